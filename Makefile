@@ -1,0 +1,28 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check bench
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/developed: .venv/installed
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+demo: .venv/installed        ## Train, measure and ask on real films
+	$(BIN)/segue demo
+
+test: .venv/developed        ## All tests
+	$(BIN)/python -m pytest
+
+check: .venv/developed       ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/developed       ## This machine's numbers
+	$(BIN)/python benchmarks/reading.py

@@ -1,0 +1,40 @@
+"""Segue: a recommender that remembers.
+
+    events = segue.read_events("ratings.csv")
+    train, test = segue.split_by_time(events, test=0.1)
+    rec = segue.train(train, catalogue="movies.csv")
+    print(segue.evaluate(rec, test))
+    rec.save("movies.segue")
+"""
+
+import segue.train  # the package first, so that the function below keeps its name when the package is used
+from segue.api import load, train
+from segue.config import Config, configure
+from segue.data.events import Events, Reading, inspect, read_events
+from segue.data.split import hold_out, split_by_time, split_last
+from segue.errors import SegueError
+from segue.evaluate.protocols import evaluate
+from segue.recommend.recommender import Item, Recommender
+from segue.recommend.state import State, States
+
+__all__ = [
+    "Config",
+    "Events",
+    "Item",
+    "Reading",
+    "Recommender",
+    "SegueError",
+    "State",
+    "States",
+    "configure",
+    "evaluate",
+    "hold_out",
+    "inspect",
+    "load",
+    "read_events",
+    "split_by_time",
+    "split_last",
+    "train",
+]
+
+__version__ = "0.1.0"

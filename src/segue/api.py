@@ -1,0 +1,126 @@
+"""The few functions that most users need.
+
+Knows: how the parts follow each other. Does not know: anything the parts know.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segue.bundle import build_network, load_bundle, with_fingerprint
+from segue.config import Config, DataSize, configure, derive
+from segue.data.catalogue import read_catalogue
+from segue.data.events import Events
+from segue.data.sequences import Sequences, encode, gaps, item_vocabulary
+from segue.data.split import digest
+from segue.errors import DataError
+from segue.recommend.recommender import Recommender
+
+if TYPE_CHECKING:
+    from segue.train.trainer import Progress
+
+
+def train(
+    events: Events,
+    *,
+    catalogue: object = None,
+    config: Config | Mapping[str, Any] | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    report: "Callable[[Progress], None] | None" = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Recommender:
+    """Train a recurrent network on a log and return it, ready to answer.
+
+    The last event of each user is kept for validation: the run stops when it ranks those no better, and
+    the averaged weights of the best pass are returned.
+
+    Args:
+        events: what to learn.
+        catalogue: a path or table with titles by item; None for ids alone.
+        config: settings, or paths and values such as `{"model.cell": "gru", "train.minutes": 5}`.
+        checkpoint: a file to keep the run in while it lasts.
+        resume: go on from the checkpoint if there is one.
+        report: called every few updates with where the run stands.
+        facts: to be kept in the bundle beside those of the training.
+
+    Raises:
+        DataError: there are too few events to learn from.
+        TrainingError: the loss is not a number.
+
+    Cost: see `segue bench`; memory is O(events + items x width).
+    """
+    from segue.train.trainer import Trainer, fit
+    from segue.train.validation import Validation
+
+    vocabulary = item_vocabulary(events)
+    sequences = encode(events, vocabulary)
+    learnt = without_last(sequences)
+    _check_enough(events, sequences, vocabulary.size - 1)
+    size = DataSize(
+        events=len(learnt.items),
+        users=len(learnt),
+        items=vocabulary.size,
+        has_times=sequences.times is not None,
+        share_of_repeats=share_of_repeats(sequences),
+    )
+    settings = derive(config if isinstance(config, Config) else configure(config), size)
+    longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
+    network = build_network(settings, items=vocabulary.size, longest_gap=longest)
+    exclude = settings.train.repeats == "exclude"
+    validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(checkpoint) if checkpoint else Path(folder) / "run.checkpoint"
+        trainer = Trainer(network, settings, learnt, validation if len(validation.sequences) else None, kept)
+        trained = fit(trainer, resume=resume, report=report)
+    known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
+    noted = {
+        "events": len(learnt.items),
+        "users": len(learnt),
+        "range": [int(sequences.times.min()), int(sequences.times.max())] if sequences.times is not None else None,
+        "digest": digest(events),
+        "source": events.source,
+        "curve": [vars(row) for row in trained.curve],
+        "best_pass": trained.best + 1,
+    }
+    rec = Recommender(network, trained.params, vocabulary, settings, known, noted | dict(facts or {}))
+    return with_fingerprint(rec)
+
+
+def load(path: str | Path) -> Recommender:
+    """Return the recommender in a bundle; see `segue.bundle.load_bundle`."""
+    return load_bundle(path)
+
+
+def without_last(sequences: Sequences) -> Sequences:
+    """Return the sequences without the last event of each user who has two or more."""
+    cut = sequences.lengths >= 2
+    keep = np.ones(len(sequences.items), bool)
+    keep[sequences.offsets[1:][cut] - 1] = False
+    return Sequences(
+        sequences.users,
+        np.concatenate([[0], np.cumsum(sequences.lengths - cut)]),
+        sequences.items[keep],
+        None if sequences.times is None else sequences.times[keep],
+        None if sequences.ratings is None else sequences.ratings[keep],
+    )
+
+
+def share_of_repeats(sequences: Sequences) -> float:
+    """Return the share of last events whose item their user had before."""
+    offsets, items = sequences.offsets, sequences.items
+    able = np.flatnonzero(sequences.lengths >= 2)
+    hits = sum(items[offsets[u + 1] - 1] in items[offsets[u] : offsets[u + 1] - 1] for u in able)
+    return hits / max(len(able), 1)
+
+
+def _check_enough(events: Events, sequences: Sequences, items: int) -> None:
+    if items < 2 or sequences.lengths.max(initial=0) < 2:
+        raise DataError(
+            f"{events.source}: expected at least two items and a user with two events, found "
+            f"{items} items and {int(sequences.lengths.max(initial=0))} events of the busiest user. "
+            "There is nothing to learn an order from: give a longer log."
+        )

@@ -1,0 +1,143 @@
+"""A trained model as one safe file.
+
+Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `vocabulary` and `catalogue`
+(bytes of Arrow), and a manifest in the metadata with the settings, the facts of the training and a
+digest of each array. No pickle. It holds no histories.
+Does not know: how a model is trained or asked.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from segue.config import Config
+from segue.data.catalogue import Catalogue
+from segue.data.vocabulary import Vocabulary
+from segue.errors import BundleError
+from segue.files import read_arrays, write_arrays
+from segue.model.backend import leaves, map_tree
+from segue.model.cells import make_cell
+from segue.model.features import Clock
+from segue.model.network import Network
+from segue.recommend.recommender import Recommender
+
+FORMAT = 1
+_PREFIX = "weights."
+
+
+def build_network(config: Config, *, items: int, longest_gap: float) -> Network:
+    """Return the network that settings without gaps describe."""
+    model = config.model
+    assert model.width is not None
+    return Network(
+        cell=make_cell(model.cell, activation=model.activation),
+        items=items,
+        width=model.width,
+        depth=model.depth,
+        expand=model.expand,
+        clock=Clock(longest_gap) if model.clock else None,
+    )
+
+
+def with_fingerprint(rec: Recommender) -> Recommender:
+    """Return the recommender named by what it holds: the digest of weights and vocabulary."""
+    return replace(rec, fingerprint=_fingerprint(_digests(_arrays(rec))))
+
+
+def save_bundle(rec: Recommender, path: str | Path) -> None:
+    """Write a bundle; what stood at `path` is replaced only when the new file is whole and on disk.
+
+    Raises:
+        BundleError: it cannot be written; the old file is untouched.
+    """
+    arrays = _arrays(rec)
+    manifest = {
+        "format": FORMAT,
+        "config": asdict(rec.config),
+        "items": rec.vocabulary.size,
+        "longest_gap": rec.network.clock.longest if rec.network.clock else 0.0,
+        "facts": rec.facts,
+        "digests": _digests(arrays),
+    }
+    text = json.dumps(manifest, sort_keys=True)
+    metadata = {"segue": text, "digest": hashlib.sha256(text.encode()).hexdigest()}
+    write_arrays(Path(path), arrays, metadata)
+
+
+def read_manifest(path: str | Path, metadata: dict[str, str]) -> dict[str, Any]:
+    """Return the manifest of a bundle's metadata, checked."""
+    text = metadata.get("segue", "")
+    if not text:
+        raise BundleError(f"{path}: expected a bundle, came another kind of file. Give what segue train wrote.")
+    if hashlib.sha256(text.encode()).hexdigest() != metadata.get("digest"):
+        raise BundleError(f"{path}: the manifest was edited or damaged. Take the bundle from a backup.")
+    manifest: dict[str, Any] = json.loads(text)
+    if manifest["format"] > FORMAT:
+        raise BundleError(
+            f"{path}: expected a bundle of format {FORMAT} or older, came format {manifest['format']}. "
+            "Update Segue to read it."
+        )
+    return manifest
+
+
+def load_bundle(path: str | Path) -> Recommender:
+    """Return the recommender in a bundle. Does not import JAX.
+
+    Raises:
+        BundleError: the file is missing, cut short, edited (the message says in which part), or newer.
+    """
+    arrays, metadata = read_arrays(Path(path))
+    manifest = read_manifest(path, metadata)
+    digests = _digests(arrays)
+    for name, digest in manifest["digests"].items():
+        if digests.get(name) != digest:
+            raise BundleError(f"{path}: part {name} was edited or damaged. Take the bundle from a backup.")
+    config = TypeAdapter(Config).validate_python(manifest["config"])
+    network = build_network(config, items=manifest["items"], longest_gap=manifest["longest_gap"])
+    paths = iter([name for name, _ in leaves(network.init(0))])
+    params = map_tree(lambda _: arrays[_PREFIX + next(paths)], network.init(0))
+    catalogue = Catalogue(_table(arrays["catalogue"])) if "catalogue" in arrays else None
+    vocabulary = Vocabulary(_table(arrays["vocabulary"])["id"])
+    name = _fingerprint(digests)
+    return Recommender(network, params, vocabulary, config, catalogue, manifest["facts"], name)
+
+
+def _arrays(rec: Recommender) -> dict[str, NDArray[Any]]:
+    arrays = {_PREFIX + name: np.asarray(array) for name, array in leaves(rec.params)}
+    arrays["vocabulary"] = _bytes(pl.DataFrame({"id": rec.vocabulary.ids}))
+    if rec.catalogue is not None:
+        arrays["catalogue"] = _bytes(rec.catalogue.table)
+    return arrays
+
+
+def _bytes(table: pl.DataFrame) -> NDArray[np.uint8]:
+    buffer = io.BytesIO()
+    table.write_ipc(buffer)
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+def _table(array: NDArray[Any]) -> pl.DataFrame:
+    return pl.read_ipc(io.BytesIO(array.tobytes()))
+
+
+def _digests(arrays: dict[str, NDArray[Any]]) -> dict[str, str]:
+    """Return the sha256 of each array's type, shape and bytes."""
+
+    def digest(array: NDArray[Any]) -> str:
+        head = f"{array.dtype.str}{array.shape}".encode()
+        return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+    return {name: digest(array) for name, array in sorted(arrays.items())}
+
+
+def _fingerprint(digests: dict[str, str]) -> str:
+    named = {name: digest for name, digest in digests.items() if name != "catalogue"}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()

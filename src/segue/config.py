@@ -1,0 +1,227 @@
+"""Settings: frozen, checked when made, and mostly derived from the data.
+
+Knows: every setting's name, meaning, range and default. A setting left at None is derived from the
+training data by `derive`, which says why.
+Does not know: how the settings are used.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+from segue.errors import ConfigError
+
+CellName = Literal["linear", "gru", "lstm", "simple_rnn"]
+Repeats = Literal["allow", "exclude"]
+
+_STRICT = ConfigDict(extra="forbid")
+PositiveInt = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+@checked(frozen=True, config=_STRICT)
+class ModelConfig:
+    """The network.
+
+    Args:
+        cell: the recurrence of every block.
+        activation: of `simple_rnn` alone.
+        width: length of an item vector and of the memory of a block.
+        depth: number of blocks.
+        expand: width of the feed-forward as a multiple of `width`.
+        dropout: share of numbers zeroed in training, on the embedding, in every block, on the output.
+        clock: whether elapsed time is read; None means wherever the log has times.
+    """
+
+    cell: CellName = "linear"
+    activation: Literal["tanh", "relu", "leaky_relu"] = "tanh"
+    width: PositiveInt | None = None
+    depth: PositiveInt = 2
+    expand: PositiveInt = 2
+    dropout: Rate | None = None
+    clock: bool | None = None
+
+
+@checked(frozen=True, config=_STRICT)
+class TrainConfig:
+    """How the network learns.
+
+    Args:
+        seed: of everything random; one seed gives one result on one machine.
+        passes: times the log is read; None derives it.
+        minutes: time budget; the learning-rate schedule ends with it if it ends before the passes.
+        lanes: users read side by side; None derives it.
+        steps: positions of each lane between two updates.
+        learning_rate: at its highest.
+        weight_decay: of weight matrices, per update and unit of learning rate.
+        clip: largest norm of the gradient.
+        average: decay of the running average of weights that is kept in the bundle.
+        unknown_items: share of the read items replaced by *unknown*.
+        unknown_gaps: share of event gaps replaced by *unknown*.
+        unknown_question: share of question gaps replaced by *unknown*.
+        patience: passes without a better validation score before the run stops.
+        repeats: whether lists may hold what the user already had; None derives it.
+    """
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    passes: PositiveInt | None = None
+    minutes: Positive | None = None
+    lanes: PositiveInt | None = None
+    steps: PositiveInt = 8
+    learning_rate: Positive = 2e-3
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    clip: Positive = 1.0
+    average: Rate = 0.998
+    unknown_items: Rate = 0.01
+    unknown_gaps: Rate = 0.1
+    unknown_question: Rate = 0.5
+    patience: PositiveInt = 4
+    repeats: Repeats | None = None
+
+
+@checked(frozen=True, config=_STRICT)
+class Config:
+    """All settings, by part.
+
+    Example:
+        >>> Config().model.cell
+        'linear'
+        >>> configure({"train.seed": "3", "model.cell": "gru"}).train.seed
+        3
+        >>> configure({"train.batchsize": "3"})
+        Traceback (most recent call last):
+        ...
+        segue.errors.ConfigError: config train.batchsize: no such setting. Did you mean train.passes?
+    """
+
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def setting_names(config: Any = Config, prefix: str = "") -> list[str]:
+    """Return every setting's path, such as `train.seed`."""
+    names = []
+    for field in fields(config):
+        kind = field.type
+        if isinstance(kind, type) and is_dataclass(kind):
+            names += setting_names(kind, f"{prefix}{field.name}.")
+        else:
+            names.append(prefix + field.name)
+    return names
+
+
+def configure(settings: Mapping[str, Any] | None = None, *, base: Config | None = None) -> Config:
+    """Return `base` with settings replaced by path; values may be text, as from a command line.
+
+    Raises:
+        ConfigError: a path does not exist (the message names the nearest), or a value does not fit.
+    """
+    base = base or Config()
+    known = setting_names()
+    parts: dict[str, dict[str, Any]] = {}
+    for path, value in (settings or {}).items():
+        if path not in known:
+            nearest = difflib.get_close_matches(path, known, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"config {path}: no such setting. Did you mean {nearest}?")
+        part, name = path.split(".")
+        parts.setdefault(part, {})[name] = value
+    for part, values in parts.items():
+        base = replace(base, **{part: _checked(part, getattr(base, part), values)})
+    return base
+
+
+def _checked(part: str, old: Any, values: dict[str, Any]) -> Any:
+    merged = {field.name: getattr(old, field.name) for field in fields(old)} | values
+    try:
+        return TypeAdapter(type(old)).validate_python(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([part, *(str(place) for place in first["loc"][:1])])
+        raise ConfigError(
+            f"config {where}: {first['msg'][0].lower()}{first['msg'][1:]}, came {first['input']!r}. "
+            "Give a value of that kind, or leave the setting out."
+        ) from None
+
+
+def read_config(path: Path | str) -> dict[str, Any]:
+    """Return the settings of a TOML file by path, such as `{"train.seed": 3}`.
+
+    Raises:
+        ConfigError: the file is missing or is not TOML.
+    """
+    try:
+        parts = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: expected a TOML file with settings, found no such file.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}. Write it as [train] and then seed = 3.") from None
+    settings: dict[str, Any] = {}
+    for part, values in parts.items():
+        if isinstance(values, dict):
+            settings |= {f"{part}.{name}": value for name, value in values.items()}
+        else:
+            settings[part] = values
+    return settings
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, str]:
+    """Return `{"train.seed": "3"}` from `["train.seed=3"]`.
+
+    Raises:
+        ConfigError: a text has no equals sign.
+    """
+    settings = {}
+    for text in texts:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text}: expected path=value, such as train.seed=3.")
+        settings[path.strip()] = value.strip()
+    return settings
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """What `derive` needs to know of the training data."""
+
+    events: int
+    users: int
+    items: int
+    has_times: bool
+    share_of_repeats: float
+
+
+def derive(config: Config, data: DataSize) -> Config:
+    """Return the settings with every None replaced by a value that suits the data.
+
+    - `lanes`: the power of two next to sqrt(events) / 8, from 8 to 128. Many small updates learn several
+      times faster than few large ones; below that, gradients get noisy and the machine idles.
+    - `passes`: about 8,000 updates in all, from 4 to 40 passes.
+    - `width`: 128, and 64 below 300,000 events, where 128 overfits.
+    - `dropout`: .2 where the log is large, .4 where it is small.
+    - `repeats`: excluded where fewer than 2 % of the events repeat an item of the same user.
+    """
+    model, train = config.model, config.train
+    small = data.events < 300_000
+    lanes = train.lanes or min(max(1 << round((max(data.events, 1) ** 0.5 / 8)).bit_length(), 8), 128)
+    updates = max(1, data.events // (lanes * train.steps))
+    return Config(
+        model=replace(
+            model,
+            width=model.width or (64 if small else 128),
+            dropout=(0.4 if small else 0.2) if model.dropout is None else model.dropout,
+            clock=data.has_times if model.clock is None else model.clock and data.has_times,
+        ),
+        train=replace(
+            train,
+            lanes=lanes,
+            passes=train.passes or min(max(round(8_000 / updates), 4), 40),
+            repeats=train.repeats or ("exclude" if data.share_of_repeats < 0.02 else "allow"),
+        ),
+    )

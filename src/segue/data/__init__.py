@@ -1,0 +1,1 @@
+"""From a log to arrays: events, vocabularies, sequences, batches, splits."""

@@ -1,0 +1,117 @@
+"""Windows for training: many users side by side, back to back, without padding.
+
+Knows: how a pass over the sequences becomes windows `[T, B]` of positions with their targets, where a
+user begins, and where the memory is to be emptied.
+Does not know: the network. The same seed and pass give the same windows, so a run can be resumed.
+
+    lane 0   a a a a a b b b | b b c c c c ...      a user per letter; | a window of T = 8 steps
+    lane 1   k k l l l l l l | l m m m m m ...      the memory goes on from window to window
+
+A pass shuffles the users, lays their positions in one long line and cuts the line in B equal lanes.
+A user who lies across a cut is read on in the next lane with an empty memory: B - 1 users a pass,
+others in each pass, and no position is lost or computed for nothing but the last window's end.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from segue.data.sequences import Sequences
+from segue.shapes import Bools, Floats, Rows, Times
+
+
+class Batch(NamedTuple):
+    """`T` positions of `B` lanes and the item that comes next at each."""
+
+    items: Rows  # [T, B]: the item read; 0 where `first`
+    gaps: Floats  # [T, B]: seconds before it; NaN unknown
+    first: Bools  # [T, B]: nothing is read, the user begins
+    reset: Bools  # [T, B]: the memory is emptied before this position
+    targets: Rows  # [T, B]: the item that comes next
+    question_gaps: Floats  # [T, B]: seconds from the item read to the target; NaN unknown
+    weights: Floats  # [T, B]: 1, and 0 where the line has ended or the target is unknown
+
+
+@dataclass(frozen=True)
+class Batcher:
+    """Windows over sequences.
+
+    Args:
+        sequences: what to learn; may be memory-mapped.
+        lanes: B.
+        steps: T.
+        seed: of the order of users.
+
+    Example:
+        >>> import polars as pl
+        >>> two = Sequences(pl.Series(["a", "b"]), np.array([0, 3, 5]), np.array([1, 2, 3, 4, 5], np.int32))
+        >>> batches = list(Batcher(two, lanes=1, steps=5, seed=1).windows(0))
+        >>> batches[0].items[:, 0].tolist(), batches[0].targets[:, 0].tolist()
+        ([0, 1, 2, 0, 4], [1, 2, 3, 4, 5])
+        >>> batches[0].reset[:, 0].tolist()
+        [True, False, False, True, False]
+    """
+
+    sequences: Sequences
+    lanes: int
+    steps: int
+    seed: int
+
+    @property
+    def updates(self) -> int:
+        """Windows in a pass."""
+        return max(1, -(-len(self.sequences.items) // (self.lanes * self.steps)))
+
+    def windows(self, number: int, *, begin: int = 0) -> Iterator[Batch]:
+        """Yield the windows of pass `number`, from window `begin` on. Cost: O(users + positions)."""
+        for batch, _ in self.placed_windows(number, begin=begin):
+            yield batch
+
+    def placed_windows(self, number: int, *, begin: int = 0) -> Iterator[tuple[Batch, Times]]:
+        """Yield each window with int64[T, B], where in the sequences its targets stand."""
+        users = np.random.default_rng([self.seed, number]).permutation(len(self.sequences))
+        line = _Line(users, np.cumsum(self.sequences.lengths[users]), self.sequences.lengths[users])
+        lane_starts = np.arange(self.lanes) * (self.updates * self.steps)
+        for window in range(begin, self.updates):
+            places = (window * self.steps + np.arange(self.steps))[:, None] + lane_starts
+            yield self._window(places, line, lane_starts)
+
+    def _window(self, places: Times, line: "_Line", lane_starts: Times) -> tuple[Batch, Times]:
+        sequences = self.sequences
+        inside = places < line.ends[-1]
+        place = np.minimum(places, line.ends[-1] - 1)
+        slot = np.searchsorted(line.ends, place, side="right")
+        position = place - (line.ends[slot] - line.lengths[slot])
+        event = sequences.offsets[line.users[slot]] + position
+        first = position == 0
+        before = np.where(first, event, event - 1)
+        targets = sequences.items[event]
+        batch = Batch(
+            items=np.where(first, 0, sequences.items[before]).astype(np.int32),
+            gaps=self._gaps(before, position - 1),
+            first=first,
+            reset=first | (places == lane_starts) | ~inside,
+            targets=targets,
+            question_gaps=self._gaps(event, position),
+            weights=(inside & (targets > 0)).astype(np.float32),
+        )
+        return batch, event
+
+    def _gaps(self, event: Times, position: Times) -> Floats:
+        """Return the seconds between events and the ones before, NaN for a user's first."""
+        times = self.sequences.times
+        if times is None:
+            return np.full(event.shape, np.nan, np.float32)
+        later = position > 0
+        gap = (times[event] - times[np.where(later, event - 1, event)]) / 1e6
+        return np.where(later, gap, np.nan).astype(np.float32)
+
+
+class _Line(NamedTuple):
+    """Users in the order of a pass: who, where each one's positions end, and how many they are."""
+
+    users: Times
+    ends: Times
+    lengths: Times

@@ -1,0 +1,175 @@
+"""Each user's events in time order, as flat arrays; and the encoding of a log into them.
+
+Knows: offsets, rows, times. Holds no padding.
+Does not know: lanes, windows, or the network.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from segue.data.events import Events
+from segue.data.vocabulary import Vocabulary
+from segue.errors import ArgumentError
+from segue.shapes import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """The events of all users, user after user, each user's in time order.
+
+    Args:
+        users: the user ids, in the order in which they first appear in the log.
+        offsets: int64[user + 1]; user `u` owns the events `offsets[u]` up to `offsets[u + 1]`.
+        items: int32[event], vocabulary rows; 0 is *unknown*.
+        times: int64[event], microseconds since 1970 in UTC, or None for a log without times.
+        ratings: float32[event], NaN where missing, or None.
+
+    Raises:
+        ArgumentError: the offsets do not fit the users or the events.
+
+    Example:
+        >>> two = Sequences(pl.Series(["ann", "bob"]), np.array([0, 3, 5]), np.arange(1, 6, dtype=np.int32))
+        >>> two.lengths.tolist()
+        [3, 2]
+        >>> two.select(np.array([1, 0])).items.tolist()
+        [4, 5, 1, 2, 3]
+    """
+
+    users: pl.Series
+    offsets: NDArray[np.int64]
+    items: NDArray[np.int32]
+    times: NDArray[np.int64] | None = None
+    ratings: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        events = len(self.items)
+        if len(self.offsets) != len(self.users) + 1 or self.offsets[0] != 0 or self.offsets[-1] != events:
+            raise ArgumentError(
+                f"sequences: expected {len(self.users) + 1} offsets from 0 to {events}, "
+                f"came {len(self.offsets)} from {self.offsets[:1]} to {self.offsets[-1:]}. "
+                "Use encode(events)."
+            )
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """int64[user]: the number of events of each user."""
+        return np.diff(self.offsets)
+
+    def select(self, users: NDArray[np.integer]) -> "Sequences":
+        """Return some users, in the order given.
+
+        Args:
+            users: int[n], positions in `self.users`.
+
+        Raises:
+            ArgumentError: a position is not one of a user.
+
+        Cost: O(events of these users).
+        """
+        if len(users) and not (users.min() >= 0 and users.max() < len(self)):
+            raise ArgumentError(
+                f"sequences: expected positions of users from 0 to {len(self) - 1}, "
+                f"came {users.min()} to {users.max()}. Look them up in sequences.users."
+            )
+        lengths = self.lengths[users]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        events = np.arange(offsets[-1]) + np.repeat(self.offsets[users] - offsets[:-1], lengths)
+        return Sequences(
+            self.users.gather(np.asarray(users)),
+            offsets,
+            self.items[events],
+            None if self.times is None else self.times[events],
+            None if self.ratings is None else self.ratings[events],
+        )
+
+
+def gaps(sequences: Sequences) -> Floats:
+    """Return the seconds since the same user's event before; NaN where that is unknown.
+
+    Times are subtracted as whole microseconds, then rounded once to float32, which alone could not
+    tell two moments of the same minute apart.
+
+    Returns:
+        float32[event], NaN at each user's first event and everywhere in a log without times.
+
+    Cost: O(events).
+
+    Example:
+        >>> log = Sequences(pl.Series(["ann"]), np.array([0, 3]), np.array([1, 2, 1], np.int32),
+        ...                 times=np.array([0, 1_500_000, 1_500_000]))
+        >>> gaps(log).tolist()
+        [nan, 1.5, 0.0]
+    """
+    seconds = np.full(len(sequences.items), np.nan, np.float32)
+    if sequences.times is not None and len(seconds):
+        seconds[1:] = np.diff(sequences.times) / 1e6
+        seconds[sequences.offsets[:-1][sequences.lengths > 0]] = np.nan
+    return seconds
+
+
+def item_vocabulary(events: Events) -> Vocabulary:
+    """Return the items of a log, the most frequent first; at equal counts the first to appear.
+
+    Cost: O(events).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["u"] * 4, "item": ["x", "y", "z", "y"]}))
+        >>> item_vocabulary(log).ids.to_list()
+        ['y', 'x', 'z']
+    """
+    dense, ids = _coded(events.table["item"])
+    counts = np.bincount(dense, minlength=len(ids))
+    return Vocabulary(ids.gather(np.argsort(-counts, kind="stable")))
+
+
+def encode(events: Events, items: Vocabulary | None = None) -> Sequences:
+    """Return a log as sequences, one for each user.
+
+    Users stand in the order in which they first appear, events in the order of the log. Decoding gives
+    back every known item: `items.id(row)`.
+
+    Args:
+        events: the log; its `history` is not taken in, see `Events.joined_with_history`.
+        items: the vocabulary; an item that is not in it gets row 0. None: that of the log itself.
+
+    Cost: O(events log events) time, about 40 bytes an event while it runs.
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["bob", "ann", "bob"], "item": ["x", "y", "new"]}))
+        >>> found = encode(log, Vocabulary(pl.Series(["x", "y"])))
+        >>> found.users.to_list(), found.offsets.tolist(), found.items.tolist()
+        (['bob', 'ann'], [0, 2, 3], [1, 0, 2])
+    """
+    table = events.table
+    user, users = _coded(table["user"])
+    item, ids = _coded(table["item"])
+    rows = (item_vocabulary(events) if items is None else items).rows(ids)
+    order = pl.DataFrame({"user": user}).with_row_index("row").sort("user", maintain_order=True)["row"]
+    taken = pl.DataFrame({"item": rows[item]}).with_columns(
+        table[name] for name in ("time", "rating") if name in table.columns
+    )[order]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))]).astype(np.int64)
+    return Sequences(
+        users,
+        offsets,
+        taken["item"].to_numpy(),
+        taken["time"].to_numpy() if "time" in table.columns else None,
+        taken["rating"].fill_null(np.nan).to_numpy() if "rating" in table.columns else None,
+    )
+
+
+def _coded(column: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:
+    """Return for each value the position of its text among the distinct ones, in order of appearance."""
+    coded = column.cast(pl.Categorical)
+    distinct = coded.unique(maintain_order=True)
+    # A categorical's own codes may be shared with other columns: they are made dense by a table.
+    codes = distinct.to_physical().to_numpy()
+    dense = np.zeros(int(codes.max(initial=0)) + 1, np.int32)
+    dense[codes] = np.arange(len(codes), dtype=np.int32)
+    return dense[coded.to_physical().to_numpy()], distinct.cast(pl.String)

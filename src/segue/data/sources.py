@@ -1,0 +1,271 @@
+"""From a file or a table to a lazy frame, and from a reader's complaint to a message that helps.
+
+Knows: kinds of files, compression, encodings, the tables of Polars, pandas and Arrow.
+Does not know: what the columns mean.
+"""
+
+import contextlib
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from segue.errors import ArgumentError, DataError
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
+_PARQUET = (".parquet", ".pq")
+_NDJSON = (".ndjson", ".jsonl")
+_COMPRESSED = (".gz", ".zst")
+_KINDS = (
+    "CSV, TSV, Parquet or NDJSON (.csv .tsv .inter .parquet .pq .ndjson .jsonl, text also with .gz or .zst)"
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a log is written down, where that cannot be guessed.
+
+    Args:
+        time_format: the form of the times in the notation of chrono ("%d.%m.%Y %H:%M"), or the unit of an
+            epoch: "s", "ms", "us", "ns". None guesses among epochs and ISO 8601.
+        header: whether the first line names the columns. Without, they are named "1", "2", ...
+        sep: the character between the columns of a text file; None: by the file's extension.
+        encoding: of a text file, for example "latin-1".
+        context: further columns to keep, as they are, under their own names.
+
+    Raises:
+        ArgumentError: `sep` is not one ASCII character, or the encoding is unknown.
+    """
+
+    time_format: str | None = None
+    header: bool = True
+    sep: str | None = None
+    encoding: str = "utf-8"
+    context: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.sep is not None and (len(self.sep) != 1 or not self.sep.isascii()):
+            raise ArgumentError(
+                f'sep (--sep): expected one ASCII character, came "{self.sep}". '
+                "Replace it in the file by a tab, or read the file into a table and give the table."
+            )
+        try:
+            "".encode(self.encoding)
+        except LookupError:
+            raise ArgumentError(
+                f'encoding: expected a name that Python knows, came "{self.encoding}". '
+                'Try "utf-8", "latin-1" or "utf-16".'
+            ) from None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A log before anything is known of its columns: its name in messages, a lazy frame, where it lies."""
+
+    name: str
+    frame: pl.LazyFrame
+    path: Path | None = None
+    sep: str | None = None
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn what a reader says of a bad file into a message in four parts."""
+        try:
+            yield
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise DataError(_explain(self, error)) from error
+
+
+def open_source(source: object, reading: Reading) -> Source:
+    """Return a path or table as a lazy frame.
+
+    Args:
+        source: a path, or a table of Polars (lazy too), pandas or Arrow.
+        reading: how a text file is written.
+
+    Raises:
+        ArgumentError: `source` is something else.
+        DataError: there is no such file, it is empty, or its extension is unknown.
+
+    Cost: O(1) for a file, O(rows) for a pandas table.
+    """
+    if isinstance(source, (str, Path)):
+        return _open_file(Path(source), reading)
+    if isinstance(source, pl.LazyFrame):
+        return Source("table", source)
+    if isinstance(source, pl.DataFrame):
+        return Source("table", source.lazy())
+    library = type(source).__module__.partition(".")[0]
+    if library == "pandas" or hasattr(source, "__arrow_c_stream__"):
+        return Source("table", _converted(source, library).lazy())
+    raise ArgumentError(
+        f"read_events: expected a path or a Polars, pandas or Arrow table, came {type(source).__name__}. "
+        "Build a polars.DataFrame of it."
+    )
+
+
+def _converted(table: Any, library: str) -> pl.DataFrame:
+    try:
+        return pl.from_pandas(table) if library == "pandas" else pl.DataFrame(table)
+    except Exception as error:  # each library has exceptions of its own, and none is imported here
+        raise DataError(
+            f"table: expected columns of one type each and with distinct names, {library} says: {error}. "
+            "Make ids text first (astype(str)) and rename columns that stand twice."
+        ) from error
+
+
+def _open_file(path: Path, reading: Reading) -> Source:
+    if not path.is_file():
+        came = "a folder" if path.is_dir() else "no such file"
+        raise DataError(f"{path}: expected a log to read, found {came}. Check the path (from {Path.cwd()}).")
+    if path.stat().st_size == 0:
+        raise DataError(
+            f"{path.name}: expected rows of events, the file is empty (0 bytes). Check its export."
+        )
+    packed = path.suffix.lower() in _COMPRESSED
+    kind = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
+    sep = reading.sep or _SEPARATORS.get(kind)
+    if kind in _PARQUET and not packed:
+        return Source(path.name, pl.scan_parquet(path, glob=False), path)
+    if kind in _NDJSON:
+        return Source(path.name, _ndjson(path), path)
+    if sep is None:
+        raise DataError(
+            f'{path.name}: expected {_KINDS}, came "{kind or path.name}". '
+            "Rename it, or give sep= (--sep) if it is text with a separator."
+        )
+    return Source(path.name, _text(path, sep, reading), path, sep)
+
+
+def _ndjson(path: Path) -> pl.LazyFrame:
+    # Every plain value is read as text, so that long ids and leading zeros stay what they were.
+    try:
+        schema = pl.scan_ndjson(path).collect_schema()
+        text = {name: pl.String for name, kind in schema.items() if not kind.is_nested()}
+        return pl.scan_ndjson(path, schema_overrides=text)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(_explain(Source(path.name, pl.LazyFrame(), path), error)) from error
+
+
+def _text(path: Path, sep: str, reading: Reading) -> pl.LazyFrame:
+    utf8 = reading.encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig")
+    frame = pl.scan_csv(
+        path if utf8 else _recoded(path, reading.encoding),
+        has_header=reading.header,
+        separator=sep,
+        infer_schema=False,
+        glob=False,
+    )
+    if reading.header:
+        return frame
+    with Source(path.name, frame, path, sep).explained():
+        names = frame.collect_schema().names()
+    return frame.rename({name: str(position) for position, name in enumerate(names, start=1)})
+
+
+def _recoded(path: Path, encoding: str) -> bytes:
+    if path.suffix.lower() == ".zst":
+        raise ArgumentError(
+            f"{path.name}: expected UTF-8 inside .zst, came encoding={encoding}. Unpack it first."
+        )
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
+        return content.decode(encoding).encode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path.name}: expected text in {encoding}, byte {error.start:,} is not. Give another encoding."
+        ) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise DataError(_damaged(path)) from None
+
+
+def _explain(source: Source, error: Exception) -> str:
+    said = str(error).partition("\n")[0]
+    path = source.path
+    if path is None:
+        return f"{source.name}: expected a table that can be read, Polars says: {said}. Check its columns."
+    if path.suffix.lower() in _COMPRESSED and not _is_whole(path, said):
+        return _damaged(path)
+    if "empty" in said:
+        return f"{source.name}: expected rows of events, the file holds none. Check its export."
+    if "utf-8" in said.lower() or "utf8" in said.lower():
+        return (
+            f"{source.name}: expected text in UTF-8, {_where_not_utf8(path)} is not. "
+            'Give its encoding, for example encoding="latin-1", or convert the file.'
+        )
+    if "more fields" in said:
+        return (
+            f"{source.name}{_where_ragged(source)}. "
+            "Put a value that contains the separator in double quotes, or give another sep= (--sep)."
+        )
+    if "could not parse" in said:
+        return (
+            f"{source.name}: expected each double quote to be closed, one is open until the end of the file "
+            f"(column {error_column(str(error))}). Close it, or double quotes inside a value."
+        )
+    return f"{source.name}: expected a file of its kind, the reader says: {said}. Check or export it again."
+
+
+def error_column(said: str) -> str:
+    """Return the column that a message of Polars names."""
+    return said.partition("at column '")[2].partition("'")[0] or "unknown"
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"{path.name}: expected a whole {path.suffix} file, it is damaged or cut short. "
+        "Copy or download it again."
+    )
+
+
+def _is_whole(path: Path, said: str) -> bool:
+    if path.suffix.lower() == ".zst":
+        return not any(
+            word in said.lower() for word in ("zstd", "frame", "corrupt", "incomplete", "unexpected end")
+        )
+    try:
+        with gzip.open(path) as file:
+            while file.read(1 << 20):
+                pass
+    except gzip.BadGzipFile as error:
+        return "Not a gzipped file" in str(error)  # plain text under a wrong name is read as it is
+    except (EOFError, zlib.error):
+        return False
+    return True
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file, contextlib.ExitStack() as stack:
+        yield from stack.enter_context(gzip.open(file)) if path.suffix.lower() == ".gz" else file
+
+
+def _where_not_utf8(path: Path) -> str:
+    if path.suffix.lower() != ".zst":
+        for number, line in enumerate(_lines(path), start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return f"byte 0x{line[error.start]:02X} in line {number:,}"
+    return "a byte of it"
+
+
+def _where_ragged(source: Source) -> str:
+    usual = ": expected as many values in each row as in the first, a row has more"
+    if source.path is None or source.sep is None or source.path.suffix.lower() == ".zst":
+        return usual
+    text = (line.decode(errors="replace") for line in _lines(source.path))
+    rows = csv.reader(text, delimiter=source.sep)
+    with contextlib.suppress(csv.Error, StopIteration, io.UnsupportedOperation):
+        width = len(next(rows))
+        for row in rows:
+            if len(row) > width:
+                return (
+                    f", line {rows.line_num:,}: expected {width} values as in the first line, came {len(row)}"
+                )
+    return usual

@@ -1,0 +1,182 @@
+"""Holding out the end of a log, so that a measurement is of events that were not learnt.
+
+Knows: the two rules, by time and by each user's last events, and the digest that recognises held-out rows.
+Does not know: what is learnt or measured.
+"""
+
+import hashlib
+
+import numpy as np
+import polars as pl
+
+from segue.data.events import Events
+from segue.data.findings import iso
+from segue.errors import ArgumentError, ConfigError, DataError
+
+_EXAMPLES = 'Give "time:0.1" (the last tenth of the events) or "last:1" (the last event of each user).'
+_CHUNK = 1 << 20
+
+
+def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]:
+    """Cut a log at one moment for all users: train on what was before, test on what came after.
+
+        ann   a a . a | a . .        time ->
+        bob   . b . . | . b b        | the cut: everything at or after it is tested,
+        cid   . . . . | c . .          and `test.history` has the events of ann and bob before it
+
+    The cut is the latest moment for which at least `test` of all events lie at or after it. Rows of equal
+    time are never parted, so the last time in train is before the first in test. Where the oldest moment
+    would be cut off, the next one is taken, and test is smaller than asked.
+
+    Args:
+        events: a log with times.
+        test: the share of the events to hold out, between 0 and 1.
+
+    Returns:
+        train, and test whose `history` has the earlier events of its users; who has none is new.
+
+    Raises:
+        ArgumentError: `test` is not between 0 and 1.
+        DataError: the log has no times, or all its events have the same.
+
+    Cost: O(events).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann", "bob", "ann", "ann", "cid"], "item": list("abcde"),
+        ...                            "time": [1, 2, 3, 4, 4]}))
+        >>> train, test = split_by_time(log, test=0.2)
+        >>> train.table["item"].to_list(), test.table["item"].to_list()    # d and e share a time
+        (['a', 'b', 'c'], ['d', 'e'])
+        >>> test.history.table["item"].to_list()
+        ['a', 'c']
+    """
+    if not 0 < test < 1:
+        raise ArgumentError(f"split_by_time: expected test between 0 and 1, came {test}. 0.1 is a tenth.")
+    if not events.has_times:
+        raise DataError(
+            f"{events.source}: expected times to split by, the log has none. "
+            'Hold out the last event of each user: "last:1".'
+        )
+    time = events.table["time"].to_numpy()
+    moment = time[len(time) - max(1, round(len(time) * test))] if len(time) else 0
+    cut = int(np.searchsorted(time, moment, side="left"))
+    cut = cut or int(np.searchsorted(time, moment, side="right"))
+    if cut == len(time):
+        raise DataError(
+            f"{events.source}: expected events at different times, all {len(time):,} have the same. "
+            'Hold out the last event of each user: "last:1".'
+        )
+    rule = f"time:{test:g}, cut at {iso(int(time[cut]))}"
+    return _parted(events, events.table[:cut], events.table[cut:], rule)
+
+
+def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
+    """Leave the last events of each user out.
+
+        ann   a a a | a          n = 1
+        bob   b | b
+        cid   c                  one event only: stays in train, and a note says how many such users
+
+    A user is tested when something remains to be learnt from: with more than `n` events. This rule lets
+    train see what other users did later than a test event; prefer `split_by_time` where there are times.
+
+    Args:
+        events: a log, with or without times.
+        n: the number of events to leave out, at least 1.
+
+    Returns:
+        train, and test whose `history` has the earlier events of its users.
+
+    Raises:
+        ArgumentError: `n` is not a whole number from 1.
+        DataError: no user has more than `n` events.
+
+    Cost: O(events).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann", "bob", "ann", "bob", "cid"], "item": list("abcde")}))
+        >>> train, test = split_last(log)
+        >>> train.table["item"].to_list(), test.table["item"].to_list()
+        (['a', 'b', 'e'], ['c', 'd'])
+        >>> test.intake.notes[-1]
+        'held out last:1; 1 of 3 users had no more than 1 events and stay in train'
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ArgumentError(f"split_last: expected n from 1, a whole number, came {n!r}. 1 is usual.")
+    place = events.table.select(
+        left=pl.int_range(pl.len()).reverse().over("user"), count=pl.len().over("user"), user="user"
+    )
+    out = place.select((pl.col("left") < n) & (pl.col("count") > n)).to_series()
+    if not out.any():
+        raise DataError(
+            f"{events.source}: expected users with more than {n} events, none has. "
+            "Give a smaller n, or more data."
+        )
+    few = place.filter(pl.col("count") <= n)["user"].n_unique()
+    users = place["user"].n_unique()
+    rule = f"last:{n}; {few:,} of {users:,} users had no more than {n} events and stay in train"
+    return _parted(events, events.table.filter(~out), events.table.filter(out), rule)
+
+
+def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
+    """Split by a rule as the command line writes it: "time:0.1" or "last:1".
+
+    Raises:
+        ConfigError: the rule is neither.
+        ArgumentError, DataError: as `split_by_time` and `split_last`.
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["a", "a"], "item": ["x", "y"]}))
+        >>> [len(part) for part in hold_out(log, "last:1")]
+        [1, 1]
+    """
+    kind, _, size = rule.partition(":")
+    try:
+        if kind == "time":
+            share = float(size)
+            if 0 < share < 1:
+                return split_by_time(events, test=share)
+        elif kind == "last" and int(size) >= 1:
+            return split_last(events, n=int(size))
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+    raise ConfigError(f'--hold-out: expected a rule and its size, came "{rule}". {_EXAMPLES}')
+
+
+def digest(events: Events) -> str:
+    """Return a fingerprint of the rows: SHA-256 over user, item and time, in order.
+
+    Equal rows have equal digests whatever they were read from; neither source nor ratings enter.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Cost: O(events) time, O(1) memory.
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["a"], "item": ["x"]}))
+        >>> digest(log)[:8], digest(log) == digest(Events(log.as_text()))
+        ('799b19bd', True)
+    """
+    sha = hashlib.sha256(f"segue events 1, {len(events)} rows, times {events.has_times}\n".encode())
+    for start in range(0, len(events), _CHUNK):
+        part = events.table.slice(start, _CHUNK)
+        for name in ("user", "item"):
+            ids = part[name].cast(pl.String)
+            # Lengths go first: "ab", "c" and "a", "bc" are not the same rows.
+            sha.update(ids.str.len_bytes().to_numpy().astype("<u4").tobytes())
+            sha.update(str(ids.str.join("").item()).encode())
+        if events.has_times:
+            sha.update(part["time"].to_numpy().astype("<i8").tobytes())
+    return sha.hexdigest()
+
+
+def _parted(events: Events, train: pl.DataFrame, test: pl.DataFrame, rule: str) -> tuple[Events, Events]:
+    note = f"held out {rule}"
+    learnt = events.with_table(train, f"without rows {note}", history=events.history)
+    known = learnt.joined_with_history().table.join(test.select("user").unique(), on="user", how="semi")
+    if events.has_times:
+        known = known.sort("time", maintain_order=True)
+    earlier = events.with_table(known, f"earlier events of the users {note}")
+    return learnt, events.with_table(test, note, history=earlier)

@@ -1,0 +1,55 @@
+"""Every exception that Segue raises on purpose.
+
+    SegueError
+    ├── DataError            a log, table or history that cannot be used as it is
+    │   ├── ColumnError      a column is missing, doubled, or of a wrong type
+    │   └── TimeParseError   a time cannot be read
+    ├── DatasetError         a named data set is unknown, unreachable or damaged
+    ├── ConfigError          a setting that does not exist or cannot hold
+    ├── TrainingError        a run that cannot go on; names what was kept
+    ├── BundleError          a file that is not a whole, unedited bundle of a known format
+    ├── EvaluationError      a measurement that would not mean what it says
+    └── ArgumentError        a call with arguments that do not fit together
+
+A message has four parts: what was expected, what came, where, and what to do.
+"""
+
+
+class SegueError(Exception):
+    """The root: catch this to catch all of Segue's own errors."""
+
+
+class DataError(SegueError, ValueError):
+    """A log, table or history cannot be used as it is."""
+
+
+class ColumnError(DataError):
+    """A column is missing, doubled, or of a wrong type."""
+
+
+class TimeParseError(DataError):
+    """A time cannot be read; the message names the row and the text."""
+
+
+class DatasetError(SegueError):
+    """A named data set is unknown, cannot be fetched, or is damaged."""
+
+
+class ConfigError(SegueError, ValueError):
+    """A setting does not exist or its value cannot hold; the message names its path."""
+
+
+class TrainingError(SegueError):
+    """A training run cannot go on; the message names the checkpoint that was kept."""
+
+
+class BundleError(SegueError):
+    """A file is not a whole, unedited bundle of a format this version reads."""
+
+
+class EvaluationError(SegueError):
+    """A measurement would not mean what it says, for example on rows that were learnt."""
+
+
+class ArgumentError(SegueError, ValueError):
+    """A call was made with arguments that do not fit together."""

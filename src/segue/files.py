@@ -1,0 +1,74 @@
+"""Arrays and text in one safe file.
+
+Knows: safetensors, how to replace a file so that a crash or a full disk leaves the old one whole.
+Does not know: what the arrays mean.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from segue.errors import BundleError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; when all went well, sync it and rename it to `path`.
+
+    Whatever goes wrong on the way, the old file stands as it was and nothing else is left.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.chmod(0o644)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file: all of it or, on any error, nothing.
+
+    Raises:
+        BundleError: the folder is missing or cannot be written, or the disk is full.
+    """
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    try:
+        with replacing(path) as part:
+            part.write_bytes(save(whole, metadata=dict(metadata)))
+    except OSError as error:
+        kept = "The file that was there is untouched." if path.exists() else "Nothing was written."
+        raise BundleError(f"{path}: cannot be saved: {error.strerror or error}. {kept}") from error
+
+
+def read_arrays(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
+    """Return the arrays and the metadata of a file that `write_arrays` wrote.
+
+    Raises:
+        BundleError: there is no such file, or it is cut short or not of this kind.
+    """
+    if not path.is_file():
+        raise BundleError(f"{path}: expected a file written by Segue, found none. Check the path.")
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise BundleError(
+            f"{path}: damaged, cut short, or not a file of Segue ({error}). Take it from a backup, or train again."
+        ) from None

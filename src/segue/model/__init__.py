@@ -1,0 +1,1 @@
+"""The network, as pure functions that run under NumPy and under JAX alike."""

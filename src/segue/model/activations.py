@@ -1,0 +1,51 @@
+"""Activations that neither array namespace has, in numerically stable forms.
+
+Knows: formulas. Every result keeps the float32 of its input under NumPy and JAX.
+"""
+
+from collections.abc import Callable
+
+from segue.model.backend import namespace
+from segue.shapes import Array
+
+LEAK = 0.01
+
+
+def sigmoid(x: Array) -> Array:
+    """Return `1 / (1 + exp(-x))`, as `0.5 tanh(x / 2) + 0.5`, which cannot overflow."""
+    return 0.5 * namespace(x).tanh(0.5 * x) + 0.5
+
+
+def softplus(x: Array) -> Array:
+    """Return `log(1 + exp(x))`, stable on both sides."""
+    xp = namespace(x)
+    return xp.logaddexp(x, xp.zeros_like(x))
+
+
+def silu(x: Array) -> Array:
+    """Return `x sigmoid(x)`."""
+    return x * sigmoid(x)
+
+
+def gelu(x: Array) -> Array:
+    """Return the tanh form of the Gaussian error linear unit (Hendrycks and Gimpel, 2016)."""
+    return 0.5 * x * (1.0 + namespace(x).tanh(0.7978845608 * (x + 0.044715 * x * x * x)))
+
+
+def tanh(x: Array) -> Array:
+    """Return the hyperbolic tangent."""
+    return namespace(x).tanh(x)
+
+
+def relu(x: Array) -> Array:
+    """Return `max(x, 0)`."""
+    return namespace(x).maximum(x, 0.0)
+
+
+def leaky_relu(x: Array) -> Array:
+    """Return `x` where positive and `LEAK x` elsewhere."""
+    return namespace(x).where(x > 0, x, LEAK * x)
+
+
+#: What `model.activation` may name, for the plain recurrence.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": tanh, "relu": relu, "leaky_relu": leaky_relu}

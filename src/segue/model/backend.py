@@ -1,0 +1,109 @@
+"""The few things that differ between NumPy and JAX.
+
+Knows: which library an array belongs to, how each loops over time, gathers rows and walks a tree.
+Does not know: what is computed. Imports JAX only when it is handed a JAX array.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from segue.shapes import Array, Tree
+
+#: Loops this short are written out for the compiler, which then fuses across steps.
+UNROLLED_STEPS = 16
+
+
+def namespace(array: Array) -> Any:
+    """Return the module (`numpy` or `jax.numpy`) that computes with this array."""
+    return array.__array_namespace__()
+
+
+def is_jax(xp: Any) -> bool:
+    """Say whether a namespace is `jax.numpy`."""
+    return str(xp.__name__).startswith("jax")
+
+
+def is_leaf(tree: Tree) -> bool:
+    """Say whether a node of a parameter tree is an array."""
+    return not isinstance(tree, tuple)
+
+
+def leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Array]]:
+    """Yield `(path, array)` for each array of nested (named) tuples, in field order.
+
+    Example:
+        >>> from typing import NamedTuple
+        >>> class Pair(NamedTuple):
+        ...     left: object
+        ...     right: object
+        >>> [path for path, _ in leaves(Pair(np.ones(1), (np.ones(1), np.ones(1))))]
+        ['left', 'right.0', 'right.1']
+    """
+    if is_leaf(tree):
+        yield path, tree
+        return
+    names = getattr(tree, "_fields", None) or [str(i) for i in range(len(tree))]
+    for name, child in zip(names, tree, strict=True):
+        yield from leaves(child, f"{path}.{name}" if path else name)
+
+
+def map_tree(function: Callable[..., Array], tree: Tree, *others: Tree) -> Tree:
+    """Apply a function to each array of a tree (and the arrays at the same place of others)."""
+    if is_leaf(tree):
+        return function(tree, *others)
+    children = [map_tree(function, *nodes) for nodes in zip(tree, *others, strict=True)]
+    return type(tree)(*children) if hasattr(tree, "_fields") else tuple(children)
+
+
+def where_tree(condition: Array, yes: Tree, no: Tree) -> Tree:
+    """Choose between two trees of `[B, ...]` arrays, lane by lane; condition is `bool[B]`."""
+
+    def choose(a: Array, b: Array) -> Array:
+        xp = namespace(b)
+        return xp.where(condition.reshape(condition.shape + (1,) * (b.ndim - 1)), a, b)
+
+    return map_tree(choose, yes, no)
+
+
+def take(table: Array, rows: Array) -> Array:
+    """Return `table[rows]`.
+
+    Rows must lie inside the table: NumPy would raise and JAX would clamp, so callers check ids
+    before they come here.
+    """
+    if is_jax(namespace(table)):
+        return table.at[rows].get(mode="promise_in_bounds")
+    return table[rows]
+
+
+def scan(step: Callable[[Tree, Tree], tuple[Tree, Array]], state: Tree, inputs: Tree) -> tuple[Tree, Array]:
+    """Run `state, y = step(state, input)` along the first axis and stack the `y`.
+
+    Strictly equivalent to the loop
+
+        ys = []
+        for t in range(T):
+            state, y = step(state, map_tree(lambda a: a[t], inputs))
+            ys.append(y)
+        return state, stack(ys)
+
+    Cost: T calls of `step`; under JAX a loop longer than `UNROLLED_STEPS` is compiled once.
+    """
+    first = next(leaves(inputs))[1]
+    xp, length = namespace(first), first.shape[0]
+    if is_jax(xp) and length > UNROLLED_STEPS:
+        from jax import lax
+
+        return lax.scan(step, state, inputs)
+    outputs = []
+    for t in range(length):
+        state, y = step(state, map_tree(lambda a, t=t: a[t], inputs))
+        outputs.append(y)
+    return state, xp.stack(outputs)
+
+
+def draw_normal(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> Array:
+    """Return float32 normal numbers of standard deviation `scale`."""
+    return rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)

@@ -1,0 +1,89 @@
+"""A block: what a recurrence needs around it to learn well.
+
+Knows: pre-norm, the gate beside the cell, the residual, the gated feed-forward, where dropout acts.
+Does not know: items, time, losses. Dropout masks come in as data, so that this stays a pure function.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segue.model.activations import gelu, silu
+from segue.model.backend import draw_normal, namespace
+from segue.model.cells import Cell
+from segue.shapes import Array, Tree
+
+
+class BlockParams(NamedTuple):
+    """The weights of one block of width d and feed-forward width e."""
+
+    norm: Array  # [d]
+    w_in: Array  # [d, 2 d], branch then gate
+    cell: Any
+    w_out: Array  # [d, d]
+    feed_norm: Array  # [d]
+    w_up: Array  # [d, 2 e]
+    w_down: Array  # [e, d]
+
+
+class BlockMasks(NamedTuple):
+    """Dropout masks of one block: 0 where dropped, 1 / (1 - rate) elsewhere."""
+
+    cell: Array  # [T, B, d]
+    feed: Array  # [T, B, d]
+
+
+def rms_norm(x: Array, scale: Array) -> Array:
+    """Return `x / sqrt(mean(x^2)) * scale` along the last axis (Zhang and Sennrich, 2019)."""
+    xp = namespace(x)
+    return x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + 1e-6) * scale
+
+
+def init_block(rng: np.random.Generator, cell: Cell, *, width: int, expand: int, depth: int) -> BlockParams:
+    """Draw a block; what it adds to the residual starts small, the smaller the deeper the network."""
+    inside, residual = width * expand, (2.0 * depth) ** -0.5
+    return BlockParams(
+        norm=np.ones(width, np.float32),
+        w_in=draw_normal(rng, (width, 2 * width), width**-0.5),
+        cell=cell.init(rng, width),
+        w_out=draw_normal(rng, (width, width), residual * width**-0.5),
+        feed_norm=np.ones(width, np.float32),
+        w_up=draw_normal(rng, (width, 2 * inside), width**-0.5),
+        w_down=draw_normal(rng, (inside, width), residual * inside**-0.5),
+    )
+
+
+def branch_and_gate(params: BlockParams, x: Array) -> tuple[Array, Array]:
+    """Return what the cell reads and the gate beside it."""
+    both, d = rms_norm(x, params.norm) @ params.w_in, x.shape[-1]
+    return both[..., :d], gelu(both[..., d:])
+
+
+def feed_forward(params: BlockParams, x: Array) -> Array:
+    """Return `W_down (silu(a) * b)` with `a, b` the halves of `W_up norm(x)` (SwiGLU; Shazeer, 2020)."""
+    both, inside = rms_norm(x, params.feed_norm) @ params.w_up, params.w_down.shape[0]
+    return (silu(both[..., :inside]) * both[..., inside:]) @ params.w_down
+
+
+def dropped(x: Array, mask: Array | None) -> Array:
+    """Return x times its mask; no mask, no dropout."""
+    return x if mask is None else x * mask
+
+
+def scan_block(
+    cell: Cell, params: BlockParams, state: Tree, x: Array, reset: Array, masks: BlockMasks | None
+) -> tuple[Tree, Array]:
+    """Run T positions through a block: `x` [T, B, d] to the same shape, and the cell's new state."""
+    branch, gate = branch_and_gate(params, x)
+    start = cell.start(params.cell, x.shape[1])
+    state, y = cell.scan(params.cell, state, cell.lift(params.cell, branch), reset, start)
+    x = x + dropped((y * gate) @ params.w_out, masks and masks.cell)
+    return state, x + dropped(feed_forward(params, x), masks and masks.feed)
+
+
+def step_block(cell: Cell, params: BlockParams, state: Tree, x: Array) -> tuple[Tree, Array]:
+    """Run one position `x` [B, d] through a block. Equal to `scan_block` on it, without dropout."""
+    branch, gate = branch_and_gate(params, x)
+    state, y = cell.step(params.cell, state, cell.lift(params.cell, branch))
+    x = x + (y * gate) @ params.w_out
+    return state, x + feed_forward(params, x)

@@ -1,0 +1,316 @@
+"""Recurrent cells behind one contract.
+
+Knows: one step, a scan of steps, the start, the part of the input that has no recurrence.
+Does not know: items, blocks, losses, or which library computes.
+
+A cell is a frozen dataclass of static settings with
+
+    init(rng, width)                           -> params, a NamedTuple of float32 arrays
+    start(params, batch)                       -> state, a tree of [B, ...] arrays
+    lift(params, x)                            -> inputs: all that needs no recurrence, [T, B, ...]
+    step(params, state, inputs)                -> (state, y), one position, [B, ...]
+    scan(params, state, inputs, reset, start)  -> (state, y), `y` [T, B, width]
+
+Where `reset[t, b]` is true the state becomes `start` before position t is read. The law, tested for
+every cell under both libraries: a scan equals the steps, one after the other.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from segue.model import activations
+from segue.model.activations import sigmoid, softplus
+from segue.model.backend import draw_normal, namespace, scan, where_tree
+from segue.shapes import Array, Tree
+
+
+class Cell(Protocol):
+    """What a network asks of a recurrence; see the module's first lines."""
+
+    def init(self, rng: np.random.Generator, width: int) -> Any:
+        """Return fresh parameters."""
+
+    def start(self, params: Any, batch: int) -> Tree:
+        """Return the state of lanes that have seen nothing."""
+
+    def lift(self, params: Any, x: Array) -> Tree:
+        """Return what of the inputs `x` [T, B, width] can be computed for all steps at once."""
+
+    def step(self, params: Any, state: Tree, inputs: Tree) -> tuple[Tree, Array]:
+        """Read one position."""
+
+    def scan(self, params: Any, state: Tree, inputs: Tree, reset: Array, start: Tree) -> tuple[Tree, Array]:
+        """Read T positions; where `reset` is true, begin from `start`."""
+
+
+class StepwiseCell:
+    """A cell whose scan is nothing but its step, position after position."""
+
+    def scan(self, params: Any, state: Tree, inputs: Tree, reset: Array, start: Tree) -> tuple[Tree, Array]:
+        """Read T positions; where `reset` is true, begin from `start`."""
+
+        def one(state: Tree, position: Tree) -> tuple[Tree, Array]:
+            reset_now, inputs_now = position
+            return self.step(params, where_tree(reset_now, start, state), inputs_now)
+
+        return scan(one, state, (reset, inputs))
+
+    def step(self, params: Any, state: Tree, inputs: Tree) -> tuple[Tree, Array]:
+        """Read one position."""
+        raise NotImplementedError
+
+
+class GatedParams(NamedTuple):
+    """The weights of a classical cell with `gates` products of width d."""
+
+    w_x: Array  # [d, gates d]
+    w_h: Array  # [d, gates d]
+    b: Array  # [gates d]
+
+
+def init_gated(rng: np.random.Generator, width: int, gates: int) -> GatedParams:
+    """Draw input weights by fan-in and recurrent weights orthogonal, a matrix per gate."""
+    recurrent = [np.linalg.qr(rng.standard_normal((width, width)))[0] for _ in range(gates)]
+    return GatedParams(
+        w_x=draw_normal(rng, (width, gates * width), width**-0.5),
+        w_h=np.concatenate(recurrent, axis=1).astype(np.float32),
+        b=np.zeros(gates * width, np.float32),
+    )
+
+
+def zeros_like_lanes(weights: Array, batch: int, width: int) -> Array:
+    """Return float32 zeros [batch, width] in the library of `weights`."""
+    return namespace(weights).zeros((batch, width), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class SimpleRNN(StepwiseCell):
+    """The plain recurrence (Elman, 1990).
+
+        h_t = f(W_x x_t + W_h h_{t-1} + b),   y_t = h_t,   f one of tanh, relu, leaky_relu
+
+    Cost of a step: 4 d^2 operations per lane, half of them lifted out of the recurrence.
+    """
+
+    activation: str = "tanh"
+    gates: ClassVar[int] = 1
+
+    def init(self, rng: np.random.Generator, width: int) -> GatedParams:
+        """Return fresh parameters."""
+        return init_gated(rng, width, self.gates)
+
+    def start(self, params: GatedParams, batch: int) -> Array:
+        """Return `h = 0`, [B, d]."""
+        return zeros_like_lanes(params.w_h, batch, params.w_h.shape[0])
+
+    def lift(self, params: GatedParams, x: Array) -> Array:
+        """Return `W_x x + b`, [T, B, d]."""
+        return x @ params.w_x + params.b
+
+    def step(self, params: GatedParams, state: Array, inputs: Array) -> tuple[Array, Array]:
+        """Return `(h_t, h_t)`."""
+        h = activations.ACTIVATIONS[self.activation](inputs + state @ params.w_h)
+        return h, h
+
+
+class GRUParams(NamedTuple):
+    """The weights of a GRU; gates in the order z, r, n."""
+
+    w_x: Array  # [d, 3 d]
+    w_h: Array  # [d, 3 d]
+    b: Array  # [3 d]
+    b_n: Array  # [d], inside the reset gate
+
+
+@dataclass(frozen=True)
+class GRU(StepwiseCell):
+    """The gated recurrent unit, its reset gate after the product (Cho et al., 2014; cuDNN's form).
+
+        z_t = sigmoid(W_z x_t + U_z h_{t-1} + b_z)
+        r_t = sigmoid(W_r x_t + U_r h_{t-1} + b_r)
+        n_t = tanh(W_n x_t + b_n + r_t * (U_n h_{t-1} + c_n))
+        h_t = (1 - z_t) n_t + z_t h_{t-1},   y_t = h_t
+
+    Cost of a step: 12 d^2 operations per lane, half of them lifted out of the recurrence.
+    """
+
+    def init(self, rng: np.random.Generator, width: int) -> GRUParams:
+        """Return fresh parameters."""
+        gated = init_gated(rng, width, 3)
+        return GRUParams(*gated, b_n=np.zeros(width, np.float32))
+
+    def start(self, params: GRUParams, batch: int) -> Array:
+        """Return `h = 0`, [B, d]."""
+        return zeros_like_lanes(params.w_h, batch, params.w_h.shape[0])
+
+    def lift(self, params: GRUParams, x: Array) -> Array:
+        """Return `W x + b` of all three gates, [T, B, 3 d]."""
+        return x @ params.w_x + params.b
+
+    def step(self, params: GRUParams, state: Array, inputs: Array) -> tuple[Array, Array]:
+        """Return `(h_t, h_t)`."""
+        xp, d = namespace(inputs), state.shape[-1]
+        recurrent = state @ params.w_h
+        gates = sigmoid(inputs[..., : 2 * d] + recurrent[..., : 2 * d])
+        z, r = gates[..., :d], gates[..., d:]
+        n = xp.tanh(inputs[..., 2 * d :] + r * (recurrent[..., 2 * d :] + params.b_n))
+        h = n + z * (state - n)
+        return h, h
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM carries: its output and its cell."""
+
+    h: Array  # [B, d]
+    c: Array  # [B, d]
+
+
+@dataclass(frozen=True)
+class LSTM(StepwiseCell):
+    """Long short-term memory with a forget gate (Hochreiter and Schmidhuber, 1997; Gers et al., 2000).
+
+        i, f, o = sigmoid(W x_t + U h_{t-1} + b),   g = tanh(W_g x_t + U_g h_{t-1} + b_g)
+        c_t = f c_{t-1} + i g,   h_t = o tanh(c_t),   y_t = h_t
+
+    Gates in the order i, f, g, o. The forget bias starts at 1, so that memory is the default.
+    Cost of a step: 16 d^2 operations per lane, half of them lifted out of the recurrence.
+    """
+
+    def init(self, rng: np.random.Generator, width: int) -> GatedParams:
+        """Return fresh parameters."""
+        params = init_gated(rng, width, 4)
+        params.b[width : 2 * width] = 1.0
+        return params
+
+    def start(self, params: GatedParams, batch: int) -> LSTMState:
+        """Return `h = c = 0`, [B, d] each."""
+        zeros = zeros_like_lanes(params.w_h, batch, params.w_h.shape[0])
+        return LSTMState(zeros, zeros)
+
+    def lift(self, params: GatedParams, x: Array) -> Array:
+        """Return `W x + b` of all four gates, [T, B, 4 d]."""
+        return x @ params.w_x + params.b
+
+    def step(self, params: GatedParams, state: LSTMState, inputs: Array) -> tuple[LSTMState, Array]:
+        """Return `((h_t, c_t), h_t)`."""
+        xp, d = namespace(inputs), state.h.shape[-1]
+        total = inputs + state.h @ params.w_h
+        i, f = sigmoid(total[..., :d]), sigmoid(total[..., d : 2 * d])
+        g, o = xp.tanh(total[..., 2 * d : 3 * d]), sigmoid(total[..., 3 * d :])
+        c = f * state.c + i * g
+        h = o * xp.tanh(c)
+        return LSTMState(h, c), h
+
+
+class LinearParams(NamedTuple):
+    """The weights of the gated linear recurrence."""
+
+    conv: Array  # [taps, d], the present first
+    conv_bias: Array  # [d]
+    w_gates: Array  # [d, 2 d], recurrence gate then input gate
+    b_gates: Array  # [2 d]
+    decay: Array  # [d], lambda
+
+
+class LinearState(NamedTuple):
+    """What the linear recurrence carries: the last inputs (newest first) and the memory."""
+
+    tail: tuple[Array, ...]  # taps - 1 arrays [B, d]
+    s: Array  # [B, d]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A gated diagonal linear recurrence after a short causal convolution (De et al., 2024: RG-LRU).
+
+        c_t = sum_k conv_k x_{t-k} + b                       k = 0 ... taps-1, within one user
+        r_t, i_t = sigmoid(W c_t + b)
+        a_t = exp(-8 softplus(lambda) r_t)
+        s_t = a_t s_{t-1} + sqrt(1 - a_t^2) i_t c_t,   y_t = s_t
+
+    Nothing multiplies the memory by a matrix, so its gradient neither explodes nor has to vanish, and
+    every product is lifted out of the loop over time. `lambda` starts so that the longest decays keep
+    half-lives from a fraction of a step to hundreds.
+
+    Cost of a step: 4 d^2 operations and a few passes over [B, d].
+    """
+
+    taps: int = 4
+
+    def init(self, rng: np.random.Generator, width: int) -> LinearParams:
+        """Return fresh parameters."""
+        # a at r = 1 spans .5 to .999: exp(-8 softplus(lambda)) = a.
+        longest = np.linspace(0.5, 0.999, width)
+        softplus_decay = -np.log(longest) / 8.0
+        conv = draw_normal(rng, (self.taps, width), 0.1)
+        conv[0] += 1.0
+        return LinearParams(
+            conv=conv,
+            conv_bias=np.zeros(width, np.float32),
+            w_gates=draw_normal(rng, (width, 2 * width), width**-0.5),
+            b_gates=np.zeros(2 * width, np.float32),
+            decay=np.log(np.expm1(softplus_decay)).astype(np.float32),
+        )
+
+    def start(self, params: LinearParams, batch: int) -> LinearState:
+        """Return an empty tail and `s = 0`."""
+        zeros = zeros_like_lanes(params.w_gates, batch, params.decay.shape[0])
+        return LinearState(tail=(zeros,) * (self.taps - 1), s=zeros)
+
+    def lift(self, params: LinearParams, x: Array) -> Array:
+        """Return x itself: the convolution must not look across a reset, so it is part of the scan."""
+        return x
+
+    def convolve(self, params: LinearParams, tail: Tree, x: Array) -> tuple[Tree, Array]:
+        """Return the new tail and `c_t` for one position."""
+        c = params.conv[0] * x + params.conv_bias
+        for k, past in enumerate(tail, start=1):
+            c = c + params.conv[k] * past
+        return ((x, *tail) if tail else (x,))[: self.taps - 1], c
+
+    def gates(self, params: LinearParams, c: Array) -> tuple[Array, Array]:
+        """Return the decay `a` and the gated, scaled input of each position."""
+        xp, d = namespace(c), c.shape[-1]
+        both = sigmoid(c @ params.w_gates + params.b_gates)
+        log_a = -8.0 * softplus(params.decay) * both[..., :d]
+        # 1 - a^2 through expm1: exact where a is near 1, which is where long memory lives.
+        scale = xp.sqrt(xp.maximum(-xp.expm1(2.0 * log_a), 1e-12))
+        return xp.exp(log_a), scale * both[..., d:] * c
+
+    def step(self, params: LinearParams, state: LinearState, inputs: Array) -> tuple[LinearState, Array]:
+        """Return `((tail, s_t), s_t)`."""
+        tail, c = self.convolve(params, state.tail, inputs)
+        a, b = self.gates(params, c)
+        s = a * state.s + b
+        return LinearState(tail, s), s
+
+    def scan(
+        self, params: LinearParams, state: LinearState, inputs: Array, reset: Array, start: LinearState
+    ) -> tuple[LinearState, Array]:
+        """Read T positions; the product with `w_gates` is one product for all of them."""
+
+        def convolve(tail: Tree, position: Tree) -> tuple[Tree, Array]:
+            reset_now, x = position
+            return self.convolve(params, where_tree(reset_now, start.tail, tail), x)
+
+        def recur(s: Array, position: Tree) -> tuple[Array, Array]:
+            reset_now, a, b = position
+            s = a * where_tree(reset_now, start.s, s) + b
+            return s, s
+
+        tail, c = scan(convolve, state.tail, (reset, inputs))
+        a, b = self.gates(params, c)
+        s, y = scan(recur, state.s, (reset, a, b))
+        return LinearState(tail, s), y
+
+
+#: What `model.cell` may name.
+CELLS: dict[str, type[Any]] = {"linear": Linear, "gru": GRU, "lstm": LSTM, "simple_rnn": SimpleRNN}
+
+
+def make_cell(name: str, *, activation: str = "tanh") -> Cell:
+    """Return the cell of a name in `CELLS`; `activation` is read by `simple_rnn` alone."""
+    cell: Cell = SimpleRNN(activation) if name == "simple_rnn" else CELLS[name]()
+    return cell

@@ -1,0 +1,55 @@
+"""The clock: how elapsed time becomes numbers a network can use.
+
+Knows: gaps in seconds, on a log scale, read off a table by linear interpolation between knots;
+an unknown gap has a row of its own.
+Does not know: absolute time. That stays int64 microseconds outside the network, since float32
+has steps of two minutes there.
+"""
+
+from dataclasses import dataclass
+
+from segue.model.backend import namespace
+from segue.shapes import Array
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Knots on the log scale of elapsed seconds.
+
+    Args:
+        longest: the longest gap met in training, in seconds; longer ones count as this.
+        knots: the number of knots from 0 seconds to `longest`.
+
+    Example:
+        >>> import numpy as np
+        >>> clock = Clock(longest=np.expm1(4.0), knots=5)         # knots at log(1 + s) = 0, 1, 2, 3, 4
+        >>> clock.weights(np.float32([0.0, np.expm1(1.5), np.nan])).round(2).tolist()
+        [[0.0, 1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
+    """
+
+    longest: float
+    knots: int = 16
+
+    @property
+    def rows(self) -> int:
+        """The rows of a table that this clock reads: unknown, then a row per knot."""
+        return self.knots + 1
+
+    def weights(self, gaps: Array) -> Array:
+        """Return float32[..., rows]: the share of each table row for each gap in seconds.
+
+        Args:
+            gaps: float32[...], seconds; NaN means unknown.
+
+        Returns:
+            Rows that sum to 1. Column 0 is 1 where the gap is unknown.
+        """
+        xp = namespace(gaps)
+        unknown = xp.isnan(gaps)
+        seconds = xp.clip(xp.where(unknown, xp.zeros_like(gaps), gaps), 0.0, float(self.longest))
+        top = xp.log1p(xp.full_like(seconds, max(float(self.longest), 1.0)))
+        place = xp.log1p(seconds) / top * float(self.knots - 1)
+        knots = xp.arange(self.knots, dtype=gaps.dtype)
+        hats = xp.maximum(1.0 - xp.abs(place[..., None] - knots), 0.0)
+        none = unknown[..., None]
+        return xp.concat([none.astype(gaps.dtype), xp.where(none, xp.zeros_like(hats), hats)], axis=-1)

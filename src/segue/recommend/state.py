@@ -1,0 +1,184 @@
+"""What is known of a user after their last event, as a value.
+
+Knows: the memory, the clock, the count and the filter of what was seen. Nothing here is ever changed in
+place: an old state stays good.
+Does not know: how a memory is computed.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import overload
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from segue.errors import ArgumentError
+from segue.model.backend import map_tree
+from segue.model.network import Memory
+from segue.shapes import Floats, Rows, Times
+
+#: Stands for "no time known" in int64 arrays.
+NO_TIME = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The items a user had: sorted rows while they are few, a bit per item of the catalogue after that.
+
+    So its size is bounded by `size / 8` bytes and the cost of adding or hiding never exceeds a pass over
+    the catalogue's bits, however long the history.
+
+    Args:
+        size: the rows of the catalogue.
+        rows: int32[n], sorted and distinct; None when `bits` is used.
+        bits: uint8[ceil(size / 8)].
+
+    Example:
+        >>> seen = Seen(100).add(7).add(3)
+        >>> seen.to_rows().tolist(), len(seen), 7 in seen, 4 in seen
+        ([3, 7], 2, True, False)
+    """
+
+    size: int
+    rows: Rows | None = None
+    bits: NDArray[np.uint8] | None = None
+
+    @classmethod
+    def of(cls, size: int, rows: Rows) -> "Seen":
+        """Return the filter of some rows; row 0 is left out."""
+        distinct = np.unique(rows[rows > 0]).astype(np.int32)
+        if 32 * len(distinct) <= size:
+            return cls(size, rows=distinct)
+        flags = np.zeros(size, bool)
+        flags[distinct] = True
+        return cls(size, bits=np.packbits(flags))
+
+    def to_rows(self) -> Rows:
+        """Return int32[n], the rows seen, sorted."""
+        if self.bits is not None:
+            return np.flatnonzero(np.unpackbits(self.bits, count=self.size)).astype(np.int32)
+        return np.zeros(0, np.int32) if self.rows is None else self.rows
+
+    def __len__(self) -> int:
+        return len(self.to_rows())
+
+    def __contains__(self, row: int) -> bool:
+        if self.bits is not None:
+            return bool(self.bits[row >> 3] >> (7 - (row & 7)) & 1)
+        known = self.to_rows()
+        place = int(np.searchsorted(known, row))
+        return place < len(known) and known[place] == row
+
+    def add(self, row: int) -> "Seen":
+        """Return the filter with one row more; row 0 changes nothing."""
+        if row == 0 or row in self:
+            return self
+        if self.bits is not None:
+            bits = self.bits.copy()
+            bits[row >> 3] |= 128 >> (row & 7)
+            return Seen(self.size, bits=bits)
+        return Seen.of(self.size, np.append(self.to_rows(), np.int32(row)))
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """One user, after their last event.
+
+    Args:
+        memory: the network's arrays, float32 of fixed size, for one user.
+        time: of the last event, microseconds since 1970; None when unknown.
+        count: events so far.
+        seen: what the user had.
+        bundle: the fingerprint of the weights that made the memory.
+    """
+
+    memory: Memory
+    time: int | None
+    count: int
+    seen: Seen
+    bundle: str
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """Many users: `users` are their ids in the order of first appearance; slices like an array.
+
+    Args:
+        users: the ids.
+        memory: the network's arrays, [user, ...].
+        times: int64[user], `NO_TIME` where unknown.
+        counts: int64[user].
+        seen: a filter per user.
+        bundle: the fingerprint of the weights.
+    """
+
+    users: pl.Series
+    memory: Memory
+    times: Times
+    counts: Times
+    seen: tuple[Seen, ...]
+    bundle: str
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @overload
+    def __getitem__(self, index: int) -> State: ...
+    @overload
+    def __getitem__(self, index: slice) -> "States": ...
+    def __getitem__(self, index: int | slice) -> "State | States":
+        if isinstance(index, slice):
+            memory = map_tree(lambda a: a[index], self.memory)
+            users, seen = self.users[index], self.seen[index]
+            return States(users, memory, self.times[index], self.counts[index], seen, self.bundle)
+        place = range(len(self))[index]
+        memory = map_tree(lambda a: a[place : place + 1].copy(), self.memory)
+        time = int(self.times[place])
+        known = None if time == NO_TIME else time
+        return State(memory, known, int(self.counts[place]), self.seen[place], self.bundle)
+
+    def of(self, user: str) -> State:
+        """Return the state of a user.
+
+        Raises:
+            ArgumentError: the user is not among these.
+        """
+        place = self.users.index_of(user)
+        if place is None:
+            raise ArgumentError(
+                f'states: expected one of {len(self)} users, came "{user}". '
+                "A user without events starts with rec.start()."
+            )
+        return self[place]
+
+
+def microseconds(time: float | int | datetime | None) -> int | None:
+    """Return int microseconds since 1970 from seconds or a datetime (no zone means UTC).
+
+    Raises:
+        ArgumentError: it is neither, or not finite.
+
+    Example:
+        >>> microseconds(1.5), microseconds(datetime(1970, 1, 1, 0, 1)), microseconds(None)
+        (1500000, 60000000, None)
+    """
+    if time is None:
+        return None
+    if isinstance(time, datetime):
+        aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+        time = aware.timestamp()
+    if isinstance(time, (int, np.integer)):
+        return int(time) * 1_000_000
+    if isinstance(time, (float, np.floating)) and np.isfinite(time):
+        return round(float(time) * 1e6)
+    raise ArgumentError(
+        f"time: expected seconds since 1970 (a number) or a datetime, came {time!r}. Leave it out if unknown."
+    )
+
+
+def gap_seconds(later: int | None, earlier: int | None) -> Floats:
+    """Return float32[1]: seconds between two times, NaN where one is unknown, never below 0."""
+    if later is None or earlier is None:
+        return np.full(1, np.nan, np.float32)
+    return np.array([max(later - earlier, 0) / 1e6], np.float32)

@@ -1,0 +1,1 @@
+"""Learning the weights. The only part that needs JAX."""

@@ -1,0 +1,37 @@
+"""Where a run stands, on disk, so that it goes on after a kill to the same weights.
+
+Knows: a tree of arrays and a few words beside it. Does not know: what a run is made of.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from segue.errors import TrainingError
+from segue.files import read_arrays, write_arrays
+
+
+def save_checkpoint(path: Path, tree: Any, facts: dict[str, Any]) -> None:
+    """Write a tree of arrays and its facts; the checkpoint before it stands until this one is whole."""
+    arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+    write_arrays(path, arrays, {"facts": json.dumps(facts)})
+
+
+def load_checkpoint(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the tree and the facts of a checkpoint; `like` gives the tree's structure.
+
+    Raises:
+        TrainingError: the checkpoint is of a run with other settings or data.
+    """
+    arrays, metadata = read_arrays(path)
+    leaves, structure = jax.tree.flatten(like)
+    found = [arrays.get(str(i)) for i in range(len(arrays))]
+    if [np.shape(a) for a in found] != [np.shape(a) for a in leaves]:
+        raise TrainingError(
+            f"{path}: expected a checkpoint of this run, came one of other settings or another log. "
+            "Give the same log and settings, or remove the file to begin anew."
+        )
+    return jax.tree.unflatten(structure, found), json.loads(metadata["facts"])

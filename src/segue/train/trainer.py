@@ -1,0 +1,309 @@
+"""The training run: windows in, averaged weights out.
+
+Knows: truncated backpropagation through time with the memory carried from window to window, validation
+after each pass, early stopping, checkpoints, time budgets.
+Does not know: files of events, catalogues, how results are shown. It reports; others draw.
+
+In words, and tested to give the same numbers:
+
+    for number in passes:
+        for batch in windows of the pass:
+            loss, gradient = cross-entropy of the next item at every position
+            params = AdamW(params, clipped gradient);  average = running average of params
+            memory = memory after the window
+        score the validation targets with `average`; keep the best
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from segue.config import Config, TrainConfig
+from segue.data.batches import Batch, Batcher
+from segue.data.sequences import Sequences
+from segue.errors import TrainingError
+from segue.model.blocks import BlockMasks
+from segue.model.network import Masks, Memory, Network, NetworkParams, Window
+from segue.train.checkpoint import load_checkpoint, save_checkpoint
+from segue.train.losses import CHUNK, softmax_cross_entropy
+from segue.train.noise import chance, dropout_mask
+from segue.train.optimiser import learning_rate, make_optimiser, running_average
+from segue.train.validation import Validation
+
+#: Updates between two looks at the loss; reading it waits for the device.
+REPORT_EVERY = 32
+#: Seconds between two checkpoints within a pass.
+CHECKPOINT_SECONDS = 30.0
+
+
+class Run(NamedTuple):
+    """Everything that changes while training."""
+
+    params: NetworkParams
+    average: NetworkParams
+    optimiser: Any
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Args:
+        number: the pass, from 0.
+        done: updates so far, over all passes.
+        total: updates in all, as far as is known.
+        loss: mean cross-entropy in nats of the latest updates.
+        events_per_second: true targets learnt per second of training, validation not counted.
+        seconds: of training so far.
+        validation: metrics after the latest pass, such as `{"ndcg@10": .18}`.
+        pass_ended: this report closes a pass.
+    """
+
+    number: int
+    done: int
+    total: int
+    loss: float
+    events_per_second: float
+    seconds: float
+    validation: dict[str, float]
+    pass_ended: bool = False
+
+    @property
+    def seconds_left(self) -> float:
+        """Time to the end at the pace so far, validation not counted."""
+        return self.seconds / max(self.done, 1) * max(self.total - self.done, 0)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run leaves: averaged weights as NumPy arrays, and its curve, a report per pass."""
+
+    params: NetworkParams
+    curve: tuple[Progress, ...]
+    best: int
+
+
+def draw_masks(network: Network, rate: float, seed: Array, shape: tuple[int, int]) -> Masks | None:
+    """Return dropout masks for a window `[T, B]`, or None where nothing is dropped."""
+    if rate == 0.0:
+        return None
+    full = (*shape, network.width)
+    streams = iter(range(10, 10 + 2 + 2 * network.depth))
+
+    def draw() -> Array:
+        return dropout_mask(seed, next(streams), full, rate)
+
+    return Masks(draw(), tuple(BlockMasks(draw(), draw()) for _ in range(network.depth)), draw())
+
+
+def hide_some(train: TrainConfig, batch: Batch, seed: Array) -> Batch:
+    """Return a batch in which some items and gaps are unknown, so that the unknown is learnt too."""
+    shape = batch.items.shape
+    return batch._replace(
+        items=jnp.where(chance(seed, 0, shape, train.unknown_items), 0, batch.items),
+        gaps=jnp.where(chance(seed, 1, shape, train.unknown_gaps), jnp.nan, batch.gaps),
+        question_gaps=jnp.where(chance(seed, 2, shape, train.unknown_question), jnp.nan, batch.question_gaps),
+    )
+
+
+def loss_of(
+    network: Network, config: Config, params: NetworkParams, memory: Memory, batch: Batch, seed: Array
+) -> tuple[Array, Memory]:
+    """Return the mean cross-entropy of a window and the memory after it."""
+    batch = hide_some(config.train, batch, seed)
+    masks = draw_masks(network, config.model.dropout or 0.0, seed, batch.items.shape)
+    window = Window(batch.items, batch.gaps, batch.first, batch.reset)
+    memory, output = network.scan(params, memory, window, masks)
+    query = network.query(params, output, batch.question_gaps).reshape(-1, network.width)
+    chunk = CHUNK if len(query) % CHUNK == 0 else len(query)
+    total = softmax_cross_entropy(
+        query, params.items, params.bias, batch.targets.reshape(-1), batch.weights.reshape(-1), chunk
+    )
+    return total / len(query), memory
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2,))
+def update(
+    network: Network, config: Config, run: Run, batch: Batch, seed: Array, rate: Array, step: Array
+) -> tuple[Run, Array]:
+    """Learn from one window: return the run after it and the window's mean loss."""
+    grad = jax.value_and_grad(partial(loss_of, network, config), has_aux=True)
+    (loss, memory), gradient = grad(run.params, run.memory, batch, seed)
+    change, optimiser = make_optimiser(config.train).update(gradient, run.optimiser, run.params)
+    params = jax.tree.map(lambda weights, delta: weights - rate * delta, run.params, change)
+    average = running_average(run.average, params, config.train.average, step)
+    return Run(params, average, optimiser, memory), loss
+
+
+def begin(network: Network, config: Config) -> Run:
+    """Return a run that has learnt nothing yet."""
+    params = jax.tree.map(jnp.asarray, network.init(config.train.seed))
+    assert config.train.lanes is not None
+    memory = jax.tree.map(jnp.array, network.empty(params, config.train.lanes))
+    return Run(params, jax.tree.map(jnp.copy, params), make_optimiser(config.train).init(params), memory)
+
+
+class Interrupted(NamedTuple):
+    """The facts kept with a checkpoint: where the next update is, and what was seen so far."""
+
+    number: int
+    window: int
+    seconds: float
+    curve: list[dict[str, Any]]
+    best: int
+
+
+@dataclass
+class Trainer:
+    """One run over one set of sequences; `passes` advances it and reports.
+
+    Args:
+        network: static settings.
+        config: with no setting left to derive.
+        sequences: what to learn.
+        validation: targets to score after each pass; None stops by passes or time alone.
+        checkpoint: a file to keep the run in; None keeps nothing.
+    """
+
+    network: Network
+    config: Config
+    sequences: Sequences
+    validation: Validation | None = None
+    checkpoint: Path | None = None
+
+    def __post_init__(self) -> None:
+        train = self.config.train
+        assert train.lanes is not None and train.passes is not None
+        self.batcher = Batcher(self.sequences, train.lanes, train.steps, train.seed)
+        self.run = begin(self.network, self.config)
+        self.best_params = self.run.average
+        self.at = Interrupted(0, 0, 0.0, [], 0)
+        self.loss = float("nan")
+        self.total = train.passes * self.batcher.updates
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint, if there is one; return whether there was."""
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return False
+        tree, facts = load_checkpoint(self.checkpoint, (self.run, self.best_params))
+        self.run, self.best_params = jax.tree.map(jnp.asarray, tree)
+        self.at = Interrupted(**facts)
+        return True
+
+    def keep(self) -> None:
+        """Write the checkpoint."""
+        if self.checkpoint is not None:
+            save_checkpoint(self.checkpoint, (self.run, self.best_params), self.at._asdict())
+
+    def progress_share(self) -> float:
+        """Return the share of the run that is done, by updates or by the time budget."""
+        done = self.at.number * self.batcher.updates + self.at.window
+        share = done / self.total
+        if self.config.train.minutes:
+            share = max(share, self.at.seconds / (60.0 * self.config.train.minutes))
+        return share
+
+    def finished(self) -> bool:
+        """Say whether passes, time or patience have run out."""
+        waited = len(self.at.curve) - 1 - self.at.best
+        return self.progress_share() >= 1.0 or (
+            self.validation is not None and waited >= self.config.train.patience
+        )
+
+    def passes(self) -> Iterator[Progress]:
+        """Train to the end, yielding a report every few updates and after each pass.
+
+        Raises:
+            TrainingError: the loss is not a number; the checkpoint before it is kept and named.
+        """
+        while not self.finished():
+            yield from self._one_pass()
+            yield self._close_pass()
+            self.keep()
+
+    def _one_pass(self) -> Iterator[Progress]:
+        train, updates = self.config.train, self.batcher.updates
+        losses: list[Array] = []
+        weights, latest, kept = 0.0, time.perf_counter(), time.perf_counter()
+        for batch in self.batcher.windows(self.at.number, begin=self.at.window):
+            step = self.at.number * updates + self.at.window
+            seed = np.uint32((train.seed * 0x9E3779B1 + step * 0x85EBCA77 + 1) & 0xFFFFFFFF)
+            rate = np.float32(learning_rate(train, self.progress_share()))
+            self.run, loss = update(
+                self.network, self.config, self.run, batch, seed, rate, np.float32(step)
+            )
+            losses.append(loss)
+            weights += float(batch.weights.sum())
+            window = self.at.window + 1
+            self.at = self.at._replace(window=window)
+            if window % REPORT_EVERY and window < updates:
+                continue
+            self.loss = mean = self._checked(losses)
+            now = time.perf_counter()
+            self.at = self.at._replace(seconds=self.at.seconds + now - latest)
+            yield self._report(mean, weights / (now - latest))
+            if self.checkpoint is not None and now - kept > CHECKPOINT_SECONDS:
+                self.keep()
+                kept = now
+            losses, weights, latest = [], 0.0, time.perf_counter()
+            if self.progress_share() >= 1.0:
+                return
+
+    def _checked(self, losses: list[Array]) -> float:
+        mean = float(np.mean([float(loss) for loss in losses]))
+        if not np.isfinite(mean):
+            kept = self.checkpoint if self.checkpoint and self.checkpoint.exists() else None
+            raise TrainingError(
+                f"pass {self.at.number + 1}, update {self.at.window}: expected a finite loss, came {mean}. "
+                + (f"The last good checkpoint is {kept}. " if kept else "No checkpoint was kept. ")
+                + "Lower train.learning_rate or train.clip and run again."
+            )
+        return mean
+
+    def _report(self, loss: float, rate: float, **more: Any) -> Progress:
+        done = self.at.number * self.batcher.updates + self.at.window
+        share = self.progress_share()
+        total = round(done / share) if share else self.total
+        latest = self.at.curve[-1]["validation"] if self.at.curve else {}
+        return Progress(
+            self.at.number, done, total, loss, rate, self.at.seconds, **({"validation": latest} | more)
+        )
+
+    def _close_pass(self) -> Progress:
+        metrics = self.validation.measure(self.network, self.run.average) if self.validation else {}
+        targets = float(np.count_nonzero(self.sequences.items))
+        before = self.at.curve[-1]["seconds"] if self.at.curve else 0.0
+        mean_rate = targets / max(self.at.seconds - before, 1e-9)
+        report = self._report(self.loss, mean_rate, validation=metrics, pass_ended=True)
+        curve = [*self.at.curve, vars(report)]
+        best = max(range(len(curve)), key=lambda i: curve[i]["validation"].get("ndcg@10", i))
+        if best == len(curve) - 1:
+            self.best_params = jax.tree.map(jnp.copy, self.run.average)
+        self.at = Interrupted(self.at.number + 1, 0, self.at.seconds, curve, best)
+        return report
+
+    def result(self) -> Trained:
+        """Return the weights of the best pass and the curve."""
+        curve = tuple(Progress(**row) for row in self.at.curve)
+        return Trained(jax.tree.map(np.asarray, self.best_params), curve, self.at.best)
+
+
+def fit(
+    trainer: Trainer, *, resume: bool = False, report: Callable[[Progress], None] | None = None
+) -> Trained:
+    """Run a trainer to its end and return what it learnt; `report` is called with each report."""
+    if resume:
+        trainer.resume()
+    for progress in trainer.passes():
+        if report:
+            report(progress)
+    return trainer.result()

@@ -1,0 +1,113 @@
+"""law: many at once equals one by one; saving and loading changes nothing; old states stay good."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+import segue
+from segue.bundle import build_network, with_fingerprint
+from segue.config import DataSize, configure, derive
+from segue.data.catalogue import read_catalogue
+from segue.data.sequences import encode, item_vocabulary
+from segue.model.backend import leaves, map_tree
+from segue.model.cells import CELLS
+from segue.recommend.recommender import Recommender
+from segue.recommend.state import Seen
+
+
+def log(rng, users=9, items=12, rows=80, times=True):
+    table = pl.DataFrame(
+        {
+            "user": rng.integers(0, users, rows).astype(str),
+            "item": [f"{i:03d}" for i in rng.integers(0, items, rows)],
+            "time": np.sort(rng.integers(0, 10**7, rows)),
+        }
+    )
+    return segue.read_events(table) if times else segue.read_events(table.drop("time"), time="none")
+
+
+def untrained(events, cell="linear", repeats="allow"):
+    """A network with random weights everywhere: laws hold for any weights."""
+    rng = np.random.default_rng(5)
+    vocabulary = item_vocabulary(events)
+    config = configure({"model.cell": cell, "model.width": 8, "train.repeats": repeats})
+    config = derive(config, DataSize(len(events), 9, vocabulary.size, events.has_times, 0.0))
+    network = build_network(config, items=vocabulary.size, longest_gap=1e6)
+    params = map_tree(lambda a: a + rng.normal(0, 0.3, a.shape).astype(np.float32), network.init(0))
+    titles = pl.DataFrame({"item": vocabulary.ids, "title": "film " + vocabulary.ids})
+    rec = Recommender(network, params, vocabulary, config, read_catalogue(titles, vocabulary))
+    return with_fingerprint(rec)
+
+
+@pytest.mark.parametrize("times", [True, False])
+@pytest.mark.parametrize("cell", list(CELLS))
+def test_law_encode_is_observe_one_by_one(cell, times):
+    events = log(np.random.default_rng(1), times=times)
+    rec = untrained(events, cell)
+    states = rec.encode(events)
+    for place, user in enumerate(states.users):
+        state = rec.start()
+        for row in events.table.filter(pl.col("user") == user).iter_rows(named=True):
+            state = rec.observe(state, row["item"], time=row["time"] / 1e6 if times else None)
+        for (path, a), (_, b) in zip(leaves(states[place].memory), leaves(state.memory), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5, err_msg=path)
+            assert a.dtype == b.dtype == np.float32
+        assert states[place].time == state.time
+        assert states[place].count == state.count
+        assert states[place].seen.to_rows().tolist() == state.seen.to_rows().tolist()
+        np.testing.assert_allclose(rec.score(states[place], at=1e7), rec.score(state, at=1e7), atol=1e-4)
+
+
+def test_law_outputs_before_are_states_before():
+    events = log(np.random.default_rng(2))
+    rec = untrained(events)
+    sequences = encode(events, rec.vocabulary)
+    outputs = rec.outputs_before(sequences, np.ones(len(sequences.items), bool))
+    for user in range(len(sequences)):
+        state = rec.start()
+        for event in range(sequences.offsets[user], sequences.offsets[user + 1]):
+            np.testing.assert_allclose(outputs[event], state.memory.output[0], atol=1e-5)
+            item = rec.vocabulary.id(sequences.items[event])
+            state = rec.observe(state, item, time=sequences.times[event] / 1e6)
+
+
+def test_law_load_after_save_is_the_same(tmp_path):
+    events = log(np.random.default_rng(3))
+    rec = untrained(events)
+    rec.save(tmp_path / "m.segue")
+    again = segue.load(tmp_path / "m.segue")
+    state = rec.observe_all(rec.start(), ["003", "004", "not there"])
+    assert again.fingerprint == rec.fingerprint
+    assert again.config == rec.config
+    assert again.recommend(state, k=5, at=1e6) == rec.recommend(state, k=5, at=1e6)
+
+
+def test_law_an_old_state_stays_good_and_unknown_items_do_not_raise():
+    rec = untrained(log(np.random.default_rng(4)), repeats="exclude")
+    old = rec.observe(rec.start(), "001", time=10)
+    before = rec.recommend(old, k=12)
+    rec.observe(rec.observe(old, "002", time=20), "nobody knows this", time=30)
+    assert rec.recommend(old, k=12) == before
+    assert "001" not in [line.item for line in before]
+    assert len(before) == len(rec.items) - 1
+    allowed = rec.recommend(old, k=12, repeats="allow", exclude=["005"])
+    assert {"001"} <= {line.item for line in allowed} and "005" not in {line.item for line in allowed}
+
+
+def test_law_lists_do_not_depend_on_who_else_is_there():
+    events = log(np.random.default_rng(6))
+    rec = untrained(events)
+    whole = rec.encode(events)
+    one = str(whole.users[3])
+    alone = segue.read_events(events.table.filter(pl.col("user") == one).with_columns(pl.col("time") // 10**6))
+    np.testing.assert_allclose(rec.score(rec.encode(alone)), rec.score(whole.of(one)), atol=1e-4)
+
+
+def test_law_seen_is_a_set_of_rows():
+    rng, seen, known = np.random.default_rng(0), Seen(200), set()
+    for row in rng.integers(0, 200, 150):
+        seen, known = seen.add(int(row)), known | ({int(row)} - {0})
+        assert seen.to_rows().tolist() == sorted(known)
+        assert seen.to_rows().tolist() == Seen.of(200, np.array(sorted(known), np.int32)).to_rows().tolist()
+    assert all((row in seen) == (row in known) for row in range(200))
+    assert seen.bits is not None and len(seen.bits) == 25

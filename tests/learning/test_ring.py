@@ -1,0 +1,44 @@
+"""ring: after item i comes i + 1; a model that learns anything is right every time."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+import segue
+
+
+def ring(users=200, items=20, length=12):
+    starts = np.random.default_rng(0).integers(0, items, users)
+    rows = [(f"u{u}", f"i{(start + t) % items}", t) for u, start in enumerate(starts) for t in range(length)]
+    return segue.read_events(pl.DataFrame(rows, schema=["user", "item", "time"], orient="row"))
+
+
+@pytest.mark.parametrize("cell", ["linear", "gru"])
+def test_ring_top_one_is_exact(cell):
+    train, test = segue.split_last(ring())
+    settings = {"model.cell": cell, "model.width": 32, "train.passes": 30, "train.repeats": "allow"}
+    rec = segue.train(train, config=settings)
+    assert segue.evaluate(rec, test, ks=(1,)).rows["segue"]["hr@1"] == 1.0
+    state = rec.observe_all(rec.start(), ["i3", "i4"])
+    assert rec.recommend(state, k=1)[0].item == "i5"
+
+
+def test_ring_same_seed_same_weights_and_resume_is_no_interruption(tmp_path):
+    train, _ = segue.split_last(ring())
+    settings = {"model.width": 16, "train.passes": 3}
+    whole = segue.train(train, config=settings)
+    assert segue.train(train, config=settings).fingerprint == whole.fingerprint
+
+    class Killed(Exception):
+        pass
+
+    def kill(progress):
+        if progress.pass_ended and progress.number == 1:
+            raise Killed
+
+    kept = tmp_path / "run"
+    with pytest.raises(Killed):
+        segue.train(train, config=settings, checkpoint=kept, report=kill)
+    assert kept.exists()
+    again = segue.train(train, config=settings, checkpoint=kept, resume=True)
+    assert again.fingerprint == whole.fingerprint
