@@ -48,7 +48,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]], metadata
     Raises:
         BundleError: the folder is missing or cannot be written, or the disk is full.
     """
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     try:
         with replacing(path) as part:
             part.write_bytes(save(whole, metadata=dict(metadata)))

@@ -1,0 +1,276 @@
+"""One verb per stage. No logic: each verb reads its arguments, calls a function and prints the result."""
+
+import csv
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import polars as pl
+import typer
+from rich.console import Console
+
+import segue
+from segue.bundle import load_bundle
+from segue.config import configure, parse_settings, read_config
+from segue.data.datasets import datasets, get
+from segue.data.events import Events, Reading
+from segue.data.split import digest
+from segue.demo import run_demo
+from segue.errors import ArgumentError, SegueError
+from segue.evaluate.held_out import held_out_rows
+from segue.progress import TrainingView
+from segue.recommend.recommender import Item, Recommender
+from segue.recommend.state import State
+
+app = typer.Typer(help="A recommender that remembers.", no_args_is_help=True, add_completion=False)
+named = typer.Typer(help="Well-known data sets, fetched on request.", no_args_is_help=True)
+app.add_typer(named, name="datasets")
+
+Log = Annotated[Path, typer.Argument(help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet.", metavar="EVENTS")]
+Bundle = Annotated[Path, typer.Argument(help="A file that segue train wrote.", metavar="BUNDLE")]
+UserCol = Annotated[Optional[str], typer.Option(help="Column of users; guessed if not given.")]
+ItemCol = Annotated[Optional[str], typer.Option(help="Column of items.")]
+TimeCol = Annotated[Optional[str], typer.Option(help='Column of times; "none": the order of the file is the order.')]
+RatingCol = Annotated[Optional[str], typer.Option(help="Column of ratings.")]
+TypeCol = Annotated[Optional[str], typer.Option(help="Column of event types.")]
+TimeFormat = Annotated[Optional[str], typer.Option(help='Such as "%d.%m.%Y %H:%M", or s, ms, us, ns.')]
+Header = Annotated[bool, typer.Option("--header/--no-header", help="Whether the first line names the columns.")]
+Sep = Annotated[Optional[str], typer.Option(help="Character between columns.")]
+Encoding = Annotated[str, typer.Option(help="Of a text file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def _read(
+    path: Path,
+    columns: dict[str, str | None],
+    time_format: str | None = None,
+    header: bool = True,
+    sep: str | None = None,
+    encoding: str = "utf-8",
+) -> Events:
+    reading = Reading(time_format=time_format, header=header, sep=sep, encoding=encoding)
+    return segue.read_events(path, **columns, reading=reading)  # type: ignore[arg-type]
+
+
+def _columns(**columns: str | None) -> dict[str, str | None]:
+    return columns
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+@app.command()
+def demo() -> None:
+    """Real data end to end: fetch, train, evaluate beside baselines, recommend."""
+    run_demo(Console())
+
+
+@app.command()
+def inspect(
+    events: Log,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    type_col: TypeCol = None,
+    time_format: TimeFormat = None,
+    header: Header = True,
+    sep: Sep = None,
+    encoding: Encoding = "utf-8",
+    as_json: AsJson = False,
+) -> None:
+    """What the log holds, what would be dropped and why."""
+    columns = _columns(user=user_col, item=item_col, time=time_col, rating=rating_col, type=type_col)
+    findings = segue.inspect(_read(events, columns, time_format, header, sep, encoding))
+    if as_json:
+        _print_json(findings.to_dict())
+    else:
+        typer.echo(str(findings))
+
+
+@app.command()
+def train(
+    events: Log,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the bundle goes.")],
+    items: Annotated[Optional[Path], typer.Option(help="Table of items with titles.")] = None,
+    hold_out: Annotated[Optional[str], typer.Option(help="time:0.1 or last:1: rows kept back for evaluate.")] = None,
+    config: Annotated[Optional[Path], typer.Option(help="TOML file with settings.")] = None,
+    settings: Annotated[Optional[list[str]], typer.Option("--set", help="path=value, such as train.minutes=5.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    type_col: TypeCol = None,
+    time_format: TimeFormat = None,
+    header: Header = True,
+    sep: Sep = None,
+    encoding: Encoding = "utf-8",
+) -> None:
+    """Train a network on a log and write a bundle."""
+    wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []))
+    if not out.parent.is_dir():
+        raise ArgumentError(f"-o {out}: expected an existing folder, found no {out.parent}. Make it first.")
+    columns = _columns(user=user_col, item=item_col, time=time_col, rating=rating_col, type=type_col)
+    log = _read(events, columns, time_format, header, sep, encoding)
+    console = Console(stderr=True)
+    for line in _notes(log):
+        console.print(line, soft_wrap=True, highlight=False)
+    facts: dict[str, Any] = {}
+    if hold_out:
+        log, test = segue.hold_out(log, hold_out)
+        facts = {"hold_out": hold_out, "hold_out_digest": digest(test), "hold_out_events": len(test)}
+    kept = out.with_name(out.name + ".checkpoint")
+    with TrainingView(console) as view:
+        rec = segue.train(
+            log, catalogue=items, config=wanted, checkpoint=kept, resume=resume, report=view, facts=facts
+        )
+    rec.save(out)
+    kept.unlink(missing_ok=True)
+    typer.echo(f"{out}: {len(rec.items):,} items, {out.stat().st_size:,} bytes, bundle {rec.fingerprint[:12]}.")
+
+
+def _notes(log: Events) -> list[str]:
+    """Return what a reader of the log must be told at once: the guessed columns and what was left out."""
+    chosen = ", ".join(f"{role} = {column}" for role, column in log.intake.columns.items())
+    dropped = [f"left out: {count:,} rows, {why}" for why, count in log.intake.dropped.items()]
+    return [f"{log.source}: {len(log):,} events; {chosen}", *dropped]
+
+
+@app.command()
+def evaluate(
+    bundle: Bundle,
+    events: Log,
+    in_sample: Annotated[bool, typer.Option("--in-sample", help="Measure on rows that were learnt, too.")] = False,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    time_format: TimeFormat = None,
+    header: Header = True,
+    sep: Sep = None,
+    encoding: Encoding = "utf-8",
+    as_json: AsJson = False,
+) -> None:
+    """Measure a bundle on the rows it held out, beside baselines."""
+    rec = load_bundle(bundle)
+    columns = _columns(user=user_col, item=item_col, time=time_col, rating=rating_col)
+    log = _read(events, columns, time_format, header, sep, encoding)
+    rows = held_out_rows(rec.facts, log, in_sample=in_sample)
+    report = segue.evaluate(rec, rows.test, train=rows.train, marks=rows.marks)
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        typer.echo(str(report))
+
+
+@app.command()
+def recommend(
+    bundle: Bundle,
+    history: Annotated[Optional[str], typer.Option(help="Item ids, oldest first, as one CSV line.")] = None,
+    user: Annotated[Optional[str], typer.Option(help="A user of the log given with --events.")] = None,
+    events: Annotated[Optional[Path], typer.Option(help="A log that holds the user.")] = None,
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    at: Annotated[Optional[str], typer.Option(help="Time of the question: epoch seconds or ISO 8601.")] = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    time_format: TimeFormat = None,
+    header: Header = True,
+    sep: Sep = None,
+    as_json: AsJson = False,
+) -> None:
+    """What comes next, for a history or for a user of a log."""
+    if (history is None) == (user is None) or (user is None) != (events is None):
+        raise typer.BadParameter("give either --history ID,ID,... or --user ID with --events LOG")
+    rec = load_bundle(bundle)
+    if history is not None:
+        ids = [id.strip() for id in next(csv.reader([history]), []) if id.strip()]
+        state, asked = rec.observe_all(rec.start(), ids), ids
+    else:
+        log = _read(events, _columns(user=user_col, item=item_col, time=time_col), time_format, header, sep)  # type: ignore[arg-type]
+        state, asked = _state_of(rec, log, str(user))
+    unknown = [id for id in dict.fromkeys(asked) if id not in rec.vocabulary]
+    _print_list(rec.recommend(state, k, at=_time(at)), unknown, as_json)
+
+
+def _state_of(rec: Recommender, log: Events, user: str) -> tuple[State, list[str]]:
+    own = log.table.filter(pl.col("user").cast(pl.String) == user)
+    if not len(own):
+        raise ArgumentError(f'{log.source}: expected events of user "{user}", found none. Check --user and --user-col.')
+    return rec.encode(Events(own, log.source))[0], own["item"].cast(pl.String).to_list()
+
+
+def _time(text: str | None) -> float | datetime | None:
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ArgumentError(f'--at: expected epoch seconds or ISO 8601, came "{text}".') from None
+
+
+def _print_list(items: list[Item], unknown: list[str], as_json: bool) -> None:
+    if as_json:
+        _print_json({"items": [line._asdict() for line in items], "unknown": unknown})
+        return
+    width = max((len(line.item) for line in items), default=0)
+    for place, line in enumerate(items, start=1):
+        typer.echo(f"{place:3}  {line.item:<{width}}  {line.score:8.3f}  {line.title or ''}".rstrip())
+    if unknown:
+        typer.echo(f"unknown, skipped: {', '.join(unknown)}", err=True)
+
+
+@app.command()
+def info(bundle: Bundle, as_json: AsJson = False) -> None:
+    """What a bundle holds: settings, sizes, training range, digest."""
+    rec = load_bundle(bundle)
+    facts = {name: value for name, value in rec.facts.items() if name != "curve"}
+    shown = {
+        "bundle": rec.fingerprint,
+        "bytes": bundle.stat().st_size,
+        "items": len(rec.items),
+        "cell": rec.config.model.cell,
+        "width": rec.network.width,
+        "depth": rec.network.depth,
+        "clock": rec.network.clock is not None,
+        "repeats": rec.repeats,
+        **facts,
+    }
+    if as_json:
+        _print_json(shown)
+    else:
+        for name, value in shown.items():
+            typer.echo(f"{name:<16} {value}")
+
+
+@named.command("list")
+def list_datasets() -> None:
+    """The data sets that can be fetched by name, with their terms."""
+    for known in datasets():
+        typer.echo(f"{known.name:<18} {known.description} ({known.size})\n{'':<18} {known.terms}")
+
+
+@named.command("get")
+def get_dataset(name: str) -> None:
+    """Fetch a data set into the cache and print where its files are."""
+    files = get(name)
+    for path in (files.events, files.items, files.users):
+        if path:
+            typer.echo(str(path))
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 bad input with a message, 2 usage."""
+    try:
+        app()
+    except SegueError as error:
+        typer.echo(f"segue: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,65 @@
+"""Which rows of a log a bundle did not learn.
+
+Knows: what the bundle's facts say of its hold-out and its range. Does not know: how ranks are made.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from segue.data.events import Events
+from segue.data.split import digest, hold_out, split_last
+from segue.errors import EvaluationError
+
+
+class HeldOut(NamedTuple):
+    """Rows to learn baselines from, rows to measure on, and what a reader must know."""
+
+    train: Events
+    test: Events
+    marks: tuple[str, ...]
+
+
+def held_out_rows(facts: Mapping[str, Any], events: Events, *, in_sample: bool = False) -> HeldOut:
+    """Return the rows of a log that a bundle did not learn.
+
+    A bundle trained with a hold-out is measured on just those rows, recognised by their digest. One trained
+    without is measured on what happened after its training range.
+
+    Args:
+        facts: of the bundle.
+        events: the log.
+        in_sample: measure on the last event of each user, learnt or not; the report is marked.
+
+    Raises:
+        EvaluationError: the log is not the one that the rows were held out of, or nothing in it is new.
+    """
+    if in_sample:
+        train, test = split_last(events)
+        return HeldOut(train, test, ("In-sample: the bundle may have learnt these rows.",))
+    rule = facts.get("hold_out")
+    if rule:
+        train, test = hold_out(events, rule)
+        if digest(test) != facts["hold_out_digest"]:
+            raise EvaluationError(
+                f"{events.source}: expected the log this bundle was trained on with --hold-out {rule}, came one "
+                "whose held-out rows differ. Give that log, or --in-sample to measure on any rows."
+            )
+        return HeldOut(train, test, ())
+    return _later(facts, events)
+
+
+def _later(facts: Mapping[str, Any], events: Events) -> HeldOut:
+    end = facts["range"][1] if facts.get("range") else None
+    later = events.table.filter(pl.col("time") > end) if end is not None and events.has_times else None
+    if later is None or not len(later):
+        raise EvaluationError(
+            f"{events.source}: expected rows that the bundle has not learnt, found none: it was trained without "
+            "a hold-out. Train with --hold-out last:1 or time:0.1, or give --in-sample to insist."
+        )
+    users = later["user"].unique()
+    train = events.table.filter(pl.col("time") <= end)
+    history = train.filter(pl.col("user").is_in(users.implode()))
+    past = Events(history, events.source) if len(history) else None
+    return HeldOut(Events(train, events.source), Events(later, events.source, history=past), ())

@@ -1,0 +1,59 @@
+"""How a training run looks while it lasts.
+
+Knows: a bar in a terminal, plain lines elsewhere. Does not know: how training works.
+"""
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from segue.train.trainer import Progress as Report
+
+
+class TrainingView:
+    """Shows reports of a trainer: `with TrainingView(console) as view: train(..., report=view)`."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Progress(
+            TextColumn("pass {task.fields[number]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%  loss {task.fields[loss]:.3f}"),
+            TextColumn("NDCG@10 {task.fields[score]}  {task.fields[rate]:,.0f} events/s"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("train", total=None, number=1, loss=float("nan"), score="-", rate=0.0)
+
+    def __enter__(self) -> "TrainingView":
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def __call__(self, report: "Report") -> None:
+        """Show one report."""
+        score = report.validation.get("ndcg@10")
+        shown = "-" if score is None else f"{score:.4f}"
+        self.bar.update(
+            self.task,
+            total=report.total,
+            completed=report.done,
+            number=report.number + 1,
+            loss=report.loss,
+            score=shown,
+            rate=report.events_per_second,
+        )
+        if report.pass_ended and not self.console.is_terminal:
+            self.console.print(
+                f"pass {report.number + 1}: loss {report.loss:.3f}, validation NDCG@10 {shown}, "
+                f"{report.events_per_second:,.0f} events/s, {report.seconds:.0f} s, {report.seconds_left:.0f} s left",
+                soft_wrap=True,
+            )
