@@ -1,13 +1,13 @@
 """Segue: a recommender that remembers.
 
-    events = segue.read_events("ratings.csv")
-    train, test = segue.split_by_time(events, test=0.1)
-    rec = segue.train(train, catalogue="movies.csv")
-    print(segue.evaluate(rec, test))
-    rec.save("movies.segue")
+events = segue.read_events("ratings.csv")
+train, test = segue.split_by_time(events, test=0.1)
+rec = segue.train(train, catalogue="movies.csv")
+print(segue.evaluate(rec, test))
+rec.save("movies.segue")
 """
 
-import segue.train  # the package first, so that the function below keeps its name when the package is used
+import segue.train  # noqa: F401  the package first, or its import would later hide the function of that name
 from segue.api import load, train
 from segue.config import Config, configure
 from segue.data.events import Events, Reading, inspect, read_events

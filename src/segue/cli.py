@@ -5,7 +5,7 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import polars as pl
 import typer
@@ -30,14 +30,14 @@ app.add_typer(named, name="datasets")
 
 Log = Annotated[Path, typer.Argument(help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet.", metavar="EVENTS")]
 Bundle = Annotated[Path, typer.Argument(help="A file that segue train wrote.", metavar="BUNDLE")]
-UserCol = Annotated[Optional[str], typer.Option(help="Column of users; guessed if not given.")]
-ItemCol = Annotated[Optional[str], typer.Option(help="Column of items.")]
-TimeCol = Annotated[Optional[str], typer.Option(help='Column of times; "none": the order of the file is the order.')]
-RatingCol = Annotated[Optional[str], typer.Option(help="Column of ratings.")]
-TypeCol = Annotated[Optional[str], typer.Option(help="Column of event types.")]
-TimeFormat = Annotated[Optional[str], typer.Option(help='Such as "%d.%m.%Y %H:%M", or s, ms, us, ns.')]
+UserCol = Annotated[str | None, typer.Option(help="Column of users; guessed if not given.")]
+ItemCol = Annotated[str | None, typer.Option(help="Column of items.")]
+TimeCol = Annotated[str | None, typer.Option(help='Column of times; "none": the order of the file is the order.')]
+RatingCol = Annotated[str | None, typer.Option(help="Column of ratings.")]
+TypeCol = Annotated[str | None, typer.Option(help="Column of event types.")]
+TimeFormat = Annotated[str | None, typer.Option(help='Such as "%d.%m.%Y %H:%M", or s, ms, us, ns.')]
 Header = Annotated[bool, typer.Option("--header/--no-header", help="Whether the first line names the columns.")]
-Sep = Annotated[Optional[str], typer.Option(help="Character between columns.")]
+Sep = Annotated[str | None, typer.Option(help="Character between columns.")]
 Encoding = Annotated[str, typer.Option(help="Of a text file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -51,7 +51,7 @@ def _read(
     encoding: str = "utf-8",
 ) -> Events:
     reading = Reading(time_format=time_format, header=header, sep=sep, encoding=encoding)
-    return segue.read_events(path, **columns, reading=reading)  # type: ignore[arg-type]
+    return segue.read_events(path, **columns, reading=reading)
 
 
 def _columns(**columns: str | None) -> dict[str, str | None]:
@@ -95,10 +95,10 @@ def inspect(
 def train(
     events: Log,
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the bundle goes.")],
-    items: Annotated[Optional[Path], typer.Option(help="Table of items with titles.")] = None,
-    hold_out: Annotated[Optional[str], typer.Option(help="time:0.1 or last:1: rows kept back for evaluate.")] = None,
-    config: Annotated[Optional[Path], typer.Option(help="TOML file with settings.")] = None,
-    settings: Annotated[Optional[list[str]], typer.Option("--set", help="path=value, such as train.minutes=5.")] = None,
+    items: Annotated[Path | None, typer.Option(help="Table of items with titles.")] = None,
+    hold_out: Annotated[str | None, typer.Option(help="time:0.1 or last:1: rows kept back for evaluate.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
     user_col: UserCol = None,
     item_col: ItemCol = None,
@@ -125,9 +125,7 @@ def train(
         facts = {"hold_out": hold_out, "hold_out_digest": digest(test), "hold_out_events": len(test)}
     kept = out.with_name(out.name + ".checkpoint")
     with TrainingView(console) as view:
-        rec = segue.train(
-            log, catalogue=items, config=wanted, checkpoint=kept, resume=resume, report=view, facts=facts
-        )
+        rec = segue.train(log, catalogue=items, config=wanted, checkpoint=kept, resume=resume, report=view, facts=facts)
     rec.save(out)
     kept.unlink(missing_ok=True)
     typer.echo(f"{out}: {len(rec.items):,} items, {out.stat().st_size:,} bytes, bundle {rec.fingerprint[:12]}.")
@@ -170,11 +168,11 @@ def evaluate(
 @app.command()
 def recommend(
     bundle: Bundle,
-    history: Annotated[Optional[str], typer.Option(help="Item ids, oldest first, as one CSV line.")] = None,
-    user: Annotated[Optional[str], typer.Option(help="A user of the log given with --events.")] = None,
-    events: Annotated[Optional[Path], typer.Option(help="A log that holds the user.")] = None,
+    history: Annotated[str | None, typer.Option(help="Item ids, oldest first, as one CSV line.")] = None,
+    user: Annotated[str | None, typer.Option(help="A user of the log given with --events.")] = None,
+    events: Annotated[Path | None, typer.Option(help="A log that holds the user.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
-    at: Annotated[Optional[str], typer.Option(help="Time of the question: epoch seconds or ISO 8601.")] = None,
+    at: Annotated[str | None, typer.Option(help="Time of the question: epoch seconds or ISO 8601.")] = None,
     user_col: UserCol = None,
     item_col: ItemCol = None,
     time_col: TimeCol = None,

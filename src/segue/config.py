@@ -95,10 +95,10 @@ class Config:
         'linear'
         >>> configure({"train.seed": "3", "model.cell": "gru"}).train.seed
         3
-        >>> configure({"train.batchsize": "3"})
+        >>> configure({"train.learningrate": "3"})
         Traceback (most recent call last):
         ...
-        segue.errors.ConfigError: config train.batchsize: no such setting. Did you mean train.passes?
+        segue.errors.ConfigError: config train.learningrate: no such setting. Did you mean train.learning_rate?
     """
 
     model: ModelConfig = ModelConfig()
@@ -209,7 +209,7 @@ def derive(config: Config, data: DataSize) -> Config:
     """
     model, train = config.model, config.train
     small = data.events < 300_000
-    lanes = train.lanes or min(max(1 << round((max(data.events, 1) ** 0.5 / 8)).bit_length(), 8), 128)
+    lanes = train.lanes or min(max(1 << round(max(data.events, 1) ** 0.5 / 8).bit_length(), 8), 128)
     updates = max(1, data.events // (lanes * train.steps))
     return Config(
         model=replace(

@@ -57,7 +57,7 @@ def load_films(console: Console) -> tuple[Events, object]:
         made = shop()
         return segue.read_events(made.events), made.catalogue
     _say(console, files.terms)
-    return segue.read_events(files.events, **files.columns), files.items
+    return segue.read_events(files.events), files.items
 
 
 def show_lists(console: Console, rec: Recommender, events: Events) -> None:

@@ -110,4 +110,4 @@ def test_law_seen_is_a_set_of_rows():
         assert seen.to_rows().tolist() == sorted(known)
         assert seen.to_rows().tolist() == Seen.of(200, np.array(sorted(known), np.int32)).to_rows().tolist()
     assert all((row in seen) == (row in known) for row in range(200))
-    assert seen.bits is not None and len(seen.bits) == 25
+    assert len(seen.bits) == 25

@@ -29,15 +29,15 @@ def test_ring_same_seed_same_weights_and_resume_is_no_interruption(tmp_path):
     whole = segue.train(train, config=settings)
     assert segue.train(train, config=settings).fingerprint == whole.fingerprint
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(progress):
         if progress.pass_ended and progress.number == 1:
-            raise Killed
+            raise KilledError
 
     kept = tmp_path / "run"
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         segue.train(train, config=settings, checkpoint=kept, report=kill)
     assert kept.exists()
     again = segue.train(train, config=settings, checkpoint=kept, resume=True)

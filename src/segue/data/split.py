@@ -109,8 +109,7 @@ def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
     out = place.select((pl.col("left") < n) & (pl.col("count") > n)).to_series()
     if not out.any():
         raise DataError(
-            f"{events.source}: expected users with more than {n} events, none has. "
-            "Give a smaller n, or more data."
+            f"{events.source}: expected users with more than {n} events, none has. Give a smaller n, or more data."
         )
     few = place.filter(pl.col("count") <= n)["user"].n_unique()
     users = place["user"].n_unique()

@@ -83,7 +83,7 @@ class Fitted:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings by name."""
-        return asdict(self.baseline)  # type: ignore[call-overload, no-any-return]
+        return asdict(self.baseline)  # type: ignore[call-overload]
 
     @property
     def name(self) -> str:
@@ -211,9 +211,7 @@ class DecayedMarkov:
     def __post_init__(self) -> None:
         _above_zero(self.title, window=self.window, half_life=self.half_life, smoothing=self.smoothing)
         if self.norm < 0:
-            raise ArgumentError(
-                f"{self.title}, norm: expected 0 or more, came {self.norm}. The usual is 0 to 1."
-            )
+            raise ArgumentError(f"{self.title}, norm: expected 0 or more, came {self.norm}. The usual is 0 to 1.")
 
     def fit(self, sequences: Sequences, n_items: int) -> Fitted:
         """Count pairs. O(events x window) time; memory for the distinct pairs and one block."""
@@ -429,9 +427,7 @@ def _shares(items: Rows, weights: NDArray[np.float64], n_items: int) -> Floats:
     return (totals / max(totals.sum(), np.finfo(np.float64).tiny)).astype(np.float32)
 
 
-def _recent(
-    histories: Sequence[Rows], n_items: int, window: int | None, half_life: float
-) -> sparse.csr_array:
+def _recent(histories: Sequence[Rows], n_items: int, window: int | None, half_life: float) -> sparse.csr_array:
     """Return sparse float32[query, item]: how much each item of each history counts."""
     tails = [np.asarray(history)[np.asarray(history) != 0][-(window or 0) :] for history in histories]
     rows = np.concatenate([*tails, np.zeros(0, np.int32)])
@@ -462,13 +458,9 @@ def _followers(known: Sequences, n_items: int, window: int, half_life: float) ->
         offsets = np.concatenate([[0], np.cumsum(followers)])
         distance = np.arange(offsets[-1]) - np.repeat(offsets[:-1], followers) + 1
         later = known.items[np.repeat(events, followers) + distance]
-        after = sparse.csr_array(
-            (np.exp2(-(distance - 1) / half_life), later, offsets), shape=(len(events), n_items)
-        )
+        after = sparse.csr_array((np.exp2(-(distance - 1) / half_life), later, offsets), shape=(len(events), n_items))
         ones = np.ones(len(events))
-        of = sparse.csr_array(
-            (ones, known.items[events], np.arange(len(events) + 1)), shape=(len(events), n_items)
-        )
+        of = sparse.csr_array((ones, known.items[events], np.arange(len(events) + 1)), shape=(len(events), n_items))
         total = total + of.T.tocsr() @ after
     return total
 
@@ -501,9 +493,7 @@ def _highest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
             keep[begin:end] &= values >= cut
             keep[begin + level[count - np.count_nonzero(values > cut) :]] = False
     kept_before = np.concatenate([[0], np.cumsum(keep)])
-    return sparse.csr_array(
-        (matrix.data[keep], matrix.indices[keep], kept_before[matrix.indptr]), shape=matrix.shape
-    )
+    return sparse.csr_array((matrix.data[keep], matrix.indices[keep], kept_before[matrix.indptr]), shape=matrix.shape)
 
 
 def _above_zero(title: str, **settings: float) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segue.data.events import Events
 from segue.data.sequences import Sequences, encode
+from segue.data.split import digest
 from segue.errors import EvaluationError
 from segue.evaluate.baselines import DecayedMarkov, Fitted, ItemKNN, Popularity, tuned
 from segue.evaluate.report import Report
@@ -74,7 +76,7 @@ def fit_baselines(rec: Recommender, train: Events, *, seconds: float = 30.0) -> 
 class _Tally:
     """Ranks and lists of one model, block after block."""
 
-    ranks: list[Floats]
+    ranks: list[NDArray[np.float64]]
     lists: list[Rows]
 
     def add(self, scores: Floats, asked: Questions, queries: range, exclude: bool) -> None:
@@ -121,6 +123,11 @@ def evaluate(
     """
     if not len(test):
         raise EvaluationError("evaluate: expected held-out events, came none. Hold out more.")
+    if rec.facts.get("digest") == digest(test):
+        raise EvaluationError(
+            "evaluate: expected events that were held out, came those that the recommender has learnt. "
+            "Split the log first, with split_by_time or split_last, and train on the first part."
+        )
     asked = questions(rec, test)
     wanted = np.zeros(len(asked.sequences.items), bool)
     wanted[asked.events] = True

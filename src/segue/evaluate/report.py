@@ -53,8 +53,10 @@ class Report:
         for name, row in self.rows.items():
             lines.append(name.ljust(width) + "".join(f"{row.get(metric, 0.0):14.4f}" for metric in SHOWN))
         if self.lead:
-            verdict = "the lead is larger than noise" if self.lead.low > 0 else (
-                "the model is behind" if self.lead.high < 0 else "this may be noise"
+            verdict = (
+                "the lead is larger than noise"
+                if self.lead.low > 0
+                else ("the model is behind" if self.lead.high < 0 else "this may be noise")
             )
             lines.append(f"NDCG@10 against {self.best_baseline}: {self.lead}, 95 % interval: {verdict}.")
         return "\n".join([*lines, *self.marks])

@@ -100,14 +100,14 @@ def _per_user(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return float[user]: the sum of the differences and the number of queries of each user."""
     if groups is None:
-        return differences, np.ones_like(differences)
+        ones: NDArray[np.float64] = np.ones(len(differences))
+        return differences, ones
     _, user = np.unique(np.asarray(groups), return_inverse=True)
-    return np.bincount(user, weights=differences), np.bincount(user).astype(np.float64)
+    sums: NDArray[np.float64] = np.bincount(user, weights=differences)
+    return sums, np.bincount(user).astype(np.float64)
 
 
-def _check(
-    a: NDArray[np.float64], b: NDArray[np.float64], groups: ArrayLike | None, draws: int, level: float
-) -> None:
+def _check(a: NDArray[np.float64], b: NDArray[np.float64], groups: ArrayLike | None, draws: int, level: float) -> None:
     shapes = {a.shape, b.shape} | (set() if groups is None else {np.asarray(groups).shape})
     if len(shapes) != 1 or a.ndim != 1 or not a.size:
         raise ArgumentError(

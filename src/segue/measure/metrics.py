@@ -122,7 +122,7 @@ def set_hit_rate(found: Relevance, *, k: int) -> PerQuery:
         >>> set_hit_rate(found, k=2).tolist()
         [1.0, 0.0]
     """
-    return _hits(found, k).any(axis=1).astype(np.float64)
+    return np.asarray(_hits(found, k).any(axis=1), np.float64)
 
 
 def set_precision(found: Relevance, *, k: int) -> PerQuery:

@@ -99,9 +99,7 @@ def _check(scores: NDArray[np.floating], targets: NDArray[np.integer], ties: Tie
             f"{scores.shape} and targets of shape {targets.shape}. Give one row of scores per target."
         )
     if ties not in ("pessimistic", "optimistic", "mean"):
-        raise ArgumentError(
-            f"ties: expected pessimistic, optimistic or mean, came {ties!r}. Choose one of the three."
-        )
+        raise ArgumentError(f"ties: expected pessimistic, optimistic or mean, came {ties!r}. Choose one of the three.")
     if targets.size and not np.issubdtype(targets.dtype, np.integer):
         raise ArgumentError(
             f"targets: expected vocabulary rows as whole numbers, came {targets.dtype}. Cast them to int32."
@@ -128,9 +126,7 @@ class Relevance(NamedTuple):
     relevant: NDArray[np.int64]
 
 
-def relevance(
-    top: NDArray[np.integer], *, offsets: NDArray[np.integer], targets: NDArray[np.integer]
-) -> Relevance:
+def relevance(top: NDArray[np.integer], *, offsets: NDArray[np.integer], targets: NDArray[np.integer]) -> Relevance:
     """Return which places of each list hold one of the query's targets.
 
     A target that stands twice counts once. Row 0 fills the places of a list that is shorter than k;

@@ -10,7 +10,7 @@ without history is learnt like every other list, and no position is without a ta
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class NetworkParams(NamedTuple):
     items: Array  # [V, d]
     bias: Array  # [V]
     start: Array  # [d]
-    clock: ClockParams | tuple[()]
+    clock: Any  # ClockParams, or () without a clock
     blocks: tuple[BlockParams, ...]
     norm: Array  # [d]
 
@@ -87,7 +87,7 @@ class Network:
     def init(self, seed: int) -> NetworkParams:
         """Return fresh float32 weights as NumPy arrays; the same seed gives the same weights."""
         rng, d = np.random.default_rng(seed), self.width
-        clock: ClockParams | tuple[()] = ()
+        clock: Any = ()
         if self.clock:
             clock = ClockParams(*(np.zeros((self.clock.rows, d), np.float32) for _ in range(3)))
         return NetworkParams(
@@ -96,8 +96,7 @@ class Network:
             start=draw_normal(rng, (d,), 0.02 * d**0.5),
             clock=clock,
             blocks=tuple(
-                init_block(rng, self.cell, width=d, expand=self.expand, depth=self.depth)
-                for _ in range(self.depth)
+                init_block(rng, self.cell, width=d, expand=self.expand, depth=self.depth) for _ in range(self.depth)
             ),
             norm=np.ones(d, np.float32),
         )

@@ -4,6 +4,7 @@ Knows: ids, states, lists, titles, the policy on repeats. Runs on NumPy alone.
 Does not know: training, files, HTTP.
 """
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -141,7 +142,7 @@ class Recommender:
         sequences = events if isinstance(events, Sequences) else encode(events, self.vocabulary)
         memory, _ = encode_users(self.network, self.params, sequences)
         offsets, size = sequences.offsets, self.vocabulary.size
-        pieces = zip(offsets[:-1], offsets[1:], strict=True)
+        pieces = itertools.pairwise(offsets)
         seen = tuple(Seen.of(size, sequences.items[a:b]) for a, b in pieces)
         times = np.full(len(sequences), NO_TIME)
         if sequences.times is not None:

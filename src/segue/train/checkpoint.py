@@ -28,7 +28,7 @@ def load_checkpoint(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
     """
     arrays, metadata = read_arrays(path)
     leaves, structure = jax.tree.flatten(like)
-    found = [arrays.get(str(i)) for i in range(len(arrays))]
+    found = [arrays[str(i)] for i in range(len(arrays))]
     if [np.shape(a) for a in found] != [np.shape(a) for a in leaves]:
         raise TrainingError(
             f"{path}: expected a checkpoint of this run, came one of other settings or another log. "

@@ -40,9 +40,7 @@ def softmax_cross_entropy(
     return _forward(query, items, bias, targets, weights, chunk)[0]
 
 
-def _forward(
-    query: Array, items: Array, bias: Array, targets: Array, weights: Array, chunk: int
-) -> tuple[Array, Any]:
+def _forward(query: Array, items: Array, bias: Array, targets: Array, weights: Array, chunk: int) -> tuple[Array, Any]:
     count, width = query.shape
     bias = bias.at[0].set(UNRANKED)
     transposed = items.T

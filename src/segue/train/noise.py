@@ -8,10 +8,13 @@ Does not know: what is dropped. Same seed, same bits, on every machine.
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array as JaxArray
+from jax import lax
+
+from segue.shapes import Array
 
 
-def random_bits(seed: Array, stream: int, shape: Sequence[int]) -> Array:
+def random_bits(seed: JaxArray, stream: int, shape: Sequence[int]) -> Array:
     """Return uint32[shape], each number a hash of its position (Wellons' lowbias32, 2018).
 
     Args:
@@ -29,11 +32,11 @@ def random_bits(seed: Array, stream: int, shape: Sequence[int]) -> Array:
     return x ^ (x >> 16)
 
 
-def chance(seed: Array, stream: int, shape: Sequence[int], rate: float) -> Array:
+def chance(seed: JaxArray, stream: int, shape: Sequence[int], rate: float) -> Array:
     """Return bool[shape], true with probability `rate`."""
     return random_bits(seed, stream, shape) < jnp.uint32(min(int(rate * 2**32), 2**32 - 1))
 
 
-def dropout_mask(seed: Array, stream: int, shape: Sequence[int], rate: float) -> Array:
+def dropout_mask(seed: JaxArray, stream: int, shape: Sequence[int], rate: float) -> Array:
     """Return float32[shape]: 0 with probability `rate`, 1 / (1 - rate) elsewhere."""
     return jnp.where(chance(seed, stream, shape, rate), jnp.float32(0), jnp.float32(1 / (1 - rate)))

@@ -37,7 +37,7 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     Example:
         >>> config = TrainConfig(learning_rate=1.0)
         >>> [round(learning_rate(config, p), 2) for p in (0.0, 0.01, 0.02, 0.51, 1.0)]
-        [0.02, 0.5, 1.0, 0.5, 0.01]
+        [0.02, 0.5, 1.0, 0.51, 0.01]
     """
     rise = min(1.0, max(progress, WARM_UP / 50) / WARM_UP)
     fall = max(0.0, (min(progress, 1.0) - WARM_UP) / (1.0 - WARM_UP))
@@ -46,5 +46,5 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
 
 def running_average(average: Any, params: Any, decay: float, step: Array) -> Any:
     """Return `decay average + (1 - decay) params`, with less decay in the first updates."""
-    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda old, new: new + decay * (old - new), average, params)
+    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda old, new: new + kept * (old - new), average, params)

@@ -99,13 +99,13 @@ def draw_masks(network: Network, rate: float, seed: Array, shape: tuple[int, int
     full = (*shape, network.width)
     streams = iter(range(10, 10 + 2 + 2 * network.depth))
 
-    def draw() -> Array:
+    def draw() -> Any:
         return dropout_mask(seed, next(streams), full, rate)
 
     return Masks(draw(), tuple(BlockMasks(draw(), draw()) for _ in range(network.depth)), draw())
 
 
-def hide_some(train: TrainConfig, batch: Batch, seed: Array) -> Batch:
+def hide_some(train: TrainConfig, batch: Any, seed: Array) -> Any:
     """Return a batch in which some items and gaps are unknown, so that the unknown is learnt too."""
     shape = batch.items.shape
     return batch._replace(
@@ -215,9 +215,7 @@ class Trainer:
     def finished(self) -> bool:
         """Say whether passes, time or patience have run out."""
         waited = len(self.at.curve) - 1 - self.at.best
-        return self.progress_share() >= 1.0 or (
-            self.validation is not None and waited >= self.config.train.patience
-        )
+        return self.progress_share() >= 1.0 or (self.validation is not None and waited >= self.config.train.patience)
 
     def passes(self) -> Iterator[Progress]:
         """Train to the end, yielding a report every few updates and after each pass.
@@ -238,9 +236,7 @@ class Trainer:
             step = self.at.number * updates + self.at.window
             seed = np.uint32((train.seed * 0x9E3779B1 + step * 0x85EBCA77 + 1) & 0xFFFFFFFF)
             rate = np.float32(learning_rate(train, self.progress_share()))
-            self.run, loss = update(
-                self.network, self.config, self.run, batch, seed, rate, np.float32(step)
-            )
+            self.run, loss = update(self.network, self.config, self.run, batch, seed, rate, np.float32(step))
             losses.append(loss)
             weights += float(batch.weights.sum())
             window = self.at.window + 1
@@ -269,14 +265,15 @@ class Trainer:
             )
         return mean
 
-    def _report(self, loss: float, rate: float, **more: Any) -> Progress:
+    def _report(
+        self, loss: float, rate: float, *, validation: dict[str, float] | None = None, pass_ended: bool = False
+    ) -> Progress:
         done = self.at.number * self.batcher.updates + self.at.window
         share = self.progress_share()
         total = round(done / share) if share else self.total
-        latest = self.at.curve[-1]["validation"] if self.at.curve else {}
-        return Progress(
-            self.at.number, done, total, loss, rate, self.at.seconds, **({"validation": latest} | more)
-        )
+        if validation is None:
+            validation = self.at.curve[-1]["validation"] if self.at.curve else {}
+        return Progress(self.at.number, done, total, loss, rate, self.at.seconds, validation, pass_ended)
 
     def _close_pass(self) -> Progress:
         metrics = self.validation.measure(self.network, self.run.average) if self.validation else {}
@@ -297,9 +294,7 @@ class Trainer:
         return Trained(jax.tree.map(np.asarray, self.best_params), curve, self.at.best)
 
 
-def fit(
-    trainer: Trainer, *, resume: bool = False, report: Callable[[Progress], None] | None = None
-) -> Trained:
+def fit(trainer: Trainer, *, resume: bool = False, report: Callable[[Progress], None] | None = None) -> Trained:
     """Run a trainer to its end and return what it learnt; `report` is called with each report."""
     if resume:
         trainer.resume()

