@@ -103,7 +103,7 @@ def _per_user(
         ones: NDArray[np.float64] = np.ones(len(differences))
         return differences, ones
     _, user = np.unique(np.asarray(groups), return_inverse=True)
-    sums: NDArray[np.float64] = np.bincount(user, weights=differences)
+    sums = np.asarray(np.bincount(user, weights=differences), np.float64)
     return sums, np.bincount(user).astype(np.float64)
 
 

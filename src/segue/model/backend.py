@@ -78,6 +78,20 @@ def take(table: Array, rows: Array) -> Array:
     return table[rows]
 
 
+def parts(x: Array, count: int) -> list[Array]:
+    """Return the last axis cut into `count` equal parts.
+
+    Not by slices: the gradient of a split is one concatenation, that of slices is a padded copy of the
+    whole for each part, which was the slowest thing in the backward pass.
+    """
+    return list(namespace(x).split(x, count, axis=-1))
+
+
+def along_time(x: Array) -> list[Array]:
+    """Return the T entries of the first axis; as a split, for the sake of the gradient (see `parts`)."""
+    return [step.reshape(x.shape[1:]) for step in namespace(x).split(x, x.shape[0])]
+
+
 def scan(step: Callable[[Tree, Tree], tuple[Tree, Array]], state: Tree, inputs: Tree) -> tuple[Tree, Array]:
     """Run `state, y = step(state, input)` along the first axis and stack the `y`.
 
@@ -97,9 +111,11 @@ def scan(step: Callable[[Tree, Tree], tuple[Tree, Array]], state: Tree, inputs: 
         from jax import lax
 
         return lax.scan(step, state, inputs)
+    steps = [along_time(array) for _, array in leaves(inputs)]
     outputs = []
     for t in range(length):
-        state, y = step(state, map_tree(lambda a, t=t: a[t], inputs))
+        now = iter([array[t] for array in steps])
+        state, y = step(state, map_tree(lambda _, now=now: next(now), inputs))
         outputs.append(y)
     return state, xp.stack(outputs)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segue.model.activations import gelu, silu
-from segue.model.backend import draw_normal, namespace
+from segue.model.backend import draw_normal, namespace, parts
 from segue.model.cells import Cell
 from segue.shapes import Array, Tree
 
@@ -55,14 +55,14 @@ def init_block(rng: np.random.Generator, cell: Cell, *, width: int, expand: int,
 
 def branch_and_gate(params: BlockParams, x: Array) -> tuple[Array, Array]:
     """Return what the cell reads and the gate beside it."""
-    both, d = rms_norm(x, params.norm) @ params.w_in, x.shape[-1]
-    return both[..., :d], gelu(both[..., d:])
+    branch, gate = parts(rms_norm(x, params.norm) @ params.w_in, 2)
+    return branch, gelu(gate)
 
 
 def feed_forward(params: BlockParams, x: Array) -> Array:
     """Return `W_down (silu(a) * b)` with `a, b` the halves of `W_up norm(x)` (SwiGLU; Shazeer, 2020)."""
-    both, inside = rms_norm(x, params.feed_norm) @ params.w_up, params.w_down.shape[0]
-    return (silu(both[..., :inside]) * both[..., inside:]) @ params.w_down
+    a, b = parts(rms_norm(x, params.feed_norm) @ params.w_up, 2)
+    return (silu(a) * b) @ params.w_down
 
 
 def dropped(x: Array, mask: Array | None) -> Array:

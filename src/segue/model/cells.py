@@ -22,7 +22,7 @@ import numpy as np
 
 from segue.model import activations
 from segue.model.activations import sigmoid, softplus
-from segue.model.backend import draw_normal, namespace, scan, where_tree
+from segue.model.backend import draw_normal, namespace, parts, scan, where_tree
 from segue.shapes import Array, Tree
 
 
@@ -151,11 +151,10 @@ class GRU(StepwiseCell):
 
     def step(self, params: GRUParams, state: Array, inputs: Array) -> tuple[Array, Array]:
         """Return `(h_t, h_t)`."""
-        xp, d = namespace(inputs), state.shape[-1]
-        recurrent = state @ params.w_h
-        gates = sigmoid(inputs[..., : 2 * d] + recurrent[..., : 2 * d])
-        z, r = gates[..., :d], gates[..., d:]
-        n = xp.tanh(inputs[..., 2 * d :] + r * (recurrent[..., 2 * d :] + params.b_n))
+        x_z, x_r, x_n = parts(inputs, 3)
+        h_z, h_r, h_n = parts(state @ params.w_h, 3)
+        z, r = sigmoid(x_z + h_z), sigmoid(x_r + h_r)
+        n = activations.tanh(x_n + r * (h_n + params.b_n))
         h = n + z * (state - n)
         return h, h
 
@@ -195,12 +194,9 @@ class LSTM(StepwiseCell):
 
     def step(self, params: GatedParams, state: LSTMState, inputs: Array) -> tuple[LSTMState, Array]:
         """Return `((h_t, c_t), h_t)`."""
-        xp, d = namespace(inputs), state.h.shape[-1]
-        total = inputs + state.h @ params.w_h
-        i, f = sigmoid(total[..., :d]), sigmoid(total[..., d : 2 * d])
-        g, o = xp.tanh(total[..., 2 * d : 3 * d]), sigmoid(total[..., 3 * d :])
-        c = f * state.c + i * g
-        h = o * xp.tanh(c)
+        i, f, g, o = parts(inputs + state.h @ params.w_h, 4)
+        c = sigmoid(f) * state.c + sigmoid(i) * activations.tanh(g)
+        h = sigmoid(o) * activations.tanh(c)
         return LSTMState(h, c), h
 
 
@@ -272,12 +268,12 @@ class Linear:
 
     def gates(self, params: LinearParams, c: Array) -> tuple[Array, Array]:
         """Return the decay `a` and the gated, scaled input of each position."""
-        xp, d = namespace(c), c.shape[-1]
-        both = sigmoid(c @ params.w_gates + params.b_gates)
-        log_a = -8.0 * softplus(params.decay) * both[..., :d]
+        xp = namespace(c)
+        recurrence, entry = parts(sigmoid(c @ params.w_gates + params.b_gates), 2)
+        log_a = -8.0 * softplus(params.decay) * recurrence
         # 1 - a^2 through expm1: exact where a is near 1, which is where long memory lives.
         scale = xp.sqrt(xp.maximum(-xp.expm1(2.0 * log_a), 1e-12))
-        return xp.exp(log_a), scale * both[..., d:] * c
+        return xp.exp(log_a), scale * entry * c
 
     def step(self, params: LinearParams, state: LinearState, inputs: Array) -> tuple[LinearState, Array]:
         """Return `((tail, s_t), s_t)`."""
