@@ -112,9 +112,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(result))
         return
-    print(
-        f"{arguments.rows:,} rows, Arrow table {result['arrow_bytes'] / 1e6:,.0f} MB, Polars {pl.__version__}"
-    )
+    print(f"{arguments.rows:,} rows, Arrow table {result['arrow_bytes'] / 1e6:,.0f} MB, Polars {pl.__version__}")
     for name, key in ((BARE, "bare"), (OURS, "segue")):
         one = result[key]
         print(

@@ -23,8 +23,11 @@ def test_ring_top_one_is_exact(cell):
     assert rec.recommend(state, k=1)[0].item == "i5"
 
 
-def test_ring_same_seed_same_weights_and_resume_is_no_interruption(tmp_path):
+@pytest.mark.parametrize("where", ["between passes", "inside a pass"])
+def test_ring_same_seed_same_weights_and_resume_is_no_interruption(tmp_path, monkeypatch, where):
     train, _ = segue.split_last(ring())
+    monkeypatch.setattr("segue.train.trainer.CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("segue.train.trainer.REPORT_EVERY", 4)
     settings = {"model.width": 16, "train.passes": 3}
     whole = segue.train(train, config=settings)
     assert segue.train(train, config=settings).fingerprint == whole.fingerprint
@@ -33,7 +36,8 @@ def test_ring_same_seed_same_weights_and_resume_is_no_interruption(tmp_path):
         pass
 
     def kill(progress):
-        if progress.pass_ended and progress.number == 1:
+        ended = progress.pass_ended if where == "between passes" else progress.done % 16 == 8
+        if ended and progress.number == 1:
             raise KilledError
 
     kept = tmp_path / "run"

@@ -123,9 +123,7 @@ def item_vocabulary(events: Events) -> Vocabulary:
         >>> item_vocabulary(log).ids.to_list()
         ['y', 'x', 'z']
     """
-    dense, ids = _coded(events.table["item"])
-    counts = np.bincount(dense, minlength=len(ids))
-    return Vocabulary(ids.gather(np.argsort(-counts, kind="stable")))
+    return _by_frequency(*_coded(events.table["item"]))
 
 
 def encode(events: Events, items: Vocabulary | None = None) -> Sequences:
@@ -149,7 +147,7 @@ def encode(events: Events, items: Vocabulary | None = None) -> Sequences:
     table = events.table
     user, users = _coded(table["user"])
     item, ids = _coded(table["item"])
-    rows = (item_vocabulary(events) if items is None else items).rows(ids)
+    rows = (_by_frequency(item, ids) if items is None else items).rows(ids)
     order = pl.DataFrame({"user": user}).with_row_index("row").sort("user", maintain_order=True)["row"]
     taken = pl.DataFrame({"item": rows[item]}).with_columns(
         table[name] for name in ("time", "rating") if name in table.columns
@@ -162,6 +160,11 @@ def encode(events: Events, items: Vocabulary | None = None) -> Sequences:
         taken["time"].to_numpy() if "time" in table.columns else None,
         taken["rating"].fill_null(np.nan).to_numpy() if "rating" in table.columns else None,
     )
+
+
+def _by_frequency(dense: NDArray[np.int32], ids: pl.Series) -> Vocabulary:
+    counts = np.bincount(dense, minlength=len(ids))
+    return Vocabulary(ids.gather(np.argsort(-counts, kind="stable")))
 
 
 def _coded(column: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:

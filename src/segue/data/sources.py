@@ -22,7 +22,9 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
 _PARQUET = (".parquet", ".pq")
 _NDJSON = (".ndjson", ".jsonl")
 _COMPRESSED = (".gz", ".zst")
-_KINDS = "CSV, TSV, Parquet or NDJSON (.csv .tsv .inter .parquet .pq .ndjson .jsonl, text also with .gz or .zst)"
+_KINDS = (
+    "CSV, TSV, Parquet or NDJSON (.csv .tsv .inter .parquet .pq .ndjson .jsonl, text also with .gz or .zst)"
+)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,9 @@ def _open_file(path: Path, reading: Reading) -> Source:
         came = "a folder" if path.is_dir() else "no such file"
         raise DataError(f"{path}: expected a log to read, found {came}. Check the path (from {Path.cwd()}).")
     if path.stat().st_size == 0:
-        raise DataError(f"{path.name}: expected rows of events, the file is empty (0 bytes). Check its export.")
+        raise DataError(
+            f"{path.name}: expected rows of events, the file is empty (0 bytes). Check its export."
+        )
     packed = path.suffix.lower() in _COMPRESSED
     kind = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
     sep = reading.sep or _SEPARATORS.get(kind)
@@ -167,7 +171,9 @@ def _text(path: Path, sep: str, reading: Reading) -> pl.LazyFrame:
 
 def _recoded(path: Path, encoding: str) -> bytes:
     if path.suffix.lower() == ".zst":
-        raise ArgumentError(f"{path.name}: expected UTF-8 inside .zst, came encoding={encoding}. Unpack it first.")
+        raise ArgumentError(
+            f"{path.name}: expected UTF-8 inside .zst, came encoding={encoding}. Unpack it first."
+        )
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
         return content.decode(encoding).encode()
@@ -217,7 +223,9 @@ def _damaged(path: Path) -> str:
 
 def _is_whole(path: Path, said: str) -> bool:
     if path.suffix.lower() == ".zst":
-        return not any(word in said.lower() for word in ("zstd", "frame", "corrupt", "incomplete", "unexpected end"))
+        return not any(
+            word in said.lower() for word in ("zstd", "frame", "corrupt", "incomplete", "unexpected end")
+        )
     try:
         with gzip.open(path) as file:
             while file.read(1 << 20):
@@ -254,5 +262,7 @@ def _where_ragged(source: Source) -> str:
         width = len(next(rows))
         for row in rows:
             if len(row) > width:
-                return f", line {rows.line_num:,}: expected {width} values as in the first line, came {len(row)}"
+                return (
+                    f", line {rows.line_num:,}: expected {width} values as in the first line, came {len(row)}"
+                )
     return usual

@@ -185,7 +185,7 @@ class Trainer:
         assert train.lanes is not None and train.passes is not None
         self.batcher = Batcher(self.sequences, train.lanes, train.steps, train.seed)
         self.run = begin(self.network, self.config)
-        self.best_params = self.run.average
+        self.best_params = jax.tree.map(jnp.copy, self.run.average)  # a run's own arrays are given away at each update
         self.at = Interrupted(0, 0, 0.0, [], 0)
         self.loss = float("nan")
         self.total = train.passes * self.batcher.updates
