@@ -7,13 +7,12 @@ print(segue.evaluate(rec, test))
 rec.save("movies.segue")
 """
 
-import segue.train  # noqa: F401  the package first, or its import would later hide the function of that name
 from segue.api import load, train
 from segue.config import Config, configure
 from segue.data.events import Events, Reading, inspect, read_events
 from segue.data.split import hold_out, split_by_time, split_last
 from segue.errors import SegueError
-from segue.evaluate.protocols import evaluate
+from segue.evaluation.protocols import evaluate
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
 

@@ -20,7 +20,7 @@ from segue.errors import DataError
 from segue.recommend.recommender import Recommender
 
 if TYPE_CHECKING:
-    from segue.train.trainer import Progress
+    from segue.training.trainer import Progress
 
 
 def train(
@@ -53,8 +53,8 @@ def train(
 
     Cost: see `segue bench`; memory is O(events + items x width).
     """
-    from segue.train.trainer import Trainer, fit
-    from segue.train.validation import Validation
+    from segue.training.trainer import Trainer, fit
+    from segue.training.validation import Validation
 
     vocabulary = item_vocabulary(events)
     sequences = encode(events, vocabulary)

@@ -19,7 +19,7 @@ from segue.data.events import Events, Reading
 from segue.data.split import digest
 from segue.demo import run_demo
 from segue.errors import ArgumentError, SegueError
-from segue.evaluate.held_out import held_out_rows
+from segue.evaluation.held_out import held_out_rows
 from segue.progress import TrainingView
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State

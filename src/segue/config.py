@@ -82,7 +82,7 @@ class TrainConfig:
     unknown_items: Rate = 0.01
     unknown_gaps: Rate = 0.1
     unknown_question: Rate = 0.5
-    patience: PositiveInt = 4
+    patience: PositiveInt = 10
     repeats: Repeats | None = None
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from segue.train.trainer import Progress as Report
+    from segue.training.trainer import Progress as Report
 
 
 class TrainingView:

@@ -15,10 +15,10 @@ ORDER = [
     ("data",),
     ("measure",),
     ("model",),
-    ("train",),
+    ("training",),
     ("recommend",),
     ("bundle",),
-    ("evaluate",),
+    ("evaluation",),
     ("api",),
     ("progress",),
     ("demo",),
@@ -52,7 +52,7 @@ def test_only_train_and_the_loop_of_the_backend_import_jax():
     users = {
         path.relative_to(SOURCE).as_posix() for path, _, name in imports() if name.split(".")[0] in ("jax", "optax")
     }
-    assert {user for user in users if not user.startswith("train/")} == {"model/backend.py"}
+    assert {user for user in users if not user.startswith("training/")} == {"model/backend.py"}
 
 
 def test_importing_loading_and_asking_does_not_import_jax(tmp_path):

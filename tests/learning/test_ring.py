@@ -26,8 +26,8 @@ def test_ring_top_one_is_exact(cell):
 @pytest.mark.parametrize("where", ["between passes", "inside a pass"])
 def test_ring_same_seed_same_weights_and_resume_is_no_interruption(tmp_path, monkeypatch, where):
     train, _ = segue.split_last(ring())
-    monkeypatch.setattr("segue.train.trainer.CHECKPOINT_SECONDS", -1.0)
-    monkeypatch.setattr("segue.train.trainer.REPORT_EVERY", 4)
+    monkeypatch.setattr("segue.training.trainer.CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("segue.training.trainer.REPORT_EVERY", 4)
     settings = {"model.width": 16, "train.passes": 3}
     whole = segue.train(train, config=settings)
     assert segue.train(train, config=settings).fingerprint == whole.fingerprint

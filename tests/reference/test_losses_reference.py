@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segue.train.losses import softmax_cross_entropy
+from segue.training.losses import softmax_cross_entropy
 
 
 def plain(query, items, bias, targets, weights):

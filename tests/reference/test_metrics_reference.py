@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from segue.data.sequences import Sequences
-from segue.evaluate.baselines import DecayedMarkov, ItemKNN, Popularity, RecentPopularity
+from segue.evaluation.baselines import DecayedMarkov, ItemKNN, Popularity, RecentPopularity
 from segue.measure.bootstrap import paired_bootstrap
 from segue.measure.metrics import next_item_metrics
 from segue.measure.ranks import target_ranks

@@ -42,6 +42,19 @@ def test_a_set_is_fetched_once_and_a_damaged_cache_is_repaired(tmp_path):
     assert len(asked) == 2
 
 
+@pytest.mark.parametrize("list_of_sums", [b"", b"cut", b"\xe9 events.csv\n", None])
+@pytest.mark.parametrize("lost", ["events.csv", "items.csv", None])
+def test_a_cache_whose_list_is_damaged_is_repaired(tmp_path, list_of_sums, lost):
+    files = datasets.get("ml-latest-small", cache=tmp_path, fetch=lambda _: SMALL)
+    sums = tmp_path / "ml-latest-small" / "SHA256"
+    sums.write_bytes(sums.read_bytes().splitlines()[0] if list_of_sums is None else list_of_sums)
+    if lost:
+        (tmp_path / "ml-latest-small" / lost).unlink()
+    assert datasets.get("ml-latest-small", cache=tmp_path, fetch=lambda _: SMALL) == files
+    assert files.events.read_bytes().startswith(b"userId,")
+    assert len(sums.read_text().splitlines()) == 2
+
+
 def test_ml_1m_becomes_csv(tmp_path):
     raw = archive(
         {

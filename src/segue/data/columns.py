@@ -28,9 +28,7 @@ id      eventid
 ROLES = ("user", "item", "time", "rating", "type", "id")
 #: The names of each role, the likeliest first, in small letters and without anything but letters and digits.
 KNOWN_NAMES: Mapping[str, tuple[str, ...]] = {
-    role: tuple(
-        name for line in _NAMES.splitlines() if line.startswith(f"{role} ") for name in line.split()[1:]
-    )
+    role: tuple(name for line in _NAMES.splitlines() if line.startswith(f"{role} ") for name in line.split()[1:])
     for role in ROLES
 }
 
@@ -90,9 +88,10 @@ def choose_columns(
     }
     for role in ROLES:
         if asked.get(role) is None:
-            free = [name for name in names if name not in chosen.values()]
+            # A user or item is looked for among all columns: one that was given away is then an error that says so.
+            free = names if role in ("user", "item") else [name for name in names if name not in chosen.values()]
             guess = _guess(role, free) or (hints or {}).get(role)
-            if guess in free:
+            if guess is not None and guess in free:
                 chosen[role] = guess
     _check(chosen, names, asked, source)
     return {role: chosen[role] for role in ROLES if role in chosen}
@@ -107,9 +106,7 @@ def find_column(name: str, names: Collection[str], *, source: str, option: str) 
     for column in names:
         if column == name or column.rpartition(":")[0] == name:
             return column
-    near = difflib.get_close_matches(
-        name.lower(), {column.lower(): column for column in names}, n=1, cutoff=0.6
-    )
+    near = difflib.get_close_matches(name.lower(), {column.lower(): column for column in names}, n=1, cutoff=0.6)
     like = next((column for column in names if near and column.lower() == near[0]), None)
     advice = f'Did you mean "{like}"?' if like else f"Give {option} one of these."
     raise ColumnError(f'{source}: expected a column "{name}", found {listed(names)}. {advice}')
@@ -140,14 +137,10 @@ def _guess(role: str, names: Sequence[str]) -> str | None:
     return next((plain[known] for known in KNOWN_NAMES[role] if known in plain), None)
 
 
-def _check(
-    chosen: Mapping[str, str], names: Sequence[str], asked: Mapping[str, str | None], source: str
-) -> None:
+def _check(chosen: Mapping[str, str], names: Sequence[str], asked: Mapping[str, str | None], source: str) -> None:
     for role in REQUIRED:
         if role not in chosen and asked.get(role) != NONE:
-            without = ', or --time-col none (time="none") if the order of the rows is the order' * (
-                role == "time"
-            )
+            without = ', or --time-col none (time="none") if the order of the rows is the order' * (role == "time")
             one = " One column only: is the separator another? Give sep= (--sep)." if len(names) == 1 else ""
             raise ColumnError(
                 f"{source}: expected a column that names the {role}, found {listed(names)}. "
@@ -252,9 +245,7 @@ class TimeRule:
         if self.kind == "datetime":
             return column.cast(pl.Datetime("us")).cast(pl.Int64)
         if self.kind == "text":
-            return pl.coalesce([_parsed(column.cast(pl.String), each) for each in self.formats]).cast(
-                pl.Int64
-            )
+            return pl.coalesce([_parsed(column.cast(pl.String), each) for each in self.formats]).cast(pl.Int64)
         per_second = _SECONDS_PER[self.unit]
         value = column.cast(pl.Int64 if self.kind == "integer" else pl.Float64, strict=False)
         low, high = EARLIEST * per_second // 1_000_000, LATEST * per_second // 1_000_000
@@ -279,11 +270,7 @@ class TimeRule:
         if self.kind == "datetime":
             return "a column of dates; no zone means UTC"
         if self.kind == "text":
-            return (
-                "ISO 8601; no zone means UTC"
-                if self.guessed
-                else f'format "{self.formats[0]}"; no zone means UTC'
-            )
+            return "ISO 8601; no zone means UTC" if self.guessed else f'format "{self.formats[0]}"; no zone means UTC'
         return f"epoch {self.unit}" + (" (guessed by magnitude)" if self.guessed else "")
 
 

@@ -99,7 +99,7 @@ def get(name: str, *, cache: Path | None = None, fetch: Callable[[str], bytes] |
         sums = "".join(f"{_digest(content)} {file}\n" for file, content in files.items())
         with replacing(folder / "SHA256") as part:
             part.write_text(sums)
-    path = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix in (".tsv", ".csv")}
+    path = {file.stem: file for file in _data_files(folder)}
     return DatasetFiles(path["events"], path.get("items"), path.get("users"), known[name].terms)
 
 
@@ -108,12 +108,19 @@ def _digest(content: bytes) -> str:
 
 
 def _whole(folder: Path) -> bool:
-    """Say whether every file of the list is there as it was written."""
+    """Say whether the list names every file, and each is there as it was written."""
     sums = folder / "SHA256"
     if not sums.is_file():
         return False
-    pairs = [line.split(" ", 1) for line in sums.read_text().splitlines()]
-    return all((folder / file).is_file() and _digest((folder / file).read_bytes()) == sum for sum, file in pairs)
+    # A list that is itself damaged is no list: whatever it says then, some file is not named.
+    listed = {file: sum for sum, _, file in (x.partition(" ") for x in sums.read_text("latin-1").splitlines())}
+    files = _data_files(folder)
+    complete = listed.keys() == {file.name for file in files} and {"events", "items"} <= {file.stem for file in files}
+    return complete and all(_digest(file.read_bytes()) == listed[file.name] for file in files)
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix in (".tsv", ".csv"))
 
 
 def _from_package_index(name: str) -> bytes:

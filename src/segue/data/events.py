@@ -247,18 +247,17 @@ def _time_rule(source: Source, name: str, schema: pl.Schema, reading: Reading) -
         )
     column = pl.col(name)
     with source.explained():
-        sample = (
-            source.frame.select(time=column).filter(_present(pl.col("time"), kind)).head(_SAMPLE).collect()
-        )
+        present = source.frame.select(time=column).filter(_present(pl.col("time"), kind))
+        # The first rows alone are quick to get; only a log that begins without times is searched further.
+        sample = source.frame.select(time=column).head(_SAMPLE).filter(_present(pl.col("time"), kind)).collect()
+        sample = sample if sample.height else present.head(_SAMPLE).collect()
     return TimeRule.guess(sample["time"], reading.time_format)
 
 
 def _present(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
     if kind.is_float():
         return column.is_not_null() & column.is_not_nan()
-    return (
-        column.is_not_null() & (column.cast(pl.String) != "") if kind == pl.String else column.is_not_null()
-    )
+    return column.is_not_null() & (column.cast(pl.String) != "") if kind == pl.String else column.is_not_null()
 
 
 def _plan(columns: Mapping[str, str], schema: pl.Schema, rule: TimeRule | None) -> dict[str, pl.Expr]:
@@ -290,9 +289,7 @@ def _collected(
 ) -> tuple[pl.DataFrame, TimeRule | None]:
     """Run the plan; where values are missing, look whether they were missing or could not be read."""
     with source.explained():
-        table = source.frame.select(**plan, **{name: pl.col(name) for name in context}).collect(
-            engine="streaming"
-        )
+        table = source.frame.select(**plan, **{name: pl.col(name) for name in context}).collect(engine="streaming")
     for role in ("time", "rating"):
         fault = role in plan and table[role].null_count() and _first_fault(source, columns[role], plan[role])
         if fault and role == "time" and rule is not None and (wider := rule.widened()):
@@ -319,9 +316,7 @@ def _unreadable(source: Source, role: str, row: int, text: str, rule: TimeRule |
         )
     if rule is not None and not rule.guessed:
         wanted = f'written as "{rule.formats[0]}"' if rule.formats else f"in epoch {rule.unit}"
-        return TimeParseError(
-            f'{where}time "{text}" is not a timestamp {wanted}. Give another --time-format.'
-        )
+        return TimeParseError(f'{where}time "{text}" is not a timestamp {wanted}. Give another --time-format.')
     return TimeParseError(
         f'{where}time "{text}" is not a timestamp. Give --time-format, or ISO 8601, or epoch seconds.'
     )
@@ -336,9 +331,7 @@ def _in_order(
 ) -> Events:
     """Leave out and count what is incomplete, sort what is left."""
     if not table.height:
-        raise DataError(
-            f"{source.name}: expected rows of events, it has a header but no rows. Check its export."
-        )
+        raise DataError(f"{source.name}: expected rows of events, it has a header but no rows. Check its export.")
     rows, dropped = table.height, {}
     for role in ("user", "item", "time"):
         if role in columns and (missing := table[role].null_count()):

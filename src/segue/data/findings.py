@@ -152,9 +152,7 @@ def inspect_table(table: pl.DataFrame, *, source: str, intake: Intake) -> Findin
         items=table["item"].n_unique(),
         first=int(table["time"][0]) if has_times and table.height else None,
         last=int(table["time"][-1]) if has_times and table.height else None,
-        equal_times=0
-        if equal_times is None
-        else int(equal_times.select(pl.col("len").sum()).collect().item()),
+        equal_times=0 if equal_times is None else int(equal_times.select(pl.col("len").sum()).collect().item()),
         duplicates=table.height - _distinct(table),
         repeats=table.height - _distinct(table.select("user", "item")),
         missing={name: table[name].null_count() for name in table.columns},

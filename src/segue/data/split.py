@@ -5,6 +5,7 @@ Does not know: what is learnt or measured.
 """
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from segue.errors import ArgumentError, ConfigError, DataError
 
 _EXAMPLES = 'Give "time:0.1" (the last tenth of the events) or "last:1" (the last event of each user).'
 _CHUNK = 1 << 20
+_OUT = "held out"
 
 
 def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]:
@@ -67,7 +69,8 @@ def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]
             'Hold out the last event of each user: "last:1".'
         )
     rule = f"time:{test:g}, cut at {iso(int(time[cut]))}"
-    return _parted(events, events.table[:cut], events.table[cut:], rule)
+    out = pl.Series(np.arange(len(time)) >= cut)
+    return _parted(events, events.table[:cut], events.table[cut:], out, rule)
 
 
 def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
@@ -114,7 +117,7 @@ def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
     few = place.filter(pl.col("count") <= n)["user"].n_unique()
     users = place["user"].n_unique()
     rule = f"last:{n}; {few:,} of {users:,} users had no more than {n} events and stay in train"
-    return _parted(events, events.table.filter(~out), events.table.filter(out), rule)
+    return _parted(events, events.table.filter(~out), events.table.filter(out), out, rule)
 
 
 def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
@@ -171,11 +174,14 @@ def digest(events: Events) -> str:
     return sha.hexdigest()
 
 
-def _parted(events: Events, train: pl.DataFrame, test: pl.DataFrame, rule: str) -> tuple[Events, Events]:
+def _parted(
+    events: Events, train: pl.DataFrame, test: pl.DataFrame, out: pl.Series, rule: str
+) -> tuple[Events, Events]:
     note = f"held out {rule}"
-    learnt = events.with_table(train, f"without rows {note}", history=events.history)
-    known = learnt.joined_with_history().table.join(test.select("user").unique(), on="user", how="semi")
-    if events.has_times:
-        known = known.sort("time", maintain_order=True)
+    marked = replace(events, table=events.table.with_columns(out.alias(_OUT))).joined_with_history().table
+    held_out = pl.col(_OUT).fill_null(False)
+    # Counted inside one table, never joined: categoricals of two tables need not share their codes.
+    known = marked.filter(~held_out & held_out.any().over("user")).drop(_OUT)
     earlier = events.with_table(known, f"earlier events of the users {note}")
+    learnt = events.with_table(train, f"without rows {note}", history=events.history)
     return learnt, events.with_table(test, note, history=earlier)

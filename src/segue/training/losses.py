@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from segue.train.negatives import UNRANKED
+from segue.training.negatives import UNRANKED
 
 #: Positions whose logits exist at one time.
 CHUNK = 256

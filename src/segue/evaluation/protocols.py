@@ -15,8 +15,8 @@ from segue.data.events import Events
 from segue.data.sequences import Sequences, encode
 from segue.data.split import digest
 from segue.errors import EvaluationError
-from segue.evaluate.baselines import DecayedMarkov, Fitted, ItemKNN, Popularity, tuned
-from segue.evaluate.report import Report
+from segue.evaluation.baselines import DecayedMarkov, Fitted, ItemKNN, Popularity, tuned
+from segue.evaluation.report import Report
 from segue.measure.bootstrap import paired_bootstrap
 from segue.measure.metrics import coverage, ndcg, next_item_metrics
 from segue.measure.ranks import target_ranks

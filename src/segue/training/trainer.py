@@ -32,11 +32,11 @@ from segue.data.sequences import Sequences
 from segue.errors import TrainingError
 from segue.model.blocks import BlockMasks
 from segue.model.network import Masks, Memory, Network, NetworkParams, Window
-from segue.train.checkpoint import load_checkpoint, save_checkpoint
-from segue.train.losses import CHUNK, softmax_cross_entropy
-from segue.train.noise import chance, dropout_mask
-from segue.train.optimiser import learning_rate, make_optimiser, running_average
-from segue.train.validation import Validation
+from segue.training.checkpoint import load_checkpoint, save_checkpoint
+from segue.training.losses import CHUNK, softmax_cross_entropy
+from segue.training.noise import chance, dropout_mask
+from segue.training.optimiser import learning_rate, make_optimiser, running_average
+from segue.training.validation import Validation
 
 #: Updates between two looks at the loss; reading it waits for the device.
 REPORT_EVERY = 32

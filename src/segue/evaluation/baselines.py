@@ -12,7 +12,7 @@ of settings; `fit` counts once and gives a `Fitted`, which scores any history, a
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -41,6 +41,8 @@ class Baseline(Protocol):
     worth tuning, the values to try.
     """
 
+    # Says that it is a dataclass, so that its settings can be listed and replaced.
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     title: ClassVar[str]
     grid: ClassVar[Grid]
 
@@ -83,7 +85,7 @@ class Fitted:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings by name."""
-        return asdict(self.baseline)  # type: ignore[call-overload]
+        return asdict(self.baseline)
 
     @property
     def name(self) -> str:
@@ -133,8 +135,7 @@ class Popularity:
 
     def fit(self, sequences: Sequences, n_items: int) -> Fitted:
         """Count. O(events)."""
-        items = _known(sequences, n_items).items
-        return Fitted(self, _shares(items, np.ones(len(items)), n_items))
+        return Fitted(self, _shares(_known(sequences, n_items).items, n_items))
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class RecentPopularity:
         """Count with decay. O(events log events)."""
         known = _known(sequences, n_items)
         weights = np.exp2(-_age(known) / self.half_life)
-        return Fitted(self, _shares(known.items, weights, n_items))
+        return Fitted(self, _shares(known.items, n_items, weights=weights))
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,7 @@ class DecayedMarkov:
 
     def __post_init__(self) -> None:
         _above_zero(self.title, window=self.window, half_life=self.half_life, smoothing=self.smoothing)
-        if self.norm < 0:
-            raise ArgumentError(f"{self.title}, norm: expected 0 or more, came {self.norm}. The usual is 0 to 1.")
+        _not_negative(self.title, norm=self.norm)
 
     def fit(self, sequences: Sequences, n_items: int) -> Fitted:
         """Count pairs. O(events x window) time; memory for the distinct pairs and one block."""
@@ -219,8 +219,8 @@ class DecayedMarkov:
         counts = _followers(known, n_items, self.window, self.half_life)
         sums = np.maximum(counts.sum(axis=1), np.finfo(np.float32).tiny)
         pairs = sparse.csr_array(sparse.diags_array(sums**-self.norm) @ counts, dtype=np.float32)
-        popularity = self.smoothing * _shares(known.items, np.ones(len(known.items)), n_items)
-        return Fitted(self, popularity.astype(np.float32), pairs, self.window, self.half_life)
+        popularity = _shares(known.items, n_items, total=self.smoothing)
+        return Fitted(self, popularity, pairs, self.window, self.half_life)
 
 
 @dataclass(frozen=True)
@@ -262,10 +262,7 @@ class ItemKNN:
 
     def __post_init__(self) -> None:
         _above_zero(self.title, neighbours=self.neighbours, window=1 if self.window is None else self.window)
-        if self.shrinkage < 0:
-            raise ArgumentError(
-                f"{self.title}, shrinkage: expected 0 or more, came {self.shrinkage}. The usual is 0 to 100."
-            )
+        _not_negative(self.title, shrinkage=self.shrinkage)
 
     def fit(self, sequences: Sequences, n_items: int) -> Fitted:
         """Count common users. O(sum over users of (items of the user)^2) time."""
@@ -276,8 +273,7 @@ class ItemKNN:
         used.sum_duplicates()
         used.data[:] = 1
         pairs = _nearest(used, self.neighbours, self.shrinkage)
-        popularity = _TIE * _shares(known.items, np.ones(len(known.items)), n_items)
-        return Fitted(self, popularity.astype(np.float32), pairs, self.window)
+        return Fitted(self, _shares(known.items, n_items, total=_TIE), pairs, self.window)
 
 
 #: Every baseline, in the order of a report.
@@ -320,18 +316,16 @@ def tuned(
 
     Example:
         >>> import polars as pl
-        >>> rows = np.array([1, 2, 1, 3, 1, 3], np.int32)
-        >>> log = Sequences(pl.Series(["a", "b", "c"]), np.array([0, 2, 4, 6]), rows)
-        >>> tuned(ItemKNN, log, 4, grid={"neighbours": (1, 2)}).settings
-        {'neighbours': 100, 'shrinkage': 10.0, 'window': None}
+        >>> log = Sequences(pl.Series(["ann"]), np.array([0, 6]), np.array([1, 1, 1, 2, 2, 1], np.int32))
+        >>> tuned(RecentPopularity, log, 3, grid={"half_life": (0.1, 10.0)}).settings
+        {'half_life': 10.0}
     """
     grid = kind.grid if grid is None else grid
     best = kind()
-    strange = set(grid) - set(asdict(best))  # type: ignore[call-overload]
-    if strange:
+    names = {field.name for field in fields(best)}
+    if not set(grid) <= names:
         raise ArgumentError(
-            f"{kind.title}, grid: expected settings among {sorted(asdict(best))}, "  # type: ignore[call-overload]
-            f"came {sorted(strange)}. Leave them out."
+            f"{kind.title}, grid: expected settings among {sorted(names)}, came {sorted(grid)}. Leave the others out."
         )
     train, histories, targets = _held_out(_known(sequences, n_items), max_queries)
     if grid and len(targets):
@@ -370,7 +364,7 @@ def _climb(best: Baseline, grid: Grid, trial: Callable[[Baseline], float], deadl
     while before != best:
         before = best
         for name, values in grid.items():
-            for candidate in (replace(best, **{name: value}) for value in values):  # type: ignore[type-var]
+            for candidate in (replace(best, **{name: value}) for value in values):
                 begun = time.monotonic()
                 if candidate in tried or begun + longest > deadline:
                     continue
@@ -421,10 +415,10 @@ def _age(sequences: Sequences) -> NDArray[np.float64]:
     return (ends - 1 - np.arange(len(ends))) / np.maximum(lengths, 1)
 
 
-def _shares(items: Rows, weights: NDArray[np.float64], n_items: int) -> Floats:
-    """Return float32[item], each item's share of the weights."""
-    totals = np.bincount(items, weights=weights, minlength=n_items)
-    return (totals / max(totals.sum(), np.finfo(np.float64).tiny)).astype(np.float32)
+def _shares(items: Rows, n_items: int, *, weights: NDArray[np.float64] | None = None, total: float = 1.0) -> Floats:
+    """Return float32[item], each item's share of the events or of their weights, adding up to `total`."""
+    sums = np.bincount(items, weights=weights, minlength=n_items)
+    return (sums * (total / max(sums.sum(), np.finfo(np.float64).tiny))).astype(np.float32)
 
 
 def _recent(histories: Sequence[Rows], n_items: int, window: int | None, half_life: float) -> sparse.csr_array:
@@ -458,9 +452,9 @@ def _followers(known: Sequences, n_items: int, window: int, half_life: float) ->
         offsets = np.concatenate([[0], np.cumsum(followers)])
         distance = np.arange(offsets[-1]) - np.repeat(offsets[:-1], followers) + 1
         later = known.items[np.repeat(events, followers) + distance]
-        after = sparse.csr_array((np.exp2(-(distance - 1) / half_life), later, offsets), shape=(len(events), n_items))
-        ones = np.ones(len(events))
-        of = sparse.csr_array((ones, known.items[events], np.arange(len(events) + 1)), shape=(len(events), n_items))
+        shape = (len(events), n_items)
+        after = sparse.csr_array((np.exp2(-(distance - 1) / half_life), later, offsets), shape=shape)
+        of = sparse.csr_array((np.ones(shape[0]), known.items[events], np.arange(shape[0] + 1)), shape=shape)
         total = total + of.T.tocsr() @ after
     return total
 
@@ -470,10 +464,12 @@ def _nearest(used: sparse.csr_array, neighbours: int, shrinkage: float) -> spars
     n_items = used.shape[1]
     by_item = used.T.tocsr()
     norms = np.sqrt(np.diff(by_item.indptr)).astype(np.float32)
+    # Blocks of items with about as many pairs each, so that few users of many items cost few blocks.
+    pairs = np.cumsum(np.minimum(by_item @ np.diff(used.indptr), n_items))
+    begins = np.flatnonzero(np.diff(pairs // _PAIRS, prepend=-1))
     kept: list[sparse.csr_array] = []
-    step = max(1, _PAIRS // n_items)
-    for begin in range(0, n_items, step):
-        common = by_item[begin : begin + step] @ used
+    for begin, end in zip(begins, [*begins[1:], n_items], strict=True):
+        common = by_item[begin:end] @ used
         of = begin + np.repeat(np.arange(common.shape[0]), np.diff(common.indptr))
         common.data /= norms[of] * norms[common.indices] + np.float32(shrinkage)
         common.data[of == common.indices] = 0
@@ -500,3 +496,9 @@ def _above_zero(title: str, **settings: float) -> None:
     for name, value in settings.items():
         if not value > 0:
             raise ArgumentError(f"{title}, {name}: expected a number above 0, came {value}. Raise it.")
+
+
+def _not_negative(title: str, **settings: float) -> None:
+    for name, value in settings.items():
+        if not value >= 0:
+            raise ArgumentError(f"{title}, {name}: expected 0 or more, came {value}. Raise it.")

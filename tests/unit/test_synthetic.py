@@ -1,0 +1,64 @@
+"""Made shops are what they say: the same seed the same log, and the law of each holds in every row."""
+
+import numpy as np
+import pytest
+
+import segue
+from segue.data import synthetic
+
+SHOPS = {
+    "ring": synthetic.ring,
+    "markov": lambda seed=0: synthetic.markov(users=50, length=10, seed=seed),
+    "copy": lambda seed=0: synthetic.copy(lag=5, seed=seed),
+    "noise": lambda seed=0: synthetic.noise(users=50, seed=seed),
+    "shop": lambda seed=0: synthetic.shop(users=40, seed=seed),
+}
+
+
+def walks(events):
+    """Return each user's items in order of time."""
+    ordered = events.sort("time").group_by("user", maintain_order=True).agg("item")
+    return [[int(item[1:]) for item in one] for one in ordered["item"].to_list()]
+
+
+@pytest.mark.parametrize("name", SHOPS)
+def test_same_seed_same_log_and_another_seed_another(name):
+    one, same, other = SHOPS[name](seed=3), SHOPS[name](seed=3), SHOPS[name](seed=4)
+    assert one.events.equals(same.events)
+    assert not one.events.equals(other.events)
+    assert len(segue.read_events(one.events)) == one.events.height
+
+
+def test_ring_goes_on_by_one():
+    steps = np.diff(walks(synthetic.ring(items=7, length=20).events), axis=1) % 7
+    assert (steps == 1).all()
+
+
+def test_copy_repeats_what_was_lag_events_ago_and_its_beginning_is_random():
+    walk = np.array(walks(synthetic.copy(lag=9, items=8, users=400, length=30).events))
+    np.testing.assert_array_equal(walk[:, 9:], walk[:, :-9])
+    assert (walk[:, 8] == walk[:, 0]).mean() == pytest.approx(1 / 8, abs=0.06)
+
+
+def test_markov_rows_are_chances_and_the_log_follows_them():
+    shop = synthetic.markov(items=4, users=500, length=60, concentration=1.0)
+    np.testing.assert_allclose(shop.transitions.sum(axis=1), 1.0)
+    walk = np.array(walks(shop.events))
+    counts = np.zeros((4, 4))
+    np.add.at(counts, (walk[:, :-1], walk[:, 1:]), 1)
+    np.testing.assert_allclose(counts / counts.sum(axis=1, keepdims=True), shop.transitions, atol=0.03)
+
+
+def test_noise_has_no_order():
+    walk = np.array(walks(synthetic.noise(items=5, users=2000, length=10).events))
+    counts = np.zeros((5, 5))
+    np.add.at(counts, (walk[:, :-1], walk[:, 1:]), 1)
+    np.testing.assert_allclose(counts / counts.sum(), 1 / 25, atol=0.005)
+
+
+def test_shop_sells_nothing_twice_to_one_and_its_catalogue_names_everything():
+    shop = synthetic.shop(users=60)
+    assert all(len(set(one)) == len(one) for one in walks(shop.events))
+    assert set(shop.events["item"]) <= set(shop.catalogue["item"])
+    assert shop.catalogue["title"].is_unique().all()
+    assert shop.events["rating"].is_between(1, 5).all()
