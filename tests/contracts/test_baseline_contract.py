@@ -6,9 +6,9 @@ from dataclasses import fields, is_dataclass
 import numpy as np
 import polars as pl
 import pytest
-from segue.evaluate import baselines
 
 from segue.data.sequences import Sequences
+from segue.evaluation import baselines
 from segue.evaluation.baselines import BASELINES, Baseline, Fitted, RecentPopularity, tuned
 
 ITEMS = 12

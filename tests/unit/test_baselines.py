@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from segue.evaluate import baselines
 
 from segue.data.sequences import Sequences
 from segue.errors import ArgumentError
+from segue.evaluation import baselines
 from segue.evaluation.baselines import DecayedMarkov, ItemKNN, Popularity, RecentPopularity, tuned
 
 
