@@ -100,13 +100,7 @@ def without_last(sequences: Sequences) -> Sequences:
     cut = sequences.lengths >= 2
     keep = np.ones(len(sequences.items), bool)
     keep[sequences.offsets[1:][cut] - 1] = False
-    return Sequences(
-        sequences.users,
-        np.concatenate([[0], np.cumsum(sequences.lengths - cut)]),
-        sequences.items[keep],
-        None if sequences.times is None else sequences.times[keep],
-        None if sequences.ratings is None else sequences.ratings[keep],
-    )
+    return sequences.keep(keep)
 
 
 def share_of_repeats(sequences: Sequences) -> float:

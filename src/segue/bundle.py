@@ -102,8 +102,9 @@ def load_bundle(path: str | Path) -> Recommender:
             raise BundleError(f"{path}: part {name} was edited or damaged. Take the bundle from a backup.")
     config = TypeAdapter(Config).validate_python(manifest["config"])
     network = build_network(config, items=manifest["items"], longest_gap=manifest["longest_gap"])
-    paths = iter([name for name, _ in leaves(network.init(0))])
-    params = map_tree(lambda _: arrays[_PREFIX + next(paths)], network.init(0))
+    like = network.init(0)
+    paths = iter([name for name, _ in leaves(like)])
+    params = map_tree(lambda _: arrays[_PREFIX + next(paths)], like)
     catalogue = Catalogue(_table(arrays["catalogue"])) if "catalogue" in arrays else None
     vocabulary = Vocabulary(_table(arrays["vocabulary"])["id"])
     name = _fingerprint(digests)

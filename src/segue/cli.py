@@ -54,10 +54,6 @@ def _read(
     return segue.read_events(path, **columns, reading=reading)
 
 
-def _columns(**columns: str | None) -> dict[str, str | None]:
-    return columns
-
-
 def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False))
 
@@ -83,7 +79,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """What the log holds, what would be dropped and why."""
-    columns = _columns(user=user_col, item=item_col, time=time_col, rating=rating_col, type=type_col)
+    columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
     findings = segue.inspect(_read(events, columns, time_format, header, sep, encoding))
     if as_json:
         _print_json(findings.to_dict())
@@ -114,7 +110,7 @@ def train(
     wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []))
     if not out.parent.is_dir():
         raise ArgumentError(f"-o {out}: expected an existing folder, found no {out.parent}. Make it first.")
-    columns = _columns(user=user_col, item=item_col, time=time_col, rating=rating_col, type=type_col)
+    columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
     log = _read(events, columns, time_format, header, sep, encoding)
     console = Console(stderr=True)
     for line in _notes(log):
@@ -155,7 +151,7 @@ def evaluate(
 ) -> None:
     """Measure a bundle on the rows it held out, beside baselines."""
     rec = load_bundle(bundle)
-    columns = _columns(user=user_col, item=item_col, time=time_col, rating=rating_col)
+    columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col}
     log = _read(events, columns, time_format, header, sep, encoding)
     rows = held_out_rows(rec.facts, log, in_sample=in_sample)
     report = segue.evaluate(rec, rows.test, train=rows.train, marks=rows.marks)
@@ -189,7 +185,7 @@ def recommend(
         ids = [id.strip() for id in next(csv.reader([history]), []) if id.strip()]
         state, asked = rec.observe_all(rec.start(), ids), ids
     else:
-        log = _read(events, _columns(user=user_col, item=item_col, time=time_col), time_format, header, sep)  # type: ignore[arg-type]
+        log = _read(events, {"user": user_col, "item": item_col, "time": time_col}, time_format, header, sep)  # type: ignore[arg-type]
         state, asked = _state_of(rec, log, str(user))
     unknown = [id for id in dict.fromkeys(asked) if id not in rec.vocabulary]
     _print_list(rec.recommend(state, k, at=_time(at)), unknown, as_json)

@@ -5,14 +5,11 @@ import polars as pl
 import pytest
 
 import segue
-from segue.bundle import build_network, with_fingerprint
-from segue.config import DataSize, configure, derive
-from segue.data.catalogue import read_catalogue
 from segue.data.sequences import encode, item_vocabulary
-from segue.model.backend import leaves, map_tree
+from segue.model.backend import leaves
 from segue.model.cells import CELLS
-from segue.recommend.recommender import Recommender
 from segue.recommend.state import Seen
+from tests_support import small_recommender
 
 
 def log(rng, users=9, items=12, rows=80, times=True):
@@ -27,16 +24,7 @@ def log(rng, users=9, items=12, rows=80, times=True):
 
 
 def untrained(events, cell="linear", repeats="allow"):
-    """A network with random weights everywhere: laws hold for any weights."""
-    rng = np.random.default_rng(5)
-    vocabulary = item_vocabulary(events)
-    config = configure({"model.cell": cell, "model.width": 8, "train.repeats": repeats})
-    config = derive(config, DataSize(len(events), 9, vocabulary.size, events.has_times, 0.0))
-    network = build_network(config, items=vocabulary.size, longest_gap=1e6)
-    params = map_tree(lambda a: a + rng.normal(0, 0.3, a.shape).astype(np.float32), network.init(0))
-    titles = pl.DataFrame({"item": vocabulary.ids, "title": "film " + vocabulary.ids})
-    rec = Recommender(network, params, vocabulary, config, read_catalogue(titles, vocabulary))
-    return with_fingerprint(rec)
+    return small_recommender(item_vocabulary(events), cell=cell, repeats=repeats, clock=events.has_times)
 
 
 @pytest.mark.parametrize("times", [True, False])

@@ -14,10 +14,6 @@ def hit_rate(shop, settings):
     return asked.rows["segue"]["hr@1"]
 
 
-def test_ring_shop_is_exact():
-    assert hit_rate(synthetic.ring(), {"train.passes": 30}) == 1.0
-
-
 @pytest.mark.parametrize("cell", ["linear", "gru"])
 def test_markov_shop_reaches_97_percent_of_the_best(cell):
     shop = synthetic.markov(users=1000, length=30)

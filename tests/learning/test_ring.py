@@ -1,16 +1,13 @@
 """ring: after item i comes i + 1; a model that learns anything is right every time."""
 
-import numpy as np
-import polars as pl
 import pytest
 
 import segue
+from segue.data import synthetic
 
 
-def ring(users=200, items=20, length=12):
-    starts = np.random.default_rng(0).integers(0, items, users)
-    rows = [(f"u{u}", f"i{(start + t) % items}", t) for u, start in enumerate(starts) for t in range(length)]
-    return segue.read_events(pl.DataFrame(rows, schema=["user", "item", "time"], orient="row"))
+def ring():
+    return segue.read_events(synthetic.ring().events)
 
 
 @pytest.mark.parametrize("cell", ["linear", "gru"])

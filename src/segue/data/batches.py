@@ -90,23 +90,14 @@ class Batcher:
         targets = sequences.items[event]
         batch = Batch(
             items=np.where(first, 0, sequences.items[before]).astype(np.int32),
-            gaps=self._gaps(before, position - 1),
+            gaps=sequences.gaps_before(before, position > 1),
             first=first,
             reset=first | (places == lane_starts) | ~inside,
             targets=targets,
-            question_gaps=self._gaps(event, position),
+            question_gaps=sequences.gaps_before(event, position > 0),
             weights=(inside & (targets > 0)).astype(np.float32),
         )
         return batch, event
-
-    def _gaps(self, event: Times, position: Times) -> Floats:
-        """Return the seconds between events and the ones before, NaN for a user's first."""
-        times = self.sequences.times
-        if times is None:
-            return np.full(event.shape, np.nan, np.float32)
-        later = position > 0
-        gap = (times[event] - times[np.where(later, event - 1, event)]) / 1e6
-        return np.where(later, gap, np.nan).astype(np.float32)
 
 
 class _Line(NamedTuple):

@@ -3,27 +3,18 @@
 Knows: a table with a line per item. Does not know: what an attribute means to the network.
 """
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 
 import polars as pl
 
+from segue.data.columns import guess_column
 from segue.data.sources import Reading, open_source
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ColumnError
 
 _ITEM = ("item", "itemid", "movieid", "movie", "sku", "productid", "product", "asin", "id")
 _TITLE = ("title", "movietitle", "name", "itemtitle", "productname")
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.split(":")[0].lower())
-
-
-def _guess(columns: list[str], names: tuple[str, ...]) -> str | None:
-    plain = {_plain(column): column for column in reversed(columns)}
-    return next((plain[name] for name in names if name in plain), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +60,8 @@ def read_catalogue(
     opened = open_source(source, reading or Reading())
     with opened.explained():
         table = opened.frame.collect()
-    item = item or _guess(table.columns, _ITEM)
-    title = title or _guess(table.columns, _TITLE)
+    item = item or guess_column(table.columns, _ITEM)
+    title = title or guess_column(table.columns, _TITLE)
     for column, option in ((item, "item"), (title or item, "title")):
         if column not in table.columns:
             raise ColumnError(

@@ -90,7 +90,7 @@ def choose_columns(
         if asked.get(role) is None:
             # A user or item is looked for among all columns: one that was given away is then an error that says so.
             free = names if role in ("user", "item") else [name for name in names if name not in chosen.values()]
-            guess = _guess(role, free) or (hints or {}).get(role)
+            guess = guess_column(free, KNOWN_NAMES[role]) or (hints or {}).get(role)
             if guess is not None and guess in free:
                 chosen[role] = guess
     _check(chosen, names, asked, source)
@@ -132,9 +132,10 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]", "", stem.lower())
 
 
-def _guess(role: str, names: Sequence[str]) -> str | None:
+def guess_column(names: Sequence[str], known: Sequence[str]) -> str | None:
+    """Return the name that is the likeliest of the known ones (likeliest first), None where none is."""
     plain = {_plain(name): name for name in reversed(names)}
-    return next((plain[known] for known in KNOWN_NAMES[role] if known in plain), None)
+    return next((plain[one] for one in known if one in plain), None)
 
 
 def _check(chosen: Mapping[str, str], names: Sequence[str], asked: Mapping[str, str | None], source: str) -> None:

@@ -88,6 +88,32 @@ class Sequences:
             None if self.ratings is None else self.ratings[events],
         )
 
+    def keep(self, events: NDArray[np.bool_]) -> "Sequences":
+        """Return the events that are kept, bool[event]; users and their order are unchanged. O(events)."""
+        kept_before = np.concatenate([[0], np.cumsum(events)])
+        return Sequences(
+            self.users,
+            kept_before[self.offsets],
+            self.items[events],
+            None if self.times is None else self.times[events],
+            None if self.ratings is None else self.ratings[events],
+        )
+
+    def gaps_before(self, events: NDArray[np.int64], known: NDArray[np.bool_]) -> Floats:
+        """Return float32, the seconds between some events and the ones before them; `gaps` at a few places.
+
+        Args:
+            events: int64[...], positions in `items`.
+            known: bool[...]; where false there is no event before of the same user, and the gap is NaN.
+
+        Cost: O(events asked); nothing is computed for the rest, so `times` may be memory-mapped.
+        """
+        if self.times is None:
+            return np.full(events.shape, np.nan, np.float32)
+        at = np.where(known, events, 0)
+        seconds = (self.times[at] - self.times[np.where(known, at - 1, 0)]) / 1e6
+        return np.where(known, seconds, np.nan).astype(np.float32)
+
 
 def gaps(sequences: Sequences) -> Floats:
     """Return the seconds since the same user's event before; NaN where that is unknown.

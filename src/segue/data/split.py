@@ -68,8 +68,23 @@ def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]
             f"{events.source}: expected events at different times, all {len(time):,} have the same. "
             'Hold out the last event of each user: "last:1".'
         )
-    rule = f"time:{test:g}, cut at {iso(int(time[cut]))}"
-    out = pl.Series(np.arange(len(time)) >= cut)
+    return _cut(events, cut, f"time:{test:g}, cut at {iso(int(time[cut]))}")
+
+
+def split_after(events: Events, moment: int) -> tuple[Events, Events]:
+    """Cut a log with times after a moment, microseconds since 1970; either part may be empty. O(events).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann", "bob", "ann"], "item": list("abc"), "time": [1, 2, 3]}))
+        >>> [part.table["item"].to_list() for part in split_after(log, 2)]
+        [['a', 'b'], ['c']]
+    """
+    cut = int(np.searchsorted(events.table["time"].to_numpy(), moment, side="right"))
+    return _cut(events, cut, f"after {iso(moment)}")
+
+
+def _cut(events: Events, cut: int, rule: str) -> tuple[Events, Events]:
+    out = pl.Series(np.arange(len(events)) >= cut)
     return _parted(events, events.table[:cut], events.table[cut:], out, rule)
 
 

@@ -379,7 +379,7 @@ def _held_out(known: Sequences, max_queries: int) -> tuple[Sequences, list[Rows]
     ends = known.offsets[1:]
     keep = np.ones(len(known.items), bool)
     keep[ends[known.lengths > 0] - 1] = False
-    train = _only(known, keep)
+    train = known.keep(keep)
     users = np.flatnonzero(known.lengths > 1)
     if len(users) > max_queries:
         users = users[np.linspace(0, len(users) - 1, max_queries).astype(np.int64)]
@@ -395,14 +395,7 @@ def _known(sequences: Sequences, n_items: int) -> Sequences:
             f"sequences: expected rows from 0 to {n_items - 1}, came {items.min()} to {items.max()}. "
             "n_items is the length of a score row, row 0 included: give the size of the vocabulary."
         )
-    return _only(sequences, items > 0)
-
-
-def _only(sequences: Sequences, keep: NDArray[np.bool_]) -> Sequences:
-    """Return the events that are kept, users and their order unchanged."""
-    kept_before = np.concatenate([[0], np.cumsum(keep)])
-    times = None if sequences.times is None else sequences.times[keep]
-    return Sequences(sequences.users, kept_before[sequences.offsets], sequences.items[keep], times)
+    return sequences.keep(items > 0)
 
 
 def _age(sequences: Sequences) -> NDArray[np.float64]:

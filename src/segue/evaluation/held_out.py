@@ -6,10 +6,8 @@ Knows: what the bundle's facts say of its hold-out and its range. Does not know:
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import polars as pl
-
 from segue.data.events import Events
-from segue.data.split import digest, hold_out, split_last
+from segue.data.split import digest, hold_out, split_after, split_last
 from segue.errors import EvaluationError
 
 
@@ -52,14 +50,11 @@ def held_out_rows(facts: Mapping[str, Any], events: Events, *, in_sample: bool =
 
 def _later(facts: Mapping[str, Any], events: Events) -> HeldOut:
     end = facts["range"][1] if facts.get("range") else None
-    later = events.table.filter(pl.col("time") > end) if end is not None and events.has_times else None
-    if later is None or not len(later):
-        raise EvaluationError(
-            f"{events.source}: expected rows that the bundle has not learnt, found none: it was trained without "
-            "a hold-out. Train with --hold-out last:1 or time:0.1, or give --in-sample to insist."
-        )
-    users = later["user"].unique()
-    train = events.table.filter(pl.col("time") <= end)
-    history = train.filter(pl.col("user").is_in(users.implode()))
-    past = Events(history, events.source) if len(history) else None
-    return HeldOut(Events(train, events.source), Events(later, events.source, history=past), ())
+    if end is not None and events.has_times:
+        train, test = split_after(events, end)
+        if len(test):
+            return HeldOut(train, test, ())
+    raise EvaluationError(
+        f"{events.source}: expected rows that the bundle has not learnt, found none: it was trained without "
+        "a hold-out. Train with --hold-out last:1 or time:0.1, or give --in-sample to insist."
+    )

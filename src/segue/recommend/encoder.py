@@ -69,10 +69,4 @@ def _window(sequences: Sequences, users: Times, position: Times) -> tuple[Window
     read = np.where(position > 0, event - 1, 0)
     first = position <= 0
     items = np.where(first, 0, sequences.items[read] if len(sequences.items) else 0).astype(np.int32)
-    gaps = np.full(position.shape, np.nan, np.float32)
-    if sequences.times is not None:
-        later = position > 1
-        times = sequences.times
-        seconds = (times[read] - times[np.where(later, read - 1, 0)]) / 1e6
-        gaps = np.where(later, np.maximum(seconds, 0), np.nan).astype(np.float32)
-    return Window(items, gaps, first, first), event
+    return Window(items, sequences.gaps_before(read, position > 1), first, first), event
