@@ -24,7 +24,7 @@ def test_ring_top_one_is_exact(cell):
 def test_ring_same_seed_same_weights_and_resume_is_no_interruption(tmp_path, monkeypatch, where):
     train, _ = segue.split_last(ring())
     monkeypatch.setattr("segue.training.trainer.CHECKPOINT_SECONDS", -1.0)
-    monkeypatch.setattr("segue.training.trainer.REPORT_EVERY", 4)
+    monkeypatch.setattr("segue.training.trainer.UPDATES_PER_CALL", 4)
     settings = {"model.width": 16, "train.passes": 3}
     whole = segue.train(train, config=settings)
     assert segue.train(train, config=settings).fingerprint == whole.fingerprint

@@ -22,7 +22,7 @@ import numpy as np
 
 from segue.model import activations
 from segue.model.activations import sigmoid, softplus
-from segue.model.backend import draw_normal, namespace, parts, scan, where_tree
+from segue.model.backend import draw_normal, namespace, parts, product, scan, where_tree
 from segue.shapes import Array, Tree
 
 
@@ -107,7 +107,7 @@ class SimpleRNN(StepwiseCell):
 
     def lift(self, params: GatedParams, x: Array) -> Array:
         """Return `W_x x + b`, [T, B, d]."""
-        return x @ params.w_x + params.b
+        return product(x, params.w_x) + params.b
 
     def step(self, params: GatedParams, state: Array, inputs: Array) -> tuple[Array, Array]:
         """Return `(h_t, h_t)`."""
@@ -147,7 +147,7 @@ class GRU(StepwiseCell):
 
     def lift(self, params: GRUParams, x: Array) -> Array:
         """Return `W x + b` of all three gates, [T, B, 3 d]."""
-        return x @ params.w_x + params.b
+        return product(x, params.w_x) + params.b
 
     def step(self, params: GRUParams, state: Array, inputs: Array) -> tuple[Array, Array]:
         """Return `(h_t, h_t)`."""
@@ -190,7 +190,7 @@ class LSTM(StepwiseCell):
 
     def lift(self, params: GatedParams, x: Array) -> Array:
         """Return `W x + b` of all four gates, [T, B, 4 d]."""
-        return x @ params.w_x + params.b
+        return product(x, params.w_x) + params.b
 
     def step(self, params: GatedParams, state: LSTMState, inputs: Array) -> tuple[LSTMState, Array]:
         """Return `((h_t, c_t), h_t)`."""
@@ -269,7 +269,7 @@ class Linear:
     def gates(self, params: LinearParams, c: Array) -> tuple[Array, Array]:
         """Return the decay `a` and the gated, scaled input of each position."""
         xp = namespace(c)
-        recurrence, entry = parts(sigmoid(c @ params.w_gates + params.b_gates), 2)
+        recurrence, entry = parts(sigmoid(product(c, params.w_gates) + params.b_gates), 2)
         log_a = -8.0 * softplus(params.decay) * recurrence
         # 1 - a^2 through expm1: exact where a is near 1, which is where long memory lives.
         scale = xp.sqrt(xp.maximum(-xp.expm1(2.0 * log_a), 1e-12))

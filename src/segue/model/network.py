@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segue.model.backend import draw_normal, namespace, take
+from segue.model.backend import draw_normal, namespace, product, take
 from segue.model.blocks import BlockMasks, BlockParams, dropped, init_block, rms_norm, scan_block, step_block
 from segue.model.cells import Cell
 from segue.model.features import Clock
@@ -111,7 +111,7 @@ class Network:
         """Return the input vector of each event, [..., d]."""
         x = take(params.items, items) * self.width**0.5
         if self.clock:
-            x = x + self.clock.weights(gaps) @ params.clock.event
+            x = x + product(self.clock.weights(gaps), params.clock.event)
         return x
 
     def scan(
@@ -168,7 +168,7 @@ class Network:
         if not self.clock:
             return output
         weights = self.clock.weights(gaps)
-        return output * (1.0 + weights @ params.clock.scale) + weights @ params.clock.shift
+        return output * (1.0 + product(weights, params.clock.scale)) + product(weights, params.clock.shift)
 
     def scores(self, params: NetworkParams, query: Array) -> Array:
         """Return the score of every row of the catalogue, [..., V]; row 0 is scored too."""

@@ -14,7 +14,7 @@ from jax import Array, lax
 from segue.training.negatives import UNRANKED
 
 #: Positions whose logits exist at one time.
-CHUNK = 256
+CHUNK = 512
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))

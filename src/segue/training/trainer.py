@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from segue.config import Config, TrainConfig
 from segue.data.batches import Batch, Batcher
@@ -38,8 +39,9 @@ from segue.training.noise import chance, dropout_mask
 from segue.training.optimiser import learning_rate, make_optimiser, running_average
 from segue.training.validation import Validation
 
-#: Updates between two looks at the loss; reading it waits for the device.
-REPORT_EVERY = 32
+#: Updates in one call of the device. It asks the system for fresh memory once a call, and touching fresh
+#: memory for the first time costs a third of an update.
+UPDATES_PER_CALL = 16
 #: Seconds between two checkpoints within a pass.
 CHECKPOINT_SECONDS = 30.0
 
@@ -131,7 +133,6 @@ def loss_of(
     return total / len(query), memory
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2,))
 def update(
     network: Network, config: Config, run: Run, batch: Batch, seed: Array, rate: Array, step: Array
 ) -> tuple[Run, Array]:
@@ -142,6 +143,30 @@ def update(
     params = jax.tree.map(lambda weights, delta: weights - rate * delta, run.params, change)
     average = running_average(run.average, params, config.train.average, step)
     return Run(params, average, optimiser, memory), loss
+
+
+class Call(NamedTuple):
+    """Up to `UPDATES_PER_CALL` windows and what each update needs; rows from `count` on are not used."""
+
+    batch: Batch  # [U, T, B]
+    seed: Any  # uint32[U]
+    rate: Any  # float32[U]
+    step: Any  # float32[U]
+    count: Any  # int32
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2,))
+def update_many(network: Network, config: Config, run: Run, call: Call) -> tuple[Run, Array]:
+    """Learn from the windows of a call, one after the other: the run after them, and their losses [U]."""
+
+    def one(i: Array, carried: tuple[Run, Array]) -> tuple[Run, Array]:
+        run, losses = carried
+        batch, seed, rate, step = jax.tree.map(lambda rows: rows[i], tuple(call[:4]))
+        run, loss = update(network, config, run, batch, seed, rate, step)
+        return run, losses.at[i].set(loss)
+
+    losses: tuple[Run, Array] = lax.fori_loop(0, call.count, one, (run, jnp.zeros(call.rate.shape)))
+    return losses
 
 
 def begin(network: Network, config: Config) -> Run:
@@ -229,33 +254,46 @@ class Trainer:
             self.keep()
 
     def _one_pass(self) -> Iterator[Progress]:
-        train, updates = self.config.train, self.batcher.updates
-        losses: list[Array] = []
-        weights, latest, kept = 0.0, time.perf_counter(), time.perf_counter()
-        for batch in self.batcher.windows(self.at.number, begin=self.at.window):
-            step = self.at.number * updates + self.at.window
-            seed = np.uint32((train.seed * 0x9E3779B1 + step * 0x85EBCA77 + 1) & 0xFFFFFFFF)
-            rate = np.float32(learning_rate(train, self.progress_share()))
-            self.run, loss = update(self.network, self.config, self.run, batch, seed, rate, np.float32(step))
-            losses.append(loss)
-            weights += float(batch.weights.sum())
-            window = self.at.window + 1
-            self.at = self.at._replace(window=window)
-            if window % REPORT_EVERY and window < updates:
-                continue
-            self.loss = mean = self._checked(losses)
+        kept = latest = time.perf_counter()
+        calls = self._calls()
+        call = next(calls, None)
+        while call is not None:
+            self.run, losses = update_many(self.network, self.config, self.run, call)
+            self.at = self.at._replace(window=self.at.window + int(call.count))
+            targets, count = call.batch.weights[: call.count].sum(), call.count
+            call = next(calls, None)  # made ready while the device works
+            self.loss = self._checked(losses[:count])
             now = time.perf_counter()
             self.at = self.at._replace(seconds=self.at.seconds + now - latest)
-            yield self._report(mean, weights / (now - latest))
-            if self.checkpoint is not None and now - kept > CHECKPOINT_SECONDS:
+            yield self._report(self.loss, float(targets) / (now - latest))
+            latest = time.perf_counter()
+            if self.checkpoint is not None and latest - kept > CHECKPOINT_SECONDS:
                 self.keep()
-                kept = now
-            losses, weights, latest = [], 0.0, time.perf_counter()
+                kept = latest = time.perf_counter()
             if self.progress_share() >= 1.0:
                 return
 
-    def _checked(self, losses: list[Array]) -> float:
-        mean = float(np.mean([float(loss) for loss in losses]))
+    def _calls(self) -> Iterator[Call]:
+        """Yield the rest of a pass, `UPDATES_PER_CALL` windows at a time."""
+        train, updates = self.config.train, self.batcher.updates
+        windows = self.batcher.windows(self.at.number, begin=self.at.window)
+        before = self.at.number * updates + self.at.window
+        while batches := list(islice(windows, UPDATES_PER_CALL)):
+            count = len(batches)
+            batches += batches[:1] * (UPDATES_PER_CALL - count)
+            steps = before + np.arange(UPDATES_PER_CALL)
+            share = self.progress_share() + (np.arange(UPDATES_PER_CALL)) / self.total
+            yield Call(
+                batch=Batch(*(np.stack(rows) for rows in zip(*batches, strict=True))),
+                seed=((train.seed * 0x9E3779B1 + steps * 0x85EBCA77 + 1) & 0xFFFFFFFF).astype(np.uint32),
+                rate=np.array([learning_rate(train, s) for s in share], np.float32),
+                step=steps.astype(np.float32),
+                count=np.int32(count),
+            )
+            before += count
+
+    def _checked(self, losses: Array) -> float:
+        mean = float(np.mean(np.asarray(losses)))
         if not np.isfinite(mean):
             kept = self.checkpoint if self.checkpoint and self.checkpoint.exists() else None
             raise TrainingError(
