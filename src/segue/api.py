@@ -49,10 +49,11 @@ def train(
 
     Raises:
         DataError: there are too few events to learn from.
-        TrainingError: the loss is not a number.
+        TrainingError: the run does not fit into memory, or the loss is not a number.
 
     Cost: see `segue bench`; memory is O(events + items x width).
     """
+    from segue.training.cost import check_memory
     from segue.training.trainer import Trainer, fit
     from segue.training.validation import Validation
 
@@ -70,6 +71,7 @@ def train(
     settings = derive(config if isinstance(config, Config) else configure(config), size)
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
     network = build_network(settings, items=vocabulary.size, longest_gap=longest)
+    check_memory(network, settings, len(sequences.items))
     exclude = settings.train.repeats == "exclude"
     validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -105,10 +107,12 @@ def without_last(sequences: Sequences) -> Sequences:
 
 def share_of_repeats(sequences: Sequences) -> float:
     """Return the share of last events whose item their user had before."""
-    offsets, items = sequences.offsets, sequences.items
-    able = np.flatnonzero(sequences.lengths >= 2)
-    hits = sum(items[offsets[u + 1] - 1] in items[offsets[u] : offsets[u + 1] - 1] for u in able)
-    return hits / max(len(able), 1)
+    users = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    last = np.zeros(len(users), bool)
+    last[sequences.offsets[1:][sequences.lengths > 0] - 1] = True
+    pairs = users * (int(sequences.items.max(initial=0)) + 1) + sequences.items
+    hits = np.isin(pairs[last], pairs[~last])
+    return float(hits[sequences.lengths[sequences.lengths > 0] >= 2].mean()) if (sequences.lengths >= 2).any() else 0.0
 
 
 def _check_enough(events: Events, sequences: Sequences, items: int) -> None:

@@ -59,6 +59,8 @@ class TrainConfig:
         minutes: time budget; the learning-rate schedule ends with it if it ends before the passes.
         lanes: users read side by side; None derives it.
         steps: positions of each lane between two updates.
+        negatives: rows of the catalogue drawn for an update to compare its targets with; 0 compares with all of
+            them; None derives it.
         learning_rate: at its highest.
         weight_decay: of weight matrices, per update and unit of learning rate.
         clip: largest norm of the gradient.
@@ -75,6 +77,7 @@ class TrainConfig:
     minutes: Positive | None = None
     lanes: PositiveInt | None = None
     steps: PositiveInt = 8
+    negatives: Annotated[int, Field(ge=0)] | None = None
     learning_rate: Positive = 2e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     clip: Positive = 1.0
@@ -202,6 +205,8 @@ def derive(config: Config, data: DataSize) -> Config:
 
     - `lanes`: the power of two next to sqrt(events) / 8, from 8 to 128. Many small updates learn several
       times faster than few large ones; below that, gradients get noisy and the machine idles.
+    - `negatives`: all items up to 20,000; above that the softmax over all of them would take most of an
+      update, and 2,048 drawn ones stand for them.
     - `passes`: about 8,000 updates in all, from 4 to 40 passes.
     - `width`: 128, and 64 below 300,000 events, where 128 overfits.
     - `dropout`: .2 where the log is large, .4 where it is small.
@@ -221,6 +226,7 @@ def derive(config: Config, data: DataSize) -> Config:
         train=replace(
             train,
             lanes=lanes,
+            negatives=(2048 if data.items > 20_000 else 0) if train.negatives is None else train.negatives,
             passes=train.passes or min(max(round(8_000 / updates), 4), 40),
             repeats=train.repeats or ("exclude" if data.share_of_repeats < 0.02 else "allow"),
         ),

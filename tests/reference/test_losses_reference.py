@@ -23,7 +23,7 @@ def test_loss_and_gradient_are_the_plain_formula():
     ours = jax.value_and_grad(softmax_cross_entropy, (0, 1, 2))
     wanted = jax.value_and_grad(plain, (0, 1, 2))(query, items, bias, targets, weights)
     for chunk in (8, 24):
-        got = ours(query, items, bias, targets, weights, chunk)
+        got = ours(query, items, bias, targets, weights, None, chunk)
         np.testing.assert_allclose(got[0], wanted[0], rtol=1e-5)
         for a, b in zip(got[1], wanted[1], strict=True):
             np.testing.assert_allclose(a, b, atol=2e-5)

@@ -1,75 +1,130 @@
 """The loss: how surprised the network is by the item that came next.
 
-Knows: cross-entropy over the whole catalogue, in chunks, with its gradient.
-Does not know: where queries come from, or optimisers.
+Knows: cross-entropy over the whole catalogue or over a sample of it, in chunks, with its gradient.
+Does not know: where queries come from, how candidates are drawn, optimisers.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from segue.training.negatives import UNRANKED
+#: Logits that exist at one time. 8 MB stay in the cache; fewer make small products.
+LOGITS = 1 << 21
+#: The logit of a row that is not a class: small enough for exp to give 0, finite so that nothing is NaN.
+UNRANKED = -1e30
 
-#: Positions whose logits exist at one time.
-CHUNK = 512
+
+class Candidates(NamedTuple):
+    """A sample of the catalogue that every target of an update is compared with."""
+
+    rows: Array  # int32[S], rows of the table
+    log_expected: Array  # float32[S], log of how often a draw of S is expected to hold each
+    target_log_expected: Array  # float32[N], the same of each target
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(5,))
+def positions_at_once(count: int, classes: int) -> int:
+    """Return how many of `count` positions are compared with the classes at one time: a divisor of count.
+
+    Example:
+        >>> positions_at_once(1024, 3417), positions_at_once(1024, 12_000), positions_at_once(48, 100)
+        (512, 128, 48)
+    """
+    chunk = count
+    while chunk % 2 == 0 and chunk * classes > LOGITS:
+        chunk //= 2
+    return chunk
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(6,))
 def softmax_cross_entropy(
-    query: Array, items: Array, bias: Array, targets: Array, weights: Array, chunk: int = CHUNK
+    query: Array,
+    items: Array,
+    bias: Array,
+    targets: Array,
+    weights: Array,
+    candidates: Candidates | None = None,
+    chunk: int | None = None,
 ) -> Array:
     """Return the weighted sum of `-log softmax(query @ items.T + bias)[target]`, row 0 left out.
 
-    The logits never exist beyond a chunk of positions, and nothing is computed twice: the gradient is
-    made while the softmax of a chunk is at hand, and kept in place of it. Equal to the plain formula.
+    With candidates, the classes are each position's target and the candidates that are not that target,
+    and `log_expected` is subtracted from every logit, so that the sum estimates the full one (Bengio and
+    Senécal, 2008). The logits never exist beyond a chunk of positions, and nothing is computed twice: the
+    gradient is made while the softmax of a chunk is at hand, and kept in place of it.
 
     Args:
-        query: float32[N, d]. N is a multiple of `chunk`, or at most `chunk`.
+        query: float32[N, d].
         items: float32[V, d], the item table. Row 0 is *unknown* and is not a class.
         bias: float32[V].
         targets: int32[N], from 1 to V - 1; anything in range where the weight is 0.
         weights: float32[N].
-        chunk: positions at a time.
+        candidates: None compares with the whole table.
+        chunk: positions at a time, a divisor of N; derived where None.
 
-    Cost: 6 N V d operations forward and backward together; chunk x V floats of memory beside the
-    gradients.
+    Cost: 6 N V d operations forward and backward together, or 6 N S d with S candidates; `LOGITS` floats of
+    memory beside the gradients.
     """
-    return _forward(query, items, bias, targets, weights, chunk)[0]
+    return _forward(query, items, bias, targets, weights, candidates, chunk)[0]
 
 
-def _forward(query: Array, items: Array, bias: Array, targets: Array, weights: Array, chunk: int) -> tuple[Array, Any]:
-    count, width = query.shape
-    bias = bias.at[0].set(UNRANKED)
-    transposed = items.T
+def _forward(
+    query: Array,
+    items: Array,
+    bias: Array,
+    targets: Array,
+    weights: Array,
+    candidates: Candidates | None,
+    chunk: int | None,
+) -> tuple[Array, Any]:
+    count = len(query)
+    offset = bias.at[0].set(UNRANKED)
+    own = items[targets]
+    chosen = jnp.sum(query * own, axis=1) + bias[targets]
+    table = items
+    if candidates is not None:
+        table, offset = items[candidates.rows], offset[candidates.rows] - candidates.log_expected
+        chosen = chosen - candidates.target_log_expected
+    transposed = table.T
 
-    def one(sums: tuple[Array, Array, Array], part: tuple[Array, Array, Array]) -> tuple[Any, Array]:
-        loss, d_items, d_bias = sums
-        q, target, weight = part
-        logits = q @ transposed + bias
-        top = jnp.max(logits, axis=1, keepdims=True)
-        exponentials = jnp.exp(logits - top)
+    def one(sums: tuple[Array, Array, Array], part: tuple[Array, ...]) -> tuple[Any, Any]:
+        loss, d_table, d_offset = sums
+        q, target, weight, goal = part
+        logits = q @ transposed + offset
+        if candidates is not None:
+            logits = jnp.where(candidates.rows == target[:, None], UNRANKED, logits)
+        top = jnp.max(logits, axis=1)
+        if candidates is not None:
+            top = jnp.maximum(top, goal)
+        exponentials = jnp.exp(logits - top[:, None])
         total = jnp.sum(exponentials, axis=1)
-        chosen = jnp.sum(q * items[target], axis=1) + bias[target]
-        loss = loss + jnp.sum(weight * (jnp.log(total) + top[:, 0] - chosen))
+        of_target = jnp.zeros_like(total)  # the whole table holds the target, a sample is made without it
+        if candidates is not None:
+            of_target = jnp.exp(goal - top)
+            total = total + of_target
+        loss = loss + jnp.sum(weight * (jnp.log(total) + top - goal))
         share = exponentials * (weight / total)[:, None]
-        return (loss, d_items + share.T @ q, d_bias + jnp.sum(share, axis=0)), share @ items
+        d_own = weight * (of_target / total - 1.0)
+        return (loss, d_table + share.T @ q, d_offset + jnp.sum(share, axis=0)), (share @ table, d_own)
 
-    parts = max(1, count // chunk)
-    split = (query.reshape(parts, -1, width), targets.reshape(parts, -1), weights.reshape(parts, -1))
-    zeros = (jnp.zeros(()), jnp.zeros_like(items), jnp.zeros_like(bias))
-    (loss, d_items, d_bias), d_query = lax.scan(one, zeros, split)
-    # The target's own part of the gradient: minus one at the target, for all chunks together.
-    d_query = d_query.reshape(query.shape) - weights[:, None] * items[targets]
-    d_items = d_items.at[targets].add(-weights[:, None] * query)
-    d_bias = d_bias.at[targets].add(-weights)
+    chunk = chunk or positions_at_once(count, len(table))
+    split = [a.reshape(count // chunk, chunk, *a.shape[1:]) for a in (query, targets, weights, chosen)]
+    zeros = (jnp.zeros(()), jnp.zeros_like(table), jnp.zeros_like(offset))
+    (loss, d_items, d_bias), (d_query, d_own) = lax.scan(one, zeros, tuple(split))
+    d_own = d_own.reshape(count)
+    if candidates is not None:
+        d_items = jnp.zeros_like(items).at[candidates.rows].add(d_items)
+        d_bias = jnp.zeros_like(bias).at[candidates.rows].add(d_bias)
+    d_query = d_query.reshape(query.shape) + d_own[:, None] * own
+    d_items = d_items.at[targets].add(d_own[:, None] * query)
+    d_bias = d_bias.at[targets].add(d_own)
     return loss, (d_query, d_items, d_bias)
 
 
-def _backward(chunk: int, gradients: tuple[Array, Array, Array], ahead: Array) -> tuple[Any, ...]:
-    return (*(ahead * gradient for gradient in gradients), None, None)
+def _backward(chunk: int | None, gradients: tuple[Array, Array, Array], ahead: Array) -> tuple[Any, ...]:
+    return (*(ahead * gradient for gradient in gradients), None, None, None)
 
 
 softmax_cross_entropy.defvjp(_forward, _backward)

@@ -1,7 +1,83 @@
-"""Which rows of the catalogue are compared with the target.
+"""Which rows of the catalogue an update compares its targets with, and which rows it touches at all.
 
-Knows: that row 0, *unknown*, is never one of them.
+Knows: drawing rows by popularity, how often each is expected, renumbering a window so that it speaks of
+the touched rows alone.
+Does not know: losses or weights. The same seed and update give the same rows.
 """
 
-#: The logit of a row that is not a class: small enough for exp to give 0, finite so that nothing is NaN.
-UNRANKED = -1e30
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from segue.data.batches import Batch
+from segue.shapes import Floats, Rows
+
+
+class Sampled(NamedTuple):
+    """A window that speaks of `rows` alone: its items, targets and candidates are places in `rows`."""
+
+    batch: Batch
+    rows: Rows  # [R], rows of the catalogue, each once, row 0 first; past the catalogue where there are fewer
+    candidates: Rows  # [S], places in `rows`
+    log_expected: Floats  # [S]
+    target_log_expected: Floats  # [T, B]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws rows with probability proportional to popularity to the power of a half.
+
+    The root lies between drawing by popularity, which never shows rare items, and evenly, which shows
+    too few of those that compete with the target.
+
+    Args:
+        cumulative: float64[V], the share of all rows up to each one; row 0 has none.
+        count: S, rows drawn for an update.
+    """
+
+    cumulative: np.ndarray
+    count: int
+
+    @classmethod
+    def of(cls, items: Rows, rows: int, count: int) -> "Sampler":
+        """Return the sampler of a log.
+
+        Args:
+            items: rows of the events; those of row 0, *unknown*, are not counted.
+            rows: V.
+            count: S.
+
+        Example:
+            >>> Sampler.of(np.array([1, 1, 1, 1, 2], np.int32), 4, 1).cumulative.tolist()
+            [0.0, 0.5, 0.75, 1.0]
+        """
+        counts = np.bincount(items, minlength=rows)
+        weights = np.sqrt(np.maximum(counts, 1))  # a row that was never seen can still be a wrong answer
+        weights[0] = 0.0
+        cumulative = np.cumsum(weights)
+        return cls(cumulative / cumulative[-1], count)
+
+    def log_expected(self, rows: Rows) -> Floats:
+        """Return the log of how often each row is expected in a draw of S."""
+        share = self.cumulative[rows] - self.cumulative[np.maximum(rows, 1) - 1]
+        logs: Floats = np.log(np.maximum(share, 1e-12) * self.count).astype(np.float32)
+        return logs
+
+    def sample(self, batch: Batch, seed: tuple[int, int]) -> Sampled:
+        """Return the window with its candidates, renumbered. Cost: O(R log R + S log V)."""
+        chances = np.random.default_rng(seed).random(self.count)
+        drawn: Rows = np.searchsorted(self.cumulative, chances, side="right").astype(np.int32)
+        shape, cells = batch.items.shape, batch.items.size
+        read = np.concatenate([np.zeros(1, np.int32), batch.items.ravel(), batch.targets.ravel(), drawn])
+        touched, at = np.unique(read, return_inverse=True)
+        past = len(self.cumulative) + np.arange(len(read) - len(touched), dtype=np.int32)
+        places: Rows = at.astype(np.int32)
+        items, targets = places[1 : 1 + 2 * cells].reshape(2, *shape)
+        return Sampled(
+            batch=batch._replace(items=items, targets=targets),
+            rows=np.concatenate([touched, past]),
+            candidates=places[1 + 2 * cells :],
+            log_expected=self.log_expected(drawn),
+            target_log_expected=self.log_expected(batch.targets),
+        )

@@ -16,6 +16,8 @@ from segue.config import TrainConfig
 
 #: Share of the run in which the learning rate rises.
 WARM_UP = 0.02
+#: Decay of the running means of the gradient and of its square.
+B1, B2 = 0.9, 0.98
 
 
 def make_optimiser(config: TrainConfig) -> optax.GradientTransformation:
@@ -26,7 +28,7 @@ def make_optimiser(config: TrainConfig) -> optax.GradientTransformation:
 
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
-        optax.scale_by_adam(b1=0.9, b2=0.98),
+        optax.scale_by_adam(b1=B1, b2=B2),
         optax.add_decayed_weights(config.weight_decay, mask=matrices),
     )
 
@@ -44,7 +46,11 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     return config.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * fall)))
 
 
-def running_average(average: Any, params: Any, decay: float, step: Array) -> Any:
-    """Return `decay average + (1 - decay) params`, with less decay in the first updates."""
-    kept = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+def kept_share(decay: float, step: Array) -> Array:
+    """Return how much of the running average an update keeps: `decay`, and less in the first updates."""
+    return jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+
+
+def running_average(average: Any, params: Any, kept: Array) -> Any:
+    """Return `kept average + (1 - kept) params`."""
     return jax.tree.map(lambda old, new: new + kept * (old - new), average, params)

@@ -34,9 +34,11 @@ from segue.errors import TrainingError
 from segue.model.blocks import BlockMasks
 from segue.model.network import Masks, Memory, Network, NetworkParams, Window
 from segue.training.checkpoint import load_checkpoint, save_checkpoint
-from segue.training.losses import CHUNK, softmax_cross_entropy
+from segue.training.losses import Candidates, softmax_cross_entropy
+from segue.training.negatives import Sampled, Sampler
 from segue.training.noise import chance, dropout_mask
-from segue.training.optimiser import learning_rate, make_optimiser, running_average
+from segue.training.optimiser import kept_share, learning_rate, make_optimiser, running_average
+from segue.training.rows import Learnt, Moment, after_update, beginning, put_rows, settle, take_rows
 from segue.training.validation import Validation
 
 #: Updates in one call of the device. It asks the system for fresh memory once a call, and touching fresh
@@ -47,12 +49,12 @@ CHECKPOINT_SECONDS = 30.0
 
 
 class Run(NamedTuple):
-    """Everything that changes while training."""
+    """Everything that changes while training. Without sampling every row is touched, and by nobody noted."""
 
-    params: NetworkParams
-    average: NetworkParams
-    optimiser: Any
+    learnt: Learnt
     memory: Memory
+    touched: Any  # Moment of every row, or None
+    now: Moment
 
 
 @dataclass(frozen=True)
@@ -118,55 +120,77 @@ def hide_some(train: TrainConfig, batch: Any, seed: Array) -> Any:
 
 
 def loss_of(
-    network: Network, config: Config, params: NetworkParams, memory: Memory, batch: Batch, seed: Array
+    network: Network,
+    config: Config,
+    params: NetworkParams,
+    memory: Memory,
+    batch: Batch,
+    candidates: Candidates | None,
+    seed: Array,
 ) -> tuple[Array, Memory]:
     """Return the mean cross-entropy of a window and the memory after it."""
     batch = hide_some(config.train, batch, seed)
     masks = draw_masks(network, config.model.dropout or 0.0, seed, batch.items.shape)
     window = Window(batch.items, batch.gaps, batch.first, batch.reset)
-    memory, output = network.scan(params, memory, window, masks)
+    with jax.named_scope("network"):
+        memory, output = network.scan(params, memory, window, masks)
     query = network.query(params, output, batch.question_gaps).reshape(-1, network.width)
-    chunk = CHUNK if len(query) % CHUNK == 0 else len(query)
-    total = softmax_cross_entropy(
-        query, params.items, params.bias, batch.targets.reshape(-1), batch.weights.reshape(-1), chunk
-    )
+    targets, weights = batch.targets.reshape(-1), batch.weights.reshape(-1)
+    with jax.named_scope("loss"):
+        total = softmax_cross_entropy(query, params.items, params.bias, targets, weights, candidates)
     return total / len(query), memory
 
 
-def update(
-    network: Network, config: Config, run: Run, batch: Batch, seed: Array, rate: Array, step: Array
-) -> tuple[Run, Array]:
-    """Learn from one window: return the run after it and the window's mean loss."""
+class Update(NamedTuple):
+    """What one update needs: a window, sampled or not, and its dials. Many of them have a leading axis."""
+
+    window: Any  # Batch | Sampled
+    seed: Any  # uint32
+    rate: Any  # float32
+
+
+def update(network: Network, config: Config, run: Run, new: Update) -> tuple[Run, Array]:
+    """Learn from one window: return the run after it and the window's mean loss.
+
+    Of a sampled window only the rows it names are read, differentiated and changed.
+    """
+    learnt, touched, after = run.learnt, run.touched, after_update(run.now, config.train, new.rate)
+    batch, candidates, sampled = new.window, None, None
+    if isinstance(new.window, Sampled):
+        sampled = jax.tree.map(jnp.asarray, new.window)
+        batch = sampled.batch
+        candidates = Candidates(sampled.candidates, sampled.log_expected, sampled.target_log_expected.reshape(-1))
+        learnt = take_rows(learnt, touched, run.now, sampled.rows)
     grad = jax.value_and_grad(partial(loss_of, network, config), has_aux=True)
-    (loss, memory), gradient = grad(run.params, run.memory, batch, seed)
-    change, optimiser = make_optimiser(config.train).update(gradient, run.optimiser, run.params)
-    params = jax.tree.map(lambda weights, delta: weights - rate * delta, run.params, change)
-    average = running_average(run.average, params, config.train.average, step)
-    return Run(params, average, optimiser, memory), loss
-
-
-class Call(NamedTuple):
-    """Up to `UPDATES_PER_CALL` windows and what each update needs; rows from `count` on are not used."""
-
-    batch: Batch  # [U, T, B]
-    seed: Any  # uint32[U]
-    rate: Any  # float32[U]
-    step: Any  # float32[U]
-    count: Any  # int32
+    (loss, memory), gradient = grad(learnt.params, run.memory, batch, candidates, new.seed)
+    with jax.named_scope("optimiser"):
+        change, optimiser = make_optimiser(config.train).update(gradient, learnt.optimiser, learnt.params)
+        params = jax.tree.map(lambda weights, delta: weights - new.rate * delta, learnt.params, change)
+        kept = kept_share(config.train.average, run.now.step.astype(jnp.float32))
+        learnt = Learnt(params, running_average(learnt.average, params, kept), optimiser)
+    if sampled:
+        learnt, touched = put_rows(run.learnt, touched, learnt, after, sampled.rows)
+    return Run(learnt, memory, touched, after), loss
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2,))
-def update_many(network: Network, config: Config, run: Run, call: Call) -> tuple[Run, Array]:
-    """Learn from the windows of a call, one after the other: the run after them, and their losses [U]."""
+def update_many(network: Network, config: Config, run: Run, many: Update, count: Array) -> tuple[Run, Array]:
+    """Learn from the first `count` windows of many: return the run after them, and their losses."""
 
     def one(i: Array, carried: tuple[Run, Array]) -> tuple[Run, Array]:
         run, losses = carried
-        batch, seed, rate, step = jax.tree.map(lambda rows: rows[i], tuple(call[:4]))
-        run, loss = update(network, config, run, batch, seed, rate, step)
+        run, loss = update(network, config, run, jax.tree.map(lambda rows: rows[i], many))
         return run, losses.at[i].set(loss)
 
-    losses: tuple[Run, Array] = lax.fori_loop(0, call.count, one, (run, jnp.zeros(call.rate.shape)))
-    return losses
+    result: tuple[Run, Array] = lax.fori_loop(0, count, one, (run, jnp.zeros(many.rate.shape)))
+    return result
+
+
+@partial(jax.jit, donate_argnums=(0,))
+def settled(run: Run) -> Run:
+    """Return the run with every row of the item table up to date."""
+    learnt, touched = settle(run.learnt, run.touched, run.now)
+    return run._replace(learnt=learnt, touched=touched)
 
 
 def begin(network: Network, config: Config) -> Run:
@@ -174,7 +198,8 @@ def begin(network: Network, config: Config) -> Run:
     params = jax.tree.map(jnp.asarray, network.init(config.train.seed))
     assert config.train.lanes is not None
     memory = jax.tree.map(jnp.array, network.empty(params, config.train.lanes))
-    return Run(params, jax.tree.map(jnp.copy, params), make_optimiser(config.train).init(params), memory)
+    learnt = Learnt(params, jax.tree.map(jnp.copy, params), make_optimiser(config.train).init(params))
+    return Run(learnt, memory, beginning(network.items) if config.train.negatives else None, beginning())
 
 
 class Interrupted(NamedTuple):
@@ -209,8 +234,11 @@ class Trainer:
         train = self.config.train
         assert train.lanes is not None and train.passes is not None
         self.batcher = Batcher(self.sequences, train.lanes, train.steps, train.seed)
+        self.sampler = None
+        if train.negatives:
+            self.sampler = Sampler.of(self.sequences.items, self.network.items, train.negatives)
         self.run = begin(self.network, self.config)
-        self.best_params = jax.tree.map(jnp.copy, self.run.average)  # a run's own arrays are given away at each update
+        self.best_params = self._averaged()
         self.at = Interrupted(0, 0, 0.0, [], 0)
         self.loss = float("nan")
         self.total = train.passes * self.batcher.updates
@@ -253,19 +281,24 @@ class Trainer:
             yield self._close_pass()
             self.keep()
 
+    def _averaged(self) -> NetworkParams:
+        """Return a copy of the averaged weights: a run's own arrays are given away at each update."""
+        copy: NetworkParams = jax.tree.map(jnp.copy, self.run.learnt.average)
+        return copy
+
     def _one_pass(self) -> Iterator[Progress]:
         kept = latest = time.perf_counter()
-        calls = self._calls()
-        call = next(calls, None)
-        while call is not None:
-            self.run, losses = update_many(self.network, self.config, self.run, call)
-            self.at = self.at._replace(window=self.at.window + int(call.count))
-            targets, count = call.batch.weights[: call.count].sum(), call.count
-            call = next(calls, None)  # made ready while the device works
+        coming = self._updates()
+        ready = next(coming, None)
+        while ready is not None:
+            many, count, targets = ready
+            self.run, losses = update_many(self.network, self.config, self.run, many, np.int32(count))
+            self.at = self.at._replace(window=self.at.window + count)
+            ready = next(coming, None)  # made while the device works
             self.loss = self._checked(losses[:count])
             now = time.perf_counter()
             self.at = self.at._replace(seconds=self.at.seconds + now - latest)
-            yield self._report(self.loss, float(targets) / (now - latest))
+            yield self._report(self.loss, targets / (now - latest))
             latest = time.perf_counter()
             if self.checkpoint is not None and latest - kept > CHECKPOINT_SECONDS:
                 self.keep()
@@ -273,24 +306,26 @@ class Trainer:
             if self.progress_share() >= 1.0:
                 return
 
-    def _calls(self) -> Iterator[Call]:
-        """Yield the rest of a pass, `UPDATES_PER_CALL` windows at a time."""
-        train, updates = self.config.train, self.batcher.updates
+    def _updates(self) -> Iterator[tuple[Update, int, float]]:
+        """Yield the rest of a pass, `UPDATES_PER_CALL` windows at a time, with their number and their targets."""
+        train = self.config.train
         windows = self.batcher.windows(self.at.number, begin=self.at.window)
-        before = self.at.number * updates + self.at.window
+        step = self.at.number * self.batcher.updates + self.at.window
         while batches := list(islice(windows, UPDATES_PER_CALL)):
-            count = len(batches)
-            batches += batches[:1] * (UPDATES_PER_CALL - count)
-            steps = before + np.arange(UPDATES_PER_CALL)
-            share = self.progress_share() + (np.arange(UPDATES_PER_CALL)) / self.total
-            yield Call(
-                batch=Batch(*(np.stack(rows) for rows in zip(*batches, strict=True))),
-                seed=((train.seed * 0x9E3779B1 + steps * 0x85EBCA77 + 1) & 0xFFFFFFFF).astype(np.uint32),
-                rate=np.array([learning_rate(train, s) for s in share], np.float32),
-                step=steps.astype(np.float32),
-                count=np.int32(count),
-            )
-            before += count
+            steps = step + np.arange(len(batches))
+            share = self.progress_share() + np.arange(len(batches)) / self.total
+            many = [
+                Update(
+                    window=self.sampler.sample(batch, (train.seed, int(at))) if self.sampler else batch,
+                    seed=np.uint32((train.seed * 0x9E3779B1 + int(at) * 0x85EBCA77 + 1) & 0xFFFFFFFF),
+                    rate=np.float32(learning_rate(train, part)),
+                )
+                for batch, at, part in zip(batches, steps, share, strict=True)
+            ]
+            targets = sum(float(batch.weights.sum()) for batch in batches)
+            filled = many + many[:1] * (UPDATES_PER_CALL - len(many))  # one shape, compiled once
+            yield jax.tree.map(lambda *rows: np.stack(rows), *filled), len(many), targets
+            step += len(many)
 
     def _checked(self, losses: Array) -> float:
         mean = float(np.mean(np.asarray(losses)))
@@ -314,7 +349,9 @@ class Trainer:
         return Progress(self.at.number, done, total, loss, rate, self.at.seconds, validation, pass_ended)
 
     def _close_pass(self) -> Progress:
-        metrics = self.validation.measure(self.network, self.run.average) if self.validation else {}
+        if self.sampler:
+            self.run = settled(self.run)
+        metrics = self.validation.measure(self.network, self.run.learnt.average) if self.validation else {}
         targets = float(np.count_nonzero(self.sequences.items))
         before = self.at.curve[-1]["seconds"] if self.at.curve else 0.0
         mean_rate = targets / max(self.at.seconds - before, 1e-9)
@@ -322,7 +359,7 @@ class Trainer:
         curve = [*self.at.curve, vars(report)]
         best = max(range(len(curve)), key=lambda i: curve[i]["validation"].get("ndcg@10", i))
         if best == len(curve) - 1:
-            self.best_params = jax.tree.map(jnp.copy, self.run.average)
+            self.best_params = self._averaged()
         self.at = Interrupted(self.at.number + 1, 0, self.at.seconds, curve, best)
         return report
 

@@ -1,0 +1,242 @@
+"""How fast training is: events a second, the share of the machine's product rate, and where the rest goes.
+
+    python benchmarks/training.py --data DIR [--json] [--out FILE] [--items 50000 1000000] [--skip-rows]
+
+`--data` is a folder with `ml-1m/sasrec_ml-1m.txt.gz`. One whole training pass of the default network is
+timed, with everything that belongs to it but validation: making the windows, random bits, softmax, the
+optimiser. Only products of matrices count as operations (`segue.training.cost.operations_per_target`); the
+ceiling is the fastest float32 product of NumPy and XLA over square sizes 512 to 4096, in the same run.
+Then a sampled update is timed for catalogues of several sizes.
+"""
+
+import os
+
+os.environ.pop("OPENBLAS_CORETYPE", None)  # before NumPy is imported: it may name a slower kernel
+
+import argparse
+import collections
+import glob
+import gzip
+import json
+import platform
+import re
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+from quality import log_of
+
+import segue
+from segue.api import without_last
+from segue.bundle import build_network
+from segue.config import DataSize, configure, derive
+from segue.data.sequences import Sequences, encode, item_vocabulary
+from segue.training.cost import operations_per_target
+from segue.training.trainer import UPDATES_PER_CALL, Trainer, update_many
+
+#: Where a line of the compiled program belongs, by the scope in its name and by what it does.
+PRODUCT = re.compile(r"^(ynn_fusion|dot|dot_general|custom-call|onednn)")
+
+
+def product_rate(size: int, xp) -> float:
+    """Return GFLOPS of one float32 product of two square matrices, the best of a few seconds."""
+    rng = np.random.default_rng(0)
+    a, b = (xp.asarray(rng.standard_normal((size, size), dtype=np.float32)) for _ in range(2))
+    multiply = jax.jit(jnp.matmul) if xp is jnp else np.matmul
+    jax.block_until_ready(multiply(a, b))
+    best, end = np.inf, time.perf_counter() + 1.5
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        jax.block_until_ready(multiply(a, b))
+        best = min(best, time.perf_counter() - began)
+    return 2.0 * size**3 / best / 1e9
+
+
+def ceiling() -> dict[str, dict[int, float]]:
+    sizes = (512, 1024, 2048, 4096)
+    return {name: {n: round(product_rate(n, xp), 1) for n in sizes} for name, xp in (("numpy", np), ("xla", jnp))}
+
+
+def trainer_of(log: segue.Events, settings: dict[str, object]) -> Trainer:
+    vocabulary = item_vocabulary(log)
+    sequences = without_last(encode(log, vocabulary))
+    size = DataSize(len(sequences.items), len(sequences), vocabulary.size, sequences.times is not None, 0.0)
+    config = derive(configure(settings), size)
+    return Trainer(build_network(config, items=vocabulary.size, longest_gap=1.0), config, sequences)
+
+
+def one_pass(trainer: Trainer) -> dict[str, float]:
+    """Train a pass after a first call that compiles; return its targets, seconds and the pipeline's share."""
+    updates = trainer._updates()
+    many, count, _ = next(updates)
+    trainer.run, losses = update_many(trainer.network, trainer.config, trainer.run, many, np.int32(count))
+    losses.block_until_ready()
+    trainer.at = trainer.at._replace(seconds=0.0)
+    reports = list(trainer._one_pass())
+    targets = float(np.count_nonzero(trainer.sequences.items))
+    began = time.perf_counter()
+    for _ in trainer.batcher.windows(0):
+        pass
+    return {
+        "targets": targets,
+        "seconds": trainer.at.seconds,
+        "window_seconds": time.perf_counter() - began,
+        "loss": reports[-1].loss,
+    }
+
+
+def breakdown(trainer: Trainer) -> dict[str, float]:
+    """Return milliseconds of an update by what it does, from the profiler's trace of some calls."""
+    trainer.at = trainer.at._replace(window=0)
+    many, count, _ = next(trainer._updates())
+    arguments = (trainer.network, trainer.config, trainer.run, many, np.int32(count))
+    compiled = update_many.lower(*arguments).compile()
+    names = {}
+    for line in compiled.as_text().splitlines():
+        found = re.match(r"\s*(?:ROOT )?%?([\w.\-]+) = ", line)
+        scope = re.search(r'op_name="([^"]*)"', line)
+        if found:
+            names[found[1]] = scope[1] if scope else ""
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            trainer.run, losses = update_many(*arguments)
+            losses.block_until_ready()
+        file = glob.glob(f"{folder}/**/*.trace.json.gz", recursive=True)[0]
+        events = json.loads(gzip.decompress(Path(file).read_bytes()))["traceEvents"]
+    parts: collections.Counter[str] = collections.Counter()
+    for event in events:
+        op = (event.get("args") or {}).get("hlo_op")
+        if event.get("ph") != "X" or op is None or op.startswith(("while", "call", "conditional")):
+            continue
+        scope = names.get(op, "")
+        part = next((p for p in ("optimiser", "loss", "network") if f"{p}" in scope), "other")
+        kind = (
+            "products"
+            if PRODUCT.match(op) and "dot_general" in scope
+            else "loop"
+            if (part == "network" and "while" in scope.split("network")[-1])
+            else "elementwise"
+        )
+        parts[f"{part}, {kind}"] += event["dur"] / 1e3 / count
+    return {name: round(value, 3) for name, value in parts.most_common()}
+
+
+def sampled_update(items: int, *, width: int = 64, calls: int = 6) -> dict[str, float]:
+    """Return the milliseconds of one sampled update of 128 x 8 targets over a catalogue of some size."""
+    rng = np.random.default_rng(0)
+    users, length = 128, 8 * UPDATES_PER_CALL
+    rows = np.minimum(rng.zipf(1.2, users * length), items - 1).astype(np.int32)
+    spread = rng.integers(1, items, users * length).astype(np.int32)
+    rows = np.where(rng.random(len(rows)) < 0.5, rows, spread)
+    log = Sequences(pl.Series([str(u) for u in range(users)]), np.arange(0, len(rows) + 1, length), rows)
+    config = derive(
+        configure({"model.width": width, "train.lanes": 128, "train.negatives": 2048, "train.passes": 1}),
+        DataSize(len(rows), users, items, False, 0.0),
+    )
+    trainer = Trainer(build_network(config, items=items, longest_gap=1.0), config, log)
+    began = time.perf_counter()
+    many, count, _ = next(trainer._updates())
+    pipeline = (time.perf_counter() - began) / count
+    times = []
+    for _ in range(calls):
+        began = time.perf_counter()
+        trainer.run, losses = update_many(trainer.network, config, trainer.run, many, np.int32(count))
+        losses.block_until_ready()
+        times.append((time.perf_counter() - began) / count)
+    return {
+        "items": items,
+        "update_ms": round(1e3 * min(times[1:]), 2),
+        "input_ms": round(1e3 * pipeline, 2),
+        "memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--items", type=int, nargs="*", default=[50_000, 1_000_000])
+    parser.add_argument("--setting", action="append", default=[], help="path=value")
+    parser.add_argument("--skip-pass", action="store_true", help="time the sampled updates alone")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    found: dict = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "jax": jax.__version__,
+            "polars": pl.__version__,
+            "blas": np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"],
+            "environment": {k: v for k, v in os.environ.items() if re.search("BLAS|OMP_|XLA_|MKL", k)},
+        },
+    }
+    if not asked.skip_pass:
+        found |= whole_pass(asked.data, dict(text.split("=", 1) for text in asked.setting))
+    found["sampled"] = [sampled_update(items) for items in asked.items]
+    by_items = {row["items"]: row["update_ms"] for row in found["sampled"]}
+    if {50_000, 1_000_000} <= by_items.keys():
+        found["step_ratio_1m_to_50k_items"] = round(by_items[1_000_000] / by_items[50_000], 3)
+    found["peak_memory_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+    text = json.dumps(found)
+    if asked.out:
+        asked.out.write_text(text + "\n")
+    print(text if asked.json else table(found))
+
+
+def whole_pass(data: Path, settings: dict[str, str]) -> dict:
+    rates = ceiling()
+    train, _ = segue.split_last(log_of("ml-1m-a", data))
+    trainer = trainer_of(train, settings)
+    timed = one_pass(trainer)
+    classes = trainer.config.train.negatives or trainer.network.items
+    operations = operations_per_target(trainer.network, classes)
+    achieved = operations * timed["targets"] / timed["seconds"] / 1e9
+    peak = max(max(row.values()) for row in rates.values())
+    return {
+        "settings": settings,
+        "targets": timed["targets"],
+        "seconds_of_a_pass": round(timed["seconds"], 2),
+        "seconds_making_windows": round(timed["window_seconds"], 2),
+        "updates": trainer.batcher.updates,
+        "events_per_second": round(timed["targets"] / timed["seconds"]),
+        "operations_per_target": operations,
+        "product_rates": rates,
+        "peak_gflops": peak,
+        "achieved_gflops": round(achieved, 1),
+        "share_of_peak": round(achieved / peak, 3),
+        "milliseconds_of_an_update": breakdown(trainer),
+    }
+
+
+def processor() -> str:
+    cpu = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", cpu.read_text()) if cpu.exists() else []
+    return names[0] if names else platform.processor()
+
+
+def table(found: dict) -> str:
+    lines = []
+    if "share_of_peak" in found:
+        lines = [
+            f"{found['events_per_second']:,} events/s; {found['operations_per_target'] / 1e6:.2f} MFLOP a target",
+            f"{found['achieved_gflops']} of {found['peak_gflops']} GFLOPS: {100 * found['share_of_peak']:.0f} %",
+            *(f"  {name:<28} {value:8.3f} ms" for name, value in found["milliseconds_of_an_update"].items()),
+        ]
+    for row in found["sampled"]:
+        lines.append(
+            f"sampled, {row['items']:>10,} items x 64: {row['update_ms']:6.2f} ms an update, "
+            f"{row['input_ms']:.2f} ms to draw it, {row['memory_gib']} GiB"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""What a run costs before it is begun: operations of a target, bytes of memory.
+
+Knows: how to count both from the settings, and how much memory this machine has left.
+Does not know: how long an operation takes.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from segue.config import Config
+from segue.errors import TrainingError
+from segue.model.backend import leaves
+from segue.model.network import Network
+from segue.training.losses import LOGITS
+
+#: Tables of float32 beside the weights: average, two moments, the best average so far, a gradient.
+TABLES = 6
+#: Arrays of [T, B, width] that a block keeps for its backward pass, about, and twice that at work.
+KEPT_ARRAYS = 60
+GIB = 2.0**30
+
+
+def operations_per_target(network: Network, classes: int) -> int:
+    """Return the additions and multiplications of one target, forward and backward.
+
+    Only products of matrices are counted: 2 for every weight forward, 4 backward. Elementwise work, the
+    recurrence of `linear`, dropout, the optimiser and anything computed twice count as nothing.
+
+    Args:
+        network: with the sizes.
+        classes: rows of the catalogue a target is compared with.
+
+    Example:
+        >>> from segue.model.cells import make_cell
+        >>> operations_per_target(Network(make_cell("linear"), items=3417, width=128, depth=2), classes=3417)
+        4786944
+    """
+    small = replace(network, items=1)
+    matrices: int = sum(weights.size for path, weights in leaves(small.init(0)) if is_product(path, weights.ndim))
+    return 6 * (matrices + classes * network.width)
+
+
+def is_product(path: str, ndim: int) -> bool:
+    """Say whether a parameter multiplies its input as a matrix; the item table and a convolution do not."""
+    return ndim == 2 and path != "items" and not path.endswith(".conv")
+
+
+def memory_needed(network: Network, config: Config, events: int) -> float:
+    """Return the GiB that a run of these settings holds at its largest, about.
+
+    Args:
+        network: with the sizes.
+        config: with no setting left to derive.
+        events: of the log, held as rows, times and ratings.
+    """
+    train = config.train
+    assert train.lanes is not None
+    tables = TABLES - (1 if train.negatives else 0)  # a sampled update has no gradient of the whole table
+    window = train.lanes * train.steps * network.width * network.depth * KEPT_ARRAYS
+    floats = tables * network.items * (network.width + 1) + 4 * network.items + window + 3 * LOGITS
+    return (4.0 * floats + 16.0 * events) / GIB + 0.4  # the compiler and the libraries
+
+
+def memory_available() -> float:
+    """Return the GiB that a process may still take: what is free, within the limit of its container."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB]
+    meminfo, limit = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+    if meminfo.exists():
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024 / GIB)
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        found.append(int(text) / GIB)
+    return min(found)
+
+
+def check_memory(network: Network, config: Config, events: int, *, available: float | None = None) -> None:
+    """Refuse a run that cannot fit, before it begins.
+
+    Raises:
+        TrainingError: with what it needs, what there is, and the settings that would fit.
+    """
+    room = memory_available() if available is None else available
+    need = memory_needed(network, config, events)
+    if need <= room:
+        return
+    fits = [
+        width
+        for width in (256, 128, 64, 32, 16, 8)
+        if width < network.width and memory_needed(replace(network, width=width), config, events) <= room
+    ]
+    advice = f"--set model.width={fits[0]} fits" if fits else "no width fits: keep fewer items or a shorter log"
+    raise TrainingError(
+        f"expected a run that fits into {room:.1f} GiB of free memory, this one needs about {need:.1f} GiB for "
+        f"{network.items:,} items x {network.width} and {events:,} events; {advice}."
+    )
