@@ -31,6 +31,7 @@ def train(
     checkpoint: str | Path | None = None,
     resume: bool = False,
     report: "Callable[[Progress], None] | None" = None,
+    say: Callable[[str], None] | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Recommender:
     """Train a recurrent network on a log and return it, ready to answer.
@@ -45,6 +46,7 @@ def train(
         checkpoint: a file to keep the run in while it lasts.
         resume: go on from the checkpoint if there is one.
         report: called every few updates with where the run stands.
+        say: called once, before anything is learnt, with what was derived and the memory it takes.
         facts: to be kept in the bundle beside those of the training.
 
     Raises:
@@ -53,7 +55,8 @@ def train(
 
     Cost: see `segue bench`; memory is O(events + items x width).
     """
-    from segue.training.cost import check_memory
+    from segue.training.compiled import keep_compiled
+    from segue.training.cost import check_memory, describe
     from segue.training.trainer import Trainer, fit
     from segue.training.validation import Validation
 
@@ -72,6 +75,9 @@ def train(
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
     network = build_network(settings, items=vocabulary.size, longest_gap=longest)
     check_memory(network, settings, len(sequences.items))
+    if say:
+        say(describe(network, settings, len(learnt.items)))
+    keep_compiled()
     exclude = settings.train.repeats == "exclude"
     validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -121,7 +121,16 @@ def train(
         facts = {"hold_out": hold_out, "hold_out_digest": digest(test), "hold_out_events": len(test)}
     kept = out.with_name(out.name + ".checkpoint")
     with TrainingView(console) as view:
-        rec = segue.train(log, catalogue=items, config=wanted, checkpoint=kept, resume=resume, report=view, facts=facts)
+        rec = segue.train(
+            log,
+            catalogue=items,
+            config=wanted,
+            checkpoint=kept,
+            resume=resume,
+            report=view,
+            say=lambda text: console.print(text, soft_wrap=True, highlight=False),
+            facts=facts,
+        )
     rec.save(out)
     kept.unlink(missing_ok=True)
     typer.echo(f"{out}: {len(rec.items):,} items, {out.stat().st_size:,} bytes, bundle {rec.fingerprint[:12]}.")

@@ -31,7 +31,7 @@ def run_demo(console: Console) -> None:
     train, test = segue.split_last(events)
     _title(console, "Training; the last event of each user is held out")
     with TrainingView(console) as view:
-        rec = segue.train(train, catalogue=catalogue, report=view)
+        rec = segue.train(train, catalogue=catalogue, report=view, say=lambda text: _say(console, text))
     _title(console, "Measured beside baselines")
     _say(console, str(segue.evaluate(rec, test, train=train)))
     with tempfile.TemporaryDirectory() as folder:

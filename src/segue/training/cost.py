@@ -94,3 +94,17 @@ def check_memory(network: Network, config: Config, events: int, *, available: fl
         f"expected a run that fits into {room:.1f} GiB of free memory, this one needs about {need:.1f} GiB for "
         f"{network.items:,} items x {network.width} and {events:,} events; {advice}."
     )
+
+
+def describe(network: Network, config: Config, events: int) -> str:
+    """Return in one line what a run will do: the network, the loss, the updates, the memory."""
+    train = config.train
+    assert train.lanes is not None and train.passes is not None
+    updates = max(1, -(-events // (train.lanes * train.steps)))
+    loss = f"all {network.items - 1:,} items" if not train.negatives else f"{train.negatives:,} drawn items"
+    return (
+        f"{config.model.cell}, {network.depth} blocks of width {network.width}, {'' if network.clock else 'no '}clock; "
+        f"softmax over {loss}; {updates:,} updates a pass of {train.lanes} x {train.steps} targets, at most "
+        f"{train.passes} passes; about {memory_needed(network, config, events):.1f} of "
+        f"{memory_available():.1f} GiB of free memory."
+    )
