@@ -23,7 +23,9 @@ import re
 import resource
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +38,9 @@ from segue.api import without_last
 from segue.bundle import build_network
 from segue.config import DataSize, configure, derive
 from segue.data.sequences import Sequences, encode, item_vocabulary
+from segue.model.backend import draw_normal, take
+from segue.model.cells import GRU
+from segue.model.network import Masks, Memory, NetworkParams, Window
 from segue.training.cost import operations_per_target
 from segue.training.trainer import UPDATES_PER_CALL, Trainer, update_many
 
@@ -126,6 +131,46 @@ def breakdown(trainer: Trainer) -> dict[str, float]:
     return {name: round(value, 3) for name, value in parts.most_common()}
 
 
+@dataclass(frozen=True)
+class PlainGRU:
+    """One GRU layer between a table of items and itself, nothing else: the network of GRU4Rec."""
+
+    items: int
+    width: int
+    depth: ClassVar[int] = 1
+    cell: ClassVar[GRU] = GRU()
+
+    def init(self, seed: int) -> NetworkParams:
+        rng = np.random.default_rng(seed)
+        table = draw_normal(rng, (self.items, self.width), 0.1)
+        layer = self.cell.init(rng, self.width)
+        one = np.ones(self.width, np.float32)
+        return NetworkParams(table, np.zeros(self.items, np.float32), one, (), (layer,), one)
+
+    def empty(self, params: NetworkParams, batch: int) -> Memory:
+        return Memory((self.cell.start(params.blocks[0], batch),), jnp.zeros((batch, self.width)))
+
+    def scan(self, params: NetworkParams, memory: Memory, window: Window, masks: Masks) -> tuple[Memory, jax.Array]:
+        x = jnp.where(window.first[..., None], params.start, take(params.items, window.items)) * masks.embedding
+        start, layer = self.cell.start(params.blocks[0], x.shape[1]), params.blocks[0]
+        state, y = self.cell.scan(layer, memory.cells[0], self.cell.lift(layer, x), window.reset, start)
+        return Memory((state,), y[-1]), y * masks.output
+
+    def query(self, params: NetworkParams, output: jax.Array, gaps: jax.Array) -> jax.Array:
+        return output
+
+
+def plain_gru(data: Path, units: int) -> dict[str, float]:
+    """Return the speed of one GRU layer with 2,048 drawn negatives over a whole pass of ml-1m."""
+    train, _ = segue.split_last(log_of("ml-1m-a", data))
+    trainer = trainer_of(train, {"train.negatives": 2048, "model.width": units})
+    trainer = Trainer(PlainGRU(trainer.network.items, units), trainer.config, trainer.sequences)
+    timed = one_pass(trainer)
+    operations = 6 * (6 * units**2 + 2048 * units)
+    rate = timed["targets"] / timed["seconds"]
+    return {"units": units, "events_per_second": round(rate), "gflops": round(rate * operations / 1e9, 1)}
+
+
 def sampled_update(items: int, *, width: int = 64, calls: int = 6) -> dict[str, float]:
     """Return the milliseconds of one sampled update of 128 x 8 targets over a catalogue of some size."""
     rng = np.random.default_rng(0)
@@ -160,6 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--items", type=int, nargs="*", default=[50_000, 1_000_000])
+    parser.add_argument("--plain-gru", type=int, nargs="*", default=[], help="units of one GRU layer to time")
     parser.add_argument("--setting", action="append", default=[], help="path=value")
     parser.add_argument("--skip-pass", action="store_true", help="time the sampled updates alone")
     parser.add_argument("--json", action="store_true")
@@ -180,6 +226,7 @@ def main() -> None:
     }
     if not asked.skip_pass:
         found |= whole_pass(asked.data, dict(text.split("=", 1) for text in asked.setting))
+    found["plain_gru"] = [plain_gru(asked.data, units) for units in asked.plain_gru]
     found["sampled"] = [sampled_update(items) for items in asked.items]
     by_items = {row["items"]: row["update_ms"] for row in found["sampled"]}
     if {50_000, 1_000_000} <= by_items.keys():
@@ -230,6 +277,8 @@ def table(found: dict) -> str:
             f"{found['achieved_gflops']} of {found['peak_gflops']} GFLOPS: {100 * found['share_of_peak']:.0f} %",
             *(f"  {name:<28} {value:8.3f} ms" for name, value in found["milliseconds_of_an_update"].items()),
         ]
+    for row in found["plain_gru"]:
+        lines.append(f"one GRU layer of {row['units']}: {row['events_per_second']:,} events/s, {row['gflops']} GFLOPS")
     for row in found["sampled"]:
         lines.append(
             f"sampled, {row['items']:>10,} items x 64: {row['update_ms']:6.2f} ms an update, "

@@ -14,7 +14,7 @@ from segue.bundle import build_network, load_bundle, with_fingerprint
 from segue.config import Config, DataSize, configure, derive
 from segue.data.catalogue import read_catalogue
 from segue.data.events import Events
-from segue.data.sequences import Sequences, encode, gaps, item_vocabulary
+from segue.data.sequences import Sequences, encode, gaps, item_vocabulary, mapped
 from segue.data.split import digest
 from segue.errors import DataError
 from segue.recommend.recommender import Recommender
@@ -80,15 +80,19 @@ def train(
     keep_compiled()
     exclude = settings.train.repeats == "exclude"
     validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
+    span = [int(sequences.times.min()), int(sequences.times.max())] if sequences.times is not None else None
+    del sequences  # of a large log, memory that training can use
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(checkpoint) if checkpoint else Path(folder) / "run.checkpoint"
+        if len(learnt.items) >= MAPPED_EVENTS:
+            learnt = mapped(learnt, Path(folder))
         trainer = Trainer(network, settings, learnt, validation if len(validation.sequences) else None, kept)
         trained = fit(trainer, resume=resume, report=report)
     known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
     noted = {
         "events": len(learnt.items),
         "users": len(learnt),
-        "range": [int(sequences.times.min()), int(sequences.times.max())] if sequences.times is not None else None,
+        "range": span,
         "digest": digest(events),
         "source": events.source,
         "curve": [vars(row) for row in trained.curve],
@@ -103,6 +107,12 @@ def load(path: str | Path) -> Recommender:
     return load_bundle(path)
 
 
+#: Users looked at to learn how often an item is repeated.
+SAMPLED_USERS = 20_000
+#: Events from which the sequences lie on disk while training, read through a memory map.
+MAPPED_EVENTS = 20_000_000
+
+
 def without_last(sequences: Sequences) -> Sequences:
     """Return the sequences without the last event of each user who has two or more."""
     cut = sequences.lengths >= 2
@@ -112,13 +122,14 @@ def without_last(sequences: Sequences) -> Sequences:
 
 
 def share_of_repeats(sequences: Sequences) -> float:
-    """Return the share of last events whose item their user had before."""
-    users = np.repeat(np.arange(len(sequences)), sequences.lengths)
-    last = np.zeros(len(users), bool)
-    last[sequences.offsets[1:][sequences.lengths > 0] - 1] = True
-    pairs = users * (int(sequences.items.max(initial=0)) + 1) + sequences.items
-    hits = np.isin(pairs[last], pairs[~last])
-    return float(hits[sequences.lengths[sequences.lengths > 0] >= 2].mean()) if (sequences.lengths >= 2).any() else 0.0
+    """Return the share of last events whose item their user had before; of many users, a sample evenly spread."""
+    some = sequences.select(np.unique(np.linspace(0, len(sequences) - 1, SAMPLED_USERS).astype(np.int64)))
+    able = some.lengths >= 2
+    last = np.zeros(len(some.items), bool)
+    last[some.offsets[1:][able] - 1] = True
+    users = np.repeat(np.arange(len(some)), some.lengths)
+    pairs = users * (int(some.items.max(initial=0)) + 1) + some.items
+    return float(np.isin(pairs[last], pairs[~last]).mean()) if able.any() else 0.0
 
 
 def _check_enough(events: Events, sequences: Sequences, items: int) -> None:

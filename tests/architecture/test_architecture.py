@@ -23,6 +23,7 @@ ORDER = [
     ("progress",),
     ("demo",),
     ("cli",),
+    ("__main__",),
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
 #: Imports inside a function, each a documented convenience.

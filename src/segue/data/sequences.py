@@ -4,7 +4,8 @@ Knows: offsets, rows, times. Holds no padding.
 Does not know: lanes, windows, or the network.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -185,6 +186,27 @@ def encode(events: Events, items: Vocabulary | None = None) -> Sequences:
         taken["time"].to_numpy() if "time" in table.columns else None,
         taken["rating"].fill_null(np.nan).to_numpy() if "rating" in table.columns else None,
     )
+
+
+def mapped(sequences: Sequences, folder: Path) -> Sequences:
+    """Return the same sequences with their events in files of a folder, read through memory maps.
+
+    The system keeps in memory what is in use and lets go of the rest. The folder must outlive them.
+
+    Example:
+        >>> import tempfile
+        >>> one = Sequences(pl.Series(["ann"]), np.array([0, 2]), np.array([1, 2], np.int32))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     mapped(one, Path(folder)).items.tolist()
+        [1, 2]
+    """
+    arrays = {}
+    for name in ("items", "times", "ratings"):
+        values = getattr(sequences, name)
+        if values is not None:
+            np.save(folder / f"{name}.npy", values)
+            arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r")
+    return replace(sequences, **arrays)
 
 
 def _by_user(user: NDArray[np.int32], users: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -266,6 +266,27 @@ class Linear:
             c = c + params.conv[k] * past
         return ((x, *tail) if tail else (x,))[: self.taps - 1], c
 
+    def look_back(self, tail: Tree, x: Array, reset: Array, start: Tree) -> list[Array]:
+        """Return `x` one position back, two back and so on, at each of T positions and after the last.
+
+        Where a reset lies between, what was before it is read from `start`.
+
+        Returns:
+            For each tap but the first, [T + 1, B, width].
+        """
+        xp, back, places = namespace(x), self.taps - 1, len(x) + 1
+        line = xp.concat([*(past[None] for past in reversed(tail)), x])
+        none = xp.zeros_like(reset[:1])
+        resets = xp.concat([none] * back + [reset, none])
+        past = [line[back - k : back - k + places] for k in range(1, back + 1)]
+        unbroken = xp.ones_like(resets[:places])
+        for j in range(back):
+            here = resets[back - j : back - j + places]
+            latest = (unbroken & here)[..., None]
+            unbroken = unbroken & ~here
+            past = [x if k <= j else xp.where(latest, start[k - j - 1], x) for k, x in enumerate(past, start=1)]
+        return past
+
     def gates(self, params: LinearParams, c: Array) -> tuple[Array, Array]:
         """Return the decay `a` and the gated, scaled input of each position."""
         xp = namespace(c)
@@ -285,18 +306,18 @@ class Linear:
     def scan(
         self, params: LinearParams, state: LinearState, inputs: Array, reset: Array, start: LinearState
     ) -> tuple[LinearState, Array]:
-        """Read T positions; the product with `w_gates` is one product for all of them."""
-
-        def convolve(tail: Tree, position: Tree) -> tuple[Tree, Array]:
-            reset_now, x = position
-            return self.convolve(params, where_tree(reset_now, start.tail, tail), x)
+        """Read T positions; all but `s = a s + b` is computed for all of them at once."""
 
         def recur(s: Array, position: Tree) -> tuple[Array, Array]:
             reset_now, a, b = position
             s = a * where_tree(reset_now, start.s, s) + b
             return s, s
 
-        tail, c = scan(convolve, state.tail, (reset, inputs))
+        past = self.look_back(state.tail, inputs, reset, start.tail)
+        c = params.conv[0] * inputs + params.conv_bias
+        for k, x in enumerate(past, start=1):
+            c = c + params.conv[k] * x[:-1]
+        tail = tuple(x[-1] for x in past)
         a, b = self.gates(params, c)
         s, y = scan(recur, state.s, (reset, a, b))
         return LinearState(tail, s), y

@@ -352,7 +352,7 @@ class Trainer:
         if self.sampler:
             self.run = settled(self.run)
         metrics = self.validation.measure(self.network, self.run.learnt.average) if self.validation else {}
-        targets = float(np.count_nonzero(self.sequences.items))
+        targets = float(np.count_nonzero(self.sequences.items)) * self.at.window / self.batcher.updates
         before = self.at.curve[-1]["seconds"] if self.at.curve else 0.0
         mean_rate = targets / max(self.at.seconds - before, 1e-9)
         report = self._report(self.loss, mean_rate, validation=metrics, pass_ended=True)
