@@ -22,7 +22,7 @@ from segue.training.trainer import Run, Update, begin, loss_of, settled, update
 ROWS = 60
 CONFIG = Config(
     model=ModelConfig(width=8, dropout=0.1),
-    train=TrainConfig(lanes=2, steps=3, negatives=5, weight_decay=0.5, learning_rate=0.02, average=0.9),
+    train=TrainConfig(lanes=2, steps=3, negatives=5, weight_decay=0.5, learning_rate=0.005, average=0.9),
 )
 NETWORK = Network(make_cell("linear"), ROWS, 8, 1)
 
@@ -57,7 +57,7 @@ def test_updates_of_touched_rows_are_the_dense_twin():
     dense = sparse._replace(touched=None)
     one = jax.jit(partial(update, NETWORK, CONFIG))
     for number, batch, sampled in windows():
-        seed, rate = np.uint32(number), np.float32(0.02 / (1 + number))
+        seed, rate = np.uint32(number), np.float32(0.005 / (1 + 0.1 * number))
         sparse, _ = one(sparse, Update(sampled, seed, rate))
         real = sampled.rows[sampled.rows < ROWS]
         touched = np.isin(np.arange(ROWS), real)
