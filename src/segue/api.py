@@ -53,7 +53,7 @@ def train(
         DataError: there are too few events to learn from.
         TrainingError: the run does not fit into memory, or the loss is not a number.
 
-    Cost: see `segue bench`; memory is O(events + items x width).
+    Cost: about 6 operations for each weight and target (`segue.training.cost`); memory is said before the run.
     """
     from segue.training.compiled import keep_compiled
     from segue.training.cost import check_memory, describe
@@ -61,6 +61,7 @@ def train(
     from segue.training.validation import Validation
 
     vocabulary = item_vocabulary(events)
+    known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
     sequences = encode(events, vocabulary)
     learnt = without_last(sequences)
     _check_enough(events, sequences, vocabulary.size - 1)
@@ -75,11 +76,12 @@ def train(
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
     network = build_network(settings, items=vocabulary.size, longest_gap=longest)
     check_memory(network, settings, len(sequences.items))
-    if say:
-        say(describe(network, settings, len(learnt.items)))
-    keep_compiled()
     exclude = settings.train.repeats == "exclude"
     validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
+    say = say or (lambda text: None)
+    say(describe(network, settings, len(learnt.items)))
+    say(f"Validated after each pass on the last event of {len(validation.sequences):,} users.")
+    keep_compiled()
     span = [int(sequences.times.min()), int(sequences.times.max())] if sequences.times is not None else None
     del sequences  # of a large log, memory that training can use
     with tempfile.TemporaryDirectory() as folder:
@@ -87,8 +89,10 @@ def train(
         if len(learnt.items) >= MAPPED_EVENTS:
             learnt = mapped(learnt, Path(folder))
         trainer = Trainer(network, settings, learnt, validation if len(validation.sequences) else None, kept)
-        trained = fit(trainer, resume=resume, report=report)
-    known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
+        if resume:
+            found = trainer.resume()
+            say(f"{kept}: " + (f"going on from pass {trainer.at.number + 1}." if found else "no such file, beginning."))
+        trained = fit(trainer, report=report)
     noted = {
         "events": len(learnt.items),
         "users": len(learnt),

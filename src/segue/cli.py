@@ -3,7 +3,8 @@
 import csv
 import json
 import sys
-from datetime import datetime
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,6 +121,8 @@ def train(
         log, test = segue.hold_out(log, hold_out)
         facts = {"hold_out": hold_out, "hold_out_digest": digest(test), "hold_out_events": len(test)}
     kept = out.with_name(out.name + ".checkpoint")
+    if kept.exists() and not resume:
+        console.print(f"{kept}: of an interrupted run, begun anew; --resume would go on with it.", soft_wrap=True)
     with TrainingView(console) as view:
         rec = segue.train(
             log,
@@ -163,6 +166,7 @@ def evaluate(
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col}
     log = _read(events, columns, time_format, header, sep, encoding)
     rows = held_out_rows(rec.facts, log, in_sample=in_sample)
+    typer.echo(f"Measuring {len(rows.test):,} events; the baselines beside it are tuned first.", err=True)
     report = segue.evaluate(rec, rows.test, train=rows.train, marks=rows.marks)
     if as_json:
         _print_json(report.to_dict())
@@ -191,13 +195,24 @@ def recommend(
         raise typer.BadParameter("give either --history ID,ID,... or --user ID with --events LOG")
     rec = load_bundle(bundle)
     if history is not None:
-        ids = [id.strip() for id in next(csv.reader([history]), []) if id.strip()]
+        ids = _ids(history)
         state, asked = rec.observe_all(rec.start(), ids), ids
     else:
         log = _read(events, {"user": user_col, "item": item_col, "time": time_col}, time_format, header, sep)  # type: ignore[arg-type]
         state, asked = _state_of(rec, log, str(user))
     unknown = [id for id in dict.fromkeys(asked) if id not in rec.vocabulary]
     _print_list(rec.recommend(state, k, at=_time(at)), unknown, as_json)
+
+
+def _ids(history: str) -> list[str]:
+    """Return the ids of one CSV line."""
+    try:
+        ids = [id.strip() for id in next(csv.reader([history], strict=True, skipinitialspace=True), []) if id.strip()]
+    except csv.Error as error:
+        raise ArgumentError(f"--history: expected one CSV line of item ids, came {history!r}: {error}.") from None
+    if not ids:
+        raise ArgumentError("--history: expected at least one item id, came none. Give ID,ID,... oldest first.")
+    return ids
 
 
 def _state_of(rec: Recommender, log: Events, user: str) -> tuple[State, list[str]]:
@@ -236,22 +251,23 @@ def info(bundle: Bundle, as_json: AsJson = False) -> None:
     """What a bundle holds: settings, sizes, training range, digest."""
     rec = load_bundle(bundle)
     facts = {name: value for name, value in rec.facts.items() if name != "curve"}
+    if not as_json and facts.get("range"):
+        facts["range"] = " to ".join(f"{datetime.fromtimestamp(at / 1e6, UTC):%Y-%m-%d %H:%M}" for at in facts["range"])
+    settings = {
+        f"{part}.{name}": value for part, values in asdict(rec.config).items() for name, value in values.items()
+    }
     shown = {
         "bundle": rec.fingerprint,
         "bytes": bundle.stat().st_size,
         "items": len(rec.items),
-        "cell": rec.config.model.cell,
-        "width": rec.network.width,
-        "depth": rec.network.depth,
-        "clock": rec.network.clock is not None,
-        "repeats": rec.repeats,
+        **settings,
         **facts,
     }
     if as_json:
         _print_json(shown)
     else:
         for name, value in shown.items():
-            typer.echo(f"{name:<16} {value}")
+            typer.echo(f"{name:<24} {value}")
 
 
 @named.command("list")

@@ -39,7 +39,7 @@ def run_demo(console: Console) -> None:
         rec.save(path)
         size = path.stat().st_size
         rec = segue.load(path)
-    _title(console, f"Asked, from a bundle of {size / 1e6:.1f} MB")
+    _title(console, f"Lists, from the model saved and loaded again ({size / 1e6:.1f} MB)")
     show_lists(console, rec, events)
     _title(console, f"Done in {time.perf_counter() - began:.0f} s. Next, on a log of your own:")
     _say(console, "segue inspect LOG.csv")

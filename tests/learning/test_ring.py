@@ -43,3 +43,15 @@ def test_ring_same_seed_same_weights_and_resume_is_no_interruption(tmp_path, mon
     assert kept.exists()
     again = segue.train(train, config=settings, checkpoint=kept, resume=True)
     assert again.fingerprint == whole.fingerprint
+
+
+def test_a_checkpoint_of_another_seed_is_refused(tmp_path):
+    kept = tmp_path / "run.checkpoint"
+    settings = {"train.passes": 1, "model.width": 8, "train.seed": 1}
+    segue.train(ring(), config=settings, checkpoint=kept)
+    said = []
+    longer = segue.train(ring(), config=settings | {"train.passes": 2}, checkpoint=kept, resume=True, say=said.append)
+    assert len(longer.facts["curve"]) == 2
+    assert "going on from pass 2" in said[-1]
+    with pytest.raises(segue.errors.TrainingError, match="other settings or another log"):
+        segue.train(ring(), config=settings | {"train.seed": 2}, checkpoint=kept, resume=True)

@@ -203,7 +203,7 @@ def test_the_unit_is_guessed_by_magnitude(size, unit):
 
 
 MESSAGES = [
-    ("nothing.csv", None, {}, DataError, "nothing.csv: expected a log to read, found no such file. Check the path"),
+    ("nothing.csv", None, {}, DataError, "nothing.csv: expected a file to read, found no such file. Check the path"),
     ("clicks.csv", "", {}, DataError, "clicks.csv: expected rows of events, the file is empty (0 bytes). Check its export."),
     ("clicks.csv", "user,item,time\n", {}, DataError, "it has a header but no rows. Check its export."),
     ("clicks.csv", "user,item\na,x\n", {}, ColumnError, 'expected a column that names the time, found user, item. '

@@ -10,7 +10,6 @@ Does not know: networks, bundles, or how a query is made from a log. Each baseli
 of settings; `fit` counts once and gives a `Fitted`, which scores any history, a new user's included.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -287,7 +286,7 @@ def tuned(
     *,
     exclude_seen: bool = False,
     grid: Grid | None = None,
-    seconds: float | None = None,
+    trials: int | None = None,
     max_queries: int = 2000,
 ) -> Fitted:
     """Return a baseline fitted with the settings that rank the last training event of each user best.
@@ -302,8 +301,8 @@ def tuned(
         n_items: the length of a score row, row 0 included.
         exclude_seen: whether items of the history are left out of the lists; take what the report uses.
         grid: the values to try for each setting; None for the class's own.
-        seconds: stop trying when the next trial would likely end later than this; None for no limit.
-            With a limit the settings found may differ between machines.
+        trials: at most so many settings are tried, a number and not a time, so that every machine finds
+            the same; None takes `trials_worth(...)`, fewer the larger the log and the catalogue are.
         max_queries: at most so many users, spread evenly over the log, are ranked in a trial.
 
     Returns:
@@ -329,9 +328,10 @@ def tuned(
         )
     train, histories, targets = _held_out(_known(sequences, n_items), max_queries)
     if grid and len(targets):
-        deadline = np.inf if seconds is None else time.monotonic() + seconds
+        if trials is None:
+            trials = trials_worth(len(train.items), len(targets) * n_items)
         trial = _trial(train, histories, targets, n_items, exclude_seen)
-        best = _climb(best, grid, trial, deadline)
+        best = _climb(best, grid, trial, trials)
     return best.fit(sequences, n_items)
 
 
@@ -356,20 +356,30 @@ def _trial(
     return trial
 
 
-def _climb(best: Baseline, grid: Grid, trial: Callable[[Baseline], float], deadline: float) -> Baseline:
-    """Vary one setting at a time, keep what is better, until nothing changes or the time is up."""
-    begun = time.monotonic()
+def trials_worth(events: int, scores: int) -> int:
+    """Return how many settings are tried: some seconds' worth, from 8 to 60.
+
+    Args:
+        events: learnt in a trial.
+        scores: given in a trial, questions times items.
+
+    Example:
+        >>> trials_worth(99_000, 943 * 1683), trials_worth(1_000_000, 2000 * 3417), trials_worth(10**7, 2 * 10**8)
+        (60, 60, 8)
+    """
+    return min(max(round(2e9 / (20 * events + scores)), 8), 60)
+
+
+def _climb(best: Baseline, grid: Grid, trial: Callable[[Baseline], float], trials: int) -> Baseline:
+    """Vary one setting at a time, keep what is better, until nothing changes or the trials are used up."""
     tried = {best: trial(best)}
-    longest, before = time.monotonic() - begun, None
+    before = None
     while before != best:
         before = best
         for name, values in grid.items():
             for candidate in (replace(best, **{name: value}) for value in values):
-                begun = time.monotonic()
-                if candidate in tried or begun + longest > deadline:
-                    continue
-                tried[candidate] = trial(candidate)
-                longest = max(longest, time.monotonic() - begun)
+                if candidate not in tried and len(tried) < trials:
+                    tried[candidate] = trial(candidate)
             best = max(tried, key=tried.__getitem__)  # of equals the one tried first
     return best
 

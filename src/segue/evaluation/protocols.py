@@ -63,12 +63,12 @@ def questions(rec: Recommender, test: Events) -> Questions:
     return Questions(whole, np.flatnonzero(held), user[held])
 
 
-def fit_baselines(rec: Recommender, train: Events, *, seconds: float = 30.0) -> dict[str, Fitted]:
+def fit_baselines(rec: Recommender, train: Events) -> dict[str, Fitted]:
     """Return popularity, decayed Markov counts and item-kNN, tuned on the last training event of each user."""
     sequences, size = encode(train, rec.vocabulary), rec.vocabulary.size
     exclude = rec.repeats == "exclude"
     kinds = (Popularity, DecayedMarkov, ItemKNN)
-    fitted = [tuned(kind, sequences, size, exclude_seen=exclude, seconds=seconds) for kind in kinds]
+    fitted = [tuned(kind, sequences, size, exclude_seen=exclude) for kind in kinds]
     return {one.name: one for one in fitted}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from segue.measure.bootstrap import Interval
 
-SHOWN = ("hr@10", "ndcg@10", "mrr@10", "precision@10", "map@10", "coverage@10")
+SHOWN = ("hr@10", "ndcg@10", "mrr@10", "precision@10", "coverage@10")
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,19 @@ class Report:
         }
 
     def __str__(self) -> str:
-        width = max(len(name) for name in self.rows)
-        lines = [self.protocol, " " * width + "".join(f"{name:>14}" for name in SHOWN)]
+        short = {name: name.partition(" (")[0] for name in self.rows}
+        width = max(len(name) for name in short.values())
+        lines = [self.protocol, " " * width + "".join(f"{name:>13}" for name in SHOWN)]
         for name, row in self.rows.items():
-            lines.append(name.ljust(width) + "".join(f"{row.get(metric, 0.0):14.4f}" for metric in SHOWN))
+            lines.append(short[name].ljust(width) + "".join(f"{row.get(metric, 0.0):13.4f}" for metric in SHOWN))
+        settings = [name for name in self.rows if short[name] != name]
+        if settings:
+            lines.append(f"Tuned on the last training event of each user: {'; '.join(settings)}.")
         if self.lead:
             verdict = (
                 "the lead is larger than noise"
                 if self.lead.low > 0
                 else ("the model is behind" if self.lead.high < 0 else "this may be noise")
             )
-            lines.append(f"NDCG@10 against {self.best_baseline}: {self.lead}, 95 % interval: {verdict}.")
+            lines.append(f"NDCG@10 against {short[self.best_baseline or '']}: {self.lead}, 95 % interval: {verdict}.")
         return "\n".join([*lines, *self.marks])

@@ -14,13 +14,13 @@ from segue.errors import TrainingError
 from segue.files import read_arrays, write_arrays
 
 
-def save_checkpoint(path: Path, tree: Any, facts: dict[str, Any]) -> None:
-    """Write a tree of arrays and its facts; the checkpoint before it stands until this one is whole."""
+def save_checkpoint(path: Path, tree: Any, identity: str, facts: dict[str, Any]) -> None:
+    """Write a tree of arrays, what run it is of, and its facts; the one before stands until this one is whole."""
     arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
-    write_arrays(path, arrays, {"facts": json.dumps(facts)})
+    write_arrays(path, arrays, {"facts": json.dumps(facts), "identity": identity})
 
 
-def load_checkpoint(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
+def load_checkpoint(path: Path, like: Any, identity: str) -> tuple[Any, dict[str, Any]]:
     """Return the tree and the facts of a checkpoint; `like` gives the tree's structure.
 
     Raises:
@@ -29,7 +29,7 @@ def load_checkpoint(path: Path, like: Any) -> tuple[Any, dict[str, Any]]:
     arrays, metadata = read_arrays(path)
     leaves, structure = jax.tree.flatten(like)
     found = [arrays[str(i)] for i in range(len(arrays))]
-    if [np.shape(a) for a in found] != [np.shape(a) for a in leaves]:
+    if metadata.get("identity") != identity or [np.shape(a) for a in found] != [np.shape(a) for a in leaves]:
         raise TrainingError(
             f"{path}: expected a checkpoint of this run, came one of other settings or another log. "
             "Give the same log and settings, or remove the file to begin anew."

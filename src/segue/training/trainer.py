@@ -15,8 +15,9 @@ In words, and tested to give the same numbers:
 """
 
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -243,11 +244,20 @@ class Trainer:
         self.loss = float("nan")
         self.total = train.passes * self.batcher.updates
 
+    @property
+    def identity(self) -> str:
+        """What a checkpoint must be of to go on: the settings but for the length of the run, and the log."""
+        train = replace(self.config.train, passes=None, minutes=None, patience=1)
+        offsets: Any = self.sequences.offsets  # read as bytes
+        items: Any = self.sequences.items
+        log = zlib.crc32(items, zlib.crc32(offsets))
+        return f"{replace(self.config, train=train)} {log:08x}"
+
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one; return whether there was."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return False
-        tree, facts = load_checkpoint(self.checkpoint, (self.run, self.best_params))
+        tree, facts = load_checkpoint(self.checkpoint, (self.run, self.best_params), self.identity)
         self.run, self.best_params = jax.tree.map(jnp.asarray, tree)
         self.at = Interrupted(**facts)
         return True
@@ -255,7 +265,7 @@ class Trainer:
     def keep(self) -> None:
         """Write the checkpoint."""
         if self.checkpoint is not None:
-            save_checkpoint(self.checkpoint, (self.run, self.best_params), self.at._asdict())
+            save_checkpoint(self.checkpoint, (self.run, self.best_params), self.identity, self.at._asdict())
 
     def progress_share(self) -> float:
         """Return the share of the run that is done, by updates or by the time budget."""
@@ -369,10 +379,8 @@ class Trainer:
         return Trained(jax.tree.map(np.asarray, self.best_params), curve, self.at.best)
 
 
-def fit(trainer: Trainer, *, resume: bool = False, report: Callable[[Progress], None] | None = None) -> Trained:
+def fit(trainer: Trainer, *, report: Callable[[Progress], None] | None = None) -> Trained:
     """Run a trainer to its end and return what it learnt; `report` is called with each report."""
-    if resume:
-        trainer.resume()
     for progress in trainer.passes():
         if report:
             report(progress)
