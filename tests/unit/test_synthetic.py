@@ -34,10 +34,19 @@ def test_ring_goes_on_by_one():
     assert (steps == 1).all()
 
 
-def test_copy_repeats_what_was_lag_events_ago_and_its_beginning_is_random():
-    walk = np.array(walks(synthetic.copy(lag=9, items=8, users=400, length=30).events))
-    np.testing.assert_array_equal(walk[:, 9:], walk[:, :-9])
-    assert (walk[:, 8] == walk[:, 0]).mean() == pytest.approx(1 / 8, abs=0.06)
+def test_copy_gives_the_cue_back_when_asked_and_nothing_else_tells_it():
+    lag, items, fillers = 9, 8, 5
+    shop = synthetic.copy(lag=lag, items=items, fillers=fillers, users=4000, rounds=2)
+    rounds = np.array(walks(shop.events)).reshape(-1, lag + 1)
+    np.testing.assert_array_equal(rounds[:, -1], rounds[:, 0])
+    assert set(rounds[:, -2]) == {items + fillers}
+    assert set(np.unique(rounds[:, 0])) == set(range(items))
+    assert set(np.unique(rounds[:, 1:-2])) == set(range(items, items + fillers))
+    before, now = rounds[::2, 0], rounds[1::2, 0]
+    assert (before == now).mean() == pytest.approx(1 / items, abs=0.03)
+    for place in range(1, lag - 1):
+        chance = [(rounds[rounds[:, place] == filler, 0] == 0).mean() for filler in range(items, items + fillers)]
+        np.testing.assert_allclose(chance, 1 / items, atol=0.05)
 
 
 def test_markov_rows_are_chances_and_the_log_follows_them():

@@ -56,11 +56,35 @@ def markov(*, items: int = 30, users: int = 400, length: int = 40, concentration
     return Shop(_events(walk), best=float(matrix.max(axis=1)[walk[:, -2]].mean()), transitions=matrix)
 
 
-def copy(*, lag: int, items: int = 8, users: int = 200, length: int | None = None, seed: int = 0) -> Shop:
-    """Return a shop where each item after the first `lag` ones is the item seen `lag` events ago. Best: 1."""
-    length = length or 2 * lag
-    first = np.random.default_rng(seed).integers(0, items, (users, lag))
-    return Shop(_events(np.tile(first, (1, -(-length // lag)))[:, :length]), best=1.0)
+def copy(*, lag: int, items: int = 4, fillers: int = 2, users: int = 200, rounds: int = 5, seed: int = 0) -> Shop:
+    """Return a shop where what was seen `lag` events ago comes again when it is asked for.
+
+        i3  i4 i5 i5 i4  i6  i3 | i0  i5 i4 i4 i4  i6  i0      lag = 6, two rounds
+        cue    fillers   ask cue| cue    fillers   ask cue
+
+    A round begins with one of the `items` cues; then come `lag - 2` of the `fillers` other items, all drawn at
+    random; then the item that asks; then the cue again. Who remembers the cue over all the others knows the
+    last event of each user; who does not has one chance in `items`.
+
+    Best: 1, on the last event of each user. Cues and fillers are drawn and cannot be known.
+
+    Args:
+        lag: from a cue to its return; 2 or more.
+        items: the number of cues, `i0` and on.
+        fillers: the number of items between them, after the cues.
+        users: each has its own draws.
+        rounds: of each user. From the second on an old cue has to be forgotten as well.
+        seed: the same gives the same log.
+
+    Example:
+        >>> copy(lag=4, users=1, rounds=2).events["item"].to_list()
+        ['i3', 'i5', 'i4', 'i6', 'i3', 'i2', 'i4', 'i4', 'i6', 'i2']
+    """
+    rng = np.random.default_rng(seed)
+    cues = rng.integers(0, items, (users, rounds, 1))
+    between = rng.integers(items, items + fillers, (users, rounds, lag - 2))
+    ask = np.full_like(cues, items + fillers)
+    return Shop(_events(np.concatenate([cues, between, ask, cues], axis=2).reshape(users, -1)), best=1.0)
 
 
 def noise(*, items: int = 30, users: int = 400, length: int = 20, seed: int = 0) -> Shop:

@@ -1,0 +1,104 @@
+"""Recall by lag: how often each cell gives back what it saw that many events ago, over noise.
+
+    python benchmarks/recall_by_lag.py [--lags 20 100] [--cells linear ...] [--passes 110] [--json] [--out FILE]
+
+The shop is `segue.data.synthetic.copy`; the test is the last event of users who were not learnt, and best is 1.
+All cells train with the same settings, for the same number of updates. A window is two rounds, so that the
+gradient reaches the cue.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+
+import segue
+from segue.data import synthetic
+
+CELLS = {
+    "linear": {"model.cell": "linear"},
+    "gru": {"model.cell": "gru"},
+    "lstm": {"model.cell": "lstm"},
+    "simple_rnn, tanh": {"model.cell": "simple_rnn", "model.activation": "tanh"},
+    "simple_rnn, relu": {"model.cell": "simple_rnn", "model.activation": "relu"},
+}
+SETTINGS = {
+    "model.width": 32,
+    "model.depth": 1,
+    "model.dropout": 0.0,
+    "model.clock": False,
+    "train.lanes": 8,
+    "train.learning_rate": 0.003,
+    "train.average": 0.95,
+    "train.unknown_items": 0.0,
+    "train.patience": 100,
+    "train.repeats": "allow",
+}
+
+
+def measure(cell: str, lag: int, *, items: int, fillers: int, users: int, rounds: int, passes: int, seed: int) -> dict:
+    size = {"lag": lag, "items": items, "fillers": fillers, "rounds": rounds}
+    train = segue.read_events(synthetic.copy(**size, users=users, seed=seed).events)
+    _, test = segue.split_last(segue.read_events(synthetic.copy(**size, users=300, seed=seed + 1).events))
+    config = {**SETTINGS, **CELLS[cell], "train.steps": 2 * lag + 2, "train.passes": passes, "train.seed": seed}
+    began = time.perf_counter()
+    try:
+        rec = segue.train(train, config=config)
+        recall = float(segue.evaluate(rec, test, ks=(1,)).rows["segue"]["hr@1"])
+        best_pass = rec.facts["best_pass"]
+    except segue.TrainingError:  # the loss is not a number: nothing was learnt
+        recall, best_pass = float("nan"), 0
+    seconds = time.perf_counter() - began
+    return {"cell": cell, "lag": lag, "recall": recall, "best_pass": best_pass, "seconds": round(seconds, 1)}
+
+
+def table(rows: list[dict], lags: list[int]) -> str:
+    found = {(row["cell"], row["lag"]): row["recall"] for row in rows}
+    lines = [f"{'cell':<18}" + "".join(f"  lag {lag:>4}" for lag in lags)]
+    cells = dict.fromkeys(row["cell"] for row in rows)
+    lines += [f"{cell:<18}" + "".join(f"  {found[cell, lag]:8.3f}" for lag in lags) for cell in cells]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lags", type=int, nargs="+", default=[20, 100])
+    parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS))
+    parser.add_argument("--cues", type=int, default=4)
+    parser.add_argument("--fillers", type=int, default=2)
+    parser.add_argument("--users", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--passes", type=int, default=110)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, help="also keep the JSON here")
+    asked = parser.parse_args()
+    size = {"items": asked.cues, "fillers": asked.fillers, "users": asked.users, "rounds": asked.rounds}
+    rows = []
+    for lag in asked.lags:
+        for cell in asked.cells:
+            rows.append(measure(cell, lag, **size, passes=asked.passes, seed=asked.seed))
+            if not asked.json:
+                print(f"{cell}, lag {lag}: {rows[-1]['recall']:.3f} in {rows[-1]['seconds']} s", flush=True)
+    found = {
+        "shop": size,
+        "chance": 1 / asked.cues,
+        "settings": SETTINGS,
+        "passes": asked.passes,
+        "seed": asked.seed,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "rows": [row | {"recall": row["recall"] if np.isfinite(row["recall"]) else None} for row in rows],
+    }
+    text = json.dumps(found)
+    if asked.out:
+        asked.out.write_text(text + "\n")
+    print(text if asked.json else "\n" + table(rows, asked.lags))
+
+
+if __name__ == "__main__":
+    main()

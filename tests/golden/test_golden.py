@@ -1,0 +1,131 @@
+"""What was written down once stays true: bundles of every format are read, and the help says what it said.
+
+The texts of the help are in `help/`; `UPDATE_GOLDEN=1 python -m pytest tests/golden` writes them anew.
+"""
+
+import difflib
+import json
+import os
+import re
+from pathlib import Path
+from types import NoneType
+from typing import get_args, get_type_hints
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import segue
+from golden.make_bundle import HERE, answer
+from segue import cli
+from segue.bundle import FORMAT
+from segue.files import read_arrays
+from segue.model.backend import leaves
+
+BUNDLES = sorted(HERE.glob("bundle-v*.segue"))
+HELP = HERE / "help"
+HOW = "UPDATE_GOLDEN=1 python -m pytest tests/golden"
+UPDATE = os.environ.get("UPDATE_GOLDEN", "0") not in ("", "0")
+
+
+def test_the_format_that_is_written_now_has_its_bundle():
+    made = [path.name for path in BUNDLES]
+    assert f"bundle-v{FORMAT}.segue" in made, "run tests/golden/make_bundle.py and keep what it writes"
+
+
+@pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.stem)
+def test_an_old_bundle_is_read_and_answers_as_it_did(path):
+    kept = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    rec = segue.load(path)
+    assert rec.items == kept["items"]
+    assert rec.fingerprint == kept["fingerprint"]
+    assert rec.repeats == kept["repeats"]
+    assert {f"weights.{name}": list(array.shape) for name, array in leaves(rec.params)} == kept["weights"]
+    arrays, _ = read_arrays(path)
+    assert sorted(arrays) == sorted([*kept["weights"], *kept["other parts"]])
+    for asked in kept["answers"]:
+        now = answer(rec, asked)
+        assert [(item, title) for item, _, title in now] == [(item, title) for item, _, title in asked["list"]]
+        assert [score for _, score, _ in now] == pytest.approx([score for _, score, _ in asked["list"]], abs=1e-4)
+
+
+@pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.stem)
+def test_an_old_bundle_is_saved_again_without_a_loss(path, tmp_path):
+    rec = segue.load(path)
+    rec.save(tmp_path / "again.segue")
+    again = segue.load(tmp_path / "again.segue")
+    assert again.fingerprint == rec.fingerprint
+    assert again.facts == rec.facts
+    assert again.config == rec.config
+
+
+SEGUE = typer.main.get_command(cli.app)
+
+
+def commands(command=SEGUE, words=("segue",)):
+    """Return each command that can be asked for help, by its words."""
+    found = {words: command}
+    for name, below in getattr(command, "commands", {}).items():
+        found |= commands(below, (*words, name))
+    return found
+
+
+def kind(hint) -> str:
+    """Return the name of an annotated type without its None: `Path | None` is a Path."""
+    members = [member for member in get_args(hint) if member is not NoneType] or [hint]
+    return getattr(members[0], "__name__", str(members[0]))
+
+
+def spoken(words, command) -> str:
+    """Return all that a help says, drawn by ourselves: Typer's boxes, colours and types change with its version."""
+    lines = [" ".join(words), "", command.help]
+    hints = get_type_hints(command.callback) if command.params else {}
+    for asked in command.params:
+        name = asked.metavar or asked.name
+        if asked.param_type_name == "option":
+            name = " / ".join(", ".join(names) for names in (asked.opts, asked.secondary_opts) if names)
+        need = "required" if asked.required else ""
+        if isinstance(asked.default, str | int | float) and asked.default is not False:
+            need = f"default {asked.default}"
+        notes = "; ".join(note for note in (kind(hints[asked.name]), need) if note)
+        lines += ["", f"{name}  ({notes})", f"    {asked.help or ''}".rstrip()]
+    for name, below in getattr(command, "commands", {}).items():
+        lines += ["", name, f"    {below.help}"]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def help_file(words) -> Path:
+    return HELP / ("-".join(words) + ".txt")
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_help_says_what_it_said(words):
+    now, path = spoken(words, commands()[words]), help_file(words)
+    if UPDATE:
+        path.write_text(now, encoding="utf-8")
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    changes = difflib.unified_diff(before.splitlines(), now.splitlines(), str(path), "now", lineterm="")
+    if before != now:
+        pytest.fail("\n".join([*changes, f"The help has changed. If it is meant so, keep it: {HOW}"]), pytrace=False)
+
+
+def test_no_help_of_a_verb_that_is_gone_is_kept():
+    wanted = {help_file(words) for words in commands()}
+    if UPDATE:
+        for path in set(HELP.glob("*.txt")) - wanted:
+            path.unlink()
+    assert set(HELP.glob("*.txt")) == wanted, HOW
+
+
+@pytest.mark.parametrize("terminal", ["xterm", "dumb"])
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_help_is_printed_whatever_the_terminal(words, terminal, monkeypatch):
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 100)  # names are cut where lines are very short
+    env = {"COLUMNS": "100", "TERM": terminal, "NO_COLOR": "1"}
+    done = CliRunner().invoke(cli.app, [*words[1:], "--help"], prog_name="segue", env=env)
+    assert done.exit_code == 0
+    printed = " ".join(re.findall(r"[^\s\u2500-\u257f|+]+", re.sub(r"\x1b\[[\d;]*m", "", done.output)))
+    assert " ".join(words) in printed
+    for line in spoken(words, commands()[words]).splitlines()[2:]:
+        for word in re.findall(r"[-\w]+", line.partition("  (")[0]):
+            assert word in printed, f"{word} of: {line}"
