@@ -1,6 +1,6 @@
 """How fast training is: events a second, the share of the machine's product rate, and where the rest goes.
 
-    python benchmarks/training.py --data DIR [--json] [--out FILE] [--items 50000 1000000] [--skip-rows]
+    python benchmarks/training.py --data DIR [--json] [--out FILE] [--items 50000 1000000] [--skip-pass]
 
 `--data` is a folder with `ml-1m/sasrec_ml-1m.txt.gz`. One whole training pass of the default network is
 timed, with everything that belongs to it but validation: making the windows, random bits, softmax, the
@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 from quality import log_of
+from timing import best_seconds
 
 import segue
 from segue.api import without_last
@@ -44,7 +45,7 @@ from segue.model.network import Masks, Memory, NetworkParams, Window
 from segue.training.cost import operations_per_target
 from segue.training.trainer import UPDATES_PER_CALL, Trainer, update_many
 
-#: Where a line of the compiled program belongs, by the scope in its name and by what it does.
+#: Names of the compiled program's products of matrices.
 PRODUCT = re.compile(r"^(ynn_fusion|dot|dot_general|custom-call|onednn)")
 
 
@@ -53,13 +54,7 @@ def product_rate(size: int, xp) -> float:
     rng = np.random.default_rng(0)
     a, b = (xp.asarray(rng.standard_normal((size, size), dtype=np.float32)) for _ in range(2))
     multiply = jax.jit(jnp.matmul) if xp is jnp else np.matmul
-    jax.block_until_ready(multiply(a, b))
-    best, end = np.inf, time.perf_counter() + 1.5
-    while time.perf_counter() < end:
-        began = time.perf_counter()
-        jax.block_until_ready(multiply(a, b))
-        best = min(best, time.perf_counter() - began)
-    return 2.0 * size**3 / best / 1e9
+    return 2.0 * size**3 / best_seconds(multiply, a, b) / 1e9
 
 
 def ceiling() -> dict[str, dict[int, float]]:
@@ -82,7 +77,8 @@ def one_pass(trainer: Trainer) -> dict[str, float]:
     trainer.run, losses = update_many(trainer.network, trainer.config, trainer.run, many, np.int32(count))
     losses.block_until_ready()
     trainer.at = trainer.at._replace(seconds=0.0)
-    reports = list(trainer._one_pass())
+    for _ in trainer._one_pass():
+        pass
     targets = float(np.count_nonzero(trainer.sequences.items))
     began = time.perf_counter()
     for _ in trainer.batcher.windows(0):
@@ -91,7 +87,6 @@ def one_pass(trainer: Trainer) -> dict[str, float]:
         "targets": targets,
         "seconds": trainer.at.seconds,
         "window_seconds": time.perf_counter() - began,
-        "loss": reports[-1].loss,
     }
 
 
@@ -119,7 +114,7 @@ def breakdown(trainer: Trainer) -> dict[str, float]:
         if event.get("ph") != "X" or op is None or op.startswith(("while", "call", "conditional")):
             continue
         scope = names.get(op, "")
-        part = next((p for p in ("optimiser", "loss", "network") if f"{p}" in scope), "other")
+        part = next((p for p in ("optimiser", "loss", "network") if p in scope), "other")
         kind = (
             "products"
             if PRODUCT.match(op) and "dot_general" in scope

@@ -22,6 +22,11 @@ from segue.recommend.recommender import Recommender
 if TYPE_CHECKING:
     from segue.training.trainer import Progress
 
+#: Users looked at to learn how often an item is repeated.
+SAMPLED_USERS = 20_000
+#: Events from which the sequences lie on disk while training, read through a memory map.
+MAPPED_EVENTS = 20_000_000
+
 
 def train(
     events: Events,
@@ -46,7 +51,7 @@ def train(
         checkpoint: a file to keep the run in while it lasts.
         resume: go on from the checkpoint if there is one.
         report: called every few updates with where the run stands.
-        say: called once, before anything is learnt, with what was derived and the memory it takes.
+        say: called before anything is learnt with lines to show: what was derived, the memory it takes.
         facts: to be kept in the bundle beside those of the training.
 
     Raises:
@@ -109,12 +114,6 @@ def train(
 def load(path: str | Path) -> Recommender:
     """Return the recommender in a bundle; see `segue.bundle.load_bundle`."""
     return load_bundle(path)
-
-
-#: Users looked at to learn how often an item is repeated.
-SAMPLED_USERS = 20_000
-#: Events from which the sequences lie on disk while training, read through a memory map.
-MAPPED_EVENTS = 20_000_000
 
 
 def without_last(sequences: Sequences) -> Sequences:

@@ -19,16 +19,6 @@ LOG = b"user,item,time\n7,x,1700000000\n8,y,1700000060\n"
 MICROS = 1_700_000_000_000_000
 
 
-@pytest.fixture
-def write(tmp_path):
-    def put(content, name="clicks.csv"):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return put
-
-
 def zst(content):
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as stream:

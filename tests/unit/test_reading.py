@@ -11,16 +11,6 @@ from segue.data.sequences import encode, gaps, item_vocabulary
 from segue.errors import ColumnError, DataError, SegueError, TimeParseError
 
 
-@pytest.fixture
-def write(tmp_path):
-    def put(text, name="clicks.csv"):
-        path = tmp_path / name
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return path
-
-    return put
-
-
 def rows(events):
     return events.table.select(pl.col("user", "item").cast(pl.String)).rows()
 

@@ -34,6 +34,11 @@ class Batch(NamedTuple):
     weights: Floats  # [T, B]: 1, and 0 where the line has ended or the target is unknown
 
 
+def windows_in_a_pass(events: int, lanes: int, steps: int) -> int:
+    """Return how many windows hold all events; the last may be part empty."""
+    return max(1, -(-events // (lanes * steps)))
+
+
 @dataclass(frozen=True)
 class Batcher:
     """Windows over sequences.
@@ -62,7 +67,7 @@ class Batcher:
     @property
     def updates(self) -> int:
         """Windows in a pass."""
-        return max(1, -(-len(self.sequences.items) // (self.lanes * self.steps)))
+        return windows_in_a_pass(len(self.sequences.items), self.lanes, self.steps)
 
     def windows(self, number: int, *, begin: int = 0) -> Iterator[Batch]:
         """Yield the windows of pass `number`, from window `begin` on. Cost: O(users + positions)."""

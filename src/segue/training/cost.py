@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from segue.config import Config
+from segue.data.batches import windows_in_a_pass
 from segue.errors import TrainingError
 from segue.model.backend import leaves
 from segue.model.network import Network
@@ -100,7 +101,7 @@ def describe(network: Network, config: Config, events: int) -> str:
     """Return in one line what a run will do: the network, the loss, the updates, the memory."""
     train = config.train
     assert train.lanes is not None and train.passes is not None
-    updates = max(1, -(-events // (train.lanes * train.steps)))
+    updates = windows_in_a_pass(events, train.lanes, train.steps)
     loss = f"all {network.items - 1:,} items" if not train.negatives else f"{train.negatives:,} drawn items"
     return (
         f"{config.model.cell}, {network.depth} blocks of width {network.width}, {'' if network.clock else 'no '}clock; "

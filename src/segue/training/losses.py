@@ -100,7 +100,7 @@ def _forward(
             top = jnp.maximum(top, goal)
         exponentials = jnp.exp(logits - top[:, None])
         total = jnp.sum(exponentials, axis=1)
-        of_target = jnp.zeros_like(total)  # the whole table holds the target, a sample is made without it
+        of_target: Any = 0.0  # the whole table holds the target, a sample is made without it
         if candidates is not None:
             of_target = jnp.exp(goal - top)
             total = total + of_target

@@ -68,22 +68,16 @@ def brought_up(learnt: Learnt, then: Moment, now: Moment) -> Learnt:
     def average(p: Array, avg: Array, before: Array, after: Array, kept: Array) -> Array:
         return kept * (avg - p * before) + p * after
 
-    p, avg = learnt.params, learnt.average
-    mu, nu = (optax.tree_utils.tree_get(learnt.optimiser, name) for name in ("mu", "nu"))
-    aged = optax.tree_utils.tree_set(
-        learnt.optimiser,
-        mu=mu._replace(items=mu.items * (B1**ages)[:, None], bias=mu.bias * B1**ages),
-        nu=nu._replace(items=nu.items * (B2**ages)[:, None], bias=nu.bias * B2**ages),
-    )
+    p, avg, mu, nu = _tables(learnt)
     one = jnp.ones_like(kept)  # a bias does not decay
     columns = (before[:, None], after[:, None], kept[:, None])
-    return Learnt(
-        params=p._replace(items=p.items * decay[:, None]),
-        average=avg._replace(
-            items=average(p.items, avg.items, *columns), bias=average(p.bias, avg.bias, one, one, kept)
-        ),
-        optimiser=aged,
-    )
+    tables = [
+        p._replace(items=p.items * decay[:, None]),
+        avg._replace(items=average(p.items, avg.items, *columns), bias=average(p.bias, avg.bias, one, one, kept)),
+        mu._replace(items=mu.items * (B1**ages)[:, None], bias=mu.bias * B1**ages),
+        nu._replace(items=nu.items * (B2**ages)[:, None], bias=nu.bias * B2**ages),
+    ]
+    return _with_tables(learnt, tables)
 
 
 def _tables(learnt: Learnt) -> list[NetworkParams]:

@@ -18,7 +18,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -244,7 +244,7 @@ class Trainer:
         self.loss = float("nan")
         self.total = train.passes * self.batcher.updates
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What a checkpoint must be of to go on: the settings but for the length of the run, and the log."""
         train = replace(self.config.train, passes=None, minutes=None, patience=1)
