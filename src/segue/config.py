@@ -67,7 +67,10 @@ class TrainConfig:
         average: decay of the running average of weights that is kept in the bundle.
         unknown_items: share of the read items replaced by *unknown*.
         unknown_gaps: share of event gaps replaced by *unknown*.
-        unknown_question: share of question gaps replaced by *unknown*.
+        unknown_question: share of questions whose gap is *unknown*, and of those whose context is.
+        unknown_ids: share of the items read and ranked by their attributes alone, others in each update.
+        unknown_details: share of the events read whose type, value and context are *unknown*.
+        unknown_profiles: share of the users who begin without their profile.
         patience: passes without a better validation score before the run stops.
         repeats: whether lists may hold what the user already had; None derives it.
     """
@@ -85,6 +88,9 @@ class TrainConfig:
     unknown_items: Rate = 0.01
     unknown_gaps: Rate = 0.1
     unknown_question: Rate = 0.5
+    unknown_ids: Rate = 0.1
+    unknown_details: Rate = 0.1
+    unknown_profiles: Rate = 0.2
     patience: PositiveInt = 10
     repeats: Repeats | None = None
 

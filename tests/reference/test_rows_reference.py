@@ -39,7 +39,7 @@ def windows():
 @partial(jax.jit, static_argnums=0)
 def dense_update(config, run, batch, candidates, touched, seed, rate):
     grad = jax.value_and_grad(partial(loss_of, NETWORK, config), has_aux=True)
-    (_, memory), gradient = grad(run.learnt.params, run.memory, batch, candidates, seed)
+    (_, memory), gradient = grad(run.learnt.params, run.memory, batch, candidates, None, seed)
     change, optimiser = make_optimiser(config.train).update(gradient, run.learnt.optimiser, run.learnt.params)
     old = run.learnt.params
     params = jax.tree.map(lambda weights, delta: weights - rate * delta, old, change)

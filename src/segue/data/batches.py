@@ -14,7 +14,7 @@ others in each pass, and no position is lost or computed for nothing but the las
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,10 @@ class Batch(NamedTuple):
     reset: Bools  # [T, B]: the memory is emptied before this position
     targets: Rows  # [T, B]: the item that comes next
     question_gaps: Floats  # [T, B]: seconds from the item read to the target; NaN unknown
-    weights: Floats  # [T, B]: 1, and 0 where the line has ended or the target is unknown
+    weights: Floats  # [T, B]: 1 or what the event counts, and 0 where the line has ended or the target is unknown
+    details: Any = None  # [T, B, m]: of the event read, 0 where `first`; None in a log without
+    question_details: Any = None  # [T, B, m]: of the target
+    profiles: Any = None  # [T, B, p]: of the user, 0 but where `first`; None without profiles
 
 
 def windows_in_a_pass(events: int, lanes: int, steps: int) -> int:
@@ -93,6 +96,11 @@ class Batcher:
         first = position == 0
         before = np.where(first, event, event - 1)
         targets = sequences.items[event]
+        weights = (
+            inside & (targets > 0) if sequences.weights is None else inside * (targets > 0) * sequences.weights[event]
+        )
+        details, profiles = sequences.details, sequences.profiles
+        new = first[..., None]
         batch = Batch(
             items=np.where(first, 0, sequences.items[before]).astype(np.int32),
             gaps=sequences.gaps_before(before, position > 1),
@@ -100,7 +108,10 @@ class Batcher:
             reset=first | (places == lane_starts) | ~inside,
             targets=targets,
             question_gaps=sequences.gaps_before(event, position > 0),
-            weights=(inside & (targets > 0)).astype(np.float32),
+            weights=weights.astype(np.float32),
+            details=None if details is None else np.where(new, 0, details[before]).astype(np.float32),
+            question_details=None if details is None else details[event].astype(np.float32),
+            profiles=None if profiles is None else np.where(new, profiles[line.users[slot]], 0).astype(np.float32),
         )
         return batch, event
 

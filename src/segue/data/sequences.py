@@ -6,6 +6,7 @@ Does not know: lanes, windows, or the network.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,10 @@ from segue.data.events import Events
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
 from segue.shapes import Floats
+
+
+#: What there is of each event.
+COLUMNS = ("items", "times", "ratings", "details", "weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +32,9 @@ class Sequences:
         items: int32[event], vocabulary rows; 0 is *unknown*.
         times: int64[event], microseconds since 1970 in UTC, or None for a log without times.
         ratings: float32[event], NaN where missing, or None.
+        details: float16[event, m], what each event was like (type, value, context), or None.
+        weights: float32[event], how much each event counts as a target, or None for 1 each.
+        profiles: float32[user, p], what is known of each user beforehand, or None.
 
     Raises:
         ArgumentError: the offsets do not fit the users or the events.
@@ -44,6 +52,9 @@ class Sequences:
     items: NDArray[np.int32]
     times: NDArray[np.int64] | None = None
     ratings: NDArray[np.float32] | None = None
+    details: NDArray[np.float16] | None = None
+    weights: NDArray[np.float32] | None = None
+    profiles: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         events = len(self.items)
@@ -81,24 +92,19 @@ class Sequences:
         lengths = self.lengths[users]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         events = np.arange(offsets[-1]) + np.repeat(self.offsets[users] - offsets[:-1], lengths)
-        return Sequences(
-            self.users.gather(np.asarray(users)),
-            offsets,
-            self.items[events],
-            None if self.times is None else self.times[events],
-            None if self.ratings is None else self.ratings[events],
+        profiles = None if self.profiles is None else self.profiles[users]
+        return replace(
+            self, users=self.users.gather(np.asarray(users)), offsets=offsets, profiles=profiles, **self._of(events)
         )
 
     def keep(self, events: NDArray[np.bool_]) -> "Sequences":
         """Return the events that are kept, bool[event]; users and their order are unchanged. O(events)."""
         kept_before = np.concatenate([[0], np.cumsum(events)])
-        return Sequences(
-            self.users,
-            kept_before[self.offsets],
-            self.items[events],
-            None if self.times is None else self.times[events],
-            None if self.ratings is None else self.ratings[events],
-        )
+        return replace(self, offsets=kept_before[self.offsets], **self._of(events))
+
+    def _of(self, events: NDArray[Any]) -> dict[str, Any]:
+        """Return the columns of some events, by name."""
+        return {name: column[events] for name in COLUMNS if (column := getattr(self, name)) is not None}
 
     def gaps_before(self, events: NDArray[np.int64], known: NDArray[np.bool_]) -> Floats:
         """Return float32, the seconds between some events and the ones before them; `gaps` at a few places.
@@ -201,7 +207,7 @@ def mapped(sequences: Sequences, folder: Path) -> Sequences:
         [1, 2]
     """
     arrays = {}
-    for name in ("items", "times", "ratings"):
+    for name in COLUMNS:
         values = getattr(sequences, name)
         if values is not None:
             np.save(folder / f"{name}.npy", values)

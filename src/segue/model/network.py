@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segue.model.backend import draw_normal, namespace, product, take
+from segue.model.backend import draw_normal, namespace, product, take, where_tree
 from segue.model.blocks import BlockMasks, BlockParams, dropped, init_block, rms_norm, scan_block, step_block
 from segue.model.cells import Cell
 from segue.model.features import Clock
@@ -29,8 +29,22 @@ class ClockParams(NamedTuple):
     shift: Array  # [K + 1, d], added to it
 
 
+class AttributeParams(NamedTuple):
+    """What an item's attributes say of it."""
+
+    vector: Array  # [m, d], added to the item's own row
+    bias: Array  # [m], added to the item's own bias
+
+
+class DetailParams(NamedTuple):
+    """What the details of an event (type, value, context) say of it."""
+
+    event: Array  # [m, d], added to the input
+    shift: Array  # [n, d], added to the output: the n first details are known when a question is asked
+
+
 class NetworkParams(NamedTuple):
-    """All weights. `clock` is an empty tuple in a network without times."""
+    """All weights. What a network does not have is an empty tuple."""
 
     items: Array  # [V, d]
     bias: Array  # [V]
@@ -38,6 +52,9 @@ class NetworkParams(NamedTuple):
     clock: Any  # ClockParams, or () without a clock
     blocks: tuple[BlockParams, ...]
     norm: Array  # [d]
+    attributes: Any = ()  # AttributeParams
+    details: Any = ()  # DetailParams
+    profile: Any = ()  # [p, d], added to `start`
 
 
 class Memory(NamedTuple):
@@ -54,6 +71,8 @@ class Window(NamedTuple):
     gaps: Array  # float32[T, B]: seconds between the item read and the one before; NaN unknown
     first: Array  # bool[T, B]: a user's first position, which reads `start`
     reset: Array  # bool[T, B]: the memory is emptied before this position
+    details: Any = None  # float32[T, B, m]: of the event read, 0 where unknown; None in a network without
+    profiles: Any = None  # float32[T, B, p]: of the user, read where `first`
 
 
 class Masks(NamedTuple):
@@ -75,6 +94,12 @@ class Network:
         depth: the number of blocks.
         expand: feed-forward width as a multiple of d.
         clock: None for a network without times.
+        attributes: numbers that say what an item is; 0 for ids alone.
+        details: numbers that say what an event was like.
+        asked: how many of them, the first, are known when a question is asked.
+        profile: numbers that say who a user is.
+        session: seconds without an event after which the memory of the first block is emptied; None never does.
+            So the first block remembers the session and the others the user.
     """
 
     cell: Cell
@@ -83,6 +108,11 @@ class Network:
     depth: int
     expand: int = 2
     clock: Clock | None = None
+    attributes: int = 0
+    details: int = 0
+    asked: int = 0
+    profile: int = 0
+    session: float | None = None
 
     def init(self, seed: int) -> NetworkParams:
         """Return fresh float32 weights as NumPy arrays; the same seed gives the same weights."""
@@ -90,6 +120,13 @@ class Network:
         clock: Any = ()
         if self.clock:
             clock = ClockParams(*(np.zeros((self.clock.rows, d), np.float32) for _ in range(3)))
+
+        def small(*shape: int) -> Array:
+            return draw_normal(np.random.default_rng([seed, *shape]), shape, 0.02)
+
+        attributes: Any = AttributeParams(small(self.attributes, d), small(self.attributes)) if self.attributes else ()
+        zeros = np.zeros((self.asked, d), np.float32)
+        details: Any = DetailParams(small(self.details, d), zeros) if self.details else ()
         return NetworkParams(
             items=draw_normal(rng, (self.items, d), 0.02),
             bias=np.zeros(self.items, np.float32),
@@ -99,6 +136,9 @@ class Network:
                 init_block(rng, self.cell, width=d, expand=self.expand, depth=self.depth) for _ in range(self.depth)
             ),
             norm=np.ones(d, np.float32),
+            attributes=attributes,
+            details=details,
+            profile=small(self.profile, d) if self.profile else (),
         )
 
     def empty(self, params: NetworkParams, batch: int) -> Memory:
@@ -107,12 +147,43 @@ class Network:
         xp = namespace(params.items)
         return Memory(cells, xp.zeros((batch, self.width), dtype=np.float32))
 
-    def embed(self, params: NetworkParams, items: Array, gaps: Array) -> Array:
+    def with_attributes(self, params: NetworkParams, attributes: Array, known: Array | None = None) -> NetworkParams:
+        """Return the weights with item vectors that are an item's own row plus what its attributes say.
+
+        After this the network reads and scores items by what they are and by what was done with them, and
+        needs their attributes no more.
+
+        Args:
+            params: whose `items` hold what was learnt of each item alone.
+            attributes: float32[V, m].
+            known: float32[V], 0 where the own row is to be left out as if the item were new.
+        """
+        vectors, bias = params.items, params.bias
+        if known is not None:
+            vectors, bias = vectors * known[:, None], bias * known
+        vectors = vectors + product(attributes, params.attributes.vector)
+        return params._replace(items=vectors, bias=bias + attributes @ params.attributes.bias)
+
+    def embed(self, params: NetworkParams, items: Array, gaps: Array, details: Array | None = None) -> Array:
         """Return the input vector of each event, [..., d]."""
         x = take(params.items, items) * self.width**0.5
         if self.clock:
             x = x + product(self.clock.weights(gaps), params.clock.event)
+        if self.details and details is not None:
+            x = x + product(details, params.details.event) * self.width**0.5
         return x
+
+    def first_input(self, params: NetworkParams, profiles: Array | None) -> Array:
+        """Return what stands for the event that a new user has not done yet, [..., d] or [d]."""
+        if not self.profile or profiles is None:
+            return params.start
+        return params.start + product(profiles, params.profile) * self.width**0.5
+
+    def _resets(self, block: int, reset: Array, gaps: Array) -> Array:
+        """Return where a block's memory is emptied, bool of the shape of `reset`."""
+        if self.session is None or block > 0:
+            return reset
+        return reset | (gaps > self.session)  # an unknown gap is no new session
 
     def scan(
         self, params: NetworkParams, memory: Memory, window: Window, masks: Masks | None = None
@@ -123,23 +194,32 @@ class Network:
             The memory after the last position, and the output of every position, [T, B, d].
         """
         xp = namespace(params.items)
-        x = self.embed(params, window.items, window.gaps)
-        x = xp.where(window.first[..., None], params.start, x)
+        x = self.embed(params, window.items, window.gaps, window.details)
+        x = xp.where(window.first[..., None], self.first_input(params, window.profiles), x)
         x = dropped(x, masks and masks.embedding)
         cells = []
         for i, (block, state) in enumerate(zip(params.blocks, memory.cells, strict=True)):
-            state, x = scan_block(self.cell, block, state, x, window.reset, masks and masks.blocks[i])
+            reset = self._resets(i, window.reset, window.gaps)
+            state, x = scan_block(self.cell, block, state, x, reset, masks and masks.blocks[i])
             cells.append(state)
         output = rms_norm(x, params.norm)
         return Memory(tuple(cells), output[-1]), dropped(output, masks and masks.output)
 
-    def start(self, params: NetworkParams, batch: int = 1) -> Memory:
-        """Return the memory of users of whom nothing is known; they can be asked for a list at once."""
-        xp = namespace(params.items)
-        x = xp.broadcast_to(params.start, (batch, self.width))
-        return self._step(params, self.empty(params, batch), x)
+    def start(self, params: NetworkParams, batch: int = 1, profiles: Array | None = None) -> Memory:
+        """Return the memory of users who have done nothing yet; they can be asked for a list at once.
 
-    def step(self, params: NetworkParams, memory: Memory, items: Array, gaps: Array) -> Memory:
+        Args:
+            params: the weights.
+            batch: B.
+            profiles: float32[B, p], who they are, 0 where unknown.
+        """
+        xp = namespace(params.items)
+        x = xp.broadcast_to(self.first_input(params, profiles), (batch, self.width))
+        return self._step(params, self.empty(params, batch), x, xp.zeros((batch,), dtype=bool))
+
+    def step(
+        self, params: NetworkParams, memory: Memory, items: Array, gaps: Array, details: Array | None = None
+    ) -> Memory:
         """Read one event of each of B users. Cost: constant, whatever they did before.
 
         Args:
@@ -147,28 +227,35 @@ class Network:
             memory: of B users.
             items: int32[B], rows of the item table, 0 for an unknown item.
             gaps: float32[B], seconds since the user's event before; NaN unknown.
+            details: float32[B, m], what the events were like, 0 where unknown.
         """
-        return self._step(params, memory, self.embed(params, items, gaps))
+        none = namespace(params.items).zeros(gaps.shape, dtype=bool)
+        return self._step(params, memory, self.embed(params, items, gaps, details), self._resets(0, none, gaps))
 
-    def _step(self, params: NetworkParams, memory: Memory, x: Array) -> Memory:
+    def _step(self, params: NetworkParams, memory: Memory, x: Array, session_begins: Array) -> Memory:
         cells = []
-        for block, state in zip(params.blocks, memory.cells, strict=True):
+        for i, (block, state) in enumerate(zip(params.blocks, memory.cells, strict=True)):
+            if i == 0 and self.session is not None:
+                state = where_tree(session_begins, self.cell.start(block.cell, x.shape[0]), state)
             state, x = step_block(self.cell, block, state, x)
             cells.append(state)
         return Memory(tuple(cells), rms_norm(x, params.norm))
 
-    def query(self, params: NetworkParams, output: Array, gaps: Array) -> Array:
+    def query(self, params: NetworkParams, output: Array, gaps: Array, details: Array | None = None) -> Array:
         """Return what is looked for, [..., d]: the output, moved by the time since the last event.
 
         Args:
             params: the weights.
             output: [..., d], of `Memory.output` or `scan`.
             gaps: float32[...], seconds from the last event to the question; NaN unknown.
+            details: float32[..., m], of which the first `asked` are read: what is known of the event to come.
         """
-        if not self.clock:
-            return output
-        weights = self.clock.weights(gaps)
-        return output * (1.0 + product(weights, params.clock.scale)) + product(weights, params.clock.shift)
+        if self.clock:
+            weights = self.clock.weights(gaps)
+            output = output * (1.0 + product(weights, params.clock.scale)) + product(weights, params.clock.shift)
+        if self.asked and details is not None:
+            output = output + product(details[..., : self.asked], params.details.shift)
+        return output
 
     def scores(self, params: NetworkParams, query: Array) -> Array:
         """Return the score of every row of the catalogue, [..., V]; row 0 is scored too."""

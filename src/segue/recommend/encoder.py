@@ -69,4 +69,10 @@ def _window(sequences: Sequences, users: Times, position: Times) -> tuple[Window
     read = np.where(position > 0, event - 1, 0)
     first = position <= 0
     items = np.where(first, 0, sequences.items[read] if len(sequences.items) else 0).astype(np.int32)
-    return Window(items, sequences.gaps_before(read, position > 1), first, first), event
+    details, profiles = sequences.details, sequences.profiles
+    if details is not None and len(details):
+        details = np.where(first[..., None], 0, details[read]).astype(np.float32)
+    if profiles is not None:
+        profiles = np.broadcast_to(profiles[users], (*position.shape, profiles.shape[1]))
+    window = Window(items, sequences.gaps_before(read, position > 1), first, first, details, profiles)
+    return window, event

@@ -111,12 +111,19 @@ def draw_masks(network: Network, rate: float, seed: Array, shape: tuple[int, int
 
 
 def hide_some(train: TrainConfig, batch: Any, seed: Array) -> Any:
-    """Return a batch in which some items and gaps are unknown, so that the unknown is learnt too."""
+    """Return a batch in which some of everything is unknown, so that the unknown is learnt too."""
     shape = batch.items.shape
+
+    def without(values: Any, stream: int, rate: float) -> Any:
+        return None if values is None else jnp.where(chance(seed, stream, shape, rate)[..., None], 0.0, values)
+
     return batch._replace(
         items=jnp.where(chance(seed, 0, shape, train.unknown_items), 0, batch.items),
         gaps=jnp.where(chance(seed, 1, shape, train.unknown_gaps), jnp.nan, batch.gaps),
         question_gaps=jnp.where(chance(seed, 2, shape, train.unknown_question), jnp.nan, batch.question_gaps),
+        details=without(batch.details, 3, train.unknown_details),
+        question_details=without(batch.question_details, 4, train.unknown_question),
+        profiles=without(batch.profiles, 5, train.unknown_profiles),
     )
 
 
@@ -127,15 +134,21 @@ def loss_of(
     memory: Memory,
     batch: Batch,
     candidates: Candidates | None,
+    attributes: Any,
     seed: Array,
 ) -> tuple[Array, Memory]:
     """Return the mean cross-entropy of a window and the memory after it."""
     batch = hide_some(config.train, batch, seed)
+    if attributes is not None:
+        # An item without its own row is like one that came after the training.
+        known = 1.0 - chance(seed, 6, params.bias.shape, config.train.unknown_ids).astype(jnp.float32)
+        with jax.named_scope("attributes"):
+            params = network.with_attributes(params, attributes.astype(jnp.float32), known)
     masks = draw_masks(network, config.model.dropout or 0.0, seed, batch.items.shape)
-    window = Window(batch.items, batch.gaps, batch.first, batch.reset)
+    window = Window(batch.items, batch.gaps, batch.first, batch.reset, batch.details, batch.profiles)
     with jax.named_scope("network"):
         memory, output = network.scan(params, memory, window, masks)
-    query = network.query(params, output, batch.question_gaps).reshape(-1, network.width)
+    query = network.query(params, output, batch.question_gaps, batch.question_details).reshape(-1, network.width)
     targets, weights = batch.targets.reshape(-1), batch.weights.reshape(-1)
     with jax.named_scope("loss"):
         total = softmax_cross_entropy(query, params.items, params.bias, targets, weights, candidates)
@@ -150,10 +163,11 @@ class Update(NamedTuple):
     rate: Any  # float32
 
 
-def update(network: Network, config: Config, run: Run, new: Update) -> tuple[Run, Array]:
+def update(network: Network, config: Config, run: Run, new: Update, attributes: Any = None) -> tuple[Run, Array]:
     """Learn from one window: return the run after it and the window's mean loss.
 
-    Of a sampled window only the rows it names are read, differentiated and changed.
+    Of a sampled window only the rows it names are read, differentiated and changed. `attributes` [V, m]
+    says what the items are, None in a network of ids alone.
     """
     learnt, touched, after = run.learnt, run.touched, after_update(run.now, config.train, new.rate)
     batch, candidates, sampled = new.window, None, None
@@ -162,8 +176,9 @@ def update(network: Network, config: Config, run: Run, new: Update) -> tuple[Run
         batch = sampled.batch
         candidates = Candidates(sampled.candidates, sampled.log_expected, sampled.target_log_expected.reshape(-1))
         learnt = take_rows(learnt, touched, run.now, sampled.rows)
+        attributes = None if attributes is None else attributes.at[sampled.rows].get(mode="clip")
     grad = jax.value_and_grad(partial(loss_of, network, config), has_aux=True)
-    (loss, memory), gradient = grad(learnt.params, run.memory, batch, candidates, new.seed)
+    (loss, memory), gradient = grad(learnt.params, run.memory, batch, candidates, attributes, new.seed)
     with jax.named_scope("optimiser"):
         change, optimiser = make_optimiser(config.train).update(gradient, learnt.optimiser, learnt.params)
         params = jax.tree.map(lambda weights, delta: weights - new.rate * delta, learnt.params, change)
@@ -175,12 +190,14 @@ def update(network: Network, config: Config, run: Run, new: Update) -> tuple[Run
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2,))
-def update_many(network: Network, config: Config, run: Run, many: Update, count: Array) -> tuple[Run, Array]:
+def update_many(
+    network: Network, config: Config, run: Run, many: Update, count: Array, attributes: Any = None
+) -> tuple[Run, Array]:
     """Learn from the first `count` windows of many: return the run after them, and their losses."""
 
     def one(i: Array, carried: tuple[Run, Array]) -> tuple[Run, Array]:
         run, losses = carried
-        run, loss = update(network, config, run, jax.tree.map(lambda rows: rows[i], many))
+        run, loss = update(network, config, run, jax.tree.map(lambda rows: rows[i], many), attributes)
         return run, losses.at[i].set(loss)
 
     result: tuple[Run, Array] = lax.fori_loop(0, count, one, (run, jnp.zeros(many.rate.shape)))
@@ -192,6 +209,11 @@ def settled(run: Run) -> Run:
     """Return the run with every row of the item table up to date."""
     learnt, touched = settle(run.learnt, run.touched, run.now)
     return run._replace(learnt=learnt, touched=touched)
+
+
+@partial(jax.jit, static_argnums=0)
+def _described(network: Network, params: NetworkParams, attributes: Array) -> NetworkParams:
+    return network.with_attributes(params, attributes.astype(jnp.float32))
 
 
 def begin(network: Network, config: Config) -> Run:
@@ -223,6 +245,7 @@ class Trainer:
         sequences: what to learn.
         validation: targets to score after each pass; None stops by passes or time alone.
         checkpoint: a file to keep the run in; None keeps nothing.
+        attributes: [V, m], what the items are, kept as float16; None for ids alone.
     """
 
     network: Network
@@ -230,9 +253,12 @@ class Trainer:
     sequences: Sequences
     validation: Validation | None = None
     checkpoint: Path | None = None
+    attributes: Any = None
 
     def __post_init__(self) -> None:
         train = self.config.train
+        if self.attributes is not None:
+            self.attributes = jnp.asarray(self.attributes, jnp.float16)
         assert train.lanes is not None and train.passes is not None
         self.batcher = Batcher(self.sequences, train.lanes, train.steps, train.seed)
         self.sampler = None
@@ -302,7 +328,7 @@ class Trainer:
         ready = next(coming, None)
         while ready is not None:
             many, count, targets = ready
-            self.run, losses = update_many(self.network, self.config, self.run, many, np.int32(count))
+            self.run, losses = update_many(self.network, self.config, self.run, many, np.int32(count), self.attributes)
             self.at = self.at._replace(window=self.at.window + count)
             ready = next(coming, None)  # made while the device works
             self.loss = self._checked(losses[:count])
@@ -361,7 +387,10 @@ class Trainer:
     def _close_pass(self) -> Progress:
         if self.sampler:
             self.run = settled(self.run)
-        metrics = self.validation.measure(self.network, self.run.learnt.average) if self.validation else {}
+        params = self.run.learnt.average
+        if self.validation and self.attributes is not None:
+            params = _described(self.network, params, self.attributes)
+        metrics = self.validation.measure(self.network, params) if self.validation else {}
         targets = float(np.count_nonzero(self.sequences.items)) * self.at.window / self.batcher.updates
         before = self.at.curve[-1]["seconds"] if self.at.curve else 0.0
         mean_rate = targets / max(self.at.seconds - before, 1e-9)

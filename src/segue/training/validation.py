@@ -81,7 +81,7 @@ class Validation:
         last[self.sequences.offsets[1:] - 1] = True
         queries = np.zeros((users, network.width), np.float32)
         for batch, event in batcher.placed_windows(0):
-            window = Window(batch.items, batch.gaps, batch.first, batch.reset)
+            window = Window(batch.items, batch.gaps, batch.first, batch.reset, batch.details, batch.profiles)
             memory, output = _scan(network, params, memory, window)
             asked = np.nonzero(last[event] & (batch.weights > 0))
             user = np.searchsorted(self.sequences.offsets, event[asked], side="right") - 1
