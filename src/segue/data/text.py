@@ -27,6 +27,8 @@ from segue.shapes import Floats
 _GROUP = 4_096
 #: The mean of the learnt texts is taken over so many of them at most.
 _LEARNT = 50_000
+#: A vector shorter than this is rounding, not direction.
+_NOTHING = 1e-6
 _WORD = re.compile(r"\w+")
 
 
@@ -211,7 +213,8 @@ def _words(text: str) -> Iterable[str]:
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 1e-12)
+    units: np.ndarray = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > _NOTHING)
+    return units
 
 
 def _centred(texts: Sequence[str], mean: tuple[float, ...], embed: Any) -> Floats:
@@ -259,7 +262,8 @@ def _wordllama() -> Any:
 
 
 def _embed_folder(folder: str, texts: list[str]) -> Floats:
-    return np.asarray(_folder_model(folder).encode(texts, show_progress_bar=False), np.float32)
+    vectors: Floats = np.asarray(_folder_model(folder).encode(texts, show_progress_bar=False), np.float32)
+    return vectors
 
 
 @lru_cache(maxsize=2)
