@@ -152,7 +152,7 @@ class Words:
         rows = np.repeat(np.arange(len(texts)), [len(each) for each in known])
         flat = (rows[:, None] * self.width + columns[numbers]).reshape(-1)
         sums = np.bincount(flat, shares[numbers].reshape(-1), minlength=len(texts) * self.width)
-        return sums.reshape(len(texts), self.width)
+        return sums.astype(np.float64).reshape(len(texts), self.width)  # of nothing, they are integers
 
     def kept(self) -> dict[str, Any]:
         """Return the words, their counts and the number of texts."""
