@@ -1,27 +1,38 @@
-"""What the items are: their titles and attributes, by vocabulary row.
+"""What the items and the users are: titles and attributes, a line for each.
 
-Knows: a table with a line per item. Does not know: what an attribute means to the network.
+Knows: tables with a line per item or user, their columns of ids, and how they fit the log.
+Does not know: what an attribute means to the network.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import polars as pl
 
-from segue.data.columns import guess_column
+from segue.data.columns import KNOWN_NAMES, find_column, guess_column, listed
 from segue.data.sources import Reading, open_source
+from segue.data.values import word, words_of
 from segue.data.vocabulary import Vocabulary
-from segue.errors import ColumnError
+from segue.errors import ColumnError, DataError
 
 _ITEM = ("item", "itemid", "movieid", "movie", "sku", "productid", "product", "asin", "id")
 _TITLE = ("title", "movietitle", "name", "itemtitle", "productname")
+_NAMES = {"item": (*_ITEM, *KNOWN_NAMES["item"]), "user": (*KNOWN_NAMES["user"], "id")}
 
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """A line per vocabulary row from 1 on; `table` has `item`, `title` (null where unknown) and the rest."""
+    """A line per vocabulary row from 1 on; `table` has `item`, `title` (null where unknown) and the rest.
+
+    Args:
+        table: the lines; an item of the log that the source does not have is a line of nulls.
+        notes: how the source fits the log and what was left out of it, one sentence each.
+    """
 
     table: pl.DataFrame
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def _titles(self) -> pl.Series:
@@ -36,6 +47,44 @@ class Catalogue:
         """Return the ids of items whose title holds these words, whatever the case, shortest title first."""
         hits = self.table.filter(pl.col("title").str.to_lowercase().str.contains(words.lower(), literal=True))
         return hits.sort(pl.col("title").str.len_chars(), maintain_order=True)["item"].to_list()
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles:
+    """A line per user; `table` has `user` (text, distinct) and the rest.
+
+    Args:
+        table: the lines.
+        source: what messages call the table.
+        notes: what was left out, one sentence each.
+
+    Example:
+        >>> people = read_profiles(pl.DataFrame({"userId": [7, 8, None], "age": [30, None, 50]}))
+        >>> people.of("7"), people.of("9"), people.notes
+        ({'age': 30}, {}, ('table: 1 line without a user was left out.',))
+        >>> people.rows(["8", "9", "7"])["age"].to_list()
+        [None, None, 30]
+    """
+
+    table: pl.DataFrame
+    source: str = "table"
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {user: row for row, user in enumerate(self.table["user"])}
+
+    def of(self, user: str) -> Mapping[str, Any]:
+        """Return the attributes of one user, nothing for a user without a line. O(1)."""
+        row = self._row_of.get(user)
+        if row is None:
+            return {}
+        return {name: value for name, value in self.table.row(row, named=True).items() if name != "user"}
+
+    def rows(self, users: Iterable[str]) -> pl.DataFrame:
+        """Return a line per user in the order given, of nulls for a user without one. O(users)."""
+        asked = pl.DataFrame({"user": pl.Series(users, dtype=pl.String)})
+        return asked.join(self.table, on="user", how="left", maintain_order="left")
 
 
 def read_catalogue(
@@ -57,29 +106,158 @@ def read_catalogue(
     Raises:
         ColumnError: there is no column of ids, or an id stands twice.
     """
-    opened = open_source(source, reading or Reading())
+    named, name, notes = read_items(source, item=item, title=title, reading=reading)
+    rows = pl.DataFrame({"item": vocabulary.ids})
+    fit = unmatched(named["item"], vocabulary.ids, source=name)
+    return Catalogue(rows.join(named, on="item", how="left", maintain_order="left"), (*notes, fit))
+
+
+def read_items(
+    source: object, *, item: str | None = None, title: str | None = None, reading: Reading | None = None
+) -> tuple[pl.DataFrame, str, tuple[str, ...]]:
+    """Read a table of items as it is: all of its lines that have an id, all of its columns.
+
+    Returns:
+        the table with `item` (text, distinct) and `title` (text) first; what messages call the source;
+        what was left out, in sentences.
+
+    Raises:
+        ColumnError: there is no column of ids, or an id stands twice.
+
+    Example:
+        >>> shop = pl.DataFrame({"sku": [1.0, None], "name": ["shoe", "hat"], "price": [9, 5]})
+        >>> table, name, notes = read_items(shop)
+        >>> table.columns, table["item"].to_list(), notes
+        (['item', 'title', 'price'], ['1'], ('table: 1 line without an item was left out.',))
+    """
+    table, name = _read(source, reading)
+    title = title or guess_column(table.columns, _TITLE)
+    if title is not None:
+        title = find_column(title, table.columns, source=name, option="title=")
+    named, notes = _with_ids(table, "item", item, name)
+    titles = pl.col(title).cast(pl.String) if title in named.columns else pl.lit(None, pl.String)
+    others = [other for other in named.columns if other not in (title, "item", "title")]
+    return named.select("item", titles.alias("title"), *others), name, notes
+
+
+def read_profiles(source: object, *, user: str | None = None, reading: Reading | None = None) -> Profiles:
+    """Read a table of users: all of its lines that have an id, all of its columns.
+
+    Args:
+        source: a path or a table, as for `read_events`.
+        user: the name of the column of ids; None guesses.
+        reading: how the file is written.
+
+    Raises:
+        ColumnError: there is no column of ids, or an id stands twice.
+    """
+    table, name = _read(source, reading)
+    named, notes = _with_ids(table, "user", user, name)
+    return Profiles(named, name, notes)
+
+
+def joined(table: pl.DataFrame, more: object, *, reading: Reading | None = None) -> pl.DataFrame:
+    """Return a table of items or users with the columns of a second table, such as vectors, by id.
+
+    Args:
+        table: has a column `item` or `user`, as in `Catalogue.table` and `Profiles.table`.
+        more: a path or a table with a column of the same ids (of that name, or `id`) and others.
+        reading: how the file is written.
+
+    Raises:
+        ColumnError: there is no column of ids, an id stands twice, or a column is in both tables.
+
+    Example:
+        >>> vectors = pl.DataFrame({"id": ["8", "7"], "vector": [[0.1, 0.2], [0.3, 0.4]]})
+        >>> joined(pl.DataFrame({"item": ["7", "9"], "title": ["a", "b"]}), vectors)["vector"].to_list()
+        [[0.3, 0.4], None]
+    """
+    role = "item" if "item" in table.columns else "user"
+    added, name = _read(more, reading)
+    named, _ = _with_ids(added, role, None, name)
+    twice = [column for column in named.columns if column != role and column in table.columns]
+    if twice:
+        raise ColumnError(
+            f'{name}: expected columns that the table of {role}s does not have, column "{twice[0]}" is in both. '
+            "Rename or drop it."
+        )
+    return table.join(named, on=role, how="left", maintain_order="left")
+
+
+def unmatched(ids_of_table: pl.Series, ids_of_log: pl.Series, *, source: str = "table", role: str = "item") -> str:
+    """Return in a sentence how many ids of a table have no event, and how many of the log have no line.
+
+    Example:
+        >>> unmatched(pl.Series(["1", "2", "3"]), pl.Series(["3", "4"]), source="films.csv")
+        'films.csv: 2 of 3 items have no event; 1 item of the log has no line.'
+    """
+    table, log = ids_of_table.cast(pl.String).unique(), ids_of_log.cast(pl.String).unique()
+    both = table.is_in(log.implode()).sum()
+    silent, absent = len(table) - both, len(log) - both
+    return (
+        f"{source}: {silent:,} of {len(table):,} {role}s {'has' if silent == 1 else 'have'} no event; "
+        f"{absent:,} {role}{'s' * (absent != 1)} of the log {'has' if absent == 1 else 'have'} no line."
+    )
+
+
+def _read(source: object, reading: Reading | None) -> tuple[pl.DataFrame, str]:
+    try:
+        opened = open_source(source, reading or Reading())
+    except DataError:
+        if type(source).__module__.partition(".")[0] != "pandas":
+            raise
+        return _from_pandas(source), "table"
     with opened.explained():
         table = opened.frame.collect()
-    item = item or guess_column(table.columns, _ITEM)
-    title = title or guess_column(table.columns, _TITLE)
-    for column, option in ((item, "item"), (title or item, "title")):
-        if column not in table.columns:
-            raise ColumnError(
-                f"{opened.name}: expected a column of {option}s, found {', '.join(table.columns)}. "
-                f"Name it with {option}=."
-            )
-    assert item is not None
-    others = [name for name in table.columns if name not in (item, title, "item", "title")]
-    named = table.select(
-        pl.col(item).cast(pl.String).alias("item"),
-        (pl.col(title).cast(pl.String) if title else pl.lit(None, pl.String)).alias("title"),
-        *others,
-    ).filter(pl.col("item").is_not_null())
-    doubled = named.filter(pl.col("item").is_duplicated())
+    loose = [column for column in table.columns if table[column].dtype == pl.Object]
+    return table.with_columns(_settled(name, table[name].to_list()) for name in loose), opened.name
+
+
+def _from_pandas(table: Any) -> pl.DataFrame:
+    # Column by column: one whose types are mixed must not keep the others from being read.
+    names = [str(name) for name in table.columns]
+    return pl.DataFrame([_settled(name, table.iloc[:, place].tolist()) for place, name in enumerate(names)])
+
+
+def _settled(name: str, values: list[Any]) -> pl.Series:
+    """Return values of mixed types as one type: lists of words where there are lists, else words."""
+    try:
+        column = pl.Series(name, values)
+    except (TypeError, ValueError, pl.exceptions.PolarsError):
+        column = pl.Series(name, [], pl.Object)
+    if column.dtype != pl.Object:
+        return column
+    if any(isinstance(value, (list, tuple)) for value in values):
+        return pl.Series(name, [words_of(value, None) for value in values], pl.List(pl.String))
+    return pl.Series(name, [word(value) for value in values], pl.String)
+
+
+def _with_ids(table: pl.DataFrame, role: str, column: str | None, source: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Return the table with a first column `role` of distinct ids, and what was left out."""
+    found = column or guess_column(table.columns, _NAMES[role])
+    if found is None:
+        raise ColumnError(
+            f"{source}: expected a column of {role}s, found {listed(table.columns)}. Name it with {role}=."
+        )
+    found = find_column(found, table.columns, source=source, option=f"{role}=")
+    ids = table[found]
+    broken = ids.dtype.is_float() and bool((ids.drop_nulls() != ids.drop_nulls().round()).any())
+    if broken or ids.dtype.is_nested() or ids.dtype.is_temporal() or ids.dtype in (pl.Binary, pl.Boolean):
+        raise ColumnError(
+            f'{source}: expected {role} ids as text or whole numbers, column "{found}" has type {ids.dtype}. '
+            f"Cast it to text, or give {role}= another column."
+        )
+    # Whole floats are what pandas makes of whole numbers where some are missing.
+    whole = ids.cast(pl.Int64, strict=False) if ids.dtype.is_float() else ids
+    texts = whole.cast(pl.String).replace("", None).alias(role)
+    named = table.drop(found, *([role] if role in table.columns and found != role else [])).insert_column(0, texts)
+    kept = named.filter(pl.col(role).is_not_null())
+    doubled = kept.filter(pl.col(role).is_duplicated())
     if len(doubled):
         raise ColumnError(
-            f'{opened.name}: expected one line per item, found item "{doubled["item"][0]}" more than once. '
+            f'{source}: expected one line per {role}, found {role} "{doubled[role][0]}" more than once. '
             "Remove the doubled lines."
         )
-    rows = pl.DataFrame({"item": vocabulary.ids})
-    return Catalogue(rows.join(named, on="item", how="left", maintain_order="left"))
+    lost = len(named) - len(kept)
+    an, s, were = ("an" if role == "item" else "a"), "s" * (lost > 1), "were" if lost > 1 else "was"
+    return kept, (f"{source}: {lost:,} line{s} without {an} {role} {were} left out.",) * bool(lost)

@@ -1,0 +1,51 @@
+"""How many values share few columns: a count sketch.
+
+Knows: the four places and signs that a value has, for ever and on every machine.
+Does not know: what the values are.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segue.shapes import Floats
+
+#: Columns of a sketch. Each value has one place in every quarter, so its four places never fall together.
+PLACES, SHARES = 256, 4
+_QUARTER = PLACES // SHARES
+
+
+def places(salt: str, values: Sequence[str]) -> tuple[NDArray[np.int64], Floats]:
+    """Return the four columns of each value and what stands in them.
+
+    A value has one column in each quarter of 256, with +.5 or -.5 in it: norm 1, and two values are
+    on average at right angles. All is taken from the digest BLAKE2b of salt and value.
+
+    Args:
+        salt: the name of what the values belong to; the same value elsewhere has other places.
+        values: the values.
+
+    Returns:
+        int64[value, 4], columns from 0 to 255; float32[value, 4], each .5 or -.5.
+
+    Cost: O(values), about a microsecond each.
+
+    Source: Charikar, Chen, Farach-Colton, "Finding frequent items in data streams" (2002), four rows of 64.
+
+    Example:
+        >>> columns, shares = places("genre", ["Drama", "Comedy"])
+        >>> columns.shape, (shares ** 2).sum(axis=1).tolist()
+        ((2, 4), [1.0, 1.0])
+    """
+    start = hashlib.blake2b(salt.encode() + b"\0", digest_size=8)
+    digests = []
+    for value in values:
+        each = start.copy()
+        each.update(value.encode("utf-8", "surrogatepass"))
+        digests.append(each.digest())
+    octets = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 8)
+    columns = octets[:, :SHARES].astype(np.int64) % _QUARTER + _QUARTER * np.arange(SHARES)
+    shares = np.where(octets[:, SHARES:] & 1, np.float32(0.5), np.float32(-0.5))
+    return columns, shares
