@@ -43,10 +43,10 @@ class ContentKNN(Baseline):
     Example:
         >>> import polars as pl
         >>> log = Sequences(pl.Series(["ann"]), np.array([0, 1]), np.array([1], np.int32))
-        >>> features = np.array([[0, 0], [2, 0], [3, 4], [0, 1]], np.float32)
+        >>> features = np.array([[0, 0], [2, 0], [1, 0], [0, 1]], np.float32)
         >>> fitted = ContentKNN(neighbours=2).fit(log, 4, features)
         >>> fitted.score([np.array([1], np.int32)]).round(2).tolist()    # nobody had item 2 yet
-        [[-inf, 0.0, 0.6, 0.0]]
+        [[-inf, 0.0, 1.0, 0.0]]
     """
 
     neighbours: int = 100

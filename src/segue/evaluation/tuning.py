@@ -59,6 +59,7 @@ def tuned(
 
     Example:
         >>> import polars as pl
+        >>> from segue.evaluation.baselines import RecentPopularity
         >>> log = Sequences(pl.Series(["ann"]), np.array([0, 6]), np.array([1, 1, 1, 2, 2, 1], np.int32))
         >>> tuned(RecentPopularity, log, 3, grid={"half_life": (0.1, 10.0)}).settings
         {'half_life': 10.0}
