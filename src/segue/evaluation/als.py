@@ -50,9 +50,9 @@ class ALS(Baseline):
 
     title: ClassVar[str] = "ALS"
     grid: ClassVar[Grid] = {
-        "half_life": (1.0, 2.0, 4.0, 8.0, 16.0, np.inf),
+        "half_life": (0.5, 1.0, 2.0, 4.0, 8.0, np.inf),
         "factors": (32, 128),
-        "alpha": (2.0, 50.0),
+        "alpha": (2.0, 50.0, 200.0),
         "regularisation": (1.0, 100.0),
     }
     reading: ClassVar[frozenset[str]] = frozenset({"half_life"})
@@ -70,7 +70,7 @@ class ALS(Baseline):
     @classmethod
     def operations(cls, events: int, n_items: int) -> float:
         """Return about how much work a fit is: three steps of a solve for each user and item, in turn."""
-        return 150.0 * events
+        return 100.0 * events
 
     def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> "Factored":
         """Factorise; the same settings and events give the same vectors, whatever the order of the users.
