@@ -43,8 +43,7 @@ class Events:
         source: what messages and reports call the log.
         intake: what was noted while it was read.
         history: what the users of a test part did before, see `segue.data.split`.
-        places: int64[event], where each row stood in the log that this part and its history were cut from,
-            when rows of the history stand between those of the part; None when all stand before.
+        places: int64[event], where each row stood in the log that part and history were cut from, or None.
 
     Raises:
         ColumnError: a column is missing, has another type, or has an id or time without a value.
@@ -157,13 +156,13 @@ class Events:
         earlier = self.history.joined_with_history()
         own = pl.Series(np.arange(len(earlier) + len(self)) >= len(earlier))
         table = pl.concat([earlier.table.cast(same), self.table], how="diagonal")  # type: ignore[arg-type]
+        key = table["time"] if self.has_times else None
         if self.places is not None and earlier.places is not None:
-            order = pl.concat([earlier.places, self.places]).arg_sort()
-        elif self.has_times:
-            order = table["time"].to_frame().with_row_index("row").sort("time", maintain_order=True)["row"]
-        else:
-            return self.with_table(table, "history and later rows together"), own
-        return self.with_table(table[order], "history and later rows together"), own[order]
+            key = pl.concat([earlier.places, self.places])
+        if key is not None:
+            order = key.to_frame("key").with_row_index().sort("key", maintain_order=True)["index"]
+            table, own = table[order], own[order]
+        return self.with_table(table, "history and later rows together"), own
 
 
 def inspect(events: Events) -> Findings:
