@@ -10,7 +10,7 @@ rec.save("movies.segue")
 from segue.api import load, train
 from segue.config import Config, configure
 from segue.data.events import Events, Reading, inspect, read_events
-from segue.data.split import hold_out, split_by_time, split_last
+from segue.data.split import hold_out, split_by_time, split_items, split_last, split_users
 from segue.errors import SegueError
 from segue.evaluation.protocols import evaluate
 from segue.recommend.recommender import Item, Recommender
@@ -32,7 +32,9 @@ __all__ = [
     "load",
     "read_events",
     "split_by_time",
+    "split_items",
     "split_last",
+    "split_users",
     "train",
 ]
 

@@ -9,8 +9,13 @@ import pytest
 
 from segue.data.sequences import Sequences
 from segue.errors import ArgumentError
-from segue.evaluation import baselines
-from segue.evaluation.baselines import DecayedMarkov, ItemKNN, Popularity, RecentPopularity, tuned
+from segue.evaluation import content, counting, ease, tuning
+from segue.evaluation.als import ALS
+from segue.evaluation.baselines import DecayedMarkov, ItemKNN, Popularity, RecentPopularity
+from segue.evaluation.content import ContentKNN
+from segue.evaluation.ease import EASE
+from segue.evaluation.registry import fit_all
+from segue.evaluation.tuning import tuned
 
 
 def sequences_of(*lists, times=None):
@@ -47,7 +52,7 @@ def slow_markov(lists, n_items, setting, history):
 @pytest.mark.parametrize("norm", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("block", [1, 2**23])
 def test_markov_equals_the_slow_twin(norm, block, monkeypatch):
-    monkeypatch.setattr(baselines, "_PAIRS", block)
+    monkeypatch.setattr(counting, "PAIRS", block)
     lists, setting = random_lists(), DecayedMarkov(window=3, half_life=1.5, norm=norm, smoothing=0.3)
     fitted = setting.fit(sequences_of(*lists), 10)
     for history in ([], [0, 0], [4], [1, 0, 2, 3], [7, 7, 1, 2, 3, 5], [9, 8]):
@@ -74,7 +79,7 @@ def slow_knn(lists, n_items, setting, history):
 @pytest.mark.parametrize("setting", [ItemKNN(3, 0.0, None), ItemKNN(4, 2.0, 2), ItemKNN(100, 1.0, None)])
 @pytest.mark.parametrize("block", [1, 60, 2**23])
 def test_knn_equals_the_slow_twin(setting, block, monkeypatch):
-    monkeypatch.setattr(baselines, "_PAIRS", block)
+    monkeypatch.setattr(counting, "PAIRS", block)
     lists = random_lists(seed=3)
     fitted = setting.fit(sequences_of(*lists), 10)
     for history in ([4], [1, 0, 2, 3], [7, 7, 1, 2]):
@@ -106,8 +111,8 @@ def test_tuning_finds_the_planted_setting_and_fits_on_everything():
     lists = [[x, int(rng.integers(5, 60)), x + 60] for x in rng.integers(1, 5, 200).tolist()]
     log = sequences_of(*[[*one, int(rng.integers(1, 5))] for one in lists], *[[*one] for one in lists])
     found = tuned(DecayedMarkov, log, 65, grid={"window": (1, 2)}, max_queries=200)
-    train, histories, targets = baselines._held_out(log, 200)
-    trial = baselines._trial(train, histories, targets, 65, False)
+    train, histories, targets = tuning._held_out(log, 200)
+    trial = tuning._trial(tuning._fitter(train, 65, None), histories, targets, False)
     worth = {window: trial(DecayedMarkov(window=window)) for window in (10, 1, 2)}
     assert found.settings["window"] == max(worth, key=worth.__getitem__) != 1
     assert len(set(worth.values())) == 3
@@ -124,13 +129,13 @@ def test_tuning_changes_the_settings_one_by_one_to_the_highest_and_keeps_the_fir
         return worth[asked[-1]]
 
     start = DecayedMarkov(window=1, norm=0.0)
-    found = baselines._climb(start, {"window": (1, 5, 9), "norm": (0.0, 1.0)}, trial, 99)
+    found = tuning._climb(start, {"window": (1, 5, 9), "norm": (0.0, 1.0)}, trial, 99)
     assert (found.window, found.norm) == (1, 1.0)  # a second round leaves 5 for 1
     assert len(asked) == len(set(asked))
 
 
 def test_when_the_trials_are_used_up_the_best_so_far_is_taken():
-    found = baselines._climb(
+    found = tuning._climb(
         DecayedMarkov(window=1), {"window": (2, 3, 4)}, lambda setting: {1: 0, 2: 5, 3: 9, 4: 99}[setting.window], 3
     )
     assert found.window == 3
@@ -138,7 +143,7 @@ def test_when_the_trials_are_used_up_the_best_so_far_is_taken():
 
 def test_held_out_are_the_last_events_and_nothing_else():
     log = sequences_of([1, 2, 3], [4], [], [5, 6])
-    train, histories, targets = baselines._held_out(log, 2000)
+    train, histories, targets = tuning._held_out(log, 2000)
     assert train.items.tolist() == [1, 2, 5]
     assert [one.tolist() for one in histories] == [[1, 2], [5]]
     assert targets.tolist() == [3, 6]
@@ -146,10 +151,143 @@ def test_held_out_are_the_last_events_and_nothing_else():
 
 def test_tuning_leaves_out_what_was_seen_when_the_report_does():
     log = sequences_of([1, 1, 1, 2], [1, 1, 1, 2])
-    train, histories, targets = baselines._held_out(log, 2000)
-    assert baselines._trial(train, histories, targets, 4, False)(Popularity()) < 1
-    with_filter = baselines._trial(sequences_of([1, 1, 2]), histories, targets, 4, True)
+    train, histories, targets = tuning._held_out(log, 2000)
+    assert tuning._trial(tuning._fitter(train, 4, None), histories, targets, False)(Popularity()) < 1
+    fit = tuning._fitter(sequences_of([1, 1, 2]), 4, None)
+    with_filter = tuning._trial(fit, histories, targets, True)
     assert with_filter(Popularity()) == 1.0
+
+
+def slow_ease(lists, n_items, setting, history):
+    """Each item's column solved on its own: all other items predict it, its own weight is held at zero."""
+    used = np.zeros((len(lists), n_items))
+    for user, one in enumerate(lists):
+        used[user, [item for item in one if item]] = 1
+    scores = np.zeros(n_items)
+    known = [item for item in history if item]
+    for y in range(1, n_items):
+        others = [x for x in range(1, n_items) if x != y]
+        X = used[:, others]
+        weights = np.linalg.solve(X.T @ X + setting.regularisation * np.eye(len(others)), X.T @ used[:, y])
+        for x in set(known):
+            lag = known[::-1].index(x)
+            if x != y:
+                scores[y] += 2 ** (-lag / setting.half_life) * weights[others.index(x)]
+    return scores[1:]
+
+
+@pytest.mark.parametrize("setting", [EASE(0.5), EASE(20.0), EASE(3.0, half_life=1.5)])
+def test_ease_equals_the_direct_solve_of_each_item(setting):
+    lists = random_lists(seed=5)
+    fitted = setting.fit(sequences_of(*lists), 10)
+    for history in ([4], [1, 0, 2, 3], [7, 7, 1, 2, 7]):
+        expected = slow_ease(lists, 10, setting, history)
+        np.testing.assert_allclose(fitted.score([rows(*history)])[0, 1:], expected, rtol=1e-4, atol=2e-6)
+
+
+def slow_als(factors, alpha, regularisation, history):
+    """The paper's equation 4 with a diagonal of confidences, one user at a time."""
+    confidence, wanted = np.ones(len(factors)), np.zeros(len(factors))
+    for x in history:
+        confidence[x], wanted[x] = 1 + alpha, 1
+    left = factors.T @ np.diag(confidence) @ factors + regularisation * np.eye(factors.shape[1])
+    return factors @ np.linalg.solve(left, factors.T @ np.diag(confidence) @ wanted)
+
+
+def test_als_solves_a_new_user_by_the_papers_equation_and_is_the_same_for_the_same_seed():
+    pytest.importorskip("implicit")
+    setting = ALS(factors=4, regularisation=0.3, alpha=5.0)
+    log = sequences_of(*random_lists(users=40, seed=1))
+    fitted, again, other = setting.fit(log, 10), setting.fit(log, 10), replace(setting, seed=1).fit(log, 10)
+    factors = fitted.model.item_factors.astype(np.float64)
+    expected = slow_als(factors, 5.0, 0.3, [1, 2, 3])
+    found = fitted.score([rows(1, 0, 2, 3, 3)])
+    np.testing.assert_allclose(found[0, 1:], expected[1:], atol=1e-4)
+    np.testing.assert_array_equal(found, again.score([rows(1, 2, 3)]))
+    assert not np.array_equal(found, other.score([rows(1, 2, 3)]))
+
+
+def test_als_finds_two_kinds_of_users():
+    pytest.importorskip("implicit")
+    rng = np.random.default_rng(0)
+    lists = [(1 + 10 * (user % 2) + rng.choice(10, 6, replace=False)).tolist() for user in range(60)]
+    scores = ALS(factors=2, regularisation=1.0).fit(sequences_of(*lists), 21).score([rows(2), rows(13)])
+    assert scores[0, 1:11].min() > scores[0, 11:].max()
+    assert scores[1, 1:11].max() < scores[1, 11:].min()
+
+
+def slow_content(features, setting, history):
+    """Scores of the items 1 on, one pair of items at a time."""
+    n_items = len(features)
+    scores = np.zeros(n_items)
+    known = [item for item in history if item]
+    for lag, x in enumerate(known[::-1][: setting.window]):
+        likeness = np.zeros(n_items)
+        for y in range(1, n_items):
+            lengths = np.linalg.norm(features[x]) * np.linalg.norm(features[y])
+            if y != x and lengths:
+                likeness[y] = max(features[x] @ features[y] / lengths, 0)
+        for y in sorted(range(n_items), key=lambda y: (-round(likeness[y], 6), y))[: setting.neighbours]:
+            scores[y] += 2 ** (-lag / setting.half_life) * likeness[y]
+    return scores[1:]
+
+
+@pytest.mark.parametrize("setting", [ContentKNN(3, None, np.inf), ContentKNN(4, 2, 1.5), ContentKNN(100, 3, 2.0)])
+@pytest.mark.parametrize("block", [1, 60, 2**24])
+def test_content_equals_the_slow_twin(setting, block, monkeypatch):
+    monkeypatch.setattr(content, "_COSINES", block)
+    features = np.random.default_rng(2).normal(size=(14, 3)).astype(np.float32)
+    features[[5, 8]] = 0
+    fitted = setting.fit(sequences_of([1, 2], [3]), 14, features)  # most items have no event
+    for history in ([4], [5], [1, 0, 2, 3], [7, 7, 1, 12]):
+        found = fitted.score([rows(*history)])[0, 1:]
+        np.testing.assert_allclose(found, slow_content(features, setting, history), atol=2e-6)
+
+
+def test_of_equally_like_items_the_first_rows_are_kept():
+    fitted = ContentKNN(neighbours=2).fit(sequences_of([1]), 6, np.ones((6, 2), np.float32))
+    assert fitted.score([rows(3)])[0, 1:].round(3).tolist() == [1.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_settings_that_only_read_a_history_cost_no_fit(monkeypatch):
+    fits = []
+
+    class Counting(ItemKNN):
+        def fit(self, sequences, n_items, features=None):
+            fits.append(self)
+            return super().fit(sequences, n_items, features)
+
+    log = sequences_of(*random_lists())
+    found = tuned(Counting, log, 10, grid={"window": (1, 2, 3), "shrinkage": (1.0,)})
+    assert len(fits) <= 5
+    expected = found.baseline.fit(log, 10).score([rows(1, 2, 3)])
+    np.testing.assert_array_equal(found.score([rows(1, 2, 3)]), expected)
+
+
+def test_when_one_trial_is_too_much_the_defaults_are_taken():
+    assert tuned(ItemKNN, sequences_of(*random_lists()), 10, trials=1).settings == ItemKNN().settings
+
+
+def test_what_cannot_be_fitted_is_named_with_the_reason(monkeypatch):
+    monkeypatch.setattr(ease, "LARGEST", 5)
+    monkeypatch.setattr("segue.evaluation.als.find_spec", lambda name: None)
+    beside = fit_all(sequences_of([1, 2, 3, 1]), 10)
+    assert [name.partition(" (")[0] for name in beside.fitted] == [
+        "popularity",
+        "recent popularity",
+        "decayed Markov",
+        "item-kNN",
+    ]
+    for sentence, said in zip(
+        beside.left_out,
+        (
+            "Left out: EASE: expected at most 5 items, came 9: its matrix of items by items would take 0 GB",
+            'Left out: ALS: expected the package implicit, it is not installed. pip install "segue[als]"',
+            "Left out: content-kNN: expected features of the items, came none.",
+        ),
+        strict=True,
+    ):
+        assert sentence.startswith(said)
 
 
 def test_the_report_shows_the_settings():
@@ -167,6 +305,18 @@ LOG = sequences_of([1, 2])
         (lambda: Popularity().fit(LOG, 2), "sequences: expected rows from 0 to 1, came 1 to 2"),
         (lambda: ItemKNN().fit(LOG, 3).score([rows(3)]), "histories: expected rows from 0 to 2, came 3 to 3"),
         (lambda: ItemKNN().fit(LOG, 3).score([rows(-1)]), "histories: expected rows from 0 to 2, came -1 to -1"),
+        (lambda: ContentKNN().fit(LOG, 3), "content-kNN: expected features of the items, came none"),
+        (
+            lambda: ContentKNN().fit(LOG, 3, np.ones((2, 4), np.float32)),
+            "expected features of shape (3, m), a row for each of the scores, came (2, 4)",
+        ),
+        (
+            lambda: ContentKNN().fit(LOG, 3, np.full((3, 1), np.nan, np.float32)),
+            "features: expected numbers, came NaN or an infinity",
+        ),
+        (lambda: EASE().fit(LOG, 20_002), "EASE: expected at most 20,000 items, came 20,001: its matrix"),
+        (lambda: EASE(regularisation=0.0), "EASE, regularisation: expected a number above 0, came 0.0"),
+        (lambda: ALS(alpha=0.0), "ALS, alpha: expected a number above 0, came 0.0"),
         (lambda: DecayedMarkov(window=0), "decayed Markov, window: expected a number above 0, came 0"),
         (lambda: replace(DecayedMarkov(), norm=-1.0), "decayed Markov, norm: expected 0 or more, came -1.0"),
         (lambda: RecentPopularity(half_life=float("nan")), "half_life: expected a number above 0, came nan"),

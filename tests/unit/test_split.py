@@ -3,12 +3,16 @@
 
 import re
 
+import numpy as np
 import polars as pl
 import pytest
 
 from segue.data.events import Events, read_events
-from segue.data.split import digest, hold_out, split_by_time, split_last
+from segue.data.sequences import encode, item_vocabulary
+from segue.data.split import digest, hold_out, split_by_time, split_items, split_last, split_users
 from segue.errors import ArgumentError, ConfigError, DataError
+from segue.evaluation.protocols import questions
+from tests_support import small_recommender
 
 
 def log(users, times=None):
@@ -63,6 +67,75 @@ def test_last_with_equal_times_takes_the_last_in_file_order():
     assert items(test.joined_with_history()) == ["i0", "i1"]
 
 
+def random_log(seed=0, rows=200, times=True):
+    rng = np.random.default_rng(seed)
+    table = pl.DataFrame({"user": rng.integers(0, 20, rows).astype(str), "item": rng.integers(0, 30, rows).astype(str)})
+    # Few distinct times, so that order within a time matters.
+    return Events(table.with_columns(time=np.sort(rng.integers(0, 40, rows))) if times else table)
+
+
+def pairs(events):
+    return events.as_text().select("user", "item").rows()
+
+
+def test_users_left_out_take_all_their_events_with_them():
+    events = random_log()
+    train, test = split_users(events, share=0.3)
+    assert not set(train.users) & set(test.users)
+    assert len(test.users) == 6
+    assert len(test.history) == 0
+    assert sorted(pairs(train) + pairs(test)) == sorted(pairs(events))
+    assert pairs(test.joined_with_history()) == pairs(test)
+    assert test.intake.notes[-1] == "held out users:0.3; 6 of 20 users"
+
+
+def test_who_is_drawn_depends_on_ids_and_seed_alone():
+    events = random_log(times=False)
+    turned = Events(events.table[::-1])
+    for split in (split_users, split_items):
+        drawn = [{one for row in pairs(split(log, seed=seed)[1]) for one in row[split is split_items :][:1]} for log, seed in ((events, 0), (turned, 0), (events, 1))]  # fmt: skip
+        assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("times", [True, False])
+def test_items_left_out_are_asked_after_all_that_their_user_did_before(times):
+    events = random_log(times=times)
+    train, test = split_items(events, share=0.2)
+    cold = set(test.table["item"])
+    assert len(cold) == 6
+    assert not cold & set(train.table["item"])
+    assert sorted(pairs(train) + pairs(test)) == sorted(pairs(events))
+    rec = small_recommender(item_vocabulary(events), clock=times)
+    asked, whole = questions(rec, test), encode(events, rec.vocabulary)
+    expected = {}
+    for place, user in enumerate(whole.users):
+        rows = whole.items[whole.offsets[place] : whole.offsets[place + 1]].tolist()
+        expected[user] = [(rows[:at], row) for at, row in enumerate(rows) if rec.vocabulary.id(row) in cold]
+    found = {user: [] for user in whole.users}
+    for query, user in enumerate(asked.users):
+        found[asked.sequences.users[int(user)]].append((asked.history(query).tolist(), int(asked.targets[query])))
+    assert found == expected
+
+
+def test_the_history_of_items_left_out_holds_nothing_after_the_last_question():
+    _, test = split_items(random_log(), share=0.2)
+    joined, own = test.joined_with_marks()
+    assert joined.table.select("user", own=own).group_by("user").agg(pl.col("own").last())["own"].all()
+
+
+def test_items_left_out_of_a_test_part_keep_the_history_before_it():
+    events = random_log()
+    _, late = split_by_time(events, test=0.5)
+    _, test = split_items(late, share=0.3)
+    joined, own = test.joined_with_marks()
+    assert joined.table["time"].is_sorted()
+    assert pairs(joined.with_table(joined.table.filter(own))) == pairs(test)
+    user = test.table["user"][-1]
+    mine = events.table.filter(pl.col("user") == user)
+    until = mine[: mine.with_row_index().filter(pl.col("item") == test.table["item"][-1])["index"][-1] + 1]
+    assert joined.table.filter(pl.col("user") == user)["item"].to_list() == until["item"].to_list()
+
+
 @pytest.mark.parametrize(
     ("split", "error", "said"),
     [
@@ -71,8 +144,13 @@ def test_last_with_equal_times_takes_the_last_in_file_order():
         (lambda: split_by_time(log("ab", [1, 2]), test=1.0), ArgumentError, "expected test between 0 and 1, came 1.0"),
         (lambda: split_last(log("ab")), DataError, "expected users with more than 1 events, none has"),
         (lambda: split_last(log("aa"), n=0), ArgumentError, "expected n from 1, a whole number, came 0"),
+        (lambda: split_users(log("ab"), share=0), ArgumentError, "split_users: expected share between 0 and 1, came 0. 0.1 is a tenth."),
+        (lambda: split_items(log("ab"), share=1.0), ArgumentError, "split_items: expected share between 0 and 1, came 1.0"),
+        (lambda: split_users(log("aa")), DataError, "table: expected at least two users to leave some out, found 1. Give a longer log."),
+        (lambda: split_items(log("a")), DataError, "expected at least two items to leave some out, found 1"),
+        (lambda: hold_out(log("aa"), "users:1"), ConfigError, 'came "users:1"'),
         (lambda: hold_out(log("aa"), "random:0.1"), ConfigError, '--hold-out: expected a rule and its size, came "random:0.1". Give "time:0.1"'),
-        (lambda: hold_out(log("aa"), "time:2"), ConfigError, 'or "last:1" (the last event of each user).'),
+        (lambda: hold_out(log("aa"), "time:2"), ConfigError, 'or "last:1" (the last event of each user); "users:0.1" or "items:0.1"'),
         (lambda: hold_out(log("aa"), "last"), ConfigError, 'came "last"'),
         (lambda: hold_out(log("aa"), "last:0.5"), ConfigError, 'came "last:0.5"'),
         (lambda: hold_out(log("ab", [7, 7]), "time:0.5"), DataError, "all 2 have the same"),
@@ -81,6 +159,12 @@ def test_last_with_equal_times_takes_the_last_in_file_order():
 def test_messages(split, error, said):
     with pytest.raises(error, match=re.escape(said)):
         split()
+
+
+@pytest.mark.parametrize(("rule", "split"), [("users:0.4", split_users), ("items:0.4", split_items)])
+def test_hold_out_reads_the_rules_of_cold_start(rule, split):
+    events = random_log()
+    assert [digest(part) for part in hold_out(events, rule)] == [digest(part) for part in split(events, share=0.4)]
 
 
 def test_hold_out_reads_both_rules():

@@ -43,6 +43,7 @@ class Events:
         source: what messages and reports call the log.
         intake: what was noted while it was read.
         history: what the users of a test part did before, see `segue.data.split`.
+        places: int64[event], where each row stood in the log that part and history were cut from, or None.
 
     Raises:
         ColumnError: a column is missing, has another type, or has an id or time without a value.
@@ -60,6 +61,7 @@ class Events:
     source: str = "table"
     intake: Intake = field(default_factory=Intake)
     history: "Events | None" = None
+    places: pl.Series | None = None
 
     def __post_init__(self) -> None:
         expected: Mapping[str, tuple[object, ...]] = {"user": _IDS, "item": _IDS, "time": (pl.Int64,)}
@@ -113,9 +115,15 @@ class Events:
         """Return the table with ids as plain String columns, to join with other tables."""
         return self.table.with_columns(pl.col("user", "item").cast(pl.String))
 
-    def with_table(self, table: pl.DataFrame, *notes: str, history: "Events | None" = None) -> "Events":
+    def with_table(
+        self,
+        table: pl.DataFrame,
+        *notes: str,
+        history: "Events | None" = None,
+        places: pl.Series | None = None,
+    ) -> "Events":
         """Return a part of this log: other rows, the same source, and notes on how they were chosen."""
-        return replace(self, table=table, intake=self.intake.part(table.height, *notes), history=history)
+        return replace(self, table=table, intake=self.intake.part(table.height, *notes), history=history, places=places)
 
     def joined_with_history(self) -> "Events":
         """Return history and own rows as one log, in order; at equal times history stands first.
@@ -126,14 +134,35 @@ class Events:
             >>> later.joined_with_history().table["item"].to_list()
             ['x', 'y']
         """
+        return self if self.history is None else self.joined_with_marks()[0]
+
+    def joined_with_marks(self) -> tuple["Events", pl.Series]:
+        """Return history and own rows as one log, in order, and bool[event]: which rows are its own.
+
+        Where both know their `places`, these are the order. Otherwise time is, and at equal times, or in a
+        log without times, history stands first.
+
+        Example:
+            >>> log = Events(pl.DataFrame({"user": ["a"] * 3, "item": ["x", "y", "z"]}))
+            >>> before = log.with_table(log.table[1:2], places=pl.Series([1]))
+            >>> part = log.with_table(log.table[::2], history=before, places=pl.Series([0, 2]))
+            >>> joined, own = part.joined_with_marks()
+            >>> joined.table["item"].to_list(), own.to_list()
+            (['x', 'y', 'z'], [True, False, True])
+        """
         if self.history is None:
-            return self
+            return self, pl.repeat(True, len(self), dtype=pl.Boolean, eager=True)
         same = {"user": self.table["user"].dtype, "item": self.table["item"].dtype}
-        earlier = self.history.joined_with_history().table.cast(same)  # type: ignore[arg-type]
-        table = pl.concat([earlier, self.table], how="diagonal")
-        if self.has_times:
-            table = table.sort("time", maintain_order=True)
-        return self.with_table(table, "history and later rows together")
+        earlier = self.history.joined_with_history()
+        own = pl.Series(np.arange(len(earlier) + len(self)) >= len(earlier))
+        table = pl.concat([earlier.table.cast(same), self.table], how="diagonal")  # type: ignore[arg-type]
+        key = table["time"] if self.has_times else None
+        if self.places is not None and earlier.places is not None:
+            key = pl.concat([earlier.places, self.places])
+        if key is not None:
+            order = key.to_frame("key").with_row_index().sort("key", maintain_order=True)["index"]
+            table, own = table[order], own[order]
+        return self.with_table(table, "history and later rows together"), own
 
 
 def inspect(events: Events) -> Findings:

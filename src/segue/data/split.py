@@ -1,6 +1,7 @@
-"""Holding out the end of a log, so that a measurement is of events that were not learnt.
+"""Holding out a part of a log, so that a measurement is of events that were not learnt.
 
-Knows: the two rules, by time and by each user's last events, and the digest that recognises held-out rows.
+Knows: the rules - by time, by each user's last events, whole users, whole items - and the digest that
+recognises held-out rows.
 Does not know: what is learnt or measured.
 """
 
@@ -14,7 +15,10 @@ from segue.data.events import Events
 from segue.data.findings import iso
 from segue.errors import ArgumentError, ConfigError, DataError
 
-_EXAMPLES = 'Give "time:0.1" (the last tenth of the events) or "last:1" (the last event of each user).'
+_EXAMPLES = (
+    'Give "time:0.1" (the last tenth of the events) or "last:1" (the last event of each user); "users:0.1" or '
+    '"items:0.1" (a tenth of the users or items, with all their events) for those that training never meets.'
+)
 _CHUNK = 1 << 20
 _OUT = "held out"
 
@@ -135,12 +139,101 @@ def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
     return _parted(events, events.table.filter(~out), events.table.filter(out), out, rule)
 
 
-def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
-    """Split by a rule as the command line writes it: "time:0.1" or "last:1".
+def split_users(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[Events, Events]:
+    """Leave some users out entirely, to measure how those are served whom training never met.
+
+        ann   a a a a            time ->
+        bob   b b b              share = 1/3
+        cid   | c c c            all events of cid are tested
+
+    Users are drawn by a hash of id and seed: the same of them whatever the order of the log. This rule
+    lets train see what others did later than a test event.
+
+    Args:
+        events: a log, with or without times.
+        share: of the users, between 0 and 1; at least one user is left out and one stays.
+        seed: another seed draws other users.
+
+    Returns:
+        train, and test whose `history` is empty.
 
     Raises:
-        ConfigError: the rule is neither.
-        ArgumentError, DataError: as `split_by_time` and `split_last`.
+        ArgumentError: `share` is not between 0 and 1.
+        DataError: there are fewer than two users.
+
+    Cost: O(events + users log users).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann", "bob", "ann", "cid", "bob"], "item": list("abcde")}))
+        >>> train, test = split_users(log, share=0.3)
+        >>> train.table["item"].to_list(), test.table["item"].to_list(), len(test.history)
+        (['a', 'b', 'c', 'e'], ['d'], 0)
+    """
+    out, rule = _drawn(events, "user", share, seed)
+    return _parted(events, events.table.filter(~out), events.table.filter(out), out, rule)
+
+
+def split_items(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[Events, Events]:
+    """Leave some items out entirely, to measure how those are recommended that nobody had in training.
+
+        ann   a | x | a a | x |        time ->
+        bob   b b                      x: an item left out
+        cid   | x | c c
+
+    All events on the items left out are tested, and train holds none of them. The history of a test event
+    is all that its user did before, test events included: `test.history` has the events on other items that
+    stand before the last test event of their user, and `joined_with_history` puts both in their old order.
+    Items are drawn as users are in `split_users`.
+
+    Args:
+        events: a log, with or without times.
+        share: of the items, between 0 and 1; at least one item is left out and one stays.
+        seed: another seed draws other items.
+
+    Returns:
+        train, and test with its `history`.
+
+    Raises:
+        ArgumentError: `share` is not between 0 and 1.
+        DataError: there are fewer than two items.
+
+    Cost: O(events log events + items log items).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann"] * 5 + ["bob"], "item": ["a", "x", "b", "x", "c", "a"]}))
+        >>> train, test = split_items(log, share=0.25, seed=4)
+        >>> train.table["item"].to_list(), test.table["item"].to_list()
+        (['a', 'b', 'c', 'a'], ['x', 'x'])
+        >>> test.joined_with_history().table["item"].to_list()    # c came after the last question
+        ['a', 'x', 'b', 'x']
+    """
+    out, rule = _drawn(events, "item", share, seed)
+    return _woven(events, out, rule)
+
+
+def _drawn(events: Events, role: str, share: float, seed: int) -> tuple[pl.Series, str]:
+    """Return bool[event], whether the event's user or item is drawn, and the rule in words."""
+    if not 0 < share < 1:
+        raise ArgumentError(f"split_{role}s: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    column = events.table[role]
+    ids = column.unique().cast(pl.String)
+    if len(ids) < 2:
+        raise DataError(
+            f"{events.source}: expected at least two {role}s to leave some out, found {len(ids)}. Give a longer log."
+        )
+    hashes = {id: hashlib.blake2b(f"{seed} {id}".encode(), digest_size=16).digest() for id in ids}
+    count = min(max(1, round(share * len(ids))), len(ids) - 1)
+    drawn = sorted(hashes, key=hashes.__getitem__)[:count]
+    rule = f"{role}s:{share:g}" + (f" seed {seed}" if seed else "")
+    return column.cast(pl.String).is_in(drawn), f"{rule}; {count:,} of {len(ids):,} {role}s"
+
+
+def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
+    """Split by a rule as the command line writes it: "time:0.1", "last:1", "users:0.1" or "items:0.1".
+
+    Raises:
+        ConfigError: the rule is none of these.
+        ArgumentError, DataError: as the function of that rule, `split_by_time` for example.
 
     Example:
         >>> log = Events(pl.DataFrame({"user": ["a", "a"], "item": ["x", "y"]}))
@@ -149,12 +242,12 @@ def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
     """
     kind, _, size = rule.partition(":")
     try:
-        if kind == "time":
-            share = float(size)
-            if 0 < share < 1:
-                return split_by_time(events, test=share)
-        elif kind == "last" and int(size) >= 1:
+        if kind == "last" and int(size) >= 1:
             return split_last(events, n=int(size))
+        if kind in ("time", "users", "items") and 0 < (share := float(size)) < 1:
+            if kind == "time":
+                return split_by_time(events, test=share)
+            return (split_users if kind == "users" else split_items)(events, share=share)
     except ValueError as error:
         if isinstance(error, DataError):
             raise
@@ -200,3 +293,22 @@ def _parted(
     earlier = events.with_table(known, f"earlier events of the users {note}")
     learnt = events.with_table(train, f"without rows {note}", history=events.history)
     return learnt, events.with_table(test, note, history=earlier)
+
+
+def _woven(events: Events, out: pl.Series, rule: str) -> tuple[Events, Events]:
+    """Return train, and test with a history between whose rows it may stand."""
+    note = f"held out {rule}"
+    whole, own = events.joined_with_marks()
+    held = np.zeros(len(whole), bool)
+    held[own.to_numpy()] = out.to_numpy()
+    places = pl.Series(np.arange(len(whole)))
+    marked = whole.table.select("user", place=places, held=pl.Series(held))
+    last = pl.when("held").then("place").max().over("user")
+    before = marked.select(pl.col("place") < last).to_series().fill_null(False)
+    known = before & ~pl.Series(held)
+    earlier = events.with_table(
+        whole.table.filter(known), f"earlier events of the users {note}", places=places.filter(known)
+    )
+    learnt = events.with_table(events.table.filter(~out), f"without rows {note}", history=events.history)
+    test = events.with_table(events.table.filter(out), note, history=earlier, places=places.filter(pl.Series(held)))
+    return learnt, test

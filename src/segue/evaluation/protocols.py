@@ -5,17 +5,18 @@ ranked, ties against the model, what was seen left out if the recommender's poli
 Does not know: the network. It asks `recommend/`, as users do.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segue.data.events import Events
-from segue.data.sequences import Sequences, encode
+from segue.data.sequences import Sequences, encode, sequence_order
 from segue.data.split import digest
 from segue.errors import EvaluationError
-from segue.evaluation.baselines import DecayedMarkov, Fitted, ItemKNN, Popularity, tuned
+from segue.evaluation.contract import Fitted
+from segue.evaluation.registry import Beside, fit_all
 from segue.evaluation.report import Report
 from segue.measure.bootstrap import paired_bootstrap
 from segue.measure.metrics import coverage, ndcg, next_item_metrics
@@ -51,46 +52,84 @@ class Questions:
 
 
 def questions(rec: Recommender, test: Events) -> Questions:
-    """Return a question for each event of `test`, after its user's history."""
-    late = encode(test, rec.vocabulary)
-    whole = encode(test.joined_with_history(), rec.vocabulary)
-    place = {user: i for i, user in enumerate(whole.users)}
-    counts = np.zeros(len(whole), np.int64)
-    for user, length in zip(late.users, late.lengths, strict=True):
-        counts[place[user]] = length
-    user = np.repeat(np.arange(len(whole)), whole.lengths)
-    held = np.arange(len(whole.items)) >= (whole.offsets[1:] - counts)[user]
-    return Questions(whole, np.flatnonzero(held), user[held])
+    """Return a question for each event of `test`, after all that its user did before."""
+    whole, held = test.joined_with_marks()
+    sequences = encode(whole, rec.vocabulary)
+    events = np.flatnonzero(held.to_numpy()[sequence_order(whole)])
+    return Questions(sequences, events, np.repeat(np.arange(len(sequences)), sequences.lengths)[events])
 
 
-def fit_baselines(rec: Recommender, train: Events) -> dict[str, Fitted]:
-    """Return popularity, decayed Markov counts and item-kNN, tuned on the last training event of each user."""
-    sequences, size = encode(train, rec.vocabulary), rec.vocabulary.size
-    exclude = rec.repeats == "exclude"
-    kinds = (Popularity, DecayedMarkov, ItemKNN)
-    fitted = [tuned(kind, sequences, size, exclude_seen=exclude) for kind in kinds]
-    return {one.name: one for one in fitted}
+def fit_baselines(rec: Recommender, train: Events, features: Floats | None = None) -> Beside:
+    """Return every baseline that can be fitted, tuned on the last training event of each user; and what cannot.
+
+    Args:
+        rec: whose vocabulary and policy on repeats the baselines take.
+        train: the training events.
+        features: float32[item, m] in the rows of the vocabulary, row 0 included; None leaves content out.
+    """
+    sequences = encode(train, rec.vocabulary)
+    return fit_all(sequences, rec.vocabulary.size, features=features, exclude_seen=rec.repeats == "exclude")
 
 
 @dataclass
-class _Tally:
+class Tally:
     """Ranks and lists of one model, block after block."""
 
     ranks: list[NDArray[np.float64]]
     lists: list[Rows]
 
-    def add(self, scores: Floats, asked: Questions, queries: range, exclude: bool) -> None:
-        targets = asked.targets[queries.start : queries.stop]
+    def add(self, scores: Floats, targets: Rows, seen: Sequence[Rows]) -> None:
+        """Rank the targets of a block.
+
+        Args:
+            scores: float32[query, item], changed.
+            targets: int32[query]; 0 is a miss.
+            seen: for each query the rows to leave out, or nothing at all.
+        """
         scores[:, 0] = -np.inf
-        if exclude:
-            for row, query in enumerate(queries):
-                scores[row, asked.history(query)] = -np.inf
+        for row, rows in enumerate(seen):
+            scores[row, rows] = -np.inf
         known = targets > 0
         ranks = np.full(len(targets), scores.shape[1], np.float64)
         ranks[known] = target_ranks(scores[known], targets[known])
         self.ranks.append(ranks)
         k = min(10, scores.shape[1] - 1)
         self.lists.append(np.argpartition(-scores, k - 1, axis=1)[:, :k].astype(np.int32))
+
+
+def ask(
+    rec: Recommender,
+    asked: Questions,
+    fitted: Mapping[str, Fitted],
+    *,
+    seen: Callable[[int], Rows] | None = None,
+) -> dict[str, Tally]:
+    """Return the answers of a recommender, under the name "segue", and of baselines to the same questions.
+
+    Args:
+        rec: asked first.
+        asked: the questions.
+        fitted: asked with the same histories, by name.
+        seen: gives the rows that a user had, to be left out where the recommender's policy says so; None
+            takes the history before the question.
+
+    Cost: O(events x network + questions x items).
+    """
+    seen = seen or asked.history
+    wanted = np.zeros(len(asked.sequences.items), bool)
+    wanted[asked.events] = True
+    outputs = rec.outputs_before(asked.sequences, wanted)
+    tallies = {name: Tally([], []) for name in ("segue", *fitted)}
+    for begin in range(0, len(asked.events), BLOCK):
+        block = range(begin, min(begin + BLOCK, len(asked.events)))
+        targets = asked.targets[block.start : block.stop]
+        left_out = [seen(query) for query in block] if rec.repeats == "exclude" else []
+        unknown = np.full(len(block), np.nan, np.float32)
+        tallies["segue"].add(rec._scores(outputs[block.start : block.stop], unknown), targets, left_out)
+        histories = [asked.history(query) for query in block] if fitted else []
+        for name, baseline in fitted.items():
+            tallies[name].add(baseline.score(histories), targets, left_out)
+    return tallies
 
 
 def evaluate(
@@ -100,6 +139,7 @@ def evaluate(
     train: Events | None = None,
     ks: Sequence[int] = (5, 10, 20),
     baselines: Mapping[str, Fitted] | None = None,
+    features: Floats | None = None,
     marks: Sequence[str] = (),
 ) -> Report:
     """Measure a recommender on held-out events, each predicted from the state just before it.
@@ -110,6 +150,7 @@ def evaluate(
         train: the training events, to tune and fit the usual baselines beside it.
         ks: lengths of lists.
         baselines: fitted already, by name.
+        features: float32[item, m] in the rows of the vocabulary, for the baseline that goes by content.
         marks: sentences for the report.
 
     Returns:
@@ -128,28 +169,19 @@ def evaluate(
             "evaluate: expected events that were held out, came those that the recommender has learnt. "
             "Split the log first, with split_by_time or split_last, and train on the first part."
         )
+    beside = Beside(dict(baselines or {}), ())
+    if train is not None and not baselines:
+        beside = fit_baselines(rec, train, features)
     asked = questions(rec, test)
-    wanted = np.zeros(len(asked.sequences.items), bool)
-    wanted[asked.events] = True
-    outputs = rec.outputs_before(asked.sequences, wanted)
-    fitted = dict(baselines or (fit_baselines(rec, train) if train is not None else {}))
-    tallies = {name: _Tally([], []) for name in ("segue", *fitted)}
-    exclude = rec.repeats == "exclude"
-    for begin in range(0, len(asked.events), BLOCK):
-        block = range(begin, min(begin + BLOCK, len(asked.events)))
-        unknown = np.full(len(block), np.nan, np.float32)
-        scores = rec._scores(outputs[block.start : block.stop], unknown)
-        tallies["segue"].add(scores, asked, block, exclude)
-        histories = [asked.history(query) for query in block] if fitted else []
-        for name, baseline in fitted.items():
-            tallies[name].add(baseline.score(histories), asked, block, exclude)
+    tallies = ask(rec, asked, beside.fitted)
+    marks = (*marks, *beside.left_out)
     return _report(rec, asked, tallies, ks, test, marks)
 
 
 def _report(
     rec: Recommender,
     asked: Questions,
-    tallies: dict[str, _Tally],
+    tallies: dict[str, Tally],
     ks: Sequence[int],
     test: Events,
     marks: Sequence[str],

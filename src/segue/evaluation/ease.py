@@ -1,0 +1,115 @@
+"""EASE: every item predicted from all others, by one matrix in closed form.
+
+Knows: which users had which items. Does not know: the order of events, but for how a history is read.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+
+from segue.data.sequences import Sequences
+from segue.errors import ArgumentError
+from segue.evaluation.baselines import Counted
+from segue.evaluation.contract import Baseline, Grid, above_zero
+from segue.evaluation.counting import TIE, known_events, shares, used_by
+from segue.shapes import Floats
+
+#: Rows of a score above which the item-item matrix is not made.
+LARGEST = 20_000
+
+
+@dataclass(frozen=True)
+class EASE(Baseline):
+    """Score an item by a linear model of the items that the user had, the best there is without a diagonal.
+
+    With X[user, item] of zeros and ones, the weights are the B of zero diagonal that make
+    `|X - X B|^2 + regularisation * |B|^2` least: with `P = (X'X + regularisation * I)^-1`,
+    `B[x, y] = -P[x, y] / P[y, y]`. A score adds up the rows of B of the items in the history, each once,
+    an item whose last place is `lag` steps back times `2^(-lag / half_life)`.
+
+    Args:
+        regularisation: above 0; the larger, the smaller the weights.
+        half_life: the lag in items at which an item of the history counts half; infinite as in the paper.
+
+    Raises:
+        ArgumentError: a setting is not above 0.
+
+    Source: Steck 2019, "Embarrassingly shallow autoencoders for sparse data", equation 8.
+
+    Example:
+        >>> import polars as pl
+        >>> log = Sequences(pl.Series(["ann", "bob"]), np.array([0, 2, 4]), np.array([1, 2, 1, 2], np.int32))
+        >>> fitted = EASE(regularisation=2.0).fit(log, 4)
+        >>> fitted.score([np.array([1], np.int32)]).round(2).tolist()    # 2 common users / (2 + 2)
+        [[-inf, 0.0, 0.5, 0.0]]
+    """
+
+    regularisation: float = 300.0
+    half_life: float = np.inf
+
+    title: ClassVar[str] = "EASE"
+    grid: ClassVar[Grid] = {
+        "half_life": (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, np.inf),
+        "regularisation": (30.0, 100.0, 300.0, 1000.0, 3000.0),
+    }
+    reading: ClassVar[frozenset[str]] = frozenset({"half_life"})
+
+    def __post_init__(self) -> None:
+        above_zero(self, "regularisation", "half_life")
+
+    @classmethod
+    def obstacle(cls, n_items: int, features: Floats | None = None) -> str | None:
+        """Return why the catalogue is too large, or None."""
+        if n_items <= LARGEST + 1:
+            return None
+        return (
+            f"{cls.title}: expected at most {LARGEST:,} items, came {n_items - 1:,}: its matrix of items by items "
+            f"would take {12 * n_items**2 / 1e9:,.0f} GB, and time by the cube of the items. Item-kNN keeps the "
+            "nearest pairs only."
+        )
+
+    @classmethod
+    def operations(cls, events: int, n_items: int) -> float:
+        """Return about how much work a fit is: the Gram matrix, and an inverse whose additions are quick."""
+        return 20.0 * events + n_items**3 / 500
+
+    def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Counted:
+        """Invert the item-item Gram matrix.
+
+        Raises:
+            ArgumentError: a row is not below `n_items`, or there are more than 20,000 items.
+
+        Cost: O(sum over users of (items of the user)^2 + item^3) time, 12 item^2 bytes.
+        """
+        self._check(n_items, features)
+        known = known_events(sequences, n_items)
+        used = used_by(known, n_items)
+        gram = (used.T.tocsr() @ used).astype(np.float64).toarray(order="F")
+        gram[np.diag_indices(n_items)] += self.regularisation
+        weights = _without_diagonal(_inverse(gram))
+        return Counted(self, shares(known.items, n_items, total=TIE), weights, None, self.half_life, once=True)
+
+
+def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the inverse of a symmetric positive definite matrix, in its own memory; one triangle is empty."""
+    factor, failed = lapack.dpotrf(matrix, lower=True, overwrite_a=True, clean=True)
+    inverse, broken = lapack.dpotri(factor, lower=True, overwrite_c=True)
+    if failed or broken:
+        raise ArgumentError(
+            "EASE, regularisation: expected a value that makes the item-item matrix invertible, it is not. Raise it."
+        )
+    return inverse
+
+
+def _without_diagonal(inverse: NDArray[np.float64]) -> Floats:
+    """Return float32[item, item], `-P[x, y] / P[y, y]` and a diagonal of zeros, from the lower triangle of P."""
+    weights = inverse.astype(np.float32, order="C")
+    scale = (-1 / np.diagonal(inverse)).astype(np.float32)
+    for row in range(len(weights)):
+        weights[row, row + 1 :] = weights[row + 1 :, row]
+    weights *= scale
+    weights[np.diag_indices(len(weights))] = 0
+    return weights
