@@ -12,15 +12,16 @@ import numpy as np
 
 from segue.bundle import build_network, load_bundle, with_fingerprint
 from segue.config import Config, DataSize, configure, derive
-from segue.data.catalogue import read_catalogue
+from segue.data.catalogue import Catalogue, Profiles, read_catalogue, read_profiles, unmatched
+from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
-from segue.data.sequences import Sequences, encode, gaps, item_vocabulary, mapped
+from segue.data.sequences import Sequences, gaps, item_vocabulary, mapped
 from segue.data.split import digest
 from segue.errors import DataError
 from segue.recommend.recommender import Recommender
 
 if TYPE_CHECKING:
-    from segue.training.trainer import Progress
+    from segue.training.trainer import Progress, Trained
 
 #: Users looked at to learn how often an item is repeated.
 SAMPLED_USERS = 20_000
@@ -32,6 +33,8 @@ def train(
     events: Events,
     *,
     catalogue: object = None,
+    users: object = None,
+    kinds: Mapping[str, str] | None = None,
     config: Config | Mapping[str, Any] | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
@@ -46,7 +49,9 @@ def train(
 
     Args:
         events: what to learn.
-        catalogue: a path or table with titles by item; None for ids alone.
+        catalogue: a path or table with titles and attributes by item; None for ids alone.
+        users: a path or table with profiles by user; None for ids alone.
+        kinds: column -> kind (`segue.data.attributes.KINDS`), where a guess is wrong; "ignored" leaves it out.
         config: settings, or paths and values such as `{"model.cell": "gru", "train.minutes": 5}`.
         checkpoint: a file to keep the run in while it lasts.
         resume: go on from the checkpoint if there is one.
@@ -67,7 +72,12 @@ def train(
 
     vocabulary = item_vocabulary(events)
     known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
-    sequences = encode(events, vocabulary)
+    profiles = read_profiles(users) if users is not None else None
+    settings = config if isinstance(config, Config) else configure(config)
+    say = say or (lambda text: None)
+    encodings = _encodings(events, known, profiles, settings, kinds, say)
+    weights = settings.train.weight_of_type()
+    sequences = encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights)
     learnt = without_last(sequences)
     _check_enough(events, sequences, vocabulary.size - 1)
     size = DataSize(
@@ -77,13 +87,13 @@ def train(
         has_times=sequences.times is not None,
         share_of_repeats=share_of_repeats(sequences),
     )
-    settings = derive(config if isinstance(config, Config) else configure(config), size)
+    settings = derive(settings, size)
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
-    network = build_network(settings, items=vocabulary.size, longest_gap=longest)
+    attributes = attributes_of(known, encodings)
+    network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings)
     check_memory(network, settings, len(sequences.items))
     exclude = settings.train.repeats == "exclude"
     validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
-    say = say or (lambda text: None)
     say(describe(network, settings, len(learnt.items)))
     say(f"Validated after each pass on the last event of {len(validation.sequences):,} users.")
     keep_compiled()
@@ -93,12 +103,22 @@ def train(
         kept = Path(checkpoint) if checkpoint else Path(folder) / "run.checkpoint"
         if len(learnt.items) >= MAPPED_EVENTS:
             learnt = mapped(learnt, Path(folder))
-        trainer = Trainer(network, settings, learnt, validation if len(validation.sequences) else None, kept)
+        trainer = Trainer(
+            network, settings, learnt, validation if len(validation.sequences) else None, kept, attributes
+        )
         if resume:
             found = trainer.resume()
             say(f"{kept}: " + (f"going on from pass {trainer.at.number + 1}." if found else "no such file, beginning."))
         trained = fit(trainer, report=report)
-    noted = {
+    params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
+    noted = _noted(events, learnt, span, trained) | dict(facts or {})
+    rec = Recommender(network, params, vocabulary, settings, known, noted, "", encodings, vocabulary.size)
+    return with_fingerprint(rec)
+
+
+def _noted(events: Events, learnt: Sequences, span: list[int] | None, trained: "Trained") -> dict[str, Any]:
+    """Return what a bundle keeps of its training."""
+    return {
         "events": len(learnt.items),
         "users": len(learnt),
         "range": span,
@@ -107,8 +127,33 @@ def train(
         "curve": [vars(row) for row in trained.curve],
         "best_pass": trained.best + 1,
     }
-    rec = Recommender(network, trained.params, vocabulary, settings, known, noted | dict(facts or {}))
-    return with_fingerprint(rec)
+
+
+def _encodings(
+    events: Events,
+    catalogue: Catalogue | None,
+    profiles: Profiles | None,
+    settings: Config,
+    kinds: Mapping[str, str] | None,
+    say: Callable[[str], None],
+) -> Encodings:
+    """Return what is read beside ids, and say what becomes of each column."""
+    model = settings.model
+    found = learn_encodings(events, catalogue, profiles, kinds=kinds, text=model.text)
+    if not model.attributes:
+        found = found._replace(items=None)
+    if not model.details:
+        found = found._replace(events=None, asked=0)
+    for role in ("items", "users", "events"):
+        encoding = getattr(found, role)
+        if encoding is not None:
+            say(f"What {role} are: {'; '.join(encoding.describe())}.")
+    notes = list(catalogue.notes if catalogue else ())
+    if profiles is not None:
+        notes += [*profiles.notes, unmatched(profiles.table["user"], events.users, source=profiles.source, role="user")]
+    for note in notes:
+        say(note)
+    return found
 
 
 def load(path: str | Path) -> Recommender:

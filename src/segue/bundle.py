@@ -1,8 +1,8 @@
 """A trained model as one safe file.
 
 Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `vocabulary` and `catalogue`
-(bytes of Arrow), and a manifest in the metadata with the settings, the facts of the training and a
-digest of each array. No pickle. It holds no histories.
+(bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
+facts of the training and a digest of each array. No pickle. It holds no histories and no profiles.
 Does not know: how a model is trained or asked.
 """
 
@@ -20,6 +20,8 @@ from pydantic import TypeAdapter
 
 from segue.config import Config
 from segue.data.catalogue import Catalogue
+from segue.data.described import IDS_ALONE, Encodings
+from segue.data.encoding import Encoding
 from segue.data.vocabulary import Vocabulary
 from segue.errors import BundleError
 from segue.files import read_arrays, write_arrays
@@ -31,9 +33,11 @@ from segue.recommend.recommender import Recommender
 
 FORMAT = 1
 _PREFIX = "weights."
+#: The names under which encodings are kept.
+_ENCODED = tuple((role, f"encoding.{role}") for role in ("items", "users", "events"))
 
 
-def build_network(config: Config, *, items: int, longest_gap: float) -> Network:
+def build_network(config: Config, *, items: int, longest_gap: float, encodings: Encodings = IDS_ALONE) -> Network:
     """Return the network that settings without gaps describe."""
     model = config.model
     assert model.width is not None
@@ -44,12 +48,17 @@ def build_network(config: Config, *, items: int, longest_gap: float) -> Network:
         depth=model.depth,
         expand=model.expand,
         clock=Clock(longest_gap) if model.clock else None,
+        attributes=encodings.items.width if encodings.items else 0,
+        details=encodings.events.width if encodings.events else 0,
+        asked=encodings.asked if encodings.events else 0,
+        profile=encodings.users.width if encodings.users else 0,
+        session=model.session_gap,
     )
 
 
 def with_fingerprint(rec: Recommender) -> Recommender:
     """Return the recommender named by what it holds: the digest of weights and vocabulary."""
-    return replace(rec, fingerprint=_fingerprint(_digests(_arrays(rec))))
+    return replace(rec, fingerprint=_fingerprint(_digests(_arrays(_as_learnt(rec)))))
 
 
 def save_bundle(rec: Recommender, path: str | Path) -> None:
@@ -63,6 +72,8 @@ def save_bundle(rec: Recommender, path: str | Path) -> None:
         "format": FORMAT,
         "config": asdict(rec.config),
         "items": rec.vocabulary.size,
+        "learnt": rec.learnt or rec.vocabulary.size,
+        "asked": rec.encodings.asked,
         "longest_gap": rec.network.clock.longest if rec.network.clock else 0.0,
         "facts": rec.facts,
         "digests": _digests(arrays),
@@ -101,14 +112,26 @@ def load_bundle(path: str | Path) -> Recommender:
         if digests.get(name) != digest:
             raise BundleError(f"{path}: part {name} was edited or damaged. Take the bundle from a backup.")
     config = TypeAdapter(Config).validate_python(manifest["config"])
-    network = build_network(config, items=manifest["items"], longest_gap=manifest["longest_gap"])
+    found = {role: Encoding.from_json(arrays[key].tobytes().decode()) for role, key in _ENCODED if key in arrays}
+    encodings = Encodings(**found, asked=manifest.get("asked", 0))
+    items, gap = manifest["items"], manifest["longest_gap"]
+    network = build_network(config, items=items, longest_gap=gap, encodings=encodings)
     like = network.init(0)
     paths = iter([name for name, _ in leaves(like)])
     params = map_tree(lambda _: arrays[_PREFIX + next(paths)], like)
     catalogue = Catalogue(_table(arrays["catalogue"])) if "catalogue" in arrays else None
     vocabulary = Vocabulary(_table(arrays["vocabulary"])["id"])
-    name = _fingerprint(digests)
-    return Recommender(network, params, vocabulary, config, catalogue, manifest["facts"], name)
+    learnt, facts = manifest.get("learnt", items), manifest["facts"]
+    rec = Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt)
+    return with_fingerprint(rec) if learnt < items else replace(rec, fingerprint=_fingerprint(digests))
+
+
+def _as_learnt(rec: Recommender) -> Recommender:
+    """Return a recommender without the items added since its training: states go on over added items."""
+    if not rec.learnt or rec.learnt == rec.vocabulary.size:
+        return rec
+    params = rec.params._replace(items=rec.params.items[: rec.learnt], bias=rec.params.bias[: rec.learnt])
+    return replace(rec, params=params, vocabulary=Vocabulary(rec.vocabulary.ids[: rec.learnt - 1]))
 
 
 def _arrays(rec: Recommender) -> dict[str, NDArray[Any]]:
@@ -116,6 +139,10 @@ def _arrays(rec: Recommender) -> dict[str, NDArray[Any]]:
     arrays["vocabulary"] = _bytes(pl.DataFrame({"id": rec.vocabulary.ids}))
     if rec.catalogue is not None:
         arrays["catalogue"] = _bytes(rec.catalogue.table)
+    for role, key in _ENCODED:
+        encoding = getattr(rec.encodings, role)
+        if encoding is not None:
+            arrays[key] = np.frombuffer(encoding.to_json().encode(), np.uint8)
     return arrays
 
 

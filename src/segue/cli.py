@@ -39,6 +39,8 @@ TypeCol = Annotated[str | None, typer.Option(help="Column of event types.")]
 TimeFormat = Annotated[str | None, typer.Option(help='Such as "%d.%m.%Y %H:%M", or s, ms, us, ns.')]
 Header = Annotated[bool, typer.Option("--header/--no-header", help="Whether the first line names the columns.")]
 Sep = Annotated[str | None, typer.Option(help="Character between columns.")]
+ContextCol = Annotated[list[str] | None, typer.Option(help="Column that says how an event was: device, place.")]
+Users = Annotated[Path | None, typer.Option(help="Table of users with their profiles.")]
 Encoding = Annotated[str, typer.Option(help="Of a text file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -50,8 +52,9 @@ def _read(
     header: bool = True,
     sep: str | None = None,
     encoding: str = "utf-8",
+    context: list[str] | None = None,
 ) -> Events:
-    reading = Reading(time_format=time_format, header=header, sep=sep, encoding=encoding)
+    reading = Reading(time_format=time_format, header=header, sep=sep, encoding=encoding, context=tuple(context or ()))
     return segue.read_events(path, **columns, reading=reading)
 
 
@@ -92,8 +95,14 @@ def inspect(
 def train(
     events: Log,
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the bundle goes.")],
-    items: Annotated[Path | None, typer.Option(help="Table of items with titles.")] = None,
-    hold_out: Annotated[str | None, typer.Option(help="time:0.1 or last:1: rows kept back for evaluate.")] = None,
+    items: Annotated[Path | None, typer.Option(help="Table of items: titles, attributes, texts, vectors.")] = None,
+    users: Users = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="column=kind, such as genres=categories, where a guess is wrong.")
+    ] = None,
+    hold_out: Annotated[
+        str | None, typer.Option(help="time:0.1, last:1, users:0.1 or items:0.1: rows kept back for evaluate.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
@@ -102,6 +111,7 @@ def train(
     time_col: TimeCol = None,
     rating_col: RatingCol = None,
     type_col: TypeCol = None,
+    context_col: ContextCol = None,
     time_format: TimeFormat = None,
     header: Header = True,
     sep: Sep = None,
@@ -112,7 +122,7 @@ def train(
     if not out.parent.is_dir():
         raise ArgumentError(f"-o {out}: expected an existing folder, found no {out.parent}. Make it first.")
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-    log = _read(events, columns, time_format, header, sep, encoding)
+    log = _read(events, columns, time_format, header, sep, encoding, context_col)
     console = Console(stderr=True)
     for line in _notes(log):
         console.print(line, soft_wrap=True, highlight=False)
@@ -127,6 +137,8 @@ def train(
         rec = segue.train(
             log,
             catalogue=items,
+            users=users,
+            kinds=parse_settings(kind or [], option="--kind", example="genres=categories"),
             config=wanted,
             checkpoint=kept,
             resume=resume,
@@ -151,10 +163,13 @@ def evaluate(
     bundle: Bundle,
     events: Log,
     in_sample: Annotated[bool, typer.Option("--in-sample", help="Measure on rows that were learnt, too.")] = False,
+    users: Users = None,
     user_col: UserCol = None,
     item_col: ItemCol = None,
     time_col: TimeCol = None,
     rating_col: RatingCol = None,
+    type_col: TypeCol = None,
+    context_col: ContextCol = None,
     time_format: TimeFormat = None,
     header: Header = True,
     sep: Sep = None,
@@ -163,11 +178,11 @@ def evaluate(
 ) -> None:
     """Measure a bundle on the rows it held out, beside baselines."""
     rec = load_bundle(bundle)
-    columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col}
-    log = _read(events, columns, time_format, header, sep, encoding)
+    columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
+    log = _read(events, columns, time_format, header, sep, encoding, context_col)
     rows = held_out_rows(rec.facts, log, in_sample=in_sample)
     typer.echo(f"Measuring {len(rows.test):,} events; the baselines beside it are tuned first.", err=True)
-    report = segue.evaluate(rec, rows.test, train=rows.train, marks=rows.marks)
+    report = segue.evaluate(rec, rows.test, train=rows.train, users=users, marks=rows.marks)
     if as_json:
         _print_json(report.to_dict())
     else:
@@ -182,9 +197,16 @@ def recommend(
     events: Annotated[Path | None, typer.Option(help="A log that holds the user.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
     at: Annotated[str | None, typer.Option(help="Time of the question: epoch seconds or ISO 8601.")] = None,
+    type: Annotated[str | None, typer.Option(help="Type of the event to come, such as buy.")] = None,
+    context: Annotated[list[str] | None, typer.Option(help="column=value of the question, such as device=tv.")] = None,
+    profile: Annotated[list[str] | None, typer.Option(help="column=value of who asks, such as age=30.")] = None,
+    users: Users = None,
     user_col: UserCol = None,
     item_col: ItemCol = None,
     time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    type_col: TypeCol = None,
+    context_col: ContextCol = None,
     time_format: TimeFormat = None,
     header: Header = True,
     sep: Sep = None,
@@ -196,12 +218,58 @@ def recommend(
     rec = load_bundle(bundle)
     if history is not None:
         ids = _ids(history)
-        state, asked = rec.observe_all(rec.start(), ids), ids
+        about = parse_settings(profile or [], option="--profile", example="age=30")
+        state, asked = rec.observe_all(rec.start(about), ids), ids
     else:
-        log = _read(events, {"user": user_col, "item": item_col, "time": time_col}, time_format, header, sep)  # type: ignore[arg-type]
-        state, asked = _state_of(rec, log, str(user))
+        columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
+        log = _read(events, columns, time_format, header, sep, context=context_col)  # type: ignore[arg-type]
+        state, asked = _state_of(rec, log, str(user), users)
     unknown = [id for id in dict.fromkeys(asked) if id not in rec.vocabulary]
-    _print_list(rec.recommend(state, k, at=_time(at)), unknown, as_json)
+    seen_as = parse_settings(context or [], option="--context", example="device=tv")
+    _print_list(rec.recommend(state, k, at=_time(at), type=type, context=seen_as), unknown, as_json)
+
+
+@app.command()
+def similar(
+    bundle: Bundle,
+    item: Annotated[str, typer.Argument(help="An item id.", metavar="ITEM")],
+    k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    mix: Annotated[float, typer.Option(help="0: what people do next; 1: what items are.")] = 0.5,
+    as_json: AsJson = False,
+) -> None:
+    """What is like an item: by what people do after it and by what it is."""
+    rec = load_bundle(bundle)
+    items = rec.similar(item, k, mix=mix)
+    shared = {line.item: [label for label in rec.labels(line.item) if label in rec.labels(item)] for line in items}
+    if as_json:
+        lines = [line._asdict() | {"shared": shared[line.item]} for line in items]
+        _print_json({"items": lines, "unknown": []})
+        return
+    width = max((len(line.item) for line in items), default=0)
+    for place, line in enumerate(items, start=1):
+        why = f"  [{', '.join(shared[line.item])}]" if shared[line.item] else ""
+        typer.echo(f"{place:3}  {line.item:<{width}}  {line.score:6.2f}  {line.title or ''}{why}".rstrip())
+
+
+@app.command("add-items")
+def add_items(
+    bundle: Bundle,
+    items: Annotated[Path, typer.Argument(help="Table of items, as in training.", metavar="ITEMS")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the larger bundle goes.")],
+) -> None:
+    """Make new items known to a bundle by what they are, without training."""
+    rec = load_bundle(bundle)
+    more = rec.add_items(items)
+    more.save(out)
+    for note in more.catalogue.notes if more.catalogue else ():
+        typer.echo(note, err=True)
+    typer.echo(f"{out}: {len(more.items) - len(rec.items):,} items added, {len(more.items):,} in all.")
+    if len(more.unreachable):
+        typer.echo(
+            f"{len(more.unreachable):,} of them say nothing that was learnt and will be in no list, "
+            f"the first is {more.vocabulary.id(int(more.unreachable[0]))}.",
+            err=True,
+        )
 
 
 def _ids(history: str) -> list[str]:
@@ -215,11 +283,11 @@ def _ids(history: str) -> list[str]:
     return ids
 
 
-def _state_of(rec: Recommender, log: Events, user: str) -> tuple[State, list[str]]:
+def _state_of(rec: Recommender, log: Events, user: str, users: Path | None) -> tuple[State, list[str]]:
     own = log.table.filter(pl.col("user").cast(pl.String) == user)
     if not len(own):
         raise ArgumentError(f'{log.source}: expected events of user "{user}", found none. Check --user and --user-col.')
-    return rec.encode(Events(own, log.source))[0], own["item"].cast(pl.String).to_list()
+    return rec.encode(Events(own, log.source), users)[0], own["item"].cast(pl.String).to_list()
 
 
 def _time(text: str | None) -> float | datetime | None:

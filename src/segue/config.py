@@ -38,6 +38,11 @@ class ModelConfig:
         expand: width of the feed-forward as a multiple of `width`.
         dropout: share of numbers zeroed in training, on the embedding, in every block, on the output.
         clock: whether elapsed time is read; None means wherever the log has times.
+        attributes: whether items are more than ids where a catalogue is given.
+        details: whether type, rating and context of events are read where the log has them.
+        text: what makes vectors of texts: auto, words, wordllama, or the folder of a sentence-transformers model.
+        session_gap: seconds without an event that begin a session, in which the first block's memory is emptied;
+            None never does.
     """
 
     cell: CellName = "linear"
@@ -47,6 +52,10 @@ class ModelConfig:
     expand: PositiveInt = 2
     dropout: Rate | None = None
     clock: bool | None = None
+    attributes: bool = True
+    details: bool = True
+    text: str = "auto"
+    session_gap: Positive | None = None
 
 
 @checked(frozen=True, config=_STRICT)
@@ -73,6 +82,7 @@ class TrainConfig:
         unknown_profiles: share of the users who begin without their profile.
         patience: passes without a better validation score before the run stops.
         repeats: whether lists may hold what the user already had; None derives it.
+        type_weights: how much events of a type count as targets, such as "buy:3,view:0.5"; others count 1.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -93,6 +103,30 @@ class TrainConfig:
     unknown_profiles: Rate = 0.2
     patience: PositiveInt = 10
     repeats: Repeats | None = None
+    type_weights: str = ""
+
+    def __post_init__(self) -> None:
+        self.weight_of_type()
+
+    def weight_of_type(self) -> dict[str, float]:
+        """Return `type_weights` by type.
+
+        Raises:
+            ConfigError: it is not a list of type:weight, or a weight is below 0.
+        """
+        found = {}
+        for part in filter(None, self.type_weights.split(",")):
+            name, _, weight = part.rpartition(":")
+            try:
+                found[name.strip()] = float(weight)
+            except ValueError:
+                found[""] = -1.0
+        if "" in found or any(not weight >= 0 for weight in found.values()):
+            raise ConfigError(
+                f"config train.type_weights: expected type:weight,type:weight with weights from 0, came "
+                f'"{self.type_weights}". Write "buy:3,view:0.5".'
+            )
+        return found
 
 
 @checked(frozen=True, config=_STRICT)
@@ -180,7 +214,7 @@ def read_config(path: Path | str) -> dict[str, Any]:
     return settings
 
 
-def parse_settings(texts: Iterable[str]) -> dict[str, str]:
+def parse_settings(texts: Iterable[str], *, option: str = "--set", example: str = "train.seed=3") -> dict[str, str]:
     """Return `{"train.seed": "3"}` from `["train.seed=3"]`.
 
     Raises:
@@ -190,7 +224,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         path, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"--set {text}: expected path=value, such as train.seed=3.")
+            raise ConfigError(f"{option} {text}: expected name=value, such as {example}.")
         settings[path.strip()] = value.strip()
     return settings
 

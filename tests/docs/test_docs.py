@@ -28,9 +28,9 @@ def test_python_blocks_of_the_readme_run(tmp_path, monkeypatch):
 
 
 def test_every_verb_is_in_the_readme():
-    verbs = {command.callback.__name__ for command in cli.app.registered_commands} | {"datasets"}
+    verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands} | {"datasets"}
     assert {verb for verb in verbs if f"segue {verb}" not in README} <= {"datasets"}
-    commands = re.findall(r"^segue (\w+)", README, re.M)
+    commands = re.findall(r"^segue ([\w-]+)", README, re.M)
     assert set(commands) <= verbs
 
 

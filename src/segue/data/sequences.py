@@ -17,7 +17,6 @@ from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
 from segue.shapes import Floats
 
-
 #: What there is of each event.
 COLUMNS = ("items", "times", "ratings", "details", "weights")
 

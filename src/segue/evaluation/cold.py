@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from segue.data.catalogue import read_profiles
 from segue.data.events import Events
-from segue.data.sequences import Sequences, encode
+from segue.data.sequences import Sequences
 from segue.data.split import digest
 from segue.errors import ArgumentError, EvaluationError
 from segue.evaluation.contract import Fitted
@@ -23,7 +24,6 @@ from segue.evaluation.protocols import Questions, ask, fit_baselines
 from segue.evaluation.registry import Beside
 from segue.measure.metrics import hit_rate, ndcg
 from segue.recommend.recommender import Recommender
-from segue.shapes import Floats
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def by_history(
     counts: Sequence[int] = (0, 1, 2, 5, 10),
     train: Events | None = None,
     baselines: Mapping[str, Fitted] | None = None,
-    features: Floats | None = None,
+    users: object = None,
     marks: Sequence[str] = (),
 ) -> ColdStart:
     """Measure a recommender on users that training never met, by how many of their events it is shown.
@@ -110,7 +110,7 @@ def by_history(
         counts: how many events are shown, each from 0.
         train: the training events, to tune and fit the usual baselines beside it.
         baselines: fitted already, by name.
-        features: float32[item, m] in the rows of the vocabulary, for the baseline that goes by content.
+        users: a path or table with the profiles of the users, where the recommender reads them.
         marks: sentences for the reader.
 
     Returns:
@@ -126,10 +126,10 @@ def by_history(
     if not counts or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in counts):
         raise ArgumentError(f"by_history: expected counts from 0, whole numbers, came {counts!r}. (0, 1, 5) is usual.")
     counts = sorted(set(counts))
-    new = _new_users(rec, test, counts[-1])
+    new = _new_users(rec, test, counts[-1], users)
     beside = Beside(dict(baselines or {}), ())
     if train is not None and not baselines:
-        beside = fit_baselines(rec, train, features)
+        beside = fit_baselines(rec, train)
     first = tuple(_shown(rec, _piece(new, 0, n + 1), n, beside.fitted) for n in counts)
     long = new.select(np.flatnonzero(new.lengths > counts[-1]))
     last = tuple(
@@ -139,14 +139,14 @@ def by_history(
     return ColdStart(first, last, _protocol(rec, new, long), (*marks, *beside.left_out))
 
 
-def _new_users(rec: Recommender, test: Events, most: int) -> Sequences:
+def _new_users(rec: Recommender, test: Events, most: int, users: object) -> Sequences:
     """Return the sequences of the users without a history, checked."""
     if rec.facts.get("digest") == digest(test):
         raise EvaluationError(
             "by_history: expected events of users that were held out, came those that the recommender has learnt. "
             "Split the log first, with split_users, and train on the first part."
         )
-    sequences = encode(test, rec.vocabulary)
+    sequences = rec.sequences(test, None if users is None else read_profiles(users))
     if test.history is not None:
         sequences = sequences.select(np.flatnonzero(~sequences.users.is_in(test.history.users.to_list()).to_numpy()))
     longest = int(sequences.lengths.max(initial=0))
@@ -175,10 +175,7 @@ def _shown(
     fitted: Mapping[str, Fitted],
     whole: Sequences | None = None,
 ) -> Shown:
-    """Return the answers to a question for each user: the last event of the piece, from those before it.
-
-    What is known of users beside their events, profiles for example, goes with the questions of this function.
-    """
+    """Return the answers to a question for each user: the last event of the piece, from those before it."""
     asked, seen = _ends(piece), _ends(piece if whole is None else whole)
     tallies = ask(rec, asked, fitted, seen=seen.history)
     ranks = {name: np.concatenate(tally.ranks) for name, tally in tallies.items()}

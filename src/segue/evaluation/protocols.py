@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from segue.data.catalogue import Profiles, read_profiles
+from segue.data.described import attributes_of
 from segue.data.events import Events
 from segue.data.sequences import Sequences, encode, sequence_order
 from segue.data.split import digest
@@ -51,23 +53,23 @@ class Questions:
         return self.sequences.items[self.sequences.offsets[self.users[query]] : self.events[query]]
 
 
-def questions(rec: Recommender, test: Events) -> Questions:
+def questions(rec: Recommender, test: Events, profiles: Profiles | None = None) -> Questions:
     """Return a question for each event of `test`, after all that its user did before."""
     whole, held = test.joined_with_marks()
-    sequences = encode(whole, rec.vocabulary)
+    sequences = rec.sequences(whole, profiles)
     events = np.flatnonzero(held.to_numpy()[sequence_order(whole)])
     return Questions(sequences, events, np.repeat(np.arange(len(sequences)), sequences.lengths)[events])
 
 
-def fit_baselines(rec: Recommender, train: Events, features: Floats | None = None) -> Beside:
+def fit_baselines(rec: Recommender, train: Events) -> Beside:
     """Return every baseline that can be fitted, tuned on the last training event of each user; and what cannot.
 
     Args:
         rec: whose vocabulary and policy on repeats the baselines take.
         train: the training events.
-        features: float32[item, m] in the rows of the vocabulary, row 0 included; None leaves content out.
     """
     sequences = encode(train, rec.vocabulary)
+    features = attributes_of(rec.catalogue, rec.encodings)
     return fit_all(sequences, rec.vocabulary.size, features=features, exclude_seen=rec.repeats == "exclude")
 
 
@@ -139,7 +141,7 @@ def evaluate(
     train: Events | None = None,
     ks: Sequence[int] = (5, 10, 20),
     baselines: Mapping[str, Fitted] | None = None,
-    features: Floats | None = None,
+    users: object = None,
     marks: Sequence[str] = (),
 ) -> Report:
     """Measure a recommender on held-out events, each predicted from the state just before it.
@@ -150,7 +152,7 @@ def evaluate(
         train: the training events, to tune and fit the usual baselines beside it.
         ks: lengths of lists.
         baselines: fitted already, by name.
-        features: float32[item, m] in the rows of the vocabulary, for the baseline that goes by content.
+        users: a path or table with the profiles of the users, where the recommender reads them.
         marks: sentences for the report.
 
     Returns:
@@ -171,8 +173,8 @@ def evaluate(
         )
     beside = Beside(dict(baselines or {}), ())
     if train is not None and not baselines:
-        beside = fit_baselines(rec, train, features)
-    asked = questions(rec, test)
+        beside = fit_baselines(rec, train)
+    asked = questions(rec, test, None if users is None else read_profiles(users))
     tallies = ask(rec, asked, beside.fitted)
     marks = (*marks, *beside.left_out)
     return _report(rec, asked, tallies, ks, test, marks)

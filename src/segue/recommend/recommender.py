@@ -5,7 +5,7 @@ Does not know: training, files, HTTP.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -15,15 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segue.config import Config, Repeats
-from segue.data.catalogue import Catalogue
+from segue.data.attributes import plain_name
+from segue.data.catalogue import Catalogue, Profiles, read_profiles
+from segue.data.described import IDS_ALONE, Encodings, encode_log
 from segue.data.events import Events
-from segue.data.sequences import Sequences, encode
+from segue.data.sequences import Sequences
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
 from segue.model.network import Network, NetworkParams
 from segue.recommend.encoder import encode_users
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, microseconds
-from segue.shapes import Bools, Floats
+from segue.shapes import Bools, Floats, Rows
 
 Time = float | int | datetime | None
 
@@ -48,6 +50,8 @@ class Recommender:
         catalogue: titles and attributes by row, or None.
         facts: of the training: range, curve, what was held out.
         fingerprint: of the weights and the vocabulary; states carry it.
+        encodings: how attributes of items, profiles of users and details of events become numbers.
+        learnt: rows of the vocabulary that training made; those after it were added by their attributes.
     """
 
     network: Network
@@ -57,6 +61,8 @@ class Recommender:
     catalogue: Catalogue | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = "unsaved"
+    encodings: Encodings = IDS_ALONE
+    learnt: int = 0
 
     @cached_property
     def items(self) -> list[str]:
@@ -68,18 +74,37 @@ class Recommender:
         """Whether lists may hold what the user already had, unless a call says otherwise."""
         return self.config.train.repeats or "allow"
 
-    def start(self) -> State:
-        """Return the state of a user of whom nothing is known; it can be asked for a list at once."""
-        memory = self.network.start(self.params)
+    def start(self, profile: Mapping[str, object] | None = None) -> State:
+        """Return the state of a user who has done nothing yet; it can be asked for a list at once.
+
+        Args:
+            profile: what is known of the user, by column of the table of users; None or missing is unknown.
+
+        Raises:
+            ArgumentError: a column was not learnt; the message names those that were.
+        """
+        memory = self.network.start(self.params, profiles=self._profile(profile or {}))
         return State(memory, None, 0, Seen(self.vocabulary.size), self.fingerprint)
 
-    def observe(self, state: State, item: str, *, time: Time = None) -> State:
+    def observe(
+        self,
+        state: State,
+        item: str,
+        *,
+        time: Time = None,
+        rating: float | None = None,
+        type: str | None = None,
+        context: Mapping[str, object] | None = None,
+    ) -> State:
         """Return the state after one more event; the old state stays as it was.
 
         Args:
             state: before the event.
             item: its id. An unknown item never raises: it is read as *unknown*.
             time: of the event, in seconds since 1970 or a datetime; None when unknown.
+            rating: its value.
+            type: what was done, such as "view" or "buy".
+            context: further columns of the log, such as `{"device": "tv"}`. What was not learnt is not read.
 
         Raises:
             ArgumentError: the state is of another bundle, or the time is not a time.
@@ -89,7 +114,8 @@ class Recommender:
         self._check(state)
         now, row = microseconds(time), self.vocabulary.row(item)
         gap = gap_seconds(now, state.time)
-        memory = self.network.step(self.params, state.memory, np.array([row], np.int32), gap)
+        details = self._details(context, type=type, rating=rating)
+        memory = self.network.step(self.params, state.memory, np.array([row], np.int32), gap, details)
         return State(memory, now, state.count + 1, state.seen.add(row), self.fingerprint)
 
     def observe_all(self, state: State, items: Iterable[str]) -> State:
@@ -104,6 +130,8 @@ class Recommender:
         k: int = 10,
         *,
         at: Time = None,
+        type: str | None = None,
+        context: Mapping[str, object] | None = None,
         exclude: Iterable[str] = (),
         repeats: Repeats | None = None,
     ) -> list[Item]:
@@ -113,6 +141,8 @@ class Recommender:
             state: of the user.
             k: how many; fewer come back where the catalogue has no more.
             at: the time of the question, in seconds since 1970 or a datetime; None when unknown.
+            type: of the event to come, to ask for what will be bought, say; None for any.
+            context: of the question, such as `{"device": "tv"}`; missing is unknown.
             exclude: ids to leave out; unknown ones are ignored.
             repeats: "allow" or "exclude" what the user had; None takes the bundle's own policy.
 
@@ -125,21 +155,95 @@ class Recommender:
             raise ArgumentError(f"recommend: expected k of at least 1, came {k}. Ask for 1 item or more.")
         self._check(state)
         gap = gap_seconds(microseconds(at), state.time)
-        scores = self._scores(state.memory.output, gap)[0]
+        scores = self._scores(state.memory.output, gap, self._details(context, type=type))[0]
         scores[self.vocabulary.rows(exclude)] = -np.inf
         if (repeats or self.repeats) == "exclude":
             scores[state.seen.to_rows()] = -np.inf
-        scores[0] = -np.inf
-        best = np.argpartition(-scores, min(k, len(scores) - 1))[:k]
-        best = best[np.lexsort((best, -scores[best]))]
-        return [self._item(int(row), float(scores[row])) for row in best if scores[row] > -np.inf]
+        return self._best(scores, k)
 
-    def encode(self, events: Events | Sequences) -> States:
+    def similar(self, item: str, k: int = 10, *, mix: float = 0.5) -> list[Item]:
+        """Return the k items most like an item, by what people do after it and by what the items are.
+
+        Args:
+            item: its id.
+            k: how many.
+            mix: 0 ranks by how much likelier an item is after this one than for anybody, 1 by the cosine of
+                the items' vectors (what was done with them, and their attributes), between by both.
+
+        Returns:
+            Items with a score in standard deviations over the catalogue; see `labels` for what they share.
+
+        Raises:
+            ArgumentError: the item is unknown, k is below 1, or mix is not from 0 to 1.
+
+        Cost: O(items x width).
+        """
+        row = self.vocabulary.row(item)
+        if row == 0:
+            raise ArgumentError(f'similar: expected a known item, came "{item}". Add it with add_items first.')
+        if k < 1 or not 0 <= mix <= 1:
+            raise ArgumentError(f"similar: expected k from 1 and mix from 0 to 1, came {k} and {mix}.")
+        start = self.start()
+        unknown = np.full(2, np.nan, np.float32)
+        outputs = np.concatenate([self.observe(start, item).memory.output, start.memory.output])
+        query = self.network.query(self.params, outputs, unknown)
+        after, anyway = self.network.scores(self.params, query)[:, 1:]
+        vectors = self.params.items[1:]
+        likeness = vectors @ vectors[row - 1] / np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)
+        scores = np.full(self.vocabulary.size, -np.inf, np.float32)
+        scores[1:] = (1 - mix) * _standard(after - anyway) + mix * _standard(likeness)
+        scores[row] = -np.inf
+        scores[self.unreachable] = -np.inf
+        return self._best(scores, k)
+
+    def labels(self, item: str) -> list[str]:
+        """Return the attributes of an item in words, such as "genres Action"; nothing where none is known."""
+        row = self.vocabulary.row(item)
+        if row == 0 or self.catalogue is None or self.encodings.items is None:
+            return []
+        return self.encodings.items.labels(self.catalogue.table.row(row - 1, named=True))
+
+    def add_items(self, table: object) -> "Recommender":
+        """Return a recommender that also knows the items of a table, by what they are; no training is needed.
+
+        Items that are known already stay as they are. States of this recommender go on with the new one. An
+        item without any attribute is known by name alone: it is read, and never in a list (`unreachable`).
+
+        Args:
+            table: a path or table of items with the columns of the catalogue of the training.
+
+        Raises:
+            ColumnError: the table has no column of ids, or an id stands twice.
+            ArgumentError: this bundle was trained without attributes of items.
+
+        Cost: O(all items x width), for the table of vectors is copied.
+        """
+        from segue.recommend.growth import with_items
+
+        return with_items(self, table)
+
+    @cached_property
+    def unreachable(self) -> Rows:
+        """int32[n]: rows of items that were added without an attribute that says anything; never in a list."""
+        added = np.arange(self.learnt or self.vocabulary.size, self.vocabulary.size, dtype=np.int32)
+        silent: Rows = added[~self.params.items[added].any(axis=1)]
+        return silent
+
+    def sequences(self, events: Events, profiles: Profiles | None = None) -> Sequences:
+        """Return a log in the terms of this recommender: rows, and numbers of what was learnt beside them."""
+        return encode_log(events, self.vocabulary, self.encodings, profiles)
+
+    def encode(self, events: Events | Sequences, users: object = None) -> States:
         """Return the states of all users of a log, as if each event had been observed one by one.
+
+        Args:
+            events: the log.
+            users: a path or table with their profiles; None leaves them unknown.
 
         Cost: O(events). Memory: O(users x state).
         """
-        sequences = events if isinstance(events, Sequences) else encode(events, self.vocabulary)
+        profiles = None if users is None else read_profiles(users)
+        sequences = events if isinstance(events, Sequences) else self.sequences(events, profiles)
         memory, _ = encode_users(self.network, self.params, sequences)
         offsets, size = sequences.offsets, self.vocabulary.size
         pieces = itertools.pairwise(offsets)
@@ -176,10 +280,40 @@ class Recommender:
         """Return float32[n, d]: the output of the state just before each wanted event (evaluation)."""
         return encode_users(self.network, self.params, sequences, wanted)[1]
 
-    def _scores(self, output: Floats, gaps: Floats) -> Floats:
-        query = self.network.query(self.params, output, gaps)
+    def _scores(self, output: Floats, gaps: Floats, details: Floats | None = None) -> Floats:
+        query = self.network.query(self.params, output, gaps, details)
         scores: Floats = self.network.scores(self.params, query)
+        scores[:, self.unreachable] = -np.inf
         return scores
+
+    def _best(self, scores: Floats, k: int) -> list[Item]:
+        scores[0] = -np.inf
+        best = np.argpartition(-scores, min(k, len(scores) - 1))[:k]
+        best = best[np.lexsort((best, -scores[best]))]
+        return [self._item(int(row), float(scores[row])) for row in best if scores[row] > -np.inf]
+
+    def _profile(self, profile: Mapping[str, object]) -> Floats | None:
+        encoding = self.encodings.users
+        known = {} if encoding is None else {plain_name(name): name for name in encoding.slices}
+        for name in profile:
+            if plain_name(name) not in known:
+                raise ArgumentError(
+                    f'profile: expected columns among {", ".join(known) or "none"}, came "{name}". '
+                    "Leave it out, or train with a table of users that has it."
+                )
+        if encoding is None:
+            return None
+        named = {known[plain_name(name)]: value for name, value in profile.items()}
+        return encoding.encode_row(named)[None]
+
+    def _details(
+        self, context: Mapping[str, object] | None, *, type: str | None = None, rating: float | None = None
+    ) -> Floats | None:
+        encoding = self.encodings.events
+        if encoding is None or (type is None and rating is None and not context):
+            return None
+        details: Floats = encoding.encode_row({**(context or {}), "type": type, "rating": rating})[None]
+        return details.astype(np.float16).astype(np.float32)  # as in training
 
     def _item(self, row: int, score: float) -> Item:
         return Item(self.vocabulary.id(row), score, self.catalogue.title(row) if self.catalogue else None)
@@ -190,3 +324,9 @@ class Recommender:
                 f"state: expected one of bundle {self.fingerprint[:12]}, came one of {state.bundle[:12]}. "
                 "A state means nothing to other weights: rebuild it with rec.encode(events)."
             )
+
+
+def _standard(values: Floats) -> Floats:
+    """Return values in standard deviations from their mean."""
+    standard: Floats = (values - values.mean()) / max(float(values.std()), 1e-9)
+    return standard

@@ -65,7 +65,7 @@ class Seen:
 
     def __contains__(self, row: int) -> bool:
         if self.bits is not None:
-            return bool(self.bits[row >> 3] >> (7 - (row & 7)) & 1)
+            return row < self.size and bool(self.bits[row >> 3] >> (7 - (row & 7)) & 1)
         known = self.to_rows()
         place = int(np.searchsorted(known, row))
         return place < len(known) and known[place] == row
@@ -74,6 +74,8 @@ class Seen:
         """Return the filter with one row more; row 0 changes nothing."""
         if row == 0 or row in self:
             return self
+        if row >= self.size:  # the catalogue has grown since
+            return Seen.of(row + 1, np.append(self.to_rows(), np.int32(row)))
         if self.bits is not None:
             bits = self.bits.copy()
             bits[row >> 3] |= 128 >> (row & 7)

@@ -1,0 +1,172 @@
+"""What a model reads of items, users and events beside their ids: the three encodings, and a log with them.
+
+Knows: which columns of a log say what an event was like, and which of these are known when a question is asked.
+Does not know: how a column becomes numbers, or what the network makes of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from segue.data.attributes import KINDS, Kind, kinds_of, plain_name
+from segue.data.catalogue import Catalogue, Profiles
+from segue.data.encoding import Encoding, learn_encoding
+from segue.data.events import Events
+from segue.data.sequences import Sequences, encode, sequence_order
+from segue.data.vocabulary import Vocabulary
+from segue.errors import ColumnError
+from segue.shapes import Floats
+
+#: Columns of a log that are roles and not context.
+_ROLES = ("user", "item", "time", "rating", "type", "id")
+#: Rows of a log encoded at one time.
+_ROWS = 1 << 20
+
+
+class Encodings(NamedTuple):
+    """How items, users and events become numbers; None where nothing is known beside ids.
+
+    `events` has the context first, then the type, then the rating: the first `asked` numbers are those that
+    can be known when a question is asked.
+    """
+
+    items: Encoding | None = None
+    users: Encoding | None = None
+    events: Encoding | None = None
+    asked: int = 0
+
+
+#: A network of ids alone.
+IDS_ALONE = Encodings()
+
+
+def learn_encodings(
+    events: Events,
+    catalogue: Catalogue | None = None,
+    profiles: Profiles | None = None,
+    *,
+    kinds: Mapping[str, str] | None = None,
+    text: str = "auto",
+) -> Encodings:
+    """Learn from a log and its tables how attributes become numbers.
+
+    Args:
+        events: the log to train on.
+        catalogue: its items; a line of an item without an event is not in it.
+        profiles: of its users; the others are left out here.
+        kinds: column -> kind, where the guess is not to be trusted; "ignored" leaves a column out.
+        text: what encodes texts, see `segue.data.text.text_encoder`.
+
+    Raises:
+        ColumnError: a column of `kinds` is in no table, or a kind is unknown.
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["a", "a", "b", "b"], "item": list("xyxy"),
+        ...                            "type": ["view", "buy", "buy", "view"], "device": ["tv", "tv", "pc", "pc"]}))
+        >>> found = learn_encodings(log)
+        >>> found.events.describe(), found.asked
+        (['device: category, 2 values', 'type: category, 2 values'], 4)
+    """
+    tables: dict[str, pl.DataFrame | None] = {"items": None, "users": None, "events": None}
+    if catalogue is not None:
+        tables["items"] = catalogue.table.drop("item")
+    if profiles is not None:
+        tables["users"] = profiles.rows(events.users).drop("user")
+    context = [name for name in events.table.columns if name not in _ROLES]
+    of_events = [name for name in (*context, "type", "rating") if name in events.table.columns]
+    tables["events"] = events.table.select(of_events)
+    asked = dict(kinds or {})
+    _check_kinds(asked, [table for table in tables.values() if table is not None])
+    learnt = {}
+    for role, table in tables.items():
+        learnt[role] = None if table is None else _learnt(table, asked, text)
+    width = 0
+    if learnt["events"] is not None:
+        width = sum(block.width for block in learnt["events"].blocks if block.name != "rating")
+    return Encodings(learnt["items"], learnt["users"], learnt["events"], width)
+
+
+def _check_kinds(asked: Mapping[str, str], tables: list[pl.DataFrame]) -> None:
+    known = [name for table in tables for name in table.columns]
+    for name, kind in asked.items():
+        if not any(name in (column, plain_name(column)) for column in known):
+            raise ColumnError(
+                f"kind {name}={kind}: expected a column of the items, users or events, found {', '.join(known)}. "
+                "Name one of these."
+            )
+        if kind not in KINDS:
+            raise ColumnError(f"kind {name}={kind}: expected one of {', '.join(KINDS)}. Name one of these.")
+
+
+def _learnt(table: pl.DataFrame, asked: Mapping[str, str], text: str) -> Encoding | None:
+    own = {name: asked.get(name) or asked.get(plain_name(name)) for name in table.columns}
+    kinds: dict[str, Kind] = kinds_of(table, {name: kind for name, kind in own.items() if kind})
+    if "type" in table.columns and not own["type"] and kinds["type"] != "ignored":
+        kinds["type"] = "category"
+    if "rating" in table.columns and not own["rating"] and kinds["rating"] != "ignored":
+        kinds["rating"] = "number"
+    encoding = learn_encoding(table, kinds, text=text)
+    return encoding if encoding.width else None
+
+
+def encode_log(
+    events: Events,
+    vocabulary: Vocabulary,
+    encodings: Encodings,
+    profiles: Profiles | None = None,
+    *,
+    weight_of_type: Mapping[str, float] | None = None,
+) -> Sequences:
+    """Return a log as sequences, with the details of its events and the profiles of its users.
+
+    Args:
+        events: the log.
+        vocabulary: its items; others get row 0.
+        encodings: what is read beside ids.
+        profiles: of its users; None leaves them unknown.
+        weight_of_type: how much an event of a type counts as a target; a type that is not named counts 1.
+
+    Raises:
+        ColumnError: there are weights, and the log has no types.
+
+    Cost: O(events log events) time; 2 bytes for each number of an event, 4 for each of a user.
+    """
+    sequences = encode(events, vocabulary)
+    details = people = None
+    if encodings.events is not None:
+        table, encoding = events.table, encodings.events
+        blocks = [
+            encoding.encode(table[at : at + _ROWS]).astype(np.float16) for at in range(0, max(len(table), 1), _ROWS)
+        ]
+        details = np.concatenate(blocks)[sequence_order(events)]
+    if encodings.users is not None and profiles is not None:
+        people = encodings.users.encode(profiles.rows(sequences.users))
+    weights = _weights(events, weight_of_type)[sequence_order(events)] if weight_of_type else None
+    return replace(sequences, details=details, profiles=people, weights=weights)
+
+
+def _weights(events: Events, weight_of_type: Mapping[str, float]) -> Floats:
+    if "type" not in events.table.columns:
+        raise ColumnError(
+            f"{events.source}: expected a column of types to weigh, the log has none. "
+            "Name it with --type-col, or leave train.type_weights out."
+        )
+    weights = events.table["type"].replace_strict(weight_of_type, default=1.0, return_dtype=pl.Float32)
+    result: Floats = weights.to_numpy()
+    return result
+
+
+def attributes_of(catalogue: Catalogue | None, encodings: Encodings) -> Floats | None:
+    """Return float32[row, m], what the items of a catalogue are, row 0 of zeros; None for ids alone.
+
+    Rounded to float16, in which they are kept and learnt.
+    """
+    if catalogue is None or encodings.items is None:
+        return None
+    encoded = encodings.items.encode(catalogue.table)
+    rows: Floats = np.concatenate([np.zeros((1, encoded.shape[1]), np.float32), encoded])
+    rounded: Floats = rows.astype(np.float16).astype(np.float32)
+    return rounded

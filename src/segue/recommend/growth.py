@@ -1,0 +1,48 @@
+"""A recommender that knows more items than it was trained on.
+
+Knows: how the attributes of an item become its vector and its bias.
+Does not know: training; the weights stay as they are.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from segue.data.catalogue import Catalogue, read_items
+from segue.data.vocabulary import Vocabulary
+from segue.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from segue.recommend.recommender import Recommender
+
+
+def with_items(rec: "Recommender", table: object) -> "Recommender":
+    """Return a recommender that also knows the items of a table; see `Recommender.add_items`."""
+    if rec.encodings.items is None or rec.catalogue is None:
+        raise ArgumentError(
+            "add_items: expected a bundle that was trained with attributes of items, came one of ids alone. "
+            "Train with a table of items (--items), or train again once the new items have events."
+        )
+    named, name, notes = read_items(table)
+    new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
+    if not len(new):
+        return rec
+    encoding = rec.encodings.items
+    notes = (*notes, *(f"{name}: {complaint}" for complaint in encoding.complaints(new)))
+    attributes = encoding.encode(new).astype(np.float16).astype(np.float32)
+    own = rec.params.attributes
+    params = rec.params._replace(
+        items=np.concatenate([rec.params.items, attributes @ own.vector]),
+        bias=np.concatenate([rec.params.bias, attributes @ own.bias]),
+    )
+    lines = pl.concat([rec.catalogue.table, new.select(pl.all())], how="diagonal_relaxed")
+    return replace(
+        rec,
+        params=params,
+        network=replace(rec.network, items=len(params.items)),
+        vocabulary=Vocabulary(pl.concat([rec.vocabulary.ids, new["item"]])),
+        catalogue=Catalogue(lines.select(rec.catalogue.table.columns), notes),
+        learnt=rec.learnt or rec.vocabulary.size,
+    )

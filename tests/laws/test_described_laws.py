@@ -1,0 +1,183 @@
+"""law: what is known beside ids in bulk equals one by one; added items change nothing for the others."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+import segue
+from segue.bundle import build_network, with_fingerprint
+from segue.config import Config, DataSize, configure, derive
+from segue.data.catalogue import read_catalogue, read_profiles
+from segue.data.described import attributes_of, learn_encodings
+from segue.data.sequences import item_vocabulary
+from segue.errors import ArgumentError
+from segue.model.backend import leaves, map_tree
+from segue.model.cells import CELLS
+from segue.recommend.recommender import Recommender
+
+ITEMS = pl.DataFrame(
+    {
+        "item": [f"{i:02d}" for i in range(14)],
+        "title": [f"{'red' if i % 2 else 'blue'} {'car' if i % 3 else 'boat'} {i}" for i in range(14)],
+        "kind": ["a|b", "b|c", "c"] * 4 + ["a|b", ""],
+        "price": [float(i % 5) for i in range(13)] + [None],
+    }
+).with_columns(pl.when(pl.col("item") != "13").then("title").alias("title"))
+USERS = pl.DataFrame(
+    {"user": [str(u) for u in range(8)], "age": [20, 30, 40, 50, 20, 30, 40, 50], "sex": list("fmfmfmfm")}
+)
+
+
+def log(seed=1, rows=120):
+    rng = np.random.default_rng(seed)
+    table = pl.DataFrame(
+        {
+            "user": rng.integers(0, 9, rows).astype(str),
+            "item": [f"{i:02d}" for i in rng.integers(0, 12, rows)],
+            "time": np.sort(rng.integers(0, 10**6, rows)),
+            "rating": rng.integers(1, 6, rows).astype(float),
+            "type": np.array(["view", "buy"])[rng.integers(0, 2, rows)],
+            "device": np.array(["tv", "pc", "phone"])[rng.integers(0, 3, rows)],
+        }
+    )
+    return segue.read_events(table, reading=segue.Reading(context=("device",)))
+
+
+def rich(events, cell="linear", session=None):
+    """An untrained recommender whose every part counts."""
+    vocabulary = item_vocabulary(events)
+    catalogue, profiles = read_catalogue(ITEMS, vocabulary), read_profiles(USERS)
+    encodings = learn_encodings(events, catalogue, profiles, text="words")
+    wanted = {"model.cell": cell, "model.width": 8, "model.session_gap": session, "train.repeats": "allow"}
+    size = DataSize(len(events), 9, vocabulary.size, True, 0.0)
+    config = derive(configure(wanted, base=Config()), size)
+    network = build_network(config, items=vocabulary.size, longest_gap=1e5, encodings=encodings)
+    rng = np.random.default_rng(5)
+    params = map_tree(lambda a: a + 0.2 * rng.standard_normal(a.shape, np.float32), network.init(0))
+    params = network.with_attributes(params, attributes_of(catalogue, encodings))
+    rec = Recommender(network, params, vocabulary, config, catalogue, {}, "", encodings, vocabulary.size)
+    return with_fingerprint(rec)
+
+
+def close(a, b):
+    for (path, x), (_, y) in zip(leaves(a), leaves(b), strict=True):
+        assert x.dtype == y.dtype == np.float32
+        np.testing.assert_allclose(x, y, atol=2e-5, err_msg=path)
+
+
+@pytest.mark.parametrize("session", [None, 20_000.0])
+@pytest.mark.parametrize("cell", list(CELLS))
+def test_law_encode_is_start_with_profile_and_observe_one_by_one(cell, session):
+    events = log()
+    rec, people = rich(events, cell, session), read_profiles(USERS)
+    states = rec.encode(events, USERS)
+    for place, user in enumerate(states.users):
+        state = rec.start(people.of(user))
+        for row in events.table.filter(pl.col("user") == user).iter_rows(named=True):
+            details = {"rating": row["rating"], "type": row["type"], "context": {"device": row["device"]}}
+            state = rec.observe(state, row["item"], time=row["time"] / 1e6, **details)
+        close(states[place].memory, state.memory)
+
+
+def test_law_every_part_of_what_is_known_counts():
+    rec = rich(log())
+    state = rec.observe(rec.start(), "03", time=10)
+    lists = [
+        rec.score(state),
+        rec.score(rec.observe(rec.start({"age": 50}), "03", time=10)),
+        rec.score(rec.observe(rec.start(), "03", time=10, rating=1.0)),
+        rec.score(rec.observe(rec.start(), "03", time=10, type="buy")),
+        rec.score(rec.observe(rec.start(), "03", time=10, context={"device": "tv"})),
+    ]
+    for i, one in enumerate(lists):
+        for other in lists[:i]:
+            assert np.abs(one - other).max() > 1e-3
+    plain = [line.score for line in rec.recommend(state, 5)]
+    assert [line.score for line in rec.recommend(state, 5, type="buy")] != plain
+    assert [line.score for line in rec.recommend(state, 5, context={"device": "tv"})] != plain
+    # A rating is not known when a question is asked, and what was not learnt is not read.
+    assert [line.score for line in rec.recommend(state, 5, context={"rating": 5, "weather": "wet"})] == plain
+
+
+def test_law_load_after_save_is_the_same(tmp_path):
+    rec = rich(log(), session=20_000.0)
+    rec.save(tmp_path / "m.segue")
+    again = segue.load(tmp_path / "m.segue")
+    assert again.fingerprint == rec.fingerprint
+    assert again.encodings == rec.encodings
+    ask = {"type": "buy", "context": {"device": "pc"}}
+    for one in (rec, again):
+        state = one.observe(one.start({"age": 30, "sex": "f"}), "03", rating=2)
+        assert one.recommend(state, 12, **ask) == rec.recommend(state, 12, **ask)
+
+
+def test_law_added_items_leave_the_others_as_they_were(tmp_path):
+    rec = rich(log())
+    before = rec.observe_all(rec.start(), ["03", "12", "04"])
+    more = rec.add_items(ITEMS)
+    assert more.items == [*rec.items, "12", "13"]
+    np.testing.assert_array_equal(more.score(before)[:, : len(rec.items)], rec.score(before))
+    # The new item is what its attributes are; the other says nothing and is in no list.
+    shown = [line.item for line in more.recommend(before, 14, repeats="allow")]
+    assert "12" in shown and "13" not in shown
+    assert more.vocabulary.ids_of(more.unreachable) == ["13"]
+    assert rec.add_items(ITEMS.head(12)) is rec
+    after = more.observe(before, "12")
+    assert more.observe(after, "13").count == 5
+    assert "12" in [line.item for line in more.recommend(before, 14, repeats="exclude")]
+    assert "12" not in [line.item for line in more.recommend(after, 14, repeats="exclude")]
+    more.save(tmp_path / "m.segue")
+    again = segue.load(tmp_path / "m.segue")
+    assert again.fingerprint == more.fingerprint == rec.fingerprint
+    assert again.recommend(after, 14) == more.recommend(after, 14)
+    # An item added twice over is the item added once.
+    np.testing.assert_array_equal(again.add_items(ITEMS).params.items, more.params.items)
+
+
+def test_law_a_new_item_is_an_item_whose_own_row_is_left_out():
+    events = log()
+    rec = rich(events)
+    network, own = rec.network, rec.network.init(3)
+    attributes = attributes_of(rec.catalogue, rec.encodings)
+    known = np.ones(len(attributes), np.float32)
+    known[4] = 0
+    folded = network.with_attributes(own, attributes, known)
+    np.testing.assert_allclose(folded.items[4], attributes[4] @ own.attributes.vector, atol=1e-6)
+    np.testing.assert_allclose(folded.items[5], own.items[5] + attributes[5] @ own.attributes.vector, atol=1e-6)
+
+
+def test_law_a_long_gap_empties_the_first_block_alone():
+    rec = rich(log(), session=1000.0)
+    one = rec.observe(rec.start(), "03", time=0)
+    other = rec.observe(rec.observe(rec.start(), "07", time=-50), "05", time=0)
+    near = [rec.observe(state, "04", time=999).memory.cells for state in (one, other)]
+    far = [rec.observe(state, "04", time=1001).memory.cells for state in (one, other)]
+    close(far[0][0], far[1][0])
+    for different in (near, [cells[1:] for cells in far]):
+        with pytest.raises(AssertionError):
+            close(different[0], different[1])
+
+
+def test_similar_mixes_and_says_what_is_shared():
+    rec = rich(log()).add_items(ITEMS)
+    alike = [line.item for line in rec.similar("02", 13, mix=1)]
+    vectors = rec.params.items / np.maximum(np.linalg.norm(rec.params.items, axis=1, keepdims=True), 1e-9)
+    order = np.argsort(-(vectors @ vectors[rec.vocabulary.row("02")]), kind="stable")
+    expected = [rec.vocabulary.id(int(row)) for row in order if row > 0]
+    assert alike == [id for id in expected if id not in ("02", "13")]
+    assert [line.item for line in rec.similar("02", 13, mix=0)] != alike
+    assert rec.labels("12") == ["kind a", "kind b", "price 2"]
+    with pytest.raises(ArgumentError, match='expected a known item, came "nobody"'):
+        rec.similar("nobody")
+
+
+def test_a_profile_that_was_not_learnt_is_named():
+    rec = rich(log())
+    with pytest.raises(ArgumentError, match='expected columns among age, sex, came "shoe"'):
+        rec.start({"shoe": 42})
+    assert rec.start({"age": None, "sex": "unheard of"}).count == 0
+    ids = replace(rec, encodings=rec.encodings._replace(items=None))
+    with pytest.raises(ArgumentError, match="trained with attributes of items, came one of ids alone"):
+        ids.add_items(ITEMS)
