@@ -15,21 +15,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-import polars as pl
+from sets import load
 
 import segue
-from segue.data.datasets import get
-
-
-def log_of(name: str, data: Path | None) -> segue.Events:
-    if name == "ml-100k":
-        return segue.read_events(get(name).events)
-    rows = np.loadtxt(data / "ml-1m" / "sasrec_ml-1m.txt.gz", dtype=np.int64)
-    return segue.read_events(pl.DataFrame(rows, schema=["user", "item"]), time="none")
 
 
 def measure(name: str, data: Path | None, seed: int, minutes: float | None, settings: dict[str, str]) -> dict:
-    train, test = segue.split_last(log_of(name, data))
+    train, test = segue.split_last(load(name, data).events)
     began = time.perf_counter()
     config = {"train.seed": seed, **({"train.minutes": minutes} if minutes else {}), **settings}
     rec = segue.train(train, config=config, report=lambda p: p.pass_ended and print(p.number, p.validation, flush=True))
@@ -53,7 +45,7 @@ def measure(name: str, data: Path | None, seed: int, minutes: float | None, sett
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--set", required=True, choices=["ml-100k", "ml-1m-a"])
+    parser.add_argument("--set", required=True, choices=["ml-100k", "ml-1m-a", "ml-1m", "beauty"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--setting", action="append", default=[], help="path=value")

@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
-from quality import log_of
+from sets import load
 from timing import best_seconds
 
 import segue
@@ -157,7 +157,7 @@ class PlainGRU:
 
 def plain_gru(data: Path, units: int) -> dict[str, float]:
     """Return the speed of one GRU layer with 2,048 drawn negatives over a whole pass of ml-1m."""
-    train, _ = segue.split_last(log_of("ml-1m-a", data))
+    train, _ = segue.split_last(load("ml-1m-a", data).events)
     trainer = trainer_of(train, {"train.negatives": 2048, "model.width": units})
     trainer = Trainer(PlainGRU(trainer.network.items, units), trainer.config, trainer.sequences)
     timed = one_pass(trainer)
@@ -235,7 +235,7 @@ def main() -> None:
 
 def whole_pass(data: Path, settings: dict[str, str]) -> dict:
     rates = ceiling()
-    train, _ = segue.split_last(log_of("ml-1m-a", data))
+    train, _ = segue.split_last(load("ml-1m-a", data).events)
     trainer = trainer_of(train, settings)
     timed = one_pass(trainer)
     classes = trainer.config.train.negatives or trainer.network.items
