@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,8 +100,8 @@ class BothParams(NamedTuple):
 class CaserThenLinear:
     """The recurrence reads the sum of the input and the convolutional front."""
 
-    caser: Caser = Caser()
-    linear: Linear = Linear(taps=1)
+    caser: Caser = field(default_factory=Caser)
+    linear: Linear = field(default_factory=lambda: Linear(taps=1))
 
     def init(self, rng: np.random.Generator, width: int) -> BothParams:
         return BothParams(self.caser.init(rng, width), self.linear.init(rng, width))

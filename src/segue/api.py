@@ -15,7 +15,7 @@ from segue.config import Config, DataSize, configure, derive
 from segue.data.catalogue import Catalogue, Profiles, read_catalogue, read_profiles, unmatched
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
-from segue.data.sequences import Sequences, gaps, item_vocabulary, mapped
+from segue.data.sequences import Sequences, gaps, item_vocabulary, mapped, natural_gap
 from segue.data.split import digest
 from segue.errors import DataError
 from segue.recommend.recommender import Recommender
@@ -86,9 +86,10 @@ def train(
         items=vocabulary.size,
         has_times=sequences.times is not None,
         share_of_repeats=share_of_repeats(sequences),
+        session_gap=natural_gap(between := gaps(learnt)),
     )
     settings = derive(settings, size)
-    longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
+    longest = float(np.nan_to_num(between).max(initial=1.0))
     attributes = attributes_of(known, encodings)
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings)
     check_memory(network, settings, len(sequences.items))

@@ -40,7 +40,7 @@ _ENCODED = tuple((role, f"encoding.{role}") for role in ("items", "users", "even
 def build_network(config: Config, *, items: int, longest_gap: float, encodings: Encodings = IDS_ALONE) -> Network:
     """Return the network that settings without gaps describe."""
     model = config.model
-    assert model.width is not None
+    assert model.width is not None and model.session_gap != "auto"
     return Network(
         cell=make_cell(model.cell, activation=model.activation),
         items=items,

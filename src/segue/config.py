@@ -41,8 +41,8 @@ class ModelConfig:
         attributes: whether items are more than ids where a catalogue is given.
         details: whether type, rating and context of events are read where the log has them.
         text: what makes vectors of texts: auto, words, wordllama, or the folder of a sentence-transformers model.
-        session_gap: seconds without an event that begin a session, in which the first block's memory is emptied;
-            None never does.
+        session_gap: seconds without an event after which a session begins and the first block's memory is emptied,
+            so that it remembers the session and the others the user; "auto" learns them; None never does.
     """
 
     cell: CellName = "linear"
@@ -55,7 +55,7 @@ class ModelConfig:
     attributes: bool = True
     details: bool = True
     text: str = "auto"
-    session_gap: Positive | None = None
+    session_gap: Positive | Literal["auto"] | None = None
 
 
 @checked(frozen=True, config=_STRICT)
@@ -238,6 +238,7 @@ class DataSize:
     items: int
     has_times: bool
     share_of_repeats: float
+    session_gap: float | None = None
 
 
 def derive(config: Config, data: DataSize) -> Config:
@@ -250,6 +251,7 @@ def derive(config: Config, data: DataSize) -> Config:
     - `passes`: about 8,000 updates in all, from 4 to 40 passes.
     - `width`: 128, and 64 below 300,000 events, where 128 overfits.
     - `dropout`: .2 where the log is large, .4 where it is small.
+    - `session_gap`: "auto" takes the gap that best parts short gaps from long ones.
     - `repeats`: excluded where fewer than 2 % of the events repeat an item of the same user.
     """
     model, train = config.model, config.train
@@ -262,6 +264,7 @@ def derive(config: Config, data: DataSize) -> Config:
             width=model.width or (64 if small else 128),
             dropout=(0.4 if small else 0.2) if model.dropout is None else model.dropout,
             clock=data.has_times if model.clock is None else model.clock and data.has_times,
+            session_gap=data.session_gap if model.session_gap == "auto" else model.session_gap,
         ),
         train=replace(
             train,

@@ -17,6 +17,8 @@ from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
 from segue.shapes import Floats
 
+#: Seconds below which a gap is no pause.
+SHORTEST_PAUSE = 60.0
 #: What there is of each event.
 COLUMNS = ("items", "times", "ratings", "details", "weights")
 
@@ -143,6 +145,35 @@ def gaps(sequences: Sequences) -> Floats:
         seconds[1:] = np.diff(sequences.times) / 1e6
         seconds[sequences.offsets[:-1][sequences.lengths > 0]] = np.nan
     return seconds
+
+
+def natural_gap(between: Floats) -> float | None:
+    """Return the gap in seconds that best parts short gaps from long ones; None where there are no two kinds.
+
+    The threshold on log(1 + seconds) that makes the variance between the two groups largest (Otsu, 1979),
+    of a sample evenly spread. Gaps under a minute are no pauses and are not looked at.
+
+    Args:
+        between: float32[event], seconds; NaN is left out.
+
+    Example:
+        >>> round(natural_gap(np.float32([0, 70, 90, np.nan, 80_000, 90_000, 200_000])))
+        2742
+    """
+    known = between[between >= SHORTEST_PAUSE]
+    if not len(known):
+        return None
+    logs = np.log1p(known[np.linspace(0, len(known) - 1, min(len(known), 1_000_000)).astype(np.int64)])
+    counts, edges = np.histogram(logs, bins=100)
+    middles = (edges[1:] + edges[:-1]) / 2
+    below, total = np.cumsum(counts)[:-1], counts.sum()
+    sums = np.cumsum(counts * middles)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = (sums[:-1] / below - (sums[-1] - sums[:-1]) / (total - below)) ** 2 * below * (total - below)
+    if not np.isfinite(apart).any():
+        return None
+    best = np.flatnonzero(apart == np.nanmax(apart))
+    return float(np.expm1(edges[1 + best].mean()))
 
 
 def item_vocabulary(events: Events) -> Vocabulary:
