@@ -157,7 +157,6 @@ class SqliteStore(Store):
             if old_uid != new_uid:
                 _move(db, old_uid, new_uid)
             version: int = db.execute("SELECT version FROM users WHERE uid = ?", (new_uid,)).fetchone()[0]
-        self._file.erase_traces()
         return version
 
     def drop_bundle(self, bundle: str) -> int:
