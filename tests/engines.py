@@ -14,7 +14,11 @@ def require(*names):
     for name in names:
         if path := shutil.which(name):
             return path
-    message = f"no {' or '.join(names)} here"
+    return missing(f"no {' or '.join(names)} here")
+
+
+def missing(message):
+    """Skip a test, or fail where engines must be there."""
     if os.environ.get("SEGUE_REQUIRE_ENGINES"):
         pytest.fail(f"{message}, and SEGUE_REQUIRE_ENGINES is set")
     pytest.skip(message)

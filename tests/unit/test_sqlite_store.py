@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -14,8 +15,7 @@ from segue.serve import sqlite_file
 from segue.serve.events import Event, Position
 from segue.serve.opening import open_store
 from segue.serve.sqlite_store import SqliteStore
-from segue.serve.store import Snapshot, Written
-from segue.serve.store import Write as W
+from segue.serve.store import Snapshot, Write, Written
 from segue.serve.transfer import import_events
 
 
@@ -32,7 +32,7 @@ def store(path):
 
 
 def add(store, user, item, **fields):
-    return store.commit([W(user, None, (Event(user, item, **fields),), client="web")])[0]
+    return store.commit([Write(user, None, (Event(user, item, **fields),), client="web")])[0]
 
 
 def raw(path):
@@ -61,7 +61,7 @@ def test_a_second_owner_is_refused_until_the_first_has_gone(store, path):
 def test_a_refused_file_is_not_kept_locked(path):
     path.write_text("no database, but long enough to be read as one" * 50)
     for _ in range(2):
-        with pytest.raises(StoreError, match="expected a store of Segue, came another file. Give another path"):
+        with pytest.raises(StoreError, match=r"expected a store of Segue, came another file. Give another path"):
             SqliteStore(path)
     path.unlink()
     SqliteStore(path).close()
@@ -73,14 +73,14 @@ def test_other_databases_newer_formats_and_missing_folders_are_refused(path, tmp
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE mine(x)")
     db.close()
-    with pytest.raises(StoreError, match="expected a store of Segue, came another database"):
+    with pytest.raises(StoreError, match=r"expected a store of Segue, came another database"):
         SqliteStore(path)
     newer = tmp_path / "newer.db"
     SqliteStore(newer).close()
     with sqlite3.connect(newer) as db:
         db.execute("PRAGMA user_version = 2")
     db.close()
-    with pytest.raises(StoreError, match="expected format 1 or older, came 2. Update Segue"):
+    with pytest.raises(StoreError, match=r"expected format 1 or older, came 2. Update Segue"):
         SqliteStore(newer)
 
 
@@ -112,8 +112,8 @@ def test_on_a_full_disk_all_is_as_before_and_goes_on_when_there_is_room(store, p
     pages = db.execute("PRAGMA page_count").fetchone()[0]
     db.execute(f"PRAGMA max_page_count = {pages + 2}")
     memory = bytes(50_000)
-    small = W("bob", 0, (Event("bob", "2", id="b"),), {"b1": b"m"})
-    large = W("ann", 1, (Event("ann", "3", id="c"),), {"b1": memory}, (Snapshot("b1", 1, memory),))
+    small = Write("bob", 0, (Event("bob", "2", id="b"),), {"b1": b"m"})
+    large = Write("ann", 1, (Event("ann", "3", id="c"),), {"b1": memory}, (Snapshot("b1", 1, memory),))
     for _ in range(3):
         with pytest.raises(FullError, match=r"no room to write \(.*full\). Nothing was changed. Make room, and repeat"):
             store.commit([small, large], values={"v": b"1"})
@@ -128,16 +128,16 @@ def test_on_a_full_disk_all_is_as_before_and_goes_on_when_there_is_room(store, p
 def test_an_error_inside_a_commit_leaves_nothing(store, path):
     add(store, "ann", "1")
     before = dump(path)
-    bad = W("bob", None, (Event("bob", "2", id="b"),), client=7)
+    bad = Write("bob", None, (Event("bob", "2", id="b"),), client=7)
     with pytest.raises(AttributeError):
-        store.commit([W("ann", None, (Event("ann", "2"),)), bad])
+        store.commit([Write("ann", None, (Event("ann", "2"),)), bad])
     assert dump(path) == before
     assert isinstance(add(store, "ann", "3"), Written)
 
 
 def test_a_closed_store_says_so(store):
     store.close()
-    with pytest.raises(StoreError, match="cannot be read or written .*closed"):
+    with pytest.raises(StoreError, match=r"cannot be read or written .*closed"):
         store.log()
     store.close()
 
@@ -149,13 +149,14 @@ def test_no_file_holds_what_was_erased(store, path):
     events = [(user, f"item-of-{user}-{n}", f"id-of-{user}-{n}") for user in names for n in range(rng.randrange(1, 12))]
     rng.shuffle(events)
     writes = [
-        W(u, None, (Event(u, item, 5, id, None, "view", {"at": "x" * rng.randrange(300) + u}),)) for u, item, id in events
+        Write(u, None, (Event(u, item, 5, id, None, "view", {"at": "x" * rng.randrange(300) + u}),))
+        for u, item, id in events
     ]
     for first in range(0, len(writes), 50):
         store.commit(writes[first : first + 50])
     heads = store.heads(names, "b1")
     store.commit(
-        [W(h.user, h.version, states={"b1": h.user.encode()}, snapshots=(Snapshot("b1", 1, b"s"),)) for h in heads]
+        [Write(h.user, h.version, states={"b1": h.user.encode()}, snapshots=(Snapshot("b1", 1, b"s"),)) for h in heads]
     )
     store.merge(names[0], names[1])
     assert all(user.encode() in raw(path) for user in names[1:])
@@ -179,7 +180,7 @@ def test_another_program_that_reads_the_file_holds_up_an_erasure_with_a_word(sto
     other.execute("BEGIN")
     other.execute("SELECT * FROM log").fetchall()
     add(store, "bob", "2")
-    with pytest.raises(StoreError, match="erased, but shop.db-wal still holds it, because another program reads"):
+    with pytest.raises(StoreError, match=r"erased, but shop.db-wal still holds it, because another program reads"):
         store.forget_user("ann")
     other.close()
     store.forget_user("ann")
@@ -205,7 +206,7 @@ def test_no_question_reads_a_whole_table(store):
     for db in (store._file._writer, store._file._reader):
         db.set_trace_callback(lambda text: seen.add(text))
     add(store, "ann", "1", time=5, id="a")
-    store.commit([W("ann", 1, (Event("ann", "2", 3),), {"b1": b"m"}, (Snapshot("b1", 1, b"s"),))])
+    store.commit([Write("ann", 1, (Event("ann", "2", 3),), {"b1": b"m"}, (Snapshot("b1", 1, b"s"),))])
     add(store, "bob", "2", id="b")
     store.events("ann"), store.events("ann", backwards=True, after=Position(4, 1))
     store.snapshot("ann", "b1", at=Position(4, 1)), store.find("web", "a"), store.get_value("v")
@@ -214,7 +215,8 @@ def test_no_question_reads_a_whole_table(store):
     store._file._writer.set_trace_callback(None)
     plans = {text: plan(store, text) for text in seen if text.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT")}
     assert len(plans) > 30
-    assert {text: how for text, how in plans.items() if "SCAN" in how and "CONSTANT" not in how and "old" not in how} == {}
+    slow = {text: how for text, how in plans.items() if re.search(r"SCAN (?!CONSTANT ROW|old\b)|TEMP B-TREE", how)}
+    assert slow == {}
 
 
 @pytest.mark.slow
@@ -244,21 +246,21 @@ def test_readers_see_whole_commits_while_others_write(store):
     reader = threading.Thread(target=read)
     reader.start()
     for n in range(60):
-        store.commit([W("ann", n, (Event("ann", str(n)),), {"b1": b"%d" % n})])
+        store.commit([Write("ann", n, (Event("ann", str(n)),), {"b1": b"%d" % n})])
     done.set()
     reader.join()
     assert wrong == [] and store.head("ann", "b1").count == 60
 
 
 def test_writes_that_make_no_sense_are_refused_before_they_are_sent():
-    with pytest.raises(ArgumentError, match="write for 'ann': came an event of 'bob'. Make one write for each user"):
-        W("ann", 0, (Event("bob", "1"),))
-    with pytest.raises(ArgumentError, match="expected ids that differ, came one twice. Send each event once"):
-        W("ann", 0, (Event("ann", "1", id="a"), Event("ann", "2", id="a")))
-    with pytest.raises(ArgumentError, match="came a state without the version it is made of. Give expected="):
-        W("ann", None, states={"b1": b""})
+    with pytest.raises(ArgumentError, match=r"write for 'ann': came an event of 'bob'. Make one write for each user"):
+        Write("ann", 0, (Event("bob", "1"),))
+    with pytest.raises(ArgumentError, match=r"expected ids that differ, came one twice. Send each event once"):
+        Write("ann", 0, (Event("ann", "1", id="a"), Event("ann", "2", id="a")))
+    with pytest.raises(ArgumentError, match=r"came a state without the version it is made of. Give expected="):
+        Write("ann", None, states={"b1": b""})
     for fields in ({"context": {"x": {1j}}}, {"item": "\ud800"}, {"rating": 1j}):
-        with pytest.raises(ArgumentError, match="expected fields that JSON can say, came something else"):
+        with pytest.raises(ArgumentError, match=r"expected fields that JSON can say, came something else"):
             Event(**{"user": "ann", "item": "1"} | fields)
-    with pytest.raises(ArgumentError, match="expected a time in microseconds that fits into 64 bits, came 92"):
+    with pytest.raises(ArgumentError, match=r"expected a time in microseconds that fits into 64 bits, came 92"):
         Event("ann", "1", 2**63)

@@ -21,10 +21,10 @@ def open_store(address: str | Path, *, accept_loss: bool = False) -> Store:
         StoreError: the extra for servers is not installed, or the store cannot be opened.
 
     Example:
-        >>> open_store("mysql://localhost/shop")
+        >>> open_store("mysql://db")
         Traceback (most recent call last):
         ...
-        segue.errors.StoreError: store mysql://localhost/shop: expected a file path or valkey://host:port/0, came "mysql://". Give one of these.
+        segue.errors.StoreError: store mysql://db: expected a file path or valkey://host:port/0. Give one of these.
     """
     kind, mark, _ = str(address).partition("://")
     if not mark:
@@ -32,9 +32,7 @@ def open_store(address: str | Path, *, accept_loss: bool = False) -> Store:
 
         return SqliteStore(address)
     if kind not in ("valkey", "valkeys", "redis", "rediss"):
-        raise StoreError(
-            f"store {address}: expected a file path or valkey://host:port/0, came \"{kind}://\". Give one of these."
-        )
+        raise StoreError(f"store {address}: expected a file path or valkey://host:port/0. Give one of these.")
     try:
         from segue.serve.valkey_store import ValkeyStore
     except ImportError as error:
