@@ -304,6 +304,9 @@ class StoreContract(ABC):
         assert [event.item for event in store.events("ann")] == ["0", "1", "2", "3", "4", "5"]
         assert items(store, "bob") == ["6", "7", "8", "9"] and not store.head("ann", "b1").fresh
         assert import_events(store, iter(events), source="old.csv", batch=3) == Imported(10, 0, 0, 0)
+        store.forget_user("bob")
+        more = [Event("bob", "1"), Event("bob", "2"), Event("ann", "other", id="e1"), events[2], Event("ann", "new")]
+        assert import_events(store, more, source="more.csv") == Imported(5, 1, 1, 3)
 
     def test_it_says_that_it_is_ready(self, store: Store) -> None:
         assert store.ready().ready, store.ready().reason

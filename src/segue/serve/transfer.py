@@ -50,8 +50,9 @@ def import_events(
     rest = itertools.islice(events, done, None)
     while some := list(itertools.islice(rest, batch)):
         position = report.position + len(some)
-        outcomes = store.commit(list(_writes(some, client)), values={name: b"%d" % position})
-        report = _add(report, outcomes, position)
+        writes = list(_writes(some, client))
+        outcomes = store.commit(writes, values={name: b"%d" % position})
+        report = _add(report, zip(writes, outcomes, strict=True), position)
     return report
 
 
@@ -73,13 +74,11 @@ def _writes(events: Iterable[Event], client: str) -> Iterator[Write]:
         yield Write(user, None, tuple(event for _, event in run), client=client)
 
 
-def _add(report: Imported, outcomes: Iterable[Outcome], position: int) -> Imported:
+def _add(report: Imported, done: Iterable[tuple[Write, Outcome]], position: int) -> Imported:
     written, known, refused = report.written, report.known, report.refused
-    for outcome in outcomes:
-        if isinstance(outcome, Written):
-            written += len(outcome.events)
-        elif isinstance(outcome, Duplicate):
-            known += 1
-        elif isinstance(outcome, Conflict | Forgotten):
-            refused += len(getattr(outcome, "ids", ())) or 1
+    for write, outcome in done:
+        size = len(write.events)
+        written += size * isinstance(outcome, Written)
+        known += size * isinstance(outcome, Duplicate)
+        refused += size * isinstance(outcome, Conflict | Forgotten)
     return Imported(position, written, known, refused)
