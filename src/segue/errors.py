@@ -8,6 +8,11 @@
     ├── ConfigError          a setting that does not exist or cannot hold
     ├── TrainingError        a run that cannot go on; names what was kept
     ├── BundleError          a file that is not a whole, unedited bundle of a known format
+    ├── StoreError           a store that cannot do what was asked; nothing of it was done
+    │   ├── LockedError      another process owns the store
+    │   ├── FullError        no room: all is as before
+    │   ├── LostError        the connection broke: whether it was done is not known
+    │   └── ForgottenError   a user or event that was erased on request
     ├── EvaluationError      a measurement that would not mean what it says
     └── ArgumentError        a call with arguments that do not fit together
 
@@ -45,6 +50,26 @@ class TrainingError(SegueError):
 
 class BundleError(SegueError):
     """A file is not a whole, unedited bundle of a format this version reads."""
+
+
+class StoreError(SegueError):
+    """A store cannot do what was asked. Unless the message says otherwise, all is as before."""
+
+
+class LockedError(StoreError):
+    """Another process owns the store."""
+
+
+class FullError(StoreError):
+    """There is no room on disk or in memory; all is as before."""
+
+
+class LostError(StoreError):
+    """The connection to a store broke; whether the last write was done is not known."""
+
+
+class ForgottenError(StoreError):
+    """A user was erased on request and is not to come back unasked."""
 
 
 class EvaluationError(SegueError):

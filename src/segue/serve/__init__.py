@@ -1,0 +1,1 @@
+"""The live server: what it keeps, and where."""

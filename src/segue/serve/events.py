@@ -1,0 +1,136 @@
+"""An event as it was sent, and as it is kept.
+
+Knows: the fields, the order of a user's events, the bytes of an event, the digest that tells two bodies apart.
+Does not know: vocabularies (ids are the strings that were sent), where events are kept.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgspec
+
+from segue.errors import ArgumentError
+
+_LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1
+
+
+class Position(NamedTuple):
+    """A place in the order of a user's events: by `place` (a time), then by `seq` (arrival).
+
+    An event with a time has that time as its place. An event without one has the place of the latest event
+    of its user when it arrived, so that it comes last; a user without times has all events at one place, in
+    the order of arrival.
+
+    Example:
+        >>> Position(5, 1) < Position(5, 2) < Position.after(5) < Position(6, 1)
+        True
+    """
+
+    place: int
+    seq: int
+
+    @classmethod
+    def after(cls, time: int) -> "Position":
+        """Return the position behind all events of that time, where an event of that time would be put."""
+        return cls(time, _HIGHEST)
+
+
+#: Before the first event, and behind the last one.
+START, END = Position(_LOWEST, 0), Position(_HIGHEST, _HIGHEST)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing a user did, as it was sent.
+
+    Args:
+        user: an id.
+        item: an id.
+        time: microseconds since 1970; None when unknown.
+        id: of the event, to make a retry harmless; None makes every sending an event of its own.
+        rating: if any.
+        type: view, buy ..., if any.
+        context: what else was sent: anything that JSON can say.
+        digest: of the body, to tell a retry from another event under the same id. Left out, it is made of
+            the fields; give it where a field was filled in that a retry would fill in differently.
+
+    Raises:
+        ArgumentError: a field that cannot be kept.
+
+    Example:
+        >>> one = Event("u1", "17", time=5, id="a", context={"page": 2, "from": "home"})
+        >>> one.digest == Event("u1", "17", time=5, id="a", context={"from": "home", "page": 2}).digest
+        True
+        >>> one.digest == Event("u1", "18", time=5, id="a").digest
+        False
+    """
+
+    user: str
+    item: str
+    time: int | None = None
+    id: str | None = None
+    rating: float | None = None
+    type: str | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
+    digest: bytes = b""
+
+    def __post_init__(self) -> None:
+        if self.time is not None and not _LOWEST < self.time < _HIGHEST:
+            raise ArgumentError(
+                f"event of {self.user!r}: expected a time in microseconds that fits into 64 bits, "
+                f"came {self.time}. Send it in the unit that is asked for, or leave it out."
+            )
+        fields = (self.user, self.item, self.time, self.rating, self.type, self.context)
+        try:
+            whole = msgspec.msgpack.encode(fields, order="deterministic") + (self.id or "").encode()
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ArgumentError(
+                f"event of {self.user!r}: expected fields that JSON can say, came something else ({error}). "
+                "Send texts, numbers, lists and objects."
+            ) from None
+        object.__setattr__(self, "digest", self.digest or hashlib.sha256(whole).digest()[:16])
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One thing a user did, as it is kept.
+
+    Args:
+        user: whose it is now: after a merge, the name that stayed.
+        item: and the rest, as in `Event`.
+        seq: its number in the order of arrival over all users, from 1, never given twice.
+        place: where it stands among the events of its user; see `Position`.
+    """
+
+    user: str
+    item: str
+    time: int | None
+    id: str | None
+    rating: float | None
+    type: str | None
+    context: Mapping[str, Any]
+    seq: int
+    place: int
+
+    @property
+    def position(self) -> Position:
+        """Where it stands in the order of its user's events."""
+        return Position(self.place, self.seq)
+
+
+def event_to_bytes(event: Event) -> bytes:
+    """Return what is kept of an event: all but the user, who may get another name.
+
+    Example:
+        >>> event_from_bytes(event_to_bytes(Event("u1", "17", rating=4.5)), "u1", Position(0, 9)).rating
+        4.5
+    """
+    return msgspec.msgpack.encode((event.item, event.time, event.id, event.rating, event.type, event.context))
+
+
+def event_from_bytes(body: bytes, user: str, position: Position) -> StoredEvent:
+    """Return the event in the bytes that `event_to_bytes` made."""
+    item, time, id, rating, type, context = msgspec.msgpack.decode(body)
+    return StoredEvent(user, item, time, id, rating, type, context, position.seq, position.place)

@@ -1,0 +1,92 @@
+-- Write a batch. Message: {writes, values}; a write: {hash, name, expected or -1, events, states, shots};
+-- an event: {key or "", digest, place or "", body}; a state: {bundle, memory}; a shot: {bundle, count, memory}.
+-- Reply: for each write {"written", version, events} | {"duplicate", version, events or {}} |
+-- {"conflict", which} | {"forgotten", which} | {"stale", version}, and an event as `event` tells it.
+local function refuse(events, version)
+  local gone, other, there, any = {}, {}, {}, false
+  for i, one in ipairs(events) do
+    there[i] = {}
+    local found = one[1] ~= "" and call("HGET", P .. "keys", one[1])
+    if found == "" then
+      gone[#gone + 1] = i
+    elseif found then
+      any = true
+      local parts = split(found)
+      if parts[2] ~= one[2] then other[#other + 1] = i else there[i] = event(parts[1]) end
+    end
+  end
+  if #gone > 0 then return {"forgotten", gone} end
+  if #other > 0 then return {"conflict", other} end
+  if any then return {"duplicate", version, there} end
+end
+
+local function insert(uid, one, last)
+  local seq = string.format("%.0f", call("INCR", P .. "seqs"))
+  local place = one[3]
+  if place == "" then place = last ~= "" and string.sub(last, 1, 16) or "0000000000000000" end
+  local member = place .. string.format("%016.0f", tonumber(seq))
+  call("HSET", P .. "bodies", seq, one[4])
+  call("HSET", P .. "owners", seq, uid .. "|" .. member .. "|" .. one[1])
+  call("ZADD", log_key(uid), 0, member)
+  if one[1] ~= "" then call("HSET", P .. "keys", one[1], seq .. "|" .. one[2]) end
+  if member < last then drop_shots(uid, "[" .. member .. ";") end
+  return seq, member
+end
+
+-- Drop a snapshot whose neighbours are no further apart than the newer one is from the end.
+local function thin(uid, bundle, count)
+  local key = shots_key(uid, bundle)
+  local members = call("ZRANGE", key, 0, -1)
+  local function at(i) return tonumber(string.sub(members[i], 34)) end
+  local kept = at(#members)
+  for i = #members - 1, 2, -1 do
+    if kept - at(i - 1) > count - kept then
+      kept = at(i)
+    else
+      call("ZREM", key, members[i])
+      call("HDEL", shot_data_key(uid, bundle), members[i])
+    end
+  end
+end
+
+local function put_shot(uid, shot, count)
+  if shot[2] < 1 or shot[2] > count then return end
+  local member = call("ZRANGE", log_key(uid), shot[2] - 1, shot[2] - 1)[1]
+  member = member .. ":" .. string.format("%.0f", shot[2])
+  call("SADD", P .. "bundles:" .. uid, shot[1])
+  call("ZADD", shots_key(uid, shot[1]), 0, member)
+  call("HSET", shot_data_key(uid, shot[1]), member, shot[3])
+  thin(uid, shot[1], count)
+end
+
+local function apply(write)
+  local hash, name, expected, events = write[1], write[2], write[3], write[4]
+  local uid = call("HGET", P .. "names", hash)
+  if uid == "" then return {"forgotten", {}} end
+  local version = uid and number(uid, "version") or 0
+  local refused = refuse(events, version)
+  if refused then return refused end
+  if expected >= 0 and expected ~= version then return {"stale", version} end
+  uid = user_of(hash, name)
+  local last = call("HGET", user_key(uid), "last")
+  local count, stored = number(uid, "count") + #events, {}
+  for i, one in ipairs(events) do
+    local seq, member = insert(uid, one, last)
+    if member > last then last = member end
+    stored[i] = event(seq)
+    call("ZADD", P .. "active", seq, uid)
+  end
+  version = version + #events
+  call("HSET", user_key(uid), "version", version, "count", count, "last", last)
+  for _, state in ipairs(write[5]) do
+    call("SADD", P .. "bundles:" .. uid, state[1])
+    call("HSET", P .. "states:" .. uid, state[1], string.format("%.0f", version) .. ":" .. state[2])
+  end
+  for _, shot in ipairs(write[6]) do put_shot(uid, shot, count) end
+  return {"written", version, stored}
+end
+
+local outcomes = {}
+for i, write in ipairs(message[1]) do outcomes[i] = apply(write) end
+for _, value in ipairs(message[2]) do call("HSET", P .. "values", value[1], value[2]) end
+return outcomes

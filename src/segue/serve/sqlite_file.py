@@ -1,0 +1,224 @@
+"""One SQLite file that one process owns, written by transactions that are on disk when they return.
+
+Knows: the tables, the lock, the settings that durability rests on, what SQLite's errors mean, how to erase.
+Does not know: what a write is.
+
+What people sent lies in two tables only: `bodies` and `people`. Rows are only added at their ends and are
+erased by zeros of the same length in the same place. The reason: SQLite copies cells between pages when it
+splits or joins them and leaves the old copies in the gaps, which `secure_delete` does not clean (seen: 5
+ids of 19,500 deleted were still in the file). Rows that are only appended, never moved and never deleted,
+leave no copies. All other tables hold numbers, keyed hashes and the bytes of states.
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from segue.errors import FullError, LockedError, StoreError
+from segue.serve.tombstones import new_secret
+
+FORMAT = 1
+_APPLICATION = int.from_bytes(b"Segu")
+_SETTINGS = {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
+_SCHEMA = """
+CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE people(uid INTEGER PRIMARY KEY, name BLOB NOT NULL);
+CREATE TABLE bodies(seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
+-- a hash without a uid is a user who was erased, one without a seq an event that was erased
+CREATE TABLE names(hash BLOB PRIMARY KEY, uid INTEGER) WITHOUT ROWID;
+CREATE INDEX names_of ON names(uid);
+CREATE TABLE keys(hash BLOB PRIMARY KEY, seq INTEGER, digest BLOB) WITHOUT ROWID;
+CREATE TABLE users(uid INTEGER PRIMARY KEY, version INTEGER NOT NULL, count INTEGER NOT NULL,
+                   place INTEGER, seq INTEGER, active INTEGER NOT NULL);
+CREATE INDEX users_by_activity ON users(active);
+CREATE TABLE log(seq INTEGER PRIMARY KEY, uid INTEGER NOT NULL, place INTEGER NOT NULL, key BLOB);
+CREATE INDEX log_in_order ON log(uid, place, seq);
+CREATE TABLE bundles(bid INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE states(uid INTEGER NOT NULL, bid INTEGER NOT NULL, version INTEGER NOT NULL, memory BLOB NOT NULL,
+                    UNIQUE(uid, bid));
+CREATE INDEX states_of_bundle ON states(bid);
+CREATE TABLE snapshots(uid INTEGER NOT NULL, bid INTEGER NOT NULL, place INTEGER NOT NULL, seq INTEGER NOT NULL,
+                       count INTEGER NOT NULL, memory BLOB NOT NULL, UNIQUE(uid, bid, place, seq));
+CREATE INDEX snapshots_of_bundle ON snapshots(bid);
+"""
+
+
+class SqliteFile:
+    """A file of events and states, open for one writer and one reader at a time.
+
+    Raises:
+        LockedError: another process, or another store of this one, has it open.
+        StoreError: it is no store, of a newer format, or lies where SQLite cannot keep its promises.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = _own(self.path)
+        self._writing, self._reading = threading.RLock(), threading.RLock()
+        try:
+            self._writer = _connect(self.path)
+            self._prepare()
+            self._reader = _connect(self.path)
+            self._reader.execute("PRAGMA query_only = ON")
+        except (sqlite3.Error, StoreError) as error:
+            os.close(self._lock)
+            raise self._translate(error) from error
+
+    def _prepare(self) -> None:
+        db = self._writer
+        kind, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+        empty = kind == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if not empty and kind != _APPLICATION:
+            raise StoreError(f"{self.path}: expected a store of Segue, came another database. Give another path.")
+        if version > FORMAT:
+            raise StoreError(f"{self.path}: expected format {FORMAT} or older, came {version}. Update Segue.")
+        db.execute("PRAGMA journal_mode = WAL")
+        for name, wanted in _SETTINGS.items():
+            if (found := _pragma(db, name)) != wanted:
+                raise StoreError(
+                    f"{self.path}: expected SQLite to run with {name} = {wanted}, came {found}. "
+                    "Put the store on a local disk."
+                )
+        if empty:
+            self._create()
+
+    def _create(self) -> None:
+        with self.write() as db:
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute("INSERT INTO meta VALUES ('secret', ?)", (new_secret(),))
+            db.execute(f"PRAGMA application_id = {_APPLICATION}")
+            db.execute(f"PRAGMA user_version = {FORMAT}")
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Give the writing connection inside a transaction that is on disk when the block ends.
+
+        Raises:
+            StoreError: SQLite could not; everything is as before. `FullError` when there was no room.
+        """
+        with self._writing:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException as error:
+                with suppress(sqlite3.Error):
+                    if self._writer.in_transaction:
+                        self._writer.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise self._translate(error) from error
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Give the reading connection inside a transaction: what is read is of one moment."""
+        with self._reading:
+            try:
+                self._reader.execute("BEGIN")
+                try:
+                    yield self._reader
+                finally:
+                    self._reader.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise self._translate(error) from error
+
+    def erase_traces(self) -> None:
+        """Move the log of recent writes into the file and empty it, so that old pages are gone from disk."""
+        with self._writing, self._reading:
+            try:
+                busy = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            except sqlite3.Error as error:
+                raise self._translate(error) from error
+        if busy:
+            raise StoreError(
+                f"{self.path}: erased, but {self.path.name}-wal still holds it, because another program reads the "
+                "file. Stop that program, and erase again."
+            )
+
+    def settings(self) -> dict[str, int | str]:
+        """Return what the writing connection runs with, of the settings that durability rests on."""
+        with self._writing:
+            try:
+                return {name: _pragma(self._writer, name) for name in _SETTINGS}
+            except sqlite3.Error as error:
+                raise self._translate(error) from error
+
+    def close(self) -> None:
+        """Close the file and let others have it."""
+        with self._writing, self._reading:
+            self._reader.close()
+            self._writer.close()
+            if self._lock >= 0:
+                os.close(self._lock)
+                self._lock = -1
+
+    def _translate(self, error: Exception) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            return FullError(f"{self.path}: no room to write ({error}). Nothing was changed. Make room, and repeat.")
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return LockedError(f"{self.path}: another program holds it ({error}). Nothing was changed. Stop it.")
+        if code == sqlite3.SQLITE_NOTADB:
+            return StoreError(f"{self.path}: expected a store of Segue, came another file. Give another path.")
+        return StoreError(f"{self.path}: cannot be read or written ({error}). Nothing was changed. Check the disk.")
+
+
+def asked_of(settings: dict[str, int | str]) -> list[str]:
+    """Return what differs from the settings that durability rests on, in words.
+
+    Example:
+        >>> asked_of({"journal_mode": "wal", "synchronous": 0, "secure_delete": 1})
+        ['synchronous is 0 and not 2']
+    """
+    return [
+        f"{name} is {settings[name]} and not {_SETTINGS[name]}"
+        for name in _SETTINGS
+        if settings[name] != _SETTINGS[name]
+    ]
+
+
+def _own(path: Path) -> int:
+    """Return a handle that keeps every other process out while it is open, also after a crash of this one."""
+    lock = path.with_name(path.name + ".lock")
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be opened ({error.strerror}). Give a path that can be written.") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.read(handle, 32).decode() or "unknown"
+        os.close(handle)
+        raise LockedError(
+            f"{path}: expected to be its only owner, but process {owner} has it open. Stop that process, "
+            "or give another store; several replicas share a valkey:// store."
+        ) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    return handle
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA secure_delete = ON")
+    db.execute("PRAGMA temp_store = MEMORY")
+    db.execute("PRAGMA cache_size = -65536")
+    return db
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> Any:
+    return db.execute(f"PRAGMA {name}").fetchone()[0]

@@ -1,0 +1,21 @@
+"""Every store keeps every promise of `Store`."""
+
+import pytest
+
+from segue.serve.sqlite_store import SqliteStore
+from segue.serve.valkey_store import ValkeyStore
+from segue.testing import StoreContract
+
+
+class TestSqliteStore(StoreContract):
+    def open_store(self, folder):
+        return SqliteStore(folder / "store.db")
+
+
+class TestValkeyStore(StoreContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, server):
+        self.server = server
+
+    def open_store(self, folder):
+        return ValkeyStore(self.server.address, prefix=str(folder))
