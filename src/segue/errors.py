@@ -12,7 +12,9 @@
     │   ├── LockedError      another process owns the store
     │   ├── FullError        no room: all is as before
     │   ├── LostError        the connection broke: whether it was done is not known
-    │   └── ForgottenError   a user or event that was erased on request
+    │   ├── ForgottenError   a user or event that was erased on request
+    │   └── ConflictError    the id of an event stands for another one already
+    ├── NotFoundError        a user, event, item or bundle that is not there
     ├── EvaluationError      a measurement that would not mean what it says
     └── ArgumentError        a call with arguments that do not fit together
 
@@ -70,6 +72,14 @@ class LostError(StoreError):
 
 class ForgottenError(StoreError):
     """A user was erased on request and is not to come back unasked."""
+
+
+class ConflictError(StoreError):
+    """The id of an event stands for another event already."""
+
+
+class NotFoundError(SegueError):
+    """A user, event, item or bundle that was named is not there."""
 
 
 class EvaluationError(SegueError):

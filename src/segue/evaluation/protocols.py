@@ -7,6 +7,7 @@ Does not know: the network. It asks `recommend/`, as users do.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +106,7 @@ def ask(
     fitted: Mapping[str, Fitted],
     *,
     seen: Callable[[int], Rows] | None = None,
+    at_event: bool = False,
 ) -> dict[str, Tally]:
     """Return the answers of a recommender, under the name "segue", and of baselines to the same questions.
 
@@ -114,6 +116,7 @@ def ask(
         fitted: asked with the same histories, by name.
         seen: gives the rows that a user had, to be left out where the recommender's policy says so; None
             takes the history before the question.
+        at_event: whether each question is asked at the time of the event to come, as a server asks it.
 
     Cost: O(events x network + questions x items).
     """
@@ -126,12 +129,19 @@ def ask(
         block = range(begin, min(begin + BLOCK, len(asked.events)))
         targets = asked.targets[block.start : block.stop]
         left_out = [seen(query) for query in block] if rec.repeats == "exclude" else []
-        unknown = np.full(len(block), np.nan, np.float32)
-        tallies["segue"].add(rec._scores(outputs[block.start : block.stop], unknown), targets, left_out)
+        gaps = _gaps(asked, block) if at_event else np.full(len(block), np.nan, np.float32)
+        tallies["segue"].add(rec._scores(outputs[block.start : block.stop], gaps), targets, left_out)
         histories = [asked.history(query) for query in block] if fitted else []
         for name, baseline in fitted.items():
             tallies[name].add(baseline.score(histories), targets, left_out)
     return tallies
+
+
+def _gaps(asked: Questions, block: range) -> Floats:
+    """Return float32[query]: seconds from a user's last event to the question at the time of the next."""
+    events = asked.events[block.start : block.stop]
+    begins = asked.sequences.offsets[asked.users[block.start : block.stop]]
+    return asked.sequences.gaps_before(events, events > begins)
 
 
 def evaluate(
@@ -142,6 +152,7 @@ def evaluate(
     ks: Sequence[int] = (5, 10, 20),
     baselines: Mapping[str, Fitted] | None = None,
     users: object = None,
+    ask_at: Literal["unknown", "event"] = "unknown",
     marks: Sequence[str] = (),
 ) -> Report:
     """Measure a recommender on held-out events, each predicted from the state just before it.
@@ -153,6 +164,7 @@ def evaluate(
         ks: lengths of lists.
         baselines: fitted already, by name.
         users: a path or table with the profiles of the users, where the recommender reads them.
+        ask_at: the time of each question: unknown, or that of the event to come, as a server asks it.
         marks: sentences for the report.
 
     Returns:
@@ -175,9 +187,9 @@ def evaluate(
     if train is not None and not baselines:
         beside = fit_baselines(rec, train)
     asked = questions(rec, test, None if users is None else read_profiles(users))
-    tallies = ask(rec, asked, beside.fitted)
+    tallies = ask(rec, asked, beside.fitted, at_event=ask_at == "event")
     marks = (*marks, *beside.left_out)
-    return _report(rec, asked, tallies, ks, test, marks)
+    return _report(rec, asked, tallies, ks, test, marks, ask_at)
 
 
 def _report(
@@ -187,6 +199,7 @@ def _report(
     ks: Sequence[int],
     test: Events,
     marks: Sequence[str],
+    ask_at: str,
 ) -> Report:
     ranks = {name: np.concatenate(tally.ranks) for name, tally in tallies.items()}
     rows = {}
@@ -203,7 +216,7 @@ def _report(
     protocol = (
         f"{len(asked.events):,} held-out events of {len(np.unique(asked.users)):,} users, each predicted from "
         f"the events before it, among all {rec.vocabulary.size - 1:,} items; {seen}; ties against the model; "
-        f"order: {order}; time of the question not given."
+        f"order: {order}; time of the question {'that of the event' if ask_at == 'event' else 'not given'}."
     )
     unknown = int(np.count_nonzero(asked.targets == 0))
     if unknown:

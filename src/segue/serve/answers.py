@@ -10,6 +10,7 @@ from typing import Any
 from segue.config import Repeats
 from segue.recommend.recommender import Item
 from segue.serve.events import Event, StoredEvent
+from segue.serve.store import Readiness
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +93,38 @@ class Told:
     events: list[StoredEvent]
     duplicates: int = 0
     answer: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserView:
+    """What a server knows of a user, for people.
+
+    Args:
+        user: the name that events are kept under.
+        events: a page, latest first.
+        count: events in all.
+        bundle: the fingerprint of the state.
+        state_bytes: its size, the same for every history but for the items seen.
+        rebuilding: the state does not hold all events yet.
+        picture: at most 256 numbers from -1 to 1: the memory, for the eye.
+    """
+
+    user: str
+    events: list[StoredEvent]
+    count: int
+    bundle: str
+    state_bytes: int
+    rebuilding: bool
+    picture: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a server stands."""
+
+    bundle: str
+    swapping_to: str | None
+    caught_up: float
+    ready: Readiness
+    items: int
+    unavailable: int

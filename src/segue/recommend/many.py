@@ -1,0 +1,168 @@
+"""Several users or several events at once, by the steps that `Recommender.observe` makes one by one.
+
+Knows: how states are laid side by side for one step, and how a long history becomes a scan. Equal to
+observing event by event (a law).
+Does not know: stores, lists, HTTP.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from segue.model.backend import leaves, map_tree, namespace
+from segue.model.network import Memory, Window
+from segue.recommend.recommender import Recommender
+from segue.recommend.state import NO_TIME, Seen, State, gap_seconds
+from segue.shapes import Floats
+
+#: Positions in one scan of a replay.
+_STEPS = 256
+
+
+class Happened(Protocol):
+    """What is read of an event, told or kept."""
+
+    @property
+    def item(self) -> str:
+        """The id."""
+
+    @property
+    def time(self) -> int | None:
+        """Microseconds since 1970."""
+
+    @property
+    def rating(self) -> float | None:
+        """Its value."""
+
+    @property
+    def type(self) -> str | None:
+        """What was done."""
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """What else was known of it."""
+
+
+def observe_each(rec: Recommender, states: Sequence[State], events: Sequence[Happened]) -> list[State]:
+    """Return the state of each user after one more event of theirs: `observe` for each, in one step.
+
+    Args:
+        rec: whose states these are.
+        states: one for each user.
+        events: one for each user.
+
+    Cost: one step of B users, which costs little more than that of one.
+    """
+    if not states:
+        return []
+    rows = np.array([rec.vocabulary.row(event.item) for event in events], np.int32)
+    gaps = np.concatenate([gap_seconds(event.time, state.time) for event, state in zip(events, states, strict=True)])
+    memory = side_by_side([state.memory for state in states])
+    memory = rec.network.step(rec.params, memory, rows, gaps, _details(rec, events))
+    return [
+        State(one, event.time, state.count + 1, state.seen.add(int(row)), rec.fingerprint)
+        for one, event, state, row in zip(apart(memory), events, states, rows, strict=True)
+    ]
+
+
+def observe_long(rec: Recommender, state: State, events: Sequence[Happened]) -> State:
+    """Return a user's state after many events: `observe` one after the other, as a scan.
+
+    Cost: O(events), without the overhead of a step for each.
+    """
+    for begin in range(0, len(events), _STEPS):
+        some = events[begin : begin + _STEPS]
+        rows = np.array([rec.vocabulary.row(event.item) for event in some], np.int32)
+        times = [state.time, *(event.time for event in some)]
+        gaps = np.concatenate([gap_seconds(later, earlier) for earlier, later in itertools.pairwise(times)])
+        details = _details(rec, some)
+        none = np.zeros((len(some), 1), bool)
+        window = Window(rows[:, None], gaps[:, None], none, none, None if details is None else details[:, None])
+        memory, _ = rec.network.scan(rec.params, state.memory, window)
+        seen = state.seen.to_rows()
+        known = Seen.of(max(state.seen.size, rec.vocabulary.size), np.concatenate([seen, rows]))
+        state = State(memory, some[-1].time, state.count + len(some), known, rec.fingerprint)
+    return state
+
+
+def score_each(
+    rec: Recommender, states: Sequence[State], at: Sequence[int | None], details: Floats | None = None
+) -> Floats:
+    """Return float32[user, row]: the score of every row of the catalogue, row 0 -inf; nothing else is filtered.
+
+    Args:
+        rec: whose states these are.
+        states: one for each user.
+        at: the time of each question, microseconds since 1970; None when unknown.
+        details: float32[user, m], what is known of the events to come.
+    """
+    outputs = np.concatenate([state.memory.output for state in states])
+    gaps = np.concatenate([gap_seconds(now, state.time) for now, state in zip(at, states, strict=True)])
+    scores = rec._scores(outputs, gaps, details)
+    scores[:, 0] = -np.inf
+    return scores
+
+
+def question_details(rec: Recommender, questions: Iterable[tuple[str | None, Mapping[str, Any]]]) -> Floats | None:
+    """Return float32[question, m] of types and contexts; None where this bundle reads none."""
+    encoding = rec.encodings.events
+    if encoding is None:
+        return None
+    rows = [encoding.encode_row({**context, "type": type}) for type, context in questions]
+    return np.stack(rows).astype(np.float16).astype(np.float32)
+
+
+def _details(rec: Recommender, events: Sequence[Happened]) -> Floats | None:
+    encoding = rec.encodings.events
+    if encoding is None:
+        return None
+    rows = [encoding.encode_row({**e.context, "type": e.type, "rating": e.rating}) for e in events]
+    return np.stack(rows).astype(np.float16).astype(np.float32)  # as in training
+
+
+def side_by_side(memories: Sequence[Memory]) -> Memory:
+    """Return the memory of several users as one, [user, ...]."""
+    joined: Memory = map_tree(lambda *arrays: namespace(arrays[0]).concat(arrays), *memories)
+    return joined
+
+
+def apart(memory: Memory) -> list[Memory]:
+    """Return the memory of each user of several; `side_by_side` of them is the same."""
+    users = len(memory.output)
+    return [map_tree(lambda a, u=u: a[u : u + 1].copy(), memory) for u in range(users)]
+
+
+def state_to_bytes(state: State) -> bytes:
+    """Return a state as bytes: numbers only, no ids. Its size does not grow with the history.
+
+    Rows of the catalogue stand for items, so they mean something to the bundle of the state alone.
+    """
+    seen = state.seen
+    rows = None if seen.rows is None else seen.rows.tobytes()
+    bits = None if seen.bits is None else seen.bits.tobytes()
+    memory = b"".join(array.tobytes() for _, array in leaves(state.memory))
+    return msgspec.msgpack.encode(
+        (NO_TIME if state.time is None else state.time, state.count, seen.size, rows, bits, memory)
+    )
+
+
+def state_from_bytes(rec: Recommender, body: bytes) -> State:
+    """Return the state in the bytes that `state_to_bytes` made with the same bundle."""
+    time, count, size, rows, bits, memory = msgspec.msgpack.decode(body)
+    seen = Seen(
+        size,
+        rows=None if rows is None else np.frombuffer(rows, np.int32),
+        bits=None if bits is None else np.frombuffer(bits, np.uint8),
+    )
+    numbers, at = np.frombuffer(memory, np.float32), 0
+
+    def take(like: Floats) -> Floats:
+        nonlocal at
+        at += like.size
+        return numbers[at - like.size : at].reshape(like.shape)
+
+    like = rec.network.empty(rec.params, 1)
+    return State(map_tree(take, like), None if time == NO_TIME else time, count, seen, rec.fingerprint)

@@ -1,0 +1,125 @@
+"""Why an item is in a list: each recent event left out and the rest replayed.
+
+Knows: replay, and the attributes that items share. Does not know: requests.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from segue.errors import NotFoundError
+from segue.recommend.many import observe_each, question_details, score_each, state_from_bytes
+from segue.recommend.recommender import Item, Recommender
+from segue.recommend.state import State
+from segue.serve.answers import Question
+from segue.serve.events import StoredEvent
+from segue.serve.listing import Shelf, make_answer
+from segue.serve.replaying import PAGE, to_replay
+from segue.serve.store import Head, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one event did: the score of the item less its score had the event not been.
+
+    Args:
+        event: of the user.
+        change: in log-odds; above 0 it spoke for the item.
+        shared: attributes that its item and the item explained have in common.
+    """
+
+    event: StoredEvent
+    change: float
+    shared: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an item has its score, by the last events; the strongest first."""
+
+    item: Item
+    parts: list[Part]
+    labels: list[str]
+
+
+def explain(
+    rec: Recommender,
+    store: Store,
+    head: Head,
+    state: State,
+    item: str | None,
+    last: int,
+    question: Question,
+    shelf: Shelf,
+) -> Explanation:
+    """Return what each of a user's last events did for the score of an item.
+
+    Args:
+        rec: the bundle.
+        store: with the log.
+        head: of the user.
+        state: of the user, after all events.
+        item: None takes the first of the list.
+        last: how many events are looked at.
+        question: for which list.
+        shelf: what may be shown.
+
+    Raises:
+        NotFoundError: the item is unknown, or there is none to show.
+
+    Cost: `last` steps of `last` users side by side, after a replay from the nearest snapshot.
+    """
+    details = question_details(rec, [(question.type, question.context)])
+    scores = score_each(rec, [state], [question.at], details)[0]
+    if item is None:
+        top = make_answer(rec, state, scores.copy(), question, shelf).items
+        if not top:
+            raise NotFoundError("explain: expected an item to explain, the list is empty. Name one.")
+        item = top[0].item
+    row = rec.vocabulary.row(item)
+    if row == 0:
+        raise NotFoundError(f'item "{item}": expected a known item. Add it with POST /v1/items.')
+    before, events = _before(rec, store, head, last)
+    changes = _changes(rec, before, events, row, float(scores[row]), question)
+    labels = rec.labels(item)
+    parts = [
+        Part(event, change, [label for label in labels if label in rec.labels(event.item)])
+        for event, change in zip(events, changes, strict=True)
+    ]
+    parts.sort(key=lambda part: -abs(part.change))
+    return Explanation(rec._item(row, float(scores[row])), parts, labels)
+
+
+def _before(rec: Recommender, store: Store, head: Head, last: int) -> tuple[State, list[StoredEvent]]:
+    """Return the last events of a user, oldest first, and the state before them."""
+    events = store.events(head.user, limit=last, backwards=True)[::-1]
+    if len(events) == head.count:
+        return rec.start(), events
+    edge = events[0].position
+    begin, _ = to_replay(rec, store, head, before=None if edge.place is None else edge.place - 1)
+    state = rec.start() if begin is None else state_from_bytes(rec, begin.memory)
+    after = None if begin is None else begin.position
+    while True:
+        page = store.events(head.user, after=after, limit=PAGE)
+        older = [event for event in page if event.position < edge]
+        for event in older:
+            state = observe_each(rec, [state], [event])[0]
+        if len(older) < len(page) or not page:
+            return state, events
+        after = page[-1].position
+
+
+def _changes(
+    rec: Recommender, before: State, events: Sequence[StoredEvent], row: int, score: float, question: Question
+) -> list[float]:
+    """Return the score less that without each event; one lane per event left out, all lanes side by side."""
+    lanes = [before] * len(events)
+    for turn, event in enumerate(events):
+        moving = [lane for lane in range(len(events)) if lane != turn]
+        moved = observe_each(rec, [lanes[lane] for lane in moving], [event] * len(moving))
+        for lane, state in zip(moving, moved, strict=True):
+            lanes[lane] = state
+    if not lanes:
+        return []
+    details = question_details(rec, [(question.type, question.context)] * len(lanes))
+    found = score_each(rec, lanes, [question.at] * len(lanes), details)[:, row]
+    return [round(score - float(one), 6) for one in found]

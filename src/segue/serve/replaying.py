@@ -1,0 +1,116 @@
+"""A user's state, read from the store or rebuilt from the log.
+
+Knows: that the log is the truth: where to begin a replay, and which snapshots to leave along the way.
+Does not know: lists, requests, which bundle should answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from segue.recommend.many import Happened, observe_long, state_from_bytes, state_to_bytes
+from segue.recommend.recommender import Recommender
+from segue.recommend.state import State
+from segue.serve.events import END, Event, Position, StoredEvent
+from segue.serve.store import Head, Snapshot, Store
+
+#: Events between two snapshots; the store thins them towards the past.
+SPACING = 256
+PAGE = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A state that holds all events, and snapshots met on the way to it."""
+
+    state: State
+    snapshots: tuple[Snapshot, ...] = ()
+
+
+def read_state(rec: Recommender, head: Head) -> State | None:
+    """Return the stored state of a head, whether it holds all events or not; None where there is none."""
+    return None if head.state is None else state_from_bytes(rec, head.state.memory)
+
+
+def to_replay(rec: Recommender, store: Store, head: Head, before: int | None = None) -> tuple[Snapshot | None, int]:
+    """Return the snapshot that a rebuild begins from, and how many events come after it.
+
+    Args:
+        rec: the bundle.
+        store: with the log.
+        head: of the user.
+        before: a time in microseconds, when an event of that time is to be put in place.
+    """
+    at = END if before is None else Position.after(before)
+    found = store.snapshot(head.user, rec.fingerprint, at=at) if head.count >= SPACING else None
+    return found, head.count - (found.count if found else 0)
+
+
+def rebuild(
+    rec: Recommender, store: Store, head: Head, new: Sequence[Event] = (), *, begin: Snapshot | None = None
+) -> Rebuilt:
+    """Replay a user's events, and new ones in their places, from a snapshot on.
+
+    Args:
+        rec: the bundle.
+        store: with the log.
+        head: of the user.
+        new: events that are not in the log yet, in the order of arrival.
+        begin: where to begin; None at the user's first event.
+
+    Cost: O(events after the snapshot), read in pages.
+    """
+    state = rec.start() if begin is None else state_from_bytes(rec, begin.memory)
+    after = None if begin is None else begin.position
+    waiting = sorted((event for event in new), key=lambda event: _place(event, head))
+    snapshots: list[Snapshot] = []
+    while True:
+        page = store.events(head.user, after=after, limit=PAGE)
+        line: list[Happened] = []
+        for kept in page:
+            while waiting and _place(waiting[0], head) < kept.place:
+                line.append(waiting.pop(0))
+            line.append(kept)
+        if len(page) < PAGE:
+            line += waiting
+        state = _along(rec, state, line, snapshots)
+        if len(page) < PAGE:
+            return Rebuilt(state, tuple(snapshots))
+        after = page[-1].position
+
+
+def without(rec: Recommender, store: Store, head: Head, left_out: frozenset[int]) -> State:
+    """Return the state of a user who never did some events (by `seq`). Cost: O(events)."""
+    state, after = rec.start(), None
+    while page := store.events(head.user, after=after, limit=PAGE):
+        state = observe_long(rec, state, [event for event in page if event.seq not in left_out])
+        after = page[-1].position
+    return state
+
+
+def snapshot_after(rec: Recommender, state: State) -> tuple[Snapshot, ...]:
+    """Return the snapshot that is due at a state, if one is."""
+    if state.count == 0 or state.count % SPACING:
+        return ()
+    return (Snapshot(rec.fingerprint, state.count, state_to_bytes(state)),)
+
+
+def is_late(event: Event, head: Head) -> bool:
+    """Say whether an event belongs before the last one of its user."""
+    return event.time is not None and head.last is not None and event.time < head.last.place
+
+
+def _place(event: Event | StoredEvent, head: Head) -> int:
+    if event.time is not None:
+        return event.time
+    return head.last.place if head.last else 0
+
+
+def _along(rec: Recommender, state: State, line: Sequence[Happened], snapshots: list[Snapshot]) -> State:
+    """Observe a line of events, leaving a snapshot at every `SPACING` of them."""
+    at = 0
+    while at < len(line):
+        count = min(SPACING - state.count % SPACING, len(line) - at)
+        state = observe_long(rec, state, line[at : at + count])
+        at += count
+        snapshots += snapshot_after(rec, state)
+    return state

@@ -1,0 +1,397 @@
+"""Events in, lists out, nothing lost: what the server does, without HTTP.
+
+Knows: which bundle answers whom, what is refused, how a request becomes an answer.
+Does not know: how requests travel, how a store keeps its promises, how a list is made of scores.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from segue.errors import ArgumentError, ConflictError, NotFoundError, SegueError, StoreError
+from segue.model.backend import leaves
+from segue.recommend.many import (
+    observe_each,
+    observe_long,
+    question_details,
+    score_each,
+    state_from_bytes,
+    state_to_bytes,
+)
+from segue.recommend.recommender import Item, Recommender
+from segue.recommend.state import State
+from segue.serve.answers import Answer, Question, Status, Tell, Told, UserView
+from segue.serve.changes import Changes
+from segue.serve.events import Event, StoredEvent
+from segue.serve.explaining import Explanation, explain
+from segue.serve.listing import Rule, make_answer, rows_where
+from segue.serve.quality import LiveQuality
+from segue.serve.receipts import Receipt, receipt
+from segue.serve.replaying import read_state, without
+from segue.serve.store import Store, Write
+from segue.serve.swapping import Running, Swaps
+from segue.serve.telling import Entry, conflict, current_state, forgotten, write_all
+
+#: How far in the future an event may be, in microseconds.
+TOLERANCE = 5 * 60 * 1_000_000
+#: How often a write that came too late for its version is computed again.
+ATTEMPTS = 8
+
+
+class Service:
+    """A recommender over a store. Every method may be called from any thread.
+
+    Args:
+        rec: the bundle that answers.
+        store: where events and states are kept; the service does not close it.
+        bundles: the folder of the bundles that may be swapped in; None allows no swap.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        rec: Recommender,
+        store: Store,
+        *,
+        bundles: Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store, self.clock, self.quality = store, clock, LiveQuality()
+        self._changes = Changes(store)
+        self._swaps = Swaps(store, Running(self._changes.applied(rec), rec), bundles, self._changes)
+        self._lock = threading.Lock()
+
+    @property
+    def rec(self) -> Recommender:
+        """The bundle that answers those who are caught up."""
+        return self._swaps.running.rec
+
+    # --- events -----------------------------------------------------------------------------------------------
+
+    def tell(self, requests: Sequence[Tell]) -> list[Told | SegueError]:
+        """Put the events of many requests on disk in one commit, and return for each what came of it.
+
+        All events of a request are kept or none; an error of one request stands in its place and spoils no
+        other. A retry under the same ids gets the original events and today's list.
+
+        Returns:
+            For each request Told, or ConflictError, ForgottenError, ArgumentError (an event of the future),
+            StoreError (it could not be put on disk; all is as before).
+
+        Cost: one step of the network for each round of events, one commit; nothing grows with histories but
+        where an event came late.
+        """
+        entries = [Entry(request, refused=self._refused(request)) for request in requests]
+        for _ in range(ATTEMPTS):
+            left = [entry for entry in entries if not entry.done]
+            if not left:
+                break
+            with self._lock:  # one batch at a time: the order of arrival is the order of the log
+                self._write(left)
+        slow = StoreError(f"expected to write within {ATTEMPTS} attempts, other writers were faster. Send it again.")
+        for entry in entries:
+            entry.refused = entry.refused or (None if entry.done else slow)
+        answers = self._answers([entry for entry in entries if entry.refused is None and entry.tell.question])
+        return [entry.refused or _told(entry, answers.get(id(entry))) for entry in entries]
+
+    def _refused(self, request: Tell) -> SegueError | None:
+        if not request.events:
+            return ArgumentError("events: expected at least one, came none. Leave the request out.")
+        latest = int(self.clock() * 1e6) + TOLERANCE
+        ahead = max((event.time for event in request.events if event.time is not None), default=latest)
+        if ahead > latest:
+            late = (ahead - latest + TOLERANCE) / 1e6
+            return ArgumentError(
+                f"event: expected a time at most 5 minutes from now, came one {late:.0f} s ahead. "
+                "Check the clock and the unit: seconds since 1970."
+            )
+        ids = [event.id for event in request.events if event.id is not None]
+        if len(ids) != len(set(ids)):
+            return ArgumentError("events: expected ids that differ, came one twice. Send each event once.")
+        return self._spoilt(request) if len({event.user for event in request.events}) > 1 else None
+
+    def _spoilt(self, request: Tell) -> SegueError | None:
+        """Look for what would be refused of one user, so that a request of several is all or nothing too."""
+        for event in request.events:
+            known = self.store.find(request.client, event.id) if event.id is not None else None
+            if known is not None and not _same(event, known):
+                return conflict((event.id or "",))
+        heads = self.store.heads([event.user for event in request.events], self.rec.fingerprint)
+        return forgotten() if any(head.forgotten for head in heads) else None
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        """Write what can be written now; while a bundle is swapped in, each user stays with theirs until caught up."""
+        homes: dict[str, tuple[Running, list[Entry]]] = {}
+        for entry in entries:
+            running = self._swaps.home([event.user for event in entry.tell.events])
+            homes.setdefault(running.rec.fingerprint, (running, []))[1].append(entry)
+        for running, some in homes.values():
+            try:
+                behind = write_all(running.rec, self.store, self._changes.shelf(running.rec), self.quality, some)
+            except SegueError as error:
+                for entry in some:
+                    entry.refused = entry.refused or error
+                continue
+            for user in behind:
+                self._swaps.rebuild_later(user)
+
+    # --- lists ------------------------------------------------------------------------------------------------
+
+    def _answers(self, entries: Sequence[Entry]) -> dict[int, Answer]:
+        """Return the lists after the last event of each request; those of fresh states in one product."""
+        answers: dict[int, Answer] = {}
+        for bundle in {entry.after.bundle for entry in entries if entry.after is not None}:
+            rec = next((rec for rec in self._swaps.bundles() if rec.fingerprint == bundle), None)
+            ready = [
+                (entry, entry.after) for entry in entries if entry.after is not None and entry.after.bundle == bundle
+            ]
+            if rec is None:
+                continue
+            questions = [_at_event(entry.tell) for entry, _ in ready]
+            details = question_details(rec, [(q.type, q.context) for q in questions])
+            scores = score_each(rec, [state for _, state in ready], [q.at for q in questions], details)
+            for (entry, state), row, question in zip(ready, scores, questions, strict=True):
+                answers[id(entry)] = self._listed(rec, state, row, question, entry.tell.events)
+        for entry in entries:
+            if id(entry) not in answers:
+                answers[id(entry)] = self.ask(entry.tell.events[-1].user, _at_event(entry.tell))
+        return answers
+
+    def _listed(
+        self, rec: Recommender, state: State, scores: Any, question: Question, events: Sequence[Event] = ()
+    ) -> Answer:
+        unknown = [event.item for event in events if event.item not in rec.vocabulary]
+        return make_answer(rec, state, scores, question, self._changes.shelf(rec), unknown)
+
+    def ask(self, user: str, question: Question) -> Answer:
+        """Return the list of a user; one that nobody knows gets that of a new user.
+
+        Raises:
+            ForgottenError: the user was erased.
+            ArgumentError: a filter names no attribute.
+        """
+        rec, state, rebuilding = self._state(user)
+        return replace(self._list(rec, state, question), rebuilding=rebuilding)
+
+    def _state(self, user: str) -> tuple[Recommender, State, bool]:
+        """Return the bundle that answers a user, their state, and whether it lacks events."""
+        running = self._swaps.home([user])
+        rec = running.rec
+        head = self.store.head(user, rec.fingerprint)
+        if head.forgotten:
+            raise forgotten()
+        state = current_state(rec, self.store, head)
+        if state is None:
+            self._swaps.rebuild_later(head.user)
+            return rec, read_state(rec, head) or rec.start(), True
+        if not head.fresh and head.count:
+            self.store.commit([Write(head.user, head.version, states={rec.fingerprint: state_to_bytes(state)})])
+        return rec, state, False
+
+    def _list(self, rec: Recommender, state: State, question: Question, events: Sequence[Event] = ()) -> Answer:
+        details = question_details(rec, [(question.type, question.context)])
+        scores = score_each(rec, [state], [question.at], details)[0]
+        return self._listed(rec, state, scores, question, events)
+
+    def ask_history(
+        self, history: Sequence[Event], question: Question, profile: Mapping[str, object] | None = None
+    ) -> Answer:
+        """Return the list of somebody with this history and profile; nothing is stored."""
+        rec = self.rec
+        state = observe_long(rec, rec.start(profile), list(history))
+        return self._list(rec, state, question, history)
+
+    def new_token(self, profile: Mapping[str, object] | None = None) -> bytes:
+        """Return the state of a new user as bytes that a client may hold; `ask_token` reads them."""
+        return self.rec.fingerprint.encode()[:64] + state_to_bytes(self.rec.start(profile))
+
+    def ask_token(self, token: bytes, event: Event | None, question: Question) -> tuple[Answer, bytes]:
+        """Return the list of a state that a client holds, after one more event, and the state after it.
+
+        Raises:
+            ConflictError: the token is of another bundle.
+        """
+        rec = self.rec
+        if token[:64].decode(errors="replace") != rec.fingerprint[:64]:
+            raise ConflictError("token: expected a state of the running bundle, came one of another. Begin a new one.")
+        state = state_from_bytes(rec, token[64:])
+        if event is not None:
+            state = observe_each(rec, [state], [event])[0]
+        events = () if event is None else (event,)
+        return self._list(rec, state, question, events), token[:64] + state_to_bytes(state)
+
+    def similar(self, item: str, k: int = 10, mix: float = 0.5) -> list[Item]:
+        """Return what is like an item; see `Recommender.similar`."""
+        hidden = {self.rec.vocabulary.id(int(row)) for row in self._changes.shelf(self.rec).unavailable}
+        found = self.rec.similar(item, k + len(hidden), mix=mix)
+        return [line for line in found if line.item not in hidden][:k]
+
+    def explain(
+        self, user: str, item: str | None = None, *, last: int = 20, question: Question | None = None
+    ) -> Explanation:
+        """Return how much each of a user's last events raised the score of an item, by replay without it."""
+        rec, state, _ = self._state(user)
+        head = self.store.head(user, rec.fingerprint)
+        return explain(rec, self.store, head, state, item, last, question or Question(), self._changes.shelf(rec))
+
+    def what_if(self, user: str, left_out: Iterable[int], question: Question) -> Answer:
+        """Return the list of a user who had not done some events (by `seq`); nothing is written."""
+        rec, _, _ = self._state(user)
+        head = self.store.head(user, rec.fingerprint)
+        return self._list(rec, without(rec, self.store, head, frozenset(left_out)), question)
+
+    # --- users ------------------------------------------------------------------------------------------------
+
+    def user(self, user: str, *, limit: int = 100, before: StoredEvent | None = None) -> UserView:
+        """Return what is known of a user.
+
+        Raises:
+            NotFoundError: nothing is.
+            ForgottenError: the user was erased.
+        """
+        rec, state, rebuilding = self._state(user)
+        head = self.store.head(user, rec.fingerprint)
+        if not head.count:
+            raise NotFoundError("user: expected one with events, there is none of this name. Tell an event first.")
+        after = None if before is None else before.position
+        events = self.store.events(head.user, limit=limit, backwards=True, after=after)
+        body = state_to_bytes(state)
+        return UserView(head.user, events, head.count, rec.fingerprint, len(body), rebuilding, picture(state))
+
+    def forget_event(self, user: str, seq_or_id: str, client: str = "") -> Receipt:
+        """Erase an event, by its number or its id; the state after is that of a user who never did it.
+
+        Raises:
+            NotFoundError: the user has no such event.
+        """
+        event = self.store.find(client, seq_or_id)
+        seq = event.seq if event else int(seq_or_id) if seq_or_id.isdecimal() and len(seq_or_id) < 19 else -1
+        with self._lock:
+            if not self.store.forget_event(user, seq):
+                raise NotFoundError("event: expected one of this user, there is none of this id. See GET /v1/users.")
+        return receipt("event", 1, self._swaps.bundles())
+
+    def forget_user(self, user: str) -> Receipt:
+        """Erase a user with everything that is kept of them.
+
+        Raises:
+            NotFoundError: nothing was known of the user; the name is refused from now on all the same.
+        """
+        with self._lock:
+            count = self.store.head(user, self.rec.fingerprint).count
+            if not self.store.forget_user(user):
+                raise NotFoundError("user: expected one with events, nothing is known under this name.")
+        return receipt("user", count, self._swaps.bundles())
+
+    def merge(self, old: str, new: str) -> int:
+        """Give all events of one name to another, in the order of time; return how many the user has then."""
+        with self._lock:
+            self.store.merge(old, new)
+        return self.store.head(new, self.rec.fingerprint).count
+
+    # --- items and bundles ------------------------------------------------------------------------------------
+
+    def add_items(self, table: pl.DataFrame) -> int:
+        """Make new items known by what they are, at once and after a restart; return how many were new."""
+        with self._lock:
+            before = len(self.rec.items)
+            self._changes.add_items(table, self.rec)
+            self._swaps.refresh()
+            return len(self.rec.items) - before
+
+    def change_item(
+        self, item: str, *, available: bool | None = None, attributes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take an item out of the lists or back in, or change its attributes.
+
+        Raises:
+            NotFoundError: the item is unknown.
+            ArgumentError: there is no such attribute.
+        """
+        if item not in self.rec.vocabulary:
+            raise NotFoundError(f'item "{item}": expected a known item. Add it with POST /v1/items.')
+        with self._lock:
+            self._changes.change_item(self.rec, item, available, attributes or {})
+            self._swaps.refresh()
+
+    def set_rules(self, rules: Sequence[Rule]) -> None:
+        """Keep the rules of the shop (pin, block, boost), applied in this order after scoring.
+
+        Raises:
+            ArgumentError: a rule names an attribute that items do not have.
+        """
+        for rule in rules:
+            rows_where(self.rec, rule.where)
+        with self._lock:
+            self._changes.set_rules(rules)
+
+    def find_items(self, words: str, limit: int = 20) -> list[Item]:
+        """Return items whose title or id holds these words."""
+        rec, wanted = self.rec, words.casefold()
+        ids = rec.catalogue.find(words)[:limit] if rec.catalogue else []
+        if len(ids) < limit:
+            ids += [item for item in rec.items if wanted in item.casefold() and item not in ids][: limit - len(ids)]
+        return [rec._item(rec.vocabulary.row(item), 0.0) for item in ids]
+
+    def swap(self, name: str) -> str:
+        """Begin to answer from another bundle of the folder; each user follows when their state has caught up.
+
+        Raises:
+            NotFoundError: there is no such file in the folder, or no folder was given.
+            BundleError: it is not a whole bundle.
+        """
+        return self._swaps.begin(name)
+
+    def roll_back(self) -> str:
+        """Answer from the bundle before the last swap again.
+
+        Raises:
+            NotFoundError: there was no swap.
+        """
+        return self._swaps.roll_back()
+
+    def status(self) -> Status:
+        """Return where the server stands."""
+        swaps, rec = self._swaps, self.rec
+        shelf = self._changes.shelf(rec)
+        coming = swaps.coming
+        name = coming.rec.fingerprint if coming else None
+        return Status(
+            rec.fingerprint, name, swaps.caught_up, self.store.ready(), len(rec.items), len(shelf.unavailable)
+        )
+
+    def close(self) -> None:
+        """Stop the work in the background."""
+        self._swaps.close()
+
+
+def picture(state: State) -> list[float]:
+    """Return at most 256 numbers from -1 to 1 that show a memory."""
+    numbers = np.concatenate([array.ravel() for _, array in leaves(state.memory)])
+    step = max(1, -(-len(numbers) // 256))
+    means = np.array([part.mean() for part in np.array_split(numbers, -(-len(numbers) // step))])
+    return [round(float(value), 3) for value in np.tanh(means)]
+
+
+def _told(entry: Entry, answer: Answer | None) -> Told:
+    return Told([entry.kept[n] for n in range(len(entry.tell.events))], entry.known, answer)
+
+
+def _at_event(request: Tell) -> Question:
+    question = request.question or Question()
+    return question if question.at is not None else replace(question, at=request.events[-1].time)
+
+
+def _same(event: Event, known: StoredEvent) -> bool:
+    return (event.item, event.rating, event.type, dict(event.context)) == (
+        known.item,
+        known.rating,
+        known.type,
+        dict(known.context),
+    )

@@ -1,0 +1,210 @@
+"""Which bundle answers whom: one that runs, one that is swapped in, one to roll back to.
+
+Knows: that old states never meet new weights. While a bundle is swapped in, a user is answered by the old
+one until their state under the new one holds all events; a worker replays the most recent users first, and
+whoever asks jumps the queue. It also rebuilds states that would take a request too long.
+Does not know: requests, lists.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segue.bundle import load_bundle
+from segue.errors import ArgumentError, NotFoundError, StoreError
+from segue.recommend.many import state_to_bytes
+from segue.recommend.recommender import Recommender
+from segue.serve.changes import Changes
+from segue.serve.replaying import rebuild, to_replay
+from segue.serve.store import Stale, Store, Write
+
+#: Events that are replayed within a request to move its user to the new bundle.
+AT_ONCE = 500
+#: How often a rebuild is tried against a user who keeps writing.
+TRIES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Running:
+    """A bundle that answers, with its changes laid over it, and as it was loaded."""
+
+    rec: Recommender
+    loaded: Recommender | None = None
+
+
+class Swaps:
+    """The bundles of a service, and the worker in the background."""
+
+    def __init__(self, store: Store, running: Running, folder: Path | None, changes: Changes) -> None:
+        self.running = running
+        self.coming: Running | None = None
+        self.previous: Running | None = None
+        self.caught_up = 1.0
+        self._store, self._folder, self._changes = store, folder, changes
+        self._urgent: OrderedDict[str, None] = OrderedDict()
+        self._wake = threading.Condition()
+        self._closed = False
+        self._worker = threading.Thread(target=self._work, name="segue-replay", daemon=True)
+        self._worker.start()
+
+    @property
+    def swapping(self) -> bool:
+        """Whether a bundle is being swapped in."""
+        return self.coming is not None
+
+    def bundles(self) -> list[Recommender]:
+        """Return every bundle at hand."""
+        return [one.rec for one in (self.running, self.coming, self.previous) if one is not None]
+
+    def home(self, users: Sequence[str]) -> Running:
+        """Return the bundle that answers these users: the new one if all of them are caught up or soon would be."""
+        coming = self.coming
+        if coming is None:
+            return self.running
+        behind = []
+        for user, head in zip(users, self._store.heads(list(users), coming.rec.fingerprint), strict=True):
+            if not head.fresh and head.count and to_replay(coming.rec, self._store, head)[1] > AT_ONCE:
+                behind.append(user)
+        for user in behind:
+            self.rebuild_later(user)
+        return self.running if behind else coming
+
+    def rebuild_later(self, user: str) -> None:
+        """Rebuild the state of a user in the background, before all others."""
+        with self._wake:
+            self._urgent[user] = None
+            self._wake.notify()
+
+    def begin(self, name: str) -> str:
+        """Swap a bundle of the folder in, and return its fingerprint.
+
+        Raises:
+            NotFoundError: there is no such file, or no folder was given.
+            ArgumentError: the name is a path, or a swap is under way.
+            BundleError: it is not a whole bundle.
+        """
+        if self._folder is None:
+            raise NotFoundError("bundle: expected a folder of bundles, none was given. Start with --bundles DIR.")
+        if not name or Path(name).name != name or name in (".", ".."):
+            raise ArgumentError(f'bundle "{name}": expected the name of a file in the folder of bundles, not a path.')
+        path = self._folder / name
+        if not path.is_file():
+            raise NotFoundError(f'bundle "{name}": expected a file in the folder of bundles, there is none.')
+        loaded = load_bundle(path)
+        return self._bring_in(Running(self._changes.applied(loaded), loaded))
+
+    def roll_back(self) -> str:
+        """Answer from the bundle before again; a swap that is under way is given up.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        with self._wake:
+            if self.coming is not None:
+                self.coming, self.caught_up = None, 1.0
+                return self.running.rec.fingerprint
+            back = self.previous
+        if back is None:
+            raise NotFoundError("roll back: expected a bundle that ran before, there was no swap.")
+        return self._bring_in(back)
+
+    def _bring_in(self, new: Running) -> str:
+        with self._wake:
+            if self.coming is not None:
+                raise ArgumentError("bundle: expected no swap under way, there is one. Wait for it or roll it back.")
+            old = self.previous
+            if new.rec.fingerprint == self.running.rec.fingerprint:
+                self.running = new
+                return new.rec.fingerprint
+            self.coming, self.caught_up = new, 0.0
+            self._wake.notify()
+        if old is not None and old.rec.fingerprint != new.rec.fingerprint:
+            self._store.drop_bundle(old.rec.fingerprint)
+        return new.rec.fingerprint
+
+    def refresh(self) -> None:
+        """Lay the changes over the bundles anew."""
+
+        def anew(one: Running) -> Running:
+            loaded = one.loaded or one.rec
+            return Running(self._changes.applied(loaded), loaded)
+
+        with self._wake:
+            self.running = anew(self.running)
+            self.coming = anew(self.coming) if self.coming else None
+            self.previous = anew(self.previous) if self.previous else None
+
+    def close(self) -> None:
+        """Stop the worker."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._worker.join(timeout=30)
+
+    def wait(self, seconds: float = 60.0) -> bool:
+        """Wait until nothing is left to do in the background; return whether it is so."""
+        with self._wake:
+            return self._wake.wait_for(lambda: self.coming is None and not self._urgent, seconds)
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._closed or self._urgent or self.coming is not None)
+                if self._closed:
+                    return
+            try:
+                self._do_urgent()
+                coming = self.coming
+                if coming is not None:
+                    self._catch_up_all(coming)
+            except StoreError:
+                with self._wake:  # the store is in trouble: try again a little later
+                    self._wake.wait_for(lambda: self._closed, 1.0)
+
+    def _do_urgent(self) -> None:
+        while True:
+            with self._wake:
+                if not self._urgent or self._closed:
+                    self._wake.notify_all()
+                    return
+                user = next(iter(self._urgent))
+            for one in (self.coming, self.running):
+                if one is not None:
+                    self._catch_up(one.rec, user)
+                    break
+            with self._wake:
+                self._urgent.pop(user, None)
+                self._wake.notify_all()
+
+    def _catch_up_all(self, coming: Running) -> None:
+        """Replay everybody under the new bundle, the most recent first; then it is the one that runs."""
+        before, done, total = None, 0, 0
+        while page := self._store.users(before=before, limit=500):
+            total = max(total, done + len(page))
+            for active in page:
+                self._do_urgent()
+                if self._closed or self.coming is not coming:
+                    return
+                self._catch_up(coming.rec, active.user)
+                done += 1
+                self.caught_up = done / (total + 500)
+            before = page[-1].active
+        with self._wake:
+            if self.coming is coming:
+                self.previous, self.running, self.coming, self.caught_up = self.running, coming, None, 1.0
+                self._wake.notify_all()
+
+    def _catch_up(self, rec: Recommender, user: str) -> None:
+        """Bring the state of a user under a bundle up to date, whatever length it takes."""
+        for _ in range(TRIES):
+            head = self._store.head(user, rec.fingerprint)
+            if head.fresh or not head.count or head.forgotten:
+                return
+            begin, _ = to_replay(rec, self._store, head)
+            found = rebuild(rec, self._store, head, begin=begin)
+            state = {rec.fingerprint: state_to_bytes(found.state)}
+            write = Write(head.user, head.version, states=state, snapshots=found.snapshots)
+            if not isinstance(self._store.commit([write])[0], Stale):
+                return

@@ -1,0 +1,240 @@
+"""A batch of requests becomes one step of the network for each round of events, and one commit.
+
+Knows: the order of a user's events within a batch, versions, late events, retries under the same ids.
+Does not know: lists, which bundle answers, how a store keeps its promises.
+
+In words, for one bundle:
+
+    heads = what the store knows of the users, with their states
+    states = those, rebuilt by replay where they do not hold all events
+    for each turn (a request of each user), for each of its events, all users side by side:
+        score the event by the list that the state would have given; step the state
+    commit all events, keys and states in one transaction
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from segue.errors import ConflictError, ForgottenError, SegueError
+from segue.recommend.many import observe_each, score_each, state_to_bytes
+from segue.recommend.recommender import Recommender
+from segue.recommend.state import State
+from segue.serve.answers import Question, Tell
+from segue.serve.events import Event, StoredEvent
+from segue.serve.listing import Shelf, hide
+from segue.serve.quality import LiveQuality, Scored, foreseen
+from segue.serve.replaying import is_late, read_state, rebuild, snapshot_after, to_replay
+from segue.serve.store import Conflict, Duplicate, Forgotten, Head, Outcome, Snapshot, Store, Write, Written
+
+#: Events that are replayed while a request waits; longer ones are rebuilt in the background.
+REPLAY_NOW = 20_000
+
+
+@dataclass
+class Entry:
+    """One request, and what has come of it so far.
+
+    Args:
+        tell: the request.
+        kept: its events that are on disk, by their place in the request.
+        known: of these, how many were on disk before.
+        after: the state after its last event, where this batch made it.
+        refused: why nothing of it is done.
+    """
+
+    tell: Tell
+    kept: dict[int, StoredEvent] = field(default_factory=dict)
+    known: int = 0
+    after: State | None = None
+    refused: SegueError | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do for it."""
+        return self.refused is not None or len(self.kept) == len(self.tell.events)
+
+    def settle(self, places: Sequence[int], outcome: Outcome) -> None:
+        """Note what came of a write; a stale one, and what is new beside duplicates, is left to do."""
+        if isinstance(outcome, Written):
+            self.kept |= dict(zip(places, outcome.events, strict=True))
+        elif isinstance(outcome, Duplicate):
+            old = {n: one for n, one in zip(places, outcome.originals, strict=True) if one is not None}
+            self.kept |= old
+            self.known += len(old)
+        elif isinstance(outcome, Conflict):
+            self.refused = conflict(outcome.ids)
+        elif isinstance(outcome, Forgotten):
+            self.refused = forgotten(outcome.ids)
+
+
+@dataclass
+class _User:
+    """A user within a batch: what the store knows, and where the writes planned so far would lead."""
+
+    head: Head
+    version: int
+    state: State | None
+    pending: list[Event] = field(default_factory=list)
+    late: bool = False  # an event belongs before others: the state must be rebuilt, not stepped
+
+    @property
+    def behind(self) -> bool:
+        """Whether the state cannot hold all events within this batch."""
+        return self.state is None or self.late
+
+    def takes(self, event: Event) -> bool:
+        """Say whether the state can be stepped over an event, and note it; else the event came late."""
+        before = any(one.time is not None and event.time is not None and event.time < one.time for one in self.pending)
+        self.late |= self.state is not None and (before or is_late(event, self.head))
+        self.pending.append(event)
+        return not self.behind
+
+
+@dataclass
+class _Run:
+    """The events of one request for one user, and what is planned for them."""
+
+    entry: Entry
+    user: _User
+    places: list[int]
+    events: list[Event]
+    snapshots: tuple[Snapshot, ...] = ()
+    scored: list[tuple[Event, Scored]] = field(default_factory=list)
+
+
+def write_all(
+    rec: Recommender, store: Store, shelf: Shelf, quality: LiveQuality, entries: Sequence[Entry]
+) -> list[str]:
+    """Write what is left to do of some requests, as far as it can be done in one go.
+
+    Args:
+        rec: the bundle of these users.
+        store: where to.
+        shelf: what may be shown, for the lists that events are ranked in.
+        quality: counts each event that was written.
+        entries: requests, changed in place.
+
+    Returns:
+        The users whose states must be rebuilt in the background.
+
+    Raises:
+        StoreError: it could not be put on disk; all is as before.
+    """
+    users = _users(rec, store, [event.user for entry in entries for event in entry.tell.events])
+    writes: list[Write] = []
+    runs: list[_Run] = []
+    for turn in _turns(entries, users):
+        _step(rec, shelf, turn)
+        for run in turn:
+            writes.append(_write_of(rec, store, run))
+            runs.append(run)
+    for run, outcome in zip(runs, store.commit(writes), strict=True):
+        run.entry.settle(run.places, outcome)
+        if isinstance(outcome, Written):
+            for event, scored in run.scored:
+                quality.add(scored, _labels(rec, event))
+        else:
+            run.entry.after = None
+    return list({user.head.user for user in users.values() if user.behind})
+
+
+def current_state(rec: Recommender, store: Store, head: Head) -> State | None:
+    """Return the state that holds all events of a user; None where a replay would take too long."""
+    if head.fresh:
+        return read_state(rec, head)
+    if not head.count:
+        return rec.start()
+    begin, length = to_replay(rec, store, head)
+    return rebuild(rec, store, head, begin=begin).state if length <= REPLAY_NOW else None
+
+
+def _users(rec: Recommender, store: Store, names: Iterable[str]) -> dict[str, _User]:
+    """Return the users of a batch under each name they were called by; two names of one user share it."""
+    distinct = list(dict.fromkeys(names))
+    owners: dict[str, _User] = {}
+    found = {}
+    for name, head in zip(distinct, store.heads(distinct, rec.fingerprint), strict=True):
+        if head.user not in owners:
+            owners[head.user] = _User(head, head.version, current_state(rec, store, head))
+        found[name] = owners[head.user]
+    return found
+
+
+def _turns(entries: Sequence[Entry], users: Mapping[str, _User]) -> list[list[_Run]]:
+    """Return the events of requests by user, in turns in which no user is twice, in the order of arrival."""
+    runs: dict[tuple[int, str], _Run] = {}
+    for entry in entries:
+        for n, event in enumerate(entry.tell.events):
+            if n not in entry.kept:
+                run = runs.setdefault((id(entry), event.user), _Run(entry, users[event.user], [], []))
+                run.places.append(n)
+                run.events.append(event)
+    turns: list[list[_Run]] = []
+    next_turn: dict[int, int] = {}
+    for run in runs.values():
+        turn = next_turn.get(id(run.user), 0)
+        next_turn[id(run.user)] = turn + 1
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(run)
+    return turns
+
+
+def _step(rec: Recommender, shelf: Shelf, turn: Sequence[_Run]) -> None:
+    """Move each user of a turn over their events, all users side by side."""
+    for n in range(max(len(run.events) for run in turn)):
+        live = [run for run in turn if n < len(run.events) and run.user.takes(run.events[n])]
+        events = [run.events[n] for run in live]
+        states = [run.user.state for run in live if run.user.state is not None]
+        if not live:
+            continue
+        scores = score_each(rec, states, [event.time for event in events])
+        for run, row, state, event in zip(live, scores, states, events, strict=True):
+            hide(rec, state, row, Question(), shelf)
+            run.scored.append((event, foreseen(row, rec.vocabulary.row(event.item))))
+        for run, state in zip(live, observe_each(rec, states, events), strict=True):
+            run.user.state = state
+            run.snapshots += snapshot_after(rec, state)
+
+
+def _write_of(rec: Recommender, store: Store, run: _Run) -> Write:
+    """Return the write of a run; where an event came late, the state is rebuilt first if that is quick."""
+    user, states, snapshots = run.user, {}, run.snapshots
+    if user.late:
+        snapshots = ()
+        _mend(rec, store, user)
+    if user.state is not None and not user.late:
+        states = {rec.fingerprint: state_to_bytes(user.state)}
+    if len(run.entry.tell.events) - 1 in run.places:
+        run.entry.after = None if user.behind else user.state
+    write = Write(run.events[0].user, user.version, tuple(run.events), states, snapshots, run.entry.tell.client)
+    user.version += len(run.events)
+    return write
+
+
+def _mend(rec: Recommender, store: Store, user: _User) -> None:
+    """Put late events in their places by a replay, where that is quick."""
+    times = [event.time for event in user.pending if event.time is not None]
+    begin, length = to_replay(rec, store, user.head, before=min(times))
+    if length <= REPLAY_NOW:
+        user.state = rebuild(rec, store, user.head, user.pending, begin=begin).state
+        user.late = False
+
+
+def _labels(rec: Recommender, event: Event) -> dict[str, str]:
+    hour = "none" if event.time is None else f"{event.time // 3_600_000_000 % 24:02d}"
+    return {"bundle": rec.fingerprint[:12], "hour": hour, "type": event.type or "none"}
+
+
+def conflict(ids: Sequence[str]) -> ConflictError:
+    """Return the error of an id that stands for another event."""
+    return ConflictError(
+        f'event id "{ids[0] if ids else ""}": expected the event that was sent under it before, came another. '
+        "Give a new event a new id."
+    )
+
+
+def forgotten(ids: Sequence[str] = ()) -> ForgottenError:
+    """Return the error of a user or event that was erased."""
+    what = "event" if ids else "user"
+    return ForgottenError(f"{what}: it was erased on request and is not taken again. Use another id.")

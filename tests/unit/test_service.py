@@ -1,0 +1,363 @@
+"""The service: what is told is kept, in order, once; what is answered is what the recommender says of the log."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+import segue
+from segue.data.catalogue import read_catalogue
+from segue.errors import ArgumentError, ConflictError, ForgottenError, FullError, NotFoundError
+from segue.model.backend import leaves
+from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
+from segue.serve import replaying, swapping, telling
+from segue.serve.answers import Question, Tell, Told
+from segue.serve.events import Event
+from segue.serve.listing import Rule
+from segue.serve.service import Service
+from segue.serve.sqlite_store import SqliteStore
+from tests_support import small_recommender
+
+NOW = 1_700_000_000
+ITEMS = [f"{i:03d}" for i in range(12)]
+
+
+def event(user, item, at=None, **more):
+    return Event(user, item, time=None if at is None else at * 1_000_000, **more)
+
+
+def tell(*events, k=None, client="shop"):
+    return Tell(tuple(events), client, None if k is None else Question(k=k))
+
+
+@pytest.fixture(name="rec")
+def a_recommender():
+    return small_recommender()
+
+
+@pytest.fixture(name="store")
+def a_store(tmp_path):
+    store = SqliteStore(tmp_path / "s.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture(name="service")
+def a_service(rec, store, tmp_path):
+    service = Service(rec, store, bundles=tmp_path, clock=lambda: NOW)
+    yield service
+    service.close()
+
+
+def expected(rec, events):
+    """The state after events, in the order of time, observed one by one."""
+    state = rec.start()
+    for one in sorted(events, key=lambda one: one.time):
+        more = {"rating": one.rating, "type": one.type, "context": one.context}
+        state = rec.observe(state, one.item, time=one.time / 1e6, **more)
+    return state
+
+
+def stored(service, user):
+    head = service.store.head(user, service.rec.fingerprint)
+    assert head.fresh
+    return state_from_bytes(service.rec, head.state.memory)
+
+
+def same(a, b):
+    for (path, x), (_, y) in zip(leaves(a.memory), leaves(b.memory), strict=True):
+        np.testing.assert_allclose(x, y, atol=2e-5, err_msg=path)
+    assert (a.time, a.count, a.seen.to_rows().tolist()) == (b.time, b.count, b.seen.to_rows().tolist())
+
+
+def drawn(rng, rows=60, users=4):
+    """Events that arrive in any order of time, no two at once."""
+    times = rng.permutation(rows)
+    return [event(f"u{rng.integers(users)}", ITEMS[rng.integers(12)], 1000 + int(t)) for t in times]
+
+
+@pytest.mark.parametrize("size", [1, 7, 60])
+def test_law_batches_of_any_size_in_any_order_are_the_log_in_order(rec, service, size, monkeypatch):
+    monkeypatch.setattr(replaying, "SPACING", 8)
+    events = drawn(np.random.default_rng(size))
+    for begin in range(0, len(events), size):
+        told = service.tell([tell(one) for one in events[begin : begin + size]])
+        assert all(isinstance(one, Told) for one in told)
+    for user in {one.user for one in events}:
+        same(stored(service, user), expected(rec, [one for one in events if one.user == user]))
+
+
+def test_law_state_bytes_are_the_state(rec):
+    state = rec.observe_all(rec.start(), ["003", "nobody", "004"])
+    for one in (rec.start(), state, observe_each(rec, [state], [event("u", "007", 5)])[0]):
+        same(state_from_bytes(rec, state_to_bytes(one)), one)
+    line = [event("u", ITEMS[i % 12], 100 + i) for i in range(600)]
+    same(observe_long(rec, rec.start(), line), expected(rec, line))
+
+
+def test_a_told_event_changes_the_next_list_at_once(rec, service):
+    [one] = service.tell([tell(event("ann", "003", 100), event("ann", "005", 160), k=5)])
+    state = expected(rec, [event("ann", "003", 100), event("ann", "005", 160)])
+    assert [line.item for line in one.answer.items] == [line.item for line in rec.recommend(state, 5, at=160)]
+    assert one.answer.bundle == rec.fingerprint
+    assert [kept.item for kept in one.events] == ["003", "005"]
+    assert service.ask("ann", Question(k=5, at=160_000_000)).items == one.answer.items
+    nobody = service.ask("nobody", Question(k=3))
+    assert [line.item for line in nobody.items] == [line.item for line in rec.recommend(rec.start(), 3)]
+    [two] = service.tell([tell(event("ann", "never heard of", 170), k=2)])
+    assert two.answer.unknown == ["never heard of"]
+
+
+def test_twice_is_once_and_another_body_is_a_conflict(service):
+    one = tell(event("ann", "003", 100, id="a"), k=3)
+    first, again = service.tell([one, one])
+    [later] = service.tell([one])
+    assert (first.duplicates, again.duplicates, later.duplicates) == (0, 1, 1)
+    assert first.events == again.events == later.events
+    assert later.answer.items == first.answer.items
+    assert service.store.head("ann", "").count == 1
+    [other] = service.tell([tell(event("ann", "004", 100, id="a"))])
+    assert isinstance(other, ConflictError)
+    [mine] = service.tell([tell(event("ann", "004", 100, id="a"), client="another shop")])
+    assert mine.duplicates == 0
+    # Without an id two equal events are two, and what is new beside what was there is written.
+    assert [type(one) for one in service.tell([tell(event("ann", "003", 100)), tell(event("ann", "003", 100))])] == [
+        Told
+    ] * 2
+    [mixed] = service.tell([tell(event("ann", "003", 100, id="a"), event("ann", "006", 200, id="b"))])
+    assert mixed.duplicates == 1
+    assert service.store.head("ann", "").count == 5
+    assert service.quality.snapshot()["all"]["all"]["n"] == 5
+
+
+def test_a_request_of_several_users_is_all_or_nothing(service):
+    service.tell([tell(event("ann", "003", 100, id="a"))])
+    [refused] = service.tell([tell(event("bob", "003", 100), event("ann", "004", 100, id="a"))])
+    assert isinstance(refused, ConflictError)
+    assert service.store.head("bob", "").count == 0
+    [done] = service.tell([tell(event("bob", "003", 100), event("ann", "004", 100, id="c"), k=2)])
+    assert [kept.user for kept in done.events] == ["bob", "ann"]
+    assert done.answer.events == 2
+
+
+def test_what_is_refused_says_why_and_spoils_no_other(service):
+    answers = service.tell(
+        [
+            tell(event("ann", "003", NOW + 301)),
+            tell(event("ann", "004", NOW + 299)),
+            tell(),
+            tell(event("a", "1", id="x"), event("a", "1", id="x")),
+        ]
+    )
+    assert [type(one) for one in answers] == [ArgumentError, Told, ArgumentError, ArgumentError]
+    assert "at most 5 minutes from now" in str(answers[0])
+
+
+def test_when_the_disk_is_full_all_is_as_before(rec, service):
+    service.tell([tell(event("ann", "003", 100))])
+    before = service.ask("ann", Question(k=12))
+
+    def full(*_, **__):
+        raise FullError("no room")
+
+    commit, service.store.commit = service.store.commit, full
+    answers = service.tell([tell(event("ann", "005", 200), k=3), tell(event("bob", "005", 200))])
+    assert [type(one) for one in answers] == [FullError, FullError]
+    assert service.ask("ann", Question(k=12)) == before
+    service.store.commit = commit
+    assert isinstance(service.tell([tell(event("ann", "005", 200))])[0], Told)
+    same(stored(service, "ann"), expected(rec, [event("ann", "003", 100), event("ann", "005", 200)]))
+
+
+def test_a_long_history_is_rebuilt_in_the_background_and_said(rec, service, monkeypatch):
+    line = [event("ann", ITEMS[i % 12], 1000 + i) for i in range(300)]
+    service.tell([tell(*line)])
+    monkeypatch.setattr(telling, "REPLAY_NOW", 10)
+    [late] = service.tell([tell(event("ann", "007", 10), k=3)])
+    assert late.answer.rebuilding
+    assert service._swaps.wait()
+    assert not service.ask("ann", Question()).rebuilding
+    same(stored(service, "ann"), expected(rec, [*line, event("ann", "007", 10)]))
+
+
+def test_forgetting_gives_the_state_of_one_who_never_did_it(rec, service):
+    line = [event("ann", ITEMS[i % 5], 1000 + i, id=f"e{i}") for i in range(20)]
+    service.tell([tell(*line)])
+    receipt = service.forget_event("ann", "e3", client="shop")
+    assert (receipt.erased, receipt.events, receipt.bundles[0]["bundle"]) == ("event", 1, rec.fingerprint)
+    service.ask("ann", Question())
+    same(stored(service, "ann"), expected(rec, line[:3] + line[4:]))
+    assert isinstance(service.tell([tell(line[3])])[0], ForgottenError)
+    with pytest.raises(NotFoundError, match="expected one of this user"):
+        service.forget_event("ann", "e3", client="shop")
+    assert service.forget_user("ann").events == 19
+    with pytest.raises(ForgottenError, match="erased on request"):
+        service.ask("ann", Question())
+    assert isinstance(service.tell([tell(event("ann", "001", 5))])[0], ForgottenError)
+
+
+def test_merged_users_are_one_in_the_order_of_time(rec, service):
+    service.tell([tell(event("guest", "003", 200)), tell(event("ann", "004", 100)), tell(event("ann", "005", 300))])
+    assert service.merge("guest", "ann") == 3
+    [told] = service.tell([tell(event("guest", "006", 400), k=3)])
+    assert told.answer.events == 4
+    order = [("004", 100), ("003", 200), ("005", 300), ("006", 400)]
+    same(stored(service, "ann"), expected(rec, [event("ann", item, at) for item, at in order]))
+
+
+def test_bursts_from_many_threads_lose_no_update(rec, service):
+    lines = {
+        user: [event(user, ITEMS[i % 12], 1000 + i, id=f"{user}{i}") for i in range(40)] for user in ("ann", "bob")
+    }
+    lock, waiting = threading.Lock(), {user: list(line) for user, line in lines.items()}
+
+    def work():
+        while True:
+            with lock:
+                some = [line.pop(0) for line in waiting.values() if line]
+            if not some:
+                return
+            assert all(isinstance(one, Told) for one in service.tell([tell(one) for one in [*some, *some]]))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    for user, line in lines.items():
+        assert service.store.head(user, rec.fingerprint).count == 40
+        service.ask(user, Question())
+        same(stored(service, user), expected(rec, line))
+
+
+def test_a_swap_moves_each_user_when_caught_up_and_never_mixes(rec, service, tmp_path, monkeypatch):
+    monkeypatch.setattr(swapping, "AT_ONCE", 5)
+    lines = {u: [event(u, ITEMS[(i * 7) % 12], 1000 + i) for i in range(n)] for u, n in (("long", 30), ("short", 3))}
+    service.tell([tell(*line) for line in lines.values()])
+    other = small_recommender(seed=6)
+    other.save(tmp_path / "new.segue")
+    held = threading.Event()
+    catch_up = service._swaps._catch_up
+    monkeypatch.setattr(service._swaps, "_catch_up", lambda *a: (held.wait(30), catch_up(*a)))
+    assert service.swap("new.segue") == other.fingerprint
+    assert service.status().swapping_to == other.fingerprint
+    assert service.ask("long", Question(k=3)).bundle == rec.fingerprint
+    quick = service.ask("short", Question(k=12))
+    assert quick.bundle == other.fingerprint
+    assert [x.item for x in quick.items] == [x.item for x in other.recommend(expected(other, lines["short"]), 12)]
+    more = event("long", "002", 2000)
+    assert service.tell([tell(more, k=3)])[0].answer.bundle == rec.fingerprint
+    held.set()
+    assert service._swaps.wait()
+    assert service.rec.fingerprint == other.fingerprint
+    same(stored(service, "long"), expected(other, [*lines["long"], more]))
+    assert service.roll_back() == rec.fingerprint
+    assert service._swaps.wait()
+    back = service.ask("long", Question(k=12))
+    assert back.bundle == rec.fingerprint
+    same(stored(service, "long"), expected(rec, [*lines["long"], more]))
+    for name, error in (("../new.segue", ArgumentError), ("", ArgumentError), ("none.segue", NotFoundError)):
+        with pytest.raises(error):
+            service.swap(name)
+
+
+def test_live_quality_is_the_offline_report_of_the_same_log(rec, store):
+    rng = np.random.default_rng(3)
+    table = pl.DataFrame(
+        {
+            "user": [f"u{u}" for u in rng.integers(0, 5, 200)],
+            "item": [ITEMS[i] if i < 12 else "unknown" for i in rng.integers(0, 13, 200)],
+            "time": np.arange(200) * 50 + 1000,
+        }
+    )
+    service = Service(rec, store, clock=lambda: NOW)
+    for begin in range(0, 200, 16):
+        rows = table[begin : begin + 16].iter_rows(named=True)
+        service.tell([tell(event(row["user"], row["item"], row["time"])) for row in rows])
+    live = service.quality.snapshot()["all"]["all"]
+    service.close()
+    report = segue.evaluate(rec, segue.read_events(table), ask_at="event").rows["segue"]
+    assert live["n"] == 200
+    assert live["recall@10"] == pytest.approx(report["recall@10"], abs=1e-9)
+    assert live["mrr@10"] == pytest.approx(report["mrr@10"], abs=1e-6)
+
+
+def test_an_explanation_is_the_score_less_that_without_the_event(rec, service):
+    line = [event("ann", item, 1000 + i) for i, item in enumerate(["001", "002", "003", "004"])]
+    service.tell([tell(*line)])
+    found = service.explain("ann", last=3)
+    whole = expected(rec, line)
+    top = rec.recommend(whole, 1)[0]
+    assert found.item.item == top.item
+    row = rec.vocabulary.row(top.item) - 1
+    for part in found.parts:
+        rest = expected(rec, [one for one in line if one.item != part.event.item])
+        assert part.change == pytest.approx(float(rec.score(whole)[0, row] - rec.score(rest)[0, row]), abs=1e-4)
+    assert {part.event.item for part in found.parts} == {"002", "003", "004"}
+    gone = service.store.events("ann")[1].seq
+    what_if = service.what_if("ann", [gone], Question(k=12))
+    rest = expected(rec, [line[0], *line[2:]])
+    assert [x.item for x in what_if.items] == [x.item for x in rec.recommend(rest, 12)]
+
+
+def test_history_and_token_answer_without_a_trace(rec, service):
+    line = [event("x", "003", 100), event("x", "odd", 200)]
+    answer = service.ask_history(line, Question(k=4))
+    assert [x.item for x in answer.items] == [x.item for x in rec.recommend(expected(rec, line), 4)]
+    assert answer.unknown == ["odd"]
+    token = service.new_token()
+    for one in line:
+        last, token = service.ask_token(token, one, Question(k=4))
+    assert last.items == answer.items
+    with pytest.raises(ConflictError, match="state of the running bundle"):
+        service.ask_token(b"0" * 64 + token[64:], None, Question())
+    assert service.store.log() == []
+
+
+def with_kinds(rec):
+    table = pl.DataFrame(
+        {"item": ITEMS, "title": [f"film {i}" for i in ITEMS], "kind": ["a|b", "b", "c"] * 4, "size": [1, 2] * 6}
+    )
+    return replace(rec, catalogue=read_catalogue(table, rec.vocabulary))
+
+
+def test_filters_rules_and_variety_come_after_the_scores(rec, store):
+    service = Service(with_kinds(rec), store, clock=lambda: NOW)
+    plain = [x.item for x in service.ask("ann", Question(k=12)).items]
+    small = [x.item for x in service.ask("ann", Question(k=12, where={"size": 1, "kind": ["b", "c"]})).items]
+    assert small == [item for item in plain if int(item) % 2 == 0 and int(item) % 3 in (1, 2)]
+    with pytest.raises(ArgumentError, match=r'where: expected an attribute of the items .*came "colour"'):
+        service.ask("ann", Question(where={"colour": "red"}))
+    assert plain[0] not in [x.item for x in service.ask("ann", Question(k=12, exclude=(plain[0],))).items]
+    service.set_rules(
+        [
+            Rule("block", {"size": 2}),
+            Rule("pin", items=(small[-1],), name="of the day"),
+            Rule("boost", {"kind": "c"}, by=50.0),
+        ]
+    )
+    ruled = service.ask("ann", Question(k=12, debug=True))
+    assert ruled.items[0].item == small[-1]
+    assert ruled.debug[small[-1]]["of the day"] is True
+    assert all(int(x.item) % 2 == 0 for x in ruled.items)
+    assert int(ruled.items[1].item) % 3 == 2
+    service.change_item(small[0], available=False)
+    assert small[0] not in [x.item for x in service.ask("ann", Question(k=12)).items]
+    assert service.status().unavailable == 1
+    service.close()
+    again = Service(with_kinds(rec), store, clock=lambda: NOW)
+    assert [x.item for x in again.ask("ann", Question(k=12)).items] == [
+        x.item for x in ruled.items if x.item != small[0]
+    ]
+    again.set_rules([])
+    again.change_item(small[0], available=True)
+    assert [x.item for x in again.ask("ann", Question(k=12)).items] == plain
+    mixed = again.ask("ann", Question(k=4, diversity=0.9))
+    assert mixed.items[0].item == plain[0] and [x.item for x in mixed.items] != plain[:4]
+    drawn_by = [[x.item for x in again.ask("ann", Question(k=4, explore=0.5, seed=s)).items] for s in (1, 1, 2)]
+    assert drawn_by[0] == drawn_by[1] != drawn_by[2]
+    assert all(len(set(one)) == 4 for one in drawn_by)
+    assert [x.item for x in again.find_items("FILM 00")][:2] == ["000", "001"]
+    again.close()
