@@ -103,7 +103,8 @@ def test_a_told_event_changes_the_next_list_at_once(rec, service):
     assert [line.item for line in one.answer.items] == [line.item for line in rec.recommend(state, 5, at=160)]
     assert one.answer.bundle == rec.fingerprint
     assert [kept.item for kept in one.events] == ["003", "005"]
-    assert service.ask("ann", Question(k=5, at=160_000_000)).items == one.answer.items
+    again = service.ask("ann", Question(k=5, at=160_000_000))
+    assert [line.item for line in again.items] == [line.item for line in one.answer.items]
     nobody = service.ask("nobody", Question(k=3))
     assert [line.item for line in nobody.items] == [line.item for line in rec.recommend(rec.start(), 3)]
     [two] = service.tell([tell(event("ann", "never heard of", 170), k=2)])
@@ -116,7 +117,7 @@ def test_twice_is_once_and_another_body_is_a_conflict(service):
     [later] = service.tell([one])
     assert (first.duplicates, again.duplicates, later.duplicates) == (0, 1, 1)
     assert first.events == again.events == later.events
-    assert later.answer.items == first.answer.items
+    assert [line.item for line in later.answer.items] == [line.item for line in first.answer.items]
     assert service.store.head("ann", "").count == 1
     [other] = service.tell([tell(event("ann", "004", 100, id="a"))])
     assert isinstance(other, ConflictError)
@@ -310,7 +311,7 @@ def test_history_and_token_answer_without_a_trace(rec, service):
     token = service.new_token()
     for one in line:
         last, token = service.ask_token(token, one, Question(k=4))
-    assert last.items == answer.items
+    assert [line.item for line in last.items] == [line.item for line in answer.items]
     with pytest.raises(ConflictError, match="state of the running bundle"):
         service.ask_token(b"0" * 64 + token[64:], None, Question())
     assert service.store.log() == []

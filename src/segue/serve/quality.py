@@ -5,7 +5,7 @@ Does not know: networks. The ranks are those of `segue.measure`, so that live an
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,36 +13,17 @@ import numpy as np
 
 from segue.measure.metrics import mrr, recall
 from segue.measure.ranks import target_ranks
+from segue.recommend.recommender import Recommender
+from segue.recommend.state import State
+from segue.serve.answers import Question
+from segue.serve.events import Event
+from segue.serve.listing import Shelf, hide
 from segue.shapes import Floats
 
 #: Items above which the log-loss is an estimate from a sample.
 EXACT = 50_000
 #: Hours and types kept apart; what comes beyond these is counted as "other".
 KEPT = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """How one event was foreseen."""
-
-    hit: float
-    reciprocal: float
-    log_loss: float
-    sampled: bool
-
-
-def foreseen(scores: Floats, target: int) -> Scored:
-    """Return how well a list foresaw an event.
-
-    Args:
-        scores: float32[row] of the list that its user's state would have given, filters applied.
-        target: its row, 0 for an item that the bundle does not know: a miss.
-    """
-    rank = float(target_ranks(scores[None], [target])[0]) if target else float(len(scores))
-    ranks = np.array([rank])
-    return Scored(
-        float(recall(ranks, k=10)[0]), float(mrr(ranks, k=10)[0]), surprise(scores, target), len(scores) > EXACT
-    )
 
 
 @dataclass
@@ -73,19 +54,38 @@ class LiveQuality:
     sampled: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, scored: Scored, labels: Mapping[str, str]) -> None:
-        """Count one event under labels such as `{"bundle": ..., "hour": ..., "type": ...}`."""
+    def count(self, rec: Recommender, shelf: Shelf, events: Sequence[tuple[State, Event]], scores: Floats) -> None:
+        """Count events by the lists that were the answer just before them.
+
+        Args:
+            rec: the bundle.
+            shelf: what may be shown.
+            events: each with the state before it.
+            scores: float32[event, row] of these states; changed.
+        """
+        if not events:
+            return
+        for row, (state, _) in zip(scores, events, strict=True):
+            hide(rec, state, row, Question(), shelf)
+        targets = np.array([rec.vocabulary.row(event.item) for _, event in events])
+        ranks, known = np.full(len(targets), float(scores.shape[1])), targets > 0
+        ranks[known] = target_ranks(scores[known], targets[known])
+        losses = [surprise(row, int(target)) for row, target in zip(scores, targets, strict=True)]
+        found = zip(events, recall(ranks, k=10), mrr(ranks, k=10), losses, strict=True)
         with self._lock:
-            self.sampled |= scored.sampled
-            for name, value in {"all": "all", **labels}.items():
-                key = (name, value)
-                if key not in self.groups and len(self.groups) > KEPT:
-                    key = (name, "other")
-                sums = self.groups.setdefault(key, Sums())
-                sums.events += 1
-                sums.hits += scored.hit
-                sums.reciprocal += scored.reciprocal
-                sums.log_loss += scored.log_loss
+            self.sampled |= scores.shape[1] > EXACT
+            for (_, event), hit, reciprocal, loss in found:
+                for key in _keys(rec, event):
+                    self._add(key, float(hit), float(reciprocal), loss)
+
+    def _add(self, key: tuple[str, str], hit: float, reciprocal: float, loss: float) -> None:
+        if key not in self.groups and len(self.groups) > KEPT:
+            key = (key[0], "other")
+        sums = self.groups.setdefault(key, Sums())
+        sums.events += 1
+        sums.hits += hit
+        sums.reciprocal += reciprocal
+        sums.log_loss += loss
 
     def snapshot(self) -> dict[str, Any]:
         """Return the means so far, by group."""
@@ -96,18 +96,22 @@ class LiveQuality:
         return found
 
 
+def _keys(rec: Recommender, event: Event) -> list[tuple[str, str]]:
+    hour = "none" if event.time is None else f"{event.time // 3_600_000_000 % 24:02d}"
+    return [("all", "all"), ("bundle", rec.fingerprint[:12]), ("hour", hour), ("type", event.type or "none")]
+
+
 def surprise(scores: Floats, target: int) -> float:
     """Return `-log softmax(scores)[target]` in nats; from a sample above `EXACT` items.
 
     A target that is filtered or unknown counts as if it had the chance of one in all items.
     """
-    finite = scores[np.isfinite(scores)].astype(np.float64)
-    if not target or not np.isfinite(scores[target]) or not len(finite):
+    if not target or not np.isfinite(scores[target]):
         return float(np.log(max(len(scores) - 1, 1)))
     goal, stretch = float(scores[target]), 1.0
-    if len(finite) > EXACT:
-        drawn = np.random.default_rng(target).integers(0, len(finite), EXACT)
-        stretch, finite = len(finite) / EXACT, finite[drawn]
-    top = max(float(finite.max()), goal)
-    total = np.exp(finite - top).sum() * stretch
-    return float(np.log(max(total, np.exp(goal - top))) + top - goal)
+    if len(scores) > EXACT:
+        drawn = np.random.default_rng(target).integers(0, len(scores), EXACT)
+        stretch, scores = len(scores) / EXACT, scores[drawn]
+    top = max(float(scores.max()), goal)
+    total = float(np.exp(scores - np.float32(top)).sum()) * stretch  # what is filtered adds exp(-inf) = 0
+    return float(np.log(max(total, float(np.exp(goal - top)))) + top - goal)

@@ -97,7 +97,7 @@ class Service:
         slow = StoreError(f"expected to write within {ATTEMPTS} attempts, other writers were faster. Send it again.")
         for entry in entries:
             entry.refused = entry.refused or (None if entry.done else slow)
-        answers = self._answers([entry for entry in entries if entry.refused is None and entry.tell.question])
+        answers = self._answers([entry for entry in entries if entry.refused is None])
         return [entry.refused or _told(entry, answers.get(id(entry))) for entry in entries]
 
     def _refused(self, request: Tell) -> SegueError | None:
@@ -133,7 +133,7 @@ class Service:
             homes.setdefault(running.rec.fingerprint, (running, []))[1].append(entry)
         for running, some in homes.values():
             try:
-                behind = write_all(running.rec, self.store, self._changes.shelf(running.rec), self.quality, some)
+                behind = write_all(running.rec, self.store, some)
             except SegueError as error:
                 for entry in some:
                     entry.refused = entry.refused or error
@@ -144,21 +144,23 @@ class Service:
     # --- lists ------------------------------------------------------------------------------------------------
 
     def _answers(self, entries: Sequence[Entry]) -> dict[int, Answer]:
-        """Return the lists after the last event of each request; those of fresh states in one product."""
+        """Count each event by the list before it, and return the lists after; all scores in one product."""
         answers: dict[int, Answer] = {}
-        for bundle in {entry.after.bundle for entry in entries if entry.after is not None}:
-            rec = next((rec for rec in self._swaps.bundles() if rec.fingerprint == bundle), None)
-            ready = [
-                (entry, entry.after) for entry in entries if entry.after is not None and entry.after.bundle == bundle
-            ]
-            if rec is None:
+        asked = [entry for entry in entries if entry.tell.question is not None]
+        for rec in self._swaps.bundles():
+            ready = [(e, e.after) for e in asked if e.after is not None and e.after.bundle == rec.fingerprint]
+            before = [pair for entry in entries for pair in entry.before if pair[0].bundle == rec.fingerprint]
+            if not ready and not before:
                 continue
             questions = [_at_event(entry.tell) for entry, _ in ready]
-            details = question_details(rec, [(q.type, q.context) for q in questions])
-            scores = score_each(rec, [state for _, state in ready], [q.at for q in questions], details)
-            for (entry, state), row, question in zip(ready, scores, questions, strict=True):
+            about = [(q.type, q.context) for q in questions] + [(None, {})] * len(before)
+            states = [state for _, state in ready] + [state for state, _ in before]
+            times = [q.at for q in questions] + [event.time for _, event in before]
+            scores = score_each(rec, states, times, question_details(rec, about))
+            for (entry, state), row, question in zip(ready, scores, questions, strict=False):
                 answers[id(entry)] = self._listed(rec, state, row, question, entry.tell.events)
-        for entry in entries:
+            self.quality.count(rec, self._changes.shelf(rec), before, scores[len(ready) :])
+        for entry in asked:
             if id(entry) not in answers:
                 answers[id(entry)] = self.ask(entry.tell.events[-1].user, _at_event(entry.tell))
         return answers

@@ -8,7 +8,7 @@ In words, for one bundle:
     heads = what the store knows of the users, with their states
     states = those, rebuilt by replay where they do not hold all events
     for each turn (a request of each user), for each of its events, all users side by side:
-        score the event by the list that the state would have given; step the state
+        note the state before it, for its list is the one that the event is ranked in; step the state
     commit all events, keys and states in one transaction
 """
 
@@ -16,13 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from segue.errors import ConflictError, ForgottenError, SegueError
-from segue.recommend.many import observe_each, score_each, state_to_bytes
+from segue.recommend.many import observe_each, state_to_bytes
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
-from segue.serve.answers import Question, Tell
+from segue.serve.answers import Tell
 from segue.serve.events import Event, StoredEvent
-from segue.serve.listing import Shelf, hide
-from segue.serve.quality import LiveQuality, Scored, foreseen
 from segue.serve.replaying import is_late, read_state, rebuild, snapshot_after, to_replay
 from segue.serve.store import Conflict, Duplicate, Forgotten, Head, Outcome, Snapshot, Store, Write, Written
 
@@ -39,6 +37,7 @@ class Entry:
         kept: its events that are on disk, by their place in the request.
         known: of these, how many were on disk before.
         after: the state after its last event, where this batch made it.
+        before: its events that this process put on disk, each with the state before it.
         refused: why nothing of it is done.
     """
 
@@ -46,6 +45,7 @@ class Entry:
     kept: dict[int, StoredEvent] = field(default_factory=dict)
     known: int = 0
     after: State | None = None
+    before: list[tuple[State, Event]] = field(default_factory=list)
     refused: SegueError | None = None
 
     @property
@@ -99,19 +99,15 @@ class _Run:
     places: list[int]
     events: list[Event]
     snapshots: tuple[Snapshot, ...] = ()
-    scored: list[tuple[Event, Scored]] = field(default_factory=list)
+    before: list[tuple[State, Event]] = field(default_factory=list)
 
 
-def write_all(
-    rec: Recommender, store: Store, shelf: Shelf, quality: LiveQuality, entries: Sequence[Entry]
-) -> list[str]:
+def write_all(rec: Recommender, store: Store, entries: Sequence[Entry]) -> list[str]:
     """Write what is left to do of some requests, as far as it can be done in one go.
 
     Args:
         rec: the bundle of these users.
         store: where to.
-        shelf: what may be shown, for the lists that events are ranked in.
-        quality: counts each event that was written.
         entries: requests, changed in place.
 
     Returns:
@@ -124,15 +120,14 @@ def write_all(
     writes: list[Write] = []
     runs: list[_Run] = []
     for turn in _turns(entries, users):
-        _step(rec, shelf, turn)
+        _step(rec, turn)
         for run in turn:
             writes.append(_write_of(rec, store, run))
             runs.append(run)
     for run, outcome in zip(runs, store.commit(writes), strict=True):
         run.entry.settle(run.places, outcome)
         if isinstance(outcome, Written):
-            for event, scored in run.scored:
-                quality.add(scored, _labels(rec, event))
+            run.entry.before += run.before
         else:
             run.entry.after = None
     return list({user.head.user for user in users.values() if user.behind})
@@ -180,19 +175,14 @@ def _turns(entries: Sequence[Entry], users: Mapping[str, _User]) -> list[list[_R
     return turns
 
 
-def _step(rec: Recommender, shelf: Shelf, turn: Sequence[_Run]) -> None:
+def _step(rec: Recommender, turn: Sequence[_Run]) -> None:
     """Move each user of a turn over their events, all users side by side."""
     for n in range(max(len(run.events) for run in turn)):
         live = [run for run in turn if n < len(run.events) and run.user.takes(run.events[n])]
         events = [run.events[n] for run in live]
         states = [run.user.state for run in live if run.user.state is not None]
-        if not live:
-            continue
-        scores = score_each(rec, states, [event.time for event in events])
-        for run, row, state, event in zip(live, scores, states, events, strict=True):
-            hide(rec, state, row, Question(), shelf)
-            run.scored.append((event, foreseen(row, rec.vocabulary.row(event.item))))
-        for run, state in zip(live, observe_each(rec, states, events), strict=True):
+        for run, before, event, state in zip(live, states, events, observe_each(rec, states, events), strict=True):
+            run.before.append((before, event))
             run.user.state = state
             run.snapshots += snapshot_after(rec, state)
 
@@ -219,11 +209,6 @@ def _mend(rec: Recommender, store: Store, user: _User) -> None:
     if length <= REPLAY_NOW:
         user.state = rebuild(rec, store, user.head, user.pending, begin=begin).state
         user.late = False
-
-
-def _labels(rec: Recommender, event: Event) -> dict[str, str]:
-    hour = "none" if event.time is None else f"{event.time // 3_600_000_000 % 24:02d}"
-    return {"bundle": rec.fingerprint[:12], "hour": hour, "type": event.type or "none"}
 
 
 def conflict(ids: Sequence[str]) -> ConflictError:

@@ -1,0 +1,19 @@
+"""law: the blocks of the list maker give what sorting all scores gives."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segue.serve.listing import _top
+
+
+@given(st.integers(0, 2**31), st.integers(1, 3000), st.integers(1, 60), st.booleans())
+def test_law_top_is_the_head_of_a_sort(seed, size, count, level):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 5, size).astype(np.float32) if level else rng.standard_normal(size).astype(np.float32)
+    scores[rng.random(size) < 0.2] = -np.inf
+    before = scores.copy()
+    order = np.lexsort((np.arange(size), -scores))
+    expected = [int(row) for row in order[:count] if scores[row] > -np.inf]
+    assert _top(scores, count) == expected
+    np.testing.assert_array_equal(scores, before)
