@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import polars as pl
 import typer
@@ -24,10 +24,13 @@ from segue.evaluation.held_out import held_out_rows
 from segue.progress import TrainingView
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
+from segue.serve import keys as segue_keys
 
 app = typer.Typer(help="A recommender that remembers.", no_args_is_help=True, add_completion=False)
 named = typer.Typer(help="Well-known data sets, fetched on request.", no_args_is_help=True)
 app.add_typer(named, name="datasets")
+keyring = typer.Typer(help="API keys of a server, in a file that holds only their hashes.", no_args_is_help=True)
+app.add_typer(keyring, name="keys")
 
 Log = Annotated[Path, typer.Argument(help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet.", metavar="EVENTS")]
 Bundle = Annotated[Path, typer.Argument(help="A file that segue train wrote.", metavar="BUNDLE")]
@@ -42,6 +45,7 @@ Sep = Annotated[str | None, typer.Option(help="Character between columns.")]
 ContextCol = Annotated[list[str] | None, typer.Option(help="Column that says how an event was: device, place.")]
 Users = Annotated[Path | None, typer.Option(help="Table of users with their profiles.")]
 Encoding = Annotated[str, typer.Option(help="Of a text file.")]
+KeyFile = Annotated[Path, typer.Option("--keys", help="File of keys.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -336,6 +340,55 @@ def info(bundle: Bundle, as_json: AsJson = False) -> None:
     else:
         for name, value in shown.items():
             typer.echo(f"{name:<24} {value}")
+
+
+@app.command()
+def serve(
+    bundle: Bundle,
+    store: Annotated[
+        str | None, typer.Option(help="SQLite file or valkey:// address; segue.db beside the bundle if not given.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address; others than 127.0.0.1 need --keys.")] = "127.0.0.1",
+    bundles: Annotated[Path | None, typer.Option(help="Folder of the bundles that may be swapped in.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="File that segue keys made; each request needs one then.")] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(help="Further name in Host headers; * for any.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Requests a second of a key or address, 0 for any; 200 if not local.")
+    ] = None,
+    accept_loss: Annotated[bool, typer.Option("--accept-loss", help="Be ready though a server may not sync.")] = False,
+) -> None:
+    """Answer over HTTP: tell events, get lists, nothing lost."""
+    from segue.serve import running
+
+    names = tuple(allow_host or ())
+    settings = running.Settings(bundle, store, host, port, bundles, keys, names, rate, accept_loss)
+    running.serve(settings, say=lambda text: typer.echo(text, err=True))
+
+
+@keyring.command("add")
+def add_key(
+    name: Annotated[str, typer.Argument(help="Of the client.", metavar="NAME")],
+    keys: KeyFile = Path("keys.json"),
+    role: Annotated[str, typer.Option(help="read, write or admin; each may do what those before it may.")] = "write",
+) -> None:
+    """Make a key and print it once; it is kept nowhere."""
+    typer.echo(segue_keys.add_key(keys, name, cast(segue_keys.Role, role)))
+
+
+@keyring.command("list")
+def list_keys(keys: KeyFile = Path("keys.json")) -> None:
+    """The names and roles of all keys."""
+    for key in segue_keys.read_keys(keys).keys.values():
+        typer.echo(f"{key.role:<6} {key.name}")
+
+
+@keyring.command("remove")
+def remove_key(
+    name: Annotated[str, typer.Argument(help="Of the client.", metavar="NAME")], keys: KeyFile = Path("keys.json")
+) -> None:
+    """Take a key out; a running server follows at SIGHUP."""
+    segue_keys.remove_key(keys, name)
 
 
 @named.command("list")

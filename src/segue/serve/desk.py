@@ -1,0 +1,117 @@
+"""Where routes find what they need, and what all of them have in common.
+
+Knows: the service and its threads, roles, how an error of a route becomes a document.
+Does not know: what a single route does.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+
+from segue.serve.batching import Teller
+from segue.serve.bodies import parse_json
+from segue.serve.gate import Access, allow
+from segue.serve.keys import Role
+from segue.serve.metrics import Metrics
+from segue.serve.problems import refusal
+from segue.serve.replies import ProblemOut
+from segue.serve.service import Service
+from segue.serve.tokens import Sealer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Threads that answer questions; NumPy lets several work side by side.
+THREADS = 4
+#: In the OpenAPI page, the name under which a route says its role.
+ROLE = "x-role"
+_PROBLEM = {"content": {"application/problem+json": {"schema": ProblemOut.model_json_schema()}}}
+#: What any route may answer beside what it is for.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "What was expected, what came, what to do (RFC 9457).", **_PROBLEM},
+    "503": {"description": "It cannot be done just now; nothing of it was done.", **_PROBLEM},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """What routes work with.
+
+    Args:
+        service: that does the work.
+        access: who is let in.
+        sealer: of the tokens.
+        metrics: of this server.
+        teller: gathers events.
+        pool: of threads that answer.
+        swaps: whether bundles may be swapped by HTTP.
+    """
+
+    service: Service
+    access: Access
+    sealer: Sealer
+    metrics: Metrics
+    teller: Teller
+    swaps: bool = False
+    pool: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="segue-ask")
+    )
+
+    async def ask(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run something of the service in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: work(*args, **kwargs))
+
+    async def close(self) -> None:
+        """Write what has come, and let the threads go."""
+        await self.teller.close()
+        self.pool.shutdown(cancel_futures=True)
+
+
+def desk_of(request: Request) -> Desk:
+    """Return the desk of the server that a request came to."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+class StrictRequest(Request):
+    """A request whose JSON says one thing."""
+
+    async def json(self) -> Any:
+        """Return what the body says; see `parse_json`."""
+        if not hasattr(self, "_json"):
+            self._json = parse_json(await self.body(), desk_of(self).access.limits.depth)
+        return self._json
+
+
+class Route(APIRoute):
+    """A route that asks for its role before it reads anything, and answers every error with a document."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        inner = super().get_route_handler()
+        role: Role = (self.openapi_extra or {}).get(ROLE, "read")
+
+        async def handle(request: Request) -> Response:
+            request.scope["segue.route"] = self.path
+            try:
+                allow(request.scope, role)
+                return await inner(StrictRequest(request.scope, request.receive))
+            except Exception as error:
+                return refusal(error, request.url.path)
+
+        return handle
+
+
+def new_router() -> APIRouter:
+    """Return a router of such routes."""
+    return APIRouter(route_class=Route, responses=PROBLEMS)
+
+
+def needs(role: Role) -> dict[str, Any]:
+    """Return what a route says of its role."""
+    return {ROLE: role}

@@ -1,0 +1,63 @@
+"""The server as an ASGI application.
+
+Knows: how the gate, the routes and the service are put together.
+Does not know: addresses, ports and processes (`running`).
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from segue.serve.batching import Teller
+from segue.serve.desk import Desk
+from segue.serve.gate import Access, Gate
+from segue.serve.metrics import Metrics
+from segue.serve.problems import refusal
+from segue.serve.routes import lists, people, plain, shop
+from segue.serve.service import Service
+from segue.serve.tokens import sealer_of
+
+DESCRIPTION = (
+    "Events in, lists out. Ids are texts; in a path they are percent-encoded, the slash too. Times are seconds "
+    "since 1970 or ISO 8601. Errors are problem documents (RFC 9457). Where the server asks for keys, each route "
+    "needs a role (read, write or admin; each may do what those before it may): Authorization: Bearer KEY."
+)
+
+
+def make_app(
+    service: Service, *, access: Access | None = None, metrics: Metrics | None = None, swaps: bool = False
+) -> FastAPI:
+    """Return the application of a service.
+
+    Args:
+        service: that does the work; it is not closed with the application.
+        access: who is let in; left out, anybody on this machine.
+        metrics: to be shared with what else measures.
+        swaps: whether bundles may be swapped by HTTP.
+    """
+    access = access or Access()
+    metrics = metrics or Metrics(service.quality.snapshot)
+    sealer = sealer_of(service.store)
+
+    @asynccontextmanager
+    async def living(app: FastAPI) -> AsyncIterator[None]:
+        app.state.desk = Desk(service, access, sealer, metrics, Teller(service.tell, metrics.batch), swaps)
+        yield
+        await app.state.desk.close()
+
+    app = FastAPI(
+        title="Segue", version="1", description=DESCRIPTION, lifespan=living,
+        openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False,
+    )  # fmt: skip
+    for part in (people, lists, shop, plain):
+        app.include_router(part.router)
+    app.add_exception_handler(HTTPException, _framework)
+    app.add_middleware(Gate, access=access, metrics=metrics)
+    return app
+
+
+async def _framework(request: Request, error: Exception) -> Response:
+    """Answer what the framework refuses itself (404, 405) with a document, too."""
+    return refusal(error, request.url.path)

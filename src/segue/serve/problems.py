@@ -1,0 +1,132 @@
+"""What is sent when a request is refused: problem documents (RFC 9457), never a traceback.
+
+Knows: which status each error has, and how a document looks.
+Does not know: when an error is raised.
+"""
+
+import logging
+import traceback
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from segue.errors import (
+    ArgumentError,
+    BundleError,
+    ConflictError,
+    DataError,
+    ForgottenError,
+    NotFoundError,
+    SegueError,
+    StoreError,
+)
+
+logger = logging.getLogger("segue.serve")
+
+#: What a client may find at `type`, by status.
+KINDS = {
+    400: ("malformed", "The request cannot be read"),
+    401: ("key-missing", "A valid API key is needed"),
+    403: ("key-too-weak", "The API key may not do this"),
+    404: ("not-found", "There is no such thing"),
+    405: ("method", "The address does not take this method"),
+    408: ("too-slow", "The body came too slowly"),
+    409: ("conflict", "It contradicts what is there"),
+    410: ("forgotten", "It was erased on request"),
+    413: ("too-large", "The body is too large"),
+    415: ("media-type", "The body is not application/json"),
+    421: ("host", "The Host header names another server"),
+    422: ("invalid", "The request says something that cannot be"),
+    429: ("too-many", "Too many requests"),
+    500: ("internal", "Something went wrong here"),
+    503: ("unavailable", "It cannot be done just now"),
+}
+#: The first that fits decides.
+STATUSES: Sequence[tuple[type[SegueError], int]] = (
+    (ForgottenError, 410),
+    (ConflictError, 409),
+    (StoreError, 503),
+    (NotFoundError, 404),
+    (ArgumentError, 422),
+    (DataError, 422),
+    (BundleError, 422),
+)
+#: Errors of one request that are told; the rest is left out.
+SHOWN = 10
+
+
+class Problem(HTTPException):
+    """A request is refused; `detail` says what was expected, what came, and what to do."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, detail, dict(headers or {}))
+
+
+def refusal(error: Exception, instance: str) -> Response:
+    """Return the document for an error.
+
+    Args:
+        error: any; what is not foreseen becomes a 500 that says nothing of its cause, which is logged by its
+            place in the code alone, since messages may hold ids.
+        instance: the path that was asked for.
+
+    Example:
+        >>> refusal(NotFoundError("item: there is none"), "/v1/similar/9").status_code
+        404
+    """
+    if isinstance(error, RequestValidationError):
+        errors = [_told(one) for one in error.errors()[:SHOWN]]
+        detail = f"{errors[0]['where']}: {errors[0]['what']}. See /docs." if errors else "See /docs."
+        return document(422, detail, instance, more={"errors": errors})
+    if isinstance(error, HTTPException):
+        headers = {name: value for name, value in (error.headers or {}).items() if name.lower() != "content-type"}
+        return document(error.status_code, _detail(error), instance, headers=headers)
+    if isinstance(error, SegueError):
+        status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+        if status < 500:
+            return document(status, str(error), instance)
+        if status == 503:
+            logger.error("store: %s", type(error).__name__)
+            return document(503, str(error), instance, headers={"Retry-After": "1"})
+    logger.error("unforeseen %s at %s", type(error).__name__, _place(error))
+    return document(500, "It was logged. Try again, or tell the operator of this server.", instance)
+
+
+def document(
+    status: int,
+    detail: str,
+    instance: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Response:
+    """Return a problem document."""
+    kind, title = KINDS.get(status, ("other", HTTPStatus(status).phrase))
+    body = {"type": f"urn:segue:problem:{kind}", "title": title, "status": status, "detail": detail}
+    whole = msgspec.json.encode({**body, "instance": instance, **(more or {})})
+    return Response(whole, status, dict(headers or {}), media_type="application/problem+json")
+
+
+def _told(error: Mapping[str, Any]) -> dict[str, str]:
+    where = [str(part) for part in error["loc"] if part not in ("one", "many")]
+    return {"where": ".".join(where)[:200], "what": str(error["msg"])[:300]}
+
+
+def _detail(error: HTTPException) -> str:
+    if error.status_code == 404 and error.detail == "Not Found":
+        return "Expected an address of this server, came another. See /docs."
+    if error.status_code == 405:
+        return "Expected another method at this address. See /docs."
+    return str(error.detail)
+
+
+def _place(error: Exception) -> str:
+    """Return where an error was raised, innermost last, without its message."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)

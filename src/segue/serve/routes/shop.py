@@ -1,0 +1,99 @@
+"""Items, rules and bundles: what the shop and the operator change.
+
+Knows: how requests say it. Does not know: what follows from it.
+"""
+
+from typing import Annotated
+
+import polars as pl
+from fastapi import Query, Request, Response
+
+from segue.errors import ConflictError, NotFoundError
+from segue.serve.desk import Desk, desk_of, needs, new_router
+from segue.serve.listing import Rule
+from segue.serve.problems import Problem
+from segue.serve.replies import ItemList, item_lines, reply, status_of
+from segue.serve.schema import BundleChange, ItemChange, NewItems, PathId, Rules
+
+router = new_router()
+
+
+@router.get("/v1/items", response_model=ItemList, openapi_extra=needs("read"), tags=["items"])
+async def find_items(
+    request: Request,
+    q: Annotated[str, Query(max_length=200, description="Words of the title, or of the id.")] = "",
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> Response:
+    """Search items."""
+    desk = desk_of(request)
+    found = await desk.ask(desk.service.find_items, q, limit)
+    return reply({"items": item_lines(found), "unknown": [], "bundle": desk.service.rec.fingerprint})
+
+
+@router.post("/v1/items", openapi_extra=needs("admin"), tags=["items"])
+async def add_items(request: Request, body: NewItems) -> Response:
+    """Make new items known by what they are; lists may show them at once."""
+    desk = desk_of(request)
+    try:
+        table = pl.DataFrame(body.items, infer_schema_length=None, strict=False)
+        added = await desk.ask(desk.service.add_items, table)
+    except (pl.exceptions.PolarsError, TypeError, OverflowError):
+        raise Problem(
+            422, "items: expected one kind of value under each name, came several. Send numbers or texts."
+        ) from None
+    return reply({"added": added, "items": len(desk.service.rec.items)})
+
+
+@router.patch("/v1/items/{id}", openapi_extra=needs("admin"), tags=["items"])
+async def change_item(request: Request, id: PathId, body: ItemChange) -> Response:
+    """Take an item out of all lists (`"available": false`) or back in, or change its attributes."""
+    desk = desk_of(request)
+    change = desk.service.change_item
+    try:
+        await desk.ask(change, id, available=body.available, attributes=body.attributes)
+    except (pl.exceptions.PolarsError, TypeError, OverflowError):
+        raise Problem(422, "attributes: expected values of the kind that was learnt, came others.") from None
+    return reply({"item": id, "available": body.available, "attributes": body.attributes})
+
+
+@router.put("/v1/admin/rules", openapi_extra=needs("admin"), tags=["admin"])
+async def set_rules(request: Request, body: Rules) -> Response:
+    """Set all rules of the shop (pin, block, boost); they hold from the next list on."""
+    desk = desk_of(request)
+    rules = [Rule(one.kind, one.where, tuple(one.items), one.by, one.name) for one in body.rules]
+    await desk.ask(desk.service.set_rules, rules)
+    return reply({"rules": len(rules)})
+
+
+@router.post("/v1/admin/bundle", openapi_extra=needs("admin"), tags=["admin"])
+async def change_bundle(request: Request, body: BundleChange) -> Response:
+    """Answer from another bundle, by its name in the folder of bundles, or from the one before again.
+
+    Each user is answered by the old bundle until their state under the new one holds all their events.
+    """
+    desk = desk_of(request)
+    fingerprint = await desk.ask(_changed, desk, body.bundle)
+    return reply({"bundle": fingerprint, "swapping_to": (await desk.ask(desk.service.status)).swapping_to})
+
+
+def _changed(desk: Desk, name: str | None) -> str:
+    if name is None:
+        return desk.service.roll_back()
+    if not desk.swaps:
+        raise NotFoundError("bundle: expected a folder of bundles, none was given. Start with --bundles DIR.")
+    if desk.service.status().swapping_to is not None:
+        raise ConflictError("bundle: expected no swap under way, there is one. Wait for it, or roll it back.")
+    return desk.service.swap(name)
+
+
+@router.get("/v1/status", openapi_extra=needs("read"), tags=["admin"])
+async def status(request: Request) -> Response:
+    """Say which bundle answers, how far a swap is, and whether the store keeps its promises."""
+    desk = desk_of(request)
+    return reply(status_of(await desk.ask(desk.service.status)))
+
+
+@router.get("/v1/quality", openapi_extra=needs("read"), tags=["admin"])
+async def quality(request: Request) -> Response:
+    """Say how well events were foreseen, each ranked by its user's state just before it."""
+    return reply(desk_of(request).service.quality.snapshot())

@@ -1,0 +1,234 @@
+"""The server as a process.
+
+Knows: addresses, signals, the order in which things are opened and closed.
+Does not know: routes.
+
+SIGTERM and SIGINT: no new connections, what is under way is finished, what was told is on disk, then the store
+is closed. SIGHUP: the bundle file and the file of keys are read again.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from segue.bundle import load_bundle
+from segue.errors import ArgumentError, SegueError, StoreError
+from segue.serve.gate import LOCAL, Access
+from segue.serve.http import make_app
+from segue.serve.keys import read_keys
+from segue.serve.limits import Limits, Rates
+from segue.serve.metrics import Metrics
+from segue.serve.opening import open_store
+from segue.serve.service import Service
+from segue.serve.store import Outcome, Store, Write
+
+logger = logging.getLogger("segue.serve")
+
+#: Requests a second of a key or address where other machines may ask and nothing else was said.
+RATE = 200.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server is run.
+
+    Args:
+        bundle: the file that answers.
+        store: a path of an SQLite file or a `valkey://` address; None puts `segue.db` beside the bundle.
+        host: the address that is listened on; others than 127.0.0.1 need keys.
+        port: 0 takes a free one.
+        bundles: the folder of the bundles that may be swapped in by name; the bundle lies in it.
+        keys: a file that `segue keys` made.
+        allow_host: further names that a Host header may have; "*" takes any.
+        rate: requests a second of each key, or address; 0 for no bound, None for none on this machine alone
+            and `RATE` otherwise.
+        accept_loss: be ready although a shared store does not sync each write.
+        limits: of single requests.
+    """
+
+    bundle: Path
+    store: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    bundles: Path | None = None
+    keys: Path | None = None
+    allow_host: tuple[str, ...] = ()
+    rate: float | None = None
+    accept_loss: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not self.local and self.keys is None:
+            raise ArgumentError(
+                f"--host {self.host}: expected --keys FILE with an address that others reach, came none. "
+                "Make a key: segue keys add NAME --keys FILE."
+            )
+        if self.bundles is not None and self.bundle.resolve().parent != self.bundles.resolve():
+            raise ArgumentError(
+                f"--bundles {self.bundles}: expected the folder that {self.bundle.name} lies in, came another. "
+                "Put the bundle into it."
+            )
+        if self.rate is not None and not 0 <= self.rate < 1e9:
+            raise ArgumentError(f"--rate: expected requests a second, or 0 for no bound, came {self.rate:g}.")
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine reaches it."""
+        if self.host == "localhost":
+            return True
+        with contextlib.suppress(ValueError):
+            return ipaddress.ip_address(self.host).is_loopback
+        return False
+
+    def access(self) -> Access:
+        """Return who is let in."""
+        named = f"[{self.host}]" if ":" in self.host else self.host
+        hosts = LOCAL | {named.lower()} | {name.lower() for name in self.allow_host}
+        rate = self.rate if self.rate is not None else 0.0 if self.local else RATE
+        return Access(hosts, read_keys(self.keys) if self.keys else None, Rates(rate), self.limits)
+
+
+class TimedStore:
+    """A store whose commits are timed; all else is its own."""
+
+    def __init__(self, store: Store, seen: Callable[[float], None]) -> None:
+        self._store, self._seen = store, seen
+
+    def commit(self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None) -> list[Outcome]:
+        """Commit, and tell how long it took."""
+        begin = time.perf_counter()
+        try:
+            return self._store.commit(writes, values=values)
+        finally:
+            self._seen(time.perf_counter() - begin)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def impatient(seconds: float) -> type[H11Protocol]:
+    """Return a protocol that ends connections whose request line and headers take longer to come."""
+
+    class Impatient(H11Protocol):
+        _patience: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._watch()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._watch()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._calm()
+            super().connection_lost(exc)
+
+        def _watch(self) -> None:
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._calm()
+            elif self._patience is None:
+                self._patience = self.loop.call_later(seconds, self._give_up)
+
+        def _calm(self) -> None:
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+
+        def _give_up(self) -> None:
+            self._patience = None
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.close()
+
+    return Impatient
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, with SIGHUP."""
+
+    def __init__(self, config: uvicorn.Config, reload: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._reload = reload
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and take SIGHUP from now on."""
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError, ValueError, RuntimeError, AttributeError):
+            loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, self._reload))
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket]]:
+    """Open all that a server needs, and close it in the opposite order."""
+    access = settings.access()
+    rec = load_bundle(settings.bundle)
+    listener = _listen(settings.host, settings.port)
+    with contextlib.ExitStack() as stack:
+        stack.callback(listener.close)
+        store = open_store(settings.store or settings.bundle.with_name("segue.db"), accept_loss=settings.accept_loss)
+        stack.callback(store.close)
+        metrics = Metrics(lambda: service.quality.snapshot())
+        timed = cast(Store, TimedStore(store, metrics.commit))
+        service = Service(rec, timed, bundles=settings.bundles or settings.bundle.parent)
+        stack.callback(service.close)
+        app = make_app(service, access=access, metrics=metrics, swaps=settings.bundles is not None)
+        limits = settings.limits
+        config = uvicorn.Config(
+            app, http=impatient(limits.header_seconds), ws="none", log_level="warning", access_log=False,
+            server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
+            timeout_keep_alive=30, timeout_graceful_shutdown=30,
+        )  # fmt: skip
+        yield Server(config, lambda: reload(settings, service, access)), listener
+
+
+def serve(settings: Settings, say: Callable[[str], None] = lambda text: None) -> None:
+    """Run a server until it is told to stop.
+
+    Raises:
+        ArgumentError: settings do not fit together, or the address is taken.
+        BundleError, StoreError: one of them cannot be opened.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with _opened(settings) as (server, listener):
+        host, port = listener.getsockname()[:2]
+        say(f"http://{f'[{host}]' if ':' in host else host}:{port}: {settings.bundle.name}; stop it with Ctrl-C.")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+        if not server.started:
+            raise StoreError("server: expected to start, it did not; the lines above say why.")
+
+
+def reload(settings: Settings, service: Service, access: Access) -> None:
+    """Read the bundle and the keys again; what cannot be read is logged, and all stays as it was."""
+    try:
+        if settings.keys is not None:
+            access.keys = read_keys(settings.keys)
+        fingerprint = service.swap(settings.bundle.name)
+    except (SegueError, OSError) as error:
+        logger.error("SIGHUP: %s", error)
+    else:
+        logger.info("SIGHUP: bundle %s", fingerprint[:12])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArgumentError(f"--host {host} --port {port}: cannot be listened on: {reason}. Take another.") from None
+    return listener
