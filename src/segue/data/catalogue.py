@@ -35,13 +35,12 @@ class Catalogue:
     notes: tuple[str, ...] = ()
 
     @cached_property
-    def _titles(self) -> pl.Series:
-        return self.table["title"]
+    def _titles(self) -> list[str | None]:
+        return self.table["title"].cast(pl.String).to_list()
 
     def title(self, row: int) -> str | None:
         """Return the title of a vocabulary row, None where there is none."""
-        title = self._titles[row - 1]
-        return None if title is None else str(title)
+        return self._titles[row - 1]
 
     def find(self, words: str) -> list[str]:
         """Return the ids of items whose title holds these words, whatever the case, shortest title first."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from segue.model.backend import leaves, map_tree, namespace
+from segue.model.backend import leaves, map_tree
 from segue.model.network import Memory, Window
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import NO_TIME, Seen, State, gap_seconds
@@ -60,11 +60,11 @@ def observe_each(rec: Recommender, states: Sequence[State], events: Sequence[Hap
         return []
     rows = np.array([rec.vocabulary.row(event.item) for event in events], np.int32)
     gaps = np.concatenate([gap_seconds(event.time, state.time) for event, state in zip(events, states, strict=True)])
-    memory = side_by_side([state.memory for state in states])
+    memory = side_by_side(rec, [state.memory for state in states])
     memory = rec.network.step(rec.params, memory, rows, gaps, _details(rec, events))
     return [
         State(one, event.time, state.count + 1, state.seen.add(int(row)), rec.fingerprint)
-        for one, event, state, row in zip(apart(memory), events, states, rows, strict=True)
+        for one, event, state, row in zip(apart(rec, memory), events, states, rows, strict=True)
     ]
 
 
@@ -123,16 +123,34 @@ def _details(rec: Recommender, events: Sequence[Happened]) -> Floats | None:
     return np.stack(rows).astype(np.float16).astype(np.float32)  # as in training
 
 
-def side_by_side(memories: Sequence[Memory]) -> Memory:
+def side_by_side(rec: Recommender, memories: Sequence[Memory]) -> Memory:
     """Return the memory of several users as one, [user, ...]."""
-    joined: Memory = map_tree(lambda *arrays: namespace(arrays[0]).concat(arrays), *memories)
-    return joined
+    return _unflat(rec, np.concatenate([_flat(memory) for memory in memories]))
 
 
-def apart(memory: Memory) -> list[Memory]:
+def apart(rec: Recommender, memory: Memory) -> list[Memory]:
     """Return the memory of each user of several; `side_by_side` of them is the same."""
-    users = len(memory.output)
-    return [map_tree(lambda a, u=u: a[u : u + 1].copy(), memory) for u in range(users)]
+    flat = _flat(memory)
+    return [_unflat(rec, flat[user : user + 1]) for user in range(len(flat))]
+
+
+def _flat(memory: Memory) -> Floats:
+    """Return float32[user, n]: all numbers of a memory in a row, so that users are joined by one copy."""
+    rows: Floats = np.concatenate([array.reshape(len(array), -1) for _, array in leaves(memory)], axis=1)
+    return rows
+
+
+def _unflat(rec: Recommender, flat: Floats) -> Memory:
+    """Return the memory in the rows of `_flat`, as views."""
+    at = 0
+
+    def take(like: Floats) -> Floats:
+        nonlocal at
+        at += like.size
+        return flat[:, at - like.size : at].reshape(len(flat), *like.shape[1:])
+
+    memory: Memory = map_tree(take, rec.empty_memory)
+    return memory
 
 
 def state_to_bytes(state: State) -> bytes:
@@ -143,7 +161,7 @@ def state_to_bytes(state: State) -> bytes:
     seen = state.seen
     rows = None if seen.rows is None else seen.rows.tobytes()
     bits = None if seen.bits is None else seen.bits.tobytes()
-    memory = b"".join(array.tobytes() for _, array in leaves(state.memory))
+    memory = _flat(state.memory).tobytes()
     return msgspec.msgpack.encode(
         (NO_TIME if state.time is None else state.time, state.count, seen.size, rows, bits, memory)
     )
@@ -157,12 +175,5 @@ def state_from_bytes(rec: Recommender, body: bytes) -> State:
         rows=None if rows is None else np.frombuffer(rows, np.int32),
         bits=None if bits is None else np.frombuffer(bits, np.uint8),
     )
-    numbers, at = np.frombuffer(memory, np.float32), 0
-
-    def take(like: Floats) -> Floats:
-        nonlocal at
-        at += like.size
-        return numbers[at - like.size : at].reshape(like.shape)
-
-    like = rec.network.empty(rec.params, 1)
-    return State(map_tree(take, like), None if time == NO_TIME else time, count, seen, rec.fingerprint)
+    numbers = np.frombuffer(memory, np.float32)[None]
+    return State(_unflat(rec, numbers), None if time == NO_TIME else time, count, seen, rec.fingerprint)

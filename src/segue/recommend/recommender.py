@@ -22,7 +22,7 @@ from segue.data.events import Events
 from segue.data.sequences import Sequences
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
-from segue.model.network import Network, NetworkParams
+from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, microseconds
 from segue.shapes import Bools, Floats, Rows
@@ -68,6 +68,11 @@ class Recommender:
     def items(self) -> list[str]:
         """The ids that can be recommended, in the order of the columns of `score`."""
         return [str(id) for id in self.vocabulary.ids]
+
+    @cached_property
+    def empty_memory(self) -> Memory:
+        """The memory of one user who has read nothing: its shapes."""
+        return self.network.empty(self.params, 1)
 
     @property
     def repeats(self) -> Repeats:
@@ -316,7 +321,7 @@ class Recommender:
         return details.astype(np.float16).astype(np.float32)  # as in training
 
     def _item(self, row: int, score: float) -> Item:
-        return Item(self.vocabulary.id(row), score, self.catalogue.title(row) if self.catalogue else None)
+        return Item(self.items[row - 1], score, self.catalogue.title(row) if self.catalogue else None)
 
     def _check(self, state: State | States) -> None:
         if state.bundle != self.fingerprint:

@@ -1,0 +1,207 @@
+"""How fast the server answers: events with lists, beside the empty handler of the same stack and the disk's sync.
+
+    python benchmarks/serving.py --items 10000 --seconds 10 --out FILE.json
+
+A server in a process of its own, loaded from this process over loopback with a bounded number of connections
+kept open. The bundle has random weights (speed does not depend on them). In the same run: an empty handler of
+FastAPI and uvicorn that reads the same JSON, and the time of an append with fdatasync on the same disk.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from segue.bundle import build_network, save_bundle, with_fingerprint
+from segue.config import DataSize, configure, derive
+from segue.data.vocabulary import Vocabulary
+from segue.recommend.recommender import Recommender
+
+EMPTY = """
+import uvicorn, sys
+from fastapi import FastAPI, Request
+app = FastAPI(openapi_url=None)
+@app.post("/v1/events")
+async def events(request: Request):
+    await request.json()
+    return {"items": []}
+uvicorn.run(app, port=int(sys.argv[1]), access_log=False, log_level="error")
+"""
+
+
+def random_bundle(items: int, width: int) -> Recommender:
+    vocabulary = Vocabulary(pl.Series([str(i) for i in range(items)]))
+    config = configure({"model.width": width, "train.repeats": "exclude"})
+    config = derive(config, DataSize(10**6, 10**5, vocabulary.size, True, 0.0))
+    network = build_network(config, items=vocabulary.size, longest_gap=1e6)
+    return with_fingerprint(Recommender(network, network.init(0), vocabulary, config, learnt=vocabulary.size))
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def wait_for(port: int, seconds: float = 60.0) -> float:
+    """Return how long it took until somebody listens."""
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        with socket.socket() as one:
+            one.settimeout(0.2)
+            if one.connect_ex(("127.0.0.1", port)) == 0:
+                return time.perf_counter() - began
+        time.sleep(0.02)
+    raise SystemExit("the server did not start")
+
+
+class Load:
+    """Requests over connections that stay open; the time of each is kept."""
+
+    def __init__(self, port: int, body, path: str = "/v1/events?recommend=10") -> None:
+        self.port, self.body, self.path = port, body, path
+        self.times: list[float] = []
+        self.failed = 0
+
+    def request(self) -> bytes:
+        body = json.dumps(self.body()).encode()
+        head = f"POST {self.path} HTTP/1.1\r\nhost: localhost:{self.port}\r\ncontent-type: application/json\r\n"
+        return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+    async def one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, due: float | None = None) -> None:
+        began = due if due is not None else time.perf_counter()
+        writer.write(self.request())
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(int(x.split(b":")[1]) for x in head.lower().split(b"\r\n") if x.startswith(b"content-length"))
+        await reader.readexactly(length)
+        self.failed += not head.startswith(b"HTTP/1.1 200")
+        self.times.append(time.perf_counter() - began)
+
+    async def closed(self, seconds: float, connections: int) -> float:
+        """As fast as it goes: return requests per second."""
+        end = time.perf_counter() + seconds
+
+        async def work() -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            while time.perf_counter() < end:
+                await self.one(reader, writer)
+            writer.close()
+
+        began = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(connections)))
+        return len(self.times) / (time.perf_counter() - began)
+
+    async def open(self, seconds: float, rate: float, connections: int = 64) -> None:
+        """At a fixed rate, from the moment each request was due: waiting for a connection counts."""
+        queue: asyncio.Queue[float | None] = asyncio.Queue()
+
+        async def work() -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            while (due := await queue.get()) is not None:
+                await self.one(reader, writer, due)
+            writer.close()
+
+        workers = [asyncio.create_task(work()) for _ in range(connections)]
+        began = time.perf_counter()
+        for n in range(int(seconds * rate)):
+            due = began + n / rate
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            queue.put_nowait(due)
+        for _ in workers:
+            queue.put_nowait(None)
+        await asyncio.gather(*workers)
+
+    def summary(self) -> dict:
+        ms = np.array(self.times) * 1e3
+        cuts = {f"p{q}_ms": round(float(np.percentile(ms, q)), 2) for q in (50, 90, 99)}
+        return {"requests": len(ms), "failed": self.failed, **cuts}
+
+
+def sync_seconds(folder: Path) -> float:
+    """Return the mean time of an append of 4 KiB with fdatasync."""
+    with (folder / "sync").open("wb") as file:
+        began, count = time.perf_counter(), 0
+        while time.perf_counter() - began < 2:
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fdatasync(file.fileno())
+            count += 1
+    return (time.perf_counter() - began) / count
+
+
+def measure(asked: argparse.Namespace, folder: Path) -> dict:
+    rng = np.random.default_rng(0)
+
+    def event() -> dict:
+        return {"user": f"u{rng.integers(asked.users)}", "item": str(rng.integers(asked.items)), "type": "view"}
+
+    found: dict = {"sync_ms": round(sync_seconds(folder) * 1e3, 3)}
+    port = free_port()
+    empty = subprocess.Popen([sys.executable, "-c", EMPTY, str(port)])
+    try:
+        wait_for(port)
+        asyncio.run(Load(port, event).closed(2, asked.connections))
+        load = Load(port, event)
+        found["empty_per_second"] = round(asyncio.run(load.closed(asked.seconds, asked.connections)))
+    finally:
+        empty.kill()
+        empty.wait()
+    save_bundle(random_bundle(asked.items, asked.width), folder / "b.segue")
+    port = free_port()
+    command = [sys.executable, "-m", "segue", "serve", str(folder / "b.segue"), "--store", str(folder / "s.db")]
+    server = subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        found["start_seconds"] = round(wait_for(port), 2)
+        asyncio.run(Load(port, event).closed(2, asked.connections))
+        load = Load(port, event)
+        found["events_with_list_per_second"] = round(asyncio.run(load.closed(asked.seconds, asked.connections)))
+        found["closed"] = load.summary()
+        found["share_of_empty"] = round(found["events_with_list_per_second"] / found["empty_per_second"], 3)
+        for rate in asked.rate:
+            load = Load(port, event)
+            asyncio.run(load.open(asked.seconds, rate))
+            found[f"at_{rate:g}_per_second"] = load.summary()
+        status = Path(f"/proc/{server.pid}/status")
+        if status.exists():
+            peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+            found["peak_memory_mib"] = round(int(peak.split()[1]) / 1024)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(30)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--users", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--rate", type=float, nargs="*", default=[200.0, 500.0, 1000.0])
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(asked, Path(folder))
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    settings = {name: value for name, value in vars(asked).items() if name != "out"}
+    found = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "settings": settings, **found}
+    text = json.dumps(found)
+    if asked.out:
+        asked.out.write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
