@@ -188,7 +188,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket]]:
         config = uvicorn.Config(
             app, http=impatient(limits.header_seconds), ws="none", log_level="warning", access_log=False,
             server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
-            timeout_keep_alive=30, timeout_graceful_shutdown=30,
+            timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=30,
         )  # fmt: skip
         yield Server(config, lambda: reload(settings, service, access)), listener
 
