@@ -14,6 +14,7 @@ from rich.console import Console
 
 import segue
 from segue.bundle import load_bundle
+from segue.cli_store import Store, export, import_log, read_store
 from segue.config import configure, parse_settings, read_config
 from segue.data.datasets import datasets, get
 from segue.data.events import Events, Reading
@@ -25,6 +26,7 @@ from segue.progress import TrainingView
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve import keys as segue_keys
+from segue.serve.transfer import is_store, store_address
 
 app = typer.Typer(help="A recommender that remembers.", no_args_is_help=True, add_completion=False)
 named = typer.Typer(help="Well-known data sets, fetched on request.", no_args_is_help=True)
@@ -58,6 +60,8 @@ def _read(
     encoding: str = "utf-8",
     context: list[str] | None = None,
 ) -> Events:
+    if is_store(path):
+        return read_store(store_address(path) or str(path))
     reading = Reading(time_format=time_format, header=header, sep=sep, encoding=encoding, context=tuple(context or ()))
     return segue.read_events(path, **columns, reading=reading)
 
@@ -405,6 +409,33 @@ def get_dataset(name: str) -> None:
     for path in (files.events, files.items, files.users):
         if path:
             typer.echo(str(path))
+
+
+@app.command("import")
+def import_events(
+    events: Log,
+    store: Store,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    type_col: TypeCol = None,
+    context_col: ContextCol = None,
+    time_format: TimeFormat = None,
+    header: Header = True,
+    sep: Sep = None,
+    encoding: Encoding = "utf-8",
+) -> None:
+    """A log into a store; run again, it goes on where it stopped."""
+    columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
+    done = import_log(_read(events, columns, time_format, header, sep, encoding, context_col), store)
+    typer.echo(
+        f"{store}: {done.written:,} events written, {done.known:,} known already, {done.refused:,} refused; "
+        f"{done.position:,} of the log done."
+    )
+
+
+app.command()(export)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ ORDER = [
     ("api",),
     ("progress",),
     ("demo",),
+    ("cli_store",),
     ("cli",),
     ("__main__",),
 ]

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 import segue
+from engines import Server
 from segue.data.catalogue import read_catalogue
 from segue.errors import ArgumentError, ConflictError, ForgottenError, FullError, NotFoundError
 from segue.model.backend import leaves
@@ -18,6 +19,7 @@ from segue.serve.events import Event
 from segue.serve.listing import Rule
 from segue.serve.service import Service
 from segue.serve.sqlite_store import SqliteStore
+from segue.serve.valkey_store import ValkeyStore
 from tests_support import small_recommender
 
 NOW = 1_700_000_000
@@ -37,9 +39,20 @@ def a_recommender():
     return small_recommender()
 
 
-@pytest.fixture(name="store")
-def a_store(tmp_path):
-    store = SqliteStore(tmp_path / "s.db")
+@pytest.fixture(name="shared_server", scope="module")
+def a_shared_server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("shared"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(name="store", params=["sqlite", "valkey"])
+def a_store(tmp_path, request):
+    if request.param == "sqlite":
+        store = SqliteStore(tmp_path / "s.db")
+    else:
+        shared = request.getfixturevalue("shared_server")
+        store = ValkeyStore(shared.address, prefix=tmp_path.name)
     yield store
     store.close()
 
