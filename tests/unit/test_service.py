@@ -146,6 +146,15 @@ def test_twice_is_once_and_another_body_is_a_conflict(service):
     assert service.quality.snapshot()["all"]["all"]["n"] == 5
 
 
+def test_scores_come_in_pieces_that_fit_into_memory(rec, service, monkeypatch):
+    monkeypatch.setattr("segue.serve.service.SCORES", 80)
+    told = service.tell([tell(event(f"u{n}", ITEMS[n % 12], 100 + n), k=4) for n in range(10)])
+    for n, one in enumerate(told):
+        state = expected(rec, [event("u", ITEMS[n % 12], 100 + n)])
+        assert [x.item for x in one.answer.items] == [x.item for x in rec.recommend(state, 4, at=100 + n)]
+    assert service.quality.snapshot()["all"]["all"]["n"] == 10
+
+
 def test_a_request_of_several_users_is_all_or_nothing(service):
     service.tell([tell(event("ann", "003", 100, id="a"))])
     [refused] = service.tell([tell(event("bob", "003", 100), event("ann", "004", 100, id="a"))])
