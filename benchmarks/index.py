@@ -13,7 +13,6 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two sets of threads on the same cores wait for each other
 
-# ruff: noqa: E402
 import statistics
 import tempfile
 import time

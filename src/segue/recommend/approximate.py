@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +25,6 @@ from segue.files import replacing
 from segue.recommend.index import ExactIndex, Found, Index, best_of, check, pairs_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Bools, Floats, Rows
-
-if TYPE_CHECKING:
-    from usearch.index import Index as Graph
 
 FORMAT = 1
 #: Items from which a graph is worth its building.
@@ -87,7 +84,7 @@ class ApproximateIndex(Index):
         lock: the graph answers one search at a time, itself in several threads where there are many queries.
     """
 
-    graph: "Graph"
+    graph: Any
     exact: ExactIndex
     facts: IndexFacts
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -99,14 +96,14 @@ class ApproximateIndex(Index):
         check(self.exact.vectors, queries, k, allowed, excluded)
         fetched = self._fetched(len(queries), k, allowed, excluded)
         graphed = np.flatnonzero(fetched <= _FETCHED)
-        some = [excluded[query] for query in graphed] if excluded is not None else None
+        some = [excluded[query] for query in graphed.tolist()] if excluded is not None else None
         found = Found(np.zeros((len(queries), k), np.int32), np.full((len(queries), k), -np.inf, np.float32))
         if len(graphed):
             part = self._by_graph(queries[graphed], k, int(fetched[graphed].max()), allowed, some)
             found.rows[graphed], found.scores[graphed] = part
         short = np.flatnonzero(found.rows[:, -1] == 0)
         if len(short):
-            some = [excluded[query] for query in short] if excluded is not None else None
+            some = [excluded[query] for query in short.tolist()] if excluded is not None else None
             part = self.exact.search(queries[short], k, allowed=allowed, excluded=some)
             found.rows[short], found.scores[short] = part
         return found

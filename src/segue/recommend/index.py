@@ -7,6 +7,7 @@ Does not know: users, ids, networks, files.
 The score of a row is `query . vector + bias`. Row 0 is *unknown* and is never found.
 """
 
+import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -132,7 +133,7 @@ class ExactIndex(Index):
         """Return the rows in as many pieces as are worth a thread."""
         threads = min(self.threads or os.cpu_count() or 1, max(1, len(rows) * queries // _MANY))
         cuts = np.linspace(rows.start, max(rows.stop, rows.start), threads + 1).astype(int).tolist()
-        return [range(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [range(a, b) for a, b in itertools.pairwise(cuts)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,16 +149,12 @@ class _Job:
 
     def best(self, parts: list[range]) -> Found:
         """Return the best of all parts."""
-        if len(parts) == 1:
-            pieces = [self._part(parts[0])]
-        else:
-            pieces = list(self.index.pool.map(self._part, parts))
-        query, row, score = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
-        return best_of(query, row, score, queries=len(self.queries), k=self.k)
+        pieces = list((self.index.pool.map if len(parts) > 1 else map)(self._part, parts))
+        return best_of(*_joined(pieces), queries=len(self.queries), k=self.k)
 
     def _part(self, rows: range) -> tuple[Times, Rows, Floats]:
         """Return candidates among some rows: the k best of each query, and no more."""
-        kept = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+        kept: tuple[Times, Rows, Floats] = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
         least = np.full(len(self.queries), -np.inf, np.float32)
         step = max(4096, min(_BLOCK, SCORES // max(1, len(self.queries))))
         for begin in range(rows.start, rows.stop, step):
@@ -168,7 +165,7 @@ class _Job:
             query, column = np.nonzero((scores >= least[:, None]) & (scores > -np.inf))
             if len(query):
                 new = (query, (column + begin).astype(np.int32), scores[query, column])
-                kept = _pruned(*(np.concatenate(pair) for pair in zip(kept, new, strict=True)), self.k)
+                kept = _pruned(*_joined([kept, new]), self.k)
                 least = np.maximum(least, _least(kept[0], kept[2], len(least), self.k))
         return kept
 
@@ -224,6 +221,11 @@ def check(vectors: Floats, queries: Floats, k: int, allowed: Bools | None, exclu
             f"index: expected rows to exclude for each of {len(queries)} queries, came {len(excluded)}. "
             "Give an empty array where nothing is to be left out."
         )
+
+
+def _joined(pieces: Sequence[tuple[Times, Rows, Floats]]) -> tuple[Times, Rows, Floats]:
+    query, row, score = (np.concatenate([piece[at] for piece in pieces]) for at in range(3))
+    return query, row, score
 
 
 def _pruned(query: Times, row: Rows, score: Floats, k: int) -> tuple[Times, Rows, Floats]:
