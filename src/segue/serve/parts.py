@@ -67,7 +67,7 @@ class Parts:
                 (self.folder / "job.json").write_text(json.dumps(dict(self.job)))
             with replacing(self.folder / f"{len(paths):08}.parquet") as part:
                 table.write_parquet(part)
-        except OSError as error:
+        except (OSError, pl.exceptions.PolarsError) as error:
             raise self._unwritten(error) from error
 
     def finish(self, empty: pl.DataFrame) -> None:
@@ -80,7 +80,7 @@ class Parts:
         try:
             with replacing(self.out) as part:
                 (pl.scan_parquet(paths) if paths else empty.lazy()).sink_parquet(part)
-        except OSError as error:
+        except (OSError, pl.exceptions.PolarsError) as error:
             raise self._unwritten(error) from error
         self.clear()
 
@@ -88,5 +88,5 @@ class Parts:
         """Remove all parts."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _unwritten(self, error: OSError) -> DataError:
-        return DataError(f"{self.out}: cannot be written ({error.strerror or error}). Give another path, or make room.")
+    def _unwritten(self, error: Exception) -> DataError:
+        return DataError(f"{self.out}: cannot be written ({error}). Give another path, or make room.")
