@@ -168,7 +168,9 @@ def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events,
     """
     span = facts.get("range")
     if not log.has_times:
-        mark = "The log has no times: compared on the last event of each user, which the running bundle may have learnt."
+        mark = (
+            "The log has no times: compared on the last event of each user, which the running bundle may have learnt."
+        )
         return *split_last(log), (mark,)
     train_part, test = split_by_time(log, test=SLICE)
     if span is None:
@@ -176,7 +178,7 @@ def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events,
     if len(test) and span[1] >= test.table["time"][0]:
         train_part, test = split_after(log, span[1])
         return train_part, test, ()
-    marks = ()
+    marks: tuple[str, ...] = ()
     if len(train_part) and span[1] < train_part.table["time"][-1]:
         marks = ("The running bundle has learnt less than the candidate: it is older than the events compared on.",)
     return train_part, test, marks

@@ -91,8 +91,14 @@ class Recommender:
         Raises:
             ArgumentError: a column was not learnt; the message names those that were.
         """
-        memory = self.network.start(self.params, profiles=self._profile(profile or {}))
+        if not profile:
+            return self._nobody
+        memory = self.network.start(self.params, profiles=self._profile(profile))
         return State(memory, None, 0, Seen(self.vocabulary.size), self.fingerprint)
+
+    @cached_property
+    def _nobody(self) -> State:
+        return State(self.network.start(self.params), None, 0, Seen(self.vocabulary.size), self.fingerprint)
 
     def observe(
         self,

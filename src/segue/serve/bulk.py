@@ -5,7 +5,7 @@ Does not know: how a list is made (`recommend`), who reads the file.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from segue.data.attributes import plain_name
 from segue.data.catalogue import Profiles
 from segue.data.events import Events
 from segue.errors import ArgumentError
@@ -20,7 +21,7 @@ from segue.recommend.approximate import exact_index
 from segue.recommend.index import Index
 from segue.recommend.many import observe_long
 from segue.recommend.recommender import Recommender, Time
-from segue.recommend.state import NO_TIME, Seen, States, gap_seconds, microseconds
+from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, microseconds
 from segue.serve.events import StoredEvent
 from segue.serve.parts import Parts
 from segue.serve.store import Store
@@ -143,6 +144,21 @@ def _lists(rec: Recommender, index: Index, asked: Asked, k: int, now: int | None
     return pl.DataFrame(columns).cast(_SCHEMA)  # type: ignore[arg-type]
 
 
+def state_of(rec: Recommender, store: Store, user: str, profiles: Profiles | None = None) -> State:
+    """Return the state of one user of a store, by all their events; without any it is that of a new user."""
+    state = start_of(rec, user, profiles)
+    for page in _pages(store, user):
+        state = observe_long(rec, state, page)
+    return state
+
+
+def start_of(rec: Recommender, user: str, profiles: Profiles | None) -> State:
+    """Return the state of a user before any event; columns of the profile that were not learnt are not read."""
+    about = dict(profiles.of(user)) if profiles and rec.encodings.users is not None else {}
+    learnt = {plain_name(name) for name in rec.encodings.users.slices} if rec.encodings.users is not None else set()
+    return rec.start({name: value for name, value in about.items() if plain_name(name) in learnt})
+
+
 def _asked(states: States) -> Asked:
     times = [None if time == NO_TIME else int(time) for time in states.times]
     return Asked(states.users.to_list(), states.memory.output, times, list(states.seen))
@@ -166,7 +182,7 @@ def _of_store(rec: Recommender, store: Store, users: list[str], profiles: Profil
     histories: dict[str, list[StoredEvent]] = {}
     size = 0
     for user in users:
-        events = list(_history(store, user))
+        events = list(itertools.chain.from_iterable(_pages(store, user)))
         if histories and (len(histories) >= USERS or size + len(events) > EVENTS):
             yield from _of_histories(rec, histories, profiles)
             histories, size = {}, 0
@@ -187,7 +203,7 @@ def _of_histories(
         kinds[timed.pop() if len(timed) == 1 else None][user] = events
     pieces = [_encoded(rec, kinds[timed], profiles, timed) for timed in (True, False) if kinds[timed]]
     for user, events in kinds[None].items():
-        state = observe_long(rec, rec.start(dict(profiles.of(user)) if profiles else None), events)
+        state = observe_long(rec, start_of(rec, user, profiles), events)
         pieces.append(Asked([user], state.memory.output, [state.time], [state.seen]))
     joined = [list(itertools.chain.from_iterable(piece[at] for piece in pieces)) for at in (0, 2, 3)]
     yield Asked(joined[0], np.concatenate([piece.outputs for piece in pieces]), joined[1], joined[2])
@@ -201,11 +217,11 @@ def _encoded(
     return _asked(rec.encode(rec.sequences(Events(table), profiles)))
 
 
-def _history(store: Store, user: str) -> Iterator[StoredEvent]:
-    page: Sequence[StoredEvent] = store.events(user, limit=_PAGE)
+def _pages(store: Store, user: str) -> Iterator[list[StoredEvent]]:
+    page = store.events(user, limit=_PAGE)
     while page:
-        yield from page
-        page = store.events(user, after=page[-1].position, limit=_PAGE) if len(page) == _PAGE else ()
+        yield page
+        page = store.events(user, after=page[-1].position, limit=_PAGE) if len(page) == _PAGE else []
 
 
 def _cut(lengths: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -29,7 +29,8 @@ def is_store(address: str | Path) -> bool:
         >>> is_store("valkey://localhost:6379/0"), is_store("plays.csv")
         (True, False)
     """
-    if str(address).partition("://")[0] in _SHARED:
+    kind, mark, _ = str(address).partition("://")
+    if mark and kind in _SHARED:
         return True
     try:
         with Path(address).open("rb") as file:

@@ -21,7 +21,7 @@ CONTEXT = "context"
 _BLOCK = 50_000
 
 
-def events_of_log(log: Events, *, only: int | None = None) -> Iterator[Event]:
+def told_by(log: Events, *, only: int | None = None) -> Iterator[Event]:
     """Give the rows of a log as events to keep, in order; context is what stands beside the roles.
 
     A column "context" of texts holds objects of JSON, as `segue export` writes them; empty values are left out.
@@ -35,7 +35,7 @@ def events_of_log(log: Events, *, only: int | None = None) -> Iterator[Event]:
 
     Example:
         >>> table = pl.DataFrame({"user": ["ann"], "item": ["17"], "time": [5], "device": ["tv"]})
-        >>> [(event.user, event.time, event.context) for event in events_of_log(Events(table))]
+        >>> [(event.user, event.time, event.context) for event in told_by(Events(table))]
         [('ann', 5, {'device': 'tv'})]
     """
     names = [name for name in log.table.columns if name not in ROLES]

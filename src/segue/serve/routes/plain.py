@@ -17,7 +17,12 @@ from segue.serve.replies import reply
 router = new_router()
 
 PAGE = Path(__file__).parents[1] / "page"
-_KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+_KINDS = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".css": "text/css",
+}
 
 
 @router.get("/healthz", tags=["server"])
@@ -64,6 +69,12 @@ async def script() -> Response:
 async def style() -> Response:
     """Return the style of the page."""
     return _file("page.css")
+
+
+@router.get("/page.svg", include_in_schema=False)
+async def icon() -> Response:
+    """Return the icon of the page."""
+    return _file("page.svg")
 
 
 @router.get("/openapi.json", include_in_schema=False)
