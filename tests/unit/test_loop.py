@@ -8,8 +8,10 @@ import segue
 from segue.cli import app
 from segue.data.split import digest
 from segue.errors import DataError
+from segue.serve.reading import is_store
 from segue.serve.sqlite_store import SqliteStore
-from segue.serve.transfer import events_of, import_events, is_store, told_by
+from segue.serve.tables import told_by
+from segue.serve.transfer import events_of, import_events
 
 TABLE = pl.DataFrame(
     {

@@ -1,13 +1,11 @@
 """Many events at a time, into a store and out of it.
 
-Knows: batches, where an import stopped, how a log and a store say the same.
-Does not know: what a store is made of.
+Knows: batches, where an import stopped, the log of a store as a table and as a file.
+Does not know: what a store is made of; how a log is read from a file.
 """
 
+import hashlib
 import itertools
-import json
-import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,16 @@ from pathlib import Path
 import polars as pl
 
 from segue.data.events import Events
+from segue.data.findings import Intake
 from segue.errors import DataError
-from segue.serve.events import Event, StoredEvent
+from segue.serve.events import START, Event, StoredEvent
+from segue.serve.parts import Parts
 from segue.serve.store import Conflict, Duplicate, Forgotten, Outcome, Store, Write, Written
+from segue.serve.tables import as_columns, as_rows, joined
+
+#: Events in a table that is made at once.
+_TABLE = 100_000
+_KEPT = ("user", "item", "time", "place", "rating", "type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,8 @@ def import_events(
     """Put historic events into a store, and go on where an earlier run stopped.
 
     The position in the source is committed with the events, so that after a crash none is missing and none
-    is twice. States of the users become outdated, and are rebuilt by replay.
+    is twice; and with it a digest of the events before it, so that a source that grew at its end goes on, and
+    one that changed before is refused. States of the users become outdated, and are rebuilt by replay.
 
     Args:
         store: where to.
@@ -51,125 +57,119 @@ def import_events(
         source: a name of the source, under which the position is kept.
         client: the ids of the events are its own.
         batch: events in a transaction.
+
+    Raises:
+        DataError: the events done before are not the first of the source.
     """
-    name = f"import:{source}"
-    done = int(store.get_value(name) or b"0")
-    report = Imported(done)
-    rest = itertools.islice(events, done, None)
+    name, rest = f"import:{source}", iter(events)
+    kept = (store.get_value(name) or b"0").split()
+    report, sha = Imported(int(kept[0])), hashlib.sha256()
+    for event in itertools.islice(rest, report.position):
+        sha.update(event.digest)
+    if len(kept) > 1 and sha.hexdigest() != kept[1].decode():
+        raise DataError(
+            f"{source}: expected to begin with the {report.position:,} events that were imported under this name, "
+            "came others. If it is another source, give it another name (--source); events with ids that are "
+            "there already are not doubled."
+        )
     while some := list(itertools.islice(rest, batch)):
         position = report.position + len(some)
+        for event in some:
+            sha.update(event.digest)
         writes = list(_writes(some, client))
-        outcomes = store.commit(writes, values={name: b"%d" % position})
+        outcomes = store.commit(writes, values={name: f"{position} {sha.hexdigest()}".encode()})
         report = _add(report, zip(writes, outcomes, strict=True), position)
     return report
 
 
 def export(store: Store, *, after: int = 0, batch: int = 5000) -> Iterator[list[StoredEvent]]:
-    """Give all events in the order of arrival, in batches, behind a `seq`.
+    """Give all events in the order of arrival, in batches, behind a `seq`; what arrives meanwhile is left out.
 
     Example:
         >>> [event.item for events in export(store, after=last) for event in events]  # doctest: +SKIP
     """
-    while events := store.log(after=after, limit=batch):
-        yield events
+    newest = store.users(limit=1)
+    while newest and (events := store.log(after=after, limit=batch)):
         after = events[-1].seq
+        events = [event for event in events if event.seq <= newest[0].active]
+        if events:
+            yield events
+        if after >= newest[0].active:
+            break
 
 
-_ROLES = ("user", "item", "time", "id", "rating", "type")
-_SCHEMA = {
-    "user": pl.String,
-    "item": pl.String,
-    "time": pl.Int64,
-    "id": pl.String,
-    "rating": pl.Float32,
-    "type": pl.String,
-    "context": pl.String,
-}
+def export_file(store: Store, out: Path) -> int:
+    """Write all events to a Parquet file, and return how many: the roles, and context as JSON.
 
-
-def told_by(log: Events) -> Iterator[Event]:
-    """Give the events of a log as they would have been sent, in its order.
-
-    Example:
-        >>> log = Events(pl.DataFrame({"user": ["a"], "item": ["x"], "time": [5], "device": ["tv"]}))
-        >>> [(event.item, event.time, event.context) for event in told_by(log)]
-        [('x', 5, {'device': 'tv'})]
-    """
-    others = [name for name in log.table.columns if name not in _ROLES]
-    for row in log.as_text().iter_rows(named=True):
-        context = {name: row[name] for name in others if row[name] is not None}
-        yield Event(**{name: row[name] for name in _ROLES if name in row}, context=context)
-
-
-def table_of(store: Store) -> pl.DataFrame:
-    """Return all events of a store in the order of arrival; `context` is JSON, null where there is none.
-
-    Cost: memory for the table, and a batch.
-    """
-    parts = [
-        pl.DataFrame(
-            [
-                (e.user, e.item, e.time, e.id, e.rating, e.type, json.dumps(dict(e.context)) if e.context else None)
-                for e in events
-            ],
-            schema=_SCHEMA,
-            orient="row",
-        )
-        for events in export(store)
-    ]
-    return pl.concat(parts) if parts else pl.DataFrame(schema=_SCHEMA)
-
-
-def events_of(store: Store, source: str = "store") -> Events:
-    """Return the log of a store: by time, events of one time in the order of arrival; context as columns.
-
-    Where no event has a time the order of arrival is the order; those without a time among others stand at the
-    time of their user's event before them.
+    The file that stood there is replaced when the new one is whole. `segue import` reads it.
 
     Raises:
-        DataError: the store holds no events.
+        DataError: it cannot be written.
+
+    Cost: O(events) time; memory of a batch.
     """
-    table = table_of(store)
-    if not table.height:
-        raise DataError(f"{source}: expected a store with events, it holds none. Tell or import some first.")
-    contexts = table["context"].drop_nulls()
-    names = (
-        sorted({name for text in contexts.unique() for name in json.loads(text)} - set(_ROLES)) if len(contexts) else []
-    )
-    parsed = [json.loads(text) if text else {} for text in table["context"].to_list()] if names else []
-    columns = [pl.Series(name, [_cell(one.get(name)) for one in parsed], pl.String) for name in names]
-    table = table.drop("context").with_columns(columns)
-    table = table.drop([name for name in ("id", "rating", "type", "time") if table[name].null_count() == table.height])
-    if "time" in table.columns:
-        table = table.with_columns(pl.col("time").forward_fill().over("user").fill_null(pl.col("time").min()))
+    parts, count = Parts(out, {"what": "export"}), 0
+    parts.clear()
+    try:
+        for events in _batches(export(store), _TABLE):
+            parts.add(as_rows(events))
+            count += len(events)
+        parts.finish(as_rows([]))
+    finally:
+        parts.clear()
+    return count
+
+
+def events_of(store: Store, *, source: str = "store", context: Iterable[str] | None = None) -> Events:
+    """Return the log of a store, in the order of time, events of one time in the order of arrival.
+
+    The log has times if one event has. An event without a time then has that of its user's latest event when it
+    arrived; where there is none, it is left out and counted.
+
+    Args:
+        store: whose log; it may be one of `read_store`.
+        source: what messages call it.
+        context: columns to keep of what was sent as context; None keeps all.
+
+    Raises:
+        DataError: there are no events.
+
+    Cost: O(events log events) time; memory about twice the table.
+    """
+    columns = [as_columns(events) for events in _batches(export(store), _TABLE)]
+    if not columns:
+        raise DataError(f"{source}: expected a store with events, it holds none. Import a log first: segue import.")
+    table = joined(columns)
+    if context is not None:
+        table = table.drop([name for name in table.columns if name not in (*_KEPT, *context)])
+    rows = table.height
+    untimed = table["time"].null_count()
+    if untimed == rows:
+        table = table.drop("time")
+    elif untimed:
+        known = pl.col("place") != START.place
+        table = table.filter(known).with_columns(time=pl.coalesce("time", "place"))
+    lost = rows - table.height
+    table = table.drop("place")
+    if untimed < rows:
         table = table.sort("time", maintain_order=True)
-    return Events(table, source)
+    roles = {name: name for name in table.columns if name in _KEPT}
+    note = f"{untimed - lost:,} events without a time stand at that of the event before"
+    notes = (note,) if lost < untimed < rows else ()
+    intake = Intake(rows, roles, dropped={"no time": lost} if lost else {}, notes=notes)
+    return Events(table, source, intake)
 
 
-def _cell(value: object) -> str | None:
-    return None if value is None else value if isinstance(value, str) else json.dumps(value)
-
-
-def is_store(address: str | Path) -> bool:
-    """Say whether an address names a store: a server, or an SQLite file."""
-    if store_address(address) is not None:
-        return True
-    path = Path(address)
-    if not path.is_file() or os.path.getsize(path) < 16:
-        return False
-    with path.open("rb") as file:
-        return file.read(16) == b"SQLite format 3\x00"
-
-
-def store_address(address: str | Path) -> str | None:
-    """Return the address of a server, whole again after it was taken for a path; None for a path.
-
-    Example:
-        >>> store_address(Path("valkey://host:6379/0")), store_address("log.csv")
-        ('valkey://host:6379/0', None)
-    """
-    found = re.fullmatch(r"(valkeys?|rediss?):/{1,2}(.+)", str(address))
-    return f"{found[1]}://{found[2]}" if found else None
+def _batches(pages: Iterable[list[StoredEvent]], size: int) -> Iterator[list[StoredEvent]]:
+    """Give pages put together, at least so many events at a time but for the last."""
+    whole: list[StoredEvent] = []
+    for page in pages:
+        whole += page
+        if len(whole) >= size:
+            yield whole
+            whole = []
+    if whole:
+        yield whole
 
 
 def _writes(events: Iterable[Event], client: str) -> Iterator[Write]:
