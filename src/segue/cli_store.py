@@ -74,10 +74,11 @@ def import_log(
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
     context = list(context_col or ())
     if not is_store(events):
-        columns["id"] = id_col
         reading = Reading(header=header, sep=sep, encoding=encoding)
         names = open_source(events, reading).frame.collect_schema().names()
-        context += [CONTEXT] if CONTEXT in names and CONTEXT not in context else []
+        exported = CONTEXT in names and "id" in names
+        columns["id"] = id_col or ("id" if exported else None)
+        context += [CONTEXT] if exported and CONTEXT not in context else []
     log = read(events, columns, time_format, header, sep, encoding, context)
     for why, count in log.intake.dropped.items():
         typer.echo(f"left out: {count:,} rows, {why}", err=True)

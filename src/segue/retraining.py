@@ -5,11 +5,12 @@ says which one runs.
 Does not know: where the log comes from; the server, which takes the new bundle at its next start or swap.
 
 What is honest here. Both models must not have learnt the events they are compared on. So the log is cut at the
-later of two moments: where the newest 5 % of its events begin, and the end of what the running bundle has
-learnt. A candidate learns what is before the cut; both are asked for every event after it. Then the same
-settings learn the whole log, newest events included, and that is what is published: it is the candidate plus
-the newest slice. It cannot itself be measured on events that it has not learnt, so its score on its own
-validation (the last event of each user, kept back while it was fitted) must come near that of the candidate.
+later of two moments: where the newest 5 % of its events begin (more of a small log, for a comparison of few
+events says nothing), and the end of what the running bundle has learnt. A candidate learns what is before the
+cut; both are asked for every event after it. Then the same settings learn the whole log, newest events
+included, and that is what is published: it is the candidate plus the newest slice. It cannot itself be measured
+on events that it has not learnt, so its score on its own validation (the last event of each user, kept back
+while it was fitted) must come near that of the candidate.
 """
 
 import fcntl
@@ -37,8 +38,8 @@ from segue.measure.bootstrap import Interval, paired_bootstrap
 from segue.measure.metrics import ndcg
 from segue.recommend.recommender import Recommender
 
-#: The share of the log that is compared on, at most, and the events that a comparison needs.
-SLICE, LEAST = 0.05, 50
+#: The share of the log that is compared on, that of a small log at most, and the events that a comparison needs.
+SLICE, LARGEST_SLICE, LEAST = 0.05, 0.2, 50
 #: What the final model's own validation must reach of the candidate's.
 _NEAR = 0.8
 #: The file in a folder of bundles that names the one to run.
@@ -161,8 +162,8 @@ def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events,
     Example:
         >>> import polars as pl
         >>> log = Events(pl.DataFrame({"user": ["a", "b"] * 50, "item": ["x", "y"] * 50, "time": range(100)}))
-        >>> [len(part) for part in newest_slice(log, {"range": [0, 50]})[:2]]  # the newest 5 %
-        [95, 5]
+        >>> [len(part) for part in newest_slice(log, {"range": [0, 50]})[:2]]  # the newest fifth of a small log
+        [80, 20]
         >>> [len(part) for part in newest_slice(log, {"range": [0, 97]})[:2]]  # all that the bundle has not learnt
         [98, 2]
     """
@@ -172,7 +173,7 @@ def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events,
             "The log has no times: compared on the last event of each user, which the running bundle may have learnt."
         )
         return *split_last(log), (mark,)
-    train_part, test = split_by_time(log, test=SLICE)
+    train_part, test = split_by_time(log, test=min(LARGEST_SLICE, max(SLICE, 2 * LEAST / max(1, len(log)))))
     if span is None:
         return train_part, test, ("The running bundle does not say until when it learnt: it may know these events.",)
     if len(test) and span[1] >= test.table["time"][0]:
