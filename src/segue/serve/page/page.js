@@ -193,7 +193,7 @@ async function explain(row, because) {
   const parts = found.parts.filter((part) => Math.abs(part.change) >= 0.005).slice(0, 4).map((part) => {
     const by = make("span", part.change < 0 ? "by against" : "by for", signed(part.change, 2));
     const what = make("span", "", make("span", "item", named(part.event.item)));
-    if (part.shared.length) what.append(" · also " + part.shared.join(", "));
+    if (part.shared.length) what.append(" · also " + grouped(part.shared));
     return make("li", "", by, what);
   });
   const text = parts.length ? "Because of" : found.parts.length ? "None of your events moves it much." : "You have done nothing yet: everybody begins with this list.";
@@ -201,6 +201,16 @@ async function explain(row, because) {
   row.querySelector(".why")?.remove();
   row.append(why);
   because.setAttribute("aria-expanded", "true");
+}
+
+// From "class Action", "class War", "year 1979" to "class Action, War; year 1979".
+function grouped(labels) {
+  const groups = new Map();
+  for (const label of labels) {
+    const [, name, value] = label.match(/^(\S+) (.+)$/s) || [null, label, ""];
+    groups.set(name, [...(groups.get(name) || []), value]);
+  }
+  return [...groups].map(([name, values]) => (name + " " + values.join(", ")).trim()).join("; ");
 }
 
 // The user: history and state.
