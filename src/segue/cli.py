@@ -1,7 +1,6 @@
 """One verb per stage. No logic: each verb reads its arguments, calls a function and prints the result."""
 
 import csv
-import json
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,9 +13,31 @@ from rich.console import Console
 
 import segue
 from segue.bundle import load_bundle
+from segue.cli_options import (
+    AsJson,
+    Bundle,
+    ContextCol,
+    Encoding,
+    Header,
+    ItemCol,
+    Items,
+    KeyFile,
+    Log,
+    RatingCol,
+    Sep,
+    Settings,
+    TimeCol,
+    TimeFormat,
+    TypeCol,
+    UserCol,
+    Users,
+    print_json,
+    read,
+)
+from segue.cli_store import index_if_large, list_all, state_in_store, stored
 from segue.config import configure, parse_settings, read_config
 from segue.data.datasets import datasets, get
-from segue.data.events import Events, Reading
+from segue.data.events import Events
 from segue.data.split import digest
 from segue.demo import run_demo
 from segue.errors import ArgumentError, SegueError
@@ -31,39 +52,6 @@ named = typer.Typer(help="Well-known data sets, fetched on request.", no_args_is
 app.add_typer(named, name="datasets")
 keyring = typer.Typer(help="API keys of a server, in a file that holds only their hashes.", no_args_is_help=True)
 app.add_typer(keyring, name="keys")
-
-Log = Annotated[Path, typer.Argument(help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet.", metavar="EVENTS")]
-Bundle = Annotated[Path, typer.Argument(help="A file that segue train wrote.", metavar="BUNDLE")]
-UserCol = Annotated[str | None, typer.Option(help="Column of users; guessed if not given.")]
-ItemCol = Annotated[str | None, typer.Option(help="Column of items.")]
-TimeCol = Annotated[str | None, typer.Option(help='Column of times; "none": the order of the file is the order.')]
-RatingCol = Annotated[str | None, typer.Option(help="Column of ratings.")]
-TypeCol = Annotated[str | None, typer.Option(help="Column of event types.")]
-TimeFormat = Annotated[str | None, typer.Option(help='Such as "%d.%m.%Y %H:%M", or s, ms, us, ns.')]
-Header = Annotated[bool, typer.Option("--header/--no-header", help="Whether the first line names the columns.")]
-Sep = Annotated[str | None, typer.Option(help="Character between columns.")]
-ContextCol = Annotated[list[str] | None, typer.Option(help="Column that says how an event was: device, place.")]
-Users = Annotated[Path | None, typer.Option(help="Table of users with their profiles.")]
-Encoding = Annotated[str, typer.Option(help="Of a text file.")]
-KeyFile = Annotated[Path, typer.Option("--keys", help="File of keys.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-
-def _read(
-    path: Path,
-    columns: dict[str, str | None],
-    time_format: str | None = None,
-    header: bool = True,
-    sep: str | None = None,
-    encoding: str = "utf-8",
-    context: list[str] | None = None,
-) -> Events:
-    reading = Reading(time_format=time_format, header=header, sep=sep, encoding=encoding, context=tuple(context or ()))
-    return segue.read_events(path, **columns, reading=reading)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))
 
 
 @app.command()
@@ -88,9 +76,9 @@ def inspect(
 ) -> None:
     """What the log holds, what would be dropped and why."""
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-    findings = segue.inspect(_read(events, columns, time_format, header, sep, encoding))
+    findings = segue.inspect(read(events, columns, time_format, header, sep, encoding))
     if as_json:
-        _print_json(findings.to_dict())
+        print_json(findings.to_dict())
     else:
         typer.echo(str(findings))
 
@@ -99,7 +87,7 @@ def inspect(
 def train(
     events: Log,
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the bundle goes.")],
-    items: Annotated[Path | None, typer.Option(help="Table of items: titles, attributes, texts, vectors.")] = None,
+    items: Items = None,
     users: Users = None,
     kind: Annotated[
         list[str] | None, typer.Option(help="column=kind, such as genres=categories, where a guess is wrong.")
@@ -108,7 +96,7 @@ def train(
         str | None, typer.Option(help="time:0.1, last:1, users:0.1 or items:0.1: rows kept back for evaluate.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")] = None,
+    settings: Settings = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
     user_col: UserCol = None,
     item_col: ItemCol = None,
@@ -126,7 +114,7 @@ def train(
     if not out.parent.is_dir():
         raise ArgumentError(f"-o {out}: expected an existing folder, found no {out.parent}. Make it first.")
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-    log = _read(events, columns, time_format, header, sep, encoding, context_col)
+    log = read(events, columns, time_format, header, sep, encoding, context_col)
     console = Console(stderr=True)
     for line in _notes(log):
         console.print(line, soft_wrap=True, highlight=False)
@@ -153,6 +141,7 @@ def train(
     rec.save(out)
     kept.unlink(missing_ok=True)
     typer.echo(f"{out}: {len(rec.items):,} items, {out.stat().st_size:,} bytes, bundle {rec.fingerprint[:12]}.")
+    index_if_large(rec, out)
 
 
 def _notes(log: Events) -> list[str]:
@@ -183,12 +172,12 @@ def evaluate(
     """Measure a bundle on the rows it held out, beside baselines."""
     rec = load_bundle(bundle)
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-    log = _read(events, columns, time_format, header, sep, encoding, context_col)
+    log = read(events, columns, time_format, header, sep, encoding, context_col)
     rows = held_out_rows(rec.facts, log, in_sample=in_sample)
     typer.echo(f"Measuring {len(rows.test):,} events; the baselines beside it are tuned first.", err=True)
     report = segue.evaluate(rec, rows.test, train=rows.train, users=users, marks=rows.marks)
     if as_json:
-        _print_json(report.to_dict())
+        print_json(report.to_dict())
     else:
         typer.echo(str(report))
 
@@ -197,8 +186,11 @@ def evaluate(
 def recommend(
     bundle: Bundle,
     history: Annotated[str | None, typer.Option(help="Item ids, oldest first, as one CSV line.")] = None,
-    user: Annotated[str | None, typer.Option(help="A user of the log given with --events.")] = None,
-    events: Annotated[Path | None, typer.Option(help="A log that holds the user.")] = None,
+    user: Annotated[str | None, typer.Option(help="A user of the log or store.")] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="All users, into the file of -o.")] = False,
+    events: Annotated[str | None, typer.Option(help="A log that holds the user.")] = None,
+    store: Annotated[str | None, typer.Option(help="A store that holds the user.")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Parquet file of --all.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
     at: Annotated[str | None, typer.Option(help="Time of the question: epoch seconds or ISO 8601.")] = None,
     type: Annotated[str | None, typer.Option(help="Type of the event to come, such as buy.")] = None,
@@ -216,18 +208,24 @@ def recommend(
     sep: Sep = None,
     as_json: AsJson = False,
 ) -> None:
-    """What comes next, for a history or for a user of a log."""
-    if (history is None) == (user is None) or (user is None) != (events is None):
-        raise typer.BadParameter("give either --history ID,ID,... or --user ID with --events LOG")
-    rec = load_bundle(bundle)
+    """What comes next, for a history, for a user of a log or store, or for all of them."""
+    if [history is not None, user is not None, everyone].count(True) != 1:
+        raise typer.BadParameter("give one of --history ID,ID,..., --user ID and --all")
+    if (history is None) != ((events is None) != (store is None)) or everyone != (out is not None):
+        raise typer.BadParameter("--user and --all need either --events LOG or --store S, and --all an -o FILE")
+    rec, source = load_bundle(bundle), store
+    columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
+    log = read(events, columns, time_format, header, sep, context=context_col) if events is not None else None
+    if out is not None:
+        return list_all(rec, bundle, log or str(source), out, k=k, at=_time(at), users=users)
     if history is not None:
         ids = _ids(history)
         about = parse_settings(profile or [], option="--profile", example="age=30")
         state, asked = rec.observe_all(rec.start(about), ids), ids
-    else:
-        columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-        log = _read(events, columns, time_format, header, sep, context=context_col)  # type: ignore[arg-type]
+    elif log is not None:
         state, asked = _state_of(rec, log, str(user), users)
+    else:
+        state, asked = state_in_store(rec, str(source), str(user), users)
     unknown = [id for id in dict.fromkeys(asked) if id not in rec.vocabulary]
     seen_as = parse_settings(context or [], option="--context", example="device=tv")
     _print_list(rec.recommend(state, k, at=_time(at), type=type, context=seen_as), unknown, as_json)
@@ -247,7 +245,7 @@ def similar(
     shared = {line.item: [label for label in rec.labels(line.item) if label in rec.labels(item)] for line in items}
     if as_json:
         lines = [line._asdict() | {"shared": shared[line.item]} for line in items]
-        _print_json({"items": lines, "unknown": []})
+        print_json({"items": lines, "unknown": []})
         return
     width = max((len(line.item) for line in items), default=0)
     for place, line in enumerate(items, start=1):
@@ -309,7 +307,7 @@ def _time(text: str | None) -> float | datetime | None:
 
 def _print_list(items: list[Item], unknown: list[str], as_json: bool) -> None:
     if as_json:
-        _print_json({"items": [line._asdict() for line in items], "unknown": unknown})
+        print_json({"items": [line._asdict() for line in items], "unknown": unknown})
         return
     width = max((len(line.item) for line in items), default=0)
     for place, line in enumerate(items, start=1):
@@ -336,7 +334,7 @@ def info(bundle: Bundle, as_json: AsJson = False) -> None:
         **facts,
     }
     if as_json:
-        _print_json(shown)
+        print_json(shown)
     else:
         for name, value in shown.items():
             typer.echo(f"{name:<24} {value}")
@@ -405,6 +403,9 @@ def get_dataset(name: str) -> None:
     for path in (files.events, files.items, files.users):
         if path:
             typer.echo(str(path))
+
+
+app.registered_commands += stored.registered_commands
 
 
 def main() -> None:

@@ -21,8 +21,11 @@ ORDER = [
     ("evaluation", "serve"),
     ("testing",),
     ("api",),
+    ("retraining",),
     ("progress",),
     ("demo",),
+    ("cli_options",),
+    ("cli_store",),
     ("cli",),
     ("__main__",),
 ]

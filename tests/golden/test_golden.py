@@ -1,6 +1,7 @@
 """What was written down once stays true: bundles of every format are read, and the help says what it said.
 
-The texts of the help are in `help/`; `UPDATE_GOLDEN=1 python -m pytest tests/golden` writes them anew.
+The texts of the help are in `help/`, the routes of the server in `openapi.json`;
+`UPDATE_GOLDEN=1 python -m pytest tests/golden` writes them anew.
 """
 
 import difflib
@@ -21,6 +22,10 @@ from segue import cli
 from segue.bundle import FORMAT
 from segue.files import read_arrays
 from segue.model.backend import leaves
+from segue.serve.http import make_app
+from segue.serve.service import Service
+from segue.serve.sqlite_store import SqliteStore
+from tests_support import small_recommender
 
 BUNDLES = sorted(HERE.glob("bundle-v*.segue"))
 HELP = HERE / "help"
@@ -129,3 +134,27 @@ def test_help_is_printed_whatever_the_terminal(words, terminal, monkeypatch):
     for line in spoken(words, commands()[words]).splitlines()[2:]:
         for word in re.findall(r"[-\w]+", line.partition("  (")[0]):
             assert word in printed, f"{word} of: {line}"
+
+
+def described(value):
+    """Return a description without its prose, which may be bettered at any time."""
+    if isinstance(value, dict):
+        prose = {"description", "summary", "title", "examples"}
+        return {k: described(v) for k, v in value.items() if not (k in prose and isinstance(v, str | list))}
+    return [described(one) for one in value] if isinstance(value, list) else value
+
+
+def test_routes_take_and_give_what_they_did(tmp_path):
+    store = SqliteStore(tmp_path / "s.db")
+    service = Service(small_recommender(), store)
+    api = described(make_app(service).openapi())
+    service.close()
+    store.close()
+    now = json.dumps({"paths": api["paths"], "schemas": api["components"]["schemas"]}, indent=1) + "\n"
+    path = HERE / "openapi.json"
+    if UPDATE:
+        path.write_text(now, encoding="utf-8")
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    changes = difflib.unified_diff(before.splitlines(), now.splitlines(), str(path), "now", lineterm="")
+    if before != now:
+        pytest.fail("\n".join([*changes, f"Routes have changed. If it is meant so, keep it: {HOW}"]), pytrace=False)

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 import segue
+from engines import Server
 from segue.data.catalogue import read_catalogue
 from segue.errors import ArgumentError, ConflictError, ForgottenError, FullError, NotFoundError
 from segue.model.backend import leaves
@@ -18,6 +19,7 @@ from segue.serve.events import Event
 from segue.serve.listing import Rule
 from segue.serve.service import Service
 from segue.serve.sqlite_store import SqliteStore
+from segue.serve.valkey_store import ValkeyStore
 from tests_support import small_recommender
 
 NOW = 1_700_000_000
@@ -37,9 +39,20 @@ def a_recommender():
     return small_recommender()
 
 
-@pytest.fixture(name="store")
-def a_store(tmp_path):
-    store = SqliteStore(tmp_path / "s.db")
+@pytest.fixture(name="shared_server", scope="module")
+def a_shared_server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("shared"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(name="store", params=["sqlite", "valkey"])
+def a_store(tmp_path, request):
+    if request.param == "sqlite":
+        store = SqliteStore(tmp_path / "s.db")
+    else:
+        shared = request.getfixturevalue("shared_server")
+        store = ValkeyStore(shared.address, prefix=tmp_path.name)
     yield store
     store.close()
 
@@ -131,6 +144,15 @@ def test_twice_is_once_and_another_body_is_a_conflict(service):
     assert mixed.duplicates == 1
     assert service.store.head("ann", "").count == 5
     assert service.quality.snapshot()["all"]["all"]["n"] == 5
+
+
+def test_scores_come_in_pieces_that_fit_into_memory(rec, service, monkeypatch):
+    monkeypatch.setattr("segue.serve.service.SCORES", 80)
+    told = service.tell([tell(event(f"u{n}", ITEMS[n % 12], 100 + n), k=4) for n in range(10)])
+    for n, one in enumerate(told):
+        state = expected(rec, [event("u", ITEMS[n % 12], 100 + n)])
+        assert [x.item for x in one.answer.items] == [x.item for x in rec.recommend(state, 4, at=100 + n)]
+    assert service.quality.snapshot()["all"]["all"]["n"] == 10
 
 
 def test_a_request_of_several_users_is_all_or_nothing(service):

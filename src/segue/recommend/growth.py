@@ -38,7 +38,7 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
         bias=np.concatenate([rec.params.bias, attributes @ own.bias]),
     )
     lines = pl.concat([rec.catalogue.table, new.select(pl.all())], how="diagonal_relaxed")
-    return replace(
+    more = replace(
         rec,
         params=params,
         network=replace(rec.network, items=len(params.items)),
@@ -46,3 +46,4 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
         catalogue=Catalogue(lines.select(rec.catalogue.table.columns), notes),
         learnt=rec.learnt or rec.vocabulary.size,
     )
+    return more if rec.index is None else more.with_index(rec.index.over(params.items, params.bias, more.unreachable))

@@ -6,7 +6,7 @@ Does not know: training, files, HTTP.
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
 from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
+from segue.recommend.index import Index
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, microseconds
 from segue.shapes import Bools, Floats, Rows
 
@@ -52,6 +53,7 @@ class Recommender:
         fingerprint: of the weights and the vocabulary; states carry it.
         encodings: how attributes of items, profiles of users and details of events become numbers.
         learnt: rows of the vocabulary that training made; those after it were added by their attributes.
+        index: finds the items of a list; None scores all of them.
     """
 
     network: Network
@@ -63,6 +65,7 @@ class Recommender:
     fingerprint: str = "unsaved"
     encodings: Encodings = IDS_ALONE
     learnt: int = 0
+    index: Index | None = None
 
     @cached_property
     def items(self) -> list[str]:
@@ -166,7 +169,11 @@ class Recommender:
             raise ArgumentError(f"recommend: expected k of at least 1, came {k}. Ask for 1 item or more.")
         self._check(state)
         gap = gap_seconds(microseconds(at), state.time)
-        scores = self._scores(state.memory.output, gap, self._details(context, type=type))[0]
+        details = self._details(context, type=type)
+        if self.index is not None:
+            seen = state.seen.to_rows() if (repeats or self.repeats) == "exclude" else np.zeros(0, np.int32)
+            return self._found(self.index, gap, details, state, k, np.append(seen, self.vocabulary.rows(exclude)))
+        scores = self._scores(state.memory.output, gap, details)[0]
         scores[self.vocabulary.rows(exclude)] = -np.inf
         if (repeats or self.repeats) == "exclude":
             scores[state.seen.to_rows()] = -np.inf
@@ -281,6 +288,10 @@ class Recommender:
             gaps = np.concatenate([gap_seconds(*pair) for pair in pairs] or [np.zeros(0, np.float32)])
         return self._scores(states.memory.output, gaps)[:, 1:]
 
+    def with_index(self, index: Index | None) -> "Recommender":
+        """Return a recommender whose lists come from an index; None scores all items for each list."""
+        return replace(self, index=index)
+
     def save(self, path: str | Path) -> None:
         """Write a bundle; see `segue.bundle.save_bundle`."""
         from segue.bundle import save_bundle  # the arrow points back here for this one convenience
@@ -296,6 +307,13 @@ class Recommender:
         scores: Floats = self.network.scores(self.params, query)
         scores[:, self.unreachable] = -np.inf
         return scores
+
+    def _found(
+        self, index: Index, gap: Floats, details: Floats | None, state: State, k: int, left_out: Rows
+    ) -> list[Item]:
+        query = self.network.query(self.params, state.memory.output, gap, details)
+        found = index.search(query, min(k, self.vocabulary.size), excluded=[left_out])
+        return [self._item(row, score) for row, score in found.of(0)]
 
     def _best(self, scores: Floats, k: int) -> list[Item]:
         scores[0] = -np.inf

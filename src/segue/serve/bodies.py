@@ -72,7 +72,7 @@ def parse_json(body: bytes, depth: int) -> Any:
         segue.serve.problems.Problem: 400: body: expected each name once in an object, came "user" twice. Leave one out.
     """
     try:
-        value = json.loads(body, object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
+        value = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
         if b"\\u" in body:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeError:

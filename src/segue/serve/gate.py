@@ -32,7 +32,7 @@ HEADERS = [
     (b"cache-control", b"no-store"),
 ]
 #: Open to all: they tell nothing of anybody.
-OPEN = frozenset(("/", "/page.js", "/page.css", "/healthz", "/readyz", "/docs", "/openapi.json"))
+OPEN = frozenset(("/", "/page.js", "/page.css", "/page.svg", "/healthz", "/readyz", "/docs", "/openapi.json"))
 LOCAL = frozenset(("localhost", "127.0.0.1", "[::1]"))
 _WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
 

@@ -35,6 +35,7 @@ class Limits:
         body_seconds: for all of it to come.
         header_seconds: from the first byte of a request to the end of its headers, and for a new connection to ask.
         header_bytes: of all headers.
+        idle_seconds: for which a connection is kept between requests.
         depth: of JSON.
         in_flight: requests at work; beyond these the answer is 503.
     """
@@ -43,6 +44,7 @@ class Limits:
     body_seconds: float = 10.0
     header_seconds: float = 10.0
     header_bytes: int = 1 << 15
+    idle_seconds: int = 30
     depth: int = 32
     in_flight: int = 512
 

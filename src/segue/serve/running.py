@@ -155,11 +155,12 @@ def impatient(seconds: float) -> type[H11Protocol]:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, with SIGHUP."""
+    """Uvicorn, with SIGHUP, and a word as soon as it listens."""
 
     def __init__(self, config: uvicorn.Config, reload: Callable[[], None]) -> None:
         super().__init__(config)
         self._reload = reload
+        self.listening: Callable[[], None] = lambda: None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and take SIGHUP from now on."""
@@ -167,6 +168,8 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError, AttributeError):
             loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, self._reload))
+        if self.started:
+            self.listening()
 
 
 @contextlib.contextmanager
@@ -188,7 +191,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket]]:
         config = uvicorn.Config(
             app, http=impatient(limits.header_seconds), ws="none", log_level="warning", access_log=False,
             server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
-            timeout_keep_alive=30, timeout_graceful_shutdown=30,
+            timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=30,
         )  # fmt: skip
         yield Server(config, lambda: reload(settings, service, access)), listener
 
@@ -203,7 +206,8 @@ def serve(settings: Settings, say: Callable[[str], None] = lambda text: None) ->
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with _opened(settings) as (server, listener):
         host, port = listener.getsockname()[:2]
-        say(f"http://{f'[{host}]' if ':' in host else host}:{port}: {settings.bundle.name}; stop it with Ctrl-C.")
+        named = f"[{host}]" if ":" in host else host
+        server.listening = lambda: say(f"http://{named}:{port}: {settings.bundle.name}; stop it with Ctrl-C.")
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
         if not server.started:

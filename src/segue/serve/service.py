@@ -40,6 +40,8 @@ from segue.serve.telling import Entry, conflict, current_state, forgotten, write
 
 #: How far in the future an event may be, in microseconds.
 TOLERANCE = 5 * 60 * 1_000_000
+#: Scores that exist at one time: 128 MB.
+SCORES = 1 << 25
 #: How often a write that came too late for its version is computed again.
 ATTEMPTS = 8
 
@@ -144,7 +146,7 @@ class Service:
     # --- lists ------------------------------------------------------------------------------------------------
 
     def _answers(self, entries: Sequence[Entry]) -> dict[int, Answer]:
-        """Count each event by the list before it, and return the lists after; all scores in one product."""
+        """Count each event by the list before it, and return the lists after; scores come in few products."""
         answers: dict[int, Answer] = {}
         asked = [entry for entry in entries if entry.tell.question is not None]
         for rec in self._swaps.bundles():
@@ -152,18 +154,30 @@ class Service:
             before = [pair for entry in entries for pair in entry.before if pair[0].bundle == rec.fingerprint]
             if not ready and not before:
                 continue
-            questions = [_at_event(entry.tell) for entry, _ in ready]
-            about = [(q.type, q.context) for q in questions] + [(None, {})] * len(before)
-            states = [state for _, state in ready] + [state for state, _ in before]
-            times = [q.at for q in questions] + [event.time for _, event in before]
-            scores = score_each(rec, states, times, question_details(rec, about))
-            for (entry, state), row, question in zip(ready, scores, questions, strict=False):
-                answers[id(entry)] = self._listed(rec, state, row, question, entry.tell.events)
-            self.quality.count(rec, self._changes.shelf(rec), before, scores[len(ready) :])
+            step = max(1, SCORES // (2 * rec.vocabulary.size))
+            for begin in range(0, max(len(ready), len(before)), step):
+                some = slice(begin, begin + step)
+                self._score(rec, ready[some], before[some], answers)
         for entry in asked:
             if id(entry) not in answers:
                 answers[id(entry)] = self.ask(entry.tell.events[-1].user, _at_event(entry.tell))
         return answers
+
+    def _score(
+        self,
+        rec: Recommender,
+        ready: Sequence[tuple[Entry, State]],
+        before: Sequence[tuple[State, Event]],
+        answers: dict[int, Answer],
+    ) -> None:
+        questions = [_at_event(entry.tell) for entry, _ in ready]
+        about = [(q.type, q.context) for q in questions] + [(None, {})] * len(before)
+        states = [state for _, state in ready] + [state for state, _ in before]
+        times = [q.at for q in questions] + [event.time for _, event in before]
+        scores = score_each(rec, states, times, question_details(rec, about))
+        for (entry, state), row, question in zip(ready, scores, questions, strict=False):
+            answers[id(entry)] = self._listed(rec, state, row, question, entry.tell.events)
+        self.quality.count(rec, self._changes.shelf(rec), before, scores[len(ready) :])
 
     def _listed(
         self, rec: Recommender, state: State, scores: Any, question: Question, events: Sequence[Event] = ()

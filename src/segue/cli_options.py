@@ -1,0 +1,77 @@
+"""Options that several verbs share, and what they all do with them.
+
+Knows: names, help texts, how a log or a store becomes events. Does not know: verbs.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import segue
+from segue.data.events import Events, Reading
+from segue.errors import ArgumentError
+from segue.serve.reading import is_store, read_store
+from segue.serve.transfer import events_of
+
+Log = Annotated[
+    str,
+    typer.Argument(
+        help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet; or a store: an SQLite file, valkey://...", metavar="EVENTS"
+    ),
+]
+Bundle = Annotated[Path, typer.Argument(help="A file that segue train wrote.", metavar="BUNDLE")]
+UserCol = Annotated[str | None, typer.Option(help="Column of users; guessed if not given.")]
+ItemCol = Annotated[str | None, typer.Option(help="Column of items.")]
+TimeCol = Annotated[str | None, typer.Option(help='Column of times; "none": the order of the file is the order.')]
+RatingCol = Annotated[str | None, typer.Option(help="Column of ratings.")]
+TypeCol = Annotated[str | None, typer.Option(help="Column of event types.")]
+TimeFormat = Annotated[str | None, typer.Option(help='Such as "%d.%m.%Y %H:%M", or s, ms, us, ns.')]
+Header = Annotated[bool, typer.Option("--header/--no-header", help="Whether the first line names the columns.")]
+Sep = Annotated[str | None, typer.Option(help="Character between columns.")]
+ContextCol = Annotated[list[str] | None, typer.Option(help="Column that says how an event was: device, place.")]
+Items = Annotated[Path | None, typer.Option(help="Table of items: titles, attributes, texts, vectors.")]
+Users = Annotated[Path | None, typer.Option(help="Table of users with their profiles.")]
+Encoding = Annotated[str, typer.Option(help="Of a text file.")]
+KeyFile = Annotated[Path, typer.Option("--keys", help="File of keys.")]
+StoreAt = Annotated[str, typer.Option("--store", help="SQLite file or valkey:// address.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def read(
+    path: str | Path,
+    columns: dict[str, str | None],
+    time_format: str | None = None,
+    header: bool = True,
+    sep: str | None = None,
+    encoding: str = "utf-8",
+    context: list[str] | None = None,
+) -> Events:
+    """Return the events of a file or of a store."""
+    if is_store(path):
+        return _of_store(str(path), columns, time_format, sep, context)
+    reading = Reading(time_format=time_format, header=header, sep=sep, encoding=encoding, context=tuple(context or ()))
+    return segue.read_events(path, **columns, reading=reading)
+
+
+def _of_store(
+    address: str, columns: dict[str, str | None], time_format: str | None, sep: str | None, context: list[str] | None
+) -> Events:
+    options = columns | {"time_format": time_format, "sep": sep}
+    named = [name for name, value in options.items() if value is not None]
+    if named:
+        raise ArgumentError(
+            f"{address}: expected no options for columns, a store has its own; came one for {named[0]}. Leave it out."
+        )
+    store = read_store(address)
+    try:
+        return events_of(store, source=Path(address).name, context=context)
+    finally:
+        store.close()
+
+
+def print_json(value: Any) -> None:
+    """Print one object."""
+    typer.echo(json.dumps(value, ensure_ascii=False))

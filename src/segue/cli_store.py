@@ -1,0 +1,209 @@
+"""The verbs of every day: a log into a store and out of it, a new bundle, lists for all, an index. No logic."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from segue.bundle import load_bundle
+from segue.cli_options import (
+    AsJson,
+    Bundle,
+    ContextCol,
+    Encoding,
+    Header,
+    ItemCol,
+    Items,
+    Log,
+    RatingCol,
+    Sep,
+    Settings,
+    StoreAt,
+    TimeCol,
+    TimeFormat,
+    TypeCol,
+    UserCol,
+    Users,
+    print_json,
+    read,
+)
+from segue.config import configure, parse_settings, read_config
+from segue.data.catalogue import read_profiles
+from segue.data.events import Events
+from segue.data.sources import Reading, open_source
+from segue.errors import ArgumentError
+from segue.recommend.approximate import LARGE, build_index, open_index, queries_of
+from segue.recommend.recommender import Recommender, Time
+from segue.recommend.state import State
+from segue.retraining import retrain as retrain_and_publish
+from segue.serve.bulk import recommend_all, state_of
+from segue.serve.opening import open_store
+from segue.serve.reading import is_store, read_store
+from segue.serve.store import Store
+from segue.serve.tables import CONTEXT, told_by
+from segue.serve.transfer import events_of, export_file, import_events
+
+#: The verbs of this page; `segue.cli` takes them among its own.
+stored = typer.Typer()
+
+
+@stored.command("import")
+def import_log(
+    events: Log,
+    store: StoreAt,
+    source: Annotated[
+        str | None, typer.Option(help="Name under which the position is kept; that of the file if not given.")
+    ] = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    type_col: TypeCol = None,
+    id_col: Annotated[str | None, typer.Option(help="Column of event ids; an event with an id is never twice.")] = None,
+    context_col: ContextCol = None,
+    time_format: TimeFormat = None,
+    header: Header = True,
+    sep: Sep = None,
+    encoding: Encoding = "utf-8",
+    as_json: AsJson = False,
+) -> None:
+    """A log into a store; run again, it goes on where it stopped."""
+    columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
+    context = list(context_col or ())
+    if not is_store(events):
+        reading = Reading(header=header, sep=sep, encoding=encoding)
+        names = open_source(events, reading).frame.collect_schema().names()
+        exported = CONTEXT in names and "id" in names
+        columns["id"] = id_col or ("id" if exported else None)
+        context += [CONTEXT] if exported and CONTEXT not in context else []
+    log = read(events, columns, time_format, header, sep, encoding, context)
+    for why, count in log.intake.dropped.items():
+        typer.echo(f"left out: {count:,} rows, {why}", err=True)
+    opened = open_store(store)
+    try:
+        done = import_events(opened, told_by(log), source=source or log.source)
+    finally:
+        opened.close()
+    if as_json:
+        print_json({name: getattr(done, name) for name in ("position", "written", "known", "refused")})
+        return
+    typer.echo(
+        f"{store}: {done.written:,} events written, {done.known:,} known already, {done.refused:,} refused; "
+        f"{done.position:,} of {len(log):,} in {log.source} done."
+    )
+
+
+@stored.command()
+def export(
+    store: StoreAt,
+    out: Annotated[Path, typer.Option("-o", "--out", help="A Parquet file.")],
+) -> None:
+    """All events of a store into a Parquet file, in the order of arrival, also while a server runs."""
+    with _reading(store) as opened:
+        count = export_file(opened, out)
+    typer.echo(f"{out}: {count:,} events.")
+
+
+@stored.command()
+def retrain(
+    store: StoreAt,
+    bundles: Annotated[Path, typer.Option(help="Folder of the bundles; its file current names the running one.")],
+    items: Items = None,
+    users: Users = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    settings: Settings = None,
+    minutes: Annotated[float | None, typer.Option(help="Time for all of it, about.", min=0.01)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train on a store and publish the bundle if it is not worse: exit 0 published, 3 not. For cron."""
+    console = Console(stderr=True)
+    wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []))
+    with _reading(store) as opened:
+        log = events_of(opened, source=Path(store).name)
+    done = retrain_and_publish(
+        log,
+        bundles,
+        catalogue=items,
+        users=users,
+        config=wanted,
+        minutes=minutes,
+        say=lambda text: console.print(text, soft_wrap=True, highlight=False),
+    )
+    if as_json:
+        print_json(done.to_dict())
+    else:
+        typer.echo(str(done))
+    if done.bundle:
+        index_if_large(load_bundle(bundles / done.bundle), bundles / done.bundle)
+    if not done.published:
+        raise typer.Exit(3)
+
+
+@stored.command("index")
+def build(
+    bundle: Bundle,
+    events: Annotated[str | None, typer.Option(help="Log or store whose users it is measured with.")] = None,
+) -> None:
+    """Build the index of a large bundle, beside it, and measure it against exact search."""
+    rec = load_bundle(bundle)
+    queries, of = None, ""
+    if events is not None:
+        states = rec.encode(read(events, {}))
+        queries, of = queries_of(rec, states.memory.output), f"states of {Path(events).name}"
+    index = build_index(rec, bundle, queries=queries, of=of, say=lambda text: typer.echo(text, err=True))
+    typer.echo(f"{bundle}.index: {index.facts}.")
+
+
+def index_if_large(rec: Recommender, bundle: Path) -> None:
+    """Build the index of a bundle of many items, where the extra for it is installed."""
+    if len(rec.items) <= LARGE:
+        return
+    try:
+        index = build_index(rec, bundle, say=lambda text: typer.echo(text, err=True))
+        typer.echo(f"{bundle}.index: {index.facts}.", err=True)
+    except ArgumentError as error:
+        typer.echo(f"{error} Until then all items are scored for each list.", err=True)
+
+
+def list_all(
+    rec: Recommender, bundle: Path, source: Events | str, out: Path, *, k: int, at: Time, users: Path | None
+) -> None:
+    """Write the lists of all users of a log or of the store at an address."""
+    index, said = open_index(rec, bundle)
+    if index is not None or len(rec.items) > LARGE:
+        typer.echo(said, err=True)
+    profiles = None if users is None else read_profiles(users)
+    rec = rec.with_index(index)
+    if isinstance(source, Events):
+        done = recommend_all(rec, source, out, k=k, at=at, profiles=profiles, report=_progress)
+    else:
+        with _reading(source) as opened:
+            done = recommend_all(rec, opened, out, k=k, at=at, profiles=profiles, report=_progress)
+    before = f", {done.before:,} of them by the run before" if done.before else ""
+    typer.echo(f"{out}: lists of {done.users + done.before:,} users{before}.")
+
+
+def state_in_store(rec: Recommender, store: str, user: str, users: Path | None) -> tuple[State, list[str]]:
+    """Return the state of a user of the store at an address, and the items of their latest events."""
+    with _reading(store) as opened:
+        latest = opened.events(user, backwards=True, limit=1000)
+        if not latest:
+            raise ArgumentError(f'{store}: expected events of user "{user}", found none. Check --user.')
+        state = state_of(rec, opened, user, None if users is None else read_profiles(users))
+    return state, [event.item for event in reversed(latest)]
+
+
+def _progress(done: int, of: int) -> None:
+    typer.echo(f"{done:,} of {of:,} users", err=True)
+
+
+@contextmanager
+def _reading(address: str) -> Iterator[Store]:
+    store = read_store(address)
+    try:
+        yield store
+    finally:
+        store.close()

@@ -1,0 +1,268 @@
+"""A new bundle from the newest log, published only if it is not worse than the running one. Fit for cron.
+
+Knows: which events a comparison may be made on, when a difference is more than noise, how a folder of bundles
+says which one runs.
+Does not know: where the log comes from; the server, which takes the new bundle at its next start or swap.
+
+What is honest here. Both models must not have learnt the events they are compared on. So the log is cut at the
+later of two moments: where the newest 5 % of its events begin (more of a small log, for a comparison of few
+events says nothing), and the end of what the running bundle has learnt. A candidate learns what is before the
+cut; both are asked for every event after it. Then the same settings learn the whole log, newest events
+included, and that is what is published: it is the candidate plus the newest slice. It cannot itself be measured
+on events that it has not learnt, so its score on its own validation (the last event of each user, kept back
+while it was fitted) must come near that of the candidate.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segue.api import train
+from segue.bundle import load_bundle
+from segue.config import Config, configure
+from segue.data.catalogue import Profiles, read_profiles
+from segue.data.events import Events
+from segue.data.split import split_after, split_by_time, split_last
+from segue.errors import BundleError, LockedError
+from segue.evaluation.protocols import ask, questions
+from segue.files import replacing
+from segue.measure.bootstrap import Interval, paired_bootstrap
+from segue.measure.metrics import ndcg
+from segue.recommend.recommender import Recommender
+
+#: The share of the log that is compared on, that of a small log at most, and the events that a comparison needs.
+SLICE, LARGEST_SLICE, LEAST = 0.05, 0.2, 50
+#: What the final model's own validation must reach of the candidate's.
+_NEAR = 0.8
+#: The file in a folder of bundles that names the one to run.
+CURRENT = "current"
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What became of a run.
+
+    Args:
+        published: whether a new bundle stands in the folder and is named as the current one.
+        why: in a sentence.
+        bundle: the name of the new file; None without one.
+        running: the name of the bundle that was compared with; None in a folder without bundles.
+        events: of the log.
+        questions: held-out events that both were asked for.
+        ndcg: NDCG@10 of candidate and running bundle.
+        lead: the candidate's NDCG@10 minus the running bundle's, with its interval over users.
+        marks: what a reader must know.
+    """
+
+    published: bool
+    why: str
+    bundle: str | None = None
+    running: str | None = None
+    events: int = 0
+    questions: int = 0
+    ndcg: tuple[float, float] | None = None
+    lead: Interval | None = None
+    marks: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{'Published' if self.published else 'Not published'}: {self.why}"]
+        if self.ndcg and self.lead:
+            lines.append(
+                f"NDCG@10 of the candidate {self.ndcg[0]:.4f}, of {self.running} {self.ndcg[1]:.4f}: difference "
+                f"{self.lead}, 95 % interval, on {self.questions:,} events that neither had learnt."
+            )
+        return "\n".join([*lines, *self.marks])
+
+
+def retrain(
+    log: Events,
+    folder: str | Path,
+    *,
+    catalogue: object = None,
+    users: object = None,
+    config: Config | Mapping[str, Any] | None = None,
+    minutes: float | None = None,
+    say: Callable[[str], None] | None = None,
+    now: datetime | None = None,
+) -> Retrained:
+    """Train on a log, compare with the running bundle on the newest events, publish if it is not worse.
+
+    It is worse when the whole interval of the difference in NDCG@10 lies below 0. With fewer than `LEAST` new
+    events nothing can be said, and nothing is published. In a folder without bundles there is nothing to
+    compare with: the first is published as it is.
+
+    Args:
+        log: what to learn; see `segue.serve.transfer.events_of`.
+        folder: of the bundles. The running one is that named in the file `current`, or the newest.
+        catalogue: as for `train`.
+        users: as for `train`.
+        config: as for `train`.
+        minutes: for all of it; half of it trains the candidate, half the final model.
+        say: called with lines to show.
+        now: for the name of the bundle; None takes the clock.
+
+    Raises:
+        LockedError: another run is at work in this folder.
+        BundleError: the folder is not there, or the running bundle cannot be read.
+        DataError: there is too little to learn.
+
+    Cost: that of two trainings and of measuring two models.
+    """
+    folder, say = Path(folder), say or (lambda text: None)
+    settings = config if isinstance(config, Config) else configure(config)
+    with _alone(folder):
+        path = running_bundle(folder)
+        running = load_bundle(path) if path else None
+        share = minutes and minutes / (2 if running else 1)
+        if share:
+            settings = replace(settings, train=replace(settings.train, minutes=share))
+        profiles = None if users is None else read_profiles(users)
+        job = _Job(log, folder, catalogue, users, profiles, settings, say, now or datetime.now(UTC))
+        return job.compared(running, path.name) if running and path else job.first()
+
+
+def running_bundle(folder: Path) -> Path | None:
+    """Return the bundle that a folder says is running: named in `current`, or else the newest.
+
+    Raises:
+        BundleError: `current` names a file that is not there.
+    """
+    named = folder / CURRENT
+    if named.is_file():
+        path = folder / named.read_text().strip()
+        if not path.is_file() or path.parent != folder:
+            raise BundleError(
+                f"{named}: expected the name of a bundle in this folder, came {named.read_text().strip()[:80]!r}. "
+                "Write the name of the running bundle into it, or remove it."
+            )
+        return path
+    bundles = [(path.stat().st_mtime_ns, path.name, path) for path in folder.glob("*.segue")]
+    return max(bundles)[2] if bundles else None
+
+
+def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events, tuple[str, ...]]:
+    """Return what a candidate may learn, what both are asked for, and what a reader must know.
+
+    Args:
+        log: the newest log.
+        facts: of the running bundle.
+
+    Example:
+        >>> import polars as pl
+        >>> log = Events(pl.DataFrame({"user": ["a", "b"] * 50, "item": ["x", "y"] * 50, "time": range(100)}))
+        >>> [len(part) for part in newest_slice(log, {"range": [0, 50]})[:2]]  # the newest fifth of a small log
+        [80, 20]
+        >>> [len(part) for part in newest_slice(log, {"range": [0, 97]})[:2]]  # all that the bundle has not learnt
+        [98, 2]
+    """
+    span = facts.get("range")
+    if not log.has_times:
+        mark = (
+            "The log has no times: compared on the last event of each user, which the running bundle may have learnt."
+        )
+        return *split_last(log), (mark,)
+    train_part, test = split_by_time(log, test=min(LARGEST_SLICE, max(SLICE, 2 * LEAST / max(1, len(log)))))
+    if span is None:
+        return train_part, test, ("The running bundle does not say until when it learnt: it may know these events.",)
+    if len(test) and span[1] >= test.table["time"][0]:
+        train_part, test = split_after(log, span[1])
+        return train_part, test, ()
+    marks: tuple[str, ...] = ()
+    if len(train_part) and span[1] < train_part.table["time"][-1]:
+        marks = ("The running bundle has learnt less than the candidate: it is older than the events compared on.",)
+    return train_part, test, marks
+
+
+@dataclass(frozen=True)
+class _Job:
+    log: Events
+    folder: Path
+    catalogue: object
+    users: object
+    profiles: Profiles | None
+    config: Config
+    say: Callable[[str], None]
+    now: datetime
+
+    def first(self) -> Retrained:
+        """Publish without a comparison."""
+        mark = f"{self.folder} held no bundle: nothing to compare with."
+        return self._published(self._trained(self.log, {}), Retrained(False, "", events=len(self.log), marks=(mark,)))
+
+    def compared(self, running: Recommender, name: str) -> Retrained:
+        """Publish if the candidate is not worse."""
+        learnt, test, marks = newest_slice(self.log, running.facts)
+        report = Retrained(False, "", running=name, events=len(self.log), questions=len(test), marks=marks)
+        if len(test) < LEAST:
+            why = f"{len(test):,} events are new to {name}, a comparison needs {LEAST}."
+            return replace(report, why=why)
+        self.say(f"A candidate learns {len(learnt):,} events; {len(test):,} newer ones are held out to compare on.")
+        candidate = self._trained(learnt, {})
+        asked = {"candidate": candidate, "running": running}
+        scores = {one: self._ndcg(rec, test) for one, rec in asked.items()}
+        own, other = scores["candidate"][0], scores["running"][0]
+        lead = paired_bootstrap(own, other, groups=scores["running"][1])
+        report = replace(report, ndcg=(float(own.mean()), float(other.mean())), lead=lead)
+        if lead.high < 0:
+            return replace(report, why=f"the candidate is worse than {name}, by more than noise.")
+        self.say(f"Not worse than {name}: NDCG@10 {lead}. The final model learns all {len(self.log):,} events.")
+        final = self._trained(self.log, {"retrained": json.loads(json.dumps(report.to_dict()))})
+        before, after = _validated(candidate), _validated(final)
+        if before is not None and after is not None and after < _NEAR * before:
+            why = f"the final model reaches NDCG@10 {after:.4f} on its validation, the candidate had {before:.4f}."
+            return replace(report, why=why)
+        return self._published(final, report)
+
+    def _trained(self, log: Events, facts: Mapping[str, Any]) -> Recommender:
+        return train(
+            log, catalogue=self.catalogue, users=self.users, config=self.config, say=self.say, facts=dict(facts)
+        )
+
+    def _ndcg(self, rec: Recommender, test: Events) -> tuple[Any, Any]:
+        """Return NDCG@10 and the user of each question, which are the same for every model."""
+        asked = questions(rec, test, self.profiles)
+        ranks = np.concatenate(ask(rec, asked, {})["segue"].ranks)
+        return ndcg(ranks, k=10), asked.users
+
+    def _published(self, rec: Recommender, report: Retrained) -> Retrained:
+        name = f"{self.now:%Y-%m-%d}-{rec.fingerprint[:12]}.segue"
+        rec.save(self.folder / name)
+        with replacing(self.folder / CURRENT) as part:
+            part.write_text(name + "\n")
+        return replace(report, published=True, bundle=name, why=f"{self.folder / name} is the current bundle.")
+
+
+def _validated(rec: Recommender) -> float | None:
+    """Return NDCG@10 of the best pass on the model's own validation, if it was measured."""
+    scores = [row.get("validation", {}).get("ndcg@10") for row in rec.facts.get("curve", [])]
+    known = [score for score in scores if score is not None]
+    return max(known) if known else None
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, also after a crash of this one."""
+    if not folder.is_dir():
+        raise BundleError(f"--bundles {folder}: expected an existing folder, found none. Make it first.")
+    handle = os.open(folder / ".retrain.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise LockedError(
+            f"{folder}: expected no other run, but one is at work here. Wait for it, or give --minutes."
+        ) from None
+    finally:
+        os.close(handle)

@@ -1,0 +1,96 @@
+"""A store that is read while a server owns it, for reports and training.
+
+Knows: that SQLite lets others read beside its one writer (write-ahead log), and that each page is a read of
+its own: a reader that held one moment for long would keep what is erased from leaving the disk.
+Does not know: who writes.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from segue.errors import StoreError
+from segue.serve.opening import open_store
+from segue.serve.sqlite_file import FORMAT, SqliteFile
+from segue.serve.sqlite_store import SqliteStore
+from segue.serve.store import Store
+from segue.serve.tombstones import Hasher
+
+_HEADER = b"SQLite format 3\0"
+_SHARED = ("valkey", "valkeys", "redis", "rediss")
+
+
+def is_store(address: str | Path) -> bool:
+    """Return whether an address is one of a store: `valkey://...`, or a file that SQLite wrote.
+
+    Example:
+        >>> is_store("valkey://localhost:6379/0"), is_store("plays.csv")
+        (True, False)
+    """
+    kind, mark, _ = str(address).partition("://")
+    if mark and kind in _SHARED:
+        return True
+    try:
+        with Path(address).open("rb") as file:
+            return file.read(len(_HEADER)) == _HEADER
+    except OSError:
+        return False
+
+
+def read_store(address: str | Path) -> Store:
+    """Return a store to read from, also while a server has it open; a write raises `StoreError`.
+
+    Of a shared server it is the store itself, which several may open.
+
+    Raises:
+        StoreError: there is no such store, or it is of a newer format.
+
+    Example:
+        >>> read_store("nowhere.db")
+        Traceback (most recent call last):
+        ...
+        segue.errors.StoreError: nowhere.db: expected a store of Segue, found none. Check the path.
+    """
+    if "://" in str(address):
+        return open_store(address, accept_loss=True)
+    return _ReadOnlyStore(Path(address))
+
+
+class _ReadOnlyFile(SqliteFile):
+    """The file of a store, without its lock: pages are read, nothing is written."""
+
+    def __init__(self, path: Path) -> None:
+        if not is_store(path):
+            raise StoreError(f"{path}: expected a store of Segue, found none. Check the path.")
+        self.path, self._lock = path, -1
+        self._writing, self._reading = threading.RLock(), threading.RLock()
+        try:
+            where = f"{path.absolute().as_uri()}?mode=ro"
+            self._reader = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
+            self._writer = self._reader  # closed twice; never written to
+            kind = self._reader.execute("SELECT count(*) FROM sqlite_master WHERE name = 'bodies'").fetchone()[0]
+            version = self._reader.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+        if not kind or version > FORMAT:
+            came = f"format {version}" if kind else "another database"
+            raise StoreError(f"{path}: expected a store of Segue of format {FORMAT}, came {came}. Update Segue.")
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Refuse."""
+        raise StoreError(f"{self.path}: opened to be read only, came a write. Open it with open_store.")
+        yield self._reader
+
+    def erase_traces(self) -> None:
+        """Refuse."""
+        raise StoreError(f"{self.path}: opened to be read only, came a write. Open it with open_store.")
+
+
+class _ReadOnlyStore(SqliteStore):
+    def __init__(self, path: Path) -> None:
+        self._file = _ReadOnlyFile(path)
+        with self._file.read() as db:
+            self._hasher = Hasher(db.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0])

@@ -1,0 +1,168 @@
+"""What anybody may send to a real server: no body makes it fail, and nothing invalid is taken.
+
+`SEGUE_HOSTILE=10000 python -m pytest tests/unit/test_hostile.py` sends that many; the suite sends a few hundred.
+"""
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections import Counter
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import negative_data_rejection
+
+from laws.test_described_laws import log, rich
+from segue.serve import running
+from segue.serve.limits import Limits
+
+BODIES = int(os.environ.get("SEGUE_HOSTILE", "300"))
+LIMITS = Limits(body_bytes=100_000, body_seconds=0.5, header_seconds=0.5, header_bytes=4096, idle_seconds=1)
+SEED = [{"user": user, "item": item, "id": f"{user}{item}"} for user in ("a", "0") for item in ("01", "02", "0")]
+
+
+@pytest.fixture(name="address", scope="module")
+def an_address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    bundle = folder / "b.segue"
+    rich(log()).save(bundle)
+    asked = running.Settings(bundle, str(folder / "s.db"), port=0, bundles=folder, limits=LIMITS)
+    with running._opened(asked) as (server, listener):
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield listener.getsockname()[:2]
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(name="url", scope="module")
+def a_url(address):
+    return f"http://{address[0]}:{address[1]}"
+
+
+def operations(url):
+    api = requests.get(f"{url}/openapi.json", timeout=10).json()
+    return api, [found.ok() for found in schemathesis.openapi.from_dict(api).get_all_operations()]
+
+
+def test_no_request_makes_it_fail_and_nothing_invalid_is_taken(url):
+    with requests.Session() as session:
+        session.post(f"{url}/v1/events", json={"events": SEED}, timeout=10)
+        api, found = operations(url)
+        count = max(2, BODIES // (2 * len(found)))
+        reached = Counter()
+        for operation in found:
+            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+                with contextlib.suppress(Unsatisfiable):  # nothing to negate
+                    send(operation, mode, count, url, session, reached)
+    assert set(reached) == {
+        name for path in api["paths"].values() for name in (one["operationId"] for one in path.values())
+    }
+    assert requests.get(f"{url}/readyz", timeout=10).status_code == 200
+
+
+def send(operation, mode, count, url, session, reached):
+    quiet = settings(
+        max_examples=count, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
+
+    @quiet
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def check(case):
+        answer = case.call(base_url=url, session=session, timeout=20)
+        reached[operation.definition.raw["operationId"]] += 1
+        assert answer.status_code < 500, (case.as_curl_command()[:2000], answer.text[:500])
+        if answer.status_code > 400:
+            assert "application/problem+json" in answer.headers["content-type"], case.as_curl_command()[:2000]
+        if answer.status_code < 400:
+            case.validate_response(answer, checks=[negative_data_rejection])
+
+    check()
+
+
+# --- by hand, below HTTP -----------------------------------------------------------------------------------------
+
+HEAD = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+def exchanged(address, *parts, pause=0.0):
+    """Send parts with pauses between them, and return what came back until the server closed, and the seconds."""
+    began = time.monotonic()
+    found = b""
+    with socket.create_connection(address, timeout=10) as wire:
+        with contextlib.suppress(ConnectionError):
+            for part in parts:
+                wire.sendall(part)
+                time.sleep(pause)
+        with contextlib.suppress(ConnectionError):
+            while more := wire.recv(65536):
+                found += more
+    return found, time.monotonic() - began
+
+
+def test_who_sends_a_body_slowly_is_cut(address):
+    drops = [b" "] * 12
+    found, spent = exchanged(address, HEAD + b"Content-Length: 1000\r\n\r\n{", *drops, pause=0.1)
+    assert found.startswith(b"HTTP/1.1 408")
+    assert b"problem+json" in found
+    assert spent < 3
+
+
+def test_who_never_ends_a_body_is_cut(address):
+    found, spent = exchanged(address, HEAD + b"Content-Length: 1000\r\n\r\n{")
+    assert found.startswith(b"HTTP/1.1 408")
+    assert spent < 3
+
+
+@pytest.mark.parametrize("parts", [[], [b"G"], [HEAD], [b"X-A: b\r\n"] * 12], ids=["none", "a byte", "half", "drops"])
+def test_who_sends_headers_slowly_is_cut(address, parts):
+    begin = HEAD if len(parts) == 12 else b""
+    found, spent = exchanged(address, begin, *parts, pause=0.1)
+    assert not found.startswith(b"HTTP/1.1 2")
+    assert spent < 3
+
+
+def test_who_asks_twice_on_one_connection_is_served_twice_and_then_cut(address):
+    ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    found, spent = exchanged(address, ask, ask, b"G", pause=0.05)
+    assert found.count(b"HTTP/1.1 200") == 2
+    assert spent < 3
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(address):
+    found, _ = exchanged(address, HEAD + b"Content-Length: 999999999999999999999999\r\n\r\n{")
+    assert found.split(b" ")[1] in (b"400", b"413")
+    chunk = b"8000\r\n" + b" " * 0x8000 + b"\r\n"
+    found, _ = exchanged(address, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 4)
+    assert found.startswith(b"HTTP/1.1 413") or not found  # it may have been reset while we still sent
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x00\xff\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        HEAD + b"X: " + b"a" * 9000 + b"\r\n\r\n",
+        b"GET http://evil/healthz HTTP/1.1\r\nHost: evil\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_for_us_is_refused(address, text):
+    found, spent = exchanged(address, text)
+    assert found.split(b" ")[1][:1] == b"4"
+    assert spent < 3
+
+
+def test_it_still_answers(url):
+    assert requests.get(f"{url}/readyz", timeout=10).json()["ready"]

@@ -1,0 +1,487 @@
+"""Over HTTP: what may be said, what comes back, and what is refused without harm."""
+
+import json
+
+import pytest
+from fastapi.testclient import TestClient
+
+import segue
+from segue.bundle import load_bundle
+from segue.errors import FullError, StoreError
+from segue.serve.bodies import parse_json
+from segue.serve.gate import Access
+from segue.serve.http import make_app
+from segue.serve.keys import add_key, read_keys
+from segue.serve.limits import Limits, Rates
+from segue.serve.problems import Problem
+from segue.serve.service import Service
+from segue.serve.sqlite_store import SqliteStore
+from tests_support import small_recommender
+
+NOW = 1_700_000_000.0
+EVENT = {"user": "u1", "item": "001"}
+
+
+@pytest.fixture(name="service")
+def a_service(tmp_path):
+    store = SqliteStore(tmp_path / "s.db")
+    service = Service(small_recommender(), store, bundles=tmp_path, clock=lambda: NOW)
+    yield service
+    service.close()
+    store.close()
+
+
+@pytest.fixture(name="opened")
+def opener(service):
+    clients = []
+
+    def open_with(**more):
+        client = TestClient(make_app(service, **more), base_url="http://localhost:8000")
+        clients.append(client)
+        return client.__enter__()
+
+    yield open_with
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture(name="client")
+def a_client(opened):
+    return opened(swaps=True)
+
+
+def refused(answer, status, words=""):
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status
+    assert {"type", "title", "detail", "instance"} <= set(body)
+    assert words in body["detail"], body["detail"]
+    assert "Traceback" not in answer.text
+    return body
+
+
+# --- events -----------------------------------------------------------------------------------------------------
+
+
+def test_one_post_tells_an_event_and_returns_the_list_after_it(client, service):
+    told = client.post("/v1/events", params={"recommend": 3}, json=EVENT).json()
+    rec = service.rec
+    expected = rec.recommend(rec.observe(rec.start(), "001", time=NOW), 3, at=NOW)
+    assert [line["item"] for line in told["items"]] == [line.item for line in expected]
+    assert told["items"][0]["title"] == expected[0].title
+    assert (told["bundle"], told["unknown"], told["count"]) == (rec.fingerprint, [], 1)
+    assert told["events"] == [{"seq": 1, "user": "u1", "item": "001", "time": NOW}]
+
+
+def test_a_batch_is_kept_whole_or_not_at_all(client):
+    good = {"events": [EVENT, {"user": "u2", "item": "002", "time": NOW - 5}]}
+    assert [one["seq"] for one in client.post("/v1/events", json=good).json()["events"]] == [1, 2]
+    bad = {"events": [EVENT, {"user": "u2", "item": "002", "time": NOW + 301}]}
+    refused(client.post("/v1/events", json=bad), 422, "5 minutes")
+    assert client.get("/v1/users/u1").json()["count"] == 1
+
+
+def test_a_retry_without_a_time_is_the_same_event_and_another_body_is_not(client, service):
+    first = client.post("/v1/events", json=EVENT | {"id": "a"}).json()
+    service.clock = lambda: NOW + 60
+    again = client.post("/v1/events", json=EVENT | {"id": "a"}).json()
+    assert (again["duplicates"], again["events"]) == (1, first["events"])
+    refused(client.post("/v1/events", json={"user": "u1", "item": "002", "id": "a"}), 409)
+    by_header = client.post("/v1/events", json=EVENT, headers={"Idempotency-Key": '"a"'}).json()
+    assert by_header["events"] == first["events"]
+
+
+@pytest.mark.parametrize("body", [EVENT | {"id": "b"}, {"events": [EVENT]}])
+def test_an_idempotency_key_is_of_one_event(client, body):
+    refused(client.post("/v1/events", json=body, headers={"Idempotency-Key": "a"}), 422, "Idempotency-Key")
+
+
+@pytest.mark.parametrize("time", [1_699_999_000, 1_699_999_000.0, "2023-11-14T21:56:40Z", "2023-11-14T22:56:40+01:00"])
+def test_a_time_is_in_seconds_or_iso_8601(client, time):
+    assert client.post("/v1/events", json=EVENT | {"time": time}).json()["events"][0]["time"] == 1_699_999_000
+
+
+@pytest.mark.parametrize("time", ["yesterday", True, 1e300, -1e300, [], "nan", "inf", "9" * 5000])
+def test_what_is_no_time_is_refused(client, time):
+    refused(client.post("/v1/events", json=EVENT | {"time": time}), 422, "body.time")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        EVENT,
+        {"events": [EVENT, EVENT | {"rating": 4, "type": "buy", "context": {"a": [1]}, "time": 5}]},
+        EVENT | {"time": NOW + 900},
+        EVENT | {"colour": 1},
+        {"events": []},
+        {"user": 1},
+        [],
+        7,
+    ],
+)
+def test_the_quick_way_and_the_way_of_the_framework_are_one(client, body):
+    quick, full = (client.post(f"/v1/events?recommend={k}", json=body) for k in ("3", "%33"))
+
+    assert quick.status_code == full.status_code
+    assert quick.json().keys() == full.json().keys()
+    if quick.status_code != 200:
+        assert quick.json() == full.json()
+        return
+    first, second = ([one | {"seq": 0} for one in answer.json()["events"]] for answer in (quick, full))
+    assert first == second
+    assert len(quick.json()["items"]) == len(full.json()["items"]) == 3
+
+
+@pytest.mark.parametrize("k", ["0", "1001", "-1", "x", "", "1.5", "010"])
+def test_a_length_of_the_list_that_cannot_be_is_refused(client, k):
+    answer = client.post(f"/v1/events?recommend={k}", json=EVENT)
+    assert answer.status_code == (200 if k == "010" else 422)
+
+
+def test_requests_that_come_together_are_one_batch(opened, service, monkeypatch):
+    import threading
+
+    batches, gate, tell = [], threading.Event(), service.tell
+
+    def slow(requests):
+        batches.append(len(requests))
+        gate.wait(5)
+        return tell(requests)
+
+    monkeypatch.setattr(service, "tell", slow)
+    client = opened()
+    sending = [threading.Thread(target=client.post, args=("/v1/events",), kwargs={"json": EVENT}) for _ in range(9)]
+    for one in sending:
+        one.start()
+    threading.Timer(0.4, gate.set).start()
+    for one in sending:
+        one.join(10)
+    assert sum(batches) == 9
+    assert len(batches) <= 3
+    assert client.get("/v1/users/u1").json()["count"] == 9
+
+
+# --- lists ------------------------------------------------------------------------------------------------------
+
+
+def test_a_user_a_history_and_a_token_get_the_same_list(client):
+    for item in ("001", "004"):
+        client.post("/v1/events", json={"user": "u1", "item": item, "time": NOW - 10})
+    history = [{"item": item, "time": NOW - 10} for item in ("001", "004")]
+    by_user = client.post("/v1/recommend", json={"user": "u1", "k": 5}).json()
+    by_history = client.post("/v1/recommend", json={"history": history, "k": 5}).json()
+    token = client.post("/v1/recommend", json={"token": "new", "event": history[0]}).json()["token"]
+    by_token = client.post("/v1/recommend", json={"token": token, "event": history[1], "k": 5}).json()
+    for other in (by_history, by_token, client.get("/v1/recommend?user=u1&k=5").json()):
+        assert [line["item"] for line in other["items"]] == [line["item"] for line in by_user["items"]]
+        scores = [line["score"] for line in by_user["items"]]
+        assert [line["score"] for line in other["items"]] == pytest.approx(scores, abs=1e-5)
+    assert by_token["token"] != token
+
+
+def test_ids_that_the_bundle_does_not_know_are_told(client):
+    assert client.get("/v1/recommend?history=001&history=new").json()["unknown"] == ["new"]
+    assert client.post("/v1/recommend", json={"history": ["007", "x"]}).json()["unknown"] == ["x"]
+
+
+def test_a_list_is_filtered(client):
+    shown = client.get("/v1/recommend?user=u1&where=title:film%20003&where=title:film%20004").json()["items"]
+    assert {line["item"] for line in shown} == {"003", "004"}
+    left = client.post("/v1/recommend", json={"user": "u1", "where": {"title": "film 003"}, "exclude": ["003"]})
+    assert left.json()["items"] == []
+    refused(client.get("/v1/recommend?user=u1&where=colour:red"), 422, "attribute")
+
+
+def test_a_token_that_was_changed_or_is_old_or_of_another_bundle_is_refused(client, service):
+    token = client.post("/v1/recommend", json={"token": "new"}).json()["token"]
+    for bad in (token[:-2] + "AA", "x", "%%%%", token[:40]):
+        refused(client.post("/v1/recommend", json={"token": bad}), 422, "token")
+    desk = client.app.state.desk
+    object.__setattr__(desk.sealer, "clock", lambda: NOW * 2)
+    refused(client.post("/v1/recommend", json={"token": token}), 409, "token")
+    state = bytearray(service.new_token())
+    state[:4] = b"zzzz"
+    refused(client.post("/v1/recommend", json={"token": desk.sealer.seal(bytes(state))}), 409, "bundle")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"user": "a", "token": "new"},
+        {"user": "a", "event": {"item": "1"}},
+        {"user": "a", "profile": {"age": 3}},
+        {"user": "a", "k": 0},
+        {"user": "a", "k": 1001},
+        {"user": "a", "k": True},
+        {"user": "a", "k": "5"},
+        {"user": "a", "colour": 1},
+        {"user": 17},
+        {"user": ""},
+        {"user": "a" * 513},
+        {"user": "a", "diversity": 1.1},
+        {"user": "a", "repeats": "never"},
+        {"user": "a", "where": {str(n): 1 for n in range(21)}},
+        {"user": "a", "exclude": ["1"] * 1001},
+        {"history": ["1"] * 1001},
+        {"history": ["1"], "profile": {"age": 30}},
+        [],
+        "text",
+    ],
+)
+def test_a_question_that_cannot_be_is_refused(client, body):
+    refused(client.post("/v1/recommend", json=body), 422)
+
+
+def test_what_is_alike_why_and_what_if(client):
+    for item in ("001", "004"):
+        client.post("/v1/events", json={"user": "u1", "item": item})
+    assert len(client.get("/v1/similar/001?k=3").json()["items"]) == 3
+    refused(client.get("/v1/similar/none"), 404)
+    why = client.post("/v1/explain", json={"user": "u1", "item": "005", "without": [2]}).json()
+    assert why["item"] == "005"
+    assert {part["event"]["item"] for part in why["parts"]} == {"001", "004"}
+    alone = client.post("/v1/recommend", json={"history": [{"item": "001", "time": NOW}]}).json()
+    assert [line["item"] for line in why["what_if"]["items"]] == [line["item"] for line in alone["items"]]
+
+
+# --- users, items, bundles --------------------------------------------------------------------------------------
+
+
+def test_users_are_shown_by_pages_merged_and_erased(client):
+    for n in range(5):
+        client.post("/v1/events", json={"user": "guest/1", "item": f"00{n}", "time": NOW - 10 + n, "id": f"e{n}"})
+    first = client.get("/v1/users/guest%2F1?limit=3").json()
+    rest = client.get("/v1/users/guest%2F1", params={"limit": 3, "before": first["next"]}).json()
+    assert [one["item"] for one in first["events"] + rest["events"]] == ["004", "003", "002", "001", "000"]
+    refused(client.get("/v1/users/guest%2F1?before=x"), 422, "before")
+    assert client.delete("/v1/users/guest%2F1/events/e2").json()["erased"] == "event"
+    refused(client.delete("/v1/users/guest%2F1/events/e2"), 404)
+    assert client.post("/v1/users/guest%2F1/merge", json={"into": "u1"}).json() == {"user": "u1", "count": 4}
+    refused(client.post("/v1/users/u1/merge", json={"into": "u1"}), 422)
+    assert client.delete("/v1/users/u1").json()["events"] == 4
+    refused(client.get("/v1/users/u1"), 410)
+    refused(client.post("/v1/events", json=EVENT), 410)
+    refused(client.get("/v1/users/nobody"), 404)
+
+
+def test_items_are_found_and_taken_out(client):
+    assert [line["item"] for line in client.get("/v1/items?q=film 00&limit=3").json()["items"]] == ["000", "001", "002"]
+    assert client.patch("/v1/items/003", json={"available": False}).status_code == 200
+    assert "003" not in {line["item"] for line in client.get("/v1/recommend?user=u&k=100").json()["items"]}
+    refused(client.patch("/v1/items/zzz", json={"available": False}), 404)
+    refused(client.patch("/v1/items/003", json={}), 422)
+    refused(client.post("/v1/items", json={"items": [{"title": "no id"}]}), 422)
+
+
+def test_rules_hold_from_the_next_list_on(client):
+    rules = [{"kind": "pin", "items": ["009"], "name": "week"}, {"kind": "block", "items": ["000"]}]
+    assert client.put("/v1/admin/rules", json={"rules": rules}).json() == {"rules": 2}
+    shown = client.get("/v1/recommend?user=u&k=100&debug=true").json()
+    assert shown["items"][0]["item"] == "009"
+    assert shown["debug"]["009"] == {"week": True}
+
+
+def test_a_bundle_is_swapped_by_name_only(client, opened, service, tmp_path):
+    small_recommender(seed=6).save(tmp_path / "b.segue")
+    new = client.post("/v1/admin/bundle", json={"bundle": "b.segue"}).json()["bundle"]
+    assert new == load_bundle(tmp_path / "b.segue").fingerprint
+    assert service._swaps.wait(10)
+    assert client.get("/v1/status").json()["bundle"] == new
+    assert client.post("/v1/admin/bundle", json={"roll_back": True}).json()["bundle"] != new
+    refused(client.post("/v1/admin/bundle", json={"bundle": "../b.segue"}), 422, "not a path")
+    refused(client.post("/v1/admin/bundle", json={"bundle": "none.segue"}), 404)
+    refused(client.post("/v1/admin/bundle", json={"bundle": "b.segue", "roll_back": True}), 422)
+    refused(opened().post("/v1/admin/bundle", json={"bundle": "b.segue"}), 404, "--bundles")
+
+
+def test_a_store_that_fails_is_a_503_and_all_is_as_before(client, service, monkeypatch):
+    def full(*args, **more):
+        raise FullError("disk: no room.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.store, "commit", full)
+        answer = client.post("/v1/events?recommend=3", json=EVENT)
+        refused(answer, 503)
+        assert answer.headers["retry-after"] == "1"
+    refused(client.get("/v1/users/u1"), 404)
+
+
+def test_an_error_that_nobody_foresaw_says_nothing(client, service, monkeypatch, caplog):
+    def broken(*args, **more):
+        raise RuntimeError("secret u1")
+
+    monkeypatch.setattr(service.store, "heads", broken)
+    for answer in (client.get("/v1/recommend?user=u1"), client.post("/v1/events", json=EVENT)):
+        refused(answer, 500)
+        assert "secret" not in answer.text
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+# --- the gate ---------------------------------------------------------------------------------------------------
+
+
+def test_a_page_of_another_origin_cannot_write_here(client):
+    for media in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
+        refused(client.post("/v1/events", content=json.dumps(EVENT), headers={"content-type": media}), 415)
+    for host in ("evil.example", "localhost.evil.example", "127.0.0.1.nip.io:8000", "", "localhost@evil"):
+        refused(client.post("/v1/events", json=EVENT, headers={"host": host}), 421)
+    for host in ("localhost", "LOCALHOST:1", "127.0.0.1:8000", "[::1]:8000", "[::1]"):
+        assert client.get("/healthz", headers={"host": host}).status_code == 200
+    asked = client.options("/v1/events", headers={"origin": "http://evil", "access-control-request-method": "POST"})
+    refused(asked, 405)
+    assert "access-control-allow-origin" not in asked.headers
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/nope", "/v1/recommend?k=0", "/docs"])
+def test_every_answer_is_strict_with_browsers(client, path):
+    headers = client.get(path).headers
+    assert headers["content-security-policy"].startswith("default-src 'self'")
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["x-frame-options"] == "DENY"
+
+
+def test_what_the_framework_refuses_is_a_document_too(client):
+    refused(client.get("/nope"), 404)
+    refused(client.put("/v1/events", json=EVENT), 405)
+    refused(client.get("/v1/events/"), 404)
+    refused(client.get("/v1/recommend?user=a&k=x"), 422, "query.k")
+    refused(client.get("/v1/similar/%FF"), 422)
+    refused(client.get("/v1/similar/" + "a" * 600), 422)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"user": "u1", "item": ', "expected JSON"),
+        (b"", ""),
+        (b"\xff\xfe", "UTF-8"),
+        (b'{"user": "u1", "item": "1", "item": "2"}', "twice"),
+        (b'{"user": "u1", "item": "1", "rating": NaN}', "NaN"),
+        (b'{"user": "u1", "item": "1", "rating": -Infinity}', "Infinity"),
+        (b'{"user": "u1", "item": "1", "rating": 1e999}', "64 bits"),
+        (b'{"user": "u1", "item": "1", "context": {"a": ' + b"9" * 5000 + b"}}", "expected JSON"),
+        (b'{"user": "u1", "item": "\\ud800"}', "UTF-8"),
+        (b'{"user": "u1", "item": "1", "context": {"a": ' + b"[" * 40 + b"]" * 40 + b"}}", "inside one another"),
+        (b"[" * 100_000, ""),
+        (b'{"a":' * 100_000, ""),
+    ],
+)
+def test_broken_json_is_refused(client, body, words):
+    answer = client.post("/v1/events", content=body, headers={"content-type": "application/json"})
+    refused(answer, answer.status_code, words)
+    assert answer.status_code in (400, 422)
+
+
+def test_json_of_some_depth_is_read():
+    assert parse_json(b"[[[]]]", 3) == [[[]]]
+    with pytest.raises(Problem, match="inside one another"):
+        parse_json(b"[[[[]]]]", 3)
+    assert len(parse_json(b"[" + b"[]," * 99 + b"[]]", 3)) == 100
+
+
+def test_a_number_that_cannot_be_kept_is_refused(client):
+    refused(client.post("/v1/events", json=EVENT | {"context": {"a": 1 << 70}}), 422)
+
+
+def test_a_large_body_is_refused_and_the_connection_closed(opened):
+    client = opened(access=Access(limits=Limits(body_bytes=1000)))
+    for body in (b" " * 1001, (b" " * 600 for _ in range(3))):
+        answer = client.post("/v1/events", content=body, headers={"content-type": "application/json"})
+        refused(answer, 413)
+        assert answer.headers["connection"] == "close"
+    zipped = {"content-type": "application/json", "content-encoding": "gzip"}
+    refused(client.post("/v1/events", content=b"{}", headers=zipped), 415)
+
+
+def test_too_many_requests_of_one_client_are_asked_to_wait(opened):
+    client = opened(access=Access(rates=Rates(1, clock=lambda: 0.0)))
+    assert [client.get("/healthz").status_code for _ in range(3)] == [200, 200, 429]
+    answer = client.get("/healthz")
+    refused(answer, 429)
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_too_many_requests_at_once_are_asked_to_wait(opened):
+    refused(opened(access=Access(limits=Limits(in_flight=0))).get("/healthz"), 503)
+
+
+# --- keys -------------------------------------------------------------------------------------------------------
+
+
+def test_roles_decide_what_a_key_may_do(opened, tmp_path):
+    path = tmp_path / "keys.json"
+    keys = {role: {"Authorization": f"Bearer {add_key(path, role, role)}"} for role in ("read", "write", "admin")}
+    client = opened(access=Access(keys=read_keys(path)), swaps=True)
+    for headers in (
+        {},
+        {"Authorization": "Bearer segue_a_b"},
+        {"Authorization": "Basic x"},
+        {"Authorization": "é".encode()},
+    ):
+        answer = client.get("/v1/recommend?user=a", headers=headers)
+        refused(answer, 401)
+        assert answer.headers["www-authenticate"] == "Bearer"
+    assert client.get("/healthz").status_code == 200
+    asks = (lambda who: client.get("/v1/recommend?user=a", headers=who), ("read", "write", "admin"))
+    tells = (lambda who: client.post("/v1/events", json=EVENT, headers=who), ("write", "admin"))
+    changes = (lambda who: client.put("/v1/admin/rules", json={"rules": []}, headers=who), ("admin",))
+    for do, allowed in (asks, tells, changes):
+        for role, headers in keys.items():
+            assert do(headers).status_code == (200 if role in allowed else 403), role
+    assert all(secret["Authorization"][7:] not in path.read_text() for secret in keys.values())
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_ids_of_events_belong_to_the_key_that_sent_them(opened, tmp_path):
+    path = tmp_path / "keys.json"
+    keys = [{"Authorization": f"Bearer {add_key(path, name, 'write')}"} for name in ("web", "app")]
+    client = opened(access=Access(keys=read_keys(path)))
+    sent = [client.post("/v1/events", json=EVENT | {"id": "a"}, headers=who).json() for who in (*keys, keys[0])]
+    assert [one["duplicates"] for one in sent] == [0, 0, 1]
+    assert sent[0]["events"] == sent[2]["events"] != sent[1]["events"]
+
+
+# --- what the server says of itself -----------------------------------------------------------------------------
+
+
+def test_metrics_name_routes_and_never_ids(client):
+    client.post("/v1/events", json={"user": "secret-user", "item": "001", "type": "secret-type"})
+    client.get("/v1/users/secret-user")
+    client.get("/secret-path")
+    client.request("SECRET", "/v1/events")
+    text = client.get("/metrics").text
+    assert 'segue_requests_total{method="GET",route="/v1/users/{user}",status="2xx"} 1.0' in text
+    assert 'segue_requests_total{method="GET",route="none",status="4xx"} 1.0' in text
+    assert "segue_batch_requests_count 1.0" in text
+    assert 'segue_live_events{group="all",value="all"} 1.0' in text
+    assert "secret" not in text.lower()
+
+
+def test_health_status_and_quality(client, service, monkeypatch):
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"ready": True, "reason": ""}
+    assert client.get("/v1/status").json()["items"] == 12
+    assert "sampled" in client.get("/v1/quality").json()
+
+    def gone():
+        raise StoreError("store: it is gone.")
+
+    monkeypatch.setattr(service, "status", gone)
+    refused(client.get("/readyz"), 503, "gone")
+
+
+def test_the_list_of_routes_needs_no_other_server(client):
+    page = client.get("/docs").text
+    assert "POST /v1/events" in page
+    assert "<script" not in page
+    assert "http://" not in page.replace("http://localhost", "")
+    assert "https://" not in page
+
+
+def test_the_package_asks_nobody(client):
+    assert segue.__version__
+    assert client.get("/openapi.json").json()["info"]["title"] == "Segue"

@@ -1,0 +1,389 @@
+"""A log goes into a store and comes out of it as the same log; what was interrupted goes on."""
+
+import json
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+import segue
+from segue import cli_options, retraining
+from segue.cli import app
+from segue.data import synthetic
+from segue.data.split import digest
+from segue.data.vocabulary import Vocabulary
+from segue.errors import ArgumentError, BundleError, DataError, LockedError, StoreError
+from segue.recommend.approximate import open_index
+from segue.serve import bulk, transfer
+from segue.serve.events import Event
+from segue.serve.parts import Parts
+from segue.serve.reading import is_store, read_store
+from segue.serve.sqlite_store import SqliteStore
+from segue.serve.store import Write
+from segue.serve.tables import told_by
+from segue.serve.transfer import events_of, export, export_file, import_events
+from tests_support import small_recommender
+
+TABLE = pl.DataFrame(
+    {
+        "user": ["ann", "bob", "ann", "cid", "bob"],
+        "item": ["x", "y", "y", "007", "x"],
+        "time": [100, 100, 200, 300, 50],
+        "rating": [1.0, None, 3.0, 4.5, 5.0],
+        "type": ["view", "buy", None, "view", "view"],
+        "device": ["tv", None, "pc", "tv", "tv"],
+    }
+)
+
+
+def read(source=TABLE):
+    return segue.read_events(source, reading=segue.Reading(context=("device",)))
+
+
+@pytest.fixture(name="store")
+def a_store(tmp_path):
+    store = SqliteStore(tmp_path / "s.db")
+    yield store
+    store.close()
+
+
+def test_what_comes_out_is_what_went_in(store):
+    log = read()
+    import_events(store, told_by(log), source="log", batch=2)
+    out = events_of(store)
+    assert digest(out) == digest(log)
+    shown = log.as_text().select("user", "item", "time", "rating", "type", "device")
+    assert out.table.select(shown.columns).equals(shown)
+    assert store.head("ann", "").count == 2
+
+
+def test_an_import_that_was_cut_short_goes_on_and_twice_is_once(store):
+    log = read()
+    some = [event for n, event in enumerate(told_by(log)) if n < 3]
+    import_events(store, some, source="log", batch=2)
+    done = import_events(store, told_by(log), source="log", batch=2)
+    assert (done.position, done.written) == (5, 2)
+    assert import_events(store, told_by(log), source="log").written == 0
+    assert digest(events_of(store)) == digest(log)
+
+
+def test_an_empty_store_is_no_log(store):
+    with pytest.raises(DataError, match="expected a store with events, it holds none"):
+        events_of(store)
+
+
+def test_a_log_without_times_keeps_the_order_of_arrival(store):
+    log = segue.read_events(TABLE.drop("time", "device"), time="none")
+    import_events(store, told_by(log), source="log")
+    out = events_of(store)
+    assert not out.has_times
+    assert digest(out) == digest(log)
+
+
+def test_the_verbs_take_a_store_for_a_log(tmp_path):
+    TABLE.write_csv(tmp_path / "log.csv")
+    store, out = str(tmp_path / "s.db"), tmp_path / "out.parquet"
+    run = CliRunner()
+    for expected in ("5 events written, 0 known", "0 events written, 0 known"):
+        said = run.invoke(app, ["import", str(tmp_path / "log.csv"), "--store", store, "--context-col", "device"])
+        assert said.exit_code == 0 and expected in said.output, said.output
+    assert is_store(store) and not is_store(tmp_path / "log.csv") and is_store("valkey://host:1/0")
+    assert "source       s.db" in run.invoke(app, ["inspect", store]).output
+    assert run.invoke(app, ["export", "--store", store, "-o", str(out)]).exit_code == 0
+    assert pl.read_parquet(out)["item"].to_list() == ["x", "x", "y", "y", "007"]
+    assert digest(segue.read_events(out)) == digest(read())
+
+
+def grown(store, log):
+    import_events(store, told_by(log), source="log")
+    return store
+
+
+def test_an_import_knows_its_source(store):
+    events = [Event("ann", str(n), n) for n in range(6)]
+    assert import_events(store, events[:4], source="s").written == 4
+    assert import_events(store, events, source="s").written == 2
+    with pytest.raises(DataError, match=r"s: expected to begin with the 6 events that were imported under this name"):
+        import_events(store, [Event("bob", "0", 0), *events], source="s")
+    with pytest.raises(DataError, match="give it another name"):
+        import_events(store, events[:5], source="s")
+    assert len(store.log()) == 6
+
+
+def test_a_store_is_read_while_another_owns_it(store, tmp_path):
+    grown(store, read())
+    other = read_store(tmp_path / "s.db")
+    assert digest(events_of(other)) == digest(read())
+    store.commit([Write("dan", None, (Event("dan", "x"),))])
+    assert [event.user for event in other.log(after=5)] == ["dan"] and other.head("dan", "").count == 1
+    with pytest.raises(StoreError, match=r"opened to be read only, came a write. Open it with open_store"):
+        other.put_value("a", b"b")
+    assert store.forget_user("ann")  # a reader between its pages is in nobody's way
+    assert b"ann" not in (tmp_path / "s.db").read_bytes()
+    other.close()
+    other.close()
+    (tmp_path / "other.db").write_bytes((tmp_path / "s.db").read_bytes()[:100])
+    for path in ("other.db", "nothing.db"):
+        with pytest.raises(StoreError):
+            read_store(tmp_path / path)
+
+
+def test_what_arrives_during_an_export_is_left_for_the_next(store):
+    grown(store, read())
+    seen = []
+    for page in export(store, batch=2):
+        seen += page
+        store.commit([Write("new", None, (Event("new", "x"),))])
+    assert [event.user for event in seen] == ["bob", "ann", "bob", "ann", "cid"]
+
+
+def test_events_without_times_among_others_follow_the_one_before(store):
+    sent = [("ann", "a", 5), ("ann", "b", None), ("bob", "c", None), ("bob", "d", 3), ("bob", "e", None)]
+    for user, item, time in sent:
+        store.commit([Write(user, None, (Event(user, item, time),))])
+    log = events_of(store)
+    assert log.table.rows() == [("bob", "d", 3), ("bob", "e", 3), ("ann", "a", 5), ("ann", "b", 5)]
+    assert log.intake.dropped == {"no time": 1} and "2 events without a time" in log.intake.notes[0]
+
+
+def test_context_comes_out_as_columns_and_an_export_as_it_was_sent(store, tmp_path):
+    contexts = [{"page": 1, "new": True, "user": "x"}, {"page": 2.5, "tags": ["a"]}, {"page": None, "new": "no"}, {}]
+    for n, context in enumerate(contexts):
+        store.commit([Write("ann", None, (Event("ann", "x", n, id=f"e{n}", context=context),))])
+    table = events_of(store).table
+    assert table["page"].to_list() == [1.0, 2.5, None, None] and table["tags"].to_list()[1] == '["a"]'
+    assert table["new"].to_list() == ["true", None, "no", None] and "place" not in table.columns
+    assert events_of(store, context=["page"]).table.columns == ["user", "item", "time", "page"]
+    assert export_file(store, tmp_path / "out.parquet") == 4
+    again = SqliteStore(tmp_path / "again.db")
+    log = segue.read_events(tmp_path / "out.parquet", id="id", reading=segue.Reading(context=("context",)))
+    assert import_events(again, told_by(log), source="out").written == 4
+    sent = [{name: value for name, value in one.items() if value is not None} for one in contexts]
+    assert [(e.time, e.id, dict(e.context)) for e in again.log()] == [(n, f"e{n}", c) for n, c in enumerate(sent)]
+    again.close()
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_an_export_that_breaks_leaves_the_old_file_and_nothing_else(store, tmp_path, monkeypatch):
+    grown(store, read())
+    out = tmp_path / "out.parquet"
+    assert export_file(store, out) == 5
+    monkeypatch.setattr(transfer, "_TABLE", 1)
+    monkeypatch.setattr(Parts, "finish", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export_file(store, out)
+    assert pl.read_parquet(out).height == 5 and {path.name for path in tmp_path.glob("*.parquet*")} == {"out.parquet"}
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_an_empty_store_is_exported_as_an_empty_file(store, tmp_path):
+    assert export_file(store, tmp_path / "out.parquet") == 0
+    assert pl.read_parquet(tmp_path / "out.parquet").columns[:2] == ["user", "item"]
+
+
+def shop(users=40, length=8, items=12):
+    """A log of users with and without many events, and a store that holds it in another order of arrival."""
+    rng = np.random.default_rng(0)
+    table = synthetic.ring(items=items, users=users, length=length).events
+    return segue.read_events(table.filter(pl.Series(rng.random(len(table)) < 0.7)))
+
+
+def known_items(log):
+    return Vocabulary(log.table["item"].cast(pl.String).unique(maintain_order=True))
+
+
+@pytest.mark.parametrize("repeats", ["allow", "exclude"])
+@pytest.mark.parametrize("of", ["log", "store"])
+def test_all_is_one_by_one(store, tmp_path, monkeypatch, repeats, of):
+    monkeypatch.setattr(bulk, "USERS", 7)
+    log = shop()
+    rec = small_recommender(known_items(log), repeats=repeats)
+    grown(store, log)
+    source = log if of == "log" else store
+    if of == "store":  # a user without times and one with some
+        store.commit([Write("late", None, (Event("late", "i3"), Event("late", "i4")))])
+        store.commit([Write("both", None, (Event("both", "i3", 5), Event("both", "i4"), Event("both", "i5", 9)))])
+    out = tmp_path / "all.parquet"
+    at = float(log.table["time"].max()) / 1e6 + 60
+    done = bulk.recommend_all(rec, source, out, k=5, at=at)
+    assert done == bulk.Listed(len(log.users) + 2 * (of == "store"), 0)
+    lists = {user: rows for (user,), rows in pl.read_parquet(out).group_by("user", maintain_order=True)}
+    assert len(lists) == done.users
+    for user, rows in lists.items():
+        state = bulk.state_of(rec, store, user)
+        expected = rec.recommend(state, 5, at=at)
+        assert rows["item"].to_list() == [line.item for line in expected]
+        assert rows["place"].to_list() == list(range(1, len(expected) + 1))
+        np.testing.assert_allclose(rows["score"], [line.score for line in expected], atol=1e-4)
+    assert bulk.state_of(rec, store, lists.popitem()[0]).count > 0
+
+
+@pytest.mark.parametrize("of", ["log", "store"])
+def test_a_stopped_run_for_all_goes_on(store, tmp_path, monkeypatch, of):
+    monkeypatch.setattr(bulk, "USERS", 7)
+    log = shop()
+    rec = small_recommender(known_items(log))
+    source = log if of == "log" else grown(store, log)
+    whole, out = tmp_path / "whole.parquet", tmp_path / "all.parquet"
+    bulk.recommend_all(rec, source, whole, k=3)
+
+    def stop(done, of):
+        if done >= 14:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bulk.recommend_all(rec, source, out, k=3, report=stop)
+    assert not out.exists()
+    assert bulk.recommend_all(rec, source, out, k=3) == bulk.Listed(len(log.users) - 14, 14)
+    assert pl.read_parquet(out).equals(pl.read_parquet(whole)) and not list(tmp_path.glob(".all*"))
+    with pytest.raises(KeyboardInterrupt):
+        bulk.recommend_all(rec, source, out, k=3, report=stop)
+    assert bulk.recommend_all(rec, source, out, k=4).before == 0  # another job begins anew
+    with pytest.raises(ArgumentError, match="expected k of at least 1, came 0"):
+        bulk.recommend_all(rec, source, out, k=0)
+
+
+def test_users_who_become_active_while_users_are_read_are_there(store):
+    for n in range(3):
+        store.commit([Write(f"u{n}", None, (Event(f"u{n}", "x"),))])
+    pages, users = [], store.users
+
+    def moved(*, before=None, limit=1000):
+        page = users(before=before, limit=1)
+        if before is not None and not pages:
+            pages.append(
+                store.commit([Write("u0", None, (Event("u0", "y"),)), Write("new", None, (Event("new", "y"),))])
+            )
+        return page
+
+    store.users = moved
+    assert set(bulk.all_users(store)) == {"u0", "u1", "u2", "new"}
+
+
+def a_running_bundle(log, folder, name="2020-01-01-a.segue", **facts):
+    rec = small_recommender(known_items(log))
+    rec = replace(rec, facts={"range": [0, int(log.table["time"][len(log) // 2])], **facts})
+    rec.save(folder / name)
+    return rec
+
+
+def test_retraining_publishes_what_is_better_and_exits_0(tmp_path):
+    log = shop(users=150)
+    run, bundles = CliRunner(), tmp_path / "bundles"
+    bundles.mkdir()
+    a_running_bundle(log, bundles)
+    log.as_text().with_columns(pl.col("time").cast(pl.Datetime("us"))).write_parquet(tmp_path / "log.parquet")
+    assert run.invoke(app, ["import", str(tmp_path / "log.parquet"), "--store", str(tmp_path / "s.db")]).exit_code == 0
+    small = [word for one in ("model.width=8", "model.depth=1", "train.passes=3") for word in ("--set", one)]
+    verb = ["retrain", "--store", str(tmp_path / "s.db"), "--bundles", str(bundles), *small, "--json"]
+    server = SqliteStore(tmp_path / "s.db")  # it may run meanwhile
+    done = run.invoke(app, verb)
+    server.close()
+    assert done.exit_code == 0, (done.output, done.exception)
+    said = json.loads(done.stdout)
+    assert said["published"] and said["running"] == "2020-01-01-a.segue" and said["lead"]["low"] > 0
+    assert "has learnt less than the candidate" in said["marks"][0]
+    new = segue.load(bundles / said["bundle"])
+    assert (bundles / "current").read_text().strip() == said["bundle"]
+    assert said["bundle"].endswith(f"-{new.fingerprint[:12]}.segue")
+    assert new.facts["digest"] == digest(log) and new.facts["retrained"]["questions"] == said["questions"]
+    again = run.invoke(app, verb)
+    assert again.exit_code == 3 and json.loads(again.stdout)["why"].startswith("0 events are new to"), again.output
+
+
+def test_retraining_refuses_what_is_worse(tmp_path, monkeypatch):
+    log = shop(users=150)
+    good, bad = a_running_bundle(log, tmp_path), small_recommender(known_items(log), seed=9)
+    asked = []
+
+    def train(events, **given):
+        asked.append((len(events), given["config"].train.minutes))
+        return bad
+
+    monkeypatch.setattr(retraining, "train", train)
+    monkeypatch.setattr(retraining._Job, "_ndcg", lambda job, rec, test: (scores(rec, test), np.arange(len(test))))
+
+    def scores(rec, test):
+        return np.full(len(test), 0.2 if rec.fingerprint == good.fingerprint else level)
+
+    level = 0.1
+    done = retraining.retrain(log, tmp_path, minutes=4)
+    assert not done.published and "is worse than 2020-01-01-a.segue, by more than noise" in str(done)
+    assert [path.name for path in tmp_path.glob("*.segue")] == ["2020-01-01-a.segue"]
+    assert not (tmp_path / "current").exists() and asked == [(len(log) - done.questions, 2.0)]
+    level = 0.2
+    done = retraining.retrain(log, tmp_path, now=datetime(2026, 5, 4, tzinfo=UTC))
+    assert done.published and done.bundle == f"2026-05-04-{bad.fingerprint[:12]}.segue"
+    assert retraining.running_bundle(tmp_path).name == done.bundle
+
+
+def test_only_events_that_the_running_bundle_has_not_learnt_are_compared_on(tmp_path):
+    log = shop(users=150)
+    time = log.table["time"]
+    for end in (time[len(log) // 2], time[len(log) - 60]):
+        learnt, test, _ = retraining.newest_slice(log, {"range": [0, end]})
+        assert test.table["time"].min() > max(end, learnt.table["time"].max()) and len(learnt) + len(test) == len(log)
+    untimed = segue.read_events(TABLE.drop("time", "device"), time="none")
+    assert "may have learnt" in retraining.newest_slice(untimed, {"range": None})[2][0]
+    assert "does not say until when" in retraining.newest_slice(log, {})[2][0]
+
+
+def test_the_running_bundle_is_named_or_the_newest(tmp_path):
+    assert retraining.running_bundle(tmp_path) is None
+    for number, name in enumerate(("b.segue", "a.segue")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (number, number))
+    assert retraining.running_bundle(tmp_path).name == "a.segue"
+    (tmp_path / "current").write_text("b.segue\n")
+    assert retraining.running_bundle(tmp_path).name == "b.segue"
+    for name in ("c.segue", "../b.segue", ""):
+        (tmp_path / "current").write_text(name)
+        with pytest.raises(BundleError, match="expected the name of a bundle in this folder"):
+            retraining.running_bundle(tmp_path)
+
+
+def test_two_runs_in_one_folder_do_not_meet(tmp_path):
+    with retraining._alone(tmp_path), pytest.raises(LockedError, match="expected no other run, but one is at work"):
+        retraining.retrain(shop(), tmp_path)
+    with pytest.raises(BundleError, match=r"expected an existing folder, found none\. Make it first"):
+        retraining.retrain(shop(), tmp_path / "nowhere")
+
+
+def test_the_verbs_for_lists_and_indexes(tmp_path):
+    log = shop()
+    rec = small_recommender(Vocabulary(pl.Series([f"i{n}" for n in range(40)])))
+    rec.save(bundle := tmp_path / "b.segue")
+    log.as_text().with_columns(pl.col("time").cast(pl.Datetime("us"))).write_parquet(tmp_path / "log.parquet")
+    run, store = CliRunner(), str(tmp_path / "s.db")
+    user = str(log.users[0])
+
+    def said(*words, code=0):
+        done = run.invoke(app, list(map(str, words)))
+        assert done.exit_code == code, (done.output, done.exception)
+        return done.output
+
+    said("import", tmp_path / "log.parquet", "--store", store)
+    one = said("recommend", bundle, "--user", user, "--store", store, "--json")
+    assert one == said("recommend", bundle, "--user", user, "--events", tmp_path / "log.parquet", "--json")
+    everyone = ("recommend", bundle, "--all", "-k", 3)
+    assert "lists of 40 users" in said(*everyone, "--store", store, "-o", tmp_path / "a.parquet")
+    said(*everyone, "--events", store, "-o", tmp_path / "b.parquet")
+    lists = [pl.read_parquet(tmp_path / name).sort("user", "place") for name in ("a.parquet", "b.parquet")]
+    assert lists[0]["item"].equals(lists[1]["item"])
+    assert "recall@20" in said("index", bundle, "--events", store) and "recall@20" in said("index", bundle)
+    assert open_index(rec, bundle)[0] is not None
+    assert "recall@20" in said(*everyone, "--store", store, "-o", tmp_path / "c.parquet")
+    said("export", "--store", store, "-o", tmp_path / "out.parquet")
+    again = str(tmp_path / "again.db")
+    assert json.loads(said("import", tmp_path / "out.parquet", "--store", again, "--json"))["written"] == len(log)
+    assert said("import", store, "--store", str(tmp_path / "third.db")).count(f"{len(log)} events written")
+    assert (
+        digest(cli_options.read(again, {})) == digest(cli_options.read(str(tmp_path / "third.db"), {})) == digest(log)
+    )
+    assert "expected no options for columns" in run.invoke(app, ["inspect", store, "--user-col", "x"]).exception.args[0]
+    for words in (["--all", "--store", store], ["--user", "x"], ["--all", "--user", "x", "--store", store], []):
+        said("recommend", bundle, *words, code=2)

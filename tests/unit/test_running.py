@@ -1,0 +1,175 @@
+"""The server as a process: what is refused at the start, signals, keys from the command line."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+from typer.testing import CliRunner
+
+from segue import cli
+from segue.errors import ArgumentError, NotFoundError
+from segue.serve.keys import KeyRing, add_key, read_keys, remove_key
+from segue.serve.limits import Rates
+from segue.serve.running import RATE, Settings
+from tests_support import small_recommender
+
+
+@pytest.fixture(name="bundle")
+def a_bundle(tmp_path):
+    path = tmp_path / "b.segue"
+    small_recommender().save(path)
+    return path
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", ""])
+def test_an_address_that_others_reach_needs_keys(bundle, host):
+    with pytest.raises(ArgumentError, match="--keys"):
+        Settings(bundle, host=host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_this_machine_alone_needs_none(bundle, host):
+    access = Settings(bundle, host=host).access()
+    assert access.keys is None
+    assert access.rates.rate == 0
+
+
+def test_others_are_bounded_and_named(bundle, tmp_path):
+    add_key(tmp_path / "k.json", "web", "read")
+    access = Settings(bundle, host="0.0.0.0", keys=tmp_path / "k.json", allow_host=("Shop.example",)).access()
+    assert access.rates.rate == RATE
+    assert "shop.example" in access.hosts
+    assert "*" not in access.hosts
+
+
+def test_the_bundle_lies_in_the_folder_of_bundles(bundle, tmp_path):
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ArgumentError, match="--bundles"):
+        Settings(bundle, bundles=tmp_path / "other")
+    with pytest.raises(ArgumentError, match="--rate"):
+        Settings(bundle, rate=-1)
+
+
+def test_a_rate_is_kept_and_what_was_saved_up_is_bounded():
+    now = [0.0]
+    rates = Rates(10, most=2, clock=lambda: now[0])
+    assert [rates.wait("a") > 0 for _ in range(21)] == [False] * 20 + [True]
+    assert rates.wait("b") == 0
+    now[0] = 0.1
+    assert [rates.wait("a") > 0 for _ in range(2)] == [False, True]
+    now[0] = 1e6
+    assert sum(rates.wait("a") == 0 for _ in range(30)) == 20
+    rates.wait("c")
+    assert len(rates._buckets) == 2
+
+
+# --- keys -------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_found_by_all_of_it(tmp_path):
+    path = tmp_path / "k.json"
+    secret = add_key(path, "web", "write")
+    ring = read_keys(path)
+    assert ring.find(secret).name == "web"
+    changed = secret[:-1] + ("A" if secret[-1] != "A" else "B")
+    for wrong in (changed, secret[:-1], secret + "a", "", "segue__", "segue_x_y", secret.replace("segue_", "x_", 1)):
+        assert ring.find(wrong) is None
+    assert KeyRing({}).find(secret) is None
+
+
+def test_a_name_is_given_once_and_again_after_it_was_removed(tmp_path):
+    path = tmp_path / "k.json"
+    first = add_key(path, "web", "write")
+    with pytest.raises(ArgumentError, match="there is a key"):
+        add_key(path, "web", "read")
+    remove_key(path, "web")
+    with pytest.raises(NotFoundError, match="there is none"):
+        remove_key(path, "web")
+    second = add_key(path, "web", "read")
+    assert read_keys(path).find(first) is None
+    assert read_keys(path).find(second).role == "read"
+
+
+@pytest.mark.parametrize(("name", "role"), [("", "read"), ("a" * 65, "read"), ("a\nb", "read"), ("a", "root")])
+def test_a_key_that_cannot_be_is_refused(tmp_path, name, role):
+    with pytest.raises(ArgumentError, match="expected"):
+        add_key(tmp_path / "k.json", name, role)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"keys": [{"name": "a"}]}', '{"keys": [1]}', "\x00"])
+def test_a_file_that_is_not_of_keys_is_refused(tmp_path, text):
+    path = tmp_path / "k.json"
+    path.write_text(text)
+    with pytest.raises(ArgumentError, match="keys"):
+        read_keys(path)
+
+
+def test_keys_from_the_command_line(tmp_path):
+    path = str(tmp_path / "k.json")
+    made = CliRunner().invoke(cli.app, ["keys", "add", "web", "--role", "read", "--keys", path])
+    assert read_keys(tmp_path / "k.json").find(made.output.strip()).name == "web"
+    assert CliRunner().invoke(cli.app, ["keys", "list", "--keys", path]).output == "read   web\n"
+    CliRunner().invoke(cli.app, ["keys", "remove", "web", "--keys", path])
+    assert CliRunner().invoke(cli.app, ["keys", "list", "--keys", path]).output == ""
+
+
+# --- a process --------------------------------------------------------------------------------------------------
+
+
+def ask(url, path, body=None, key=None):
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url + path, data, headers), timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_hangup_reads_bundle_and_keys_again_and_termination_loses_nothing(bundle, tmp_path):
+    keys, log = tmp_path / "k.json", tmp_path / "log"
+    first = add_key(keys, "web", "admin")
+    command = [sys.executable, "-m", "segue", "serve", str(bundle), "--port", "0", "--keys", str(keys)]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stderr=out, env={**os.environ})
+    try:
+        url = None
+        while url is None:
+            assert process.poll() is None, log.read_text()
+            found = re.search(r"(http://127\.0\.0\.1:\d+): ", log.read_text())
+            url = found[1] if found else None
+        before = ask(url, "/v1/status", key=first)["bundle"]
+        ask(url, "/v1/events", {"user": "u1", "item": "001"}, first)
+        small_recommender(seed=6).save(bundle)
+        second = add_key(keys, "app", "read")
+        process.send_signal(signal.SIGHUP)
+        after = before
+        while after == before:
+            assert process.poll() is None, log.read_text()
+            after = ask(url, "/v1/status", key=first)["bundle"]
+        assert ask(url, "/v1/users/u1", key=second)["bundle"] == after
+        bundle.write_bytes(b"damaged")
+        process.send_signal(signal.SIGHUP)
+        while "SIGHUP: " + str(bundle) not in log.read_text():
+            assert process.poll() is None, log.read_text()
+        assert ask(url, "/v1/status", key=second)["bundle"] == after
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert process.returncode in (0, -signal.SIGTERM), log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert "u1" not in log.read_text()
+
+
+def test_an_address_that_is_taken_is_an_error_without_a_traceback(bundle):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "segue", "serve", str(bundle), "--port", port]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "cannot be listened on" in done.stderr
+    assert "Traceback" not in done.stderr
