@@ -1,4 +1,7 @@
-"""The page, in a real browser, on a real server."""
+"""The page, in a real browser, on a real server.
+
+With SEGUE_SCREENSHOTS=FOLDER each size and scheme leaves a picture there.
+"""
 
 import os
 import time
@@ -6,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import segue.serve
 from engines import missing, require
+from segue.serve.keys import add_key
 from served import Server, bundle
 
-SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+SIZES = {"desktop": (1280, 900), "tablet": (840, 1100), "phone": (360, 780)}
+DANGEROUS = "<script>alert(1)</script> & <b>bold</b>"
 
 
 @pytest.fixture(name="server", scope="module")
@@ -21,8 +27,13 @@ def a_server(tmp_path_factory):
     server.stop()
 
 
-@pytest.fixture(name="browser", scope="module")
-def a_browser():
+@pytest.fixture(name="url", scope="module")
+def an_url(server):
+    return server.url
+
+
+@pytest.fixture(name="window", scope="module")
+def a_window():
     try:
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
@@ -33,9 +44,29 @@ def a_browser():
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(require("chromedriver")))
-    yield browser
-    browser.quit()
+    window = webdriver.Chrome(options=options, service=Service(require("chromedriver")))
+    yield window
+    window.quit()
+
+
+@pytest.fixture(name="browser")
+def a_browser(window, url):
+    """A browser on the page, as somebody new."""
+    resize(window, "desktop", "light")
+    window.get_log("browser")
+    window.get(url)
+    window.execute_script("sessionStorage.clear()")
+    window.get(url)
+    until(lambda: len(texts(window, "#list .title")) == 10)
+    return window
+
+
+def resize(browser, size, scheme):
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    width, height = SIZES[size]
+    sizes = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
 
 
 def until(condition, seconds=10):
@@ -52,68 +83,236 @@ def texts(browser, selector):
 
 
 def click(browser, selector, place=0):
-    browser.execute_script("document.querySelectorAll(arguments[0])[arguments[1]].click()", selector, place)
+    one = browser.find_elements("css selector", selector)[place]
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", one)
+    one.click()
 
 
-def keep(browser, name):
-    if os.environ.get("SEGUE_SCREENSHOTS"):
-        browser.save_screenshot(str(Path(os.environ["SEGUE_SCREENSHOTS"]) / f"{name}.png"))
+def history(browser):
+    script = "return [...document.querySelectorAll('#history .title')].map(one => one.firstChild.textContent)"
+    return browser.execute_script(script)
 
 
-def test_a_click_changes_the_list_and_a_delete_takes_it_back(browser, server):
-    browser.set_window_size(*SIZES["desktop"])
-    browser.get(server.url)
-    until(lambda: len(texts(browser, "#list li")) == 10)
-    until(lambda: "Nothing yet" in "".join(texts(browser, "#history li")))
+def watch(browser, title):
+    """Watch one of the items found, as somebody does with a pointer."""
+    seen = len(history(browser))
+    click(browser, f'#found [aria-label="Watch {title}"]')
+    until(lambda: len(history(browser)) == seen + 1)
+    until(lambda: texts(browser, "#list .why"))
+
+
+def complaints(browser):
+    """Return what the console says: errors of the script, what the policy kept out, what the server refused."""
+    return [line for line in browser.get_log("browser") if line["level"] in ("WARNING", "SEVERE")]
+
+
+def test_a_click_changes_the_list_and_a_delete_takes_it_back(browser):
+    assert "Nothing yet" in texts(browser, "#history")[0]
     before = texts(browser, "#list .title")
-    assert "<script>alert(1)</script> & <b>bold</b>" in texts(browser, "#found .title")
     browser.find_element("id", "search").send_keys("film 00")
-    until(lambda: len(texts(browser, "#found li")) == 9)
-    click(browser, "#found .watch", 2)
-    until(lambda: texts(browser, "#history .title") == ["film 003"])
+    until(lambda: len(texts(browser, "#found .title")) == 9)
+    watch(browser, "film 003")
+    assert history(browser) == ["film 003"]
     assert texts(browser, "#list .title") != before
-    assert any("▲" in move or "▼" in move for move in texts(browser, "#list .move"))
-    until(lambda: "because of film 003" in texts(browser, "#why")[0])
-    click(browser, "#found .star", 4)
-    until(lambda: texts(browser, "#history .title")[:1] == ["film 001 ★★★★★"])
-    until(lambda: "2" in texts(browser, "#quality dd"))
-    assert "numbers of the state" in browser.find_element("id", "picture").get_attribute("aria-label")
-    keep(browser, "desktop")
-    click(browser, "#history .delete", 0)
-    until(lambda: texts(browser, "#history .title") == ["film 003"])
-    until(lambda: texts(browser, "#about")[0].startswith("1 events"))
+    assert any(" up " in f" {move} " or "down" in move for move in texts(browser, "#list .move .unseen"))
+    assert "The list changed" in texts(browser, "#news")[0]
+    assert "Because of" in texts(browser, "#list .why")[0] and "film 003" in texts(browser, "#list .why .item")
+    assert float(texts(browser, "#list .why .by")[0].replace("−", "-"))
+    assert "72 numbers" in browser.find_element("id", "picture").get_attribute("aria-label")
+
+    click(browser, '#found [aria-label="Rate film 001"]')
+    click(browser, "#found .star", 3)
+    until(lambda: history(browser) == ["film 001", "film 003"])
+    assert texts(browser, "#history .given") == ["★★★★"]
+    assert "2 events" in texts(browser, "#about")[0]
+    assert "Moved by" in texts(browser, "#size")[0]
+
+    click(browser, '#history [aria-label="Delete film 001"]')
+    until(lambda: history(browser) == ["film 003"])
+    assert "1 event ·" in texts(browser, "#about")[0]
     click(browser, "#forget")
-    until(lambda: "Erased: 1." in texts(browser, "#receipt")[0])
+    until(lambda: "1 event erased" in texts(browser, "#receipt")[0])
+    assert "Backups" in texts(browser, "#receipt")[0]
     until(lambda: texts(browser, "#list .title") == before)
+    assert complaints(browser) == []
+
+
+def test_live_quality_counts_each_event(browser):
+    n = int(until(lambda: texts(browser, "#quality dd"))[3])
+    watch(browser, "film 002")
+    until(lambda: texts(browser, "#quality dd")[3] == str(n + 1))
+    assert texts(browser, "#quality dt") == ["recall@10", "MRR@10", "log-loss", "events"]
+    assert 0 <= float(texts(browser, "#quality dd")[0]) <= 1
+
+
+def test_live_quality_is_refreshed_without_a_click(browser, server):
+    n = int(until(lambda: texts(browser, "#quality dd"))[3])
+    server.call("POST", "/v1/events", {"user": "another", "item": "003"})
+    until(lambda: texts(browser, "#quality dd")[3] == str(n + 1))
+
+
+def test_a_title_is_text_wherever_it_stands(browser):
+    watch(browser, DANGEROUS)
+    assert history(browser) == [DANGEROUS]
+    until(lambda: DANGEROUS in texts(browser, "#list .why .item"))
+    assert DANGEROUS in texts(browser, "#found .title")
+    assert browser.execute_script("return document.querySelectorAll('main script, main b').length") == 0
+    assert complaints(browser) == []
+    script = (Path(segue.serve.__file__).parent / "page/page.js").read_text()
+    assert not [word for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "eval(") if word in script]
+
+
+def test_clicks_in_a_hurry_are_told_in_their_order_though_the_first_is_slow(browser):
+    browser.execute_script(
+        "const real = fetch; let turn = 0; window.fetch = async (...all) => {"
+        "  await new Promise((go) => setTimeout(go, turn++ ? 0 : 500)); return real(...all); }"
+    )
+    for item in ("001", "002", "004"):
+        click(browser, f'#found [aria-label="Watch film {item}"]')
+    until(lambda: len(history(browser)) == 3)
+    assert history(browser) == ["film 004", "film 002", "film 001"]
+    assert "3 events" in texts(browser, "#about")[0]
+
+
+def test_a_name_that_is_half_typed_is_not_used(browser, server):
+    name = browser.find_element("id", "user").get_attribute("value")
+    browser.find_element("id", "user").send_keys("-half")
+    watch(browser, "film 005")
+    assert server.call("GET", f"/v1/users/{name}")[1]["count"] == 1
+    browser.find_element("css selector", "#who button").click()
+    until(lambda: "Nothing yet" in texts(browser, "#history")[0])
+
+
+def test_older_events_are_shown_on_request(browser, server):
+    events = [{"user": "long", "item": f"{n % 12:03d}", "time": 1_700_000_000 + n} for n in range(45)]
+    server.call("POST", "/v1/events", {"events": events})
+    user = browser.find_element("id", "user")
+    user.clear()
+    user.send_keys("long\n")
+    until(lambda: len(history(browser)) == 20)
+    click(browser, "#older")
+    until(lambda: len(history(browser)) == 40)
+    click(browser, "#older")
+    until(lambda: len(history(browser)) == 45)
+    assert not browser.find_element("id", "older").is_displayed()
+
+
+def focus(browser):
+    """Return the id, the name and the class of what has the focus."""
+    script = "const one = document.activeElement; return [one.id, one.getAttribute('aria-label'), one.className]"
+    return browser.execute_script(script)
+
+
+def press(browser, *keys):
+    browser.switch_to.active_element.send_keys(*keys)
+
+
+def test_the_keyboard_is_enough_and_the_focus_is_not_lost(browser):
+    browser.find_element("id", "search").send_keys("film 00")
+    until(lambda: len(texts(browser, "#found .title")) == 9)
+    press(browser, "\ue004")  # tab
+    assert focus(browser)[1] == "Watch film 001"
+    press(browser, "\ue004")
+    press(browser, "\ue007")  # enter
+    press(browser, "\ue004")
+    assert focus(browser)[1] == "1 star"
+    press(browser, "\ue004")
+    press(browser, "\ue007")
+    until(lambda: texts(browser, "#history .given") == ["★★"])
+    assert focus(browser)[1] == "Rate film 001"
+    until(lambda: texts(browser, "#list .why"))
+    item = browser.execute_script("return document.querySelector('#list li').dataset.item")
+    browser.find_element("css selector", "#list .watch").send_keys("\ue007")
+    until(lambda: len(history(browser)) == 2)
+    stays = browser.execute_script(f"return document.querySelector('#list [data-item=\"{item}\"]') !== null")
+    assert ("watch" in focus(browser)[2]) if stays else (focus(browser)[0] == "next-title")
+    browser.find_element("css selector", "#history .delete").send_keys("\ue007")
+    until(lambda: focus(browser)[0] == "history-title")
+
+
+def test_a_refusal_is_told_and_stays_until_something_works(browser, server):
+    watch(browser, "film 006")
+    user = browser.find_element("id", "user").get_attribute("value")
+    seq = server.call("GET", f"/v1/users/{user}")[1]["events"][0]["seq"]
+    server.call("DELETE", f"/v1/users/{user}/events/{seq}")
+    click(browser, "#history .delete")
+    said = until(lambda: texts(browser, "#trouble")[0])
+    assert said.startswith("There is no such thing. ") and len(said) > 30
+    time.sleep(4.5)  # the live quality is asked for meanwhile, and works
+    assert texts(browser, "#trouble")[0] == said
+    watch_again = browser.find_element("css selector", '#found [aria-label="Watch film 007"]')
+    watch_again.click()
+    until(lambda: not browser.find_element("id", "trouble").is_displayed())
+
+
+def test_the_key_is_asked_for_where_the_server_asks_for_one(window, tmp_path):
+    bundle(tmp_path / "b.segue")
+    secret = add_key(tmp_path / "keys.json", "page", "write")
+    server = Server(tmp_path, "--keys", tmp_path / "keys.json")
+    try:
+        window.get(server.url)
+        until(lambda: window.find_element("id", "access").is_displayed())
+        assert "API key" in texts(window, "#trouble")[0]
+        window.find_element("id", "key").send_keys(secret + "\n")
+        until(lambda: len(texts(window, "#list .title")) == 10)
+        until(lambda: not window.find_element("id", "access").is_displayed())
+        until(lambda: texts(window, "#trouble")[0] == "")
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", list(SIZES))
-def test_it_fits_every_screen(browser, server, size, scheme):
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    )
-    width, height = SIZES[size]
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"},
-    )
-    browser.get(server.url)
-    until(lambda: len(texts(browser, "#list li")) == 10)
-    click(browser, "#found .watch", 1)
-    until(lambda: len(texts(browser, "#history .title")) >= 1)
+def test_it_fits_every_screen(browser, size, scheme):
+    resize(browser, size, scheme)
+    watch(browser, DANGEROUS)
+    watch(browser, "film 003")
+    click(browser, "#list .rate", 1)
+    time.sleep(0.4)  # rows have come to rest
+    browser.execute_script("scrollTo(0, 0)")
     keep(browser, f"{size}-{scheme}")
     assert browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth") <= 0
+    small = (
+        "return [...document.querySelectorAll('button, input')].filter(one => one.offsetParent).map(one => "
+        "[one.id || one.className, one.offsetWidth, one.offsetHeight]).filter(one => one[1] < 44 || one[2] < 44)"
+    )
+    assert browser.execute_script(small) == []
+    assert min(browser.execute_script(CONTRAST)) >= 4.5
     ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-    assert (sum(int(x) for x in ground[4:-1].split(",")) < 300) == (scheme == "dark")
+    assert (sum(int(part) for part in ground[4:-1].split(",")) < 300) == (scheme == "dark")
+    assert complaints(browser) == []
 
 
-def test_the_console_is_silent_and_nothing_from_elsewhere_is_asked_for(browser, server):
-    browser.get(server.url)
-    until(lambda: len(texts(browser, "#list li")) == 10)
-    # A user of whom nothing is known is a 404 that the page takes for "nothing yet".
-    log = [line for line in browser.get_log("browser") if line["level"] in ("WARNING", "SEVERE")]
-    log = [line for line in log if "/v1/users/" not in line["message"]]
-    assert log == []
+#: The contrast (WCAG 2.2) of each text that can be seen with what it stands on.
+CONTRAST = """
+const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+const light = (rgb) => rgb.slice(0, 3).map((c) => c / 255)
+  .map((c) => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+  .reduce((sum, c, n) => sum + c * [.2126, .7152, .0722][n], 0);
+const ground = (one) => {
+  const colour = parse(getComputedStyle(one).backgroundColor);
+  return colour.length === 4 && colour[3] === 0 ? ground(one.parentElement) : colour;
+};
+return [...document.querySelectorAll('body *')].filter((one) => one.offsetParent && !one.closest('.unseen')
+  && [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())).map((one) => {
+    const [a, b] = [light(parse(getComputedStyle(one).color)), light(ground(one))].sort((x, y) => y - x);
+    return (a + .05) / (b + .05);
+  });
+"""
+
+
+def keep(browser, name):
+    """Save a picture of the whole page, where pictures are wanted."""
+    if folder := os.environ.get("SEGUE_SCREENSHOTS"):
+        browser.save_screenshot(str(Path(folder) / f"{name}.png"))
+        high = browser.execute_script("return document.documentElement.scrollHeight")
+        wide = browser.execute_script("return innerWidth")
+        sizes = {"width": wide, "height": high, "deviceScaleFactor": 1, "mobile": wide < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
+        browser.save_screenshot(str(Path(folder) / f"{name}-whole.png"))
+        resize(browser, *name.split("-"))
+
+
+def test_nothing_from_elsewhere_is_asked_for(browser, url):
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(one => one.name)")
-    assert loaded and all(name.startswith(server.url) for name in loaded)
+    assert loaded and all(name.startswith(url) for name in loaded)

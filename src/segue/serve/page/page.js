@@ -1,198 +1,381 @@
 "use strict";
-// What the page knows: a name, the list shown last. Everything else is asked of the server.
-const $ = (id) => document.getElementById(id);
-const shown = { places: new Map(), titles: new Map(), key: sessionStorage.getItem("segue-key") || "" };
+// The page knows who asks, which list was shown last, and titles that it has met; it asks the server for all else.
 
-function element(tag, text, name) {
+const $ = (id) => document.getElementById(id);
+const keep = sessionStorage;
+const page = {
+  user: "", key: keep.getItem("segue-key") || "", titles: new Map(JSON.parse(keep.getItem("segue-titles") || "[]")),
+  places: null, picture: [], events: [], next: null, count: 0,
+};
+
+// Small things.
+
+function make(tag, name, ...inside) {
   const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
   if (name) made.className = name;
+  made.append(...inside); // a string becomes a text node, whatever it says
   return made;
 }
+
+function button(name, text, label, work) {
+  const made = make("button", name, text);
+  made.type = "button";
+  if (label) made.setAttribute("aria-label", label);
+  made.addEventListener("click", work);
+  return made;
+}
+
+const guest = () => "guest-" + Math.random().toString(36).slice(2, 6).padEnd(4, "0");
+const signed = (number, digits) => (number < 0 ? "−" : "+") + Math.abs(number).toFixed(digits);
+const things = (count, one) => count.toLocaleString() + " " + one + (count === 1 ? "" : "s");
+const named = (item) => page.titles.get(item) || item;
+
+function learn(items) {
+  for (const { item, title } of items) if (title) page.titles.set(item, title);
+  keep.setItem("segue-titles", JSON.stringify([...page.titles].slice(-500)));
+}
+
+// The server.
 
 async function ask(method, path, body) {
-  const headers = {};
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (shown.key) headers.Authorization = "Bearer " + shown.key;
-  const answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
-  const json = await answer.json().catch(() => ({}));
-  if (answer.status === 401 || answer.status === 403) $("access").hidden = false;
-  if (!answer.ok) throw Object.assign(new Error(json.detail || json.title || "The server said " + answer.status + "."), { status: answer.status });
-  return json;
-}
-
-async function attempt(work) {
+  const headers = page.key ? { Authorization: "Bearer " + page.key } : {};
+  if (body) headers["Content-Type"] = "application/json";
+  let answer;
   try {
-    await work();
-    $("trouble").hidden = true;
-  } catch (error) {
-    $("trouble").textContent = error.status ? error.message : "The server cannot be reached.";
-    $("trouble").hidden = false;
+    answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
+  } catch {
+    throw Object.assign(new Error("Is it running?"), { title: "The server cannot be reached" });
   }
+  const json = await answer.json().catch(() => ({}));
+  if (answer.ok) return json;
+  if (answer.status === 401 || answer.status === 403) $("access").hidden = false;
+  const title = json.title || "The server said " + answer.status;
+  throw Object.assign(new Error(json.detail || ""), { title, status: answer.status });
 }
 
-const user = () => $("user").value.trim();
-const here = () => "/v1/users/" + encodeURIComponent(user());
-const named = (item) => shown.titles.get(item) || item;
+const here = () => "/v1/users/" + encodeURIComponent(page.user);
 
-function keepTitles(items) {
-  for (const line of items) if (line.title) shown.titles.set(line.item, line.title);
+// What somebody does happens in turn, so that no answer is overtaken by an older one.
+let turn = Promise.resolve();
+
+function inTurn(work) {
+  turn = turn.then(work).then(() => trouble(null), trouble);
+  return turn;
 }
 
-function moved(item, place, first) {
-  if (first) return element("span", "", "move");
-  const before = shown.places.get(item);
-  if (before === undefined) return element("span", "new", "move up");
-  if (before === place) return element("span", "–", "move");
-  const up = before > place;
-  const mark = element("span", (up ? "▲ " : "▼ ") + Math.abs(before - place), up ? "move up" : "move down");
-  mark.setAttribute("aria-label", (up ? "up " : "down ") + Math.abs(before - place));
-  return mark;
+function trouble(error) {
+  $("trouble").hidden = !error;
+  $("trouble").replaceChildren();
+  if (!error) return;
+  const text = (error.title || "Something went wrong on this page").replace(/\.$/, "");
+  $("trouble").append(make("p", "", make("strong", "", text + ". "), error.message));
+  if (!error.title) console.error(error);
 }
 
-function showList(answer) {
-  const first = shown.places.size === 0;
-  keepTitles(answer.items);
-  $("list").replaceChildren(...answer.items.map((line, place) => {
-    const row = element("li", undefined, "row");
-    row.append(element("span", line.title || line.item, "title"), moved(line.item, place, first), button("Why", "plain", () => explain(line.item)), ...actions(line.item));
-    return row;
-  }));
-  shown.places = new Map(answer.items.map((line, place) => [line.item, place]));
-  $("about").textContent = (answer.count || 0) + " events, bundle " + answer.bundle.slice(0, 12) + (answer.rebuilding ? ", being rebuilt" : "");
-}
+// The list, and what can be done to an item.
 
-function button(text, name, work) {
-  const made = element("button", text, name);
-  made.type = "button";
-  made.addEventListener("click", () => attempt(work));
-  return made;
-}
-
-function actions(item) {
-  const stars = element("span");
-  stars.setAttribute("role", "group");
-  stars.setAttribute("aria-label", "Rate " + named(item));
-  for (let stars_given = 1; stars_given <= 5; stars_given++) {
-    const one = button("☆", "star", () => tell({ item, type: "view", rating: stars_given }));
-    one.setAttribute("aria-label", stars_given + " of 5");
-    stars.append(one);
-  }
-  return [button("Watch", "watch", () => tell({ item, type: "view" })), stars];
+async function refresh() {
+  showList(await ask("GET", "/v1/recommend?k=10&user=" + encodeURIComponent(page.user)));
+  await showRest();
 }
 
 async function tell(event) {
-  showList(await ask("POST", "/v1/events?recommend=10", { user: user(), ...event }));
-  $("why").textContent = "";
-  await Promise.all([showUser(), showQuality(), explain()]);
+  showList(await ask("POST", "/v1/events?recommend=10", { user: page.user, type: "view", ...event }));
+  await showRest();
 }
 
-async function explain(item) {
-  let found;
-  try {
-    found = await ask("POST", "/v1/explain", item ? { user: user(), item } : { user: user() });
-  } catch (error) {
-    if (error.status === 404) return;
-    throw error;
-  }
-  const parts = found.parts.slice(0, 3).map((part) => named(part.event.item) + " " + (part.change < 0 ? "−" : "+") + Math.abs(part.change).toFixed(2)
-    + (part.shared && part.shared.length ? " (" + part.shared.join(", ") + ")" : ""));
-  $("why").textContent = parts.length ? (found.title || found.item) + ": because of " + parts.join("; ") + "." : "";
+async function showRest() {
+  const top = $("list").querySelector(".because");
+  await Promise.all([showUser(), showQuality(), page.count && top ? explain(top.closest("li"), top) : null]);
 }
+
+function showList(answer) {
+  const list = $("list"), before = page.places, heights = new Map(), focus = document.activeElement;
+  for (const row of list.children) heights.set(row.dataset.item, row.getBoundingClientRect().top);
+  const held = list.contains(focus) ? { item: focus.closest("li").dataset.item, name: focus.classList[0] } : null;
+  learn(answer.items);
+  page.count = answer.count || 0;
+  page.places = new Map(answer.items.map((one, place) => [one.item, place]));
+  list.replaceChildren(...answer.items.map((one, place) => listed(one, place, before)));
+  if (!answer.items.length) list.append(make("li", "none quiet", "There is nothing to show."));
+  slide(list, heights);
+  if (held) {
+    const row = [...list.children].find((one) => one.dataset.item === held.item);
+    ((row && row.getElementsByClassName(held.name)[0]) || $("next-title")).focus({ preventScroll: true });
+  }
+  if (before) $("news").textContent = news(answer.items, before);
+  const said = [things(page.count, "event"), "bundle " + answer.bundle.slice(0, 12)];
+  if (answer.rebuilding) said.push("being rebuilt");
+  $("about").textContent = said.join(" · ");
+}
+
+function listed(one, place, before) {
+  const row = offered(one.item);
+  row.firstChild.prepend(make("span", "place", String(place + 1)));
+  const because = button("because small", "Why", "Why " + named(one.item), () => inTurn(() => toggleWhy(row, because)));
+  because.setAttribute("aria-expanded", "false");
+  row.firstChild.lastChild.before(moved(one.item, place, before), because);
+  return row;
+}
+
+function moved(item, place, before) {
+  if (!before) return make("span", "move");
+  const old = before.get(item);
+  if (old === undefined) return make("span", "move new", "new");
+  if (old === place) return make("span", "move");
+  const way = old > place ? "up" : "down", by = Math.abs(old - place);
+  const mark = make("span", "", (way === "up" ? "▲" : "▼") + " " + by);
+  mark.setAttribute("aria-hidden", "true");
+  return make("span", "move " + way, mark, make("span", "unseen", way + " " + by));
+}
+
+function news(items, before) {
+  if (!items.length) return "The list is empty.";
+  const fresh = items.filter((one) => !before.has(one.item)).length;
+  const shifted = items.filter((one, place) => before.has(one.item) && before.get(one.item) !== place).length;
+  if (!fresh && !shifted) return "The list is as it was.";
+  return "The list changed: " + fresh + " new, " + shifted + " moved. First is " + named(items[0].item) + ".";
+}
+
+function slide(list, heights) {
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  for (const row of list.children) {
+    const old = heights.get(row.dataset.item);
+    const from = old === undefined ? { opacity: 0 } : { transform: "translateY(" + (old - row.getBoundingClientRect().top) + "px)" };
+    if (heights.size) row.animate([from, {}], { duration: 320, easing: "cubic-bezier(.2, .7, .2, 1)" });
+  }
+}
+
+function offered(item) {
+  const row = make("li"), title = named(item);
+  const watch = button("watch title", title, "Watch " + title, () => inTurn(() => tell({ item })));
+  const rate = button("rate", "☆", "Rate " + title, () => toggleStars(row, rate, item));
+  rate.setAttribute("aria-expanded", "false");
+  row.dataset.item = item;
+  row.append(make("div", "line", watch, rate));
+  return row;
+}
+
+function toggleStars(row, rate, item) {
+  const open = row.querySelector(".stars");
+  rate.setAttribute("aria-expanded", String(!open));
+  if (open) return open.remove();
+  const stars = make("div", "stars");
+  stars.setAttribute("role", "group");
+  stars.setAttribute("aria-label", "Rate " + named(item));
+  for (let given = 1; given <= 5; given++) {
+    stars.append(button("star", "☆", things(given, "star"), () => {
+      toggleStars(row, rate, item);
+      rate.focus({ preventScroll: true });
+      inTurn(() => tell({ item, rating: given }));
+    }));
+  }
+  const fill = (upTo) => [...stars.children].forEach((star, n) => { star.textContent = n <= upTo ? "★" : "☆"; });
+  for (const kind of ["pointerover", "focusin"]) {
+    stars.addEventListener(kind, (event) => fill([...stars.children].indexOf(event.target.closest(".star"))));
+  }
+  for (const kind of ["pointerleave", "focusout"]) stars.addEventListener(kind, () => fill(-1));
+  row.firstChild.after(stars);
+}
+
+// Why an item is in the list.
+
+async function toggleWhy(row, because) {
+  const open = row.querySelector(".why");
+  if (!open) return explain(row, because);
+  open.remove();
+  because.setAttribute("aria-expanded", "false");
+}
+
+async function explain(row, because) {
+  const found = await ask("POST", "/v1/explain", { user: page.user, item: row.dataset.item });
+  if (!row.isConnected) return; // the list has changed meanwhile
+  const parts = found.parts.filter((part) => Math.abs(part.change) >= 0.005).slice(0, 4).map((part) => {
+    const by = make("span", part.change < 0 ? "by against" : "by for", signed(part.change, 2));
+    const what = make("span", "", make("span", "item", named(part.event.item)));
+    if (part.shared.length) what.append(" · also " + grouped(part.shared));
+    return make("li", "", by, what);
+  });
+  const text = parts.length ? "Because of" : found.parts.length ? "None of your events moves it much." : "You have done nothing yet: everybody begins with this list.";
+  const why = make("div", "why", text, make("ul", "", ...parts));
+  row.querySelector(".why")?.remove();
+  row.append(why);
+  because.setAttribute("aria-expanded", "true");
+}
+
+// From "class Action", "class War", "year 1979" to "class Action, War; year 1979".
+function grouped(labels) {
+  const groups = new Map();
+  for (const label of labels) {
+    const [, name, value] = label.match(/^(\S+) (.+)$/s) || [null, label, ""];
+    groups.set(name, [...(groups.get(name) || []), value]);
+  }
+  return [...groups].map(([name, values]) => (name + " " + values.join(", ")).trim()).join("; ");
+}
+
+// The user: history and state.
 
 async function showUser() {
-  let view;
-  try {
-    view = await ask("GET", here());
-  } catch (error) {
-    if (error.status !== 404) throw error;
-    view = { events: [], picture: [], count: 0 };
-  }
-  $("history").replaceChildren(...view.events.map((event) => {
-    const row = element("li", undefined, "row");
-    const what = named(event.item) + (event.rating ? " " + "★".repeat(Math.round(event.rating)) : "");
-    const when = event.time ? new Date(event.time * 1000).toLocaleString() : "";
-    const remove = button("Delete", "plain delete", async () => {
-      await ask("DELETE", here() + "/events/" + event.seq);
-      await refresh();
-    });
-    remove.setAttribute("aria-label", "Delete " + named(event.item));
-    row.append(element("span", what, "title"), element("span", when, "note"), remove);
-    return row;
-  }));
-  if (!view.events.length) $("history").replaceChildren(element("li", "Nothing yet. Watch or rate something: the list changes at once.", "note"));
-  $("forget").hidden = !view.events.length;
-  draw(view.picture || []);
-  $("size").textContent = view.state_bytes ? view.state_bytes.toLocaleString() + " bytes, the same after any history" : "";
+  const nobody = { events: [], picture: [], count: 0, next: null };
+  const view = page.count ? await ask("GET", here() + "?limit=20") : nobody; // of nobody the server has nothing to say
+  page.events = view.events;
+  page.next = view.next;
+  page.count = view.count;
+  showHistory();
+  showState(view);
 }
 
-function draw(numbers) {
-  const side = Math.max(1, Math.ceil(Math.sqrt(numbers.length)));
-  const pen = $("picture").getContext("2d");
-  const cell = $("picture").width / side;
-  pen.clearRect(0, 0, 256, 256);
-  numbers.forEach((value, n) => {
-    const share = Math.min(1, Math.abs(value));
-    pen.fillStyle = value < 0 ? "rgba(201,79,58," + share + ")" : "rgba(47,104,214," + share + ")";
-    pen.fillRect((n % side) * cell, Math.floor(n / side) * cell, cell, cell);
-  });
-  $("picture").setAttribute("aria-label", numbers.length ? numbers.length + " numbers of the state, blue above zero, red below" : "No state yet");
+async function showOlder() {
+  const view = await ask("GET", here() + "?limit=20&before=" + encodeURIComponent(page.next));
+  page.events.push(...view.events);
+  page.next = view.next;
+  page.count = view.events.length ? view.count : page.events.length;
+  showHistory();
 }
+
+function showHistory() {
+  const rows = page.events.map(done);
+  if (!rows.length) rows.push(make("li", "none quiet", "Nothing yet. Watch or rate something: the list changes at once."));
+  $("history").replaceChildren(...rows);
+  $("forget").hidden = !page.count;
+  $("older").hidden = page.events.length >= page.count;
+}
+
+function done(event) {
+  if (event.title) learn([event]);
+  const said = [];
+  if (event.time !== undefined) said.push(new Date(event.time * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }));
+  if (event.type && event.type !== "view") said.push(event.type);
+  const title = make("span", "title", named(event.item));
+  if (event.rating !== undefined) title.append(" ", rated(event.rating));
+  title.append(make("small", "", said.join(" · ")));
+  const remove = button("delete small", "Delete", "Delete " + named(event.item), () => inTurn(async () => {
+    await ask("DELETE", here() + "/events/" + event.seq);
+    await refresh();
+    $("history-title").focus({ preventScroll: true });
+  }));
+  return make("li", "", make("div", "line", title, remove));
+}
+
+function rated(rating) {
+  const whole = Number.isInteger(rating) && rating >= 1 && rating <= 5;
+  const mark = make("span", "given", whole ? "★".repeat(rating) : "★ " + rating);
+  mark.setAttribute("role", "img");
+  mark.setAttribute("aria-label", "rated " + rating);
+  return mark;
+}
+
+function showState(view) {
+  const numbers = view.picture || [];
+  $("state").hidden = !numbers.length;
+  $("no-state").hidden = numbers.length > 0;
+  if (!numbers.length) { page.picture = []; return; }
+  const same = page.picture.length === numbers.length;
+  const far = same && Math.sqrt(numbers.reduce((sum, one, n) => sum + (one - page.picture[n]) ** 2, 0) / numbers.length);
+  page.picture = numbers;
+  draw();
+  const above = numbers.filter((one) => one > 0).length;
+  $("picture").setAttribute("aria-label", numbers.length + " numbers between −1 and +1: " + above + " above zero, " + (numbers.length - above)
+    + " not, from " + signed(Math.min(...numbers), 2) + " to " + signed(Math.max(...numbers), 2));
+  const said = [things(view.state_bytes, "byte") + " hold " + things(view.count, "event") + "."];
+  if (same) said.push("Moved by " + far.toFixed(2) + " since it was last shown.");
+  $("size").textContent = said.join(" ");
+}
+
+function draw() {
+  const numbers = page.picture, canvas = $("picture"), cell = 20, gap = 1;
+  const wide = Math.ceil(Math.sqrt(numbers.length));
+  canvas.width = wide * cell;
+  canvas.height = Math.ceil(numbers.length / wide) * cell;
+  const pen = canvas.getContext("2d"), colours = getComputedStyle(document.documentElement);
+  numbers.forEach((value, n) => {
+    const box = [(n % wide) * cell, Math.floor(n / wide) * cell, cell - gap, cell - gap];
+    const shades = [["--zero", 1], [value < 0 ? "--minus" : "--plus", Math.min(1, Math.abs(value))]];
+    for (const [name, share] of shades) {
+      pen.globalAlpha = share;
+      pen.fillStyle = colours.getPropertyValue(name);
+      pen.fillRect(...box);
+    }
+  });
+}
+
+// Live quality, and search.
 
 async function showQuality() {
-  const all = ((await ask("GET", "/v1/quality")).all || {}).all;
-  const lines = all ? [["events", all.n], ["recall@10", all["recall@10"].toFixed(3)], ["MRR@10", all["mrr@10"].toFixed(3)], ["log-loss", all.log_loss.toFixed(2)]] : [["events", 0]];
-  $("quality").replaceChildren(...lines.flatMap(([name, value]) => [element("dt", name), element("dd", String(value))]));
+  const found = await ask("GET", "/v1/quality"), all = found.all?.all;
+  const lines = [
+    ["recall@10", all ? all["recall@10"].toFixed(3) : "–"], ["MRR@10", all ? all["mrr@10"].toFixed(3) : "–"],
+    ["log-loss", all ? all.log_loss.toFixed(2) : "–"], ["events", (all ? all.n : 0).toLocaleString()],
+  ];
+  $("quality").replaceChildren(...lines.map(([name, value]) => make("div", "", make("dt", "", name), make("dd", "", value))));
+  $("measured").textContent = "Each event of all users, against the list just before it." + (found.sampled ? " Log-loss is from a sample." : "");
+}
+
+function poll() {
+  if (document.hidden || !$("access").hidden) return;
+  showQuality().catch(() => { $("measured").textContent = "The server does not answer just now."; });
 }
 
 async function search() {
   const words = $("search").value.trim();
   const found = await ask("GET", "/v1/items?limit=12&q=" + encodeURIComponent(words));
-  if (words !== $("search").value.trim()) return;
-  keepTitles(found.items);
-  $("found").replaceChildren(...found.items.map((line) => {
-    const row = element("li", undefined, "row");
-    row.append(element("span", line.title || line.item, "title"), ...actions(line.item));
-    return row;
-  }));
-  if (!found.items.length) $("found").replaceChildren(element("li", "Nothing of that name.", "note"));
+  if (words !== $("search").value.trim()) return; // more was typed meanwhile
+  learn(found.items);
+  const rows = found.items.map((one) => offered(one.item));
+  $("found").replaceChildren(...(rows.length ? rows : [make("li", "none quiet", "Nothing has this title or id.")]));
+  $("found").scrollTop = 0;
 }
 
-async function refresh() {
-  showList(await ask("GET", "/v1/recommend?k=10&user=" + encodeURIComponent(user())));
-  await Promise.all([showUser(), showQuality()]);
+// The beginning.
+
+function become(name) {
+  page.user = $("user").value = name;
+  page.places = null;
+  page.count = 0;
+  page.picture = [];
+  $("list").replaceChildren();
+  keep.setItem("segue-user", name);
+}
+
+function onSubmit(id, work) {
+  $(id).addEventListener("submit", (event) => {
+    event.preventDefault();
+    inTurn(work);
+  });
 }
 
 let pause;
 $("search").addEventListener("input", () => {
   clearTimeout(pause);
-  pause = setTimeout(() => attempt(search), 150);
+  pause = setTimeout(() => search().catch(trouble), 150);
 });
-$("who").addEventListener("submit", (event) => {
-  event.preventDefault();
-  sessionStorage.setItem("segue-user", user());
-  shown.places = new Map();
-  $("why").textContent = $("receipt").textContent = "";
-  attempt(refresh);
-});
-$("access").addEventListener("submit", (event) => {
-  event.preventDefault();
-  shown.key = $("key").value.trim();
-  sessionStorage.setItem("segue-key", shown.key);
-  $("access").hidden = true;
-  attempt(async () => { await search(); await refresh(); });
-});
-$("forget").addEventListener("click", () => attempt(async () => {
-  const receipt = await ask("DELETE", here());
-  $("receipt").textContent = "Erased: " + receipt.events + ". What remains: " + receipt.remains + " " + receipt.advice;
-  const name = "guest-" + Math.random().toString(36).slice(2, 6);
-  $("user").value = name;
-  sessionStorage.setItem("segue-user", name);
-  shown.places = new Map();
-  $("why").textContent = "";
+onSubmit("who", async () => {
+  const name = $("user").value.trim();
+  become(name || guest());
+  $("receipt").replaceChildren();
   await refresh();
+});
+onSubmit("access", async () => {
+  page.key = $("key").value.trim();
+  keep.setItem("segue-key", page.key);
+  $("key").value = "";
+  $("access").hidden = true;
+  await search();
+  await refresh();
+});
+$("older").addEventListener("click", () => inTurn(showOlder));
+$("forget").addEventListener("click", () => inTurn(async () => {
+  const receipt = await ask("DELETE", here());
+  const learnt = receipt.bundles.map((one) => one.bundle.slice(0, 12)).join(", ");
+  $("receipt").replaceChildren(
+    make("p", "", "Forgotten: " + things(receipt.events, "event") + " erased."),
+    make("p", "quiet", "What remains: " + receipt.remains), make("p", "quiet", receipt.advice),
+    make("p", "quiet", "Bundles that may have learnt from it: " + (learnt || "none") + "."));
+  become(guest());
+  await refresh();
+  $("history-title").focus({ preventScroll: true });
 }));
-$("user").value = sessionStorage.getItem("segue-user") || "guest-" + Math.random().toString(36).slice(2, 6);
-sessionStorage.setItem("segue-user", $("user").value);
-attempt(async () => { await search(); await refresh(); });
-setInterval(() => { if (!document.hidden) attempt(showQuality); }, 5000);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+become(keep.getItem("segue-user") || guest());
+inTurn(async () => { await search(); await refresh(); });
+setInterval(poll, 4000);
