@@ -1,6 +1,7 @@
 """What anybody may send to a real server: no body makes it fail, and nothing invalid is taken.
 
-`SEGUE_HOSTILE=10000 python -m pytest tests/unit/test_hostile.py` sends that many; the suite sends a few hundred.
+`SEGUE_HOSTILE=10000 python -m pytest tests/unit/test_hostile.py` sends up to that many (fewer where an
+operation takes nothing to vary); the suite sends a few hundred.
 """
 
 import contextlib
