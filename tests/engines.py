@@ -1,5 +1,6 @@
 """Real servers for tests: started on a free port, stopped by their own number."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -43,13 +44,13 @@ class Server:
             self.process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
         end = time.monotonic() + 20
         while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                if time.monotonic() > end or self.process.poll() is not None:
-                    pytest.fail(f"{self.program} did not start: {(self.folder / 'server.log').read_text()[-2000:]}")
-                time.sleep(0.02)
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as asked:
+                asked.sendall(b"PING\r\n")
+                if asked.recv(64).startswith(b"+PONG"):  # and not that it is loading its files
+                    return
+            if time.monotonic() > end or self.process.poll() is not None:
+                pytest.fail(f"{self.program} did not start: {(self.folder / 'server.log').read_text()[-2000:]}")
+            time.sleep(0.02)
 
     def kill(self):
         self.process.kill()

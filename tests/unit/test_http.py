@@ -107,6 +107,38 @@ def test_what_is_no_time_is_refused(client, time):
     refused(client.post("/v1/events", json=EVENT | {"time": time}), 422, "body.time")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        EVENT,
+        {"events": [EVENT, EVENT | {"rating": 4, "type": "buy", "context": {"a": [1]}, "time": 5}]},
+        EVENT | {"time": NOW + 900},
+        EVENT | {"colour": 1},
+        {"events": []},
+        {"user": 1},
+        [],
+        7,
+    ],
+)
+def test_the_quick_way_and_the_way_of_the_framework_are_one(client, body):
+    quick, full = (client.post(f"/v1/events?recommend={k}", json=body) for k in ("3", "%33"))
+
+    assert quick.status_code == full.status_code
+    assert quick.json().keys() == full.json().keys()
+    if quick.status_code != 200:
+        assert quick.json() == full.json()
+        return
+    first, second = ([one | {"seq": 0} for one in answer.json()["events"]] for answer in (quick, full))
+    assert first == second
+    assert len(quick.json()["items"]) == len(full.json()["items"]) == 3
+
+
+@pytest.mark.parametrize("k", ["0", "1001", "-1", "x", "", "1.5", "010"])
+def test_a_length_of_the_list_that_cannot_be_is_refused(client, k):
+    answer = client.post(f"/v1/events?recommend={k}", json=EVENT)
+    assert answer.status_code == (200 if k == "010" else 422)
+
+
 def test_requests_that_come_together_are_one_batch(opened, service, monkeypatch):
     import threading
 
