@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -387,3 +389,24 @@ def test_the_verbs_for_lists_and_indexes(tmp_path):
     assert "expected no options for columns" in run.invoke(app, ["inspect", store, "--user-col", "x"]).exception.args[0]
     for words in (["--all", "--store", store], ["--user", "x"], ["--all", "--user", "x", "--store", store], []):
         said("recommend", bundle, *words, code=2)
+
+
+def test_an_import_that_was_killed_goes_on(tmp_path):
+    log = shop()
+    log.as_text().with_columns(pl.col("time").cast(pl.Datetime("us"))).write_parquet(tmp_path / "log.parquet")
+    code = (
+        "import os, signal, segue, itertools\n"
+        "from segue.serve.sqlite_store import SqliteStore\n"
+        "from segue.serve.tables import told_by\n"
+        "from segue.serve.transfer import import_events\n"
+        "def broken():\n"
+        "    yield from itertools.islice(told_by(segue.read_events('log.parquet')), 35)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import_events(SqliteStore('s.db'), broken(), source='log.parquet', batch=10)\n"
+    )
+    path = os.pathsep.join(sys.path)
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": path})
+    assert killed.returncode == -9
+    said = CliRunner().invoke(app, ["import", str(tmp_path / "log.parquet"), "--store", str(tmp_path / "s.db")])
+    assert f"{len(log) - 30} events written, 0 known already, 0 refused; {len(log)} of" in said.output
+    assert digest(cli_options.read(tmp_path / "s.db", {})) == digest(log)
