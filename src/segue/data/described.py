@@ -168,5 +168,10 @@ def attributes_of(catalogue: Catalogue | None, encodings: Encodings) -> Floats |
         return None
     encoded = encodings.items.encode(catalogue.table)
     rows: Floats = np.concatenate([np.zeros((1, encoded.shape[1]), np.float32), encoded])
-    rounded: Floats = rows.astype(np.float16).astype(np.float32)
+    return as_learnt(rows)
+
+
+def as_learnt(numbers: Floats) -> Floats:
+    """Return numbers rounded to float16, in which they are kept for training, so that answers read the same."""
+    rounded: Floats = numbers.astype(np.float16).astype(np.float32)
     return rounded

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from segue.data.catalogue import Catalogue, read_items
+from segue.data.described import as_learnt
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
 
@@ -31,7 +32,7 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
         return rec
     encoding = rec.encodings.items
     notes = (*notes, *(f"{name}: {complaint}" for complaint in encoding.complaints(new)))
-    attributes = encoding.encode(new).astype(np.float16).astype(np.float32)
+    attributes = as_learnt(encoding.encode(new))
     own = rec.params.attributes
     params = rec.params._replace(
         items=np.concatenate([rec.params.items, attributes @ own.vector]),

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
+from segue.data.described import as_learnt
 from segue.model.backend import leaves, map_tree
 from segue.model.network import Memory, Window
 from segue.recommend.recommender import Recommender
@@ -108,19 +109,16 @@ def score_each(
 
 def question_details(rec: Recommender, questions: Iterable[tuple[str | None, Mapping[str, Any]]]) -> Floats | None:
     """Return float32[question, m] of types and contexts; None where this bundle reads none."""
-    encoding = rec.encodings.events
-    if encoding is None:
-        return None
-    rows = [encoding.encode_row({**context, "type": type}) for type, context in questions]
-    return np.stack(rows).astype(np.float16).astype(np.float32)
+    return _encoded(rec, ({**context, "type": type} for type, context in questions))
 
 
 def _details(rec: Recommender, events: Sequence[Happened]) -> Floats | None:
+    return _encoded(rec, ({**e.context, "type": e.type, "rating": e.rating} for e in events))
+
+
+def _encoded(rec: Recommender, rows: Iterable[Mapping[str, Any]]) -> Floats | None:
     encoding = rec.encodings.events
-    if encoding is None:
-        return None
-    rows = [encoding.encode_row({**e.context, "type": e.type, "rating": e.rating}) for e in events]
-    return np.stack(rows).astype(np.float16).astype(np.float32)  # as in training
+    return None if encoding is None else as_learnt(np.stack([encoding.encode_row(row) for row in rows]))
 
 
 def side_by_side(rec: Recommender, memories: Sequence[Memory]) -> Memory:

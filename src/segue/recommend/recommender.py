@@ -17,7 +17,7 @@ import numpy as np
 from segue.config import Config, Repeats
 from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, Profiles, read_profiles
-from segue.data.described import IDS_ALONE, Encodings, encode_log
+from segue.data.described import IDS_ALONE, Encodings, as_learnt, encode_log
 from segue.data.events import Events
 from segue.data.sequences import Sequences
 from segue.data.vocabulary import Vocabulary
@@ -341,8 +341,7 @@ class Recommender:
         encoding = self.encodings.events
         if encoding is None or (type is None and rating is None and not context):
             return None
-        details: Floats = encoding.encode_row({**(context or {}), "type": type, "rating": rating})[None]
-        return details.astype(np.float16).astype(np.float32)  # as in training
+        return as_learnt(encoding.encode_row({**(context or {}), "type": type, "rating": rating})[None])
 
     def _item(self, row: int, score: float) -> Item:
         return Item(self.items[row - 1], score, self.catalogue.title(row) if self.catalogue else None)

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, read_items
+from segue.data.described import as_learnt
 from segue.errors import ArgumentError
 from segue.recommend.recommender import Recommender
 from segue.serve.listing import Rule, Shelf
@@ -117,7 +117,7 @@ def with_attributes(rec: Recommender, item: str, attributes: Mapping[str, Any]) 
     catalogue = Catalogue(pl.concat([table[: row - 1], line, table[row:]]), rec.catalogue.notes)
     params = rec.params
     if rec.encodings.items is not None:
-        encoded = [rec.encodings.items.encode_row(one).astype(np.float16).astype(np.float32) for one in (old, new)]
+        encoded = [as_learnt(rec.encodings.items.encode_row(one)) for one in (old, new)]
         change, (items, bias) = encoded[1] - encoded[0], (params.items.copy(), params.bias.copy())
         items[row] += change @ params.attributes.vector
         bias[row] += change @ params.attributes.bias

@@ -34,7 +34,7 @@ from segue.serve.listing import Rule, make_answer, rows_where
 from segue.serve.quality import LiveQuality
 from segue.serve.receipts import Receipt, receipt
 from segue.serve.replaying import read_state, without
-from segue.serve.store import Store, Write
+from segue.serve.store import Head, Store, Write
 from segue.serve.swapping import Running, Swaps
 from segue.serve.telling import Entry, conflict, current_state, forgotten, write_all
 
@@ -192,11 +192,11 @@ class Service:
             ForgottenError: the user was erased.
             ArgumentError: a filter names no attribute.
         """
-        rec, state, rebuilding = self._state(user)
+        rec, state, rebuilding, _ = self._state(user)
         return replace(self._list(rec, state, question), rebuilding=rebuilding)
 
-    def _state(self, user: str) -> tuple[Recommender, State, bool]:
-        """Return the bundle that answers a user, their state, and whether it lacks events."""
+    def _state(self, user: str) -> tuple[Recommender, State, bool, Head]:
+        """Return the bundle that answers a user, their state, whether it lacks events, and their head."""
         running = self._swaps.home([user])
         rec = running.rec
         head = self.store.head(user, rec.fingerprint)
@@ -205,10 +205,10 @@ class Service:
         state = current_state(rec, self.store, head)
         if state is None:
             self._swaps.rebuild_later(head.user)
-            return rec, read_state(rec, head) or rec.start(), True
+            return rec, read_state(rec, head) or rec.start(), True, head
         if not head.fresh and head.count:
             self.store.commit([Write(head.user, head.version, states={rec.fingerprint: state_to_bytes(state)})])
-        return rec, state, False
+        return rec, state, False, head
 
     def _list(self, rec: Recommender, state: State, question: Question, events: Sequence[Event] = ()) -> Answer:
         details = question_details(rec, [(question.type, question.context)])
@@ -252,14 +252,12 @@ class Service:
         self, user: str, item: str | None = None, *, last: int = 20, question: Question | None = None
     ) -> Explanation:
         """Return how much each of a user's last events raised the score of an item, by replay without it."""
-        rec, state, _ = self._state(user)
-        head = self.store.head(user, rec.fingerprint)
+        rec, state, _, head = self._state(user)
         return explain(rec, self.store, head, state, item, last, question or Question(), self._changes.shelf(rec))
 
     def what_if(self, user: str, left_out: Iterable[int], question: Question) -> Answer:
         """Return the list of a user who had not done some events (by `seq`); nothing is written."""
-        rec, _, _ = self._state(user)
-        head = self.store.head(user, rec.fingerprint)
+        rec, _, _, head = self._state(user)
         return self._list(rec, without(rec, self.store, head, frozenset(left_out)), question)
 
     # --- users ------------------------------------------------------------------------------------------------
@@ -271,8 +269,7 @@ class Service:
             NotFoundError: nothing is.
             ForgottenError: the user was erased.
         """
-        rec, state, rebuilding = self._state(user)
-        head = self.store.head(user, rec.fingerprint)
+        rec, state, rebuilding, head = self._state(user)
         if not head.count:
             raise NotFoundError("user: expected one with events, there is none of this name. Tell an event first.")
         after = None if before is None else before.position

@@ -49,11 +49,6 @@ class Swaps:
         self._worker = threading.Thread(target=self._work, name="segue-replay", daemon=True)
         self._worker.start()
 
-    @property
-    def swapping(self) -> bool:
-        """Whether a bundle is being swapped in."""
-        return self.coming is not None
-
     def bundles(self) -> list[Recommender]:
         """Return every bundle at hand."""
         return [one.rec for one in (self.running, self.coming, self.previous) if one is not None]
@@ -170,10 +165,7 @@ class Swaps:
                     self._wake.notify_all()
                     return
                 user = next(iter(self._urgent))
-            for one in (self.coming, self.running):
-                if one is not None:
-                    self._catch_up(one.rec, user)
-                    break
+            self._catch_up((self.coming or self.running).rec, user)
             with self._wake:
                 self._urgent.pop(user, None)
                 self._wake.notify_all()
