@@ -16,8 +16,8 @@ from segue.recommend.many import observe_each, observe_long, state_from_bytes, s
 from segue.serve import replaying, swapping, telling
 from segue.serve.answers import Question, Tell, Told
 from segue.serve.events import Event
-from segue.serve.listing import Rule
 from segue.serve.service import Service
+from segue.serve.shelf import Rule
 from segue.serve.sqlite_store import SqliteStore
 from segue.serve.valkey_store import ValkeyStore
 from tests_support import small_recommender

@@ -15,9 +15,10 @@ import numpy as np
 from segue.data.described import as_learnt
 from segue.model.backend import leaves, map_tree
 from segue.model.network import Memory, Window
+from segue.recommend.index import Found
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import NO_TIME, Seen, State, gap_seconds
-from segue.shapes import Floats
+from segue.shapes import Bools, Floats, Rows
 
 #: Positions in one scan of a replay.
 _STEPS = 256
@@ -100,11 +101,67 @@ def score_each(
         at: the time of each question, microseconds since 1970; None when unknown.
         details: float32[user, m], what is known of the events to come.
     """
-    outputs = np.concatenate([state.memory.output for state in states])
-    gaps = np.concatenate([gap_seconds(now, state.time) for now, state in zip(at, states, strict=True)])
+    outputs, gaps = _asked(states, at)
     scores = rec._scores(outputs, gaps, details)
     scores[:, 0] = -np.inf
     return scores
+
+
+def score_rows(
+    rec: Recommender, states: Sequence[State], at: Sequence[int | None], rows: Rows, details: Floats | None = None
+) -> Floats:
+    """Return float32[user, n]: what `score_each` says of some rows, without scoring the others.
+
+    Args:
+        rec: whose states these are.
+        states: one for each user.
+        at: as of `score_each`.
+        rows: int32[n], the same for all, or int32[user, n].
+        details: as of `score_each`.
+
+    Cost: O(users x n x width).
+    """
+    outputs, gaps = _asked(states, at)
+    queries = rec.network.query(rec.params, outputs, gaps, details)
+    vectors, hidden = rec.params.items[rows], (rows == 0) | np.isin(rows, rec.unreachable)
+    products = queries @ vectors.T if rows.ndim == 1 else np.matmul(vectors, queries[:, :, None])[:, :, 0]
+    scores: Floats = np.where(hidden, np.float32(-np.inf), products + rec.params.bias[rows])
+    return scores
+
+
+def find_each(
+    rec: Recommender,
+    states: Sequence[State],
+    at: Sequence[int | None],
+    k: int,
+    details: Floats | None = None,
+    *,
+    allowed: Bools | None = None,
+    excluded: Sequence[Rows] | None = None,
+) -> Found:
+    """Return the k best rows of each user that the index of a recommender finds; see `Index.search`.
+
+    Their scores are those of the index; `score_rows` says what they are worth.
+
+    Args:
+        rec: whose states these are, with an index.
+        states: one for each user.
+        at: as of `score_each`.
+        k: how many.
+        details: as of `score_each`.
+        allowed: bool[row], what may be found; None allows all.
+        excluded: for each user the rows to leave out.
+    """
+    assert rec.index is not None
+    outputs, gaps = _asked(states, at)
+    queries = rec.network.query(rec.params, outputs, gaps, details)
+    return rec.index.search(queries, k, allowed=allowed, excluded=excluded)
+
+
+def _asked(states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats]:
+    """Return the outputs of states, float32[user, d], and the seconds from their last events to the questions."""
+    outputs = np.concatenate([state.memory.output for state in states])
+    return outputs, np.concatenate([gap_seconds(now, state.time) for now, state in zip(at, states, strict=True)])
 
 
 def question_details(rec: Recommender, questions: Iterable[tuple[str | None, Mapping[str, Any]]]) -> Floats | None:

@@ -120,7 +120,7 @@ class UserView:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a server stands."""
+    """Where a server stands; `lists` says how lists are found, with the recall of the index where there is one."""
 
     bundle: str
     swapping_to: str | None
@@ -128,3 +128,4 @@ class Status:
     ready: Readiness
     items: int
     unavailable: int
+    lists: str = ""

@@ -22,14 +22,14 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from segue.bundle import load_bundle
 from segue.errors import ArgumentError, SegueError, StoreError
+from segue.recommend.approximate import index_path
 from segue.serve.gate import LOCAL, Access
 from segue.serve.http import make_app
 from segue.serve.keys import read_keys
 from segue.serve.limits import Limits, Rates
 from segue.serve.metrics import Metrics
-from segue.serve.opening import open_store
+from segue.serve.opening import open_bundle, open_store
 from segue.serve.service import Service
 from segue.serve.store import Outcome, Store, Write
 
@@ -176,7 +176,7 @@ class Server(uvicorn.Server):
 def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket]]:
     """Open all that a server needs, and close it in the opposite order."""
     access = settings.access()
-    rec = load_bundle(settings.bundle)
+    rec, found = open_bundle(settings.bundle)
     listener = _listen(settings.host, settings.port)
     with contextlib.ExitStack() as stack:
         stack.callback(listener.close)
@@ -184,7 +184,9 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket]]:
         stack.callback(store.close)
         metrics = Metrics(lambda: service.quality.snapshot())
         timed = cast(Store, TimedStore(store, metrics.commit))
-        service = Service(rec, timed, bundles=settings.bundles or settings.bundle.parent)
+        service = Service(rec, timed, bundles=settings.bundles or settings.bundle.parent, found=found)
+        if rec.index is not None or index_path(settings.bundle).exists():
+            logger.info("lists: %s", found)
         stack.callback(service.close)
         app = make_app(service, access=access, metrics=metrics, swaps=settings.bundles is not None)
         limits = settings.limits

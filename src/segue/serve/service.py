@@ -16,24 +16,19 @@ import polars as pl
 
 from segue.errors import ArgumentError, ConflictError, NotFoundError, SegueError, StoreError
 from segue.model.backend import leaves
-from segue.recommend.many import (
-    observe_each,
-    observe_long,
-    question_details,
-    score_each,
-    state_from_bytes,
-    state_to_bytes,
-)
+from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve.answers import Answer, Question, Status, Tell, Told, UserView
 from segue.serve.changes import Changes
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
-from segue.serve.listing import Rule, make_answer, rows_where
+from segue.serve.listing import make_answer
 from segue.serve.quality import LiveQuality
 from segue.serve.receipts import Receipt, receipt
 from segue.serve.replaying import read_state, without
+from segue.serve.scores import ask_for, score_all
+from segue.serve.shelf import Rule, rows_of
 from segue.serve.store import Head, Store, Write
 from segue.serve.swapping import Running, Swaps
 from segue.serve.telling import Entry, conflict, current_state, forgotten, write_all
@@ -54,6 +49,7 @@ class Service:
         store: where events and states are kept; the service does not close it.
         bundles: the folder of the bundles that may be swapped in; None allows no swap.
         clock: seconds since 1970.
+        found: how the lists of `rec` are found, in a sentence, for the status.
     """
 
     def __init__(
@@ -63,10 +59,11 @@ class Service:
         *,
         bundles: Path | None = None,
         clock: Callable[[], float] = time.time,
+        found: str = "",
     ) -> None:
         self.store, self.clock, self.quality = store, clock, LiveQuality()
         self._changes = Changes(store)
-        self._swaps = Swaps(store, Running(self._changes.applied(rec), rec), bundles, self._changes)
+        self._swaps = Swaps(store, Running(self._changes.applied(rec), rec, found), bundles, self._changes)
         self._lock = threading.Lock()
 
     @property
@@ -170,20 +167,17 @@ class Service:
         before: Sequence[tuple[State, Event]],
         answers: dict[int, Answer],
     ) -> None:
-        questions = [_at_event(entry.tell) for entry, _ in ready]
-        about = [(q.type, q.context) for q in questions] + [(None, {})] * len(before)
-        states = [state for _, state in ready] + [state for state, _ in before]
-        times = [q.at for q in questions] + [event.time for _, event in before]
-        scores = score_each(rec, states, times, question_details(rec, about))
-        for (entry, state), row, question in zip(ready, scores, questions, strict=False):
-            answers[id(entry)] = self._listed(rec, state, row, question, entry.tell.events)
-        self.quality.count(rec, self._changes.shelf(rec), before, scores[len(ready) :])
-
-    def _listed(
-        self, rec: Recommender, state: State, scores: Any, question: Question, events: Sequence[Event] = ()
-    ) -> Answer:
-        unknown = [event.item for event in events if event.item not in rec.vocabulary]
-        return make_answer(rec, state, scores, question, self._changes.shelf(rec), unknown)
+        shelf = self._changes.shelf(rec)
+        events = [event for _, event in before]
+        asked = [ask_for(rec, state, _at_event(entry.tell), shelf) for entry, state in ready]
+        asked += [
+            ask_for(rec, state, Question(at=event.time), shelf, also=rec.vocabulary.rows([event.item]))
+            for state, event in before
+        ]
+        scored = score_all(rec, shelf, asked)
+        for (entry, _), one, found in zip(ready, asked, scored, strict=False):
+            answers[id(entry)] = make_answer(rec, shelf, one, found, _unknown(rec, entry.tell.events))
+        self.quality.count(rec, events, asked[len(ready) :], scored[len(ready) :])
 
     def ask(self, user: str, question: Question) -> Answer:
         """Return the list of a user; one that nobody knows gets that of a new user.
@@ -211,9 +205,9 @@ class Service:
         return rec, state, False, head
 
     def _list(self, rec: Recommender, state: State, question: Question, events: Sequence[Event] = ()) -> Answer:
-        details = question_details(rec, [(question.type, question.context)])
-        scores = score_each(rec, [state], [question.at], details)[0]
-        return self._listed(rec, state, scores, question, events)
+        shelf = self._changes.shelf(rec)
+        asked = ask_for(rec, state, question, shelf)
+        return make_answer(rec, shelf, asked, score_all(rec, shelf, [asked])[0], _unknown(rec, events))
 
     def ask_history(
         self, history: Sequence[Event], question: Question, profile: Mapping[str, object] | None = None
@@ -244,9 +238,11 @@ class Service:
 
     def similar(self, item: str, k: int = 10, mix: float = 0.5) -> list[Item]:
         """Return what is like an item; see `Recommender.similar`."""
-        hidden = {self.rec.vocabulary.id(int(row)) for row in self._changes.shelf(self.rec).unavailable}
-        found = self.rec.similar(item, k + len(hidden), mix=mix)
-        return [line for line in found if line.item not in hidden][:k]
+        rec, shown = self.rec, self._changes.shelf(self.rec).shown
+        if shown is None:
+            return rec.similar(item, k, mix=mix)
+        found = rec.similar(item, k + int(np.count_nonzero(~shown)), mix=mix)
+        return [line for line in found if shown[rec.vocabulary.row(line.item)]][:k]
 
     def explain(
         self, user: str, item: str | None = None, *, last: int = 20, question: Question | None = None
@@ -340,7 +336,7 @@ class Service:
             ArgumentError: a rule names an attribute that items do not have.
         """
         for rule in rules:
-            rows_where(self.rec, rule.where)
+            rows_of(self.rec, rule)
         with self._lock:
             self._changes.set_rules(rules)
 
@@ -376,7 +372,13 @@ class Service:
         coming = swaps.coming
         name = coming.rec.fingerprint if coming else None
         return Status(
-            rec.fingerprint, name, swaps.caught_up, self.store.ready(), len(rec.items), len(shelf.unavailable)
+            rec.fingerprint,
+            name,
+            swaps.caught_up,
+            self.store.ready(),
+            len(rec.items),
+            shelf.unavailable,
+            swaps.running.found,
         )
 
     def close(self) -> None:
@@ -394,6 +396,10 @@ def picture(state: State) -> list[float]:
 
 def _told(entry: Entry, answer: Answer | None) -> Told:
     return Told([entry.kept[n] for n in range(len(entry.tell.events))], entry.known, answer)
+
+
+def _unknown(rec: Recommender, events: Sequence[Event]) -> list[str]:
+    return [event.item for event in events if event.item not in rec.vocabulary]
 
 
 def _at_event(request: Tell) -> Question:

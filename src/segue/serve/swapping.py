@@ -9,14 +9,14 @@ Does not know: requests, lists.
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segue.bundle import load_bundle
 from segue.errors import ArgumentError, NotFoundError, StoreError
 from segue.recommend.many import state_to_bytes
 from segue.recommend.recommender import Recommender
 from segue.serve.changes import Changes
+from segue.serve.opening import open_bundle
 from segue.serve.replaying import rebuild, to_replay
 from segue.serve.store import Stale, Store, Write
 
@@ -28,10 +28,17 @@ TRIES = 5
 
 @dataclass(frozen=True, eq=False)
 class Running:
-    """A bundle that answers, with its changes laid over it, and as it was loaded."""
+    """A bundle that answers.
+
+    Args:
+        rec: with the changes laid over it.
+        loaded: as it was loaded.
+        found: how its lists are found, in a sentence.
+    """
 
     rec: Recommender
-    loaded: Recommender | None = None
+    loaded: Recommender
+    found: str = ""
 
 
 class Swaps:
@@ -87,8 +94,8 @@ class Swaps:
         path = self._folder / name
         if not path.is_file():
             raise NotFoundError(f'bundle "{name}": expected a file in the folder of bundles, there is none.')
-        loaded = load_bundle(path)
-        return self._bring_in(Running(self._changes.applied(loaded), loaded))
+        loaded, found = open_bundle(path)
+        return self._bring_in(Running(self._changes.applied(loaded), loaded, found))
 
     def roll_back(self) -> str:
         """Answer from the bundle before again; a swap that is under way is given up.
@@ -123,8 +130,7 @@ class Swaps:
         """Lay the changes over the bundles anew."""
 
         def anew(one: Running) -> Running:
-            loaded = one.loaded or one.rec
-            return Running(self._changes.applied(loaded), loaded)
+            return replace(one, rec=self._changes.applied(one.loaded))
 
         with self._wake:
             self.running = anew(self.running)

@@ -10,10 +10,10 @@ from fastapi import Query, Request, Response
 
 from segue.errors import ConflictError, NotFoundError
 from segue.serve.desk import Desk, desk_of, needs, new_router
-from segue.serve.listing import Rule
 from segue.serve.problems import Problem
 from segue.serve.replies import ItemList, item_lines, reply, status_of
 from segue.serve.schema import BundleChange, ItemChange, NewItems, PathId, Rules
+from segue.serve.shelf import Rule
 
 router = new_router()
 
