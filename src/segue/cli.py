@@ -342,13 +342,13 @@ def info(bundle: Bundle, as_json: AsJson = False) -> None:
 
 @app.command()
 def serve(
-    bundle: Bundle,
+    bundle: Annotated[Path, typer.Argument(help="A file that segue train wrote, or a folder of them.")],
     store: Annotated[
         str | None, typer.Option(help="SQLite file or valkey:// address; segue.db beside the bundle if not given.")
     ] = None,
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address; others than 127.0.0.1 need --keys.")] = "127.0.0.1",
-    bundles: Annotated[Path | None, typer.Option(help="Folder of the bundles that may be swapped in.")] = None,
+    bundles: Annotated[Path | None, typer.Option(help="Folder of bundles; its file current says which runs.")] = None,
     keys: Annotated[Path | None, typer.Option(help="File that segue keys made; each request needs one then.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(help="Further name in Host headers; * for any.")] = None,
     rate: Annotated[

@@ -50,6 +50,7 @@ class Service:
         bundles: the folder of the bundles that may be swapped in; None allows no swap.
         clock: seconds since 1970.
         found: how the lists of `rec` are found, in a sentence, for the status.
+        path: the file of `rec`, if it came from one.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class Service:
         bundles: Path | None = None,
         clock: Callable[[], float] = time.time,
         found: str = "",
+        path: Path | None = None,
     ) -> None:
         self.store, self.clock, self.quality = store, clock, LiveQuality()
         self._changes = Changes(store)
-        self._swaps = Swaps(store, Running(self._changes.applied(rec), rec, found), bundles, self._changes)
+        self._swaps = Swaps(store, Running(self._changes.applied(rec), rec, found, path), bundles, self._changes)
         self._lock = threading.Lock()
 
     @property
@@ -355,7 +357,11 @@ class Service:
             NotFoundError: there is no such file in the folder, or no folder was given.
             BundleError: it is not a whole bundle.
         """
-        return self._swaps.begin(name)
+        return self.swap_to(self._swaps.named(name))
+
+    def swap_to(self, path: Path) -> str:
+        """Begin to answer from the bundle in a file, as `swap` does."""
+        return self._swaps.begin(path)
 
     def roll_back(self) -> str:
         """Answer from the bundle before the last swap again.

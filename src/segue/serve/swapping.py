@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from segue.bundle import name_running
 from segue.errors import ArgumentError, NotFoundError, StoreError
 from segue.recommend.many import state_to_bytes
 from segue.recommend.recommender import Recommender
@@ -34,11 +35,13 @@ class Running:
         rec: with the changes laid over it.
         loaded: as it was loaded.
         found: how its lists are found, in a sentence.
+        path: its file, if it came from one.
     """
 
     rec: Recommender
     loaded: Recommender
     found: str = ""
+    path: Path | None = None
 
 
 class Swaps:
@@ -79,13 +82,12 @@ class Swaps:
             self._urgent[user] = None
             self._wake.notify()
 
-    def begin(self, name: str) -> str:
-        """Swap a bundle of the folder in, and return its fingerprint.
+    def named(self, name: str) -> Path:
+        """Return a bundle of the folder by its name.
 
         Raises:
             NotFoundError: there is no such file, or no folder was given.
-            ArgumentError: the name is a path, or a swap is under way.
-            BundleError: it is not a whole bundle.
+            ArgumentError: the name is a path.
         """
         if self._folder is None:
             raise NotFoundError("bundle: expected a folder of bundles, none was given. Start with --bundles DIR.")
@@ -94,8 +96,17 @@ class Swaps:
         path = self._folder / name
         if not path.is_file():
             raise NotFoundError(f'bundle "{name}": expected a file in the folder of bundles, there is none.')
+        return path
+
+    def begin(self, path: Path) -> str:
+        """Swap a bundle in, and return its fingerprint. After a restart in its folder it is the one that runs.
+
+        Raises:
+            ArgumentError: a swap is under way.
+            BundleError: it is not a whole bundle, or the folder cannot be written.
+        """
         loaded, found = open_bundle(path)
-        return self._bring_in(Running(self._changes.applied(loaded), loaded, found))
+        return self._bring_in(Running(self._changes.applied(loaded), loaded, found, path))
 
     def roll_back(self) -> str:
         """Answer from the bundle before again; a swap that is under way is given up.
@@ -105,6 +116,7 @@ class Swaps:
         """
         with self._wake:
             if self.coming is not None:
+                self._remember(self.running)
                 self.coming, self.caught_up = None, 1.0
                 return self.running.rec.fingerprint
             back = self.previous
@@ -116,6 +128,7 @@ class Swaps:
         with self._wake:
             if self.coming is not None:
                 raise ArgumentError("bundle: expected no swap under way, there is one. Wait for it or roll it back.")
+            self._remember(new)
             old = self.previous
             if new.rec.fingerprint == self.running.rec.fingerprint:
                 self.running = new
@@ -125,6 +138,12 @@ class Swaps:
         if old is not None and old.rec.fingerprint != new.rec.fingerprint:
             self._store.drop_bundle(old.rec.fingerprint)
         return new.rec.fingerprint
+
+    def _remember(self, running: Running) -> None:
+        """Let a restart run this bundle, before anybody is told that it runs."""
+        folder, path = self._folder, running.path
+        if folder is not None and path is not None and path.resolve().parent == folder.resolve():
+            name_running(path)
 
     def refresh(self) -> None:
         """Lay the changes over the bundles anew."""
