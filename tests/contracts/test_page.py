@@ -131,6 +131,11 @@ def test_a_click_changes_the_list_and_a_delete_takes_it_back(browser):
     until(lambda: history(browser) == ["film 003"])
     assert "1 event ·" in texts(browser, "#about")[0]
     click(browser, "#forget")
+    click(browser, "#keep")
+    until(lambda: not browser.find_element("id", "sure").is_displayed())
+    assert history(browser) == ["film 003"]
+    click(browser, "#forget")
+    click(browser, "#erase")
     until(lambda: "1 event erased" in texts(browser, "#receipt")[0])
     assert "Backups" in texts(browser, "#receipt")[0]
     until(lambda: texts(browser, "#list .title") == before)
@@ -172,6 +177,37 @@ def test_clicks_in_a_hurry_are_told_in_their_order_though_the_first_is_slow(brow
     until(lambda: len(history(browser)) == 3)
     assert history(browser) == ["film 004", "film 002", "film 001"]
     assert "3 events" in texts(browser, "#about")[0]
+
+
+def test_a_double_click_and_a_click_again_after_no_answer_are_one_event(browser, server):
+    from selenium.webdriver import ActionChains
+
+    name = browser.find_element("id", "user").get_attribute("value")
+    for place in ("#found", "#list"):
+        ActionChains(browser).double_click(browser.find_elements("css selector", f"{place} .watch")[3]).perform()
+        time.sleep(0.5)
+    until(lambda: len(history(browser)) == 2)
+    assert server.call("GET", f"/v1/users/{name}")[1]["count"] == 2
+    browser.execute_script(
+        "const real = fetch; let lost = false; window.fetch = async (...all) => { const answer = await real(...all);"
+        "  if (!lost && all[1].method === 'POST') { lost = true; throw new TypeError('lost'); } return answer; }"
+    )
+    again = '#found [aria-label="Watch film 008"]'
+    click(browser, again)
+    until(lambda: "cannot be reached" in texts(browser, "#trouble")[0])
+    click(browser, again)
+    until(lambda: len(history(browser)) == 3)
+    click(browser, again)  # on purpose, once more
+    until(lambda: len(history(browser)) == 4)
+    assert server.call("GET", f"/v1/users/{name}")[1]["count"] == 4
+
+
+def test_titles_of_what_was_done_come_from_the_server(browser):
+    watch(browser, "film 003")
+    browser.execute_script("sessionStorage.removeItem('segue-titles'); page.titles.clear()")
+    browser.execute_script("inTurn(showUser)")
+    until(lambda: history(browser) == ["film 003"])
+    assert browser.execute_script("return page.titles.get('003')") == "film 003"
 
 
 def test_a_name_that_is_half_typed_is_not_used(browser, server):

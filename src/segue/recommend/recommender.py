@@ -214,6 +214,11 @@ class Recommender:
         scores[self.unreachable] = -np.inf
         return self._best(scores, k)
 
+    def title(self, item: str) -> str | None:
+        """Return the title of an item; None where none is known."""
+        row = self.vocabulary.row(item)
+        return self.catalogue.title(row) if row and self.catalogue else None
+
     def labels(self, item: str) -> list[str]:
         """Return the attributes of an item in words, such as "genres Action"; nothing where none is known."""
         row = self.vocabulary.row(item)

@@ -102,6 +102,7 @@ class UserView:
     Args:
         user: the name that events are kept under.
         events: a page, latest first.
+        titles: of their items, where there are any.
         count: events in all.
         bundle: the fingerprint of the state.
         state_bytes: its size, the same for every history but for the items seen.
@@ -111,6 +112,7 @@ class UserView:
 
     user: str
     events: list[StoredEvent]
+    titles: Mapping[str, str]
     count: int
     bundle: str
     state_bytes: int

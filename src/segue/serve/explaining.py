@@ -29,11 +29,13 @@ class Part:
         event: of the user.
         change: in log-odds; above 0 it spoke for the item.
         shared: attributes that its item and the item explained have in common.
+        title: of its item, where there is one.
     """
 
     event: StoredEvent
     change: float
     shared: list[str]
+    title: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def explain(
     changes = [round(score - one, 6) for one in _score(rec, _without(rec, before, events), row, question)]
     labels = rec.labels(item)
     parts = [
-        Part(event, change, [label for label in labels if label in rec.labels(event.item)])
+        Part(event, change, [label for label in labels if label in rec.labels(event.item)], rec.title(event.item))
         for event, change in zip(events, changes, strict=True)
     ]
     parts.sort(key=lambda part: -abs(part.change))

@@ -273,7 +273,8 @@ class Service:
         after = None if before is None else before.position
         events = self.store.events(head.user, limit=limit, backwards=True, after=after)
         body = state_to_bytes(state)
-        return UserView(head.user, events, head.count, rec.fingerprint, len(body), rebuilding, picture(state))
+        titles = _titles(rec, {event.item for event in events})
+        return UserView(head.user, events, titles, head.count, rec.fingerprint, len(body), rebuilding, picture(state))
 
     def forget_event(self, user: str, seq_or_id: str, client: str = "") -> Receipt:
         """Erase an event, by its number or its id; the state after is that of a user who never did it.
@@ -398,6 +399,11 @@ def picture(state: State) -> list[float]:
     step = max(1, -(-len(numbers) // 256))
     means = np.array([part.mean() for part in np.array_split(numbers, -(-len(numbers) // step))])
     return [round(float(value), 3) for value in np.tanh(means)]
+
+
+def _titles(rec: Recommender, items: Iterable[str]) -> dict[str, str]:
+    found = {item: rec.title(item) for item in items}
+    return {item: title for item, title in found.items() if title is not None}
 
 
 def _told(entry: Entry, answer: Answer | None) -> Told:
