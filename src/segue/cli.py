@@ -355,12 +355,13 @@ def serve(
         float | None, typer.Option(help="Requests a second of a key or address, 0 for any; 200 if not local.")
     ] = None,
     accept_loss: Annotated[bool, typer.Option("--accept-loss", help="Be ready though a server may not sync.")] = False,
+    shadow: Annotated[Path | None, typer.Option(help="Bundle that ranks the same events and answers nobody.")] = None,
 ) -> None:
     """Answer over HTTP: tell events, get lists, nothing lost."""
     from segue.serve import running
 
     names = tuple(allow_host or ())
-    settings = running.Settings(bundle, store, host, port, bundles, keys, names, rate, accept_loss)
+    settings = running.Settings(bundle, store, host, port, bundles, keys, names, rate, accept_loss, shadow=shadow)
     running.serve(settings, say=lambda text: typer.echo(text, err=True))
 
 

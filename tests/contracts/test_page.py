@@ -284,7 +284,8 @@ def test_a_refusal_is_told_and_stays_until_something_works(browser, server):
 def test_the_key_is_asked_for_where_the_server_asks_for_one(window, tmp_path):
     bundle(tmp_path / "b.segue")
     secret = add_key(tmp_path / "keys.json", "page", "write")
-    server = Server(tmp_path, "--keys", tmp_path / "keys.json")
+    bundle(tmp_path / "other.segue", seed=6)
+    server = Server(tmp_path, "--keys", tmp_path / "keys.json", "--shadow", tmp_path / "other.segue")
     try:
         window.get(server.url)
         until(lambda: window.find_element("id", "access").is_displayed())
@@ -293,6 +294,10 @@ def test_the_key_is_asked_for_where_the_server_asks_for_one(window, tmp_path):
         until(lambda: len(texts(window, "#list .title")) == 10)
         until(lambda: not window.find_element("id", "access").is_displayed())
         until(lambda: texts(window, "#trouble")[0] == "")
+        watch(window, "film 003")
+        until(lambda: "on the same 1 event." in texts(window, "#shadow")[0])
+        numbers = server.call("GET", "/metrics", headers={"Authorization": f"Bearer {secret}"})[1].decode()
+        assert 'segue_live_events{group="shadow",value="shadow"} 1.0' in numbers
     finally:
         server.stop()
 

@@ -11,7 +11,7 @@ the candidates, and a sample that stands for all other items.
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,17 @@ from segue.shapes import Floats
 SAMPLE = 8192
 #: Hours and types kept apart; what comes beyond these is counted as "other".
 KEPT = 200
+
+
+class Judged(NamedTuple):
+    """An event, the rank of its item, and `-log softmax(scores)[item]` in nats.
+
+    An item that is filtered or unknown has the last rank, and counts as if it had the chance of one in all items.
+    """
+
+    event: Event
+    rank: float
+    loss: float
 
 
 @dataclass
@@ -57,26 +68,17 @@ class LiveQuality:
     sampled: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def count(
-        self, rec: Recommender, events: Sequence[Event], asked: Sequence[Asked], scored: Sequence[Scored]
-    ) -> None:
-        """Count events by the lists that were the answer just before them.
-
-        Args:
-            rec: the bundle.
-            events: that came.
-            asked: for each the question that it answered.
-            scored: for each the scores of that question, that of its item among them.
-        """
-        if not events:
+    def count(self, rec: Recommender, judged: Sequence[Judged]) -> None:
+        """Count events by where they stood in the lists of a bundle just before them."""
+        if not judged:
             return
-        ranks, losses = judge(rec, events, asked, scored)
-        found = zip(events, recall(ranks, k=10), mrr(ranks, k=10), losses, strict=True)
+        ranks = np.array([one.rank for one in judged])
+        found = zip(judged, recall(ranks, k=10), mrr(ranks, k=10), strict=True)
         with self._lock:
             self.sampled |= rec.index is not None
-            for event, hit, reciprocal, loss in found:
-                for key in _keys(rec, event):
-                    self._add(key, float(hit), float(reciprocal), float(loss))
+            for one, hit, reciprocal in found:
+                for key in _keys(rec, one.event):
+                    self._add(key, float(hit), float(reciprocal), one.loss)
 
     def _add(self, key: tuple[str, str], hit: float, reciprocal: float, loss: float) -> None:
         if key not in self.groups and len(self.groups) > KEPT:
@@ -96,18 +98,41 @@ class LiveQuality:
         return found
 
 
+@dataclass
+class Trial:
+    """A bundle in the shadow beside the one that runs, on the events that both have ranked."""
+
+    running: LiveQuality = field(default_factory=LiveQuality)
+    shadow: LiveQuality = field(default_factory=LiveQuality)
+
+    def count(self, rec: Recommender, judged: Sequence[Judged], shadow: Recommender, beside: Sequence[Judged]) -> None:
+        """Count what both have ranked."""
+        both = {id(one.event) for one in judged} & {id(one.event) for one in beside}
+        self.running.count(rec, [one for one in judged if id(one.event) in both])
+        self.shadow.count(shadow, [one for one in beside if id(one.event) in both])
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the means of both."""
+        pairs = {"running": self.running, "shadow": self.shadow}
+        return {name: one.snapshot().get("all", {}).get("all", Sums().to_dict()) for name, one in pairs.items()}
+
+
 def _keys(rec: Recommender, event: Event) -> list[tuple[str, str]]:
     hour = "none" if event.time is None else f"{event.time // 3_600_000_000 % 24:02d}"
     return [("all", "all"), ("bundle", rec.fingerprint[:12]), ("hour", hour), ("type", event.type or "none")]
 
 
-def judge(
-    rec: Recommender, events: Sequence[Event], asked: Sequence[Asked], scored: Sequence[Scored]
-) -> tuple[Floats, Floats]:
-    """Return float[event]: the rank of each event's item, and `-log softmax(scores)[item]` in nats.
+def judge(rec: Recommender, events: Sequence[Event], asked: Sequence[Asked], scored: Sequence[Scored]) -> list[Judged]:
+    """Return where events stood in the lists that were the answer just before them.
 
-    An item that is filtered or unknown has the last rank, and counts as if it had the chance of one in all items.
+    Args:
+        rec: the bundle.
+        events: that came.
+        asked: for each the question that it answered.
+        scored: for each the scores of that question, that of its item among them.
     """
+    if not events:
+        return []
     targets = rec.vocabulary.rows([event.item for event in events])
     scores = np.stack([one.scores for one in scored])
     columns = targets
@@ -123,7 +148,7 @@ def judge(
         if rec.index is not None:
             total = np.logaddexp(total, _others(rec, asked, scored, events))
         losses[known] = (total - own)[known]
-    return ranks, losses
+    return [Judged(*one) for one in zip(events, ranks.tolist(), losses.tolist(), strict=True)]
 
 
 def _log_sum(scores: Floats) -> Floats:

@@ -60,6 +60,7 @@ class Settings:
             and `RATE` otherwise.
         accept_loss: be ready although a shared store does not sync each write.
         limits: of single requests.
+        shadow: a bundle that reads the same events and ranks them, and answers nobody.
     """
 
     bundle: Path
@@ -72,6 +73,7 @@ class Settings:
     rate: float | None = None
     accept_loss: bool = False
     limits: Limits = field(default_factory=Limits)
+    shadow: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.local and self.keys is None:
@@ -216,9 +218,10 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         stack.callback(listener.close)
         store = open_store(settings.store or path.with_name("segue.db"), accept_loss=settings.accept_loss)
         stack.callback(store.close)
-        metrics = Metrics(lambda: service.quality.snapshot())
+        metrics = Metrics(lambda: service.live_quality())
         timed = cast(Store, TimedStore(store, metrics.commit))
-        service = Service(rec, timed, bundles=settings.folder, found=found, path=path)
+        shadow = open_bundle(settings.shadow)[0] if settings.shadow else None
+        service = Service(rec, timed, bundles=settings.folder, found=found, path=path, shadow=shadow)
         if settings.folder is not None and not why:
             name_running(path)
         if rec.index is not None or index_path(path).exists():

@@ -24,7 +24,7 @@ from segue.serve.changes import Changes
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
 from segue.serve.listing import make_answer
-from segue.serve.quality import LiveQuality
+from segue.serve.quality import Judged, LiveQuality, Trial, judge
 from segue.serve.receipts import Receipt, receipt
 from segue.serve.replaying import read_state, without
 from segue.serve.scores import ask_for, score_all
@@ -51,6 +51,7 @@ class Service:
         clock: seconds since 1970.
         found: how the lists of `rec` are found, in a sentence, for the status.
         path: the file of `rec`, if it came from one.
+        shadow: a bundle that reads the same events and ranks them, and answers nobody.
     """
 
     def __init__(
@@ -62,10 +63,15 @@ class Service:
         clock: Callable[[], float] = time.time,
         found: str = "",
         path: Path | None = None,
+        shadow: Recommender | None = None,
     ) -> None:
-        self.store, self.clock, self.quality = store, clock, LiveQuality()
+        if shadow is not None and shadow.fingerprint == rec.fingerprint:
+            raise ArgumentError("--shadow: expected another bundle than the one that runs, came the same. Leave it.")
+        self.store, self.clock, self.quality, self.trial = store, clock, LiveQuality(), Trial()
         self._changes = Changes(store)
-        self._swaps = Swaps(store, Running(self._changes.applied(rec), rec, found, path), bundles, self._changes)
+        running = Running(self._changes.applied(rec), rec, found, path)
+        beside = Running(self._changes.applied(shadow), shadow) if shadow else None
+        self._swaps = Swaps(store, running, bundles, self._changes, beside)
         self._lock = threading.Lock()
 
     @property
@@ -134,12 +140,13 @@ class Service:
             homes.setdefault(running.rec.fingerprint, (running, []))[1].append(entry)
         for running, some in homes.values():
             try:
-                behind = write_all(running.rec, self.store, some)
+                shadow = self._swaps.shadow.rec if self._swaps.shadow else None
+                behind, shadows = write_all(running.rec, self.store, some, shadow)
             except SegueError as error:
                 for entry in some:
                     entry.refused = entry.refused or error
                 continue
-            for user in behind:
+            for user in {*behind, *shadows}:
                 self._swaps.rebuild_later(user)
 
     # --- lists ------------------------------------------------------------------------------------------------
@@ -147,20 +154,29 @@ class Service:
     def _answers(self, entries: Sequence[Entry]) -> dict[int, Answer]:
         """Count each event by the list before it, and return the lists after; scores come in few products."""
         answers: dict[int, Answer] = {}
+        judged: dict[str, list[Judged]] = {}
         asked = [entry for entry in entries if entry.tell.question is not None]
         for rec in self._swaps.bundles():
             ready = [(e, e.after) for e in asked if e.after is not None and e.after.bundle == rec.fingerprint]
             before = [pair for entry in entries for pair in entry.before if pair[0].bundle == rec.fingerprint]
-            if not ready and not before:
-                continue
             step = max(1, SCORES // (2 * rec.vocabulary.size))
             for begin in range(0, max(len(ready), len(before)), step):
                 some = slice(begin, begin + step)
-                self._score(rec, ready[some], before[some], answers)
+                judged.setdefault(rec.fingerprint, []).extend(self._score(rec, ready[some], before[some], answers))
+        self._count(judged)
         for entry in asked:
             if id(entry) not in answers:
                 answers[id(entry)] = self.ask(entry.tell.events[-1].user, _at_event(entry.tell))
         return answers
+
+    def _count(self, judged: Mapping[str, list[Judged]]) -> None:
+        shadow = self._swaps.shadow
+        for rec in self._swaps.bundles():
+            lines = judged.get(rec.fingerprint, [])
+            if shadow is None or rec.fingerprint != shadow.rec.fingerprint:
+                self.quality.count(rec, lines)
+                if shadow is not None:
+                    self.trial.count(rec, lines, shadow.rec, judged.get(shadow.rec.fingerprint, []))
 
     def _score(
         self,
@@ -168,9 +184,8 @@ class Service:
         ready: Sequence[tuple[Entry, State]],
         before: Sequence[tuple[State, Event]],
         answers: dict[int, Answer],
-    ) -> None:
+    ) -> list[Judged]:
         shelf = self._changes.shelf(rec)
-        events = [event for _, event in before]
         asked = [ask_for(rec, state, _at_event(entry.tell), shelf) for entry, state in ready]
         asked += [
             ask_for(rec, state, Question(at=event.time), shelf, also=rec.vocabulary.rows([event.item]))
@@ -179,7 +194,7 @@ class Service:
         scored = score_all(rec, shelf, asked)
         for (entry, _), one, found in zip(ready, asked, scored, strict=False):
             answers[id(entry)] = make_answer(rec, shelf, one, found, _unknown(rec, entry.tell.events))
-        self.quality.count(rec, events, asked[len(ready) :], scored[len(ready) :])
+        return judge(rec, [event for _, event in before], asked[len(ready) :], scored[len(ready) :])
 
     def ask(self, user: str, question: Question) -> Answer:
         """Return the list of a user; one that nobody knows gets that of a new user.
@@ -350,6 +365,12 @@ class Service:
         if len(ids) < limit:
             ids += [item for item in rec.items if wanted in item.casefold() and item not in ids][: limit - len(ids)]
         return [rec._item(rec.vocabulary.row(item), 0.0) for item in ids]
+
+    def live_quality(self) -> dict[str, Any]:
+        """Return how well events were foreseen, and how well the bundle in the shadow foresaw the same ones."""
+        shadow = self._swaps.shadow
+        beside = {} if shadow is None else {"shadow_bundle": shadow.rec.fingerprint, "shadow": self.trial.snapshot()}
+        return {**self.quality.snapshot(), **beside}
 
     def swap(self, name: str) -> str:
         """Begin to answer from another bundle of the folder; each user follows when their state has caught up.

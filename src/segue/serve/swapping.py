@@ -6,6 +6,7 @@ whoever asks jumps the queue. It also rebuilds states that would take a request 
 Does not know: requests, lists.
 """
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from segue.serve.store import Stale, Store, Write
 AT_ONCE = 500
 #: How often a rebuild is tried against a user who keeps writing.
 TRIES = 5
+_VALUE = "bundles"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +49,10 @@ class Running:
 class Swaps:
     """The bundles of a service, and the worker in the background."""
 
-    def __init__(self, store: Store, running: Running, folder: Path | None, changes: Changes) -> None:
-        self.running = running
+    def __init__(
+        self, store: Store, running: Running, folder: Path | None, changes: Changes, shadow: Running | None = None
+    ) -> None:
+        self.running, self.shadow = running, shadow
         self.coming: Running | None = None
         self.previous: Running | None = None
         self.caught_up = 1.0
@@ -56,12 +60,13 @@ class Swaps:
         self._urgent: OrderedDict[str, None] = OrderedDict()
         self._wake = threading.Condition()
         self._closed = False
+        self._old = _note_bundles(store, [one.rec.fingerprint for one in (running, shadow) if one is not None])
         self._worker = threading.Thread(target=self._work, name="segue-replay", daemon=True)
         self._worker.start()
 
     def bundles(self) -> list[Recommender]:
         """Return every bundle at hand."""
-        return [one.rec for one in (self.running, self.coming, self.previous) if one is not None]
+        return [one.rec for one in (self.running, self.coming, self.previous, self.shadow) if one is not None]
 
     def home(self, users: Sequence[str]) -> Running:
         """Return the bundle that answers these users: the new one if all of them are caught up or soon would be."""
@@ -134,7 +139,10 @@ class Swaps:
                 self.running = new
                 return new.rec.fingerprint
             self.coming, self.caught_up = new, 0.0
+            if self.shadow is not None and self.shadow.rec.fingerprint == new.rec.fingerprint:
+                self.shadow = None  # it has come out of the shadow, with its states
             self._wake.notify()
+        _note_bundles(self._store, [rec.fingerprint for rec in self.bundles()])
         if old is not None and old.rec.fingerprint != new.rec.fingerprint:
             self._store.drop_bundle(old.rec.fingerprint)
         return new.rec.fingerprint
@@ -155,6 +163,7 @@ class Swaps:
             self.running = anew(self.running)
             self.coming = anew(self.coming) if self.coming else None
             self.previous = anew(self.previous) if self.previous else None
+            self.shadow = anew(self.shadow) if self.shadow else None
 
     def close(self) -> None:
         """Stop the worker."""
@@ -171,10 +180,13 @@ class Swaps:
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._closed or self._urgent or self.coming is not None)
+                self._wake.wait_for(lambda: self._closed or self._urgent or self._old or self.coming is not None)
                 if self._closed:
                     return
             try:
+                while self._old:
+                    self._store.drop_bundle(self._old[0])
+                    self._old.pop(0)
                 self._do_urgent()
                 coming = self.coming
                 if coming is not None:
@@ -191,6 +203,8 @@ class Swaps:
                     return
                 user = next(iter(self._urgent))
             self._catch_up((self.coming or self.running).rec, user)
+            if self.shadow is not None:
+                self._catch_up(self.shadow.rec, user)
             with self._wake:
                 self._urgent.pop(user, None)
                 self._wake.notify_all()
@@ -225,3 +239,11 @@ class Swaps:
             write = Write(head.user, head.version, states=state, snapshots=found.snapshots)
             if not isinstance(self._store.commit([write])[0], Stale):
                 return
+
+
+def _note_bundles(store: Store, bundles: Sequence[str]) -> list[str]:
+    """Keep which bundles have states from now on, and return those that had and are not at hand any more."""
+    had = json.loads(store.get_value(_VALUE) or b"[]")
+    if set(had) != set(bundles):
+        store.put_value(_VALUE, json.dumps(list(bundles)).encode())
+    return [bundle for bundle in had if bundle not in bundles]

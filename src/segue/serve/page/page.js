@@ -318,6 +318,13 @@ async function showQuality() {
   ];
   $("quality").replaceChildren(...lines.map(([name, value]) => make("div", "", make("dt", "", name), make("dd", "", value))));
   $("measured").textContent = "Each event of all users, against the list just before it." + (found.sampled ? " Log-loss is from a sample." : "");
+  $("shadow").textContent = besides(found);
+}
+function besides(found) {
+  if (!found.shadow) return "";
+  const { running, shadow } = found.shadow, pair = (name) => shadow[name].toFixed(3) + " against " + running[name].toFixed(3);
+  return "In the shadow: bundle " + found.shadow_bundle.slice(0, 12) + ", recall@10 " + pair("recall@10") + ", MRR@10 " + pair("mrr@10")
+    + " on the same " + things(shadow.n, "event") + ".";
 }
 
 function poll() {

@@ -95,5 +95,8 @@ async def status(request: Request) -> Response:
 
 @router.get("/v1/quality", openapi_extra=needs("read"), tags=["admin"])
 async def quality(request: Request) -> Response:
-    """Say how well events were foreseen, each ranked by its user's state just before it."""
-    return reply(desk_of(request).service.quality.snapshot())
+    """Say how well events were foreseen, each ranked by its user's state just before it.
+
+    `shadow` compares the bundle in the shadow with the one that runs, on the events that both have ranked.
+    """
+    return reply(desk_of(request).service.live_quality())
