@@ -165,7 +165,8 @@ def main(arguments: list[str] | None = None) -> dict:
                 print(json.dumps(runs[-1]), flush=True)
     print(table(runs, constant))
     result = {
-        "settings": {k: v for k, v in vars(asked).items() if k != "json"} | {"units": UNITS, "batch": BATCH, "test": TEST, "hidden": HIDDEN},
+        "settings": {k: v for k, v in vars(asked).items() if k != "json"}
+        | {"units": UNITS, "batch": BATCH, "test": TEST, "hidden": HIDDEN},
         "rows": {"train": len(train), "test": len(test), "test_full": int(test.full.sum())},
         "keras": keras.version(),
         "mean_of_the_training": constant,

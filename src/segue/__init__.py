@@ -7,7 +7,7 @@ print(segue.evaluate(rec, test))
 rec.save("movies.segue")
 """
 
-from segue.api import load, train
+from segue.api import convert, load, train
 from segue.config import Config, configure
 from segue.data.events import Events, Reading, inspect, read_events
 from segue.data.split import hold_out, split_by_time, split_items, split_last, split_users
@@ -28,6 +28,7 @@ __all__ = [
     "States",
     "Windows",
     "configure",
+    "convert",
     "evaluate",
     "hold_out",
     "inspect",

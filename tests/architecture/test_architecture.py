@@ -15,6 +15,7 @@ ORDER = [
     ("data",),
     ("measure",),
     ("model",),
+    ("interop",),
     ("training",),
     ("recommend",),
     ("bundle",),
