@@ -1,5 +1,7 @@
 """Small things that several tests need."""
 
+from functools import lru_cache
+
 import numpy as np
 import polars as pl
 
@@ -21,3 +23,34 @@ def small_recommender(vocabulary=None, *, cell="linear", repeats="allow", clock=
     params = map_tree(lambda a: a + rng.normal(0, 0.3, a.shape).astype(np.float32), network.init(0))
     titles = pl.DataFrame({"item": vocabulary.ids, "title": "film " + vocabulary.ids})
     return with_fingerprint(Recommender(network, params, vocabulary, config, read_catalogue(titles, vocabulary)))
+
+
+@lru_cache(maxsize=1)
+def minimal_gated_cell(keras):
+    """Return a cell of a user, in Keras: one gate, one learnt beginning (Zhou et al., 2016: MGU, in part)."""
+
+    @keras.saving.register_keras_serializable(package="tests")
+    class MinimalGatedCell(keras.layers.Layer):
+        def __init__(self, units, **settings):
+            super().__init__(**settings)
+            self.units = self.state_size = units
+
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(shape[-1] + self.units, 2 * self.units), name="kernel")
+            self.begin = self.add_weight(shape=(self.units,), name="begin")
+            self.built = True
+
+        def get_initial_state(self, batch_size):
+            return [keras.ops.broadcast_to(keras.ops.tanh(self.begin), (batch_size, self.units))]
+
+        def call(self, inputs, states):
+            both = keras.ops.concatenate([inputs, states[0]], axis=-1) @ self.kernel
+            gate, new = keras.ops.split(both, 2, axis=-1)
+            kept = keras.ops.sigmoid(gate)
+            h = kept * states[0] + (1 - kept) * keras.ops.tanh(new)
+            return h, [h]
+
+        def get_config(self):
+            return super().get_config() | {"units": self.units}
+
+    return MinimalGatedCell

@@ -10,6 +10,7 @@ out; Segue's own dropout acts around it. It computes with JAX, in serving too: t
 import inspect
 import json
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from segue.errors import ArgumentError
+from segue.errors import ArgumentError, ConfigError
 from segue.interop.library import keras_on_jax
-from segue.interop.weights import from_keras
+from segue.interop.weights import params_of, segue_cell
 from segue.model.backend import is_jax, map_tree, namespace
 from segue.model.cells import Cell, StepwiseCell
 from segue.shapes import Array, Tree
@@ -81,10 +82,10 @@ class KerasCell(StepwiseCell):
         """Return fresh weights, as the cell's own initialisers draw them, in the order of Keras.
 
         Raises:
-            ArgumentError: the cell has another number of units than `width`.
+            ConfigError: the cell has another number of units than `width`.
         """
         if width != self.width:
-            raise ArgumentError(
+            raise ConfigError(
                 f"config model.width: expected {self.width}, the units of the Keras cell, came {width}. "
                 "Leave model.width out, or make a cell of that many units."
             )
@@ -114,9 +115,8 @@ class KerasCell(StepwiseCell):
         Raises:
             ArgumentError: Segue has no such cell; see `segue.interop.from_keras`.
         """
-        cell = _built(self.description, self.width, np.random.default_rng(0))
-        cell.set_weights([np.asarray(each) for each in params])
-        return from_keras(cell)
+        cell = segue_cell(self._built)
+        return cell, params_of(cell, [np.asarray(each) for each in params])
 
     @contextmanager
     def _with_weights(self, params: tuple[Array, ...]) -> Iterator[None]:
@@ -191,15 +191,16 @@ def _no_training(cell: Any) -> dict[str, bool]:
 def _described(keras: Any, cell: Any) -> str:
     """Return a cell as JSON: its class and configuration, without the names that count up in a process."""
     try:
-        found = keras.saving.serialize_keras_object(cell)
+        with warnings.catch_warnings(action="ignore"):  # of a lambda, which is an error here
+            found = keras.saving.serialize_keras_object(cell)
         text = json.dumps(_unnamed(found), sort_keys=True)
         _check_registered(keras, found)
     except (TypeError, ValueError, OSError, NotImplementedError) as error:
-        if isinstance(error, ArgumentError):
+        if isinstance(error, ArgumentError):  # a ValueError, too
             raise
         raise ArgumentError(
             f"KerasCell: expected a cell that can be written as JSON, {type(cell).__name__} cannot ({error}). "
-            "Give it get_config(), and name functions instead of a lambda."
+            "Give it get_config() with plain values."
         ) from None
     return text
 
@@ -211,8 +212,8 @@ def _made(keras: Any, description: str) -> Any:
         return keras.saving.deserialize_keras_object(found, safe_mode=True)
     except (TypeError, ValueError) as error:
         raise ArgumentError(
-            f'KerasCell: expected a description of a cell that can be made again, "{found.get("class_name")}" '
-            f"cannot: {error}. Check its get_config() and from_config()."
+            f"KerasCell: expected a configuration to make a cell of, that of {found.get('class_name')} cannot: "
+            f"{str(error).splitlines()[-1][:200]}. Check its get_config(), and name and register functions."
         ) from None
 
 
@@ -242,7 +243,7 @@ def _check_registered(keras: Any, node: Any) -> None:
         own = module == "keras" or module.startswith("keras.") or (function and hasattr(keras.activations, str(name)))
         if not own and keras.saving.get_registered_object(name) is None:
             raise ArgumentError(
-                f'KerasCell: expected classes of Keras or registered ones, came "{name}". Put '
+                f'KerasCell: expected classes and functions of Keras or registered ones, came "{name}". Put '
                 '@keras.saving.register_keras_serializable(package="mine") above it, and import it before the bundle '
                 "is loaded."
             )
