@@ -90,7 +90,7 @@ def without_new_codes(windows: Windows, train: Windows, hidden: float = 0.0, see
 
 
 def measure(
-    train: Windows, test: Windows, inputs: str, variant: str, seed: int, epochs: int
+    train: Windows, test: Windows, inputs: str, variant: str, seed: int, epochs: int, stop: bool = False
 ) -> dict[str, float | str | int]:
     """Train one network and return its errors on the held-out ratings."""
     keras.utils.set_random_seed(seed)
@@ -100,7 +100,11 @@ def measure(
     raw = inputs == "codes"
     begin = time.perf_counter()
     x = train.X if raw else without_new_codes(train, train, HIDDEN, seed)
-    history = model.fit(x, train.y, batch_size=BATCH, epochs=epochs, verbose=0)
+    watch = {}
+    if stop:  # the last tenth of the training, in time, says which epoch to keep
+        best = keras.callbacks.EarlyStopping("val_loss", patience=3, restore_best_weights=True)
+        watch = {"validation_split": TEST, "callbacks": [best]}
+    history = model.fit(x, train.y, batch_size=BATCH, epochs=epochs, verbose=0, **watch)
     seconds = time.perf_counter() - begin
     asked = test.X if raw else without_new_codes(test, train)
     error = model.predict(asked, batch_size=1000, verbose=0)[:, 0] - test.y
@@ -110,6 +114,7 @@ def measure(
         "seed": seed,
         "rmse": rmse(error),
         "rmse_full": rmse(error[test.full]),
+        "epochs": int(np.argmin(history.history["val_loss"])) + 1 if stop else epochs,
         "loss": float(history.history["loss"][-1]),
         "seconds": round(seconds, 1),
     }
@@ -143,6 +148,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--length", type=int, default=10)
+    parser.add_argument("--stop", action="store_true", help="keep the epoch that predicts the last tenth learnt best")
     parser.add_argument("--json", metavar="FILE", help="keep all numbers")
     parser.add_argument("--quick", action="store_true", help="one seed, one epoch, a made-up log")
     asked = parser.parse_args(arguments)
@@ -161,7 +167,7 @@ def main(arguments: list[str] | None = None) -> dict:
     for inputs in asked.inputs:
         for variant in asked.variant:
             for seed in asked.seeds:
-                runs.append(measure(train, test, inputs, variant, seed, asked.epochs))
+                runs.append(measure(train, test, inputs, variant, seed, asked.epochs, asked.stop))
                 print(json.dumps(runs[-1]), flush=True)
     print(table(runs, constant))
     result = {

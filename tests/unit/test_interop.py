@@ -138,6 +138,12 @@ def test_what_cannot_be_a_cell_is_refused(keras, gru):
             super().build(shape)
             self.fixed = self.add_weight(shape=(1,), trainable=False)
 
+    @keras.saving.register_keras_serializable(package="tests")
+    class Doubled(layers.SimpleRNNCell):
+        def call(self, *read, **settings):
+            y, states = super().call(*read, **settings)
+            return keras.ops.concatenate([y, y], axis=-1), states
+
     class Unregistered(layers.SimpleRNNCell):
         pass
 
@@ -154,7 +160,8 @@ def test_what_cannot_be_a_cell_is_refused(keras, gru):
         "that of SimpleRNNCell cannot: .*Could not interpret activation": layers.SimpleRNNCell(
             4, activation=lambda x: x
         ),
-        "expected float32 output .* gives float16": layers.SimpleRNNCell(4, dtype="float16"),
+        "a cell of float32, SimpleRNNCell has float16": layers.SimpleRNNCell(4, dtype="float16"),
+        r"output \[batch, 4\] .* Doubled gives float32, output \(2, 8\)": Doubled(4),
     }
     for words, cell in refused.items():
         with pytest.raises(ArgumentError, match=words):

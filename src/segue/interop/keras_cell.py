@@ -138,6 +138,13 @@ def _check_cell(cell: Any) -> None:
                 "Leave it out: model.dropout acts around every cell."
             )
 
+    kinds = {str(getattr(cell, name, "float32")) for name in ("compute_dtype", "variable_dtype")}
+    if kinds != {"float32"}:
+        raise ArgumentError(
+            f"KerasCell: expected a cell of float32, {type(cell).__name__} has {', '.join(sorted(kinds))}. "
+            'Make it with dtype="float32".'
+        )
+
 
 def _check_built(cell: Any, width: int) -> None:
     """Run one step and see that weights, state and output can be those of a network."""
