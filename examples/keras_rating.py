@@ -76,11 +76,13 @@ def embedded(length: int, layer: keras.Layer, train: Windows) -> keras.Model:
     return keras.Model(steps, keras.layers.Dense(1)(memory))
 
 
-def without_new_codes(windows: Windows, train: Windows, hidden: float = 0.0, seed: int = 0) -> np.ndarray:
-    """Return `X` with one more code for every user or film that the training does not know.
+def read(inputs: str, windows: Windows, train: Windows, hidden: float = 0.0, seed: int = 0) -> np.ndarray:
+    """Return what a network reads: for `embedded` with one more code, for every user or film not in the training.
 
     Codes count up in the order of first appearance, so those that are new after a moment are the highest.
     """
+    if inputs == "codes":
+        return windows.X
     x, rng = windows.X.copy(), np.random.default_rng(seed)
     for column, places in enumerate(((len(x), 1), x.shape[:2])):  # a user in the whole window, a film in a step
         new = train.X[..., column].max() + 1
@@ -94,20 +96,20 @@ def measure(
 ) -> dict[str, float | str | int]:
     """Train one network and return its errors on the held-out ratings."""
     keras.utils.set_random_seed(seed)
+    watch = {}
+    if stop:  # the last tenth of the training, in time, says which epoch to keep
+        cut = round(len(train) * (1 - TEST))
+        train, watched = train.select(slice(cut)), train.select(slice(cut, None))
+        best = keras.callbacks.EarlyStopping("val_loss", patience=3, restore_best_weights=True)
+        watch = {"validation_data": (read(inputs, watched, train), watched.y), "callbacks": [best]}
     model = {"codes": codes, "embedded": embedded}[inputs](train.X.shape[1], LAYERS[variant](), train)
     adam = keras.optimizers.Adam(clipnorm=1.0 if variant == "clipped" else None)
     model.compile(adam, loss="mean_squared_error", steps_per_execution=64)
-    raw = inputs == "codes"
     begin = time.perf_counter()
-    x = train.X if raw else without_new_codes(train, train, HIDDEN, seed)
-    watch = {}
-    if stop:  # the last tenth of the training, in time, says which epoch to keep
-        best = keras.callbacks.EarlyStopping("val_loss", patience=3, restore_best_weights=True)
-        watch = {"validation_split": TEST, "callbacks": [best]}
+    x = read(inputs, train, train, HIDDEN, seed)
     history = model.fit(x, train.y, batch_size=BATCH, epochs=epochs, verbose=0, **watch)
     seconds = time.perf_counter() - begin
-    asked = test.X if raw else without_new_codes(test, train)
-    error = model.predict(asked, batch_size=1000, verbose=0)[:, 0] - test.y
+    error = model.predict(read(inputs, test, train), batch_size=1000, verbose=0)[:, 0] - test.y
     return {
         "inputs": inputs,
         "variant": variant,
