@@ -22,6 +22,7 @@ from segue.data.events import Events
 from segue.data.sequences import Sequences
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
+from segue.model.counts import RECENT, Counts, followed, mixed, nothing_recent, pushed
 from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
 from segue.recommend.index import Index
@@ -54,6 +55,7 @@ class Recommender:
         encodings: how attributes of items, profiles of users and details of events become numbers.
         learnt: rows of the vocabulary that training made; those after it were added by their attributes.
         index: finds the items of a list; None scores all of them.
+        counts: what followed what, mixed into the scores; None for the network alone.
     """
 
     network: Network
@@ -66,6 +68,7 @@ class Recommender:
     encodings: Encodings = IDS_ALONE
     learnt: int = 0
     index: Index | None = None
+    counts: Counts | None = None
 
     @cached_property
     def items(self) -> list[str]:
@@ -94,11 +97,12 @@ class Recommender:
         if not profile:
             return self._nobody
         memory = self.network.start(self.params, profiles=self._profile(profile))
-        return State(memory, None, 0, Seen(self.vocabulary.size), self.fingerprint)
+        return replace(self._nobody, memory=memory)
 
     @cached_property
     def _nobody(self) -> State:
-        return State(self.network.start(self.params), None, 0, Seen(self.vocabulary.size), self.fingerprint)
+        seen = Seen(self.vocabulary.size)
+        return State(self.network.start(self.params), None, 0, seen, self.fingerprint, nothing_recent(1))
 
     def observe(
         self,
@@ -129,8 +133,10 @@ class Recommender:
         now, row = microseconds(time), self.vocabulary.row(item)
         gap = gap_seconds(now, state.time)
         details = self._details(context, type=type, rating=rating)
-        memory = self.network.step(self.params, state.memory, np.array([row], np.int32), gap, details)
-        return State(memory, now, state.count + 1, state.seen.add(row), self.fingerprint)
+        rows = np.array([row], np.int32)
+        memory = self.network.step(self.params, state.memory, rows, gap, details)
+        recent = pushed(state.recent, rows)
+        return State(memory, now, state.count + 1, state.seen.add(row), self.fingerprint, recent)
 
     def observe_all(self, state: State, items: Iterable[str]) -> State:
         """Return the state after several events without times: `observe`, one after the other."""
@@ -173,7 +179,7 @@ class Recommender:
         if self.index is not None:
             seen = state.seen.to_rows() if (repeats or self.repeats) == "exclude" else np.zeros(0, np.int32)
             return self._found(self.index, gap, details, state, k, np.append(seen, self.vocabulary.rows(exclude)))
-        scores = self._scores(state.memory.output, gap, details)[0]
+        scores = self.score_outputs(state.memory.output, gap, state.recent, details)[0]
         scores[self.vocabulary.rows(exclude)] = -np.inf
         if (repeats or self.repeats) == "exclude":
             scores[state.seen.to_rows()] = -np.inf
@@ -270,7 +276,8 @@ class Recommender:
         if sequences.times is not None:
             some = sequences.lengths > 0
             times[some] = sequences.times[offsets[1:][some] - 1]
-        return States(sequences.users, memory, times, sequences.lengths, seen, self.fingerprint)
+        recent = sequences.recent_before(offsets[1:], offsets[:-1], RECENT)
+        return States(sequences.users, memory, times, sequences.lengths, seen, self.fingerprint, recent)
 
     def score(self, states: State | States, *, at: Time = None) -> Floats:
         """Return float32[user, item], a log-odds for each item of `rec.items`; nothing is filtered.
@@ -286,7 +293,7 @@ class Recommender:
         else:
             pairs = ((now, None if t == NO_TIME else int(t)) for t in states.times)
             gaps = np.concatenate([gap_seconds(*pair) for pair in pairs] or [np.zeros(0, np.float32)])
-        return self._scores(states.memory.output, gaps)[:, 1:]
+        return self.score_outputs(states.memory.output, gaps, states.recent)[:, 1:]
 
     def with_index(self, index: Index | None) -> "Recommender":
         """Return a recommender whose lists come from an index; None scores all items for each list."""
@@ -302,9 +309,19 @@ class Recommender:
         """Return float32[n, d]: the output of the state just before each wanted event (evaluation)."""
         return encode_users(self.network, self.params, sequences, wanted)[1]
 
-    def _scores(self, output: Floats, gaps: Floats, details: Floats | None = None) -> Floats:
+    def score_outputs(self, output: Floats, gaps: Floats, recent: Rows, details: Floats | None = None) -> Floats:
+        """Return float32[user, row]: a log-odds for each row of the catalogue; row 0 is scored too.
+
+        Args:
+            output: float32[user, d], the last output of the memory of each.
+            gaps: float32[user], seconds from the last event to the question; NaN unknown.
+            recent: int32[user, RECENT], the last items of each.
+            details: float32[user, m], what is known of the event to come.
+        """
         query = self.network.query(self.params, output, gaps, details)
         scores: Floats = self.network.scores(self.params, query)
+        if self.counts is not None:
+            scores = mixed(self.counts, scores, followed(self.counts, recent))
         scores[:, self.unreachable] = -np.inf
         return scores
 
