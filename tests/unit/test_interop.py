@@ -6,6 +6,7 @@ import random
 import sys
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -20,6 +21,10 @@ from segue.interop import KerasCell, from_keras, to_keras
 from segue.model.backend import map_tree
 from segue.model.cells import GRU, LSTM, Linear, SimpleRNN
 from segue.recommend.recommender import Recommender
+from segue.serve.answers import Question, Tell, Told
+from segue.serve.events import Event
+from segue.serve.service import Service
+from segue.serve.sqlite_store import SqliteStore
 from tests_support import minimal_gated_cell, small_recommender
 
 UNITS = 8
@@ -51,6 +56,24 @@ def test_a_bundle_keeps_its_cell_and_says_what_answering_takes(gru, tmp_path, ca
     assert "gru.segue: its cell is one of Keras, so answering imports Keras and JAX (segue convert)" in caplog.text
     assert again.fingerprint == gru.fingerprint and again.network == gru.network
     assert answers(again).tolist() == answers(gru).tolist() and answers(again).dtype == np.float32
+
+
+def test_a_log_at_once_and_a_server_give_the_states_of_one_by_one(keras, tmp_path):
+    rec = recommender(keras.layers.LSTMCell(UNITS))
+    rows = [("ann", "003", 1), ("bob", "004", 2), ("ann", "no such", 3), ("ann", "007", 9)]
+    log = segue.read_events(pl.DataFrame(rows, schema=["user", "item", "time"], orient="row"))
+    state = rec.start()
+    for _, item, time in rows[:1] + rows[2:]:
+        state = rec.observe(state, item, time=time)
+    np.testing.assert_allclose(rec.score(rec.encode(log))[0], rec.score(state)[0], atol=1e-5)
+    service = Service(rec, SqliteStore(tmp_path / "s.db"))
+    told = service.tell([Tell((Event(user, item, time=time * 10**6),), "shop", None) for user, item, time in rows])
+    assert all(isinstance(each, Told) for each in told)
+    answer = service.ask("ann", Question(k=3))
+    service.close()
+    expected = rec.recommend(state, k=3)
+    assert [line.item for line in answer.items] == [line.item for line in expected]
+    assert [line.score for line in answer.items] == pytest.approx([line.score for line in expected], abs=1e-5)
 
 
 def test_a_bundle_of_a_class_that_is_not_registered_here_is_refused(keras, tmp_path):
