@@ -2,8 +2,13 @@
 
 Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and
 `catalogue` (bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
+<<<<<<< HEAD
 facts of the training, a digest of each array and, where the cell is one of Keras, its description (JSON).
 No pickle. It holds no histories and no profiles.
+=======
+facts of the training and a digest of each array. No pickle. It holds no histories and no profiles.
+In a folder of bundles the file `current` names the one that runs.
+>>>>>>> main
 Does not know: how a model is trained or asked.
 """
 
@@ -26,7 +31,7 @@ from segue.data.described import IDS_ALONE, Encodings
 from segue.data.encoding import Encoding
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError, BundleError
-from segue.files import read_arrays, write_arrays
+from segue.files import read_arrays, replacing, write_arrays
 from segue.interop.keras_cell import KerasCell
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import Cell, make_cell
@@ -37,6 +42,8 @@ from segue.recommend.recommender import Recommender
 
 logger = logging.getLogger("segue")
 FORMAT = 1
+#: The file in a folder of bundles that names the one to run.
+CURRENT = "current"
 _PREFIX, _COUNTS = "weights.", "counts."
 #: The names under which encodings are kept.
 _ENCODED = tuple((role, f"encoding.{role}") for role in ("items", "users", "events"))
@@ -148,6 +155,39 @@ def _outside_cell(path: str | Path, manifest: dict[str, Any]) -> KerasCell | Non
         raise BundleError(f"{path}: {error}") from None
     logger.warning("%s: its cell is one of Keras, so answering imports Keras and JAX (segue convert).", path)
     return cell
+
+
+def running_bundle(folder: Path) -> Path | None:
+    """Return the bundle that a folder says is running: named in `current`, or else the newest.
+
+    Raises:
+        BundleError: `current` names a file that is not there.
+    """
+    named = folder / CURRENT
+    if named.is_file():
+        path = folder / named.read_text().strip()
+        if not path.is_file() or path.parent != folder:
+            raise BundleError(
+                f"{named}: expected the name of a bundle in this folder, came {named.read_text().strip()[:80]!r}. "
+                "Write the name of the running bundle into it, or remove it."
+            )
+        return path
+    bundles = [(path.stat().st_mtime_ns, path.name, path) for path in folder.glob("*.segue")]
+    return max(bundles)[2] if bundles else None
+
+
+def name_running(path: Path) -> None:
+    """Write into the folder of a bundle that it is the one to run; on disk when this returns.
+
+    Raises:
+        BundleError: it cannot be written.
+    """
+    named = path.parent / CURRENT
+    try:
+        with replacing(named) as part:
+            part.write_text(path.name + "\n")
+    except OSError as error:
+        raise BundleError(f"{named}: cannot be written: {error}. Make the folder writable for the server.") from error
 
 
 def _as_learnt(rec: Recommender) -> Recommender:

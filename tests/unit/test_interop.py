@@ -4,6 +4,7 @@ import json
 import logging
 import random
 import sys
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -20,7 +21,6 @@ from segue.files import read_arrays
 from segue.interop import KerasCell, from_keras, to_keras
 from segue.model.backend import map_tree
 from segue.model.cells import GRU, LSTM, Linear, SimpleRNN
-from segue.recommend.recommender import Recommender
 from segue.serve.answers import Question, Tell, Told
 from segue.serve.events import Event
 from segue.serve.service import Service
@@ -36,7 +36,7 @@ def recommender(cell):
     config = configure({"model.cell": "keras"}, base=known.config)
     network = build_network(config, items=known.vocabulary.size, longest_gap=1e6, cell=KerasCell(cell))
     params = map_tree(lambda a: a + rng.normal(0, 0.3, a.shape).astype(np.float32), network.init(0))
-    return with_fingerprint(Recommender(network, params, known.vocabulary, config, known.catalogue))
+    return with_fingerprint(replace(known, network=network, params=params, config=config))
 
 
 def answers(rec):

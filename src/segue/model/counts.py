@@ -9,6 +9,7 @@ pair that was met, and nothing else. Their product, each raised to a power, is b
     score = scale * (network + weight * log(share + smoothing * popularity))
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -64,14 +65,14 @@ def pushed(recent: Rows, rows: Rows) -> Rows:
     return np.concatenate([recent[:, 1:], rows[:, None]], axis=1)
 
 
-def followed(counts: Counts, recent: Rows) -> Floats:
-    """Return float32[user, V]: the share of each item among what followed the last items, 0 where none did.
+def followed(counts: Counts, recent: Rows) -> sparse.csr_array:
+    """Return sparse float32[user, V]: the share of each item among what followed the last items.
 
     Args:
         counts: the pairs.
         recent: int32[user, RECENT]; rows that the counts do not know say nothing.
 
-    Cost: O(users x (V + RECENT x pairs of an item)).
+    Cost: O(users x RECENT x pairs of an item).
     """
     size = len(counts.popularity)
     known = (recent > 0) & (recent < size)
@@ -79,21 +80,41 @@ def followed(counts: Counts, recent: Rows) -> Floats:
     ends = np.arange(len(recent) + 1) * RECENT
     last = sparse.csr_array((weights.ravel(), np.where(known, recent, 0).ravel(), ends), shape=(len(recent), size))
     pairs = sparse.csr_array((counts.shares, counts.rows, counts.offsets), shape=(size, size))
-    found: Floats = (last @ pairs).toarray()
-    found /= np.maximum(found.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    found = last @ pairs
+    sums = np.maximum(np.asarray(found.sum(axis=1)).ravel(), np.finfo(np.float32).tiny)
+    found.data /= np.repeat(sums, np.diff(found.indptr)).astype(np.float32)
     return found
 
 
-def mixed(counts: Counts, scores: Floats, shares: Floats) -> Floats:
-    """Return float32[user, V or more]: the network's scores mixed with what followed the last items.
+def likeliest(shares: sparse.csr_array, count: int) -> list[Rows]:
+    """Return for each user at most `count` rows with the highest shares, in no order."""
+    found = []
+    for begin, end in itertools.pairwise(shares.indptr):
+        rows, values = shares.indices[begin:end], shares.data[begin:end]
+        found.append(rows if len(rows) <= count else rows[np.argpartition(-values, count)[:count]])
+    return found
+
+
+def mixed(counts: Counts, scores: Floats, shares: sparse.csr_array, rows: Rows | None = None) -> Floats:
+    """Return float32[user, n]: the network's scores mixed with what followed the last items.
 
     Args:
         counts: the weight of the pairs.
-        scores: float32[user, V or more], of the network; items added since the counts count as the rarest.
-        shares: float32[user, V], see `followed`.
+        scores: float32[user, n], of the network.
+        shares: sparse float32[user, V], see `followed`.
+        rows: the row of each score, int32[n] or int32[user, n]; None where all rows were scored in order. Rows
+            that came after the counts are as the rarest.
+
+    Cost: O(users x (n + V)).
     """
+    known = len(counts.popularity)
     rarest = counts.smoothing * counts.popularity[1:].min()
-    expected = np.full(scores.shape, rarest, np.float32)
-    expected[:, : shares.shape[1]] = shares + counts.smoothing * counts.popularity
-    mixture = counts.scale * (scores + counts.weight * np.log(expected))
-    return mixture.astype(np.float32, copy=False)
+    expected = shares.toarray() + counts.smoothing * counts.popularity
+    if rows is not None:
+        at = np.broadcast_to(np.where(rows < known, rows, 0), scores.shape)
+        expected = np.where(rows < known, np.take_along_axis(expected, at, axis=1), rarest)
+    elif scores.shape[1] > known:
+        more = np.full((len(scores), scores.shape[1] - known), rarest, np.float32)
+        expected = np.concatenate([expected, more], axis=1)
+    mixture: Floats = (counts.scale * (scores + counts.weight * np.log(expected))).astype(np.float32, copy=False)
+    return mixture

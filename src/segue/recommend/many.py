@@ -18,7 +18,7 @@ from segue.model.counts import RECENT, nothing_recent, pushed
 from segue.model.network import Memory, Window
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import NO_TIME, Seen, State, gap_seconds
-from segue.shapes import Floats
+from segue.shapes import Bools, Floats, Rows
 
 #: Positions in one scan of a replay.
 _STEPS = 256
@@ -103,12 +103,60 @@ def score_each(
         at: the time of each question, microseconds since 1970; None when unknown.
         details: float32[user, m], what is known of the events to come.
     """
-    outputs = np.concatenate([state.memory.output for state in states])
-    gaps = np.concatenate([gap_seconds(now, state.time) for now, state in zip(at, states, strict=True)])
-    recent = np.concatenate([state.recent for state in states])
-    scores = rec.score_outputs(outputs, gaps, recent, details)
+    scores = rec.score_outputs(*_asked(states, at), details)
     scores[:, 0] = -np.inf
     return scores
+
+
+def score_rows(
+    rec: Recommender, states: Sequence[State], at: Sequence[int | None], rows: Rows, details: Floats | None = None
+) -> Floats:
+    """Return float32[user, n]: what `score_each` says of some rows, without scoring the others.
+
+    Args:
+        rec: whose states these are.
+        states: one for each user.
+        at: as of `score_each`.
+        rows: int32[n], the same for all, or int32[user, n].
+        details: as of `score_each`.
+
+    Cost: O(users x n x width).
+    """
+    scores = rec.score_outputs(*_asked(states, at), details, rows)
+    return np.where(rows == 0, np.float32(-np.inf), scores)
+
+
+def find_each(
+    rec: Recommender,
+    states: Sequence[State],
+    at: Sequence[int | None],
+    k: int,
+    details: Floats | None = None,
+    *,
+    allowed: Bools | None = None,
+    excluded: Sequence[Rows] | None = None,
+) -> list[Rows]:
+    """Return for each user rows of an index among which are the k best; see `Recommender.candidates`.
+
+    `score_rows` says what they are worth.
+
+    Args:
+        rec: whose states these are, with an index.
+        states: one for each user.
+        at: as of `score_each`.
+        k: how many.
+        details: as of `score_each`.
+        allowed: bool[row], what may be found; None allows all.
+        excluded: for each user the rows to leave out.
+    """
+    return rec.candidates(*_asked(states, at), k, details, allowed=allowed, excluded=excluded)
+
+
+def _asked(states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats, Rows]:
+    """Return the outputs of states, the seconds from their last events to the questions, and their last items."""
+    outputs = np.concatenate([state.memory.output for state in states])
+    gaps = np.concatenate([gap_seconds(now, state.time) for now, state in zip(at, states, strict=True)])
+    return outputs, gaps, np.concatenate([state.recent for state in states])
 
 
 def question_details(rec: Recommender, questions: Iterable[tuple[str | None, Mapping[str, Any]]]) -> Floats | None:

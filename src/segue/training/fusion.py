@@ -27,6 +27,8 @@ SCALES = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 EVENTS = 10_000_000
 #: Pairs kept of an item, the most frequent, and of all items together.
 PAIRS_OF_ITEM, PAIRS = 1000, 50_000_000
+#: Standard errors by which a mixture must be better than the network alone.
+SURE = 2.0
 #: Scores computed while trying, at most.
 _SCORES = 1_500_000_000
 
@@ -101,7 +103,7 @@ def learn_fusion(known: Sequences, answers: Answers, size: int) -> Fusion:
     best = 1 + int(np.argmax(means[1:]))
     which, dial = divmod(best - 1, len(dials))
     lead = gains[:, best] - gains[:, 0]
-    better = lead.mean() > lead.std() / len(lead) ** 0.5
+    better = lead.mean() > SURE * lead.std() / len(lead) ** 0.5
     counts = _calibrated(_with(bases[which], *dials[dial]), answers) if better else None
     return Fusion(counts, float(means[0]), float(means[best]), HALF_LIVES[which])
 
