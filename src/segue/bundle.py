@@ -2,13 +2,10 @@
 
 Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and
 `catalogue` (bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
-<<<<<<< HEAD
+Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and
+`catalogue` (bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
 facts of the training, a digest of each array and, where the cell is one of Keras, its description (JSON).
-No pickle. It holds no histories and no profiles.
-=======
-facts of the training and a digest of each array. No pickle. It holds no histories and no profiles.
-In a folder of bundles the file `current` names the one that runs.
->>>>>>> main
+No pickle. It holds no histories and no profiles. Of a folder of bundles: which one is running.
 Does not know: how a model is trained or asked.
 """
 
