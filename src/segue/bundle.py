@@ -2,10 +2,8 @@
 
 Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and
 `catalogue` (bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
-Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and
-`catalogue` (bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
 facts of the training, a digest of each array and, where the cell is one of Keras, its description (JSON).
-No pickle. It holds no histories and no profiles. Of a folder of bundles: which one is running.
+No pickle. It holds no histories and no profiles. In a folder of bundles the file `current` names the one that runs.
 Does not know: how a model is trained or asked.
 """
 
