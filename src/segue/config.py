@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from segue.errors import ConfigError
 
-CellName = Literal["linear", "gru", "lstm", "simple_rnn"]
+CellName = Literal["linear", "gru", "lstm", "simple_rnn", "keras"]
 Size = Literal["small", "base", "large"]
 Repeats = Literal["allow", "exclude"]
 
@@ -33,7 +33,7 @@ class ModelConfig:
 
     Args:
         size: how much a network may learn, and how long it takes: "small", "base" or "large"; see `derive`.
-        cell: the recurrence of every block.
+        cell: the recurrence of every block; `keras` stands for the cell that was given to `segue.train(cell=...)`.
         activation: of `simple_rnn` alone.
         width: length of an item vector and of the memory of a block.
         depth: number of blocks.
