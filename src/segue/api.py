@@ -15,6 +15,7 @@ from segue.config import Config, DataSize, configure, derive
 from segue.data.catalogue import Catalogue, Profiles, read_catalogue, read_profiles, unmatched
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
+from segue.data.ratings import Scale, ratings_of, scale_of, with_ratings
 from segue.data.sequences import Sequences, gaps, item_vocabulary, mapped, natural_gap
 from segue.data.split import digest
 from segue.errors import DataError
@@ -67,6 +68,7 @@ def train(
     """
     from segue.training.compiled import keep_compiled
     from segue.training.cost import check_memory, describe
+    from segue.training.expectation import rating_tables
     from segue.training.trainer import Trainer, fit
     from segue.training.validation import Validation
 
@@ -75,7 +77,11 @@ def train(
     profiles = read_profiles(users) if users is not None else None
     settings = config if isinstance(config, Config) else configure(config)
     say = say or (lambda text: None)
+    task = settings.train.task or ("both" if with_ratings(events) else "next")
     encodings = _encodings(events, known, profiles, settings, kinds, say)
+    if task != "next":
+        encodings = encodings._replace(scale=scale_of(events, settings.train.rating_scale))
+        say(_of_ratings(events, encodings.scale))
     weights = settings.train.weight_of_type()
     sequences = encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights)
     learnt = without_last(sequences)
@@ -87,6 +93,7 @@ def train(
         has_times=sequences.times is not None,
         share_of_repeats=share_of_repeats(sequences),
         session_gap=natural_gap(between := gaps(learnt)),
+        rated=task != "next",
     )
     settings = derive(settings, size)
     longest = float(np.nan_to_num(between).max(initial=1.0))
@@ -94,7 +101,8 @@ def train(
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings)
     check_memory(network, settings, len(sequences.items))
     exclude = settings.train.repeats == "exclude"
-    validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
+    validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed, task=task)
+    ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale.mean) if encodings.scale else ()
     say(describe(network, settings, len(learnt.items)))
     say(f"Validated after each pass on the last event of {len(validation.sequences):,} users.")
     keep_compiled()
@@ -105,7 +113,7 @@ def train(
         if len(learnt.items) >= MAPPED_EVENTS:
             learnt = mapped(learnt, Path(folder))
         trainer = Trainer(
-            network, settings, learnt, validation if len(validation.sequences) else None, kept, attributes
+            network, settings, learnt, validation if len(validation.sequences) else None, kept, attributes, ratings
         )
         if resume:
             found = trainer.resume()
@@ -155,6 +163,15 @@ def _encodings(
     for note in notes:
         say(note)
     return found
+
+
+def _of_ratings(events: Events, scale: Scale | None) -> str:
+    """Return what is said of the ratings before anything is learnt of them."""
+    assert scale is not None
+    missing = int(np.isnan(ratings_of(events.table)).sum())
+    steps = f"{len(scale.levels)} steps" if scale.stepped else "any number between"
+    without = f"; {missing:,} of {len(events):,} rows have none and are no targets" if missing else ""
+    return f"Ratings: {scale.lowest:g} to {scale.highest:g}, {steps}, mean {scale.mean:.2f}{without}."
 
 
 def load(path: str | Path) -> Recommender:

@@ -19,6 +19,7 @@ from segue.errors import ConfigError
 
 CellName = Literal["linear", "gru", "lstm", "simple_rnn"]
 Repeats = Literal["allow", "exclude"]
+Task = Literal["next", "rating", "both"]
 
 _STRICT = ConfigDict(extra="forbid")
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -83,6 +84,9 @@ class TrainConfig:
         patience: passes without a better validation score before the run stops.
         repeats: whether lists may hold what the user already had; None derives it.
         type_weights: how much events of a type count as targets, such as "buy:3,view:0.5"; others count 1.
+        task: what is learnt: the next item, the ratings to come, or both on one state; None derives it.
+        rating_loss: "squared" predicts a mean, "ordinal" the probability of each step of the scale.
+        rating_scale: "lowest:highest" of the ratings; empty takes what the log holds.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -104,6 +108,9 @@ class TrainConfig:
     patience: PositiveInt = 10
     repeats: Repeats | None = None
     type_weights: str = ""
+    task: Task | None = None
+    rating_loss: Literal["squared", "ordinal"] = "squared"
+    rating_scale: str = ""
 
     def __post_init__(self) -> None:
         self.weight_of_type()
@@ -239,6 +246,7 @@ class DataSize:
     has_times: bool
     share_of_repeats: float
     session_gap: float | None = None
+    rated: bool = False
 
 
 def derive(config: Config, data: DataSize) -> Config:
@@ -252,9 +260,13 @@ def derive(config: Config, data: DataSize) -> Config:
     - `width`: 128, and 64 below 300,000 events, where 128 overfits.
     - `dropout`: .2 where the log is large, .4 where it is small.
     - `session_gap`: "auto" takes the gap that best parts short gaps from long ones.
+    - `task`: both where the log has ratings, else the next item.
+    - For ratings alone no clock is read, and about 1,000 updates are enough: more of both fit the past and not what
+      comes (docs/decisions.md).
     - `repeats`: excluded where fewer than 2 % of the events repeat an item of the same user.
     """
     model, train = config.model, config.train
+    task = train.task or ("both" if data.rated else "next")
     small = data.events < 300_000
     lanes = train.lanes or min(max(1 << round(max(data.events, 1) ** 0.5 / 8).bit_length(), 8), 128)
     updates = max(1, data.events // (lanes * train.steps))
@@ -263,14 +275,15 @@ def derive(config: Config, data: DataSize) -> Config:
             model,
             width=model.width or (64 if small else 128),
             dropout=(0.4 if small else 0.2) if model.dropout is None else model.dropout,
-            clock=data.has_times if model.clock is None else model.clock and data.has_times,
+            clock=data.has_times and (task != "rating" if model.clock is None else model.clock),
             session_gap=data.session_gap if model.session_gap == "auto" else model.session_gap,
         ),
         train=replace(
             train,
+            task=task,
             lanes=lanes,
             negatives=(2048 if data.items > 20_000 else 0) if train.negatives is None else train.negatives,
-            passes=train.passes or min(max(round(8_000 / updates), 4), 40),
+            passes=train.passes or min(max(round((1_000 if task == "rating" else 8_000) / updates), 4), 40),
             repeats=train.repeats or ("exclude" if data.share_of_repeats < 0.02 else "allow"),
         ),
     )
