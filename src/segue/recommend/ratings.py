@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from segue.data.sequences import Sequences
 from segue.errors import ArgumentError
 from segue.model.heads import ItemSide, RatingHead
-from segue.shapes import Floats, Rows
+from segue.recommend.encoder import encode_users
+from segue.shapes import Floats, Rows, Times
 
 if TYPE_CHECKING:
     from segue.recommend.recommender import Recommender
@@ -124,3 +126,21 @@ def rate(
     side = ItemSide(bias if above is None else bias + above, rec.params.items[rows])
     latent, spread = rec.network.rate(rec.params, outputs, gaps, side)
     return latent, spread
+
+
+def outputs_at(rec: "Recommender", sequences: Sequences, users: Times, places: Times) -> Floats:
+    """Return float32[n, read_width]: the output of a user's state just before an event, or after the last one.
+
+    Args:
+        rec: whose network reads.
+        sequences: the events.
+        users: int64[n], positions in `sequences`.
+        places: int64[n], events of those users, `sequences.offsets[user + 1]` for the end.
+    """
+    wanted = np.zeros(len(sequences.items) + 1, bool)
+    at_end = places == sequences.offsets[users + 1]
+    wanted[places[~at_end]] = True
+    memory, outputs = encode_users(rec.network, rec.params, sequences, wanted[:-1])
+    found = memory.output[users]
+    found[~at_end] = outputs[(np.cumsum(wanted) - 1)[places[~at_end]]]
+    return np.asarray(found, np.float32)
