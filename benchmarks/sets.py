@@ -29,7 +29,9 @@ def load(name: str, data: Path | None) -> Set:
         files = get(name)
         return Set(segue.read_events(files.events), files.items, files.users)
     assert data is not None, f"{name} needs --data"
-    return {"ml-1m-a": _ml_1m_a, "ml-1m": _ml_1m, "beauty": _beauty}[name](data)
+    made = {"ml-1m-a": _ml_1m_a, "ml-1m": _ml_1m, "beauty": _beauty}
+    made |= {"ml-1m-rated": _ml_1m_rated, "ml-latest-small": _ml_latest_small}
+    return made[name](data)
 
 
 def _ml_1m_a(data: Path) -> Set:
@@ -47,6 +49,22 @@ def _ml_1m(data: Path) -> Set:
     films = films.with_columns(abstract=pl.col("item").replace_strict(abstracts, default=None, return_dtype=pl.String))
     people = _lines(folder / "users.dat", ["user", "gender", "age", "occupation", "zip"])
     return Set(segue.read_events(rows, time="none"), films, people.drop("zip"))
+
+
+def _ml_1m_rated(data: Path) -> Set:
+    """The rows whose second is known, with their ratings."""
+    folder = data / "ml-1m"
+    rows = pl.read_csv(folder / "ratings_ts_partial.csv.gz").filter(pl.col("ts_kind").is_in(["given", "implied"]))
+    rows = rows.select("user_id", "movie_id", "rating", time="ts_min")
+    films = _lines(folder / "movies.dat", ["item", "title", "genres"])
+    people = _lines(folder / "users.dat", ["user", "gender", "age", "occupation", "zip"])
+    return Set(segue.read_events(rows), films, people.drop("zip"))
+
+
+def _ml_latest_small(data: Path) -> Set:
+    """All ratings, in half stars, with their seconds; titles and genres."""
+    folder = data / "ml-latest-small"
+    return Set(segue.read_events(folder / "ratings.csv"), folder / "movies.csv")
 
 
 def _beauty(data: Path) -> Set:

@@ -13,6 +13,7 @@ from segue.data.events import Events, Reading, inspect, read_events
 from segue.data.split import hold_out, split_by_time, split_items, split_last, split_users
 from segue.errors import SegueError
 from segue.evaluation.protocols import evaluate
+from segue.evaluation.ratings import evaluate_ratings
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
 
@@ -27,6 +28,7 @@ __all__ = [
     "States",
     "configure",
     "evaluate",
+    "evaluate_ratings",
     "hold_out",
     "inspect",
     "load",

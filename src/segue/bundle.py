@@ -55,9 +55,7 @@ def build_network(config: Config, *, items: int, longest_gap: float, encodings: 
         asked=encodings.asked if encodings.events else 0,
         profile=encodings.users.width if encodings.users else 0,
         session=model.session_gap,
-        rating=RatingHead(encodings.scale, model.width, config.train.rating_loss)
-        if encodings.scale
-        else None,
+        rating=RatingHead(encodings.scale, model.width, config.train.rating_loss) if encodings.scale else None,
     )
 
 

@@ -261,8 +261,8 @@ def derive(config: Config, data: DataSize) -> Config:
     - `dropout`: .2 where the log is large, .4 where it is small.
     - `session_gap`: "auto" takes the gap that best parts short gaps from long ones.
     - `task`: both where the log has ratings, else the next item.
-    - For ratings alone no clock is read, and about 1,000 updates are enough: more of both fit the past and not what
-      comes (docs/decisions.md).
+    - For ratings alone no clock is read, about 1,500 updates are made, and more is dropped out: with more of the first
+      two, and less of the third, the past is fitted and not what comes (docs/decisions.md).
     - `repeats`: excluded where fewer than 2 % of the events repeat an item of the same user.
     """
     model, train = config.model, config.train
@@ -274,7 +274,7 @@ def derive(config: Config, data: DataSize) -> Config:
         model=replace(
             model,
             width=model.width or (64 if small else 128),
-            dropout=(0.4 if small else 0.2) if model.dropout is None else model.dropout,
+            dropout=_dropout(small, task) if model.dropout is None else model.dropout,
             clock=data.has_times and (task != "rating" if model.clock is None else model.clock),
             session_gap=data.session_gap if model.session_gap == "auto" else model.session_gap,
         ),
@@ -283,7 +283,13 @@ def derive(config: Config, data: DataSize) -> Config:
             task=task,
             lanes=lanes,
             negatives=(2048 if data.items > 20_000 else 0) if train.negatives is None else train.negatives,
-            passes=train.passes or min(max(round((1_000 if task == "rating" else 8_000) / updates), 4), 40),
+            passes=train.passes or min(max(round((1_500 if task == "rating" else 8_000) / updates), 4), 40),
             repeats=train.repeats or ("exclude" if data.share_of_repeats < 0.02 else "allow"),
         ),
     )
+
+
+def _dropout(small: bool, task: Task) -> float:
+    if task == "rating":
+        return 0.5 if small else 0.3
+    return 0.4 if small else 0.2

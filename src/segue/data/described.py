@@ -52,7 +52,7 @@ class Encodings(NamedTuple):
         parts = [] if self.events is None else [self.events.encode_row(values)]
         if self.scale is not None:
             rating = values.get("rating")
-            parts.append(self.scale.noted(np.float32(np.nan if rating is None else rating)))
+            parts.append(self.scale.noted(np.array(np.nan if rating is None else rating, np.float32)))
         return as_learnt(np.concatenate(parts)) if parts else None
 
 

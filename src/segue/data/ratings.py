@@ -54,7 +54,7 @@ class Scale:
         if len(levels) > STEPS:
             levels = levels[[0, -1]]
         if declared is not None:
-            levels = np.unique(np.append(levels, np.float32(declared)))
+            levels = np.unique(np.append(levels, np.array(declared, np.float32)))
         return cls(tuple(levels.tolist()), float(known.mean(dtype=np.float64)))
 
     @property

@@ -226,8 +226,8 @@ def evaluate_ratings(
     if len(outside):
         row = test.table.row(int(outside[0]), named=True)
         raise EvaluationError(
-            f"{test.source}: expected ratings from {head.scale.lowest:g} to {head.scale.highest:g} as in training, came "
-            f"{row['rating']:g} by user {row['user']} of item {row['item']}. Correct it, or train with a wider "
+            f"{test.source}: expected ratings from {head.scale.lowest:g} to {head.scale.highest:g} as in training, "
+            f"came {row['rating']:g} by user {row['user']} of item {row['item']}. Correct it, or train with a wider "
             "train.rating_scale."
         )
     asked = questions(rec, test, users, reads)
@@ -270,11 +270,12 @@ def _report(
         lead = paired_bootstrap(errors[best] ** 2, errors["segue"] ** 2, groups=asked.users)
     within = np.abs(errors["segue"]) / deviation
     new = len(np.unique(asked.users[asked.sequences.lengths[asked.users] == 0]))
+    order = "ratings of one moment are blind to each other" if asked.times is not None else "order: that of the file"
     protocol = (
         f"{len(asked.ratings):,} held-out ratings of {len(np.unique(asked.users)):,} users"
         f"{f', {new:,} of them without an event that is read' if new else ''}, each predicted from what is strictly "
         f"earlier; {'held-out ratings are read once they are past' if reads == 'all' else 'no held-out rating is read'}"
-        f"; {'ratings of one moment are blind to each other' if asked.times is not None else 'order: that of the file'}."
+        f"; {order}."
     )
     unknown = int(np.count_nonzero(asked.rows == 0))
     if unknown:

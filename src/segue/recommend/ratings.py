@@ -6,7 +6,7 @@ on that user's events alone.
 Does not know: training, files, HTTP.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,7 @@ def shared_start(rec: "Recommender") -> Shared:
     return Shared(np.zeros(rec.vocabulary.size, np.int64), np.zeros(rec.vocabulary.size, np.int64))
 
 
-def moved_bias(sums: Floats, counts: Floats, learnt: Floats, total: float, number: float) -> Floats:
+def moved_bias(sums: Any, counts: Any, learnt: Floats, total: Any, number: Any) -> Floats:
     """Return float32[n], what items' ratings lie above what was foretold, shrunken.
 
         all   = total / (number + 200)
@@ -70,13 +70,13 @@ def moved_bias(sums: Floats, counts: Floats, learnt: Floats, total: float, numbe
         sums: float[n], of each item's residuals.
         counts: float[n], how many.
         learnt: float[n], ratings of the item in training.
-        total: of all residuals.
-        number: of them.
+        total: of all residuals, a number or float[n].
+        number: how many these are.
 
     Example:
         >>> one = np.ones(1)
-        >>> moved_bias(one * 2.0, one * 2, one * 0, 2.0, 2.0).round(3).tolist()
-        [0.293]
+        >>> round(float(moved_bias(one * 2.0, one * 2, one * 0, 2.0, 2.0)[0]), 3)
+        0.293
     """
     everybody = total / (number + ALL_PRIOR)
     above: Floats = ((sums - counts * everybody) / (learnt + counts + ITEM_PRIOR) + everybody).astype(np.float32)

@@ -17,7 +17,7 @@ import numpy as np
 from segue.config import Config, Repeats
 from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, Profiles, read_profiles
-from segue.data.described import IDS_ALONE, Encodings, as_learnt, encode_log
+from segue.data.described import IDS_ALONE, Encodings, encode_log
 from segue.data.events import Events
 from segue.data.sequences import Sequences
 from segue.data.vocabulary import Vocabulary

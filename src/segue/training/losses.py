@@ -161,7 +161,8 @@ def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: 
         shares = head.shares(params.rating, latent, spread)
         step = jnp.argmin(jnp.abs(ratings[..., None] - jnp.asarray(head.scale.levels, jnp.float32)), axis=-1)
         loss = -jnp.log(jnp.take_along_axis(shares, step[..., None], axis=-1)[..., 0] + 1e-9)
-    return jnp.sum(jnp.where(known, loss, 0.0)) / loss.size
+    total: Array = jnp.sum(jnp.where(known, loss, 0.0))
+    return total / loss.size
 
 
 def strictly_earlier(outputs: Array, apart: Array, carried: Array) -> Array:
