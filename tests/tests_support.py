@@ -2,6 +2,7 @@
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 import segue
 from segue.bundle import build_network, with_fingerprint
@@ -11,6 +12,7 @@ from segue.data.described import Encodings
 from segue.data.ratings import Scale
 from segue.data.vocabulary import Vocabulary
 from segue.model.backend import map_tree
+from segue.model.counts import RECENT, Counts
 from segue.recommend.recommender import Recommender
 
 
@@ -23,7 +25,8 @@ def small_recommender(vocabulary=None, *, cell="linear", repeats="allow", clock=
     network = build_network(config, items=vocabulary.size, longest_gap=1e6)
     params = map_tree(lambda a: a + rng.normal(0, 0.3, a.shape).astype(np.float32), network.init(0))
     titles = pl.DataFrame({"item": vocabulary.ids, "title": "film " + vocabulary.ids})
-    return with_fingerprint(Recommender(network, params, vocabulary, config, read_catalogue(titles, vocabulary)))
+    catalogue, counts = read_catalogue(titles, vocabulary), random_counts(vocabulary.size, rng)
+    return with_fingerprint(Recommender(network, params, vocabulary, config, catalogue, counts=counts))
 
 
 def small_rater(*, loss="squared", levels=(1.0, 2.0, 3.0, 4.0, 5.0), clock=True, seed=5):
@@ -54,3 +57,18 @@ def rated_log(*, users=6, events=60, seconds=20, seed=3, missing=0.1):
         }
     )
     return segue.read_events(table)
+
+
+def random_counts(size, rng):
+    """Counts of pairs of which half were never met, of a large catalogue nearly all."""
+    pairs = sparse.random_array((size, size), density=min(0.5, 5 / size), rng=rng, dtype=np.float32, format="csr")
+    return Counts(
+        offsets=pairs.indptr.astype(np.int64),
+        rows=pairs.indices.astype(np.int32),
+        shares=pairs.data,
+        popularity=rng.random(size, np.float32) + np.float32(0.01),
+        decay=np.exp2(np.linspace(-3, 0, RECENT)).astype(np.float32),
+        weight=np.float32(0.6),
+        smoothing=np.float32(0.1),
+        scale=np.float32(0.8),
+    )

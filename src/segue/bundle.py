@@ -1,8 +1,9 @@
 """A trained model as one safe file.
 
-Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `vocabulary` and `catalogue`
-(bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
+Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and
+`catalogue` (bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
 facts of the training and a digest of each array. No pickle. It holds no histories and no profiles.
+In a folder of bundles the file `current` names the one that runs.
 Does not know: how a model is trained or asked.
 """
 
@@ -25,16 +26,19 @@ from segue.data.encoding import Encoding
 from segue.data.ratings import Scale
 from segue.data.vocabulary import Vocabulary
 from segue.errors import BundleError
-from segue.files import read_arrays, write_arrays
+from segue.files import read_arrays, replacing, write_arrays
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import make_cell
+from segue.model.counts import Counts
 from segue.model.features import Clock
 from segue.model.heads import RatingHead
 from segue.model.network import Network
 from segue.recommend.recommender import Recommender
 
 FORMAT = 1
-_PREFIX = "weights."
+#: The file in a folder of bundles that names the one to run.
+CURRENT = "current"
+_PREFIX, _COUNTS = "weights.", "counts."
 #: The names under which encodings are kept.
 _ENCODED = tuple((role, f"encoding.{role}") for role in ("items", "users", "events"))
 
@@ -127,8 +131,43 @@ def load_bundle(path: str | Path) -> Recommender:
     catalogue = Catalogue(_table(arrays["catalogue"])) if "catalogue" in arrays else None
     vocabulary = Vocabulary(_table(arrays["vocabulary"])["id"])
     learnt, facts = manifest.get("learnt", items), manifest["facts"]
-    rec = Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt)
+    kept: Any = [arrays[_COUNTS + name] for name in Counts._fields if _COUNTS + name in arrays]
+    counts = Counts(*kept) if kept else None
+    rec = Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt, counts=counts)
     return with_fingerprint(rec) if learnt < items else replace(rec, fingerprint=_fingerprint(digests))
+
+
+def running_bundle(folder: Path) -> Path | None:
+    """Return the bundle that a folder says is running: named in `current`, or else the newest.
+
+    Raises:
+        BundleError: `current` names a file that is not there.
+    """
+    named = folder / CURRENT
+    if named.is_file():
+        path = folder / named.read_text().strip()
+        if not path.is_file() or path.parent != folder:
+            raise BundleError(
+                f"{named}: expected the name of a bundle in this folder, came {named.read_text().strip()[:80]!r}. "
+                "Write the name of the running bundle into it, or remove it."
+            )
+        return path
+    bundles = [(path.stat().st_mtime_ns, path.name, path) for path in folder.glob("*.segue")]
+    return max(bundles)[2] if bundles else None
+
+
+def name_running(path: Path) -> None:
+    """Write into the folder of a bundle that it is the one to run; on disk when this returns.
+
+    Raises:
+        BundleError: it cannot be written.
+    """
+    named = path.parent / CURRENT
+    try:
+        with replacing(named) as part:
+            part.write_text(path.name + "\n")
+    except OSError as error:
+        raise BundleError(f"{named}: cannot be written: {error}. Make the folder writable for the server.") from error
 
 
 def _as_learnt(rec: Recommender) -> Recommender:
@@ -144,6 +183,8 @@ def _as_learnt(rec: Recommender) -> Recommender:
 
 def _arrays(rec: Recommender) -> dict[str, NDArray[Any]]:
     arrays = {_PREFIX + name: np.asarray(array) for name, array in leaves(rec.params)}
+    if rec.counts is not None:
+        arrays |= {_COUNTS + name: np.asarray(array) for name, array in rec.counts._asdict().items()}
     arrays["vocabulary"] = _bytes(pl.DataFrame({"id": rec.vocabulary.ids}))
     if rec.catalogue is not None:
         arrays["catalogue"] = _bytes(rec.catalogue.table)

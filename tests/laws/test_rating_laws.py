@@ -77,7 +77,9 @@ def test_law_ratings_of_one_second_are_blind_to_each_other():
         return {key: value for key, value in zip(keys, found.tolist(), strict=True)}
 
     last = test.table["time"].max()
-    changed = test.table.with_columns(pl.when(pl.col("time") == last).then(pl.col("rating") % 5 + 1).otherwise("rating"))
+    changed = test.table.with_columns(
+        pl.when(pl.col("time") == last).then(pl.col("rating") % 5 + 1).otherwise("rating")
+    )
     shuffled = test.table.sample(fraction=1, shuffle=True, seed=1).sort("time", maintain_order=True)
     plain = predicted(test.table)
     assert changed["rating"].to_list() != test.table["rating"].to_list()

@@ -27,7 +27,9 @@ def test_new_users_are_rated_near_the_best():
     train, test = segue.split_users(films(), share=0.2)
     rec = segue.train(train, config=QUICK)
     late = test.with_table(test.table.filter(pl.int_range(pl.len()).over("user") >= 12))
-    late = late.with_table(late.table, history=test.with_table(test.table.filter(pl.int_range(pl.len()).over("user") < 12)))
+    late = late.with_table(
+        late.table, history=test.with_table(test.table.filter(pl.int_range(pl.len()).over("user") < 12))
+    )
     report = evaluate_ratings(rec, late, train=train)
     rows = {name.partition(" (")[0]: row["rmse"] for name, row in report.rows.items()}
     assert rows["segue"] < 0.66  # the noise alone is .5; two unknown numbers from 12 to 23 ratings cost some
@@ -56,7 +58,9 @@ def test_the_task_next_is_what_it_was_without_ratings():
 def test_both_tasks_learn_on_one_state(loss):
     log = films(users=60, length=12)
     stars = log.with_table(log.table.with_columns(pl.col("rating").round().clip(1, 5)))
-    rec = segue.train(stars, config={"train.task": "both", "train.rating_loss": loss, "train.passes": 2, "model.width": 8})
+    rec = segue.train(
+        stars, config={"train.task": "both", "train.rating_loss": loss, "train.passes": 2, "model.width": 8}
+    )
     state = rec.observe(rec.start(), "3", rating=5)
     found = rec.rating_distribution(state, "4")
     assert list(found.shares) == [1, 2, 3, 4, 5]

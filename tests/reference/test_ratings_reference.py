@@ -15,7 +15,12 @@ def slowly(rec, test, reads):
     """Return (user, time, item, prediction) of each held-out rating, walking through time second by second."""
     history, found, shared, states = test.history.table, [], rec.shared(), {}
     held = test.table.with_columns(held=True)
-    rows = pl.concat([history.with_columns(held=False).cast({"user": pl.String, "item": pl.String}), held.cast({"user": pl.String, "item": pl.String})])
+    rows = pl.concat(
+        [
+            history.with_columns(held=False).cast({"user": pl.String, "item": pl.String}),
+            held.cast({"user": pl.String, "item": pl.String}),
+        ]
+    )
     for _, moment in rows.group_by("time", maintain_order=True):
         before, given = dict(states), []
         for row in moment.rows(named=True):

@@ -318,6 +318,17 @@ class Network:
         latent = head.latent(own, output, head.bias(own, ledger), kindred, item)
         return latent, head.spread(own, output)
 
-    def scores(self, params: NetworkParams, query: Array) -> Array:
-        """Return the score of every row of the catalogue, [..., V]; row 0 is scored too."""
-        return query @ params.items.T + params.bias
+    def scores(self, params: NetworkParams, query: Array, rows: Array | None = None) -> Array:
+        """Return the score of every row of the catalogue, [..., V]; row 0 is scored too.
+
+        Args:
+            params: the weights.
+            query: [..., d].
+            rows: int32[n], the rows to score for every query, or int32[..., n] of its own; None scores all.
+        """
+        if rows is None:
+            return query @ params.items.T + params.bias
+        items, bias = params.items[rows], params.bias[rows]
+        if rows.ndim == 1:
+            return query @ items.T + bias
+        return namespace(items).matmul(items, query[..., None])[..., 0] + bias

@@ -448,9 +448,10 @@ class Trainer:
         return report
 
     def _worth(self, metrics: dict[str, float], number: int) -> float:
-        """Return what the passes are compared by; without a validation the last one is best."""
-        if self.config.train.task == "rating":
-            return -metrics.get("rmse", -number)
+        """Return what the passes are compared by; without ranks the last one is best.
+
+        For ratings alone it is: one rating a user says too little of the difference between passes.
+        """
         return metrics.get("ndcg@10", number)
 
     def result(self) -> Trained:

@@ -5,6 +5,7 @@ Does not know: when it is called. Reports and papers' tables come from `segue.ev
 path of the server; this is the quick look that decides when to stop.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,7 @@ from segue.data.batches import Batcher
 from segue.data.sequences import Sequences, moment_begins
 from segue.measure.metrics import next_item_metrics
 from segue.measure.ranks import target_ranks
+from segue.model.counts import RECENT
 from segue.model.heads import ItemSide
 from segue.model.network import Memory, Network, NetworkParams, Window
 from segue.shapes import Floats, Rows, Times
@@ -56,15 +58,14 @@ class Validation:
 
     def measure(self, network: Network, params: NetworkParams) -> dict[str, float]:
         """Return the metrics of the targets' ranks, ties against the model, gaps to the question unknown."""
-        params, last = jax.tree.map(np.asarray, params), self.sequences.offsets[1:] - 1
-        read, targets = self._read(network, params, last), self.sequences.items[last]
-        metrics = {} if self.task == "rating" else self._ranked(network, params, read, targets)
-        return metrics if self.task == "next" else metrics | self._rated(network, params, last)
+        metrics = {} if self.task == "rating" else self._ranked(network, params)
+        return metrics if self.task == "next" else metrics | self._rated(network, params)
 
-    def _rated(self, network: Network, params: NetworkParams, last: Times) -> dict[str, float]:
+    def _rated(self, network: Network, params: NetworkParams) -> dict[str, float]:
         """Return how far the ratings of the targets lay from what the moment before them foretold."""
-        sequences, head = self.sequences, network.rating
+        params, sequences, head = jax.tree.map(np.asarray, params), self.sequences, network.rating
         assert head is not None and sequences.ratings is not None
+        last = sequences.offsets[1:] - 1
         read = self._read(network, params, moment_begins(sequences)[last])
         items, unknown = sequences.items[last], np.full(len(last), np.nan, np.float32)
         side = ItemSide(params.rating.tables.bias[items], params.items[items])
@@ -73,25 +74,30 @@ class Validation:
         known = np.isfinite(squares)
         return {"rmse": float(np.sqrt(squares[known].mean()))} if known.any() else {}
 
-    def _ranked(self, network: Network, params: NetworkParams, read: Floats, targets: Rows) -> dict[str, float]:
-        queries = network.query(params, read, np.full(len(read), np.nan, np.float32))
-        table, bias = np.asarray(params.items), np.asarray(params.bias)
-        ranks = []
-        for begin in range(0, len(targets), BLOCK):
-            scores = queries[begin : begin + BLOCK] @ table.T + bias
-            if self.exclude_seen:
-                self._hide_seen(scores, begin)
-            ranks.append(target_ranks(scores, targets[begin : begin + BLOCK]))
+    def _ranked(self, network: Network, params: NetworkParams) -> dict[str, float]:
+        blocks = self.answers(network, params).blocks()
+        ranks = [target_ranks(block.hidden(block.scores()), block.targets) for block in blocks]
         return next_item_metrics(np.concatenate(ranks), ks=(10,))
 
-    def _hide_seen(self, scores: np.ndarray, begin: int) -> None:
-        offsets, items = self.sequences.offsets, self.sequences.items
-        for row in range(len(scores)):
-            user = begin + row
-            target = items[offsets[user + 1] - 1]
-            kept = scores[row, target]
-            scores[row, items[offsets[user] : offsets[user + 1] - 1]] = -np.inf
-            scores[row, target] = kept
+    def answers(self, network: Network, params: NetworkParams) -> "Answers":
+        """Return what a network says at each user's last event, from the events before it."""
+        sequences = self.sequences
+        events, begins = sequences.offsets[1:] - 1, sequences.offsets[:-1]
+        return Answers(
+            queries=self._queries(network, params),
+            targets=sequences.items[events],
+            items=np.asarray(params.items),
+            bias=np.asarray(params.bias),
+            recent=sequences.recent_before(events, begins, RECENT),
+            seen=[sequences.items[a:b] for a, b in zip(begins, events, strict=True)] if self.exclude_seen else [],
+        )
+
+    def _queries(self, network: Network, params: NetworkParams) -> Floats:
+        """Return float32[user, d], the query of each user."""
+        read = self._read(network, params, self.sequences.offsets[1:] - 1)
+        unknown = np.full(len(read), np.nan, np.float32)
+        found: Floats = network.query(jax.tree.map(np.asarray, params), read, unknown)
+        return found
 
     def _read(self, network: Network, params: NetworkParams, wanted: Times) -> Floats:
         """Return what heads read before one event of each user, by a scan in lanes."""
@@ -109,3 +115,53 @@ class Validation:
             user = np.searchsorted(self.sequences.offsets, event[asked], side="right") - 1
             read[user] = np.asarray(output)[asked]
         return read
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A network's queries for the held-out items of users, block by block.
+
+    Args:
+        queries: float32[user, d].
+        targets: int32[user], rows of the held-out items.
+        items: float32[V, d], the item table.
+        bias: float32[V].
+        recent: int32[user, RECENT], the last items before the target.
+        seen: for each user the rows to leave out, or nothing at all.
+    """
+
+    queries: Floats
+    targets: Rows
+    items: Floats
+    bias: Floats
+    recent: Rows
+    seen: list[Rows]
+
+    def of(self, users: slice) -> "Answers":
+        """Return the answers for some users."""
+        queries, targets, recent = self.queries[users], self.targets[users], self.recent[users]
+        return Answers(queries, targets, self.items, self.bias, recent, self.seen[users])
+
+    def some(self, count: int) -> "Answers":
+        """Return the answers for at most `count` users; they are in no order already."""
+        return self.of(slice(0, count))
+
+    def blocks(self) -> Iterator["Answers"]:
+        """Yield all answers, `BLOCK` users at a time."""
+        for begin in range(0, len(self.targets), BLOCK):
+            yield self.of(slice(begin, begin + BLOCK))
+
+    def scores(self) -> Floats:
+        """Return float32[user, V], with row 0 at -inf."""
+        found: Floats = self.queries @ self.items.T + self.bias
+        found[:, 0] = -np.inf
+        return found
+
+    def hidden(self, scores: Floats) -> Floats:
+        """Return scores in which what a user had is -inf, but for the target."""
+        scores = scores.copy()
+        for row, rows in enumerate(self.seen):
+            kept = scores[row, self.targets[row]]
+            scores[row, rows] = -np.inf
+            scores[row, self.targets[row]] = kept
+        return scores
