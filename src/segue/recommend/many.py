@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from segue.data.described import as_learnt
 from segue.model.backend import leaves, map_tree
 from segue.model.counts import RECENT, nothing_recent, pushed
 from segue.model.network import Memory, Window
@@ -169,8 +168,9 @@ def _details(rec: Recommender, events: Sequence[Happened]) -> Floats | None:
 
 
 def _encoded(rec: Recommender, rows: Iterable[Mapping[str, Any]]) -> Floats | None:
-    encoding = rec.encodings.events
-    return None if encoding is None else as_learnt(np.stack([encoding.encode_row(row) for row in rows]))
+    if not rec.encodings.event_width:
+        return None
+    return np.stack([found for row in rows if (found := rec.encodings.event(row)) is not None])
 
 
 def side_by_side(rec: Recommender, memories: Sequence[Memory]) -> Memory:
