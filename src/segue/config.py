@@ -263,8 +263,8 @@ def derive(config: Config, data: DataSize) -> Config:
 
     - `lanes`: the power of two next to sqrt(events) / 8, from 8 to 128. Many small updates learn several
       times faster than few large ones; below that, gradients get noisy and the machine idles.
-    - `negatives`: all items up to 20,000; above that the softmax over all of them would take most of an
-      update, and 2,048 drawn ones stand for them.
+    - `negatives`: all items up to 20,000, and at a width of 256 up to 10,000; above that the softmax over all of them
+      would take most of an update, and 2,048 drawn ones stand for them.
     - `passes`: about 10,000 updates in all, from 4 to 40 passes.
     - `width` and `dropout`, by size and events. Below 300,000 events 64 and .4: wider ones overfit. Up to 5 million
       events 256 and .3, the best on validation of ml-1m (`docs/results.md`), in about a quarter of an hour for a
@@ -287,10 +287,12 @@ def derive(config: Config, data: DataSize) -> Config:
         width, dropout = min(width, 128), dropout + 0.1 * (width <= 128)
     lanes = train.lanes or min(max(1 << round(max(data.events, 1) ** 0.5 / 8).bit_length(), 8), 128)
     updates = max(1, data.events // (lanes * train.steps))
+    width = model.width or width
+    full = data.items * max(width, 128) / 128
     return Config(
         model=replace(
             model,
-            width=model.width or width,
+            width=width,
             dropout=round(dropout, 2) if model.dropout is None else model.dropout,
             clock=data.has_times and (task != "rating" if model.clock is None else model.clock),
             session_gap=data.session_gap if model.session_gap == "auto" else model.session_gap,
@@ -299,7 +301,7 @@ def derive(config: Config, data: DataSize) -> Config:
             train,
             task=task,
             lanes=lanes,
-            negatives=(2048 if data.items > 20_000 else 0) if train.negatives is None else train.negatives,
+            negatives=(2048 if full > 20_000 else 0) if train.negatives is None else train.negatives,
             passes=train.passes or min(max(round((1_500 if task == "rating" else 10_000) / updates), 4), 40),
             repeats=train.repeats or ("exclude" if data.share_of_repeats < 0.02 else "allow"),
         ),
