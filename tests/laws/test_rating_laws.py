@@ -1,4 +1,4 @@
-"""law: a rating predicted from a scan is that from steps; same-second ratings are blind; sharing and forgetting cancel."""
+"""law: a rating by scan is that by steps; same-second ratings are blind; sharing and forgetting cancel."""
 
 import jax
 import numpy as np
@@ -74,7 +74,7 @@ def test_law_ratings_of_one_second_are_blind_to_each_other():
         asked = questions(rec, part, None, "all")
         found = predictions(rec, asked)[0]
         keys = zip(asked.users.tolist(), asked.times.tolist(), asked.rows.tolist(), strict=True)
-        return {key: value for key, value in zip(keys, found.tolist(), strict=True)}
+        return dict(zip(keys, found.tolist(), strict=True))
 
     last = test.table["time"].max()
     changed = test.table.with_columns(

@@ -8,7 +8,16 @@ import segue
 from segue.evaluation.ratings import evaluate_ratings
 from segue.model.backend import leaves
 
-QUICK = {"train.task": "rating", "model.width": 16, "model.dropout": 0.1, "train.passes": 8, "train.lanes": 16}
+QUICK = {
+    "train.task": "rating",
+    "model.width": 16,
+    "model.depth": 1,
+    "model.dropout": 0.1,
+    "train.passes": 16,
+    "train.lanes": 16,
+    "train.learning_rate": 0.01,
+    "train.average": 0.99,
+}
 
 
 def films(*, users=300, length=24, items=40, own=0.8, liking=0.6, noise=0.5, seed=0):
@@ -32,8 +41,8 @@ def test_new_users_are_rated_near_the_best():
     )
     report = evaluate_ratings(rec, late, train=train)
     rows = {name.partition(" (")[0]: row["rmse"] for name, row in report.rows.items()}
-    assert rows["segue"] < 0.66  # the noise alone is .5; two unknown numbers from 12 to 23 ratings cost some
-    assert rows["segue"] < 0.9 * rows["running biases"]
+    assert rows["segue"] < 0.7  # the noise alone is .5; two unknown numbers from 12 to 23 ratings cost some
+    assert rows["segue"] < 0.8 * rows["running biases"]
     assert rows["running biases"] < rows["biases"]
     assert report.coverage["90 %"] == pytest.approx(0.9, abs=0.06)
     assert report.lead.low > 0

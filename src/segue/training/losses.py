@@ -156,13 +156,20 @@ def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: 
     latent, spread = network.rate(params, earlier, batch.question_gaps, side, kindred_mask)
     if head.loss == "squared":
         squares = (latent - ratings) ** 2
+        _, spread = network.rate(_but_spread(params), lax.stop_gradient(earlier), batch.question_gaps, side)
         loss = 0.5 * squares + jnp.log(spread) + 0.5 * lax.stop_gradient(squares) / spread**2
     else:
         shares = head.shares(params.rating, latent, spread)
         step = jnp.argmin(jnp.abs(ratings[..., None] - jnp.asarray(head.scale.levels, jnp.float32)), axis=-1)
         loss = -jnp.log(jnp.take_along_axis(shares, step[..., None], axis=-1)[..., 0] + 1e-9)
-    total: Array = jnp.sum(jnp.where(known, loss, 0.0))
-    return total / loss.size
+    total: Array = jnp.sum(jnp.where(known, loss, 0.0)) / loss.size
+    return total
+
+
+def _but_spread(params: NetworkParams) -> NetworkParams:
+    """Return weights of which those of the spread alone are learnt."""
+    own, fixed = params.rating, lax.stop_gradient(params)
+    return fixed._replace(rating=fixed.rating._replace(spread=own.spread, spread_offset=own.spread_offset))
 
 
 def strictly_earlier(outputs: Array, apart: Array, carried: Array) -> Array:
