@@ -138,6 +138,8 @@ softmax_cross_entropy.defvjp(_forward, _backward)
 def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: Batch, kindred_mask: Any) -> Array:
     """Return the mean loss of the ratings of a window; positions without one count nothing.
 
+    Of a head that stands apart the gradient ends at the head.
+
     "squared" is half the squared error, and beside it the normal likelihood of that error, which teaches the spread
     alone; "ordinal" is the likelihood of the step of the scale next to the rating.
 
@@ -150,6 +152,8 @@ def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: 
     """
     head = network.rating
     assert head is not None
+    if head.apart:
+        params, earlier = lax.stop_gradient(params)._replace(rating=params.rating), lax.stop_gradient(earlier)
     known = jnp.isfinite(batch.ratings)
     ratings = jnp.where(known, batch.ratings, head.scale.mean)
     side = ItemSide(params.rating.tables.bias[batch.targets], params.items[batch.targets])
