@@ -15,7 +15,7 @@ from segue.config import Config, DataSize, configure, derive
 from segue.data.catalogue import Catalogue, Profiles, read_catalogue, read_profiles, unmatched
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
-from segue.data.ratings import Scale, ratings_of, scale_of, with_ratings
+from segue.data.ratings import ratings_of, scale_of, with_ratings
 from segue.data.sequences import Sequences, gaps, item_vocabulary, mapped, natural_gap
 from segue.data.split import digest
 from segue.errors import DataError
@@ -78,11 +78,7 @@ def train(
     profiles = read_profiles(users) if users is not None else None
     settings = config if isinstance(config, Config) else configure(config)
     say = say or (lambda text: None)
-    task = settings.train.task or ("both" if with_ratings(events) else "next")
-    encodings = _encodings(events, known, profiles, settings, kinds, say)
-    if task != "next":
-        encodings = encodings._replace(scale=scale_of(events, settings.train.rating_scale))
-        say(_of_ratings(events, encodings.scale))
+    encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
     weights = settings.train.weight_of_type()
     sequences = encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights)
     learnt = without_last(sequences)
@@ -94,7 +90,7 @@ def train(
         has_times=sequences.times is not None,
         share_of_repeats=share_of_repeats(sequences),
         session_gap=natural_gap(between := gaps(learnt)),
-        rated=task != "next",
+        rated=encodings.scale is not None,
     )
     settings = derive(settings, size)
     longest = float(np.nan_to_num(between).max(initial=1.0))
@@ -102,7 +98,7 @@ def train(
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings)
     check_memory(network, settings, len(sequences.items))
     exclude = settings.train.repeats == "exclude"
-    validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed, task=task)
+    validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
     ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale.mean) if encodings.scale else ()
     say(describe(network, settings, len(learnt.items)))
     say(f"Validated after each pass on the last event of {len(validation.sequences):,} users.")
@@ -173,13 +169,16 @@ def _encodings(
     return found
 
 
-def _of_ratings(events: Events, scale: Scale | None) -> str:
-    """Return what is said of the ratings before anything is learnt of them."""
-    assert scale is not None
+def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Callable[[str], None]) -> Encodings:
+    """Return the encodings with the scale of the ratings where these are learnt, and say what they are."""
+    if not (with_ratings(events) if settings.train.task is None else settings.train.task != "next"):
+        return encodings
+    scale = scale_of(events, settings.train.rating_scale)
     missing = int(np.isnan(ratings_of(events.table)).sum())
     steps = f"{len(scale.levels)} steps" if scale.stepped else "any number between"
     without = f"; {missing:,} of {len(events):,} rows have none and are no targets" if missing else ""
-    return f"Ratings: {scale.lowest:g} to {scale.highest:g}, {steps}, mean {scale.mean:.2f}{without}."
+    say(f"Ratings: {scale.lowest:g} to {scale.highest:g}, {steps}, mean {scale.mean:.2f}{without}.")
+    return encodings._replace(scale=scale)
 
 
 def load(path: str | Path) -> Recommender:

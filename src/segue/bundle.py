@@ -46,8 +46,10 @@ _ENCODED = tuple((role, f"encoding.{role}") for role in ("items", "users", "even
 def build_network(config: Config, *, items: int, longest_gap: float, encodings: Encodings = IDS_ALONE) -> Network:
     """Return the network that settings without gaps describe."""
     model, apart = config.model, config.train.task == "both"
-    head = encodings.scale and RatingHead(encodings.scale, model.width or 0, config.train.rating_loss, apart)
     assert model.width is not None and model.session_gap != "auto"
+    head = None
+    if encodings.scale is not None:
+        head = RatingHead(encodings.scale, model.width, config.train.rating_loss, apart)
     return Network(
         cell=make_cell(model.cell, activation=model.activation),
         items=items,
