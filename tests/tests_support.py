@@ -31,11 +31,11 @@ def small_recommender(vocabulary=None, *, cell="linear", repeats="allow", clock=
     return with_fingerprint(Recommender(network, params, vocabulary, config, catalogue, counts=counts))
 
 
-def small_rater(*, loss="squared", levels=(1.0, 2.0, 3.0, 4.0, 5.0), clock=True, seed=5):
+def small_rater(*, loss="squared", task="both", levels=(1.0, 2.0, 3.0, 4.0, 5.0), clock=True, seed=5):
     """A network with a rating head and random weights everywhere, on the items of `small_recommender`."""
     rng = np.random.default_rng(seed)
     vocabulary = Vocabulary(pl.Series([f"{i:03d}" for i in range(12)]))
-    config = configure({"model.width": 8, "train.task": "both", "train.rating_loss": loss})
+    config = configure({"model.width": 8, "train.task": task, "train.rating_loss": loss})
     config = derive(config, DataSize(80, 9, vocabulary.size, clock, 0.0, rated=True))
     encodings = Encodings(scale=Scale(levels, 3.5))
     network = build_network(config, items=vocabulary.size, longest_gap=1e6, encodings=encodings)

@@ -16,7 +16,7 @@ from segue.config import Config, DataSize, configure, derive
 from segue.data.catalogue import Catalogue, Profiles, read_catalogue, read_profiles, unmatched
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
-from segue.data.ratings import Scale, ratings_of, scale_of, with_ratings
+from segue.data.ratings import ratings_of, scale_of, with_ratings
 from segue.data.sequences import Sequences, gaps, item_vocabulary, mapped, natural_gap
 from segue.data.split import digest
 from segue.errors import ArgumentError, DataError
@@ -85,23 +85,19 @@ def train(
     settings = config if isinstance(config, Config) else configure(config)
     settings = settings if cell is None else _with_cell(settings, cell)
     say = say or (lambda text: None)
-    task = settings.train.task or ("both" if with_ratings(events) else "next")
-    encodings = _encodings(events, known, profiles, settings, kinds, say)
-    if task != "next":
-        encodings = encodings._replace(scale=scale_of(events, settings.train.rating_scale))
-        say(_of_ratings(events, encodings.scale))
+    encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
     weights = settings.train.weight_of_type()
     sequences = encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights)
     learnt = without_last(sequences)
     _check_enough(events, sequences, vocabulary.size - 1)
     between = gaps(learnt)
-    settings = derive(settings, _size(sequences, learnt, between, vocabulary.size, rated=task != "next"))
+    settings = derive(settings, _size(sequences, learnt, between, vocabulary.size, rated=encodings.scale is not None))
     longest = float(np.nan_to_num(between).max(initial=1.0))
     attributes = attributes_of(known, encodings)
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings, cell=cell)
     check_memory(network, settings, len(sequences.items))
     exclude = settings.train.repeats == "exclude"
-    validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed, task=task)
+    validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
     ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale.mean) if encodings.scale else ()
     say(describe(network, settings, len(learnt.items)))
     say(f"Validated after each pass on the last event of {len(validation.sequences):,} users.")
@@ -122,7 +118,7 @@ def train(
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
     noted = _noted(events, learnt, span, trained) | dict(facts or {})
     counts = None
-    if settings.model.counts and task != "rating" and len(validation.sequences):
+    if settings.model.counts and settings.train.task != "rating" and len(validation.sequences):
         fusion = learn_fusion(learnt, validation.answers(network, params), vocabulary.size)
         say(str(fusion))
         counts, noted = fusion.counts, noted | {"fusion": str(fusion)}
@@ -209,13 +205,16 @@ def convert(rec: Recommender) -> Recommender:
     return with_fingerprint(replace(rec, network=network, params=params, config=config))
 
 
-def _of_ratings(events: Events, scale: Scale | None) -> str:
-    """Return what is said of the ratings before anything is learnt of them."""
-    assert scale is not None
+def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Callable[[str], None]) -> Encodings:
+    """Return the encodings with the scale of the ratings where these are learnt, and say what they are."""
+    if not (with_ratings(events) if settings.train.task is None else settings.train.task != "next"):
+        return encodings
+    scale = scale_of(events, settings.train.rating_scale)
     missing = int(np.isnan(ratings_of(events.table)).sum())
     steps = f"{len(scale.levels)} steps" if scale.stepped else "any number between"
     without = f"; {missing:,} of {len(events):,} rows have none and are no targets" if missing else ""
-    return f"Ratings: {scale.lowest:g} to {scale.highest:g}, {steps}, mean {scale.mean:.2f}{without}."
+    say(f"Ratings: {scale.lowest:g} to {scale.highest:g}, {steps}, mean {scale.mean:.2f}{without}.")
+    return encodings._replace(scale=scale)
 
 
 def load(path: str | Path) -> Recommender:

@@ -24,7 +24,7 @@ from segue.config import Config
 from segue.data.catalogue import Catalogue
 from segue.data.described import IDS_ALONE, Encodings
 from segue.data.encoding import Encoding
-from segue.data.ratings import Scale
+from segue.data.ratings import NOTED, Scale
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError, BundleError
 from segue.files import read_arrays, replacing, write_arrays
@@ -50,8 +50,11 @@ def build_network(
     config: Config, *, items: int, longest_gap: float, encodings: Encodings = IDS_ALONE, cell: Cell | None = None
 ) -> Network:
     """Return the network that settings without gaps describe; `cell` is one that they cannot name."""
-    model = config.model
+    model, apart = config.model, config.train.task == "both"
     assert model.width is not None and model.session_gap != "auto"
+    head = None
+    if encodings.scale is not None:
+        head = RatingHead(encodings.scale, model.width, config.train.rating_loss, apart)
     return Network(
         cell=cell or make_cell(model.cell, activation=model.activation),
         items=items,
@@ -60,11 +63,11 @@ def build_network(
         expand=model.expand,
         clock=Clock(longest_gap) if model.clock else None,
         attributes=encodings.items.width if encodings.items else 0,
-        details=encodings.event_width,
+        details=encodings.event_width - (NOTED if head and apart else 0),
         asked=encodings.asked if encodings.events else 0,
         profile=encodings.users.width if encodings.users else 0,
         session=model.session_gap,
-        rating=RatingHead(encodings.scale, model.width, config.train.rating_loss) if encodings.scale else None,
+        rating=head,
     )
 
 

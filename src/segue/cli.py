@@ -94,7 +94,8 @@ def train(
         list[str] | None, typer.Option(help="column=kind, such as genres=categories, where a guess is wrong.")
     ] = None,
     hold_out: Annotated[
-        str | None, typer.Option(help="time:0.1, last:1, users:0.1 or items:0.1: rows kept back for evaluate.")
+        str | None,
+        typer.Option(help="time:0.1, last:1, last:0.1, random:0.1, users:0.1, items:0.1: rows for evaluate."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     settings: Settings = None,

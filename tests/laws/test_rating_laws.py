@@ -1,4 +1,4 @@
-"""law: a rating from a scan is that from steps; same-second ratings are blind; sharing and forgetting cancel."""
+"""law: a rating by scan is that by steps; same-second ratings are blind; sharing and forgetting cancel."""
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from segue.recommend.ratings import Rated, outputs_at
 from segue.serve.events import Event
 from tests_support import rated_log, small_rater, small_recommender
 
-BOTH = pytest.mark.parametrize("loss", ["squared", "ordinal"])
+BOTH = pytest.mark.parametrize(("loss", "task"), [("squared", "both"), ("ordinal", "both"), ("squared", "rating")])
 
 
 def observed(rec, rows):
@@ -24,8 +24,8 @@ def observed(rec, rows):
 
 
 @BOTH
-def test_law_scan_predicts_as_steps(loss):
-    rec, log = small_rater(loss=loss), rated_log()
+def test_law_scan_predicts_as_steps(loss, task):
+    rec, log = small_rater(loss=loss, task=task), rated_log()
     states = rec.encode(log)
     for user in states.users:
         rows = log.table.filter(pl.col("user") == user).rows(named=True)

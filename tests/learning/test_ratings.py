@@ -8,7 +8,16 @@ import segue
 from segue.evaluation.ratings import evaluate_ratings
 from segue.model.backend import leaves
 
-QUICK = {"train.task": "rating", "model.width": 16, "model.dropout": 0.1, "train.passes": 8, "train.lanes": 16}
+QUICK = {
+    "train.task": "rating",
+    "model.width": 16,
+    "model.depth": 1,
+    "model.dropout": 0.1,
+    "train.passes": 16,
+    "train.lanes": 16,
+    "train.learning_rate": 0.01,
+    "train.average": 0.99,
+}
 
 
 def films(*, users=300, length=24, items=40, own=0.8, liking=0.6, noise=0.5, seed=0):
@@ -32,8 +41,8 @@ def test_new_users_are_rated_near_the_best():
     )
     report = evaluate_ratings(rec, late, train=train)
     rows = {name.partition(" (")[0]: row["rmse"] for name, row in report.rows.items()}
-    assert rows["segue"] < 0.66  # the noise alone is .5; two unknown numbers from 12 to 23 ratings cost some
-    assert rows["segue"] < 0.9 * rows["running biases"]
+    assert rows["segue"] < 0.7  # the noise alone is .5; two unknown numbers from 12 to 23 ratings cost some
+    assert rows["segue"] < 0.8 * rows["running biases"]
     assert rows["running biases"] < rows["biases"]
     assert report.coverage["90 %"] == pytest.approx(0.9, abs=0.06)
     assert report.lead.low > 0
@@ -45,13 +54,21 @@ def test_noise_has_the_error_of_its_spread():
     assert report.rows["segue"]["rmse"] == pytest.approx(0.7, rel=0.06)
 
 
-def test_the_task_next_is_what_it_was_without_ratings():
-    log = films(users=60, length=10)
-    plain = segue.train(log, config={"train.task": "next", "train.passes": 1, "model.width": 8})
-    assert plain.network.rating is None
-    assert not [name for name, _ in leaves(plain.params) if name.startswith("rating")]
-    none = segue.Events(log.table.drop("rating"))
-    assert segue.train(none, config={"train.passes": 1, "model.width": 8}).config.train.task == "next"
+def test_the_next_item_is_foretold_as_if_there_were_no_ratings():
+    log, settings = films(users=60, length=10), {"train.passes": 1, "model.width": 8, "model.dropout": 0.2}
+    both = segue.train(log, config=settings)
+    plain = segue.train(log, config=settings | {"train.task": "next"})
+    assert (both.config.train.task, plain.network.rating) == ("both", None)
+    kept = dict(leaves(both.params._replace(rating=())))
+    fresh = dict(leaves(plain.params))
+    assert kept.keys() == fresh.keys()
+    for name, weights in fresh.items():
+        np.testing.assert_allclose(kept[name], weights, atol=1e-5, err_msg=name)
+    assert np.abs(both.params.rating.weight - 1 / 3).max() > 1e-4  # and the head has learnt
+    state, other = both.observe(both.start(), "3", rating=4), plain.observe(plain.start(), "3", rating=4)
+    np.testing.assert_allclose(both.score(state), plain.score(other), atol=1e-4)
+    without = segue.Events(log.table.drop("rating"))
+    assert segue.train(without, config=settings).config.train.task == "next"
 
 
 @pytest.mark.parametrize("loss", ["squared", "ordinal"])

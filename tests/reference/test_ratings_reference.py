@@ -79,8 +79,7 @@ def test_head_is_its_equation():
 def test_running_biases_by_hand():
     train = Ratings(np.array([0, 0]), np.array([0, 1]), np.array([4.0, 2.0]), np.array([1, 2]))
     test = Ratings(np.array([0, 0]), np.array([0, 0]), np.array([5.0, 1.0]), np.array([3, 3]))
-    # After 4 (mean 0 at first): user 4, item 4. Mean 4, then 2: own 4 / (1 + 1) = 2, other 0: residual
-    # 2 - 4 - 0, 2 - 4 - 2.
+    # 4 comes first, from a mean of 0: user and item have 4. Then 2, from mean 4 and user 4 / 2: user 4 + 2 - 4.
     user = (4.0 - 2.0) / (2 + 1)
     item = 4.0 / (1 + 1)
     found = running_biases(train, test, Size(1, 2), user=1, item=1, kept=1.0)

@@ -190,7 +190,7 @@ def evaluate_ratings(
     *,
     train: Events | None = None,
     users: object = None,
-    reads: Literal["all", "history"] = "all",
+    reads: Literal["all", "history"] | None = None,
     marks: Sequence[str] = (),
 ) -> RatingReport:
     """Measure the predicted ratings of held-out events, each predicted from what is strictly earlier.
@@ -201,7 +201,8 @@ def evaluate_ratings(
         train: the training events, to fit the usual baselines beside it.
         users: a path or table with the profiles of the users, where the recommender reads them.
         reads: "all" lets states and the shared value read held-out ratings once they are past, as a server does;
-            "history" reads none of them, for comparison with models that do not move.
+            "history" reads none of them, for comparison with models that do not move; None takes "history" where the
+            bundle held rows out at random, and "all" elsewhere.
         marks: sentences for the report.
 
     Raises:
@@ -230,6 +231,7 @@ def evaluate_ratings(
             f"came {row['rating']:g} by user {row['user']} of item {row['item']}. Correct it, or train with a wider "
             "train.rating_scale."
         )
+    reads = reads or ("history" if str(rec.facts.get("hold_out", "")).startswith("random") else "all")
     asked = questions(rec, test, users, reads)
     mean, deviation = predictions(rec, asked, shared=reads == "all")
     if not known.all():

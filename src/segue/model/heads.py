@@ -61,11 +61,14 @@ class RatingHead:
         scale: of the ratings.
         width: d.
         loss: "squared" or "ordinal".
+        apart: the network reads no residuals and learns nothing from ratings, so that the next item is foretold as if
+            there were no head; the head makes of its output and of the ledger what it can.
     """
 
     scale: Scale
     width: int
     loss: str = "squared"
+    apart: bool = False
 
     @property
     def ledger(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from segue.data.ratings import NOTED
 from segue.model.backend import draw_normal, namespace, product, take, where_tree
 from segue.model.blocks import BlockMasks, BlockParams, dropped, init_block, rms_norm, scan_block, step_block
 from segue.model.cells import Cell
@@ -106,7 +107,7 @@ class Network:
         profile: numbers that say who a user is.
         session: seconds without an event after which the memory of the first block is emptied; None never does.
             So the first block remembers the session and the others the user.
-        rating: the head that predicts ratings; the last details of an event are then its rating.
+        rating: the head that predicts ratings; an event's rating then stands behind its details.
     """
 
     cell: Cell
@@ -185,7 +186,8 @@ class Network:
             x = x + product(self.clock.weights(gaps), params.clock.event)
         if self.details and details is not None:
             if self.rating:
-                details = self.rating.residuals(params.rating, items, details)
+                head, own = self.rating, params.rating
+                details = details[..., :-NOTED] if head.apart else head.residuals(own, items, details)
             x = x + product(details, params.details.event) * self.width**0.5
         return x
 
@@ -233,7 +235,7 @@ class Network:
         vectors = take(params.items, items)
         if details is None:
             return namespace(vectors).zeros((*items.shape, self.rating.ledger), dtype=vectors.dtype)
-        noted = self.rating.residuals(params.rating, items, details)
+        noted = self.rating.residuals(params.rating, items, details[..., -NOTED:])
         return self.rating.entries(noted[..., -2], noted[..., -1], vectors)
 
     def start(self, params: NetworkParams, batch: int = 1, profiles: Array | None = None) -> Memory:

@@ -138,6 +138,8 @@ softmax_cross_entropy.defvjp(_forward, _backward)
 def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: Batch, kindred_mask: Any) -> Array:
     """Return the mean loss of the ratings of a window; positions without one count nothing.
 
+    Of a head that stands apart the gradient ends at the head.
+
     "squared" is half the squared error, and beside it the normal likelihood of that error, which teaches the spread
     alone; "ordinal" is the likelihood of the step of the scale next to the rating.
 
@@ -150,20 +152,28 @@ def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: 
     """
     head = network.rating
     assert head is not None
+    if head.apart:
+        params, earlier = lax.stop_gradient(params)._replace(rating=params.rating), lax.stop_gradient(earlier)
     known = jnp.isfinite(batch.ratings)
     ratings = jnp.where(known, batch.ratings, head.scale.mean)
     side = ItemSide(params.rating.tables.bias[batch.targets], params.items[batch.targets])
     latent, spread = network.rate(params, earlier, batch.question_gaps, side, kindred_mask)
     if head.loss == "squared":
         squares = (latent - ratings) ** 2
+        _, spread = network.rate(_but_spread(params), lax.stop_gradient(earlier), batch.question_gaps, side)
         loss = 0.5 * squares + jnp.log(spread) + 0.5 * lax.stop_gradient(squares) / spread**2
     else:
         shares = head.shares(params.rating, latent, spread)
         step = jnp.argmin(jnp.abs(ratings[..., None] - jnp.asarray(head.scale.levels, jnp.float32)), axis=-1)
         loss = -jnp.log(jnp.take_along_axis(shares, step[..., None], axis=-1)[..., 0] + 1e-9)
-    total: Array = jnp.sum(jnp.where(known, loss, 0.0))
-    mean: Array = total / loss.size
-    return mean
+    total: Array = jnp.sum(jnp.where(known, loss, 0.0)) / loss.size
+    return total
+
+
+def _but_spread(params: NetworkParams) -> NetworkParams:
+    """Return weights of which those of the spread alone are learnt."""
+    own, fixed = params.rating, lax.stop_gradient(params)
+    return fixed._replace(rating=fixed.rating._replace(spread=own.spread, spread_offset=own.spread_offset))
 
 
 def strictly_earlier(outputs: Array, apart: Array, carried: Array) -> Array:

@@ -40,26 +40,28 @@ class Validation:
     Args:
         sequences: whole histories; the last event of each user is the target.
         exclude_seen: whether what a user had before is left out of the ranking.
-        task: "next" measures ranks, "rating" the ratings of the same events, "both" both.
     """
 
     sequences: Sequences
     exclude_seen: bool
-    task: str = "next"
 
     @classmethod
-    def sample(cls, sequences: Sequences, *, exclude_seen: bool, seed: int, task: str = "next") -> "Validation":
+    def sample(cls, sequences: Sequences, *, exclude_seen: bool, seed: int) -> "Validation":
         """Return a validation on at most `SAMPLE` users who have a known target and something before."""
         last = sequences.items[np.maximum(sequences.offsets[1:] - 1, 0)]
         able = np.flatnonzero((sequences.lengths >= 2) & (last > 0))
         if len(able) > SAMPLE:
             able = np.sort(np.random.default_rng(seed).choice(able, SAMPLE, replace=False))
-        return cls(sequences.select(able), exclude_seen, task)
+        return cls(sequences.select(able), exclude_seen)
 
     def measure(self, network: Network, params: NetworkParams) -> dict[str, float]:
-        """Return the metrics of the targets' ranks, ties against the model, gaps to the question unknown."""
-        metrics = {} if self.task == "rating" else self._ranked(network, params)
-        return metrics if self.task == "next" else metrics | self._rated(network, params)
+        """Return the metrics of the targets' ranks, ties against the model, and the error of their ratings.
+
+        Gaps to the question are unknown. Where ratings alone are learnt there are no ranks.
+        """
+        head = network.rating
+        metrics = self._ranked(network, params) if head is None or head.apart else {}
+        return metrics if head is None else metrics | self._rated(network, params)
 
     def _rated(self, network: Network, params: NetworkParams) -> dict[str, float]:
         """Return how far the ratings of the targets lay from what the moment before them foretold."""
