@@ -20,12 +20,16 @@ from sets import load
 import segue
 
 
-def measure(name: str, data: Path | None, seed: int, minutes: float | None, settings: dict[str, str]) -> dict:
+def measure(
+    name: str, data: Path | None, seed: int, minutes: float | None, settings: dict[str, str], save: Path | None = None
+) -> dict:
     train, test = segue.split_last(load(name, data).events)
     began = time.perf_counter()
     config = {"train.seed": seed, **({"train.minutes": minutes} if minutes else {}), **settings}
     rec = segue.train(train, config=config, report=lambda p: p.pass_ended and print(p.number, p.validation, flush=True))
     trained = time.perf_counter() - began
+    if save:
+        rec.save(save)
     report = segue.evaluate(rec, test, train=train)
     curve = rec.facts["curve"]
     return {
@@ -49,11 +53,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--setting", action="append", default=[], help="path=value")
+    parser.add_argument("--save", type=Path, help="also keep the bundle here")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path, help="also keep the JSON here")
     asked = parser.parse_args()
     settings = dict(text.split("=", 1) for text in asked.setting)
-    found = measure(asked.set, asked.data, asked.seed, asked.minutes, settings)
+    found = measure(asked.set, asked.data, asked.seed, asked.minutes, settings, asked.save)
     text = json.dumps(found)
     if asked.out:
         asked.out.write_text(text + "\n")

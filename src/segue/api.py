@@ -67,6 +67,7 @@ def train(
     """
     from segue.training.compiled import keep_compiled
     from segue.training.cost import check_memory, describe
+    from segue.training.fusion import learn_fusion
     from segue.training.trainer import Trainer, fit
     from segue.training.validation import Validation
 
@@ -113,7 +114,14 @@ def train(
         trained = fit(trainer, report=report)
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
     noted = _noted(events, learnt, span, trained) | dict(facts or {})
-    rec = Recommender(network, params, vocabulary, settings, known, noted, "", encodings, vocabulary.size)
+    counts = None
+    if settings.model.counts and len(validation.sequences):
+        fusion = learn_fusion(learnt, validation.answers(network, params), vocabulary.size)
+        say(str(fusion))
+        counts, noted = fusion.counts, noted | {"fusion": str(fusion)}
+    rec = Recommender(
+        network, params, vocabulary, settings, known, noted, "", encodings, vocabulary.size, counts=counts
+    )
     return with_fingerprint(rec)
 
 

@@ -1,7 +1,7 @@
 """A trained model as one safe file.
 
-Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `vocabulary` and `catalogue`
-(bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
+Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and
+`catalogue` (bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
 facts of the training and a digest of each array. No pickle. It holds no histories and no profiles.
 In a folder of bundles the file `current` names the one that runs.
 Does not know: how a model is trained or asked.
@@ -28,6 +28,7 @@ from segue.errors import BundleError
 from segue.files import read_arrays, replacing, write_arrays
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import make_cell
+from segue.model.counts import Counts
 from segue.model.features import Clock
 from segue.model.network import Network
 from segue.recommend.recommender import Recommender
@@ -35,7 +36,7 @@ from segue.recommend.recommender import Recommender
 FORMAT = 1
 #: The file in a folder of bundles that names the one to run.
 CURRENT = "current"
-_PREFIX = "weights."
+_PREFIX, _COUNTS = "weights.", "counts."
 #: The names under which encodings are kept.
 _ENCODED = tuple((role, f"encoding.{role}") for role in ("items", "users", "events"))
 
@@ -125,7 +126,9 @@ def load_bundle(path: str | Path) -> Recommender:
     catalogue = Catalogue(_table(arrays["catalogue"])) if "catalogue" in arrays else None
     vocabulary = Vocabulary(_table(arrays["vocabulary"])["id"])
     learnt, facts = manifest.get("learnt", items), manifest["facts"]
-    rec = Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt)
+    kept: Any = [arrays[_COUNTS + name] for name in Counts._fields if _COUNTS + name in arrays]
+    counts = Counts(*kept) if kept else None
+    rec = Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt, counts=counts)
     return with_fingerprint(rec) if learnt < items else replace(rec, fingerprint=_fingerprint(digests))
 
 
@@ -172,6 +175,8 @@ def _as_learnt(rec: Recommender) -> Recommender:
 
 def _arrays(rec: Recommender) -> dict[str, NDArray[Any]]:
     arrays = {_PREFIX + name: np.asarray(array) for name, array in leaves(rec.params)}
+    if rec.counts is not None:
+        arrays |= {_COUNTS + name: np.asarray(array) for name, array in rec.counts._asdict().items()}
     arrays["vocabulary"] = _bytes(pl.DataFrame({"id": rec.vocabulary.ids}))
     if rec.catalogue is not None:
         arrays["catalogue"] = _bytes(rec.catalogue.table)

@@ -14,8 +14,8 @@ import numpy as np
 
 from segue.data.described import as_learnt
 from segue.model.backend import leaves, map_tree
+from segue.model.counts import RECENT, nothing_recent, pushed
 from segue.model.network import Memory, Window
-from segue.recommend.index import Found
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import NO_TIME, Seen, State, gaps_seconds
 from segue.shapes import Bools, Floats, Rows
@@ -62,11 +62,12 @@ def observe_each(rec: Recommender, states: Sequence[State], events: Sequence[Hap
         return []
     items = [rec.vocabulary.row(event.item) for event in events]
     gaps = gaps_seconds([event.time for event in events], [state.time for state in states])
-    memory = _unflat(rec, _rows(states))
-    memory = rec.network.step(rec.params, memory, np.array(items, np.int32), gaps, _details(rec, events))
+    rows, memory = np.array(items, np.int32), _unflat(rec, _rows(states))
+    memory = rec.network.step(rec.params, memory, rows, gaps, _details(rec, events))
+    recent = pushed(np.concatenate([state.recent for state in states]), rows)
     return [
-        Packed(rec, row, event.time, state.count + 1, state.seen.add(item))
-        for row, event, state, item in zip(_flat(memory), events, states, items, strict=True)
+        Packed(rec, row, event.time, state.count + 1, state.seen.add(item), last[None])
+        for row, event, state, item, last in zip(_flat(memory), events, states, items, recent, strict=True)
     ]
 
 
@@ -86,7 +87,8 @@ def observe_long(rec: Recommender, state: State, events: Sequence[Happened]) -> 
         memory, _ = rec.network.scan(rec.params, state.memory, window)
         seen = state.seen.to_rows()
         known = Seen.of(max(state.seen.size, rec.vocabulary.size), np.concatenate([seen, rows]))
-        state = State(memory, some[-1].time, state.count + len(some), known, rec.fingerprint)
+        recent = np.concatenate([state.recent[0], rows])[None, -RECENT:]
+        state = State(memory, some[-1].time, state.count + len(some), known, rec.fingerprint, recent)
     return state
 
 
@@ -101,8 +103,7 @@ def score_each(
         at: the time of each question, microseconds since 1970; None when unknown.
         details: float32[user, m], what is known of the events to come.
     """
-    outputs, gaps = _asked(rec, states, at)
-    scores = rec._scores(outputs, gaps, details)
+    scores = rec.score_outputs(*_asked(rec, states, at), details)
     scores[:, 0] = -np.inf
     return scores
 
@@ -121,12 +122,8 @@ def score_rows(
 
     Cost: O(users x n x width).
     """
-    outputs, gaps = _asked(rec, states, at)
-    queries = rec.network.query(rec.params, outputs, gaps, details)
-    vectors, hidden = rec.params.items[rows], (rows == 0) | np.isin(rows, rec.unreachable)
-    products = queries @ vectors.T if rows.ndim == 1 else np.matmul(vectors, queries[:, :, None])[:, :, 0]
-    scores: Floats = np.where(hidden, np.float32(-np.inf), products + rec.params.bias[rows])
-    return scores
+    scores = rec.score_outputs(*_asked(rec, states, at), details, rows)
+    return np.where(rows == 0, np.float32(-np.inf), scores)
 
 
 def find_each(
@@ -138,10 +135,10 @@ def find_each(
     *,
     allowed: Bools | None = None,
     excluded: Sequence[Rows] | None = None,
-) -> Found:
-    """Return the k best rows of each user that the index of a recommender finds; see `Index.search`.
+) -> list[Rows]:
+    """Return for each user rows of an index among which are the k best; see `Recommender.candidates`.
 
-    Their scores are those of the index; `score_rows` says what they are worth.
+    `score_rows` says what they are worth.
 
     Args:
         rec: whose states these are, with an index.
@@ -152,16 +149,14 @@ def find_each(
         allowed: bool[row], what may be found; None allows all.
         excluded: for each user the rows to leave out.
     """
-    assert rec.index is not None
-    outputs, gaps = _asked(rec, states, at)
-    queries = rec.network.query(rec.params, outputs, gaps, details)
-    return rec.index.search(queries, k, allowed=allowed, excluded=excluded)
+    return rec.candidates(*_asked(rec, states, at), k, details, allowed=allowed, excluded=excluded)
 
 
-def _asked(rec: Recommender, states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats]:
-    """Return the outputs of states, float32[user, d], and the seconds from their last events to the questions."""
+def _asked(rec: Recommender, states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats, Rows]:
+    """Return the outputs of states, the seconds from their last events to the questions, and their last items."""
     outputs = _rows(states)[:, -rec.network.width :]  # the last numbers of a memory
-    return outputs, gaps_seconds(at, [state.time for state in states])
+    gaps = gaps_seconds(at, [state.time for state in states])
+    return outputs, gaps, np.concatenate([state.recent for state in states])
 
 
 def question_details(rec: Recommender, questions: Iterable[tuple[str | None, Mapping[str, Any]]]) -> Floats | None:
@@ -187,8 +182,8 @@ class Packed(State):
     rec: Recommender
     row: Floats
 
-    def __init__(self, rec: Recommender, row: Floats, time: int | None, count: int, seen: Seen) -> None:
-        vars(self).update(rec=rec, row=row, time=time, count=count, seen=seen, bundle=rec.fingerprint)
+    def __init__(self, rec: Recommender, row: Floats, time: int | None, count: int, seen: Seen, recent: Rows) -> None:
+        vars(self).update(rec=rec, row=row, time=time, count=count, seen=seen, bundle=rec.fingerprint, recent=recent)
 
     @cached_property
     def memory(self) -> Memory:
@@ -234,18 +229,21 @@ def state_to_bytes(state: State) -> bytes:
     seen = state.seen
     rows = None if seen.rows is None else seen.rows.tobytes()
     bits = None if seen.bits is None else seen.bits.tobytes()
-    memory = _row(state).tobytes()
+    memory, recent = _row(state).tobytes(), state.recent.tobytes()
     return msgspec.msgpack.encode(
-        (NO_TIME if state.time is None else state.time, state.count, seen.size, rows, bits, memory)
+        (NO_TIME if state.time is None else state.time, state.count, seen.size, rows, bits, memory, recent)
     )
 
 
 def state_from_bytes(rec: Recommender, body: bytes) -> State:
     """Return the state in the bytes that `state_to_bytes` made with the same bundle."""
-    time, count, size, rows, bits, memory = msgspec.msgpack.decode(body)
+    time, count, size, rows, bits, memory, *more = msgspec.msgpack.decode(body)
     seen = Seen(
         size,
         rows=None if rows is None else np.frombuffer(rows, np.int32),
         bits=None if bits is None else np.frombuffer(bits, np.uint8),
     )
-    return Packed(rec, np.frombuffer(memory, np.float32), None if time == NO_TIME else time, count, seen)
+    numbers = np.frombuffer(memory, np.float32)
+    # States kept before the last items were part of one are of bundles that do not ask for them.
+    recent = np.frombuffer(more[0], np.int32)[None] if more else nothing_recent(1)
+    return Packed(rec, numbers, None if time == NO_TIME else time, count, seen, recent)

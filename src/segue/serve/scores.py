@@ -156,7 +156,7 @@ def _candidates(rec: Recommender, shelf: Shelf, asked: Sequence[Asked], details:
                 allowed=mask,
                 excluded=[one.excluded for one in some],
             )
-            for n, rows in zip(places, found.rows, strict=True):
+            for n, rows in zip(places, found, strict=True):
                 lists[n].append(rows)
     merged = [np.unique(np.concatenate(rows)) for rows in lists]
     candidates = np.zeros((len(asked), max(map(len, merged))), np.int32)
