@@ -41,12 +41,12 @@ uvicorn.run(app, port=int(sys.argv[1]), access_log=False, log_level="error")
 """
 
 
-def random_bundle(items: int, width: int) -> Recommender:
+def random_bundle(items: int, width: int, seed: int = 0) -> Recommender:
     vocabulary = Vocabulary(pl.Series([str(i) for i in range(items)]))
     config = configure({"model.width": width, "train.repeats": "exclude"})
     config = derive(config, DataSize(10**6, 10**5, vocabulary.size, True, 0.0))
     network = build_network(config, items=vocabulary.size, longest_gap=1e6)
-    return with_fingerprint(Recommender(network, network.init(0), vocabulary, config, learnt=vocabulary.size))
+    return with_fingerprint(Recommender(network, network.init(seed), vocabulary, config, learnt=vocabulary.size))
 
 
 def free_port() -> int:

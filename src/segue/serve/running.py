@@ -16,7 +16,6 @@ import ipaddress
 import logging
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,8 +42,6 @@ logger = logging.getLogger("segue.serve")
 
 #: Requests a second of a key or address where other machines may ask and nothing else was said.
 RATE = 200.0
-#: Seconds after which a thread lets another one work; Python's own 5 ms would be most of a request's time.
-SWITCH = 0.0005
 
 
 @dataclass(frozen=True)
@@ -212,7 +209,6 @@ def serve(settings: Settings, say: Callable[[str], None] = lambda text: None) ->
         ArgumentError: settings do not fit together, or the address is taken.
         BundleError, StoreError: one of them cannot be opened.
     """
-    sys.setswitchinterval(SWITCH)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with _opened(settings) as (server, listener, running):
         host, port = listener.getsockname()[:2]

@@ -417,6 +417,10 @@ class Service:
             swaps.running.found,
         )
 
+    def settle(self, seconds: float = 600.0) -> bool:
+        """Wait until nothing is left to do in the background, and return whether it is so."""
+        return self._swaps.wait(seconds)
+
     def close(self) -> None:
         """Stop the work in the background."""
         self._swaps.close()
