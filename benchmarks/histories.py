@@ -26,6 +26,7 @@ from segue.serve.answers import Question, Tell
 from segue.serve.events import Event
 from segue.serve.service import Service
 from segue.serve.sqlite_store import SqliteStore
+from segue.serve.store import Write
 
 
 def spread(times):
@@ -40,11 +41,12 @@ def timed(work):
     return time.perf_counter() - began
 
 
-def fill(service, user, count, items, rng, begin):
-    for first in range(0, count, 1000):
-        some = range(first, min(first + 1000, count))
+def fill(store, user, count, items, rng, begin):
+    """Put events into the log, as an import does: their state is rebuilt when it is asked for."""
+    for first in range(0, count, 5000):
+        some = range(first, min(first + 5000, count))
         events = tuple(Event(user, str(rng.integers(items)), (begin + n) * 1_000_000, id=f"{user}-{n}") for n in some)
-        service.tell([Tell(events)])
+        store.commit([Write(user, None, events)])
 
 
 def turns(service, users, repeats, rng, items, begin):
@@ -56,7 +58,10 @@ def turns(service, users, repeats, rng, items, begin):
             event = Event(user, str(rng.integers(items)), (begin + n) * 1_000_000)
             told[kind].append(timed(lambda event=event: service.tell([Tell((event,), question=Question(10))])))
             asked[kind].append(timed(lambda user=user: service.ask(user, Question(10))))
-    return {"event_with_list": {k: spread(v) for k, v in told.items()}, "list": {k: spread(v) for k, v in asked.items()}}
+    return {
+        "event_with_list": {k: spread(v) for k, v in told.items()},
+        "list": {k: spread(v) for k, v in asked.items()},
+    }
 
 
 def bytes_per_user(service, rng, items, users=2000):
@@ -83,17 +88,24 @@ def measure(asked, folder):
     rec = random_bundle(asked.items, asked.width)
     store = SqliteStore(folder / "s.db")
     service = Service(rec, store, bundles=folder)
-    found = {"fill_seconds": round(timed(lambda: fill(service, long, asked.events, asked.items, rng, begin)), 1)}
+    found = {"import_s": round(timed(lambda: fill(store, long, asked.events, asked.items, rng, begin)), 1)}
+    service.ask(long, Question(10))
+    found["first_state_s"] = round(timed(service.settle), 1)
     short = [f"s{n}" for n in range(asked.repeats)]
     for user in short:
-        fill(service, user, 3, asked.items, rng, begin)
+        fill(store, user, 3, asked.items, rng, begin)
+    print(json.dumps(found), flush=True)
     found |= turns(service, {"long": [long], "short": short}, asked.repeats, rng, asked.items, begin + asked.events)
     found["state_bytes"] = {user: service.user(user).state_bytes for user in (long, short[0])}
-    for name, back in (("near the end", 5000), ("in the middle", asked.events // 2)):
+    for name, back in (("near_the_end", 5000), ("in_the_middle", asked.events // 2)):
         event = Event(long, "5", (begin + asked.events - back) * 1_000_000 + 1)
         first = timed(lambda event=event: service.tell([Tell((event,), question=Question(10))]))
         whole = first + timed(service.settle)
-        found[f"late_event_{name}".replace(" ", "_")] = {"answered_ms": round(first * 1e3, 1), "state_s": round(whole, 2)}
+        found[f"late_event_{name}"] = {
+            "answered_ms": round(first * 1e3, 1),
+            "state_s": round(whole, 2),
+        }
+    print(json.dumps(found), flush=True)
     found["erase_event_ms"] = round(1e3 * timed(lambda: service.forget_event(long, f"{long}-{asked.events // 2}")), 1)
     found["list_after_it_ms"] = round(1e3 * timed(lambda: service.ask(long, Question(10))), 1)
     found["state_after_it_s"] = round(timed(service.settle), 2)

@@ -20,7 +20,8 @@ from segue.shapes import Floats
 from segue.training.validation import Answers
 
 #: What is tried: half-lives in events, smoothing, weights of the log of the shares.
-HALF_LIVES, SMOOTHING, WEIGHTS = (1.5, 3.0, 6.0), (0.02, 0.2), (0.2, 0.4, 0.6, 0.8, 1.0)
+HALF_LIVES, SMOOTHING = (0.75, 1.5, 3.0, 6.0), (0.02, 0.2)
+WEIGHTS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.5, 5.0)
 #: Scales tried, as shares of the way from 1 / (1 + weight), which leaves the order of popularity alone, to 1.
 SCALES = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 #: Events whose followers are counted, at most; of more, those of users evenly spread.
