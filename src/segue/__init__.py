@@ -13,15 +13,19 @@ from segue.data.events import Events, Reading, inspect, read_events
 from segue.data.split import hold_out, split_by_time, split_items, split_last, split_users
 from segue.errors import SegueError
 from segue.evaluation.protocols import evaluate
+from segue.recommend.plan import Beam, Plan, Sample
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
 
 __all__ = [
+    "Beam",
     "Config",
     "Events",
     "Item",
+    "Plan",
     "Reading",
     "Recommender",
+    "Sample",
     "SegueError",
     "State",
     "States",

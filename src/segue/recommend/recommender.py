@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from segue.recommend.encoder import encode_users
 from segue.recommend.index import Index
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, microseconds
 from segue.shapes import Bools, Floats, Rows
+
+if TYPE_CHECKING:
+    from segue.recommend.plan import Plan
 
 Time = float | int | datetime | None
 
@@ -178,6 +181,12 @@ class Recommender:
         if (repeats or self.repeats) == "exclude":
             scores[state.seen.to_rows()] = -np.inf
         return self._best(scores, k)
+
+    def plan(self, state: State, n: int = 5, **options: Any) -> "Plan":
+        """Return the next n items as an ordered path; see `segue.recommend.plan.plan` for the options."""
+        from segue.recommend.plan import plan
+
+        return plan(self, state, n, **options)
 
     def similar(self, item: str, k: int = 10, *, mix: float = 0.5) -> list[Item]:
         """Return the k items most like an item, by what people do after it and by what the items are.
