@@ -2,8 +2,8 @@
 
     python benchmarks/plan.py --data DIR --set ml-1m-a [--minutes 3] [--n 5 10] [--users 1000] [--out FILE]
 
-The last `max(n)` events of each user are held out of the training. A path is asked of the state before them and compared with
-the first n of them:
+The last `max(n)` events of each user are held out of the training. A path is asked of the state before them and
+compared with the first n of them:
 
     in        share of the true next n that are anywhere in the path
     in place  share of places that hold the very item of that place
@@ -140,6 +140,9 @@ def main() -> None:
     states = asked.states(rec)
     for n in given.n:
         paths = {"list of the state": lists(rec, asked, n), "popularity": popular(rec, asked, n)}
+        among = {user: set(rec.items) - set(path) for user, path in paths["list of the state"].items()}
+        ordered = {user: rec.plan(state, n, exclude=among[user]) for user, state in states.items()}
+        paths["that list, greedily ordered"] = {user: [i.item for i in plan.items] for user, plan in ordered.items()}
         for name, by in METHODS.items():
             began = time.perf_counter()
             plans = {user: rec.plan(state, n, by=by) for user, state in states.items()}
