@@ -9,7 +9,8 @@ softmax scores the sum:
 
     h_0 = tanh(W_h e + b),   h_k = GRU(h_{k-1}, E[item_{k-1}]),   query_k = e + W_o h_k
 
-Settings, data, optimiser, averaging and the time budget are those of the plain model of benchmarks/plan.py.
+Settings, data, optimiser, averaging and the number of updates are those of the plain model of benchmarks/plan.py, so
+that it reads as many events; an update takes longer, for it also scores `places` x n items.
 """
 
 import argparse
@@ -147,12 +148,12 @@ def future_of(sequences, events: np.ndarray, weights: np.ndarray, n: int, count:
     return Future(places, items.astype(np.int32), inside.astype(np.float32))
 
 
-def train(asked: Asked, n: int, minutes: float, seed: int, places: int, report) -> tuple[Network, Both, Any, list]:
+def train(asked: Asked, n: int, updates: int, seed: int, places: int, report) -> tuple[Network, Both, Any, list]:
     vocabulary = item_vocabulary(asked.train)
     whole = encode(asked.train, vocabulary)
     learnt = without_last(whole)
     size = DataSize(len(learnt.items), len(learnt), vocabulary.size, whole.times is not None, share_of_repeats(whole))
-    config = derive(configure({"train.seed": seed, "train.minutes": minutes}), size)
+    config = derive(configure({"train.seed": seed}), size)
     network = build_network(config, items=vocabulary.size, longest_gap=1.0)
     validation = Validation.sample(whole, exclude_seen=config.train.repeats == "exclude", seed=seed)
     params = jax.tree.map(jnp.asarray, Both(network.init(seed), init_decoder(network.width, seed)))
@@ -160,11 +161,11 @@ def train(asked: Asked, n: int, minutes: float, seed: int, places: int, report) 
     average = jax.tree.map(jnp.copy, params)
     run = Run(params, average, make_optimiser(config.train).init(params), memory, jnp.zeros(()))
     batcher = Batcher(learnt, config.train.lanes, config.train.steps, seed)
-    rng, spent, number, curve = np.random.default_rng(seed), 0.0, 0, []
-    while spent < 60 * minutes:
+    rng, spent, number, done, curve = np.random.default_rng(seed), 0.0, 0, 0, []
+    while done < updates:
         windows, losses, began = batcher.placed_windows(number), [], time.perf_counter()
-        while spent < 60 * minutes and len(some := list(islice(windows, GROUP))) == GROUP:
-            rate = learning_rate(config.train, spent / (60 * minutes))
+        while done < updates and len(some := list(islice(windows, GROUP))) == GROUP:
+            rate, done = learning_rate(config.train, done / updates), done + GROUP
             given = [
                 (b, future_of(learnt, e, b.weights, n, places, rng), np.uint32(rng.integers(2**32)), np.float32(rate))
                 for b, e in some
@@ -176,7 +177,7 @@ def train(asked: Asked, n: int, minutes: float, seed: int, places: int, report) 
         number += 1
         mean = np.concatenate(losses).mean(axis=0)
         ndcg = validation.measure(network, run.average.encoder)["ndcg@10"]
-        curve.append([round(spent, 1), *(round(float(x), 4) for x in (*mean, ndcg))])
+        curve.append([done, round(spent, 1), *(round(float(x), 4) for x in (*mean, ndcg))])
         report(curve[-1])
     return network, jax.tree.map(np.asarray, run.average), vocabulary, curve
 
@@ -216,13 +217,14 @@ def main() -> None:
     given = parser.parse_args()
     asked = Asked(load(given.set, given.data).events, given.n, given.users)
     plain = model(asked, given.minutes, given.seed, given.bundle, {})
+    updates = plain.facts["curve"][-1]["done"]
     network, params, vocabulary, curve = train(
-        asked, given.n, given.minutes, given.seed, given.places, lambda row: print(row, flush=True)
+        asked, given.n, updates, given.seed, given.places, lambda row: print(row, flush=True)
     )
     own = segue.Recommender(network, params.encoder, vocabulary, plain.config)
     found: dict = {"set": given.set, "users": given.users, "seed": given.seed, "plain": facts(plain)}
-    found |= {"date": time.strftime("%Y-%m-%d"), "minutes": given.minutes, "places": given.places, "n": {}}
-    found["curve"] = {"columns": ["seconds", "loss", "loss of paths", "validation ndcg@10"], "rows": curve}
+    found |= {"date": time.strftime("%Y-%m-%d"), "updates": updates, "places": given.places, "n": {}}
+    found["curve"] = {"columns": ["updates", "seconds", "loss", "loss of paths", "validation ndcg@10"], "rows": curve}
     for n in (5, given.n):
         states = asked.states(plain)
         paths = {

@@ -13,6 +13,7 @@ from rich.console import Console
 
 import segue
 from segue.bundle import load_bundle
+from segue.cli_insight import insight
 from segue.cli_options import (
     AsJson,
     Bundle,
@@ -417,7 +418,7 @@ def get_dataset(name: str) -> None:
             typer.echo(str(path))
 
 
-app.registered_commands += stored.registered_commands
+app.registered_commands += stored.registered_commands + insight.registered_commands
 
 
 def main() -> None:

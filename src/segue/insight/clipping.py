@@ -99,8 +99,8 @@ def descend(
         if not np.isfinite(found).all():
             break
         notes.append([float(value) for value in found])
-    columns = zip(*notes, strict=True) if notes else ((), (), ())
-    return Descent(*(tuple(column) for column in columns), clip)
+    loss, before, after = zip(*notes, strict=True) if notes else ((), (), ())
+    return Descent(loss, before, after, clip)
 
 
 def _items(lag: int, seed: int) -> Rows:

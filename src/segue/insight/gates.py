@@ -98,10 +98,7 @@ def gate_openings(rec: Recommender, sequences: Sequences, user: int = 0) -> Open
     if not notes[0][0]:
         raise ArgumentError(f"gate_openings: expected a cell with gates, came {rec.network.cell}. Take gru or lstm.")
     blocks = tuple(
-        {
-            name: np.concatenate([getattr(step[block], name) for step in notes])
-            for name in notes[0][block]._fields
-        }
+        {name: np.concatenate([getattr(step[block], name) for step in notes]) for name in notes[0][block]._fields}
         for block in range(network.depth)
     )
     items = tuple(rec.items[row - 1] if row else "unknown" for row in one.items)
@@ -119,4 +116,5 @@ def half_lives(keep: Floats) -> Floats:
         [1.0, 69.0]
     """
     usual = np.clip(np.median(keep, axis=0), 1e-9, 1 - 1e-7).astype(np.float64)
-    return (np.log(0.5) / np.log(usual)).astype(np.float32)
+    events: Floats = (np.log(0.5) / np.log(usual)).astype(np.float32)
+    return events

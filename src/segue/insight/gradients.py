@@ -141,4 +141,5 @@ def gradient_in_network(rec: Recommender, sequences: Sequences, *, longest: int 
 
 def _lengths(gradient: Floats) -> NDArray[np.float64]:
     """Return float64[T, B], the length of each vector: float32 would lose its square below 1e-19."""
-    return np.linalg.norm(gradient.astype(np.float64), axis=-1)
+    lengths: NDArray[np.float64] = np.linalg.norm(gradient.astype(np.float64), axis=-1)
+    return lengths

@@ -73,7 +73,7 @@ def reach(rec: Recommender, sequences: Sequences, *, longest: int = 50, users: i
     able = np.flatnonzero((sequences.lengths >= longest + 2) & (last > 0))
     if not len(able):
         raise ArgumentError(
-            f"reach: expected a user with {longest + 2} events or more, found none. Take a smaller lag, or a longer log."
+            f"reach: expected a user with {longest + 2} events or more, found none. Take a smaller lag or a longer log."
         )
     chosen = np.sort(np.random.default_rng(seed).permutation(able)[:users])
     some = sequences.select(chosen)
@@ -89,7 +89,7 @@ def reach(rec: Recommender, sequences: Sequences, *, longest: int = 50, users: i
         kept = np.ones(len(some.items), bool)
         kept[ends - 1 - lag] = False
         without = _log_probabilities(rec, some.keep(kept), memory, longest)
-        changes.append(np.abs(without - whole)[rows, targets])
+        changes.append(np.abs(without[rows, targets] - whole[rows, targets]))
         new.append(1.0 - np.mean([np.isin(a, b).mean() for a, b in zip(_best(without, seen), best, strict=True)]))
     mean = tuple(float(of.mean()) for of in changes)
     return Reach(spread(changes, lags), mean, tuple(float(share) for share in new), len(some))
@@ -133,4 +133,5 @@ def _seen(sequences: Sequences, size: int) -> Bools:
 
 def _best(scores: Floats, seen: Bools) -> list[list[int]]:
     hidden = np.where(seen, -np.inf, scores)
-    return np.argsort(-hidden, axis=1, kind="stable")[:, :K].tolist()
+    best: list[list[int]] = np.argsort(-hidden, axis=1, kind="stable")[:, :K].tolist()
+    return best

@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 import segue
 from segue.data import synthetic
 from segue.errors import TrainingError

@@ -17,7 +17,7 @@ every cell under both libraries: a scan equals the steps, one after the other.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -103,11 +103,10 @@ class SimpleRNN(StepwiseCell):
     """
 
     activation: str = "tanh"
-    gates: ClassVar[int] = 1
 
     def init(self, rng: np.random.Generator, width: int) -> GatedParams:
         """Return fresh parameters."""
-        return init_gated(rng, width, self.gates)
+        return init_gated(rng, width, 1)
 
     def start(self, params: GatedParams, batch: int) -> Array:
         """Return `h = 0`, [B, d]."""
@@ -380,5 +379,7 @@ CELLS: dict[str, type[Any]] = {"linear": Linear, "gru": GRU, "lstm": LSTM, "simp
 
 def make_cell(name: str, *, activation: str = "tanh") -> Cell:
     """Return the cell of a name in `CELLS`; `activation` is read by `simple_rnn` alone."""
-    cell: Cell = SimpleRNN(activation) if name == "simple_rnn" else CELLS[name]()
+    if name == "simple_rnn":
+        return SimpleRNN(activation)
+    cell: Cell = CELLS[name]()
     return cell
