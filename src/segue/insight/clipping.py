@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
 from segue.data import synthetic
 from segue.insight.gradients import with_gain
@@ -91,7 +92,7 @@ def descend(
         loss, gradient = jax.value_and_grad(loss_of)(weights)
         used, _ = clipper.update(gradient, clipper.init(weights))
         moved = jax.tree.map(lambda w, g: w - rate * g, weights, used)
-        return moved, loss, optax.global_norm(gradient), optax.global_norm(used)
+        return moved, loss, _length(gradient), _length(used)
 
     weights, notes = jax.tree.map(jnp.asarray, weights), []
     for _ in range(updates):
@@ -101,6 +102,11 @@ def descend(
         notes.append([float(value) for value in found])
     loss, before, after = zip(*notes, strict=True) if notes else ((), (), ())
     return Descent(loss, before, after, clip)
+
+
+def _length(gradient: _Weights) -> Array:
+    """Return the length of all gradients as one vector."""
+    return jnp.linalg.norm(ravel_pytree(gradient)[0])
 
 
 def _items(lag: int, seed: int) -> Rows:
