@@ -1,6 +1,6 @@
 """An encoder and a decoder: one recurrence reads, another writes the next n items; against plans of the plain model.
 
-    python benchmarks/encoder_decoder.py --data DIR --set ml-1m-a [--minutes 3] [--bundle PLAIN] [--out FILE]
+    python benchmarks/encoder_decoder.py --data DIR --set ml-1m-a [--setting train.minutes=3] [--bundle F] [--out F]
 
 The encoder is Segue's default network. At every position it learns the next item, as always. From some positions of
 each window a GRU also learns to write the next n, by teacher forcing: it begins with the encoder's output, reads the
@@ -16,6 +16,7 @@ that it reads as many events; an update takes longer, for it also scores `places
 import argparse
 import json
 import time
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,11 +30,10 @@ from plan import Asked, facts, lists, model
 from sets import load
 
 import segue
-from segue.api import share_of_repeats, without_last
-from segue.bundle import build_network
-from segue.config import Config, DataSize, configure, derive
+from segue.api import without_last
+from segue.config import Config
 from segue.data.batches import Batcher
-from segue.data.sequences import encode, item_vocabulary
+from segue.data.sequences import encode
 from segue.model.backend import draw_normal, take
 from segue.model.cells import GRU
 from segue.model.network import Network, Window
@@ -148,13 +148,10 @@ def future_of(sequences, events: np.ndarray, weights: np.ndarray, n: int, count:
     return Future(places, items.astype(np.int32), inside.astype(np.float32))
 
 
-def train(asked: Asked, n: int, updates: int, seed: int, places: int, report) -> tuple[Network, Both, Any, list]:
-    vocabulary = item_vocabulary(asked.train)
-    whole = encode(asked.train, vocabulary)
-    learnt = without_last(whole)
-    size = DataSize(len(learnt.items), len(learnt), vocabulary.size, whole.times is not None, share_of_repeats(whole))
-    config = derive(configure({"train.seed": seed}), size)
-    network = build_network(config, items=vocabulary.size, longest_gap=1.0)
+def train(asked: Asked, plain: segue.Recommender, n: int, places: int, report) -> tuple[Both, list]:
+    config, network = plain.config, plain.network
+    whole = encode(asked.train, plain.vocabulary)
+    learnt, updates, seed = without_last(whole), plain.facts["curve"][-1]["done"], config.train.seed
     validation = Validation.sample(whole, exclude_seen=config.train.repeats == "exclude", seed=seed)
     params = jax.tree.map(jnp.asarray, Both(network.init(seed), init_decoder(network.width, seed)))
     memory = jax.tree.map(jnp.array, network.empty(params.encoder, config.train.lanes))
@@ -179,7 +176,7 @@ def train(asked: Asked, n: int, updates: int, seed: int, places: int, report) ->
         ndcg = validation.measure(network, run.average.encoder)["ndcg@10"]
         curve.append([done, round(spent, 1), *(round(float(x), 4) for x in (*mean, ndcg))])
         report(curve[-1])
-    return network, jax.tree.map(np.asarray, run.average), vocabulary, curve
+    return jax.tree.map(np.asarray, run.average), curve
 
 
 def written(network: Network, params: Both, rec: segue.Recommender, asked: Asked, n: int) -> dict[str, list[str]]:
@@ -207,23 +204,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--set", required=True, choices=["ml-100k", "ml-1m-a", "ml-1m", "beauty"])
-    parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--n", type=int, default=10)
     parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--places", type=int, default=128, help="positions of a window that the decoder writes from")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--setting", action="append", default=[], help="path=value, such as train.minutes=3")
     parser.add_argument("--bundle", type=Path, help="of the plain model, kept and taken from there")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     asked = Asked(load(given.set, given.data).events, given.n, given.users)
-    plain = model(asked, given.minutes, given.seed, given.bundle, {})
-    updates = plain.facts["curve"][-1]["done"]
-    network, params, vocabulary, curve = train(
-        asked, given.n, updates, given.seed, given.places, lambda row: print(row, flush=True)
-    )
-    own = segue.Recommender(network, params.encoder, vocabulary, plain.config)
+    plain = model(asked, given)
+    params, curve = train(asked, plain, given.n, given.places, lambda row: print(row, flush=True))
+    own, network = replace(plain, params=params.encoder), plain.network
     found: dict = {"set": given.set, "users": given.users, "seed": given.seed, "plain": facts(plain)}
-    found |= {"date": time.strftime("%Y-%m-%d"), "updates": updates, "places": given.places, "n": {}}
+    found |= {"date": time.strftime("%Y-%m-%d"), "places": given.places, "n": {}}
     found["curve"] = {"columns": ["updates", "seconds", "loss", "loss of paths", "validation ndcg@10"], "rows": curve}
     for n in (5, given.n):
         states = asked.states(plain)

@@ -1,6 +1,6 @@
 """Plans against what users truly did next: the last n events of a sample of users, in order.
 
-    python benchmarks/plan.py --data DIR --set ml-1m-a [--minutes 3] [--n 5 10] [--users 1000] [--out FILE]
+    python benchmarks/plan.py --data DIR --set ml-1m-a [--setting train.minutes=3] [--n 5 10] [--users 1000] [--out F]
 
 The last `max(n)` events of each user are held out of the training. A path is asked of the state before them and
 compared with the first n of them:
@@ -102,10 +102,12 @@ def popular(rec: segue.Recommender, asked: Asked, n: int) -> dict[str, list[str]
     return found
 
 
-def model(asked: Asked, minutes: float, seed: int, kept: Path | None, settings: dict[str, str]) -> segue.Recommender:
+def model(asked: Asked, given: argparse.Namespace) -> segue.Recommender:
+    kept = given.bundle
     if kept and kept.exists():
         return segue.load(kept)
-    rec = segue.train(asked.train, config={"train.minutes": minutes, "train.seed": seed, **settings})
+    settings = dict(text.split("=", 1) for text in given.setting)
+    rec = segue.train(asked.train, config={"train.seed": given.seed, **settings})
     if kept:
         rec.save(kept)
     return rec
@@ -114,6 +116,7 @@ def model(asked: Asked, minutes: float, seed: int, kept: Path | None, settings: 
 def facts(rec: segue.Recommender) -> dict:
     curve = rec.facts["curve"]
     return {
+        "settings": {"passes": rec.config.train.passes, "minutes": rec.config.train.minutes},
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "training_seconds": round(curve[-1]["seconds"], 1),
@@ -125,17 +128,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--set", required=True, choices=["ml-100k", "ml-1m-a", "ml-1m", "beauty"])
-    parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--n", type=int, nargs="+", default=[5, 10])
     parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--setting", action="append", default=[], help="path=value")
+    parser.add_argument("--setting", action="append", default=[], help="path=value, such as train.minutes=3")
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     asked = Asked(load(given.set, given.data).events, max(given.n), given.users)
-    settings = dict(text.split("=", 1) for text in given.setting)
-    rec = model(asked, given.minutes, given.seed, given.bundle, settings)
+    rec = model(asked, given)
     found: dict = {"set": given.set, "users": given.users, "seed": given.seed, **facts(rec), "n": {}, "ms": {}}
     states = asked.states(rec)
     for n in given.n:

@@ -106,7 +106,8 @@ def descend(
 
 def _length(gradient: _Weights) -> Array:
     """Return the length of all gradients as one vector."""
-    return jnp.linalg.norm(ravel_pytree(gradient)[0])
+    length: Array = jnp.linalg.norm(ravel_pytree(gradient)[0])
+    return length
 
 
 def _items(lag: int, seed: int) -> Rows:

@@ -4,6 +4,7 @@ Knows: which looks there are, in what order, and what to see in each. Does not k
 """
 
 import html
+import importlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -205,9 +206,8 @@ def _full(name: str) -> str:
 
 def _drawing() -> Any:
     try:
-        from segue.insight import figures
+        return importlib.import_module("segue.insight.figures")
     except ImportError:
         raise ArgumentError(
             'look: expected the extra for figures, matplotlib is not installed. Run: pip install "segue[plot]"'
         ) from None
-    return figures
