@@ -215,7 +215,7 @@ def main() -> None:
     asked = Asked(load(given.set, given.data).events, given.n, given.users)
     plain = model(asked, given)
     params, curve = train(asked, plain, given.n, given.places, lambda row: print(row, flush=True))
-    own, network = replace(plain, params=params.encoder), plain.network
+    own, network = replace(plain, params=params.encoder, counts=None), plain.network
     found: dict = {"set": given.set, "users": given.users, "seed": given.seed, "plain": facts(plain)}
     found |= {"date": time.strftime("%Y-%m-%d"), "places": given.places, "n": {}}
     found["curve"] = {"columns": ["updates", "seconds", "loss", "loss of paths", "validation ndcg@10"], "rows": curve}

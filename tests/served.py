@@ -33,8 +33,8 @@ def bundle(path, seed=5):
 class Server:
     """`segue serve` on a free port."""
 
-    def __init__(self, folder, *options):
-        self.folder, self.options = folder, options
+    def __init__(self, folder, *options, name="b.segue"):
+        self.folder, self.options, self.name = folder, options, name
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -43,7 +43,7 @@ class Server:
 
     def start(self):
         began = time.monotonic()
-        command = [sys.executable, "-m", "segue", "serve", self.folder / "b.segue", "--store", self.folder / "s.db"]
+        command = [sys.executable, "-m", "segue", "serve", self.folder / self.name, "--store", self.folder / "s.db"]
         command += ["--port", self.port, *self.options]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen([str(x) for x in command], stderr=log, stdout=log, env={**os.environ})

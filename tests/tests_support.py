@@ -1,13 +1,17 @@
 """Small things that several tests need."""
 
+from functools import lru_cache
+
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 from segue.bundle import build_network, with_fingerprint
 from segue.config import DataSize, configure, derive
 from segue.data.catalogue import read_catalogue
 from segue.data.vocabulary import Vocabulary
 from segue.model.backend import map_tree
+from segue.model.counts import RECENT, Counts
 from segue.recommend.recommender import Recommender
 
 
@@ -20,4 +24,51 @@ def small_recommender(vocabulary=None, *, cell="linear", repeats="allow", clock=
     network = build_network(config, items=vocabulary.size, longest_gap=1e6)
     params = map_tree(lambda a: a + rng.normal(0, 0.3, a.shape).astype(np.float32), network.init(0))
     titles = pl.DataFrame({"item": vocabulary.ids, "title": "film " + vocabulary.ids})
-    return with_fingerprint(Recommender(network, params, vocabulary, config, read_catalogue(titles, vocabulary)))
+    catalogue, counts = read_catalogue(titles, vocabulary), random_counts(vocabulary.size, rng)
+    return with_fingerprint(Recommender(network, params, vocabulary, config, catalogue, counts=counts))
+
+
+def random_counts(size, rng):
+    """Counts of pairs of which half were never met, of a large catalogue nearly all."""
+    pairs = sparse.random_array((size, size), density=min(0.5, 5 / size), rng=rng, dtype=np.float32, format="csr")
+    return Counts(
+        offsets=pairs.indptr.astype(np.int64),
+        rows=pairs.indices.astype(np.int32),
+        shares=pairs.data,
+        popularity=rng.random(size, np.float32) + np.float32(0.01),
+        decay=np.exp2(np.linspace(-3, 0, RECENT)).astype(np.float32),
+        weight=np.float32(0.6),
+        smoothing=np.float32(0.1),
+        scale=np.float32(0.8),
+    )
+
+
+@lru_cache(maxsize=1)
+def minimal_gated_cell(keras):
+    """Return a cell of a user, in Keras: one gate, one learnt beginning (Zhou et al., 2016: MGU, in part)."""
+
+    @keras.saving.register_keras_serializable(package="tests")
+    class MinimalGatedCell(keras.layers.Layer):
+        def __init__(self, units, **settings):
+            super().__init__(**settings)
+            self.units = self.state_size = units
+
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(shape[-1] + self.units, 2 * self.units), name="kernel")
+            self.begin = self.add_weight(shape=(self.units,), name="begin")
+            self.built = True
+
+        def get_initial_state(self, batch_size):
+            return [keras.ops.broadcast_to(keras.ops.tanh(self.begin), (batch_size, self.units))]
+
+        def call(self, inputs, states):
+            both = keras.ops.concatenate([inputs, states[0]], axis=-1) @ self.kernel
+            gate, new = keras.ops.split(both, 2, axis=-1)
+            kept = keras.ops.sigmoid(gate)
+            h = kept * states[0] + (1 - kept) * keras.ops.tanh(new)
+            return h, [h]
+
+        def get_config(self):
+            return super().get_config() | {"units": self.units}
+
+    return MinimalGatedCell

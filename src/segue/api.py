@@ -5,6 +5,7 @@ Knows: how the parts follow each other. Does not know: anything the parts know.
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,9 @@ from segue.data.described import Encodings, attributes_of, encode_log, learn_enc
 from segue.data.events import Events
 from segue.data.sequences import Sequences, gaps, item_vocabulary, mapped, natural_gap
 from segue.data.split import digest
-from segue.errors import DataError
+from segue.errors import ArgumentError, DataError
+from segue.interop.keras_cell import KerasCell
+from segue.model.cells import CELLS, SimpleRNN
 from segue.recommend.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ def train(
     users: object = None,
     kinds: Mapping[str, str] | None = None,
     config: Config | Mapping[str, Any] | None = None,
+    cell: KerasCell | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
     report: "Callable[[Progress], None] | None" = None,
@@ -53,6 +57,7 @@ def train(
         users: a path or table with profiles by user; None for ids alone.
         kinds: column -> kind (`segue.data.attributes.KINDS`), where a guess is wrong; "ignored" leaves it out.
         config: settings, or paths and values such as `{"model.cell": "gru", "train.minutes": 5}`.
+        cell: a recurrence made with Keras, in place of `model.cell`; its units are the width.
         checkpoint: a file to keep the run in while it lasts.
         resume: go on from the checkpoint if there is one.
         report: called every few updates with where the run stands.
@@ -67,6 +72,7 @@ def train(
     """
     from segue.training.compiled import keep_compiled
     from segue.training.cost import check_memory, describe
+    from segue.training.fusion import learn_fusion
     from segue.training.trainer import Trainer, fit
     from segue.training.validation import Validation
 
@@ -74,6 +80,7 @@ def train(
     known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
     profiles = read_profiles(users) if users is not None else None
     settings = config if isinstance(config, Config) else configure(config)
+    settings = settings if cell is None else _with_cell(settings, cell)
     say = say or (lambda text: None)
     encodings = _encodings(events, known, profiles, settings, kinds, say)
     weights = settings.train.weight_of_type()
@@ -91,7 +98,7 @@ def train(
     settings = derive(settings, size)
     longest = float(np.nan_to_num(between).max(initial=1.0))
     attributes = attributes_of(known, encodings)
-    network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings)
+    network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings, cell=cell)
     check_memory(network, settings, len(sequences.items))
     exclude = settings.train.repeats == "exclude"
     validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
@@ -113,7 +120,14 @@ def train(
         trained = fit(trainer, report=report)
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
     noted = _noted(events, learnt, span, trained) | dict(facts or {})
-    rec = Recommender(network, params, vocabulary, settings, known, noted, "", encodings, vocabulary.size)
+    counts = None
+    if settings.model.counts and len(validation.sequences):
+        fusion = learn_fusion(learnt, validation.answers(network, params), vocabulary.size)
+        say(str(fusion))
+        counts, noted = fusion.counts, noted | {"fusion": str(fusion)}
+    rec = Recommender(
+        network, params, vocabulary, settings, known, noted, "", encodings, vocabulary.size, counts=counts
+    )
     return with_fingerprint(rec)
 
 
@@ -157,9 +171,42 @@ def _encodings(
     return found
 
 
+def convert(rec: Recommender) -> Recommender:
+    """Return a recommender with Segue's own cells in place of those of Keras; it gives the same scores.
+
+    It answers without Keras and JAX. Its fingerprint is another one, so states are made anew (`rec.encode`).
+
+    Raises:
+        ArgumentError: its cell is not one of Keras, or has an equation that no cell of Segue has.
+
+    Cost: a copy of the weights of the cells.
+    """
+    cell = rec.network.cell
+    if not isinstance(cell, KerasCell):
+        raise ArgumentError(f"convert: expected a recommender with a cell of Keras, came {cell}: nothing to do.")
+    own = [cell.to_segue(block.cell) for block in rec.params.blocks]
+    kind = own[0][0]
+    settings = {"model.cell": next(name for name, each in CELLS.items() if each is type(kind))}
+    if isinstance(kind, SimpleRNN):
+        settings["model.activation"] = kind.activation
+    blocks = tuple(block._replace(cell=params) for block, (_, params) in zip(rec.params.blocks, own, strict=True))
+    params, network = rec.params._replace(blocks=blocks), replace(rec.network, cell=kind)
+    config = configure(settings, base=rec.config)
+    return with_fingerprint(replace(rec, network=network, params=params, config=config))
+
+
 def load(path: str | Path) -> Recommender:
     """Return the recommender in a bundle; see `segue.bundle.load_bundle`."""
     return load_bundle(path)
+
+
+def _with_cell(config: Config, cell: KerasCell) -> Config:
+    if not isinstance(cell, KerasCell):
+        raise ArgumentError(
+            f"train: expected cell as segue.interop.KerasCell, came {type(cell).__name__}. "
+            "Write cell=KerasCell(...) around a cell of Keras, or name one of Segue's own with model.cell."
+        )
+    return replace(config, model=replace(config.model, cell="keras", width=config.model.width or cell.width))
 
 
 def without_last(sequences: Sequences) -> Sequences:

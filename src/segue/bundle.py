@@ -1,14 +1,16 @@
 """A trained model as one safe file.
 
-Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `vocabulary` and `catalogue`
-(bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
-facts of the training and a digest of each array. No pickle. It holds no histories and no profiles.
+Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and
+`catalogue` (bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
+facts of the training, a digest of each array and, where the cell is one of Keras, its description (JSON).
+No pickle. It holds no histories and no profiles. In a folder of bundles the file `current` names the one that runs.
 Does not know: how a model is trained or asked.
 """
 
 import hashlib
 import io
 import json
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,26 +25,33 @@ from segue.data.catalogue import Catalogue
 from segue.data.described import IDS_ALONE, Encodings
 from segue.data.encoding import Encoding
 from segue.data.vocabulary import Vocabulary
-from segue.errors import BundleError
-from segue.files import read_arrays, write_arrays
+from segue.errors import ArgumentError, BundleError
+from segue.files import read_arrays, replacing, write_arrays
+from segue.interop.keras_cell import KerasCell
 from segue.model.backend import leaves, map_tree
-from segue.model.cells import make_cell
+from segue.model.cells import Cell, make_cell
+from segue.model.counts import Counts
 from segue.model.features import Clock
 from segue.model.network import Network
 from segue.recommend.recommender import Recommender
 
+logger = logging.getLogger("segue")
 FORMAT = 1
-_PREFIX = "weights."
+#: The file in a folder of bundles that names the one to run.
+CURRENT = "current"
+_PREFIX, _COUNTS = "weights.", "counts."
 #: The names under which encodings are kept.
 _ENCODED = tuple((role, f"encoding.{role}") for role in ("items", "users", "events"))
 
 
-def build_network(config: Config, *, items: int, longest_gap: float, encodings: Encodings = IDS_ALONE) -> Network:
-    """Return the network that settings without gaps describe."""
+def build_network(
+    config: Config, *, items: int, longest_gap: float, encodings: Encodings = IDS_ALONE, cell: Cell | None = None
+) -> Network:
+    """Return the network that settings without gaps describe; `cell` is one that they cannot name."""
     model = config.model
     assert model.width is not None and model.session_gap != "auto"
     return Network(
-        cell=make_cell(model.cell, activation=model.activation),
+        cell=cell or make_cell(model.cell, activation=model.activation),
         items=items,
         width=model.width,
         depth=model.depth,
@@ -78,6 +87,8 @@ def save_bundle(rec: Recommender, path: str | Path) -> None:
         "facts": rec.facts,
         "digests": _digests(arrays),
     }
+    if isinstance(rec.network.cell, KerasCell):
+        manifest["cell"] = rec.network.cell.description
     text = json.dumps(manifest, sort_keys=True)
     metadata = {"segue": text, "digest": hashlib.sha256(text.encode()).hexdigest()}
     write_arrays(Path(path), arrays, metadata)
@@ -100,7 +111,7 @@ def read_manifest(path: str | Path, metadata: dict[str, str]) -> dict[str, Any]:
 
 
 def load_bundle(path: str | Path) -> Recommender:
-    """Return the recommender in a bundle. Does not import JAX.
+    """Return the recommender in a bundle. Imports no JAX, unless its cell is one of Keras, which is then logged.
 
     Raises:
         BundleError: the file is missing, cut short, edited (the message says in which part), or newer.
@@ -115,15 +126,63 @@ def load_bundle(path: str | Path) -> Recommender:
     found = {role: Encoding.from_json(arrays[key].tobytes().decode()) for role, key in _ENCODED if key in arrays}
     encodings = Encodings(**found, asked=manifest.get("asked", 0))
     items, gap = manifest["items"], manifest["longest_gap"]
-    network = build_network(config, items=items, longest_gap=gap, encodings=encodings)
+    cell = _outside_cell(path, manifest)
+    network = build_network(config, items=items, longest_gap=gap, encodings=encodings, cell=cell)
     like = network.init(0)
     paths = iter([name for name, _ in leaves(like)])
     params = map_tree(lambda _: arrays[_PREFIX + next(paths)], like)
     catalogue = Catalogue(_table(arrays["catalogue"])) if "catalogue" in arrays else None
     vocabulary = Vocabulary(_table(arrays["vocabulary"])["id"])
     learnt, facts = manifest.get("learnt", items), manifest["facts"]
-    rec = Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt)
+    kept: Any = [arrays[_COUNTS + name] for name in Counts._fields if _COUNTS + name in arrays]
+    counts = Counts(*kept) if kept else None
+    rec = Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt, counts=counts)
     return with_fingerprint(rec) if learnt < items else replace(rec, fingerprint=_fingerprint(digests))
+
+
+def _outside_cell(path: str | Path, manifest: dict[str, Any]) -> KerasCell | None:
+    """Return the cell that a bundle describes in words of Keras, and say what that means; None in all others."""
+    if "cell" not in manifest:
+        return None
+    try:
+        cell = KerasCell.from_description(manifest["cell"])
+    except ArgumentError as error:
+        raise BundleError(f"{path}: {error}") from None
+    logger.warning("%s: its cell is one of Keras, so answering imports Keras and JAX (segue convert).", path)
+    return cell
+
+
+def running_bundle(folder: Path) -> Path | None:
+    """Return the bundle that a folder says is running: named in `current`, or else the newest.
+
+    Raises:
+        BundleError: `current` names a file that is not there.
+    """
+    named = folder / CURRENT
+    if named.is_file():
+        path = folder / named.read_text().strip()
+        if not path.is_file() or path.parent != folder:
+            raise BundleError(
+                f"{named}: expected the name of a bundle in this folder, came {named.read_text().strip()[:80]!r}. "
+                "Write the name of the running bundle into it, or remove it."
+            )
+        return path
+    bundles = [(path.stat().st_mtime_ns, path.name, path) for path in folder.glob("*.segue")]
+    return max(bundles)[2] if bundles else None
+
+
+def name_running(path: Path) -> None:
+    """Write into the folder of a bundle that it is the one to run; on disk when this returns.
+
+    Raises:
+        BundleError: it cannot be written.
+    """
+    named = path.parent / CURRENT
+    try:
+        with replacing(named) as part:
+            part.write_text(path.name + "\n")
+    except OSError as error:
+        raise BundleError(f"{named}: cannot be written: {error}. Make the folder writable for the server.") from error
 
 
 def _as_learnt(rec: Recommender) -> Recommender:
@@ -136,6 +195,8 @@ def _as_learnt(rec: Recommender) -> Recommender:
 
 def _arrays(rec: Recommender) -> dict[str, NDArray[Any]]:
     arrays = {_PREFIX + name: np.asarray(array) for name, array in leaves(rec.params)}
+    if rec.counts is not None:
+        arrays |= {_COUNTS + name: np.asarray(array) for name, array in rec.counts._asdict().items()}
     arrays["vocabulary"] = _bytes(pl.DataFrame({"id": rec.vocabulary.ids}))
     if rec.catalogue is not None:
         arrays["catalogue"] = _bytes(rec.catalogue.table)

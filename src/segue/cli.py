@@ -287,6 +287,17 @@ def add_items(
         )
 
 
+@app.command()
+def convert(
+    bundle: Bundle,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the new bundle goes.")],
+) -> None:
+    """Put Segue's own cells in place of those of Keras, so that the bundle answers without it."""
+    rec = segue.convert(load_bundle(bundle))
+    rec.save(out)
+    typer.echo(f"{out}: cell {rec.config.model.cell}, the same scores, bundle {rec.fingerprint[:12]}.")
+
+
 def _ids(history: str) -> list[str]:
     """Return the ids of one CSV line."""
     try:
@@ -355,25 +366,26 @@ def info(bundle: Bundle, as_json: AsJson = False) -> None:
 
 @app.command()
 def serve(
-    bundle: Bundle,
+    bundle: Annotated[Path, typer.Argument(help="A file that segue train wrote, or a folder of them.")],
     store: Annotated[
         str | None, typer.Option(help="SQLite file or valkey:// address; segue.db beside the bundle if not given.")
     ] = None,
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address; others than 127.0.0.1 need --keys.")] = "127.0.0.1",
-    bundles: Annotated[Path | None, typer.Option(help="Folder of the bundles that may be swapped in.")] = None,
+    bundles: Annotated[Path | None, typer.Option(help="Folder of bundles; its file current says which runs.")] = None,
     keys: Annotated[Path | None, typer.Option(help="File that segue keys made; each request needs one then.")] = None,
     allow_host: Annotated[list[str] | None, typer.Option(help="Further name in Host headers; * for any.")] = None,
     rate: Annotated[
         float | None, typer.Option(help="Requests a second of a key or address, 0 for any; 200 if not local.")
     ] = None,
     accept_loss: Annotated[bool, typer.Option("--accept-loss", help="Be ready though a server may not sync.")] = False,
+    shadow: Annotated[Path | None, typer.Option(help="Bundle that ranks the same events and answers nobody.")] = None,
 ) -> None:
     """Answer over HTTP: tell events, get lists, nothing lost."""
     from segue.serve import running
 
     names = tuple(allow_host or ())
-    settings = running.Settings(bundle, store, host, port, bundles, keys, names, rate, accept_loss)
+    settings = running.Settings(bundle, store, host, port, bundles, keys, names, rate, accept_loss, shadow=shadow)
     running.serve(settings, say=lambda text: typer.echo(text, err=True))
 
 

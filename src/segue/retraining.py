@@ -26,14 +26,13 @@ from typing import Any
 import numpy as np
 
 from segue.api import train
-from segue.bundle import load_bundle
+from segue.bundle import load_bundle, name_running, running_bundle
 from segue.config import Config, configure
 from segue.data.catalogue import Profiles, read_profiles
 from segue.data.events import Events
 from segue.data.split import split_after, split_by_time, split_last
 from segue.errors import BundleError, LockedError
 from segue.evaluation.protocols import ask, questions
-from segue.files import replacing
 from segue.measure.bootstrap import Interval, paired_bootstrap
 from segue.measure.metrics import ndcg
 from segue.recommend.recommender import Recommender
@@ -42,8 +41,6 @@ from segue.recommend.recommender import Recommender
 SLICE, LARGEST_SLICE, LEAST = 0.05, 0.2, 50
 #: What the final model's own validation must reach of the candidate's.
 _NEAR = 0.8
-#: The file in a folder of bundles that names the one to run.
-CURRENT = "current"
 
 
 @dataclass(frozen=True)
@@ -133,25 +130,6 @@ def retrain(
         return job.compared(running, path.name) if running and path else job.first()
 
 
-def running_bundle(folder: Path) -> Path | None:
-    """Return the bundle that a folder says is running: named in `current`, or else the newest.
-
-    Raises:
-        BundleError: `current` names a file that is not there.
-    """
-    named = folder / CURRENT
-    if named.is_file():
-        path = folder / named.read_text().strip()
-        if not path.is_file() or path.parent != folder:
-            raise BundleError(
-                f"{named}: expected the name of a bundle in this folder, came {named.read_text().strip()[:80]!r}. "
-                "Write the name of the running bundle into it, or remove it."
-            )
-        return path
-    bundles = [(path.stat().st_mtime_ns, path.name, path) for path in folder.glob("*.segue")]
-    return max(bundles)[2] if bundles else None
-
-
 def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events, tuple[str, ...]]:
     """Return what a candidate may learn, what both are asked for, and what a reader must know.
 
@@ -239,8 +217,7 @@ class _Job:
     def _published(self, rec: Recommender, report: Retrained) -> Retrained:
         name = f"{self.now:%Y-%m-%d}-{rec.fingerprint[:12]}.segue"
         rec.save(self.folder / name)
-        with replacing(self.folder / CURRENT) as part:
-            part.write_text(name + "\n")
+        name_running(self.folder / name)
         return replace(report, published=True, bundle=name, why=f"{self.folder / name} is the current bundle.")
 
 

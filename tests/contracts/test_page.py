@@ -131,6 +131,11 @@ def test_a_click_changes_the_list_and_a_delete_takes_it_back(browser):
     until(lambda: history(browser) == ["film 003"])
     assert "1 event ·" in texts(browser, "#about")[0]
     click(browser, "#forget")
+    click(browser, "#keep")
+    until(lambda: not browser.find_element("id", "sure").is_displayed())
+    assert history(browser) == ["film 003"]
+    click(browser, "#forget")
+    click(browser, "#erase")
     until(lambda: "1 event erased" in texts(browser, "#receipt")[0])
     assert "Backups" in texts(browser, "#receipt")[0]
     until(lambda: texts(browser, "#list .title") == before)
@@ -172,6 +177,37 @@ def test_clicks_in_a_hurry_are_told_in_their_order_though_the_first_is_slow(brow
     until(lambda: len(history(browser)) == 3)
     assert history(browser) == ["film 004", "film 002", "film 001"]
     assert "3 events" in texts(browser, "#about")[0]
+
+
+def test_a_double_click_and_a_click_again_after_no_answer_are_one_event(browser, server):
+    from selenium.webdriver import ActionChains
+
+    name = browser.find_element("id", "user").get_attribute("value")
+    for place in ("#found", "#list"):
+        ActionChains(browser).double_click(browser.find_elements("css selector", f"{place} .watch")[3]).perform()
+        time.sleep(0.5)
+    until(lambda: len(history(browser)) == 2)
+    assert server.call("GET", f"/v1/users/{name}")[1]["count"] == 2
+    browser.execute_script(
+        "const real = fetch; let lost = false; window.fetch = async (...all) => { const answer = await real(...all);"
+        "  if (!lost && all[1].method === 'POST') { lost = true; throw new TypeError('lost'); } return answer; }"
+    )
+    again = '#found [aria-label="Watch film 008"]'
+    click(browser, again)
+    until(lambda: "cannot be reached" in texts(browser, "#trouble")[0])
+    click(browser, again)
+    until(lambda: len(history(browser)) == 3)
+    click(browser, again)  # on purpose, once more
+    until(lambda: len(history(browser)) == 4)
+    assert server.call("GET", f"/v1/users/{name}")[1]["count"] == 4
+
+
+def test_titles_of_what_was_done_come_from_the_server(browser):
+    watch(browser, "film 003")
+    browser.execute_script("sessionStorage.removeItem('segue-titles'); page.titles.clear()")
+    browser.execute_script("inTurn(showUser)")
+    until(lambda: history(browser) == ["film 003"])
+    assert browser.execute_script("return page.titles.get('003')") == "film 003"
 
 
 def test_a_name_that_is_half_typed_is_not_used(browser, server):
@@ -248,7 +284,8 @@ def test_a_refusal_is_told_and_stays_until_something_works(browser, server):
 def test_the_key_is_asked_for_where_the_server_asks_for_one(window, tmp_path):
     bundle(tmp_path / "b.segue")
     secret = add_key(tmp_path / "keys.json", "page", "write")
-    server = Server(tmp_path, "--keys", tmp_path / "keys.json")
+    bundle(tmp_path / "other.segue", seed=6)
+    server = Server(tmp_path, "--keys", tmp_path / "keys.json", "--shadow", tmp_path / "other.segue")
     try:
         window.get(server.url)
         until(lambda: window.find_element("id", "access").is_displayed())
@@ -257,6 +294,10 @@ def test_the_key_is_asked_for_where_the_server_asks_for_one(window, tmp_path):
         until(lambda: len(texts(window, "#list .title")) == 10)
         until(lambda: not window.find_element("id", "access").is_displayed())
         until(lambda: texts(window, "#trouble")[0] == "")
+        watch(window, "film 003")
+        until(lambda: "on the same 1 event." in texts(window, "#shadow")[0])
+        numbers = server.call("GET", "/metrics", headers={"Authorization": f"Bearer {secret}"})[1].decode()
+        assert 'segue_live_events{group="shadow",value="shadow"} 1.0' in numbers
     finally:
         server.stop()
 

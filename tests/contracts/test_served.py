@@ -1,6 +1,9 @@
 """A real server, killed and restarted: what was acknowledged is there, once, and the state is that of the log."""
 
 import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -8,6 +11,7 @@ import pytest
 
 import segue
 from segue.recommend.many import state_from_bytes
+from segue.serve.reading import read_store
 from segue.serve.sqlite_store import SqliteStore
 from served import ITEMS, Server, bundle
 
@@ -78,6 +82,78 @@ def test_kills_under_load_lose_nothing_and_repeat_nothing(server, tmp_path):
         assert state.count == replayed.count == len(kept)
     store.close()
     server.start()
+
+
+def swapped_to(server, fingerprint):
+    """Wait until a bundle answers everybody."""
+    end = time.monotonic() + 20
+    while (status := server.call("GET", "/v1/status")[1])["bundle"] != fingerprint:
+        assert time.monotonic() < end, status
+        time.sleep(0.02)
+
+
+def kept_and_equal_to_replay(server, rec, sent):
+    """Assert that each user has the events that were sent, and the state that a replay of them gives."""
+    for user, events in sent.items():
+        assert server.call("GET", f"/v1/users/{user}")[1]["count"] == len(events)
+    store = read_store(server.folder / "s.db")
+    for user, events in sent.items():
+        assert [event.item for event in store.events(user)] == [event["item"] for event in events]
+        head, replayed = store.head(user, rec.fingerprint), rec.start()
+        assert head.fresh
+        for event in events:
+            replayed = rec.observe(replayed, event["item"], time=event["time"])
+        state = state_from_bytes(rec, head.state.memory)
+        assert abs(state.memory.output - replayed.memory.output).max() < 1e-4
+        assert state.count == len(events)
+    store.close()
+
+
+def test_a_restart_runs_the_bundle_in_force(tmp_path):
+    bundle(tmp_path / "first.segue")
+    server = Server(tmp_path, name=".")
+    try:
+        assert f"the newest in {tmp_path}" in (tmp_path / "server.log").read_text()
+        sent = {
+            f"u{n}": [{"user": f"u{n}", "item": ITEMS[(n + i) % 12], "time": 1000 + 97 * i + n} for i in range(12)]
+            for n in range(60)
+        }
+        for events in sent.values():
+            assert server.call("POST", "/v1/events", {"events": events})[0] == 200
+        small = [word for one in ("model.width=8", "model.depth=1", "train.passes=3") for word in ("--set", one)]
+        verb = ["retrain", "--store", tmp_path / "s.db", "--bundles", tmp_path, *small]
+        done = subprocess.run([sys.executable, "-m", "segue", *map(str, verb)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        trained = (tmp_path / "current").read_text().strip()
+        rec = segue.load(tmp_path / trained)
+
+        assert server.call("POST", "/v1/admin/bundle", {"bundle": trained})[1]["bundle"] == rec.fingerprint
+        more = {"user": "u7", "item": "004", "time": 9000}
+        assert server.call("POST", "/v1/events", more)[0] == 200  # while it is swapped in
+        sent["u7"].append(more)
+        swapped_to(server, rec.fingerprint)
+        kept_and_equal_to_replay(server, rec, sent)
+        bundle(tmp_path / "other.segue", seed=6)
+        other = segue.load(tmp_path / "other.segue")
+        (tmp_path / "current").write_text("other.segue\n")
+        server.process.send_signal(signal.SIGHUP)
+        swapped_to(server, other.fingerprint)
+        server.kill()
+        server.start()
+        kept_and_equal_to_replay(server, other, sent)
+        assert server.call("GET", "/v1/status")[1]["bundle"] == other.fingerprint
+        assert f"other.segue, named in {tmp_path / 'current'}" in (tmp_path / "server.log").read_text()
+
+        assert server.call("POST", "/v1/admin/bundle", {"bundle": trained})[0] == 200
+        server.kill()  # whoever was told that it is swapped in finds it so
+        server.start()
+        assert server.call("GET", "/v1/status")[1]["bundle"] == rec.fingerprint
+        assert server.call("POST", "/v1/admin/bundle", {"bundle": "other.segue"})[0] == 200
+        assert server.call("POST", "/v1/admin/bundle", {"roll_back": True})[1]["bundle"] == rec.fingerprint
+        kept_and_equal_to_replay(server, rec, sent)
+        assert (tmp_path / "current").read_text().strip() == trained
+    finally:
+        server.stop()
 
 
 def test_a_second_server_on_the_same_store_is_refused(server, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segue.serve.listing import _top
+from segue.serve.scores import Scored
 
 
 @given(st.integers(0, 2**31), st.integers(1, 3000), st.integers(1, 60), st.booleans())
@@ -15,5 +15,7 @@ def test_law_top_is_the_head_of_a_sort(seed, size, count, level):
     before = scores.copy()
     order = np.lexsort((np.arange(size), -scores))
     expected = [int(row) for row in order[:count] if scores[row] > -np.inf]
-    assert _top(scores, count) == expected
+    rows, best = Scored(scores).best(count)
+    assert rows.tolist() == expected
+    assert best.tolist() == scores[expected].tolist()
     np.testing.assert_array_equal(scores, before)

@@ -7,9 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from segue.data import counting
 from segue.data.sequences import Sequences
 from segue.errors import ArgumentError
-from segue.evaluation import content, counting, ease, tuning
+from segue.evaluation import content, ease, tuning
 from segue.evaluation.als import ALS
 from segue.evaluation.baselines import DecayedMarkov, ItemKNN, Popularity, RecentPopularity
 from segue.evaluation.content import ContentKNN

@@ -34,7 +34,7 @@ def an_address(tmp_path_factory):
     bundle = folder / "b.segue"
     rich(log()).save(bundle)
     asked = running.Settings(bundle, str(folder / "s.db"), port=0, bundles=folder, limits=LIMITS)
-    with running._opened(asked) as (server, listener):
+    with running._opened(asked) as (server, listener, _):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         while not server.started:

@@ -255,12 +255,14 @@ def test_users_are_shown_by_pages_merged_and_erased(client):
     first = client.get("/v1/users/guest%2F1?limit=3").json()
     rest = client.get("/v1/users/guest%2F1", params={"limit": 3, "before": first["next"]}).json()
     assert [one["item"] for one in first["events"] + rest["events"]] == ["004", "003", "002", "001", "000"]
+    assert first["events"][0]["title"] == "film 004"
     refused(client.get("/v1/users/guest%2F1?before=x"), 422, "before")
     assert client.delete("/v1/users/guest%2F1/events/e2").json()["erased"] == "event"
     refused(client.delete("/v1/users/guest%2F1/events/e2"), 404)
     assert client.post("/v1/users/guest%2F1/merge", json={"into": "u1"}).json() == {"user": "u1", "count": 4}
     refused(client.post("/v1/users/u1/merge", json={"into": "u1"}), 422)
-    assert client.delete("/v1/users/u1").json()["events"] == 4
+    receipt = client.delete("/v1/users/u1").json()
+    assert (receipt["events"], "tokens that clients hold" in receipt["remains"]) == (4, True)
     refused(client.get("/v1/users/u1"), 410)
     refused(client.post("/v1/events", json=EVENT), 410)
     refused(client.get("/v1/users/nobody"), 404)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import segue
 from segue import cli_options, retraining
+from segue.bundle import running_bundle
 from segue.cli import app
 from segue.data import synthetic
 from segue.data.split import digest
@@ -320,7 +321,7 @@ def test_retraining_refuses_what_is_worse(tmp_path, monkeypatch):
     level = 0.2
     done = retraining.retrain(log, tmp_path, now=datetime(2026, 5, 4, tzinfo=UTC))
     assert done.published and done.bundle == f"2026-05-04-{bad.fingerprint[:12]}.segue"
-    assert retraining.running_bundle(tmp_path).name == done.bundle
+    assert running_bundle(tmp_path).name == done.bundle
 
 
 def test_only_events_that_the_running_bundle_has_not_learnt_are_compared_on(tmp_path):
@@ -335,17 +336,17 @@ def test_only_events_that_the_running_bundle_has_not_learnt_are_compared_on(tmp_
 
 
 def test_the_running_bundle_is_named_or_the_newest(tmp_path):
-    assert retraining.running_bundle(tmp_path) is None
+    assert running_bundle(tmp_path) is None
     for number, name in enumerate(("b.segue", "a.segue")):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (number, number))
-    assert retraining.running_bundle(tmp_path).name == "a.segue"
+    assert running_bundle(tmp_path).name == "a.segue"
     (tmp_path / "current").write_text("b.segue\n")
-    assert retraining.running_bundle(tmp_path).name == "b.segue"
+    assert running_bundle(tmp_path).name == "b.segue"
     for name in ("c.segue", "../b.segue", ""):
         (tmp_path / "current").write_text(name)
         with pytest.raises(BundleError, match="expected the name of a bundle in this folder"):
-            retraining.running_bundle(tmp_path)
+            running_bundle(tmp_path)
 
 
 def test_two_runs_in_one_folder_do_not_meet(tmp_path):

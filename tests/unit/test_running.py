@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from segue import cli
-from segue.errors import ArgumentError, NotFoundError
+from segue.errors import ArgumentError, BundleError, NotFoundError
 from segue.serve.keys import KeyRing, add_key, read_keys, remove_key
 from segue.serve.limits import Rates
 from segue.serve.running import RATE, Settings
@@ -51,6 +51,16 @@ def test_the_bundle_lies_in_the_folder_of_bundles(bundle, tmp_path):
     (tmp_path / "other").mkdir()
     with pytest.raises(ArgumentError, match="--bundles"):
         Settings(bundle, bundles=tmp_path / "other")
+    assert Settings(bundle).in_force() == (bundle, "")
+    assert Settings(bundle, bundles=bundle.parent).in_force() == (bundle, "")
+    (tmp_path / "many").mkdir()
+    with pytest.raises(BundleError, match=r"expected a bundle in it, found none"):
+        Settings(tmp_path / "many").in_force()
+    other = tmp_path / "many" / "b.segue"
+    other.touch()
+    assert Settings(tmp_path / "many").in_force() == (other, f", the newest in {tmp_path / 'many'}")
+    (tmp_path / "many" / "current").write_text("b.segue")
+    assert Settings(tmp_path / "many" / "a.segue", bundles=tmp_path / "many").in_force()[0] == other
     with pytest.raises(ArgumentError, match="--rate"):
         Settings(bundle, rate=-1)
 

@@ -1,6 +1,7 @@
 """The service: what is told is kept, in order, once; what is answered is what the recommender says of the log."""
 
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +17,10 @@ from segue.recommend.many import observe_each, observe_long, state_from_bytes, s
 from segue.serve import replaying, swapping, telling
 from segue.serve.answers import Question, Tell, Told
 from segue.serve.events import Event
-from segue.serve.listing import Rule
 from segue.serve.service import Service
+from segue.serve.shelf import Rule
 from segue.serve.sqlite_store import SqliteStore
+from segue.serve.store import Write
 from segue.serve.valkey_store import ValkeyStore
 from tests_support import small_recommender
 
@@ -305,6 +307,54 @@ def test_live_quality_is_the_offline_report_of_the_same_log(rec, store):
     assert live["n"] == 200
     assert live["recall@10"] == pytest.approx(report["recall@10"], abs=1e-9)
     assert live["mrr@10"] == pytest.approx(report["mrr@10"], abs=1e-6)
+
+
+def test_a_bundle_in_the_shadow_reads_along_and_is_compared_on_the_same_events(rec, store, tmp_path):
+    other, rng = small_recommender(seed=6), np.random.default_rng(4)
+    with pytest.raises(ArgumentError, match="expected another bundle"):
+        Service(rec, store, shadow=rec)
+    store.commit([Write("old", 0, tuple(event("old", ITEMS[i], 900 + i) for i in range(5)))])
+    service = Service(rec, store, bundles=tmp_path, clock=lambda: NOW, shadow=other)
+    lines = [event(f"u{u}", ITEMS[i], 1000 + 50 * n) for n, (u, i) in enumerate(rng.integers(0, (4, 12), (120, 2)))]
+    lines += [event("old", ITEMS[7], 9000), event("old", ITEMS[8], 9050)]
+    for begin in range(0, 121, 11):
+        told = service.tell([tell(one, k=3) for one in lines[begin : begin + 11]])
+        assert {one.answer.bundle for one in told} == {rec.fingerprint}
+        assert service._swaps.wait()  # of a user who was there before, the state is rebuilt aside
+    service.tell([tell(lines[121])])
+    found = service.live_quality()
+    assert found["all"]["all"]["n"] == 122 and found["shadow"]["shadow"]["n"] == 121
+    assert found["shadow"]["running"]["n"] == 121 and found["shadow_bundle"] == other.fingerprint
+    table = pl.DataFrame({"user": [x.user for x in lines], "item": [x.item for x in lines]})
+    log = table.with_columns(time=pl.Series([x.time // 10**6 for x in lines]))[:120]
+    for name, one in (("running", rec), ("shadow", other)):
+        report = segue.evaluate(one, segue.read_events(log), ask_at="event").rows["segue"]
+        assert found["shadow"][name]["recall@10"] * 121 == pytest.approx(report["recall@10"] * 120, abs=1.01)
+    service.tell([tell(event("u1", ITEMS[3], 1010))])  # late
+    service.tell([tell(event("u1", ITEMS[4], 9999))])
+    assert service._swaps.wait()
+    for user in ("u0", "u1", "u2", "u3"):
+        head = store.head(user, other.fingerprint)
+        assert head.fresh
+        same(state_from_bytes(other, head.state.memory), expected(other, store.events(user)))
+    service.forget_user("u0")
+    assert store.head("u0", other.fingerprint).state is None
+    other.save(tmp_path / "b.segue")
+    service.swap("b.segue")
+    assert service.ask("u2", Question()).bundle == other.fingerprint  # at once: its states are there
+    assert service._swaps.wait() and "shadow" not in service.live_quality()
+    service.close()
+    again = Service(other, store, clock=lambda: NOW)  # after a restart the states of the bundle before are let go
+    until(lambda: store.head("u2", rec.fingerprint).state is None)
+    assert store.head("u2", other.fingerprint).fresh
+    again.close()
+
+
+def until(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_an_explanation_is_the_score_less_that_without_the_event(rec, service):

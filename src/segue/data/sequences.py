@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from segue.data.events import Events
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
-from segue.shapes import Floats
+from segue.shapes import Floats, Rows
 
 #: Seconds below which a gap is no pause.
 SHORTEST_PAUSE = 60.0
@@ -121,6 +121,25 @@ class Sequences:
         at = np.where(known, events, 0)
         seconds = (self.times[at] - self.times[np.where(known, at - 1, 0)]) / 1e6
         return np.where(known, seconds, np.nan).astype(np.float32)
+
+    def recent_before(self, events: NDArray[np.int64], begins: NDArray[np.int64], count: int) -> Rows:
+        """Return int32[event, count]: the rows of the last events before some places, the newest last.
+
+        Args:
+            events: int64[n], positions in `items`, or the end of a user's events.
+            begins: int64[n], where the events of the same user begin; before that stands row 0.
+            count: how many.
+
+        Example:
+            >>> two = Sequences(pl.Series(["a", "b"]), np.array([0, 3, 5]), np.arange(1, 6, dtype=np.int32))
+            >>> two.recent_before(np.array([2, 5]), np.array([0, 3]), 3).tolist()
+            [[0, 1, 2], [0, 4, 5]]
+        """
+        at = events[:, None] - np.arange(count, 0, -1)
+        known = at >= begins[:, None]
+        if not len(self.items):
+            return np.zeros(at.shape, np.int32)
+        return np.where(known, self.items[np.where(known, at, 0)], 0).astype(np.int32)
 
 
 def gaps(sequences: Sequences) -> Floats:

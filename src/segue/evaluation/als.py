@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import sparse
 
+from segue.data.counting import TIE, known_events, recent, shares, used_by
 from segue.data.sequences import Sequences
 from segue.evaluation.contract import Baseline, Grid, above_zero
-from segue.evaluation.counting import TIE, known_events, recent, shares, used_by
 from segue.shapes import Floats, Rows
 
 

@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import sparse
 
+from segue.data.counting import TIE, age, followers, known_events, nearest, recent, shares, used_by
 from segue.data.sequences import Sequences
 from segue.evaluation.contract import Baseline, Grid, above_zero, not_negative
-from segue.evaluation.counting import TIE, age, followers, known_events, nearest, recent, shares, used_by
 from segue.shapes import Floats, Rows
 
 

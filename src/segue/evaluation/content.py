@@ -9,11 +9,11 @@ from typing import ClassVar
 import numpy as np
 from scipy import sparse
 
+from segue.data.counting import TIE, highest, known_events, shares
 from segue.data.sequences import Sequences
 from segue.errors import ArgumentError
 from segue.evaluation.baselines import Counted
 from segue.evaluation.contract import Baseline, Grid, above_zero
-from segue.evaluation.counting import TIE, highest, known_events, shares
 from segue.shapes import Floats
 
 #: Cosines at hand at once: 64 MB.

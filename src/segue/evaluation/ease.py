@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
+from segue.data.counting import TIE, known_events, shares, used_by
 from segue.data.sequences import Sequences
 from segue.errors import ArgumentError
 from segue.evaluation.baselines import Counted
 from segue.evaluation.contract import Baseline, Grid, above_zero
-from segue.evaluation.counting import TIE, known_events, shares, used_by
 from segue.shapes import Floats
 
 #: Rows of a score above which the item-item matrix is not made.

@@ -24,6 +24,7 @@ from segue.evaluation.report import Report
 from segue.measure.bootstrap import paired_bootstrap
 from segue.measure.metrics import coverage, ndcg, next_item_metrics
 from segue.measure.ranks import target_ranks
+from segue.model.counts import RECENT
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats, Rows, Times
 
@@ -52,6 +53,11 @@ class Questions:
     def history(self, query: int) -> Rows:
         """Return the rows of the events before a question, oldest first."""
         return self.sequences.items[self.sequences.offsets[self.users[query]] : self.events[query]]
+
+    def recent(self, block: range) -> Rows:
+        """Return int32[query, RECENT]: the last items before some questions."""
+        asked = slice(block.start, block.stop)
+        return self.sequences.recent_before(self.events[asked], self.sequences.offsets[self.users[asked]], RECENT)
 
 
 def questions(rec: Recommender, test: Events, profiles: Profiles | None = None) -> Questions:
@@ -130,7 +136,9 @@ def ask(
         targets = asked.targets[block.start : block.stop]
         left_out = [seen(query) for query in block] if rec.repeats == "exclude" else []
         gaps = _gaps(asked, block) if at_event else np.full(len(block), np.nan, np.float32)
-        tallies["segue"].add(rec._scores(outputs[block.start : block.stop], gaps), targets, left_out)
+        recent = asked.recent(block)
+        scores = rec.score_outputs(outputs[block.start : block.stop], gaps, recent)
+        tallies["segue"].add(scores, targets, left_out)
         histories = [asked.history(query) for query in block] if fitted else []
         for name, baseline in fitted.items():
             tallies[name].add(baseline.score(histories), targets, left_out)

@@ -9,10 +9,10 @@ from dataclasses import fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from segue.data.counting import PAIRS, known_events
 from segue.data.sequences import Sequences
 from segue.errors import ArgumentError
 from segue.evaluation.contract import Baseline, Fitted, Grid
-from segue.evaluation.counting import PAIRS, known_events
 from segue.measure.metrics import ndcg
 from segue.measure.ranks import target_ranks
 from segue.shapes import Floats, Rows

@@ -70,6 +70,12 @@ class Openings:
     blocks: tuple[dict[str, Floats], ...]
 
 
+def has_gates(rec: Recommender) -> bool:
+    """Say whether the cell of a recommender has gates to look at."""
+    watched = Watched(rec.network.cell)
+    return bool(watched.start(rec.params.blocks[0].cell, 1).gates)
+
+
 def gate_openings(rec: Recommender, sequences: Sequences, user: int = 0) -> Openings:
     """Return how far each gate opens at each event of a user.
 
@@ -86,6 +92,8 @@ def gate_openings(rec: Recommender, sequences: Sequences, user: int = 0) -> Open
     one = sequences.select(np.array([user]))
     if not len(one.items):
         raise ArgumentError("gate_openings: expected a user with events, came one without. Take another.")
+    if not has_gates(rec):
+        raise ArgumentError(f"gate_openings: expected a cell with gates, came {rec.network.cell}. Take gru or lstm.")
     network = replace(rec.network, cell=Watched(rec.network.cell))
     memory = network.start(rec.params, 1, one.profiles)
     gaps = one.gaps_before(np.arange(len(one.items)), np.arange(len(one.items)) > 0)
@@ -95,8 +103,6 @@ def gate_openings(rec: Recommender, sequences: Sequences, user: int = 0) -> Open
         details = None if one.details is None else one.details[here].astype(np.float32)
         memory = network.step(rec.params, memory, one.items[here], gaps[here], details)
         notes.append([state.gates for state in memory.cells])
-    if not notes[0][0]:
-        raise ArgumentError(f"gate_openings: expected a cell with gates, came {rec.network.cell}. Take gru or lstm.")
     blocks = tuple(
         {name: np.concatenate([getattr(step[block], name) for step in notes]) for name in notes[0][block]._fields}
         for block in range(network.depth)

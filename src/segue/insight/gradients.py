@@ -103,7 +103,7 @@ def gradient_by_lag(
 
 
 def gradient_in_network(rec: Recommender, sequences: Sequences, *, longest: int = 50) -> Spread:
-    """Return the same of a trained network: the last event of each user is the target, the rest was read.
+    """Return the same of a trained network alone: the last event of each user is the target, the rest was read.
 
     Args:
         rec: a trained recommender.

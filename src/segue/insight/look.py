@@ -16,7 +16,7 @@ import numpy as np
 from segue.data.sequences import Sequences
 from segue.errors import ArgumentError
 from segue.insight.clipping import descend
-from segue.insight.gates import gate_openings, half_lives
+from segue.insight.gates import gate_openings, half_lives, has_gates
 from segue.insight.gradients import gradient_by_lag, gradient_in_network
 from segue.insight.named import NAMES, cell_of
 from segue.insight.reach import drawn_histories, reach
@@ -157,7 +157,7 @@ def look_at_bundle(
         {"reach": asdict(found), "gradient": asdict(gradient)},
         draw.reach_figure(found, gradient),
     )
-    if isinstance(rec.network.cell, SimpleRNN):
+    if not has_gates(rec):
         return
     shown = sequences.select(np.array([user]))
     last = np.arange(len(shown.items)) >= len(shown.items) - 200

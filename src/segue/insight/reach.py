@@ -13,6 +13,7 @@ from segue.data.events import Events
 from segue.data.sequences import Sequences
 from segue.errors import ArgumentError
 from segue.insight.spread import Spread, spread
+from segue.model.counts import RECENT
 from segue.model.network import Memory
 from segue.recommend.encoder import encode_users, window_of
 from segue.recommend.plan import Sample, plan
@@ -114,7 +115,9 @@ def _log_probabilities(rec: Recommender, sequences: Sequences, memory: Memory, s
     position = np.arange(-steps, 0)[:, None] + sequences.lengths
     window, _ = window_of(sequences, np.arange(len(sequences)), position)
     _, output = rec.network.scan(rec.params, memory, window)
-    scores = rec._scores(output[-1], np.full(len(sequences), np.nan, np.float32))
+    unknown = np.full(len(sequences), np.nan, np.float32)
+    recent = sequences.recent_before(sequences.offsets[1:] - 1, sequences.offsets[:-1], RECENT)
+    scores = rec.score_outputs(output[-1], unknown, recent)
     scores[:, 0] = -np.inf
     scores -= scores.max(axis=1, keepdims=True)
     result: Floats = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))

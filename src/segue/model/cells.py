@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from segue.errors import ConfigError
 from segue.model import activations
 from segue.model.activations import sigmoid, softplus
 from segue.model.backend import draw_normal, namespace, parts, product, scan, where_tree
@@ -378,7 +379,16 @@ CELLS: dict[str, type[Any]] = {"linear": Linear, "gru": GRU, "lstm": LSTM, "simp
 
 
 def make_cell(name: str, *, activation: str = "tanh") -> Cell:
-    """Return the cell of a name in `CELLS`; `activation` is read by `simple_rnn` alone."""
+    """Return the cell of a name in `CELLS`; `activation` is read by `simple_rnn` alone.
+
+    Raises:
+        ConfigError: the name stands for a cell made elsewhere.
+    """
+    if name not in CELLS:
+        raise ConfigError(
+            f"config model.cell: expected {', '.join(CELLS)}, came {name}, which is no cell by itself. "
+            "Give the cell: segue.train(events, cell=segue.interop.KerasCell(...))."
+        )
     if name == "simple_rnn":
         return SimpleRNN(activation)
     cell: Cell = CELLS[name]()

@@ -266,6 +266,17 @@ class Network:
             output = output + product(details[..., : self.asked], params.details.shift)
         return output
 
-    def scores(self, params: NetworkParams, query: Array) -> Array:
-        """Return the score of every row of the catalogue, [..., V]; row 0 is scored too."""
-        return query @ params.items.T + params.bias
+    def scores(self, params: NetworkParams, query: Array, rows: Array | None = None) -> Array:
+        """Return the score of every row of the catalogue, [..., V]; row 0 is scored too.
+
+        Args:
+            params: the weights.
+            query: [..., d].
+            rows: int32[n], the rows to score for every query, or int32[..., n] of its own; None scores all.
+        """
+        if rows is None:
+            return query @ params.items.T + params.bias
+        items, bias = params.items[rows], params.bias[rows]
+        if rows.ndim == 1:
+            return query @ items.T + bias
+        return namespace(items).matmul(items, query[..., None])[..., 0] + bias

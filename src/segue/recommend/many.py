@@ -14,10 +14,11 @@ import numpy as np
 
 from segue.data.described import as_learnt
 from segue.model.backend import leaves, map_tree
+from segue.model.counts import RECENT, nothing_recent, pushed
 from segue.model.network import Memory, Window
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import NO_TIME, Seen, State, gap_seconds
-from segue.shapes import Floats
+from segue.shapes import Bools, Floats, Rows
 
 #: Positions in one scan of a replay.
 _STEPS = 256
@@ -63,9 +64,10 @@ def observe_each(rec: Recommender, states: Sequence[State], events: Sequence[Hap
     gaps = np.concatenate([gap_seconds(event.time, state.time) for event, state in zip(events, states, strict=True)])
     memory = side_by_side(rec, [state.memory for state in states])
     memory = rec.network.step(rec.params, memory, rows, gaps, _details(rec, events))
+    recent = pushed(np.concatenate([state.recent for state in states]), rows)
     return [
-        State(one, event.time, state.count + 1, state.seen.add(int(row)), rec.fingerprint)
-        for one, event, state, row in zip(apart(rec, memory), events, states, rows, strict=True)
+        State(one, event.time, state.count + 1, state.seen.add(int(row)), rec.fingerprint, last[None])
+        for one, event, state, row, last in zip(apart(rec, memory), events, states, rows, recent, strict=True)
     ]
 
 
@@ -85,7 +87,8 @@ def observe_long(rec: Recommender, state: State, events: Sequence[Happened]) -> 
         memory, _ = rec.network.scan(rec.params, state.memory, window)
         seen = state.seen.to_rows()
         known = Seen.of(max(state.seen.size, rec.vocabulary.size), np.concatenate([seen, rows]))
-        state = State(memory, some[-1].time, state.count + len(some), known, rec.fingerprint)
+        recent = np.concatenate([state.recent[0], rows])[None, -RECENT:]
+        state = State(memory, some[-1].time, state.count + len(some), known, rec.fingerprint, recent)
     return state
 
 
@@ -100,11 +103,60 @@ def score_each(
         at: the time of each question, microseconds since 1970; None when unknown.
         details: float32[user, m], what is known of the events to come.
     """
-    outputs = np.concatenate([state.memory.output for state in states])
-    gaps = np.concatenate([gap_seconds(now, state.time) for now, state in zip(at, states, strict=True)])
-    scores = rec._scores(outputs, gaps, details)
+    scores = rec.score_outputs(*_asked(states, at), details)
     scores[:, 0] = -np.inf
     return scores
+
+
+def score_rows(
+    rec: Recommender, states: Sequence[State], at: Sequence[int | None], rows: Rows, details: Floats | None = None
+) -> Floats:
+    """Return float32[user, n]: what `score_each` says of some rows, without scoring the others.
+
+    Args:
+        rec: whose states these are.
+        states: one for each user.
+        at: as of `score_each`.
+        rows: int32[n], the same for all, or int32[user, n].
+        details: as of `score_each`.
+
+    Cost: O(users x n x width).
+    """
+    scores = rec.score_outputs(*_asked(states, at), details, rows)
+    return np.where(rows == 0, np.float32(-np.inf), scores)
+
+
+def find_each(
+    rec: Recommender,
+    states: Sequence[State],
+    at: Sequence[int | None],
+    k: int,
+    details: Floats | None = None,
+    *,
+    allowed: Bools | None = None,
+    excluded: Sequence[Rows] | None = None,
+) -> list[Rows]:
+    """Return for each user rows of an index among which are the k best; see `Recommender.candidates`.
+
+    `score_rows` says what they are worth.
+
+    Args:
+        rec: whose states these are, with an index.
+        states: one for each user.
+        at: as of `score_each`.
+        k: how many.
+        details: as of `score_each`.
+        allowed: bool[row], what may be found; None allows all.
+        excluded: for each user the rows to leave out.
+    """
+    return rec.candidates(*_asked(states, at), k, details, allowed=allowed, excluded=excluded)
+
+
+def _asked(states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats, Rows]:
+    """Return the outputs of states, the seconds from their last events to the questions, and their last items."""
+    outputs = np.concatenate([state.memory.output for state in states])
+    gaps = np.concatenate([gap_seconds(now, state.time) for now, state in zip(at, states, strict=True)])
+    return outputs, gaps, np.concatenate([state.recent for state in states])
 
 
 def question_details(rec: Recommender, questions: Iterable[tuple[str | None, Mapping[str, Any]]]) -> Floats | None:
@@ -159,19 +211,21 @@ def state_to_bytes(state: State) -> bytes:
     seen = state.seen
     rows = None if seen.rows is None else seen.rows.tobytes()
     bits = None if seen.bits is None else seen.bits.tobytes()
-    memory = _flat(state.memory).tobytes()
+    memory, recent = _flat(state.memory).tobytes(), state.recent.tobytes()
     return msgspec.msgpack.encode(
-        (NO_TIME if state.time is None else state.time, state.count, seen.size, rows, bits, memory)
+        (NO_TIME if state.time is None else state.time, state.count, seen.size, rows, bits, memory, recent)
     )
 
 
 def state_from_bytes(rec: Recommender, body: bytes) -> State:
     """Return the state in the bytes that `state_to_bytes` made with the same bundle."""
-    time, count, size, rows, bits, memory = msgspec.msgpack.decode(body)
+    time, count, size, rows, bits, memory, *more = msgspec.msgpack.decode(body)
     seen = Seen(
         size,
         rows=None if rows is None else np.frombuffer(rows, np.int32),
         bits=None if bits is None else np.frombuffer(bits, np.uint8),
     )
     numbers = np.frombuffer(memory, np.float32)[None]
-    return State(_unflat(rec, numbers), None if time == NO_TIME else time, count, seen, rec.fingerprint)
+    # States kept before the last items were part of one are of bundles that do not ask for them.
+    recent = np.frombuffer(more[0], np.int32)[None] if more else nothing_recent(1)
+    return State(_unflat(rec, numbers), None if time == NO_TIME else time, count, seen, rec.fingerprint, recent)

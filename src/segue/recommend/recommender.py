@@ -5,7 +5,7 @@ Does not know: training, files, HTTP.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -22,6 +22,7 @@ from segue.data.events import Events
 from segue.data.sequences import Sequences
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
+from segue.model.counts import RECENT, Counts, followed, likeliest, mixed, nothing_recent, pushed
 from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
 from segue.recommend.index import Index
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from segue.recommend.plan import Plan
 
 Time = float | int | datetime | None
+
+#: Candidates of an index, and of the counts, beside those asked for.
+MORE = 100
 
 
 class Item(NamedTuple):
@@ -57,6 +61,7 @@ class Recommender:
         encodings: how attributes of items, profiles of users and details of events become numbers.
         learnt: rows of the vocabulary that training made; those after it were added by their attributes.
         index: finds the items of a list; None scores all of them.
+        counts: what followed what, mixed into the scores; None for the network alone.
     """
 
     network: Network
@@ -69,6 +74,7 @@ class Recommender:
     encodings: Encodings = IDS_ALONE
     learnt: int = 0
     index: Index | None = None
+    counts: Counts | None = None
 
     @cached_property
     def items(self) -> list[str]:
@@ -97,11 +103,12 @@ class Recommender:
         if not profile:
             return self._nobody
         memory = self.network.start(self.params, profiles=self._profile(profile))
-        return State(memory, None, 0, Seen(self.vocabulary.size), self.fingerprint)
+        return replace(self._nobody, memory=memory)
 
     @cached_property
     def _nobody(self) -> State:
-        return State(self.network.start(self.params), None, 0, Seen(self.vocabulary.size), self.fingerprint)
+        seen = Seen(self.vocabulary.size)
+        return State(self.network.start(self.params), None, 0, seen, self.fingerprint, nothing_recent(1))
 
     def observe(
         self,
@@ -132,8 +139,10 @@ class Recommender:
         now, row = microseconds(time), self.vocabulary.row(item)
         gap = gap_seconds(now, state.time)
         details = self._details(context, type=type, rating=rating)
-        memory = self.network.step(self.params, state.memory, np.array([row], np.int32), gap, details)
-        return State(memory, now, state.count + 1, state.seen.add(row), self.fingerprint)
+        rows = np.array([row], np.int32)
+        memory = self.network.step(self.params, state.memory, rows, gap, details)
+        recent = pushed(state.recent, rows)
+        return State(memory, now, state.count + 1, state.seen.add(row), self.fingerprint, recent)
 
     def observe_all(self, state: State, items: Iterable[str]) -> State:
         """Return the state after several events without times: `observe`, one after the other."""
@@ -173,13 +182,15 @@ class Recommender:
         self._check(state)
         gap = gap_seconds(microseconds(at), state.time)
         details = self._details(context, type=type)
-        if self.index is not None:
-            seen = state.seen.to_rows() if (repeats or self.repeats) == "exclude" else np.zeros(0, np.int32)
-            return self._found(self.index, gap, details, state, k, np.append(seen, self.vocabulary.rows(exclude)))
-        scores = self._scores(state.memory.output, gap, details)[0]
-        scores[self.vocabulary.rows(exclude)] = -np.inf
+        asked = (state.memory.output, gap, state.recent)
+        left_out = self.vocabulary.rows(exclude)
         if (repeats or self.repeats) == "exclude":
-            scores[state.seen.to_rows()] = -np.inf
+            left_out = np.append(left_out, state.seen.to_rows())
+        if self.index is not None:
+            rows = self.candidates(*asked, k, details, excluded=[left_out])[0]
+            return self._best(self.score_outputs(*asked, details, rows)[0], k, rows)
+        scores = self.score_outputs(*asked, details)[0]
+        scores[left_out] = -np.inf
         return self._best(scores, k)
 
     def plan(self, state: State, n: int = 5, **options: Any) -> "Plan":
@@ -222,6 +233,11 @@ class Recommender:
         scores[row] = -np.inf
         scores[self.unreachable] = -np.inf
         return self._best(scores, k)
+
+    def title(self, item: str) -> str | None:
+        """Return the title of an item; None where none is known."""
+        row = self.vocabulary.row(item)
+        return self.catalogue.title(row) if row and self.catalogue else None
 
     def labels(self, item: str) -> list[str]:
         """Return the attributes of an item in words, such as "genres Action"; nothing where none is known."""
@@ -279,7 +295,8 @@ class Recommender:
         if sequences.times is not None:
             some = sequences.lengths > 0
             times[some] = sequences.times[offsets[1:][some] - 1]
-        return States(sequences.users, memory, times, sequences.lengths, seen, self.fingerprint)
+        recent = sequences.recent_before(offsets[1:], offsets[:-1], RECENT)
+        return States(sequences.users, memory, times, sequences.lengths, seen, self.fingerprint, recent)
 
     def score(self, states: State | States, *, at: Time = None) -> Floats:
         """Return float32[user, item], a log-odds for each item of `rec.items`; nothing is filtered.
@@ -295,7 +312,7 @@ class Recommender:
         else:
             pairs = ((now, None if t == NO_TIME else int(t)) for t in states.times)
             gaps = np.concatenate([gap_seconds(*pair) for pair in pairs] or [np.zeros(0, np.float32)])
-        return self._scores(states.memory.output, gaps)[:, 1:]
+        return self.score_outputs(states.memory.output, gaps, states.recent)[:, 1:]
 
     def with_index(self, index: Index | None) -> "Recommender":
         """Return a recommender whose lists come from an index; None scores all items for each list."""
@@ -311,24 +328,77 @@ class Recommender:
         """Return float32[n, d]: the output of the state just before each wanted event (evaluation)."""
         return encode_users(self.network, self.params, sequences, wanted)[1]
 
-    def _scores(self, output: Floats, gaps: Floats, details: Floats | None = None) -> Floats:
+    def score_outputs(
+        self, output: Floats, gaps: Floats, recent: Rows, details: Floats | None = None, rows: Rows | None = None
+    ) -> Floats:
+        """Return float32[user, row]: a log-odds for each row of the catalogue, or for some rows; row 0 is scored too.
+
+        Args:
+            output: float32[user, d], the last output of the memory of each.
+            gaps: float32[user], seconds from the last event to the question; NaN unknown.
+            recent: int32[user, RECENT], the last items of each.
+            details: float32[user, m], what is known of the event to come.
+            rows: int32[n], the same for all, or int32[user, n]; None scores all.
+        """
         query = self.network.query(self.params, output, gaps, details)
-        scores: Floats = self.network.scores(self.params, query)
-        scores[:, self.unreachable] = -np.inf
+        scores: Floats = self.network.scores(self.params, query, rows)
+        if self.counts is not None:
+            scores = mixed(self.counts, scores, followed(self.counts, recent), rows)
+        if rows is None:
+            scores[:, self.unreachable] = -np.inf
+        elif len(self.unreachable):
+            scores = np.where(np.isin(rows, self.unreachable), np.float32(-np.inf), scores)
         return scores
 
-    def _found(
-        self, index: Index, gap: Floats, details: Floats | None, state: State, k: int, left_out: Rows
-    ) -> list[Item]:
-        query = self.network.query(self.params, state.memory.output, gap, details)
-        found = index.search(query, min(k, self.vocabulary.size), excluded=[left_out])
-        return [self._item(row, score) for row, score in found.of(0)]
+    def candidates(
+        self,
+        output: Floats,
+        gaps: Floats,
+        recent: Rows,
+        k: int,
+        details: Floats | None = None,
+        *,
+        allowed: Bools | None = None,
+        excluded: Sequence[Rows] | None = None,
+    ) -> list[Rows]:
+        """Return for each user rows among which are, as far as the index finds them, the k best.
 
-    def _best(self, scores: Floats, k: int) -> list[Item]:
-        scores[0] = -np.inf
-        best = np.argpartition(-scores, min(k, len(scores) - 1))[:k]
-        best = best[np.lexsort((best, -scores[best]))]
-        return [self._item(int(row), float(scores[row])) for row in best if scores[row] > -np.inf]
+        They are those that the index finds for the network alone, and those that followed the last items most
+        often. Where counts are mixed in, more than k are found, for the mixture orders them anew.
+
+        Args:
+            output: as of `score_outputs`, and so the other arrays.
+            gaps: of each user.
+            recent: of each user.
+            k: how many of the best are to be among them.
+            details: of each user.
+            allowed: bool[row], what may be found; None allows all. Rows that followed are not held to it.
+            excluded: for each user the rows to leave out, held to likewise.
+
+        Raises:
+            ArgumentError: there is no index.
+        """
+        if self.index is None:
+            raise ArgumentError("candidates: expected a recommender with an index, came one without. Use with_index.")
+        query = self.network.query(self.params, output, gaps, details)
+        count = k if self.counts is None else 2 * k + MORE
+        found = self.index.search(query, min(count, self.vocabulary.size), allowed=allowed, excluded=excluded).rows
+        lists = [rows[rows > 0] for rows in found]
+        if self.counts is None:
+            return lists
+        also = likeliest(followed(self.counts, recent), k + MORE)
+        if excluded is not None:
+            also = [rows[~np.isin(rows, out)] for rows, out in zip(also, excluded, strict=True)]
+        return [np.union1d(*pair).astype(np.int32) for pair in zip(lists, also, strict=True)]
+
+    def _best(self, scores: Floats, k: int, rows: Rows | None = None) -> list[Item]:
+        """Return the items of the k highest scores, of equals the first row; `rows` are theirs, or all of them."""
+        if rows is None:
+            rows = np.arange(len(scores), dtype=np.int32)
+        scores = np.where(rows == 0, np.float32(-np.inf), scores)
+        best = np.argpartition(-scores, k)[:k] if k < len(scores) else np.arange(len(scores))
+        best = best[np.lexsort((rows[best], -scores[best]))]
+        return [self._item(int(rows[at]), float(scores[at])) for at in best if scores[at] > -np.inf]
 
     def _profile(self, profile: Mapping[str, object]) -> Floats | None:
         encoding = self.encodings.users

@@ -1,6 +1,6 @@
 """What is known of a user after their last event, as a value.
 
-Knows: the memory, the clock, the count and the filter of what was seen. Nothing here is ever changed in
+Knows: the memory, the clock, the count, the last items and the filter of what was seen. Nothing here is ever changed in
 place: an old state stays good.
 Does not know: how a memory is computed.
 """
@@ -93,6 +93,7 @@ class State:
         count: events so far.
         seen: what the user had.
         bundle: the fingerprint of the weights that made the memory.
+        recent: int32[1, RECENT], the rows of the last items, the newest last.
     """
 
     memory: Memory
@@ -100,6 +101,7 @@ class State:
     count: int
     seen: Seen
     bundle: str
+    recent: Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +115,7 @@ class States:
         counts: int64[user].
         seen: a filter per user.
         bundle: the fingerprint of the weights.
+        recent: int32[user, RECENT], the rows of the last items of each, the newest last.
     """
 
     users: pl.Series
@@ -121,6 +124,7 @@ class States:
     counts: Times
     seen: tuple[Seen, ...]
     bundle: str
+    recent: Rows
 
     def __len__(self) -> int:
         return len(self.users)
@@ -132,13 +136,14 @@ class States:
     def __getitem__(self, index: int | slice) -> "State | States":
         if isinstance(index, slice):
             memory = map_tree(lambda a: a[index], self.memory)
-            users, seen = self.users[index], self.seen[index]
-            return States(users, memory, self.times[index], self.counts[index], seen, self.bundle)
+            users, seen, recent = self.users[index], self.seen[index], self.recent[index]
+            return States(users, memory, self.times[index], self.counts[index], seen, self.bundle, recent)
         place = range(len(self))[index]
         memory = map_tree(lambda a: a[place : place + 1].copy(), self.memory)
         time = int(self.times[place])
         known = None if time == NO_TIME else time
-        return State(memory, known, int(self.counts[place]), self.seen[place], self.bundle)
+        recent = self.recent[place : place + 1]
+        return State(memory, known, int(self.counts[place]), self.seen[place], self.bundle, recent)
 
     def of(self, user: str) -> State:
         """Return the state of a user.

@@ -102,6 +102,7 @@ class UserView:
     Args:
         user: the name that events are kept under.
         events: a page, latest first.
+        titles: of their items, where there are any.
         count: events in all.
         bundle: the fingerprint of the state.
         state_bytes: its size, the same for every history but for the items seen.
@@ -111,6 +112,7 @@ class UserView:
 
     user: str
     events: list[StoredEvent]
+    titles: Mapping[str, str]
     count: int
     bundle: str
     state_bytes: int
@@ -120,7 +122,7 @@ class UserView:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a server stands."""
+    """Where a server stands; `lists` says how lists are found, with the recall of the index where there is one."""
 
     bundle: str
     swapping_to: str | None
@@ -128,3 +130,4 @@ class Status:
     ready: Readiness
     items: int
     unavailable: int
+    lists: str = ""

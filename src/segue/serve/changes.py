@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import polars as pl
 
@@ -16,7 +17,7 @@ from segue.data.catalogue import Catalogue, read_items
 from segue.data.described import as_learnt
 from segue.errors import ArgumentError
 from segue.recommend.recommender import Recommender
-from segue.serve.listing import Rule, Shelf
+from segue.serve.shelf import Rule, Shelf, make_shelf
 from segue.serve.store import Store
 
 _VALUE = "items"
@@ -32,24 +33,26 @@ class Changes:
         self._attributes: dict[str, dict[str, Any]] = kept.get("attributes", {})
         self._unavailable: list[str] = kept.get("unavailable", [])
         self._rules = tuple(Rule(**rule) for rule in kept.get("rules", []))
-        self._shelves: dict[str, Shelf] = {}
+        self._shelves: WeakKeyDictionary[Recommender, Shelf] = WeakKeyDictionary()
 
     def applied(self, rec: Recommender) -> Recommender:
         """Return a bundle with all changes laid over it. Cost: O(items x width)."""
         if self._added and rec.encodings.items is not None:
             rec = rec.add_items(pl.DataFrame(self._added, infer_schema_length=None, strict=False))
+        columns = _columns(rec)
         for item, attributes in self._attributes.items():
-            if item in rec.vocabulary:
-                rec = with_attributes(rec, item, attributes)
+            if item in rec.vocabulary:  # another bundle may have been trained without this item or attribute
+                known = {name: value for name, value in attributes.items() if plain_name(name) in columns}
+                rec = with_attributes(rec, item, known)
         return rec
 
     def shelf(self, rec: Recommender) -> Shelf:
         """Return what may be shown by a bundle."""
-        key = f"{rec.fingerprint} {rec.vocabulary.size}"
-        if key not in self._shelves:
-            rows = rec.vocabulary.rows(self._unavailable)
-            self._shelves = {key: Shelf(rows[rows > 0], self._rules)}
-        return self._shelves[key]
+        shelves = self._shelves  # before what it is made of, which is changed first
+        found = shelves.get(rec)
+        if found is None:
+            found = shelves[rec] = make_shelf(rec, self._unavailable, self._rules)
+        return found
 
     def add_items(self, table: pl.DataFrame, rec: Recommender) -> None:
         """Keep new items. Raises as `Recommender.add_items`, before anything is kept."""
@@ -92,7 +95,7 @@ class Changes:
         written = new | {"rules": [asdict(rule) for rule in new["rules"]]}
         self._store.put_value(_VALUE, json.dumps(written, default=str).encode())
         self._added, self._attributes, self._unavailable, self._rules = new.values()
-        self._shelves = {}
+        self._shelves = WeakKeyDictionary()
 
 
 def with_attributes(rec: Recommender, item: str, attributes: Mapping[str, Any]) -> Recommender:
@@ -101,8 +104,7 @@ def with_attributes(rec: Recommender, item: str, attributes: Mapping[str, Any]) 
     Raises:
         ArgumentError: there is no such attribute.
     """
-    columns = {} if rec.catalogue is None else {plain_name(name): name for name in rec.catalogue.table.columns}
-    columns.pop("item", None)
+    columns = _columns(rec)
     for name in attributes:
         if plain_name(name) not in columns:
             raise ArgumentError(
@@ -122,4 +124,14 @@ def with_attributes(rec: Recommender, item: str, attributes: Mapping[str, Any]) 
         items[row] += change @ params.attributes.vector
         bias[row] += change @ params.attributes.bias
         params = params._replace(items=items, bias=bias)
-    return replace(rec, catalogue=catalogue, params=params)
+    changed = replace(rec, catalogue=catalogue, params=params)
+    if rec.index is None:
+        return changed
+    return changed.with_index(rec.index.over(params.items, params.bias, changed.unreachable))
+
+
+def _columns(rec: Recommender) -> dict[str, str]:
+    """Return the attributes of items, by their plain names."""
+    columns = {} if rec.catalogue is None else {plain_name(name): name for name in rec.catalogue.table.columns}
+    columns.pop("item", None)
+    return columns

@@ -6,14 +6,18 @@ Knows: replay, and the attributes that items share. Does not know: requests.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from segue.errors import NotFoundError
-from segue.recommend.many import observe_each, question_details, score_each, state_from_bytes
+from segue.recommend.many import observe_each, question_details, score_rows, state_from_bytes
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve.answers import Question
 from segue.serve.events import StoredEvent
-from segue.serve.listing import Shelf, make_answer
+from segue.serve.listing import make_answer
 from segue.serve.replaying import PAGE, to_replay
+from segue.serve.scores import ask_for, score_all
+from segue.serve.shelf import Shelf
 from segue.serve.store import Head, Store
 
 
@@ -25,11 +29,13 @@ class Part:
         event: of the user.
         change: in log-odds; above 0 it spoke for the item.
         shared: attributes that its item and the item explained have in common.
+        title: of its item, where there is one.
     """
 
     event: StoredEvent
     change: float
     shared: list[str]
+    title: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +74,9 @@ def explain(
 
     Cost: `last` steps of `last` users side by side, after a replay from the nearest snapshot.
     """
-    details = question_details(rec, [(question.type, question.context)])
-    scores = score_each(rec, [state], [question.at], details)[0]
     if item is None:
-        top = make_answer(rec, state, scores.copy(), question, shelf).items
+        asked = ask_for(rec, state, question, shelf)
+        top = make_answer(rec, shelf, asked, score_all(rec, shelf, [asked])[0]).items
         if not top:
             raise NotFoundError("explain: expected an item to explain, the list is empty. Name one.")
         item = top[0].item
@@ -79,14 +84,15 @@ def explain(
     if row == 0:
         raise NotFoundError(f'item "{item}": expected a known item. Add it with POST /v1/items.')
     before, events = _before(rec, store, head, last)
-    changes = _changes(rec, before, events, row, float(scores[row]), question)
+    score = _score(rec, [state], row, question)[0]
+    changes = [round(score - one, 6) for one in _score(rec, _without(rec, before, events), row, question)]
     labels = rec.labels(item)
     parts = [
-        Part(event, change, [label for label in labels if label in rec.labels(event.item)])
+        Part(event, change, [label for label in labels if label in rec.labels(event.item)], rec.title(event.item))
         for event, change in zip(events, changes, strict=True)
     ]
     parts.sort(key=lambda part: -abs(part.change))
-    return Explanation(rec._item(row, float(scores[row])), parts, labels)
+    return Explanation(rec._item(row, score), parts, labels)
 
 
 def _before(rec: Recommender, store: Store, head: Head, last: int) -> tuple[State, list[StoredEvent]]:
@@ -108,18 +114,21 @@ def _before(rec: Recommender, store: Store, head: Head, last: int) -> tuple[Stat
         after = page[-1].position
 
 
-def _changes(
-    rec: Recommender, before: State, events: Sequence[StoredEvent], row: int, score: float, question: Question
-) -> list[float]:
-    """Return the score less that without each event; one lane per event left out, all lanes side by side."""
+def _without(rec: Recommender, before: State, events: Sequence[StoredEvent]) -> list[State]:
+    """Return the state without each of some events; one lane per event left out, all lanes side by side."""
     lanes = [before] * len(events)
     for turn, event in enumerate(events):
         moving = [lane for lane in range(len(events)) if lane != turn]
         moved = observe_each(rec, [lanes[lane] for lane in moving], [event] * len(moving))
         for lane, state in zip(moving, moved, strict=True):
             lanes[lane] = state
-    if not lanes:
+    return lanes
+
+
+def _score(rec: Recommender, states: Sequence[State], row: int, question: Question) -> list[float]:
+    """Return the score of one item for each state."""
+    if not states:
         return []
-    details = question_details(rec, [(question.type, question.context)] * len(lanes))
-    found = score_each(rec, lanes, [question.at] * len(lanes), details)[:, row]
-    return [round(score - float(one), 6) for one in found]
+    details = question_details(rec, [(question.type, question.context)] * len(states))
+    scores = score_rows(rec, states, [question.at] * len(states), np.array([row], np.int32), details)
+    return [float(score) for score in scores[:, 0]]

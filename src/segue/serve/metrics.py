@@ -15,7 +15,7 @@ _TIMES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5,
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _METHODS = frozenset(("GET", "POST", "PATCH", "DELETE", "PUT", "HEAD"))
 #: Groups of the live quality that are shown. Types of events are words of clients, so they are at /v1/quality only.
-_GROUPS = ("all", "bundle", "hour")
+_GROUPS = ("all", "bundle", "hour", "shadow")
 
 
 class Metrics:

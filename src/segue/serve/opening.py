@@ -1,12 +1,34 @@
-"""From an address to a store.
+"""From an address to a store, from a file to a bundle that answers.
 
-Knows: the kinds of stores. Does not know: what they do.
+Knows: the kinds of stores; which index finds the lists of a bundle. Does not know: what they do.
 """
 
 from pathlib import Path
 
+from segue.bundle import load_bundle
 from segue.errors import StoreError
+from segue.recommend.approximate import exact_index, open_index
+from segue.recommend.recommender import Recommender
 from segue.serve.store import Store
+
+#: Items up to which all are scored for each list, and live quality is exact.
+EVERY = 50_000
+
+
+def open_bundle(path: Path) -> tuple[Recommender, str]:
+    """Return the bundle in a file as it answers, and how its lists are found, in a sentence.
+
+    The index beside it is used if it fits (`segue.recommend.approximate.open_index`). One that does not is
+    refused with the reason, and lists are searched among all items; so they are where there is none.
+
+    Raises:
+        BundleError: it is not a whole bundle.
+    """
+    rec = load_bundle(path)
+    index, said = open_index(rec, path)
+    if index is None and len(rec.items) > EVERY:
+        index = exact_index(rec)
+    return rec.with_index(index), said
 
 
 def open_store(address: str | Path, *, accept_loss: bool = False) -> Store:

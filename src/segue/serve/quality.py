@@ -2,28 +2,42 @@
 
 Knows: running sums by bundle, hour and type of event.
 Does not know: networks. The ranks are those of `segue.measure`, so that live and offline numbers are one.
+
+Where all items are scored, every number is exact. With an index (from 50,000 items on) ranks are among its candidates,
+which is exact for recall@10 and MRR@10 but for what the index misses, and the log-loss is an estimate:
+the candidates, and a sample that stands for all other items.
 """
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from segue.measure.metrics import mrr, recall
 from segue.measure.ranks import target_ranks
+from segue.recommend.many import question_details, score_rows
 from segue.recommend.recommender import Recommender
-from segue.recommend.state import State
-from segue.serve.answers import Question
 from segue.serve.events import Event
-from segue.serve.listing import Shelf, hide
+from segue.serve.scores import Asked, Scored
 from segue.shapes import Floats
 
-#: Items above which the log-loss is an estimate from a sample.
-EXACT = 50_000
+#: Rows that stand for all others in a log-loss, where there is an index.
+SAMPLE = 8192
 #: Hours and types kept apart; what comes beyond these is counted as "other".
 KEPT = 200
+
+
+class Judged(NamedTuple):
+    """An event, the rank of its item, and `-log softmax(scores)[item]` in nats.
+
+    An item that is filtered or unknown has the last rank, and counts as if it had the chance of one in all items.
+    """
+
+    event: Event
+    rank: float
+    loss: float
 
 
 @dataclass
@@ -54,29 +68,17 @@ class LiveQuality:
     sampled: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def count(self, rec: Recommender, shelf: Shelf, events: Sequence[tuple[State, Event]], scores: Floats) -> None:
-        """Count events by the lists that were the answer just before them.
-
-        Args:
-            rec: the bundle.
-            shelf: what may be shown.
-            events: each with the state before it.
-            scores: float32[event, row] of these states; changed.
-        """
-        if not events:
+    def count(self, rec: Recommender, judged: Sequence[Judged]) -> None:
+        """Count events by where they stood in the lists of a bundle just before them."""
+        if not judged:
             return
-        for row, (state, _) in zip(scores, events, strict=True):
-            hide(rec, state, row, Question(), shelf)
-        targets = np.array([rec.vocabulary.row(event.item) for _, event in events])
-        ranks, known = np.full(len(targets), float(scores.shape[1])), targets > 0
-        ranks[known] = target_ranks(scores[known], targets[known])
-        losses = [surprise(row, int(target)) for row, target in zip(scores, targets, strict=True)]
-        found = zip(events, recall(ranks, k=10), mrr(ranks, k=10), losses, strict=True)
+        ranks = np.array([one.rank for one in judged])
+        found = zip(judged, recall(ranks, k=10), mrr(ranks, k=10), strict=True)
         with self._lock:
-            self.sampled |= scores.shape[1] > EXACT
-            for (_, event), hit, reciprocal, loss in found:
-                for key in _keys(rec, event):
-                    self._add(key, float(hit), float(reciprocal), loss)
+            self.sampled |= rec.index is not None
+            for one, hit, reciprocal in found:
+                for key in _keys(rec, one.event):
+                    self._add(key, float(hit), float(reciprocal), one.loss)
 
     def _add(self, key: tuple[str, str], hit: float, reciprocal: float, loss: float) -> None:
         if key not in self.groups and len(self.groups) > KEPT:
@@ -96,22 +98,77 @@ class LiveQuality:
         return found
 
 
+@dataclass
+class Trial:
+    """A bundle in the shadow beside the one that runs, on the events that both have ranked."""
+
+    running: LiveQuality = field(default_factory=LiveQuality)
+    shadow: LiveQuality = field(default_factory=LiveQuality)
+
+    def count(self, rec: Recommender, judged: Sequence[Judged], shadow: Recommender, beside: Sequence[Judged]) -> None:
+        """Count what both have ranked."""
+        both = {id(one.event) for one in judged} & {id(one.event) for one in beside}
+        self.running.count(rec, [one for one in judged if id(one.event) in both])
+        self.shadow.count(shadow, [one for one in beside if id(one.event) in both])
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the means of both."""
+        pairs = {"running": self.running, "shadow": self.shadow}
+        return {name: one.snapshot().get("all", {}).get("all", Sums().to_dict()) for name, one in pairs.items()}
+
+
 def _keys(rec: Recommender, event: Event) -> list[tuple[str, str]]:
     hour = "none" if event.time is None else f"{event.time // 3_600_000_000 % 24:02d}"
     return [("all", "all"), ("bundle", rec.fingerprint[:12]), ("hour", hour), ("type", event.type or "none")]
 
 
-def surprise(scores: Floats, target: int) -> float:
-    """Return `-log softmax(scores)[target]` in nats; from a sample above `EXACT` items.
+def judge(rec: Recommender, events: Sequence[Event], asked: Sequence[Asked], scored: Sequence[Scored]) -> list[Judged]:
+    """Return where events stood in the lists that were the answer just before them.
 
-    A target that is filtered or unknown counts as if it had the chance of one in all items.
+    Args:
+        rec: the bundle.
+        events: that came.
+        asked: for each the question that it answered.
+        scored: for each the scores of that question, that of its item among them.
     """
-    if not target or not np.isfinite(scores[target]):
-        return float(np.log(max(len(scores) - 1, 1)))
-    goal, stretch = float(scores[target]), 1.0
-    if len(scores) > EXACT:
-        drawn = np.random.default_rng(target).integers(0, len(scores), EXACT)
-        stretch, scores = len(scores) / EXACT, scores[drawn]
-    top = max(float(scores.max()), goal)
-    total = float(np.exp(scores - np.float32(top)).sum()) * stretch  # what is filtered adds exp(-inf) = 0
-    return float(np.log(max(total, float(np.exp(goal - top)))) + top - goal)
+    if not events:
+        return []
+    targets = rec.vocabulary.rows([event.item for event in events])
+    scores = np.stack([one.scores for one in scored])
+    columns = targets
+    if rec.index is not None:
+        columns = np.argmax(np.stack([one.known for one in scored]) == targets[:, None], axis=1)
+    own = scores[np.arange(len(scores)), columns]
+    known = (targets > 0) & (own > -np.inf)
+    ranks = np.full(len(targets), float(rec.vocabulary.size))
+    losses = np.full(len(targets), np.log(max(rec.vocabulary.size - 1, 1)))
+    if known.any():
+        ranks[known] = target_ranks(scores[known], columns[known])
+        total = _log_sum(scores)
+        if rec.index is not None:
+            total = np.logaddexp(total, _others(rec, asked, scored, events))
+        losses[known] = (total - own)[known]
+    return [Judged(*one) for one in zip(events, ranks.tolist(), losses.tolist(), strict=True)]
+
+
+def _log_sum(scores: Floats) -> Floats:
+    """Return float[event]: log(sum(exp(scores))); what is filtered adds nothing."""
+    top = np.maximum(scores.max(axis=1), np.float32(-1e30))
+    total: Floats = np.log(np.maximum(np.exp(scores - top[:, None]).sum(axis=1), 1e-30)) + top
+    return total
+
+
+def _others(rec: Recommender, asked: Sequence[Asked], scored: Sequence[Scored], events: Sequence[Event]) -> Floats:
+    """Return the log of the sum over all rows that are no candidates, from a sample of them."""
+    size = rec.vocabulary.size
+    seed = [rec.vocabulary.row(events[0].item), asked[0].state.count]
+    rows = np.unique(np.random.default_rng(seed).integers(1, size, SAMPLE)).astype(np.int32)
+    details = question_details(rec, [(None, {})] * len(asked))
+    scores = score_rows(rec, [one.state for one in asked], [one.question.at for one in asked], rows, details)
+    counted = np.zeros(len(asked))
+    for n, (line, one, found) in enumerate(zip(scores, asked, scored, strict=True)):
+        candidate = np.isin(rows, found.known)
+        counted[n] = (size - len(np.unique(found.known))) / max(int(np.count_nonzero(~candidate)), 1)
+        Scored(line, rows).hide(one)
+        line[candidate] = -np.inf
+    return _log_sum(scores) + np.log(counted)

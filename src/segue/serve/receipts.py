@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from segue.recommend.recommender import Recommender
+from segue.serve.tokens import DAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,10 @@ class Receipt:
     erased: str
     events: int
     bundles: list[dict[str, Any]]
-    remains: str = "Backups of the store, exported files, and what the weights of these bundles learnt."
+    remains: str = (
+        "Backups of the store, exported files, what the weights of these bundles learnt, and tokens that clients hold "
+        f"of their own accord: they name nobody and are good until they expire, {DAYS} days after they were given."
+    )
     advice: str = (
         "Train again on the store as it is now (segue retrain) and swap the new bundle in; then delete old bundles, "
         "backups and exports."

@@ -43,6 +43,7 @@ class EventOut(BaseModel):
     seq: int
     user: str
     item: str
+    title: str | None = None
     time: float | None = None
     id: str | None = None
     rating: float | None = None
@@ -92,15 +93,21 @@ def answer_of(answer: Answer) -> dict[str, Any]:
     return shown if answer.debug is None else {**shown, "debug": answer.debug}
 
 
-def event_of(event: StoredEvent) -> dict[str, Any]:
-    """Return an event as it is kept, without what it does not say.
+def event_of(event: StoredEvent, title: str | None = None) -> dict[str, Any]:
+    """Return an event as it is kept, without what it does not say, with the title of its item.
 
     Example:
         >>> event_of(StoredEvent("u1", "17", 1_500_000, None, None, None, {}, 9, 1_500_000))
         {'seq': 9, 'user': 'u1', 'item': '17', 'time': 1.5}
     """
     shown: dict[str, Any] = {"seq": event.seq, "user": event.user, "item": event.item}
-    rest = {"id": event.id, "rating": event.rating, "type": event.type, "context": event.context or None}
+    rest = {
+        "title": title,
+        "id": event.id,
+        "rating": event.rating,
+        "type": event.type,
+        "context": event.context or None,
+    }
     time = None if event.time is None else event.time / 1e6
     return shown | {name: value for name, value in {"time": time, **rest}.items() if value is not None}
 
@@ -116,7 +123,7 @@ def user_of(view: UserView) -> dict[str, Any]:
     last = view.events[-1] if view.events else None
     return {
         "user": view.user,
-        "events": [event_of(event) for event in view.events],
+        "events": [event_of(event, view.titles.get(event.item)) for event in view.events],
         "count": view.count,
         "bundle": view.bundle,
         "state_bytes": view.state_bytes,
@@ -128,7 +135,10 @@ def user_of(view: UserView) -> dict[str, Any]:
 
 def explanation_of(found: Explanation) -> dict[str, Any]:
     """Return why an item has its score."""
-    parts = [{"event": event_of(part.event), "change": part.change, "shared": part.shared} for part in found.parts]
+    parts = [
+        {"event": event_of(part.event, part.title), "change": part.change, "shared": part.shared}
+        for part in found.parts
+    ]
     return {**item_lines([found.item])[0], "labels": found.labels, "parts": parts}
 
 

@@ -4,7 +4,10 @@ Knows: addresses, signals, the order in which things are opened and closed.
 Does not know: routes.
 
 SIGTERM and SIGINT: no new connections, what is under way is finished, what was told is on disk, then the store
-is closed. SIGHUP: the bundle file and the file of keys are read again.
+is closed. SIGHUP: the bundle and the file of keys are read again.
+
+Which bundle runs: in a folder of bundles the one that its file `current` names. A swap, a roll back and `segue
+retrain` write that file, so a restart runs what ran before it. A bundle given as a file, without a folder, runs itself.
 """
 
 import asyncio
@@ -22,14 +25,15 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from segue.bundle import load_bundle
-from segue.errors import ArgumentError, SegueError, StoreError
+from segue.bundle import CURRENT, name_running, running_bundle
+from segue.errors import ArgumentError, BundleError, SegueError, StoreError
+from segue.recommend.approximate import index_path
 from segue.serve.gate import LOCAL, Access
 from segue.serve.http import make_app
 from segue.serve.keys import read_keys
 from segue.serve.limits import Limits, Rates
 from segue.serve.metrics import Metrics
-from segue.serve.opening import open_store
+from segue.serve.opening import open_bundle, open_store
 from segue.serve.service import Service
 from segue.serve.store import Outcome, Store, Write
 
@@ -44,17 +48,19 @@ class Settings:
     """How a server is run.
 
     Args:
-        bundle: the file that answers.
+        bundle: the file that answers; or a folder of bundles, as with `bundles`.
         store: a path of an SQLite file or a `valkey://` address; None puts `segue.db` beside the bundle.
         host: the address that is listened on; others than 127.0.0.1 need keys.
         port: 0 takes a free one.
-        bundles: the folder of the bundles that may be swapped in by name; the bundle lies in it.
+        bundles: the folder of the bundles that may be swapped in by name. Which one runs its file `current` says;
+            where there is none, `bundle`, which lies in it.
         keys: a file that `segue keys` made.
         allow_host: further names that a Host header may have; "*" takes any.
         rate: requests a second of each key, or address; 0 for no bound, None for none on this machine alone
             and `RATE` otherwise.
         accept_loss: be ready although a shared store does not sync each write.
         limits: of single requests.
+        shadow: a bundle that reads the same events and ranks them, and answers nobody.
     """
 
     bundle: Path
@@ -67,6 +73,7 @@ class Settings:
     rate: float | None = None
     accept_loss: bool = False
     limits: Limits = field(default_factory=Limits)
+    shadow: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.local and self.keys is None:
@@ -74,13 +81,41 @@ class Settings:
                 f"--host {self.host}: expected --keys FILE with an address that others reach, came none. "
                 "Make a key: segue keys add NAME --keys FILE."
             )
-        if self.bundles is not None and self.bundle.resolve().parent != self.bundles.resolve():
+        if self.bundles is not None and self.bundles.resolve() not in (
+            self.bundle.resolve(),
+            self.bundle.resolve().parent,
+        ):
             raise ArgumentError(
                 f"--bundles {self.bundles}: expected the folder that {self.bundle.name} lies in, came another. "
                 "Put the bundle into it."
             )
         if self.rate is not None and not 0 <= self.rate < 1e9:
             raise ArgumentError(f"--rate: expected requests a second, or 0 for no bound, came {self.rate:g}.")
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the bundles that may be swapped in."""
+        return self.bundle if self.bundle.is_dir() else self.bundles
+
+    def in_force(self) -> tuple[Path, str]:
+        """Return the file of the bundle that is to run, and why it is this one.
+
+        Raises:
+            BundleError: the folder has none, or its file `current` names none.
+        """
+        folder = self.folder
+        if folder is None:
+            return self.bundle, ""
+        if (folder / CURRENT).is_file():
+            why = f", named in {folder / CURRENT}"
+        elif self.bundle.is_dir():
+            why = f", the newest in {folder}"
+        else:
+            return self.bundle, ""
+        path = running_bundle(folder)
+        if path is None:
+            raise BundleError(f"{folder}: expected a bundle in it, found none. Train one: segue train EVENTS -o FILE.")
+        return path, why
 
     @property
     def local(self) -> bool:
@@ -173,27 +208,34 @@ class Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket]]:
-    """Open all that a server needs, and close it in the opposite order."""
+def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
+    """Open all that a server needs, with the name of the bundle that runs, and close it in the opposite order."""
     access = settings.access()
-    rec = load_bundle(settings.bundle)
+    path, why = settings.in_force()
+    rec, found = open_bundle(path)
     listener = _listen(settings.host, settings.port)
     with contextlib.ExitStack() as stack:
         stack.callback(listener.close)
-        store = open_store(settings.store or settings.bundle.with_name("segue.db"), accept_loss=settings.accept_loss)
+        store = open_store(settings.store or path.with_name("segue.db"), accept_loss=settings.accept_loss)
         stack.callback(store.close)
-        metrics = Metrics(lambda: service.quality.snapshot())
+        metrics = Metrics(lambda: service.live_quality())
         timed = cast(Store, TimedStore(store, metrics.commit))
-        service = Service(rec, timed, bundles=settings.bundles or settings.bundle.parent)
+        shadow = open_bundle(settings.shadow)[0] if settings.shadow else None
+        service = Service(rec, timed, bundles=settings.folder, found=found, path=path, shadow=shadow)
+        if settings.folder is not None and not why:
+            name_running(path)
+        if rec.index is not None or index_path(path).exists():
+            logger.info("lists: %s", found)
         stack.callback(service.close)
-        app = make_app(service, access=access, metrics=metrics, swaps=settings.bundles is not None)
+        app = make_app(service, access=access, metrics=metrics, swaps=settings.folder is not None)
         limits = settings.limits
         config = uvicorn.Config(
             app, http=impatient(limits.header_seconds), ws="none", log_level="warning", access_log=False,
             server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
             timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=30,
         )  # fmt: skip
-        yield Server(config, lambda: reload(settings, service, access)), listener
+        named = f"{path}{why}" if settings.folder else str(path)
+        yield Server(config, lambda: reload(settings, service, access)), listener, named
 
 
 def serve(settings: Settings, say: Callable[[str], None] = lambda text: None) -> None:
@@ -204,10 +246,10 @@ def serve(settings: Settings, say: Callable[[str], None] = lambda text: None) ->
         BundleError, StoreError: one of them cannot be opened.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with _opened(settings) as (server, listener):
+    with _opened(settings) as (server, listener, running):
         host, port = listener.getsockname()[:2]
         named = f"[{host}]" if ":" in host else host
-        server.listening = lambda: say(f"http://{named}:{port}: {settings.bundle.name}; stop it with Ctrl-C.")
+        server.listening = lambda: say(f"http://{named}:{port}: {running}; stop it with Ctrl-C.")
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
         if not server.started:
@@ -219,7 +261,7 @@ def reload(settings: Settings, service: Service, access: Access) -> None:
     try:
         if settings.keys is not None:
             access.keys = read_keys(settings.keys)
-        fingerprint = service.swap(settings.bundle.name)
+        fingerprint = service.swap_to(settings.in_force()[0])
     except (SegueError, OSError) as error:
         logger.error("SIGHUP: %s", error)
     else:

@@ -254,7 +254,7 @@ class BundleChange(_Body):
 
 
 class RuleIn(_Body):
-    """What the shop wants of a list; see `segue.serve.listing.Rule`."""
+    """What the shop wants of a list; see `segue.serve.shelf.Rule`."""
 
     kind: Literal["pin", "block", "boost"]
     where: Where = Field(default_factory=dict)

@@ -16,24 +16,19 @@ import polars as pl
 
 from segue.errors import ArgumentError, ConflictError, NotFoundError, SegueError, StoreError
 from segue.model.backend import leaves
-from segue.recommend.many import (
-    observe_each,
-    observe_long,
-    question_details,
-    score_each,
-    state_from_bytes,
-    state_to_bytes,
-)
+from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve.answers import Answer, Question, Status, Tell, Told, UserView
 from segue.serve.changes import Changes
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
-from segue.serve.listing import Rule, make_answer, rows_where
-from segue.serve.quality import LiveQuality
+from segue.serve.listing import make_answer
+from segue.serve.quality import Judged, LiveQuality, Trial, judge
 from segue.serve.receipts import Receipt, receipt
 from segue.serve.replaying import read_state, without
+from segue.serve.scores import ask_for, score_all
+from segue.serve.shelf import Rule, rows_of
 from segue.serve.store import Head, Store, Write
 from segue.serve.swapping import Running, Swaps
 from segue.serve.telling import Entry, conflict, current_state, forgotten, write_all
@@ -54,6 +49,9 @@ class Service:
         store: where events and states are kept; the service does not close it.
         bundles: the folder of the bundles that may be swapped in; None allows no swap.
         clock: seconds since 1970.
+        found: how the lists of `rec` are found, in a sentence, for the status.
+        path: the file of `rec`, if it came from one.
+        shadow: a bundle that reads the same events and ranks them, and answers nobody.
     """
 
     def __init__(
@@ -63,10 +61,17 @@ class Service:
         *,
         bundles: Path | None = None,
         clock: Callable[[], float] = time.time,
+        found: str = "",
+        path: Path | None = None,
+        shadow: Recommender | None = None,
     ) -> None:
-        self.store, self.clock, self.quality = store, clock, LiveQuality()
+        if shadow is not None and shadow.fingerprint == rec.fingerprint:
+            raise ArgumentError("--shadow: expected another bundle than the one that runs, came the same. Leave it.")
+        self.store, self.clock, self.quality, self.trial = store, clock, LiveQuality(), Trial()
         self._changes = Changes(store)
-        self._swaps = Swaps(store, Running(self._changes.applied(rec), rec), bundles, self._changes)
+        running = Running(self._changes.applied(rec), rec, found, path)
+        beside = Running(self._changes.applied(shadow), shadow) if shadow else None
+        self._swaps = Swaps(store, running, bundles, self._changes, beside)
         self._lock = threading.Lock()
 
     @property
@@ -135,12 +140,13 @@ class Service:
             homes.setdefault(running.rec.fingerprint, (running, []))[1].append(entry)
         for running, some in homes.values():
             try:
-                behind = write_all(running.rec, self.store, some)
+                shadow = self._swaps.shadow.rec if self._swaps.shadow else None
+                behind, shadows = write_all(running.rec, self.store, some, shadow)
             except SegueError as error:
                 for entry in some:
                     entry.refused = entry.refused or error
                 continue
-            for user in behind:
+            for user in {*behind, *shadows}:
                 self._swaps.rebuild_later(user)
 
     # --- lists ------------------------------------------------------------------------------------------------
@@ -148,20 +154,29 @@ class Service:
     def _answers(self, entries: Sequence[Entry]) -> dict[int, Answer]:
         """Count each event by the list before it, and return the lists after; scores come in few products."""
         answers: dict[int, Answer] = {}
+        judged: dict[str, list[Judged]] = {}
         asked = [entry for entry in entries if entry.tell.question is not None]
         for rec in self._swaps.bundles():
             ready = [(e, e.after) for e in asked if e.after is not None and e.after.bundle == rec.fingerprint]
             before = [pair for entry in entries for pair in entry.before if pair[0].bundle == rec.fingerprint]
-            if not ready and not before:
-                continue
             step = max(1, SCORES // (2 * rec.vocabulary.size))
             for begin in range(0, max(len(ready), len(before)), step):
                 some = slice(begin, begin + step)
-                self._score(rec, ready[some], before[some], answers)
+                judged.setdefault(rec.fingerprint, []).extend(self._score(rec, ready[some], before[some], answers))
+        self._count(judged)
         for entry in asked:
             if id(entry) not in answers:
                 answers[id(entry)] = self.ask(entry.tell.events[-1].user, _at_event(entry.tell))
         return answers
+
+    def _count(self, judged: Mapping[str, list[Judged]]) -> None:
+        shadow = self._swaps.shadow
+        for rec in self._swaps.bundles():
+            lines = judged.get(rec.fingerprint, [])
+            if shadow is None or rec.fingerprint != shadow.rec.fingerprint:
+                self.quality.count(rec, lines)
+                if shadow is not None:
+                    self.trial.count(rec, lines, shadow.rec, judged.get(shadow.rec.fingerprint, []))
 
     def _score(
         self,
@@ -169,21 +184,17 @@ class Service:
         ready: Sequence[tuple[Entry, State]],
         before: Sequence[tuple[State, Event]],
         answers: dict[int, Answer],
-    ) -> None:
-        questions = [_at_event(entry.tell) for entry, _ in ready]
-        about = [(q.type, q.context) for q in questions] + [(None, {})] * len(before)
-        states = [state for _, state in ready] + [state for state, _ in before]
-        times = [q.at for q in questions] + [event.time for _, event in before]
-        scores = score_each(rec, states, times, question_details(rec, about))
-        for (entry, state), row, question in zip(ready, scores, questions, strict=False):
-            answers[id(entry)] = self._listed(rec, state, row, question, entry.tell.events)
-        self.quality.count(rec, self._changes.shelf(rec), before, scores[len(ready) :])
-
-    def _listed(
-        self, rec: Recommender, state: State, scores: Any, question: Question, events: Sequence[Event] = ()
-    ) -> Answer:
-        unknown = [event.item for event in events if event.item not in rec.vocabulary]
-        return make_answer(rec, state, scores, question, self._changes.shelf(rec), unknown)
+    ) -> list[Judged]:
+        shelf = self._changes.shelf(rec)
+        asked = [ask_for(rec, state, _at_event(entry.tell), shelf) for entry, state in ready]
+        asked += [
+            ask_for(rec, state, Question(at=event.time), shelf, also=rec.vocabulary.rows([event.item]))
+            for state, event in before
+        ]
+        scored = score_all(rec, shelf, asked)
+        for (entry, _), one, found in zip(ready, asked, scored, strict=False):
+            answers[id(entry)] = make_answer(rec, shelf, one, found, _unknown(rec, entry.tell.events))
+        return judge(rec, [event for _, event in before], asked[len(ready) :], scored[len(ready) :])
 
     def ask(self, user: str, question: Question) -> Answer:
         """Return the list of a user; one that nobody knows gets that of a new user.
@@ -211,9 +222,9 @@ class Service:
         return rec, state, False, head
 
     def _list(self, rec: Recommender, state: State, question: Question, events: Sequence[Event] = ()) -> Answer:
-        details = question_details(rec, [(question.type, question.context)])
-        scores = score_each(rec, [state], [question.at], details)[0]
-        return self._listed(rec, state, scores, question, events)
+        shelf = self._changes.shelf(rec)
+        asked = ask_for(rec, state, question, shelf)
+        return make_answer(rec, shelf, asked, score_all(rec, shelf, [asked])[0], _unknown(rec, events))
 
     def ask_history(
         self, history: Sequence[Event], question: Question, profile: Mapping[str, object] | None = None
@@ -244,9 +255,11 @@ class Service:
 
     def similar(self, item: str, k: int = 10, mix: float = 0.5) -> list[Item]:
         """Return what is like an item; see `Recommender.similar`."""
-        hidden = {self.rec.vocabulary.id(int(row)) for row in self._changes.shelf(self.rec).unavailable}
-        found = self.rec.similar(item, k + len(hidden), mix=mix)
-        return [line for line in found if line.item not in hidden][:k]
+        rec, shown = self.rec, self._changes.shelf(self.rec).shown
+        if shown is None:
+            return rec.similar(item, k, mix=mix)
+        found = rec.similar(item, k + int(np.count_nonzero(~shown)), mix=mix)
+        return [line for line in found if shown[rec.vocabulary.row(line.item)]][:k]
 
     def explain(
         self, user: str, item: str | None = None, *, last: int = 20, question: Question | None = None
@@ -275,7 +288,8 @@ class Service:
         after = None if before is None else before.position
         events = self.store.events(head.user, limit=limit, backwards=True, after=after)
         body = state_to_bytes(state)
-        return UserView(head.user, events, head.count, rec.fingerprint, len(body), rebuilding, picture(state))
+        titles = _titles(rec, {event.item for event in events})
+        return UserView(head.user, events, titles, head.count, rec.fingerprint, len(body), rebuilding, picture(state))
 
     def forget_event(self, user: str, seq_or_id: str, client: str = "") -> Receipt:
         """Erase an event, by its number or its id; the state after is that of a user who never did it.
@@ -340,7 +354,7 @@ class Service:
             ArgumentError: a rule names an attribute that items do not have.
         """
         for rule in rules:
-            rows_where(self.rec, rule.where)
+            rows_of(self.rec, rule)
         with self._lock:
             self._changes.set_rules(rules)
 
@@ -352,6 +366,12 @@ class Service:
             ids += [item for item in rec.items if wanted in item.casefold() and item not in ids][: limit - len(ids)]
         return [rec._item(rec.vocabulary.row(item), 0.0) for item in ids]
 
+    def live_quality(self) -> dict[str, Any]:
+        """Return how well events were foreseen, and how well the bundle in the shadow foresaw the same ones."""
+        shadow = self._swaps.shadow
+        beside = {} if shadow is None else {"shadow_bundle": shadow.rec.fingerprint, "shadow": self.trial.snapshot()}
+        return {**self.quality.snapshot(), **beside}
+
     def swap(self, name: str) -> str:
         """Begin to answer from another bundle of the folder; each user follows when their state has caught up.
 
@@ -359,7 +379,11 @@ class Service:
             NotFoundError: there is no such file in the folder, or no folder was given.
             BundleError: it is not a whole bundle.
         """
-        return self._swaps.begin(name)
+        return self.swap_to(self._swaps.named(name))
+
+    def swap_to(self, path: Path) -> str:
+        """Begin to answer from the bundle in a file, as `swap` does."""
+        return self._swaps.begin(path)
 
     def roll_back(self) -> str:
         """Answer from the bundle before the last swap again.
@@ -376,7 +400,13 @@ class Service:
         coming = swaps.coming
         name = coming.rec.fingerprint if coming else None
         return Status(
-            rec.fingerprint, name, swaps.caught_up, self.store.ready(), len(rec.items), len(shelf.unavailable)
+            rec.fingerprint,
+            name,
+            swaps.caught_up,
+            self.store.ready(),
+            len(rec.items),
+            shelf.unavailable,
+            swaps.running.found,
         )
 
     def close(self) -> None:
@@ -392,8 +422,17 @@ def picture(state: State) -> list[float]:
     return [round(float(value), 3) for value in np.tanh(means)]
 
 
+def _titles(rec: Recommender, items: Iterable[str]) -> dict[str, str]:
+    found = {item: rec.title(item) for item in items}
+    return {item: title for item, title in found.items() if title is not None}
+
+
 def _told(entry: Entry, answer: Answer | None) -> Told:
     return Told([entry.kept[n] for n in range(len(entry.tell.events))], entry.known, answer)
+
+
+def _unknown(rec: Recommender, events: Sequence[Event]) -> list[str]:
+    return [event.item for event in events if event.item not in rec.vocabulary]
 
 
 def _at_event(request: Tell) -> Question:

@@ -6,17 +6,19 @@ whoever asks jumps the queue. It also rebuilds states that would take a request 
 Does not know: requests, lists.
 """
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segue.bundle import load_bundle
+from segue.bundle import name_running
 from segue.errors import ArgumentError, NotFoundError, StoreError
 from segue.recommend.many import state_to_bytes
 from segue.recommend.recommender import Recommender
 from segue.serve.changes import Changes
+from segue.serve.opening import open_bundle
 from segue.serve.replaying import rebuild, to_replay
 from segue.serve.store import Stale, Store, Write
 
@@ -24,21 +26,33 @@ from segue.serve.store import Stale, Store, Write
 AT_ONCE = 500
 #: How often a rebuild is tried against a user who keeps writing.
 TRIES = 5
+_VALUE = "bundles"
 
 
 @dataclass(frozen=True, eq=False)
 class Running:
-    """A bundle that answers, with its changes laid over it, and as it was loaded."""
+    """A bundle that answers.
+
+    Args:
+        rec: with the changes laid over it.
+        loaded: as it was loaded.
+        found: how its lists are found, in a sentence.
+        path: its file, if it came from one.
+    """
 
     rec: Recommender
-    loaded: Recommender | None = None
+    loaded: Recommender
+    found: str = ""
+    path: Path | None = None
 
 
 class Swaps:
     """The bundles of a service, and the worker in the background."""
 
-    def __init__(self, store: Store, running: Running, folder: Path | None, changes: Changes) -> None:
-        self.running = running
+    def __init__(
+        self, store: Store, running: Running, folder: Path | None, changes: Changes, shadow: Running | None = None
+    ) -> None:
+        self.running, self.shadow = running, shadow
         self.coming: Running | None = None
         self.previous: Running | None = None
         self.caught_up = 1.0
@@ -46,12 +60,13 @@ class Swaps:
         self._urgent: OrderedDict[str, None] = OrderedDict()
         self._wake = threading.Condition()
         self._closed = False
+        self._old = _note_bundles(store, [one.rec.fingerprint for one in (running, shadow) if one is not None])
         self._worker = threading.Thread(target=self._work, name="segue-replay", daemon=True)
         self._worker.start()
 
     def bundles(self) -> list[Recommender]:
         """Return every bundle at hand."""
-        return [one.rec for one in (self.running, self.coming, self.previous) if one is not None]
+        return [one.rec for one in (self.running, self.coming, self.previous, self.shadow) if one is not None]
 
     def home(self, users: Sequence[str]) -> Running:
         """Return the bundle that answers these users: the new one if all of them are caught up or soon would be."""
@@ -72,13 +87,12 @@ class Swaps:
             self._urgent[user] = None
             self._wake.notify()
 
-    def begin(self, name: str) -> str:
-        """Swap a bundle of the folder in, and return its fingerprint.
+    def named(self, name: str) -> Path:
+        """Return a bundle of the folder by its name.
 
         Raises:
             NotFoundError: there is no such file, or no folder was given.
-            ArgumentError: the name is a path, or a swap is under way.
-            BundleError: it is not a whole bundle.
+            ArgumentError: the name is a path.
         """
         if self._folder is None:
             raise NotFoundError("bundle: expected a folder of bundles, none was given. Start with --bundles DIR.")
@@ -87,8 +101,17 @@ class Swaps:
         path = self._folder / name
         if not path.is_file():
             raise NotFoundError(f'bundle "{name}": expected a file in the folder of bundles, there is none.')
-        loaded = load_bundle(path)
-        return self._bring_in(Running(self._changes.applied(loaded), loaded))
+        return path
+
+    def begin(self, path: Path) -> str:
+        """Swap a bundle in, and return its fingerprint. After a restart in its folder it is the one that runs.
+
+        Raises:
+            ArgumentError: a swap is under way.
+            BundleError: it is not a whole bundle, or the folder cannot be written.
+        """
+        loaded, found = open_bundle(path)
+        return self._bring_in(Running(self._changes.applied(loaded), loaded, found, path))
 
     def roll_back(self) -> str:
         """Answer from the bundle before again; a swap that is under way is given up.
@@ -98,6 +121,7 @@ class Swaps:
         """
         with self._wake:
             if self.coming is not None:
+                self._remember(self.running)
                 self.coming, self.caught_up = None, 1.0
                 return self.running.rec.fingerprint
             back = self.previous
@@ -109,27 +133,37 @@ class Swaps:
         with self._wake:
             if self.coming is not None:
                 raise ArgumentError("bundle: expected no swap under way, there is one. Wait for it or roll it back.")
+            self._remember(new)
             old = self.previous
             if new.rec.fingerprint == self.running.rec.fingerprint:
                 self.running = new
                 return new.rec.fingerprint
             self.coming, self.caught_up = new, 0.0
+            if self.shadow is not None and self.shadow.rec.fingerprint == new.rec.fingerprint:
+                self.shadow = None  # it has come out of the shadow, with its states
             self._wake.notify()
+        _note_bundles(self._store, [rec.fingerprint for rec in self.bundles()])
         if old is not None and old.rec.fingerprint != new.rec.fingerprint:
             self._store.drop_bundle(old.rec.fingerprint)
         return new.rec.fingerprint
+
+    def _remember(self, running: Running) -> None:
+        """Let a restart run this bundle, before anybody is told that it runs."""
+        folder, path = self._folder, running.path
+        if folder is not None and path is not None and path.resolve().parent == folder.resolve():
+            name_running(path)
 
     def refresh(self) -> None:
         """Lay the changes over the bundles anew."""
 
         def anew(one: Running) -> Running:
-            loaded = one.loaded or one.rec
-            return Running(self._changes.applied(loaded), loaded)
+            return replace(one, rec=self._changes.applied(one.loaded))
 
         with self._wake:
             self.running = anew(self.running)
             self.coming = anew(self.coming) if self.coming else None
             self.previous = anew(self.previous) if self.previous else None
+            self.shadow = anew(self.shadow) if self.shadow else None
 
     def close(self) -> None:
         """Stop the worker."""
@@ -146,10 +180,13 @@ class Swaps:
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._closed or self._urgent or self.coming is not None)
+                self._wake.wait_for(lambda: self._closed or self._urgent or self._old or self.coming is not None)
                 if self._closed:
                     return
             try:
+                while self._old:
+                    self._store.drop_bundle(self._old[0])
+                    self._old.pop(0)
                 self._do_urgent()
                 coming = self.coming
                 if coming is not None:
@@ -166,6 +203,8 @@ class Swaps:
                     return
                 user = next(iter(self._urgent))
             self._catch_up((self.coming or self.running).rec, user)
+            if self.shadow is not None:
+                self._catch_up(self.shadow.rec, user)
             with self._wake:
                 self._urgent.pop(user, None)
                 self._wake.notify_all()
@@ -200,3 +239,11 @@ class Swaps:
             write = Write(head.user, head.version, states=state, snapshots=found.snapshots)
             if not isinstance(self._store.commit([write])[0], Stale):
                 return
+
+
+def _note_bundles(store: Store, bundles: Sequence[str]) -> list[str]:
+    """Keep which bundles have states from now on, and return those that had and are not at hand any more."""
+    had = json.loads(store.get_value(_VALUE) or b"[]")
+    if set(had) != set(bundles):
+        store.put_value(_VALUE, json.dumps(list(bundles)).encode())
+    return [bundle for bundle in had if bundle not in bundles]

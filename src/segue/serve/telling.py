@@ -10,6 +10,9 @@ In words, for one bundle:
     for each turn (a request of each user), for each of its events, all users side by side:
         note the state before it, for its list is the one that the event is ranked in; step the state
     commit all events, keys and states in one transaction
+
+A second bundle may go along in the shadow: its states are stepped and kept with the others, and where one is
+not at hand nobody waits for it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +40,7 @@ class Entry:
         kept: its events that are on disk, by their place in the request.
         known: of these, how many were on disk before.
         after: the state after its last event, where this batch made it.
-        before: its events that this process put on disk, each with the state before it.
+        before: its events that this process put on disk, each with the state before it, of each bundle.
         refused: why nothing of it is done.
     """
 
@@ -74,6 +77,7 @@ class _User:
     head: Head
     version: int
     state: State | None
+    shadow: State | None = None
     pending: list[Event] = field(default_factory=list)
     late: bool = False  # an event belongs before others: the state must be rebuilt, not stepped
 
@@ -82,12 +86,13 @@ class _User:
         """Whether the state cannot hold all events within this batch."""
         return self.state is None or self.late
 
-    def takes(self, event: Event) -> bool:
-        """Say whether the state can be stepped over an event, and note it; else the event came late."""
+    def take(self, event: Event) -> None:
+        """Note an event; states can be stepped over it unless it came late."""
         before = any(one.time is not None and event.time is not None and event.time < one.time for one in self.pending)
-        self.late |= self.state is not None and (before or is_late(event, self.head))
+        self.late |= before or is_late(event, self.head)
         self.pending.append(event)
-        return not self.behind
+        if self.late:
+            self.shadow = None
 
 
 @dataclass
@@ -102,27 +107,30 @@ class _Run:
     before: list[tuple[State, Event]] = field(default_factory=list)
 
 
-def write_all(rec: Recommender, store: Store, entries: Sequence[Entry]) -> list[str]:
+def write_all(
+    rec: Recommender, store: Store, entries: Sequence[Entry], shadow: Recommender | None = None
+) -> tuple[list[str], list[str]]:
     """Write what is left to do of some requests, as far as it can be done in one go.
 
     Args:
         rec: the bundle of these users.
         store: where to.
         entries: requests, changed in place.
+        shadow: another bundle that reads the same events.
 
     Returns:
-        The users whose states must be rebuilt in the background.
+        The users whose states must be rebuilt in the background, and those whose states of the shadow must.
 
     Raises:
         StoreError: it could not be put on disk; all is as before.
     """
-    users = _users(rec, store, [event.user for entry in entries for event in entry.tell.events])
+    users = _users(rec, store, [event.user for entry in entries for event in entry.tell.events], shadow)
     writes: list[Write] = []
     runs: list[_Run] = []
     for turn in _turns(entries, users):
-        _step(rec, turn)
+        _step(rec, turn, shadow)
         for run in turn:
-            writes.append(_write_of(rec, store, run))
+            writes.append(_write_of(rec, store, run, shadow))
             runs.append(run)
     for run, outcome in zip(runs, store.commit(writes), strict=True):
         run.entry.settle(run.places, outcome)
@@ -130,7 +138,9 @@ def write_all(rec: Recommender, store: Store, entries: Sequence[Entry]) -> list[
             run.entry.before += run.before
         else:
             run.entry.after = None
-    return list({user.head.user for user in users.values() if user.behind})
+    behind = {user.head.user for user in users.values() if user.behind}
+    shadows = {user.head.user for user in users.values() if user.shadow is None} if shadow else set()
+    return list(behind), list(shadows)
 
 
 def current_state(rec: Recommender, store: Store, head: Head) -> State | None:
@@ -143,7 +153,7 @@ def current_state(rec: Recommender, store: Store, head: Head) -> State | None:
     return rebuild(rec, store, head, begin=begin).state if length <= REPLAY_NOW else None
 
 
-def _users(rec: Recommender, store: Store, names: Iterable[str]) -> dict[str, _User]:
+def _users(rec: Recommender, store: Store, names: Iterable[str], shadow: Recommender | None) -> dict[str, _User]:
     """Return the users of a batch under each name they were called by; two names of one user share it."""
     distinct = list(dict.fromkeys(names))
     owners: dict[str, _User] = {}
@@ -152,6 +162,11 @@ def _users(rec: Recommender, store: Store, names: Iterable[str]) -> dict[str, _U
         if head.user not in owners:
             owners[head.user] = _User(head, head.version, current_state(rec, store, head))
         found[name] = owners[head.user]
+    if shadow is not None:
+        for user, head in zip(
+            owners.values(), store.heads([user.head.user for user in owners.values()], shadow.fingerprint), strict=True
+        ):
+            user.shadow = read_state(shadow, head) if head.fresh else None if head.count else shadow.start()
     return found
 
 
@@ -175,19 +190,30 @@ def _turns(entries: Sequence[Entry], users: Mapping[str, _User]) -> list[list[_R
     return turns
 
 
-def _step(rec: Recommender, turn: Sequence[_Run]) -> None:
+def _step(rec: Recommender, turn: Sequence[_Run], shadow: Recommender | None) -> None:
     """Move each user of a turn over their events, all users side by side."""
     for n in range(max(len(run.events) for run in turn)):
-        live = [run for run in turn if n < len(run.events) and run.user.takes(run.events[n])]
-        events = [run.events[n] for run in live]
-        states = [run.user.state for run in live if run.user.state is not None]
-        for run, before, event, state in zip(live, states, events, observe_each(rec, states, events), strict=True):
-            run.before.append((before, event))
+        live = [(run, run.events[n]) for run in turn if n < len(run.events)]
+        for run, event in live:
+            run.user.take(event)
+        for run, state in _moved(rec, [(run, event, run.user.state) for run, event in live if not run.user.late]):
             run.user.state = state
             run.snapshots += snapshot_after(rec, state)
+        if shadow is not None:
+            for run, state in _moved(shadow, [(run, event, run.user.shadow) for run, event in live]):
+                run.user.shadow = state
 
 
-def _write_of(rec: Recommender, store: Store, run: _Run) -> Write:
+def _moved(rec: Recommender, some: Sequence[tuple[_Run, Event, State | None]]) -> list[tuple[_Run, State]]:
+    """Return the states that there are after an event of each, and note those before."""
+    known = [(run, event, state) for run, event, state in some if state is not None]
+    after = observe_each(rec, [state for *_, state in known], [event for _, event, _ in known])
+    for run, event, state in known:
+        run.before.append((state, event))
+    return [(run, state) for (run, *_), state in zip(known, after, strict=True)]
+
+
+def _write_of(rec: Recommender, store: Store, run: _Run, shadow: Recommender | None) -> Write:
     """Return the write of a run; where an event came late, the state is rebuilt first if that is quick."""
     user, states, snapshots = run.user, {}, run.snapshots
     if user.late:
@@ -195,6 +221,8 @@ def _write_of(rec: Recommender, store: Store, run: _Run) -> Write:
         _mend(rec, store, user)
     if user.state is not None and not user.late:
         states = {rec.fingerprint: state_to_bytes(user.state)}
+    if shadow is not None and user.shadow is not None:
+        states[shadow.fingerprint] = state_to_bytes(user.shadow)
     if len(run.entry.tell.events) - 1 in run.places:
         run.entry.after = None if user.behind else user.state
     write = Write(run.events[0].user, user.version, tuple(run.events), states, snapshots, run.entry.tell.client)

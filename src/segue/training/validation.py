@@ -5,6 +5,7 @@ Does not know: when it is called. Reports and papers' tables come from `segue.ev
 path of the server; this is the quick look that decides when to stop.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +17,9 @@ from segue.data.batches import Batcher
 from segue.data.sequences import Sequences
 from segue.measure.metrics import next_item_metrics
 from segue.measure.ranks import target_ranks
+from segue.model.counts import RECENT
 from segue.model.network import Memory, Network, NetworkParams, Window
+from segue.shapes import Floats, Rows
 
 #: Users looked at after each pass; the standard error of NDCG@10 is then about .006.
 SAMPLE = 2048
@@ -52,27 +55,25 @@ class Validation:
 
     def measure(self, network: Network, params: NetworkParams) -> dict[str, float]:
         """Return the metrics of the targets' ranks, ties against the model, gaps to the question unknown."""
-        queries, targets = self._queries(network, params)
-        table, bias = np.asarray(params.items), np.asarray(params.bias)
-        ranks = []
-        for begin in range(0, len(targets), BLOCK):
-            scores = queries[begin : begin + BLOCK] @ table.T + bias
-            if self.exclude_seen:
-                self._hide_seen(scores, begin)
-            ranks.append(target_ranks(scores, targets[begin : begin + BLOCK]))
+        blocks = self.answers(network, params).blocks()
+        ranks = [target_ranks(block.hidden(block.scores()), block.targets) for block in blocks]
         return next_item_metrics(np.concatenate(ranks), ks=(10,))
 
-    def _hide_seen(self, scores: np.ndarray, begin: int) -> None:
-        offsets, items = self.sequences.offsets, self.sequences.items
-        for row in range(len(scores)):
-            user = begin + row
-            target = items[offsets[user + 1] - 1]
-            kept = scores[row, target]
-            scores[row, items[offsets[user] : offsets[user + 1] - 1]] = -np.inf
-            scores[row, target] = kept
+    def answers(self, network: Network, params: NetworkParams) -> "Answers":
+        """Return what a network says at each user's last event, from the events before it."""
+        sequences = self.sequences
+        events, begins = sequences.offsets[1:] - 1, sequences.offsets[:-1]
+        return Answers(
+            queries=self._queries(network, params),
+            targets=sequences.items[events],
+            items=np.asarray(params.items),
+            bias=np.asarray(params.bias),
+            recent=sequences.recent_before(events, begins, RECENT),
+            seen=[sequences.items[a:b] for a, b in zip(begins, events, strict=True)] if self.exclude_seen else [],
+        )
 
-    def _queries(self, network: Network, params: NetworkParams) -> tuple[np.ndarray, np.ndarray]:
-        """Return the query and the target of each user, by a scan in lanes."""
+    def _queries(self, network: Network, params: NetworkParams) -> Floats:
+        """Return float32[user, d], the query of each user, by a scan in lanes."""
         users = len(self.sequences)
         lanes = max(1, min(64, users // 16))
         batcher = Batcher(self.sequences, lanes, STEPS, seed=0)
@@ -87,5 +88,55 @@ class Validation:
             user = np.searchsorted(self.sequences.offsets, event[asked], side="right") - 1
             queries[user] = np.asarray(output)[asked]
         unknown = np.full(users, np.nan, np.float32)
-        queries = network.query(jax.tree.map(np.asarray, params), queries, unknown)
-        return queries, self.sequences.items[self.sequences.offsets[1:] - 1]
+        found: Floats = network.query(jax.tree.map(np.asarray, params), queries, unknown)
+        return found
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A network's queries for the held-out items of users, block by block.
+
+    Args:
+        queries: float32[user, d].
+        targets: int32[user], rows of the held-out items.
+        items: float32[V, d], the item table.
+        bias: float32[V].
+        recent: int32[user, RECENT], the last items before the target.
+        seen: for each user the rows to leave out, or nothing at all.
+    """
+
+    queries: Floats
+    targets: Rows
+    items: Floats
+    bias: Floats
+    recent: Rows
+    seen: list[Rows]
+
+    def of(self, users: slice) -> "Answers":
+        """Return the answers for some users."""
+        queries, targets, recent = self.queries[users], self.targets[users], self.recent[users]
+        return Answers(queries, targets, self.items, self.bias, recent, self.seen[users])
+
+    def some(self, count: int) -> "Answers":
+        """Return the answers for about `count` users or fewer, evenly spread."""
+        return self.of(slice(None, None, max(1, round(len(self.targets) / count))))
+
+    def blocks(self) -> Iterator["Answers"]:
+        """Yield all answers, `BLOCK` users at a time."""
+        for begin in range(0, len(self.targets), BLOCK):
+            yield self.of(slice(begin, begin + BLOCK))
+
+    def scores(self) -> Floats:
+        """Return float32[user, V], with row 0 at -inf."""
+        found: Floats = self.queries @ self.items.T + self.bias
+        found[:, 0] = -np.inf
+        return found
+
+    def hidden(self, scores: Floats) -> Floats:
+        """Return scores in which what a user had is -inf, but for the target."""
+        scores = scores.copy()
+        for row, rows in enumerate(self.seen):
+            kept = scores[row, self.targets[row]]
+            scores[row, rows] = -np.inf
+            scores[row, self.targets[row]] = kept
+        return scores

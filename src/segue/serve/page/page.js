@@ -21,9 +21,12 @@ function button(name, text, label, work) {
   const made = make("button", name, text);
   made.type = "button";
   if (label) made.setAttribute("aria-label", label);
-  made.addEventListener("click", work);
+  made.addEventListener("click", (click) => { if (click.detail < 2) work(); }); // the second of a double click is none
   return made;
 }
+
+// An id of an event. It stands until the event is acknowledged, so that what is sent again is not two events.
+const newId = () => [...crypto.getRandomValues(new Uint8Array(12))].map((one) => one.toString(16).padStart(2, "0")).join("");
 
 const guest = () => "guest-" + Math.random().toString(36).slice(2, 6).padEnd(4, "0");
 const signed = (number, digits) => (number < 0 ? "−" : "+") + Math.abs(number).toFixed(digits);
@@ -148,15 +151,20 @@ function slide(list, heights) {
 
 function offered(item) {
   const row = make("li"), title = named(item);
-  const watch = button("watch title", title, "Watch " + title, () => inTurn(() => tell({ item })));
-  const rate = button("rate", "☆", "Rate " + title, () => toggleStars(row, rate, item));
+  let id = newId();
+  const once = (event) => {
+    const sent = { item, id: id + (event.rating || ""), ...event };
+    inTurn(async () => { await tell(sent); if (sent.id.startsWith(id)) id = newId(); });
+  };
+  const watch = button("watch title", title, "Watch " + title, () => once({}));
+  const rate = button("rate", "☆", "Rate " + title, () => toggleStars(row, rate, item, once));
   rate.setAttribute("aria-expanded", "false");
   row.dataset.item = item;
   row.append(make("div", "line", watch, rate));
   return row;
 }
 
-function toggleStars(row, rate, item) {
+function toggleStars(row, rate, item, once) {
   const open = row.querySelector(".stars");
   rate.setAttribute("aria-expanded", String(!open));
   if (open) return open.remove();
@@ -165,9 +173,9 @@ function toggleStars(row, rate, item) {
   stars.setAttribute("aria-label", "Rate " + named(item));
   for (let given = 1; given <= 5; given++) {
     stars.append(button("star", "☆", things(given, "star"), () => {
-      toggleStars(row, rate, item);
+      toggleStars(row, rate, item, once);
       rate.focus({ preventScroll: true });
-      inTurn(() => tell({ item, rating: given }));
+      once({ rating: given });
     }));
   }
   const fill = (upTo) => [...stars.children].forEach((star, n) => { star.textContent = n <= upTo ? "★" : "☆"; });
@@ -190,6 +198,7 @@ async function toggleWhy(row, because) {
 async function explain(row, because) {
   const found = await ask("POST", "/v1/explain", { user: page.user, item: row.dataset.item });
   if (!row.isConnected) return; // the list has changed meanwhile
+  learn(found.parts.map((part) => part.event));
   const parts = found.parts.filter((part) => Math.abs(part.change) >= 0.005).slice(0, 4).map((part) => {
     const by = make("span", part.change < 0 ? "by against" : "by for", signed(part.change, 2));
     const what = make("span", "", make("span", "item", named(part.event.item)));
@@ -309,6 +318,13 @@ async function showQuality() {
   ];
   $("quality").replaceChildren(...lines.map(([name, value]) => make("div", "", make("dt", "", name), make("dd", "", value))));
   $("measured").textContent = "Each event of all users, against the list just before it." + (found.sampled ? " Log-loss is from a sample." : "");
+  $("shadow").textContent = besides(found);
+}
+function besides(found) {
+  if (!found.shadow) return "";
+  const { running, shadow } = found.shadow, pair = (name) => shadow[name].toFixed(3) + " against " + running[name].toFixed(3);
+  return "In the shadow: bundle " + found.shadow_bundle.slice(0, 12) + ", recall@10 " + pair("recall@10") + ", MRR@10 " + pair("mrr@10")
+    + " on the same " + things(shadow.n, "event") + ".";
 }
 
 function poll() {
@@ -364,7 +380,14 @@ onSubmit("access", async () => {
   await refresh();
 });
 $("older").addEventListener("click", () => inTurn(showOlder));
-$("forget").addEventListener("click", () => inTurn(async () => {
+$("forget").addEventListener("click", () => {
+  $("sure-user").textContent = page.user;
+  $("sure").returnValue = "";
+  $("sure").showModal();
+});
+$("sure").addEventListener("close", () => { if ($("sure").returnValue) inTurn(forget); });
+
+async function forget() {
   const receipt = await ask("DELETE", here());
   const learnt = receipt.bundles.map((one) => one.bundle.slice(0, 12)).join(", ");
   $("receipt").replaceChildren(
@@ -374,7 +397,7 @@ $("forget").addEventListener("click", () => inTurn(async () => {
   become(guest());
   await refresh();
   $("history-title").focus({ preventScroll: true });
-}));
+}
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 become(keep.getItem("segue-user") || guest());
 inTurn(async () => { await search(); await refresh(); });

@@ -10,10 +10,10 @@ from fastapi import Query, Request, Response
 
 from segue.errors import ConflictError, NotFoundError
 from segue.serve.desk import Desk, desk_of, needs, new_router
-from segue.serve.listing import Rule
 from segue.serve.problems import Problem
 from segue.serve.replies import ItemList, item_lines, reply, status_of
 from segue.serve.schema import BundleChange, ItemChange, NewItems, PathId, Rules
+from segue.serve.shelf import Rule
 
 router = new_router()
 
@@ -95,5 +95,8 @@ async def status(request: Request) -> Response:
 
 @router.get("/v1/quality", openapi_extra=needs("read"), tags=["admin"])
 async def quality(request: Request) -> Response:
-    """Say how well events were foreseen, each ranked by its user's state just before it."""
-    return reply(desk_of(request).service.quality.snapshot())
+    """Say how well events were foreseen, each ranked by its user's state just before it.
+
+    `shadow` compares the bundle in the shadow with the one that runs, on the events that both have ranked.
+    """
+    return reply(desk_of(request).service.live_quality())

@@ -43,7 +43,8 @@ def age(sequences: Sequences) -> NDArray[np.float64]:
 def shares(items: Rows, n_items: int, *, weights: NDArray[np.float64] | None = None, total: float = 1.0) -> Floats:
     """Return float32[item], each item's share of the events or of their weights, adding up to `total`."""
     sums = np.bincount(items, weights=weights, minlength=n_items)
-    return (sums * (total / max(sums.sum(), np.finfo(np.float64).tiny))).astype(np.float32)
+    found: Floats = (sums * (total / max(sums.sum(), np.finfo(np.float64).tiny))).astype(np.float32)
+    return found
 
 
 def recent(

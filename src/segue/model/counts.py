@@ -1,0 +1,120 @@
+"""What followed what, mixed with what the network says.
+
+Knows: decayed counts of pairs as shares, the last items of a user, a log-linear mixture of the two scores.
+Does not know: how the shares are counted and the weight is found (`segue.training.fusion`), ids, policies.
+
+A network of fixed width says in few numbers what comes next, and generalises; counts of pairs remember each
+pair that was met, and nothing else. Their product, each raised to a power, is better than either:
+
+    score = scale * (network + weight * log(share + smoothing * popularity))
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from segue.shapes import Floats, Rows
+
+#: Items of a user that are kept for this, the newest last; 0 where there is none, or where it is unknown.
+RECENT = 20
+
+
+class Counts(NamedTuple):
+    """Pairs of items as a sparse matrix by rows, and how much they say.
+
+    Args:
+        offsets: int64[V + 1], where the pairs of each row begin.
+        rows: int32[n], the second item of each pair.
+        shares: float32[n], of the events after the first, that of the second; decayed by distance.
+        popularity: float32[V], above 0, each item's share of all events.
+        decay: float32[RECENT], how much the last items count, the newest last.
+        weight: float32[], of the log of the share.
+        smoothing: float32[], of popularity beside the shares.
+        scale: float32[], of the sum, so that the scores stay log-odds.
+    """
+
+    offsets: NDArray[np.int64]
+    rows: NDArray[np.int32]
+    shares: NDArray[np.float32]
+    popularity: NDArray[np.float32]
+    decay: NDArray[np.float32]
+    weight: np.float32
+    smoothing: np.float32
+    scale: np.float32
+
+
+def nothing_recent(users: int) -> Rows:
+    """Return int32[user, RECENT]: the last items of users who have done nothing."""
+    return np.zeros((users, RECENT), np.int32)
+
+
+def pushed(recent: Rows, rows: Rows) -> Rows:
+    """Return the last items after one more of each user.
+
+    Args:
+        recent: int32[user, RECENT].
+        rows: int32[user].
+
+    Example:
+        >>> pushed(np.arange(20, dtype=np.int32)[None], np.int32([77]))[0, -3:].tolist()
+        [18, 19, 77]
+    """
+    return np.concatenate([recent[:, 1:], rows[:, None]], axis=1)
+
+
+def followed(counts: Counts, recent: Rows) -> sparse.csr_array:
+    """Return sparse float32[user, V]: the share of each item among what followed the last items.
+
+    Args:
+        counts: the pairs.
+        recent: int32[user, RECENT]; rows that the counts do not know say nothing.
+
+    Cost: O(users x RECENT x pairs of an item).
+    """
+    size = len(counts.popularity)
+    known = (recent > 0) & (recent < size)
+    weights = np.where(known, counts.decay, np.float32(0))
+    ends = np.arange(len(recent) + 1) * RECENT
+    last = sparse.csr_array((weights.ravel(), np.where(known, recent, 0).ravel(), ends), shape=(len(recent), size))
+    pairs = sparse.csr_array((counts.shares, counts.rows, counts.offsets), shape=(size, size))
+    found = last @ pairs
+    sums = np.maximum(np.asarray(found.sum(axis=1)).ravel(), np.finfo(np.float32).tiny)
+    found.data /= np.repeat(sums, np.diff(found.indptr)).astype(np.float32)
+    return found
+
+
+def likeliest(shares: sparse.csr_array, count: int) -> list[Rows]:
+    """Return for each user at most `count` rows with the highest shares, in no order."""
+    found = []
+    for begin, end in itertools.pairwise(shares.indptr):
+        rows, values = shares.indices[begin:end], shares.data[begin:end]
+        found.append(rows if len(rows) <= count else rows[np.argpartition(-values, count)[:count]])
+    return found
+
+
+def mixed(counts: Counts, scores: Floats, shares: sparse.csr_array, rows: Rows | None = None) -> Floats:
+    """Return float32[user, n]: the network's scores mixed with what followed the last items.
+
+    Args:
+        counts: the weight of the pairs.
+        scores: float32[user, n], of the network.
+        shares: sparse float32[user, V], see `followed`.
+        rows: the row of each score, int32[n] or int32[user, n]; None where all rows were scored in order. Rows
+            that came after the counts are as the rarest.
+
+    Cost: O(users x (n + V)).
+    """
+    known = len(counts.popularity)
+    rarest = counts.smoothing * counts.popularity[1:].min()
+    expected = shares.toarray() + counts.smoothing * counts.popularity
+    if rows is not None:
+        at = np.broadcast_to(np.where(rows < known, rows, 0), scores.shape)
+        expected = np.where(rows < known, np.take_along_axis(expected, at, axis=1), rarest)
+    elif scores.shape[1] > known:
+        more = np.full((len(scores), scores.shape[1] - known), rarest, np.float32)
+        expected = np.concatenate([expected, more], axis=1)
+    mixture: Floats = (counts.scale * (scores + counts.weight * np.log(expected))).astype(np.float32, copy=False)
+    return mixture

@@ -1,0 +1,109 @@
+"""law: the mixture of network and counts equals its formula, and is kept only where it is worth something."""
+
+import numpy as np
+import polars as pl
+
+import segue
+from segue.data.sequences import encode, item_vocabulary
+from segue.model.counts import RECENT, followed, likeliest, mixed
+from segue.training.fusion import count_pairs, learn_fusion
+from segue.training.validation import Answers
+from tests_support import random_counts, small_recommender
+
+
+def test_law_the_mixture_is_its_formula_and_rows_alone_score_as_among_all():
+    rng = np.random.default_rng(0)
+    counts = random_counts(9, rng)
+    recent = rng.integers(0, 11, (6, RECENT)).astype(np.int32)  # 9 and 10 came after the counts
+    recent[0] = 0
+    scores = rng.normal(size=(6, 11)).astype(np.float32)
+    pairs = np.zeros((9, 9))
+    for row in range(9):
+        for at in range(counts.offsets[row], counts.offsets[row + 1]):
+            pairs[row, counts.rows[at]] = counts.shares[at]
+    expected = np.zeros((6, 11))
+    for user in range(6):
+        share = np.zeros(11)
+        for item, decay in zip(recent[user], counts.decay, strict=True):
+            if 0 < item < 9:
+                share[:9] += decay * pairs[item]
+        share /= share.sum() or 1.0
+        base = np.append(counts.popularity, [counts.popularity[1:].min()] * 2)
+        expected[user] = 0.8 * (scores[user] + 0.6 * np.log(share + 0.1 * base))
+    shares = followed(counts, recent)
+    found = mixed(counts, scores, shares)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    rows = np.array([3, 10, 7], np.int32)
+    np.testing.assert_array_equal(mixed(counts, scores[:, rows], shares, rows), found[:, rows])
+    own = np.stack([rng.permutation(11)[:4] for _ in range(6)]).astype(np.int32)
+    some = np.take_along_axis(scores, own, axis=1)
+    np.testing.assert_array_equal(mixed(counts, some, shares, own), np.take_along_axis(found, own, axis=1))
+    best = likeliest(shares, 2)[1]
+    assert set(best) == set(np.argsort(-shares.toarray()[1])[:2])
+
+
+def test_law_the_last_items_are_those_of_the_log_stepped_or_scanned():
+    rng = np.random.default_rng(1)
+    table = pl.DataFrame({"user": rng.integers(0, 3, 120).astype(str), "item": rng.integers(0, 14, 120).astype(str)})
+    rec, log = small_recommender(), segue.read_events(table, time="none")
+    states = rec.encode(log)
+    for place, user in enumerate(states.users):
+        state = rec.start()
+        for item in table.filter(pl.col("user") == user)["item"]:
+            state = rec.observe(state, item)
+        last = rec.vocabulary.rows(table.filter(pl.col("user") == user)["item"])[-RECENT:]
+        assert states[place].recent.tolist() == state.recent.tolist() == [last.tolist()]
+        np.testing.assert_allclose(rec.score(states[place]), rec.score(state), atol=1e-4)
+
+
+def answers_of(rng, users, size, follow):
+    """Return what a network that knows nothing answers where each target is `follow` of the item before."""
+    recent = np.zeros((users, RECENT), np.int32)
+    recent[:, -1] = rng.integers(1, size, users)
+    zeros = np.zeros((users, 4), np.float32)
+    return Answers(
+        zeros, follow(recent[:, -1]), np.zeros((size, 4), np.float32), np.zeros(size, np.float32), recent, []
+    )
+
+
+def cycles(rng, size, users=60, length=12):
+    """Return a log in which 1 is followed by 2 and so on, each user from anywhere."""
+    items = (rng.integers(0, size - 1, users)[:, None] + np.arange(length)) % (size - 1) + 1
+    table = pl.DataFrame({"user": np.repeat(np.arange(users), length).astype(str), "item": items.ravel().astype(str)})
+    log = segue.read_events(table, time="none")
+    return encode(log), item_vocabulary(log)
+
+
+def test_what_follows_surely_is_mixed_in():
+    rng = np.random.default_rng(2)
+    known, vocabulary = cycles(rng, 40)
+    after = np.zeros(vocabulary.size, np.int32)
+    for row in range(1, vocabulary.size):
+        after[row] = vocabulary.row(str(int(vocabulary.id(row)) % 39 + 1))
+    sure = learn_fusion(known, answers_of(rng, 300, vocabulary.size, lambda last: after[last]), vocabulary.size)
+    assert sure.counts is not None
+    assert sure.alone < 0.01 < 0.9 < sure.mixture
+
+
+def test_noise_is_seldom_mixed_in():
+    rng = np.random.default_rng(3)
+    known, vocabulary = cycles(rng, 40)
+
+    def anything(last):
+        return rng.integers(1, vocabulary.size, len(last)).astype(np.int32)
+
+    # The best of thirty mixtures, chosen by luck, must still be better by two standard errors.
+    found = [learn_fusion(known, answers_of(rng, 300, vocabulary.size, anything), vocabulary.size) for _ in range(10)]
+    assert sum(one.counts is not None for one in found) <= 3
+
+
+def test_pairs_are_counted_by_distance():
+    table = pl.DataFrame({"user": ["a"] * 3, "item": ["x", "y", "z"]})
+    log = segue.read_events(table, time="none")
+    vocabulary, known = item_vocabulary(log), encode(log)
+    counts = count_pairs(known, vocabulary.size, 1.0)
+    recent = np.zeros((1, RECENT), np.int32)
+    recent[0, -1] = vocabulary.row("x")
+    shares = followed(counts, recent).toarray()[0]
+    np.testing.assert_allclose(shares[vocabulary.rows(pl.Series(["x", "y", "z"]))], [0, 2 / 3, 1 / 3], atol=1e-6)

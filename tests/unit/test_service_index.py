@@ -1,0 +1,145 @@
+"""A service whose lists come from an index: the lists, ranks and explanations of one that scores all items."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from segue.bundle import save_bundle
+from segue.data.catalogue import read_catalogue
+from segue.data.vocabulary import Vocabulary
+from segue.recommend.approximate import build_index, exact_index, index_path
+from segue.serve import opening
+from segue.serve.answers import Question, Tell
+from segue.serve.events import Event
+from segue.serve.opening import open_bundle
+from segue.serve.service import Service
+from segue.serve.shelf import Rule
+from segue.serve.sqlite_store import SqliteStore
+from tests_support import small_recommender
+
+NOW = 1_700_000_000
+ITEMS = [f"{i:04d}" for i in range(1500)]
+
+
+@pytest.fixture(name="rec", scope="module")
+def a_recommender():
+    rec = small_recommender(Vocabulary(pl.Series(ITEMS)), repeats="exclude")
+    table = pl.DataFrame({"item": ITEMS, "title": ITEMS, "kind": ["a", "b", "c"] * 500, "size": [1, 2] * 750})
+    return replace(rec, catalogue=read_catalogue(table, rec.vocabulary))
+
+
+@pytest.fixture(name="bundle", scope="module")
+def a_bundle(rec, tmp_path_factory):
+    path = tmp_path_factory.mktemp("bundle") / "b.segue"
+    save_bundle(rec, path)
+    build_index(rec, path)
+    return path
+
+
+@pytest.fixture(name="pair", params=["graph", "exact"])
+def two_services(rec, bundle, tmp_path, request):
+    """One that scores all items, one that asks an index."""
+    found = rec.with_index(exact_index(rec)) if request.param == "exact" else open_bundle(bundle)[0]
+    stores = [SqliteStore(tmp_path / name) for name in ("a", "b")]
+    services = [Service(one, store, clock=lambda: NOW) for one, store in zip((rec, found), stores, strict=True)]
+    yield services
+    for service, store in zip(services, stores, strict=True):
+        service.close()
+        store.close()
+
+
+def same_items(pair, question):
+    exact, found = (service.ask("ann", question).items for service in pair)
+    assert len(exact) == len(found) > 0
+    common = {x.item: x.score for x in exact}.keys() & {x.item for x in found}
+    assert len(common) >= 0.9 * len(exact)
+    scores = {x.item: x.score for x in exact}
+    assert all(abs(scores[x.item] - x.score) < 1e-4 for x in found if x.item in scores)
+    return found
+
+
+QUESTIONS = [
+    Question(k=20),
+    Question(k=5, where={"kind": "b", "size": 2}),
+    Question(k=10, exclude=tuple(ITEMS[:300])),
+    Question(k=10, repeats="allow"),
+    Question(k=6, diversity=0.4),
+    Question(k=6, explore=0.5, seed=3),
+]
+
+
+def test_lists_are_those_of_scoring_everything(pair):
+    draw = np.random.default_rng(0)
+    events = [Event("ann", ITEMS[i], 1_000_000 * n) for n, i in enumerate(draw.integers(0, 1500, 30), 1000)]
+    for service in pair:
+        service.tell([Tell(tuple(events), "shop", Question(k=3))])
+    for question in QUESTIONS:
+        same_items(pair, question)
+    best = [x.item for x in pair[0].ask("ann", Question(k=40)).items]
+    for service in pair:
+        service.change_item(best[0], available=False)
+        rules = [Rule("block", {"size": 2}), Rule("boost", {"kind": "c"}, by=3.0), Rule("boost", {"kind": "a"}, by=-2)]
+        service.set_rules([*rules, Rule("pin", items=(ITEMS[1498], best[0]), name="of the day")])
+    for question in QUESTIONS:
+        shown = same_items(pair, replace(question, debug=True, where={}, exclude=()))
+        assert shown[0].item == ITEMS[1498]
+        assert all(int(x.item) % 2 == 0 and x.item != best[0] for x in shown)
+    one, other = (service.explain("ann", item=ITEMS[7], last=4) for service in pair)
+    assert [(p.event.item, p.change) for p in one.parts] == [
+        (p.event.item, pytest.approx(p.change, abs=1e-4)) for p in other.parts
+    ]
+
+
+def test_live_quality_comes_from_candidates_and_a_sample(pair):
+    draw = np.random.default_rng(1)
+    for n in range(60):
+        users = [f"u{u}" for u in draw.permutation(20)[:8]]
+        told = [Tell((Event(user, ITEMS[min(draw.geometric(0.01), 1499)], 1_000_000 * (1000 + n)),)) for user in users]
+        for service in pair:
+            service.tell(told)
+    exact, found = (service.quality.snapshot() for service in pair)
+    assert (exact["sampled"], found["sampled"]) == (False, True)
+    one, other = exact["all"]["all"], found["all"]["all"]
+    assert one["n"] == other["n"] == 480
+    assert other["recall@10"] == pytest.approx(one["recall@10"], abs=0.005)
+    assert other["mrr@10"] == pytest.approx(one["mrr@10"], abs=0.005)
+    assert other["log_loss"] == pytest.approx(one["log_loss"], abs=0.01)
+
+
+def test_the_sample_stands_for_all_other_items(pair, monkeypatch):
+    monkeypatch.setattr("segue.serve.quality.SAMPLE", 200)
+    test_live_quality_comes_from_candidates_and_a_sample(pair)
+
+
+def test_an_index_that_does_not_fit_is_refused_and_said(rec, bundle, tmp_path, monkeypatch):
+    opened, said = open_bundle(bundle)
+    assert opened.index is not None and "recall@20" in said
+    other = tmp_path / "b.segue"
+    save_bundle(small_recommender(rec.vocabulary, seed=9), other)
+    for end in ("", ".json"):
+        index_path(other).with_name("b.segue.index" + end).write_bytes(
+            index_path(bundle).with_name("b.segue.index" + end).read_bytes()
+        )
+    refused, said = open_bundle(other)
+    assert refused.index is None and "of another bundle; all 1,500 items are scored" in said
+    assert "segue index" in said
+    monkeypatch.setattr(opening, "EVERY", 1000)
+    assert type(open_bundle(other)[0].index).__name__ == "ExactIndex"
+
+
+def test_the_index_of_a_swapped_bundle_is_opened_and_changes_are_laid_over_it(rec, bundle, tmp_path):
+    store = SqliteStore(tmp_path / "s.db")
+    service = Service(small_recommender(rec.vocabulary, seed=9), store, bundles=bundle.parent, clock=lambda: NOW)
+    service.swap(bundle.name)
+    assert service._swaps.wait()
+    assert service.rec.index is not None and "recall@20" in service.status().lists
+    assert service.rec.index.facts.fingerprint == service.rec.fingerprint
+    service.change_item(ITEMS[3], attributes={"kind": "b"})
+    assert service.rec.index is not None
+    assert ITEMS[3] in [x.item for x in service.ask("ann", Question(k=600, where={"kind": "b"})).items]
+    service.close()
+    store.close()
+    assert json.loads(index_path(bundle).with_name("b.segue.index.json").read_text())["recall"] > 0.9
