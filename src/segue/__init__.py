@@ -15,15 +15,19 @@ from segue.data.windows import Windows, windows
 from segue.errors import SegueError
 from segue.evaluation.protocols import evaluate
 from segue.evaluation.ratings import evaluate_ratings
+from segue.recommend.plan import Beam, Plan, Sample
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
 
 __all__ = [
+    "Beam",
     "Config",
     "Events",
     "Item",
+    "Plan",
     "Reading",
     "Recommender",
+    "Sample",
     "SegueError",
     "State",
     "States",

@@ -13,6 +13,7 @@ from rich.console import Console
 
 import segue
 from segue.bundle import load_bundle
+from segue.cli_insight import insight
 from segue.cli_options import (
     AsJson,
     Bundle,
@@ -43,6 +44,7 @@ from segue.demo import run_demo
 from segue.errors import ArgumentError, SegueError
 from segue.evaluation.held_out import held_out_rows
 from segue.progress import TrainingView
+from segue.recommend.plan import Beam, Sample
 from segue.recommend.ratings import RatingDistribution
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
@@ -200,6 +202,10 @@ def recommend(
     store: Annotated[str | None, typer.Option(help="A store that holds the user.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Parquet file of --all.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    plan: Annotated[int | None, typer.Option(help="The next N as an ordered path, in place of a list.")] = None,
+    beam: Annotated[int, typer.Option(help="Of --plan: paths kept at each step; 1 takes the best item.")] = 1,
+    temperature: Annotated[float | None, typer.Option(help="Of --plan: draw by chance, 1 as believed.")] = None,
+    seed: Annotated[int, typer.Option(help="Of that chance.")] = 0,
     at: Annotated[str | None, typer.Option(help="Time of the question: epoch seconds or ISO 8601.")] = None,
     type: Annotated[str | None, typer.Option(help="Type of the event to come, such as buy.")] = None,
     context: Annotated[list[str] | None, typer.Option(help="column=value of the question, such as device=tv.")] = None,
@@ -221,6 +227,8 @@ def recommend(
         raise typer.BadParameter("give one of --history ID,ID,..., --user ID and --all")
     if (history is None) != ((events is None) != (store is None)) or everyone != (out is not None):
         raise typer.BadParameter("--user and --all need either --events LOG or --store S, and --all an -o FILE")
+    if plan is not None and (everyone or (beam != 1 and temperature is not None)):
+        raise typer.BadParameter("--plan is for one history or user, with --beam or with --temperature")
     rec, source = load_bundle(bundle), store
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
     log = read(events, columns, time_format, header, sep, context=context_col) if events is not None else None
@@ -236,7 +244,12 @@ def recommend(
         state, asked = state_in_store(rec, str(source), str(user), users)
     unknown = [id for id in dict.fromkeys(asked) if id not in rec.vocabulary]
     seen_as = parse_settings(context or [], option="--context", example="device=tv")
-    _print_list(rec.recommend(state, k, at=_time(at), type=type, context=seen_as), unknown, as_json)
+    if plan is None:
+        _print_list(rec.recommend(state, k, at=_time(at), type=type, context=seen_as), unknown, as_json)
+        return
+    by = Beam(beam) if temperature is None else Sample(temperature, seed)
+    path = rec.plan(state, plan, by=by, at=_time(at), type=type, context=seen_as)
+    _print_list(path.items, unknown, as_json, log_probability=path.log_probability)
 
 
 @app.command()
@@ -387,9 +400,9 @@ def _time(text: str | None) -> float | datetime | None:
         raise ArgumentError(f'--at: expected epoch seconds or ISO 8601, came "{text}".') from None
 
 
-def _print_list(items: list[Item], unknown: list[str], as_json: bool) -> None:
+def _print_list(items: list[Item], unknown: list[str], as_json: bool, **more: float) -> None:
     if as_json:
-        print_json({"items": [line._asdict() for line in items], "unknown": unknown})
+        print_json({"items": [line._asdict() for line in items], "unknown": unknown, **more})
         return
     width = max((len(line.item) for line in items), default=0)
     for place, line in enumerate(items, start=1):
@@ -488,7 +501,7 @@ def get_dataset(name: str) -> None:
             typer.echo(str(path))
 
 
-app.registered_commands += stored.registered_commands
+app.registered_commands += stored.registered_commands + insight.registered_commands
 
 
 def main() -> None:

@@ -116,7 +116,7 @@ class Sequences:
 
         Cost: O(events asked); nothing is computed for the rest, so `times` may be memory-mapped.
         """
-        if self.times is None:
+        if self.times is None or not len(self.times):
             return np.full(events.shape, np.nan, np.float32)
         at = np.where(known, events, 0)
         seconds = (self.times[at] - self.times[np.where(known, at - 1, 0)]) / 1e6

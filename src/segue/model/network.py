@@ -211,10 +211,19 @@ class Network:
         Returns:
             The memory after the last position, and the output of every position, [T, B, d].
         """
-        xp = namespace(params.items)
+        x = dropped(self.inputs(params, window), masks and masks.embedding)
+        return self.scan_inputs(params, memory, x, window, masks)
+
+    def inputs(self, params: NetworkParams, window: Window) -> Array:
+        """Return the input vector of each position, [T, B, d]."""
         x = self.embed(params, window.items, window.gaps, window.details)
-        x = xp.where(window.first[..., None], self.first_input(params, window.profiles), x)
-        x = dropped(x, masks and masks.embedding)
+        first = self.first_input(params, window.profiles)
+        return namespace(x).where(window.first[..., None], first, x)
+
+    def scan_inputs(
+        self, params: NetworkParams, memory: Memory, x: Array, window: Window, masks: Masks | None = None
+    ) -> tuple[Memory, Array]:
+        """Do what `scan` does, given the input vectors `x` [T, B, d]; of the window, gaps and resets are read."""
         cells = []
         for i, (block, state) in enumerate(zip(params.blocks, memory.cells, strict=True)):
             reset = self._resets(i, window.reset, window.gaps)
@@ -223,6 +232,7 @@ class Network:
         output = rms_norm(x, params.norm)
         read = dropped(output, masks and masks.output)
         if self.rating:
+            xp = namespace(x)
             before, entries = memory.output[:, self.width :], self._entries(params, window.items, window.details)
             entries = xp.where(window.first[..., None], xp.zeros_like(entries), entries)
             ledger = self.rating.scan(before, entries, window.reset)

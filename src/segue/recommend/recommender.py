@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from segue.recommend.index import Index
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, shared_bias, shared_start
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, microseconds
 from segue.shapes import Bools, Floats, Rows
+
+if TYPE_CHECKING:
+    from segue.recommend.plan import Plan
 
 Time = float | int | datetime | None
 
@@ -258,6 +261,12 @@ class Recommender:
         rows = np.array([self.vocabulary.row(item)], np.int32)
         gap = gap_seconds(microseconds(at), state.time)
         return rate(self, state.memory.output, gap, rows, shared_bias(self, shared, rows))
+
+    def plan(self, state: State, n: int = 5, **options: Any) -> "Plan":
+        """Return the next n items as an ordered path; see `segue.recommend.plan.plan` for the options."""
+        from segue.recommend.plan import plan
+
+        return plan(self, state, n, **options)
 
     def similar(self, item: str, k: int = 10, *, mix: float = 0.5) -> list[Item]:
         """Return the k items most like an item, by what people do after it and by what the items are.
