@@ -80,8 +80,7 @@ def train(
     say = say or (lambda text: None)
     encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
     weights = settings.train.weight_of_type()
-    sequences = encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights)
-    learnt = without_last(sequences)
+    learnt = without_last(sequences := encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights))
     _check_enough(events, sequences, vocabulary.size - 1)
     size = DataSize(
         events=len(learnt.items),
