@@ -1,10 +1,17 @@
-"""Reproduce a headline: train with the defaults on a known set, measure on what was held out.
+"""Reproduce a headline: train on a known set, measure on what was held out.
 
-    python benchmarks/quality.py --data DIR --set ml-1m-a [--seed 0] [--minutes 5] [--json]
+    python benchmarks/quality.py --data DIR --set ml-1m-a [--size large] [--seed 0] [--minutes 5] [--json]
     python benchmarks/quality.py --set ml-100k
+    python benchmarks/quality.py --data DIR --queue benchmarks/results/quality
 
-`--data` is a folder with `ml-1m/sasrec_ml-1m.txt.gz`; ml-100k is fetched by name.
-The last event of each user is the test, the one before it validation; neither is learnt.
+`--data` is a folder with `ml-1m`, `amazon-beauty-5core`, `yoochoose1_64`; ml-100k is fetched by name.
+`--split last`: the last event of each user is the test, the one before it validation; neither is learnt.
+`--split time`: the last tenth of the log is the test. yoochoose has a test of its own.
+With `--queue` the runs of `QUEUE` follow each other; one whose result is in the folder is not run again, and one that
+was cut goes on from its checkpoint.
+
+Beside every result: the same with the order of each history shuffled (a log whose order means nothing loses nothing by
+it), and a check that no answer depends on a held-out event: states made of the histories alone rank alike.
 """
 
 import argparse
@@ -12,44 +19,150 @@ import json
 import os
 import platform
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from sets import load
+import polars as pl
+from sets import NAMES, halves, load
 
 import segue
+from segue.data.sequences import encode
+from segue.evaluation.baselines import DecayedMarkov, ItemKNN, Popularity
+from segue.evaluation.tuning import tuned
+
+#: What makes the tables of docs/results.md: name, set, split, settings, seed.
+QUEUE = (
+    ("ml-1m-a", "ml-1m-a", "last", {}, 0),
+    ("ml-1m-c", "ml-1m-c", "last", {}, 0),
+    ("beauty", "beauty-order", "last", {}, 0),
+    ("yoochoose", "yoochoose", "own", {"train.passes": "10"}, 0),
+    ("ml-100k-0", "ml-100k", "last", {}, 0),
+    ("ml-100k-1", "ml-100k", "last", {}, 1),
+    ("ml-100k-2", "ml-100k", "last", {}, 2),
+    ("ml-1m-times", "ml-1m-times", "last", {}, 0),
+    ("beauty-time", "beauty", "time", {}, 0),
+    ("ml-1m-time", "ml-1m-times", "time", {}, 0),
+    ("ml-1m-c-gru", "ml-1m-c", "last", {"model.cell": "gru", "model.counts": "false"}, 0),
+    ("ml-1m-a-1", "ml-1m-a", "last", {}, 1),
+    ("ml-1m-a-2", "ml-1m-a", "last", {}, 2),
+)
 
 
 def measure(
-    name: str, data: Path | None, seed: int, minutes: float | None, settings: dict[str, str], save: Path | None = None
+    name: str,
+    data: Path | None,
+    *,
+    split: str = "last",
+    settings: dict[str, str] | None = None,
+    seed: int = 0,
+    save: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> dict:
-    train, test = segue.split_last(load(name, data).events)
+    train, test = halves(load(name, data), split)
     began = time.perf_counter()
-    config = {"train.seed": seed, **({"train.minutes": minutes} if minutes else {}), **settings}
-    rec = segue.train(train, config=config, report=lambda p: p.pass_ended and print(p.number, p.validation, flush=True))
+    rec = segue.train(
+        train,
+        config={"train.seed": seed, **(settings or {})},
+        report=lambda p: p.pass_ended and print(p.number, round(p.seconds), p.validation["ndcg@10"], flush=True),
+        say=lambda text: print(text, flush=True),
+        checkpoint=checkpoint,
+        resume=checkpoint is not None,
+    )
     trained = time.perf_counter() - began
     if save:
         rec.save(save)
-    report = segue.evaluate(rec, test, train=train)
+    report = segue.evaluate(rec, test, baselines=rivals(rec, train))
+    ndcg = report.to_dict()["models"]["segue"]["ndcg@10"]
+    alone = segue.evaluate(replace(rec, counts=None), test)
     curve = rec.facts["curve"]
+    timed = segue.evaluate(rec, test, ask_at="event").to_dict()["models"]["segue"] if test.has_times else None
     return {
         "set": name,
+        "split": split,
         "seed": seed,
-        "settings": settings,
+        "settings": settings or {},
+        "derived": asdict(rec.config),
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "training_seconds": round(curve[-1]["seconds"], 1),
         "seconds_with_validation_and_compilation": round(trained, 1),
+        "load_of_other_work": round(os.getloadavg()[2], 1),
         "events_per_second": round(float(np.mean([row["events_per_second"] for row in curve]))),
         "curve": [[round(row["seconds"], 1), round(row["validation"]["ndcg@10"], 4)] for row in curve],
+        "fusion": rec.facts.get("fusion"),
+        "network_alone": alone.to_dict()["models"]["segue"],
+        "asked_at_the_time_of_the_event": timed,
+        "history_shuffled": segue.evaluate(rec, shuffled(test, seed)).to_dict()["models"]["segue"]["ndcg@10"],
+        "no_answer_depends_on_the_test": same_without_test(rec, test, ndcg) if split == "last" else "not checked",
         **report.to_dict(),
     }
+
+
+def rivals(rec: segue.Recommender, train: segue.Events) -> dict:
+    """Return the counts that are hardest to beat, tuned on each user's last training event."""
+    known, hide = encode(train, rec.vocabulary), rec.repeats == "exclude"
+    fitted = [
+        tuned(kind, known, rec.vocabulary.size, exclude_seen=hide) for kind in (Popularity, DecayedMarkov, ItemKNN)
+    ]
+    return {one.name: one for one in fitted}
+
+
+def shuffled(test: segue.Events, seed: int) -> segue.Events:
+    """Return the same questions after histories in which each user's items stand in any order."""
+    assert test.history is not None
+    items = pl.col("item").shuffle(seed).over("user")
+    return replace(test, history=replace(test.history, table=test.history.table.with_columns(items)))
+
+
+def same_without_test(rec: segue.Recommender, test: segue.Events, ndcg10: float) -> bool:
+    """Say whether states made of the histories alone give the same NDCG@10."""
+    states = rec.encode(test.history)
+    target = dict(zip(test.table["user"], test.table["item"], strict=True))
+    gains = []
+    for begin in range(0, len(states), 256):
+        some = states[begin : begin + 256]
+        scores = np.pad(rec.score(some), ((0, 0), (1, 0)), constant_values=-np.inf)
+        for user, line, seen in zip(some.users, scores, some.seen, strict=True):
+            row = rec.vocabulary.row(target[user]) if user in target else None
+            if row is None:
+                continue
+            if rec.repeats == "exclude":
+                line[seen.to_rows()] = -np.inf
+            rank = int((line >= line[row]).sum()) if row and line[row] > -np.inf else len(line)
+            gains.append(1 / np.log2(1 + rank) if rank <= 10 else 0.0)
+    return bool(abs(np.mean(gains) - ndcg10) < 1e-4)
+
+
+def run_queue(folder: Path, data: Path | None, only: str | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, of, split, settings, seed in QUEUE:
+        out = folder / f"{name}.json"
+        if out.exists() or (only and name not in only.split(",")):
+            continue
+        print(f"== {name}", flush=True)
+        kept = folder / f"{name}.checkpoint"
+        found = measure(of, data, split=split, settings=settings, seed=seed, checkpoint=kept)
+        out.write_text(json.dumps(found) + "\n")
+        kept.unlink(missing_ok=True)
+        show(found)
+
+
+def show(found: dict) -> None:
+    for name, row in found["models"].items():
+        print(f"{name:<80} HR@10 {row['hr@10']:.4f}  NDCG@10 {row['ndcg@10']:.4f}")
+    print(found["fusion"], "network alone", found["network_alone"]["ndcg@10"], "shuffled", found["history_shuffled"])
+    print(found["lead"], found["training_seconds"], "s", found["events_per_second"], "events/s", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--set", required=True, choices=["ml-100k", "ml-1m-a", "ml-1m", "beauty"])
+    parser.add_argument("--set", choices=NAMES)
+    parser.add_argument("--split", default="last", choices=["last", "time"])
+    parser.add_argument("--size", choices=["small", "base", "large"])
+    parser.add_argument("--queue", type=Path, help="run what is missing in this folder")
+    parser.add_argument("--only", help="names of the queue, with commas")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--setting", action="append", default=[], help="path=value")
@@ -58,16 +171,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also keep the JSON here")
     asked = parser.parse_args()
     settings = dict(text.split("=", 1) for text in asked.setting)
-    found = measure(asked.set, asked.data, asked.seed, asked.minutes, settings, asked.save)
-    text = json.dumps(found)
+    settings |= {"train.minutes": str(asked.minutes)} if asked.minutes else {}
+    settings |= {"model.size": asked.size} if asked.size else {}
+    if asked.queue:
+        return run_queue(asked.queue, asked.data, asked.only)
+    if not asked.set:
+        parser.error("give --set or --queue")
+    found = measure(asked.set, asked.data, split=asked.split, settings=settings, seed=asked.seed, save=asked.save)
     if asked.out:
-        asked.out.write_text(text + "\n")
-    if asked.json:
-        print(text)
-    else:
-        for name, row in found["models"].items():
-            print(f"{name:<80} HR@10 {row['hr@10']:.4f}  NDCG@10 {row['ndcg@10']:.4f}")
-        print(found["lead"], found["training_seconds"], "s", found["events_per_second"], "events/s")
+        asked.out.write_text(json.dumps(found) + "\n")
+    print(json.dumps(found)) if asked.json else show(found)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,33 @@ from segue.data.datasets import get
 
 
 class Set(NamedTuple):
-    """A log with what is known of its items and users; None where nothing is."""
+    """A log with what is known of its items and users; None where nothing is. `test` where it has its own."""
 
     events: segue.Events
     items: object = None
     users: object = None
+    test: segue.Events | None = None
+
+
+#: Every set, by name.
+NAMES = (
+    "ml-100k",
+    "ml-1m-a",
+    "ml-1m-c",
+    "ml-1m-times",
+    "ml-1m",
+    "beauty",
+    "beauty-order",
+    "yoochoose",
+    "ml-latest-small",
+)
+
+
+def halves(found: Set, split: str) -> tuple[segue.Events, segue.Events]:
+    """Return what is learnt and what is held out: the set's own test, each user's last event, or the last tenth."""
+    if found.test is not None:
+        return found.events, found.test
+    return segue.split_last(found.events) if split == "last" else segue.split_by_time(found.events, test=0.1)
 
 
 def load(name: str, data: Path | None) -> Set:
@@ -29,9 +51,18 @@ def load(name: str, data: Path | None) -> Set:
         files = get(name)
         return Set(segue.read_events(files.events), files.items, files.users)
     assert data is not None, f"{name} needs --data"
-    made = {"ml-1m-a": _ml_1m_a, "ml-1m": _ml_1m, "beauty": _beauty}
-    made |= {"ml-1m-rated": _ml_1m_rated, "ml-latest-small": _ml_latest_small}
-    return made[name](data)
+    makers = {
+        "ml-1m-a": _ml_1m_a,
+        "ml-1m-c": lambda data: _lists(data / "ml-1m" / "sequences_5core.txt.gz"),
+        "ml-1m-times": _ml_1m_times,
+        "ml-1m": _ml_1m,
+        "beauty": _beauty,
+        "beauty-order": lambda data: _lists(data / "amazon-beauty-5core" / "Beauty.txt.gz"),
+        "ml-1m-rated": _ml_1m_rated,
+        "yoochoose": _yoochoose,
+        "ml-latest-small": _ml_latest_small,
+    }
+    return makers[name](data)
 
 
 def _ml_1m_a(data: Path) -> Set:
@@ -51,6 +82,38 @@ def _ml_1m(data: Path) -> Set:
     return Set(segue.read_events(rows, time="none"), films, people.drop("zip"))
 
 
+def _lists(path: Path) -> Set:
+    """One user a line, `user item item ...` in order."""
+    rows = [line.split() for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
+    return Set(_log([row[0] for row in rows], [row[1:] for row in rows]))
+
+
+def _ml_1m_times(data: Path) -> Set:
+    """The ratings whose second is known: all of 4 and 5, and four in five of the whole, so likes stand out."""
+    rows = pl.read_csv(data / "ml-1m" / "ratings_ts_partial.csv.gz").filter(pl.col("ts_min") == pl.col("ts_max"))
+    rows = rows.select(user="user_id", item="movie_id", time="ts_min", rating="rating")
+    # Users and films of five events or more, as in the usual file.
+    while len(few := rows.filter((pl.len().over("user") >= 5) & (pl.len().over("item") >= 5))) < len(rows):
+        rows = few
+    return Set(segue.read_events(rows.sort("time", maintain_order=True)))
+
+
+def _yoochoose(data: Path) -> Set:
+    """Sessions as users; each click of a test session but its first is predicted from those before it."""
+    folder = data / "yoochoose1_64"
+    parts = {}
+    for part in ("train", "test"):
+        lines = gzip.decompress((folder / f"{part}_sessions.txt.gz").read_bytes()).decode().splitlines()
+        parts[part] = [line.split() for line in lines]
+    learnt = _log([f"train{n}" for n in range(len(parts["train"]))], parts["train"])
+    known = set(learnt.table["item"].to_list())
+    sessions = [[item for item in session if item in known] for session in parts["test"]]
+    names = [f"test{n}" for n in range(len(sessions))]
+    first = _log(names, [session[:1] for session in sessions])
+    later = _log(names, [session[1:] for session in sessions])
+    return Set(learnt, test=segue.Events(later.table, later.source, history=first))
+
+
 def _ml_1m_rated(data: Path) -> Set:
     """The rows whose second is known, with their ratings."""
     folder = data / "ml-1m"
@@ -65,6 +128,11 @@ def _ml_latest_small(data: Path) -> Set:
     """All ratings, in half stars, with their seconds; titles and genres."""
     folder = data / "ml-latest-small"
     return Set(segue.read_events(folder / "ratings.csv"), folder / "movies.csv")
+
+
+def _log(users: list[str], items: list[list[str]]) -> segue.Events:
+    table = pl.DataFrame({"user": users, "item": items}, schema={"user": pl.String, "item": pl.List(pl.String)})
+    return segue.read_events(table.explode("item").drop_nulls(), time="none")
 
 
 def _beauty(data: Path) -> Set:

@@ -1,5 +1,7 @@
 """Small things that several tests need."""
 
+from functools import lru_cache
+
 import numpy as np
 import polars as pl
 from scipy import sparse
@@ -72,3 +74,34 @@ def random_counts(size, rng):
         smoothing=np.float32(0.1),
         scale=np.float32(0.8),
     )
+
+
+@lru_cache(maxsize=1)
+def minimal_gated_cell(keras):
+    """Return a cell of a user, in Keras: one gate, one learnt beginning (Zhou et al., 2016: MGU, in part)."""
+
+    @keras.saving.register_keras_serializable(package="tests")
+    class MinimalGatedCell(keras.layers.Layer):
+        def __init__(self, units, **settings):
+            super().__init__(**settings)
+            self.units = self.state_size = units
+
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(shape[-1] + self.units, 2 * self.units), name="kernel")
+            self.begin = self.add_weight(shape=(self.units,), name="begin")
+            self.built = True
+
+        def get_initial_state(self, batch_size):
+            return [keras.ops.broadcast_to(keras.ops.tanh(self.begin), (batch_size, self.units))]
+
+        def call(self, inputs, states):
+            both = keras.ops.concatenate([inputs, states[0]], axis=-1) @ self.kernel
+            gate, new = keras.ops.split(both, 2, axis=-1)
+            kept = keras.ops.sigmoid(gate)
+            h = kept * states[0] + (1 - kept) * keras.ops.tanh(new)
+            return h, [h]
+
+        def get_config(self):
+            return super().get_config() | {"units": self.units}
+
+    return MinimalGatedCell

@@ -7,10 +7,11 @@ print(segue.evaluate(rec, test))
 rec.save("movies.segue")
 """
 
-from segue.api import load, train
+from segue.api import convert, load, train
 from segue.config import Config, configure
 from segue.data.events import Events, Reading, inspect, read_events
 from segue.data.split import hold_out, split_by_time, split_items, split_last, split_users
+from segue.data.windows import Windows, windows
 from segue.errors import SegueError
 from segue.evaluation.protocols import evaluate
 from segue.evaluation.ratings import evaluate_ratings
@@ -26,7 +27,9 @@ __all__ = [
     "SegueError",
     "State",
     "States",
+    "Windows",
     "configure",
+    "convert",
     "evaluate",
     "evaluate_ratings",
     "hold_out",
@@ -38,6 +41,7 @@ __all__ = [
     "split_last",
     "split_users",
     "train",
+    "windows",
 ]
 
 __version__ = "0.1.0"

@@ -5,6 +5,7 @@ Knows: how the parts follow each other. Does not know: anything the parts know.
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,11 @@ from segue.data.events import Events
 from segue.data.ratings import ratings_of, scale_of, with_ratings
 from segue.data.sequences import Sequences, gaps, item_vocabulary, mapped, natural_gap
 from segue.data.split import digest
-from segue.errors import DataError
+from segue.errors import ArgumentError, DataError
+from segue.interop.keras_cell import KerasCell
+from segue.model.cells import CELLS, SimpleRNN
 from segue.recommend.recommender import Recommender
+from segue.shapes import Floats
 
 if TYPE_CHECKING:
     from segue.training.trainer import Progress, Trained
@@ -37,6 +41,7 @@ def train(
     users: object = None,
     kinds: Mapping[str, str] | None = None,
     config: Config | Mapping[str, Any] | None = None,
+    cell: KerasCell | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
     report: "Callable[[Progress], None] | None" = None,
@@ -54,6 +59,7 @@ def train(
         users: a path or table with profiles by user; None for ids alone.
         kinds: column -> kind (`segue.data.attributes.KINDS`), where a guess is wrong; "ignored" leaves it out.
         config: settings, or paths and values such as `{"model.cell": "gru", "train.minutes": 5}`.
+        cell: a recurrence made with Keras, in place of `model.cell`; its units are the width.
         checkpoint: a file to keep the run in while it lasts.
         resume: go on from the checkpoint if there is one.
         report: called every few updates with where the run stands.
@@ -77,24 +83,17 @@ def train(
     known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
     profiles = read_profiles(users) if users is not None else None
     settings = config if isinstance(config, Config) else configure(config)
+    settings = settings if cell is None else _with_cell(settings, cell)
     say = say or (lambda text: None)
     encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
     weights = settings.train.weight_of_type()
     learnt = without_last(sequences := encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights))
     _check_enough(events, sequences, vocabulary.size - 1)
-    size = DataSize(
-        events=len(learnt.items),
-        users=len(learnt),
-        items=vocabulary.size,
-        has_times=sequences.times is not None,
-        share_of_repeats=share_of_repeats(sequences),
-        session_gap=natural_gap(between := gaps(learnt)),
-        rated=encodings.scale is not None,
-    )
-    settings = derive(settings, size)
+    between = gaps(learnt)
+    settings = derive(settings, _size(sequences, learnt, between, vocabulary.size, rated=encodings.scale is not None))
     longest = float(np.nan_to_num(between).max(initial=1.0))
     attributes = attributes_of(known, encodings)
-    network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings)
+    network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings, cell=cell)
     check_memory(network, settings, len(sequences.items))
     exclude = settings.train.repeats == "exclude"
     validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
@@ -118,7 +117,7 @@ def train(
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
     noted = _noted(events, learnt, span, trained) | dict(facts or {})
     counts = None
-    if settings.model.counts and len(validation.sequences):
+    if settings.model.counts and settings.train.task != "rating" and len(validation.sequences):
         fusion = learn_fusion(learnt, validation.answers(network, params), vocabulary.size)
         say(str(fusion))
         counts, noted = fusion.counts, noted | {"fusion": str(fusion)}
@@ -126,6 +125,19 @@ def train(
         network, params, vocabulary, settings, known, noted, "", encodings, vocabulary.size, counts=counts
     )
     return with_fingerprint(rec)
+
+
+def _size(sequences: Sequences, learnt: Sequences, between: Floats, items: int, *, rated: bool) -> DataSize:
+    """Return what settings are derived from."""
+    return DataSize(
+        events=len(learnt.items),
+        users=len(learnt),
+        items=items,
+        has_times=learnt.times is not None,
+        share_of_repeats=share_of_repeats(sequences),
+        session_gap=natural_gap(between),
+        rated=rated,
+    )
 
 
 def _noted(events: Events, learnt: Sequences, span: list[int] | None, trained: "Trained") -> dict[str, Any]:
@@ -168,6 +180,30 @@ def _encodings(
     return found
 
 
+def convert(rec: Recommender) -> Recommender:
+    """Return a recommender with Segue's own cells in place of those of Keras; it gives the same scores.
+
+    It answers without Keras and JAX. Its fingerprint is another one, so states are made anew (`rec.encode`).
+
+    Raises:
+        ArgumentError: its cell is not one of Keras, or has an equation that no cell of Segue has.
+
+    Cost: a copy of the weights of the cells.
+    """
+    cell = rec.network.cell
+    if not isinstance(cell, KerasCell):
+        raise ArgumentError(f"convert: expected a recommender with a cell of Keras, came {cell}: nothing to do.")
+    own = [cell.to_segue(block.cell) for block in rec.params.blocks]
+    kind = own[0][0]
+    settings = {"model.cell": next(name for name, each in CELLS.items() if each is type(kind))}
+    if isinstance(kind, SimpleRNN):
+        settings["model.activation"] = kind.activation
+    blocks = tuple(block._replace(cell=params) for block, (_, params) in zip(rec.params.blocks, own, strict=True))
+    params, network = rec.params._replace(blocks=blocks), replace(rec.network, cell=kind)
+    config = configure(settings, base=rec.config)
+    return with_fingerprint(replace(rec, network=network, params=params, config=config))
+
+
 def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Callable[[str], None]) -> Encodings:
     """Return the encodings with the scale of the ratings where these are learnt, and say what they are."""
     if not (with_ratings(events) if settings.train.task is None else settings.train.task != "next"):
@@ -183,6 +219,15 @@ def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Cal
 def load(path: str | Path) -> Recommender:
     """Return the recommender in a bundle; see `segue.bundle.load_bundle`."""
     return load_bundle(path)
+
+
+def _with_cell(config: Config, cell: KerasCell) -> Config:
+    if not isinstance(cell, KerasCell):
+        raise ArgumentError(
+            f"train: expected cell as segue.interop.KerasCell, came {type(cell).__name__}. "
+            "Write cell=KerasCell(...) around a cell of Keras, or name one of Segue's own with model.cell."
+        )
+    return replace(config, model=replace(config.model, cell="keras", width=config.model.width or cell.width))
 
 
 def without_last(sequences: Sequences) -> Sequences:

@@ -2,14 +2,15 @@
 
 Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and
 `catalogue` (bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
-facts of the training and a digest of each array. No pickle. It holds no histories and no profiles.
-In a folder of bundles the file `current` names the one that runs.
+facts of the training, a digest of each array and, where the cell is one of Keras, its description (JSON).
+No pickle. It holds no histories and no profiles. In a folder of bundles the file `current` names the one that runs.
 Does not know: how a model is trained or asked.
 """
 
 import hashlib
 import io
 import json
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,18 @@ from segue.data.described import IDS_ALONE, Encodings
 from segue.data.encoding import Encoding
 from segue.data.ratings import NOTED, Scale
 from segue.data.vocabulary import Vocabulary
-from segue.errors import BundleError
+from segue.errors import ArgumentError, BundleError
 from segue.files import read_arrays, replacing, write_arrays
+from segue.interop.keras_cell import KerasCell
 from segue.model.backend import leaves, map_tree
-from segue.model.cells import make_cell
+from segue.model.cells import Cell, make_cell
 from segue.model.counts import Counts
 from segue.model.features import Clock
 from segue.model.heads import RatingHead
 from segue.model.network import Network
 from segue.recommend.recommender import Recommender
 
+logger = logging.getLogger("segue")
 FORMAT = 1
 #: The file in a folder of bundles that names the one to run.
 CURRENT = "current"
@@ -43,15 +46,17 @@ _PREFIX, _COUNTS = "weights.", "counts."
 _ENCODED = tuple((role, f"encoding.{role}") for role in ("items", "users", "events"))
 
 
-def build_network(config: Config, *, items: int, longest_gap: float, encodings: Encodings = IDS_ALONE) -> Network:
-    """Return the network that settings without gaps describe."""
+def build_network(
+    config: Config, *, items: int, longest_gap: float, encodings: Encodings = IDS_ALONE, cell: Cell | None = None
+) -> Network:
+    """Return the network that settings without gaps describe; `cell` is one that they cannot name."""
     model, apart = config.model, config.train.task == "both"
     assert model.width is not None and model.session_gap != "auto"
     head = None
     if encodings.scale is not None:
         head = RatingHead(encodings.scale, model.width, config.train.rating_loss, apart)
     return Network(
-        cell=make_cell(model.cell, activation=model.activation),
+        cell=cell or make_cell(model.cell, activation=model.activation),
         items=items,
         width=model.width,
         depth=model.depth,
@@ -89,6 +94,8 @@ def save_bundle(rec: Recommender, path: str | Path) -> None:
         "facts": rec.facts,
         "digests": _digests(arrays),
     }
+    if isinstance(rec.network.cell, KerasCell):
+        manifest["cell"] = rec.network.cell.description
     text = json.dumps(manifest, sort_keys=True)
     metadata = {"segue": text, "digest": hashlib.sha256(text.encode()).hexdigest()}
     write_arrays(Path(path), arrays, metadata)
@@ -111,7 +118,7 @@ def read_manifest(path: str | Path, metadata: dict[str, str]) -> dict[str, Any]:
 
 
 def load_bundle(path: str | Path) -> Recommender:
-    """Return the recommender in a bundle. Does not import JAX.
+    """Return the recommender in a bundle. Imports no JAX, unless its cell is one of Keras, which is then logged.
 
     Raises:
         BundleError: the file is missing, cut short, edited (the message says in which part), or newer.
@@ -127,7 +134,8 @@ def load_bundle(path: str | Path) -> Recommender:
     scale = manifest.get("ratings") and Scale(tuple(manifest["ratings"]["levels"]), manifest["ratings"]["mean"])
     encodings = Encodings(**found, asked=manifest.get("asked", 0), scale=scale)
     items, gap = manifest["items"], manifest["longest_gap"]
-    network = build_network(config, items=items, longest_gap=gap, encodings=encodings)
+    cell = _outside_cell(path, manifest)
+    network = build_network(config, items=items, longest_gap=gap, encodings=encodings, cell=cell)
     like = network.init(0)
     paths = iter([name for name, _ in leaves(like)])
     params = map_tree(lambda _: arrays[_PREFIX + next(paths)], like)
@@ -138,6 +146,18 @@ def load_bundle(path: str | Path) -> Recommender:
     counts = Counts(*kept) if kept else None
     rec = Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt, counts=counts)
     return with_fingerprint(rec) if learnt < items else replace(rec, fingerprint=_fingerprint(digests))
+
+
+def _outside_cell(path: str | Path, manifest: dict[str, Any]) -> KerasCell | None:
+    """Return the cell that a bundle describes in words of Keras, and say what that means; None in all others."""
+    if "cell" not in manifest:
+        return None
+    try:
+        cell = KerasCell.from_description(manifest["cell"])
+    except ArgumentError as error:
+        raise BundleError(f"{path}: {error}") from None
+    logger.warning("%s: its cell is one of Keras, so answering imports Keras and JAX (segue convert).", path)
+    return cell
 
 
 def running_bundle(folder: Path) -> Path | None:

@@ -328,6 +328,17 @@ def add_items(
         )
 
 
+@app.command()
+def convert(
+    bundle: Bundle,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the new bundle goes.")],
+) -> None:
+    """Put Segue's own cells in place of those of Keras, so that the bundle answers without it."""
+    rec = segue.convert(load_bundle(bundle))
+    rec.save(out)
+    typer.echo(f"{out}: cell {rec.config.model.cell}, the same scores, bundle {rec.fingerprint[:12]}.")
+
+
 def rated_ids(history: str) -> list[tuple[str, float | None]]:
     """Return the ids and ratings of one CSV line; an id without a rating was seen and not rated.
 

@@ -17,7 +17,8 @@ from pydantic.dataclasses import dataclass as checked
 
 from segue.errors import ConfigError
 
-CellName = Literal["linear", "gru", "lstm", "simple_rnn"]
+CellName = Literal["linear", "gru", "lstm", "simple_rnn", "keras"]
+Size = Literal["small", "base", "large"]
 Repeats = Literal["allow", "exclude"]
 Task = Literal["next", "rating", "both"]
 
@@ -32,7 +33,8 @@ class ModelConfig:
     """The network.
 
     Args:
-        cell: the recurrence of every block.
+        size: how much a network may learn, and how long it takes: "small", "base" or "large"; see `derive`.
+        cell: the recurrence of every block; `keras` stands for the cell that was given to `segue.train(cell=...)`.
         activation: of `simple_rnn` alone.
         width: length of an item vector and of the memory of a block.
         depth: number of blocks.
@@ -47,6 +49,7 @@ class ModelConfig:
         counts: whether counts of what followed the last items are mixed into the scores, where validation gains by it.
     """
 
+    size: Size = "base"
     cell: CellName = "linear"
     activation: Literal["tanh", "relu", "leaky_relu"] = "tanh"
     width: PositiveInt | None = None
@@ -238,6 +241,10 @@ def parse_settings(texts: Iterable[str], *, option: str = "--set", example: str 
     return settings
 
 
+#: Events from which a width and a dropout are taken.
+WIDTHS = ((5_000_000, 128, 0.2), (300_000, 256, 0.3), (0, 64, 0.4))
+
+
 @dataclass(frozen=True)
 class DataSize:
     """What `derive` needs to know of the training data."""
@@ -256,11 +263,13 @@ def derive(config: Config, data: DataSize) -> Config:
 
     - `lanes`: the power of two next to sqrt(events) / 8, from 8 to 128. Many small updates learn several
       times faster than few large ones; below that, gradients get noisy and the machine idles.
-    - `negatives`: all items up to 20,000; above that the softmax over all of them would take most of an
-      update, and 2,048 drawn ones stand for them.
-    - `passes`: about 8,000 updates in all, from 4 to 40 passes.
-    - `width`: 128, and 64 below 300,000 events, where 128 overfits.
-    - `dropout`: .2 where the log is large, .4 where it is small.
+    - `negatives`: all items up to 20,000, and at a width of 256 up to 10,000; above that the softmax over all of them
+      would take most of an update, and 2,048 drawn ones stand for them.
+    - `passes`: about 10,000 updates in all, from 4 to 40 passes.
+    - `width` and `dropout`, by size and events. Below 300,000 events 64 and .4: wider ones overfit. Up to 5 million
+      events 256 and .3, the best on validation of ml-1m (`docs/results.md`), in about a quarter of an hour for a
+      million events on two cores. Above that 128 and .2, for the same hour of work sees more of the log. "small"
+      halves the width where it is above 64, at a third of the time; "large" doubles it, with a dropout of .1 more.
     - `session_gap`: "auto" takes the gap that best parts short gaps from long ones.
     - `task`: both where the log has ratings, else the next item.
     - For ratings alone no clock is read, about 1,500 updates are made, and more is dropped out: with more of the first
@@ -269,14 +278,22 @@ def derive(config: Config, data: DataSize) -> Config:
     """
     model, train = config.model, config.train
     task = train.task or ("both" if data.rated else "next")
-    small = data.events < 300_000
+    width, dropout = next((w, d) for least, w, d in WIDTHS if data.events >= least)
+    if model.size == "small":
+        width, dropout = max(64, width // 2), dropout - 0.1 * (width > 64)
+    elif model.size == "large":
+        width, dropout = 2 * width, dropout + 0.1
+    if task == "rating":
+        width, dropout = min(width, 128), dropout + 0.1 * (width <= 128)
     lanes = train.lanes or min(max(1 << round(max(data.events, 1) ** 0.5 / 8).bit_length(), 8), 128)
     updates = max(1, data.events // (lanes * train.steps))
+    width = model.width or width
+    full = data.items * max(width, 128) / 128
     return Config(
         model=replace(
             model,
-            width=model.width or (64 if small else 128),
-            dropout=_dropout(small, task) if model.dropout is None else model.dropout,
+            width=width,
+            dropout=round(dropout, 2) if model.dropout is None else model.dropout,
             clock=data.has_times and (task != "rating" if model.clock is None else model.clock),
             session_gap=data.session_gap if model.session_gap == "auto" else model.session_gap,
         ),
@@ -284,14 +301,8 @@ def derive(config: Config, data: DataSize) -> Config:
             train,
             task=task,
             lanes=lanes,
-            negatives=(2048 if data.items > 20_000 else 0) if train.negatives is None else train.negatives,
-            passes=train.passes or min(max(round((1_500 if task == "rating" else 8_000) / updates), 4), 40),
+            negatives=(2048 if full > 20_000 else 0) if train.negatives is None else train.negatives,
+            passes=train.passes or min(max(round((1_500 if task == "rating" else 10_000) / updates), 4), 40),
             repeats=train.repeats or ("exclude" if data.share_of_repeats < 0.02 else "allow"),
         ),
     )
-
-
-def _dropout(small: bool, task: Task) -> float:
-    if task == "rating":
-        return 0.5 if small else 0.3
-    return 0.4 if small else 0.2

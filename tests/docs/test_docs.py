@@ -13,13 +13,17 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def test_python_blocks_of_the_readme_run(tmp_path, monkeypatch):
+def test_python_blocks_of_the_readme_run(keras, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [(u, (u + t) % 20, 1_690_000_000 + u + 100 * t) for u in range(60) for t in range(12)]
     pl.DataFrame(rows, schema=["userId", "movieId", "timestamp"], orient="row").write_csv("ratings.csv")
     pl.DataFrame({"movieId": range(20), "title": [f"film {i}" for i in range(20)]}).write_csv("movies.csv")
     quick = segue.train
-    monkeypatch.setattr(segue, "train", lambda *a, **k: quick(*a, **k, config={"train.passes": 1, "model.width": 8}))
+
+    def train(*events, **given):  # a cell has its own width
+        return quick(*events, **given, config={"train.passes": 1} | ({} if "cell" in given else {"model.width": 8}))
+
+    monkeypatch.setattr(segue, "train", train)
     scope = {}
     for block in re.findall(r"```python\n(.*?)```", README, re.S):
         exec(compile(block, "README.md", "exec"), scope)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from segue.errors import ConfigError
 from segue.model import activations
 from segue.model.activations import sigmoid, softplus
 from segue.model.backend import draw_normal, namespace, parts, product, scan, where_tree
@@ -328,6 +329,15 @@ CELLS: dict[str, type[Any]] = {"linear": Linear, "gru": GRU, "lstm": LSTM, "simp
 
 
 def make_cell(name: str, *, activation: str = "tanh") -> Cell:
-    """Return the cell of a name in `CELLS`; `activation` is read by `simple_rnn` alone."""
+    """Return the cell of a name in `CELLS`; `activation` is read by `simple_rnn` alone.
+
+    Raises:
+        ConfigError: the name stands for a cell made elsewhere.
+    """
+    if name not in CELLS:
+        raise ConfigError(
+            f"config model.cell: expected {', '.join(CELLS)}, came {name}, which is no cell by itself. "
+            "Give the cell: segue.train(events, cell=segue.interop.KerasCell(...))."
+        )
     cell: Cell = SimpleRNN(activation) if name == "simple_rnn" else CELLS[name]()
     return cell

@@ -94,6 +94,10 @@ class Service:
         Cost: one step of the network for each round of events, one commit; nothing grows with histories but
         where an event came late.
         """
+        return self.answer(self.write(requests))
+
+    def write(self, requests: Sequence[Tell]) -> list[Entry]:
+        """Do the first half of `tell`: put the events on disk."""
         entries = [Entry(request, refused=self._refused(request)) for request in requests]
         for _ in range(ATTEMPTS):
             left = [entry for entry in entries if not entry.done]
@@ -104,6 +108,10 @@ class Service:
         slow = StoreError(f"expected to write within {ATTEMPTS} attempts, other writers were faster. Send it again.")
         for entry in entries:
             entry.refused = entry.refused or (None if entry.done else slow)
+        return entries
+
+    def answer(self, entries: Sequence[Entry]) -> list[Told | SegueError]:
+        """Do the second half of `tell`: make the lists, and count how well the events were foreseen."""
         answers = self._answers([entry for entry in entries if entry.refused is None])
         return [entry.refused or _told(entry, answers.get(id(entry))) for entry in entries]
 
@@ -424,6 +432,10 @@ class Service:
             shelf.unavailable,
             swaps.running.found,
         )
+
+    def settle(self, seconds: float = 600.0) -> bool:
+        """Wait until nothing is left to do in the background, and return whether it is so."""
+        return self._swaps.wait(seconds)
 
     def close(self) -> None:
         """Stop the work in the background."""

@@ -320,7 +320,8 @@ class Trainer:
         offsets: Any = self.sequences.offsets  # read as bytes
         items: Any = self.sequences.items
         log = zlib.crc32(items, zlib.crc32(offsets))
-        return f"{replace(self.config, train=train)} {log:08x}"
+        cell = f" {self.network.cell}" if self.config.model.cell == "keras" else ""
+        return f"{replace(self.config, train=train)}{cell} {log:08x}"
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one; return whether there was."""

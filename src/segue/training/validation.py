@@ -145,8 +145,8 @@ class Answers:
         return Answers(queries, targets, self.items, self.bias, recent, self.seen[users])
 
     def some(self, count: int) -> "Answers":
-        """Return the answers for at most `count` users; they are in no order already."""
-        return self.of(slice(0, count))
+        """Return the answers for about `count` users or fewer, evenly spread."""
+        return self.of(slice(None, None, max(1, round(len(self.targets) / count))))
 
     def blocks(self) -> Iterator["Answers"]:
         """Yield all answers, `BLOCK` users at a time."""
