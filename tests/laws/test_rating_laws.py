@@ -1,5 +1,7 @@
 """law: a rating by scan is that by steps; same-second ratings are blind; sharing and forgetting cancel."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import polars as pl
@@ -8,7 +10,7 @@ import pytest
 import segue
 from segue.evaluation.ratings import predictions, questions
 from segue.model.backend import leaves
-from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
+from segue.recommend.many import observe_each, observe_long, score_each, state_from_bytes, state_to_bytes
 from segue.recommend.ratings import Rated, outputs_at
 from segue.serve.events import Event
 from tests_support import rated_log, small_rater, small_recommender
@@ -138,3 +140,15 @@ def test_outputs_at_the_end_are_the_states_of_users():
     np.testing.assert_allclose(ends, states.memory.output, atol=1e-6)
     starts = outputs_at(rec, sequences, users, sequences.offsets[:-1])
     np.testing.assert_allclose(starts, np.repeat(rec.start().memory.output, len(users), axis=0), atol=1e-5)
+
+
+def test_law_lists_do_not_read_the_ledger():
+    rec = small_rater()
+    states = [rec.start(), rec.observe(rec.start(), "001", time=3, rating=2)]
+    scores = score_each(rec, states, [None, None])[:, 1:]
+    for row, state in zip(scores, states, strict=True):
+        np.testing.assert_allclose(row, rec.score(state)[0], atol=1e-5)
+    shifted = states[1].memory.output.copy()
+    shifted[:, rec.network.width :] += 9.0
+    other = replace(states[1], memory=states[1].memory._replace(output=shifted))
+    np.testing.assert_array_equal(rec.score(other), rec.score(states[1]))

@@ -153,7 +153,7 @@ def find_each(
 
 def _asked(rec: Recommender, states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats, Rows]:
     """Return the outputs of states, the seconds from their last events to the questions, and their last items."""
-    outputs = _rows(states)[:, -rec.network.width :]  # the last numbers of a memory
+    outputs = _rows(states)[:, -rec.network.read_width :]  # the last numbers of a memory
     gaps = gaps_seconds(at, [state.time for state in states])
     return outputs, gaps, np.concatenate([state.recent for state in states])
 
