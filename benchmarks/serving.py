@@ -4,7 +4,8 @@
 
 A server in a process of its own, loaded from this process over loopback with a bounded number of connections
 kept open. The bundle has random weights (speed does not depend on them). In the same run: an empty handler of
-FastAPI and uvicorn that reads the same JSON, and the time of an append with fdatasync on the same disk.
+FastAPI and uvicorn that reads the same JSON, and the time of an append with fdatasync on the same disk. Of both servers
+also the processor time of a request, which other work on the machine changes least.
 """
 
 import argparse
@@ -40,12 +41,12 @@ uvicorn.run(app, port=int(sys.argv[1]), access_log=False, log_level="error")
 """
 
 
-def random_bundle(items: int, width: int) -> Recommender:
+def random_bundle(items: int, width: int, seed: int = 0) -> Recommender:
     vocabulary = Vocabulary(pl.Series([str(i) for i in range(items)]))
     config = configure({"model.width": width, "train.repeats": "exclude"})
     config = derive(config, DataSize(10**6, 10**5, vocabulary.size, True, 0.0))
     network = build_network(config, items=vocabulary.size, longest_gap=1e6)
-    return with_fingerprint(Recommender(network, network.init(0), vocabulary, config, learnt=vocabulary.size))
+    return with_fingerprint(Recommender(network, network.init(seed), vocabulary, config, learnt=vocabulary.size))
 
 
 def free_port() -> int:
@@ -128,6 +129,12 @@ class Load:
         return {"requests": len(ms), "failed": self.failed, **cuts}
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used, in seconds; other work on the machine changes it least."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def sync_seconds(folder: Path) -> float:
     """Return the mean time of an append of 4 KiB with fdatasync."""
     with (folder / "sync").open("wb") as file:
@@ -152,8 +159,9 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict:
     try:
         wait_for(port)
         asyncio.run(Load(port, event).closed(2, asked.connections))
-        load = Load(port, event)
+        load, before = Load(port, event), cpu_seconds(empty.pid)
         found["empty_per_second"] = round(asyncio.run(load.closed(asked.seconds, asked.connections)))
+        found["empty_cpu_us"] = round((cpu_seconds(empty.pid) - before) / len(load.times) * 1e6)
     finally:
         empty.kill()
         empty.wait()
@@ -164,8 +172,10 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict:
     try:
         found["start_seconds"] = round(wait_for(port), 2)
         asyncio.run(Load(port, event).closed(2, asked.connections))
-        load = Load(port, event)
+        load, before, own = Load(port, event), cpu_seconds(server.pid), time.process_time()
         found["events_with_list_per_second"] = round(asyncio.run(load.closed(asked.seconds, asked.connections)))
+        found["cpu_us"] = round((cpu_seconds(server.pid) - before) / len(load.times) * 1e6)
+        found["client_cpu_us"] = round((time.process_time() - own) / len(load.times) * 1e6)
         found["closed"] = load.summary()
         found["share_of_empty"] = round(found["events_with_list_per_second"] / found["empty_per_second"], 3)
         for rate in asked.rate:

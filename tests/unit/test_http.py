@@ -114,6 +114,17 @@ def test_what_is_no_time_is_refused(client, time):
         {"events": [EVENT, EVENT | {"rating": 4, "type": "buy", "context": {"a": [1]}, "time": 5}]},
         EVENT | {"time": NOW + 900},
         EVENT | {"colour": 1},
+        EVENT | {"rating": 3, "type": "buy", "time": 5.25},
+        EVENT | {"rating": None, "type": None, "time": None, "id": None},
+        EVENT | {"rating": 1e10},
+        EVENT | {"rating": True},
+        EVENT | {"time": "2023-11-14T21:56:40Z"},
+        EVENT | {"time": 1e14},
+        EVENT | {"user": ""},
+        EVENT | {"user": "ü" * 512},
+        EVENT | {"user": "ü" * 513},
+        EVENT | {"item": 'with "quotes" and \\'},
+        EVENT | {"context": {"a": 1}},
         {"events": []},
         {"user": 1},
         [],
@@ -142,14 +153,14 @@ def test_a_length_of_the_list_that_cannot_be_is_refused(client, k):
 def test_requests_that_come_together_are_one_batch(opened, service, monkeypatch):
     import threading
 
-    batches, gate, tell = [], threading.Event(), service.tell
+    batches, gate, write = [], threading.Event(), service.write
 
     def slow(requests):
         batches.append(len(requests))
         gate.wait(5)
-        return tell(requests)
+        return write(requests)
 
-    monkeypatch.setattr(service, "tell", slow)
+    monkeypatch.setattr(service, "write", slow)
     client = opened()
     sending = [threading.Thread(target=client.post, args=("/v1/events",), kwargs={"json": EVENT}) for _ in range(9)]
     for one in sending:

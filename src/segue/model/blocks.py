@@ -35,8 +35,8 @@ class BlockMasks(NamedTuple):
 
 def rms_norm(x: Array, scale: Array) -> Array:
     """Return `x / sqrt(mean(x^2)) * scale` along the last axis (Zhang and Sennrich, 2019)."""
-    xp = namespace(x)
-    return x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + 1e-6) * scale
+    squares = (x * x).sum(axis=-1, keepdims=True) / x.shape[-1]
+    return x / namespace(x).sqrt(squares + 1e-6) * scale
 
 
 def init_block(rng: np.random.Generator, cell: Cell, *, width: int, expand: int, depth: int) -> BlockParams:

@@ -32,7 +32,7 @@ def encode_users(
         wanted: bool[event]; None wants none.
 
     Returns:
-        Memory [user, ...], and float32[n, d]: for each wanted event, in order, the output of the state
+        Memory [user, ...], and float32[n, network.read_width]: for each wanted event, in order, the output of the state
         just before it.
 
     Cost: O(events); users are read in blocks of like length.
@@ -40,7 +40,7 @@ def encode_users(
     lengths = sequences.lengths
     wanted = np.zeros(len(sequences.items), bool) if wanted is None else wanted
     places = np.cumsum(wanted) - 1
-    outputs = np.zeros((int(wanted.sum()), network.width), np.float32)
+    outputs = np.zeros((int(wanted.sum()), network.read_width), np.float32)
     memory: Memory = map_tree(np.array, network.empty(params, len(sequences)))
     order = np.argsort(lengths, kind="stable")
     for begin in range(0, len(order), USERS):

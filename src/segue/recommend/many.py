@@ -5,19 +5,18 @@ observing event by event (a law).
 Does not know: stores, lists, HTTP.
 """
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
-from segue.data.described import as_learnt
 from segue.model.backend import leaves, map_tree
 from segue.model.counts import RECENT, nothing_recent, pushed
 from segue.model.network import Memory, Window
 from segue.recommend.recommender import Recommender
-from segue.recommend.state import NO_TIME, Seen, State, gap_seconds
+from segue.recommend.state import NO_TIME, Seen, State, gaps_seconds
 from segue.shapes import Bools, Floats, Rows
 
 #: Positions in one scan of a replay.
@@ -60,14 +59,14 @@ def observe_each(rec: Recommender, states: Sequence[State], events: Sequence[Hap
     """
     if not states:
         return []
-    rows = np.array([rec.vocabulary.row(event.item) for event in events], np.int32)
-    gaps = np.concatenate([gap_seconds(event.time, state.time) for event, state in zip(events, states, strict=True)])
-    memory = side_by_side(rec, [state.memory for state in states])
+    items = [rec.vocabulary.row(event.item) for event in events]
+    gaps = gaps_seconds([event.time for event in events], [state.time for state in states])
+    rows, memory = np.array(items, np.int32), _unflat(rec, _rows(states))
     memory = rec.network.step(rec.params, memory, rows, gaps, _details(rec, events))
     recent = pushed(np.concatenate([state.recent for state in states]), rows)
     return [
-        State(one, event.time, state.count + 1, state.seen.add(int(row)), rec.fingerprint, last[None])
-        for one, event, state, row, last in zip(apart(rec, memory), events, states, rows, recent, strict=True)
+        Packed(rec, row, event.time, state.count + 1, state.seen.add(item), last[None])
+        for row, event, state, item, last in zip(_flat(memory), events, states, items, recent, strict=True)
     ]
 
 
@@ -80,7 +79,7 @@ def observe_long(rec: Recommender, state: State, events: Sequence[Happened]) -> 
         some = events[begin : begin + _STEPS]
         rows = np.array([rec.vocabulary.row(event.item) for event in some], np.int32)
         times = [state.time, *(event.time for event in some)]
-        gaps = np.concatenate([gap_seconds(later, earlier) for earlier, later in itertools.pairwise(times)])
+        gaps = gaps_seconds(times[1:], times[:-1])
         details = _details(rec, some)
         none = np.zeros((len(some), 1), bool)
         window = Window(rows[:, None], gaps[:, None], none, none, None if details is None else details[:, None])
@@ -103,7 +102,7 @@ def score_each(
         at: the time of each question, microseconds since 1970; None when unknown.
         details: float32[user, m], what is known of the events to come.
     """
-    scores = rec.score_outputs(*_asked(states, at), details)
+    scores = rec.score_outputs(*_asked(rec, states, at), details)
     scores[:, 0] = -np.inf
     return scores
 
@@ -122,7 +121,7 @@ def score_rows(
 
     Cost: O(users x n x width).
     """
-    scores = rec.score_outputs(*_asked(states, at), details, rows)
+    scores = rec.score_outputs(*_asked(rec, states, at), details, rows)
     return np.where(rows == 0, np.float32(-np.inf), scores)
 
 
@@ -149,13 +148,13 @@ def find_each(
         allowed: bool[row], what may be found; None allows all.
         excluded: for each user the rows to leave out.
     """
-    return rec.candidates(*_asked(states, at), k, details, allowed=allowed, excluded=excluded)
+    return rec.candidates(*_asked(rec, states, at), k, details, allowed=allowed, excluded=excluded)
 
 
-def _asked(states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats, Rows]:
+def _asked(rec: Recommender, states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats, Rows]:
     """Return the outputs of states, the seconds from their last events to the questions, and their last items."""
-    outputs = np.concatenate([state.memory.output for state in states])
-    gaps = np.concatenate([gap_seconds(now, state.time) for now, state in zip(at, states, strict=True)])
+    outputs = _rows(states)[:, -rec.network.width :]  # the last numbers of a memory
+    gaps = gaps_seconds(at, [state.time for state in states])
     return outputs, gaps, np.concatenate([state.recent for state in states])
 
 
@@ -169,19 +168,38 @@ def _details(rec: Recommender, events: Sequence[Happened]) -> Floats | None:
 
 
 def _encoded(rec: Recommender, rows: Iterable[Mapping[str, Any]]) -> Floats | None:
-    encoding = rec.encodings.events
-    return None if encoding is None else as_learnt(np.stack([encoding.encode_row(row) for row in rows]))
+    if not rec.encodings.event_width:
+        return None
+    return np.stack([found for row in rows if (found := rec.encodings.event(row)) is not None])
 
 
-def side_by_side(rec: Recommender, memories: Sequence[Memory]) -> Memory:
-    """Return the memory of several users as one, [user, ...]."""
-    return _unflat(rec, np.concatenate([_flat(memory) for memory in memories]))
+class Packed(State):
+    """A state whose memory is one row of numbers, float32[n], until somebody asks for its arrays.
+
+    So the states of many users are laid side by side by one copy, and stored by none.
+    """
+
+    rec: Recommender
+    row: Floats
+
+    def __init__(self, rec: Recommender, row: Floats, time: int | None, count: int, seen: Seen, recent: Rows) -> None:
+        vars(self).update(rec=rec, row=row, time=time, count=count, seen=seen, bundle=rec.fingerprint, recent=recent)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """The network's arrays, as views of the row."""
+        return _unflat(self.rec, self.row[None])
 
 
-def apart(rec: Recommender, memory: Memory) -> list[Memory]:
-    """Return the memory of each user of several; `side_by_side` of them is the same."""
-    flat = _flat(memory)
-    return [_unflat(rec, flat[user : user + 1]) for user in range(len(flat))]
+def _row(state: State) -> Floats:
+    """Return float32[n]: all numbers of the memory of one user in a row."""
+    return state.row if isinstance(state, Packed) else _flat(state.memory)[0]
+
+
+def _rows(states: Sequence[State]) -> Floats:
+    """Return float32[user, n]."""
+    rows: Floats = np.concatenate([_row(state) for state in states]).reshape(len(states), -1)
+    return rows
 
 
 def _flat(memory: Memory) -> Floats:
@@ -211,7 +229,7 @@ def state_to_bytes(state: State) -> bytes:
     seen = state.seen
     rows = None if seen.rows is None else seen.rows.tobytes()
     bits = None if seen.bits is None else seen.bits.tobytes()
-    memory, recent = _flat(state.memory).tobytes(), state.recent.tobytes()
+    memory, recent = _row(state).tobytes(), state.recent.tobytes()
     return msgspec.msgpack.encode(
         (NO_TIME if state.time is None else state.time, state.count, seen.size, rows, bits, memory, recent)
     )
@@ -225,7 +243,7 @@ def state_from_bytes(rec: Recommender, body: bytes) -> State:
         rows=None if rows is None else np.frombuffer(rows, np.int32),
         bits=None if bits is None else np.frombuffer(bits, np.uint8),
     )
-    numbers = np.frombuffer(memory, np.float32)[None]
+    numbers = np.frombuffer(memory, np.float32)
     # States kept before the last items were part of one are of bundles that do not ask for them.
     recent = np.frombuffer(more[0], np.int32)[None] if more else nothing_recent(1)
-    return State(_unflat(rec, numbers), None if time == NO_TIME else time, count, seen, rec.fingerprint, recent)
+    return Packed(rec, numbers, None if time == NO_TIME else time, count, seen, recent)

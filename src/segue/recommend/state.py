@@ -5,6 +5,7 @@ place: an old state stays good.
 Does not know: how a memory is computed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import overload
@@ -72,7 +73,14 @@ class Seen:
 
     def add(self, row: int) -> "Seen":
         """Return the filter with one row more; row 0 changes nothing."""
-        if row == 0 or row in self:
+        if row == 0:
+            return self
+        if self.rows is not None and row < self.size and 32 * (len(self.rows) + 1) <= self.size:
+            place = int(np.searchsorted(self.rows, row))
+            if place < len(self.rows) and self.rows[place] == row:
+                return self
+            return Seen(self.size, rows=np.concatenate([self.rows[:place], [row], self.rows[place:]], dtype=np.int32))
+        if row in self:
             return self
         if row >= self.size:  # the catalogue has grown since
             return Seen.of(row + 1, np.append(self.to_rows(), np.int32(row)))
@@ -189,3 +197,10 @@ def gap_seconds(later: int | None, earlier: int | None) -> Floats:
     if later is None or earlier is None:
         return np.full(1, np.nan, np.float32)
     return np.array([max(later - earlier, 0) / 1e6], np.float32)
+
+
+def gaps_seconds(later: Sequence[int | None], earlier: Sequence[int | None]) -> Floats:
+    """Return float32[n]: `gap_seconds` of each pair."""
+    pairs = zip(later, earlier, strict=True)
+    gaps = [np.nan if a is None or b is None else max(a - b, 0) / 1e6 for a, b in pairs]
+    return np.array(gaps, np.float32)

@@ -1,9 +1,10 @@
-"""Requests that arrive together become one commit.
+"""Requests that arrive together become one commit, and their lists one product.
 
-Knows: a queue and one thread. Does not know: what is told, how it is kept.
+Knows: two queues and a thread for each. Does not know: what is told, how it is kept.
 
 Nothing waits for company: the first request goes at once, and what comes while it is being written goes
-together in the next batch.
+together in the next batch. While lists are made, the next batch is written already; what has been written
+meanwhile is answered together.
 """
 
 import asyncio
@@ -15,25 +16,33 @@ from typing import TypeAlias
 from segue.errors import SegueError
 from segue.serve.answers import Tell, Told
 from segue.serve.problems import Problem
+from segue.serve.telling import Entry
 
-TellAll: TypeAlias = Callable[[Sequence[Tell]], list[Told | SegueError]]
+WriteAll: TypeAlias = Callable[[Sequence[Tell]], list[Entry]]
+AnswerAll: TypeAlias = Callable[[Sequence[Entry]], list[Told | SegueError]]
+Outcome: TypeAlias = "asyncio.Future[Told]"
 #: Requests, and events, of one batch.
 REQUESTS, EVENTS = 256, 4096
 
 
 class Teller:
-    """Gathers what is told and tells it in batches, one at a time. To be used from one event loop.
+    """Gathers what is told and tells it in batches. To be used from one event loop.
 
     Args:
-        tell: takes a batch and returns an outcome for each request.
-        seen: is told the size of each batch.
+        write: puts a batch on disk.
+        answer: returns an outcome for each request that was written.
+        seen: is told the size of each batch that is written.
     """
 
-    def __init__(self, tell: TellAll, seen: Callable[[int], None] = lambda size: None) -> None:
-        self._tell, self._seen = tell, seen
-        self._waiting: deque[tuple[Tell, asyncio.Future[Told]]] = deque()
-        self._busy: asyncio.Future[list[Told | SegueError]] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="segue-tell")
+    def __init__(self, write: WriteAll, answer: AnswerAll, seen: Callable[[int], None] = lambda size: None) -> None:
+        self._write, self._answer, self._seen = write, answer, seen
+        self._waiting: deque[tuple[Tell, Outcome]] = deque()
+        self._written: deque[tuple[Entry, Outcome]] = deque()
+        self._writing = self._answering = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="segue-write")
+        self._answerer = ThreadPoolExecutor(1, thread_name_prefix="segue-answer")
         self._closed = False
 
     async def tell(self, request: Tell) -> Told:
@@ -45,45 +54,72 @@ class Teller:
         """
         if self._closed:
             raise Problem(503, "The server is being stopped. Send it again in a moment.", {"Retry-After": "1"})
-        outcome: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        outcome: Outcome = asyncio.get_running_loop().create_future()
         self._waiting.append((request, outcome))
-        if self._busy is None:
-            self._next()
+        self._next_write()
         return await outcome
 
     async def close(self) -> None:
-        """Take nothing more, write what has come, and let the thread go."""
+        """Take nothing more, write and answer what has come, and let the threads go."""
         self._closed = True
-        while self._busy is not None:
-            await asyncio.wait([self._busy])
-            await asyncio.sleep(0)
-        self._thread.shutdown()
+        await self._idle.wait()
+        self._writer.shutdown()
+        self._answerer.shutdown()
 
-    def _next(self) -> None:
-        """Send what waits to the thread."""
-        batch: list[tuple[Tell, asyncio.Future[Told]]] = []
+    def _next_write(self) -> None:
+        """Send what waits to be written, if nothing is being written."""
+        if self._writing or not self._waiting:
+            return
+        batch: list[tuple[Tell, Outcome]] = []
         events = 0
         while self._waiting and len(batch) < REQUESTS:
             events += len(self._waiting[0][0].events)
             if batch and events > EVENTS:
                 break
             batch.append(self._waiting.popleft())
-        if not batch:
-            self._busy = None
-            return
+        self._writing = True
+        self._idle.clear()
         self._seen(len(batch))
-        loop = asyncio.get_running_loop()
-        self._busy = loop.run_in_executor(self._thread, self._tell, [request for request, _ in batch])
-        self._busy.add_done_callback(lambda done: self._deliver([one for _, one in batch], done))
+        work = asyncio.get_running_loop().run_in_executor(self._writer, self._write, [one for one, _ in batch])
+        work.add_done_callback(lambda done: self._on_written([outcome for _, outcome in batch], done))
 
-    def _deliver(self, waiting: list[asyncio.Future[Told]], done: asyncio.Future[list[Told | SegueError]]) -> None:
-        self._next()  # first, so that the thread works while answers are sent
+    def _on_written(self, waiting: list[Outcome], done: "asyncio.Future[list[Entry]]") -> None:
+        self._writing = False
+        self._next_write()  # first, so that the thread works meanwhile
+        if error := done.exception():
+            for one in waiting:
+                _deliver(one, error)
+        else:
+            self._written.extend(zip(done.result(), waiting, strict=True))
+        self._next_answer()
+
+    def _next_answer(self) -> None:
+        """Send all that is written to be answered, if nothing is being answered."""
+        if self._answering:
+            return
+        if not self._written:
+            if not self._writing:
+                self._idle.set()
+            return
+        batch = list(self._written)
+        self._written.clear()
+        self._answering = True
+        work = asyncio.get_running_loop().run_in_executor(self._answerer, self._answer, [entry for entry, _ in batch])
+        work.add_done_callback(lambda done: self._on_answered([outcome for _, outcome in batch], done))
+
+    def _on_answered(self, waiting: list[Outcome], done: "asyncio.Future[list[Told | SegueError]]") -> None:
+        self._answering = False
+        self._next_answer()
         error = done.exception()
         outcomes: Sequence[Told | BaseException] = [error] * len(waiting) if error else done.result()
         for one, outcome in zip(waiting, outcomes, strict=True):
-            if one.done():  # its client has gone
-                continue
-            if isinstance(outcome, Told):
-                one.set_result(outcome)
-            else:
-                one.set_exception(outcome)
+            _deliver(one, outcome)
+
+
+def _deliver(waiting: Outcome, outcome: Told | BaseException) -> None:
+    if waiting.done():  # its client has gone
+        return
+    if isinstance(outcome, Told):
+        waiting.set_result(outcome)
+    else:
+        waiting.set_exception(outcome)

@@ -82,6 +82,8 @@ class Event:
                 f"event of {self.user!r}: expected a time in microseconds that fits into 64 bits, "
                 f"came {self.time}. Send it in the unit that is asked for, or leave it out."
             )
+        if self.digest:
+            return
         fields = (self.user, self.item, self.time, self.rating, self.type, self.context)
         try:
             whole = msgspec.msgpack.encode(fields, order="deterministic") + (self.id or "").encode()
@@ -90,7 +92,11 @@ class Event:
                 f"event of {self.user!r}: expected fields that JSON can say, came something else ({error}). "
                 "Send texts, numbers, lists and objects."
             ) from None
-        object.__setattr__(self, "digest", self.digest or hashlib.sha256(whole).digest()[:16])
+        object.__setattr__(self, "digest", hashlib.sha256(whole).digest()[:16])
+
+    def at(self, arrival: int) -> "Event":
+        """Return the event with the time of its arrival; a retry, which would have another, is the same event."""
+        return Event(self.user, self.item, arrival, self.id, self.rating, self.type, self.context, self.digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,9 @@ def make_app(
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
-        app.state.desk = Desk(service, access, sealer, metrics, Teller(service.tell, metrics.batch), swaps)
+        app.state.desk = Desk(
+            service, access, sealer, metrics, Teller(service.write, service.answer, metrics.batch), swaps
+        )
         yield
         await app.state.desk.close()
 
@@ -54,7 +56,7 @@ def make_app(
     for part in (people, lists, shop, plain):
         app.include_router(part.router)
     app.add_exception_handler(HTTPException, _framework)
-    app.add_middleware(Gate, access=access, metrics=metrics)
+    app.add_middleware(Gate, access=access, metrics=metrics, desk=lambda: app.state.desk)
     return app
 
 

@@ -41,12 +41,18 @@ class Metrics:
         )
         self.in_flight = Gauge("segue_requests_in_flight", "Requests at work.", registry=self.registry)
         self.registry.register(_Quality(quality))
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request, by the template of its route."""
         kind = method if method in _METHODS else "other"
-        self._requests.labels(kind, route, f"{status // 100}xx").inc()
-        self._seconds.labels(route).observe(seconds)
+        name = (kind, route, status // 100)
+        known = self._known.get(name)
+        if known is None:  # looked up once: labels are from fixed sets
+            counter = self._requests.labels(kind, route, f"{status // 100}xx")
+            known = self._known[name] = counter, self._seconds.labels(route)
+        known[0].inc()
+        known[1].observe(seconds)
 
     def batch(self, size: int) -> None:
         """Count one batch of requests that tell events."""

@@ -143,7 +143,8 @@ def judge(rec: Recommender, events: Sequence[Event], asked: Sequence[Asked], sco
     ranks = np.full(len(targets), float(rec.vocabulary.size))
     losses = np.full(len(targets), np.log(max(rec.vocabulary.size - 1, 1)))
     if known.any():
-        ranks[known] = target_ranks(scores[known], columns[known])
+        ranked = scores if known.all() else scores[known]
+        ranks[known] = target_ranks(ranked, columns[known])
         total = _log_sum(scores)
         if rec.index is not None:
             total = np.logaddexp(total, _others(rec, asked, scored, events))

@@ -15,6 +15,7 @@ from segue.errors import StoreError
 from segue.serve.opening import open_store
 from segue.serve.sqlite_file import FORMAT, SqliteFile
 from segue.serve.sqlite_store import SqliteStore
+from segue.serve.sqlite_writes import Recent
 from segue.serve.store import Store
 from segue.serve.tombstones import Hasher
 
@@ -93,4 +94,5 @@ class _ReadOnlyStore(SqliteStore):
     def __init__(self, path: Path) -> None:
         self._file = _ReadOnlyFile(path)
         with self._file.read() as db:
+            self._recent = Recent(0)  # nothing is remembered of what others write
             self._hasher = Hasher(db.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0])

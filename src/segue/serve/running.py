@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from threadpoolctl import threadpool_limits
 
 from segue.bundle import CURRENT, name_running, running_bundle
 from segue.errors import ArgumentError, BundleError, SegueError, StoreError
@@ -36,6 +36,7 @@ from segue.serve.metrics import Metrics
 from segue.serve.opening import open_bundle, open_store
 from segue.serve.service import Service
 from segue.serve.store import Outcome, Store, Write
+from segue.serve.wire import protocol
 
 logger = logging.getLogger("segue.serve")
 
@@ -152,43 +153,6 @@ class TimedStore:
         return getattr(self._store, name)
 
 
-def impatient(seconds: float) -> type[H11Protocol]:
-    """Return a protocol that ends connections whose request line and headers take longer to come."""
-
-    class Impatient(H11Protocol):
-        _patience: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._watch()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._watch()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._calm()
-            super().connection_lost(exc)
-
-        def _watch(self) -> None:
-            if self.cycle is not None and not self.cycle.response_complete:
-                self._calm()
-            elif self._patience is None:
-                self._patience = self.loop.call_later(seconds, self._give_up)
-
-        def _calm(self) -> None:
-            if self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
-
-        def _give_up(self) -> None:
-            self._patience = None
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.close()
-
-    return Impatient
-
-
 class Server(uvicorn.Server):
     """Uvicorn, with SIGHUP, and a word as soon as it listens."""
 
@@ -230,7 +194,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         app = make_app(service, access=access, metrics=metrics, swaps=settings.folder is not None)
         limits = settings.limits
         config = uvicorn.Config(
-            app, http=impatient(limits.header_seconds), ws="none", log_level="warning", access_log=False,
+            app, http=protocol(limits), ws="none", log_level="warning", access_log=False,
             server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
             timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=30,
         )  # fmt: skip
@@ -250,7 +214,8 @@ def serve(settings: Settings, say: Callable[[str], None] = lambda text: None) ->
         host, port = listener.getsockname()[:2]
         named = f"[{host}]" if ":" in host else host
         server.listening = lambda: say(f"http://{named}:{port}: {running}; stop it with Ctrl-C.")
-        with contextlib.suppress(KeyboardInterrupt):
+        # Requests are the threads here: products of matrices that start more of them wait for each other.
+        with contextlib.suppress(KeyboardInterrupt), threadpool_limits(1, "blas"):
             server.run(sockets=[listener])
         if not server.started:
             raise StoreError("server: expected to start, it did not; the lines above say why.")

@@ -174,16 +174,17 @@ def _masks(allowed: Bools | None, classes: list[Bools] | None) -> list[Bools | N
 def _places_of_best(scores: Floats, count: int) -> Rows:
     """Return the places of the `count` highest scores and of what is equal to the last of them, in any order.
 
-    They lie in the `count` blocks with the highest maxima, so that most scores are looked at once.
+    They lie in the `count` groups with the highest maxima, so that most scores are looked at once. A group is every
+    n-th score, so that maxima are taken of neighbours all at a time.
     """
     block = max(1, int((len(scores) / (4 * count)) ** 0.5))
-    whole = len(scores) // block * block
-    if block > 1 and whole > 4 * count * block:
-        tops = scores[:whole].reshape(-1, block).max(axis=1)
-        edge = np.partition(tops, len(tops) - count)[len(tops) - count]
-        blocks = np.flatnonzero(tops >= edge)  # all blocks that tie with the last
-        places = (blocks[:, None] * block + np.arange(block)).ravel()
-        places = np.concatenate([places, np.arange(whole, len(scores))])
+    groups = len(scores) // block
+    if block > 1 and groups > 4 * count:
+        tops = scores[: groups * block].reshape(block, groups).max(axis=0)
+        edge = np.partition(tops, groups - count)[groups - count]
+        best = np.flatnonzero(tops >= edge)  # all groups that tie with the last
+        places = (np.arange(block)[:, None] * groups + best).ravel()
+        places = np.concatenate([places, np.arange(groups * block, len(scores))])
     else:
         places = np.arange(len(scores))
     some = scores[places]

@@ -19,7 +19,7 @@ from segue.model.backend import leaves
 from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
-from segue.serve.answers import Answer, Question, Status, Tell, Told, UserView
+from segue.serve.answers import Answer, Question, Rating, Status, Tell, Told, UserView
 from segue.serve.changes import Changes
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
@@ -94,6 +94,10 @@ class Service:
         Cost: one step of the network for each round of events, one commit; nothing grows with histories but
         where an event came late.
         """
+        return self.answer(self.write(requests))
+
+    def write(self, requests: Sequence[Tell]) -> list[Entry]:
+        """Do the first half of `tell`: put the events on disk."""
         entries = [Entry(request, refused=self._refused(request)) for request in requests]
         for _ in range(ATTEMPTS):
             left = [entry for entry in entries if not entry.done]
@@ -104,6 +108,10 @@ class Service:
         slow = StoreError(f"expected to write within {ATTEMPTS} attempts, other writers were faster. Send it again.")
         for entry in entries:
             entry.refused = entry.refused or (None if entry.done else slow)
+        return entries
+
+    def answer(self, entries: Sequence[Entry]) -> list[Told | SegueError]:
+        """Do the second half of `tell`: make the lists, and count how well the events were foreseen."""
         answers = self._answers([entry for entry in entries if entry.refused is None])
         return [entry.refused or _told(entry, answers.get(id(entry))) for entry in entries]
 
@@ -205,6 +213,22 @@ class Service:
         """
         rec, state, rebuilding, _ = self._state(user)
         return replace(self._list(rec, state, question), rebuilding=rebuilding)
+
+    def rate(self, user: str, item: str, at: int | None = None) -> Rating:
+        """Return what a user would think of an item, by the frozen biases of the bundle; one nobody knows is new.
+
+        Args:
+            user: who.
+            item: its id; an unknown one is rated as the user rates.
+            at: the time of the question, microseconds since 1970; None when unknown.
+
+        Raises:
+            ForgottenError: the user was erased.
+            ArgumentError: the bundle was trained without ratings.
+        """
+        rec, state, rebuilding, _ = self._state(user)
+        found = rec.rating_distribution(state, item, at=None if at is None else at / 1e6)
+        return Rating(item, found, item in rec.vocabulary, rec.fingerprint, state.count, rebuilding)
 
     def _state(self, user: str) -> tuple[Recommender, State, bool, Head]:
         """Return the bundle that answers a user, their state, whether it lacks events, and their head."""
@@ -408,6 +432,10 @@ class Service:
             shelf.unavailable,
             swaps.running.found,
         )
+
+    def settle(self, seconds: float = 600.0) -> bool:
+        """Wait until nothing is left to do in the background, and return whether it is so."""
+        return self._swaps.wait(seconds)
 
     def close(self) -> None:
         """Stop the work in the background."""

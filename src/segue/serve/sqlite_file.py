@@ -100,6 +100,11 @@ class SqliteFile:
         finally:
             os.close(folder)
 
+    @property
+    def writing(self) -> threading.RLock:
+        """Held while somebody writes."""
+        return self._writing
+
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Give the writing connection inside a transaction that is on disk when the block ends.

@@ -9,30 +9,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segue.errors import ForgottenError
-from segue.serve.events import END, START, Event, Position, StoredEvent, event_from_bytes, event_to_bytes
-from segue.serve.snapshots import thin
+from segue.serve.events import END, START, Position, StoredEvent
 from segue.serve.sqlite_file import SqliteFile, asked_of
+from segue.serve.sqlite_writes import EVENT, Recent, Transaction, event_of_row
 from segue.serve.store import (
     ActiveUser,
-    Conflict,
-    Duplicate,
-    Forgotten,
     Head,
     Outcome,
     Readiness,
     Snapshot,
-    Stale,
     Store,
     StoredState,
     Write,
-    Written,
 )
 from segue.serve.tombstones import Hasher
-
-_EVENT = (
-    "SELECT l.seq, l.place, b.body, p.name FROM log l JOIN bodies b ON b.seq = l.seq JOIN people p ON p.uid = l.uid "
-)
 
 
 class SqliteStore(Store):
@@ -64,15 +54,19 @@ class SqliteStore(Store):
         self._file = SqliteFile(path)
         with self._file.read() as db:
             secret = db.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0]
-        self._hasher = Hasher(secret)
+            last = db.execute("SELECT max(seq) FROM bodies").fetchone()[0]
+        self._hasher, self._recent = Hasher(secret), Recent(last or 0)
 
     def commit(self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None) -> list[Outcome]:
         """Write all of this in one transaction; see `Store.commit`."""
-        with self._file.write() as db:
-            transaction = _Transaction(db, self._hasher)
-            outcomes = [transaction.apply(write) for write in writes]
-            for name, value in (values or {}).items():
-                _put(db, name, value)
+        with self._file.writing:
+            with self._file.write() as db:
+                transaction = Transaction(db, self._hasher, self._recent)
+                outcomes = [transaction.apply(write) for write in writes]
+                transaction.flush()
+                for name, value in (values or {}).items():
+                    _put(db, name, value)
+            self._recent.take(transaction)  # it is on disk, and nobody else has written since
         return outcomes
 
     def heads(self, users: Sequence[str], bundle: str) -> list[Head]:
@@ -82,9 +76,15 @@ class SqliteStore(Store):
             "LEFT JOIN people p ON p.uid = n.uid LEFT JOIN users u ON u.uid = n.uid "
             "LEFT JOIN states s ON s.uid = n.uid AND s.bid = (SELECT bid FROM bundles WHERE name = ?) WHERE n.hash = ?"
         )
-        with self._file.read() as db:
-            rows = [db.execute(query, (bundle, self._hasher.user(user))).fetchone() for user in users]
-        return [_head(user, row, bundle) for user, row in zip(users, rows, strict=True)]
+        recent = self._recent.users
+        found = {user: known.head(bundle) for user in users if (known := recent.get(user)) and bundle in known.states}
+        if len(found) < len(users):
+            with self._file.read() as db:
+                for user in users:
+                    if user not in found:
+                        row = db.execute(query, (bundle, self._hasher.user(user))).fetchone()
+                        found[user] = _head(user, row, bundle)
+        return [found[user] for user in users]
 
     def events(
         self, user: str, *, after: Position | None = None, limit: int = 1000, backwards: bool = False
@@ -94,14 +94,14 @@ class SqliteStore(Store):
         after = after or (END if backwards else START)
         query = f"WHERE l.uid = ? AND (l.place, l.seq) {sign} (?, ?) ORDER BY l.place {order}, l.seq {order} LIMIT ?"
         with self._file.read() as db:
-            return [_event(row) for row in db.execute(_EVENT + query, (self._uid(db, user), *after, limit))]
+            return [event_of_row(row) for row in db.execute(EVENT + query, (self._uid(db, user), *after, limit))]
 
     def find(self, client: str, id: str) -> StoredEvent | None:
         """Return the event under an id; see `Store.find`."""
         query = "WHERE l.seq = (SELECT seq FROM keys WHERE hash = ?)"
         with self._file.read() as db:
-            row = db.execute(_EVENT + query, (self._hasher.event(client, id),)).fetchone()
-        return _event(row) if row else None
+            row = db.execute(EVENT + query, (self._hasher.event(client, id),)).fetchone()
+        return event_of_row(row) if row else None
 
     def snapshot(self, user: str, bundle: str, *, at: Position) -> Snapshot | None:
         """Return the last snapshot at or before a position; see `Store.snapshot`."""
@@ -116,6 +116,7 @@ class SqliteStore(Store):
     def forget_event(self, user: str, seq: int) -> bool:
         """Erase an event; see `Store.forget_event`."""
         with self._file.write() as db:
+            self._recent.users.clear()
             uid = self._uid(db, user)
             row = db.execute("SELECT place, key FROM log WHERE seq = ? AND uid = ?", (seq, uid)).fetchone()
             if row is not None:
@@ -130,6 +131,7 @@ class SqliteStore(Store):
     def forget_user(self, user: str) -> bool:
         """Erase a user; see `Store.forget_user`."""
         with self._file.write() as db:
+            self._recent.users.clear()
             uid = self._uid(db, user)
             if uid is None:
                 db.execute("INSERT OR IGNORE INTO names VALUES (?, NULL)", (self._hasher.user(user),))
@@ -146,13 +148,15 @@ class SqliteStore(Store):
     def readmit(self, user: str) -> bool:
         """Let an erased user begin anew; see `Store.readmit`."""
         with self._file.write() as db:
+            self._recent.users.clear()
             gone = db.execute("DELETE FROM names WHERE hash = ? AND uid IS NULL", (self._hasher.user(user),))
             return gone.rowcount > 0
 
     def merge(self, old: str, new: str) -> int:
         """Give all events of one user to another; see `Store.merge`."""
         with self._file.write() as db:
-            transaction = _Transaction(db, self._hasher)
+            self._recent.users.clear()
+            transaction = Transaction(db, self._hasher, self._recent)
             old_uid, new_uid = (transaction.user(name) for name in (old, new))
             if old_uid != new_uid:
                 _move(db, old_uid, new_uid)
@@ -167,6 +171,7 @@ class SqliteStore(Store):
             rows = 1
             while rows:  # in short transactions, between which others can write
                 with self._file.write() as db:
+                    self._recent.users.clear()
                     bid = db.execute("SELECT bid FROM bundles WHERE name = ?", (bundle,)).fetchone()
                     rows = db.execute(gone, bid).rowcount if bid else 0
                 dropped += rows if table == "states" else 0
@@ -186,7 +191,8 @@ class SqliteStore(Store):
         """Return a page of all events in the order of arrival; see `Store.log`."""
         with self._file.read() as db:
             return [
-                _event(row) for row in db.execute(_EVENT + "WHERE l.seq > ? ORDER BY l.seq LIMIT ?", (after, limit))
+                event_of_row(row)
+                for row in db.execute(EVENT + "WHERE l.seq > ? ORDER BY l.seq LIMIT ?", (after, limit))
             ]
 
     def users(self, *, before: int | None = None, limit: int = 1000) -> list[ActiveUser]:
@@ -214,121 +220,6 @@ class SqliteStore(Store):
         return row[0] if row else None
 
 
-class _Transaction:
-    """The writes of one commit; each sees those before it."""
-
-    def __init__(self, db: sqlite3.Connection, hasher: Hasher) -> None:
-        self._db = db
-        self._hasher = hasher
-
-    def apply(self, write: Write) -> Outcome:
-        """Do one write, or say why not."""
-        row = self._one("SELECT uid FROM names WHERE hash = ?", self._hasher.user(write.user))
-        if row is not None and row[0] is None:
-            return Forgotten()
-        uid = row[0] if row else None
-        user = self._one("SELECT version, count, place, seq FROM users WHERE uid = ?", uid) or (0, 0, None, None)
-        keys = [self._hasher.event(write.client, e.id) if e.id is not None else None for e in write.events]
-        refused = self._refuse(write, keys, version=user[0])
-        if refused is not None:
-            return refused
-        if write.expected is not None and write.expected != user[0]:
-            return Stale(user[0])
-        return self._write(write, self.user(write.user) if uid is None else uid, keys, user)
-
-    def user(self, name: str) -> int:
-        """Return the number of a user, who is made if not there."""
-        hash = self._hasher.user(name)
-        row = self._one("SELECT uid FROM names WHERE hash = ?", hash)
-        if row is None:
-            uid = self._db.execute("INSERT INTO people(name) VALUES (?)", (name.encode(),)).lastrowid
-            assert uid is not None
-            self._db.execute("INSERT INTO names VALUES (?, ?)", (hash, uid))
-            self._db.execute("INSERT INTO users VALUES (?, 0, 0, NULL, NULL, 0)", (uid,))
-            return uid
-        if row[0] is None:
-            raise ForgottenError(f"user {name!r} was erased. Readmit the user, or use another name.")
-        return int(row[0])
-
-    def _refuse(self, write: Write, keys: Sequence[bytes | None], *, version: int) -> Outcome | None:
-        """Return what the ids of the events have against a write."""
-        found = [key and self._one("SELECT seq, digest FROM keys WHERE hash = ?", key) for key in keys]
-        pairs = [(event, row) for event, row in zip(write.events, found, strict=True) if row]
-        gone = tuple(str(event.id) for event, row in pairs if row[0] is None)
-        if gone:
-            return Forgotten(gone)
-        other = tuple(str(event.id) for event, row in pairs if row[1] != self._hasher.body(event.digest))
-        if other:
-            return Conflict(other)
-        if not pairs:
-            return None
-        return Duplicate(
-            version, tuple(_event(self._one(_EVENT + "WHERE l.seq = ?", row[0])) if row else None for row in found)
-        )
-
-    def _write(self, write: Write, uid: int, keys: Sequence[bytes | None], user: tuple[Any, ...]) -> Written:
-        version, count, *last = user
-        latest = Position(*last) if last[1] is not None else None
-        owner = self._one("SELECT name FROM people WHERE uid = ?", uid)[0]
-        stored = []
-        for event, key in zip(write.events, keys, strict=True):
-            body = event_to_bytes(event)
-            at = self._insert(uid, event, body, key, latest)
-            stored.append(event_from_bytes(body, owner.decode(), at))
-            latest = at if latest is None else max(at, latest)
-        version, count = version + len(stored), count + len(stored)
-        if stored:
-            row = (version, count, *(latest or ()), stored[-1].seq, uid)
-            self._db.execute(
-                "UPDATE users SET version = ?, count = ?, place = ?, seq = ?, active = ? WHERE uid = ?", row
-            )
-        for bundle, memory in write.states.items():
-            self._db.execute(
-                "INSERT INTO states VALUES (?, ?, ?, ?) ON CONFLICT(uid, bid) DO UPDATE SET "
-                "version = excluded.version, memory = excluded.memory",
-                (uid, self._bid(bundle), version, memory),
-            )
-        for snapshot in write.snapshots:
-            self._put_snapshot(uid, snapshot, count)
-        return Written(version, tuple(stored))
-
-    def _insert(self, uid: int, event: Event, body: bytes, key: bytes | None, latest: Position | None) -> Position:
-        """Put one event in its place, and drop the snapshots that lack it."""
-        db = self._db
-        seq = db.execute("INSERT INTO bodies(body) VALUES (?)", (body,)).lastrowid
-        place = event.time if event.time is not None else latest.place if latest else START.place
-        assert seq is not None
-        db.execute("INSERT INTO log VALUES (?, ?, ?, ?)", (seq, uid, place, key))
-        if key is not None:
-            db.execute("INSERT INTO keys VALUES (?, ?, ?)", (key, seq, self._hasher.body(event.digest)))
-        if latest is not None and (place, seq) < latest:
-            db.execute("DELETE FROM snapshots WHERE uid = ? AND (place, seq) > (?, ?)", (uid, place, seq))
-        return Position(place, seq)
-
-    def _put_snapshot(self, uid: int, snapshot: Snapshot, count: int) -> None:
-        db, bid = self._db, self._bid(snapshot.bundle)
-        if not 1 <= snapshot.count <= count:
-            return
-        query = "SELECT place, seq FROM log WHERE uid = ? ORDER BY place DESC, seq DESC LIMIT 1 OFFSET ?"
-        place, seq = self._one(query, uid, count - snapshot.count)
-        row = (uid, bid, place, seq, snapshot.count, snapshot.memory)
-        db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", row)
-        query = "SELECT count, place, seq FROM snapshots WHERE uid = ? AND bid = ? ORDER BY place, seq"
-        there = db.execute(query, (uid, bid)).fetchall()
-        kept = set(thin([row[0] for row in there], count))
-        gone = [(uid, bid, *row[1:]) for row in there if row[0] not in kept]
-        db.executemany("DELETE FROM snapshots WHERE uid = ? AND bid = ? AND place = ? AND seq = ?", gone)
-
-    def _bid(self, bundle: str) -> int:
-        row = self._one("SELECT bid FROM bundles WHERE name = ?", bundle)
-        if row is None:
-            return self._db.execute("INSERT INTO bundles(name) VALUES (?)", (bundle,)).lastrowid or 0
-        return int(row[0])
-
-    def _one(self, query: str, *values: Any) -> Any:
-        return self._db.execute(query, values).fetchone()
-
-
 def _head(user: str, row: Any, bundle: str) -> Head:
     if row is None:
         return Head(user)
@@ -337,11 +228,6 @@ def _head(user: str, row: Any, bundle: str) -> Head:
         return Head(user, forgotten=True)
     state = StoredState(bundle, held, memory) if memory is not None else None
     return Head(name.decode(), version, count, Position(place, seq) if seq is not None else None, state)
-
-
-def _event(row: Any) -> StoredEvent:
-    seq, place, body, name = row
-    return event_from_bytes(body, name.decode(), Position(place, seq))
 
 
 def _put(db: sqlite3.Connection, name: str, value: bytes) -> None:

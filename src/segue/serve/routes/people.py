@@ -4,15 +4,13 @@ Knows: how requests name users and events. Does not know: how they are kept.
 """
 
 import re
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import Header, Query, Request, Response
-from pydantic import TypeAdapter, ValidationError
 
 from segue.serve import limits
 from segue.serve.answers import Question, Tell
-from segue.serve.desk import QUICK, desk_of, needs, new_router
+from segue.serve.desk import desk_of, needs, new_router
 from segue.serve.events import Event, StoredEvent
 from segue.serve.gate import allow
 from segue.serve.problems import Problem
@@ -21,14 +19,11 @@ from segue.serve.schema import EventBatch, EventIn, Events, Merge, PathId
 
 router = new_router()
 
-_EVENTS: TypeAdapter[EventIn | EventBatch] = TypeAdapter(Events)
-_ONLY_K = re.compile(rb"(?:recommend=([1-9][0-9]{0,2}))?")
-
 
 def _event(sent: EventIn, id: str | None, arrival: int) -> Event:
     """Return an event; its digest is of what was sent, so a retry without a time is the same event."""
     event = Event(sent.user, sent.item, sent.time, id, sent.rating, sent.type, sent.context)
-    return event if event.time is not None else replace(event, time=arrival)
+    return event if event.time is not None else event.at(arrival)
 
 
 def _id(sent: EventIn, key: str | None) -> str | None:
@@ -67,24 +62,6 @@ async def tell(
         events = (_event(body, _id(body, idempotency_key), arrival),)
     question = None if recommend is None else Question(recommend)
     return reply(told_of(await desk.teller.tell(Tell(events, client, question))))
-
-
-async def _tell_quickly(request: Request) -> Response | None:
-    """Answer the requests that come most often as `tell` would; None where there is more to read, or an error.
-
-    The framework looks at every parameter of every request, which costs as much as all the rest.
-    """
-    query = _ONLY_K.fullmatch(request.scope["query_string"])
-    if query is None or "idempotency-key" in request.headers:
-        return None
-    try:
-        body = _EVENTS.validate_python(await request.json())
-    except ValidationError:
-        return None
-    return await tell(request, body, int(query[1]) if query[1] else None, None)
-
-
-QUICK[tell] = _tell_quickly
 
 
 @router.get("/v1/users/{user}", openapi_extra=needs("read"), tags=["users"])
