@@ -142,7 +142,8 @@ def run_queue(folder: Path, data: Path | None, only: str | None) -> None:
             continue
         print(f"== {name}", flush=True)
         kept = folder / f"{name}.checkpoint"
-        found = measure(of, data, split=split, settings=settings, seed=seed, checkpoint=kept)
+        bundle = folder / f"{name}.segue"
+        found = measure(of, data, split=split, settings=settings, seed=seed, checkpoint=kept, save=bundle)
         out.write_text(json.dumps(found) + "\n")
         kept.unlink(missing_ok=True)
         show(found)

@@ -1,6 +1,6 @@
 """How much what followed what is worth beside the network: counted on what was learnt, weighed on validation.
 
-Knows: which settings are tried, and that a mixture is kept only where it is better by more than noise.
+Knows: which settings are tried, and that a mixture is kept where it is better than the network alone.
 Does not know: how the network was trained, or how a mixture is scored (`segue.model.counts`).
 """
 
@@ -33,10 +33,8 @@ SCALES = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 EVENTS = 10_000_000
 #: Pairs kept of an item, the most frequent, and of all items together.
 PAIRS_OF_ITEM, PAIRS = 1000, 50_000_000
-#: Standard errors by which a mixture must be better than the network alone.
-SURE = 2.0
 #: Scores computed while trying, at most.
-_SCORES = 1_000_000_000
+_SCORES = 3_000_000_000
 
 
 class Mix(NamedTuple):
@@ -78,7 +76,7 @@ class Fusion:
     def __str__(self) -> str:
         found = f"NDCG@10 on validation {self.alone:.4f} alone, {self.mixture:.4f} with counts of what followed"
         if self.counts is None:
-            return f"Counts of what followed the last items are left out: {found}, no more than noise."
+            return f"Counts of what followed the last items are left out: {found}."
         settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in self.mix._asdict().items())
         return f"{found} the last items ({settings})."
 
@@ -100,10 +98,9 @@ def learn_fusion(known: Sequences, answers: Answers, size: int) -> Fusion:
     job = _Job(known, answers, size)
     alone = np.concatenate([_ndcg(block, block.scores()) for block in answers.blocks()])
     best = max((_climb(job, start) for start in STARTS), key=job.value)
-    lead = job.gains(best) - alone
-    better = lead.mean() > SURE * lead.std() / len(lead) ** 0.5
+    better = job.value(best) > alone.mean()
     counts = _calibrated(job.counts(best), answers) if better else None
-    return Fusion(counts, float(alone.mean()), float(job.gains(best).mean()), best)
+    return Fusion(counts, float(alone.mean()), job.value(best), best)
 
 
 def _climb(job: "_Job", best: Mix) -> Mix:
