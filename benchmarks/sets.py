@@ -58,6 +58,7 @@ def load(name: str, data: Path | None) -> Set:
         "ml-1m": _ml_1m,
         "beauty": _beauty,
         "beauty-order": lambda data: _lists(data / "amazon-beauty-5core" / "Beauty.txt.gz"),
+        "ml-1m-rated": _ml_1m_rated,
         "yoochoose": _yoochoose,
         "ml-latest-small": _ml_latest_small,
     }
@@ -113,7 +114,18 @@ def _yoochoose(data: Path) -> Set:
     return Set(learnt, test=segue.Events(later.table, later.source, history=first))
 
 
+def _ml_1m_rated(data: Path) -> Set:
+    """The rows whose second is known, with their ratings."""
+    folder = data / "ml-1m"
+    rows = pl.read_csv(folder / "ratings_ts_partial.csv.gz").filter(pl.col("ts_kind").is_in(["given", "implied"]))
+    rows = rows.select("user_id", "movie_id", "rating", time="ts_min")
+    films = _lines(folder / "movies.dat", ["item", "title", "genres"])
+    people = _lines(folder / "users.dat", ["user", "gender", "age", "occupation", "zip"])
+    return Set(segue.read_events(rows), films, people.drop("zip"))
+
+
 def _ml_latest_small(data: Path) -> Set:
+    """All ratings, in half stars, with their seconds; titles and genres."""
     folder = data / "ml-latest-small"
     return Set(segue.read_events(folder / "ratings.csv"), folder / "movies.csv")
 

@@ -6,9 +6,12 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
+import segue
 from segue.bundle import build_network, with_fingerprint
 from segue.config import DataSize, configure, derive
 from segue.data.catalogue import read_catalogue
+from segue.data.described import Encodings
+from segue.data.ratings import Scale
 from segue.data.vocabulary import Vocabulary
 from segue.model.backend import map_tree
 from segue.model.counts import RECENT, Counts
@@ -26,6 +29,36 @@ def small_recommender(vocabulary=None, *, cell="linear", repeats="allow", clock=
     titles = pl.DataFrame({"item": vocabulary.ids, "title": "film " + vocabulary.ids})
     catalogue, counts = read_catalogue(titles, vocabulary), random_counts(vocabulary.size, rng)
     return with_fingerprint(Recommender(network, params, vocabulary, config, catalogue, counts=counts))
+
+
+def small_rater(*, loss="squared", task="both", levels=(1.0, 2.0, 3.0, 4.0, 5.0), clock=True, seed=5):
+    """A network with a rating head and random weights everywhere, on the items of `small_recommender`."""
+    rng = np.random.default_rng(seed)
+    vocabulary = Vocabulary(pl.Series([f"{i:03d}" for i in range(12)]))
+    config = configure({"model.width": 8, "train.task": task, "train.rating_loss": loss})
+    config = derive(config, DataSize(80, 9, vocabulary.size, clock, 0.0, rated=True))
+    encodings = Encodings(scale=Scale(levels, 3.5))
+    network = build_network(config, items=vocabulary.size, longest_gap=1e6, encodings=encodings)
+    params = map_tree(lambda a: a + rng.normal(0, 0.2, a.shape).astype(np.float32), network.init(0))
+    tables = map_tree(np.abs, params.rating.tables)
+    params = params._replace(rating=params.rating._replace(tables=tables))
+    rec = Recommender(network, params, vocabulary, config, encodings=encodings, learnt=vocabulary.size)
+    return with_fingerprint(rec)
+
+
+def rated_log(*, users=6, events=60, seconds=20, seed=3, missing=0.1):
+    """A log of ratings in which many of one user share a second, and some have none."""
+    rng = np.random.default_rng(seed)
+    ratings = [None if rng.random() < missing else float(rng.integers(1, 6)) for _ in range(events)]
+    table = pl.DataFrame(
+        {
+            "user": [f"u{i}" for i in rng.integers(0, users, events)],
+            "item": [f"{i:03d}" for i in rng.integers(0, 14, events)],  # two of them unknown
+            "time": np.sort(rng.integers(0, seconds, events)),
+            "rating": ratings,
+        }
+    )
+    return segue.read_events(table)
 
 
 def random_counts(size, rng):

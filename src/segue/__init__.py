@@ -14,15 +14,20 @@ from segue.data.split import hold_out, split_by_time, split_items, split_last, s
 from segue.data.windows import Windows, windows
 from segue.errors import SegueError
 from segue.evaluation.protocols import evaluate
+from segue.evaluation.ratings import evaluate_ratings
+from segue.recommend.plan import Beam, Plan, Sample
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
 
 __all__ = [
+    "Beam",
     "Config",
     "Events",
     "Item",
+    "Plan",
     "Reading",
     "Recommender",
+    "Sample",
     "SegueError",
     "State",
     "States",
@@ -30,6 +35,7 @@ __all__ = [
     "configure",
     "convert",
     "evaluate",
+    "evaluate_ratings",
     "hold_out",
     "inspect",
     "load",

@@ -16,12 +16,14 @@ from segue.config import Config, DataSize, configure, derive
 from segue.data.catalogue import Catalogue, Profiles, read_catalogue, read_profiles, unmatched
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
+from segue.data.ratings import ratings_of, scale_of, with_ratings
 from segue.data.sequences import Sequences, gaps, item_vocabulary, mapped, natural_gap
 from segue.data.split import digest
 from segue.errors import ArgumentError, DataError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
 from segue.recommend.recommender import Recommender
+from segue.shapes import Floats
 
 if TYPE_CHECKING:
     from segue.training.trainer import Progress, Trained
@@ -72,6 +74,7 @@ def train(
     """
     from segue.training.compiled import keep_compiled
     from segue.training.cost import check_memory, describe
+    from segue.training.expectation import rating_tables
     from segue.training.fusion import learn_fusion
     from segue.training.trainer import Trainer, fit
     from segue.training.validation import Validation
@@ -82,26 +85,19 @@ def train(
     settings = config if isinstance(config, Config) else configure(config)
     settings = settings if cell is None else _with_cell(settings, cell)
     say = say or (lambda text: None)
-    encodings = _encodings(events, known, profiles, settings, kinds, say)
+    encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
     weights = settings.train.weight_of_type()
-    sequences = encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights)
-    learnt = without_last(sequences)
+    learnt = without_last(sequences := encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights))
     _check_enough(events, sequences, vocabulary.size - 1)
-    size = DataSize(
-        events=len(learnt.items),
-        users=len(learnt),
-        items=vocabulary.size,
-        has_times=sequences.times is not None,
-        share_of_repeats=share_of_repeats(sequences),
-        session_gap=natural_gap(between := gaps(learnt)),
-    )
-    settings = derive(settings, size)
+    between = gaps(learnt)
+    settings = derive(settings, _size(sequences, learnt, between, vocabulary.size, rated=encodings.scale is not None))
     longest = float(np.nan_to_num(between).max(initial=1.0))
     attributes = attributes_of(known, encodings)
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings, cell=cell)
     check_memory(network, settings, len(sequences.items))
     exclude = settings.train.repeats == "exclude"
     validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
+    ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale.mean) if encodings.scale else ()
     say(describe(network, settings, len(learnt.items)))
     say(f"Validated after each pass on the last event of {len(validation.sequences):,} users.")
     keep_compiled()
@@ -112,7 +108,7 @@ def train(
         if len(learnt.items) >= MAPPED_EVENTS:
             learnt = mapped(learnt, Path(folder))
         trainer = Trainer(
-            network, settings, learnt, validation if len(validation.sequences) else None, kept, attributes
+            network, settings, learnt, validation if len(validation.sequences) else None, kept, attributes, ratings
         )
         if resume:
             found = trainer.resume()
@@ -121,7 +117,7 @@ def train(
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
     noted = _noted(events, learnt, span, trained) | dict(facts or {})
     counts = None
-    if settings.model.counts and len(validation.sequences):
+    if settings.model.counts and settings.train.task != "rating" and len(validation.sequences):
         fusion = learn_fusion(learnt, validation.answers(network, params), vocabulary.size)
         say(str(fusion))
         counts, noted = fusion.counts, noted | {"fusion": str(fusion)}
@@ -129,6 +125,19 @@ def train(
         network, params, vocabulary, settings, known, noted, "", encodings, vocabulary.size, counts=counts
     )
     return with_fingerprint(rec)
+
+
+def _size(sequences: Sequences, learnt: Sequences, between: Floats, items: int, *, rated: bool) -> DataSize:
+    """Return what settings are derived from."""
+    return DataSize(
+        events=len(learnt.items),
+        users=len(learnt),
+        items=items,
+        has_times=learnt.times is not None,
+        share_of_repeats=share_of_repeats(sequences),
+        session_gap=natural_gap(between),
+        rated=rated,
+    )
 
 
 def _noted(events: Events, learnt: Sequences, span: list[int] | None, trained: "Trained") -> dict[str, Any]:
@@ -193,6 +202,18 @@ def convert(rec: Recommender) -> Recommender:
     params, network = rec.params._replace(blocks=blocks), replace(rec.network, cell=kind)
     config = configure(settings, base=rec.config)
     return with_fingerprint(replace(rec, network=network, params=params, config=config))
+
+
+def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Callable[[str], None]) -> Encodings:
+    """Return the encodings with the scale of the ratings where these are learnt, and say what they are."""
+    if not (with_ratings(events) if settings.train.task is None else settings.train.task != "next"):
+        return encodings
+    scale = scale_of(events, settings.train.rating_scale)
+    missing = int(np.isnan(ratings_of(events.table)).sum())
+    steps = f"{len(scale.levels)} steps" if scale.stepped else "any number between"
+    without = f"; {missing:,} of {len(events):,} rows have none and are no targets" if missing else ""
+    say(f"Ratings: {scale.lowest:g} to {scale.highest:g}, {steps}, mean {scale.mean:.2f}{without}.")
+    return encodings._replace(scale=scale)
 
 
 def load(path: str | Path) -> Recommender:

@@ -24,6 +24,7 @@ from segue.config import Config
 from segue.data.catalogue import Catalogue
 from segue.data.described import IDS_ALONE, Encodings
 from segue.data.encoding import Encoding
+from segue.data.ratings import NOTED, Scale
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError, BundleError
 from segue.files import read_arrays, replacing, write_arrays
@@ -32,6 +33,7 @@ from segue.model.backend import leaves, map_tree
 from segue.model.cells import Cell, make_cell
 from segue.model.counts import Counts
 from segue.model.features import Clock
+from segue.model.heads import RatingHead
 from segue.model.network import Network
 from segue.recommend.recommender import Recommender
 
@@ -48,8 +50,11 @@ def build_network(
     config: Config, *, items: int, longest_gap: float, encodings: Encodings = IDS_ALONE, cell: Cell | None = None
 ) -> Network:
     """Return the network that settings without gaps describe; `cell` is one that they cannot name."""
-    model = config.model
+    model, apart = config.model, config.train.task == "both"
     assert model.width is not None and model.session_gap != "auto"
+    head = None
+    if encodings.scale is not None:
+        head = RatingHead(encodings.scale, model.width, config.train.rating_loss, apart)
     return Network(
         cell=cell or make_cell(model.cell, activation=model.activation),
         items=items,
@@ -58,10 +63,11 @@ def build_network(
         expand=model.expand,
         clock=Clock(longest_gap) if model.clock else None,
         attributes=encodings.items.width if encodings.items else 0,
-        details=encodings.events.width if encodings.events else 0,
+        details=encodings.event_width - (NOTED if head and apart else 0),
         asked=encodings.asked if encodings.events else 0,
         profile=encodings.users.width if encodings.users else 0,
         session=model.session_gap,
+        rating=head,
     )
 
 
@@ -83,6 +89,7 @@ def save_bundle(rec: Recommender, path: str | Path) -> None:
         "items": rec.vocabulary.size,
         "learnt": rec.learnt or rec.vocabulary.size,
         "asked": rec.encodings.asked,
+        "ratings": asdict(rec.encodings.scale) if rec.encodings.scale else None,
         "longest_gap": rec.network.clock.longest if rec.network.clock else 0.0,
         "facts": rec.facts,
         "digests": _digests(arrays),
@@ -124,7 +131,8 @@ def load_bundle(path: str | Path) -> Recommender:
             raise BundleError(f"{path}: part {name} was edited or damaged. Take the bundle from a backup.")
     config = TypeAdapter(Config).validate_python(manifest["config"])
     found = {role: Encoding.from_json(arrays[key].tobytes().decode()) for role, key in _ENCODED if key in arrays}
-    encodings = Encodings(**found, asked=manifest.get("asked", 0))
+    scale = manifest.get("ratings") and Scale(tuple(manifest["ratings"]["levels"]), manifest["ratings"]["mean"])
+    encodings = Encodings(**found, asked=manifest.get("asked", 0), scale=scale)
     items, gap = manifest["items"], manifest["longest_gap"]
     cell = _outside_cell(path, manifest)
     network = build_network(config, items=items, longest_gap=gap, encodings=encodings, cell=cell)
@@ -190,6 +198,9 @@ def _as_learnt(rec: Recommender) -> Recommender:
     if not rec.learnt or rec.learnt == rec.vocabulary.size:
         return rec
     params = rec.params._replace(items=rec.params.items[: rec.learnt], bias=rec.params.bias[: rec.learnt])
+    if params.rating:
+        tables = map_tree(lambda table: table[: rec.learnt], params.rating.tables)
+        params = params._replace(rating=params.rating._replace(tables=tables))
     return replace(rec, params=params, vocabulary=Vocabulary(rec.vocabulary.ids[: rec.learnt - 1]))
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 import segue
 from segue.bundle import load_bundle
+from segue.cli_insight import insight
 from segue.cli_options import (
     AsJson,
     Bundle,
@@ -43,6 +44,8 @@ from segue.demo import run_demo
 from segue.errors import ArgumentError, SegueError
 from segue.evaluation.held_out import held_out_rows
 from segue.progress import TrainingView
+from segue.recommend.plan import Beam, Sample
+from segue.recommend.ratings import RatingDistribution
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve import keys as segue_keys
@@ -93,10 +96,12 @@ def train(
         list[str] | None, typer.Option(help="column=kind, such as genres=categories, where a guess is wrong.")
     ] = None,
     hold_out: Annotated[
-        str | None, typer.Option(help="time:0.1, last:1, users:0.1 or items:0.1: rows kept back for evaluate.")
+        str | None,
+        typer.Option(help="time:0.1, last:1, last:0.1, random:0.1, users:0.1, items:0.1: rows for evaluate."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     settings: Settings = None,
+    task: Annotated[str | None, typer.Option(help="next, rating or both; guessed if not given.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
     user_col: UserCol = None,
     item_col: ItemCol = None,
@@ -110,7 +115,8 @@ def train(
     encoding: Encoding = "utf-8",
 ) -> None:
     """Train a network on a log and write a bundle."""
-    wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []))
+    asked = {"train.task": task} if task else {}
+    wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []) | asked)
     if not out.parent.is_dir():
         raise ArgumentError(f"-o {out}: expected an existing folder, found no {out.parent}. Make it first.")
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
@@ -156,6 +162,7 @@ def evaluate(
     bundle: Bundle,
     events: Log,
     in_sample: Annotated[bool, typer.Option("--in-sample", help="Measure on rows that were learnt, too.")] = False,
+    task: Annotated[str, typer.Option(help="next: lists; rating: predicted ratings.")] = "next",
     users: Users = None,
     user_col: UserCol = None,
     item_col: ItemCol = None,
@@ -170,12 +177,15 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a bundle on the rows it held out, beside baselines."""
+    if task not in ("next", "rating"):
+        raise typer.BadParameter("--task is next or rating")
     rec = load_bundle(bundle)
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
     log = read(events, columns, time_format, header, sep, encoding, context_col)
     rows = held_out_rows(rec.facts, log, in_sample=in_sample)
     typer.echo(f"Measuring {len(rows.test):,} events; the baselines beside it are tuned first.", err=True)
-    report = segue.evaluate(rec, rows.test, train=rows.train, users=users, marks=rows.marks)
+    measure = segue.evaluate if task == "next" else segue.evaluate_ratings
+    report = measure(rec, rows.test, train=rows.train, users=users, marks=rows.marks)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -192,6 +202,10 @@ def recommend(
     store: Annotated[str | None, typer.Option(help="A store that holds the user.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Parquet file of --all.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many.")] = 10,
+    plan: Annotated[int | None, typer.Option(help="The next N as an ordered path, in place of a list.")] = None,
+    beam: Annotated[int, typer.Option(help="Of --plan: paths kept at each step; 1 takes the best item.")] = 1,
+    temperature: Annotated[float | None, typer.Option(help="Of --plan: draw by chance, 1 as believed.")] = None,
+    seed: Annotated[int, typer.Option(help="Of that chance.")] = 0,
     at: Annotated[str | None, typer.Option(help="Time of the question: epoch seconds or ISO 8601.")] = None,
     type: Annotated[str | None, typer.Option(help="Type of the event to come, such as buy.")] = None,
     context: Annotated[list[str] | None, typer.Option(help="column=value of the question, such as device=tv.")] = None,
@@ -213,6 +227,8 @@ def recommend(
         raise typer.BadParameter("give one of --history ID,ID,..., --user ID and --all")
     if (history is None) != ((events is None) != (store is None)) or everyone != (out is not None):
         raise typer.BadParameter("--user and --all need either --events LOG or --store S, and --all an -o FILE")
+    if plan is not None and (everyone or (beam != 1 and temperature is not None)):
+        raise typer.BadParameter("--plan is for one history or user, with --beam or with --temperature")
     rec, source = load_bundle(bundle), store
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
     log = read(events, columns, time_format, header, sep, context=context_col) if events is not None else None
@@ -228,7 +244,58 @@ def recommend(
         state, asked = state_in_store(rec, str(source), str(user), users)
     unknown = [id for id in dict.fromkeys(asked) if id not in rec.vocabulary]
     seen_as = parse_settings(context or [], option="--context", example="device=tv")
-    _print_list(rec.recommend(state, k, at=_time(at), type=type, context=seen_as), unknown, as_json)
+    if plan is None:
+        _print_list(rec.recommend(state, k, at=_time(at), type=type, context=seen_as), unknown, as_json)
+        return
+    by = Beam(beam) if temperature is None else Sample(temperature, seed)
+    path = rec.plan(state, plan, by=by, at=_time(at), type=type, context=seen_as)
+    _print_list(path.items, unknown, as_json, log_probability=path.log_probability)
+
+
+@app.command()
+def rate(
+    bundle: Bundle,
+    item: Annotated[str, typer.Option(help="The item.")],
+    history: Annotated[str | None, typer.Option(help="ITEM=RATING,... oldest first, as one CSV line.")] = None,
+    user: Annotated[str | None, typer.Option(help="A user of the log or store.")] = None,
+    events: Annotated[str | None, typer.Option(help="A log that holds the user.")] = None,
+    store: Annotated[str | None, typer.Option(help="A store that holds the user.")] = None,
+    at: Annotated[str | None, typer.Option(help="Time of the question: epoch seconds or ISO 8601.")] = None,
+    profile: Annotated[list[str] | None, typer.Option(help="column=value of who asks, such as age=30.")] = None,
+    users: Users = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a user would think of an item, in the scale of the log."""
+    if (history is None) == (user is None) or (user is None) != ((events is None) == (store is None)):
+        raise typer.BadParameter("give --history ITEM=RATING,... or --user ID with one of --events LOG and --store S")
+    rec = load_bundle(bundle)
+    columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col}
+    if history is not None:
+        state = rec.start(parse_settings(profile or [], option="--profile", example="age=30"))
+        for id, rating in rated_ids(history):
+            state = rec.observe(state, id, rating=rating)
+    elif events is not None:
+        state, _ = _state_of(rec, read(events, columns), str(user), users)
+    else:
+        state, _ = state_in_store(rec, str(store), str(user), users)
+    found = rec.rating_distribution(state, item, at=_time(at))
+    if as_json:
+        known = item in rec.vocabulary
+        print_json({"item": item, "known": known, "rating": found.mean, "deviation": found.deviation} | _steps(found))
+        return
+    typer.echo(f"{found.mean:.2f}, give or take {found.deviation:.2f}")
+    for step, share in found.shares.items():
+        typer.echo(f"{step:6g}  {share:6.1%}")
+    if item not in rec.vocabulary:
+        typer.echo(f"unknown, rated as the user rates: {item}", err=True)
+
+
+def _steps(found: RatingDistribution) -> dict[str, Any]:
+    return {"shares": [{"rating": step, "share": share} for step, share in found.shares.items()]}
 
 
 @app.command()
@@ -285,6 +352,23 @@ def convert(
     typer.echo(f"{out}: cell {rec.config.model.cell}, the same scores, bundle {rec.fingerprint[:12]}.")
 
 
+def rated_ids(history: str) -> list[tuple[str, float | None]]:
+    """Return the ids and ratings of one CSV line; an id without a rating was seen and not rated.
+
+    Example:
+        >>> rated_ids("17=4.5, 42")
+        [('17', 4.5), ('42', None)]
+    """
+    found: list[tuple[str, float | None]] = []
+    for text in _ids(history):
+        id, equals, rating = text.rpartition("=")
+        try:
+            found.append((id, float(rating)) if equals else (text, None))
+        except ValueError:
+            raise ArgumentError(f'--history: expected ITEM=RATING, came "{text}". Write 17=4.5,42=3.') from None
+    return found
+
+
 def _ids(history: str) -> list[str]:
     """Return the ids of one CSV line."""
     try:
@@ -316,9 +400,9 @@ def _time(text: str | None) -> float | datetime | None:
         raise ArgumentError(f'--at: expected epoch seconds or ISO 8601, came "{text}".') from None
 
 
-def _print_list(items: list[Item], unknown: list[str], as_json: bool) -> None:
+def _print_list(items: list[Item], unknown: list[str], as_json: bool, **more: float) -> None:
     if as_json:
-        print_json({"items": [line._asdict() for line in items], "unknown": unknown})
+        print_json({"items": [line._asdict() for line in items], "unknown": unknown, **more})
         return
     width = max((len(line.item) for line in items), default=0)
     for place, line in enumerate(items, start=1):
@@ -417,7 +501,7 @@ def get_dataset(name: str) -> None:
             typer.echo(str(path))
 
 
-app.registered_commands += stored.registered_commands
+app.registered_commands += stored.registered_commands + insight.registered_commands
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from segue.errors import ConfigError
 CellName = Literal["linear", "gru", "lstm", "simple_rnn", "keras"]
 Size = Literal["small", "base", "large"]
 Repeats = Literal["allow", "exclude"]
+Task = Literal["next", "rating", "both"]
 
 _STRICT = ConfigDict(extra="forbid")
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -88,6 +89,9 @@ class TrainConfig:
         patience: passes without a better validation score before the run stops.
         repeats: whether lists may hold what the user already had; None derives it.
         type_weights: how much events of a type count as targets, such as "buy:3,view:0.5"; others count 1.
+        task: what is learnt: the next item, the ratings to come, or both on one state; None derives it.
+        rating_loss: "squared" predicts a mean, "ordinal" the probability of each step of the scale.
+        rating_scale: "lowest:highest" of the ratings; empty takes what the log holds.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -109,6 +113,9 @@ class TrainConfig:
     patience: PositiveInt = 10
     repeats: Repeats | None = None
     type_weights: str = ""
+    task: Task | None = None
+    rating_loss: Literal["squared", "ordinal"] = "squared"
+    rating_scale: str = ""
 
     def __post_init__(self) -> None:
         self.weight_of_type()
@@ -248,6 +255,7 @@ class DataSize:
     has_times: bool
     share_of_repeats: float
     session_gap: float | None = None
+    rated: bool = False
 
 
 def derive(config: Config, data: DataSize) -> Config:
@@ -255,37 +263,46 @@ def derive(config: Config, data: DataSize) -> Config:
 
     - `lanes`: the power of two next to sqrt(events) / 8, from 8 to 128. Many small updates learn several
       times faster than few large ones; below that, gradients get noisy and the machine idles.
-    - `negatives`: all items up to 20,000; above that the softmax over all of them would take most of an
-      update, and 2,048 drawn ones stand for them.
+    - `negatives`: all items up to 20,000, and at a width of 256 up to 10,000; above that the softmax over all of them
+      would take most of an update, and 2,048 drawn ones stand for them.
     - `passes`: about 10,000 updates in all, from 4 to 40 passes.
     - `width` and `dropout`, by size and events. Below 300,000 events 64 and .4: wider ones overfit. Up to 5 million
       events 256 and .3, the best on validation of ml-1m (`docs/results.md`), in about a quarter of an hour for a
       million events on two cores. Above that 128 and .2, for the same hour of work sees more of the log. "small"
       halves the width where it is above 64, at a third of the time; "large" doubles it, with a dropout of .1 more.
     - `session_gap`: "auto" takes the gap that best parts short gaps from long ones.
+    - `task`: both where the log has ratings, else the next item.
+    - For ratings alone no clock is read, about 1,500 updates are made, and more is dropped out: with more of the first
+      two, and less of the third, the past is fitted and not what comes (docs/decisions.md).
     - `repeats`: excluded where fewer than 2 % of the events repeat an item of the same user.
     """
     model, train = config.model, config.train
+    task = train.task or ("both" if data.rated else "next")
     width, dropout = next((w, d) for least, w, d in WIDTHS if data.events >= least)
     if model.size == "small":
         width, dropout = max(64, width // 2), dropout - 0.1 * (width > 64)
     elif model.size == "large":
         width, dropout = 2 * width, dropout + 0.1
+    if task == "rating":
+        width, dropout = min(width, 128), dropout + 0.1 * (width <= 128)
     lanes = train.lanes or min(max(1 << round(max(data.events, 1) ** 0.5 / 8).bit_length(), 8), 128)
     updates = max(1, data.events // (lanes * train.steps))
+    width = model.width or width
+    full = data.items * max(width, 128) / 128
     return Config(
         model=replace(
             model,
-            width=model.width or width,
+            width=width,
             dropout=round(dropout, 2) if model.dropout is None else model.dropout,
-            clock=data.has_times if model.clock is None else model.clock and data.has_times,
+            clock=data.has_times and (task != "rating" if model.clock is None else model.clock),
             session_gap=data.session_gap if model.session_gap == "auto" else model.session_gap,
         ),
         train=replace(
             train,
+            task=task,
             lanes=lanes,
-            negatives=(2048 if data.items > 20_000 else 0) if train.negatives is None else train.negatives,
-            passes=train.passes or min(max(round(10_000 / updates), 4), 40),
+            negatives=(2048 if full > 20_000 else 0) if train.negatives is None else train.negatives,
+            passes=train.passes or min(max(round((1_500 if task == "rating" else 10_000) / updates), 4), 40),
             repeats=train.repeats or ("exclude" if data.share_of_repeats < 0.02 else "allow"),
         ),
     )

@@ -22,7 +22,7 @@ class TrainingView:
             TextColumn("pass {task.fields[number]}"),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%  loss {task.fields[loss]:.3f}"),
-            TextColumn("NDCG@10 {task.fields[score]}  {task.fields[rate]:,.0f} events/s"),
+            TextColumn("{task.fields[score]}  {task.fields[rate]:,.0f} events/s"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
@@ -40,8 +40,9 @@ class TrainingView:
 
     def __call__(self, report: "Report") -> None:
         """Show one report."""
-        score = report.validation.get("ndcg@10")
-        shown = "-" if score is None else f"{score:.4f}"
+        names = {"ndcg@10": "NDCG@10", "rmse": "RMSE"}
+        scores = [f"{word} {report.validation[name]:.4f}" for name, word in names.items() if name in report.validation]
+        shown = ", ".join(scores) or "-"
         self.bar.update(
             self.task,
             total=report.total,
@@ -53,7 +54,7 @@ class TrainingView:
         )
         if report.pass_ended and not self.console.is_terminal:
             self.console.print(
-                f"pass {report.number + 1}: loss {report.loss:.3f}, validation NDCG@10 {shown}, "
+                f"pass {report.number + 1}: loss {report.loss:.3f}, validation {shown}, "
                 f"{report.events_per_second:,.0f} events/s, {report.seconds:.0f} s, {report.seconds_left:.0f} s left",
                 soft_wrap=True,
             )

@@ -22,11 +22,12 @@ ORDER = [
     ("evaluation", "serve"),
     ("testing",),
     ("api",),
+    ("insight",),
     ("retraining",),
     ("progress",),
     ("demo",),
     ("cli_options",),
-    ("cli_store",),
+    ("cli_store", "cli_insight"),
     ("cli",),
     ("__main__",),
 ]
@@ -58,8 +59,10 @@ def test_only_train_and_the_loop_of_the_backend_import_jax():
     users = {
         path.relative_to(SOURCE).as_posix() for path, _, name in imports() if name.split(".")[0] in ("jax", "optax")
     }
-    # `testing` compares the libraries; `interop` asks Keras, and that JAX, when it is called.
-    assert {user for user in users if not user.startswith("training/")} == {"model/backend.py", "testing.py"}
+    # `testing` compares the libraries; `interop` asks Keras, and that JAX, when it is called. The two of `insight`
+    # differentiate; nothing that serves imports them.
+    others = {"model/backend.py", "testing.py", "insight/gradients.py", "insight/clipping.py"}
+    assert {user for user in users if not user.startswith("training/")} == others
     keras = {path.relative_to(SOURCE).as_posix() for path, _, name in imports() if name.split(".")[0] == "keras"}
     assert keras == {"interop/library.py"}
 

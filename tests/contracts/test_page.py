@@ -308,8 +308,9 @@ def test_it_fits_every_screen(browser, size, scheme):
     resize(browser, size, scheme)
     watch(browser, DANGEROUS)
     watch(browser, "film 003")
-    click(browser, "#list .rate", 1)
     time.sleep(0.4)  # rows have come to rest
+    click(browser, "#list .rate", 1)
+    time.sleep(0.4)
     browser.execute_script("scrollTo(0, 0)")
     keep(browser, f"{size}-{scheme}")
     assert browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth") <= 0

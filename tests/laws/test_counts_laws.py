@@ -6,7 +6,7 @@ import polars as pl
 import segue
 from segue.data.sequences import encode, item_vocabulary
 from segue.model.counts import RECENT, followed, likeliest, mixed
-from segue.training.fusion import count_pairs, learn_fusion
+from segue.training.fusion import Mix, count_pairs, learn_fusion, weighed
 from segue.training.validation import Answers
 from tests_support import random_counts, small_recommender
 
@@ -58,13 +58,11 @@ def test_law_the_last_items_are_those_of_the_log_stepped_or_scanned():
 
 
 def answers_of(rng, users, size, follow):
-    """Return what a network that knows nothing answers where each target is `follow` of the item before."""
+    """Return what a network of chance answers where each target is `follow` of the item before."""
     recent = np.zeros((users, RECENT), np.int32)
     recent[:, -1] = rng.integers(1, size, users)
-    zeros = np.zeros((users, 4), np.float32)
-    return Answers(
-        zeros, follow(recent[:, -1]), np.zeros((size, 4), np.float32), np.zeros(size, np.float32), recent, []
-    )
+    queries, table = (rng.normal(size=(n, 4)).astype(np.float32) for n in (users, size))
+    return Answers(queries, follow(recent[:, -1]), table, np.zeros(size, np.float32), recent, [])
 
 
 def cycles(rng, size, users=60, length=12):
@@ -83,7 +81,7 @@ def test_what_follows_surely_is_mixed_in():
         after[row] = vocabulary.row(str(int(vocabulary.id(row)) % 39 + 1))
     sure = learn_fusion(known, answers_of(rng, 300, vocabulary.size, lambda last: after[last]), vocabulary.size)
     assert sure.counts is not None
-    assert sure.alone < 0.01 < 0.9 < sure.mixture
+    assert sure.alone < 0.3 < 0.9 < sure.mixture
 
 
 def test_noise_is_seldom_mixed_in():
@@ -93,7 +91,7 @@ def test_noise_is_seldom_mixed_in():
     def anything(last):
         return rng.integers(1, vocabulary.size, len(last)).astype(np.int32)
 
-    # The best of thirty mixtures, chosen by luck, must still be better by two standard errors.
+    # The best of many mixtures, chosen by luck, must still be better by two standard errors.
     found = [learn_fusion(known, answers_of(rng, 300, vocabulary.size, anything), vocabulary.size) for _ in range(10)]
     assert sum(one.counts is not None for one in found) <= 3
 
@@ -102,7 +100,7 @@ def test_pairs_are_counted_by_distance():
     table = pl.DataFrame({"user": ["a"] * 3, "item": ["x", "y", "z"]})
     log = segue.read_events(table, time="none")
     vocabulary, known = item_vocabulary(log), encode(log)
-    counts = count_pairs(known, vocabulary.size, 1.0)
+    counts = weighed(count_pairs(known, vocabulary.size, 1.0), Mix(half_life=1.0, norm=1.0), known)
     recent = np.zeros((1, RECENT), np.int32)
     recent[0, -1] = vocabulary.row("x")
     shares = followed(counts, recent).toarray()[0]

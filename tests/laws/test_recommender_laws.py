@@ -46,6 +46,12 @@ def test_law_encode_is_observe_one_by_one(cell, times):
         np.testing.assert_allclose(rec.score(states[place], at=1e7), rec.score(state, at=1e7), atol=1e-4)
 
 
+def test_law_users_without_events_are_as_nobody():
+    rec = untrained(events := log(np.random.default_rng(1)))
+    none = encode(events, rec.vocabulary).keep(np.zeros(len(events), bool))
+    np.testing.assert_allclose(rec.score(rec.encode(none)[0]), rec.score(rec.start()), atol=1e-5)
+
+
 def test_law_outputs_before_are_states_before():
     events = log(np.random.default_rng(2))
     rec = untrained(events)

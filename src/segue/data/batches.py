@@ -35,6 +35,8 @@ class Batch(NamedTuple):
     details: Any = None  # [T, B, m]: of the event read, 0 where `first`; None in a log without
     question_details: Any = None  # [T, B, m]: of the target
     profiles: Any = None  # [T, B, p]: of the user, 0 but where `first`; None without profiles
+    ratings: Any = None  # [T, B]: of the target, NaN where there is none; None in a log without
+    apart: Any = None  # [T, B]: the target came later than the item read, not in the same moment; with ratings
 
 
 def windows_in_a_pass(events: int, lanes: int, steps: int) -> int:
@@ -51,6 +53,7 @@ class Batcher:
         lanes: B.
         steps: T.
         seed: of the order of users.
+        rated: whether the ratings of the targets are asked for.
 
     Example:
         >>> import polars as pl
@@ -66,6 +69,7 @@ class Batcher:
     lanes: int
     steps: int
     seed: int
+    rated: bool = False
 
     @property
     def updates(self) -> int:
@@ -112,8 +116,19 @@ class Batcher:
             details=None if details is None else np.where(new, 0, details[before]).astype(np.float32),
             question_details=None if details is None else details[event].astype(np.float32),
             profiles=None if profiles is None else np.where(new, profiles[line.users[slot]], 0).astype(np.float32),
+            **self._rated(event, before, first, inside),
         )
         return batch, event
+
+    def _rated(self, event: Times, before: Times, first: Bools, inside: Bools) -> dict[str, Any]:
+        sequences = self.sequences
+        if sequences.ratings is None or not self.rated:
+            return {}
+        apart = np.ones_like(first)
+        if sequences.times is not None:
+            apart = first | (sequences.times[event] > sequences.times[before])
+        ratings = np.where(inside, sequences.ratings[event], np.nan).astype(np.float32)
+        return {"ratings": ratings, "apart": apart}
 
 
 class _Line(NamedTuple):

@@ -6,15 +6,17 @@ Does not know: how a column becomes numbers, or what the network makes of them.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from segue.data.attributes import KINDS, Kind, kinds_of, plain_name
 from segue.data.catalogue import Catalogue, Profiles
 from segue.data.encoding import Encoding, learn_encoding
 from segue.data.events import Events
+from segue.data.ratings import NOTED, Scale, ratings_of
 from segue.data.sequences import Sequences, encode, sequence_order
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ColumnError
@@ -30,13 +32,28 @@ class Encodings(NamedTuple):
     """How items, users and events become numbers; None where nothing is known beside ids.
 
     `events` has the context first, then the type, then the rating: the first `asked` numbers are those that
-    can be known when a question is asked.
+    can be known when a question is asked. Where ratings are predicted, `scale` is theirs, and the last numbers of an
+    event are its rating on it.
     """
 
     items: Encoding | None = None
     users: Encoding | None = None
     events: Encoding | None = None
     asked: int = 0
+    scale: Scale | None = None
+
+    @property
+    def event_width(self) -> int:
+        """The numbers per event."""
+        return (self.events.width if self.events else 0) + (NOTED if self.scale else 0)
+
+    def event(self, values: Mapping[str, Any]) -> Floats | None:
+        """Return float32[event_width] of one event, of its context, `type` and `rating`; None if nothing is read."""
+        parts = [] if self.events is None else [self.events.encode_row(values)]
+        if self.scale is not None:
+            rating = values.get("rating")
+            parts.append(self.scale.noted(np.array(np.nan if rating is None else rating, np.float32)))
+        return as_learnt(np.concatenate(parts)) if parts else None
 
 
 #: A network of ids alone.
@@ -136,16 +153,21 @@ def encode_log(
     """
     sequences = encode(events, vocabulary)
     details = people = None
-    if encodings.events is not None:
-        table, encoding = events.table, encodings.events
-        blocks = [
-            encoding.encode(table[at : at + _ROWS]).astype(np.float16) for at in range(0, max(len(table), 1), _ROWS)
-        ]
+    if encodings.event_width:
+        starts = range(0, max(len(events), 1), _ROWS)
+        blocks = [_details(events.table[at : at + _ROWS], encodings) for at in starts]
         details = np.concatenate(blocks)[sequence_order(events)]
     if encodings.users is not None and profiles is not None:
         people = encodings.users.encode(profiles.rows(sequences.users))
     weights = _weights(events, weight_of_type)[sequence_order(events)] if weight_of_type else None
     return replace(sequences, details=details, profiles=people, weights=weights)
+
+
+def _details(table: pl.DataFrame, encodings: Encodings) -> NDArray[np.float16]:
+    parts = [] if encodings.events is None else [encodings.events.encode(table)]
+    if encodings.scale is not None:
+        parts.append(encodings.scale.noted(ratings_of(table)))
+    return np.concatenate(parts, axis=1).astype(np.float16)
 
 
 def _weights(events: Events, weight_of_type: Mapping[str, float]) -> Floats:

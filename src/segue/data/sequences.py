@@ -116,7 +116,7 @@ class Sequences:
 
         Cost: O(events asked); nothing is computed for the rest, so `times` may be memory-mapped.
         """
-        if self.times is None:
+        if self.times is None or not len(self.times):
             return np.full(events.shape, np.nan, np.float32)
         at = np.where(known, events, 0)
         seconds = (self.times[at] - self.times[np.where(known, at - 1, 0)]) / 1e6
@@ -164,6 +164,26 @@ def gaps(sequences: Sequences) -> Floats:
         seconds[1:] = np.diff(sequences.times) / 1e6
         seconds[sequences.offsets[:-1][sequences.lengths > 0]] = np.nan
     return seconds
+
+
+def moment_begins(sequences: Sequences) -> NDArray[np.int64]:
+    """Return int64[event]: the first event of the same user in the same moment; in a log without times itself.
+
+    What stood before that event is strictly earlier than the event.
+
+    Example:
+        >>> log = Sequences(pl.Series(["a", "b"]), np.array([0, 3, 4]), np.ones(4, np.int32), np.array([5, 7, 7, 7]))
+        >>> moment_begins(log).tolist()
+        [0, 1, 1, 3]
+    """
+    places = np.arange(len(sequences.items))
+    if sequences.times is None:
+        return places
+    begins = np.ones(len(places), bool)
+    begins[1:] = sequences.times[1:] != sequences.times[:-1]
+    begins[sequences.offsets[:-1][sequences.lengths > 0]] = True
+    latest: NDArray[np.int64] = np.maximum.accumulate(np.where(begins, places, 0))
+    return latest
 
 
 def natural_gap(between: Floats) -> float | None:

@@ -6,6 +6,7 @@ Does not know: what is learnt or measured.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -139,6 +140,77 @@ def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
     return _parted(events, events.table.filter(~out), events.table.filter(out), out, rule)
 
 
+def split_tail(events: Events, *, share: float = 0.1) -> tuple[Events, Events]:
+    """Leave the last share of each user's events out: `split_last` with a number that grows with the history.
+
+        ann   a a a a a a a a a a | a a      share = 0.2
+        bob   b b b b | b                    at least one is left out of two events or more
+
+    Like `split_last`, it lets train see what other users did later than a test event.
+
+    Args:
+        events: a log, with or without times.
+        share: of each user's events, between 0 and 1, rounded down.
+
+    Returns:
+        train, and test whose `history` has the earlier events of its users.
+
+    Raises:
+        ArgumentError: `share` is not between 0 and 1.
+        DataError: no user has two events.
+
+    Cost: O(events).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann", "bob", "ann", "bob", "cid"], "item": list("abcde")}))
+        >>> split_tail(log, share=0.1)[1].table["item"].to_list()
+        ['c', 'd']
+    """
+    if not 0 < share < 1:
+        raise ArgumentError(f"split_tail: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    left, count = pl.int_range(pl.len()).reverse().over("user"), pl.len().over("user")
+    number = (count * share).floor().clip(1)
+    out = events.table.select((left < number) & (count > 1)).to_series()
+    if not out.any():
+        raise DataError(f"{events.source}: expected users with two events or more, none has. Give more data.")
+    return _parted(events, events.table.filter(~out), events.table.filter(out), out, f"last:{share:g} of each user")
+
+
+def split_random(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[Events, Events]:
+    """Leave events out at random, as older papers on ratings do.
+
+    Train then holds what came later than a test event, of the same user too; `split_by_time` is what a server meets.
+    Events are drawn by their place in the log.
+
+    Args:
+        events: a log, with or without times.
+        share: of the events, between 0 and 1; at least one is left out and one stays.
+        seed: another seed draws other events.
+
+    Returns:
+        train, and test whose `history` has the other events of its users, each in its place.
+
+    Raises:
+        ArgumentError: `share` is not between 0 and 1.
+        DataError: there are fewer than two events.
+
+    Cost: O(events log events).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann"] * 4, "item": list("abcd")}))
+        >>> [len(part) for part in split_random(log, share=0.3)]
+        [3, 1]
+    """
+    if not 0 < share < 1:
+        raise ArgumentError(f"split_random: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    if len(events) < 2:
+        raise DataError(f"{events.source}: expected two events or more, found {len(events)}. Give a longer log.")
+    count = min(max(1, round(share * len(events))), len(events) - 1)
+    out = np.zeros(len(events), bool)
+    out[np.random.default_rng(seed).permutation(len(events))[:count]] = True
+    return _woven(events, pl.Series(out), f"random:{share:g}" + (f" seed {seed}" if seed else ""))
+
+
 def split_users(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[Events, Events]:
     """Leave some users out entirely, to measure how those are served whom training never met.
 
@@ -228,8 +300,20 @@ def _drawn(events: Events, role: str, share: float, seed: int) -> tuple[pl.Serie
     return column.cast(pl.String).is_in(drawn), f"{rule}; {count:,} of {len(ids):,} {role}s"
 
 
+#: How a share is held out, by the word of its rule.
+_BY_SHARE: dict[str, Callable[[Events, float], tuple[Events, Events]]] = {
+    "time": lambda events, share: split_by_time(events, test=share),
+    "last": lambda events, share: split_tail(events, share=share),
+    "random": lambda events, share: split_random(events, share=share),
+    "users": lambda events, share: split_users(events, share=share),
+    "items": lambda events, share: split_items(events, share=share),
+}
+
+
 def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
     """Split by a rule as the command line writes it: "time:0.1", "last:1", "users:0.1" or "items:0.1".
+
+    "last:0.1" leaves out the last tenth of each user's events, "random:0.1" a tenth of all events at random.
 
     Raises:
         ConfigError: the rule is none of these.
@@ -242,12 +326,10 @@ def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
     """
     kind, _, size = rule.partition(":")
     try:
-        if kind == "last" and int(size) >= 1:
+        if kind == "last" and float(size) >= 1:
             return split_last(events, n=int(size))
-        if kind in ("time", "users", "items") and 0 < (share := float(size)) < 1:
-            if kind == "time":
-                return split_by_time(events, test=share)
-            return (split_users if kind == "users" else split_items)(events, share=share)
+        if kind in _BY_SHARE and 0 < (share := float(size)) < 1:
+            return _BY_SHARE[kind](events, share)
     except ValueError as error:
         if isinstance(error, DataError):
             raise

@@ -10,13 +10,14 @@ A cell is a frozen dataclass of static settings with
     lift(params, x)                            -> inputs: all that needs no recurrence, [T, B, ...]
     step(params, state, inputs)                -> (state, y), one position, [B, ...]
     scan(params, state, inputs, reset, start)  -> (state, y), `y` [T, B, width]
+    gates(params, state, inputs)               -> what a step opens, each [B, width] from 0 to 1; () without
 
 Where `reset[t, b]` is true the state becomes `start` before position t is read. The law, tested for
 every cell under both libraries: a scan equals the steps, one after the other.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -45,9 +46,16 @@ class Cell(Protocol):
     def scan(self, params: Any, state: Tree, inputs: Tree, reset: Array, start: Tree) -> tuple[Tree, Array]:
         """Read T positions; where `reset` is true, begin from `start`."""
 
+    def gates(self, params: Any, state: Tree, inputs: Tree) -> Tree:
+        """Return how far each gate is open in the step that reads `inputs`."""
+
 
 class StepwiseCell:
-    """A cell whose scan is nothing but its step, position after position."""
+    """A cell whose scan is nothing but its step, position after position. Without gates, unless it has some."""
+
+    def gates(self, params: Any, state: Tree, inputs: Tree) -> Tree:
+        """Return how far each gate is open in the step that reads `inputs`: a named tuple."""
+        return ()
 
     def scan(self, params: Any, state: Tree, inputs: Tree, reset: Array, start: Tree) -> tuple[Tree, Array]:
         """Read T positions; where `reset` is true, begin from `start`."""
@@ -96,11 +104,10 @@ class SimpleRNN(StepwiseCell):
     """
 
     activation: str = "tanh"
-    gates: ClassVar[int] = 1
 
     def init(self, rng: np.random.Generator, width: int) -> GatedParams:
         """Return fresh parameters."""
-        return init_gated(rng, width, self.gates)
+        return init_gated(rng, width, 1)
 
     def start(self, params: GatedParams, batch: int) -> Array:
         """Return `h = 0`, [B, d]."""
@@ -123,6 +130,13 @@ class GRUParams(NamedTuple):
     w_h: Array  # [d, 3 d]
     b: Array  # [3 d]
     b_n: Array  # [d], inside the reset gate
+
+
+class GRUGates(NamedTuple):
+    """How far a GRU keeps its memory, and how much of it the candidate reads."""
+
+    keep: Array  # [B, d], z
+    reset: Array  # [B, d], r
 
 
 @dataclass(frozen=True)
@@ -152,12 +166,20 @@ class GRU(StepwiseCell):
 
     def step(self, params: GRUParams, state: Array, inputs: Array) -> tuple[Array, Array]:
         """Return `(h_t, h_t)`."""
-        x_z, x_r, x_n = parts(inputs, 3)
-        h_z, h_r, h_n = parts(state @ params.w_h, 3)
-        z, r = sigmoid(x_z + h_z), sigmoid(x_r + h_r)
+        (z, r), x_n, h_n = self.opened(params, state, inputs)
         n = activations.tanh(x_n + r * (h_n + params.b_n))
         h = n + z * (state - n)
         return h, h
+
+    def gates(self, params: GRUParams, state: Array, inputs: Array) -> GRUGates:
+        """Return how far each gate is open in the step that reads `inputs`."""
+        return self.opened(params, state, inputs)[0]
+
+    def opened(self, params: GRUParams, state: Array, inputs: Array) -> tuple[GRUGates, Array, Array]:
+        """Return the gates, and of the candidate what comes from the input and from the memory."""
+        x_z, x_r, x_n = parts(inputs, 3)
+        h_z, h_r, h_n = parts(state @ params.w_h, 3)
+        return GRUGates(keep=sigmoid(x_z + h_z), reset=sigmoid(x_r + h_r)), x_n, h_n
 
 
 class LSTMState(NamedTuple):
@@ -165,6 +187,14 @@ class LSTMState(NamedTuple):
 
     h: Array  # [B, d]
     c: Array  # [B, d]
+
+
+class LSTMGates(NamedTuple):
+    """How far an LSTM keeps its cell, lets the candidate in, and shows the cell."""
+
+    keep: Array  # [B, d], f
+    enter: Array  # [B, d], i
+    show: Array  # [B, d], o
 
 
 @dataclass(frozen=True)
@@ -195,10 +225,19 @@ class LSTM(StepwiseCell):
 
     def step(self, params: GatedParams, state: LSTMState, inputs: Array) -> tuple[LSTMState, Array]:
         """Return `((h_t, c_t), h_t)`."""
-        i, f, g, o = parts(inputs + state.h @ params.w_h, 4)
-        c = sigmoid(f) * state.c + sigmoid(i) * activations.tanh(g)
-        h = sigmoid(o) * activations.tanh(c)
+        (f, i, o), g = self.opened(params, state, inputs)
+        c = f * state.c + i * activations.tanh(g)
+        h = o * activations.tanh(c)
         return LSTMState(h, c), h
+
+    def gates(self, params: GatedParams, state: LSTMState, inputs: Array) -> LSTMGates:
+        """Return how far each gate is open in the step that reads `inputs`."""
+        return self.opened(params, state, inputs)[0]
+
+    def opened(self, params: GatedParams, state: LSTMState, inputs: Array) -> tuple[LSTMGates, Array]:
+        """Return the gates, and the candidate before its tanh."""
+        i, f, g, o = parts(inputs + state.h @ params.w_h, 4)
+        return LSTMGates(keep=sigmoid(f), enter=sigmoid(i), show=sigmoid(o)), g
 
 
 class LinearParams(NamedTuple):
@@ -216,6 +255,13 @@ class LinearState(NamedTuple):
 
     tail: tuple[Array, ...]  # taps - 1 arrays [B, d]
     s: Array  # [B, d]
+
+
+class LinearGates(NamedTuple):
+    """How far the linear recurrence keeps its memory, and lets the input in."""
+
+    keep: Array  # [B, d], a
+    enter: Array  # [B, d], i
 
 
 @dataclass(frozen=True)
@@ -288,19 +334,23 @@ class Linear:
             past = [x if k <= j else xp.where(latest, start[k - j - 1], x) for k, x in enumerate(past, start=1)]
         return past
 
-    def gates(self, params: LinearParams, c: Array) -> tuple[Array, Array]:
-        """Return the decay `a` and the gated, scaled input of each position."""
+    def gates(self, params: LinearParams, state: LinearState, inputs: Array) -> LinearGates:
+        """Return how far each gate is open in the step that reads `inputs`."""
+        return self.opened(params, self.convolve(params, state.tail, inputs)[1])[0]
+
+    def opened(self, params: LinearParams, c: Array) -> tuple[LinearGates, Array]:
+        """Return the gates of each position and its gated, scaled input."""
         xp = namespace(c)
         recurrence, entry = parts(sigmoid(product(c, params.w_gates) + params.b_gates), 2)
         log_a = -8.0 * softplus(params.decay) * recurrence
         # 1 - a^2 through expm1: exact where a is near 1, which is where long memory lives.
         scale = xp.sqrt(xp.maximum(-xp.expm1(2.0 * log_a), 1e-12))
-        return xp.exp(log_a), scale * entry * c
+        return LinearGates(keep=xp.exp(log_a), enter=entry), scale * entry * c
 
     def step(self, params: LinearParams, state: LinearState, inputs: Array) -> tuple[LinearState, Array]:
         """Return `((tail, s_t), s_t)`."""
         tail, c = self.convolve(params, state.tail, inputs)
-        a, b = self.gates(params, c)
+        (a, _), b = self.opened(params, c)
         s = a * state.s + b
         return LinearState(tail, s), s
 
@@ -319,7 +369,7 @@ class Linear:
         for k, x in enumerate(past, start=1):
             c = c + params.conv[k] * x[:-1]
         tail = tuple(x[-1] for x in past)
-        a, b = self.gates(params, c)
+        (a, _), b = self.opened(params, c)
         s, y = scan(recur, state.s, (reset, a, b))
         return LinearState(tail, s), y
 
@@ -339,5 +389,7 @@ def make_cell(name: str, *, activation: str = "tanh") -> Cell:
             f"config model.cell: expected {', '.join(CELLS)}, came {name}, which is no cell by itself. "
             "Give the cell: segue.train(events, cell=segue.interop.KerasCell(...))."
         )
-    cell: Cell = SimpleRNN(activation) if name == "simple_rnn" else CELLS[name]()
+    if name == "simple_rnn":
+        return SimpleRNN(activation)
+    cell: Cell = CELLS[name]()
     return cell

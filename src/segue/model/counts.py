@@ -28,7 +28,7 @@ class Counts(NamedTuple):
     Args:
         offsets: int64[V + 1], where the pairs of each row begin.
         rows: int32[n], the second item of each pair.
-        shares: float32[n], of the events after the first, that of the second; decayed by distance.
+        shares: float32[n], how often the second followed the first, decayed by distance and made comparable.
         popularity: float32[V], above 0, each item's share of all events.
         decay: float32[RECENT], how much the last items count, the newest last.
         weight: float32[], of the log of the share.

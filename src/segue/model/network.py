@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from segue.data.ratings import NOTED
 from segue.model.backend import draw_normal, namespace, product, take, where_tree
 from segue.model.blocks import BlockMasks, BlockParams, dropped, init_block, rms_norm, scan_block, step_block
 from segue.model.cells import Cell
 from segue.model.features import Clock
+from segue.model.heads import ItemSide, RatingHead
 from segue.shapes import Array, Tree
 
 
@@ -55,13 +57,17 @@ class NetworkParams(NamedTuple):
     attributes: Any = ()  # AttributeParams
     details: Any = ()  # DetailParams
     profile: Any = ()  # [p, d], added to `start`
+    rating: Any = ()  # RatingParams
 
 
 class Memory(NamedTuple):
-    """What the network carries of each user: the state of every cell and the last output."""
+    """What the network carries of each user: the state of every cell and the last output.
+
+    With a rating head the ledger of the user's ratings stands behind the output: heads read both.
+    """
 
     cells: tuple[Tree, ...]
-    output: Array  # [B, d]
+    output: Array  # [B, d], or [B, d + ledger]
 
 
 class Window(NamedTuple):
@@ -81,6 +87,7 @@ class Masks(NamedTuple):
     embedding: Array  # [T, B, d]
     blocks: tuple[BlockMasks, ...]
     output: Array  # [T, B, d]
+    kindred: Any = None  # [T, B, d], of the ledger
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,7 @@ class Network:
         profile: numbers that say who a user is.
         session: seconds without an event after which the memory of the first block is emptied; None never does.
             So the first block remembers the session and the others the user.
+        rating: the head that predicts ratings; an event's rating then stands behind its details.
     """
 
     cell: Cell
@@ -113,6 +121,12 @@ class Network:
     asked: int = 0
     profile: int = 0
     session: float | None = None
+    rating: RatingHead | None = None
+
+    @property
+    def read_width(self) -> int:
+        """The numbers of an output that heads read: d, and the ledger behind it."""
+        return self.width + (self.rating.ledger if self.rating else 0)
 
     def init(self, seed: int) -> NetworkParams:
         """Return fresh float32 weights as NumPy arrays; the same seed gives the same weights."""
@@ -139,13 +153,14 @@ class Network:
             attributes=attributes,
             details=details,
             profile=small(self.profile, d) if self.profile else (),
+            rating=self.rating.init(seed, self.items) if self.rating else (),
         )
 
     def empty(self, params: NetworkParams, batch: int) -> Memory:
         """Return the memory of lanes that have read nothing, not even `start`."""
         cells = tuple(self.cell.start(block.cell, batch) for block in params.blocks)
         xp = namespace(params.items)
-        return Memory(cells, xp.zeros((batch, self.width), dtype=np.float32))
+        return Memory(cells, xp.zeros((batch, self.read_width), dtype=np.float32))
 
     def with_attributes(self, params: NetworkParams, attributes: Array, known: Array | None = None) -> NetworkParams:
         """Return the weights with item vectors that are an item's own row plus what its attributes say.
@@ -170,6 +185,9 @@ class Network:
         if self.clock:
             x = x + product(self.clock.weights(gaps), params.clock.event)
         if self.details and details is not None:
+            if self.rating:
+                head, own = self.rating, params.rating
+                details = details[..., :-NOTED] if head.apart else head.residuals(own, items, details)
             x = x + product(details, params.details.event) * self.width**0.5
         return x
 
@@ -193,17 +211,42 @@ class Network:
         Returns:
             The memory after the last position, and the output of every position, [T, B, d].
         """
-        xp = namespace(params.items)
+        x = dropped(self.inputs(params, window), masks and masks.embedding)
+        return self.scan_inputs(params, memory, x, window, masks)
+
+    def inputs(self, params: NetworkParams, window: Window) -> Array:
+        """Return the input vector of each position, [T, B, d]."""
         x = self.embed(params, window.items, window.gaps, window.details)
-        x = xp.where(window.first[..., None], self.first_input(params, window.profiles), x)
-        x = dropped(x, masks and masks.embedding)
+        first = self.first_input(params, window.profiles)
+        return namespace(x).where(window.first[..., None], first, x)
+
+    def scan_inputs(
+        self, params: NetworkParams, memory: Memory, x: Array, window: Window, masks: Masks | None = None
+    ) -> tuple[Memory, Array]:
+        """Do what `scan` does, given the input vectors `x` [T, B, d]; of the window, gaps and resets are read."""
         cells = []
         for i, (block, state) in enumerate(zip(params.blocks, memory.cells, strict=True)):
             reset = self._resets(i, window.reset, window.gaps)
             state, x = scan_block(self.cell, block, state, x, reset, masks and masks.blocks[i])
             cells.append(state)
         output = rms_norm(x, params.norm)
-        return Memory(tuple(cells), output[-1]), dropped(output, masks and masks.output)
+        read = dropped(output, masks and masks.output)
+        if self.rating:
+            xp = namespace(x)
+            before, entries = memory.output[:, self.width :], self._entries(params, window.items, window.details)
+            entries = xp.where(window.first[..., None], xp.zeros_like(entries), entries)
+            ledger = self.rating.scan(before, entries, window.reset)
+            output, read = xp.concat([output, ledger], axis=-1), xp.concat([read, ledger], axis=-1)
+        return Memory(tuple(cells), output[-1]), read
+
+    def _entries(self, params: NetworkParams, items: Array, details: Array | None) -> Array:
+        """Return what events add to the ledger; without details the decay acts alone."""
+        assert self.rating is not None
+        vectors = take(params.items, items)
+        if details is None:
+            return namespace(vectors).zeros((*items.shape, self.rating.ledger), dtype=vectors.dtype)
+        noted = self.rating.residuals(params.rating, items, details[..., -NOTED:])
+        return self.rating.entries(noted[..., -2], noted[..., -1], vectors)
 
     def start(self, params: NetworkParams, batch: int = 1, profiles: Array | None = None) -> Memory:
         """Return the memory of users who have done nothing yet; they can be asked for a list at once.
@@ -230,7 +273,12 @@ class Network:
             details: float32[B, m], what the events were like, 0 where unknown.
         """
         none = namespace(params.items).zeros(gaps.shape, dtype=bool)
-        return self._step(params, memory, self.embed(params, items, gaps, details), self._resets(0, none, gaps))
+        after = self._step(params, memory, self.embed(params, items, gaps, details), self._resets(0, none, gaps))
+        if not self.rating:
+            return after
+        ledger = self.rating.step(memory.output[:, self.width :], self._entries(params, items, details))
+        xp = namespace(ledger)
+        return after._replace(output=xp.concat([after.output[:, : self.width], ledger], axis=-1))
 
     def _step(self, params: NetworkParams, memory: Memory, x: Array, session_begins: Array) -> Memory:
         cells = []
@@ -239,23 +287,48 @@ class Network:
                 state = where_tree(session_begins, self.cell.start(block.cell, x.shape[0]), state)
             state, x = step_block(self.cell, block, state, x)
             cells.append(state)
-        return Memory(tuple(cells), rms_norm(x, params.norm))
+        output = rms_norm(x, params.norm)
+        if self.rating:
+            xp = namespace(output)
+            output = xp.concat([output, xp.zeros_like(memory.output[:, self.width :])], axis=-1)
+        return Memory(tuple(cells), output)
 
     def query(self, params: NetworkParams, output: Array, gaps: Array, details: Array | None = None) -> Array:
         """Return what is looked for, [..., d]: the output, moved by the time since the last event.
 
         Args:
             params: the weights.
-            output: [..., d], of `Memory.output` or `scan`.
+            output: [..., d], of `Memory.output` or `scan`; the ledger behind it is not read.
             gaps: float32[...], seconds from the last event to the question; NaN unknown.
             details: float32[..., m], of which the first `asked` are read: what is known of the event to come.
         """
+        if self.rating:
+            output = output[..., : self.width]
         if self.clock:
             weights = self.clock.weights(gaps)
             output = output * (1.0 + product(weights, params.clock.scale)) + product(weights, params.clock.shift)
         if self.asked and details is not None:
             output = output + product(details[..., : self.asked], params.details.shift)
         return output
+
+    def rate(
+        self, params: NetworkParams, read: Array, gaps: Array, item: ItemSide, kindred_mask: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return the latent value and the spread of a rating to come, [...] each; see `RatingHead`.
+
+        Args:
+            params: the weights.
+            read: [..., read_width], of `Memory.output` or `scan`.
+            gaps: float32[...], seconds from the last event to the question; NaN unknown.
+            item: of the items asked for.
+            kindred_mask: dropout, in training.
+        """
+        assert self.rating is not None
+        head, own, ledger = self.rating, params.rating, read[..., self.width :]
+        output = self.query(params, read, gaps)
+        kindred = dropped(head.kindred(own, ledger), kindred_mask)
+        latent = head.latent(own, output, head.bias(own, ledger), kindred, item)
+        return latent, head.spread(own, output)
 
     def scores(self, params: NetworkParams, query: Array, rows: Array | None = None) -> Array:
         """Return the score of every row of the catalogue, [..., V]; row 0 is scored too.

@@ -258,7 +258,7 @@ def random_queries(rec: Recommender, count: int = _QUERIES, seed: int = 0) -> Fl
     lengths = rng.integers(1, 21, count)
     memory = rec.network.start(rec.params, count)
     unknown = np.full(count, np.nan, np.float32)
-    outputs = np.zeros((count, rec.network.width), np.float32)
+    outputs = np.zeros((count, rec.network.read_width), np.float32)
     for step, items in enumerate(drawn, start=1):
         memory = rec.network.step(rec.params, memory, items, unknown)
         outputs = np.where((lengths == step)[:, None], memory.output, outputs)

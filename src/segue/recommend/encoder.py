@@ -32,7 +32,7 @@ def encode_users(
         wanted: bool[event]; None wants none.
 
     Returns:
-        Memory [user, ...], and float32[n, d]: for each wanted event, in order, the output of the state
+        Memory [user, ...], and float32[n, network.read_width]: for each wanted event, in order, the output of the state
         just before it.
 
     Cost: O(events); users are read in blocks of like length.
@@ -40,7 +40,7 @@ def encode_users(
     lengths = sequences.lengths
     wanted = np.zeros(len(sequences.items), bool) if wanted is None else wanted
     places = np.cumsum(wanted) - 1
-    outputs = np.zeros((int(wanted.sum()), network.width), np.float32)
+    outputs = np.zeros((int(wanted.sum()), network.read_width), np.float32)
     memory: Memory = map_tree(np.array, network.empty(params, len(sequences)))
     order = np.argsort(lengths, kind="stable")
     for begin in range(0, len(order), USERS):
@@ -49,7 +49,7 @@ def encode_users(
         length = int(lengths[users].max()) + 1
         for t in range(0, length, STEPS):
             position = np.arange(t, min(t + STEPS, length))[:, None] - (length - 1 - lengths[users])
-            window, event = _window(sequences, users, position)
+            window, event = window_of(sequences, users, position)
             block, output = network.scan(params, block, window)
             asked = (position >= 0) & (position < lengths[users])
             asked &= wanted[np.where(asked, event, 0)] if len(wanted) else False
@@ -63,7 +63,7 @@ def encode_users(
     return memory, outputs
 
 
-def _window(sequences: Sequences, users: Times, position: Times) -> tuple[Window, Times]:
+def window_of(sequences: Sequences, users: Times, position: Times) -> tuple[Window, Times]:
     """Return the positions of some users, and the event that comes after each position."""
     event = sequences.offsets[users] + position
     read = np.where(position > 0, event - 1, 0)

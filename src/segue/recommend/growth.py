@@ -14,6 +14,7 @@ from segue.data.catalogue import Catalogue, read_items
 from segue.data.described import as_learnt
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
+from segue.model.backend import map_tree
 
 if TYPE_CHECKING:
     from segue.recommend.recommender import Recommender
@@ -38,6 +39,10 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
         items=np.concatenate([rec.params.items, attributes @ own.vector]),
         bias=np.concatenate([rec.params.bias, attributes @ own.bias]),
     )
+    if params.rating:  # what they are is all that speaks for them, by their vectors
+        none = np.zeros(len(new), np.float32)
+        tables = map_tree(lambda table: np.concatenate([table, none]), params.rating.tables)
+        params = params._replace(rating=params.rating._replace(tables=tables))
     lines = pl.concat([rec.catalogue.table, new.select(pl.all())], how="diagonal_relaxed")
     more = replace(
         rec,

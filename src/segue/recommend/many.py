@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from segue.data.described import as_learnt
 from segue.model.backend import leaves, map_tree
 from segue.model.counts import RECENT, nothing_recent, pushed
 from segue.model.network import Memory, Window
@@ -154,7 +153,7 @@ def find_each(
 
 def _asked(rec: Recommender, states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats, Rows]:
     """Return the outputs of states, the seconds from their last events to the questions, and their last items."""
-    outputs = _rows(states)[:, -rec.network.width :]  # the last numbers of a memory
+    outputs = _rows(states)[:, -rec.network.read_width :]  # the last numbers of a memory
     gaps = gaps_seconds(at, [state.time for state in states])
     return outputs, gaps, np.concatenate([state.recent for state in states])
 
@@ -169,8 +168,9 @@ def _details(rec: Recommender, events: Sequence[Happened]) -> Floats | None:
 
 
 def _encoded(rec: Recommender, rows: Iterable[Mapping[str, Any]]) -> Floats | None:
-    encoding = rec.encodings.events
-    return None if encoding is None else as_learnt(np.stack([encoding.encode_row(row) for row in rows]))
+    if not rec.encodings.event_width:
+        return None
+    return np.stack([found for row in rows if (found := rec.encodings.event(row)) is not None])
 
 
 class Packed(State):

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from segue.config import Config, Repeats
 from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, Profiles, read_profiles
-from segue.data.described import IDS_ALONE, Encodings, as_learnt, encode_log
+from segue.data.described import IDS_ALONE, Encodings, encode_log
 from segue.data.events import Events
 from segue.data.sequences import Sequences
 from segue.data.vocabulary import Vocabulary
@@ -26,8 +26,12 @@ from segue.model.counts import RECENT, Counts, followed, likeliest, mixed, nothi
 from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
 from segue.recommend.index import Index
+from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, shared_bias, shared_start
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, microseconds
 from segue.shapes import Bools, Floats, Rows
+
+if TYPE_CHECKING:
+    from segue.recommend.plan import Plan
 
 Time = float | int | datetime | None
 
@@ -189,6 +193,80 @@ class Recommender:
         scores = self.score_outputs(*asked, details)[0]
         scores[left_out] = -np.inf
         return self._best(scores, k)
+
+    def predict_rating(self, state: State, item: str, *, at: Time = None, shared: Shared | None = None) -> float:
+        """Return the rating that a user is expected to give to an item, in the scale of the log.
+
+        Args:
+            state: of the user, before the rating.
+            item: its id. An unknown item is rated as the user rates.
+            at: the time of the question; None when unknown.
+            shared: what moved across users since the training; None takes the biases of the bundle.
+
+        Raises:
+            ArgumentError: the bundle was trained without ratings, or the state is of another bundle.
+
+        Cost: O(width squared), whatever the history and the catalogue.
+        """
+        return self.rating_distribution(state, item, at=at, shared=shared).mean
+
+    def rating_distribution(
+        self, state: State, item: str, *, at: Time = None, shared: Shared | None = None
+    ) -> RatingDistribution:
+        """Return what `predict_rating` does, with its standard deviation and the share of each step of the scale."""
+        head, latent, spread = head_of(self), *self._rating(state, item, at, shared)
+        mean, deviation = head.moments(self.params.rating, latent, spread)
+        shares = head.shares(self.params.rating, latent, spread)[0] if head.scale.stepped else ()
+        steps = {level: float(share) for level, share in zip(head.scale.levels, shares, strict=False)}
+        return RatingDistribution(float(mean[0]), float(deviation[0]), steps)
+
+    def rated(self, state: State, item: str, rating: float, *, at: Time = None) -> Rated:
+        """Return a rating as `observe_shared` takes it: how far it lies from what the frozen bundle foretells.
+
+        It depends on the user's own events and the bundle alone, so forgetting finds the same by a replay.
+
+        Args:
+            state: of the user, before the rating.
+            item: its id.
+            rating: what was given.
+            at: when.
+
+        Raises:
+            ArgumentError: the rating lies outside the scale.
+        """
+        head = head_of(self)
+        if not head.scale.lowest <= rating <= head.scale.highest:
+            raise ArgumentError(
+                f"rating of {item}: expected {head.scale.lowest:g} to {head.scale.highest:g}, came {rating}. "
+                "Correct it, or train with a wider train.rating_scale."
+            )
+        latent, _ = self._rating(state, item, at, None)
+        return Rated(self.vocabulary.row(item), float(rating) - float(latent[0]))
+
+    def shared(self) -> Shared:
+        """Return the value that moves across users, as it stands after the training: nothing has moved."""
+        head_of(self)
+        return shared_start(self)
+
+    def observe_shared(self, shared: Shared, event: Rated) -> Shared:
+        """Return the shared value after one more rating, of any user; see `rated`. Cost: O(items), a copy."""
+        return shared.moved(event, 1)
+
+    def forget_shared(self, shared: Shared, event: Rated) -> Shared:
+        """Return the shared value as if a rating had never been added, to the last bit."""
+        return shared.moved(event, -1)
+
+    def _rating(self, state: State, item: str, at: Time, shared: Shared | None) -> tuple[Floats, Floats]:
+        self._check(state)
+        rows = np.array([self.vocabulary.row(item)], np.int32)
+        gap = gap_seconds(microseconds(at), state.time)
+        return rate(self, state.memory.output, gap, rows, shared_bias(self, shared, rows))
+
+    def plan(self, state: State, n: int = 5, **options: Any) -> "Plan":
+        """Return the next n items as an ordered path; see `segue.recommend.plan.plan` for the options."""
+        from segue.recommend.plan import plan
+
+        return plan(self, state, n, **options)
 
     def similar(self, item: str, k: int = 10, *, mix: float = 0.5) -> list[Item]:
         """Return the k items most like an item, by what people do after it and by what the items are.
@@ -408,10 +486,10 @@ class Recommender:
     def _details(
         self, context: Mapping[str, object] | None, *, type: str | None = None, rating: float | None = None
     ) -> Floats | None:
-        encoding = self.encodings.events
-        if encoding is None or (type is None and rating is None and not context):
+        if type is None and rating is None and not context:
             return None
-        return as_learnt(encoding.encode_row({**(context or {}), "type": type, "rating": rating})[None])
+        found = self.encodings.event({**(context or {}), "type": type, "rating": rating})
+        return None if found is None else found[None]
 
     def _item(self, row: int, score: float) -> Item:
         return Item(self.items[row - 1], score, self.catalogue.title(row) if self.catalogue else None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segue.config import Repeats
+from segue.recommend.ratings import RatingDistribution
 from segue.recommend.recommender import Item
 from segue.serve.events import Event, StoredEvent
 from segue.serve.store import Readiness
@@ -63,6 +64,27 @@ class Answer:
     events: int
     rebuilding: bool = False
     debug: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What a user would think of an item.
+
+    Args:
+        item: its id.
+        found: mean, deviation and the share of each step.
+        known: whether the bundle knows the item.
+        bundle: the fingerprint of the bundle that answered.
+        events: of the user, in the state that answered.
+        rebuilding: the state does not hold all events yet.
+    """
+
+    item: str
+    found: RatingDistribution
+    known: bool
+    bundle: str
+    events: int
+    rebuilding: bool = False
 
 
 @dataclass(frozen=True, slots=True)

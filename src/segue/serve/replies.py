@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from segue.recommend.recommender import Item
-from segue.serve.answers import Answer, Status, Told, UserView
+from segue.serve.answers import Answer, Rating, Status, Told, UserView
 from segue.serve.events import StoredEvent
 from segue.serve.explaining import Explanation
 
@@ -35,6 +35,26 @@ class ItemList(BaseModel):
     rebuilding: bool | None = Field(None, description="The state lacks events; it is being rebuilt.")
     debug: dict[str, Any] | None = None
     token: str | None = Field(None, description="The state after it, for a client that holds its own.")
+
+
+class StepOut(BaseModel):
+    """One step of the scale of ratings."""
+
+    rating: float
+    share: float
+
+
+class RatingOut(BaseModel):
+    """What a user would think of an item, in the scale of the log."""
+
+    item: str
+    rating: float
+    deviation: float = Field(description="The standard deviation.")
+    shares: list[StepOut] = Field(description="How likely each step is; empty where the scale has no steps.")
+    known: bool = Field(description="Whether the bundle knows the item.")
+    bundle: str
+    count: int
+    rebuilding: bool
 
 
 class EventOut(BaseModel):
@@ -91,6 +111,20 @@ def answer_of(answer: Answer) -> dict[str, Any]:
         "rebuilding": answer.rebuilding,
     }
     return shown if answer.debug is None else {**shown, "debug": answer.debug}
+
+
+def rating_of(found: Rating) -> dict[str, Any]:
+    """Return a predicted rating with what belongs to it."""
+    return {
+        "item": found.item,
+        "rating": found.found.mean,
+        "deviation": found.found.deviation,
+        "shares": [{"rating": step, "share": share} for step, share in found.found.shares.items()],
+        "known": found.known,
+        "bundle": found.bundle,
+        "count": found.events,
+        "rebuilding": found.rebuilding,
+    }
 
 
 def event_of(event: StoredEvent, title: str | None = None) -> dict[str, Any]:

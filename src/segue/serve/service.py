@@ -19,7 +19,7 @@ from segue.model.backend import leaves
 from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
-from segue.serve.answers import Answer, Question, Status, Tell, Told, UserView
+from segue.serve.answers import Answer, Question, Rating, Status, Tell, Told, UserView
 from segue.serve.changes import Changes
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
@@ -213,6 +213,22 @@ class Service:
         """
         rec, state, rebuilding, _ = self._state(user)
         return replace(self._list(rec, state, question), rebuilding=rebuilding)
+
+    def rate(self, user: str, item: str, at: int | None = None) -> Rating:
+        """Return what a user would think of an item, by the frozen biases of the bundle; one nobody knows is new.
+
+        Args:
+            user: who.
+            item: its id; an unknown one is rated as the user rates.
+            at: the time of the question, microseconds since 1970; None when unknown.
+
+        Raises:
+            ForgottenError: the user was erased.
+            ArgumentError: the bundle was trained without ratings.
+        """
+        rec, state, rebuilding, _ = self._state(user)
+        found = rec.rating_distribution(state, item, at=None if at is None else at / 1e6)
+        return Rating(item, found, item in rec.vocabulary, rec.fingerprint, state.count, rebuilding)
 
     def _state(self, user: str) -> tuple[Recommender, State, bool, Head]:
         """Return the bundle that answers a user, their state, whether it lacks events, and their head."""

@@ -102,10 +102,13 @@ def describe(network: Network, config: Config, events: int) -> str:
     train = config.train
     assert train.lanes is not None and train.passes is not None
     updates = windows_in_a_pass(events, train.lanes, train.steps)
-    loss = f"all {network.items - 1:,} items" if not train.negatives else f"{train.negatives:,} drawn items"
+    loss = f"softmax over {f'{train.negatives:,} drawn' if train.negatives else f'all {network.items - 1:,}'} items"
+    if network.rating:
+        own = f"{network.rating.loss} loss of ratings"
+        loss = own if train.task == "rating" else f"{loss}, {own}"
     return (
         f"{config.model.cell}, {network.depth} blocks of width {network.width}, {'' if network.clock else 'no '}clock; "
-        f"softmax over {loss}; {updates:,} updates a pass of {train.lanes} x {train.steps} targets, at most "
+        f"{loss}; {updates:,} updates a pass of {train.lanes} x {train.steps} targets, at most "
         f"{train.passes} passes; about {memory_needed(network, config, events):.1f} of "
         f"{memory_available():.1f} GiB of free memory."
     )

@@ -5,7 +5,8 @@ Does not know: how the network was trained, or how a mixture is scored (`segue.m
 """
 
 from dataclasses import dataclass
-from itertools import product
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,13 @@ from segue.model.counts import RECENT, Counts, followed, mixed
 from segue.shapes import Floats
 from segue.training.validation import Answers
 
-#: What is tried: half-lives in events, smoothing, weights of the log of the shares.
-HALF_LIVES, SMOOTHING = (0.75, 1.5, 3.0, 6.0), (0.02, 0.2)
-WEIGHTS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.5, 5.0)
+#: What is tried, one setting at a time.
+GRID: dict[str, tuple[float, ...]] = {
+    "weight": (0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.5, 5.0, 10.0),
+    "half_life": (0.5, 1.0, 1.5, 3.0, 6.0, 12.0),
+    "norm": (0.0, 0.5, 1.0),
+    "smoothing": (0.02, 0.1, 0.5),
+}
 #: Scales tried, as shares of the way from 1 / (1 + weight), which leaves the order of popularity alone, to 1.
 SCALES = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 #: Events whose followers are counted, at most; of more, those of users evenly spread.
@@ -31,7 +36,27 @@ PAIRS_OF_ITEM, PAIRS = 1000, 50_000_000
 #: Standard errors by which a mixture must be better than the network alone.
 SURE = 2.0
 #: Scores computed while trying, at most.
-_SCORES = 1_500_000_000
+_SCORES = 1_000_000_000
+
+
+class Mix(NamedTuple):
+    """The settings of a mixture.
+
+    Args:
+        weight: of the log of the share of what followed.
+        half_life: in events, of a pair's distance and of the last items of a history.
+        norm: 1 gives each of the last items the same say, 0 more to those that were followed often.
+        smoothing: of popularity beside the shares.
+    """
+
+    weight: float = 0.6
+    half_life: float = 1.5
+    norm: float = 0.5
+    smoothing: float = 0.1
+
+
+#: Where the search begins: what came just before, and a longer past.
+STARTS = (Mix(), Mix(weight=1.0, half_life=6.0, norm=1.0, smoothing=0.02))
 
 
 @dataclass(frozen=True)
@@ -42,85 +67,119 @@ class Fusion:
         counts: the mixture; None where it is no better than the network alone.
         alone: NDCG@10 of the network.
         mixture: NDCG@10 of the best mixture.
-        half_life: of it.
+        mix: its settings.
     """
 
     counts: Counts | None
     alone: float
     mixture: float
-    half_life: float
+    mix: Mix
 
     def __str__(self) -> str:
         found = f"NDCG@10 on validation {self.alone:.4f} alone, {self.mixture:.4f} with counts of what followed"
         if self.counts is None:
             return f"Counts of what followed the last items are left out: {found}, no more than noise."
-        weight, smoothing = float(self.counts.weight), float(self.counts.smoothing)
-        return f"{found} the last items (half-life {self.half_life}, weight {weight:.1f}, smoothing {smoothing:.2f})."
-
-
-def count_pairs(known: Sequences, size: int, half_life: float) -> Counts:
-    """Return the shares of what followed each item within `RECENT` events, with a weight of 0.
-
-    Args:
-        known: what was learnt.
-        size: rows of the catalogue.
-        half_life: in events, of a pair's distance and of the last items of a history.
-
-    Cost: O(events x RECENT), of at most `EVENTS` events.
-    """
-    popularity = shares(known.items, size, total=1.0)
-    floor = np.float32(1.0 / max(len(known.items), 1))
-    some = _spread(known.keep(known.items > 0))
-    pairs = sparse.csr_array(followers(some, size, RECENT, half_life))
-    kept = highest(pairs, max(1, min(PAIRS_OF_ITEM, PAIRS // size)))
-    sums = np.maximum(np.asarray(pairs.sum(axis=1)).ravel(), np.finfo(np.float32).tiny)
-    return Counts(
-        offsets=kept.indptr.astype(np.int64),
-        rows=kept.indices.astype(np.int32),
-        shares=(kept.data / np.repeat(sums, np.diff(kept.indptr))).astype(np.float32),
-        popularity=np.maximum(popularity, floor),
-        decay=np.exp2(-np.arange(RECENT - 1, -1, -1) / half_life).astype(np.float32),
-        weight=np.float32(0.0),
-        smoothing=np.float32(SMOOTHING[0]),
-        scale=np.float32(1.0),
-    )
+        settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in self.mix._asdict().items())
+        return f"{found} the last items ({settings})."
 
 
 def learn_fusion(known: Sequences, answers: Answers, size: int) -> Fusion:
     """Return the mixture of network and counts that ranks validation best.
+
+    One setting is varied at a time, from two places, until a whole round changes nothing.
 
     Args:
         known: what the network has learnt; validation is not in it.
         answers: the network's scores at the questions of validation.
         size: rows of the catalogue.
 
-    Cost: a count for each half-life, and about `_SCORES` scores.
+    Cost: a count for each half-life tried, and about `_SCORES` scores.
     """
-    bases = [count_pairs(known, size, half_life) for half_life in HALF_LIVES]
-    dials = list(product(SMOOTHING, WEIGHTS))
-    answers = answers.some(max(200, _SCORES // (size * (len(bases) * len(dials) + 1))))
-    gains = np.concatenate([_gains(block, bases, dials) for block in answers.blocks()])
-    means = gains.mean(axis=0)
-    best = 1 + int(np.argmax(means[1:]))
-    which, dial = divmod(best - 1, len(dials))
-    lead = gains[:, best] - gains[:, 0]
+    trials = 2 * len(STARTS) * sum(len(values) for values in GRID.values())
+    answers = answers.some(max(200, _SCORES // (size * trials)))
+    job = _Job(known, answers, size)
+    alone = np.concatenate([_ndcg(block, block.scores()) for block in answers.blocks()])
+    best = max((_climb(job, start) for start in STARTS), key=job.value)
+    lead = job.gains(best) - alone
     better = lead.mean() > SURE * lead.std() / len(lead) ** 0.5
-    counts = _calibrated(_with(bases[which], *dials[dial]), answers) if better else None
-    return Fusion(counts, float(means[0]), float(means[best]), HALF_LIVES[which])
+    counts = _calibrated(job.counts(best), answers) if better else None
+    return Fusion(counts, float(alone.mean()), float(job.gains(best).mean()), best)
 
 
-def _with(base: Counts, smoothing: float, weight: float) -> Counts:
-    return base._replace(smoothing=np.float32(smoothing), weight=np.float32(weight))
+def _climb(job: "_Job", best: Mix) -> Mix:
+    """Vary one setting at a time, keep what is better, until nothing changes."""
+    before = None
+    while best != before:
+        before = best
+        for name, values in GRID.items():
+            best = max([best, *(best._replace(**{name: value}) for value in values)], key=job.value)
+    return best
 
 
-def _gains(block: Answers, bases: list[Counts], dials: list[tuple[float, float]]) -> NDArray[np.float64]:
-    """Return float64[question, 1 + mixtures]: NDCG@10 of the network alone and of each mixture."""
-    alone = block.scores()
-    found = [_ndcg(block, alone)]
-    for base in bases:
-        shares = followed(base, block.recent)
-        found += [_ndcg(block, mixed(_with(base, *dial), alone, shares)) for dial in dials]
-    return np.stack(found, axis=1)
+@dataclass(eq=False)
+class _Job:
+    """Mixtures of one log, each counted and measured once."""
+
+    known: Sequences
+    answers: Answers
+    size: int
+
+    def __post_init__(self) -> None:
+        self.pairs = cache(lambda half_life: count_pairs(self.known, self.size, half_life))
+        self.gains = cache(self._gains)
+
+    def counts(self, mix: Mix) -> Counts:
+        """Return the mixture with these settings, its scale not found yet."""
+        return weighed(self.pairs(mix.half_life), mix, self.known)
+
+    def value(self, mix: Mix) -> float:
+        """Return the mean NDCG@10 of a mixture."""
+        return float(self.gains(mix).mean())
+
+    def _gains(self, mix: Mix) -> NDArray[np.float64]:
+        """Return float64[question]: NDCG@10 of a mixture."""
+        counts, blocks = self.counts(mix), self.answers.blocks()
+        return np.concatenate(
+            [_ndcg(block, mixed(counts, block.scores(), followed(counts, block.recent))) for block in blocks]
+        )
+
+
+def count_pairs(known: Sequences, size: int, half_life: float) -> sparse.csr_array:
+    """Return sparse float32[V, V]: decayed counts of what followed each item within `RECENT` events.
+
+    Args:
+        known: what was learnt.
+        size: rows of the catalogue.
+        half_life: in events, of a pair's distance.
+
+    Cost: O(events x RECENT), of at most `EVENTS` events. Memory: at most `PAIRS` pairs stay.
+    """
+    some = _spread(known.keep(known.items > 0))
+    pairs = sparse.csr_array(followers(some, size, RECENT, half_life))
+    return highest(pairs, max(1, min(PAIRS_OF_ITEM, PAIRS // size)))
+
+
+def weighed(pairs: sparse.csr_array, mix: Mix, known: Sequences) -> Counts:
+    """Return counts with the settings of a mixture.
+
+    Args:
+        pairs: see `count_pairs`.
+        mix: the settings.
+        known: what was learnt, for popularity.
+    """
+    size = pairs.shape[0]
+    sums = np.maximum(np.asarray(pairs.sum(axis=1)).ravel(), np.finfo(np.float32).tiny)
+    rarest = np.float32(1.0 / max(len(known.items), 1))
+    return Counts(
+        offsets=pairs.indptr.astype(np.int64),
+        rows=pairs.indices.astype(np.int32),
+        shares=(pairs.data / np.repeat(sums, np.diff(pairs.indptr)) ** mix.norm).astype(np.float32),
+        popularity=np.maximum(shares(known.items, size, total=1.0), rarest),
+        decay=np.exp2(-np.arange(RECENT - 1, -1, -1) / mix.half_life).astype(np.float32),
+        weight=np.float32(mix.weight),
+        smoothing=np.float32(mix.smoothing),
+        scale=np.float32(1.0),
+    )
 
 
 def _ndcg(block: Answers, scores: Floats) -> NDArray[np.float64]:

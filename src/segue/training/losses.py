@@ -1,6 +1,7 @@
-"""The loss: how surprised the network is by the item that came next.
+"""The loss: how surprised the network is by the item that came next, and by its rating.
 
-Knows: cross-entropy over the whole catalogue or over a sample of it, in chunks, with its gradient.
+Knows: cross-entropy over the whole catalogue or over a sample of it, in chunks, with its gradient; the loss of a
+rating, asked of the moment before.
 Does not know: where queries come from, how candidates are drawn, optimisers.
 """
 
@@ -10,6 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+from segue.data.batches import Batch
+from segue.model.heads import ItemSide
+from segue.model.network import Network, NetworkParams
 
 #: Logits that exist at one time. 8 MB stay in the cache; fewer make small products.
 LOGITS = 1 << 21
@@ -128,3 +133,65 @@ def _backward(chunk: int | None, gradients: tuple[Array, Array, Array], ahead: A
 
 
 softmax_cross_entropy.defvjp(_forward, _backward)
+
+
+def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: Batch, kindred_mask: Any) -> Array:
+    """Return the mean loss of the ratings of a window; positions without one count nothing.
+
+    Of a head that stands apart the gradient ends at the head.
+
+    "squared" is half the squared error, and beside it the normal likelihood of that error, which teaches the spread
+    alone; "ordinal" is the likelihood of the step of the scale next to the rating.
+
+    Args:
+        network: with a rating head.
+        params: the weights, with tables.
+        earlier: float32[T, B, read_width], what heads read of the moment before each target's.
+        batch: with ratings.
+        kindred_mask: dropout; None without.
+    """
+    head = network.rating
+    assert head is not None
+    if head.apart:
+        params, earlier = lax.stop_gradient(params)._replace(rating=params.rating), lax.stop_gradient(earlier)
+    known = jnp.isfinite(batch.ratings)
+    ratings = jnp.where(known, batch.ratings, head.scale.mean)
+    side = ItemSide(params.rating.tables.bias[batch.targets], params.items[batch.targets])
+    latent, spread = network.rate(params, earlier, batch.question_gaps, side, kindred_mask)
+    if head.loss == "squared":
+        squares = (latent - ratings) ** 2
+        _, spread = network.rate(_but_spread(params), lax.stop_gradient(earlier), batch.question_gaps, side)
+        loss = 0.5 * squares + jnp.log(spread) + 0.5 * lax.stop_gradient(squares) / spread**2
+    else:
+        shares = head.shares(params.rating, latent, spread)
+        step = jnp.argmin(jnp.abs(ratings[..., None] - jnp.asarray(head.scale.levels, jnp.float32)), axis=-1)
+        loss = -jnp.log(jnp.take_along_axis(shares, step[..., None], axis=-1)[..., 0] + 1e-9)
+    total: Array = jnp.sum(jnp.where(known, loss, 0.0)) / loss.size
+    return total
+
+
+def _but_spread(params: NetworkParams) -> NetworkParams:
+    """Return weights of which those of the spread alone are learnt."""
+    own, fixed = params.rating, lax.stop_gradient(params)
+    return fixed._replace(rating=fixed.rating._replace(spread=own.spread, spread_offset=own.spread_offset))
+
+
+def strictly_earlier(outputs: Array, apart: Array, carried: Array) -> Array:
+    """Return for each position the output of the latest one that read an event of an earlier moment than its target.
+
+    Ratings of one user in the same moment are so blind to each other.
+
+    Args:
+        outputs: float32[T, B, n], at each position.
+        apart: bool[T, B], the target came later than the event read.
+        carried: float32[B, n], the same of the last position of the window before.
+
+    Example:
+        >>> outputs, apart = jnp.arange(3.0).reshape(3, 1, 1), jnp.array([[False], [True], [False]])
+        >>> strictly_earlier(outputs, apart, jnp.full((1, 1), 9.0))[:, 0, 0].tolist()
+        [9.0, 1.0, 1.0]
+    """
+    places = jnp.where(apart, jnp.arange(len(apart))[:, None], -1)
+    latest = lax.cummax(places, axis=0)
+    own = jnp.take_along_axis(outputs, jnp.maximum(latest, 0)[..., None], axis=0)
+    return jnp.where((latest >= 0)[..., None], own, carried)

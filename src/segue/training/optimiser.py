@@ -27,10 +27,24 @@ def make_optimiser(config: TrainConfig) -> optax.GradientTransformation:
         return jax.tree.map(lambda weights: weights.ndim >= 2, params)
 
     return optax.chain(
-        optax.clip_by_global_norm(config.clip),
+        clip_apart(config.clip),
         optax.scale_by_adam(b1=B1, b2=B2),
         optax.add_decayed_weights(config.weight_decay, mask=matrices),
     )
+
+
+def clip_apart(limit: float) -> optax.GradientTransformation:
+    """Return a clipping by the norm of all gradients but those of the rating head, whose norm is clipped by itself.
+
+    So a rating head beside the next-item head leaves the steps of the other weights as they are.
+    """
+    clip = optax.clip_by_global_norm(limit)
+
+    def update(gradient: Any, state: Any, params: Any = None) -> Any:
+        others, state = clip.update(gradient._replace(rating=()), state)
+        return others._replace(rating=clip.update(gradient.rating, state)[0]), state
+
+    return optax.GradientTransformation(clip.init, update)
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:

@@ -35,7 +35,7 @@ from segue.errors import TrainingError
 from segue.model.blocks import BlockMasks
 from segue.model.network import Masks, Memory, Network, NetworkParams, Window
 from segue.training.checkpoint import load_checkpoint, save_checkpoint
-from segue.training.losses import Candidates, softmax_cross_entropy
+from segue.training.losses import Candidates, rating_loss, softmax_cross_entropy, strictly_earlier
 from segue.training.negatives import Sampled, Sampler
 from segue.training.noise import chance, dropout_mask
 from segue.training.optimiser import kept_share, learning_rate, make_optimiser, running_average
@@ -49,6 +49,10 @@ UPDATES_PER_CALL = 16
 CHECKPOINT_SECONDS = 30.0
 
 
+#: Of what dropout leaves elsewhere, the share that it leaves of a user's liking by sums, which fits fastest.
+KINDRED_KEPT = 0.4
+
+
 class Run(NamedTuple):
     """Everything that changes while training. Without sampling every row is touched, and by nobody noted."""
 
@@ -56,6 +60,7 @@ class Run(NamedTuple):
     memory: Memory
     touched: Any  # Moment of every row, or None
     now: Moment
+    carried: Any = ()  # [B, read_width], what the last ratings of the window before were asked of
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,17 @@ class Trained:
     best: int
 
 
+class Known(NamedTuple):
+    """What is known of the items and is not learnt by gradient."""
+
+    attributes: Any = None  # float16[V, m]; None for ids alone
+    ratings: Any = ()  # RatingTables; () without a rating head
+
+
+#: Of ids alone.
+NOTHING = Known()
+
+
 def draw_masks(network: Network, rate: float, seed: Array, shape: tuple[int, int]) -> Masks | None:
     """Return dropout masks for a window `[T, B]`, or None where nothing is dropped."""
     if rate == 0.0:
@@ -107,7 +123,10 @@ def draw_masks(network: Network, rate: float, seed: Array, shape: tuple[int, int
     def draw() -> Any:
         return dropout_mask(seed, next(streams), full, rate)
 
-    return Masks(draw(), tuple(BlockMasks(draw(), draw()) for _ in range(network.depth)), draw())
+    masks = Masks(draw(), tuple(BlockMasks(draw(), draw()) for _ in range(network.depth)), draw())
+    if network.rating:
+        masks = masks._replace(kindred=dropout_mask(seed, 9, full, 1.0 - KINDRED_KEPT * (1.0 - rate)))
+    return masks
 
 
 def hide_some(train: TrainConfig, batch: Any, seed: Array) -> Any:
@@ -127,32 +146,47 @@ def hide_some(train: TrainConfig, batch: Any, seed: Array) -> Any:
     )
 
 
+class Carried(NamedTuple):
+    """What goes on from window to window."""
+
+    memory: Memory
+    earlier: Any
+
+
 def loss_of(
     network: Network,
     config: Config,
     params: NetworkParams,
-    memory: Memory,
+    carried: Carried,
     batch: Batch,
     candidates: Candidates | None,
-    attributes: Any,
+    known: Known,
     seed: Array,
-) -> tuple[Array, Memory]:
-    """Return the mean cross-entropy of a window and the memory after it."""
+) -> tuple[Array, Carried]:
+    """Return the mean loss of a window, in nats or squared ratings, and what is carried after it."""
     batch = hide_some(config.train, batch, seed)
-    if attributes is not None:
+    if network.rating:
+        params = params._replace(rating=params.rating._replace(tables=known.ratings))
+    if known.attributes is not None:
         # An item without its own row is like one that came after the training.
-        known = 1.0 - chance(seed, 6, params.bias.shape, config.train.unknown_ids).astype(jnp.float32)
+        own = 1.0 - chance(seed, 6, params.bias.shape, config.train.unknown_ids).astype(jnp.float32)
         with jax.named_scope("attributes"):
-            params = network.with_attributes(params, attributes.astype(jnp.float32), known)
+            params = network.with_attributes(params, known.attributes.astype(jnp.float32), own)
     masks = draw_masks(network, config.model.dropout or 0.0, seed, batch.items.shape)
     window = Window(batch.items, batch.gaps, batch.first, batch.reset, batch.details, batch.profiles)
     with jax.named_scope("network"):
-        memory, output = network.scan(params, memory, window, masks)
-    query = network.query(params, output, batch.question_gaps, batch.question_details).reshape(-1, network.width)
-    targets, weights = batch.targets.reshape(-1), batch.weights.reshape(-1)
-    with jax.named_scope("loss"):
-        total = softmax_cross_entropy(query, params.items, params.bias, targets, weights, candidates)
-    return total / len(query), memory
+        memory, output = network.scan(params, carried.memory, window, masks)
+    total, earlier = jnp.zeros(()), carried.earlier
+    if config.train.task != "rating":
+        query = network.query(params, output, batch.question_gaps, batch.question_details).reshape(-1, network.width)
+        targets, weights = batch.targets.reshape(-1), batch.weights.reshape(-1)
+        with jax.named_scope("loss"):
+            total = softmax_cross_entropy(query, params.items, params.bias, targets, weights, candidates) / len(query)
+    if network.rating:
+        asked = strictly_earlier(output, batch.apart | batch.reset, carried.earlier)
+        earlier = asked[-1]
+        total = total + rating_loss(network, params, asked, batch, masks and masks.kindred)
+    return total, Carried(memory, earlier)
 
 
 class Update(NamedTuple):
@@ -163,11 +197,10 @@ class Update(NamedTuple):
     rate: Any  # float32
 
 
-def update(network: Network, config: Config, run: Run, new: Update, attributes: Any = None) -> tuple[Run, Array]:
+def update(network: Network, config: Config, run: Run, new: Update, known: Known = NOTHING) -> tuple[Run, Array]:
     """Learn from one window: return the run after it and the window's mean loss.
 
-    Of a sampled window only the rows it names are read, differentiated and changed. `attributes` [V, m]
-    says what the items are, None in a network of ids alone.
+    Of a sampled window only the rows it names are read, differentiated and changed.
     """
     learnt, touched, after = run.learnt, run.touched, after_update(run.now, config.train, new.rate)
     batch, candidates, sampled = new.window, None, None
@@ -176,9 +209,10 @@ def update(network: Network, config: Config, run: Run, new: Update, attributes: 
         batch = sampled.batch
         candidates = Candidates(sampled.candidates, sampled.log_expected, sampled.target_log_expected.reshape(-1))
         learnt = take_rows(learnt, touched, run.now, sampled.rows)
-        attributes = None if attributes is None else attributes.at[sampled.rows].get(mode="clip")
+        known = jax.tree.map(lambda table: table.at[sampled.rows].get(mode="clip"), known)
     grad = jax.value_and_grad(partial(loss_of, network, config), has_aux=True)
-    (loss, memory), gradient = grad(learnt.params, run.memory, batch, candidates, attributes, new.seed)
+    carried = Carried(run.memory, run.carried)
+    (loss, carried), gradient = grad(learnt.params, carried, batch, candidates, known, new.seed)
     with jax.named_scope("optimiser"):
         change, optimiser = make_optimiser(config.train).update(gradient, learnt.optimiser, learnt.params)
         params = jax.tree.map(lambda weights, delta: weights - new.rate * delta, learnt.params, change)
@@ -186,18 +220,18 @@ def update(network: Network, config: Config, run: Run, new: Update, attributes: 
         learnt = Learnt(params, running_average(learnt.average, params, kept), optimiser)
     if sampled:
         learnt, touched = put_rows(run.learnt, touched, learnt, after, sampled.rows)
-    return Run(learnt, memory, touched, after), loss
+    return Run(learnt, carried.memory, touched, after, carried.earlier), loss
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2,))
 def update_many(
-    network: Network, config: Config, run: Run, many: Update, count: Array, attributes: Any = None
+    network: Network, config: Config, run: Run, many: Update, count: Array, known: Known = NOTHING
 ) -> tuple[Run, Array]:
     """Learn from the first `count` windows of many: return the run after them, and their losses."""
 
     def one(i: Array, carried: tuple[Run, Array]) -> tuple[Run, Array]:
         run, losses = carried
-        run, loss = update(network, config, run, jax.tree.map(lambda rows: rows[i], many), attributes)
+        run, loss = update(network, config, run, jax.tree.map(lambda rows: rows[i], many), known)
         return run, losses.at[i].set(loss)
 
     result: tuple[Run, Array] = lax.fori_loop(0, count, one, (run, jnp.zeros(many.rate.shape)))
@@ -218,11 +252,18 @@ def _described(network: Network, params: NetworkParams, attributes: Array) -> Ne
 
 def begin(network: Network, config: Config) -> Run:
     """Return a run that has learnt nothing yet."""
-    params = jax.tree.map(jnp.asarray, network.init(config.train.seed))
+    params = jax.tree.map(jnp.asarray, without_tables(network.init(config.train.seed)))
     assert config.train.lanes is not None
     memory = jax.tree.map(jnp.array, network.empty(params, config.train.lanes))
     learnt = Learnt(params, jax.tree.map(jnp.copy, params), make_optimiser(config.train).init(params))
-    return Run(learnt, memory, beginning(network.items) if config.train.negatives else None, beginning())
+    carried = jnp.zeros((config.train.lanes, network.read_width)) if network.rating else ()
+    touched = beginning(network.items) if config.train.negatives else None
+    return Run(learnt, memory, touched, beginning(), carried)
+
+
+def without_tables(params: NetworkParams) -> NetworkParams:
+    """Return the weights without the tables of ratings, which no gradient changes."""
+    return params._replace(rating=params.rating._replace(tables=())) if params.rating else params
 
 
 class Interrupted(NamedTuple):
@@ -246,6 +287,7 @@ class Trainer:
         validation: targets to score after each pass; None stops by passes or time alone.
         checkpoint: a file to keep the run in; None keeps nothing.
         attributes: [V, m], what the items are, kept as float16; None for ids alone.
+        ratings: what is expected of each item's ratings, where the network has a rating head.
     """
 
     network: Network
@@ -254,13 +296,14 @@ class Trainer:
     validation: Validation | None = None
     checkpoint: Path | None = None
     attributes: Any = None
+    ratings: Any = ()
 
     def __post_init__(self) -> None:
         train = self.config.train
-        if self.attributes is not None:
-            self.attributes = jnp.asarray(self.attributes, jnp.float16)
+        attributes = None if self.attributes is None else jnp.asarray(self.attributes, jnp.float16)
+        self.known = Known(attributes, jax.tree.map(jnp.asarray, self.ratings))
         assert train.lanes is not None and train.passes is not None
-        self.batcher = Batcher(self.sequences, train.lanes, train.steps, train.seed)
+        self.batcher = Batcher(self.sequences, train.lanes, train.steps, train.seed, self.network.rating is not None)
         self.sampler = None
         if train.negatives:
             self.sampler = Sampler.of(self.sequences.items, self.network.items, train.negatives)
@@ -329,7 +372,7 @@ class Trainer:
         ready = next(coming, None)
         while ready is not None:
             many, count, targets = ready
-            self.run, losses = update_many(self.network, self.config, self.run, many, np.int32(count), self.attributes)
+            self.run, losses = update_many(self.network, self.config, self.run, many, np.int32(count), self.known)
             self.at = self.at._replace(window=self.at.window + count)
             ready = next(coming, None)  # made while the device works
             self.loss = self._checked(losses[:count])
@@ -389,24 +432,36 @@ class Trainer:
         if self.sampler:
             self.run = settled(self.run)
         params = self.run.learnt.average
-        if self.validation and self.attributes is not None:
-            params = _described(self.network, params, self.attributes)
+        if self.network.rating:
+            params = params._replace(rating=params.rating._replace(tables=self.known.ratings))
+        if self.validation and self.known.attributes is not None:
+            params = _described(self.network, params, self.known.attributes)
         metrics = self.validation.measure(self.network, params) if self.validation else {}
         targets = float(np.count_nonzero(self.sequences.items)) * self.at.window / self.batcher.updates
         before = self.at.curve[-1]["seconds"] if self.at.curve else 0.0
         mean_rate = targets / max(self.at.seconds - before, 1e-9)
         report = self._report(self.loss, mean_rate, validation=metrics, pass_ended=True)
         curve = [*self.at.curve, vars(report)]
-        best = max(range(len(curve)), key=lambda i: curve[i]["validation"].get("ndcg@10", i))
+        best = max(range(len(curve)), key=lambda i: self._worth(curve[i]["validation"], i))
         if best == len(curve) - 1:
             self.best_params = self._averaged()
         self.at = Interrupted(self.at.number + 1, 0, self.at.seconds, curve, best)
         return report
 
+    def _worth(self, metrics: dict[str, float], number: int) -> float:
+        """Return what the passes are compared by; without ranks the last one is best.
+
+        For ratings alone it is: one rating a user says too little of the difference between passes.
+        """
+        return metrics.get("ndcg@10", number)
+
     def result(self) -> Trained:
         """Return the weights of the best pass and the curve."""
         curve = tuple(Progress(**row) for row in self.at.curve)
-        return Trained(jax.tree.map(np.asarray, self.best_params), curve, self.at.best)
+        params = jax.tree.map(np.asarray, self.best_params)
+        if self.network.rating:
+            params = params._replace(rating=params.rating._replace(tables=self.ratings))
+        return Trained(params, curve, self.at.best)
 
 
 def fit(trainer: Trainer, *, report: Callable[[Progress], None] | None = None) -> Trained:

@@ -1,4 +1,4 @@
-"""How good the weights are between passes: the rank of each user's held-out item.
+"""How good the weights are between passes: the rank of each user's held-out item, and its rating.
 
 Knows: a scan over the histories of a sample of users, the same policy on repeats as the lists.
 Does not know: when it is called. Reports and papers' tables come from `segue.evaluate`, which walks the
@@ -14,12 +14,13 @@ import numpy as np
 from jax import Array
 
 from segue.data.batches import Batcher
-from segue.data.sequences import Sequences
+from segue.data.sequences import Sequences, moment_begins
 from segue.measure.metrics import next_item_metrics
 from segue.measure.ranks import target_ranks
 from segue.model.counts import RECENT
+from segue.model.heads import ItemSide
 from segue.model.network import Memory, Network, NetworkParams, Window
-from segue.shapes import Floats, Rows
+from segue.shapes import Floats, Rows, Times
 
 #: Users looked at after each pass; the standard error of NDCG@10 is then about .006.
 SAMPLE = 2048
@@ -54,7 +55,28 @@ class Validation:
         return cls(sequences.select(able), exclude_seen)
 
     def measure(self, network: Network, params: NetworkParams) -> dict[str, float]:
-        """Return the metrics of the targets' ranks, ties against the model, gaps to the question unknown."""
+        """Return the metrics of the targets' ranks, ties against the model, and the error of their ratings.
+
+        Gaps to the question are unknown. Where ratings alone are learnt there are no ranks.
+        """
+        head = network.rating
+        metrics = self._ranked(network, params) if head is None or head.apart else {}
+        return metrics if head is None else metrics | self._rated(network, params)
+
+    def _rated(self, network: Network, params: NetworkParams) -> dict[str, float]:
+        """Return how far the ratings of the targets lay from what the moment before them foretold."""
+        params, sequences, head = jax.tree.map(np.asarray, params), self.sequences, network.rating
+        assert head is not None and sequences.ratings is not None
+        last = sequences.offsets[1:] - 1
+        read = self._read(network, params, moment_begins(sequences)[last])
+        items, unknown = sequences.items[last], np.full(len(last), np.nan, np.float32)
+        side = ItemSide(params.rating.tables.bias[items], params.items[items])
+        mean, _ = head.moments(params.rating, *network.rate(params, read, unknown, side))
+        squares = (mean - sequences.ratings[last]) ** 2
+        known = np.isfinite(squares)
+        return {"rmse": float(np.sqrt(squares[known].mean()))} if known.any() else {}
+
+    def _ranked(self, network: Network, params: NetworkParams) -> dict[str, float]:
         blocks = self.answers(network, params).blocks()
         ranks = [target_ranks(block.hidden(block.scores()), block.targets) for block in blocks]
         return next_item_metrics(np.concatenate(ranks), ks=(10,))
@@ -73,23 +95,28 @@ class Validation:
         )
 
     def _queries(self, network: Network, params: NetworkParams) -> Floats:
-        """Return float32[user, d], the query of each user, by a scan in lanes."""
+        """Return float32[user, d], the query of each user."""
+        read = self._read(network, params, self.sequences.offsets[1:] - 1)
+        unknown = np.full(len(read), np.nan, np.float32)
+        found: Floats = network.query(jax.tree.map(np.asarray, params), read, unknown)
+        return found
+
+    def _read(self, network: Network, params: NetworkParams, wanted: Times) -> Floats:
+        """Return what heads read before one event of each user, by a scan in lanes."""
         users = len(self.sequences)
         lanes = max(1, min(64, users // 16))
         batcher = Batcher(self.sequences, lanes, STEPS, seed=0)
         memory = network.empty(params, lanes)
-        last = np.zeros(len(self.sequences.items), bool)
-        last[self.sequences.offsets[1:] - 1] = True
-        queries = np.zeros((users, network.width), np.float32)
+        asked_for = np.zeros(len(self.sequences.items), bool)
+        asked_for[wanted] = True
+        read = np.zeros((users, network.read_width), np.float32)
         for batch, event in batcher.placed_windows(0):
             window = Window(batch.items, batch.gaps, batch.first, batch.reset, batch.details, batch.profiles)
             memory, output = _scan(network, params, memory, window)
-            asked = np.nonzero(last[event] & (batch.weights > 0))
+            asked = np.nonzero(asked_for[event] & (batch.weights > 0))
             user = np.searchsorted(self.sequences.offsets, event[asked], side="right") - 1
-            queries[user] = np.asarray(output)[asked]
-        unknown = np.full(users, np.nan, np.float32)
-        found: Floats = network.query(jax.tree.map(np.asarray, params), queries, unknown)
-        return found
+            read[user] = np.asarray(output)[asked]
+        return read
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from segue.serve.answers import Question
 from segue.serve.desk import Desk, desk_of, needs, new_router
 from segue.serve.events import Event
 from segue.serve.problems import Problem
-from segue.serve.replies import ItemList, answer_of, explanation_of, item_lines, reply
+from segue.serve.replies import ItemList, RatingOut, answer_of, explanation_of, item_lines, rating_of, reply
 from segue.serve.schema import (
     ExplainIn,
     HistoryEvent,
@@ -122,6 +122,23 @@ async def similar(
         raise NotFoundError("item: expected one that the bundle knows, there is none of this id. See GET /v1/items.")
     lines = item_lines(await desk.ask(desk.service.similar, item, k, mix))
     return reply({"items": lines, "unknown": [], "bundle": rec.fingerprint})
+
+
+@router.get("/v1/ratings", response_model=RatingOut, openapi_extra=needs("read"), tags=["lists"])
+async def rate(
+    request: Request,
+    user: Annotated[str, Query(min_length=1, max_length=limits.ID)],
+    item: Annotated[str, Query(min_length=1, max_length=limits.ID)],
+    at: Annotated[Time | None, Query(description="The time of the question; now, if left out.")] = None,
+) -> Response:
+    """Return what a user would think of an item: the rating expected, its spread, the share of each step.
+
+    The user's own bias and liking are those of their last event; the biases of items are those of the bundle. A
+    bundle that learnt no ratings has no answer (422).
+    """
+    desk = desk_of(request)
+    now = int(desk.service.clock() * 1e6) if at is None else at
+    return reply(rating_of(await desk.ask(desk.service.rate, user, item, now)))
 
 
 @router.post("/v1/explain", openapi_extra=needs("read"), tags=["lists"])

@@ -1,0 +1,74 @@
+"""The verb that makes the method visible. No logic."""
+
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from segue.bundle import load_bundle
+from segue.cli_options import ContextCol, Header, ItemCol, RatingCol, Sep, TimeCol, TypeCol, UserCol, Users, read
+from segue.data.catalogue import read_profiles
+from segue.data.events import Events
+from segue.errors import ArgumentError
+
+#: The verbs of this page; `segue.cli` takes them among its own.
+insight = typer.Typer()
+
+
+@insight.command()
+def look(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the figures, their numbers and a page.")],
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A file that segue train wrote; without one, cells.", metavar="[BUNDLE]")
+    ] = None,
+    cell: Annotated[
+        list[str] | None,
+        typer.Option(help="simple_rnn:tanh, simple_rnn:relu, ..., linear, gru, lstm; all if left out."),
+    ] = None,
+    recall: Annotated[list[int] | None, typer.Option(help="Lag of the copy task; trains each cell on it.")] = None,
+    passes: Annotated[int, typer.Option(help="Of that training.", min=1)] = 25,
+    events: Annotated[str | None, typer.Option(help="A log of users to look at; drawn if left out.")] = None,
+    user: Annotated[str | None, typer.Option(help="The user whose gates are shown.")] = None,
+    lags: Annotated[int, typer.Option(help="How many events back to look.", min=1)] = 50,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    users: Users = None,
+    user_col: UserCol = None,
+    item_col: ItemCol = None,
+    time_col: TimeCol = None,
+    rating_col: RatingCol = None,
+    type_col: TypeCol = None,
+    context_col: ContextCol = None,
+    header: Header = True,
+    sep: Sep = None,
+) -> None:
+    """How a bundle or a cell remembers: gradients, gates, how far back it looks, as figures and numbers."""
+    from segue.insight.look import look_at_bundle, look_at_cells, write_looks  # they differentiate: only now JAX
+    from segue.insight.named import NAMES
+
+    if bundle is not None and (cell or recall):
+        raise typer.BadParameter("give a BUNDLE, or cells with --cell and --recall")
+    if bundle is None and (events or user):
+        raise typer.BadParameter("--events and --user are for a BUNDLE")
+    if user is not None and events is None:
+        raise typer.BadParameter("--user needs --events LOG")
+    if bundle is None:
+        looks = look_at_cells(cell or NAMES, recall=recall or (), passes=passes, seed=seed)
+        title = "How recurrent cells remember"
+    else:
+        rec, place, sequences = load_bundle(bundle), 0, None
+        if events is not None:
+            columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
+            log = read(events, columns, header=header, sep=sep, context=context_col)
+            sequences = rec.sequences(log, None if users is None else read_profiles(users))
+            place = 0 if user is None else _place(sequences.users, user, log)
+        looks = look_at_bundle(rec, sequences, user=place, longest=lags, seed=seed)
+        title = f"How {bundle.name} remembers"
+    write_looks(looks, out, title=title, say=typer.echo)
+
+
+def _place(users: pl.Series, user: str, log: Events) -> int:
+    place = users.index_of(user)
+    if place is None:
+        raise ArgumentError(f'{log.source}: expected events of user "{user}", found none. Check --user and --user-col.')
+    return place

@@ -1,0 +1,158 @@
+"""The scale of a log's ratings, and how a rating is written among the details of an event.
+
+Knows: the lowest and highest rating, the steps between, the mean; what a rating outside of it is.
+Does not know: users, items, or what is predicted.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from segue.data.events import Events
+from segue.errors import ConfigError, DataError
+from segue.shapes import Floats
+
+#: Up to so many different values are steps of a scale; more are measurements.
+STEPS = 25
+#: Numbers that say of an event what its rating was: the rating less the mean, and 1; zeros without a rating.
+NOTED = 2
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What ratings can be.
+
+    Args:
+        levels: the values, ascending; of more than `STEPS` different ones the lowest and the highest alone.
+        mean: of those learnt.
+
+    Example:
+        >>> scale = Scale.learnt(np.float32([1, 2, 5, np.nan, 5]))
+        >>> scale.levels, scale.mean
+        ((1.0, 2.0, 5.0), 3.25)
+        >>> scale.noted(np.float32([5, np.nan])).tolist()
+        [[1.75, 1.0], [0.0, 0.0]]
+        >>> scale.outside(np.float32([3.5, 6, np.nan])).tolist()
+        [False, True, False]
+    """
+
+    levels: tuple[float, ...]
+    mean: float
+
+    @classmethod
+    def learnt(cls, ratings: Floats, declared: tuple[float, float] | None = None) -> "Scale":
+        """Return the scale of some ratings; NaN is no rating.
+
+        Args:
+            ratings: float32[event], some of them known and not all equal.
+            declared: the lowest and the highest rating there can be, where the log need not hold them.
+        """
+        known = ratings[np.isfinite(ratings)]
+        levels = np.unique(known)
+        if len(levels) > STEPS:
+            levels = levels[[0, -1]]
+        if declared is not None:
+            levels = np.unique(np.append(levels, np.array(declared, np.float32)))
+        return cls(tuple(levels.tolist()), float(known.mean(dtype=np.float64)))
+
+    @property
+    def lowest(self) -> float:
+        """The lowest rating."""
+        return self.levels[0]
+
+    @property
+    def highest(self) -> float:
+        """The highest rating."""
+        return self.levels[-1]
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the values between are known, as with stars."""
+        return len(self.levels) > 2
+
+    def outside(self, ratings: Floats) -> NDArray[np.bool_]:
+        """Return bool[event]: which ratings lie outside the scale; NaN does not."""
+        result: NDArray[np.bool_] = (ratings < self.lowest) | (ratings > self.highest)
+        return result
+
+    def noted(self, ratings: Floats) -> Floats:
+        """Return float32[event, NOTED]: each rating less the mean, held within the scale, and whether there is one."""
+        known = np.isfinite(ratings)
+        inside = np.clip(np.where(known, ratings, self.mean), self.lowest, self.highest) - self.mean
+        return np.stack([np.where(known, inside, 0.0), known], axis=-1).astype(np.float32)
+
+
+def scale_of(events: Events, declared: str = "") -> Scale:
+    """Return the scale of a log's ratings, checked.
+
+    Args:
+        events: the log; rows without a rating are no obstacle.
+        declared: "lowest:highest", or nothing to take what the log holds.
+
+    Raises:
+        ConfigError: `declared` is not two numbers.
+        DataError: there is no rating, all are equal, or one lies outside the declared scale.
+
+    Example:
+        >>> scale_of(Events(pl.DataFrame({"user": ["a", "b"], "item": ["x", "x"], "rating": [4.0, 2.0]}))).levels
+        (2.0, 4.0)
+    """
+    bounds = declared_scale(declared)
+    ratings = ratings_of(events.table)
+    known = ratings[np.isfinite(ratings)]
+    if not len(known):
+        raise DataError(
+            f"{events.source}: expected ratings to learn from, found none in {len(events):,} rows. "
+            "Name their column with --rating-col, or train without: --task next."
+        )
+    scale = Scale.learnt(ratings, bounds)
+    if bounds is not None and (known.min() < bounds[0] or known.max() > bounds[1]):
+        row = int(np.flatnonzero((ratings < bounds[0]) | (ratings > bounds[1]))[0])
+        raise DataError(
+            f"{events.source}: expected ratings from {bounds[0]:g} to {bounds[1]:g}, came {ratings[row]:g} "
+            f"by user {events.table['user'][row]} of item {events.table['item'][row]}. "
+            "Correct it, or declare a wider train.rating_scale."
+        )
+    if known.min() == known.max():
+        raise DataError(
+            f"{events.source}: expected ratings that differ, all {len(known):,} are {known[0]:g}. "
+            "There is nothing to predict: train without them, --task next."
+        )
+    return scale
+
+
+def declared_scale(text: str) -> tuple[float, float] | None:
+    """Return the two ends of a declared scale, None where nothing is declared.
+
+    Raises:
+        ConfigError: it is not "lowest:highest".
+
+    Example:
+        >>> declared_scale("0.5:5"), declared_scale("")
+        ((0.5, 5.0), None)
+    """
+    if not text:
+        return None
+    try:
+        lowest, highest = (float(part) for part in text.split(":"))
+    except ValueError:
+        lowest = highest = 0.0
+    if not lowest < highest:
+        raise ConfigError(f'config train.rating_scale: expected lowest:highest, came "{text}". Write 1:5.')
+    return lowest, highest
+
+
+def ratings_of(table: pl.DataFrame) -> Floats:
+    """Return float32[event] of a table of events, NaN where there is no rating."""
+    if "rating" not in table.columns:
+        return np.full(table.height, np.nan, np.float32)
+    return table["rating"].cast(pl.Float32).fill_null(np.nan).to_numpy()
+
+
+def with_ratings(events: Events) -> bool:
+    """Say whether a log has ratings to learn: at least half of its rows have one, and they differ."""
+    ratings = ratings_of(events.table)
+    known = ratings[np.isfinite(ratings)]
+    return bool(2 * len(known) >= len(ratings) and len(known) and known.min() < known.max())

@@ -1,0 +1,299 @@
+"""Asking a recommender, and the baselines beside it, what users would think of what they rated next.
+
+Knows: each held-out rating is predicted from what is strictly earlier, so that ratings of one user in the same moment
+are blind to each other; the shared value moves with the held-out ratings in the order of time, over all users.
+Does not know: the network. It asks `recommend/`, as users do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from segue.data.catalogue import read_profiles
+from segue.data.events import Events
+from segue.data.ratings import Scale, ratings_of
+from segue.data.sequences import Sequences, moment_begins, sequence_order
+from segue.data.split import digest
+from segue.errors import EvaluationError
+from segue.evaluation.rating_baselines import Numbers, Ratings, Size, predict_all
+from segue.measure.bootstrap import Interval, paired_bootstrap
+from segue.recommend.ratings import UNIT, head_of, moved_bias, outputs_at, rate
+from segue.recommend.recommender import Recommender
+from segue.shapes import Floats, Rows, Times
+
+#: How much of the ratings an interval is to hold, and how many standard deviations that is each way.
+COVERAGES = {"50 %": 0.674, "80 %": 1.282, "90 %": 1.645, "95 %": 1.960}
+BINS = 10
+
+
+@dataclass(frozen=True)
+class RatingReport:
+    """A table of errors, a row per model, how well means and spreads are calibrated, and how it was measured.
+
+    Args:
+        rows: name of the model -> "rmse", "mae". The first row is the model asked about.
+        calibration: a row per tenth of the predictions: the mean predicted, the mean given, how many.
+        coverage: share that the interval is to hold -> share that it held.
+        protocol: what was asked, in words.
+        lead: the squared error of the best baseline minus the model's, with its interval over users.
+        best_baseline: its name.
+        marks: anything that a reader must know before believing the numbers.
+    """
+
+    rows: dict[str, dict[str, float]]
+    calibration: tuple[tuple[float, float, int], ...]
+    coverage: dict[str, float]
+    protocol: str
+    lead: Interval | None = None
+    best_baseline: str | None = None
+    marks: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        lead = None
+        if self.lead:
+            lead = {"over": self.best_baseline, "mean": self.lead.mean, "low": self.lead.low, "high": self.lead.high}
+        bins = [{"predicted": p, "given": g, "ratings": n} for p, g, n in self.calibration]
+        return {
+            "protocol": self.protocol,
+            "models": self.rows,
+            "calibration": bins,
+            "coverage": self.coverage,
+            "lead": lead,
+            "marks": list(self.marks),
+        }
+
+    def __str__(self) -> str:
+        width = max(len(name) for name in self.rows)
+        lines = [self.protocol, " " * width + "     RMSE      MAE"]
+        lines += [f"{name:<{width}}{row['rmse']:9.4f}{row['mae']:9.4f}" for name, row in self.rows.items()]
+        held = ", ".join(f"{name} held {share:.1%}" for name, share in self.coverage.items())
+        lines += ["predicted   given   ratings"]
+        lines += [f"{p:9.2f}{g:8.2f}{n:10,}" for p, g, n in self.calibration]
+        lines += [f"Intervals: {held}."]
+        if self.lead:
+            verdict = "larger than noise" if self.lead.low > 0 else "behind" if self.lead.high < 0 else "may be noise"
+            lines.append(f"Squared error below that of {self.best_baseline}: {self.lead}, 95 % interval: {verdict}.")
+        return "\n".join([*lines, *self.marks])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Held-out ratings with what stood before them.
+
+    Args:
+        sequences: the events that are read.
+        users: int64[n], whose the ratings are.
+        places: int64[n], the event of `sequences` before which each is asked; one past the user's last for the end.
+        rows: int32[n], the items; 0 for an unknown one.
+        ratings: float32[n].
+        times: int64[n], or None in a log without.
+    """
+
+    sequences: Sequences
+    users: Times
+    places: Times
+    rows: Rows
+    ratings: Floats
+    times: Times | None
+
+
+def questions(rec: Recommender, test: Events, users: object, reads: Literal["all", "history"]) -> Asked:
+    """Return a question for each rating of `test`, asked after all that its user did strictly earlier.
+
+    Args:
+        rec: whose terms are used.
+        test: the held-out events with their history.
+        users: a path or table with profiles, or None.
+        reads: "all" reads held-out events once they are past, as a server does; "history" never.
+    """
+    whole, held = test.joined_with_marks()
+    sequences = rec.sequences(whole, None if users is None else read_profiles(users))
+    own = held.to_numpy()[sequence_order(whole)]
+    assert sequences.ratings is not None
+    asked = np.flatnonzero(own & np.isfinite(sequences.ratings))
+    user = np.repeat(np.arange(len(sequences)), sequences.lengths)[asked]
+    read = np.ones(len(own), bool) if reads == "all" else ~own
+    places = np.concatenate([[0], np.cumsum(read)])[moment_begins(sequences)[asked]]
+    times = None if sequences.times is None else sequences.times[asked]
+    return Asked(sequences.keep(read), user, places, sequences.items[asked], sequences.ratings[asked], times)
+
+
+def predictions(rec: Recommender, asked: Asked, *, shared: bool = True) -> tuple[Floats, Floats]:
+    """Return the mean and the standard deviation of each rating, float32[n] each.
+
+    Args:
+        rec: with a rating head.
+        asked: the questions.
+        shared: whether the shared value moves with the ratings asked for, in the order of time.
+
+    Cost: O(events read x network + n log n).
+    """
+    outputs = outputs_at(rec, asked.sequences, asked.users, asked.places)
+    gaps = _gaps(asked)
+    latent, spread = rate(rec, outputs, gaps, asked.rows)
+    if shared and asked.times is not None:
+        residuals = np.rint((asked.ratings - latent).astype(np.float64) * UNIT).astype(np.int64)
+        latent = latent + moved(rec, asked.rows, residuals, asked.times)
+    return head_of(rec).moments(rec.params.rating, latent, spread)
+
+
+def moved(rec: Recommender, rows: Rows, residuals: Times, times: Times) -> Floats:
+    """Return float32[n]: what the shared value adds to each prediction, after all ratings of strictly earlier times.
+
+    Equal to `observe_shared` one by one (a test); by sums over sorted ratings.
+
+    Args:
+        rec: with a rating head.
+        rows: int32[n].
+        residuals: int64[n], millionths.
+        times: int64[n].
+    """
+    by_time, by_item = np.argsort(times, kind="stable"), np.lexsort((times, rows))
+    number, total = _before(times[by_time], residuals[by_time], np.zeros(len(rows), np.int64))
+    counts, sums = _before(times[by_item], residuals[by_item], rows[by_item])
+    every, each = np.empty((2, len(rows))), np.empty((2, len(rows)))
+    every[:, by_time], each[:, by_item] = (number, total), (counts, sums)
+    known = rows > 0
+    learnt = rec.params.rating.tables.count[rows]
+    return moved_bias(each[1] * known / UNIT, each[0] * known, learnt, every[1] / UNIT, every[0])
+
+
+def _before(times: Times, values: Times, groups: NDArray[Any]) -> tuple[Times, Times]:
+    """Return how many of a group are strictly earlier and the sum of theirs; sorted by group, then time."""
+    places, sums = np.arange(len(values)), np.concatenate([[0], np.cumsum(values)])
+    new_group = np.ones(len(values), bool)
+    new_group[1:] = groups[1:] != groups[:-1]
+    new_time = new_group.copy()
+    new_time[1:] |= times[1:] != times[:-1]
+    first = np.maximum.accumulate(np.where(new_group, places, 0))
+    here = np.maximum.accumulate(np.where(new_time, places, 0))
+    return here - first, sums[here] - sums[first]
+
+
+def _gaps(asked: Asked) -> Floats:
+    """Return float32[n]: seconds from a user's last event read to the rating; NaN where there is none."""
+    before = asked.places > asked.sequences.offsets[asked.users]
+    if asked.times is None or asked.sequences.times is None or not len(asked.sequences.times):
+        return np.full(len(asked.users), np.nan, np.float32)
+    since = (asked.times - asked.sequences.times[np.maximum(asked.places - 1, 0)]) / 1e6
+    return np.where(before, np.maximum(since, 0), np.nan).astype(np.float32)
+
+
+def evaluate_ratings(
+    rec: Recommender,
+    test: Events,
+    *,
+    train: Events | None = None,
+    users: object = None,
+    reads: Literal["all", "history"] | None = None,
+    marks: Sequence[str] = (),
+) -> RatingReport:
+    """Measure the predicted ratings of held-out events, each predicted from what is strictly earlier.
+
+    Args:
+        rec: what to measure.
+        test: the held-out events; `test.history` holds what their users did before.
+        train: the training events, to fit the usual baselines beside it.
+        users: a path or table with the profiles of the users, where the recommender reads them.
+        reads: "all" lets states and the shared value read held-out ratings once they are past, as a server does;
+            "history" reads none of them, for comparison with models that do not move; None takes "history" where the
+            bundle held rows out at random, and "all" elsewhere.
+        marks: sentences for the report.
+
+    Raises:
+        ArgumentError: the bundle was trained without ratings.
+        EvaluationError: there is no held-out rating, one lies outside the scale, or all of these were learnt.
+
+    Cost: O(events x network), and the baselines.
+    """
+    head = head_of(rec)
+    ratings = ratings_of(test.table)
+    known = np.isfinite(ratings)
+    if not known.any():
+        raise EvaluationError(
+            f"{test.source}: expected held-out ratings, found none in {len(test):,} rows. Hold out more."
+        )
+    if rec.facts.get("digest") == digest(test):
+        raise EvaluationError(
+            "evaluate: expected ratings that were held out, came those that the recommender has learnt. "
+            "Split the log first, with split_by_time or split_last, and train on the first part."
+        )
+    outside = np.flatnonzero(head.scale.outside(ratings))
+    if len(outside):
+        row = test.table.row(int(outside[0]), named=True)
+        raise EvaluationError(
+            f"{test.source}: expected ratings from {head.scale.lowest:g} to {head.scale.highest:g} as in training, "
+            f"came {row['rating']:g} by user {row['user']} of item {row['item']}. Correct it, or train with a wider "
+            "train.rating_scale."
+        )
+    reads = reads or ("history" if str(rec.facts.get("hold_out", "")).startswith("random") else "all")
+    asked = questions(rec, test, users, reads)
+    mean, deviation = predictions(rec, asked, shared=reads == "all")
+    if not known.all():
+        marks = (*marks, f"{int((~known).sum()):,} held-out events have no rating and are not asked for.")
+    beside = {} if train is None else _beside(train, test, asked, head.scale, moving=reads == "all")
+    return _report(rec, asked, {"segue": mean.astype(np.float64), **beside}, deviation, reads, marks)
+
+
+def _beside(train: Events, test: Events, asked: Asked, scale: Scale, *, moving: bool) -> dict[str, Numbers]:
+    """Return the baselines' predictions in the order of the questions."""
+    parts = [events.as_text().with_columns(rating=ratings_of(events.table)) for events in (train, test)]
+    marked = [part.with_columns(test=pl.lit(place == 1)) for place, part in enumerate(parts)]
+    table = pl.concat(marked, how="diagonal").with_row_index("place").filter(pl.col("rating").is_not_nan())
+    coded = table.with_columns(pl.col("user", "item").rank("dense").cast(pl.Int64) - 1)
+    moment = coded["time"] if "time" in coded.columns else coded["place"].cast(pl.Int64)
+    user, item = coded["user"].to_numpy(), coded["item"].to_numpy()
+    every = Ratings(user, item, coded["rating"].cast(pl.Float64).to_numpy(), moment.to_numpy())
+    held = coded["test"].to_numpy()
+    size = Size(int(user.max()) + 1, int(item.max()) + 1)
+    found = predict_all(every.rows(~held), every.rows(held), size, moving=moving)
+    # Baselines answer in the order of the log, the questions stand user by user.
+    place = {name: at for at, name in enumerate(asked.sequences.users.to_list())}
+    order = np.argsort([place[name] for name in table.filter("test")["user"].to_list()], kind="stable")
+    return {name: np.clip(one[order], scale.lowest, scale.highest) for name, one in found.items()}
+
+
+def _report(
+    rec: Recommender, asked: Asked, found: dict[str, Numbers], deviation: Floats, reads: str, marks: Sequence[str]
+) -> RatingReport:
+    errors = {name: one - asked.ratings for name, one in found.items()}
+    rows = {
+        name: {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.mean(np.abs(error)))}
+        for name, error in errors.items()
+    }
+    lead = best = None
+    if len(rows) > 1:
+        best = min(list(rows)[1:], key=lambda name: rows[name]["rmse"])
+        lead = paired_bootstrap(errors[best] ** 2, errors["segue"] ** 2, groups=asked.users)
+    within = np.abs(errors["segue"]) / deviation
+    new = len(np.unique(asked.users[asked.sequences.lengths[asked.users] == 0]))
+    order = "ratings of one moment are blind to each other" if asked.times is not None else "order: that of the file"
+    protocol = (
+        f"{len(asked.ratings):,} held-out ratings of {len(np.unique(asked.users)):,} users"
+        f"{f', {new:,} of them without an event that is read' if new else ''}, each predicted from what is strictly "
+        f"earlier; {'held-out ratings are read once they are past' if reads == 'all' else 'no held-out rating is read'}"
+        f"; {order}."
+    )
+    unknown = int(np.count_nonzero(asked.rows == 0))
+    if unknown:
+        marks = (*marks, f"{unknown:,} ratings are of items never met in training.")
+    coverage = {name: float(np.mean(within <= reach)) for name, reach in COVERAGES.items()}
+    return RatingReport(
+        rows, calibration_of(found["segue"], asked.ratings), coverage, protocol, lead, best, tuple(marks)
+    )
+
+
+def calibration_of(predicted: Numbers, given: Floats, bins: int = BINS) -> tuple[tuple[float, float, int], ...]:
+    """Return for each of `bins` equal parts of the predictions, sorted: mean predicted, mean given, how many.
+
+    Example:
+        >>> calibration_of(np.array([1.0, 4.0, 2.0, 5.0]), np.float32([1, 5, 2, 4]), bins=2)
+        ((1.5, 1.5, 2), (4.5, 4.5, 2))
+    """
+    parts = np.array_split(np.argsort(predicted, kind="stable"), bins)
+    return tuple((float(predicted[p].mean()), float(given[p].mean()), len(p)) for p in parts if len(p))

@@ -1,0 +1,140 @@
+"""How far back a trained network really looks: what becomes of its answer when one earlier event had not been.
+
+Knows: histories with one event left out, real or drawn from the network itself. Runs on NumPy alone.
+Does not know: figures, gradients. A gradient says what a small change would do; this says what a whole event did.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from segue.data.events import Events
+from segue.data.sequences import Sequences
+from segue.errors import ArgumentError
+from segue.insight.spread import Spread, spread
+from segue.model.counts import RECENT
+from segue.model.network import Memory
+from segue.recommend.encoder import encode_users, window_of
+from segue.recommend.plan import Sample, plan
+from segue.recommend.recommender import Recommender
+from segue.shapes import Bools, Floats
+
+#: Items of the list that is compared.
+K = 10
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What leaving out the event `lag` before the last one read changes, by lag.
+
+    Args:
+        change: of the log-probability of the item that truly came next, its size in nats.
+        mean: the mean of that change over users, for the few that matter much are not in a median.
+        new_in_list: the mean share of the first ten of the list that were not there before.
+        users: asked.
+    """
+
+    change: Spread
+    mean: tuple[float, ...]
+    new_in_list: tuple[float, ...]
+    users: int
+
+
+def lags_up_to(longest: int) -> list[int]:
+    """Return the lags to look at: each of the first ten, then ever fewer.
+
+    Example:
+        >>> lags_up_to(30)
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 19, 24, 30]
+    """
+    lags, lag = [], 0
+    while lag < longest:
+        lags.append(lag)
+        lag = max(lag + 1, round(lag * 1.25)) if lag != 9 else 12
+    return [*lags, longest]
+
+
+def reach(rec: Recommender, sequences: Sequences, *, longest: int = 50, users: int = 256, seed: int = 0) -> Reach:
+    """Return what each earlier event still does to the answer.
+
+    Args:
+        rec: a trained recommender.
+        sequences: histories, in its terms; the last event of each user is the one that truly came next.
+        longest: lags go from 0, the last event before that one, to this.
+        users: at most, drawn from those with enough events.
+        seed: of the draw.
+
+    Raises:
+        ArgumentError: no user has `longest` + 2 events and an item at the end that is known.
+
+    Cost: for each lag one reading of the last `longest` events of the users.
+    """
+    last = sequences.items[np.maximum(sequences.offsets[1:] - 1, 0)] if len(sequences.items) else np.zeros(0)
+    able = np.flatnonzero((sequences.lengths >= longest + 2) & (last > 0))
+    if not len(able):
+        raise ArgumentError(
+            f"reach: expected a user with {longest + 2} events or more, found none. Take a smaller lag or a longer log."
+        )
+    chosen = np.sort(np.random.default_rng(seed).permutation(able)[:users])
+    some = sequences.select(chosen)
+    ends = some.offsets[1:] - 1
+    early = np.arange(len(some.items)) < np.repeat(ends - longest - 1, some.lengths)
+    memory, _ = encode_users(rec.network, rec.params, some.keep(early))
+    whole = _log_probabilities(rec, some, memory, longest + 1)
+    seen = _seen(some, rec.vocabulary.size) if rec.repeats == "exclude" else np.zeros(whole.shape, bool)
+    targets, rows = some.items[ends], np.arange(len(some))
+    best, changes, new = _best(whole, seen), [], []
+    lags = lags_up_to(longest)
+    for lag in lags:
+        kept = np.ones(len(some.items), bool)
+        kept[ends - 1 - lag] = False
+        without = _log_probabilities(rec, some.keep(kept), memory, longest)
+        changes.append(np.abs(without[rows, targets] - whole[rows, targets]))
+        new.append(1.0 - np.mean([np.isin(a, b).mean() for a, b in zip(_best(without, seen), best, strict=True)]))
+    mean = tuple(float(of.mean()) for of in changes)
+    return Reach(spread(changes, lags), mean, tuple(float(share) for share in new), len(some))
+
+
+def drawn_histories(rec: Recommender, *, users: int = 64, events: int = 52, seed: int = 0) -> Sequences:
+    """Return histories that the network itself believes in: each is a plan drawn by chance.
+
+    Cost: `users` times `events` steps and lists.
+    """
+    nobody = rec.start()
+    rows = [
+        (f"drawn {user}", line.item)
+        for user in range(users)
+        for line in plan(rec, nobody, events, by=Sample(seed=seed * users + user)).items
+    ]
+    return rec.sequences(Events(pl.DataFrame(rows, schema=["user", "item"], orient="row"), "drawn histories"))
+
+
+def _log_probabilities(rec: Recommender, sequences: Sequences, memory: Memory, steps: int) -> Floats:
+    """Return float32[user, row] for the last event of each user, read on from `memory` over the `steps` before it."""
+    position = np.arange(-steps, 0)[:, None] + sequences.lengths
+    window, _ = window_of(sequences, np.arange(len(sequences)), position)
+    _, output = rec.network.scan(rec.params, memory, window)
+    unknown = np.full(len(sequences), np.nan, np.float32)
+    recent = sequences.recent_before(sequences.offsets[1:] - 1, sequences.offsets[:-1], RECENT)
+    scores = rec.score_outputs(output[-1], unknown, recent)
+    scores[:, 0] = -np.inf
+    scores -= scores.max(axis=1, keepdims=True)
+    result: Floats = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    return result
+
+
+def _seen(sequences: Sequences, size: int) -> Bools:
+    """Return bool[user, row]: what each user had before the last event."""
+    seen = np.zeros((len(sequences), size), bool)
+    users = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    before = np.ones(len(users), bool)
+    before[sequences.offsets[1:] - 1] = False
+    seen[users[before], sequences.items[before]] = True
+    return seen
+
+
+def _best(scores: Floats, seen: Bools) -> list[list[int]]:
+    hidden = np.where(seen, -np.inf, scores)
+    best: list[list[int]] = np.argsort(-hidden, axis=1, kind="stable")[:, :K].tolist()
+    return best

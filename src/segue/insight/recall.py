@@ -1,0 +1,76 @@
+"""Recall by lag: whether a cell learns to give back what it saw that many events ago, over noise.
+
+Knows: the copy task, a training run of it, users who were not learnt. Does not know: figures.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import segue
+from segue.data import synthetic
+from segue.errors import TrainingError
+from segue.insight.named import settings_of
+
+#: Of every run, so that cells differ in nothing else.
+SETTINGS = {
+    "model.width": 32,
+    "model.depth": 1,
+    "model.dropout": 0.0,
+    "model.clock": False,
+    "train.learning_rate": 3e-3,
+    "train.average": 0.95,
+    "train.unknown_items": 0.0,
+    "train.patience": 1000,
+    "train.repeats": "allow",
+}
+#: Users who are asked.
+ASKED = 300
+
+
+def recall_at(
+    cell: str,
+    lag: int,
+    *,
+    cues: int = 4,
+    fillers: int = 2,
+    users: int = 1000,
+    rounds: int = 5,
+    passes: int = 25,
+    lanes: int = 16,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train a cell on the copy task and return how often it recalls the cue; one in `cues` is chance.
+
+    Args:
+        cell: one of `segue.insight.named.NAMES`.
+        lag: events from a cue to its return.
+        cues: items to be recalled.
+        fillers: items between them.
+        users: to learn from; others are asked.
+        rounds: of each user.
+        passes: over the users, the same for every cell and lag.
+        lanes: users side by side in an update. A window is three rounds long, so that the gradient reaches the cue.
+        seed: of log and weights.
+
+    Returns:
+        cell, lag, recall (NaN where the loss was no number any more), best_pass, seconds.
+
+    Raises:
+        ArgumentError: there is no such cell.
+
+    Cost: a training run, from seconds to minutes.
+    """
+    size: Mapping[str, int] = {"lag": lag, "items": cues, "fillers": fillers, "rounds": rounds}
+    train = segue.read_events(synthetic.copy(**size, users=users, seed=seed).events)
+    _, test = segue.split_last(segue.read_events(synthetic.copy(**size, users=ASKED, seed=seed + 1).events))
+    windows = {"train.steps": 3 * lag + 3, "train.lanes": lanes, "train.passes": passes, "train.seed": seed}
+    began = time.perf_counter()
+    try:
+        rec = segue.train(train, config=SETTINGS | settings_of(cell) | windows)
+        recall = float(segue.evaluate(rec, test, ks=(1,)).rows["segue"]["hr@1"])
+        best = rec.facts["best_pass"]
+    except TrainingError:  # nothing was learnt
+        recall, best = float("nan"), 0
+    seconds = round(time.perf_counter() - began, 1)
+    return {"cell": cell, "lag": lag, "recall": recall, "best_pass": best, "seconds": seconds}

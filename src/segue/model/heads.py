@@ -1,0 +1,197 @@
+"""The rating head: what a user will think of an item, from the state that also says what comes next.
+
+Knows: the ledger of a user's ratings (decayed sums of how far they lay from what the frozen biases expect, and
+where in the space of items), which the state carries beside the network's output; how output, ledger and item
+become a mean and a spread in the log's own scale.
+Does not know: times, ids, losses. One definition runs under JAX in training and NumPy in serving.
+
+For an item i with vector v and frozen bias b, after ratings with residuals x_j = rating - mean - b_j:
+
+    sums_k   = sum_j decay_k^(events since j) x_j          counts_k the same of 1
+    kindred  = sum_j x_j v_j                               (the users's taste, as Koren's asymmetric factors)
+    latent   = mean + b + shared + offset + <u, output> + sum_k w_k sums_k / (counts_k + l_k)
+               + <output P + kindred K / (counts_0 + l) + taste, v> sqrt(d)
+
+The mean of the rating is the latent value itself, held within the scale (loss "squared"), or the mean of an ordinal
+distribution over the steps of the scale, P(rating <= step k) = sigmoid((cut_k - latent) / spread) ("ordinal").
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segue.data.ratings import NOTED, Scale
+from segue.model.activations import sigmoid
+from segue.model.backend import draw_normal, namespace, product, scan, take, where_tree
+from segue.shapes import Array
+
+#: What of a sum is left after each further event. The first keeps all: its count is the number of ratings.
+DECAYS = (1.0, 0.95, 0.8)
+
+
+class RatingTables(NamedTuple):
+    """What is known of each item's ratings when training ends; not learnt by gradient."""
+
+    bias: Array  # [V], a shrunken mean of what its ratings lie above the mean and their users' own biases
+    count: Array  # [V], how many ratings that was
+
+
+class RatingParams(NamedTuple):
+    """The weights of the head."""
+
+    preference: Array  # [d, d], P
+    kindred: Array  # [d, d], K
+    taste: Array  # [d], of everybody: a linear map of an item's vector, so of its attributes too
+    user: Array  # [d], u
+    offset: Array  # [1]
+    weight: Array  # [k], w
+    shrink: Array  # [k + 1], logarithms of l_1 ... l_k and of l
+    spread: Array  # [d], log of the spread, by the output
+    spread_offset: Array  # [1]
+    cuts: Array  # [steps - 1], how far each cut lies from the middle between two steps; "ordinal" alone
+    tables: Any = ()  # RatingTables
+
+
+@dataclass(frozen=True)
+class RatingHead:
+    """Static settings; the weights stand beside it in `RatingParams`.
+
+    Args:
+        scale: of the ratings.
+        width: d.
+        loss: "squared" or "ordinal".
+        apart: the network reads no residuals and learns nothing from ratings, so that the next item is foretold as if
+            there were no head; the head makes of its output and of the ledger what it can.
+    """
+
+    scale: Scale
+    width: int
+    loss: str = "squared"
+    apart: bool = False
+
+    @property
+    def ledger(self) -> int:
+        """Numbers that the state carries beside the output."""
+        return 2 * len(DECAYS) + self.width
+
+    def init(self, seed: int, items: int) -> RatingParams:
+        """Return fresh float32 weights: at first the head predicts by the biases and the ledger alone."""
+        d, steps, rng = self.width, len(DECAYS), np.random.default_rng([seed, 7])
+        zeros = np.zeros(d, np.float32)
+        return RatingParams(
+            preference=draw_normal(rng, (d, d), 0.4 * d**-0.5),
+            kindred=draw_normal(rng, (d, d), 0.02) + 0.3 * np.eye(d, dtype=np.float32),
+            taste=zeros,
+            user=zeros,
+            offset=np.zeros(1, np.float32),
+            weight=np.full(steps, 1.0 / steps, np.float32),
+            shrink=np.log(np.array([3.0] * steps + [10.0], np.float32)),
+            spread=zeros,
+            spread_offset=np.full(1, -0.1 if self.loss == "squared" else -0.5, np.float32),
+            cuts=np.zeros(len(self.scale.levels) - 1, np.float32),
+            tables=RatingTables(np.zeros(items, np.float32), np.zeros(items, np.float32)),
+        )
+
+    def residuals(self, params: RatingParams, items: Array, details: Array) -> Array:
+        """Return the details with, in place of each rating less the mean, what it lies above its item's bias.
+
+        Args:
+            params: with tables.
+            items: int32[...], rows.
+            details: float32[..., m], whose last `NOTED` say what the rating was.
+        """
+        xp = namespace(details)
+        known = details[..., -1:]
+        noted = details[..., -NOTED:-1] - take(params.tables.bias, items)[..., None] * known
+        return xp.concat([details[..., :-NOTED], noted, known], axis=-1)
+
+    def entries(self, residual: Array, known: Array, vectors: Array) -> Array:
+        """Return what each event adds to the ledger, [..., 2 k + d].
+
+        Args:
+            residual: float32[...], 0 without a rating.
+            known: float32[...], whether there is a rating.
+            vectors: float32[..., d], of the items.
+        """
+        xp = namespace(residual)
+        ones = xp.ones((len(DECAYS),), dtype=vectors.dtype)
+        x, n = residual[..., None], known[..., None]
+        return xp.concat([x * ones, n * ones, x * vectors * self.width**0.5], axis=-1)
+
+    def step(self, ledger: Array, entry: Array) -> Array:
+        """Return the ledger after one event; without a rating only the decay of the sums acts."""
+        return ledger * namespace(entry).asarray(self._kept()) + entry
+
+    def scan(self, ledger: Array, entries: Array, reset: Array) -> Array:
+        """Return the ledger after each of T positions, [T, B, 2 k + d]; emptied where reset."""
+
+        def one(before: Array, now: Any) -> tuple[Array, Array]:
+            reset_now, entry = now
+            after = self.step(where_tree(reset_now, namespace(before).zeros_like(before), before), entry)
+            return after, after
+
+        result: Array = scan(one, ledger, (reset, entries))[1]
+        return result
+
+    def _kept(self) -> Any:
+        return np.array([*DECAYS, *DECAYS, *[1.0] * self.width], np.float32)
+
+    def bias(self, params: RatingParams, ledger: Array) -> Array:
+        """Return what the ledger says of a user's own bias, [...]."""
+        xp, k = namespace(ledger), len(DECAYS)
+        return (ledger[..., :k] / (ledger[..., k : 2 * k] + xp.exp(params.shrink[:k]))) @ params.weight
+
+    def kindred(self, params: RatingParams, ledger: Array) -> Array:
+        """Return where in the space of items a user's liking lies, [..., d]."""
+        xp, k = namespace(ledger), len(DECAYS)
+        return ledger[..., 2 * k :] / (ledger[..., k : k + 1] + xp.exp(params.shrink[k]))
+
+    def latent(self, params: RatingParams, output: Array, bias: Array, kindred: Array, item: "ItemSide") -> Array:
+        """Return the latent value of one item for each user, [...].
+
+        Args:
+            params: the weights.
+            output: float32[..., d], moved by the time of the question.
+            bias: float32[...], of `bias`.
+            kindred: float32[..., d], of `kindred`.
+            item: what is known of the item asked for.
+        """
+        wanted = product(output, params.preference) + product(kindred, params.kindred) + params.taste
+        match = namespace(output).sum(wanted * item.vectors, axis=-1) * self.width**0.5
+        return self.scale.mean + item.bias + bias + output @ params.user + params.offset[0] + match
+
+    def spread(self, params: RatingParams, output: Array) -> Array:
+        """Return the standard deviation ("squared") or the scale of the ordinal distribution, [...]."""
+        xp = namespace(output)
+        return xp.exp(xp.clip(output @ params.spread + params.spread_offset[0], -4.0, 4.0))
+
+    def shares(self, params: RatingParams, latent: Array, spread: Array) -> Array:
+        """Return the probability of each step of the scale, [..., steps].
+
+        The normal distribution behind "squared" is cut at the middles between steps, by its logistic likeness.
+        """
+        xp = namespace(latent)
+        levels = np.array(self.scale.levels, np.float32)
+        cuts = (levels[1:] + levels[:-1]) * 0.5 + (params.cuts if self.loss == "ordinal" else 0.0)
+        width = spread if self.loss == "ordinal" else spread * (3.0**0.5 / float(np.pi))
+        below = sigmoid((cuts - latent[..., None]) / width[..., None])
+        ends = xp.zeros_like(below[..., :1])
+        whole = xp.concat([ends, below, ends + 1.0], axis=-1)
+        return xp.maximum(whole[..., 1:] - whole[..., :-1], 0.0)
+
+    def moments(self, params: RatingParams, latent: Array, spread: Array) -> tuple[Array, Array]:
+        """Return the mean of the rating, within the scale, and its standard deviation."""
+        xp = namespace(latent)
+        if self.loss == "squared":
+            return xp.clip(latent, self.scale.lowest, self.scale.highest), spread
+        shares, levels = self.shares(params, latent, spread), np.array(self.scale.levels, np.float32)
+        mean = shares @ levels
+        return mean, xp.sqrt(xp.maximum(shares @ levels**2 - mean**2, 1e-6))
+
+
+class ItemSide(NamedTuple):
+    """What the head reads of the items asked for."""
+
+    bias: Array  # [...], frozen, with what moved since
+    vectors: Array  # [..., d]

@@ -1,0 +1,236 @@
+"""The next items as a path: the recurrence run forward over its own choices.
+
+Knows: how a path is chosen (the best item each time, a beam, by chance) and what it is worth.
+Does not know: files, HTTP. The states of all paths of a beam take one step together.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segue.config import Repeats
+from segue.errors import ArgumentError
+from segue.recommend.many import observe_each, question_details, score_each
+from segue.recommend.recommender import Item, Recommender, Time
+from segue.recommend.state import State, microseconds
+from segue.shapes import Floats, Rows
+
+Doubles: TypeAlias = NDArray[np.float64]
+#: From scores and log-probabilities [path, row] to the pairs of path and row that go on, the best first.
+_Choice: TypeAlias = Callable[[Floats, Doubles], list[tuple[int, int]]]
+
+
+@dataclass(frozen=True)
+class Beam:
+    """Keep the `width` likeliest paths at each step; 1 takes the best item each time.
+
+    Up to two items a path of a beam is never less likely than the greedy one. Of longer paths that is not
+    certain: the greedy path may leave the beam early and would have come out ahead later.
+
+    Raises:
+        ArgumentError: the width is not a whole number from 1.
+    """
+
+    width: int = 1
+
+    def __post_init__(self) -> None:
+        if not _whole(self.width):
+            raise ArgumentError(f"plan: expected a beam of width 1 or more, came {self.width!r}. 8 is a good one.")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw each item by chance, in proportion to `exp(score / temperature)`; the same seed draws the same path.
+
+    Raises:
+        ArgumentError: the temperature is not a finite number above 0.
+    """
+
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < np.inf:
+            raise ArgumentError(
+                f"plan: expected a temperature above 0, came {self.temperature!r}. 1 draws as the model believes, "
+                "less keeps closer to the best."
+            )
+
+
+class Plan(NamedTuple):
+    """A path of items, the first comes next.
+
+    `log_probability` is in nats, by the model: at each step over the items that could be chosen then.
+    """
+
+    items: list[Item]
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class _Event:
+    """An event of a path, in the terms of `Happened`."""
+
+    item: str
+    time: int | None
+    type: str | None
+    context: Mapping[str, Any]
+    rating: float | None = None
+
+
+class _Path(NamedTuple):
+    """What was chosen so far. `state` is the one that the last choice was made in."""
+
+    state: State
+    rows: tuple[int, ...] = ()
+    scores: tuple[float, ...] = ()
+    log_probability: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked at every step, and of the events that follow."""
+
+    at: int | None
+    every: int | None
+    type: str | None
+    context: Mapping[str, Any]
+    left_out: Rows
+    seen_too: bool
+    twice: bool
+
+    def time(self, step: int) -> int | None:
+        """Return the time of the question, which is that of the item chosen."""
+        if self.at is None or (self.every is None and step > 0):
+            return None
+        return self.at + step * (self.every or 0)
+
+
+def plan(
+    rec: Recommender,
+    state: State,
+    n: int = 5,
+    *,
+    by: Beam | Sample | None = None,
+    at: Time = None,
+    every: float | None = None,
+    type: str | None = None,
+    context: Mapping[str, object] | None = None,
+    exclude: Iterable[str] = (),
+    repeats: Repeats | None = None,
+) -> Plan:
+    """Return the next n items as an ordered path, each chosen as if those before it had been taken.
+
+    Strictly equivalent, for `Beam(1)`, to the loop
+
+        for _ in range(n):
+            best = rec.recommend(state, k=1, exclude=chosen)[0]
+            state = rec.observe(state, best.item)
+
+    Args:
+        rec: what answers.
+        state: of the user; it stays as it is.
+        n: how many items; fewer come back where there are no more to choose.
+        by: `Beam(width)` or `Sample(temperature, seed)`; None takes the best item each time.
+        at: the time of the first question and of the first item; None when unknown.
+        every: seconds from one item to the next, where `at` is known; None when unknown.
+        type: of the events to come, to plan what will be bought, say; None for any.
+        context: of the events to come.
+        exclude: ids to leave out; unknown ones are ignored.
+        repeats: "exclude" leaves out what the user had, and "allow" lets an item come more than once. None takes
+            the bundle's own policy for what the user had, and no item comes twice.
+
+    Raises:
+        ArgumentError: n is below 1, or the state is of another bundle.
+
+    Cost: n steps of `width` users and n `width` times O(items x width of the network). All items are scored,
+        also where an index is at hand, for a probability needs them all.
+    """
+    if not _whole(n):
+        raise ArgumentError(f"plan: expected n from 1, a whole number, came {n!r}. Ask for 1 item or more.")
+    by, policy = by or Beam(), repeats or rec.repeats
+    rec._check(state)
+    asked = _Question(
+        microseconds(at), microseconds(every), type, context or {}, rec.vocabulary.rows(exclude),
+        seen_too=policy == "allow", twice=repeats == "allow",
+    )  # fmt: skip
+    choose = _likeliest(by.width) if isinstance(by, Beam) else _drawn(by)
+    paths = [_Path(state)]
+    for step in range(n):
+        paths = _moved(rec, paths, asked, step)
+        scores = _scores(rec, paths, asked, step)
+        if np.isneginf(scores.max(axis=1)).any():  # all paths are equally long, so all have come to their end
+            break
+        likely = _log_softmax(scores) + np.array([[path.log_probability] for path in paths])
+        chosen = choose(scores, likely)
+        paths = [_longer(paths[parent], row, scores[parent, row], likely[parent, row]) for parent, row in chosen]
+    best = paths[0]
+    items = [rec._item(row, score) for row, score in zip(best.rows, best.scores, strict=True)]
+    return Plan(items, best.log_probability)
+
+
+def _moved(rec: Recommender, paths: Sequence[_Path], asked: _Question, step: int) -> list[_Path]:
+    """Return the paths with the states after their last choices: one step for all of them."""
+    if step == 0:
+        return list(paths)
+    when = asked.time(step - 1)
+    events = [_Event(rec.vocabulary.id(path.rows[-1]), when, asked.type, asked.context) for path in paths]
+    states = observe_each(rec, [path.state for path in paths], events)
+    return [path._replace(state=state) for path, state in zip(paths, states, strict=True)]
+
+
+def _scores(rec: Recommender, paths: Sequence[_Path], asked: _Question, step: int) -> Floats:
+    """Return float32[path, row], -inf where a row may not be chosen."""
+    details = None
+    if asked.type is not None or asked.context:
+        details = question_details(rec, [(asked.type, asked.context)] * len(paths))
+    scores = score_each(rec, [path.state for path in paths], [asked.time(step)] * len(paths), details)
+    scores[:, asked.left_out] = -np.inf
+    for line, path in zip(scores, paths, strict=True):
+        if not asked.seen_too:
+            line[path.state.seen.to_rows()] = -np.inf
+        if not asked.twice:
+            line[list(path.rows)] = -np.inf
+    return scores
+
+
+def _log_softmax(scores: Floats) -> Doubles:
+    """Return float64[path, row]; each path has something to choose."""
+    wide = scores - scores.max(axis=1, keepdims=True).astype(np.float64)
+    result: Doubles = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+    return result
+
+
+def _likeliest(width: int) -> _Choice:
+    """Return what chooses the `width` likeliest paths, the first is the best; of equals the lowest row."""
+
+    def choose(scores: Floats, likely: Doubles) -> list[tuple[int, int]]:
+        flat = likely.ravel()
+        some = np.argpartition(-flat, min(width, flat.size) - 1)[:width]
+        some = some[np.lexsort((some, -flat[some]))]
+        rows = likely.shape[1]
+        return [(int(at) // rows, int(at) % rows) for at in some if flat[at] > -np.inf]
+
+    return choose
+
+
+def _drawn(by: Sample) -> _Choice:
+    """Return what draws the next item of the one path (the Gumbel trick: the best of noisy scores)."""
+    rng = np.random.default_rng(by.seed)
+
+    def choose(scores: Floats, likely: Doubles) -> list[tuple[int, int]]:
+        noisy = scores[0] / by.temperature + rng.gumbel(size=scores.shape[1])
+        return [(0, int(np.argmax(noisy)))]
+
+    return choose
+
+
+def _longer(path: _Path, row: int, score: float, log_probability: float) -> _Path:
+    return _Path(path.state, (*path.rows, row), (*path.scores, float(score)), float(log_probability))
+
+
+def _whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 1

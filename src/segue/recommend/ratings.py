@@ -1,0 +1,146 @@
+"""What a user will think of an item: the answer of the rating head, and what moves online across users.
+
+Knows: a prediction with its spread; the shared value, sums of how far ratings lay from what the frozen bundle
+foretold, by item and in all. It stands beside the states and is read by the output only: a user's state depends
+on that user's events alone.
+Does not know: training, files, HTTP.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segue.data.sequences import Sequences
+from segue.errors import ArgumentError
+from segue.model.heads import ItemSide, RatingHead
+from segue.recommend.encoder import encode_users
+from segue.shapes import Floats, Rows, Times
+
+if TYPE_CHECKING:
+    from segue.recommend.recommender import Recommender
+
+#: Sums are whole millionths, so that what was added can be taken away without a trace.
+UNIT = 1_000_000
+#: Ratings that an item's bias, and everybody's, is worth beside those it was learnt from.
+ITEM_PRIOR, ALL_PRIOR = 5.0, 200.0
+
+
+class Rated(NamedTuple):
+    """One rating as others see it: of which item, and how far from what the frozen bundle foretold."""
+
+    row: int
+    residual: float
+
+
+class Shared(NamedTuple):
+    """What moves online across users. A value: adding and taking away give another one."""
+
+    sums: NDArray[np.int64]  # [V], millionths
+    counts: NDArray[np.int64]  # [V]
+
+    def moved(self, event: Rated, times: int) -> "Shared":
+        """Return the value with an event added (`times` 1) or taken away (-1). Cost: O(V), a copy."""
+        sums, counts = self.sums.copy(), self.counts.copy()
+        sums[event.row] += times * round(event.residual * UNIT)
+        counts[event.row] += times
+        return Shared(sums, counts)
+
+
+class RatingDistribution(NamedTuple):
+    """A rating to come: its mean and standard deviation in the scale of the log, and the share of each step."""
+
+    mean: float
+    deviation: float
+    shares: dict[float, float]
+
+
+def shared_start(rec: "Recommender") -> Shared:
+    """Return the shared value when nothing has moved yet."""
+    return Shared(np.zeros(rec.vocabulary.size, np.int64), np.zeros(rec.vocabulary.size, np.int64))
+
+
+def moved_bias(sums: Any, counts: Any, learnt: Floats, total: Any, number: Any) -> Floats:
+    """Return float32[n], what items' ratings lie above what was foretold, shrunken.
+
+        all   = total / (number + 200)
+        above = (sum - count all) / (learnt + count + 5) + all
+
+    Args:
+        sums: float[n], of each item's residuals.
+        counts: float[n], how many.
+        learnt: float[n], ratings of the item in training.
+        total: of all residuals, a number or float[n].
+        number: how many these are.
+
+    Example:
+        >>> one = np.ones(1)
+        >>> round(float(moved_bias(one * 2.0, one * 2, one * 0, 2.0, 2.0)[0]), 3)
+        0.293
+    """
+    everybody = total / (number + ALL_PRIOR)
+    above: Floats = ((sums - counts * everybody) / (learnt + counts + ITEM_PRIOR) + everybody).astype(np.float32)
+    return above
+
+
+def shared_bias(rec: "Recommender", shared: Shared | None, rows: Rows) -> Floats:
+    """Return float32[n]: what the shared value adds to the bias of some items; 0 without one."""
+    if shared is None:
+        return np.zeros(len(rows), np.float32)
+    learnt = rec.params.rating.tables.count[rows]
+    total, number = float(shared.sums.sum()) / UNIT, float(shared.counts.sum())
+    inside = np.where(rows < len(shared.sums), rows, 0)  # an item added since is one that nobody rated
+    of_item = (rows > 0) & (rows < len(shared.sums))
+    sums, counts = shared.sums[inside] * of_item / UNIT, shared.counts[inside] * of_item
+    return moved_bias(sums, counts, learnt, total, number)
+
+
+def head_of(rec: "Recommender") -> RatingHead:
+    """Return the rating head.
+
+    Raises:
+        ArgumentError: the bundle was trained without one.
+    """
+    if rec.network.rating is None:
+        raise ArgumentError(
+            "ratings: expected a bundle that learnt ratings, came one of the next item alone. "
+            "Train on a log with ratings: segue train --task both, or --task rating."
+        )
+    return rec.network.rating
+
+
+def rate(
+    rec: "Recommender", outputs: Floats, gaps: Floats, rows: Rows, above: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Return latent value and spread of a rating for each user and item, float32[n] each.
+
+    Args:
+        rec: with a rating head.
+        outputs: float32[n, read_width], of states.
+        gaps: float32[n], seconds from the last event to the question; NaN unknown.
+        rows: int32[n], the items asked for; 0 for an unknown one.
+        above: float32[n], see `shared_bias`.
+    """
+    head_of(rec)
+    bias = rec.params.rating.tables.bias[rows]
+    side = ItemSide(bias if above is None else bias + above, rec.params.items[rows])
+    latent, spread = rec.network.rate(rec.params, outputs, gaps, side)
+    return latent, spread
+
+
+def outputs_at(rec: "Recommender", sequences: Sequences, users: Times, places: Times) -> Floats:
+    """Return float32[n, read_width]: the output of a user's state just before an event, or after the last one.
+
+    Args:
+        rec: whose network reads.
+        sequences: the events.
+        users: int64[n], positions in `sequences`.
+        places: int64[n], events of those users, `sequences.offsets[user + 1]` for the end.
+    """
+    wanted = np.zeros(len(sequences.items) + 1, bool)
+    at_end = places == sequences.offsets[users + 1]
+    wanted[places[~at_end]] = True
+    memory, outputs = encode_users(rec.network, rec.params, sequences, wanted[:-1])
+    found = memory.output[users]
+    found[~at_end] = outputs[(np.cumsum(wanted) - 1)[places[~at_end]]]
+    return np.asarray(found, np.float32)

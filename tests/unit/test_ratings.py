@@ -1,0 +1,172 @@
+"""Ratings by hand: scales, what is refused and in which words, the verbs, the route."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+import segue
+from segue import cli
+from segue.data.ratings import Scale, scale_of, with_ratings
+from segue.errors import ArgumentError, ColumnError, ConfigError, DataError, EvaluationError
+from segue.serve.http import make_app
+from segue.serve.service import Service
+from segue.serve.sqlite_store import SqliteStore
+from tests_support import rated_log, small_rater, small_recommender
+
+NOW = 1_700_000_000.0
+
+
+def log(ratings):
+    rows = {"user": ["a", "b"] * len(ratings), "item": ["x"] * 2 * len(ratings)}
+    return segue.read_events(pl.DataFrame(rows | {"rating": [*ratings, *ratings]}, strict=False), time="none")
+
+
+def test_half_stars_are_steps_and_measurements_are_not():
+    assert scale_of(log([0.5, 1.0, 5.0])).levels == (0.5, 1.0, 5.0)
+    assert scale_of(log([1.0, 4.0]), "0:5").levels == (0.0, 1.0, 4.0, 5.0)
+    many = scale_of(log(np.linspace(0, 100, 40).tolist()))
+    assert many.levels == (0.0, 100.0)
+    assert not many.stepped
+
+
+@pytest.mark.parametrize(
+    ("ratings", "declared", "error", "words"),
+    [
+        ([3.0, 3.0], "", DataError, "expected ratings that differ, all 4 are 3"),
+        ([None, None], "", DataError, "expected ratings to learn from, found none in 4 rows"),
+        ([1.0, 9.0], "1:5", DataError, "expected ratings from 1 to 5, came 9 by user b of item x"),
+        ([1.0, 2.0], "five", ConfigError, "expected lowest:highest, came"),
+        ([1.0, 2.0], "5:1", ConfigError, "expected lowest:highest, came"),
+    ],
+)
+def test_ratings_that_cannot_be_learnt_are_refused(ratings, declared, error, words):
+    with pytest.raises(error, match=words):
+        scale_of(log(ratings), declared)
+
+
+def test_text_among_ratings_is_named_with_its_row():
+    table = pl.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "rating": ["4", "good"]})
+    with pytest.raises(ColumnError, match=r'row 2: rating "good" is not a number.*--rating-col none'):
+        segue.read_events(table, time="none")
+
+
+def test_the_task_is_guessed_from_what_there_is():
+    assert with_ratings(log([1.0, 2.0]))
+    assert not with_ratings(log([1.0, 1.0]))
+    assert not with_ratings(log([1.0, None, None, 2.0, None]))
+    assert not with_ratings(segue.Events(rated_log().table.drop("rating")))
+
+
+def test_rows_without_a_rating_are_noted_and_no_targets():
+    said = []
+    settings = {"train.task": "rating", "train.passes": 1, "model.width": 8}
+    rec = segue.train(rated_log(events=120), config=settings, say=said.append)
+    assert any("rows have none and are no targets" in line for line in said)
+    assert rec.params.rating.tables.count.sum() < 120
+
+
+def test_a_bundle_of_next_items_says_that_it_has_no_ratings():
+    rec = small_recommender()
+    with pytest.raises(ArgumentError, match="expected a bundle that learnt ratings"):
+        rec.predict_rating(rec.start(), "001")
+    with pytest.raises(ArgumentError, match="expected a bundle that learnt ratings"):
+        segue.evaluate_ratings(rec, rated_log())
+
+
+def test_ratings_outside_the_scale_are_refused_where_they_would_count():
+    rec = small_rater()
+    with pytest.raises(ArgumentError, match=r"rating of 001: expected 1 to 5, came 9"):
+        rec.rated(rec.start(), "001", 9)
+    wrong = segue.read_events(pl.DataFrame({"user": ["u"], "item": ["001"], "time": [1], "rating": [9.0]}))
+    with pytest.raises(EvaluationError, match=r"expected ratings from 1 to 5.*came 9 by user u of item 001"):
+        segue.evaluate_ratings(rec, wrong)
+    none = segue.Events(rated_log().table.with_columns(rating=pl.lit(None, pl.Float32)))
+    with pytest.raises(EvaluationError, match="expected held-out ratings, found none in 60 rows"):
+        segue.evaluate_ratings(rec, none)
+    high, five = (rec.observe(rec.start(), "001", rating=rating) for rating in (9, 5))
+    assert rec.predict_rating(high, "002") == rec.predict_rating(five, "002")  # a state holds it within the scale
+
+
+def test_the_state_moves_with_ratings_and_the_shared_value_beside_it():
+    rec = small_rater()
+    plain = rec.params.rating
+    head = plain._replace(weight=np.abs(plain.weight), preference=plain.preference * 0, user=plain.user * 0)
+    rec = replace(rec, params=rec.params._replace(rating=head._replace(kindred=plain.kindred * 0)))
+    kind, harsh = rec.start(), rec.start()
+    for item in ("001", "002", "003"):
+        kind, harsh = rec.observe(kind, item, rating=5), rec.observe(harsh, item, rating=1)
+    assert rec.predict_rating(kind, "004") > rec.predict_rating(harsh, "004") + 0.5
+    shared = rec.shared()
+    for _ in range(20):
+        shared = rec.observe_shared(shared, rec.rated(harsh, "004", 5))
+    assert rec.predict_rating(harsh, "004", shared=shared) > rec.predict_rating(harsh, "004")
+    other = rec.predict_rating(harsh, "005", shared=shared) - rec.predict_rating(harsh, "005")
+    assert 0 <= other < rec.predict_rating(harsh, "004", shared=shared) - rec.predict_rating(harsh, "004")
+    assert rec.predict_rating(kind, "never met") == pytest.approx(rec.predict_rating(kind, "nor this"))
+
+
+def test_scales_hold_what_lies_outside():
+    assert Scale((1.0, 5.0), 3.0).noted(np.float32([9, np.nan])).tolist() == [[2.0, 1.0], [0.0, 0.0]]
+
+
+@pytest.fixture(name="films", scope="module")
+def a_bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films")
+    rated_log(events=400, users=20, seconds=4000, missing=0.0).table.write_csv(folder / "log.csv")
+    settings = ["--set", "train.passes=1", "--set", "model.width=8", "--hold-out", "time:0.2", "--task", "rating"]
+    done = CliRunner().invoke(cli.app, ["train", str(folder / "log.csv"), "-o", str(folder / "b.segue"), *settings])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def run(*words):
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+def test_verbs_train_measure_and_rate(films):
+    found = run("evaluate", films / "b.segue", films / "log.csv", "--task", "rating", "--json")
+    report = json.loads(found.stdout.splitlines()[-1])
+    assert {name.partition(" (")[0] for name in report["models"]} == {
+        "segue", "global mean", "biases", "running biases", "biased factors"
+    }  # fmt: skip
+    assert sum(line["ratings"] for line in report["calibration"]) == 80
+    rated = json.loads(run("rate", films / "b.segue", "--item", "003", "--history", "001=5,002", "--json").stdout)
+    rec = segue.load(films / "b.segue")
+    state = rec.observe(rec.observe(rec.start(), "001", rating=5), "002")
+    assert rated["rating"] == pytest.approx(rec.predict_rating(state, "003"), abs=1e-5)
+    assert [step["rating"] for step in rated["shares"]] == [1, 2, 3, 4, 5]
+    of_user = run("rate", films / "b.segue", "--item", "003", "--user", "u1", "--events", films / "log.csv")
+    assert "give or take" in of_user.stdout
+    assert run("rate", films / "b.segue", "--item", "003").exit_code == 2
+    wrong = run("rate", films / "b.segue", "--item", "003", "--history", "001=five")
+    assert 'expected ITEM=RATING, came "001=five"' in str(wrong.exception)
+
+
+def test_the_server_says_what_a_user_would_think(tmp_path):
+    rec, store = small_rater(), SqliteStore(tmp_path / "s.db")
+    service = Service(rec, store, clock=lambda: NOW)
+    with TestClient(make_app(service), base_url="http://localhost:8000") as client:
+        client.post("/v1/events", json={"user": "u1", "item": "001", "rating": 5, "time": NOW - 60})
+        said = client.get("/v1/ratings", params={"user": "u1", "item": "002"}).json()
+        state = rec.observe(rec.start(), "001", rating=5, time=NOW - 60)
+        assert said["rating"] == pytest.approx(rec.predict_rating(state, "002", at=NOW), abs=1e-5)
+        assert (said["count"], said["known"], len(said["shares"])) == (1, True, 5)
+        new = client.get("/v1/ratings", params={"user": "nobody", "item": "never met"}).json()
+        assert new["rating"] == pytest.approx(rec.predict_rating(rec.start(), "never met"), abs=1e-5)
+        assert not new["known"]
+        assert client.get("/v1/ratings", params={"user": "u1"}).status_code == 422
+    service.close()
+    store.close()
+    plain = SqliteStore(tmp_path / "plain.db")
+    service = Service(small_recommender(), plain, clock=lambda: NOW)
+    with TestClient(make_app(service), base_url="http://localhost:8000") as client:
+        refused = client.get("/v1/ratings", params={"user": "u1", "item": "002"})
+        assert refused.status_code == 422
+        assert "expected a bundle that learnt ratings" in refused.json()["detail"]
+    service.close()
+    plain.close()
