@@ -17,7 +17,7 @@ from segue.training.losses import Candidates, softmax_cross_entropy
 from segue.training.negatives import Sampler
 from segue.training.optimiser import kept_share, make_optimiser
 from segue.training.rows import Learnt
-from segue.training.trainer import Run, Update, begin, loss_of, settled, update
+from segue.training.trainer import NOTHING, Carried, Run, Update, begin, loss_of, settled, update
 
 ROWS = 60
 CONFIG = Config(
@@ -39,7 +39,7 @@ def windows():
 @partial(jax.jit, static_argnums=0)
 def dense_update(config, run, batch, candidates, touched, seed, rate):
     grad = jax.value_and_grad(partial(loss_of, NETWORK, config), has_aux=True)
-    (_, memory), gradient = grad(run.learnt.params, run.memory, batch, candidates, None, seed)
+    (_, carried), gradient = grad(run.learnt.params, Carried(run.memory, run.carried), batch, candidates, NOTHING, seed)
     change, optimiser = make_optimiser(config.train).update(gradient, run.learnt.optimiser, run.learnt.params)
     old = run.learnt.params
     params = jax.tree.map(lambda weights, delta: weights - rate * delta, old, change)
@@ -49,7 +49,7 @@ def dense_update(config, run, batch, candidates, touched, seed, rate):
     )
     kept = kept_share(config.train.average, run.now.step.astype(jnp.float32))
     average = jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, run.learnt.average, params)
-    return Run(Learnt(params, average, optimiser), memory, None, run.now._replace(step=run.now.step + 1))
+    return Run(Learnt(params, average, optimiser), carried.memory, None, run.now._replace(step=run.now.step + 1))
 
 
 def test_updates_of_touched_rows_are_the_dense_twin():

@@ -149,10 +149,10 @@ def test_items_left_out_of_a_test_part_keep_the_history_before_it():
         (lambda: split_users(log("aa")), DataError, "table: expected at least two users to leave some out, found 1. Give a longer log."),
         (lambda: split_items(log("a")), DataError, "expected at least two items to leave some out, found 1"),
         (lambda: hold_out(log("aa"), "users:1"), ConfigError, 'came "users:1"'),
-        (lambda: hold_out(log("aa"), "random:0.1"), ConfigError, '--hold-out: expected a rule and its size, came "random:0.1". Give "time:0.1"'),
+        (lambda: hold_out(log("aa"), "middle:0.1"), ConfigError, '--hold-out: expected a rule and its size, came "middle:0.1". Give "time:0.1"'),
         (lambda: hold_out(log("aa"), "time:2"), ConfigError, 'or "last:1" (the last event of each user); "users:0.1" or "items:0.1"'),
         (lambda: hold_out(log("aa"), "last"), ConfigError, 'came "last"'),
-        (lambda: hold_out(log("aa"), "last:0.5"), ConfigError, 'came "last:0.5"'),
+        (lambda: hold_out(log("aa"), "last:1.5"), ConfigError, 'came "last:1.5"'),
         (lambda: hold_out(log("ab", [7, 7]), "time:0.5"), DataError, "all 2 have the same"),
     ],
 )  # fmt: skip

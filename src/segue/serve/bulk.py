@@ -17,8 +17,7 @@ from segue.data.attributes import plain_name
 from segue.data.catalogue import Profiles
 from segue.data.events import Events
 from segue.errors import ArgumentError
-from segue.recommend.approximate import exact_index
-from segue.recommend.index import Index
+from segue.recommend.best import best_each
 from segue.recommend.many import observe_long
 from segue.recommend.recommender import Recommender, Time
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, microseconds
@@ -26,7 +25,7 @@ from segue.serve.events import StoredEvent
 from segue.serve.parts import Parts
 from segue.serve.store import Store
 from segue.serve.tables import as_columns
-from segue.shapes import Floats
+from segue.shapes import Floats, Rows
 
 #: Users in a batch, at most, and events in one, but for a single user who has more.
 USERS, EVENTS = 2_000, 200_000
@@ -49,6 +48,7 @@ class Asked(NamedTuple):
     outputs: Floats  # float32[user, d]
     times: list[int | None]
     seen: list[Seen]
+    recent: Rows  # int32[user, RECENT]
 
 
 def recommend_all(
@@ -90,7 +90,7 @@ def recommend_all(
     """
     if k < 1:
         raise ArgumentError(f"recommend: expected k of at least 1, came {k}. Ask for 1 item or more.")
-    index, now = rec.index or exact_index(rec), microseconds(at)
+    now = microseconds(at)
     of = f"{source.source}, {len(source)} events" if isinstance(source, Events) else "store"
     parts = Parts(Path(out), {"bundle": rec.fingerprint, "items": len(rec.items), "k": k, "at": now, "of": of})
     paths = parts.paths()
@@ -104,7 +104,7 @@ def recommend_all(
         batches = _of_store(rec, source, users, profiles)
     ids = rec.vocabulary.ids
     for asked in batches:
-        parts.add(_lists(rec, index, asked, k, now, ids))
+        parts.add(_lists(rec, asked, k, now, ids))
         count += len(asked.users)
         if report:
             report(before + count, before + len(users))
@@ -128,11 +128,10 @@ def all_users(store: Store) -> list[str]:
         reached = newest
 
 
-def _lists(rec: Recommender, index: Index, asked: Asked, k: int, now: int | None, ids: pl.Series) -> pl.DataFrame:
+def _lists(rec: Recommender, asked: Asked, k: int, now: int | None, ids: pl.Series) -> pl.DataFrame:
     gaps = np.concatenate([gap_seconds(now, time) for time in asked.times])
-    queries = rec.network.query(rec.params, asked.outputs, gaps)
     excluded = [seen.to_rows() for seen in asked.seen] if rec.repeats == "exclude" else None
-    found = index.search(queries, min(k, rec.vocabulary.size), excluded=excluded)
+    found = best_each(rec, asked.outputs, gaps, asked.recent, k, excluded=excluded)
     user, place = np.nonzero(found.rows)
     rows = found.rows[user, place]
     columns = {
@@ -161,7 +160,7 @@ def start_of(rec: Recommender, user: str, profiles: Profiles | None) -> State:
 
 def _asked(states: States) -> Asked:
     times = [None if time == NO_TIME else int(time) for time in states.times]
-    return Asked(states.users.to_list(), states.memory.output, times, list(states.seen))
+    return Asked(states.users.to_list(), states.memory.output, times, list(states.seen), states.recent)
 
 
 def _of_log(rec: Recommender, log: Events, users: list[str], profiles: Profiles | None) -> Iterator[Asked]:
@@ -204,9 +203,10 @@ def _of_histories(
     pieces = [_encoded(rec, kinds[timed], profiles, timed) for timed in (True, False) if kinds[timed]]
     for user, events in kinds[None].items():
         state = observe_long(rec, start_of(rec, user, profiles), events)
-        pieces.append(Asked([user], state.memory.output, [state.time], [state.seen]))
+        pieces.append(Asked([user], state.memory.output, [state.time], [state.seen], state.recent))
     joined = [list(itertools.chain.from_iterable(piece[at] for piece in pieces)) for at in (0, 2, 3)]
-    yield Asked(joined[0], np.concatenate([piece.outputs for piece in pieces]), joined[1], joined[2])
+    outputs, recent = (np.concatenate([piece[at] for piece in pieces]) for at in (1, 4))
+    yield Asked(joined[0], outputs, joined[1], joined[2], recent)
 
 
 def _encoded(

@@ -1,0 +1,65 @@
+"""The best rows of many users at once: the lists of `Recommender.recommend`, as arrays.
+
+Knows: blocks of users whose scores fit into memory; an index where there is one.
+Does not know: where states come from, titles, files.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from segue.recommend.approximate import exact_index
+from segue.recommend.index import SCORES, Found
+from segue.recommend.recommender import Recommender
+from segue.shapes import Floats, Rows
+
+
+def best_each(
+    rec: Recommender, outputs: Floats, gaps: Floats, recent: Rows, k: int, *, excluded: Sequence[Rows] | None = None
+) -> Found:
+    """Return the k best rows of each user, best first, of equals the first row.
+
+    Args:
+        rec: whose states these are; its index finds the rows if it has one.
+        outputs: float32[user, n], the last output of the memory of each.
+        gaps: float32[user], seconds from the last event to the question; NaN unknown.
+        recent: int32[user, RECENT], the last items of each.
+        k: how many.
+        excluded: for each user the rows to leave out; None leaves out nothing.
+
+    Cost: O(users x items x width) without an index; memory of `SCORES` scores.
+    """
+    k = min(k, rec.vocabulary.size)
+    if rec.index is None and rec.counts is None:
+        return exact_index(rec).search(rec.network.query(rec.params, outputs, gaps), k, excluded=excluded)
+    rows, scores = np.zeros((len(outputs), k), np.int32), np.full((len(outputs), k), -np.inf, np.float32)
+    for users in _blocks(len(outputs), rec.vocabulary.size):
+        asked = (outputs[users], gaps[users], recent[users])
+        left_out = excluded[users] if excluded is not None else [np.zeros(0, np.int32)] * len(asked[0])
+        if rec.index is None:
+            found = rec.score_outputs(*asked)
+            known = np.broadcast_to(np.arange(found.shape[1], dtype=np.int32), found.shape)
+        else:
+            known = _filled(rec.candidates(*asked, k, excluded=left_out))
+            found = rec.score_outputs(*asked, rows=known)
+        for line, own, out in zip(found, known, left_out, strict=True):
+            line[out if rec.index is None else np.isin(own, out)] = -np.inf
+        found[known == 0] = -np.inf
+        best = np.lexsort((known, -found))[:, :k]
+        rows[users, : best.shape[1]] = np.take_along_axis(known, best, axis=1)
+        scores[users, : best.shape[1]] = np.take_along_axis(found, best, axis=1)
+    rows[scores == -np.inf] = 0
+    return Found(rows, scores)
+
+
+def _blocks(users: int, items: int) -> Iterator[slice]:
+    step = max(1, SCORES // items)
+    return (slice(begin, begin + step) for begin in range(0, users, step))
+
+
+def _filled(lists: Sequence[Rows]) -> Rows:
+    """Return int32[user, n]: lists of rows side by side, filled up with row 0."""
+    filled = np.zeros((len(lists), max([1, *map(len, lists)])), np.int32)
+    for line, rows in zip(filled, lists, strict=True):
+        line[: len(rows)] = rows
+    return filled
