@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from unittest import mock
 
 import pytest
 import requests
@@ -20,7 +21,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from laws.test_described_laws import log, rich
-from segue.serve import running
+from segue.serve import running, wire
 from segue.serve.limits import Limits
 
 BODIES = int(os.environ.get("SEGUE_HOSTILE", "300"))
@@ -28,9 +29,9 @@ LIMITS = Limits(body_bytes=100_000, body_seconds=0.5, header_seconds=0.5, header
 SEED = [{"user": user, "item": item, "id": f"{user}{item}"} for user in ("a", "0") for item in ("01", "02", "0")]
 
 
-@pytest.fixture(name="address", scope="module")
-def an_address(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served")
+@contextlib.contextmanager
+def serving(folder):
+    """Give the address of a server in a thread."""
     bundle = folder / "b.segue"
     rich(log()).save(bundle)
     asked = running.Settings(bundle, str(folder / "s.db"), port=0, bundles=folder, limits=LIMITS)
@@ -43,6 +44,20 @@ def an_address(tmp_path_factory):
         server.should_exit = True
         thread.join(20)
         assert not thread.is_alive()
+
+
+@pytest.fixture(name="address", scope="module")
+def an_address(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("served")) as address:
+        yield address
+
+
+@pytest.fixture(name="any_address", scope="module", params=["httptools", "h11"])
+def an_address_behind_either_parser(request, tmp_path_factory):
+    assert wire.HttpToolsProtocol is not None
+    without = mock.patch.object(wire, "HttpToolsProtocol", None) if request.param == "h11" else contextlib.nullcontext()
+    with without, serving(tmp_path_factory.mktemp("wire")) as address:
+        yield address
 
 
 @pytest.fixture(name="url", scope="module")
@@ -111,40 +126,40 @@ def exchanged(address, *parts, pause=0.0):
     return found, time.monotonic() - began
 
 
-def test_who_sends_a_body_slowly_is_cut(address):
+def test_who_sends_a_body_slowly_is_cut(any_address):
     drops = [b" "] * 12
-    found, spent = exchanged(address, HEAD + b"Content-Length: 1000\r\n\r\n{", *drops, pause=0.1)
+    found, spent = exchanged(any_address, HEAD + b"Content-Length: 1000\r\n\r\n{", *drops, pause=0.1)
     assert found.startswith(b"HTTP/1.1 408")
     assert b"problem+json" in found
     assert spent < 3
 
 
-def test_who_never_ends_a_body_is_cut(address):
-    found, spent = exchanged(address, HEAD + b"Content-Length: 1000\r\n\r\n{")
+def test_who_never_ends_a_body_is_cut(any_address):
+    found, spent = exchanged(any_address, HEAD + b"Content-Length: 1000\r\n\r\n{")
     assert found.startswith(b"HTTP/1.1 408")
     assert spent < 3
 
 
 @pytest.mark.parametrize("parts", [[], [b"G"], [HEAD], [b"X-A: b\r\n"] * 12], ids=["none", "a byte", "half", "drops"])
-def test_who_sends_headers_slowly_is_cut(address, parts):
+def test_who_sends_headers_slowly_is_cut(any_address, parts):
     begin = HEAD if len(parts) == 12 else b""
-    found, spent = exchanged(address, begin, *parts, pause=0.1)
+    found, spent = exchanged(any_address, begin, *parts, pause=0.1)
     assert not found.startswith(b"HTTP/1.1 2")
     assert spent < 3
 
 
-def test_who_asks_twice_on_one_connection_is_served_twice_and_then_cut(address):
+def test_who_asks_twice_on_one_connection_is_served_twice_and_then_cut(any_address):
     ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    found, spent = exchanged(address, ask, ask, b"G", pause=0.05)
+    found, spent = exchanged(any_address, ask, ask, b"G", pause=0.05)
     assert found.count(b"HTTP/1.1 200") == 2
     assert spent < 3
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_is_sent(address):
-    found, _ = exchanged(address, HEAD + b"Content-Length: 999999999999999999999999\r\n\r\n{")
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(any_address):
+    found, _ = exchanged(any_address, HEAD + b"Content-Length: 999999999999999999999999\r\n\r\n{")
     assert found.split(b" ")[1] in (b"400", b"413")
     chunk = b"8000\r\n" + b" " * 0x8000 + b"\r\n"
-    found, _ = exchanged(address, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 4)
+    found, _ = exchanged(any_address, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 4)
     assert found.startswith(b"HTTP/1.1 413") or not found  # it may have been reset while we still sent
 
 
@@ -160,8 +175,8 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(address):
         b"GET http://evil/healthz HTTP/1.1\r\nHost: evil\r\nConnection: close\r\n\r\n",
     ],
 )
-def test_what_is_no_http_for_us_is_refused(address, text):
-    found, spent = exchanged(address, text)
+def test_what_is_no_http_for_us_is_refused(any_address, text):
+    found, spent = exchanged(any_address, text)
     assert found.split(b" ")[1][:1] == b"4"
     assert spent < 3
 
