@@ -50,7 +50,8 @@ def test_new_users_are_rated_near_the_best():
 
 def test_noise_has_the_error_of_its_spread():
     train, test = segue.split_by_time(films(own=0, liking=0, noise=0.7), test=0.2)
-    report = evaluate_ratings(segue.train(train, config=QUICK), test)
+    usual = {"train.task": "rating", "model.width": 16, "train.passes": 6}
+    report = evaluate_ratings(segue.train(train, config=usual), test)
     assert report.rows["segue"]["rmse"] == pytest.approx(0.7, rel=0.06)
 
 
