@@ -73,8 +73,8 @@ class Scale:
         return len(self.levels) > 2
 
     def outside(self, ratings: Floats) -> NDArray[np.bool_]:
-        """Return bool[event]: which ratings lie outside the scale; NaN does not."""
-        result: NDArray[np.bool_] = (ratings < self.lowest) | (ratings > self.highest)
+        """Return bool[event]: which ratings lie outside the scale; NaN does not, nor does any measurement."""
+        result: NDArray[np.bool_] = ((ratings < self.lowest) | (ratings > self.highest)) & self.stepped
         return result
 
     def noted(self, ratings: Floats) -> Floats:

@@ -235,7 +235,7 @@ class Recommender:
             ArgumentError: the rating lies outside the scale.
         """
         head = head_of(self)
-        if not head.scale.lowest <= rating <= head.scale.highest:
+        if head.scale.outside(np.array(rating, np.float32)):
             raise ArgumentError(
                 f"rating of {item}: expected {head.scale.lowest:g} to {head.scale.highest:g}, came {rating}. "
                 "Correct it, or train with a wider train.rating_scale."
