@@ -8,7 +8,7 @@ import polars as pl
 import segue
 from segue.data.sequences import encode, item_vocabulary
 from segue.model.counts import RECENT, followed, likeliest, mixed
-from segue.training.fusion import Mix, count_pairs, learn_fusion, weighed
+from segue.training.fusion import SCALES, Mix, count_pairs, learn_fusion, weighed
 from segue.training.validation import Answers
 from tests_support import random_counts, small_recommender
 
@@ -96,6 +96,31 @@ def test_what_the_network_knows_needs_no_counts():
     assert (found.counts, found.alone) == (None, 1.0)
 
 
+def test_what_a_list_leaves_out_is_left_out_of_the_comparison_and_the_scale_is_the_likeliest():
+    rng = np.random.default_rng(5)
+    known, vocabulary = cycles(rng, 20)
+    size = vocabulary.size
+    answers = answers_of(rng, 80, size, lambda last: rng.integers(1, size, len(last)))
+    had = (answers.targets % (size - 1) + 1).astype(np.int32)  # the next row is liked still better, and was had
+    table = np.eye(size, dtype=np.float32)
+    repeated = [np.append(row, target).astype(np.int32) for row, target in zip(had, answers.targets, strict=True)]
+    better = replace(answers, queries=100 * table[answers.targets] + 200 * table[had], items=table, seen=repeated)
+    assert learn_fusion(known, better, size).alone == 1.0
+    after = vocabulary.rows(pl.Series([str(int(vocabulary.id(int(row))) % (size - 1) + 1) for row in range(1, size)]))
+    sure = answers_of(rng, 80, size, lambda last: np.where(rng.random(80) < 0.7, after[last - 1], last))
+    every = np.arange(1, size, dtype=np.int32)
+    sure = replace(sure, seen=[np.delete(every, [row - 1, row % (size - 1)]) for row in sure.targets])
+    counts = learn_fusion(known, sure, size).counts
+    losses = []
+    scales = [(low := 1 / (1 + float(counts.weight))) + share * (1 - low) for share in SCALES]
+    for scale in scales:
+        scores = mixed(counts._replace(scale=np.float32(scale)), sure.scores(), followed(counts, sure.recent))
+        left = [np.setdiff1d(every, seen) for seen in sure.seen]
+        both = [(line[rows].astype(float), line[t]) for line, rows, t in zip(scores, left, sure.targets, strict=True)]
+        losses.append(sum(np.logaddexp.reduce(some) - goal for some, goal in both))
+    assert counts.scale == np.float32(scales[int(np.argmin(losses))])
+
+
 def test_pairs_are_counted_by_distance():
     table = pl.DataFrame({"user": ["a"] * 3, "item": ["x", "y", "z"]})
     log = segue.read_events(table, time="none")
@@ -105,3 +130,14 @@ def test_pairs_are_counted_by_distance():
     recent[0, -1] = vocabulary.row("x")
     shares = followed(counts, recent).toarray()[0]
     np.testing.assert_allclose(shares[vocabulary.rows(pl.Series(["x", "y", "z"]))], [0, 2 / 3, 1 / 3], atol=1e-6)
+    # The later of two counts more: what followed y at once is z, half as much what followed x before.
+    recent[0, -2:] = vocabulary.rows(pl.Series(["x", "y"]))
+    shares = followed(counts, recent).toarray()[0]
+    np.testing.assert_allclose(shares[vocabulary.rows(pl.Series(["y", "z"]))], [2 / 9, 7 / 9], atol=1e-6)
+    raw = weighed(count_pairs(known, vocabulary.size, 1.0), Mix(half_life=1.0, norm=0.0), known)
+    np.testing.assert_allclose(np.sort(raw.shares), [0.5, 1, 1], atol=1e-6)
+    # An unknown item between two is as if it were not there, and nothing follows it.
+    gap = encode(segue.read_events(pl.DataFrame({"user": ["a"] * 3, "item": ["x", "?", "y"]}), time="none"), vocabulary)
+    pairs = count_pairs(gap, vocabulary.size, 1.0).toarray()
+    x, y = vocabulary.rows(["x", "y"])
+    assert pairs[x, y] == pairs.sum() == 1.0

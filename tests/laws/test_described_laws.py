@@ -10,7 +10,7 @@ import segue
 from segue.bundle import build_network, with_fingerprint
 from segue.config import Config, DataSize, configure, derive
 from segue.data.catalogue import read_catalogue, read_profiles
-from segue.data.described import attributes_of, learn_encodings
+from segue.data.described import as_learnt, attributes_of, learn_encodings
 from segue.data.sequences import item_vocabulary
 from segue.errors import ArgumentError
 from segue.model.backend import leaves, map_tree
@@ -99,6 +99,13 @@ def test_law_every_part_of_what_is_known_counts():
     assert [line.score for line in rec.recommend(state, 5, context={"device": "tv"})] != plain
     # A rating is not known when a question is asked, and what was not learnt is not read.
     assert [line.score for line in rec.recommend(state, 5, context={"rating": 5, "weather": "wet"})] == plain
+    # In training a question has all that its event was like, but the rating of it says nothing.
+    unknown = np.full(1, np.nan, np.float32)
+    queries = [
+        rec.network.query(rec.params, state.memory.output, unknown, rec.encodings.event(values)[None])
+        for values in ({"type": "buy", "device": "tv", "rating": rating} for rating in (1.0, 5.0))
+    ]
+    np.testing.assert_array_equal(*queries)
 
 
 def test_law_load_after_save_is_the_same(tmp_path):
@@ -123,6 +130,10 @@ def test_law_added_items_leave_the_others_as_they_were(tmp_path):
     shown = [line.item for line in more.recommend(before, 14, repeats="allow")]
     assert "12" in shown and "13" not in shown
     assert more.vocabulary.ids_of(more.unreachable) == ["13"]
+    [values] = ITEMS.filter(item="12").rows(named=True)
+    own, numbers = rec.params.attributes, as_learnt(rec.encodings.items.encode_row(values))
+    np.testing.assert_allclose(more.params.items[more.vocabulary.row("12")], numbers @ own.vector, atol=1e-6)
+    np.testing.assert_allclose(more.params.bias[more.vocabulary.row("12")], numbers @ own.bias, atol=1e-6)
     assert rec.add_items(ITEMS.head(12)) is rec
     after = more.observe(before, "12")
     assert more.observe(after, "13").count == 5
@@ -139,13 +150,19 @@ def test_law_added_items_leave_the_others_as_they_were(tmp_path):
 def test_law_a_new_item_is_an_item_whose_own_row_is_left_out():
     events = log()
     rec = rich(events)
-    network, own = rec.network, rec.network.init(3)
+    rng, network = np.random.default_rng(2), rec.network
+    own = map_tree(lambda a: a + rng.standard_normal(a.shape, np.float32), network.init(3))
     attributes = attributes_of(rec.catalogue, rec.encodings)
+    for values in rec.catalogue.table.iter_rows(named=True):
+        alone = rec.encodings.items.encode_row(values)
+        np.testing.assert_allclose(attributes[rec.vocabulary.row(values["item"])], alone, atol=1e-3)
     known = np.ones(len(attributes), np.float32)
     known[4] = 0
     folded = network.with_attributes(own, attributes, known)
-    np.testing.assert_allclose(folded.items[4], attributes[4] @ own.attributes.vector, atol=1e-6)
-    np.testing.assert_allclose(folded.items[5], own.items[5] + attributes[5] @ own.attributes.vector, atol=1e-6)
+    np.testing.assert_allclose(folded.items[4], attributes[4] @ own.attributes.vector, atol=1e-5)
+    np.testing.assert_allclose(folded.items[5], own.items[5] + attributes[5] @ own.attributes.vector, atol=1e-5)
+    np.testing.assert_allclose(folded.bias[4], attributes[4] @ own.attributes.bias, atol=1e-5)
+    np.testing.assert_allclose(folded.bias[5], own.bias[5] + attributes[5] @ own.attributes.bias, atol=1e-5)
 
 
 def test_law_a_long_gap_empties_the_first_block_alone():

@@ -1,13 +1,18 @@
 """law: many at once equals one by one; saving and loading changes nothing; old states stay good."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
 import segue
 from segue.data.sequences import encode, item_vocabulary
+from segue.data.vocabulary import Vocabulary
 from segue.model.backend import leaves
 from segue.model.cells import CELLS
+from segue.recommend import best
+from segue.recommend.approximate import exact_index
 from segue.recommend.state import Seen
 from tests_support import small_recommender
 
@@ -95,6 +100,30 @@ def test_law_lists_do_not_depend_on_who_else_is_there():
     one = str(whole.users[3])
     alone = segue.read_events(events.table.filter(pl.col("user") == one).with_columns(pl.col("time") // 10**6))
     np.testing.assert_allclose(rec.score(rec.encode(alone)), rec.score(whole.of(one)), atol=1e-4)
+
+
+@pytest.mark.parametrize("by", ["all", "index"])
+@pytest.mark.parametrize("repeats", ["allow", "exclude"])
+def test_law_lists_of_many_are_those_of_each(by, repeats, monkeypatch):
+    monkeypatch.setattr(best, "SCORES", 900)  # three users at a time
+    vocabulary = Vocabulary(pl.Series([f"{i:03d}" for i in range(300)]))
+    rec, events = small_recommender(vocabulary, repeats=repeats), log(np.random.default_rng(7), items=300)
+    # Nothing that the network likes was met before; what followed is found by the counts alone.
+    counts = rec.counts._replace(weight=np.float32(50.0), smoothing=np.float32(1e-6))
+    whole = replace(rec, counts=counts)
+    states, at = whole.encode(events), 10.0
+    found = best.best_each(
+        whole.with_index(exact_index(whole)) if by == "index" else whole,
+        states.memory.output,
+        np.array([max(at - time / 1e6, 0) for time in states.times], np.float32),
+        states.recent,
+        5,
+        excluded=[seen.to_rows() for seen in states.seen] if repeats == "exclude" else None,
+    )
+    for place in range(len(states)):
+        lines = whole.recommend(states[place], 5, at=at)
+        assert vocabulary.ids_of(found.rows[place]) == [line.item for line in lines]
+        np.testing.assert_allclose(found.scores[place], [line.score for line in lines], rtol=1e-4)
 
 
 def test_law_seen_is_a_set_of_rows():

@@ -76,6 +76,27 @@ def test_head_is_its_equation():
     assert rec.predict_rating(state, "004") == pytest.approx(np.clip(latent, 1, 5), abs=1e-3)
 
 
+@pytest.mark.parametrize("loss", ["squared", "ordinal"])
+def test_what_is_said_of_a_rating_is_its_equation(loss):
+    rec = small_rater(loss=loss)
+    p, state = rec.params.rating, rec.observe(rec.start(), "003", rating=2.0)
+    output = rec.network.query(rec.params, state.memory.output, np.float32([np.nan]))[0].astype(float)
+    spread = np.exp(output @ p.spread + p.spread_offset[0])
+    latent = float(rec.rated(state, "004", 3.0).residual) * -1 + 3.0
+    width = spread if loss == "ordinal" else spread * 3**0.5 / np.pi
+    cuts = np.array([1.5, 2.5, 3.5, 4.5]) + (p.cuts if loss == "ordinal" else 0)
+    shares = np.diff([0.0, *(1 / (1 + np.exp((latent - cuts) / width))), 1.0])
+    found = rec.rating_distribution(state, "004")
+    assert [*found.shares] == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose([*found.shares.values()], np.maximum(shares, 0), atol=1e-4)
+    if loss == "squared":
+        assert (found.mean, found.deviation) == pytest.approx((np.clip(latent, 1, 5), spread), abs=1e-4)
+    else:
+        mean = sum(share * step for step, share in found.shares.items())
+        variance = sum(share * (step - mean) ** 2 for step, share in found.shares.items())
+        assert (found.mean, found.deviation) == pytest.approx((mean, variance**0.5), abs=1e-3)
+
+
 def test_running_biases_by_hand():
     train = Ratings(np.array([0, 0]), np.array([0, 1]), np.array([4.0, 2.0]), np.array([1, 2]))
     test = Ratings(np.array([0, 0]), np.array([0, 0]), np.array([5.0, 1.0]), np.array([3, 3]))

@@ -85,6 +85,7 @@ def same(a, b):
     for (path, x), (_, y) in zip(leaves(a.memory), leaves(b.memory), strict=True):
         np.testing.assert_allclose(x, y, atol=2e-5, err_msg=path)
     assert (a.time, a.count, a.seen.to_rows().tolist()) == (b.time, b.count, b.seen.to_rows().tolist())
+    assert a.recent.tolist() == b.recent.tolist()
 
 
 def drawn(rng, rows=60, users=4):
