@@ -1,0 +1,178 @@
+"""law: a window reads what was and asks for what comes; what is hidden is hidden, what is held out stays out."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import jax
+import numpy as np
+import polars as pl
+import pytest
+
+import segue
+from segue.config import TrainConfig
+from segue.data.batches import Batcher
+from segue.data.described import Encodings, encode_log
+from segue.data.sequences import Sequences, item_vocabulary
+from segue.training import fusion
+from segue.training.trainer import Carried, Known, hide_some, loss_of
+from segue.training.validation import Validation
+from tests_support import rated_log, small_rater, small_recommender
+
+#: Nothing is hidden.
+SHOWN = {f"unknown_{name}": 0.0 for name in ("items", "gaps", "question", "ids", "details", "profiles")}
+
+
+def marked(users=7, seed=0):
+    """Sequences in which everything about an event says which event it is, and a profile whose it is."""
+    lengths = np.random.default_rng(seed).integers(1, 9, users)
+    number = np.arange(1, lengths.sum() + 1)
+    return Sequences(
+        pl.Series([f"u{user}" for user in range(users)]),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        number.astype(np.int32),
+        times=number * 3_000_000,
+        ratings=number.astype(np.float32),
+        details=number[:, None].astype(np.float16),
+        weights=number.astype(np.float32),
+        profiles=np.arange(1, users + 1, dtype=np.float32)[:, None],
+    )
+
+
+def test_law_a_window_reads_one_event_and_asks_for_the_next():
+    log = marked()
+    asked, owner = [], np.repeat(np.arange(1, len(log) + 1), log.lengths)
+    for batch in Batcher(log, lanes=2, steps=4, seed=3, rated=True).windows(0):
+        real = batch.weights > 0
+        first = batch.first & real
+        np.testing.assert_array_equal(batch.details[..., 0], batch.items)
+        np.testing.assert_array_equal(batch.items, np.where(batch.first, 0, batch.targets - 1))
+        for name in ("weights", "ratings"):
+            np.testing.assert_array_equal(getattr(batch, name)[real], batch.targets[real])
+        np.testing.assert_array_equal(batch.question_details[real][:, 0], batch.targets[real])
+        np.testing.assert_array_equal(batch.profiles[first][:, 0], owner[batch.targets[first] - 1])
+        np.testing.assert_array_equal(batch.question_gaps[real & ~first], 3.0)
+        asked += batch.targets[real].tolist()
+    assert sorted(asked) == log.items.tolist()
+
+
+def test_law_a_weight_is_that_of_the_event_whatever_the_order_of_the_log():
+    rng = np.random.default_rng(2)
+    users, kinds = rng.integers(0, 5, 60).astype(str), rng.integers(1, 4, 60).astype(str)
+    log = segue.read_events(pl.DataFrame({"user": users, "item": kinds, "time": np.arange(60), "type": kinds}))
+    vocabulary = item_vocabulary(log)
+    weights = {"1": 1.0, "2": 2.0, "3": 3.0}
+    sequences = encode_log(log, vocabulary, Encodings(), weight_of_type=weights)
+    assert sequences.weights.tolist() == [weights[vocabulary.id(int(row))] for row in sequences.items]
+
+
+HIDDEN = {
+    "items": {"items": 0},
+    "gaps": {"gaps": np.nan},
+    "question": {"question_gaps": np.nan, "question_details": 0},
+    "details": {"details": 0},
+    "profiles": {"profiles": 0},
+}
+
+
+@pytest.mark.parametrize("what", list(HIDDEN))
+def test_law_what_is_hidden_is_that_and_nothing_else(what):
+    batch = next(Batcher(marked(40), lanes=8, steps=16, seed=1).windows(0))
+    for rate in (0.999999, 0.4):
+        hidden = hide_some(TrainConfig(**SHOWN | {f"unknown_{what}": rate}), batch, np.uint32(9))
+        for name, before in batch._asdict().items():
+            if before is None or name not in HIDDEN[what]:
+                assert before is None or np.array_equal(before, getattr(hidden, name), equal_nan=True)
+                continue
+            able = ~np.isnan(before) & (before != 0)
+            gone = np.isclose(getattr(hidden, name), HIDDEN[what][name], equal_nan=True)[able]
+            assert gone.mean() == 1 if rate > 0.9 else 0.1 < gone.mean() < 0.7
+
+
+def plain(rec, **more):
+    train = replace(rec.config.train, **SHOWN | more)
+    return replace(rec.config, model=replace(rec.config.model, dropout=0.0), train=train)
+
+
+def loss(rec, network, **more):
+    """Return the loss of a window as a compiled function of weights, window and what is known; nothing is dropped."""
+    config = replace(rec.config, model=replace(rec.config.model, dropout=0.0), train=replace(rec.config.train, **more))
+
+    def of(params, batch, known):
+        memory = network.empty(params, batch.items.shape[1])
+        return loss_of(network, config, params, Carried(memory, memory.output), batch, None, known, np.uint32(5))[0]
+
+    return of
+
+
+def test_law_an_item_whose_id_is_hidden_teaches_its_attributes_alone():
+    rec = small_recommender()
+    network = replace(rec.network, attributes=3)
+    attributes = np.random.default_rng(1).normal(size=(network.items, 3)).astype(np.float32)
+    log = replace(marked(), items=(marked().items % 12 + 1).astype(np.int32), details=None, profiles=None)
+    batch = next(Batcher(log, lanes=2, steps=3, seed=3).windows(0))
+    learn = jax.jit(jax.grad(loss(rec, network, **SHOWN | {"unknown_ids": 0.5})))
+    gradient = learn(network.init(0), batch, Known(attributes))
+    hidden = np.asarray(gradient.bias) == 0
+    assert 2 < hidden[1:].sum() < 10
+    assert (np.asarray(gradient.items) == 0).all(axis=1).tolist() == hidden.tolist()
+    assert all(np.abs(each).max() > 1e-6 for each in gradient.attributes)
+
+
+def test_law_a_rating_is_not_learnt_from_one_of_the_same_moment():
+    rec = small_rater(task="rating")
+    noted = np.array([[0.5, 1], [1.5, 1], [-1.5, 1]], np.float16)
+    of, known = jax.jit(loss(rec, rec.network, **SHOWN)), Known(None, rec.params.rating.tables)
+    for third, moves in ((2_000_000, False), (3_000_000, True)):
+        times = np.array([1_000_000, 2_000_000, third])
+        one = Sequences(pl.Series(["u"]), np.array([0, 3]), np.int32([1, 2, 3]), times, np.float32([4, 5, 2]), noted)
+        losses = []
+        for rating in (1.5, -2.5):  # of the second event, read at the position that asks for the third
+            batch = next(Batcher(one, 1, 3, 0, rated=True).windows(0))
+            batch.details[2, 0, 0] = rating
+            losses.append(float(of(rec.params, batch, known)))
+        assert (abs(losses[0] - losses[1]) > 1e-4) == moves
+
+
+def test_law_validation_asks_what_a_server_would_be_asked():
+    rec = small_recommender()
+    rng = np.random.default_rng(4)
+    table = pl.DataFrame({"user": rng.integers(0, 5, 90).astype(str), "item": rng.choice(rec.items, 90)})
+    log = segue.read_events(table, time="none")
+    validation = Validation(rec.sequences(log), exclude_seen=True)
+    answers = validation.answers(rec.network, rec.params)
+    scores = fusion.mixed(rec.counts, answers.scores(), fusion.followed(rec.counts, answers.recent))
+    hidden = answers.hidden(scores)
+    for place, user in enumerate(validation.sequences.users):
+        *before, last = table.filter(pl.col("user") == user)["item"]
+        state = rec.observe_all(rec.start(), before)
+        np.testing.assert_allclose(scores[place, 1:], rec.score(state)[0], atol=1e-4)
+        assert answers.targets[place] == rec.vocabulary.row(last)
+        gone = set(np.flatnonzero(np.isneginf(hidden[place])))
+        assert gone == ({0} | set(state.seen.to_rows().tolist())) - {rec.vocabulary.row(last)}
+
+
+def test_law_the_rating_of_validation_is_foretold_from_the_moment_before():
+    rec, log = small_rater(task="rating"), rated_log(seconds=6, missing=0.0)
+    found = Validation(rec.sequences(log), exclude_seen=False).measure(rec.network, rec.params)["rmse"]
+    errors = []
+    for rows in log.table.partition_by("user", maintain_order=True):
+        state, last = rec.start(), rows.row(-1, named=True)
+        for row in rows.filter(pl.col("time") < last["time"]).rows(named=True):
+            state = rec.observe(state, row["item"], time=row["time"] / 1e6, rating=row["rating"])
+        errors.append(rec.predict_rating(state, last["item"]) - last["rating"])
+    assert found == pytest.approx(np.sqrt(np.mean(np.square(errors))), abs=1e-4)
+
+
+def test_what_is_held_out_for_validation_is_counted_nowhere(monkeypatch):
+    log, seen = rated_log(users=12, events=120, missing=0.0), []
+    left_out = fusion.Fusion(None, 0.0, 0.0, fusion.Mix())
+    monkeypatch.setattr(fusion, "learn_fusion", lambda *given: seen.append(given) or left_out)
+    settings = {"train.task": "both", "train.passes": 1, "model.width": 8}
+    rec = segue.train(log, config=settings)
+    [(known, answers, size)] = seen
+    whole = rec.sequences(log)
+    assert size == rec.vocabulary.size
+    for user, (begin, end) in enumerate(pairwise(whole.offsets)):
+        assert known.select(np.array([user])).items.tolist() == whole.items[begin : end - 1].tolist()
+    assert answers.targets.tolist() == whole.items[whole.offsets[1:] - 1].tolist()
+    assert rec.params.rating.tables.count.tolist() == np.bincount(known.items, minlength=size).tolist()
