@@ -17,7 +17,7 @@ from segue.data.catalogue import Catalogue, Profiles, read_catalogue, read_profi
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
 from segue.data.ratings import ratings_of, scale_of, with_ratings
-from segue.data.sequences import Sequences, gaps, item_vocabulary, mapped, natural_gap
+from segue.data.sequences import Sequences, encode, gaps, item_vocabulary, mapped, natural_gap
 from segue.data.split import digest
 from segue.errors import ArgumentError, DataError
 from segue.interop.keras_cell import KerasCell
@@ -75,7 +75,7 @@ def train(
     from segue.training.compiled import keep_compiled
     from segue.training.cost import check_memory, describe
     from segue.training.expectation import rating_tables
-    from segue.training.fusion import learn_fusion
+    from segue.training.fusion import learn_fusion, recounted
     from segue.training.trainer import Trainer, fit
     from segue.training.validation import Validation
 
@@ -120,7 +120,9 @@ def train(
     if settings.model.counts and settings.train.task != "rating" and len(validation.sequences):
         fusion = learn_fusion(learnt, validation.answers(network, params), vocabulary.size)
         say(str(fusion))
-        counts, noted = fusion.counts, noted | {"fusion": str(fusion)}
+        counts, noted = fusion.counts, noted | {"fusion": str(fusion), "mix": fusion.mix._asdict()}
+        if settings.train.refit:
+            counts = recounted(fusion, encode(events, vocabulary), vocabulary.size)
     rec = Recommender(
         network, params, vocabulary, settings, known, noted, "", encodings, vocabulary.size, counts=counts
     )

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 import segue
+from segue.api import without_last
 from segue.data.sequences import encode, item_vocabulary
 from segue.model.counts import RECENT, followed, likeliest, mixed
 from segue.training.fusion import SCALES, Mix, count_pairs, learn_fusion, weighed
@@ -141,3 +142,21 @@ def test_pairs_are_counted_by_distance():
     pairs = count_pairs(gap, vocabulary.size, 1.0).toarray()
     x, y = vocabulary.rows(["x", "y"])
     assert pairs[x, y] == pairs.sum() == 1.0
+
+
+def test_refit_counts_the_events_kept_for_validation():
+    table = pl.DataFrame(
+        {
+            "user": [f"u{u}" for u in range(60) for _ in range(6)],
+            "item": [f"i{(7 * u + t) % 30}" for u in range(60) for t in range(6)],
+        }
+    )
+    log, quick = segue.read_events(table, time="none"), {"train.passes": 1, "model.width": 8}
+    found = {refit: segue.train(log, config=quick | {"train.refit": refit}) for refit in (True, False)}
+    whole = encode(log, found[True].vocabulary)
+    for refit, rec in found.items():
+        pairs = count_pairs(whole if refit else without_last(whole), rec.vocabulary.size, rec.facts["mix"]["half_life"])
+        expected = weighed(pairs, Mix(**rec.facts["mix"]), whole if refit else without_last(whole))
+        np.testing.assert_allclose(rec.counts.shares, expected.shares, rtol=1e-6)
+        np.testing.assert_allclose(rec.counts.popularity, expected.popularity, rtol=1e-6)
+    assert found[True].counts.scale == found[False].counts.scale

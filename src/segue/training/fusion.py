@@ -103,6 +103,14 @@ def learn_fusion(known: Sequences, answers: Answers, size: int) -> Fusion:
     return Fusion(counts, float(alone.mean()), job.value(best), best)
 
 
+def recounted(fusion: Fusion, known: Sequences, size: int) -> Counts | None:
+    """Return the same mixture counted over more events, those kept for validation among them."""
+    if fusion.counts is None:
+        return None
+    counts = weighed(count_pairs(known, size, fusion.mix.half_life), fusion.mix, known)
+    return counts._replace(scale=fusion.counts.scale)
+
+
 def _climb(job: "_Job", best: Mix) -> Mix:
     """Vary one setting at a time, keep what is better, until nothing changes."""
     before = None
