@@ -46,12 +46,12 @@ def lags_up_to(longest: int) -> list[int]:
 
     Example:
         >>> lags_up_to(30)
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 19, 24, 30]
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 14, 18, 22, 28, 30]
     """
     lags, lag = [], 0
     while lag < longest:
         lags.append(lag)
-        lag = max(lag + 1, round(lag * 1.25)) if lag != 9 else 12
+        lag = lag + 1 if lag < 9 else round(lag * 1.25)
     return [*lags, longest]
 
 
