@@ -15,7 +15,11 @@ from segue.data.sequences import item_vocabulary
 from segue.errors import ArgumentError
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import CELLS
+from segue.recommend.approximate import exact_index
 from segue.recommend.recommender import Recommender
+from segue.serve.answers import Question
+from segue.serve.scores import ask_for, score_all
+from segue.serve.shelf import Shelf
 
 ITEMS = pl.DataFrame(
     {
@@ -106,6 +110,31 @@ def test_law_every_part_of_what_is_known_counts():
         for values in ({"type": "buy", "device": "tv", "rating": rating} for rating in (1.0, 5.0))
     ]
     np.testing.assert_array_equal(*queries)
+
+
+@pytest.mark.parametrize("by", ["all", "index"])
+def test_law_questions_asked_together_are_those_asked_alone(by):
+    plain = rich(events := log())
+    rec = plain.with_index(exact_index(plain)) if by == "index" else plain
+    rng, states, asked = np.random.default_rng(8), plain.encode(events), []
+    for place in range(len(states)):
+        item = plain.items[int(rng.integers(len(plain.items)))]
+        where = {"price": "1.0"} if place % 3 == 0 else {}
+        question = Question(
+            k=3, at=2 * 10**6 + place, type=["view", "buy"][place % 2], context={"device": ["tv", "pc"][place % 2]},
+            exclude=(item,), repeats=["exclude", "allow"][place // 2 % 2], where=where,
+        )  # fmt: skip
+        asked.append(ask_for(rec, states[place], question, Shelf()))
+    for one, scored in zip(asked, score_all(rec, Shelf(), asked), strict=True):
+        ask = one.question
+        lines = plain.recommend(
+            one.state, len(plain.items), at=ask.at / 1e6, type=ask.type, context=ask.context,
+            exclude=ask.exclude, repeats=ask.repeats,
+        )  # fmt: skip
+        shown = [x for x in lines if one.allowed is None or one.allowed[plain.vocabulary.row(x.item)]][:3]
+        rows, scores = scored.best(3)
+        assert plain.vocabulary.ids_of(rows) == [x.item for x in shown]
+        np.testing.assert_allclose(scores, [x.score for x in shown], atol=1e-4)
 
 
 def test_law_load_after_save_is_the_same(tmp_path):
