@@ -38,12 +38,12 @@ def best_each(
         left_out = excluded[users] if excluded is not None else [np.zeros(0, np.int32)] * len(asked[0])
         if rec.index is None:
             found = rec.score_outputs(*asked)
+            for line, out in zip(found, left_out, strict=True):
+                line[out] = -np.inf
             known = np.broadcast_to(np.arange(found.shape[1], dtype=np.int32), found.shape)
         else:
             known = _filled(rec.candidates(*asked, k, excluded=left_out))
             found = rec.score_outputs(*asked, rows=known)
-        for line, own, out in zip(found, known, left_out, strict=True):
-            line[out if rec.index is None else np.isin(own, out)] = -np.inf
         found[known == 0] = -np.inf
         best = np.lexsort((known, -found))[:, :k]
         rows[users, : best.shape[1]] = np.take_along_axis(known, best, axis=1)
