@@ -172,6 +172,10 @@ def test_law_added_items_leave_the_others_as_they_were(tmp_path):
     again = segue.load(tmp_path / "m.segue")
     assert again.fingerprint == more.fingerprint == rec.fingerprint
     assert again.recommend(after, 14) == more.recommend(after, 14)
+    # A column is the same with and without RecBole's `:type`.
+    typed = rec.add_items(ITEMS.rename({"price": "price:float"}))
+    np.testing.assert_array_equal(typed.params.items, more.params.items)
+    assert typed.labels("12") == more.labels("12")
     # An item added twice over is the item added once.
     np.testing.assert_array_equal(again.add_items(ITEMS).params.items, more.params.items)
 

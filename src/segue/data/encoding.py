@@ -236,7 +236,7 @@ def _block(kept: Mapping[str, Any], encoder: TextEncoder | None) -> Block:
 
 
 def _complaint(block: Block, table: pl.DataFrame) -> str | None:
-    start = f'column "{block.name}": expected {block.describe()}, '
+    start = f'column "{plain_name(block.name)}": expected {block.describe()}, '
     if block.name not in table.columns:
         return f"{start}found {listed(table.columns)}. It counts as missing; add or rename a column, or train again."
     values, which = distinct(table[block.name])

@@ -4,12 +4,14 @@ Knows: how the attributes of an item become its vector and its bias.
 Does not know: training; the weights stay as they are.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, read_items
 from segue.data.described import as_learnt
 from segue.data.vocabulary import Vocabulary
@@ -28,6 +30,7 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
             "Train with a table of items (--items), or train again once the new items have events."
         )
     named, name, notes = read_items(table)
+    named = _as_named(named, rec.encodings.items.slices)
     new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
     if not len(new):
         return rec
@@ -53,3 +56,15 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
         learnt=rec.learnt or rec.vocabulary.size,
     )
     return more if rec.index is None else more.with_index(rec.index.over(params.items, params.bias, more.unreachable))
+
+
+def _as_named(table: pl.DataFrame, learnt: Collection[str]) -> pl.DataFrame:
+    """Return a table with the column names of the training, whichever side has RecBole's `:type`.
+
+    Example:
+        >>> _as_named(pl.DataFrame({"item": ["a"], "year": [1995]}), ["year:token"]).columns
+        ['item', 'year:token']
+    """
+    free = {plain_name(column): column for column in table.columns if column not in learnt}
+    absent = {plain_name(name): name for name in learnt if name not in table.columns}
+    return table.rename({free[plain]: name for plain, name in absent.items() if plain in free})
