@@ -50,11 +50,26 @@ from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve import keys as segue_keys
 
-app = typer.Typer(help="A recommender that remembers.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 named = typer.Typer(help="Well-known data sets, fetched on request.", no_args_is_help=True)
 app.add_typer(named, name="datasets")
 keyring = typer.Typer(help="API keys of a server, in a file that holds only their hashes.", no_args_is_help=True)
 app.add_typer(keyring, name="keys")
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"segue {segue.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def segue_command(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say the version and stop.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A recommender that remembers."""
 
 
 @app.command()
@@ -332,7 +347,8 @@ def add_items(
     more.save(out)
     for note in more.catalogue.notes if more.catalogue else ():
         typer.echo(note, err=True)
-    typer.echo(f"{out}: {len(more.items) - len(rec.items):,} items added, {len(more.items):,} in all.")
+    added = len(more.items) - len(rec.items)
+    typer.echo(f"{out}: {added:,} item{'s' * (added != 1)} added, {len(more.items):,} in all.")
     if len(more.unreachable):
         typer.echo(
             f"{len(more.unreachable):,} of them say nothing that was learnt and will be in no list, "

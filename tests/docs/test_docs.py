@@ -1,9 +1,11 @@
 """What the README promises runs, and every verb and setting is written down."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import polars as pl
+from typer.testing import CliRunner
 
 import segue
 from segue import cli
@@ -36,6 +38,11 @@ def test_every_verb_is_in_the_readme():
     assert {verb for verb in verbs if f"segue {verb}" not in README} <= {"datasets"}
     commands = re.findall(r"^segue ([\w-]+)", README, re.M)
     assert set(commands) <= verbs
+
+
+def test_the_version_said_is_the_one_that_is_built():
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert CliRunner().invoke(cli.app, ["--version"]).output == f"segue {built}\n"
 
 
 def test_every_setting_has_its_words():
