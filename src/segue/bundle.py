@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ def load_bundle(path: str | Path) -> Recommender:
     catalogue = Catalogue(_table(arrays["catalogue"])) if "catalogue" in arrays else None
     vocabulary = Vocabulary(_table(arrays["vocabulary"])["id"])
     learnt, facts = manifest.get("learnt", items), manifest["facts"]
-    kept: Any = [arrays[_COUNTS + name] for name in Counts._fields if _COUNTS + name in arrays]
+    kept: Any = [arrays[_COUNTS + field.name] for field in fields(Counts) if _COUNTS + field.name in arrays]
     counts = Counts(*kept) if kept else None
     rec = Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt, counts=counts)
     return with_fingerprint(rec) if learnt < items else replace(rec, fingerprint=_fingerprint(digests))
@@ -207,7 +207,7 @@ def _as_learnt(rec: Recommender) -> Recommender:
 def _arrays(rec: Recommender) -> dict[str, NDArray[Any]]:
     arrays = {_PREFIX + name: np.asarray(array) for name, array in leaves(rec.params)}
     if rec.counts is not None:
-        arrays |= {_COUNTS + name: np.asarray(array) for name, array in rec.counts._asdict().items()}
+        arrays |= {_COUNTS + field.name: np.asarray(getattr(rec.counts, field.name)) for field in fields(Counts)}
     arrays["vocabulary"] = _bytes(pl.DataFrame({"id": rec.vocabulary.ids}))
     if rec.catalogue is not None:
         arrays["catalogue"] = _bytes(rec.catalogue.table)

@@ -115,7 +115,7 @@ def test_what_a_list_leaves_out_is_left_out_of_the_comparison_and_the_scale_is_t
     losses = []
     scales = [(low := 1 / (1 + float(counts.weight))) + share * (1 - low) for share in SCALES]
     for scale in scales:
-        scores = mixed(counts._replace(scale=np.float32(scale)), sure.scores(), followed(counts, sure.recent))
+        scores = mixed(replace(counts, scale=np.float32(scale)), sure.scores(), followed(counts, sure.recent))
         left = [np.setdiff1d(every, seen) for seen in sure.seen]
         both = [(line[rows].astype(float), line[t]) for line, rows, t in zip(scores, left, sure.targets, strict=True)]
         losses.append(sum(np.logaddexp.reduce(some) - goal for some, goal in both))

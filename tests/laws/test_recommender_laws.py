@@ -109,7 +109,7 @@ def test_law_lists_of_many_are_those_of_each(by, repeats, monkeypatch):
     vocabulary = Vocabulary(pl.Series([f"{i:03d}" for i in range(300)]))
     rec, events = small_recommender(vocabulary, repeats=repeats), log(np.random.default_rng(7), items=300)
     # Nothing that the network likes was met before; what followed is found by the counts alone.
-    counts = rec.counts._replace(weight=np.float32(50.0), smoothing=np.float32(1e-6))
+    counts = replace(rec.counts, weight=np.float32(50.0), smoothing=np.float32(1e-6))
     whole = replace(rec, counts=counts)
     states, at = whole.encode(events), 10.0
     liked = [[line.item for line in whole.recommend(states[place], 3, at=at)] for place in range(len(states))]

@@ -10,7 +10,8 @@ pair that was met, and nothing else. Their product, each raised to a power, is b
 """
 
 import itertools
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,8 @@ from segue.shapes import Floats, Rows
 RECENT = 20
 
 
-class Counts(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Counts:
     """Pairs of items as a sparse matrix by rows, and how much they say.
 
     Args:
@@ -44,6 +46,12 @@ class Counts(NamedTuple):
     weight: np.float32
     smoothing: np.float32
     scale: np.float32
+
+    @cached_property
+    def pairs(self) -> sparse.csr_array:
+        """The shares as a sparse matrix, [V, V]. Made once: its making looks at every pair, a list does not."""
+        size = len(self.popularity)
+        return sparse.csr_array((self.shares, self.rows, self.offsets), shape=(size, size))
 
 
 def nothing_recent(users: int) -> Rows:
@@ -79,8 +87,7 @@ def followed(counts: Counts, recent: Rows) -> sparse.csr_array:
     weights = np.where(known, counts.decay, np.float32(0))
     ends = np.arange(len(recent) + 1) * RECENT
     last = sparse.csr_array((weights.ravel(), np.where(known, recent, 0).ravel(), ends), shape=(len(recent), size))
-    pairs = sparse.csr_array((counts.shares, counts.rows, counts.offsets), shape=(size, size))
-    found = last @ pairs
+    found = last @ counts.pairs
     sums = np.maximum(np.asarray(found.sum(axis=1)).ravel(), np.finfo(np.float32).tiny)
     found.data /= np.repeat(sums, np.diff(found.indptr)).astype(np.float32)
     return found

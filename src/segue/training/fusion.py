@@ -4,7 +4,7 @@ Knows: which settings are tried, and that a mixture is kept where it is better t
 Does not know: how the network was trained, or how a mixture is scored (`segue.model.counts`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
@@ -108,7 +108,7 @@ def recounted(fusion: Fusion, known: Sequences, size: int) -> Counts | None:
     if fusion.counts is None:
         return None
     counts = weighed(count_pairs(known, size, fusion.mix.half_life), fusion.mix, known)
-    return counts._replace(scale=fusion.counts.scale)
+    return replace(counts, scale=fusion.counts.scale)
 
 
 def _climb(job: "_Job", best: Mix) -> Mix:
@@ -202,7 +202,7 @@ def _calibrated(counts: Counts, answers: Answers) -> Counts:
         goals = scores[np.arange(len(scores)), block.targets]
         for i, scale in enumerate(scales):
             losses[i] += float((np.log(np.exp(scale * scores).sum(axis=1)) - scale * goals).sum())
-    return counts._replace(scale=scales[int(np.argmin(losses))])
+    return replace(counts, scale=scales[int(np.argmin(losses))])
 
 
 def _spread(known: Sequences) -> Sequences:
