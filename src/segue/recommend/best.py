@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from segue.recommend.approximate import exact_index
-from segue.recommend.index import SCORES, Found
+from segue.recommend.index import SCORES, Found, best_columns, side_by_side
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats, Rows
 
@@ -42,24 +42,13 @@ def best_each(
                 line[out] = -np.inf
             known = np.broadcast_to(np.arange(found.shape[1], dtype=np.int32), found.shape)
         else:
-            known = _filled(rec.candidates(*asked, k, excluded=left_out))
+            known = side_by_side(rec.candidates(*asked, k, excluded=left_out))
             found = rec.score_outputs(*asked, rows=known)
         found[known == 0] = -np.inf
-        best = np.lexsort((known, -found))[:, :k]
-        rows[users, : best.shape[1]] = np.take_along_axis(known, best, axis=1)
-        scores[users, : best.shape[1]] = np.take_along_axis(found, best, axis=1)
-    rows[scores == -np.inf] = 0
+        rows[users], scores[users] = best_columns(known, found, k)
     return Found(rows, scores)
 
 
 def _blocks(users: int, items: int) -> Iterator[slice]:
     step = max(1, SCORES // items)
     return (slice(begin, begin + step) for begin in range(0, users, step))
-
-
-def _filled(lists: Sequence[Rows]) -> Rows:
-    """Return int32[user, n]: lists of rows side by side, filled up with row 0."""
-    filled = np.zeros((len(lists), max([1, *map(len, lists)])), np.int32)
-    for line, rows in zip(filled, lists, strict=True):
-        line[: len(rows)] = rows
-    return filled

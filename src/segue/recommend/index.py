@@ -192,6 +192,38 @@ def best_of(query: Times, row: Rows, score: Floats, *, queries: int, k: int) -> 
     return found
 
 
+def best_columns(rows: Rows, scores: Floats, k: int) -> Found:
+    """Return the k best of each query, from the scores of some rows; -inf is left out.
+
+    Args:
+        rows: int32[q, n], each row once for a query, but for those at -inf.
+        scores: float32[q, n].
+        k: how many.
+
+    Example:
+        >>> best_columns(np.int32([[1, 2, 3]]), np.float32([[0, 5, 5]]), 2).rows.tolist()
+        [[2, 3]]
+    """
+    enough = scores > -np.inf
+    if scores.shape[1] > k:  # what is as high as the k-th is looked at too: ties are decided by the row
+        enough &= scores >= np.partition(scores, -k, axis=1)[:, -k, None]
+    query, column = np.nonzero(enough)
+    return best_of(query, rows[query, column], scores[query, column], queries=len(scores), k=k)
+
+
+def side_by_side(lists: Sequence[Rows]) -> Rows:
+    """Return int32[q, n]: lists of rows as one array, filled up with row 0.
+
+    Example:
+        >>> side_by_side([np.int32([3]), np.int32([1, 2])]).tolist()
+        [[3, 0], [1, 2]]
+    """
+    filled = np.zeros((len(lists), max([1, *map(len, lists)])), np.int32)
+    for line, rows in zip(filled, lists, strict=True):
+        line[: len(rows)] = rows
+    return filled
+
+
 def pairs_of(excluded: Sequence[Rows] | None) -> tuple[Times, Times]:
     """Return the rows to leave out as pairs of query and row, in the order of rows."""
     if not excluded:

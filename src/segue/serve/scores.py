@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from segue.recommend.index import side_by_side
 from segue.recommend.many import find_each, question_details, score_each, score_rows
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
@@ -131,7 +132,6 @@ def score_all(rec: Recommender, shelf: Shelf, asked: Sequence[Asked]) -> list[Sc
     else:
         rows = _candidates(rec, shelf, asked, details)
         scores = score_rows(rec, states, at, rows, details)
-        scores[rows == 0] = -np.inf
         found = [Scored(*pair) for pair in zip(scores, rows, strict=True)]
     for scored, one in zip(found, asked, strict=True):
         scored.hide(one)
@@ -158,11 +158,7 @@ def _candidates(rec: Recommender, shelf: Shelf, asked: Sequence[Asked], details:
             )
             for n, rows in zip(places, found, strict=True):
                 lists[n].append(rows)
-    merged = [np.unique(np.concatenate(rows)) for rows in lists]
-    candidates = np.zeros((len(asked), max(map(len, merged))), np.int32)
-    for line, rows in zip(candidates, merged, strict=True):
-        line[: len(rows)] = rows
-    return candidates
+    return side_by_side([np.unique(np.concatenate(rows)) for rows in lists])
 
 
 def _masks(allowed: Bools | None, classes: list[Bools] | None) -> list[Bools | None]:
