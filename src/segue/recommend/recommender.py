@@ -27,7 +27,7 @@ from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
 from segue.recommend.index import Index
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, shared_bias, shared_start
-from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, microseconds
+from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds, microseconds
 from segue.shapes import Bools, Floats, Rows
 
 if TYPE_CHECKING:
@@ -379,8 +379,8 @@ class Recommender:
         if isinstance(states, State):
             gaps = gap_seconds(now, states.time)
         else:
-            pairs = ((now, None if t == NO_TIME else int(t)) for t in states.times)
-            gaps = np.concatenate([gap_seconds(*pair) for pair in pairs] or [np.zeros(0, np.float32)])
+            times = [None if time == NO_TIME else int(time) for time in states.times]
+            gaps = gaps_seconds([now] * len(times), times)
         return self.score_outputs(states.memory.output, gaps, states.recent)[:, 1:]
 
     def with_index(self, index: Index | None) -> "Recommender":

@@ -194,9 +194,7 @@ def microseconds(time: float | int | datetime | None) -> int | None:
 
 def gap_seconds(later: int | None, earlier: int | None) -> Floats:
     """Return float32[1]: seconds between two times, NaN where one is unknown, never below 0."""
-    if later is None or earlier is None:
-        return np.full(1, np.nan, np.float32)
-    return np.array([max(later - earlier, 0) / 1e6], np.float32)
+    return gaps_seconds([later], [earlier])
 
 
 def gaps_seconds(later: Sequence[int | None], earlier: Sequence[int | None]) -> Floats:

@@ -20,7 +20,7 @@ from segue.errors import ArgumentError
 from segue.recommend.best import best_each
 from segue.recommend.many import observe_long
 from segue.recommend.recommender import Recommender, Time
-from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, microseconds
+from segue.recommend.state import NO_TIME, Seen, State, States, gaps_seconds, microseconds
 from segue.serve.events import StoredEvent
 from segue.serve.parts import Parts
 from segue.serve.store import Store
@@ -129,7 +129,7 @@ def all_users(store: Store) -> list[str]:
 
 
 def _lists(rec: Recommender, asked: Asked, k: int, now: int | None, ids: pl.Series) -> pl.DataFrame:
-    gaps = np.concatenate([gap_seconds(now, time) for time in asked.times])
+    gaps = gaps_seconds([now] * len(asked.times), asked.times)
     excluded = [seen.to_rows() for seen in asked.seen] if rec.repeats == "exclude" else None
     found = best_each(rec, asked.outputs, gaps, asked.recent, k, excluded=excluded)
     user, place = np.nonzero(found.rows)
