@@ -224,8 +224,7 @@ def evaluate_ratings(
             "Split the log first, with split_by_time or split_last, and train on the first part."
         )
     outside = np.flatnonzero(head.scale.outside(ratings))
-    fixed = head.scale.stepped or rec.config.train.rating_scale  # any number may be the highest yet
-    if fixed and len(outside):
+    if len(outside):
         row = test.table.row(int(outside[0]), named=True)
         raise EvaluationError(
             f"{test.source}: expected ratings from {head.scale.lowest:g} to {head.scale.highest:g} as in training, "

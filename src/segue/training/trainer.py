@@ -442,18 +442,12 @@ class Trainer:
         mean_rate = targets / max(self.at.seconds - before, 1e-9)
         report = self._report(self.loss, mean_rate, validation=metrics, pass_ended=True)
         curve = [*self.at.curve, vars(report)]
-        best = max(range(len(curve)), key=lambda i: self._worth(curve[i]["validation"], i))
+        # Without ranks the last pass is best: one rating a user says too little of the difference between passes.
+        best = max(range(len(curve)), key=lambda i: curve[i]["validation"].get("ndcg@10", i))
         if best == len(curve) - 1:
             self.best_params = self._averaged()
         self.at = Interrupted(self.at.number + 1, 0, self.at.seconds, curve, best)
         return report
-
-    def _worth(self, metrics: dict[str, float], number: int) -> float:
-        """Return what the passes are compared by; without ranks the last one is best.
-
-        For ratings alone it is: one rating a user says too little of the difference between passes.
-        """
-        return metrics.get("ndcg@10", number)
 
     def result(self) -> Trained:
         """Return the weights of the best pass and the curve."""
