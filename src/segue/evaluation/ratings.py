@@ -54,16 +54,13 @@ class RatingReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        lead = None
-        if self.lead:
-            lead = {"over": self.best_baseline, "mean": self.lead.mean, "low": self.lead.low, "high": self.lead.high}
         bins = [{"predicted": p, "given": g, "ratings": n} for p, g, n in self.calibration]
         return {
             "protocol": self.protocol,
             "models": self.rows,
             "calibration": bins,
             "coverage": self.coverage,
-            "lead": lead,
+            "lead": self.lead and self.lead.over(self.best_baseline),
             "marks": list(self.marks),
         }
 

@@ -35,15 +35,12 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        lead = None
-        if self.lead:
-            lead = {"over": self.best_baseline, "mean": self.lead.mean, "low": self.lead.low, "high": self.lead.high}
         return {
             "protocol": self.protocol,
             "queries": self.queries,
             "unknown_targets": self.unknown_targets,
             "models": self.rows,
-            "lead": lead,
+            "lead": self.lead and self.lead.over(self.best_baseline),
             "marks": list(self.marks),
         }
 

@@ -5,6 +5,7 @@ Does not know: which metric or which models.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +31,10 @@ class Interval:
     low: float
     high: float
     share_above_zero: float
+
+    def over(self, name: str | None) -> dict[str, Any]:
+        """Return plain values for JSON: a lead over a model of some name."""
+        return {"over": name, "mean": self.mean, "low": self.low, "high": self.high}
 
     def __str__(self) -> str:
         return f"{self.mean:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
