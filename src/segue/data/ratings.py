@@ -5,6 +5,7 @@ Does not know: users, items, or what is predicted.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,8 @@ from segue.data.events import Events
 from segue.errors import ConfigError, DataError
 from segue.shapes import Floats
 
+Doubles: TypeAlias = NDArray[np.float64]
+_ROUNDS = 10
 #: Up to so many different values are steps of a scale; more are measurements.
 STEPS = 25
 #: Numbers that say of an event what its rating was: the rating less the mean, and 1; zeros without a rating.
@@ -149,6 +152,41 @@ def ratings_of(table: pl.DataFrame) -> Floats:
     if "rating" not in table.columns:
         return np.full(table.height, np.nan, np.float32)
     return table["rating"].cast(pl.Float32).fill_null(np.nan).to_numpy()
+
+
+def shrunken_biases(
+    user: NDArray[np.integer],
+    item: NDArray[np.integer],
+    above: Doubles,
+    size: tuple[int, int],
+    prior: tuple[float, float],
+) -> tuple[Doubles, Doubles]:
+    """Return the bias of each user and of each item, one beside the other.
+
+    `bias_i = sum (above - bias_u) / (count_i + prior)` and the same of users, ten times in turn, items first.
+
+    Args:
+        user: int[n], of each rating.
+        item: int[n].
+        above: float64[n], the rating less the mean of all.
+        size: how many users and items there are.
+        prior: ratings that the mean of a user, and of an item, is worth beforehand.
+
+    Cost: O(ratings), ten times.
+
+    Example:
+        >>> own, other = shrunken_biases(np.array([0, 0]), np.array([0, 1]), np.array([1.0, -1.0]), (1, 2), (1, 1))
+        >>> own.tolist(), other.tolist()
+        ([0.0], [0.5, -0.5])
+    """
+    users, items = size
+    of_user = np.bincount(user, minlength=users) + float(prior[0])
+    of_item = np.bincount(item, minlength=items) + float(prior[1])
+    own, other = np.zeros(users), np.zeros(items)
+    for _ in range(_ROUNDS):
+        other = np.bincount(item, above - own[user], minlength=items) / of_item
+        own = np.bincount(user, above - other[item], minlength=users) / of_user
+    return own, other
 
 
 def with_ratings(events: Events) -> bool:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from segue.data.ratings import shrunken_biases
+
 Numbers = NDArray[np.float64]
 #: Ratings at the end of the training that settings are chosen with, at most, and before them, at most.
 CHOSEN_ON, CHOSEN_AFTER = 20_000, 200_000
@@ -51,12 +53,8 @@ def global_mean(train: Ratings, test: Ratings, size: Size) -> Numbers:
 
 def biases(train: Ratings, test: Ratings, size: Size, *, user: float = 5.0, item: float = 10.0) -> Numbers:
     """Return mean + bias of the user + bias of the item, both shrunken, taken in turn on the training ratings."""
-    mean, own, other = train.rating.mean(), np.zeros(size.users), np.zeros(size.items)
-    of_user = np.bincount(train.user, minlength=size.users) + user
-    of_item = np.bincount(train.item, minlength=size.items) + item
-    for _ in range(10):
-        other = np.bincount(train.item, train.rating - mean - own[train.user], minlength=size.items) / of_item
-        own = np.bincount(train.user, train.rating - mean - other[train.item], minlength=size.users) / of_user
+    mean = train.rating.mean()
+    own, other = shrunken_biases(train.user, train.item, train.rating - mean, size, (user, item))
     return mean + own[test.user] + other[test.item]
 
 

@@ -5,12 +5,12 @@ Knows: shrunken means of users and items, taken in turn. Does not know: networks
 
 import numpy as np
 
+from segue.data.ratings import shrunken_biases
 from segue.data.sequences import Sequences
 from segue.model.heads import RatingTables
 
 #: Ratings that the mean of an item, and of a user, is worth beforehand.
 ITEM_PRIOR, USER_PRIOR = 10.0, 3.0
-ROUNDS = 10
 
 
 def rating_tables(sequences: Sequences, items: int, mean: float) -> RatingTables:
@@ -39,9 +39,5 @@ def rating_tables(sequences: Sequences, items: int, mean: float) -> RatingTables
     item = sequences.items[known]
     user = np.repeat(np.arange(len(sequences)), sequences.lengths)[known]
     above = sequences.ratings[known].astype(np.float64) - mean
-    of_item, of_user = np.bincount(item, minlength=items), np.bincount(user, minlength=len(sequences))
-    bias, own = np.zeros(items), np.zeros(len(sequences))
-    for _ in range(ROUNDS):
-        bias = np.bincount(item, above - own[user], minlength=items) / (of_item + ITEM_PRIOR)
-        own = np.bincount(user, above - bias[item], minlength=len(sequences)) / (of_user + USER_PRIOR)
-    return RatingTables(bias.astype(np.float32), of_item.astype(np.float32))
+    _, bias = shrunken_biases(user, item, above, (len(sequences), items), (USER_PRIOR, ITEM_PRIOR))
+    return RatingTables(bias.astype(np.float32), np.bincount(item, minlength=items).astype(np.float32))
