@@ -202,7 +202,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         yield Server(config, lambda: reload(settings, service, access)), listener, named
 
 
-def serve(settings: Settings, say: Callable[[str], None] = lambda text: None) -> None:
+def serve(settings: Settings) -> None:
     """Run a server until it is told to stop.
 
     Raises:
@@ -213,7 +213,7 @@ def serve(settings: Settings, say: Callable[[str], None] = lambda text: None) ->
     with _opened(settings) as (server, listener, running):
         host, port = listener.getsockname()[:2]
         named = f"[{host}]" if ":" in host else host
-        server.listening = lambda: say(f"http://{named}:{port}: {running}; stop it with Ctrl-C.")
+        server.listening = lambda: logger.info("http://%s:%d: %s; stop it with Ctrl-C.", named, port, running)
         # Requests are the threads here: products of matrices that start more of them wait for each other.
         with contextlib.suppress(KeyboardInterrupt), threadpool_limits(1, "blas"):
             server.run(sockets=[listener])
