@@ -6,7 +6,8 @@
 
 `--data` is a folder with `ml-1m`, `amazon-beauty-5core`, `yoochoose1_64`; ml-100k is fetched by name.
 `--split last`: the last event of each user is the test, the one before it validation; neither is learnt.
-`--split time`: the last tenth of the log is the test. yoochoose has a test of its own.
+`--split time`: the last tenth of the log is the test. yoochoose has a test of its own. Of the rest, all is learnt but
+the last events of the users of validation.
 With `--queue` the runs of `QUEUE` follow each other; one whose result is in the folder is not run again, and one that
 was cut goes on from its checkpoint.
 
@@ -66,7 +67,7 @@ def measure(
     began = time.perf_counter()
     rec = segue.train(
         train,
-        config={"train.seed": seed, "train.refit": False, **(settings or {})},
+        config={"train.seed": seed, "train.refit": split != "last", **(settings or {})},
         report=lambda p: p.pass_ended and print(p.number, round(p.seconds), p.validation["ndcg@10"], flush=True),
         say=lambda text: print(text, flush=True),
         checkpoint=checkpoint,

@@ -183,3 +183,11 @@ def test_what_a_user_has_again_and_again_is_mixed_in_only_where_it_may_be_listed
     assert found.mixture > 0.75 > 0.3 > found.alone  # three items in any order: (1 + .63 + .5) / 3 is .71
     hidden = [np.array([0], np.int32)] * users
     assert learn_fusion(known, Answers(queries, targets, table, bias, recent, hidden), vocabulary.size).mix.habit == 0
+
+
+def test_all_is_learnt_but_what_validation_needs(monkeypatch):
+    monkeypatch.setattr("segue.training.validation.SAMPLE", 5)
+    table = pl.DataFrame({"user": [f"u{n // 4}" for n in range(80)], "item": [f"i{n % 7}" for n in range(80)]})
+    log, quick = segue.read_events(table, time="none"), {"train.passes": 1, "model.width": 8}
+    learnt = {refit: segue.train(log, config=quick | {"train.refit": refit}).facts["events"] for refit in (True, False)}
+    assert learnt == {True: 80 - 5, False: 80 - 20}
