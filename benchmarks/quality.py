@@ -41,6 +41,7 @@ QUEUE = (
     ("ml-1m-c", "ml-1m-c", "last", {}, 0),
     ("beauty", "beauty-order", "last", {}, 0),
     ("yoochoose", "yoochoose", "own", {}, 0),
+    ("groceries", "groceries", "last", {}, 0),
     ("ml-100k-0", "ml-100k", "last", {}, 0),
     ("ml-100k-1", "ml-100k", "last", {}, 1),
     ("ml-100k-2", "ml-100k", "last", {}, 2),
