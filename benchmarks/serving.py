@@ -19,14 +19,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from segue.bundle import build_network, save_bundle, with_fingerprint
+from index import catalogue
+
+from segue.bundle import build_network, load_bundle, save_bundle, with_fingerprint
 from segue.config import DataSize, configure, derive
 from segue.data.vocabulary import Vocabulary
+from segue.recommend.approximate import (
+    ApproximateIndex,
+    build_index,
+    exact_index,
+    index_path,
+    open_index,
+    random_queries,
+    recall_of,
+)
 from segue.recommend.recommender import Recommender
 
 EMPTY = """
@@ -47,6 +59,26 @@ def random_bundle(items: int, width: int, seed: int = 0) -> Recommender:
     config = derive(config, DataSize(10**6, 10**5, vocabulary.size, True, 0.0))
     network = build_network(config, items=vocabulary.size, longest_gap=1e6)
     return with_fingerprint(Recommender(network, network.init(seed), vocabulary, config, learnt=vocabulary.size))
+
+
+def clustered_bundle(path: Path, items: int, width: int, seed: int = 0) -> dict:
+    """Write a bundle whose items lie around centres, as learnt ones do, and the index beside it; return its facts.
+
+    What a user looks for lies near the last items, for the network, though untrained, passes them on. A bundle that
+    is there is taken as it is, for its index takes long to build.
+    """
+    if not index_path(path).exists():
+        rec = random_bundle(items, width, seed)
+        vectors, bias = catalogue(items, width, 2000, np.random.default_rng(seed))
+        rec = with_fingerprint(replace(rec, params=rec.params._replace(items=vectors, bias=bias)))
+        save_bundle(rec, path)
+        build_index(rec, path)
+    rec = load_bundle(path)
+    index, _ = open_index(rec, path)
+    assert isinstance(index, ApproximateIndex)
+    queries = random_queries(rec, 1000, seed + 1)
+    recall = recall_of(index, exact_index(rec).search(queries, index.facts.k), queries)
+    return {**asdict(index.facts), "recall_on_1000_other_queries": round(recall, 4)}
 
 
 def free_port() -> int:
