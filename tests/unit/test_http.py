@@ -193,6 +193,9 @@ def test_a_user_a_history_and_a_token_get_the_same_list(client):
 
 def test_ids_that_the_bundle_does_not_know_are_told(client):
     assert client.get("/v1/recommend?history=001&history=new").json()["unknown"] == ["new"]
+    best, second, third = (line["item"] for line in client.get("/v1/recommend?history=001&k=3").json()["items"])
+    left = client.get(f"/v1/recommend?history=001&k=1&exclude={best}&exclude={second}").json()["items"]
+    assert [line["item"] for line in left] == [third]
     assert client.post("/v1/recommend", json={"history": ["007", "x"]}).json()["unknown"] == ["x"]
 
 
