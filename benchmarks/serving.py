@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-
 from index import catalogue
 
 from segue.bundle import build_network, load_bundle, save_bundle, with_fingerprint

@@ -135,7 +135,9 @@ def send_broken(api, address, operation, count, url, session, reached):
     draw = random.Random(operation["operationId"])
     for n in range(count):
         body = BREAKS[n % len(BREAKS)](draw, draw.choice(whole).encode())
-        answer = session.request(method, url + path, data=body, headers={"Content-Type": "application/json"}, timeout=20)
+        answer = session.request(
+            method, url + path, data=body, headers={"Content-Type": "application/json"}, timeout=20
+        )
         reached[operation["operationId"]][f"broken {answer.status_code}"] += 1
         assert answer.status_code in (400, 413), (body[:2000], answer.text[:500])
         assert "application/problem+json" in answer.headers["content-type"]
@@ -151,7 +153,9 @@ def put_in(draw, body, what):
 BREAKS = (
     lambda draw, body: body[: draw.randrange(len(body))],
     lambda draw, body: put_in(draw, body, draw.choice([b"\xff", b"\x00", b"\xc3\x28", b"\n{\n", b"\xed\xa0\x80"])),
-    lambda draw, body: b'{"%b": %b, %b' % (b"x", draw.choice([b"NaN", b"-Infinity", b"1e999", b"0x1", b"'a'"]), body[1:]),
+    lambda draw, body: (
+        b'{"%b": %b, %b' % (b"x", draw.choice([b"NaN", b"-Infinity", b"1e999", b"0x1", b"'a'"]), body[1:])
+    ),
     lambda draw, body: b'{"x": 1, "x": 2, ' + body[1:],
     lambda draw, body: b'{"x": "\\ud8%02x", ' % draw.randrange(256) + body[1:],
     lambda draw, body: b'{"x": ' + draw.choice([b"[", b'{"a":', b"[[{}],"]) * draw.randrange(33, 9000) + body[1:],
