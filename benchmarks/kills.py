@@ -2,9 +2,9 @@
 
     python benchmarks/kills.py --kills 100 --folder FOLDER -o benchmarks/results/kills.json
 
-Clients over loopback tell events, one by one or several at once, with ids, and send again what got no answer. After each
-kill -9 the server is started anew and the seconds to its first answer are taken; at the end it is killed once more and
-its store is read: every user's events beside what was acknowledged, and every user's state beside a replay of the log.
+Clients over loopback tell events, one by one or several at once, with ids, and send again what got no answer. After
+each kill -9 the server is started anew and the seconds to its first answer are taken; at the end it is killed once more
+and its store is read: every user's events beside what was acknowledged, every user's state beside a replay of the log.
 The folder keeps the store and what is known so far, so that a run which was stopped goes on where it was.
 """
 
