@@ -14,6 +14,7 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from unittest import mock
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
@@ -21,6 +22,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
+from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from laws.test_described_laws import log, rich
@@ -121,9 +123,22 @@ def send(operation, mode, count, url, session, reached):
         if answer.status_code > 400:
             assert "application/problem+json" in answer.headers["content-type"], case.as_curl_command()[:2000]
         if answer.status_code < 400:
-            case.validate_response(answer, checks=[negative_data_rejection])
+            try:
+                case.validate_response(answer, checks=[negative_data_rejection])
+            except FailureGroup as found:
+                if not all(is_text_in_the_address(one, answer.request.url) for one in found.exceptions):
+                    raise
 
     check()
+
+
+def is_text_in_the_address(failure, url):
+    """Say whether what is called invalid is a list of texts in an address, where 5 and "5" are one, and valid."""
+    sent = parse_qs(urlsplit(url).query, keep_blank_values=True)
+    for name in ("history", "exclude", "where"):
+        if f"parameter `{name}` in query" in str(failure.message):
+            return len(sent[name]) <= 100 and all(1 <= len(text) <= 512 for text in sent[name])
+    return False
 
 
 def send_broken(api, address, operation, count, url, session, reached):

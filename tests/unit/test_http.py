@@ -473,6 +473,7 @@ def test_metrics_name_routes_and_never_ids(client):
     assert 'segue_requests_total{method="GET",route="/v1/users/{user}",status="2xx"} 1.0' in text
     assert 'segue_requests_total{method="GET",route="none",status="4xx"} 1.0' in text
     assert "segue_batch_requests_count 1.0" in text
+    assert "segue_index_recall 1.0" in text
     assert 'segue_live_events{group="all",value="all"} 1.0' in text
     assert "secret" not in text.lower()
 

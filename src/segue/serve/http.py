@@ -38,7 +38,7 @@ def make_app(
         swaps: whether bundles may be swapped by HTTP.
     """
     access = access or Access()
-    metrics = metrics or Metrics(service.live_quality)
+    metrics = metrics or Metrics(service.live_quality, service.index_recall)
     sealer = sealer_of(service.store)
 
     @asynccontextmanager

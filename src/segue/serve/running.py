@@ -194,7 +194,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         stack.callback(listener.close)
         store = open_store(settings.store or path.with_name("segue.db"), accept_loss=settings.accept_loss)
         stack.callback(store.close)
-        metrics = Metrics(lambda: service.live_quality())
+        metrics = Metrics(lambda: service.live_quality(), lambda: service.index_recall())
         timed = cast(Store, TimedStore(store, metrics.commit))
         shadow = open_bundle(settings.shadow)[0] if settings.shadow else None
         service = Service(rec, timed, bundles=settings.folder, found=found, path=path, shadow=shadow)
