@@ -117,7 +117,7 @@ def send(operation, mode, count, url, session, reached):
     @quiet
     @given(case=operation.as_strategy(generation_mode=mode))
     def check(case):
-        answer = case.call(base_url=url, session=session, timeout=20)
+        answer = case.call(base_url=url, session=session, timeout=90)
         reached[operation.definition.raw["operationId"]][f"{mode.value} {answer.status_code}"] += 1
         assert answer.status_code < 500, (case.as_curl_command()[:2000], answer.text[:500])
         if answer.status_code > 400:
