@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import socket
 import threading
 import time
@@ -134,11 +135,11 @@ def send(operation, mode, count, url, session, reached):
 
 def is_text_in_the_address(failure, url):
     """Say whether what is called invalid is a list of texts in an address, where 5 and "5" are one, and valid."""
+    named = {name for pair in re.findall(r"/properties/(\w+)|parameter `(\w+)`", str(failure.message)) for name in pair}
     sent = parse_qs(urlsplit(url).query, keep_blank_values=True)
-    for name in ("history", "exclude", "where"):
-        if f"parameter `{name}` in query" in str(failure.message):
-            return len(sent[name]) <= 100 and all(1 <= len(text) <= 512 for text in sent[name])
-    return False
+    return named <= {"history", "exclude", "where", ""} and all(
+        len(sent[name]) <= 100 and all(1 <= len(text) <= 512 for text in sent[name]) for name in named - {""}
+    )
 
 
 def send_broken(api, address, operation, count, url, session, reached):
