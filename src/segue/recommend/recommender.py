@@ -132,11 +132,13 @@ class Recommender:
             context: further columns of the log, such as `{"device": "tv"}`. What was not learnt is not read.
 
         Raises:
-            ArgumentError: the state is of another bundle, or the time is not a time.
+            ArgumentError: the state is of another bundle, the time is not a time, or the rating lies outside the
+                scale that the bundle learnt.
 
         Cost: constant, whatever the user did before.
         """
         self._check(state)
+        self.check_rating(item, rating)
         now, row = microseconds(time), self.vocabulary.row(item)
         gap = gap_seconds(now, state.time)
         details = self._details(context, type=type, rating=rating)
@@ -234,14 +236,18 @@ class Recommender:
         Raises:
             ArgumentError: the rating lies outside the scale.
         """
-        head = head_of(self)
-        if head.scale.outside(np.array(rating, np.float32)):
-            raise ArgumentError(
-                f"rating of {item}: expected {head.scale.lowest:g} to {head.scale.highest:g}, came {rating}. "
-                "Correct it, or train with a wider train.rating_scale."
-            )
+        head_of(self).scale.check(rating, item)
         latent, _ = self._rating(state, item, at, None)
         return Rated(self.vocabulary.row(item), float(rating) - float(latent[0]))
+
+    def check_rating(self, item: str, rating: float | None) -> None:
+        """Do nothing if a rating can be read: there is none, it lies in the scale, or no ratings were learnt.
+
+        Raises:
+            ArgumentError: it lies outside the scale.
+        """
+        if self.network.rating is not None:
+            self.network.rating.scale.check(rating, item)
 
     def shared(self) -> Shared:
         """Return the value that moves across users, as it stands after the training: nothing has moved."""
@@ -352,8 +358,13 @@ class Recommender:
             events: the log.
             users: a path or table with their profiles; None leaves them unknown.
 
+        Raises:
+            DataError: a rating lies outside the scale that was learnt.
+
         Cost: O(events). Memory: O(users x state).
         """
+        if self.network.rating is not None and isinstance(events, Events):
+            self.network.rating.scale.check_log(events)
         profiles = None if users is None else read_profiles(users)
         sequences = events if isinstance(events, Sequences) else self.sequences(events, profiles)
         memory, _ = encode_users(self.network, self.params, sequences)

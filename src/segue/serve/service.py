@@ -88,8 +88,8 @@ class Service:
         other. A retry under the same ids gets the original events and today's list.
 
         Returns:
-            For each request Told, or ConflictError, ForgottenError, ArgumentError (an event of the future),
-            StoreError (it could not be put on disk; all is as before).
+            For each request Told, or ConflictError, ForgottenError, ArgumentError (an event of the future, a rating
+            outside the scale), StoreError (it could not be put on disk; all is as before).
 
         Cost: one step of the network for each round of events, one commit; nothing grows with histories but
         where an event came late.
@@ -126,6 +126,10 @@ class Service:
                 f"event: expected a time at most 5 minutes from now, came one {late:.0f} s ahead. "
                 "Check the clock and the unit: seconds since 1970."
             )
+        try:
+            _check_ratings(self.rec, request.events)
+        except ArgumentError as error:
+            return error
         ids = [event.id for event in request.events if event.id is not None]
         if len(ids) != len(set(ids)):
             return ArgumentError("events: expected ids that differ, came one twice. Send each event once.")
@@ -253,8 +257,13 @@ class Service:
     def ask_history(
         self, history: Sequence[Event], question: Question, profile: Mapping[str, object] | None = None
     ) -> Answer:
-        """Return the list of somebody with this history and profile; nothing is stored."""
+        """Return the list of somebody with this history and profile; nothing is stored.
+
+        Raises:
+            ArgumentError: a rating lies outside the scale, or a filter names no attribute.
+        """
         rec = self.rec
+        _check_ratings(rec, history)
         state = observe_long(rec, rec.start(profile), list(history))
         return self._list(rec, state, question, history)
 
@@ -267,8 +276,10 @@ class Service:
 
         Raises:
             ConflictError: the token is of another bundle.
+            ArgumentError: the rating lies outside the scale, or a filter names no attribute.
         """
         rec = self.rec
+        _check_ratings(rec, () if event is None else (event,))
         if token[:64].decode(errors="replace") != rec.fingerprint[:64]:
             raise ConflictError("token: expected a state of the running bundle, came one of another. Begin a new one.")
         state = state_from_bytes(rec, token[64:])
@@ -448,6 +459,12 @@ def picture(state: State) -> list[float]:
     step = max(1, -(-len(numbers) // 256))
     means = np.array([part.mean() for part in np.array_split(numbers, -(-len(numbers) // step))])
     return [round(float(value), 3) for value in np.tanh(means)]
+
+
+def _check_ratings(rec: Recommender, events: Iterable[Event]) -> None:
+    """Raise `ArgumentError` where a rating cannot be in the scale that a bundle learnt."""
+    for event in events:
+        rec.check_rating(event.item, event.rating)
 
 
 def _titles(rec: Recommender, items: Iterable[str]) -> dict[str, str]:
