@@ -26,7 +26,7 @@ from segue.model.counts import RECENT, Counts, followed, likeliest, mixed, nothi
 from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
 from segue.recommend.index import Index
-from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, shared_bias, shared_start
+from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, shared_bias
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds, microseconds
 from segue.shapes import Bools, Floats, Rows
 
@@ -91,6 +91,12 @@ class Recommender:
     def repeats(self) -> Repeats:
         """Whether lists may hold what the user already had, unless a call says otherwise."""
         return self.config.train.repeats or "allow"
+
+    @property
+    def learnt_until(self) -> int | None:
+        """The time of the last event that was learnt, microseconds since 1970; None where the log had no times."""
+        span = self.facts.get("range")
+        return int(span[1]) if span else None
 
     def start(self, profile: Mapping[str, object] | None = None) -> State:
         """Return the state of a user who has done nothing yet; it can be asked for a list at once.
@@ -252,10 +258,10 @@ class Recommender:
     def shared(self) -> Shared:
         """Return the value that moves across users, as it stands after the training: nothing has moved."""
         head_of(self)
-        return shared_start(self)
+        return Shared({})
 
     def observe_shared(self, shared: Shared, event: Rated) -> Shared:
-        """Return the shared value after one more rating, of any user; see `rated`. Cost: O(items), a copy."""
+        """Return the shared value after one more rating, of any user; see `rated`. Cost: O(items rated), a copy."""
         return shared.moved(event, 1)
 
     def forget_shared(self, shared: Shared, event: Rated) -> Shared:
