@@ -313,13 +313,13 @@ class StoreContract(ABC):
         put(store, Event("bob", "2"), expected=0, rated={"b1": (one,)})
         assert store.shared("b1", [3, 4]).items == {3: (low.amount, 1), 4: (2 * small, 2)}
         assert store.drop_bundle("b1") == 0 and store.shared("b1", [3, 4]) == ({}, (0, 0))
-        assert store.shared("b2", [3]).every.count == 1
+        assert store.shared("b2", [3]).every.number == 1
 
     def test_what_changes_the_past_of_an_event_takes_away_what_it_added(self, store: Store) -> None:
         def counts() -> dict[int, int]:
             found = store.shared("b1", range(9))
             assert found.every == tuple(map(sum, zip((0, 0), *found.items.values(), strict=True)))
-            return {row: tally.count for row, tally in found.items.items()}
+            return {row: tally.number for row, tally in found.items.items()}
 
         def told(user: str, *rows: int) -> Sequence[StoredEvent]:
             events = (Event(user, str(row), 10 * row) for row in rows)

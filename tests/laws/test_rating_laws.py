@@ -106,7 +106,7 @@ def test_law_forgetting_undoes_sharing_to_the_bit():
     kept = shared
     for place in rng.permutation(50):
         shared = rec.forget_shared(shared, events[place])
-    assert kept.every.count == sum(tally.count for tally in kept.items.values()) == 50
+    assert kept.every.number == sum(tally.number for tally in kept.items.values()) == 50
     assert shared == start == ({}, (0, 0))
     state = rec.start()
     assert rec.predict_rating(state, "003", shared=start) == rec.predict_rating(state, "003")

@@ -42,7 +42,7 @@ class Tally(NamedTuple):
     """Some ratings together: the sum of their amounts, and how many they are."""
 
     sum: int = 0
-    count: int = 0
+    number: int = 0
 
 
 class Shared(NamedTuple):
@@ -60,10 +60,10 @@ class Shared(NamedTuple):
         """Return the value with an event added (`times` 1) or taken away (-1). Cost: O(items rated), a copy."""
 
         def moved(old: Tally) -> Tally:
-            return Tally(old.sum + times * event.amount, old.count + times)
+            return Tally(old.sum + times * event.amount, old.number + times)
 
         items = {**self.items, event.row: moved(self.items.get(event.row, Tally()))}
-        return Shared({row: tally for row, tally in items.items() if tally.count}, moved(self.every))
+        return Shared({row: tally for row, tally in items.items() if tally.number}, moved(self.every))
 
 
 class RatingDistribution(NamedTuple):
@@ -105,7 +105,7 @@ def shared_bias(rec: "Recommender", shared: Shared | None, rows: Rows) -> Floats
     tallies = [shared.items.get(int(row), Tally()) if row else Tally() for row in rows]
     own = np.array(tallies, np.float64).reshape(-1, 2)
     learnt = rec.params.rating.tables.count[rows]
-    return moved_bias(own[:, 0] / UNIT, own[:, 1], learnt, shared.every.sum / UNIT, shared.every.count)
+    return moved_bias(own[:, 0] / UNIT, own[:, 1], learnt, shared.every.sum / UNIT, shared.every.number)
 
 
 def head_of(rec: "Recommender") -> RatingHead:

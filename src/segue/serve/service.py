@@ -219,7 +219,9 @@ class Service:
         return replace(self._list(rec, state, question), rebuilding=rebuilding)
 
     def rate(self, user: str, item: str, at: int | None = None) -> Rating:
-        """Return what a user would think of an item, by the frozen biases of the bundle; one nobody knows is new.
+        """Return what a user would think of an item, by all ratings so far; one nobody knows is new.
+
+        Ratings of others since the training move it by the shared value of the bundle, which the store keeps.
 
         Args:
             user: who.
@@ -231,7 +233,8 @@ class Service:
             ArgumentError: the bundle was trained without ratings.
         """
         rec, state, rebuilding, _ = self._state(user)
-        found = rec.rating_distribution(state, item, at=None if at is None else at / 1e6)
+        shared = self.store.shared(rec.fingerprint, [rec.vocabulary.row(item)])
+        found = rec.rating_distribution(state, item, at=None if at is None else at / 1e6, shared=shared)
         return Rating(item, found, item in rec.vocabulary, rec.fingerprint, state.count, rebuilding)
 
     def _state(self, user: str) -> tuple[Recommender, State, bool, Head]:
@@ -241,13 +244,14 @@ class Service:
         head = self.store.head(user, rec.fingerprint)
         if head.forgotten:
             raise forgotten()
-        state = current_state(rec, self.store, head)
-        if state is None:
+        current = current_state(rec, self.store, head)
+        if current is None:
             self._swaps.rebuild_later(head.user)
             return rec, read_state(rec, head) or rec.start(), True, head
         if not head.fresh and head.count:
-            self.store.commit([Write(head.user, head.version, states={rec.fingerprint: state_to_bytes(state)})])
-        return rec, state, False, head
+            states, replayed = {rec.fingerprint: state_to_bytes(current.state)}, {rec.fingerprint: current.rated}
+            self.store.commit([Write(head.user, head.version, states=states, replayed=replayed)])
+        return rec, current.state, False, head
 
     def _list(self, rec: Recommender, state: State, question: Question, events: Sequence[Event] = ()) -> Answer:
         shelf = self._changes.shelf(rec)
@@ -337,6 +341,7 @@ class Service:
         with self._lock:
             if not self.store.forget_event(user, seq):
                 raise NotFoundError("event: expected one of this user, there is none of this id. See GET /v1/users.")
+        self._reckon(user)
         return receipt("event", 1, self._swaps.bundles())
 
     def forget_user(self, user: str) -> Receipt:
@@ -355,7 +360,13 @@ class Service:
         """Give all events of one name to another, in the order of time; return how many the user has then."""
         with self._lock:
             self.store.merge(old, new)
+        self._reckon(new)
         return self.store.head(new, self.rec.fingerprint).count
+
+    def _reckon(self, user: str) -> None:
+        """Find out anew what a user's ratings add to the shared value, now that their past is another."""
+        if any(rec.network.rating is not None for rec in self._swaps.bundles()):
+            self._swaps.rebuild_later(user)
 
     # --- items and bundles ------------------------------------------------------------------------------------
 

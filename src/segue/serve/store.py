@@ -252,15 +252,17 @@ class Store(Protocol):
     def forget_event(self, user: str, seq: int) -> bool:
         """Erase an event, with every state and snapshot that holds it, from the files too.
 
-        What it and the events behind it added to the shared values is taken away. Its id stays refused, known only by a keyed hash. Returns False when that user has no such event.
+        What it and the events behind it added to the shared values is taken away. Its id stays refused, known
+        only by a keyed hash. Returns False when that user has no such event.
         """
 
     @abstractmethod
     def forget_user(self, user: str) -> bool:
         """Erase a user with all names, events, keys, states and snapshots, from the files too.
 
-        The shared values are as if the user had never been. The names and the ids of the events stay refused, known only by a keyed hash. Returns False when
-        nothing was known of the user; the name is refused from then on all the same.
+        The shared values are as if the user had never been. The names and the ids of the events stay refused,
+        known only by a keyed hash. Returns False when nothing was known of the user; the name is refused from
+        then on all the same.
         """
 
     @abstractmethod
@@ -272,7 +274,8 @@ class Store(Protocol):
         """Give all events of one user to another, in their order, and return the new version.
 
         From then on the old name means the new user. States of both, and snapshots of what has changed, are
-        dropped, and what the events concerned added to the shared values. A user who was merged already takes along the names that mean them.
+        dropped, and what the events concerned added to the shared values. A user who was merged already takes
+        along the names that mean them.
 
         Raises:
             ForgottenError: one of them was erased.

@@ -121,9 +121,11 @@ class ValkeyStore(Store):
         """Return the shared value of a bundle; see `Store.shared`."""
         names = ["", *(str(row) for row in rows)]
         asked = [kind + name for name in names for kind in "sc"]
-        reply = [int(number or 0) for number in self._server.call("HMGET", f"{self._server.prefix}shared:{bundle}", *asked)]
+        reply = [
+            int(number or 0) for number in self._server.call("HMGET", f"{self._server.prefix}shared:{bundle}", *asked)
+        ]
         every, *own = (Tally(*pair) for pair in zip(reply[::2], reply[1::2], strict=True))
-        return Shared({row: tally for row, tally in zip(rows, own, strict=True) if tally.count}, every)
+        return Shared({row: tally for row, tally in zip(rows, own, strict=True) if tally.number}, every)
 
     def get_value(self, name: str) -> bytes | None:
         """Return a value; see `Store.get_value`."""
