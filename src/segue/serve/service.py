@@ -91,8 +91,8 @@ class Service:
             For each request Told, or ConflictError, ForgottenError, ArgumentError (an event of the future, a rating
             outside the scale), StoreError (it could not be put on disk; all is as before).
 
-        Cost: one step of the network for each round of events, one commit; nothing grows with histories but
-        where an event came late.
+        Cost: one step of the network for each round of events, one commit; a rating adds a row and moves two sums,
+        O(1), in the same commit. Nothing grows with histories but where an event came late.
         """
         return self.answer(self.write(requests))
 
