@@ -10,7 +10,7 @@ Does not know: how one is made; that is the one method to write.
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from segue.errors import ArgumentError, ForgottenError
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import Cell
 from segue.recommend.index import Index
+from segue.recommend.ratings import Rated, Tally
 from segue.serve.events import Event, Position, StoredEvent
 from segue.serve.snapshots import thin
 from segue.serve.store import (
@@ -294,6 +295,52 @@ class StoreContract(ABC):
         store.put_value("other", b"")
         store.put_value("bundle", b"two")
         assert (store.get_value("bundle"), store.get_value("other")) == (b"two", b"")
+
+    def test_the_shared_value_is_the_sum_of_what_is_kept_of_each_event(self, store: Store) -> None:
+        one, two, low = Rated(3, 1.5), Rated(4, 0.25), Rated(3, -(2.0**33))
+        (first, second, _) = written(
+            put(store, *(Event("ann", str(n), 10 * n) for n in (1, 2, 3)), expected=0, rated={"b1": (one, two, None)})
+        ).events
+        put(store, Event("bob", "1", 5, "b"), expected=0, rated={"b1": (low,), "b2": (one,)})
+        small = 250_000
+        assert store.shared("b1", [3]) == ({3: Tally(1_500_000 - 2**33 * 10**6, 2)}, (1_750_000 - 2**33 * 10**6, 3))
+        assert store.shared("b1", [4, 9]).items == {4: (small, 1)} and store.shared("b2", [3]).every == (1_500_000, 1)
+        assert store.shared("b3", [3]) == ({}, (0, 0))
+        again = {"b1": {first.seq: two, second.seq: two}}  # a replay replaces, and is the same if it is done twice
+        for version in (3, 3, 2):
+            store.commit([Write("ann", version, replayed=again)])
+        put(store, Event("bob", "1", 5, "b"), expected=1, rated={"b1": (one,)})  # a retry adds nothing
+        put(store, Event("bob", "2"), expected=0, rated={"b1": (one,)})
+        assert store.shared("b1", [3, 4]).items == {3: (low.amount, 1), 4: (2 * small, 2)}
+        assert store.drop_bundle("b1") == 0 and store.shared("b1", [3, 4]) == ({}, (0, 0))
+        assert store.shared("b2", [3]).every.number == 1
+
+    def test_what_changes_the_past_of_an_event_takes_away_what_it_added(self, store: Store) -> None:
+        def counts() -> dict[int, int]:
+            found = store.shared("b1", range(9))
+            assert found.every == tuple(map(sum, zip((0, 0), *found.items.values(), strict=True)))
+            return {row: tally.number for row, tally in found.items.items()}
+
+        def told(user: str, *rows: int) -> Sequence[StoredEvent]:
+            events = (Event(user, str(row), 10 * row) for row in rows)
+            rated = [Rated(row, 1 / (row + 1)) for row in rows]
+            return written(put(store, *events, expected=0, states={"b1": b"m"}, rated={"b1": rated})).events
+
+        *_, third, _ = told("ann", 1, 2, 3, 4)
+        told("bob", 2, 3)
+        assert counts() == {1: 1, 2: 2, 3: 2, 4: 1}
+        late = put(store, Event("bob", "late", 25), expected=2, states={"b1": b"m"}, rated={"b1": (Rated(5, 1.0),)})
+        assert counts() == {1: 1, 2: 2, 3: 1, 4: 1, 5: 1} and isinstance(late, Written)
+        assert store.forget_event("ann", third.seq) and counts() == {1: 1, 2: 2, 5: 1}
+        told("cat", 2, 3)
+        told("dog", 1, 4)
+        assert counts() == {1: 2, 2: 3, 3: 1, 4: 1, 5: 1}
+        store.merge("dog", "cat")
+        assert counts() == {1: 1, 2: 2, 5: 1}
+        store.forget_user("ann")
+        assert counts() == {2: 1, 5: 1}
+        store.forget_user("bob")
+        assert store.shared("b1", range(9)) == ({}, (0, 0))
 
     def test_an_import_goes_on_where_it_stopped(self, store: Store) -> None:
         events = [Event("ann" if n < 6 else "bob", str(n), n, f"e{n}" if n % 3 else None) for n in range(10)]

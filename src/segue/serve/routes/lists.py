@@ -133,8 +133,8 @@ async def rate(
 ) -> Response:
     """Return what a user would think of an item: the rating expected, its spread, the share of each step.
 
-    The user's own bias and liking are those of their last event; the biases of items are those of the bundle. A
-    bundle that learnt no ratings has no answer (422).
+    The user's own bias and liking are those of their last event; the biases of items are those of the bundle, moved
+    by all ratings since its training. A bundle that learnt no ratings has no answer (422).
     """
     desk = desk_of(request)
     now = int(desk.service.clock() * 1e6) if at is None else at
