@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segue.bundle import build_network, load_bundle, with_fingerprint
 from segue.config import Config, DataSize, asked_of, configure, derive
@@ -77,7 +78,7 @@ def train(
     from segue.training.expectation import rating_tables
     from segue.training.fusion import learn_fusion, recounted
     from segue.training.trainer import Trainer, fit
-    from segue.training.validation import Validation
+    from segue.training.validation import Validation, validation_users
 
     vocabulary = item_vocabulary(events)
     known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
@@ -88,7 +89,9 @@ def train(
     say = say or (lambda text: None)
     encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
     weights = settings.train.weight_of_type()
-    learnt = without_last(sequences := encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights))
+    sequences = encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights)
+    held_out = validation_users(sequences, settings.train.seed) if settings.train.refit else None
+    learnt = without_last(sequences, held_out)
     _check_enough(events, sequences, vocabulary.size - 1)
     between = gaps(learnt)
     settings = derive(settings, _size(sequences, learnt, between, vocabulary.size, rated=encodings.scale is not None))
@@ -236,9 +239,11 @@ def _with_cell(config: Config, cell: KerasCell) -> Config:
     return replace(config, model=replace(config.model, cell="keras", width=config.model.width or cell.width))
 
 
-def without_last(sequences: Sequences) -> Sequences:
-    """Return the sequences without the last event of each user who has two or more."""
+def without_last(sequences: Sequences, users: NDArray[np.int64] | None = None) -> Sequences:
+    """Return the sequences without the last event of some users, int64[n], or of all, who have two or more."""
     cut = sequences.lengths >= 2
+    if users is not None:
+        cut &= np.isin(np.arange(len(sequences)), users)
     keep = np.ones(len(sequences.items), bool)
     keep[sequences.offsets[1:][cut] - 1] = False
     return sequences.keep(keep)

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,12 @@ def read_manifest(path: str | Path, metadata: dict[str, str]) -> dict[str, Any]:
     return manifest
 
 
+def _scale(kept: Mapping[str, Any]) -> Scale:
+    """Return the scale of a manifest; older ones do not say whether it is closed."""
+    levels = tuple(kept["levels"])
+    return Scale(levels, kept["mean"], kept.get("closed", len(levels) > 2))
+
+
 def load_bundle(path: str | Path) -> Recommender:
     """Return the recommender in a bundle. Imports no JAX, unless its cell is one of Keras, which is then logged.
 
@@ -131,7 +138,7 @@ def load_bundle(path: str | Path) -> Recommender:
             raise BundleError(f"{path}: part {name} was edited or damaged. Take the bundle from a backup.")
     config = TypeAdapter(Config).validate_python(manifest["config"])
     found = {role: Encoding.from_json(arrays[key].tobytes().decode()) for role, key in _ENCODED if key in arrays}
-    scale = manifest.get("ratings") and Scale(tuple(manifest["ratings"]["levels"]), manifest["ratings"]["mean"])
+    scale = _scale(manifest["ratings"]) if manifest.get("ratings") else None
     encodings = Encodings(**found, asked=manifest.get("asked", 0), scale=scale)
     items, gap = manifest["items"], manifest["longest_gap"]
     cell = _outside_cell(path, manifest)
@@ -142,8 +149,8 @@ def load_bundle(path: str | Path) -> Recommender:
     catalogue = Catalogue(_table(arrays["catalogue"])) if "catalogue" in arrays else None
     vocabulary = Vocabulary(_table(arrays["vocabulary"])["id"])
     learnt, facts = manifest.get("learnt", items), manifest["facts"]
-    kept: Any = [arrays[_COUNTS + field.name] for field in fields(Counts) if _COUNTS + field.name in arrays]
-    counts = Counts(*kept) if kept else None
+    kept: Any = {f.name: arrays[_COUNTS + f.name] for f in fields(Counts) if _COUNTS + f.name in arrays}
+    counts = Counts(**kept) if kept else None
     rec = Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt, counts=counts)
     return with_fingerprint(rec) if learnt < items else replace(rec, fingerprint=_fingerprint(digests))
 

@@ -40,7 +40,7 @@ from segue.cli_options import (
     print_json,
     read,
 )
-from segue.cli_store import index_if_large, list_all, state_in_store, stored
+from segue.cli_store import index_if_large, list_all, shared_in_store, state_in_store, stored
 from segue.config import configure, parse_settings, read_config
 from segue.data.datasets import datasets, get
 from segue.data.events import Events
@@ -302,7 +302,8 @@ def rate(
         state, _ = _state_of(rec, read(events, columns), str(user), users)
     else:
         state, _ = state_in_store(rec, str(store), str(user), users)
-    found = rec.rating_distribution(state, item, at=_time(at))
+    shared = shared_in_store(rec, str(store), item) if store else None
+    found = rec.rating_distribution(state, item, at=_time(at), shared=shared)
     if as_json:
         known = item in rec.vocabulary
         print_json({"item": item, "known": known, "rating": found.mean, "deviation": found.deviation} | _steps(found))
@@ -478,7 +479,7 @@ def serve(
 
     names = tuple(allow_host or ())
     settings = running.Settings(bundle, store, host, port, bundles, keys, names, rate, accept_loss, shadow=shadow)
-    running.serve(settings)
+    running.serve(settings, say=lambda text: typer.echo(text, err=True))
 
 
 @keyring.command("add")

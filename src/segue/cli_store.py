@@ -37,6 +37,7 @@ from segue.data.events import Events
 from segue.data.sources import Reading, open_source
 from segue.errors import ArgumentError
 from segue.recommend.approximate import LARGE, build_index, open_index, queries_of
+from segue.recommend.ratings import Shared
 from segue.recommend.recommender import Recommender, Time
 from segue.recommend.state import State
 from segue.retraining import retrain as retrain_and_publish
@@ -198,6 +199,14 @@ def state_in_store(rec: Recommender, store: str, user: str, users: Path | None) 
             raise ArgumentError(f'{store}: expected events of user "{user}", found none. Check --user.')
         state = state_of(rec, opened, user, None if users is None else read_profiles(users))
     return state, [event.item for event in reversed(latest)]
+
+
+def shared_in_store(rec: Recommender, store: str, item: str) -> Shared | None:
+    """Return what ratings of others say of an item, of the store at an address; None where none were learnt."""
+    if rec.network.rating is None:
+        return None
+    with _reading(store) as opened:
+        return opened.shared(rec.fingerprint, [rec.vocabulary.row(item)])
 
 
 def _progress(done: int, of: int) -> None:

@@ -87,8 +87,8 @@ class TrainConfig:
         unknown_details: share of the events read whose type, value and context are *unknown*.
         unknown_profiles: share of the users who begin without their profile.
         patience: passes without a better validation score before the run stops.
-        refit: whether the counts, once weighed on the events kept for validation, count these too; the network never
-            learns them.
+        refit: whether all is learnt but what validation needs, and the counts, once weighed, count that too; if not,
+            nobody's last event is learnt, as papers have it.
         repeats: whether lists may hold what the user already had; None derives it.
         type_weights: how much events of a type count as targets, such as "buy:3,view:0.5"; others count 1.
         task: what is learnt: the next item, the ratings to come, or both on one state; None derives it.

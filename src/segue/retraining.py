@@ -11,6 +11,10 @@ cut; both are asked for every event after it. Then the same settings learn the w
 included, and that is what is published: it is the candidate plus the newest slice. It cannot itself be measured
 on events that it has not learnt, so its score on its own validation (the last event of each user, kept back
 while it was fitted) must come near that of the candidate.
+
+Models of the next item are compared by NDCG@10, and so are those of both. Where one of the two learnt ratings alone
+it has no lists worth the name, and both are compared by the squared error of the ratings in these events, each
+predicted as a server would: from what is strictly earlier, with what moved across users.
 """
 
 import fcntl
@@ -33,6 +37,7 @@ from segue.data.catalogue import Profiles, read_profiles
 from segue.data.events import Events
 from segue.data.split import split_after, split_by_time, split_last
 from segue.errors import ArgumentError, BundleError, LockedError
+from segue.evaluation import ratings
 from segue.evaluation.protocols import ask, questions
 from segue.interop.keras_cell import KerasCell
 from segue.measure.bootstrap import Interval, paired_bootstrap
@@ -56,8 +61,10 @@ class Retrained:
         running: the name of the bundle that was compared with; None in a folder without bundles.
         events: of the log.
         questions: held-out events that both were asked for.
-        ndcg: NDCG@10 of candidate and running bundle.
-        lead: the candidate's NDCG@10 minus the running bundle's, with its interval over users.
+        ndcg: NDCG@10 of candidate and running bundle; None where ratings were compared.
+        rmse: the root of the mean squared error of candidate and running bundle; None where lists were compared.
+        lead: the candidate's NDCG@10 minus the running bundle's, or the running bundle's squared error minus the
+            candidate's, with its interval over users. Above 0 the candidate is better.
         marks: what a reader must know.
     """
 
@@ -68,6 +75,7 @@ class Retrained:
     events: int = 0
     questions: int = 0
     ndcg: tuple[float, float] | None = None
+    rmse: tuple[float, float] | None = None
     lead: Interval | None = None
     marks: tuple[str, ...] = ()
 
@@ -77,9 +85,11 @@ class Retrained:
 
     def __str__(self) -> str:
         lines = [f"{'Published' if self.published else 'Not published'}: {self.why}"]
-        if self.ndcg and self.lead:
+        found = self.rmse or self.ndcg
+        if found and self.lead:
+            name, difference = ("RMSE", "squared error less by") if self.rmse else ("NDCG@10", "difference")
             lines.append(
-                f"NDCG@10 of the candidate {self.ndcg[0]:.4f}, of {self.running} {self.ndcg[1]:.4f}: difference "
+                f"{name} of the candidate {found[0]:.4f}, of {self.running} {found[1]:.4f}: {difference} "
                 f"{self.lead}, 95 % interval, on {self.questions:,} events that neither had learnt."
             )
         return "\n".join([*lines, *self.marks])
@@ -99,7 +109,8 @@ def retrain(
 ) -> Retrained:
     """Train on a log, compare with the running bundle on the newest events, publish if it is not worse.
 
-    It is worse when the whole interval of the difference in NDCG@10 lies below 0. With fewer than `LEAST` new
+    It is worse when the whole interval of the difference in NDCG@10, or for ratings alone in squared error, is
+    against it. With fewer than `LEAST` new
     events nothing can be said, and nothing is published. In a folder without bundles there is nothing to
     compare with: the first is published as it is.
 
@@ -226,26 +237,37 @@ class _Job:
             return replace(report, why=why)
         self.say(f"A candidate learns {len(learnt):,} events; {len(test):,} newer ones are held out to compare on.")
         candidate = self._trained(learnt, {})
-        asked = {"candidate": candidate, "running": running}
-        scores = {one: self._ndcg(rec, test) for one, rec in asked.items()}
-        own, other = scores["candidate"][0], scores["running"][0]
-        lead = paired_bootstrap(own, other, groups=scores["running"][1])
-        report = replace(report, ndcg=(float(own.mean()), float(other.mean())), lead=lead)
+        rated = _by_ratings(candidate, running)
+        (own, users), (other, _) = (self._scored(rec, test, rated) for rec in (candidate, running))
+        if len(own) < LEAST:
+            return replace(report, why=f"{len(own):,} new events have ratings, a comparison needs {LEAST}.")
+        lead = paired_bootstrap(own, other, groups=users)
+        means = float(own.mean()), float(other.mean())
+        found = {"rmse": tuple((-mean) ** 0.5 for mean in means)} if rated else {"ndcg": means}
+        report = replace(report, questions=len(own), lead=lead, **found)
         if lead.high < 0:
             return replace(report, why=f"the candidate is worse than {name}, by more than noise.")
-        self.say(f"Not worse than {name}: NDCG@10 {lead}. The final model learns all {len(self.log):,} events.")
+        measure = "squared error less by" if rated else "NDCG@10"
+        self.say(f"Not worse than {name}: {measure} {lead}. The final model learns all {len(self.log):,} events.")
         final = self._trained(self.log, {"retrained": json.loads(json.dumps(report.to_dict()))})
-        before, after = _validated(candidate), _validated(final)
-        if before is not None and after is not None and after < _NEAR * before:
-            why = f"the final model reaches NDCG@10 {after:.4f} on its validation, the candidate had {before:.4f}."
+        before, after = _validated(candidate, rated), _validated(final, rated)
+        if before is not None and after is not None and (after > before / _NEAR if rated else after < _NEAR * before):
+            kind = "RMSE" if rated else "NDCG@10"
+            why = f"the final model reaches {kind} {after:.4f} on its validation, the candidate had {before:.4f}."
             return replace(report, why=why)
         return self._published(final, report)
 
     def _trained(self, log: Events, facts: Mapping[str, Any]) -> Recommender:
         return train(log, **self.given, say=self.say, facts=dict(facts))
 
-    def _ndcg(self, rec: Recommender, test: Events) -> tuple[Any, Any]:
-        """Return NDCG@10 and the user of each question, which are the same for every model."""
+    def _scored(self, rec: Recommender, test: Events, rated: bool) -> tuple[Any, Any]:
+        """Return a number for each question, higher is better, and whose it is; the same questions for every model.
+
+        It is minus the squared error of a rating, or NDCG@10.
+        """
+        if rated:
+            rows = ratings.questions(rec, test, self.given["users"], "all")
+            return -((ratings.predictions(rec, rows)[0] - rows.ratings).astype(np.float64) ** 2), rows.users
         asked = questions(rec, test, self.profiles)
         ranks = np.concatenate(ask(rec, asked, {})["segue"].ranks)
         return ndcg(ranks, k=10), asked.users
@@ -257,11 +279,17 @@ class _Job:
         return replace(report, published=True, bundle=name, why=f"{self.folder / name} is the current bundle.")
 
 
-def _validated(rec: Recommender) -> float | None:
-    """Return NDCG@10 of the best pass on the model's own validation, if it was measured."""
-    scores = [row.get("validation", {}).get("ndcg@10") for row in rec.facts.get("curve", [])]
-    known = [score for score in scores if score is not None]
-    return max(known) if known else None
+def _by_ratings(candidate: Recommender, running: Recommender) -> bool:
+    """Say whether two models are compared by ratings: one learnt these alone, and both can predict them."""
+    alone = any(rec.config.train.task == "rating" for rec in (candidate, running))
+    return alone and all(rec.network.rating is not None for rec in (candidate, running))
+
+
+def _validated(rec: Recommender, rated: bool) -> float | None:
+    """Return what the kept pass reached on the model's own validation, if it was measured: RMSE or NDCG@10."""
+    name = "rmse" if rated else "ndcg@10"
+    known = [row["validation"][name] for row in rec.facts.get("curve", []) if name in row.get("validation", {})]
+    return None if not known else known[-1] if rated else max(known)
 
 
 @contextmanager

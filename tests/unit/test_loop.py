@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 
 import segue
 from segue import cli_options, retraining
-from segue.bundle import running_bundle
+from segue.bundle import running_bundle, with_fingerprint
 from segue.cli import app
 from segue.data import synthetic
 from segue.data.split import digest
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError, BundleError, DataError, LockedError, StoreError
+from segue.model.backend import map_tree
 from segue.recommend.approximate import open_index
 from segue.serve import bulk, transfer
 from segue.serve.events import Event
@@ -29,7 +30,7 @@ from segue.serve.sqlite_store import SqliteStore
 from segue.serve.store import Write
 from segue.serve.tables import told_by
 from segue.serve.transfer import events_of, export, export_file, import_events
-from tests_support import small_recommender
+from tests_support import rated_log, small_rater, small_recommender
 
 TABLE = pl.DataFrame(
     {
@@ -336,7 +337,8 @@ def test_retraining_refuses_what_is_worse(tmp_path, monkeypatch):
         return bad
 
     monkeypatch.setattr(retraining, "train", train)
-    monkeypatch.setattr(retraining._Job, "_ndcg", lambda job, rec, test: (scores(rec, test), np.arange(len(test))))
+    numbers = lambda job, rec, test, rated: (scores(rec, test), np.arange(len(test)))  # noqa: E731
+    monkeypatch.setattr(retraining._Job, "_scored", numbers)
 
     def scores(rec, test):
         return np.full(len(test), 0.2 if rec.fingerprint == good.fingerprint else level)
@@ -350,6 +352,37 @@ def test_retraining_refuses_what_is_worse(tmp_path, monkeypatch):
     done = retraining.retrain(log, tmp_path, now=datetime(2026, 5, 4, tzinfo=UTC))
     assert done.published and done.bundle == f"2026-05-04-{bad.fingerprint[:12]}.segue"
     assert running_bundle(tmp_path).name == done.bundle
+
+
+def test_what_learnt_ratings_alone_is_compared_by_their_errors(tmp_path, monkeypatch):
+    log = rated_log(events=600, users=20, seconds=6000)
+    plain = small_rater(task="rating")
+
+    def always(above):
+        head = map_tree(np.zeros_like, plain.params.rating)._replace(offset=np.float32([above]))
+        facts = {"range": [0, 3000 * 10**6]}
+        return with_fingerprint(replace(plain, params=plain.params._replace(rating=head), facts=facts))
+
+    mean, far = always(0.0), always(1.5)
+    for folder, running, candidate in (("up", far, mean), ("down", mean, far)):
+        (tmp_path / folder).mkdir()
+        running.save(tmp_path / folder / "2020-01-01-a.segue")
+        monkeypatch.setattr(retraining, "train", lambda events, given=candidate, **_: given)
+        done = retraining.retrain(log, tmp_path / folder)
+        assert done.published is (folder == "up")
+        assert done.ndcg is None
+        assert (done.rmse[0] < done.rmse[1]) is done.published
+        assert done.lead.mean == pytest.approx(done.rmse[1] ** 2 - done.rmse[0] ** 2)
+        assert done.questions == log.table["rating"][-100:].count()
+        assert "RMSE of the candidate" in str(done)
+    assert "is worse than 2020-01-01-a.segue, by more than noise" in done.why
+    wide = replace(mean, facts={"curve": [{"validation": {"rmse": 1.0}}, {"validation": {"rmse": 1.2}}, {}]})
+    assert retraining._validated(wide, True) == 1.2
+    assert retraining._validated(wide, False) is None
+    both = small_rater(task="both")
+    assert [retraining._by_ratings(*pair) for pair in ((mean, both), (both, both), (mean, small_recommender()))] == [
+        True, False, False
+    ]  # fmt: skip
 
 
 def test_only_events_that_the_running_bundle_has_not_learnt_are_compared_on(tmp_path):

@@ -29,9 +29,13 @@ def log(ratings):
 def test_half_stars_are_steps_and_measurements_are_not():
     assert scale_of(log([0.5, 1.0, 5.0])).levels == (0.5, 1.0, 5.0)
     assert scale_of(log([1.0, 4.0]), "0:5").levels == (0.0, 1.0, 4.0, 5.0)
-    many = scale_of(log(np.linspace(0, 100, 40).tolist()))
+    measured = np.linspace(0, 100, 40).tolist()
+    many = scale_of(log(measured))
     assert many.levels == (0.0, 100.0)
     assert not many.stepped
+    assert not many.outside(np.float32([101])).any()
+    for closed in (scale_of(log(measured), "0:100"), scale_of(log([0.0, 1.0]))):
+        assert closed.outside(np.float32([-1, 0, 101, np.nan])).tolist() == [True, False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -83,13 +87,17 @@ def test_ratings_outside_the_scale_are_refused_where_they_would_count():
     with pytest.raises(ArgumentError, match=r"rating of 001: expected 1 to 5, came 9"):
         rec.rated(rec.start(), "001", 9)
     wrong = segue.read_events(pl.DataFrame({"user": ["u"], "item": ["001"], "time": [1], "rating": [9.0]}))
-    with pytest.raises(EvaluationError, match=r"expected ratings from 1 to 5.*came 9 by user u of item 001"):
-        segue.evaluate_ratings(rec, wrong)
+    for reading in (rec.encode, lambda log: segue.evaluate_ratings(rec, log)):
+        with pytest.raises(DataError, match=r"expected ratings from 1 to 5.*came 9 by user u of item 001\. Correct"):
+            reading(wrong)
     none = segue.Events(rated_log().table.with_columns(rating=pl.lit(None, pl.Float32)))
     with pytest.raises(EvaluationError, match="expected held-out ratings, found none in 60 rows"):
         segue.evaluate_ratings(rec, none)
-    high, five = (rec.observe(rec.start(), "001", rating=rating) for rating in (9, 5))
-    assert rec.predict_rating(high, "002") == rec.predict_rating(five, "002")  # a state holds it within the scale
+    for rating in (99, 0.5, float("inf")):
+        with pytest.raises(ArgumentError, match=rf"rating of 001: expected 1 to 5, came {rating:g}\. Correct it, or"):
+            rec.observe(rec.start(), "001", rating=rating)
+    assert rec.observe(rec.start(), "001").count == rec.observe(rec.start(), "001", rating=5).count == 1
+    assert small_recommender().observe(small_recommender().start(), "001", rating=99).count == 1  # it has no scale
 
 
 def test_the_state_moves_with_ratings_and_the_shared_value_beside_it():
@@ -145,6 +153,12 @@ def test_verbs_train_measure_and_rate(films):
     assert run("rate", films / "b.segue", "--item", "003").exit_code == 2
     wrong = run("rate", films / "b.segue", "--item", "003", "--history", "001=five")
     assert 'expected ITEM=RATING, came "001=five"' in str(wrong.exception)
+    outside = run("rate", films / "b.segue", "--item", "003", "--history", "001=99")
+    assert "rating of 001: expected 1 to 5, came 99. Correct it" in str(outside.exception)
+    pl.DataFrame({"user": ["u1"], "item": ["001"], "time": [1], "rating": [7]}).write_csv(films / "high.csv")
+    for verb in (["rate", "--item", "003", "--user", "u1"], ["recommend", "--user", "u1"]):
+        refused = run(verb[0], films / "b.segue", *verb[1:], "--events", films / "high.csv")
+        assert "expected ratings from 1 to 5 as in training, came 7 by user u1 of item 001" in str(refused.exception)
 
 
 def test_the_server_says_what_a_user_would_think(tmp_path):
@@ -160,6 +174,17 @@ def test_the_server_says_what_a_user_would_think(tmp_path):
         assert new["rating"] == pytest.approx(rec.predict_rating(rec.start(), "never met"), abs=1e-5)
         assert not new["known"]
         assert client.get("/v1/ratings", params={"user": "u1"}).status_code == 422
+        high = {"user": "u1", "item": "001", "rating": 99}
+        for path, body in (
+            ("/v1/events", high),
+            ("/v1/events?recommend=3", high),
+            ("/v1/events", {"events": [high | {"rating": 5}, high]}),
+            ("/v1/recommend", {"history": [{"item": "001", "rating": 99}]}),
+        ):
+            refused = client.post(path, json=body)
+            assert refused.status_code == 422, (path, refused.text)
+            assert refused.json()["detail"].startswith("rating of 001: expected 1 to 5, came 99. Correct it, or")
+        assert client.get("/v1/ratings", params={"user": "u1", "item": "002"}).json()["count"] == 1
     service.close()
     store.close()
     plain = SqliteStore(tmp_path / "plain.db")

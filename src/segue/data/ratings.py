@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.events import Events
-from segue.errors import ConfigError, DataError
+from segue.errors import ArgumentError, ConfigError, DataError
 from segue.shapes import Floats
 
 Doubles: TypeAlias = NDArray[np.float64]
@@ -30,6 +30,7 @@ class Scale:
     Args:
         levels: the values, ascending; of more than `STEPS` different ones the lowest and the highest alone.
         mean: of those learnt.
+        closed: whether nothing lies outside. A measurement of which the log holds some may well lie outside of these.
 
     Example:
         >>> scale = Scale.learnt(np.float32([1, 2, 5, np.nan, 5]))
@@ -43,6 +44,7 @@ class Scale:
 
     levels: tuple[float, ...]
     mean: float
+    closed: bool = True
 
     @classmethod
     def learnt(cls, ratings: Floats, declared: tuple[float, float] | None = None) -> "Scale":
@@ -54,11 +56,12 @@ class Scale:
         """
         known = ratings[np.isfinite(ratings)]
         levels = np.unique(known)
+        closed = declared is not None or len(levels) <= STEPS
         if len(levels) > STEPS:
             levels = levels[[0, -1]]
         if declared is not None:
             levels = np.unique(np.append(levels, np.array(declared, np.float32)))
-        return cls(tuple(levels.tolist()), float(known.mean(dtype=np.float64)))
+        return cls(tuple(levels.tolist()), float(known.mean(dtype=np.float64)), closed)
 
     @property
     def lowest(self) -> float:
@@ -76,9 +79,43 @@ class Scale:
         return len(self.levels) > 2
 
     def outside(self, ratings: Floats) -> NDArray[np.bool_]:
-        """Return bool[event]: which ratings lie outside the scale; NaN does not, nor does any measurement."""
-        result: NDArray[np.bool_] = ((ratings < self.lowest) | (ratings > self.highest)) & self.stepped
+        """Return bool[event]: which ratings lie outside the scale, where it is closed; NaN does not."""
+        result: NDArray[np.bool_] = ((ratings < self.lowest) | (ratings > self.highest)) & self.closed
         return result
+
+    def check(self, rating: float | None, item: str) -> None:
+        """Do nothing if a rating of an item can be, or if there is none.
+
+        Raises:
+            ArgumentError: it lies outside the scale.
+
+        Example:
+            >>> Scale((1.0, 5.0), 3.0).check(9, "17")
+            Traceback (most recent call last):
+            ...
+            segue.errors.ArgumentError: rating of 17: expected 1 to 5, came 9. Correct it, or train with a wider \
+        train.rating_scale.
+        """
+        if rating is not None and self.outside(np.array(rating, np.float32)):
+            raise ArgumentError(
+                f"rating of {item}: expected {self.lowest:g} to {self.highest:g}, came {rating:g}. "
+                "Correct it, or train with a wider train.rating_scale."
+            )
+
+    def check_log(self, events: Events) -> None:
+        """Do nothing if all ratings of a log can be.
+
+        Raises:
+            DataError: one lies outside the scale; it is named with its user and item.
+        """
+        outside = np.flatnonzero(self.outside(ratings_of(events.table)))
+        if len(outside):
+            row = events.table.row(int(outside[0]), named=True)
+            raise DataError(
+                f"{events.source}: expected ratings from {self.lowest:g} to {self.highest:g} as in training, "
+                f"came {row['rating']:g} by user {row['user']} of item {row['item']}. Correct it, or train with a "
+                "wider train.rating_scale."
+            )
 
     def noted(self, ratings: Floats) -> Floats:
         """Return float32[event, NOTED]: each rating less the mean, held within the scale, and whether there is one."""

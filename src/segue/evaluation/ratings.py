@@ -204,7 +204,8 @@ def evaluate_ratings(
 
     Raises:
         ArgumentError: the bundle was trained without ratings.
-        EvaluationError: there is no held-out rating, one lies outside the scale, or all of these were learnt.
+        DataError: a held-out rating lies outside the scale.
+        EvaluationError: there is no held-out rating, or all of these were learnt.
 
     Cost: O(events x network), and the baselines.
     """
@@ -220,14 +221,7 @@ def evaluate_ratings(
             "evaluate: expected ratings that were held out, came those that the recommender has learnt. "
             "Split the log first, with split_by_time or split_last, and train on the first part."
         )
-    outside = np.flatnonzero(head.scale.outside(ratings))
-    if len(outside):
-        row = test.table.row(int(outside[0]), named=True)
-        raise EvaluationError(
-            f"{test.source}: expected ratings from {head.scale.lowest:g} to {head.scale.highest:g} as in training, "
-            f"came {row['rating']:g} by user {row['user']} of item {row['item']}. Correct it, or train with a wider "
-            "train.rating_scale."
-        )
+    head.scale.check_log(test)
     reads = reads or ("history" if str(rec.facts.get("hold_out", "")).startswith("random") else "all")
     asked = questions(rec, test, users, reads)
     mean, deviation = predictions(rec, asked, shared=reads == "all")

@@ -15,6 +15,7 @@ import numpy as np
 from segue.model.backend import leaves, map_tree
 from segue.model.counts import RECENT, nothing_recent, pushed
 from segue.model.network import Memory, Window
+from segue.recommend.ratings import Rated, rate
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import NO_TIME, Seen, State, gaps_seconds
 from segue.shapes import Bools, Floats, Rows
@@ -75,6 +76,12 @@ def observe_long(rec: Recommender, state: State, events: Sequence[Happened]) -> 
 
     Cost: O(events), without the overhead of a step for each.
     """
+    return observe_rated(rec, state, events)[0]
+
+
+def observe_rated(rec: Recommender, state: State, events: Sequence[Happened]) -> tuple[State, list[Rated | None]]:
+    """Return what `observe_long` does, and for each event what it adds to the shared value, as `rated_each` says."""
+    rated: list[Rated | None] = []
     for begin in range(0, len(events), _STEPS):
         some = events[begin : begin + _STEPS]
         rows = np.array([rec.vocabulary.row(event.item) for event in some], np.int32)
@@ -83,12 +90,51 @@ def observe_long(rec: Recommender, state: State, events: Sequence[Happened]) -> 
         details = _details(rec, some)
         none = np.zeros((len(some), 1), bool)
         window = Window(rows[:, None], gaps[:, None], none, none, None if details is None else details[:, None])
-        memory, _ = rec.network.scan(rec.params, state.memory, window)
+        memory, outputs = rec.network.scan(rec.params, state.memory, window)
+        rated += _rated(rec, np.concatenate([state.memory.output, outputs[:-1, 0]]), gaps, some)
         seen = state.seen.to_rows()
         known = Seen.of(max(state.seen.size, rec.vocabulary.size), np.concatenate([seen, rows]))
         recent = np.concatenate([state.recent[0], rows])[None, -RECENT:]
         state = State(memory, some[-1].time, state.count + len(some), known, rec.fingerprint, recent)
-    return state
+    return state, rated
+
+
+def rated_each(rec: Recommender, states: Sequence[State], events: Sequence[Happened]) -> list[Rated | None]:
+    """Return for each user what one more event of theirs adds to the shared value; None for nothing.
+
+    An event adds something if it has a rating that the bundle has not learnt already: a time after those of the
+    training, or any where the training had none. A rating outside the scale, from a log that no bundle was asked
+    about, counts as the end of the scale.
+
+    Args:
+        rec: whose states these are.
+        states: one for each user, before the event.
+        events: one for each user.
+
+    Cost: O(width squared) for each event that has a rating, nothing for the others.
+    """
+    if rec.network.rating is None or not events:
+        return [None] * len(events)
+    gaps = gaps_seconds([event.time for event in events], [state.time for state in states])
+    return _rated(rec, _rows(states)[:, -rec.network.read_width :], gaps, events)
+
+
+def _rated(rec: Recommender, outputs: Floats, gaps: Floats, events: Sequence[Happened]) -> list[Rated | None]:
+    found: list[Rated | None] = [None] * len(events)
+    until = rec.learnt_until
+    places = [n for n, event in enumerate(events) if event.rating is not None and _later(event.time, until)]
+    if rec.network.rating is None or not places:
+        return found
+    scale, rows = rec.network.rating.scale, np.array([rec.vocabulary.row(events[n].item) for n in places], np.int32)
+    latent, _ = rate(rec, outputs[places], gaps[places], rows)
+    for n, row, foretold in zip(places, rows.tolist(), latent.tolist(), strict=True):
+        rating = float(np.clip(events[n].rating or 0.0, scale.lowest, scale.highest))
+        found[n] = Rated(row, rating - foretold)
+    return found
+
+
+def _later(time: int | None, until: int | None) -> bool:
+    return until is None or (time is not None and time > until)
 
 
 def score_each(
@@ -244,6 +290,7 @@ def state_from_bytes(rec: Recommender, body: bytes) -> State:
         bits=None if bits is None else np.frombuffer(bits, np.uint8),
     )
     numbers = np.frombuffer(memory, np.float32)
-    # States kept before the last items were part of one are of bundles that do not ask for them.
-    recent = np.frombuffer(more[0], np.int32)[None] if more else nothing_recent(1)
+    # States that keep fewer of the last items, or none, are of bundles that do not ask for more.
+    last = np.frombuffer(more[0] if more else b"", np.int32)
+    recent = np.concatenate([nothing_recent(1)[0], last])[None, -RECENT:]
     return Packed(rec, numbers, None if time == NO_TIME else time, count, seen, recent)

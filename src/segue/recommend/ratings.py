@@ -6,10 +6,10 @@ on that user's events alone.
 Does not know: training, files, HTTP.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segue.data.sequences import Sequences
 from segue.errors import ArgumentError
@@ -32,19 +32,38 @@ class Rated(NamedTuple):
     row: int
     residual: float
 
+    @property
+    def amount(self) -> int:
+        """The residual in whole millionths."""
+        return round(self.residual * UNIT)
+
+
+class Tally(NamedTuple):
+    """Some ratings together: the sum of their amounts, and how many they are."""
+
+    sum: int = 0
+    number: int = 0
+
 
 class Shared(NamedTuple):
-    """What moves online across users. A value: adding and taking away give another one."""
+    """What moves online across users. A value: adding and taking away give another one.
 
-    sums: NDArray[np.int64]  # [V], millionths
-    counts: NDArray[np.int64]  # [V]
+    Args:
+        items: by row of the item; one that nobody rated is left out.
+        every: of all items together, those that are unknown too.
+    """
+
+    items: Mapping[int, Tally]
+    every: Tally = Tally()
 
     def moved(self, event: Rated, times: int) -> "Shared":
-        """Return the value with an event added (`times` 1) or taken away (-1). Cost: O(V), a copy."""
-        sums, counts = self.sums.copy(), self.counts.copy()
-        sums[event.row] += times * round(event.residual * UNIT)
-        counts[event.row] += times
-        return Shared(sums, counts)
+        """Return the value with an event added (`times` 1) or taken away (-1). Cost: O(items rated), a copy."""
+
+        def moved(old: Tally) -> Tally:
+            return Tally(old.sum + times * event.amount, old.number + times)
+
+        items = {**self.items, event.row: moved(self.items.get(event.row, Tally()))}
+        return Shared({row: tally for row, tally in items.items() if tally.number}, moved(self.every))
 
 
 class RatingDistribution(NamedTuple):
@@ -53,11 +72,6 @@ class RatingDistribution(NamedTuple):
     mean: float
     deviation: float
     shares: dict[float, float]
-
-
-def shared_start(rec: "Recommender") -> Shared:
-    """Return the shared value when nothing has moved yet."""
-    return Shared(np.zeros(rec.vocabulary.size, np.int64), np.zeros(rec.vocabulary.size, np.int64))
 
 
 def moved_bias(sums: Any, counts: Any, learnt: Floats, total: Any, number: Any) -> Floats:
@@ -87,12 +101,11 @@ def shared_bias(rec: "Recommender", shared: Shared | None, rows: Rows) -> Floats
     """Return float32[n]: what the shared value adds to the bias of some items; 0 without one."""
     if shared is None:
         return np.zeros(len(rows), np.float32)
+    # An unknown item has no ratings of its own; what was rated as unknown tells of everybody alone.
+    tallies = [shared.items.get(int(row), Tally()) if row else Tally() for row in rows]
+    own = np.array(tallies, np.float64).reshape(-1, 2)
     learnt = rec.params.rating.tables.count[rows]
-    total, number = float(shared.sums.sum()) / UNIT, float(shared.counts.sum())
-    inside = np.where(rows < len(shared.sums), rows, 0)  # an item added since is one that nobody rated
-    of_item = (rows > 0) & (rows < len(shared.sums))
-    sums, counts = shared.sums[inside] * of_item / UNIT, shared.counts[inside] * of_item
-    return moved_bias(sums, counts, learnt, total, number)
+    return moved_bias(own[:, 0] / UNIT, own[:, 1], learnt, shared.every.sum / UNIT, shared.every.number)
 
 
 def head_of(rec: "Recommender") -> RatingHead:

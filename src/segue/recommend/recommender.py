@@ -22,11 +22,11 @@ from segue.data.events import Events
 from segue.data.sequences import Sequences
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
-from segue.model.counts import RECENT, Counts, followed, likeliest, mixed, nothing_recent, pushed
+from segue.model.counts import RECENT, Counts, expected, likeliest, mixed, nothing_recent, pushed
 from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
 from segue.recommend.index import Index
-from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, shared_bias, shared_start
+from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, shared_bias
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds, microseconds
 from segue.shapes import Bools, Floats, Rows
 
@@ -92,6 +92,12 @@ class Recommender:
         """Whether lists may hold what the user already had, unless a call says otherwise."""
         return self.config.train.repeats or "allow"
 
+    @property
+    def learnt_until(self) -> int | None:
+        """The time of the last event that was learnt, microseconds since 1970; None where the log had no times."""
+        span = self.facts.get("range")
+        return int(span[1]) if span else None
+
     def start(self, profile: Mapping[str, object] | None = None) -> State:
         """Return the state of a user who has done nothing yet; it can be asked for a list at once.
 
@@ -132,11 +138,13 @@ class Recommender:
             context: further columns of the log, such as `{"device": "tv"}`. What was not learnt is not read.
 
         Raises:
-            ArgumentError: the state is of another bundle, or the time is not a time.
+            ArgumentError: the state is of another bundle, the time is not a time, or the rating lies outside the
+                scale that the bundle learnt.
 
         Cost: constant, whatever the user did before.
         """
         self._check(state)
+        self.check_rating(item, rating)
         now, row = microseconds(time), self.vocabulary.row(item)
         gap = gap_seconds(now, state.time)
         details = self._details(context, type=type, rating=rating)
@@ -234,22 +242,26 @@ class Recommender:
         Raises:
             ArgumentError: the rating lies outside the scale.
         """
-        head = head_of(self)
-        if head.scale.outside(np.array(rating, np.float32)):
-            raise ArgumentError(
-                f"rating of {item}: expected {head.scale.lowest:g} to {head.scale.highest:g}, came {rating}. "
-                "Correct it, or train with a wider train.rating_scale."
-            )
+        head_of(self).scale.check(rating, item)
         latent, _ = self._rating(state, item, at, None)
         return Rated(self.vocabulary.row(item), float(rating) - float(latent[0]))
+
+    def check_rating(self, item: str, rating: float | None) -> None:
+        """Do nothing if a rating can be read: there is none, it lies in the scale, or no ratings were learnt.
+
+        Raises:
+            ArgumentError: it lies outside the scale.
+        """
+        if self.network.rating is not None:
+            self.network.rating.scale.check(rating, item)
 
     def shared(self) -> Shared:
         """Return the value that moves across users, as it stands after the training: nothing has moved."""
         head_of(self)
-        return shared_start(self)
+        return Shared({})
 
     def observe_shared(self, shared: Shared, event: Rated) -> Shared:
-        """Return the shared value after one more rating, of any user; see `rated`. Cost: O(items), a copy."""
+        """Return the shared value after one more rating, of any user; see `rated`. Cost: O(items rated), a copy."""
         return shared.moved(event, 1)
 
     def forget_shared(self, shared: Shared, event: Rated) -> Shared:
@@ -352,8 +364,13 @@ class Recommender:
             events: the log.
             users: a path or table with their profiles; None leaves them unknown.
 
+        Raises:
+            DataError: a rating lies outside the scale that was learnt.
+
         Cost: O(events). Memory: O(users x state).
         """
+        if self.network.rating is not None and isinstance(events, Events):
+            self.network.rating.scale.check_log(events)
         profiles = None if users is None else read_profiles(users)
         sequences = events if isinstance(events, Sequences) else self.sequences(events, profiles)
         memory, _ = encode_users(self.network, self.params, sequences)
@@ -412,7 +429,7 @@ class Recommender:
         query = self.network.query(self.params, output, gaps, details)
         scores: Floats = self.network.scores(self.params, query, rows)
         if self.counts is not None:
-            scores = mixed(self.counts, scores, followed(self.counts, recent), rows)
+            scores = mixed(self.counts, scores, expected(self.counts, recent), rows)
         if rows is None:
             scores[:, self.unreachable] = -np.inf
         elif len(self.unreachable):
@@ -432,7 +449,7 @@ class Recommender:
     ) -> list[Rows]:
         """Return for each user rows among which are, as far as the index finds them, the k best.
 
-        They are those that the index finds for the network alone, and those that followed the last items most
+        They are those that the index finds for the network alone, and those that the last items let one expect most
         often. Where counts are mixed in, more than k are found, for the mixture orders them anew.
 
         Args:
@@ -441,7 +458,7 @@ class Recommender:
             recent: of each user.
             k: how many of the best are to be among them.
             details: of each user.
-            allowed: bool[row], what may be found; None allows all. Rows that followed are not held to it.
+            allowed: bool[row], what may be found; None allows all. Rows that are expected are not held to it.
             excluded: for each user the rows to leave out, held to likewise.
 
         Raises:
@@ -455,7 +472,7 @@ class Recommender:
         lists = [rows[rows > 0] for rows in found]
         if self.counts is None:
             return lists
-        also = likeliest(followed(self.counts, recent), k + MORE)
+        also = likeliest(expected(self.counts, recent), k + MORE)
         if excluded is not None:
             also = [rows[~np.isin(rows, out)] for rows, out in zip(also, excluded, strict=True)]
         return [np.union1d(*pair).astype(np.int32) for pair in zip(lists, also, strict=True)]

@@ -165,6 +165,8 @@ def _asked(states: States) -> Asked:
 
 def _of_log(rec: Recommender, log: Events, users: list[str], profiles: Profiles | None) -> Iterator[Asked]:
     """Give the users of a log, batch by batch."""
+    if rec.network.rating is not None:
+        rec.network.rating.scale.check_log(log)
     order = pl.DataFrame({"user": pl.Series(users, dtype=pl.String)}).with_row_index("number")
     numbers = log.table.select(pl.col("user").cast(pl.String)).join(order, on="user", how="left", maintain_order="left")
     number = numbers["number"].fill_null(len(users)).to_numpy()

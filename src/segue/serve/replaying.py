@@ -4,10 +4,11 @@ Knows: that the log is the truth: where to begin a replay, and which snapshots t
 Does not know: lists, requests, which bundle should answer.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from segue.recommend.many import Happened, observe_long, state_from_bytes, state_to_bytes
+from segue.recommend.many import Happened, observe_long, observe_rated, state_from_bytes, state_to_bytes
+from segue.recommend.ratings import Rated
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
 from segue.serve.events import END, Event, Position, StoredEvent
@@ -20,10 +21,17 @@ PAGE = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A state that holds all events, and snapshots met on the way to it."""
+    """A state that holds all events, snapshots met on the way to it, and what events on it add to the shared value.
+
+    Args:
+        state: after the last event.
+        snapshots: on the way.
+        rated: by `seq` of the events replayed.
+    """
 
     state: State
     snapshots: tuple[Snapshot, ...] = ()
+    rated: Mapping[int, Rated] = field(default_factory=dict)
 
 
 def read_state(rec: Recommender, head: Head) -> State | None:
@@ -63,6 +71,7 @@ def rebuild(
     after = None if begin is None else begin.position
     waiting = sorted((event for event in new), key=lambda event: _place(event, head))
     snapshots: list[Snapshot] = []
+    rated: dict[int, Rated] = {}
     while True:
         page = store.events(head.user, after=after, limit=PAGE)
         line: list[Happened] = []
@@ -72,9 +81,9 @@ def rebuild(
             line.append(kept)
         if len(page) < PAGE:
             line += waiting
-        state = _along(rec, state, line, snapshots)
+        state = _along(rec, state, line, snapshots, rated)
         if len(page) < PAGE:
-            return Rebuilt(state, tuple(snapshots))
+            return Rebuilt(state, tuple(snapshots), rated)
         after = page[-1].position
 
 
@@ -105,12 +114,17 @@ def _place(event: Event | StoredEvent, head: Head) -> int:
     return head.last.place if head.last else 0
 
 
-def _along(rec: Recommender, state: State, line: Sequence[Happened], snapshots: list[Snapshot]) -> State:
-    """Observe a line of events, leaving a snapshot at every `SPACING` of them."""
+def _along(
+    rec: Recommender, state: State, line: Sequence[Happened], snapshots: list[Snapshot], rated: dict[int, Rated]
+) -> State:
+    """Observe a line of events, leaving a snapshot at every `SPACING` of them, and what those that are kept add."""
     at = 0
     while at < len(line):
         count = min(SPACING - state.count % SPACING, len(line) - at)
-        state = observe_long(rec, state, line[at : at + count])
+        some = line[at : at + count]
+        state, found = observe_rated(rec, state, some)
+        pairs = zip(some, found, strict=True)
+        rated |= {event.seq: one for event, one in pairs if one is not None and isinstance(event, StoredEvent)}
         at += count
         snapshots += snapshot_after(rec, state)
     return state

@@ -16,6 +16,7 @@ import polars as pl
 
 from segue.errors import ArgumentError, ConflictError, NotFoundError, SegueError, StoreError
 from segue.model.backend import leaves
+from segue.recommend.approximate import ApproximateIndex
 from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
@@ -88,11 +89,11 @@ class Service:
         other. A retry under the same ids gets the original events and today's list.
 
         Returns:
-            For each request Told, or ConflictError, ForgottenError, ArgumentError (an event of the future),
-            StoreError (it could not be put on disk; all is as before).
+            For each request Told, or ConflictError, ForgottenError, ArgumentError (an event of the future, a rating
+            outside the scale), StoreError (it could not be put on disk; all is as before).
 
-        Cost: one step of the network for each round of events, one commit; nothing grows with histories but
-        where an event came late.
+        Cost: one step of the network for each round of events, one commit; a rating adds a row and moves two sums,
+        O(1), in the same commit. Nothing grows with histories but where an event came late.
         """
         return self.answer(self.write(requests))
 
@@ -126,6 +127,10 @@ class Service:
                 f"event: expected a time at most 5 minutes from now, came one {late:.0f} s ahead. "
                 "Check the clock and the unit: seconds since 1970."
             )
+        try:
+            _check_ratings(self.rec, request.events)
+        except ArgumentError as error:
+            return error
         ids = [event.id for event in request.events if event.id is not None]
         if len(ids) != len(set(ids)):
             return ArgumentError("events: expected ids that differ, came one twice. Send each event once.")
@@ -215,7 +220,9 @@ class Service:
         return replace(self._list(rec, state, question), rebuilding=rebuilding)
 
     def rate(self, user: str, item: str, at: int | None = None) -> Rating:
-        """Return what a user would think of an item, by the frozen biases of the bundle; one nobody knows is new.
+        """Return what a user would think of an item, by all ratings so far; one nobody knows is new.
+
+        Ratings of others since the training move it by the shared value of the bundle, which the store keeps.
 
         Args:
             user: who.
@@ -227,7 +234,8 @@ class Service:
             ArgumentError: the bundle was trained without ratings.
         """
         rec, state, rebuilding, _ = self._state(user)
-        found = rec.rating_distribution(state, item, at=None if at is None else at / 1e6)
+        shared = self.store.shared(rec.fingerprint, [rec.vocabulary.row(item)])
+        found = rec.rating_distribution(state, item, at=None if at is None else at / 1e6, shared=shared)
         return Rating(item, found, item in rec.vocabulary, rec.fingerprint, state.count, rebuilding)
 
     def _state(self, user: str) -> tuple[Recommender, State, bool, Head]:
@@ -237,13 +245,14 @@ class Service:
         head = self.store.head(user, rec.fingerprint)
         if head.forgotten:
             raise forgotten()
-        state = current_state(rec, self.store, head)
-        if state is None:
+        current = current_state(rec, self.store, head)
+        if current is None:
             self._swaps.rebuild_later(head.user)
             return rec, read_state(rec, head) or rec.start(), True, head
         if not head.fresh and head.count:
-            self.store.commit([Write(head.user, head.version, states={rec.fingerprint: state_to_bytes(state)})])
-        return rec, state, False, head
+            states, replayed = {rec.fingerprint: state_to_bytes(current.state)}, {rec.fingerprint: current.rated}
+            self.store.commit([Write(head.user, head.version, states=states, replayed=replayed)])
+        return rec, current.state, False, head
 
     def _list(self, rec: Recommender, state: State, question: Question, events: Sequence[Event] = ()) -> Answer:
         shelf = self._changes.shelf(rec)
@@ -253,8 +262,13 @@ class Service:
     def ask_history(
         self, history: Sequence[Event], question: Question, profile: Mapping[str, object] | None = None
     ) -> Answer:
-        """Return the list of somebody with this history and profile; nothing is stored."""
+        """Return the list of somebody with this history and profile; nothing is stored.
+
+        Raises:
+            ArgumentError: a rating lies outside the scale, or a filter names no attribute.
+        """
         rec = self.rec
+        _check_ratings(rec, history)
         state = observe_long(rec, rec.start(profile), list(history))
         return self._list(rec, state, question, history)
 
@@ -267,8 +281,10 @@ class Service:
 
         Raises:
             ConflictError: the token is of another bundle.
+            ArgumentError: the rating lies outside the scale, or a filter names no attribute.
         """
         rec = self.rec
+        _check_ratings(rec, () if event is None else (event,))
         if token[:64].decode(errors="replace") != rec.fingerprint[:64]:
             raise ConflictError("token: expected a state of the running bundle, came one of another. Begin a new one.")
         state = state_from_bytes(rec, token[64:])
@@ -326,6 +342,7 @@ class Service:
         with self._lock:
             if not self.store.forget_event(user, seq):
                 raise NotFoundError("event: expected one of this user, there is none of this id. See GET /v1/users.")
+        self._reckon(user)
         return receipt("event", 1, self._swaps.bundles())
 
     def forget_user(self, user: str) -> Receipt:
@@ -344,7 +361,13 @@ class Service:
         """Give all events of one name to another, in the order of time; return how many the user has then."""
         with self._lock:
             self.store.merge(old, new)
+        self._reckon(new)
         return self.store.head(new, self.rec.fingerprint).count
+
+    def _reckon(self, user: str) -> None:
+        """Find out anew what a user's ratings add to the shared value, now that their past is another."""
+        if any(rec.network.rating is not None for rec in self._swaps.bundles()):
+            self._swaps.rebuild_later(user)
 
     # --- items and bundles ------------------------------------------------------------------------------------
 
@@ -395,6 +418,11 @@ class Service:
         shadow = self._swaps.shadow
         beside = {} if shadow is None else {"shadow_bundle": shadow.rec.fingerprint, "shadow": self.trial.snapshot()}
         return {**self.quality.snapshot(), **beside}
+
+    def index_recall(self) -> float:
+        """Return the share of the exact best that lists hold, measured when the index was built; 1 without one."""
+        index = self.rec.index
+        return index.facts.recall if isinstance(index, ApproximateIndex) else 1.0
 
     def swap(self, name: str) -> str:
         """Begin to answer from another bundle of the folder; each user follows when their state has caught up.
@@ -448,6 +476,12 @@ def picture(state: State) -> list[float]:
     step = max(1, -(-len(numbers) // 256))
     means = np.array([part.mean() for part in np.array_split(numbers, -(-len(numbers) // step))])
     return [round(float(value), 3) for value in np.tanh(means)]
+
+
+def _check_ratings(rec: Recommender, events: Iterable[Event]) -> None:
+    """Raise `ArgumentError` where a rating cannot be in the scale that a bundle learnt."""
+    for event in events:
+        rec.check_rating(event.item, event.rating)
 
 
 def _titles(rec: Recommender, items: Iterable[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ leave no copies. All other tables hold numbers, keyed hashes and the bytes of st
 """
 
 import fcntl
+import logging
 import os
 import sqlite3
 import threading
@@ -21,6 +22,8 @@ from typing import Any
 
 from segue.errors import FullError, LockedError, StoreError
 from segue.serve.tombstones import new_secret
+
+logger = logging.getLogger("segue.serve")
 
 FORMAT = 1
 _APPLICATION = int.from_bytes(b"Segu")
@@ -46,6 +49,22 @@ CREATE TABLE snapshots(uid INTEGER NOT NULL, bid INTEGER NOT NULL, place INTEGER
                        count INTEGER NOT NULL, memory BLOB NOT NULL, UNIQUE(uid, bid, place, seq));
 CREATE INDEX snapshots_of_bundle ON snapshots(bid);
 """
+#: The shared values follow from what events added to them, whoever adds or takes away; row -1 is all items.
+_RATED = [
+    """CREATE TABLE IF NOT EXISTS rated(bid INTEGER NOT NULL, seq INTEGER NOT NULL, item INTEGER NOT NULL,
+                                         amount INTEGER NOT NULL, UNIQUE(seq, bid))""",
+    "CREATE INDEX IF NOT EXISTS rated_of_bundle ON rated(bid)",
+    """CREATE TABLE IF NOT EXISTS shared(bid INTEGER NOT NULL, item INTEGER NOT NULL, sum INTEGER NOT NULL,
+                                          count INTEGER NOT NULL, PRIMARY KEY(bid, item)) WITHOUT ROWID""",
+    """CREATE TRIGGER IF NOT EXISTS rated_comes AFTER INSERT ON rated BEGIN
+         INSERT INTO shared VALUES (new.bid, new.item, new.amount, 1), (new.bid, -1, new.amount, 1)
+           ON CONFLICT(bid, item) DO UPDATE SET sum = sum + excluded.sum, count = count + 1;
+       END""",
+    """CREATE TRIGGER IF NOT EXISTS rated_goes AFTER DELETE ON rated BEGIN
+         UPDATE shared SET sum = sum - old.amount, count = count - 1 WHERE bid = old.bid AND item IN (old.item, -1);
+         DELETE FROM shared WHERE bid = old.bid AND item IN (old.item, -1) AND count = 0;
+       END""",
+]
 
 
 class SqliteFile:
@@ -86,6 +105,9 @@ class SqliteFile:
                 )
         if empty:
             self._create()
+        with self.write() as db:  # files made before there were any lack them
+            for statement in _RATED:
+                db.execute(statement)
 
     def _create(self) -> None:
         with self.write() as db:
@@ -165,6 +187,7 @@ class SqliteFile:
             self._reader.close()
             self._writer.close()
             if self._lock >= 0:
+                os.ftruncate(self._lock, 0)
                 os.close(self._lock)
                 self._lock = -1
 
@@ -211,6 +234,8 @@ def _own(path: Path) -> int:
             f"{path}: expected to be its only owner, but process {owner} has it open. Stop that process, "
             "or give another store; several replicas share a valkey:// store."
         ) from None
+    if left := os.read(handle, 32).decode(errors="replace"):  # who closes takes this line away
+        logger.warning("%s: process %s, its last owner, was ended before it could close it or say why.", path, left)
     os.ftruncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)
     return handle

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segue.recommend.ratings import Shared, Tally
 from segue.serve.events import END, START, Position, StoredEvent
 from segue.serve.sqlite_file import SqliteFile, asked_of
-from segue.serve.sqlite_writes import EVENT, Recent, Transaction, event_of_row
+from segue.serve.sqlite_writes import EVENT, Recent, Transaction, drop_rated, event_of_row
 from segue.serve.store import (
     ActiveUser,
     Head,
@@ -120,6 +121,7 @@ class SqliteStore(Store):
             uid = self._uid(db, user)
             row = db.execute("SELECT place, key FROM log WHERE seq = ? AND uid = ?", (seq, uid)).fetchone()
             if row is not None:
+                drop_rated(db, uid, Position(row[0], seq))
                 _erase_events(db, "seq = ?", seq)
                 _drop_states(db, uid)
                 db.execute("DELETE FROM snapshots WHERE uid = ? AND (place, seq) >= (?, ?)", (uid, row[0], seq))
@@ -136,6 +138,7 @@ class SqliteStore(Store):
             if uid is None:
                 db.execute("INSERT OR IGNORE INTO names VALUES (?, NULL)", (self._hasher.user(user),))
             else:
+                drop_rated(db, uid, START)
                 _erase_events(db, "uid = ?", uid)
                 _drop_states(db, uid)
                 db.execute("DELETE FROM snapshots WHERE uid = ?", (uid,))
@@ -164,9 +167,9 @@ class SqliteStore(Store):
         return version
 
     def drop_bundle(self, bundle: str) -> int:
-        """Drop all states and snapshots of a bundle; see `Store.drop_bundle`."""
+        """Drop all states, snapshots and the shared value of a bundle; see `Store.drop_bundle`."""
         dropped = 0
-        for table in ("states", "snapshots"):
+        for table in ("states", "snapshots", "rated"):
             gone = f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE bid = ? LIMIT 1000)"
             rows = 1
             while rows:  # in short transactions, between which others can write
@@ -176,6 +179,17 @@ class SqliteStore(Store):
                     rows = db.execute(gone, bid).rowcount if bid else 0
                 dropped += rows if table == "states" else 0
         return dropped
+
+    def shared(self, bundle: str, rows: Sequence[int]) -> Shared:
+        """Return the shared value of a bundle; see `Store.shared`."""
+        wanted = [-1, *rows]
+        query = (
+            "SELECT item, sum, count FROM shared WHERE bid = (SELECT bid FROM bundles WHERE name = ?) "
+            f"AND item IN ({', '.join('?' * len(wanted))})"
+        )
+        with self._file.read() as db:
+            found = {item: Tally(*tally) for item, *tally in db.execute(query, (bundle, *wanted))}
+        return Shared(found, found.pop(-1, Tally()))
 
     def get_value(self, name: str) -> bytes | None:
         """Return a value; see `Store.get_value`."""
@@ -263,6 +277,7 @@ def _move(db: sqlite3.Connection, old: int, new: int) -> None:
     db.execute("DELETE FROM snapshots WHERE uid = ? OR (uid = ? AND (place, seq) > (?, ?))", (old, new, *first))
     for uid in (old, new):
         _drop_states(db, uid)
+        drop_rated(db, uid, Position(*first))
     db.execute("UPDATE log SET uid = ? WHERE uid = ?", (new, old))
     db.execute("UPDATE names SET uid = ? WHERE uid = ?", (new, old))
     both = "(SELECT version, active FROM users WHERE uid = ?)"

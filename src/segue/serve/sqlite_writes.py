@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segue.errors import ForgottenError
+from segue.recommend.ratings import Rated
 from segue.serve.events import START, Event, Position, StoredEvent, event_from_bytes, event_to_bytes
 from segue.serve.snapshots import thin
 from segue.serve.store import (
@@ -93,6 +94,7 @@ class Transaction:
         self._keys: dict[bytes, tuple[bytes, int, bytes]] = {}
         self._rows: dict[int, tuple[int, int, int | None, int | None, int, int]] = {}
         self._states: dict[tuple[int, int], tuple[int, int, int, bytes]] = {}
+        self._rated: dict[tuple[int, int], tuple[int, int, int, int]] = {}
 
     def apply(self, write: Write) -> Outcome:
         """Do one write, or say why not."""
@@ -127,7 +129,10 @@ class Transaction:
                 "version = excluded.version, memory = excluded.memory",
                 self._states.values(),
             )
-        for gathered in (self._bodies, self._log, self._keys, self._rows, self._states):
+        if self._rated:
+            many("DELETE FROM rated WHERE seq = ? AND bid = ?", self._rated)
+            many("INSERT INTO rated(bid, seq, item, amount) VALUES (?, ?, ?, ?)", self._rated.values())
+        for gathered in (self._bodies, self._log, self._keys, self._rows, self._states, self._rated):
             gathered.clear()
 
     def user(self, name: str) -> int:
@@ -198,6 +203,10 @@ class Transaction:
             self._states[uid, bid] = (uid, bid, version, memory)
             states[bundle] = StoredState(bundle, version, memory)
         self.users[known.name] = replace(known, version=version, count=count, last=latest, states=states)
+        for bundle, rated in write.rated.items():
+            self._put_rated(bundle, {at.seq: one for at, one in zip(stored, rated, strict=True) if one is not None})
+        for bundle, replayed in write.replayed.items():
+            self._put_rated(bundle, replayed)
         for snapshot in write.snapshots:
             self._put_snapshot(uid, snapshot, count)
         return Written(version, tuple(stored))
@@ -212,8 +221,14 @@ class Transaction:
         if key is not None:
             self._keys[key] = (key, seq, self._hasher.body(event.digest))
         if latest is not None and (place, seq) < latest:
+            self.flush()
             self._db.execute("DELETE FROM snapshots WHERE uid = ? AND (place, seq) > (?, ?)", (uid, place, seq))
+            drop_rated(self._db, uid, Position(place, seq))
         return Position(place, seq)
+
+    def _put_rated(self, bundle: str, rated: Mapping[int, Rated]) -> None:
+        bid = self._bid(bundle)
+        self._rated |= {(seq, bid): (bid, seq, one.row, one.amount) for seq, one in rated.items()}
 
     def _put_snapshot(self, uid: int, snapshot: Snapshot, count: int) -> None:
         db, bid = self._db, self._bid(snapshot.bundle)
@@ -239,6 +254,12 @@ class Transaction:
 
     def _one(self, query: str, *values: Any) -> Any:
         return self._db.execute(query, values).fetchone()
+
+
+def drop_rated(db: sqlite3.Connection, uid: int | None, since: Position) -> None:
+    """Take away what a user's events from a position on added to the shared values."""
+    chosen = "(SELECT seq FROM log WHERE uid = ? AND (place, seq) >= (?, ?))"
+    db.execute(f"DELETE FROM rated WHERE seq IN {chosen}", (uid, *since))
 
 
 def event_of_row(row: Any) -> StoredEvent:

@@ -11,6 +11,10 @@ Each user has a *version*: 0 at first, one more with every event and with every 
 erased event, a merge). A write says which version it was computed from, and is refused as `Stale` when
 another came first. A state carries the version that it holds, so a state whose version is that of its user
 is up to date, and any other must be rebuilt by replay.
+
+What an event *rated* adds to a value that all users share follows from the events of its user before it, as a
+state does, and is such a cache too: kept for each event and bundle, dropped where that past changes (a late or
+erased event, a merge), written again by the replay. The shared value of a bundle is the sum of what is kept.
 """
 
 from abc import abstractmethod
@@ -19,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from segue.errors import ArgumentError
+from segue.recommend.ratings import Rated, Shared
 from segue.serve.events import Event, Position, StoredEvent
 
 
@@ -86,9 +91,12 @@ class Write:
         states: bytes by bundle, each the state after these events.
         snapshots: states along the log. One at a count that the user does not have is not kept.
         client: who sent it; the ids of its events are its own.
+        rated: by bundle, what each of these events adds to the shared value, None for nothing.
+        replayed: by bundle, the same of events that are there already, by `seq`; it replaces what was kept of them.
 
     Raises:
-        ArgumentError: an event of another user, an id twice, or a state without the version it is made of.
+        ArgumentError: an event of another user, an id twice, or a state, or what events add to the shared value,
+            without the version it is made of.
     """
 
     user: str
@@ -97,6 +105,8 @@ class Write:
     states: Mapping[str, bytes] = field(default_factory=dict)
     snapshots: tuple[Snapshot, ...] = ()
     client: str = ""
+    rated: Mapping[str, Sequence[Rated | None]] = field(default_factory=dict)
+    replayed: Mapping[str, Mapping[int, Rated]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         where = f"write for {self.user!r}"
@@ -106,7 +116,7 @@ class Write:
         ids = [event.id for event in self.events if event.id is not None]
         if len(set(ids)) < len(ids):
             raise ArgumentError(f"{where}: expected ids that differ, came one twice. Send each event once.")
-        if self.expected is None and (self.states or self.snapshots):
+        if self.expected is None and (self.states or self.snapshots or self.rated or self.replayed):
             raise ArgumentError(f"{where}: came a state without the version it is made of. Give expected=.")
 
 
@@ -196,7 +206,8 @@ class Store(Protocol):
         A write that is not `Written` changes nothing and does not spoil the others. Later writes see
         earlier ones: two for one user are chained by giving the second the version that the first leads to.
         Of several reasons against a write the first of these is told: forgotten, conflict, duplicate, stale.
-        An event that comes late is put in its place, and snapshots behind it, which lack it, are dropped.
+        An event that comes late is put in its place; snapshots behind it, which lack it, are dropped, and so is
+        what older events behind it added to the shared values.
 
         Args:
             writes: for any users.
@@ -241,15 +252,17 @@ class Store(Protocol):
     def forget_event(self, user: str, seq: int) -> bool:
         """Erase an event, with every state and snapshot that holds it, from the files too.
 
-        Its id stays refused, known only by a keyed hash. Returns False when that user has no such event.
+        What it and the events behind it added to the shared values is taken away. Its id stays refused, known
+        only by a keyed hash. Returns False when that user has no such event.
         """
 
     @abstractmethod
     def forget_user(self, user: str) -> bool:
         """Erase a user with all names, events, keys, states and snapshots, from the files too.
 
-        The names and the ids of the events stay refused, known only by a keyed hash. Returns False when
-        nothing was known of the user; the name is refused from then on all the same.
+        The shared values are as if the user had never been. The names and the ids of the events stay refused,
+        known only by a keyed hash. Returns False when nothing was known of the user; the name is refused from
+        then on all the same.
         """
 
     @abstractmethod
@@ -261,7 +274,8 @@ class Store(Protocol):
         """Give all events of one user to another, in their order, and return the new version.
 
         From then on the old name means the new user. States of both, and snapshots of what has changed, are
-        dropped. A user who was merged already takes along the names that mean them.
+        dropped, and what the events concerned added to the shared values. A user who was merged already takes
+        along the names that mean them.
 
         Raises:
             ForgottenError: one of them was erased.
@@ -269,7 +283,11 @@ class Store(Protocol):
 
     @abstractmethod
     def drop_bundle(self, bundle: str) -> int:
-        """Drop all states and snapshots of a bundle, and return how many states there were."""
+        """Drop all states, snapshots and the shared value of a bundle, and return how many states there were."""
+
+    @abstractmethod
+    def shared(self, bundle: str, rows: Sequence[int]) -> Shared:
+        """Return the shared value of a bundle, of its items those of some rows. Cost: O(rows), not O(events)."""
 
     @abstractmethod
     def get_value(self, name: str) -> bytes | None:

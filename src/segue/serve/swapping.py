@@ -2,14 +2,15 @@
 
 Knows: that old states never meet new weights. While a bundle is swapped in, a user is answered by the old
 one until their state under the new one holds all events; a worker replays the most recent users first, and
-whoever asks jumps the queue. It also rebuilds states that would take a request too long.
+whoever asks jumps the queue. It also rebuilds states that would take a request too long, and at the start, where
+ratings were learnt, those that came into the store unread, for each rating moves what all users share.
 Does not know: requests, lists.
 """
 
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class Swaps:
         self._store, self._folder, self._changes = store, folder, changes
         self._urgent: OrderedDict[str, None] = OrderedDict()
         self._wake = threading.Condition()
-        self._closed = False
+        self._closed, self._owing = False, running.rec.network.rating is not None
         self._old = _note_bundles(store, [one.rec.fingerprint for one in (running, shadow) if one is not None])
         self._worker = threading.Thread(target=self._work, name="segue-replay", daemon=True)
         self._worker.start()
@@ -175,12 +176,12 @@ class Swaps:
     def wait(self, seconds: float = 60.0) -> bool:
         """Wait until nothing is left to do in the background; return whether it is so."""
         with self._wake:
-            return self._wake.wait_for(lambda: self.coming is None and not self._urgent, seconds)
+            return self._wake.wait_for(lambda: not (self.coming or self._urgent or self._owing), seconds)
 
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._closed or self._urgent or self._old or self.coming is not None)
+                self._wake.wait_for(lambda: self._closed or self._urgent or self._old or self.coming or self._owing)
                 if self._closed:
                     return
             try:
@@ -188,9 +189,10 @@ class Swaps:
                     self._store.drop_bundle(self._old[0])
                     self._old.pop(0)
                 self._do_urgent()
-                coming = self.coming
-                if coming is not None:
-                    self._catch_up_all(coming)
+                if self.coming is not None:
+                    self._catch_up_all(self.coming)
+                elif self._owing:
+                    self._catch_up_owing(self.running)
             except StoreError:
                 with self._wake:  # the store is in trouble: try again a little later
                     self._wake.wait_for(lambda: self._closed, 1.0)
@@ -211,21 +213,36 @@ class Swaps:
 
     def _catch_up_all(self, coming: Running) -> None:
         """Replay everybody under the new bundle, the most recent first; then it is the one that runs."""
-        before, done, total = None, 0, 0
-        while page := self._store.users(before=before, limit=500):
-            total = max(total, done + len(page))
-            for active in page:
-                self._do_urgent()
-                if self._closed or self.coming is not coming:
-                    return
-                self._catch_up(coming.rec, active.user)
-                done += 1
-                self.caught_up = done / (total + 500)
-            before = page[-1].active
+        for done, (user, total) in enumerate(self._everybody(coming), start=1):
+            self._catch_up(coming.rec, user)
+            self.caught_up = done / (total + 500)
         with self._wake:
-            if self.coming is coming:
+            if self.coming is coming and not self._closed:
                 self.previous, self.running, self.coming, self.caught_up = self.running, coming, None, 1.0
                 self._wake.notify_all()
+
+    def _catch_up_owing(self, running: Running) -> None:
+        """Replay those who have events that the bundle has neither learnt nor read."""
+        rec, until = running.rec, running.rec.learnt_until
+        for user, _ in self._everybody(running):
+            last = self._store.head(user, rec.fingerprint).last
+            if last is not None and (until is None or last.place > until):
+                self._catch_up(rec, user)
+        with self._wake:
+            self._owing = self.running is not running or self.coming is not None
+            self._wake.notify_all()
+
+    def _everybody(self, under: Running) -> Iterator[tuple[str, int]]:
+        """Give all users, the most recent first, and how many are known of, while this bundle is to be caught up."""
+        before, total = None, 0
+        while page := self._store.users(before=before, limit=500):
+            total += len(page)
+            for active in page:
+                self._do_urgent()
+                if self._closed or (self.coming or self.running) is not under:
+                    return
+                yield active.user, total
+            before = page[-1].active
 
     def _catch_up(self, rec: Recommender, user: str) -> None:
         """Bring the state of a user under a bundle up to date, whatever length it takes."""
@@ -236,7 +253,8 @@ class Swaps:
             begin, _ = to_replay(rec, self._store, head)
             found = rebuild(rec, self._store, head, begin=begin)
             state = {rec.fingerprint: state_to_bytes(found.state)}
-            write = Write(head.user, head.version, states=state, snapshots=found.snapshots)
+            replayed = {rec.fingerprint: found.rated}
+            write = Write(head.user, head.version, states=state, snapshots=found.snapshots, replayed=replayed)
             if not isinstance(self._store.commit([write])[0], Stale):
                 return
 

@@ -9,22 +9,26 @@ In words, for one bundle:
     states = those, rebuilt by replay where they do not hold all events
     for each turn (a request of each user), for each of its events, all users side by side:
         note the state before it, for its list is the one that the event is ranked in; step the state
-    commit all events, keys and states in one transaction
+    commit all events, keys and states in one transaction, with what each rating adds to the shared value
 
 A second bundle may go along in the shadow: its states are stepped and kept with the others, and where one is
 not at hand nobody waits for it.
+
+Where ratings were learnt, a late event changes what the ratings behind it add to the shared value; a replay finds that
+out. So no state is kept with such an event, and the user is rebuilt in the background.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from segue.errors import ConflictError, ForgottenError, SegueError
-from segue.recommend.many import observe_each, state_to_bytes
+from segue.recommend.many import observe_each, rated_each, state_to_bytes
+from segue.recommend.ratings import Rated
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
 from segue.serve.answers import Tell
 from segue.serve.events import Event, StoredEvent
-from segue.serve.replaying import is_late, read_state, rebuild, snapshot_after, to_replay
+from segue.serve.replaying import Rebuilt, is_late, read_state, rebuild, snapshot_after, to_replay
 from segue.serve.store import Conflict, Duplicate, Forgotten, Head, Outcome, Snapshot, Store, Write, Written
 
 #: Events that are replayed while a request waits; longer ones are rebuilt in the background.
@@ -77,9 +81,11 @@ class _User:
     head: Head
     version: int
     state: State | None
+    replayed: Mapping[int, Rated] = field(default_factory=dict)  # to be kept with the state
     shadow: State | None = None
     pending: list[Event] = field(default_factory=list)
     late: bool = False  # an event belongs before others: the state must be rebuilt, not stepped
+    owing: bool = False  # what ratings add to the shared value must be found by a replay of what is in the log
 
     @property
     def behind(self) -> bool:
@@ -105,6 +111,7 @@ class _Run:
     events: list[Event]
     snapshots: tuple[Snapshot, ...] = ()
     before: list[tuple[State, Event]] = field(default_factory=list)
+    rated: dict[str, list[Rated | None]] = field(default_factory=dict)
 
 
 def write_all(
@@ -138,19 +145,18 @@ def write_all(
             run.entry.before += run.before
         else:
             run.entry.after = None
-    behind = {user.head.user for user in users.values() if user.behind}
+    behind = {user.head.user for user in users.values() if user.behind or user.owing}
     shadows = {user.head.user for user in users.values() if user.shadow is None} if shadow else set()
     return list(behind), list(shadows)
 
 
-def current_state(rec: Recommender, store: Store, head: Head) -> State | None:
+def current_state(rec: Recommender, store: Store, head: Head) -> Rebuilt | None:
     """Return the state that holds all events of a user; None where a replay would take too long."""
-    if head.fresh:
-        return read_state(rec, head)
-    if not head.count:
-        return rec.start()
+    state = read_state(rec, head) if head.fresh else None if head.count else rec.start()
+    if state is not None:
+        return Rebuilt(state)
     begin, length = to_replay(rec, store, head)
-    return rebuild(rec, store, head, begin=begin).state if length <= REPLAY_NOW else None
+    return rebuild(rec, store, head, begin=begin) if length <= REPLAY_NOW else None
 
 
 def _users(rec: Recommender, store: Store, names: Iterable[str], shadow: Recommender | None) -> dict[str, _User]:
@@ -160,7 +166,8 @@ def _users(rec: Recommender, store: Store, names: Iterable[str], shadow: Recomme
     found = {}
     for name, head in zip(distinct, store.heads(distinct, rec.fingerprint), strict=True):
         if head.user not in owners:
-            owners[head.user] = _User(head, head.version, current_state(rec, store, head))
+            now = current_state(rec, store, head)
+            owners[head.user] = _User(head, head.version, now.state if now else None, now.rated if now else {})
         found[name] = owners[head.user]
     if shadow is not None:
         for user, head in zip(
@@ -196,6 +203,7 @@ def _step(rec: Recommender, turn: Sequence[_Run], shadow: Recommender | None) ->
         live = [(run, run.events[n]) for run in turn if n < len(run.events)]
         for run, event in live:
             run.user.take(event)
+            run.user.owing |= run.user.late and rec.network.rating is not None
         for run, state in _moved(rec, [(run, event, run.user.state) for run, event in live if not run.user.late]):
             run.user.state = state
             run.snapshots += snapshot_after(rec, state)
@@ -207,25 +215,39 @@ def _step(rec: Recommender, turn: Sequence[_Run], shadow: Recommender | None) ->
 def _moved(rec: Recommender, some: Sequence[tuple[_Run, Event, State | None]]) -> list[tuple[_Run, State]]:
     """Return the states that there are after an event of each, and note those before."""
     known = [(run, event, state) for run, event, state in some if state is not None]
-    after = observe_each(rec, [state for *_, state in known], [event for _, event, _ in known])
-    for run, event, state in known:
+    states, events = [state for *_, state in known], [event for _, event, _ in known]
+    after = observe_each(rec, states, events)
+    for (run, event, state), rated in zip(known, rated_each(rec, states, events), strict=True):
         run.before.append((state, event))
+        run.rated.setdefault(rec.fingerprint, []).append(rated)
     return [(run, state) for (run, *_), state in zip(known, after, strict=True)]
 
 
 def _write_of(rec: Recommender, store: Store, run: _Run, shadow: Recommender | None) -> Write:
     """Return the write of a run; where an event came late, the state is rebuilt first if that is quick."""
     user, states, snapshots = run.user, {}, run.snapshots
-    if user.late:
+    replayed: Mapping[int, Rated] = {}
+    if user.late or user.owing:
         snapshots = ()
+    if user.late:
         _mend(rec, store, user)
-    if user.state is not None and not user.late:
+    if user.state is not None and not user.late and not user.owing:
         states = {rec.fingerprint: state_to_bytes(user.state)}
+        replayed, user.replayed = user.replayed, {}
     if shadow is not None and user.shadow is not None:
         states[shadow.fingerprint] = state_to_bytes(user.shadow)
     if len(run.entry.tell.events) - 1 in run.places:
         run.entry.after = None if user.behind else user.state
-    write = Write(run.events[0].user, user.version, tuple(run.events), states, snapshots, run.entry.tell.client)
+    write = Write(
+        run.events[0].user,
+        user.version,
+        tuple(run.events),
+        states,
+        snapshots,
+        run.entry.tell.client,
+        rated={bundle: rated for bundle, rated in run.rated.items() if bundle in states and any(rated)},
+        replayed={rec.fingerprint: replayed} if replayed else {},
+    )
     user.version += len(run.events)
     return write
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segue.errors import ForgottenError
+from segue.recommend.ratings import Shared, Tally
 from segue.serve.events import START, Event, Position, StoredEvent, event_from_bytes, event_to_bytes
 from segue.serve.store import (
     ActiveUser,
@@ -110,11 +111,21 @@ class ValkeyStore(Store):
         return version
 
     def drop_bundle(self, bundle: str) -> int:
-        """Drop all states and snapshots of a bundle; see `Store.drop_bundle`."""
+        """Drop all states, snapshots and the shared value of a bundle; see `Store.drop_bundle`."""
         users = int(self._server.call("GET", self._server.prefix + "uids") or 0)
         step = 1000  # in short scripts, between which others can write
         chunks = ((first, min(first + step - 1, users)) for first in range(1, users + 1, step))
         return sum(self._server.run("drop_bundle", bundle, *chunk) for chunk in chunks)
+
+    def shared(self, bundle: str, rows: Sequence[int]) -> Shared:
+        """Return the shared value of a bundle; see `Store.shared`."""
+        names = ["", *(str(row) for row in rows)]
+        asked = [kind + name for name in names for kind in "sc"]
+        reply = [
+            int(number or 0) for number in self._server.call("HMGET", f"{self._server.prefix}shared:{bundle}", *asked)
+        ]
+        every, *own = (Tally(*pair) for pair in zip(reply[::2], reply[1::2], strict=True))
+        return Shared({row: tally for row, tally in zip(rows, own, strict=True) if tally.number}, every)
 
     def get_value(self, name: str) -> bytes | None:
         """Return a value; see `Store.get_value`."""
@@ -154,7 +165,16 @@ class ValkeyStore(Store):
         expected = -1 if write.expected is None else write.expected
         shots = [(shot.bundle, shot.count, shot.memory) for shot in write.snapshots]
         events = [pack(event) for event in write.events]
-        return self._user(write.user), write.user, expected, events, list(write.states.items()), shots
+        rated = [
+            (bundle, [(n, str(one.row), str(one.amount)) for n, one in enumerate(some, start=1) if one is not None])
+            for bundle, some in write.rated.items()
+        ]
+        replayed = [
+            (bundle, [(str(seq), str(one.row), str(one.amount)) for seq, one in some.items()])
+            for bundle, some in write.replayed.items()
+        ]
+        states = list(write.states.items())
+        return self._user(write.user), write.user, expected, events, states, shots, rated, replayed
 
 
 def _outcome(write: Write, reply: Any) -> Outcome:

@@ -1,5 +1,6 @@
--- Write a batch. Message: {writes, values}; a write: {hash, name, expected or -1, events, states, shots};
--- an event: {key or "", digest, place or "", body}; a state: {bundle, memory}; a shot: {bundle, count, memory}.
+-- Write a batch. Message: {writes, values}; a write: {hash, name, expected or -1, events, states, shots, rated, replayed};
+-- an event: {key or "", digest, place or "", body}; a state: {bundle, memory}; a shot: {bundle, count, memory};
+-- rated: {bundle, {{place among the events, row, amount}}}, replayed: the same with seq for the place.
 -- Reply: for each write {"written", version, events} | {"duplicate", version, events or {}} |
 -- {"conflict", which} | {"forgotten", which} | {"stale", version}, and an event as `event` tells it.
 local function refuse(events, version)
@@ -29,7 +30,10 @@ local function insert(uid, one, last)
   call("HSET", P .. "owners", seq, uid .. "|" .. member .. "|" .. one[1])
   call("ZADD", log_key(uid), 0, member)
   if one[1] ~= "" then call("HSET", P .. "keys", one[1], seq .. "|" .. one[2]) end
-  if member < last then drop_shots(uid, "[" .. member .. ";") end
+  if member < last then
+    drop_shots(uid, "[" .. member .. ";")
+    drop_rated(uid, "[" .. member)
+  end
   return seq, member
 end
 
@@ -81,6 +85,16 @@ local function apply(write)
   for _, state in ipairs(write[5]) do
     call("SADD", P .. "bundles:" .. uid, state[1])
     call("HSET", P .. "states:" .. uid, state[1], string.format("%.0f", version) .. ":" .. state[2])
+  end
+  for _, rated in ipairs(write[7]) do
+    call("SADD", P .. "bundles:" .. uid, rated[1])
+    for _, one in ipairs(rated[2]) do
+      rate(uid, rated[1], string.format("%.0f", stored[one[1]][1]), {one[2], one[3]})
+    end
+  end
+  for _, replayed in ipairs(write[8]) do
+    call("SADD", P .. "bundles:" .. uid, replayed[1])
+    for _, one in ipairs(replayed[2]) do rate(uid, replayed[1], one[1], {one[2], one[3]}) end
   end
   for _, shot in ipairs(write[6]) do put_shot(uid, shot, count) end
   return {"written", version, stored}

@@ -49,6 +49,42 @@ local function drop_shots(uid, from)
   end
 end
 
+local function rated_key(uid, bundle) return P .. "rated:" .. uid .. ":" .. bundle end
+
+-- Add to a shared value, or take away: sums have "s" and the row, counts "c" and the row; those of all items no row.
+local function share(bundle, row, amount, times)
+  local key = P .. "shared:" .. bundle
+  for _, item in ipairs({row, ""}) do
+    call("HINCRBY", key, "s" .. item, string.format("%.0f", times * tonumber(amount)))
+    if call("HINCRBY", key, "c" .. item, times) == 0 then call("HDEL", key, "s" .. item, "c" .. item) end
+  end
+end
+
+-- Take away what an event added to the shared value of a bundle, if it did.
+local function unrate(uid, bundle, seq)
+  local old = call("HGET", rated_key(uid, bundle), seq)
+  if not old then return end
+  old = split(old)
+  share(bundle, old[1], old[2], -1)
+  call("HDEL", rated_key(uid, bundle), seq)
+end
+
+-- Keep what an event adds to the shared value of a bundle: {row, amount}, as texts.
+local function rate(uid, bundle, seq, one)
+  unrate(uid, bundle, seq)
+  share(bundle, one[1], one[2], 1)
+  call("HSET", rated_key(uid, bundle), seq, one[1] .. "|" .. one[2])
+end
+
+-- Take away what a user's events from a place on added.
+local function drop_rated(uid, from)
+  local bundles = call("SMEMBERS", P .. "bundles:" .. uid)
+  if #bundles == 0 then return end
+  for _, member in ipairs(call("ZRANGEBYLEX", log_key(uid), from, "+")) do
+    for _, bundle in ipairs(bundles) do unrate(uid, bundle, seq_of(member)) end
+  end
+end
+
 -- Bring count and last event of a user up to date after events have come or gone.
 local function recount(uid)
   local last = call("ZREVRANGE", log_key(uid), 0, 0)[1] or ""

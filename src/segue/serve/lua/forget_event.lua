@@ -4,6 +4,7 @@ local owner = call("HGET", P .. "owners", message[2])
 if not uid or not owner then return 0 end
 owner = split(owner)
 if owner[1] ~= uid then return 0 end
+drop_rated(uid, "[" .. owner[2])
 erase(uid, owner[2])
 drop_shots(uid, "[" .. owner[2])
 call("DEL", P .. "states:" .. uid)

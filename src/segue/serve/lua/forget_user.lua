@@ -4,6 +4,7 @@ if not uid or uid == "" then
   call("HSET", P .. "names", message[1], "")
   return 0
 end
+drop_rated(uid, "-")
 for _, member in ipairs(call("ZRANGE", log_key(uid), 0, -1)) do erase(uid, member) end
 for _, bundle in ipairs(call("SMEMBERS", P .. "bundles:" .. uid)) do
   call("DEL", shots_key(uid, bundle), shot_data_key(uid, bundle))

@@ -77,7 +77,7 @@ async def recommend_by_address(
     at: Annotated[Time | None, Query(description="The time of the question; now, if left out.")] = None,
     type: Annotated[str | None, Query(min_length=1, max_length=128)] = None,
     where: Annotated[list[str] | None, Query(max_length=limits.WHERE, description="attribute:value")] = None,
-    exclude: _Texts | None = None,
+    exclude: Annotated[_Texts | None, Query(description="Ids of items to leave out.")] = None,
     repeats: Repeats | None = None,
     diversity: Annotated[float, Query(ge=0, le=1)] = 0.0,
     explore: Annotated[float, Query(ge=0, le=1)] = 0.0,
@@ -133,8 +133,8 @@ async def rate(
 ) -> Response:
     """Return what a user would think of an item: the rating expected, its spread, the share of each step.
 
-    The user's own bias and liking are those of their last event; the biases of items are those of the bundle. A
-    bundle that learnt no ratings has no answer (422).
+    The user's own bias and liking are those of their last event; the biases of items are those of the bundle, moved
+    by all ratings since its training. A bundle that learnt no ratings has no answer (422).
     """
     desk = desk_of(request)
     now = int(desk.service.clock() * 1e6) if at is None else at
