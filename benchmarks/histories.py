@@ -22,6 +22,7 @@ import numpy as np
 from serving import random_bundle
 
 from segue.bundle import save_bundle
+from segue.recommend.many import state_to_bytes
 from segue.serve.answers import Question, Tell
 from segue.serve.events import Event
 from segue.serve.service import Service
@@ -53,15 +54,26 @@ def turns(service, users, repeats, rng, items, begin):
     """Return seconds of an event with a list, and of a question, for each kind of user, in turn."""
     told, asked = {kind: [] for kind in users}, {kind: [] for kind in users}
     for n in range(repeats):
-        for kind, names in users.items():
-            user = names[n % len(names)]
+        for kind in sorted(users, reverse=bool(n % 2)):  # neither always comes after the other
+            user = users[kind][n % len(users[kind])]
             event = Event(user, str(rng.integers(items)), (begin + n) * 1_000_000)
             told[kind].append(timed(lambda event=event: service.tell([Tell((event,), question=Question(10))])))
             asked[kind].append(timed(lambda user=user: service.ask(user, Question(10))))
-    return {
-        "event_with_list": {k: spread(v) for k, v in told.items()},
-        "list": {k: spread(v) for k, v in asked.items()},
-    }
+    return {"event_with_list": compared(told), "list": compared(asked)}
+
+
+def compared(times):
+    """Return the percentiles of each kind of user, and how those of the long history stand to the others."""
+    found = {kind: spread(some) for kind, some in times.items()}
+    return {**found, "ratio": {q: round(found["long"][q] / found["short"][q], 3) for q in found["long"]}}
+
+
+def sizes(service, user):
+    """Return the bytes of a state: its memory, which no history changes, and the filter of what was seen."""
+    state = service._state(user)[1]
+    seen = state.seen.bits if state.seen.rows is None else state.seen.rows
+    whole = len(state_to_bytes(state))
+    return {"all": whole, "seen": seen.nbytes, "memory_and_clock": whole - seen.nbytes}
 
 
 def bytes_per_user(service, rng, items, users=2000):
@@ -94,9 +106,11 @@ def measure(asked, folder):
     short = [f"s{n}" for n in range(asked.repeats)]
     for user in short:
         fill(store, user, 3, asked.items, rng, begin)
+    first = [timed(lambda user=user: service.ask(user, Question(10))) for user in short]
+    found["first_list_of_short_after_import"] = spread(first)  # from then on the states of all are at hand
     print(json.dumps(found), flush=True)
     found |= turns(service, {"long": [long], "short": short}, asked.repeats, rng, asked.items, begin + asked.events)
-    found["state_bytes"] = {user: service.user(user).state_bytes for user in (long, short[0])}
+    found["state_bytes"] = {"long": sizes(service, long), "short": sizes(service, short[0])}
     for name, back in (("near_the_end", 5000), ("in_the_middle", asked.events // 2)):
         event = Event(long, "5", (begin + asked.events - back) * 1_000_000 + 1)
         first = timed(lambda event=event: service.tell([Tell((event,), question=Question(10))]))
@@ -128,7 +142,7 @@ def main():
     parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=4000)
     parser.add_argument("-o", "--out", type=Path)
     asked = parser.parse_args()
     settings = {name: value for name, value in vars(asked).items() if name != "out"}

@@ -1,11 +1,13 @@
 """How fast the server answers: events with lists, beside the empty handler of the same stack and the disk's sync.
 
     python benchmarks/serving.py --items 10000 --seconds 10 --out FILE.json
+    python benchmarks/serving.py --items 1000000 --bundle large.segue --rate 500 --out FILE.json
 
 A server in a process of its own, loaded from this process over loopback with a bounded number of connections
-kept open. The bundle has random weights (speed does not depend on them). In the same run: an empty handler of
-FastAPI and uvicorn that reads the same JSON, and the time of an append with fdatasync on the same disk. Of both servers
-also the processor time of a request, which other work on the machine changes least.
+kept open. The bundle has random weights (speed does not depend on them); above 50,000 items it has an index,
+which is built beside `--bundle` where there is none yet, and its items lie around centres. In the same run: an empty
+handler of FastAPI and uvicorn that reads the same JSON, and the time of an append with fdatasync on the same disk. Of
+both servers also the processor time of a request, which other work on the machine changes least.
 """
 
 import argparse
@@ -19,15 +21,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from index import catalogue
 
-from segue.bundle import build_network, save_bundle, with_fingerprint
+from segue.bundle import build_network, load_bundle, save_bundle, with_fingerprint
 from segue.config import DataSize, configure, derive
 from segue.data.vocabulary import Vocabulary
+from segue.recommend.approximate import (
+    ApproximateIndex,
+    build_index,
+    exact_index,
+    index_path,
+    open_index,
+    random_queries,
+    recall_of,
+)
 from segue.recommend.recommender import Recommender
+from segue.serve.opening import EVERY
 
 EMPTY = """
 import uvicorn, sys
@@ -47,6 +61,26 @@ def random_bundle(items: int, width: int, seed: int = 0) -> Recommender:
     config = derive(config, DataSize(10**6, 10**5, vocabulary.size, True, 0.0))
     network = build_network(config, items=vocabulary.size, longest_gap=1e6)
     return with_fingerprint(Recommender(network, network.init(seed), vocabulary, config, learnt=vocabulary.size))
+
+
+def clustered_bundle(path: Path, items: int, width: int, seed: int = 0) -> dict:
+    """Write a bundle whose items lie around centres, as learnt ones do, and the index beside it; return its facts.
+
+    What a user looks for lies near the last items, for the network, though untrained, passes them on. A bundle that
+    is there is taken as it is, for its index takes long to build.
+    """
+    if not index_path(path).exists():
+        rec = random_bundle(items, width, seed)
+        vectors, bias = catalogue(items, width, 2000, np.random.default_rng(seed))
+        rec = with_fingerprint(replace(rec, params=rec.params._replace(items=vectors, bias=bias)))
+        save_bundle(rec, path)
+        build_index(rec, path)
+    rec = load_bundle(path)
+    index, _ = open_index(rec, path)
+    assert isinstance(index, ApproximateIndex)
+    queries = random_queries(rec, 1000, seed + 1)
+    recall = recall_of(index, exact_index(rec).search(queries, index.facts.k), queries)
+    return {**asdict(index.facts), "recall_on_1000_other_queries": round(recall, 4)}
 
 
 def free_port() -> int:
@@ -165,9 +199,13 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict:
     finally:
         empty.kill()
         empty.wait()
-    save_bundle(random_bundle(asked.items, asked.width), folder / "b.segue")
+    bundle = asked.bundle or folder / "b.segue"
+    if asked.items > EVERY:
+        found["index"] = clustered_bundle(bundle, asked.items, asked.width)
+    else:
+        save_bundle(random_bundle(asked.items, asked.width), bundle)
     port = free_port()
-    command = [sys.executable, "-m", "segue", "serve", str(folder / "b.segue"), "--store", str(folder / "s.db")]
+    command = [sys.executable, "-m", "segue", "serve", str(bundle), "--store", str(folder / "s.db")]
     server = subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.DEVNULL)
     try:
         found["start_seconds"] = round(wait_for(port), 2)
@@ -182,6 +220,10 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict:
             load = Load(port, event)
             asyncio.run(load.open(asked.seconds, rate))
             found[f"at_{rate:g}_per_second"] = load.summary()
+        for rate in asked.rate:
+            load = Load(port, lambda: {"user": event()["user"]}, "/v1/recommend")
+            asyncio.run(load.open(asked.seconds, rate))
+            found[f"lists_alone_at_{rate:g}_per_second"] = load.summary()
         status = Path(f"/proc/{server.pid}/status")
         if status.exists():
             peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -200,13 +242,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--rate", type=float, nargs="*", default=[200.0, 500.0, 1000.0])
+    parser.add_argument("--bundle", type=Path, help="kept there, with its index")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(asked, Path(folder))
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-    settings = {name: value for name, value in vars(asked).items() if name != "out"}
+    settings = {name: value for name, value in vars(asked).items() if name not in ("out", "bundle")}
     found = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "settings": settings, **found}
+    found["load_at_the_end"] = os.getloadavg()[0]
     text = json.dumps(found)
     if asked.out:
         asked.out.write_text(text + "\n")

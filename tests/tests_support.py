@@ -14,7 +14,7 @@ from segue.data.described import Encodings
 from segue.data.ratings import Scale
 from segue.data.vocabulary import Vocabulary
 from segue.model.backend import map_tree
-from segue.model.counts import RECENT, Counts
+from segue.model.counts import REACH, RECENT, Counts
 from segue.recommend.recommender import Recommender
 
 
@@ -69,10 +69,12 @@ def random_counts(size, rng):
         rows=pairs.indices.astype(np.int32),
         shares=pairs.data,
         popularity=rng.random(size, np.float32) + np.float32(0.01),
-        decay=np.exp2(np.linspace(-3, 0, RECENT)).astype(np.float32),
+        decay=np.exp2(np.linspace(-3, 0, REACH)).astype(np.float32),
         weight=np.float32(0.6),
         smoothing=np.float32(0.1),
         scale=np.float32(0.8),
+        habit=np.float32(0.3),
+        habit_decay=np.exp2(np.linspace(-5, 0, RECENT)).astype(np.float32),
     )
 
 

@@ -2,12 +2,14 @@
 
 Knows: NumPy alone, for it is imported in the environment of each peer.
 
-The last event of each user is the test, the one before it validation; neither is learnt. A question is asked of
-what the user did before it (the test: validation event included) and ranks the whole catalogue less those items.
+The last event of each user is the test, the one before it validation; neither is learnt (of sessions: see
+`read_split`). A question is asked of what the user did before it (the test: validation event included) and ranks the
+whole catalogue less those items, unless the set is one of repeats.
 Ties count against the model, and an item that the model never met ties with the worst.
 """
 
 import argparse
+import gzip
 import json
 import os
 import platform
@@ -27,61 +29,102 @@ class Stop(Exception):  # noqa: N818 - not an error
 
 @dataclass(frozen=True)
 class Split:
-    """A log whose users have two events held out.
+    """A log with questions about what came next.
 
     Attributes:
         items: int64[event], ids from 1, one user after the other, in order.
         offsets: int64[user + 1]: where each user begins.
         n_items: the highest id plus 1; 0 is nobody's.
+        learnt: bool[event]: what may be learnt.
+        asked: for "validation" and "test" int64[question]: the events to foretell from those of the user before them.
+        repeats: whether a list may hold what the user had.
     """
 
     items: np.ndarray
     offsets: np.ndarray
     n_items: int
-
-    @property
-    def users(self) -> int:
-        """How many users there are."""
-        return len(self.offsets) - 1
-
-    @property
-    def learnt(self) -> np.ndarray:
-        """bool[event]: what may be learnt."""
-        learnt = np.ones(len(self.items), bool)
-        learnt[self.offsets[1:] - 1] = learnt[self.offsets[1:] - 2] = False
-        return learnt
+    learnt: np.ndarray
+    asked: dict[str, np.ndarray]
+    repeats: bool = False
 
     @property
     def owner(self) -> np.ndarray:
         """int64[event]: the user of each event."""
-        return np.repeat(np.arange(self.users), np.diff(self.offsets))
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64[user]: how many events of each user are learnt."""
+        return np.bincount(self.owner[self.learnt], minlength=len(self.offsets) - 1)
 
     @property
     def targets(self) -> int:
         """How many events a pass predicts: all that are learnt but each user's first."""
-        return int(self.learnt.sum()) - self.users
+        return int(np.maximum(self.lengths - 1, 0).sum())
 
-    def history(self, user: int, part: str) -> np.ndarray:
-        """Return what a user did before the question of `part`, oldest first."""
-        return self.items[self.offsets[user] : self.offsets[user + 1] - back(part)]
+    def history(self, question: int, part: str) -> np.ndarray:
+        """Return what the user of a question did before it, oldest first."""
+        event = self.asked[part][question]
+        return self.items[self.offsets[np.searchsorted(self.offsets, event, side="right") - 1] : event]
 
     def answers(self, part: str) -> np.ndarray:
-        """Return the item that came next, for each user."""
-        return self.items[self.offsets[1:] - back(part)]
+        """Return the item that came next, for each question."""
+        return self.items[self.asked[part]]
 
 
-def back(part: str) -> int:
-    """Return how far from the end the event of a part is."""
-    return {"validation": 2, "test": 1}[part]
+def read_split(data: Path, name: str) -> Split:
+    """Return a set: "ml-1m" (the SASRec file), "beauty" (5-core, in order) or "yoochoose" (1/64)."""
+    if name == "yoochoose":
+        return _read_sessions(data / "yoochoose1_64")
+    if name == "ml-1m":
+        rows = np.loadtxt(data / "ml-1m" / "sasrec_ml-1m.txt.gz", dtype=np.int64)
+        order = np.argsort(rows[:, 0], kind="stable")
+        parts = np.split(rows[order, 1], np.flatnonzero(np.diff(rows[order, 0])) + 1)
+    else:
+        lines = gzip.decompress((data / "amazon-beauty-5core" / "Beauty.txt.gz").read_bytes()).decode().splitlines()
+        parts = [np.array(line.split()[1:], np.int64) for line in lines]
+    items, offsets = _joined([part for part in parts if len(part) > 2])
+    asked = {"validation": offsets[1:] - 2, "test": offsets[1:] - 1}
+    return Split(items, offsets, int(items.max()) + 1, _but(len(items), asked), asked)
 
 
-def read_split(data: Path) -> Split:
-    """Read `user item` lines, in order of time within each user; users with fewer than three events are left out."""
-    users, items = np.loadtxt(data / "ml-1m" / "sasrec_ml-1m.txt.gz", dtype=np.int64).T
-    order = np.argsort(users, kind="stable")
-    _, place, counts = np.unique(users[order], return_inverse=True, return_counts=True)
-    kept = items[order][counts[place] > 2]
-    return Split(kept, np.concatenate([[0], np.cumsum(counts[counts > 2])]), int(items.max()) + 1)
+def _read_sessions(folder: Path) -> Split:
+    """Return sessions as users: each click of a test session but its first is a question, those before it known.
+
+    Validation is the last click of 2,048 sessions of the training part, which are not learnt.
+    """
+    read = {}
+    for part in ("train", "test"):
+        lines = gzip.decompress((folder / f"{part}_sessions.txt.gz").read_bytes()).decode().splitlines()
+        read[part] = [np.array(line.split(), np.int64) for line in lines]
+    known = np.unique(np.concatenate(read["train"]))
+    tests = [session[np.isin(session, known)] for session in read["test"]]
+    items, offsets = _joined(read["train"] + tests)
+    ends, trained = offsets[1:], len(read["train"])
+    long = np.flatnonzero(np.diff(offsets[: trained + 1]) > 2)
+    some = np.sort(np.random.default_rng(0).choice(long, 2048, replace=False))
+    inside = np.arange(offsets[trained], len(items))
+    asked = {"validation": ends[some] - 1, "test": inside[~np.isin(inside, offsets)]}
+    learnt = _but(len(items), asked)
+    learnt[offsets[trained] :] = False
+    rows = np.zeros(int(items.max()) + 1, np.int64)  # the ids are far apart
+    rows[known] = np.arange(1, len(known) + 1)
+    return Split(rows[items], offsets, len(known) + 1, learnt, asked, repeats=True)
+
+
+def _joined(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate(parts), np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+
+
+def _but(events: int, asked: dict[str, np.ndarray]) -> np.ndarray:
+    learnt = np.ones(events, bool)
+    learnt[np.concatenate(list(asked.values()))] = False
+    return learnt
+
+
+def blocks(questions: int) -> list[np.ndarray]:
+    """Return the numbers of all questions in blocks of at most 512."""
+    return np.array_split(np.arange(questions), -(-questions // 512))
 
 
 def ranks(scores: np.ndarray, answers: np.ndarray, histories: list[np.ndarray]) -> np.ndarray:
@@ -103,10 +146,14 @@ def ranks(scores: np.ndarray, answers: np.ndarray, histories: list[np.ndarray]) 
 
 
 def metrics(found: np.ndarray) -> dict[str, float]:
-    """Return HR@10 and NDCG@10 of ranks from 1."""
-    hit = found <= AT
-    gain = np.where(hit, 1.0 / np.log2(found + 1.0), 0.0)
-    return {f"hr@{AT}": round(float(hit.mean()), 5), f"ndcg@{AT}": round(float(gain.mean()), 5)}
+    """Return HR@10, NDCG@10, Recall@20 and MRR@20 of ranks from 1."""
+    means = {
+        f"hr@{AT}": found <= AT,
+        f"ndcg@{AT}": np.where(found <= AT, 1.0 / np.log2(found + 1.0), 0.0),
+        "recall@20": found <= 20,
+        "mrr@20": np.where(found <= 20, 1.0 / found, 0.0),
+    }
+    return {name: round(float(each.mean()), 5) for name, each in means.items()}
 
 
 def measure(
@@ -115,15 +162,18 @@ def measure(
     """Return the metrics in validation and test.
 
     Args:
-        score: for a part, yields `(users, scores[user, item])` until each user was there once.
+        score: for a part, yields `(questions, scores[question, item])` until each question was there once.
     """
     report = {}
-    for part in ("validation", "test"):
-        found, answers = np.zeros(split.users, np.int64), split.answers(part)
-        for users, scores in score(part):
-            found[users] = ranks(scores, answers[users], [split.history(user, part) for user in users])
+    for part, asked in split.asked.items():
+        found, answers = np.zeros(len(asked), np.int64), split.answers(part)
+        for some, scores in score(part):
+            had = [split.history(n, part) if not split.repeats else answers[:0] for n in some]
+            found[some] = ranks(scores, answers[some], had)
         if not found.all():
-            raise ValueError(f"{part}: expected a score for each of {split.users} users, {(found == 0).sum()} had none")
+            raise ValueError(
+                f"{part}: expected a score for each of {len(asked)} questions, {(found == 0).sum()} had none"
+            )
         report[part] = metrics(found)
     return report
 
@@ -207,6 +257,7 @@ def asked_of_peer() -> argparse.Namespace:
     """Read what `run.py` passes to each peer."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--set", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--every", type=float, required=True)

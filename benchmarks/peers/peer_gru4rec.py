@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 import torch
-from common import Run, Split, Stop, facts, guarded, measure, read_split
+from common import Run, Split, Stop, blocks, facts, guarded, measure, read_split
 
 #: The names are the peer's own.
 SETTINGS = {
@@ -55,19 +55,19 @@ def hidden_states(model: torch.nn.Module, rows: list[np.ndarray]) -> np.ndarray:
 
 
 def scorer(split: Split, gru):
-    """Return the function of a part that yields the scores of all users, in blocks."""
+    """Return the function of a part that yields the scores of all questions, in blocks."""
     row_of = gru.data_iterator.itemidmap
     known, rows = row_of.index.astype(int).to_numpy(), np.full(split.n_items, -1)
     rows[known] = row_of.to_numpy()
 
     def score(part: str):
-        histories = [rows[split.history(user, part)] for user in range(split.users)]
+        histories = [rows[split.history(question, part)] for question in range(len(split.asked[part]))]
         states = hidden_states(gru.model, [history[history >= 0] for history in histories])
         weights, bias = gru.model.Wy.weight.detach().numpy(), gru.model.By.weight.detach().numpy()[:, 0]
-        for users in np.array_split(np.arange(split.users), 12):
-            scores = np.full((len(users), split.n_items), -np.inf, np.float32)
-            scores[:, known] = (states[users] @ weights.T + bias)[:, rows[known]]
-            yield users, scores
+        for some in blocks(len(histories)):
+            scores = np.full((len(some), split.n_items), -np.inf, np.float32)
+            scores[:, known] = (states[some] @ weights.T + bias)[:, rows[known]]
+            yield some, scores
 
     return score
 
@@ -115,10 +115,10 @@ def main(asked) -> None:
     import gru4rec_pytorch as peer
 
     commit = subprocess.run(["git", "-C", asked.source, "rev-parse", "HEAD"], capture_output=True, text=True)
-    split = read_split(asked.data)
+    split = read_split(asked.data, asked.set)
     record = facts(
         peer="GRU4Rec_PyTorch_Official",
-        set="ml-1m",
+        set=asked.set,
         commit=commit.stdout.strip(),
         torch=torch.__version__,
         threads=torch.get_num_threads(),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import Run, Split, Stop, facts, guarded, measure, read_split
+from common import Run, Split, Stop, blocks, facts, guarded, measure, read_split
 
 #: The names are the peer's own.
 SETTINGS = {
@@ -41,7 +41,7 @@ def scorer(split: Split, model, dataset):
     longest = SETTINGS["MAX_ITEM_LIST_LENGTH"]
 
     def score(part: str):
-        for users in np.array_split(np.arange(split.users), 24):
+        for users in blocks(len(split.asked[part])):
             x, lengths = np.zeros((len(users), longest), np.int64), np.zeros(len(users), np.int64)
             for n, user in enumerate(users):
                 read = rows[split.history(user, part)][-longest:]
@@ -60,11 +60,11 @@ def main(asked) -> None:
     from recbole.model.sequential_recommender import GRU4Rec
     from recbole.utils import init_seed
 
-    split = read_split(asked.data)
+    split = read_split(asked.data, asked.set)
     settings = {"embedding_size": asked.width, **SETTINGS}
     record = facts(
         peer="RecBole GRU4Rec",
-        set="ml-1m",
+        set=asked.set,
         recbole=version("recbole"),
         torch=torch.__version__,
         threads=torch.get_num_threads(),

@@ -6,7 +6,7 @@ from importlib.metadata import version
 import numpy as np
 import pandas as pd
 import torch
-from common import Run, Split, Stop, facts, guarded, measure, read_split
+from common import Run, Split, Stop, blocks, facts, guarded, measure, read_split
 from pytorch_lightning import Callback, Trainer, seed_everything
 from rectools import Columns
 from rectools.dataset import Dataset
@@ -86,7 +86,7 @@ def scorer(split: Split, model: SASRecModel):
 
     def score(part: str):
         table = network.item_model.get_all_embeddings()
-        for users in np.array_split(np.arange(split.users), 24):
+        for users in blocks(len(split.asked[part])):
             x = np.zeros((len(users), longest), np.int64)
             for row, user in zip(x, users, strict=True):
                 read = rows[split.history(user, part)]
@@ -102,19 +102,19 @@ def scorer(split: Split, model: SASRecModel):
 
 def main(asked) -> None:
     seed_everything(asked.seed)
-    split = read_split(asked.data)
+    split = read_split(asked.data, asked.set)
     learnt = split.learnt
     table = pd.DataFrame({Columns.User: split.owner[learnt], Columns.Item: split.items[learnt], Columns.Weight: 1.0})
     table[Columns.Datetime] = pd.to_datetime(np.flatnonzero(learnt), unit="s")  # the place in the file serves
     record = facts(
         peer="RecTools SASRec",
-        set="ml-1m",
+        set=asked.set,
         rectools=version("rectools"),
         torch=torch.__version__,
         threads=torch.get_num_threads(),
         seed=asked.seed,
         settings={"n_factors": asked.width, **SETTINGS},
-        targets_in_a_pass=int(np.minimum(np.diff(split.offsets) - 3, SETTINGS["session_max_len"]).sum()),
+        targets_in_a_pass=int(np.minimum(split.lengths - 1, SETTINGS["session_max_len"]).sum()),
     )
     run = Run(asked.out, asked.minutes * 60, asked.every, record)
     model = SASRecModel(n_factors=asked.width, get_trainer_func=trainer, verbose=0, **SETTINGS)

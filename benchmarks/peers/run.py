@@ -1,11 +1,11 @@
 """Train another recommender on the same data, and measure it by the same rule as ours.
 
-    python benchmarks/peers/run.py --data DIR --peer gru4rec --minutes 7 --out FILE.json [--json]
+    python benchmarks/peers/run.py --data DIR --set ml-1m --peer gru4rec --minutes 7 --out FILE.json [--json]
 
-`--data` is a folder with `ml-1m/sasrec_ml-1m.txt.gz`. The peer gets an environment of its own in `--work`, with what
-it needs from the package index, and its code by `git clone`; both are kept there for the next run. `--source` takes
-the code from another place, `--require` fixes a version (`--require torch==2.13.0`). The record holds the curve:
-seconds of training (measuring not counted), targets learnt, HR@10 and NDCG@10 in validation and test.
+`--data` is a folder with `ml-1m`, `amazon-beauty-5core`, `yoochoose1_64`. The peer gets an environment of its own in
+`--work`, with what it needs from the package index, and its code by `git clone`; both are kept there for the next run.
+`--source` takes the code from another place, `--require` fixes a version (`--require torch==2.13.0`). The record holds
+the curve: seconds of training (measuring not counted), targets learnt, HR@10 and NDCG@10 in validation and test.
 """
 
 import argparse
@@ -77,6 +77,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--peer", required=True, choices=sorted(PEERS))
+    parser.add_argument("--set", default="ml-1m", choices=["ml-1m", "beauty", "yoochoose"])
     parser.add_argument("--minutes", type=float, default=7.0, help="of training")
     parser.add_argument("--out", type=Path, required=True, help="keep the JSON here")
     parser.add_argument("--json", action="store_true", help="print it too")
@@ -96,7 +97,7 @@ def main() -> int:
     except subprocess.CalledProcessError:
         write_failure(out, f"pip could not install {', '.join([*peer.needs, *asked.require])}")
         return 1
-    command = [python, HERE / f"peer_{asked.peer}.py", "--data", asked.data.resolve(), "--out", out]
+    command = [python, HERE / f"peer_{asked.peer}.py", "--data", asked.data.resolve(), "--set", asked.set, "--out", out]
     command += ["--minutes", asked.minutes, "--every", asked.every, "--seed", asked.seed]
     command += ["--width", asked.width or peer.width]
     if asked.speed:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segue.bundle import build_network, load_bundle, with_fingerprint
-from segue.config import Config, DataSize, configure, derive
+from segue.config import Config, DataSize, asked_of, configure, derive
 from segue.data.catalogue import Catalogue, Profiles, read_catalogue, read_profiles, unmatched
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
@@ -77,17 +78,20 @@ def train(
     from segue.training.expectation import rating_tables
     from segue.training.fusion import learn_fusion, recounted
     from segue.training.trainer import Trainer, fit
-    from segue.training.validation import Validation
+    from segue.training.validation import Validation, validation_users
 
     vocabulary = item_vocabulary(events)
     known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
     profiles = read_profiles(users) if users is not None else None
     settings = config if isinstance(config, Config) else configure(config)
+    asked = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
     say = say or (lambda text: None)
     encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
     weights = settings.train.weight_of_type()
-    learnt = without_last(sequences := encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights))
+    sequences = encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights)
+    held_out = validation_users(sequences, settings.train.seed) if settings.train.refit else None
+    learnt = without_last(sequences, held_out)
     _check_enough(events, sequences, vocabulary.size - 1)
     between = gaps(learnt)
     settings = derive(settings, _size(sequences, learnt, between, vocabulary.size, rated=encodings.scale is not None))
@@ -115,9 +119,10 @@ def train(
             say(f"{kept}: " + (f"going on from pass {trainer.at.number + 1}." if found else "no such file, beginning."))
         trained = fit(trainer, report=report)
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
-    noted = _noted(events, learnt, span, trained) | dict(facts or {})
+    noted = _noted(events, learnt, span, trained) | asked | dict(facts or {})
     counts = None
     if settings.model.counts and settings.train.task != "rating" and len(validation.sequences):
+        say("Weighing counts of what followed the last items, on validation.")
         fusion = learn_fusion(learnt, validation.answers(network, params), vocabulary.size)
         say(str(fusion))
         counts, noted = fusion.counts, noted | {"fusion": str(fusion), "mix": fusion.mix._asdict()}
@@ -203,7 +208,9 @@ def convert(rec: Recommender) -> Recommender:
     blocks = tuple(block._replace(cell=params) for block, (_, params) in zip(rec.params.blocks, own, strict=True))
     params, network = rec.params._replace(blocks=blocks), replace(rec.network, cell=kind)
     config = configure(settings, base=rec.config)
-    return with_fingerprint(replace(rec, network=network, params=params, config=config))
+    asked = rec.facts.get("asked", {}) | settings | {"model.width": rec.config.model.width}
+    facts = dict(rec.facts) | {"asked": asked}
+    return with_fingerprint(replace(rec, network=network, params=params, config=config, facts=facts))
 
 
 def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Callable[[str], None]) -> Encodings:
@@ -232,9 +239,11 @@ def _with_cell(config: Config, cell: KerasCell) -> Config:
     return replace(config, model=replace(config.model, cell="keras", width=config.model.width or cell.width))
 
 
-def without_last(sequences: Sequences) -> Sequences:
-    """Return the sequences without the last event of each user who has two or more."""
+def without_last(sequences: Sequences, users: NDArray[np.int64] | None = None) -> Sequences:
+    """Return the sequences without the last event of some users, int64[n], or of all, who have two or more."""
     cut = sequences.lengths >= 2
+    if users is not None:
+        cut &= np.isin(np.arange(len(sequences)), users)
     keep = np.ones(len(sequences.items), bool)
     keep[sequences.offsets[1:][cut] - 1] = False
     return sequences.keep(keep)

@@ -149,8 +149,8 @@ def load_bundle(path: str | Path) -> Recommender:
     catalogue = Catalogue(_table(arrays["catalogue"])) if "catalogue" in arrays else None
     vocabulary = Vocabulary(_table(arrays["vocabulary"])["id"])
     learnt, facts = manifest.get("learnt", items), manifest["facts"]
-    kept: Any = [arrays[_COUNTS + field.name] for field in fields(Counts) if _COUNTS + field.name in arrays]
-    counts = Counts(*kept) if kept else None
+    kept: Any = {f.name: arrays[_COUNTS + f.name] for f in fields(Counts) if _COUNTS + f.name in arrays}
+    counts = Counts(**kept) if kept else None
     rec = Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt, counts=counts)
     return with_fingerprint(rec) if learnt < items else replace(rec, fingerprint=_fingerprint(digests))
 

@@ -87,8 +87,8 @@ class TrainConfig:
         unknown_details: share of the events read whose type, value and context are *unknown*.
         unknown_profiles: share of the users who begin without their profile.
         patience: passes without a better validation score before the run stops.
-        refit: whether the counts, once weighed on the events kept for validation, count these too; the network never
-            learns them.
+        refit: whether all is learnt but what validation needs, and the counts, once weighed, count that too; if not,
+            nobody's last event is learnt, as papers have it.
         repeats: whether lists may hold what the user already had; None derives it.
         type_weights: how much events of a type count as targets, such as "buy:3,view:0.5"; others count 1.
         task: what is learnt: the next item, the ratings to come, or both on one state; None derives it.
@@ -193,6 +193,22 @@ def configure(settings: Mapping[str, Any] | None = None, *, base: Config | None 
     for part, values in parts.items():
         base = replace(base, **{part: _checked(part, getattr(base, part), values)})
     return base
+
+
+def asked_of(config: Config) -> dict[str, Any]:
+    """Return by path what a configuration says other than the defaults: `configure(asked_of(c)) == c`.
+
+    Example:
+        >>> asked_of(configure({"train.seed": 3, "model.cell": "linear"}))
+        {'train.seed': 3}
+    """
+    plain, found = Config(), {}
+    for path in setting_names():
+        part, name = path.split(".")
+        value = getattr(getattr(config, part), name)
+        if value != getattr(getattr(plain, part), name):
+            found[path] = value
+    return found
 
 
 def _checked(part: str, old: Any, values: dict[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """A real server, killed and restarted: what was acknowledged is there, once, and the state is that of the log."""
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -63,6 +64,8 @@ def test_kills_under_load_lose_nothing_and_repeat_nothing(server, tmp_path):
     for client in clients:
         client.join(30)
     server.kill()
+    said = (tmp_path / "server.log").read_text()
+    assert len(re.findall(r"s\.db: process \d+, its last owner, was ended before it could", said)) == 4
     rec = segue.load(tmp_path / "b.segue")
     store = SqliteStore(tmp_path / "s.db")
     assert slowest < 10

@@ -8,7 +8,7 @@ import polars as pl
 import segue
 from segue.api import without_last
 from segue.data.sequences import encode, item_vocabulary
-from segue.model.counts import RECENT, followed, likeliest, mixed
+from segue.model.counts import REACH, RECENT, expected, likeliest, mixed
 from segue.training.fusion import SCALES, Mix, count_pairs, learn_fusion, weighed
 from segue.training.validation import Answers
 from tests_support import random_counts, small_recommender
@@ -24,19 +24,22 @@ def test_law_the_mixture_is_its_formula_and_rows_alone_score_as_among_all():
     for row in range(9):
         for at in range(counts.offsets[row], counts.offsets[row + 1]):
             pairs[row, counts.rows[at]] = counts.shares[at]
-    expected = np.zeros((6, 11))
+    right = np.zeros((6, 11))
     for user in range(6):
-        share = np.zeros(11)
-        for item, decay in zip(recent[user], counts.decay, strict=True):
+        after, own = np.zeros(11), np.zeros(11)
+        for item, decay in zip(recent[user, -REACH:], counts.decay, strict=True):
             if 0 < item < 9:
-                share[:9] += decay * pairs[item]
-        share /= share.sum() or 1.0
+                after[:9] += decay * pairs[item]
+        for item, decay in zip(recent[user], counts.habit_decay, strict=True):
+            if 0 < item < 9:
+                own[item] += decay
+        share = 0.7 * after / (after.sum() or 1.0) + 0.3 * own / (own.sum() or 1.0)
         base = np.append(counts.popularity, [counts.popularity[1:].min()] * 2)
-        expected[user] = 0.8 * (scores[user] + 0.6 * np.log(share + 0.1 * base))
-    shares = followed(counts, recent)
+        right[user] = 0.8 * (scores[user] + 0.6 * np.log(share + 0.1 * base))
+    shares = expected(counts, recent)
     found = mixed(counts, scores, shares)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found, right, atol=1e-5)
     rows = np.array([3, 10, 7], np.int32)
     np.testing.assert_array_equal(mixed(counts, scores[:, rows], shares, rows), found[:, rows])
     own = np.stack([rng.permutation(11)[:4] for _ in range(6)]).astype(np.int32)
@@ -48,7 +51,7 @@ def test_law_the_mixture_is_its_formula_and_rows_alone_score_as_among_all():
 
 def test_law_the_last_items_are_those_of_the_log_stepped_or_scanned():
     rng = np.random.default_rng(1)
-    table = pl.DataFrame({"user": rng.integers(0, 3, 120).astype(str), "item": rng.integers(0, 14, 120).astype(str)})
+    table = pl.DataFrame({"user": rng.integers(0, 3, 450).astype(str), "item": rng.integers(0, 14, 450).astype(str)})
     rec, log = small_recommender(), segue.read_events(table, time="none")
     states = rec.encode(log)
     for place, user in enumerate(states.users):
@@ -115,7 +118,7 @@ def test_what_a_list_leaves_out_is_left_out_of_the_comparison_and_the_scale_is_t
     losses = []
     scales = [(low := 1 / (1 + float(counts.weight))) + share * (1 - low) for share in SCALES]
     for scale in scales:
-        scores = mixed(replace(counts, scale=np.float32(scale)), sure.scores(), followed(counts, sure.recent))
+        scores = mixed(replace(counts, scale=np.float32(scale)), sure.scores(), expected(counts, sure.recent))
         left = [np.setdiff1d(every, seen) for seen in sure.seen]
         both = [(line[rows].astype(float), line[t]) for line, rows, t in zip(scores, left, sure.targets, strict=True)]
         losses.append(sum(np.logaddexp.reduce(some) - goal for some, goal in both))
@@ -129,11 +132,11 @@ def test_pairs_are_counted_by_distance():
     counts = weighed(count_pairs(known, vocabulary.size, 1.0), Mix(half_life=1.0, norm=1.0), known)
     recent = np.zeros((1, RECENT), np.int32)
     recent[0, -1] = vocabulary.row("x")
-    shares = followed(counts, recent).toarray()[0]
+    shares = expected(counts, recent).toarray()[0]
     np.testing.assert_allclose(shares[vocabulary.rows(pl.Series(["x", "y", "z"]))], [0, 2 / 3, 1 / 3], atol=1e-6)
     # The later of two counts more: what followed y at once is z, half as much what followed x before.
     recent[0, -2:] = vocabulary.rows(pl.Series(["x", "y"]))
-    shares = followed(counts, recent).toarray()[0]
+    shares = expected(counts, recent).toarray()[0]
     np.testing.assert_allclose(shares[vocabulary.rows(pl.Series(["y", "z"]))], [2 / 9, 7 / 9], atol=1e-6)
     raw = weighed(count_pairs(known, vocabulary.size, 1.0), Mix(half_life=1.0, norm=0.0), known)
     np.testing.assert_allclose(np.sort(raw.shares), [0.5, 1, 1], atol=1e-6)
@@ -160,3 +163,31 @@ def test_refit_counts_the_events_kept_for_validation():
         np.testing.assert_allclose(rec.counts.shares, expected.shares, rtol=1e-6)
         np.testing.assert_allclose(rec.counts.popularity, expected.popularity, rtol=1e-6)
     assert found[True].counts.scale == found[False].counts.scale
+
+
+def test_what_a_user_has_again_and_again_is_mixed_in_only_where_it_may_be_listed():
+    rng = np.random.default_rng(7)
+    users, size = 200, 40
+    habits = rng.integers(1, size, (users, 3)).astype(np.int32)  # three items of each user, again and again
+    items = np.concatenate([rng.choice(own, 12) for own in habits])
+    table = pl.DataFrame({"user": np.repeat(np.arange(users), 12).astype(str), "item": items.astype(str)})
+    log = segue.read_events(table, time="none")
+    known, vocabulary = encode(log), item_vocabulary(log)
+    recent = np.zeros((users, RECENT), np.int32)
+    recent[:, -12:] = vocabulary.rows(table["item"]).reshape(users, 12)
+    targets = recent[np.arange(users), -rng.integers(1, 12, users)]
+    queries, table = (rng.normal(size=(n, 4)).astype(np.float32) for n in (users, vocabulary.size))
+    bias = np.zeros(vocabulary.size, np.float32)
+    found = learn_fusion(known, Answers(queries, targets, table, bias, recent, []), vocabulary.size)
+    assert found.mix.habit > 0.3
+    assert found.mixture > 0.75 > 0.3 > found.alone  # three items in any order: (1 + .63 + .5) / 3 is .71
+    hidden = [np.array([0], np.int32)] * users
+    assert learn_fusion(known, Answers(queries, targets, table, bias, recent, hidden), vocabulary.size).mix.habit == 0
+
+
+def test_all_is_learnt_but_what_validation_needs(monkeypatch):
+    monkeypatch.setattr("segue.training.validation.SAMPLE", 5)
+    table = pl.DataFrame({"user": [f"u{n // 4}" for n in range(80)], "item": [f"i{n % 7}" for n in range(80)]})
+    log, quick = segue.read_events(table, time="none"), {"train.passes": 1, "model.width": 8}
+    learnt = {refit: segue.train(log, config=quick | {"train.refit": refit}).facts["events"] for refit in (True, False)}
+    assert learnt == {True: 80 - 5, False: 80 - 20}

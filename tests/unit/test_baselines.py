@@ -276,6 +276,7 @@ def test_what_cannot_be_fitted_is_named_with_the_reason(monkeypatch):
     assert [name.partition(" (")[0] for name in beside.fitted] == [
         "popularity",
         "recent popularity",
+        "own popularity",
         "decayed Markov",
         "item-kNN",
     ]

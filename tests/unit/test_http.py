@@ -193,6 +193,9 @@ def test_a_user_a_history_and_a_token_get_the_same_list(client):
 
 def test_ids_that_the_bundle_does_not_know_are_told(client):
     assert client.get("/v1/recommend?history=001&history=new").json()["unknown"] == ["new"]
+    best, second, third = (line["item"] for line in client.get("/v1/recommend?history=001&k=3").json()["items"])
+    left = client.get(f"/v1/recommend?history=001&k=1&exclude={best}&exclude={second}").json()["items"]
+    assert [line["item"] for line in left] == [third]
     assert client.post("/v1/recommend", json={"history": ["007", "x"]}).json()["unknown"] == ["x"]
 
 
@@ -470,6 +473,7 @@ def test_metrics_name_routes_and_never_ids(client):
     assert 'segue_requests_total{method="GET",route="/v1/users/{user}",status="2xx"} 1.0' in text
     assert 'segue_requests_total{method="GET",route="none",status="4xx"} 1.0' in text
     assert "segue_batch_requests_count 1.0" in text
+    assert "segue_index_recall 1.0" in text
     assert 'segue_live_events{group="all",value="all"} 1.0' in text
     assert "secret" not in text.lower()
 

@@ -1,5 +1,6 @@
 """The server as a process: what is refused at the start, signals, keys from the command line."""
 
+import contextlib
 import json
 import os
 import re
@@ -136,6 +137,25 @@ def ask(url, path, body=None, key=None):
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url + path, data, headers), timeout=10) as answer:
         return json.load(answer)
+
+
+@contextlib.contextmanager
+def running_server(tmp_path, *options):
+    """Give a server, its address and the file of what it says."""
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        command = [sys.executable, "-m", "segue", "serve", *map(str, options), "--port", "0"]
+        process = subprocess.Popen(command, stderr=out, env={**os.environ})
+    try:
+        url = None
+        while url is None:
+            assert process.poll() is None, log.read_text()
+            found = re.search(r"(http://127\.0\.0\.1:\d+): ", log.read_text())
+            url = found[1] if found else None
+        yield process, url, log
+    finally:
+        process.kill()
+        process.wait(20)
 
 
 def test_hangup_reads_bundle_and_keys_again_and_termination_loses_nothing(bundle, tmp_path):

@@ -293,6 +293,31 @@ def test_a_swap_moves_each_user_when_caught_up_and_never_mixes(rec, service, tmp
             service.swap(name)
 
 
+def test_a_user_who_comes_while_others_are_caught_up_is_next(rec, service, tmp_path, monkeypatch):
+    monkeypatch.setattr(swapping, "AT_ONCE", 5)
+    users = [f"u{n}" for n in range(8)]
+    for n, user in enumerate(users):  # the last of them is the most recent, and so the first in the queue
+        service.tell([tell(*[event(user, ITEMS[i % 12], 1000 + 20 * n + i) for i in range(9)])])
+    small_recommender(seed=6).save(tmp_path / "new.segue")
+    begun, held, order, catch_up = threading.Event(), threading.Event(), [], service._swaps._catch_up
+
+    def watched(bundle, user):
+        order.append(user)
+        begun.set()
+        assert held.wait(30)
+        catch_up(bundle, user)
+
+    monkeypatch.setattr(service._swaps, "_catch_up", watched)
+    service.swap("new.segue")
+    assert begun.wait(30)
+    assert service.ask("u1", Question(k=3)).bundle == rec.fingerprint
+    assert service.tell([tell(event("u0", "002", 2000), k=3)])[0].answer.bundle == rec.fingerprint
+    held.set()
+    assert service._swaps.wait()
+    assert order[:3] == ["u7", "u1", "u0"]
+    assert set(order) == set(users)
+
+
 def test_live_quality_is_the_offline_report_of_the_same_log(rec, store):
     rng = np.random.default_rng(3)
     table = pl.DataFrame(

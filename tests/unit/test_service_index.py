@@ -14,6 +14,7 @@ from segue.recommend.approximate import build_index, exact_index, index_path
 from segue.serve import opening
 from segue.serve.answers import Question, Tell
 from segue.serve.events import Event
+from segue.serve.metrics import Metrics
 from segue.serve.opening import open_bundle
 from segue.serve.service import Service
 from segue.serve.shelf import Rule
@@ -112,6 +113,15 @@ def test_live_quality_comes_from_candidates_and_a_sample(pair):
 def test_the_sample_stands_for_all_other_items(pair, monkeypatch):
     monkeypatch.setattr("segue.serve.quality.SAMPLE", 200)
     test_live_quality_comes_from_candidates_and_a_sample(pair)
+
+
+def test_prometheus_reads_the_recall_of_the_index_in_use(pair, bundle):
+    kept = json.loads(index_path(bundle).with_suffix(".index.json").read_text())["recall"]
+    for service in pair:
+        graph = hasattr(service.rec.index, "graph")
+        text = Metrics(service.live_quality, service.index_recall).text().decode()
+        [line] = [line for line in text.splitlines() if line.startswith("segue_index_recall ")]
+        assert float(line.split()[1]) == (kept if graph else 1.0)
 
 
 def test_an_index_that_does_not_fit_is_refused_and_said(rec, bundle, tmp_path, monkeypatch):

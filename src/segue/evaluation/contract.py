@@ -67,11 +67,13 @@ class Baseline(ABC):
         grid: for each setting worth tuning, the values to try.
         reading: the settings that say how a history is read, and nothing of what is learnt: `window` (how
             many events of it) and `half_life` (the lag in events at which one counts half).
+        repeats: whether it says something only where items of the history may be shown again.
     """
 
     title: ClassVar[str]
     grid: ClassVar[Grid] = {}
     reading: ClassVar[frozenset[str]] = frozenset()
+    repeats: ClassVar[bool] = False
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from segue.data.sequences import Sequences
 from segue.evaluation.als import ALS
-from segue.evaluation.baselines import DecayedMarkov, ItemKNN, Popularity, RecentPopularity
+from segue.evaluation.baselines import DecayedMarkov, ItemKNN, OwnPopularity, Popularity, RecentPopularity
 from segue.evaluation.content import ContentKNN
 from segue.evaluation.contract import Baseline, Fitted
 from segue.evaluation.ease import EASE
@@ -18,6 +18,7 @@ from segue.shapes import Floats
 BASELINES: tuple[type[Baseline], ...] = (
     Popularity,
     RecentPopularity,
+    OwnPopularity,
     DecayedMarkov,
     ItemKNN,
     EASE,
@@ -57,7 +58,8 @@ def fit_all(
         >>> fit_all(log, 3).left_out[-1]
         'Left out: content-kNN: expected features of the items, came none. Give a catalogue with attributes.'
     """
-    obstacles = {kind: kind.obstacle(n_items, features) for kind in BASELINES}
+    telling = (kind for kind in BASELINES if not (kind.repeats and exclude_seen))
+    obstacles = {kind: kind.obstacle(n_items, features) for kind in telling}
     able = (kind for kind, why in obstacles.items() if why is None)
     fitted = [tuned(kind, sequences, n_items, features=features, exclude_seen=exclude_seen) for kind in able]
     left_out = tuple(f"Left out: {why}" for why in obstacles.values() if why is not None)

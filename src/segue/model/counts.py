@@ -1,4 +1,4 @@
-"""What followed what, mixed with what the network says.
+"""What followed what, and what a user has again and again, mixed with what the network says.
 
 Knows: decayed counts of pairs as shares, the last items of a user, a log-linear mixture of the two scores.
 Does not know: how the shares are counted and the weight is found (`segue.training.fusion`), ids, policies.
@@ -6,11 +6,14 @@ Does not know: how the shares are counted and the weight is found (`segue.traini
 A network of fixed width says in few numbers what comes next, and generalises; counts of pairs remember each
 pair that was met, and nothing else. Their product, each raised to a power, is better than either:
 
-    score = scale * (network + weight * log(share + smoothing * popularity))
+    score  = scale * (network + weight * log(share + smoothing * popularity))
+    share  = (1 - habit) * what followed the last items + habit * the last items themselves
+
+Where items are had again, the second part is a cache of the user's own (Kuhn, De Mori 1990, for words).
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +23,9 @@ from scipy import sparse
 from segue.shapes import Floats, Rows
 
 #: Items of a user that are kept for this, the newest last; 0 where there is none, or where it is unknown.
-RECENT = 20
+RECENT = 100
+#: How many of them are asked what followed them.
+REACH = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +37,12 @@ class Counts:
         rows: int32[n], the second item of each pair.
         shares: float32[n], how often the second followed the first, decayed by distance and made comparable.
         popularity: float32[V], above 0, each item's share of all events.
-        decay: float32[RECENT], how much the last items count, the newest last.
+        decay: float32[REACH], how much the last items count, the newest last.
         weight: float32[], of the log of the share.
         smoothing: float32[], of popularity beside the shares.
         scale: float32[], of the sum, so that the scores stay log-odds.
+        habit: float32[], from 0 to 1, the part of the share that is the last items themselves.
+        habit_decay: float32[RECENT], how much each of these counts, the newest last.
     """
 
     offsets: NDArray[np.int64]
@@ -46,6 +53,8 @@ class Counts:
     weight: np.float32
     smoothing: np.float32
     scale: np.float32
+    habit: np.float32 = field(default_factory=lambda: np.float32(0))
+    habit_decay: NDArray[np.float32] = field(default_factory=lambda: np.ones(RECENT, np.float32))
 
     @cached_property
     def pairs(self) -> sparse.csr_array:
@@ -67,27 +76,39 @@ def pushed(recent: Rows, rows: Rows) -> Rows:
         rows: int32[user].
 
     Example:
-        >>> pushed(np.arange(20, dtype=np.int32)[None], np.int32([77]))[0, -3:].tolist()
-        [18, 19, 77]
+        >>> pushed(np.arange(RECENT, dtype=np.int32)[None], np.int32([77]))[0, -3:].tolist()
+        [98, 99, 77]
     """
     return np.concatenate([recent[:, 1:], rows[:, None]], axis=1)
 
 
-def followed(counts: Counts, recent: Rows) -> sparse.csr_array:
-    """Return sparse float32[user, V]: the share of each item among what followed the last items.
+def expected(counts: Counts, recent: Rows) -> sparse.csr_array:
+    """Return sparse float32[user, V]: the share of each item in what the last items let one expect.
 
     Args:
         counts: the pairs.
         recent: int32[user, RECENT]; rows that the counts do not know say nothing.
 
-    Cost: O(users x RECENT x pairs of an item).
+    Cost: O(users x (RECENT + REACH x pairs of an item)).
     """
+    followed = _of_each(_weighted(counts, recent[:, -REACH:], counts.decay) @ counts.pairs)
+    if counts.habit == 0:
+        return followed
+    own = _of_each(_weighted(counts, recent, counts.habit_decay))
+    return (1 - counts.habit) * followed + counts.habit * own
+
+
+def _weighted(counts: Counts, recent: Rows, decay: NDArray[np.float32]) -> sparse.csr_array:
+    """Return sparse float32[user, V]: the last items of each, each by its place."""
     size = len(counts.popularity)
     known = (recent > 0) & (recent < size)
-    weights = np.where(known, counts.decay, np.float32(0))
-    ends = np.arange(len(recent) + 1) * RECENT
-    last = sparse.csr_array((weights.ravel(), np.where(known, recent, 0).ravel(), ends), shape=(len(recent), size))
-    found = last @ counts.pairs
+    ends = np.concatenate([[0], np.cumsum(known.sum(axis=1))])
+    weights = np.broadcast_to(decay, recent.shape)[known]
+    return sparse.csr_array((weights, recent[known], ends), shape=(len(recent), size))
+
+
+def _of_each(found: sparse.csr_array) -> sparse.csr_array:
+    """Return the rows of a matrix, each made to add up to 1 where there is anything."""
     sums = np.maximum(np.asarray(found.sum(axis=1)).ravel(), np.finfo(np.float32).tiny)
     found.data /= np.repeat(sums, np.diff(found.indptr)).astype(np.float32)
     return found
@@ -103,12 +124,12 @@ def likeliest(shares: sparse.csr_array, count: int) -> list[Rows]:
 
 
 def mixed(counts: Counts, scores: Floats, shares: sparse.csr_array, rows: Rows | None = None) -> Floats:
-    """Return float32[user, n]: the network's scores mixed with what followed the last items.
+    """Return float32[user, n]: the network's scores mixed with what the last items let one expect.
 
     Args:
         counts: the weight of the pairs.
         scores: float32[user, n], of the network.
-        shares: sparse float32[user, V], see `followed`.
+        shares: sparse float32[user, V], see `expected`.
         rows: the row of each score, int32[n] or int32[user, n]; None where all rows were scored in order. Rows
             that came after the counts are as the rarest.
 
@@ -116,12 +137,12 @@ def mixed(counts: Counts, scores: Floats, shares: sparse.csr_array, rows: Rows |
     """
     known = len(counts.popularity)
     rarest = counts.smoothing * counts.popularity[1:].min()
-    expected = shares.toarray() + counts.smoothing * counts.popularity
+    likely = shares.toarray() + counts.smoothing * counts.popularity
     if rows is not None:
         at = np.broadcast_to(np.where(rows < known, rows, 0), scores.shape)
-        expected = np.where(rows < known, np.take_along_axis(expected, at, axis=1), rarest)
+        likely = np.where(rows < known, np.take_along_axis(likely, at, axis=1), rarest)
     elif scores.shape[1] > known:
         more = np.full((len(scores), scores.shape[1] - known), rarest, np.float32)
-        expected = np.concatenate([expected, more], axis=1)
-    mixture: Floats = (counts.scale * (scores + counts.weight * np.log(expected))).astype(np.float32, copy=False)
+        likely = np.concatenate([likely, more], axis=1)
+    mixture: Floats = (counts.scale * (scores + counts.weight * np.log(likely))).astype(np.float32, copy=False)
     return mixture

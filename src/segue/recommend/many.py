@@ -290,6 +290,7 @@ def state_from_bytes(rec: Recommender, body: bytes) -> State:
         bits=None if bits is None else np.frombuffer(bits, np.uint8),
     )
     numbers = np.frombuffer(memory, np.float32)
-    # States kept before the last items were part of one are of bundles that do not ask for them.
-    recent = np.frombuffer(more[0], np.int32)[None] if more else nothing_recent(1)
+    # States that keep fewer of the last items, or none, are of bundles that do not ask for more.
+    last = np.frombuffer(more[0] if more else b"", np.int32)
+    recent = np.concatenate([nothing_recent(1)[0], last])[None, -RECENT:]
     return Packed(rec, numbers, None if time == NO_TIME else time, count, seen, recent)

@@ -22,7 +22,7 @@ from segue.data.events import Events
 from segue.data.sequences import Sequences
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
-from segue.model.counts import RECENT, Counts, followed, likeliest, mixed, nothing_recent, pushed
+from segue.model.counts import RECENT, Counts, expected, likeliest, mixed, nothing_recent, pushed
 from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
 from segue.recommend.index import Index
@@ -429,7 +429,7 @@ class Recommender:
         query = self.network.query(self.params, output, gaps, details)
         scores: Floats = self.network.scores(self.params, query, rows)
         if self.counts is not None:
-            scores = mixed(self.counts, scores, followed(self.counts, recent), rows)
+            scores = mixed(self.counts, scores, expected(self.counts, recent), rows)
         if rows is None:
             scores[:, self.unreachable] = -np.inf
         elif len(self.unreachable):
@@ -449,7 +449,7 @@ class Recommender:
     ) -> list[Rows]:
         """Return for each user rows among which are, as far as the index finds them, the k best.
 
-        They are those that the index finds for the network alone, and those that followed the last items most
+        They are those that the index finds for the network alone, and those that the last items let one expect most
         often. Where counts are mixed in, more than k are found, for the mixture orders them anew.
 
         Args:
@@ -458,7 +458,7 @@ class Recommender:
             recent: of each user.
             k: how many of the best are to be among them.
             details: of each user.
-            allowed: bool[row], what may be found; None allows all. Rows that followed are not held to it.
+            allowed: bool[row], what may be found; None allows all. Rows that are expected are not held to it.
             excluded: for each user the rows to leave out, held to likewise.
 
         Raises:
@@ -472,7 +472,7 @@ class Recommender:
         lists = [rows[rows > 0] for rows in found]
         if self.counts is None:
             return lists
-        also = likeliest(followed(self.counts, recent), k + MORE)
+        also = likeliest(expected(self.counts, recent), k + MORE)
         if excluded is not None:
             also = [rows[~np.isin(rows, out)] for rows, out in zip(also, excluded, strict=True)]
         return [np.union1d(*pair).astype(np.int32) for pair in zip(lists, also, strict=True)]

@@ -11,8 +11,9 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from segue.serve.batching import Teller
+from segue.serve.bodies import Receive
 from segue.serve.desk import Desk
-from segue.serve.gate import Access, Gate
+from segue.serve.gate import Access, Gate, Scope, Send
 from segue.serve.metrics import Metrics
 from segue.serve.problems import refusal
 from segue.serve.routes import lists, people, plain, shop
@@ -24,6 +25,20 @@ DESCRIPTION = (
     "since 1970 or ISO 8601. Errors are problem documents (RFC 9457). Where the server asks for keys, each route "
     "needs a role (read, write or admin; each may do what those before it may): Authorization: Bearer KEY."
 )
+
+
+class Gated(FastAPI):
+    """Routes behind a gate. What the framework wraps around every request stands behind it, too."""
+
+    gate: Gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the gate answer or let through what comes."""
+        await self.gate(scope, receive, send)
+
+    async def behind(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what the gate has let through."""
+        await super().__call__(scope, receive, send)
 
 
 def make_app(
@@ -38,7 +53,7 @@ def make_app(
         swaps: whether bundles may be swapped by HTTP.
     """
     access = access or Access()
-    metrics = metrics or Metrics(service.live_quality)
+    metrics = metrics or Metrics(service.live_quality, service.index_recall)
     sealer = sealer_of(service.store)
 
     @asynccontextmanager
@@ -49,14 +64,14 @@ def make_app(
         yield
         await app.state.desk.close()
 
-    app = FastAPI(
+    app = Gated(
         title="Segue", version="1", description=DESCRIPTION, lifespan=living,
         openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
     for part in (people, lists, shop, plain):
         app.include_router(part.router)
     app.add_exception_handler(HTTPException, _framework)
-    app.add_middleware(Gate, access=access, metrics=metrics, desk=lambda: app.state.desk)
+    app.gate = Gate(app.behind, access=access, metrics=metrics, desk=lambda: app.state.desk)
     return app
 
 

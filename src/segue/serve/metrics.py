@@ -23,9 +23,10 @@ class Metrics:
 
     Args:
         quality: returns the live quality; asked when Prometheus asks.
+        recall: returns the recall of the index that finds the lists.
     """
 
-    def __init__(self, quality: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, quality: Callable[[], Mapping[str, Any]], recall: Callable[[], float] = lambda: 1.0) -> None:
         self.registry = CollectorRegistry()
         labels = ["method", "route", "status"]
         self._requests = Counter("segue_requests", "Requests by route.", labels, registry=self.registry)
@@ -40,6 +41,10 @@ class Metrics:
             "segue_commit_seconds", "Of the store, until it is on disk.", buckets=_TIMES, registry=self.registry
         )
         self.in_flight = Gauge("segue_requests_in_flight", "Requests at work.", registry=self.registry)
+        Gauge(
+            "segue_index_recall", "Share of the exact best that lists hold, measured when the index was built; "
+            "1 where all items are scored.", registry=self.registry,
+        ).set_function(recall)  # fmt: skip
         self.registry.register(_Quality(quality))
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 

@@ -4,7 +4,7 @@ Knows: addresses, signals, the order in which things are opened and closed.
 Does not know: routes.
 
 SIGTERM and SIGINT: no new connections, what is under way is finished, what was told is on disk, then the store
-is closed. SIGHUP: the bundle and the file of keys are read again.
+is closed, and a last line says why (`ending`). SIGHUP: the bundle and the file of keys are read again.
 
 Which bundle runs: in a folder of bundles the one that its file `current` names. A swap, a roll back and `segue
 retrain` write that file, so a restart runs what ran before it. A bundle given as a file, without a folder, runs itself.
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import uvicorn
@@ -28,6 +29,7 @@ from threadpoolctl import threadpool_limits
 from segue.bundle import CURRENT, name_running, running_bundle
 from segue.errors import ArgumentError, BundleError, SegueError, StoreError
 from segue.recommend.approximate import index_path
+from segue.serve import ending
 from segue.serve.gate import LOCAL, Access
 from segue.serve.http import make_app
 from segue.serve.keys import read_keys
@@ -154,7 +156,7 @@ class TimedStore:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, with SIGHUP, and a word as soon as it listens."""
+    """Uvicorn, with SIGHUP, and a word as soon as it listens. It leaves it to `ending` to end by a signal."""
 
     def __init__(self, config: uvicorn.Config, reload: Callable[[], None]) -> None:
         super().__init__(config)
@@ -170,6 +172,16 @@ class Server(uvicorn.Server):
         if self.started:
             self.listening()
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop in order; at once if Ctrl-C is pressed again."""
+        self.force_exit |= self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to who started it: uvicorn would end the process before the store is closed."""
+        yield
+
 
 @contextlib.contextmanager
 def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
@@ -182,7 +194,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         stack.callback(listener.close)
         store = open_store(settings.store or path.with_name("segue.db"), accept_loss=settings.accept_loss)
         stack.callback(store.close)
-        metrics = Metrics(lambda: service.live_quality())
+        metrics = Metrics(lambda: service.live_quality(), lambda: service.index_recall())
         timed = cast(Store, TimedStore(store, metrics.commit))
         shadow = open_bundle(settings.shadow)[0] if settings.shadow else None
         service = Service(rec, timed, bundles=settings.folder, found=found, path=path, shadow=shadow)
@@ -210,12 +222,19 @@ def serve(settings: Settings, say: Callable[[str], None] = lambda text: None) ->
         BundleError, StoreError: one of them cannot be opened.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with _opened(settings) as (server, listener, running):
+    with ending.said(say) as end, _opened(settings) as (server, listener, running):
+        end.stop = server.handle_exit
         host, port = listener.getsockname()[:2]
         named = f"[{host}]" if ":" in host else host
-        server.listening = lambda: say(f"http://{named}:{port}: {running}; stop it with Ctrl-C.")
+
+        def listening() -> None:
+            say(f"http://{named}:{port}: {running}; stop it with Ctrl-C.")
+            if end.hung_up:
+                signal.raise_signal(signal.SIGHUP)
+
+        server.listening = listening
         # Requests are the threads here: products of matrices that start more of them wait for each other.
-        with contextlib.suppress(KeyboardInterrupt), threadpool_limits(1, "blas"):
+        with threadpool_limits(1, "blas"):
             server.run(sockets=[listener])
         if not server.started:
             raise StoreError("server: expected to start, it did not; the lines above say why.")

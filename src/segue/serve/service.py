@@ -16,6 +16,7 @@ import polars as pl
 
 from segue.errors import ArgumentError, ConflictError, NotFoundError, SegueError, StoreError
 from segue.model.backend import leaves
+from segue.recommend.approximate import ApproximateIndex
 from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
@@ -417,6 +418,11 @@ class Service:
         shadow = self._swaps.shadow
         beside = {} if shadow is None else {"shadow_bundle": shadow.rec.fingerprint, "shadow": self.trial.snapshot()}
         return {**self.quality.snapshot(), **beside}
+
+    def index_recall(self) -> float:
+        """Return the share of the exact best that lists hold, measured when the index was built; 1 without one."""
+        index = self.rec.index
+        return index.facts.recall if isinstance(index, ApproximateIndex) else 1.0
 
     def swap(self, name: str) -> str:
         """Begin to answer from another bundle of the folder; each user follows when their state has caught up.

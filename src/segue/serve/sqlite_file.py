@@ -11,6 +11,7 @@ leave no copies. All other tables hold numbers, keyed hashes and the bytes of st
 """
 
 import fcntl
+import logging
 import os
 import sqlite3
 import threading
@@ -21,6 +22,8 @@ from typing import Any
 
 from segue.errors import FullError, LockedError, StoreError
 from segue.serve.tombstones import new_secret
+
+logger = logging.getLogger("segue.serve")
 
 FORMAT = 1
 _APPLICATION = int.from_bytes(b"Segu")
@@ -184,6 +187,7 @@ class SqliteFile:
             self._reader.close()
             self._writer.close()
             if self._lock >= 0:
+                os.ftruncate(self._lock, 0)
                 os.close(self._lock)
                 self._lock = -1
 
@@ -230,6 +234,8 @@ def _own(path: Path) -> int:
             f"{path}: expected to be its only owner, but process {owner} has it open. Stop that process, "
             "or give another store; several replicas share a valkey:// store."
         ) from None
+    if left := os.read(handle, 32).decode(errors="replace"):  # who closes takes this line away
+        logger.warning("%s: process %s, its last owner, was ended before it could close it or say why.", path, left)
     os.ftruncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)
     return handle

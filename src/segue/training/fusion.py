@@ -16,7 +16,7 @@ from segue.data.counting import followers, highest, shares
 from segue.data.sequences import Sequences
 from segue.measure.metrics import ndcg
 from segue.measure.ranks import target_ranks
-from segue.model.counts import RECENT, Counts, followed, mixed
+from segue.model.counts import REACH, RECENT, Counts, expected, mixed
 from segue.shapes import Floats
 from segue.training.validation import Answers
 
@@ -26,6 +26,11 @@ GRID: dict[str, tuple[float, ...]] = {
     "half_life": (0.5, 1.0, 1.5, 3.0, 6.0, 12.0),
     "norm": (0.0, 0.5, 1.0),
     "smoothing": (0.02, 0.1, 0.5),
+}
+#: What is tried besides where items are had again.
+HABITS: dict[str, tuple[float, ...]] = {
+    "habit": (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9),
+    "habit_half_life": (5.0, 20.0, 100.0),
 }
 #: Scales tried, as shares of the way from 1 / (1 + weight), which leaves the order of popularity alone, to 1.
 SCALES = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
@@ -45,16 +50,22 @@ class Mix(NamedTuple):
         half_life: in events, of a pair's distance and of the last items of a history.
         norm: 1 gives each of the last items the same say, 0 more to those that were followed often.
         smoothing: of popularity beside the shares.
+        habit: the part of the share that is the last items themselves, 0 where lists leave out what was had.
+        habit_half_life: in events, of those.
     """
 
     weight: float = 0.6
     half_life: float = 1.5
     norm: float = 0.5
     smoothing: float = 0.1
+    habit: float = 0.0
+    habit_half_life: float = 20.0
 
 
 #: Where the search begins: what came just before, and a longer past.
 STARTS = (Mix(), Mix(weight=1.0, half_life=6.0, norm=1.0, smoothing=0.02))
+#: And where items are had again: much of one's own.
+OWN = Mix(weight=2.5, habit=0.5)
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,8 @@ class Fusion:
         found = f"NDCG@10 on validation {self.alone:.4f} alone, {self.mixture:.4f} with counts of what followed"
         if self.counts is None:
             return f"Counts of what followed the last items are left out: {found}."
-        settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in self.mix._asdict().items())
+        used = {name: value for name, value in self.mix._asdict().items() if self.mix.habit or "habit" not in name}
+        settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in used.items())
         return f"{found} the last items ({settings})."
 
 
@@ -93,11 +105,12 @@ def learn_fusion(known: Sequences, answers: Answers, size: int) -> Fusion:
 
     Cost: a count for each half-life tried, and about `_SCORES` scores.
     """
-    trials = 2 * len(STARTS) * sum(len(values) for values in GRID.values())
+    grid, starts = (GRID, STARTS) if answers.seen else (GRID | HABITS, (*STARTS, OWN))
+    trials = 2 * len(starts) * sum(len(values) for values in grid.values())
     answers = answers.some(max(200, _SCORES // (size * trials)))
     job = _Job(known, answers, size)
     alone = np.concatenate([_ndcg(block, block.scores()) for block in answers.blocks()])
-    best = max((_climb(job, start) for start in STARTS), key=job.value)
+    best = max((_climb(job, start, grid) for start in starts), key=job.value)
     better = job.value(best) > alone.mean()
     counts = _calibrated(job.counts(best), answers) if better else None
     return Fusion(counts, float(alone.mean()), job.value(best), best)
@@ -111,12 +124,12 @@ def recounted(fusion: Fusion, known: Sequences, size: int) -> Counts | None:
     return replace(counts, scale=fusion.counts.scale)
 
 
-def _climb(job: "_Job", best: Mix) -> Mix:
+def _climb(job: "_Job", best: Mix, grid: dict[str, tuple[float, ...]]) -> Mix:
     """Vary one setting at a time, keep what is better, until nothing changes."""
     before = None
     while best != before:
         before = best
-        for name, values in GRID.items():
+        for name, values in grid.items():
             best = max([best, *(best._replace(**{name: value}) for value in values)], key=job.value)
     return best
 
@@ -145,22 +158,22 @@ class _Job:
         """Return float64[question]: NDCG@10 of a mixture."""
         counts, blocks = self.counts(mix), self.answers.blocks()
         return np.concatenate(
-            [_ndcg(block, mixed(counts, block.scores(), followed(counts, block.recent))) for block in blocks]
+            [_ndcg(block, mixed(counts, block.scores(), expected(counts, block.recent))) for block in blocks]
         )
 
 
 def count_pairs(known: Sequences, size: int, half_life: float) -> sparse.csr_array:
-    """Return sparse float32[V, V]: decayed counts of what followed each item within `RECENT` events.
+    """Return sparse float32[V, V]: decayed counts of what followed each item within `REACH` events.
 
     Args:
         known: what was learnt.
         size: rows of the catalogue.
         half_life: in events, of a pair's distance.
 
-    Cost: O(events x RECENT), of at most `EVENTS` events. Memory: at most `PAIRS` pairs stay.
+    Cost: O(events x REACH), of at most `EVENTS` events. Memory: at most `PAIRS` pairs stay.
     """
     some = _spread(known.keep(known.items > 0))
-    pairs = sparse.csr_array(followers(some, size, RECENT, half_life))
+    pairs = sparse.csr_array(followers(some, size, REACH, half_life))
     return highest(pairs, max(1, min(PAIRS_OF_ITEM, PAIRS // size)))
 
 
@@ -180,11 +193,18 @@ def weighed(pairs: sparse.csr_array, mix: Mix, known: Sequences) -> Counts:
         rows=pairs.indices.astype(np.int32),
         shares=(pairs.data / np.repeat(sums, np.diff(pairs.indptr)) ** mix.norm).astype(np.float32),
         popularity=np.maximum(shares(known.items, size, total=1.0), rarest),
-        decay=np.exp2(-np.arange(RECENT - 1, -1, -1) / mix.half_life).astype(np.float32),
+        decay=_decay(REACH, mix.half_life),
         weight=np.float32(mix.weight),
         smoothing=np.float32(mix.smoothing),
         scale=np.float32(1.0),
+        habit=np.float32(mix.habit),
+        habit_decay=_decay(RECENT, mix.habit_half_life),
     )
+
+
+def _decay(places: int, half_life: float) -> NDArray[np.float32]:
+    """Return float32[places]: 1 for the newest, at the end, and half for every half-life before it."""
+    return np.exp2(-np.arange(places - 1, -1, -1) / half_life).astype(np.float32)
 
 
 def _ndcg(block: Answers, scores: Floats) -> NDArray[np.float64]:
@@ -197,7 +217,7 @@ def _calibrated(counts: Counts, answers: Answers) -> Counts:
     scales = np.array([low + share * (1.0 - low) for share in SCALES], np.float32)
     losses = np.zeros(len(scales))
     for block in answers.blocks():
-        scores = block.hidden(mixed(counts, block.scores(), followed(counts, block.recent)))
+        scores = block.hidden(mixed(counts, block.scores(), expected(counts, block.recent)))
         scores -= scores.max(axis=1, keepdims=True)
         goals = scores[np.arange(len(scores)), block.targets]
         for i, scale in enumerate(scales):

@@ -12,6 +12,7 @@ from functools import partial
 import jax
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
 from segue.data.batches import Batcher
 from segue.data.sequences import Sequences, moment_begins
@@ -33,6 +34,15 @@ def _scan(network: Network, params: NetworkParams, memory: Memory, window: Windo
     return network.scan(params, memory, window)
 
 
+def validation_users(sequences: Sequences, seed: int) -> NDArray[np.int64]:
+    """Return int64[n], at most `SAMPLE` users who have a known last item and something before it, drawn by `seed`."""
+    last = sequences.items[np.maximum(sequences.offsets[1:] - 1, 0)]
+    able = np.flatnonzero((sequences.lengths >= 2) & (last > 0))
+    if len(able) > SAMPLE:
+        able = np.sort(np.random.default_rng(seed).choice(able, SAMPLE, replace=False))
+    return able
+
+
 @dataclass(frozen=True)
 class Validation:
     """Held-out last items of a sample of users.
@@ -47,12 +57,8 @@ class Validation:
 
     @classmethod
     def sample(cls, sequences: Sequences, *, exclude_seen: bool, seed: int) -> "Validation":
-        """Return a validation on at most `SAMPLE` users who have a known target and something before."""
-        last = sequences.items[np.maximum(sequences.offsets[1:] - 1, 0)]
-        able = np.flatnonzero((sequences.lengths >= 2) & (last > 0))
-        if len(able) > SAMPLE:
-            able = np.sort(np.random.default_rng(seed).choice(able, SAMPLE, replace=False))
-        return cls(sequences.select(able), exclude_seen)
+        """Return a validation on the last event of `validation_users`."""
+        return cls(sequences.select(validation_users(sequences, seed)), exclude_seen)
 
     def measure(self, network: Network, params: NetworkParams) -> dict[str, float]:
         """Return the metrics of the targets' ranks, ties against the model, and the error of their ratings.

@@ -77,7 +77,7 @@ async def recommend_by_address(
     at: Annotated[Time | None, Query(description="The time of the question; now, if left out.")] = None,
     type: Annotated[str | None, Query(min_length=1, max_length=128)] = None,
     where: Annotated[list[str] | None, Query(max_length=limits.WHERE, description="attribute:value")] = None,
-    exclude: _Texts | None = None,
+    exclude: Annotated[_Texts | None, Query(description="Ids of items to leave out.")] = None,
     repeats: Repeats | None = None,
     diversity: Annotated[float, Query(ge=0, le=1)] = 0.0,
     explore: Annotated[float, Query(ge=0, le=1)] = 0.0,
