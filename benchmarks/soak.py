@@ -37,7 +37,7 @@ def touch(port, users, items):
     """Tell an event of each user and read their history, so that what the database keeps in memory is there."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     for user in users:
-        body = json.dumps({"user": user, "item": str(hash(user) % items)})
+        body = json.dumps({"user": user, "item": str(int(user[1:]) % items)})
         connection.request("POST", "/v1/events", body, {"Content-Type": "application/json"})
         connection.getresponse().read()
         connection.request("GET", f"/v1/users/{user}?limit=100")
