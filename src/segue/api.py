@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.bundle import build_network, load_bundle, with_fingerprint
-from segue.config import Config, DataSize, configure, derive
+from segue.config import Config, DataSize, asked_of, configure, derive
 from segue.data.catalogue import Catalogue, Profiles, read_catalogue, read_profiles, unmatched
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
@@ -84,6 +84,7 @@ def train(
     known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
     profiles = read_profiles(users) if users is not None else None
     settings = config if isinstance(config, Config) else configure(config)
+    asked = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
     say = say or (lambda text: None)
     encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
@@ -118,9 +119,10 @@ def train(
             say(f"{kept}: " + (f"going on from pass {trainer.at.number + 1}." if found else "no such file, beginning."))
         trained = fit(trainer, report=report)
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
-    noted = _noted(events, learnt, span, trained) | dict(facts or {})
+    noted = _noted(events, learnt, span, trained) | asked | dict(facts or {})
     counts = None
     if settings.model.counts and settings.train.task != "rating" and len(validation.sequences):
+        say("Weighing counts of what followed the last items, on validation.")
         fusion = learn_fusion(learnt, validation.answers(network, params), vocabulary.size)
         say(str(fusion))
         counts, noted = fusion.counts, noted | {"fusion": str(fusion), "mix": fusion.mix._asdict()}
@@ -206,7 +208,9 @@ def convert(rec: Recommender) -> Recommender:
     blocks = tuple(block._replace(cell=params) for block, (_, params) in zip(rec.params.blocks, own, strict=True))
     params, network = rec.params._replace(blocks=blocks), replace(rec.network, cell=kind)
     config = configure(settings, base=rec.config)
-    return with_fingerprint(replace(rec, network=network, params=params, config=config))
+    asked = rec.facts.get("asked", {}) | settings | {"model.width": rec.config.model.width}
+    facts = dict(rec.facts) | {"asked": asked}
+    return with_fingerprint(replace(rec, network=network, params=params, config=config, facts=facts))
 
 
 def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Callable[[str], None]) -> Encodings:

@@ -25,6 +25,7 @@ from segue.cli_options import (
     ItemCol,
     Items,
     KeyFile,
+    Kinds,
     Log,
     RatingCol,
     Sep,
@@ -111,9 +112,7 @@ def train(
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the bundle goes.")],
     items: Items = None,
     users: Users = None,
-    kind: Annotated[
-        list[str] | None, typer.Option(help="column=kind, such as genres=categories, where a guess is wrong.")
-    ] = None,
+    kind: Kinds = None,
     hold_out: Annotated[
         str | None,
         typer.Option(help="time:0.1, last:1, last:0.1, random:0.1, users:0.1, items:0.1: rows for evaluate."),

@@ -37,6 +37,9 @@ Sep = Annotated[str | None, typer.Option(help="Character between columns.")]
 ContextCol = Annotated[list[str] | None, typer.Option(help="Column that says how an event was: device, place.")]
 Items = Annotated[Path | None, typer.Option(help="Table of items: titles, attributes, texts, vectors.")]
 Users = Annotated[Path | None, typer.Option(help="Table of users with their profiles.")]
+Kinds = Annotated[
+    list[str] | None, typer.Option("--kind", help="column=kind, such as genres=categories, where a guess is wrong.")
+]
 Encoding = Annotated[str, typer.Option(help="Of a text file.")]
 KeyFile = Annotated[Path, typer.Option("--keys", help="File of keys.")]
 StoreAt = Annotated[str, typer.Option("--store", help="SQLite file or valkey:// address.")]

@@ -17,6 +17,7 @@ from segue.cli_options import (
     Header,
     ItemCol,
     Items,
+    Kinds,
     Log,
     RatingCol,
     Sep,
@@ -114,6 +115,7 @@ def retrain(
     bundles: Annotated[Path, typer.Option(help="Folder of the bundles; its file current names the running one.")],
     items: Items = None,
     users: Users = None,
+    kind: Kinds = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     settings: Settings = None,
     minutes: Annotated[float | None, typer.Option(help="Time for all of it, about.", min=0.01)] = None,
@@ -121,7 +123,8 @@ def retrain(
 ) -> None:
     """Train on a store and publish the bundle if it is not worse: exit 0 published, 3 not. For cron."""
     console = Console(stderr=True)
-    wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []))
+    wanted = (read_config(config) if config else {}) | parse_settings(settings or [])
+    configure(wanted)  # what cannot hold is said before the store is read
     with _reading(store) as opened:
         log = events_of(opened, source=Path(store).name)
     done = retrain_and_publish(
@@ -129,6 +132,7 @@ def retrain(
         bundles,
         catalogue=items,
         users=users,
+        kinds=parse_settings(kind, option="--kind", example="genres=categories") if kind else None,
         config=wanted,
         minutes=minutes,
         say=lambda text: console.print(text, soft_wrap=True, highlight=False),

@@ -195,6 +195,22 @@ def configure(settings: Mapping[str, Any] | None = None, *, base: Config | None 
     return base
 
 
+def asked_of(config: Config) -> dict[str, Any]:
+    """Return by path what a configuration says other than the defaults: `configure(asked_of(c)) == c`.
+
+    Example:
+        >>> asked_of(configure({"train.seed": 3, "model.cell": "linear"}))
+        {'train.seed': 3}
+    """
+    plain, found = Config(), {}
+    for path in setting_names():
+        part, name = path.split(".")
+        value = getattr(getattr(config, part), name)
+        if value != getattr(getattr(plain, part), name):
+            found[path] = value
+    return found
+
+
 def _checked(part: str, old: Any, values: dict[str, Any]) -> Any:
     merged = {field.name: getattr(old, field.name) for field in fields(old)} | values
     try:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from segue.api import train
 from segue.bundle import load_bundle, name_running, running_bundle
@@ -35,9 +36,10 @@ from segue.config import Config, configure
 from segue.data.catalogue import Profiles, read_profiles
 from segue.data.events import Events
 from segue.data.split import split_after, split_by_time, split_last
-from segue.errors import BundleError, LockedError
+from segue.errors import ArgumentError, BundleError, LockedError
 from segue.evaluation import ratings
 from segue.evaluation.protocols import ask, questions
+from segue.interop.keras_cell import KerasCell
 from segue.measure.bootstrap import Interval, paired_bootstrap
 from segue.measure.metrics import ndcg
 from segue.recommend.recommender import Recommender
@@ -99,6 +101,7 @@ def retrain(
     *,
     catalogue: object = None,
     users: object = None,
+    kinds: Mapping[str, str] | None = None,
     config: Config | Mapping[str, Any] | None = None,
     minutes: float | None = None,
     say: Callable[[str], None] | None = None,
@@ -114,9 +117,10 @@ def retrain(
     Args:
         log: what to learn; see `segue.serve.transfer.events_of`.
         folder: of the bundles. The running one is that named in the file `current`, or the newest.
-        catalogue: as for `train`.
-        users: as for `train`.
-        config: as for `train`.
+        catalogue: as for `train`; None takes the table of the running bundle, if it has one.
+        users: as for `train`; needed if the running bundle reads profiles, of which a bundle holds none.
+        kinds: as for `train`; None takes those of the running bundle.
+        config: as for `train`; settings that a mapping leaves out are those that the running bundle was asked for.
         minutes: for all of it; half of it trains the candidate, half the final model.
         say: called with lines to show.
         now: for the name of the bundle; None takes the clock.
@@ -125,20 +129,56 @@ def retrain(
         LockedError: another run is at work in this folder.
         BundleError: the folder is not there, or the running bundle cannot be read.
         DataError: there is too little to learn.
+        ArgumentError: the running bundle reads profiles, and no `users` are given.
 
     Cost: that of two trainings and of measuring two models.
     """
     folder, say = Path(folder), say or (lambda text: None)
-    settings = config if isinstance(config, Config) else configure(config)
     with _alone(folder):
         path = running_bundle(folder)
         running = load_bundle(path) if path else None
+        settings, cell = _settings(config, running)
+        if running and path:
+            catalogue, kinds = _as_before(running, path.name, catalogue, users, kinds, say)
         share = minutes and minutes / (2 if running else 1)
         if share:
             settings = replace(settings, train=replace(settings.train, minutes=share))
         profiles = None if users is None else read_profiles(users)
-        job = _Job(log, folder, catalogue, users, profiles, settings, say, now or datetime.now(UTC))
+        given = {"catalogue": catalogue, "users": users, "kinds": kinds, "config": settings, "cell": cell}
+        job = _Job(log, folder, given, profiles, say, now or datetime.now(UTC))
         return job.compared(running, path.name) if running and path else job.first()
+
+
+def _settings(
+    config: Config | Mapping[str, Any] | None, running: Recommender | None
+) -> tuple[Config, KerasCell | None]:
+    """Return what is asked now over what the running bundle was asked for, and its cell where it is one of Keras."""
+    if isinstance(config, Config):
+        return config, None
+    before = configure(running.facts.get("asked", {}) if running else {})
+    cell = running.network.cell if running and "model.cell" not in (config or {}) else None
+    return configure(config, base=before), cell if isinstance(cell, KerasCell) else None
+
+
+def _as_before(
+    running: Recommender,
+    name: str,
+    catalogue: object,
+    users: object,
+    kinds: Mapping[str, str] | None,
+    say: Callable[[str], None],
+) -> tuple[object, Mapping[str, str]]:
+    """Return table and kinds of the items: those given, or else those of the running bundle, which is then said."""
+    if users is None and running.encodings.users is not None:
+        raise ArgumentError(
+            f"--users: expected the table of profiles that {name} was trained with, came none, and a bundle holds "
+            "none. Give --users FILE, or train without profiles: segue train STORE -o BUNDLE."
+        )
+    if catalogue is None and running.catalogue is not None:
+        table = running.catalogue.table
+        catalogue = table.filter(pl.any_horizontal(pl.exclude("item").is_not_null()))
+        say(f"No --items: items are what {name} holds of them, {len(catalogue):,} lines; newer ones are ids alone.")
+    return catalogue, running.facts.get("kinds", {}) if kinds is None else kinds
 
 
 def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events, tuple[str, ...]]:
@@ -178,10 +218,8 @@ def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events,
 class _Job:
     log: Events
     folder: Path
-    catalogue: object
-    users: object
+    given: Mapping[str, Any]
     profiles: Profiles | None
-    config: Config
     say: Callable[[str], None]
     now: datetime
 
@@ -220,9 +258,7 @@ class _Job:
         return self._published(final, report)
 
     def _trained(self, log: Events, facts: Mapping[str, Any]) -> Recommender:
-        return train(
-            log, catalogue=self.catalogue, users=self.users, config=self.config, say=self.say, facts=dict(facts)
-        )
+        return train(log, **self.given, say=self.say, facts=dict(facts))
 
     def _scored(self, rec: Recommender, test: Events, rated: bool) -> tuple[Any, Any]:
         """Return a number for each question, higher is better, and whose it is; the same questions for every model.
@@ -230,8 +266,8 @@ class _Job:
         It is minus the squared error of a rating, or NDCG@10.
         """
         if rated:
-            given = ratings.questions(rec, test, self.users, "all")
-            return -((ratings.predictions(rec, given)[0] - given.ratings).astype(np.float64) ** 2), given.users
+            rows = ratings.questions(rec, test, self.given["users"], "all")
+            return -((ratings.predictions(rec, rows)[0] - rows.ratings).astype(np.float64) ** 2), rows.users
         asked = questions(rec, test, self.profiles)
         ranks = np.concatenate(ask(rec, asked, {})["segue"].ranks)
         return ndcg(ranks, k=10), asked.users

@@ -17,8 +17,8 @@ README = (ROOT / "README.md").read_text()
 
 def test_python_blocks_of_the_readme_run(keras, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    rows = [(u, (u + t) % 20, 1_690_000_000 + u + 100 * t) for u in range(60) for t in range(12)]
-    pl.DataFrame(rows, schema=["userId", "movieId", "timestamp"], orient="row").write_csv("ratings.csv")
+    rows = [(u, (u + t) % 20, 1_690_000_000 + u + 100 * t, 1 + (u + t) % 5) for u in range(60) for t in range(12)]
+    pl.DataFrame(rows, schema=["userId", "movieId", "timestamp", "rating"], orient="row").write_csv("ratings.csv")
     pl.DataFrame({"movieId": range(20), "title": [f"film {i}" for i in range(20)]}).write_csv("movies.csv")
     quick = segue.train
 

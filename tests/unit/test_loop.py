@@ -299,6 +299,27 @@ def test_retraining_publishes_what_is_better_and_exits_0(tmp_path):
     assert again.exit_code == 3 and json.loads(again.stdout)["why"].startswith("0 events are new to"), again.output
 
 
+def test_retraining_goes_on_with_what_the_running_bundle_was_given(tmp_path):
+    log = shop(users=150)
+    ids = known_items(log).ids
+    items = pl.DataFrame({"item": ids, "year": [1990 + n % 4 for n in range(len(ids))]})
+    people = pl.DataFrame({"user": log.users, "age": [20 + n % 30 for n in range(len(log.users))]})
+    quick = {"train.passes": 1, "model.width": 8, "model.depth": 1, "model.cell": "gru"}
+    rec = segue.train(log, catalogue=items, users=people, kinds={"year": "category"}, config=quick)
+    half = {"range": [0, int(log.table["time"][len(log) // 2])]}
+    replace(rec, facts=rec.facts | half).save(tmp_path / "a.segue")
+    with pytest.raises(ArgumentError, match=r"that a\.segue was trained with, came none.*Give --users FILE"):
+        retraining.retrain(log, tmp_path)
+    said = []
+    done = retraining.retrain(log, tmp_path, users=people, config={"train.seed": 7, "train.passes": 2}, say=said.append)
+    assert done.published, done
+    new = segue.load(tmp_path / done.bundle)
+    assert f"No --items: items are what a.segue holds of them, {len(ids)} lines; newer ones are ids alone." in said
+    assert new.encodings == rec.encodings and "year: category, 4 values" in new.encodings.items.describe()
+    assert new.facts["asked"] == quick | {"train.seed": 7, "train.passes": 2}
+    assert new.config.model == rec.config.model and new.facts["kinds"] == {"year": "category"}
+
+
 def test_retraining_refuses_what_is_worse(tmp_path, monkeypatch):
     log = shop(users=150)
     good, bad = a_running_bundle(log, tmp_path), small_recommender(known_items(log), seed=9)

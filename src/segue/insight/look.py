@@ -113,7 +113,8 @@ def look_at_cells(
             "recall-by-lag",
             "Recall on the copy task",
             f"Whether training brings it off: one of {CUES} cues comes back after a number of random events. Chance is "
-            f"{1 / CUES:.2f}, best is 1. Width 32, one block, {passes} passes over 1,000 users; users never met asked.",
+            f"{1 / CUES:.2f}, best is 1. Width 32, one block, {passes} pass{'es' * (passes > 1)} over 1,000 users; "
+            "users never met asked.",
             [row | {"recall": row["recall"] if np.isfinite(row["recall"]) else None} for row in rows],
             draw.recall_figure(rows, 1 / CUES),
         )
