@@ -1,10 +1,11 @@
 """Recall by lag: how often each cell gives back what it saw that many events ago, over noise.
 
     python benchmarks/recall_by_lag.py [--lags 20 100] [--cells linear ...] [--passes 110] [--json] [--out FILE]
+    python benchmarks/recall_by_lag.py --draw benchmarks/results/recall_by_lag.json -o recall-by-lag.png
 
 The shop is `segue.data.synthetic.copy`; the test is the last event of users who were not learnt, and best is 1.
 All cells train with the same settings, for the same number of updates. A window is two rounds, so that the
-gradient reaches the cue.
+gradient reaches the cue. `--draw` trains nothing: it draws the rows of such a file, in the style of `segue look`.
 """
 
 import argparse
@@ -64,6 +65,18 @@ def table(rows: list[dict], lags: list[int]) -> str:
     return "\n".join(lines)
 
 
+def draw(kept: Path, out: Path) -> None:
+    """Draw the recall by lag and cell that a file holds; a run that learnt nothing recalls nothing."""
+    from segue.insight.figures import recall_figure, save_figure  # needs matplotlib
+
+    found = json.loads(kept.read_text())
+    names = [row["cell"].replace(", ", ":") for row in found["rows"]]
+    rows = [
+        row | {"cell": name, "recall": row["recall"] or 0.0} for name, row in zip(names, found["rows"], strict=True)
+    ]
+    save_figure(recall_figure(rows, found["chance"]), out)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lags", type=int, nargs="+", default=[20, 100])
@@ -75,8 +88,12 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=110)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--out", type=Path, help="also keep the JSON here")
+    parser.add_argument("--out", "-o", type=Path, help="also keep the JSON here, or with --draw the figure")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="draw what --out has kept")
     asked = parser.parse_args()
+    if asked.draw:
+        draw(asked.draw, asked.out or Path("recall-by-lag.png"))
+        return
     size = {"items": asked.cues, "fillers": asked.fillers, "users": asked.users, "rounds": asked.rounds}
     rows = []
     for lag in asked.lags:
