@@ -168,7 +168,9 @@ def _masks(allowed: Bools | None, classes: list[Bools] | None) -> list[Bools | N
 
 
 def _places_of_best(scores: Floats, count: int) -> Rows:
-    """Return the places of the `count` highest scores and of what is equal to the last of them, in any order; -inf may be left out.
+    """Return the places of the `count` highest scores and of what is equal to the last of them, in any order.
+
+    What is -inf may be left out.
 
     They lie in the `count` groups with the highest maxima, so that most scores are looked at once. A group is every
     n-th score, so that maxima are taken of neighbours all at a time.
