@@ -168,10 +168,12 @@ def test_the_server_says_what_a_user_would_think(tmp_path):
         client.post("/v1/events", json={"user": "u1", "item": "001", "rating": 5, "time": NOW - 60})
         said = client.get("/v1/ratings", params={"user": "u1", "item": "002"}).json()
         state = rec.observe(rec.start(), "001", rating=5, time=NOW - 60)
-        assert said["rating"] == pytest.approx(rec.predict_rating(state, "002", at=NOW), abs=1e-5)
+        shared = rec.observe_shared(rec.shared(), rec.rated(rec.start(), "001", 5, at=NOW - 60))
+        assert said["rating"] == pytest.approx(rec.predict_rating(state, "002", at=NOW, shared=shared), abs=1e-5)
         assert (said["count"], said["known"], len(said["shares"])) == (1, True, 5)
         new = client.get("/v1/ratings", params={"user": "nobody", "item": "never met"}).json()
-        assert new["rating"] == pytest.approx(rec.predict_rating(rec.start(), "never met"), abs=1e-5)
+        foretold = rec.predict_rating(rec.start(), "never met", at=NOW, shared=shared)
+        assert new["rating"] == pytest.approx(foretold, abs=1e-5)
         assert not new["known"]
         assert client.get("/v1/ratings", params={"user": "u1"}).status_code == 422
         high = {"user": "u1", "item": "001", "rating": 99}

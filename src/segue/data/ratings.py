@@ -90,11 +90,10 @@ class Scale:
             ArgumentError: it lies outside the scale.
 
         Example:
-            >>> Scale((1.0, 5.0), 3.0).check(9, "17")
+            >>> Scale((1.0, 5.0), 3.0).check(9, "17")  # doctest: +ELLIPSIS
             Traceback (most recent call last):
             ...
-            segue.errors.ArgumentError: rating of 17: expected 1 to 5, came 9. Correct it, or train with a wider \
-        train.rating_scale.
+            segue.errors.ArgumentError: rating of 17: expected 1 to 5, came 9. Correct it, or train with a wider ...
         """
         if rating is not None and self.outside(np.array(rating, np.float32)):
             raise ArgumentError(

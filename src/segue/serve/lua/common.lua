@@ -78,7 +78,10 @@ end
 
 -- Take away what a user's events from a place on added.
 local function drop_rated(uid, from)
-  local bundles = call("SMEMBERS", P .. "bundles:" .. uid)
+  local bundles = {}
+  for _, bundle in ipairs(call("SMEMBERS", P .. "bundles:" .. uid)) do
+    if call("EXISTS", rated_key(uid, bundle)) == 1 then bundles[#bundles + 1] = bundle end
+  end
   if #bundles == 0 then return end
   for _, member in ipairs(call("ZRANGEBYLEX", log_key(uid), from, "+")) do
     for _, bundle in ipairs(bundles) do unrate(uid, bundle, seq_of(member)) end
