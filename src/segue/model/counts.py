@@ -65,6 +65,11 @@ class Counts:
         return sparse.csr_array((self.shares, self.rows, self.offsets), shape=(size, size))
 
     @cached_property
+    def rarest(self) -> np.float32:
+        """What an item is expected at least. Made once, as it looks at every item."""
+        return np.float32(self.smoothing * self.popularity[1:].min())
+
+    @cached_property
     def counted(self) -> NDArray[np.float32]:
         """float32[V]: 1 for a row that was counted, 0 for one that was added since."""
         size = len(self.popularity)
@@ -108,6 +113,19 @@ def expected(counts: Counts, recent: Rows) -> sparse.csr_array:
     return (1 - counts.habit) * followed + counts.habit * own
 
 
+def _shares_at(shares: sparse.csr_array, rows: Rows) -> Floats:
+    """Return float32[user, n]: the shares of some rows, int32[user, n]."""
+    found = np.zeros(rows.shape, np.float32)
+    for user, (begin, end) in enumerate(itertools.pairwise(shares.indptr)):
+        wanted, place = np.unique(rows[user], return_inverse=True)
+        at = np.minimum(np.searchsorted(wanted, shares.indices[begin:end]), len(wanted) - 1)
+        met = wanted[at] == shares.indices[begin:end]
+        values = np.zeros(len(wanted), np.float32)
+        values[at[met]] = shares.data[begin:end][met]
+        found[user] = values[place]
+    return found
+
+
 def _weighted(counts: Counts, recent: Rows, decay: NDArray[np.float32]) -> sparse.csr_array:
     """Return sparse float32[user, V]: the last items of each, each by its place."""
     size = len(counts.popularity)
@@ -143,16 +161,17 @@ def mixed(counts: Counts, scores: Floats, shares: sparse.csr_array, rows: Rows |
         rows: the row of each score, int32[n] or int32[user, n]; None where all rows were scored in order. Rows
             that came after the counts are as the rarest.
 
-    Cost: O(users x (n + V)).
+    Cost: O(users x n), and where rows are given O(shares x log n) more; never O(V) for some rows.
     """
     known = len(counts.popularity)
-    rarest = counts.smoothing * counts.popularity[1:].min()
-    likely = shares.toarray() + counts.smoothing * counts.popularity
-    if rows is not None:
-        at = np.broadcast_to(np.where(rows < known, rows, 0), scores.shape)
-        likely = np.where(rows < known, np.take_along_axis(likely, at, axis=1), rarest)
-    elif scores.shape[1] > known:
-        more = np.full((len(scores), scores.shape[1] - known), rarest, np.float32)
-        likely = np.concatenate([likely, more], axis=1)
+    if rows is None:
+        likely = shares.toarray() + counts.smoothing * counts.popularity
+        if scores.shape[1] > known:
+            more = np.full((len(scores), scores.shape[1] - known), counts.rarest, np.float32)
+            likely = np.concatenate([likely, more], axis=1)
+    else:
+        rows = np.broadcast_to(rows, scores.shape)
+        prior = counts.smoothing * counts.popularity[np.where(rows < known, rows, 0)]
+        likely = np.where(rows < known, _shares_at(shares, rows) + prior, counts.rarest)
     mixture: Floats = (counts.scale * (scores + counts.weight * np.log(likely))).astype(np.float32, copy=False)
     return mixture
