@@ -25,6 +25,8 @@ from segue.shapes import Floats, Rows, Times
 
 #: Users looked at after each pass; the standard error of NDCG@10 is then about .006.
 SAMPLE = 2048
+#: And of a log of few events so many.
+LEAST = 256
 STEPS = 64
 BLOCK = 256
 
@@ -35,11 +37,16 @@ def _scan(network: Network, params: NetworkParams, memory: Memory, window: Windo
 
 
 def validation_users(sequences: Sequences, seed: int) -> NDArray[np.int64]:
-    """Return int64[n], at most `SAMPLE` users who have a known last item and something before it, drawn by `seed`."""
+    """Return int64[n], users who have a known last item and something before it, drawn by `seed`.
+
+    They are at most `SAMPLE`, and no more than a tenth of the events unless that were fewer than `LEAST`: what they
+    did last is not learnt.
+    """
     last = sequences.items[np.maximum(sequences.offsets[1:] - 1, 0)]
     able = np.flatnonzero((sequences.lengths >= 2) & (last > 0))
-    if len(able) > SAMPLE:
-        able = np.sort(np.random.default_rng(seed).choice(able, SAMPLE, replace=False))
+    count = min(SAMPLE, max(LEAST, len(sequences.items) // 10))
+    if len(able) > count:
+        able = np.sort(np.random.default_rng(seed).choice(able, count, replace=False))
     return able
 
 
