@@ -2,7 +2,8 @@
 
     python benchmarks/soak.py --minutes 10 -o benchmarks/results/soak.json
 
-Before it starts, its store is filled by an import, so that the caches of the database are not what grows. Then clients
+The database keeps up to 64 MB of its file in memory for writing and as much for reading. So that their filling is not
+taken for a leak, the store is filled by an import and every user is told of and read once before. Then clients
 over loopback, at a fixed rate in all: events with lists, lists, lists of histories and of tokens, explanations, erased
 events and erased users, numbers for Prometheus. Every ten seconds the memory of the process is noted (resident, and
 the anonymous part of it, which is what a leak would be in). After the warm-up a straight line is laid through it.
@@ -20,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,18 @@ from segue.bundle import save_bundle
 from segue.serve.events import Event
 from segue.serve.sqlite_store import SqliteStore
 from segue.serve.transfer import import_events
+
+
+def touch(port, users, items):
+    """Tell an event of each user and read their history, so that what the database keeps in memory is there."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    for user in users:
+        body = json.dumps({"user": user, "item": str(int(user[1:]) % items)})
+        connection.request("POST", "/v1/events", body, {"Content-Type": "application/json"})
+        connection.getresponse().read()
+        connection.request("GET", f"/v1/users/{user}?limit=100")
+        connection.getresponse().read()
+    connection.close()
 
 
 class Client(threading.Thread):
@@ -134,6 +148,9 @@ def measure(asked, folder):
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen([str(word) for word in command], stderr=log, stdout=log)
     wait_for(port)
+    everybody = [f"u{n}" for n in range(asked.users)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: touch(port, everybody[n::8], asked.items), range(8)))
     over, noted = threading.Event(), []
     clients = [Client(port, n, asked, over) for n in range(asked.clients)]
     for client in clients:

@@ -137,6 +137,8 @@ def train(
     wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []) | asked)
     if not out.parent.is_dir():
         raise ArgumentError(f"-o {out}: expected an existing folder, found no {out.parent}. Make it first.")
+    if out.is_dir():
+        raise ArgumentError(f"-o {out}: expected the name of a file, came a folder. Name the bundle in it.")
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
     log = read(events, columns, time_format, header, sep, encoding, context_col)
     console = Console(stderr=True)

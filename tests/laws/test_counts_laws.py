@@ -9,6 +9,7 @@ import segue
 from segue.api import without_last
 from segue.data.sequences import encode, item_vocabulary
 from segue.model.counts import REACH, RECENT, expected, likeliest, mixed
+from segue.recommend.growth import grown
 from segue.training.fusion import SCALES, Mix, count_pairs, learn_fusion, weighed
 from segue.training.validation import Answers
 from tests_support import random_counts, small_recommender
@@ -61,6 +62,27 @@ def test_law_the_last_items_are_those_of_the_log_stepped_or_scanned():
         last = rec.vocabulary.rows(table.filter(pl.col("user") == user)["item"])[-RECENT:]
         assert states[place].recent.tolist() == state.recent.tolist() == [last.tolist()]
         np.testing.assert_allclose(rec.score(states[place]), rec.score(state), atol=1e-4)
+
+
+def test_law_a_new_item_follows_what_it_is_like_and_leaves_the_others_as_they_were():
+    rng = np.random.default_rng(4)
+    counts = random_counts(9, rng)
+    items = rng.normal(size=(11, 5)).astype(np.float32)
+    recent = rng.integers(0, 9, (4, RECENT)).astype(np.int32)
+    more = grown(counts, items)
+    before, after = expected(counts, recent).toarray(), expected(more, recent).toarray()
+    np.testing.assert_allclose(after[:, :9], before, atol=1e-6)
+    unit = items / np.linalg.norm(items, axis=1, keepdims=True)
+    cosines = unit[9:] @ unit[:9].T
+    cosines[:, 0] = 0
+    pairs, nearest = counts.pairs.toarray(), cosines.argmax(axis=1)
+    right = pairs[:, nearest] + (np.maximum(cosines, 0) * pairs.max(axis=1)).T
+    np.testing.assert_allclose(more.pairs.toarray()[:9, 9:], right, atol=1e-6)
+    np.testing.assert_allclose(more.pairs.toarray()[9:, :9], pairs[nearest], atol=1e-6)
+    np.testing.assert_array_equal(more.popularity[9:], counts.popularity[nearest])
+    twice = grown(grown(counts, items[:10]), items)  # one after the other: the first is there for the second
+    assert twice.added == 2 and twice.pairs.shape == (11, 11)
+    np.testing.assert_allclose(expected(twice, recent).toarray()[:, :9], before, atol=1e-6)
 
 
 def answers_of(rng, users, size, follow):

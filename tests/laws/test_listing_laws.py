@@ -11,7 +11,7 @@ from segue.serve.scores import Scored
 def test_law_top_is_the_head_of_a_sort(seed, size, count, level):
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 5, size).astype(np.float32) if level else rng.standard_normal(size).astype(np.float32)
-    scores[rng.random(size) < 0.2] = -np.inf
+    scores[rng.random(size) < rng.choice([0.2, 0.99, 1.0])] = -np.inf
     before = scores.copy()
     order = np.lexsort((np.arange(size), -scores))
     expected = [int(row) for row in order[:count] if scores[row] > -np.inf]

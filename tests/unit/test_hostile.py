@@ -91,14 +91,14 @@ def test_no_request_makes_it_fail_and_nothing_invalid_is_taken(guarded):
     assert session.post(f"{url}/v1/events", json={"events": SEED}, timeout=10).status_code == 200
     api, found = operations(url)
     count, reached = max(2, BODIES // (2 * len(found))), defaultdict(Counter)
-    for operation in found:
-        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-            with contextlib.suppress(Unsatisfiable):  # nothing to negate
-                send(operation, mode, count, url, session, reached)
     for path, methods in api["paths"].items():
         for method, operation in methods.items():
             if "requestBody" in operation:
                 send_broken(api, (method, path.replace("{id}", "01")), operation, count // 4, url, session, reached)
+    for operation in found:
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+            with contextlib.suppress(Unsatisfiable):  # nothing to negate
+                send(operation, mode, count, url, session, reached)
     assert set(reached) == {
         name for path in api["paths"].values() for name in (one["operationId"] for one in path.values())
     }
@@ -167,7 +167,7 @@ def put_in(draw, body, what):
 
 #: From a whole body to one that is broken.
 BREAKS = (
-    lambda draw, body: body[: draw.randrange(len(body))],
+    lambda draw, body: body[: draw.randrange(1, len(body))],
     lambda draw, body: put_in(draw, body, draw.choice([b"\xff", b"\x00", b"\xc3\x28", b"\n{\n", b"\xed\xa0\x80"])),
     lambda draw, body: (
         b'{"%b": %b, %b' % (b"x", draw.choice([b"NaN", b"-Infinity", b"1e999", b"0x1", b"'a'"]), body[1:])

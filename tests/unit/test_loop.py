@@ -320,6 +320,13 @@ def test_retraining_goes_on_with_what_the_running_bundle_was_given(tmp_path):
     assert new.config.model == rec.config.model and new.facts["kinds"] == {"year": "category"}
 
 
+def test_a_folder_in_place_of_the_bundle_is_refused_before_training(tmp_path):
+    TABLE.write_csv(tmp_path / "log.csv")
+    done = CliRunner().invoke(app, ["train", str(tmp_path / "log.csv"), "-o", str(tmp_path)])
+    assert isinstance(done.exception, ArgumentError), done.output
+    assert "expected the name of a file, came a folder. Name the bundle in it." in str(done.exception)
+
+
 def test_retraining_refuses_what_is_worse(tmp_path, monkeypatch):
     log = shop(users=150)
     good, bad = a_running_bundle(log, tmp_path), small_recommender(known_items(log), seed=9)

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from unittest import mock
 
 import pytest
 from typer.testing import CliRunner
 
 from segue import cli
 from segue.errors import ArgumentError, BundleError, NotFoundError
+from segue.serve import ending
 from segue.serve.keys import KeyRing, add_key, read_keys, remove_key
 from segue.serve.limits import Rates
 from segue.serve.running import RATE, Settings
@@ -159,17 +161,9 @@ def running_server(tmp_path, *options):
 
 
 def test_hangup_reads_bundle_and_keys_again_and_termination_loses_nothing(bundle, tmp_path):
-    keys, log = tmp_path / "k.json", tmp_path / "log"
+    keys = tmp_path / "k.json"
     first = add_key(keys, "web", "admin")
-    command = [sys.executable, "-m", "segue", "serve", str(bundle), "--port", "0", "--keys", str(keys)]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stderr=out, env={**os.environ})
-    try:
-        url = None
-        while url is None:
-            assert process.poll() is None, log.read_text()
-            found = re.search(r"(http://127\.0\.0\.1:\d+): ", log.read_text())
-            url = found[1] if found else None
+    with running_server(tmp_path, bundle, "--keys", keys) as (process, url, log):
         before = ask(url, "/v1/status", key=first)["bundle"]
         ask(url, "/v1/events", {"user": "u1", "item": "001"}, first)
         small_recommender(seed=6).save(bundle)
@@ -185,12 +179,64 @@ def test_hangup_reads_bundle_and_keys_again_and_termination_loses_nothing(bundle
         while "SIGHUP: " + str(bundle) not in log.read_text():
             assert process.poll() is None, log.read_text()
         assert ask(url, "/v1/status", key=second)["bundle"] == after
-    finally:
         process.terminate()
-        process.wait(20)
-    assert process.returncode in (0, -signal.SIGTERM), log.read_text()
-    assert "Traceback" not in log.read_text()
-    assert "u1" not in log.read_text()
+        assert process.wait(20) == -signal.SIGTERM
+    said = log.read_text()
+    assert said.splitlines()[-1].startswith("stopped by SIGTERM; what was under way is finished")
+    assert "Traceback" not in said
+    assert "u1" not in said
+    assert (tmp_path / "segue.db.lock").read_text() == ""  # the store was closed
+    assert not (tmp_path / "segue.db-wal").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "last"),
+    [
+        (signal.SIGINT, "stopped by SIGINT; what was under way is finished, what was told is on disk."),
+        (signal.SIGXCPU, "stopped by SIGXCPU; what was under way is finished, what was told is on disk."),
+        (signal.SIGSEGV, "Fatal Python error: Segmentation fault"),
+    ],
+)
+def test_a_server_says_why_it_ends(bundle, tmp_path, number, last):
+    with running_server(tmp_path, bundle) as (process, url, log):
+        ask(url, "/v1/events", {"user": "u1", "item": "001"})
+        process.send_signal(number)
+        assert process.wait(20) == (0 if number == signal.SIGINT else -number)
+        assert last in log.read_text().splitlines()
+    left = (tmp_path / "segue.db.lock").read_text()
+    assert left == (str(process.pid) if number == signal.SIGSEGV else "")
+
+
+def test_the_end_is_said_once_all_is_closed_and_the_signal_sent_on():
+    lines, sent = [], []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: sent.append(number))
+    try:
+        with ending.said(lines.append) as end, contextlib.closing(mock.Mock(close=lambda: lines.append("closed"))):
+            signal.raise_signal(signal.SIGHUP)
+            assert end.hung_up
+            signal.raise_signal(signal.SIGUSR1)  # while it starts
+            lines.append("never")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert (lines[0], lines[1].split(";")[0], len(lines)) == ("closed", "stopped by SIGUSR1", 2)
+    assert sent == [signal.SIGUSR1]
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [(MemoryError("no room"), ["stopped by an error, MemoryError: no room; what was acknowledged is on disk."]),
+     (ArgumentError("--port: taken."), [])],
+)  # fmt: skip
+def test_an_error_that_ends_a_server_is_said_once(error, lines):
+    found = []
+
+    def end():
+        with ending.said(found.append):
+            raise error
+
+    with pytest.raises(type(error)):
+        end()
+    assert found == lines
 
 
 def test_an_address_that_is_taken_is_an_error_without_a_traceback(bundle):

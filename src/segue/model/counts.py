@@ -43,6 +43,7 @@ class Counts:
         scale: float32[], of the sum, so that the scores stay log-odds.
         habit: float32[], from 0 to 1, the part of the share that is the last items themselves.
         habit_decay: float32[RECENT], how much each of these counts, the newest last.
+        added: int64[], rows at the end that came after the counts; what is said of the others is as it was without.
     """
 
     offsets: NDArray[np.int64]
@@ -55,12 +56,24 @@ class Counts:
     scale: np.float32
     habit: np.float32 = field(default_factory=lambda: np.float32(0))
     habit_decay: NDArray[np.float32] = field(default_factory=lambda: np.ones(RECENT, np.float32))
+    added: np.int64 = field(default_factory=lambda: np.int64(0))
 
     @cached_property
     def pairs(self) -> sparse.csr_array:
         """The shares as a sparse matrix, [V, V]. Made once: its making looks at every pair, a list does not."""
         size = len(self.popularity)
         return sparse.csr_array((self.shares, self.rows, self.offsets), shape=(size, size))
+
+    @cached_property
+    def rarest(self) -> np.float32:
+        """What an item is expected at least. Made once, as it looks at every item."""
+        return np.float32(self.smoothing * self.popularity[1:].min())
+
+    @cached_property
+    def counted(self) -> NDArray[np.float32]:
+        """float32[V]: 1 for a row that was counted, 0 for one that was added since."""
+        size = len(self.popularity)
+        return (np.arange(size) < size - self.added).astype(np.float32)
 
 
 def nothing_recent(users: int) -> Rows:
@@ -91,11 +104,26 @@ def expected(counts: Counts, recent: Rows) -> sparse.csr_array:
 
     Cost: O(users x (RECENT + REACH x pairs of an item)).
     """
-    followed = _of_each(_weighted(counts, recent[:, -REACH:], counts.decay) @ counts.pairs)
+    followed = _weighted(counts, recent[:, -REACH:], counts.decay) @ counts.pairs
+    followed = _divided(followed, followed @ counts.counted)
     if counts.habit == 0:
         return followed
-    own = _of_each(_weighted(counts, recent, counts.habit_decay))
+    own = _weighted(counts, recent, counts.habit_decay)
+    own = _divided(own, own.sum(axis=1))
     return (1 - counts.habit) * followed + counts.habit * own
+
+
+def _shares_at(shares: sparse.csr_array, rows: Rows) -> Floats:
+    """Return float32[user, n]: the shares of some rows, int32[user, n]."""
+    found = np.zeros(rows.shape, np.float32)
+    for user, (begin, end) in enumerate(itertools.pairwise(shares.indptr)):
+        wanted, place = np.unique(rows[user], return_inverse=True)
+        at = np.minimum(np.searchsorted(wanted, shares.indices[begin:end]), len(wanted) - 1)
+        met = wanted[at] == shares.indices[begin:end]
+        values = np.zeros(len(wanted), np.float32)
+        values[at[met]] = shares.data[begin:end][met]
+        found[user] = values[place]
+    return found
 
 
 def _weighted(counts: Counts, recent: Rows, decay: NDArray[np.float32]) -> sparse.csr_array:
@@ -107,10 +135,10 @@ def _weighted(counts: Counts, recent: Rows, decay: NDArray[np.float32]) -> spars
     return sparse.csr_array((weights, recent[known], ends), shape=(len(recent), size))
 
 
-def _of_each(found: sparse.csr_array) -> sparse.csr_array:
-    """Return the rows of a matrix, each made to add up to 1 where there is anything."""
-    sums = np.maximum(np.asarray(found.sum(axis=1)).ravel(), np.finfo(np.float32).tiny)
-    found.data /= np.repeat(sums, np.diff(found.indptr)).astype(np.float32)
+def _divided(found: sparse.csr_array, sums: Floats) -> sparse.csr_array:
+    """Return the rows of a matrix, each divided by its sum where that is not 0."""
+    divisors = np.maximum(sums, np.finfo(np.float32).tiny)
+    found.data /= np.repeat(divisors, np.diff(found.indptr)).astype(np.float32)
     return found
 
 
@@ -133,16 +161,17 @@ def mixed(counts: Counts, scores: Floats, shares: sparse.csr_array, rows: Rows |
         rows: the row of each score, int32[n] or int32[user, n]; None where all rows were scored in order. Rows
             that came after the counts are as the rarest.
 
-    Cost: O(users x (n + V)).
+    Cost: O(users x n), and where rows are given O(shares x log n) more; never O(V) for some rows.
     """
     known = len(counts.popularity)
-    rarest = counts.smoothing * counts.popularity[1:].min()
-    likely = shares.toarray() + counts.smoothing * counts.popularity
-    if rows is not None:
-        at = np.broadcast_to(np.where(rows < known, rows, 0), scores.shape)
-        likely = np.where(rows < known, np.take_along_axis(likely, at, axis=1), rarest)
-    elif scores.shape[1] > known:
-        more = np.full((len(scores), scores.shape[1] - known), rarest, np.float32)
-        likely = np.concatenate([likely, more], axis=1)
+    if rows is None:
+        likely = shares.toarray() + counts.smoothing * counts.popularity
+        if scores.shape[1] > known:
+            more = np.full((len(scores), scores.shape[1] - known), counts.rarest, np.float32)
+            likely = np.concatenate([likely, more], axis=1)
+    else:
+        rows = np.broadcast_to(rows, scores.shape)
+        prior = counts.smoothing * counts.popularity[np.where(rows < known, rows, 0)]
+        likely = np.where(rows < known, _shares_at(shares, rows) + prior, counts.rarest)
     mixture: Floats = (counts.scale * (scores + counts.weight * np.log(likely))).astype(np.float32, copy=False)
     return mixture

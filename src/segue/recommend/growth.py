@@ -1,6 +1,6 @@
 """A recommender that knows more items than it was trained on.
 
-Knows: how the attributes of an item become its vector and its bias.
+Knows: how the attributes of an item become its vector and its bias, and what may follow it, or it follow.
 Does not know: training; the weights stay as they are.
 """
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, read_items
@@ -17,6 +18,13 @@ from segue.data.described import as_learnt
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
 from segue.model.backend import map_tree
+from segue.model.counts import Counts
+from segue.shapes import Floats
+
+#: Known items after which a new one may come for being like them.
+ALIKE = 50
+#: Cosines at hand at once: 64 MB.
+_COSINES = 2**24
 
 if TYPE_CHECKING:
     from segue.recommend.recommender import Recommender
@@ -54,8 +62,49 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
         vocabulary=Vocabulary(pl.concat([rec.vocabulary.ids, new["item"]])),
         catalogue=Catalogue(lines.select(rec.catalogue.table.columns), notes),
         learnt=rec.learnt or rec.vocabulary.size,
+        counts=None if rec.counts is None else grown(rec.counts, params.items),
     )
     return more if rec.index is None else more.with_index(rec.index.over(params.items, params.bias, more.unreachable))
+
+
+def grown(counts: Counts, items: Floats) -> Counts:
+    """Return counts of more items: a new one follows, and is followed by, what the known item most like it is.
+
+    After the known items that it is like it comes besides as often as what followed them most, times the cosine.
+
+    Args:
+        counts: of the first rows of `items`.
+        items: float32[V, d], the vectors of all items.
+
+    Cost: O(pairs + new items x known items x d).
+    """
+    known = len(counts.popularity)
+    unit = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    pairs, step = counts.pairs, max(1, _COSINES // known)
+    alike = sparse.vstack([_most_alike(unit[at : at + step], unit[:known]) for at in range(known, len(unit), step)])
+    nearest = np.asarray(alike.argmax(axis=1)).ravel()
+    strongest = pairs.max(axis=1).toarray().ravel()
+    columns = pairs[:, nearest] + (alike @ sparse.diags_array(strongest)).T
+    both = sparse.vstack(
+        [sparse.hstack([pairs, columns]), sparse.hstack([pairs[nearest], sparse.csr_array(columns)[nearest]])]
+    ).tocsr()
+    return replace(
+        counts,
+        offsets=both.indptr.astype(np.int64),
+        rows=both.indices.astype(np.int32),
+        shares=both.data.astype(np.float32),
+        popularity=np.concatenate([counts.popularity, counts.popularity[nearest]]),
+        added=np.int64(counts.added + len(nearest)),
+    )
+
+
+def _most_alike(new: Floats, known: Floats) -> sparse.csr_array:
+    """Return sparse float32[new, known]: the highest cosines of each new item, those above 0."""
+    cosines = np.maximum(new @ known.T, 0)
+    cosines[:, 0] = 0
+    if cosines.shape[1] > ALIKE:
+        cosines[cosines < np.partition(cosines, -ALIKE, axis=1)[:, [-ALIKE]]] = 0
+    return sparse.csr_array(cosines)
 
 
 def _as_named(table: pl.DataFrame, learnt: Collection[str]) -> pl.DataFrame:

@@ -170,6 +170,8 @@ def _masks(allowed: Bools | None, classes: list[Bools] | None) -> list[Bools | N
 def _places_of_best(scores: Floats, count: int) -> Rows:
     """Return the places of the `count` highest scores and of what is equal to the last of them, in any order.
 
+    What is -inf may be left out.
+
     They lie in the `count` groups with the highest maxima, so that most scores are looked at once. A group is every
     n-th score, so that maxima are taken of neighbours all at a time.
     """
@@ -178,7 +180,8 @@ def _places_of_best(scores: Floats, count: int) -> Rows:
     if block > 1 and groups > 4 * count:
         tops = scores[: groups * block].reshape(block, groups).max(axis=0)
         edge = np.partition(tops, groups - count)[groups - count]
-        best = np.flatnonzero(tops >= edge)  # all groups that tie with the last
+        # All groups that tie with the last, but none in which nothing may be shown: much may be hidden.
+        best = np.flatnonzero((tops >= edge) & (tops > -np.inf))
         places = (np.arange(block)[:, None] * groups + best).ravel()
         places = np.concatenate([places, np.arange(groups * block, len(scores))])
     else:

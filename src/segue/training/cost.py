@@ -108,7 +108,7 @@ def describe(network: Network, config: Config, events: int) -> str:
         loss = own if train.task == "rating" else f"{loss}, {own}"
     return (
         f"{config.model.cell}, {network.depth} blocks of width {network.width}, {'' if network.clock else 'no '}clock; "
-        f"{loss}; {updates:,} updates a pass of {train.lanes} x {train.steps} targets, at most "
+        f"{loss}; {updates:,} update{'s' * (updates != 1)} a pass of {train.lanes} x {train.steps} targets, at most "
         f"{train.passes} pass{'es' * (train.passes > 1)}; about {memory_needed(network, config, events):.1f} of "
         f"{memory_available():.1f} GiB of free memory."
     )
