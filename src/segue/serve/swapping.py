@@ -60,7 +60,7 @@ class Swaps:
         self._store, self._folder, self._changes = store, folder, changes
         self._urgent: OrderedDict[str, None] = OrderedDict()
         self._wake = threading.Condition()
-        self._closed, self._owing = False, running.rec.network.rating is not None
+        self._closed, self._busy, self._owing = False, False, running.rec.network.rating is not None
         self._old = _note_bundles(store, [one.rec.fingerprint for one in (running, shadow) if one is not None])
         self._worker = threading.Thread(target=self._work, name="segue-replay", daemon=True)
         self._worker.start()
@@ -176,7 +176,7 @@ class Swaps:
     def wait(self, seconds: float = 60.0) -> bool:
         """Wait until nothing is left to do in the background; return whether it is so."""
         with self._wake:
-            return self._wake.wait_for(lambda: not (self.coming or self._urgent or self._owing), seconds)
+            return self._wake.wait_for(lambda: not (self.coming or self._urgent or self._busy or self._owing), seconds)
 
     def _work(self) -> None:
         while True:
@@ -198,18 +198,25 @@ class Swaps:
                     self._wake.wait_for(lambda: self._closed, 1.0)
 
     def _do_urgent(self) -> None:
+        """Rebuild those who wait for it. Who is asked for again meanwhile, after one more write, is done again."""
         while True:
             with self._wake:
                 if not self._urgent or self._closed:
                     self._wake.notify_all()
                     return
-                user = next(iter(self._urgent))
-            self._catch_up((self.coming or self.running).rec, user)
-            if self.shadow is not None:
-                self._catch_up(self.shadow.rec, user)
-            with self._wake:
-                self._urgent.pop(user, None)
-                self._wake.notify_all()
+                user, _ = self._urgent.popitem(last=False)
+                self._busy = True
+            try:
+                self._catch_up((self.coming or self.running).rec, user)
+                if self.shadow is not None:
+                    self._catch_up(self.shadow.rec, user)
+            except StoreError:
+                self.rebuild_later(user)
+                raise
+            finally:
+                with self._wake:
+                    self._busy = False
+                    self._wake.notify_all()
 
     def _catch_up_all(self, coming: Running) -> None:
         """Replay everybody under the new bundle, the most recent first; then it is the one that runs."""
