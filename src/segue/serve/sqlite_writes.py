@@ -258,7 +258,7 @@ class Transaction:
 
 def drop_rated(db: sqlite3.Connection, uid: int | None, since: Position) -> None:
     """Take away what a user's events from a position on added to the shared values. Cost: O(events from there on)."""
-    if db.execute("SELECT 1 FROM rated LIMIT 1").fetchone() is None:
+    if db.execute("SELECT 1 FROM rated WHERE bid >= 0 LIMIT 1").fetchone() is None:
         return  # no bundle has learnt ratings: nothing to look for among the events
     chosen = "(SELECT seq FROM log WHERE uid = ? AND (place, seq) >= (?, ?))"
     db.execute(f"DELETE FROM rated WHERE seq IN {chosen}", (uid, *since))
