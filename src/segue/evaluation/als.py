@@ -14,7 +14,7 @@ from scipy import sparse
 
 from segue.data.counting import TIE, known_events, recent, shares, used_by
 from segue.data.sequences import Sequences
-from segue.evaluation.contract import Baseline, Grid, above_zero
+from segue.evaluation.contract import Baseline, FromBaseline, Grid, above_zero
 from segue.shapes import Floats, Rows
 
 
@@ -109,7 +109,7 @@ class ALS(Baseline):
 
 
 @dataclass(frozen=True, eq=False)
-class Factored:
+class Factored(FromBaseline):
     """ALS that has learnt: vectors of items, and the solver that finds a user's from a history.
 
     With an empty history, or one of unknown items only, popularity is all there is.
@@ -125,16 +125,6 @@ class Factored:
     popularity: Floats
     model: Any
     half_life: float = np.inf
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings by name."""
-        return self.baseline.settings
-
-    @property
-    def name(self) -> str:
-        """The name for a report, with the settings."""
-        return self.baseline.name
 
     def score(self, histories: Sequence[Rows]) -> Floats:
         """Return float32[query, item]; see `Fitted.score`.

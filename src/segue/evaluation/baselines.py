@@ -13,19 +13,19 @@ of settings; `fit` counts once and gives a `Counted`, which scores any history, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy import sparse
 
 from segue.data.counting import TIE, age, followers, known_events, nearest, recent, shares, used_by
 from segue.data.sequences import Sequences
-from segue.evaluation.contract import Baseline, Grid, above_zero, not_negative
+from segue.evaluation.contract import Baseline, FromBaseline, Grid, above_zero, not_negative
 from segue.shapes import Floats, Rows
 
 
 @dataclass(frozen=True, eq=False)
-class Counted:
+class Counted(FromBaseline):
     """A baseline that has learnt: what is recent in a history times pairs, plus popularity.
 
     `score(y) = sum over the last `window` items x of the history, lag steps back, of
@@ -48,16 +48,6 @@ class Counted:
     window: int | None = None
     half_life: float = np.inf
     once: bool = False
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings by name."""
-        return self.baseline.settings
-
-    @property
-    def name(self) -> str:
-        """The name for a report, with the settings."""
-        return self.baseline.name
 
     def score(self, histories: Sequence[Rows]) -> Floats:
         """Return float32[query, item]; see `Fitted.score`.

@@ -136,3 +136,19 @@ def not_negative(baseline: Baseline, *names: str) -> None:
         value = getattr(baseline, name)
         if not value >= 0:
             raise ArgumentError(f"{baseline.title}, {name}: expected 0 or more, came {value}. Raise it.")
+
+
+class FromBaseline:
+    """What a fitted baseline says of the one it was fitted from."""
+
+    baseline: Baseline
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings by name."""
+        return self.baseline.settings
+
+    @property
+    def name(self) -> str:
+        """The name for a report, with the settings."""
+        return self.baseline.name
