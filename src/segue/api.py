@@ -103,7 +103,9 @@ def train(
     validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
     ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale.mean) if encodings.scale else ()
     say(describe(network, settings, len(learnt.items)))
-    say(f"Validated after each pass on the last event of {len(validation.sequences):,} users.")
+    asked_of_each = len(validation.sequences)
+    say(f"Validated after each pass on the last event of {asked_of_each:,} user{'s' * (asked_of_each != 1)}.")
+    say("Compiling; seconds on a free machine, less when this was run before.")
     keep_compiled()
     span = [int(sequences.times.min()), int(sequences.times.max())] if sequences.times is not None else None
     del sequences  # of a large log, memory that training can use
@@ -261,9 +263,10 @@ def share_of_repeats(sequences: Sequences) -> float:
 
 
 def _check_enough(events: Events, sequences: Sequences, items: int) -> None:
-    if items < 2 or sequences.lengths.max(initial=0) < 2:
+    most = int(sequences.lengths.max(initial=0))
+    if items < 2 or most < 2:
         raise DataError(
             f"{events.source}: expected at least two items and a user with two events, found "
-            f"{items} items and {int(sequences.lengths.max(initial=0))} events of the busiest user. "
+            f"{items} item{'s' * (items != 1)} and {most} event{'s' * (most != 1)} of the busiest user. "
             "There is nothing to learn an order from: give a longer log."
         )

@@ -48,6 +48,7 @@ from segue.data.split import digest
 from segue.demo import run_demo
 from segue.errors import ArgumentError, SegueError
 from segue.evaluation.held_out import held_out_rows
+from segue.files import check_file
 from segue.progress import TrainingView
 from segue.recommend.plan import Beam, Sample
 from segue.recommend.ratings import RatingDistribution
@@ -135,10 +136,7 @@ def train(
     """Train a network on a log and write a bundle."""
     asked = {"train.task": task} if task else {}
     wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []) | asked)
-    if not out.parent.is_dir():
-        raise ArgumentError(f"-o {out}: expected an existing folder, found no {out.parent}. Make it first.")
-    if out.is_dir():
-        raise ArgumentError(f"-o {out}: expected the name of a file, came a folder. Name the bundle in it.")
+    check_file(out, "-o")
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
     log = read(events, columns, time_format, header, sep, encoding, context_col)
     console = Console(stderr=True)
@@ -249,6 +247,8 @@ def recommend(
         raise typer.BadParameter("--user and --all need either --events LOG or --store S, and --all an -o FILE")
     if plan is not None and (everyone or (beam != 1 and temperature is not None)):
         raise typer.BadParameter("--plan is for one history or user, with --beam or with --temperature")
+    if out is not None:
+        check_file(out, "-o")
     rec, source = load_bundle(bundle), store
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
     log = read(events, columns, time_format, header, sep, context=context_col) if events is not None else None
@@ -319,7 +319,7 @@ def _steps(found: RatingDistribution) -> dict[str, Any]:
     return {"shares": [{"rating": step, "share": share} for step, share in found.shares.items()]}
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # an id may begin with a dash
 def similar(
     bundle: Bundle,
     item: Annotated[str, typer.Argument(help="An item id.", metavar="ITEM")],
@@ -348,6 +348,7 @@ def add_items(
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the larger bundle goes.")],
 ) -> None:
     """Make new items known to a bundle by what they are, without training."""
+    check_file(out, "-o")
     rec = load_bundle(bundle)
     more = rec.add_items(items)
     more.save(out)
@@ -369,6 +370,7 @@ def convert(
     out: Annotated[Path, typer.Option("-o", "--out", help="Where the new bundle goes.")],
 ) -> None:
     """Put Segue's own cells in place of those of Keras, so that the bundle answers without it."""
+    check_file(out, "-o")
     rec = segue.convert(load_bundle(bundle))
     rec.save(out)
     typer.echo(f"{out}: cell {rec.config.model.cell}, the same scores, bundle {rec.fingerprint[:12]}.")
@@ -479,7 +481,7 @@ def serve(
 
     names = tuple(allow_host or ())
     settings = running.Settings(bundle, store, host, port, bundles, keys, names, rate, accept_loss, shadow=shadow)
-    running.serve(settings, say=lambda text: typer.echo(text, err=True))
+    running.serve(settings)
 
 
 @keyring.command("add")

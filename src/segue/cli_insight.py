@@ -11,6 +11,7 @@ from segue.cli_options import ContextCol, Header, ItemCol, RatingCol, Sep, TimeC
 from segue.data.catalogue import read_profiles
 from segue.data.events import Events
 from segue.errors import ArgumentError
+from segue.files import check_folder
 
 #: The verbs of this page; `segue.cli` takes them among its own.
 insight = typer.Typer()
@@ -52,6 +53,9 @@ def look(
         raise typer.BadParameter("--events and --user are for a BUNDLE")
     if user is not None and events is None:
         raise typer.BadParameter("--user needs --events LOG")
+    if out.exists() and not out.is_dir():
+        raise ArgumentError(f"-o {out}: expected a folder, came a file. Name another.")
+    check_folder(next(each for each in (out, *out.absolute().parents) if each.is_dir()), f"-o {out}")
     if bundle is None:
         looks = look_at_cells(cell or NAMES, recall=recall or (), passes=passes, seed=seed)
         title = "How recurrent cells remember"

@@ -36,6 +36,7 @@ from segue.data.catalogue import read_profiles
 from segue.data.events import Events
 from segue.data.sources import Reading, open_source
 from segue.errors import ArgumentError
+from segue.files import check_file, check_folder
 from segue.recommend.approximate import LARGE, build_index, open_index, queries_of
 from segue.recommend.ratings import Shared
 from segue.recommend.recommender import Recommender, Time
@@ -104,9 +105,10 @@ def export(
     out: Annotated[Path, typer.Option("-o", "--out", help="A Parquet file.")],
 ) -> None:
     """All events of a store into a Parquet file, in the order of arrival, also while a server runs."""
+    check_file(out, "-o")
     with _reading(store) as opened:
         count = export_file(opened, out)
-    typer.echo(f"{out}: {count:,} events.")
+    typer.echo(f"{out}: {count:,} event{'s' * (count != 1)}.")
 
 
 @stored.command()
@@ -125,6 +127,7 @@ def retrain(
     console = Console(stderr=True)
     wanted = (read_config(config) if config else {}) | parse_settings(settings or [])
     configure(wanted)  # what cannot hold is said before the store is read
+    check_folder(bundles, f"--bundles {bundles}")
     with _reading(store) as opened:
         log = events_of(opened, source=Path(store).name)
     done = retrain_and_publish(
@@ -187,8 +190,9 @@ def list_all(
     else:
         with _reading(source) as opened:
             done = recommend_all(rec, opened, out, k=k, at=at, profiles=profiles, report=_progress)
+    count = done.users + done.before
     before = f", {done.before:,} of them by the run before" if done.before else ""
-    typer.echo(f"{out}: lists of {done.users + done.before:,} users{before}.")
+    typer.echo(f"{out}: lists of {count:,} user{'s' * (count != 1)}{before}.")
 
 
 def state_in_store(rec: Recommender, store: str, user: str, users: Path | None) -> tuple[State, list[str]]:
@@ -210,7 +214,7 @@ def shared_in_store(rec: Recommender, store: str, item: str) -> Shared | None:
 
 
 def _progress(done: int, of: int) -> None:
-    typer.echo(f"{done:,} of {of:,} users", err=True)
+    typer.echo(f"{done:,} of {of:,} user{'s' * (of != 1)}", err=True)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from segue.errors import BundleError
+from segue.errors import ArgumentError, BundleError
 
 
 @contextlib.contextmanager
@@ -42,6 +42,39 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(directory)
 
 
+def check_file(path: Path, option: str) -> None:
+    """Do nothing if a file can be written at `path`; said before long work, by trying, and leaving nothing.
+
+    Args:
+        path: of the file.
+        option: under which it was given.
+
+    Raises:
+        ArgumentError: its folder is missing or cannot be written to, or the path is a folder.
+    """
+    if path.is_dir():
+        raise ArgumentError(f"{option} {path}: expected the name of a file, came a folder. Name a file in it.")
+    check_folder(path.parent, f"{option} {path}")
+
+
+def check_folder(folder: Path, named: str) -> None:
+    """Do nothing if files can be written into a folder; see `check_file`.
+
+    Raises:
+        ArgumentError: it is missing, or cannot be written to.
+    """
+    if not folder.is_dir():
+        raise ArgumentError(f"{named}: expected an existing folder, found no {folder}. Make it first.")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ArgumentError(
+            f"{named}: expected a folder that can be written to, {folder} cannot: {error.strerror or error}. "
+            "Give another, or change its rights."
+        ) from None
+
+
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file: all of it or, on any error, nothing.
 
@@ -63,6 +96,8 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, s
     Raises:
         BundleError: there is no such file, or it is cut short or not of this kind.
     """
+    if path.is_dir():
+        raise BundleError(f"{path}: expected a bundle, came a folder. Name a bundle in it.")
     if not path.is_file():
         raise BundleError(f"{path}: expected a file written by Segue, found none. Check the path.")
     try:

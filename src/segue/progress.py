@@ -27,6 +27,7 @@ class TrainingView:
             console=console,
             disable=not console.is_terminal,
         )
+        self.first: Report | None = None
         self.task = self.bar.add_task("train", total=None, number=1, loss=float("nan"), score="-", rate=0.0)
 
     def __enter__(self) -> "TrainingView":
@@ -40,6 +41,7 @@ class TrainingView:
 
     def __call__(self, report: "Report") -> None:
         """Show one report."""
+        self.first = self.first or report
         names = {"ndcg@10": "NDCG@10", "rmse": "RMSE"}
         scores = [f"{word} {report.validation[name]:.4f}" for name, word in names.items() if name in report.validation]
         shown = ", ".join(scores) or "-"
@@ -55,6 +57,15 @@ class TrainingView:
         if report.pass_ended and not self.console.is_terminal:
             self.console.print(
                 f"pass {report.number + 1}: loss {report.loss:.3f}, validation {shown}, "
-                f"{report.events_per_second:,.0f} events/s, {report.seconds:.0f} s, {report.seconds_left:.0f} s left",
+                f"{report.events_per_second:,.0f} events/s, {report.seconds:.0f} s{self._left(report)}",
                 soft_wrap=True,
             )
+
+    def _left(self, report: "Report") -> str:
+        """Return the time to the end at the pace since the first report: what is before it was compiling, mostly."""
+        assert self.first is not None
+        done = report.done - self.first.done
+        if not done:
+            return ""
+        pace = (report.seconds - self.first.seconds) / done
+        return f", {pace * max(report.total - report.done, 0):.0f} s left"

@@ -1,12 +1,16 @@
 """Logs and settings that cannot work say so, in words that help."""
 
+from unittest import mock
+
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 import segue
 from segue import cli
-from segue.errors import ConfigError, DataError, EvaluationError, SegueError, TrainingError
+from segue.data.vocabulary import Vocabulary
+from segue.errors import ArgumentError, ConfigError, DataError, EvaluationError, SegueError, TrainingError
+from tests_support import small_recommender
 
 
 def table(users, items, times=None):
@@ -15,9 +19,11 @@ def table(users, items, times=None):
 
 
 def test_one_item_only_and_no_user_with_two_events():
-    with pytest.raises(DataError, match="expected at least two items and a user with two events, found 1 items"):
+    with pytest.raises(
+        DataError, match="expected at least two items and a user with two events, found 1 item and 2 events"
+    ):
         segue.train(segue.read_events(table(["a", "a"], ["x", "x"])))
-    with pytest.raises(DataError, match="1 events of the busiest user"):
+    with pytest.raises(DataError, match="2 items and 1 event of the busiest user"):
         segue.train(segue.read_events(table(["a", "b"], ["x", "y"])))
 
 
@@ -108,6 +114,74 @@ def test_command_line_bad_input_is_a_message_and_exit_1(run, tmp_path):
     assert "no.csv" in err
     assert "Traceback" not in err
     assert run("train")[0] == 2
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    path = tmp_path_factory.mktemp("ids") / "ids.segue"
+    small_recommender().save(path)
+    return path
+
+
+@pytest.mark.parametrize("plan", [(), ("--plan", 2)])
+def test_a_question_about_what_was_not_learnt_is_an_error(run, bundle, plan):
+    asked = ("recommend", bundle, "--history", "001", *plan)
+    for name, option in [("device", ("--context", "device=tv")), ("type", ("--type", "buy"))]:
+        code, out, err = run(*asked, *option)
+        assert (code, out) == (1, "")
+        assert f'question: expected columns among none, came "{name}". Leave it out' in err
+    assert run(*asked)[0] == 0
+
+
+def test_a_type_that_was_learnt_takes_any_value():
+    log = table(["a", "b"] * 8, list("xyzw") * 4).with_columns(type=pl.Series(["view", "buy", "buy", "view"] * 4))
+    rec = segue.train(segue.read_events(log), config={"model.width": 4, "train.passes": 1})
+    assert rec.recommend(rec.start(), type="never met")
+    with pytest.raises(ArgumentError, match=r'expected columns among type, came "device"'):
+        rec.recommend(rec.start(), context={"device": "tv"})
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("train", "no.csv", "-o"),
+        ("recommend", "no.segue", "--all", "--events", "no.csv", "-o"),
+        ("add-items", "no.segue", "no.csv", "-o"),
+        ("convert", "no.segue", "-o"),
+        ("export", "--store", "no.db", "-o"),
+        ("look", "-o"),
+        ("retrain", "--store", "no.db", "--bundles"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_said_before_all_else(run, tmp_path, verb):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (tmp_path / "file").touch()
+    found = [tmp_path / "file" / "x"] if verb[0] != "retrain" else [tmp_path / "file", tmp_path / "none"]
+    found += [] if verb[0] in ("look", "retrain") else [closed, tmp_path / "none" / "x"]
+    for place in found:
+        code, out, err = run(*verb, place)
+        assert (code, out) == (1, "")
+        assert f"{verb[-1]} {place}: expected " in err.replace("\n", "")
+    with pytest.MonkeyPatch.context() as patch:  # a superuser may write anywhere
+        patch.setattr("tempfile.TemporaryFile", mock.Mock(side_effect=PermissionError(13, "Permission denied")))
+        code, out, err = run(*verb, closed if verb[0] == "retrain" else closed / "x")
+    assert (code, out) == (1, "")
+    assert f"can be written to, {closed} cannot: Permission denied." in err
+    assert not list(closed.iterdir())
+
+
+def test_a_folder_is_no_bundle(run, tmp_path):
+    assert run("info", tmp_path)[2] == f"segue: {tmp_path}: expected a bundle, came a folder. Name a bundle in it.\n"
+
+
+def test_an_id_may_begin_with_a_dash(run, tmp_path):
+    small_recommender(Vocabulary(pl.Series(["-2", "a", "-k", "b"]))).save(tmp_path / "b.segue")
+    for asked in [("-2", "-k", 1), ("-k", 1, "--", "-k")]:
+        code, out, err = run("similar", tmp_path / "b.segue", *asked)
+        assert (code, len(out.splitlines()), err) == (0, 1, "")
+    code, out, err = run("recommend", tmp_path / "b.segue", "--history", "-2,-k")
+    assert (code, err) == (0, "")
 
 
 def test_every_verb_has_help():

@@ -144,7 +144,8 @@ def plan(
             the bundle's own policy for what the user had, and no item comes twice.
 
     Raises:
-        ArgumentError: n is below 1, or the state is of another bundle.
+        ArgumentError: n is below 1, the state is of another bundle, or the bundle reads no types or no such column
+            of the context.
 
     Cost: n steps of `width` users and n `width` times O(items x width of the network). All items are scored,
         also where an index is at hand, for a probability needs them all.
@@ -153,6 +154,7 @@ def plan(
         raise ArgumentError(f"plan: expected n from 1, a whole number, came {n!r}. Ask for 1 item or more.")
     by, policy = by or Beam(), repeats or rec.repeats
     rec._check(state)
+    rec.check_question(type, context)
     asked = _Question(
         microseconds(at), microseconds(every), type, context or {}, rec.vocabulary.rows(exclude),
         seen_too=policy == "allow", twice=repeats == "allow",

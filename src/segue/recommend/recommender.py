@@ -153,6 +153,23 @@ class Recommender:
         recent = pushed(state.recent, rows)
         return State(memory, now, state.count + 1, state.seen.add(row), self.fingerprint, recent)
 
+    def check_question(self, type: str | None = None, context: Mapping[str, object] | None = None) -> None:
+        """Do nothing if a question names only what was learnt; a value never met in learning is no error.
+
+        Raises:
+            ArgumentError: a type is given, or a column of the context, that this bundle does not read.
+        """
+        if type is None and not context:
+            return
+        read = [] if self.encodings.events is None else [n for n in self.encodings.events.slices if n != "rating"]
+        for name in [*(context or {}), *(["type"] if type is not None else [])]:
+            if name not in read:
+                option = "--type-col" if name == "type" else "--context-col"
+                raise ArgumentError(
+                    f'question: expected columns among {", ".join(read) or "none"}, came "{name}". '
+                    f"Leave it out, or train on a log that has it ({option})."
+                )
+
     def observe_all(self, state: State, items: Iterable[str]) -> State:
         """Return the state after several events without times: `observe`, one after the other."""
         for item in items:
@@ -182,13 +199,15 @@ class Recommender:
             repeats: "allow" or "exclude" what the user had; None takes the bundle's own policy.
 
         Raises:
-            ArgumentError: k is below 1, or the state is of another bundle.
+            ArgumentError: k is below 1, the state is of another bundle, or the bundle reads no types or no such
+                column of the context.
 
         Cost: O(items x width), the same for every history.
         """
         if k < 1:
             raise ArgumentError(f"recommend: expected k of at least 1, came {k}. Ask for 1 item or more.")
         self._check(state)
+        self.check_question(type, context)
         gap = gap_seconds(microseconds(at), state.time)
         details = self._details(context, type=type)
         asked = (state.memory.output, gap, state.recent)

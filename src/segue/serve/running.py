@@ -206,7 +206,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         app = make_app(service, access=access, metrics=metrics, swaps=settings.folder is not None)
         limits = settings.limits
         config = uvicorn.Config(
-            app, http=protocol(limits), ws="none", log_level="warning", access_log=False,
+            app, http=protocol(limits), ws="none", log_level="warning", access_log=False, log_config=None,
             server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
             timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=30,
         )  # fmt: skip
@@ -214,8 +214,8 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         yield Server(config, lambda: reload(settings, service, access)), listener, named
 
 
-def serve(settings: Settings, say: Callable[[str], None] = lambda text: None) -> None:
-    """Run a server until it is told to stop.
+def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
+    """Run a server until it is told to stop; `say` is told where it listens and why it ended.
 
     Raises:
         ArgumentError: settings do not fit together, or the address is taken.

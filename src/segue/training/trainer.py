@@ -87,11 +87,6 @@ class Progress:
     validation: dict[str, float]
     pass_ended: bool = False
 
-    @property
-    def seconds_left(self) -> float:
-        """Time to the end at the pace so far, validation not counted."""
-        return self.seconds / max(self.done, 1) * max(self.total - self.done, 0)
-
 
 @dataclass(frozen=True)
 class Trained:
