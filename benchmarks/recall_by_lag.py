@@ -9,6 +9,7 @@ gradient reaches the cue. `--draw` trains nothing: it draws the rows of such a f
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ import numpy as np
 
 import segue
 from segue.data import synthetic
+from segue.errors import TrainingError
 
 CELLS = {
     "linear": {"model.cell": "linear"},
@@ -26,6 +28,7 @@ CELLS = {
     "lstm": {"model.cell": "lstm"},
     "simple_rnn, tanh": {"model.cell": "simple_rnn", "model.activation": "tanh"},
     "simple_rnn, relu": {"model.cell": "simple_rnn", "model.activation": "relu"},
+    "simple_rnn, leaky_relu": {"model.cell": "simple_rnn", "model.activation": "leaky_relu"},
 }
 SETTINGS = {
     "model.width": 32,
@@ -51,7 +54,7 @@ def measure(cell: str, lag: int, *, items: int, fillers: int, users: int, rounds
         rec = segue.train(train, config=config)
         recall = float(segue.evaluate(rec, test, ks=(1,)).rows["segue"]["hr@1"])
         best_pass = rec.facts["best_pass"]
-    except segue.TrainingError:  # the loss is not a number: nothing was learnt
+    except TrainingError:  # the loss is not a number: nothing was learnt
         recall, best_pass = float("nan"), 0
     seconds = time.perf_counter() - began
     return {"cell": cell, "lag": lag, "recall": recall, "best_pass": best_pass, "seconds": round(seconds, 1)}
@@ -61,7 +64,7 @@ def table(rows: list[dict], lags: list[int]) -> str:
     found = {(row["cell"], row["lag"]): row["recall"] for row in rows}
     lines = [f"{'cell':<18}" + "".join(f"  lag {lag:>4}" for lag in lags)]
     cells = dict.fromkeys(row["cell"] for row in rows)
-    lines += [f"{cell:<18}" + "".join(f"  {found[cell, lag]:8.3f}" for lag in lags) for cell in cells]
+    lines += [f"{cell:<18}" + "".join(f"  {found.get((cell, lag)) or np.nan:8.3f}" for lag in lags) for cell in cells]
     return "\n".join(lines)
 
 
@@ -88,19 +91,15 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=110)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--out", "-o", type=Path, help="also keep the JSON here, or with --draw the figure")
+    parser.add_argument(
+        "--out", "-o", type=Path, help="keep each row here, and go on from what is kept; with --draw the figure"
+    )
     parser.add_argument("--draw", type=Path, metavar="FILE", help="draw what --out has kept")
     asked = parser.parse_args()
     if asked.draw:
         draw(asked.draw, asked.out or Path("recall-by-lag.png"))
         return
     size = {"items": asked.cues, "fillers": asked.fillers, "users": asked.users, "rounds": asked.rounds}
-    rows = []
-    for lag in asked.lags:
-        for cell in asked.cells:
-            rows.append(measure(cell, lag, **size, passes=asked.passes, seed=asked.seed))
-            if not asked.json:
-                print(f"{cell}, lag {lag}: {rows[-1]['recall']:.3f} in {rows[-1]['seconds']} s", flush=True)
     found = {
         "shop": size,
         "chance": 1 / asked.cues,
@@ -109,12 +108,21 @@ def main() -> None:
         "seed": asked.seed,
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "rows": [row | {"recall": row["recall"] if np.isfinite(row["recall"]) else None} for row in rows],
+        "rows": [],
     }
-    text = json.dumps(found)
-    if asked.out:
-        asked.out.write_text(text + "\n")
-    print(text if asked.json else "\n" + table(rows, asked.lags))
+    if asked.out and asked.out.exists():
+        found["rows"] = json.loads(asked.out.read_text())["rows"]
+    met = {(row["cell"], row["lag"]) for row in found["rows"]}
+    for lag, cell in itertools.product(asked.lags, asked.cells):
+        if (cell, lag) in met:
+            continue
+        row = measure(cell, lag, **size, passes=asked.passes, seed=asked.seed)
+        found["rows"].append(row | {"recall": row["recall"] if np.isfinite(row["recall"]) else None})
+        if asked.out:
+            asked.out.write_text(json.dumps(found) + "\n")
+        if not asked.json:
+            print(f"{cell}, lag {lag}: {row['recall']:.3f} in {row['seconds']} s", flush=True)
+    print(json.dumps(found) if asked.json else "\n" + table(found["rows"], asked.lags))
 
 
 if __name__ == "__main__":
