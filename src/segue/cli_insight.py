@@ -55,7 +55,7 @@ def look(
         raise typer.BadParameter("--user needs --events LOG")
     if out.exists() and not out.is_dir():
         raise ArgumentError(f"-o {out}: expected a folder, came a file. Name another.")
-    check_folder(next(each for each in (out, *out.absolute().parents) if each.is_dir()), f"-o {out}")
+    check_folder(next(each for each in (out.absolute(), *out.absolute().parents) if each.exists()), f"-o {out}")
     if bundle is None:
         looks = look_at_cells(cell or NAMES, recall=recall or (), passes=passes, seed=seed)
         title = "How recurrent cells remember"
