@@ -103,8 +103,7 @@ def train(
     validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
     ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale.mean) if encodings.scale else ()
     say(describe(network, settings, len(learnt.items)))
-    asked_of_each = len(validation.sequences)
-    say(f"Validated after each pass on the last event of {asked_of_each:,} user{'s' * (asked_of_each != 1)}.")
+    say(str(validation))
     say("Compiling; seconds on a free machine, less when this was run before.")
     keep_compiled()
     span = [int(sequences.times.min()), int(sequences.times.max())] if sequences.times is not None else None

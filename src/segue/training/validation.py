@@ -67,6 +67,10 @@ class Validation:
         """Return a validation on the last event of `validation_users`."""
         return cls(sequences.select(validation_users(sequences, seed)), exclude_seen)
 
+    def __str__(self) -> str:
+        users = len(self.sequences)
+        return f"Validated after each pass on the last event of {users:,} user{'s' * (users != 1)}."
+
     def measure(self, network: Network, params: NetworkParams) -> dict[str, float]:
         """Return the metrics of the targets' ranks, ties against the model, and the error of their ratings.
 
