@@ -2,6 +2,8 @@
 
 import csv
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,7 +151,7 @@ def train(
     kept = out.with_name(out.name + ".checkpoint")
     if kept.exists() and not resume:
         console.print(f"{kept}: of an interrupted run, begun anew; --resume would go on with it.", soft_wrap=True)
-    with TrainingView(console) as view:
+    with _resumable(kept, console), TrainingView(console) as view:
         rec = segue.train(
             log,
             catalogue=items,
@@ -166,6 +168,17 @@ def train(
     kept.unlink(missing_ok=True)
     typer.echo(f"{out}: {len(rec.items):,} items, {out.stat().st_size:,} bytes, bundle {rec.fingerprint[:12]}.")
     index_if_large(rec, out)
+
+
+@contextmanager
+def _resumable(kept: Path, console: Console) -> Iterator[None]:
+    """Say, when a run is interrupted, where it is kept and how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if kept.exists():
+            console.print(f"Interrupted: {kept} keeps the run so far; add --resume to go on with it.", soft_wrap=True)
+        raise
 
 
 def _notes(log: Events) -> list[str]:

@@ -191,3 +191,17 @@ def test_every_verb_has_help():
 
 def test_all_errors_are_one_family():
     assert issubclass(TrainingError, SegueError)
+
+
+def test_an_interrupted_run_says_where_it_is_kept_and_how_it_goes_on(run, tmp_path, monkeypatch):
+    out, log = tmp_path / "m.segue", tmp_path / "log.csv"
+    table(["a", "b"] * 4, list("xyzw") * 2).write_csv(log)
+
+    def interrupted(*_, checkpoint, **__):
+        checkpoint.write_bytes(b"a run")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(segue, "train", interrupted)
+    code, _, err = run("train", log, "-o", out)
+    assert code == 130
+    assert f"Interrupted: {out}.checkpoint keeps the run so far; add --resume" in err
