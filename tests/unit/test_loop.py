@@ -324,7 +324,7 @@ def test_a_folder_in_place_of_the_bundle_is_refused_before_training(tmp_path):
     TABLE.write_csv(tmp_path / "log.csv")
     done = CliRunner().invoke(app, ["train", str(tmp_path / "log.csv"), "-o", str(tmp_path)])
     assert isinstance(done.exception, ArgumentError), done.output
-    assert "expected the name of a file, came a folder. Name the bundle in it." in str(done.exception)
+    assert "expected the name of a file, came a folder. Name a file in it." in str(done.exception)
 
 
 def test_retraining_refuses_what_is_worse(tmp_path, monkeypatch):

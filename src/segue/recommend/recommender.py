@@ -156,6 +156,8 @@ class Recommender:
     def check_question(self, type: str | None = None, context: Mapping[str, object] | None = None) -> None:
         """Do nothing if a question names only what was learnt; a value never met in learning is no error.
 
+        A server does not ask this: what its clients send outlives the bundle that reads it.
+
         Raises:
             ArgumentError: a type is given, or a column of the context, that this bundle does not read.
         """

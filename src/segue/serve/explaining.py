@@ -71,11 +71,9 @@ def explain(
 
     Raises:
         NotFoundError: the item is unknown, or there is none to show.
-        ArgumentError: the question says a type or a column of its context that the bundle does not read.
 
     Cost: `last` steps of `last` users side by side, after a replay from the nearest snapshot.
     """
-    rec.check_question(question.type, question.context)
     if item is None:
         asked = ask_for(rec, state, question, shelf)
         top = make_answer(rec, shelf, asked, score_all(rec, shelf, [asked])[0]).items

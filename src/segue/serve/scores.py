@@ -105,10 +105,8 @@ def ask_for(rec: Recommender, state: State, question: Question, shelf: Shelf, al
     """Return what a user asks for, in rows.
 
     Raises:
-        ArgumentError: a filter names an attribute that items do not have, or the question says a type or a column
-            of its context that the bundle does not read.
+        ArgumentError: a filter names an attribute that items do not have.
     """
-    rec.check_question(question.type, question.context)
     excluded = rec.vocabulary.rows(question.exclude) if question.exclude else _NONE
     if (question.repeats or rec.repeats) == "exclude":
         seen = state.seen.to_rows()
