@@ -90,8 +90,8 @@ def train(
     encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
     weights = settings.train.weight_of_type()
     sequences = encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights)
-    held_out = validation_users(sequences, settings.train.seed) if settings.train.refit else None
-    learnt = without_last(sequences, held_out)
+    held_out = validation_users(sequences, settings.train.seed)
+    learnt = without_last(sequences, held_out if settings.train.refit else None)
     _check_enough(events, sequences, vocabulary.size - 1)
     between = gaps(learnt)
     settings = derive(settings, _size(sequences, learnt, between, vocabulary.size, rated=encodings.scale is not None))
@@ -99,8 +99,7 @@ def train(
     attributes = attributes_of(known, encodings)
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings, cell=cell)
     check_memory(network, settings, len(sequences.items))
-    exclude = settings.train.repeats == "exclude"
-    validation = Validation.sample(sequences, exclude_seen=exclude, seed=settings.train.seed)
+    validation = Validation(sequences.select(held_out), exclude_seen=settings.train.repeats == "exclude")
     ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale.mean) if encodings.scale else ()
     say(describe(network, settings, len(learnt.items)))
     say(str(validation))
