@@ -288,10 +288,10 @@ def derive(config: Config, data: DataSize) -> Config:
       would take most of an update, and 2,048 drawn ones stand for them.
     - `passes`: about 10,000 updates in all, from 4 to 40 passes.
     - `width` and `dropout`, by size and events. Below 300,000 events 64 and .4: wider ones overfit; but 256 and .5
-      from 50,000 events on where there are fewer than 25 an item (docs/decisions.md). Up to 5 million events 256 and .3,
-      the best on validation of ml-1m (`docs/results.md`), in about a quarter of an hour for a million events on two
-      cores. Above that 128 and .2, for the same hour of work sees more of the log. "small" halves the width where it is
-      above 64, at a third of the time; "large" doubles it, with a dropout of .1 more.
+      from 50,000 events on where there are fewer than 25 an item (docs/decisions.md). Up to 5 million events 256 and
+      .3, the best on validation of ml-1m (`docs/results.md`), in about a quarter of an hour for a million events on
+      two cores. Above that 128 and .2, for the same hour of work sees more of the log. "small" halves the width where
+      it is above 64, at a third of the time; "large" doubles it, with a dropout of .1 more.
     - `session_gap`: "auto" takes the gap that best parts short gaps from long ones.
     - `task`: both where the log has ratings, else the next item.
     - For ratings alone no clock is read, about 1,500 updates are made, and more is dropped out: with more of the first
