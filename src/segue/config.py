@@ -301,7 +301,7 @@ def derive(config: Config, data: DataSize) -> Config:
     model, train = config.model, config.train
     task = train.task or ("both" if data.rated else "next")
     width, dropout = next((w, d) for least, w, d in WIDTHS if data.events >= least)
-    if SPARSE_EVENTS <= data.events < min(WIDTHS[1][0], SPARSE * data.items):
+    if task != "rating" and SPARSE_EVENTS <= data.events < min(WIDTHS[1][0], SPARSE * data.items):
         width, dropout = SPARSE_WIDTH
     if model.size == "small":
         width, dropout = max(64, width // 2), dropout - 0.1 * (width > 64)

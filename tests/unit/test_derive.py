@@ -21,3 +21,9 @@ def test_width_and_dropout_follow_events_and_density(events, items, expected):
     assert (found.width, found.dropout) == expected
     small = derive(configure({"model.size": "small"}), DataSize(events, 1_000, items, True, 0.0)).model
     assert small.width == max(64, expected[0] // 2)
+
+
+def test_ratings_alone_are_learnt_by_a_narrow_network_on_a_sparse_log_too():
+    size = DataSize(100_000, 600, 9_700, True, 0.0, rated=True)
+    found = derive(configure({"train.task": "rating"}), size).model
+    assert (found.width, found.dropout) == (64, 0.5)
