@@ -24,7 +24,7 @@ from segue.serve.answers import Answer, Question, Rating, Status, Tell, Told, Us
 from segue.serve.changes import Changes
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
-from segue.serve.listing import make_answer
+from segue.serve.listing import make_answers
 from segue.serve.quality import Judged, LiveQuality, Trial, judge
 from segue.serve.receipts import Receipt, receipt
 from segue.serve.replaying import read_state, without
@@ -38,6 +38,8 @@ from segue.serve.telling import Entry, conflict, current_state, forgotten, write
 TOLERANCE = 5 * 60 * 1_000_000
 #: Scores that exist at one time: 128 MB.
 SCORES = 1 << 25
+#: The question that an event answers.
+JUDGED = Question()
 #: How often a write that came too late for its version is computed again.
 ATTEMPTS = 8
 
@@ -198,16 +200,21 @@ class Service:
         before: Sequence[tuple[State, Event]],
         answers: dict[int, Answer],
     ) -> list[Judged]:
-        shelf = self._changes.shelf(rec)
-        asked = [ask_for(rec, state, _at_event(entry.tell), shelf) for entry, state in ready]
+        shelf, lists = self._changes.shelf(rec), len(ready)
+        told = [entry.tell for entry, _ in ready]
+        asked = [
+            ask_for(rec, state, one.question or JUDGED, shelf, at=one.events[-1].time)
+            for one, (_, state) in zip(told, ready, strict=True)
+        ]
         asked += [
-            ask_for(rec, state, Question(at=event.time), shelf, also=rec.vocabulary.rows([event.item]))
+            ask_for(rec, state, JUDGED, shelf, at=event.time, also=rec.vocabulary.rows([event.item]))
             for state, event in before
         ]
         scored = score_all(rec, shelf, asked)
-        for (entry, _), one, found in zip(ready, asked, scored, strict=False):
-            answers[id(entry)] = make_answer(rec, shelf, one, found, _unknown(rec, entry.tell.events))
-        return judge(rec, [event for _, event in before], asked[len(ready) :], scored[len(ready) :])
+        unknown = [_unknown(rec, one.events) for one in told]
+        found = make_answers(rec, shelf, asked[:lists], scored[:lists], unknown)
+        answers.update(zip((id(entry) for entry, _ in ready), found, strict=True))
+        return judge(rec, [event for _, event in before], asked[lists:], scored[lists:])
 
     def ask(self, user: str, question: Question) -> Answer:
         """Return the list of a user; one that nobody knows gets that of a new user.
@@ -256,8 +263,8 @@ class Service:
 
     def _list(self, rec: Recommender, state: State, question: Question, events: Sequence[Event] = ()) -> Answer:
         shelf = self._changes.shelf(rec)
-        asked = ask_for(rec, state, question, shelf)
-        return make_answer(rec, shelf, asked, score_all(rec, shelf, [asked])[0], _unknown(rec, events))
+        asked = [ask_for(rec, state, question, shelf)]
+        return make_answers(rec, shelf, asked, score_all(rec, shelf, asked), [_unknown(rec, events)])[0]
 
     def ask_history(
         self, history: Sequence[Event], question: Question, profile: Mapping[str, object] | None = None
