@@ -5,9 +5,10 @@ Knows: the values. Does not know: how they travel (HTTP), or how they are comput
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from segue.config import Repeats
+from segue.errors import SegueError
 from segue.recommend.ratings import RatingDistribution
 from segue.recommend.recommender import Item
 from segue.serve.events import Event, StoredEvent
@@ -103,6 +104,14 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """A list is wanted by a user, after all that was told."""
+
+    user: str
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """It is on disk.
 
@@ -115,6 +124,10 @@ class Told:
     events: list[StoredEvent]
     duplicates: int = 0
     answer: Answer | None = None
+
+
+#: What comes of a request; None where it has to be asked again, alone.
+Outcome: TypeAlias = Told | Answer | SegueError | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,24 @@ Knows: two queues and a thread for each. Does not know: what is told, how it is 
 
 Nothing waits for company: the first request goes at once, and what comes while it is being written goes
 together in the next batch. While lists are made, the next batch is written already; what has been written
-meanwhile is answered together.
+meanwhile is answered together. Who only asks for a list goes to the second queue at once.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-from segue.errors import SegueError
-from segue.serve.answers import Tell, Told
+from segue.serve.answers import Ask, Outcome, Tell, Told
 from segue.serve.problems import Problem
 from segue.serve.telling import Entry
 
 WriteAll: TypeAlias = Callable[[Sequence[Tell]], list[Entry]]
-AnswerAll: TypeAlias = Callable[[Sequence[Entry]], list[Told | SegueError]]
-Outcome: TypeAlias = "asyncio.Future[Told]"
+AnswerAll: TypeAlias = Callable[[Sequence[Entry | Ask]], Sequence[Outcome]]
+#: What is told of a request in the end, in the event loop.
+Done: TypeAlias = Callable[[Outcome | BaseException], None]
+_B = TypeVar("_B")
 #: Requests, and events, of one batch.
 REQUESTS, EVENTS = 256, 4096
 
@@ -36,8 +37,8 @@ class Teller:
 
     def __init__(self, write: WriteAll, answer: AnswerAll, seen: Callable[[int], None] = lambda size: None) -> None:
         self._write, self._answer, self._seen = write, answer, seen
-        self._waiting: deque[tuple[Tell, Outcome]] = deque()
-        self._written: deque[tuple[Entry, Outcome]] = deque()
+        self._waiting: deque[tuple[Tell, Done]] = deque()
+        self._written: list[tuple[Entry | Ask, Done]] = []
         self._writing = self._answering = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -52,12 +53,25 @@ class Teller:
             SegueError: why nothing of it was done.
             Problem: 503: the server is being stopped.
         """
+        outcome: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        self.take(request, lambda found: _deliver(outcome, found))
+        return await outcome
+
+    def take(self, request: Tell | Ask, done: Done) -> None:
+        """Begin to work on a request; `done` is told later, in the event loop, what came of it.
+
+        Raises:
+            Problem: 503: the server is being stopped.
+        """
         if self._closed:
             raise Problem(503, "The server is being stopped. Send it again in a moment.", {"Retry-After": "1"})
-        outcome: Outcome = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, outcome))
-        self._next_write()
-        return await outcome
+        self._idle.clear()
+        if isinstance(request, Tell):
+            self._waiting.append((request, done))
+            self._next_write()
+        else:
+            self._written.append((request, done))
+            self._next_answer()
 
     async def close(self) -> None:
         """Take nothing more, write and answer what has come, and let the threads go."""
@@ -70,7 +84,7 @@ class Teller:
         """Send what waits to be written, if nothing is being written."""
         if self._writing or not self._waiting:
             return
-        batch: list[tuple[Tell, Outcome]] = []
+        batch: list[tuple[Tell, Done]] = []
         events = 0
         while self._waiting and len(batch) < REQUESTS:
             events += len(self._waiting[0][0].events)
@@ -78,48 +92,60 @@ class Teller:
                 break
             batch.append(self._waiting.popleft())
         self._writing = True
-        self._idle.clear()
         self._seen(len(batch))
-        work = asyncio.get_running_loop().run_in_executor(self._writer, self._write, [one for one, _ in batch])
-        work.add_done_callback(lambda done: self._on_written([outcome for _, outcome in batch], done))
+        requests, waiting = zip(*batch, strict=True)
+        run_in(self._writer, lambda: self._write(requests), lambda found: self._on_written(waiting, found))
 
-    def _on_written(self, waiting: list[Outcome], done: "asyncio.Future[list[Entry]]") -> None:
+    def _on_written(self, waiting: Sequence[Done], found: Sequence[Entry] | BaseException) -> None:
         self._writing = False
         self._next_write()  # first, so that the thread works meanwhile
-        if error := done.exception():
-            for one in waiting:
-                _deliver(one, error)
+        if isinstance(found, BaseException):
+            for done in waiting:
+                done(found)
         else:
-            self._written.extend(zip(done.result(), waiting, strict=True))
+            self._written.extend(zip(found, waiting, strict=True))
         self._next_answer()
 
     def _next_answer(self) -> None:
-        """Send all that is written to be answered, if nothing is being answered."""
+        """Send all that is to be answered, if nothing is being answered."""
         if self._answering:
             return
         if not self._written:
             if not self._writing:
                 self._idle.set()
             return
-        batch = list(self._written)
-        self._written.clear()
         self._answering = True
-        work = asyncio.get_running_loop().run_in_executor(self._answerer, self._answer, [entry for entry, _ in batch])
-        work.add_done_callback(lambda done: self._on_answered([outcome for _, outcome in batch], done))
+        entries, waiting = zip(*self._written, strict=True)
+        self._written.clear()
+        run_in(self._answerer, lambda: self._answer(entries), lambda found: self._on_answered(waiting, found))
 
-    def _on_answered(self, waiting: list[Outcome], done: "asyncio.Future[list[Told | SegueError]]") -> None:
+    def _on_answered(self, waiting: Sequence[Done], found: Sequence[Outcome] | BaseException) -> None:
         self._answering = False
         self._next_answer()
-        error = done.exception()
-        outcomes: Sequence[Told | BaseException] = [error] * len(waiting) if error else done.result()
-        for one, outcome in zip(waiting, outcomes, strict=True):
-            _deliver(one, outcome)
+        outcomes = [found] * len(waiting) if isinstance(found, BaseException) else found
+        for done, outcome in zip(waiting, outcomes, strict=True):
+            done(outcome)
 
 
-def _deliver(waiting: Outcome, outcome: Told | BaseException) -> None:
+def run_in(thread: ThreadPoolExecutor, work: Callable[[], _B], then: Callable[[_B | BaseException], None]) -> None:
+    """Work in a thread, then go on with what was found, or with the error, in the event loop."""
+    loop = asyncio.get_running_loop()
+
+    def run() -> None:
+        found: _B | BaseException
+        try:
+            found = work()
+        except BaseException as error:
+            found = error
+        loop.call_soon_threadsafe(then, found)
+
+    thread.submit(run)
+
+
+def _deliver(waiting: "asyncio.Future[Told]", outcome: Outcome | BaseException) -> None:
     if waiting.done():  # its client has gone
         return
     if isinstance(outcome, Told):
         waiting.set_result(outcome)
-    else:
+    elif isinstance(outcome, BaseException):
         waiting.set_exception(outcome)

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
-from segue.serve.batching import Teller
+from segue.serve.batching import Teller, run_in
 from segue.serve.bodies import parse_json
 from segue.serve.gate import Access, allow
 from segue.serve.keys import Role
@@ -65,6 +65,10 @@ class Desk:
     async def ask(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run something of the service in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: work(*args, **kwargs))
+
+    def later(self, work: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
+        """Run something of the service in a thread, and tell what came of it, in the event loop."""
+        run_in(self.pool, work, done)
 
     async def close(self) -> None:
         """Write what has come, and let the threads go."""

@@ -43,7 +43,7 @@ class Gated(FastAPI):
 
 def make_app(
     service: Service, *, access: Access | None = None, metrics: Metrics | None = None, swaps: bool = False
-) -> FastAPI:
+) -> Gated:
     """Return the application of a service.
 
     Args:

@@ -48,7 +48,7 @@ def _answer(
     unknown: Sequence[str],
 ) -> Answer:
     question, state = asked.question, asked.state
-    pool, scores = (some[: asked.places] for some in best)
+    pool, scores = best[0][: asked.places], best[1][: asked.places]
     worth = dict(zip(pool, scores, strict=True)) | pinned
     if question.diversity:
         pool = _diverse(rec, pool, np.array(scores, np.float32), question.k, question.diversity)

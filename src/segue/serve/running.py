@@ -206,7 +206,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         app = make_app(service, access=access, metrics=metrics, swaps=settings.folder is not None)
         limits = settings.limits
         config = uvicorn.Config(
-            app, http=protocol(limits), ws="none", log_level="warning", access_log=False, log_config=None,
+            app, http=protocol(limits, app.gate), ws="none", log_level="warning", access_log=False, log_config=None,
             server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
             timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=30,
         )  # fmt: skip

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,7 @@ from segue.recommend.approximate import ApproximateIndex
 from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
-from segue.serve.answers import Answer, Question, Rating, Status, Tell, Told, UserView
+from segue.serve.answers import Answer, Ask, Outcome, Question, Rating, Status, Tell, Told, UserView
 from segue.serve.changes import Changes
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
@@ -42,6 +42,26 @@ SCORES = 1 << 25
 JUDGED = Question()
 #: How often a write that came too late for its version is computed again.
 ATTEMPTS = 8
+
+
+class _Wanted(NamedTuple):
+    """A list that is to be made.
+
+    Args:
+        rec: the bundle.
+        state: of the user.
+        question: what is wanted.
+        at: the time of the question where it does not say one.
+        events: of the request.
+        rebuilding: the state lacks events.
+    """
+
+    rec: Recommender
+    state: State
+    question: Question
+    at: int | None = None
+    events: Sequence[Event] = ()
+    rebuilding: bool = False
 
 
 class Service:
@@ -84,7 +104,7 @@ class Service:
 
     # --- events -----------------------------------------------------------------------------------------------
 
-    def tell(self, requests: Sequence[Tell]) -> list[Told | SegueError]:
+    def tell(self, requests: Sequence[Tell]) -> list[Outcome]:
         """Put the events of many requests on disk in one commit, and return for each what came of it.
 
         All events of a request are kept or none; an error of one request stands in its place and spoils no
@@ -113,10 +133,51 @@ class Service:
             entry.refused = entry.refused or (None if entry.done else slow)
         return entries
 
-    def answer(self, entries: Sequence[Entry]) -> list[Told | SegueError]:
-        """Do the second half of `tell`: make the lists, and count how well the events were foreseen."""
-        answers = self._answers([entry for entry in entries if entry.refused is None])
-        return [entry.refused or _told(entry, answers.get(id(entry))) for entry in entries]
+    def answer(self, entries: Sequence[Entry | Ask]) -> list[Outcome]:
+        """Do the second half of `tell`: make the lists, and count how well the events were foreseen.
+
+        Returns:
+            For what was told as `tell` says. For who asks for a list an Answer, or ForgottenError; None where the
+            state is not at hand, so that `ask` has to replay events, which the others here should not wait for.
+        """
+        wanted = [self._wanted(one) for one in entries]
+        before = [pair for one in entries if isinstance(one, Entry) and not one.refused for pair in one.before]
+        lists = iter(self._lists([one for one in wanted if isinstance(one, _Wanted)], before))
+        found = [next(lists) if isinstance(one, _Wanted) else one for one in wanted]
+        return [
+            _told(entry, one) if isinstance(entry, Entry) and not isinstance(one, SegueError) else one
+            for entry, one in zip(entries, found, strict=True)
+        ]
+
+    def _wanted(self, entry: Entry | Ask) -> "_Wanted | SegueError | None":
+        """Return the list that is to be made for an entry, or why there is none; None where none is wanted."""
+        if isinstance(entry, Ask):
+            return self._at_hand(entry)
+        question, events, after = entry.tell.question, entry.tell.events, entry.after
+        if entry.refused is not None or question is None:
+            return entry.refused
+        at = events[-1].time
+        if after is not None:
+            for rec in self._swaps.bundles():
+                if rec.fingerprint == after.bundle:
+                    return _Wanted(rec, after, question, at, events)
+        try:
+            rec, state, rebuilding, _ = self._state(events[-1].user)
+        except SegueError as error:
+            return error
+        return _Wanted(rec, state, question, at, events, rebuilding)
+
+    def _at_hand(self, ask: Ask) -> "_Wanted | SegueError | None":
+        """Return the list that is wanted; None where the state is not there and up to date."""
+        try:
+            rec = self._swaps.home([ask.user]).rec
+            head = self.store.head(ask.user, rec.fingerprint)
+        except SegueError as error:
+            return error
+        if head.forgotten:
+            return forgotten()
+        state = read_state(rec, head) if head.fresh else None if head.count else rec.start()
+        return None if state is None else _Wanted(rec, state, ask.question)
 
     def _refused(self, request: Tell) -> SegueError | None:
         if not request.events:
@@ -166,23 +227,22 @@ class Service:
 
     # --- lists ------------------------------------------------------------------------------------------------
 
-    def _answers(self, entries: Sequence[Entry]) -> dict[int, Answer]:
+    def _lists(self, wanted: "Sequence[_Wanted]", before: Sequence[tuple[State, Event]]) -> list[Answer]:
         """Count each event by the list before it, and return the lists after; scores come in few products."""
         answers: dict[int, Answer] = {}
         judged: dict[str, list[Judged]] = {}
-        asked = [entry for entry in entries if entry.tell.question is not None]
-        for rec in self._swaps.bundles():
-            ready = [(e, e.after) for e in asked if e.after is not None and e.after.bundle == rec.fingerprint]
-            before = [pair for entry in entries for pair in entry.before if pair[0].bundle == rec.fingerprint]
+        recs = {rec.fingerprint: rec for rec in (*self._swaps.bundles(), *(one.rec for one in wanted))}
+        for fingerprint, rec in recs.items():
+            places = [n for n, one in enumerate(wanted) if one.rec.fingerprint == fingerprint]
+            pairs = [pair for pair in before if pair[0].bundle == fingerprint]
             step = max(1, SCORES // (2 * rec.vocabulary.size))
-            for begin in range(0, max(len(ready), len(before)), step):
+            for begin in range(0, max(len(places), len(pairs)), step):
                 some = slice(begin, begin + step)
-                judged.setdefault(rec.fingerprint, []).extend(self._score(rec, ready[some], before[some], answers))
+                lists, lines = self._score(rec, [wanted[n] for n in places[some]], pairs[some])
+                answers |= zip(places[some], lists, strict=True)
+                judged.setdefault(fingerprint, []).extend(lines)
         self._count(judged)
-        for entry in asked:
-            if id(entry) not in answers:
-                answers[id(entry)] = self.ask(entry.tell.events[-1].user, _at_event(entry.tell))
-        return answers
+        return [answers[n] for n in range(len(wanted))]
 
     def _count(self, judged: Mapping[str, list[Judged]]) -> None:
         shadow = self._swaps.shadow
@@ -194,27 +254,22 @@ class Service:
                     self.trial.count(rec, lines, shadow.rec, judged.get(shadow.rec.fingerprint, []))
 
     def _score(
-        self,
-        rec: Recommender,
-        ready: Sequence[tuple[Entry, State]],
-        before: Sequence[tuple[State, Event]],
-        answers: dict[int, Answer],
-    ) -> list[Judged]:
-        shelf, lists = self._changes.shelf(rec), len(ready)
-        told = [entry.tell for entry, _ in ready]
-        asked = [
-            ask_for(rec, state, one.question or JUDGED, shelf, at=one.events[-1].time)
-            for one, (_, state) in zip(told, ready, strict=True)
-        ]
+        self, rec: Recommender, wanted: "Sequence[_Wanted]", before: Sequence[tuple[State, Event]] = ()
+    ) -> tuple[list[Answer], list[Judged]]:
+        shelf, lists = self._changes.shelf(rec), len(wanted)
+        asked = [ask_for(rec, one.state, one.question, shelf, at=one.at) for one in wanted]
         asked += [
             ask_for(rec, state, JUDGED, shelf, at=event.time, also=rec.vocabulary.rows([event.item]))
             for state, event in before
         ]
         scored = score_all(rec, shelf, asked)
-        unknown = [_unknown(rec, one.events) for one in told]
+        unknown = [[event.item for event in one.events if event.item not in rec.vocabulary] for one in wanted]
         found = make_answers(rec, shelf, asked[:lists], scored[:lists], unknown)
-        answers.update(zip((id(entry) for entry, _ in ready), found, strict=True))
-        return judge(rec, [event for _, event in before], asked[lists:], scored[lists:])
+        answers = [
+            replace(answer, rebuilding=True) if one.rebuilding else answer
+            for answer, one in zip(found, wanted, strict=True)
+        ]
+        return answers, judge(rec, [event for _, event in before], asked[lists:], scored[lists:])
 
     def ask(self, user: str, question: Question) -> Answer:
         """Return the list of a user; one that nobody knows gets that of a new user.
@@ -224,7 +279,7 @@ class Service:
             ArgumentError: a filter names no attribute.
         """
         rec, state, rebuilding, _ = self._state(user)
-        return replace(self._list(rec, state, question), rebuilding=rebuilding)
+        return self._score(rec, [_Wanted(rec, state, question, rebuilding=rebuilding)])[0][0]
 
     def rate(self, user: str, item: str, at: int | None = None) -> Rating:
         """Return what a user would think of an item, by all ratings so far; one nobody knows is new.
@@ -261,11 +316,6 @@ class Service:
             self.store.commit([Write(head.user, head.version, states=states, replayed=replayed)])
         return rec, current.state, False, head
 
-    def _list(self, rec: Recommender, state: State, question: Question, events: Sequence[Event] = ()) -> Answer:
-        shelf = self._changes.shelf(rec)
-        asked = [ask_for(rec, state, question, shelf)]
-        return make_answers(rec, shelf, asked, score_all(rec, shelf, asked), [_unknown(rec, events)])[0]
-
     def ask_history(
         self, history: Sequence[Event], question: Question, profile: Mapping[str, object] | None = None
     ) -> Answer:
@@ -277,7 +327,7 @@ class Service:
         rec = self.rec
         _check_ratings(rec, history)
         state = observe_long(rec, rec.start(profile), list(history))
-        return self._list(rec, state, question, history)
+        return self._score(rec, [_Wanted(rec, state, question, events=history)])[0][0]
 
     def new_token(self, profile: Mapping[str, object] | None = None) -> bytes:
         """Return the state of a new user as bytes that a client may hold; `ask_token` reads them."""
@@ -298,7 +348,8 @@ class Service:
         if event is not None:
             state = observe_each(rec, [state], [event])[0]
         events = () if event is None else (event,)
-        return self._list(rec, state, question, events), token[:64] + state_to_bytes(state)
+        answer = self._score(rec, [_Wanted(rec, state, question, events=events)])[0][0]
+        return answer, token[:64] + state_to_bytes(state)
 
     def similar(self, item: str, k: int = 10, mix: float = 0.5) -> list[Item]:
         """Return what is like an item; see `Recommender.similar`."""
@@ -318,7 +369,8 @@ class Service:
     def what_if(self, user: str, left_out: Iterable[int], question: Question) -> Answer:
         """Return the list of a user who had not done some events (by `seq`); nothing is written."""
         rec, _, _, head = self._state(user)
-        return self._list(rec, without(rec, self.store, head, frozenset(left_out)), question)
+        state = without(rec, self.store, head, frozenset(left_out))
+        return self._score(rec, [_Wanted(rec, state, question)])[0][0]
 
     # --- users ------------------------------------------------------------------------------------------------
 
@@ -498,15 +550,6 @@ def _titles(rec: Recommender, items: Iterable[str]) -> dict[str, str]:
 
 def _told(entry: Entry, answer: Answer | None) -> Told:
     return Told([entry.kept[n] for n in range(len(entry.tell.events))], entry.known, answer)
-
-
-def _unknown(rec: Recommender, events: Sequence[Event]) -> list[str]:
-    return [event.item for event in events if event.item not in rec.vocabulary]
-
-
-def _at_event(request: Tell) -> Question:
-    question = request.question or Question()
-    return question if question.at is not None else replace(question, at=request.events[-1].time)
 
 
 def _same(event: Event, known: StoredEvent) -> bool:
