@@ -3,8 +3,8 @@
 Knows: uvicorn's protocols. Does not know: what is asked.
 
 With httptools the requests that come most often are answered here, once the gate takes them: no task, no scope, no
-messages, one write. Uvicorn bounds neither how long a request line and its headers may take nor, with its faster parser (httptools,
-extra `fast`), how large they may be.
+messages, one write. Uvicorn bounds neither how long a request line and its headers may take nor, with this parser
+(extra `fast`), how large they may be.
 """
 
 import asyncio
@@ -48,8 +48,8 @@ def _quick(base: Any, gate: Gate) -> type[asyncio.Protocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self._held is not None:  # the rest is still to come: this is for the framework, and its limits
-                self._let_go()
+            if self._held is not None and not self.transport.is_closing():
+                self._let_go()  # the rest is still to come: this is for the framework, and its limits
 
         def on_headers_complete(self) -> None:
             free = (self.cycle is None or self.cycle.response_complete) and not self.flow.write_paused
@@ -80,7 +80,7 @@ def _quick(base: Any, gate: Gate) -> type[asyncio.Protocol]:
 
         def _taken(self, body: bytes) -> bool:
             parser = self.parser
-            cycle = _Cycle(parser.get_http_version() == "1.1" and parser.should_keep_alive())
+            cycle = _Cycle(parser.get_http_version() != "1.0" and parser.should_keep_alive())
 
             def reply(status: int, headers: Headers, body: bytes) -> None:
                 if cycle.disconnected or self.transport.is_closing():
