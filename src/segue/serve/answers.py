@@ -5,10 +5,9 @@ Knows: the values. Does not know: how they travel (HTTP), or how they are comput
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from segue.config import Repeats
-from segue.errors import SegueError
 from segue.recommend.ratings import RatingDistribution
 from segue.recommend.recommender import Item
 from segue.serve.events import Event, StoredEvent
@@ -124,10 +123,6 @@ class Told:
     events: list[StoredEvent]
     duplicates: int = 0
     answer: Answer | None = None
-
-
-#: What comes of a request; None where it has to be asked again, alone.
-Outcome: TypeAlias = Told | Answer | SegueError | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from segue.serve import limits
-from segue.serve.answers import Answer, Ask, Question, Tell, Told
+from segue.serve.answers import Answer, Question, Told
 from segue.serve.events import Event, digest_of
 from segue.serve.keys import Role
 from segue.serve.replies import answer_of, told_of
@@ -46,13 +46,6 @@ class Read(NamedTuple):
     event: Event | None
     user: str
     question: Question | None
-
-    def by(self, client: str) -> Tell | Ask:
-        """Return what a client asks."""
-        if self.event is not None:
-            return Tell((self.event,), client, self.question)
-        assert self.question is not None
-        return Ask(self.user, self.question)
 
 
 class _One(msgspec.Struct, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from segue.serve import express
-from segue.serve.answers import Answer, Outcome, Question, Told
+from segue.serve.answers import Answer, Ask, Question, Tell, Told
 from segue.serve.bodies import CLOSE, Receive, read_body
 from segue.serve.keys import ANYBODY, Key, KeyRing, Role
 from segue.serve.limits import Limits, Rates
@@ -122,10 +122,11 @@ class Gate:
         if read is None or len(body) > self._access.limits.body_bytes:
             return False
 
-        def done(found: Outcome | BaseException) -> None:
-            if found is None:
-                user, question = read.user, read.question or Question()
-                desk.later(lambda: desk.service.ask(user, question), done)
+        question = read.question or Question()
+
+        def done(found: Told | Answer | BaseException | None) -> None:
+            if found is None:  # it takes longer, and nobody else is to wait for it
+                desk.later(lambda: desk.service.ask(read.user, question), done)
                 return
             self._at_work -= 1
             status, sent, body = _sent(found, read.route)
@@ -138,7 +139,10 @@ class Gate:
                 _check_media(headers)
             if not key.may(read.role):
                 return False
-            desk.teller.take(read.by(key.name), done)
+            if read.event is not None:
+                desk.tells.take(Tell((read.event,), key.name, read.question), done)
+            else:
+                desk.asks.take(Ask(read.user, question), done)
         except Problem:
             return False
         self._at_work += 1

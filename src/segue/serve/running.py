@@ -12,6 +12,7 @@ retrain` write that file, so a restart runs what ran before it. A bundle given a
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import signal
@@ -233,6 +234,9 @@ def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
                 signal.raise_signal(signal.SIGHUP)
 
         server.listening = listening
+        # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
+        gc.collect()
+        gc.freeze()
         # Requests are the threads here: products of matrices that start more of them wait for each other.
         with threadpool_limits(1, "blas"):
             server.run(sockets=[listener])

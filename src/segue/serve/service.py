@@ -20,7 +20,7 @@ from segue.recommend.approximate import ApproximateIndex
 from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
-from segue.serve.answers import Answer, Ask, Outcome, Question, Rating, Status, Tell, Told, UserView
+from segue.serve.answers import Answer, Ask, Question, Rating, Status, Tell, Told, UserView
 from segue.serve.changes import Changes
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
@@ -104,7 +104,7 @@ class Service:
 
     # --- events -----------------------------------------------------------------------------------------------
 
-    def tell(self, requests: Sequence[Tell]) -> list[Outcome]:
+    def tell(self, requests: Sequence[Tell]) -> list[Told | SegueError]:
         """Put the events of many requests on disk in one commit, and return for each what came of it.
 
         All events of a request are kept or none; an error of one request stands in its place and spoils no
@@ -133,51 +133,27 @@ class Service:
             entry.refused = entry.refused or (None if entry.done else slow)
         return entries
 
-    def answer(self, entries: Sequence[Entry | Ask]) -> list[Outcome]:
-        """Do the second half of `tell`: make the lists, and count how well the events were foreseen.
+    def answer(self, entries: Sequence[Entry]) -> list[Told | SegueError]:
+        """Do the second half of `tell`: make the lists, and count how well the events were foreseen."""
+        done = [entry for entry in entries if entry.refused is None]
+        wanted: dict[int, _Wanted] = {}
+        for entry in done:
+            if entry.tell.question is not None:
+                try:
+                    wanted[id(entry)] = self._wanted(entry, entry.tell.question)
+                except SegueError as error:  # such as a user erased since
+                    entry.refused = error
+        answers = self._lists(wanted, [pair for entry in done for pair in entry.before])
+        return [entry.refused or _told(entry, answers.get(id(entry))) for entry in entries]
 
-        Returns:
-            For what was told as `tell` says. For who asks for a list an Answer, or ForgottenError; None where the
-            state is not at hand, so that `ask` has to replay events, which the others here should not wait for.
-        """
-        wanted = [self._wanted(one) for one in entries]
-        before = [pair for one in entries if isinstance(one, Entry) and not one.refused for pair in one.before]
-        lists = iter(self._lists([one for one in wanted if isinstance(one, _Wanted)], before))
-        found = [next(lists) if isinstance(one, _Wanted) else one for one in wanted]
-        return [
-            _told(entry, one) if isinstance(entry, Entry) and not isinstance(one, SegueError) else one
-            for entry, one in zip(entries, found, strict=True)
-        ]
-
-    def _wanted(self, entry: Entry | Ask) -> "_Wanted | SegueError | None":
-        """Return the list that is to be made for an entry, or why there is none; None where none is wanted."""
-        if isinstance(entry, Ask):
-            return self._at_hand(entry)
-        question, events, after = entry.tell.question, entry.tell.events, entry.after
-        if entry.refused is not None or question is None:
-            return entry.refused
-        at = events[-1].time
-        if after is not None:
-            for rec in self._swaps.bundles():
-                if rec.fingerprint == after.bundle:
-                    return _Wanted(rec, after, question, at, events)
-        try:
-            rec, state, rebuilding, _ = self._state(events[-1].user)
-        except SegueError as error:
-            return error
-        return _Wanted(rec, state, question, at, events, rebuilding)
-
-    def _at_hand(self, ask: Ask) -> "_Wanted | SegueError | None":
-        """Return the list that is wanted; None where the state is not there and up to date."""
-        try:
-            rec = self._swaps.home([ask.user]).rec
-            head = self.store.head(ask.user, rec.fingerprint)
-        except SegueError as error:
-            return error
-        if head.forgotten:
-            return forgotten()
-        state = read_state(rec, head) if head.fresh else None if head.count else rec.start()
-        return None if state is None else _Wanted(rec, state, ask.question)
+    def _wanted(self, entry: Entry, question: Question) -> "_Wanted":
+        """Return the list that is wanted after what was told."""
+        events, after = entry.tell.events, entry.after
+        for rec in self._swaps.bundles():
+            if after is not None and rec.fingerprint == after.bundle:
+                return _Wanted(rec, after, question, events[-1].time, events)
+        rec, state, rebuilding, _ = self._state(events[-1].user)
+        return _Wanted(rec, state, question, events[-1].time, events, rebuilding)
 
     def _refused(self, request: Tell) -> SegueError | None:
         if not request.events:
@@ -227,22 +203,22 @@ class Service:
 
     # --- lists ------------------------------------------------------------------------------------------------
 
-    def _lists(self, wanted: "Sequence[_Wanted]", before: Sequence[tuple[State, Event]]) -> list[Answer]:
+    def _lists(self, wanted: "Mapping[int, _Wanted]", before: Sequence[tuple[State, Event]] = ()) -> dict[int, Answer]:
         """Count each event by the list before it, and return the lists after; scores come in few products."""
         answers: dict[int, Answer] = {}
         judged: dict[str, list[Judged]] = {}
-        recs = {rec.fingerprint: rec for rec in (*self._swaps.bundles(), *(one.rec for one in wanted))}
+        recs = {rec.fingerprint: rec for rec in (*self._swaps.bundles(), *(one.rec for one in wanted.values()))}
         for fingerprint, rec in recs.items():
-            places = [n for n, one in enumerate(wanted) if one.rec.fingerprint == fingerprint]
+            keys = [key for key, one in wanted.items() if one.rec.fingerprint == fingerprint]
             pairs = [pair for pair in before if pair[0].bundle == fingerprint]
             step = max(1, SCORES // (2 * rec.vocabulary.size))
-            for begin in range(0, max(len(places), len(pairs)), step):
+            for begin in range(0, max(len(keys), len(pairs)), step):
                 some = slice(begin, begin + step)
-                lists, lines = self._score(rec, [wanted[n] for n in places[some]], pairs[some])
-                answers |= zip(places[some], lists, strict=True)
+                lists, lines = self._score(rec, [wanted[key] for key in keys[some]], pairs[some])
+                answers |= zip(keys[some], lists, strict=True)
                 judged.setdefault(fingerprint, []).extend(lines)
         self._count(judged)
-        return [answers[n] for n in range(len(wanted))]
+        return answers
 
     def _count(self, judged: Mapping[str, list[Judged]]) -> None:
         shadow = self._swaps.shadow
@@ -280,6 +256,29 @@ class Service:
         """
         rec, state, rebuilding, _ = self._state(user)
         return self._score(rec, [_Wanted(rec, state, question, rebuilding=rebuilding)])[0][0]
+
+    def ask_each(self, asks: Sequence[Ask]) -> list[Answer | SegueError | None]:
+        """Return the lists of several users, whose scores come in one product.
+
+        Returns:
+            For each an Answer, or ForgottenError; None where the state is not at hand, so that `ask` has to replay
+            events, for which the others here should not wait.
+        """
+        found = [self._at_hand(ask) for ask in asks]
+        answers = self._lists({n: one for n, one in enumerate(found) if isinstance(one, _Wanted)})
+        return [answers.get(n) or (None if isinstance(one, _Wanted) else one) for n, one in enumerate(found)]
+
+    def _at_hand(self, ask: Ask) -> "_Wanted | SegueError | None":
+        """Return the list that is wanted; None where the state is not there and up to date."""
+        try:
+            rec = self._swaps.home([ask.user]).rec
+            head = self.store.head(ask.user, rec.fingerprint)
+        except SegueError as error:
+            return error
+        if head.forgotten:
+            return forgotten()
+        state = read_state(rec, head) if head.fresh else None if head.count else rec.start()
+        return None if state is None else _Wanted(rec, state, ask.question)
 
     def rate(self, user: str, item: str, at: int | None = None) -> Rating:
         """Return what a user would think of an item, by all ratings so far; one nobody knows is new.
