@@ -535,7 +535,12 @@ class Recommender:
         return None if found is None else found[None]
 
     def _item(self, row: int, score: float) -> Item:
-        return Item(self.items[row - 1], score, self.catalogue.title(row) if self.catalogue else None)
+        return self._items([row], [score])[0]
+
+    def _items(self, rows: Sequence[int], scores: Sequence[float]) -> list[Item]:
+        ids, catalogue = self.items, self.catalogue
+        titles = itertools.repeat(None) if catalogue is None else map(catalogue.title, rows)
+        return list(map(Item, [ids[row - 1] for row in rows], scores, titles))
 
     def _check(self, state: State | States) -> None:
         if state.bundle != self.fingerprint:

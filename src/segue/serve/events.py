@@ -149,6 +149,14 @@ def event_to_bytes(event: Event) -> bytes:
     return msgspec.msgpack.encode((event.item, event.time, event.id, event.rating, event.type, event.context))
 
 
+def kept(event: Event, body: bytes, user: str, position: Position) -> StoredEvent:
+    """Return the event in the bytes that were made of `event`: a context as it will be read, the rest is the same."""
+    if event.context:
+        return event_from_bytes(body, user, position)
+    seq, place = position.seq, position.place
+    return StoredEvent(user, event.item, event.time, event.id, event.rating, event.type, event.context, seq, place)
+
+
 def event_from_bytes(body: bytes, user: str, position: Position) -> StoredEvent:
     """Return the event in the bytes that `event_to_bytes` made."""
     item, time, id, rating, type, context = msgspec.msgpack.decode(body)

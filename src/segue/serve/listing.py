@@ -56,7 +56,7 @@ def _answer(
     chosen += [row for row in pool if row not in pinned][: question.k - len(chosen)]
     if question.explore:
         _explore(chosen, pool, len(pinned), question, state.count)
-    items = [rec._item(row, worth[row]) for row in chosen]
+    items = rec._items(chosen, [worth[row] for row in chosen])
     debug: dict[str, Any] | None = None
     if question.debug:
         debug = {item.item: shelf.said(row) for item, row in zip(items, chosen, strict=True)}

@@ -73,21 +73,20 @@ class LiveQuality:
         if not judged:
             return
         ranks = np.array([one.rank for one in judged])
-        found = zip(judged, recall(ranks, k=10), mrr(ranks, k=10), strict=True)
+        hits, reciprocals = recall(ranks, k=10).tolist(), mrr(ranks, k=10).tolist()
         with self._lock:
             self.sampled |= rec.index is not None
-            for one, hit, reciprocal in found:
+            for one, hit, reciprocal in zip(judged, hits, reciprocals, strict=True):
                 for key in _keys(rec, one.event):
-                    self._add(key, float(hit), float(reciprocal), one.loss)
+                    sums = self.groups.get(key) or self._group(key)
+                    sums.events += 1
+                    sums.hits += hit
+                    sums.reciprocal += reciprocal
+                    sums.log_loss += one.loss
 
-    def _add(self, key: tuple[str, str], hit: float, reciprocal: float, loss: float) -> None:
-        if key not in self.groups and len(self.groups) > KEPT:
-            key = (key[0], "other")
-        sums = self.groups.setdefault(key, Sums())
-        sums.events += 1
-        sums.hits += hit
-        sums.reciprocal += reciprocal
-        sums.log_loss += loss
+    def _group(self, key: tuple[str, str]) -> Sums:
+        """Return the sums of a group that is new."""
+        return self.groups.setdefault((key[0], "other") if len(self.groups) > KEPT else key, Sums())
 
     def snapshot(self) -> dict[str, Any]:
         """Return the means so far, by group."""

@@ -115,7 +115,7 @@ class Scored:
 
 
 def ask_for(
-    rec: Recommender, state: State, question: Question, shelf: Shelf, *, at: int | None = None, also: Rows = _NONE
+    rec: Recommender, state: State, question: Question, shelf: Shelf, *, at: int | None = None, also: Sequence[str] = ()
 ) -> Asked:
     """Return what a user asks for, in rows.
 
@@ -125,7 +125,7 @@ def ask_for(
         question: what is wanted.
         shelf: what may be shown.
         at: the time of the question where it does not say one.
-        also: rows that are to be scored in any case.
+        also: ids of items that are to be scored in any case.
 
     Raises:
         ArgumentError: a filter names an attribute that items do not have.
@@ -138,7 +138,8 @@ def ask_for(
     if question.where:
         mask = rows_where(rec, question.where)
         allowed = mask if allowed is None else allowed & mask
-    return Asked(state, question, at if question.at is None else question.at, excluded, allowed, also)
+    scored = rec.vocabulary.rows(also) if also and rec.index is not None else _NONE
+    return Asked(state, question, at if question.at is None else question.at, excluded, allowed, scored)
 
 
 def score_all(rec: Recommender, shelf: Shelf, asked: Sequence[Asked]) -> Scored:

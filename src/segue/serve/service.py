@@ -234,10 +234,7 @@ class Service:
     ) -> tuple[list[Answer], list[Judged]]:
         shelf, lists = self._changes.shelf(rec), len(wanted)
         asked = [ask_for(rec, one.state, one.question, shelf, at=one.at) for one in wanted]
-        asked += [
-            ask_for(rec, state, JUDGED, shelf, at=event.time, also=rec.vocabulary.rows([event.item]))
-            for state, event in before
-        ]
+        asked += [ask_for(rec, state, JUDGED, shelf, at=event.time, also=(event.item,)) for state, event in before]
         scored = score_all(rec, shelf, asked)
         unknown = [[event.item for event in one.events if event.item not in rec.vocabulary] for one in wanted]
         found = make_answers(rec, shelf, asked[:lists], scored[:lists], unknown)
