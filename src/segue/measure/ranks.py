@@ -75,7 +75,7 @@ def _block_ranks(
     scores: NDArray[np.floating], targets: NDArray[np.integer], ties: Ties, first_query: int
 ) -> NDArray[np.float64]:
     """Ranks of one block of queries: three comparisons, counted."""
-    own = np.take_along_axis(scores, targets[:, None], axis=1)
+    own = scores[np.arange(len(scores)), targets][:, None]
     ranked = scores[:, 1:]
     above, level, below = _true(ranked > own), _true(ranked == own), _true(ranked < own)
     # NaN is neither above, level nor below: the three then do not add up.

@@ -80,7 +80,8 @@ class Seen:
             if place < len(old) and old[place] == row:
                 return self
             rows = np.empty(len(old) + 1, np.int32)
-            rows[:place], rows[place], rows[place + 1 :] = old[:place], row, old[place:]
+            rows[:-1], rows[-1] = old, row
+            rows.sort()
             return Seen(self.size, rows=rows)
         if row in self:
             return self
