@@ -133,8 +133,8 @@ def read_event(body: bytes, arrival: int) -> Event | None:
         at = None if time is None else to_microseconds(time)
     except ValueError:
         return None
-    # The digest is of what was sent, so that a retry without a time is the same event.
-    digest = digest_of(one.user, one.item, at, id, rating, type, {})
+    # The digest is of what was sent, so that a retry without a time is the same event; without an id there is none.
+    digest = b"-" if id is None else digest_of(one.user, one.item, at, id, rating, type, {})
     return Event(one.user, one.item, arrival if at is None else at, id, rating, type, {}, digest)
 
 
