@@ -480,6 +480,29 @@ def test_too_many_requests_of_one_client_are_asked_to_wait(opened):
     assert int(answer.headers["retry-after"]) >= 1
 
 
+def test_what_is_left_to_the_framework_is_counted_once(opened, tmp_path):
+    key = add_key(tmp_path / "keys", "shop", "read")
+    client = opened(access=Access(keys=read_keys(tmp_path / "keys"), rates=Rates(1, clock=lambda: 0.0)))
+    headers = {b"host": b"localhost", b"content-type": b"application/json", b"authorization": f"Bearer {key}".encode()}
+    replies = []
+
+    async def quick(url, body, **more):
+        sent = {**headers, **{name.encode(): value for name, value in more.items()}}
+        return client.app.gate.express("POST", url, sent, "here", body, lambda *a: replies.append(a))
+
+    event, who = b'{"user": "u1", "item": "001"}', b'{"user": "u1"}'
+    for url, body, more in (
+        (b"/v1/events", event, {}),
+        (b"/v1/recommend", who, {"host": b"evil.example"}),
+        (b"/v1/recommend", who, {"authorization": b"Bearer no"}),
+        (b"/v1/recommend", who, {"content-type": b"text/plain"}),
+    ):
+        assert not client.portal.call(lambda url=url, body=body, more=more: quick(url, body, **more))
+    taken = [client.portal.call(lambda: quick(b"/v1/recommend", who)) for _ in range(3)]
+    assert taken == [True, True, False]
+    refused(client.get("/v1/recommend?user=u1", headers={"Authorization": f"Bearer {key}"}), 429)
+
+
 def test_too_many_requests_at_once_are_asked_to_wait(opened):
     refused(opened(access=Access(limits=Limits(in_flight=0))).get("/healthz"), 503)
 

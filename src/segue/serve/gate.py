@@ -134,11 +134,12 @@ class Gate:
             reply(status, sent, body)
 
         try:
-            key = self._enter(read.route, headers, client, self._at_work + 1)
+            key = self._known(read.route, headers, self._at_work + 1)
             if method in _WITH_BODY:
                 _check_media(headers)
-            if not key.may(read.role):
+            if key is None or not key.may(read.role):
                 return False
+            self._spend(key, client)
             if read.event is not None:
                 desk.tells.take(Tell((read.event,), key.name, read.question), done)
             else:
@@ -152,7 +153,14 @@ class Gate:
         """Return how the body is received, once it is all there."""
         headers = dict(reversed(scope["headers"]))  # of a header sent twice the first holds
         address = (scope.get("client") or ("unknown",))[0]
-        scope["segue.key"] = self._enter(scope["path"], headers, address, self._at_work)
+        key = self._known(scope["path"], headers, self._at_work)
+        self._spend(key, address)
+        if key is None:
+            raise Problem(
+                401, "Expected the header Authorization: Bearer KEY, came no known key. Make one: segue keys add NAME.",
+                {"WWW-Authenticate": "Bearer"},
+            )  # fmt: skip
+        scope["segue.key"] = key
         if scope["method"] not in _WITH_BODY:
             return receive
         _check_media(headers)
@@ -160,21 +168,18 @@ class Gate:
         body = await read_body(receive, announced and announced.decode("latin-1"), self._access.limits)
         return _again(body, receive)
 
-    def _enter(self, path: str, headers: Mapping[bytes, bytes], client: str, at_work: int) -> Key:
-        """Return the key of a request, or raise a `Problem`: why it is not let in."""
+    def _known(self, path: str, headers: Mapping[bytes, bytes], at_work: int) -> Key | None:
+        """Return the key of a request, None for one that is unknown, or raise a `Problem`: why it is not let in."""
         self._check_host(headers.get(b"host", b"").decode("latin-1"))
         if at_work > self._access.limits.in_flight:
             raise Problem(503, "Too many requests are at work. Send it again in a moment.", {"Retry-After": "1"})
-        key = self._key(path, headers.get(b"authorization", b"").decode("latin-1"))
+        return self._key(path, headers.get(b"authorization", b"").decode("latin-1"))
+
+    def _spend(self, key: Key | None, client: str) -> None:
+        """Count a request for its rate, or raise a `Problem`: there were too many."""
         wait = self._access.rates.wait(f"key {key.name}" if key and key.name else f"address {client}")
         if wait:
             raise Problem(429, f"Too many requests. Send it again in {wait:.1f} s.", {"Retry-After": f"{wait + 1:.0f}"})
-        if key is None:
-            raise Problem(
-                401, "Expected the header Authorization: Bearer KEY, came no known key. Make one: segue keys add NAME.",
-                {"WWW-Authenticate": "Bearer"},
-            )  # fmt: skip
-        return key
 
     def _check_host(self, host: str) -> None:
         name = host.lower().rpartition(":")[0] if ":" in host and not host.endswith("]") else host.lower()
@@ -214,10 +219,13 @@ def _check_media(headers: Mapping[bytes, bytes]) -> None:
 
 def _sent(found: Told | Answer | BaseException, route: str) -> tuple[int, Headers, bytes]:
     """Return status, headers and body of an answer that passes by the framework."""
-    if isinstance(found, BaseException):
-        refused = refusal(found if isinstance(found, Exception) else RuntimeError(str(found)), route)
+    try:
+        if isinstance(found, BaseException):
+            raise found
+        body = express.reply_to(found)
+    except Exception as error:
+        refused = refusal(error, route)
         return refused.status_code, [*refused.raw_headers, *HEADERS], bytes(refused.body)
-    body = express.reply_to(found)
     return 200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *HEADERS], body
 
 
