@@ -159,7 +159,9 @@ def likeliest(shares: sparse.csr_array, count: int) -> list[Rows]:
     return found
 
 
-def mixed(counts: Counts, scores: Floats, shares: sparse.csr_array, rows: Rows | None = None) -> Floats:
+def mixed(
+    counts: Counts, scores: Floats, shares: sparse.csr_array, rows: Rows | None = None, *, out: Floats | None = None
+) -> Floats:
     """Return float32[user, n]: the network's scores mixed with what the last items let one expect.
 
     Args:
@@ -168,16 +170,18 @@ def mixed(counts: Counts, scores: Floats, shares: sparse.csr_array, rows: Rows |
         shares: sparse float32[user, V], see `expected`.
         rows: the row of each score, int32[n] or int32[user, n]; None where all rows were scored in order. Rows
             that came after the counts are as the rarest.
+        out: where the result may go where all rows were scored, such as `scores` itself.
 
     Cost: O(users x n), and where rows are given O(shares x log n) more; never O(V) for some rows.
     """
     known = len(counts.popularity)
     if rows is None:  # most items share nothing: of these all that depends on no user is known
         added = np.full(scores.shape[1] - known, counts.weight * np.log(counts.rarest), np.float32)
-        mixture: Floats = scores + np.concatenate([counts.unmet, added])
         user, row = np.repeat(np.arange(len(scores)), np.diff(shares.indptr)), shares.indices
         likely = shares.data + counts.smoothing * counts.popularity[row]
-        mixture[user, row] = scores[user, row] + counts.weight * np.log(likely)
+        met = scores[user, row] + counts.weight * np.log(likely)
+        mixture: Floats = np.add(scores, np.concatenate([counts.unmet, added]), out=out)
+        mixture[user, row] = met
     else:
         rows = np.broadcast_to(rows, scores.shape)
         prior = counts.smoothing * counts.popularity[np.where(rows < known, rows, 0)]

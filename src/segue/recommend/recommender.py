@@ -455,7 +455,7 @@ class Recommender:
         query = self.network.query(self.params, output, gaps, details)
         scores: Floats = self.network.scores(self._scored if rows is None else self.params, query, rows)
         if self.counts is not None:
-            scores = mixed(self.counts, scores, expected(self.counts, recent), rows)
+            scores = mixed(self.counts, scores, expected(self.counts, recent), rows, out=scores)
         if rows is None:
             scores[:, self.unreachable] = -np.inf
         elif len(self.unreachable):
