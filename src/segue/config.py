@@ -262,6 +262,8 @@ def parse_settings(texts: Iterable[str], *, option: str = "--set", example: str 
 
 #: Events from which a width and a dropout are taken.
 WIDTHS = ((5_000_000, 128, 0.2), (300_000, 256, 0.3), (0, 64, 0.4))
+#: And those of a sparse log: from so many events, of fewer than so many an item.
+SPARSE_EVENTS, SPARSE, SPARSE_WIDTH = 50_000, 25, (256, 0.5)
 
 
 @dataclass(frozen=True)
@@ -285,10 +287,11 @@ def derive(config: Config, data: DataSize) -> Config:
     - `negatives`: all items up to 20,000, and at a width of 256 up to 10,000; above that the softmax over all of them
       would take most of an update, and 2,048 drawn ones stand for them.
     - `passes`: about 10,000 updates in all, from 4 to 40 passes.
-    - `width` and `dropout`, by size and events. Below 300,000 events 64 and .4: wider ones overfit. Up to 5 million
-      events 256 and .3, the best on validation of ml-1m (`docs/results.md`), in about a quarter of an hour for a
-      million events on two cores. Above that 128 and .2, for the same hour of work sees more of the log. "small"
-      halves the width where it is above 64, at a third of the time; "large" doubles it, with a dropout of .1 more.
+    - `width` and `dropout`, by size and events. Below 300,000 events 64 and .4: wider ones overfit; but 256 and .5
+      from 50,000 events on where there are fewer than 25 an item (docs/decisions.md). Up to 5 million events 256 and
+      .3, the best on validation of ml-1m (`docs/results.md`), in about a quarter of an hour for a million events on
+      two cores. Above that 128 and .2, for the same hour of work sees more of the log. "small" halves the width where
+      it is above 64, at a third of the time; "large" doubles it, with a dropout of .1 more.
     - `session_gap`: "auto" takes the gap that best parts short gaps from long ones.
     - `task`: both where the log has ratings, else the next item.
     - For ratings alone no clock is read, about 1,500 updates are made, and more is dropped out: with more of the first
@@ -298,6 +301,8 @@ def derive(config: Config, data: DataSize) -> Config:
     model, train = config.model, config.train
     task = train.task or ("both" if data.rated else "next")
     width, dropout = next((w, d) for least, w, d in WIDTHS if data.events >= least)
+    if task != "rating" and SPARSE_EVENTS <= data.events < min(WIDTHS[1][0], SPARSE * data.items):
+        width, dropout = SPARSE_WIDTH
     if model.size == "small":
         width, dropout = max(64, width // 2), dropout - 0.1 * (width > 64)
     elif model.size == "large":

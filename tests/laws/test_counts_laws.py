@@ -169,6 +169,20 @@ def test_pairs_are_counted_by_distance():
     assert pairs[x, y] == pairs.sum() == 1.0
 
 
+def test_a_rare_second_item_says_more_the_higher_the_rarity():
+    table = pl.DataFrame({"user": list("aabbccddd"), "item": list("xyxyxzwyy")})
+    log = segue.read_events(table, time="none")
+    vocabulary, known = item_vocabulary(log), encode(log)
+    recent = np.zeros((1, RECENT), np.int32)
+    recent[0, -1] = vocabulary.row("x")
+    y, z = vocabulary.rows(["y", "z"])  # x was followed by y twice, which is there four times, by z once
+    for rarity in (0.0, 0.3, 0.5):
+        mix = Mix(half_life=1.0, norm=0.5, rarity=rarity)
+        shares = expected(weighed(count_pairs(known, vocabulary.size, 1.0), mix, known), recent).toarray()[0]
+        np.testing.assert_allclose(shares[y] / shares[z], 2 / 4**rarity, rtol=1e-5)
+        np.testing.assert_allclose(shares.sum(), 1, rtol=1e-5)
+
+
 def test_refit_counts_the_events_kept_for_validation():
     table = pl.DataFrame(
         {

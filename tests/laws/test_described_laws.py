@@ -127,14 +127,13 @@ def test_law_questions_asked_together_are_those_asked_alone(by):
             exclude=(item,), repeats=["exclude", "allow"][place // 2 % 2], where=where,
         )  # fmt: skip
         asked.append(ask_for(rec, states[place], question, Shelf()))
-    for one, scored in zip(asked, score_all(rec, Shelf(), asked), strict=True):
+    for one, (rows, scores) in zip(asked, score_all(rec, Shelf(), asked).best(3), strict=True):
         ask = one.question
         lines = plain.recommend(
             one.state, len(plain.items), at=ask.at / 1e6, type=ask.type, context=ask.context,
             exclude=ask.exclude, repeats=ask.repeats,
         )  # fmt: skip
         shown = [x for x in lines if one.allowed is None or one.allowed[plain.vocabulary.row(x.item)]][:3]
-        rows, scores = scored.best(3)
         assert plain.vocabulary.ids_of(rows) == [x.item for x in shown]
         np.testing.assert_allclose(scores, [x.score for x in shown], atol=1e-4)
 

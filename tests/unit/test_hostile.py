@@ -230,6 +230,27 @@ def test_who_asks_twice_on_one_connection_is_served_twice_and_then_cut(any_addre
     assert spent < 3
 
 
+def test_answers_come_in_the_order_of_the_requests_on_a_connection(any_address):
+    body = b'{"user": "pipe", "item": "01"}'
+    tell = HEAD.replace(b"events", b"events?recommend=2") + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    ask = b"GET /v1/recommend?user=pipe&k=3 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    health = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    last = b"GET /v1/recommend?user=pipe&k=1 HTTP/1.0\r\nHost: localhost\r\n\r\n"
+    whole = tell + ask + health + tell + ask + last
+    for cuts in ([len(whole)], [len(tell) - 4, len(whole)], [40, len(tell) + 9, len(whole)]):
+        begins = [0, *cuts]
+        parts = [whole[a:b] for a, b in zip(begins, cuts, strict=False)]
+        found, spent = exchanged(any_address, *parts, pause=0.05)
+        answers = re.split(rb"(?=HTTP/1.1 )", found)[1:]
+        assert [one[9:12] for one in answers] == [b"200"] * 6
+        bodies = [json.loads(one.partition(b"\r\n\r\n")[2]) for one in answers]
+        assert [len(one.get("items", ())) for one in bodies] == [2, 3, 0, 2, 3, 1]
+        assert [one["count"] for one in (bodies[1], bodies[4])] == [bodies[0]["count"], bodies[3]["count"]]
+        assert bodies[3]["count"] == bodies[0]["count"] + 1
+        assert b"connection: close" in answers[-1].lower()
+        assert spent < 3
+
+
 def test_a_body_that_is_too_large_is_refused_before_it_is_sent(any_address):
     found, _ = exchanged(any_address, HEAD + b"Content-Length: 999999999999999999999999\r\n\r\n{")
     assert found.split(b" ")[1] in (b"400", b"413")

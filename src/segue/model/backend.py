@@ -81,6 +81,8 @@ def product(x: Array, weights: Array) -> Array:
     As one product of two matrices: with more axes the compiler computes the gradient of the weights
     from a transposed copy of x, which costs as much as the product.
     """
+    if x.ndim == 2:
+        return x @ weights
     return (x.reshape(-1, x.shape[-1]) @ weights).reshape(*x.shape[:-1], weights.shape[-1])
 
 

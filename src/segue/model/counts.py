@@ -70,6 +70,12 @@ class Counts:
         return np.float32(self.smoothing * self.popularity[1:].min())
 
     @cached_property
+    def unmet(self) -> NDArray[np.float32]:
+        """float32[V]: what is added to the score of a row that shares nothing. Made once, as it looks at every item."""
+        unmet: NDArray[np.float32] = self.weight * np.log(self.smoothing * self.popularity)
+        return unmet
+
+    @cached_property
     def counted(self) -> NDArray[np.float32]:
         """float32[V]: 1 for a row that was counted, 0 for one that was added since."""
         size = len(self.popularity)
@@ -110,7 +116,9 @@ def expected(counts: Counts, recent: Rows) -> sparse.csr_array:
         return followed
     own = _weighted(counts, recent, counts.habit_decay)
     own = _divided(own, own.sum(axis=1))
-    return (1 - counts.habit) * followed + counts.habit * own
+    followed.data *= 1 - counts.habit
+    own.data *= counts.habit
+    return followed + own
 
 
 def _shares_at(shares: sparse.csr_array, rows: Rows) -> Floats:
@@ -151,7 +159,9 @@ def likeliest(shares: sparse.csr_array, count: int) -> list[Rows]:
     return found
 
 
-def mixed(counts: Counts, scores: Floats, shares: sparse.csr_array, rows: Rows | None = None) -> Floats:
+def mixed(
+    counts: Counts, scores: Floats, shares: sparse.csr_array, rows: Rows | None = None, *, out: Floats | None = None
+) -> Floats:
     """Return float32[user, n]: the network's scores mixed with what the last items let one expect.
 
     Args:
@@ -160,18 +170,23 @@ def mixed(counts: Counts, scores: Floats, shares: sparse.csr_array, rows: Rows |
         shares: sparse float32[user, V], see `expected`.
         rows: the row of each score, int32[n] or int32[user, n]; None where all rows were scored in order. Rows
             that came after the counts are as the rarest.
+        out: where the result may go where all rows were scored, such as `scores` itself.
 
     Cost: O(users x n), and where rows are given O(shares x log n) more; never O(V) for some rows.
     """
     known = len(counts.popularity)
-    if rows is None:
-        likely = shares.toarray() + counts.smoothing * counts.popularity
-        if scores.shape[1] > known:
-            more = np.full((len(scores), scores.shape[1] - known), counts.rarest, np.float32)
-            likely = np.concatenate([likely, more], axis=1)
+    if rows is None:  # most items share nothing: of these all that depends on no user is known
+        added = np.full(scores.shape[1] - known, counts.weight * np.log(counts.rarest), np.float32)
+        user, row = np.repeat(np.arange(len(scores)), np.diff(shares.indptr)), shares.indices
+        likely = shares.data + counts.smoothing * counts.popularity[row]
+        met = scores[user, row] + counts.weight * np.log(likely)
+        mixture: Floats = np.add(scores, np.concatenate([counts.unmet, added]), out=out)
+        mixture[user, row] = met
     else:
         rows = np.broadcast_to(rows, scores.shape)
         prior = counts.smoothing * counts.popularity[np.where(rows < known, rows, 0)]
         likely = np.where(rows < known, _shares_at(shares, rows) + prior, counts.rarest)
-    mixture: Floats = (counts.scale * (scores + counts.weight * np.log(likely))).astype(np.float32, copy=False)
-    return mixture
+        weighed: Floats = counts.weight * np.log(likely)
+        mixture = scores + weighed
+    mixture *= counts.scale
+    return mixture.astype(np.float32, copy=False)

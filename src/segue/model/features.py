@@ -6,6 +6,7 @@ Does not know: absolute time. That stays int64 microseconds outside the network,
 has steps of two minutes there.
 """
 
+import math
 from dataclasses import dataclass
 
 from segue.model.backend import namespace
@@ -46,10 +47,9 @@ class Clock:
         """
         xp = namespace(gaps)
         unknown = xp.isnan(gaps)
-        seconds = xp.clip(xp.where(unknown, xp.zeros_like(gaps), gaps), 0.0, float(self.longest))
-        top = xp.log1p(xp.full_like(seconds, max(float(self.longest), 1.0)))
-        place = xp.log1p(seconds) / top * float(self.knots - 1)
+        seconds = xp.minimum(xp.maximum(xp.where(unknown, 0.0, gaps), 0.0), float(self.longest))
+        place = xp.log1p(seconds) * ((self.knots - 1) / math.log1p(max(self.longest, 1.0)))
         knots = xp.arange(self.knots, dtype=gaps.dtype)
         hats = xp.maximum(1.0 - xp.abs(place[..., None] - knots), 0.0)
         none = unknown[..., None]
-        return xp.concat([none.astype(gaps.dtype), xp.where(none, xp.zeros_like(hats), hats)], axis=-1)
+        return xp.concat([none.astype(gaps.dtype), xp.where(none, 0.0, hats)], axis=-1)

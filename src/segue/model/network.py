@@ -339,7 +339,9 @@ class Network:
             rows: int32[n], the rows to score for every query, or int32[..., n] of its own; None scores all.
         """
         if rows is None:
-            return query @ params.items.T + params.bias
+            scores = query @ params.items.T
+            scores += params.bias  # under NumPy in place
+            return scores
         items, bias = params.items[rows], params.bias[rows]
         if rows.ndim == 1:
             return query @ items.T + bias

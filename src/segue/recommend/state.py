@@ -76,10 +76,13 @@ class Seen:
         if row == 0:
             return self
         if self.rows is not None and row < self.size and 32 * (len(self.rows) + 1) <= self.size:
-            place = int(np.searchsorted(self.rows, row))
-            if place < len(self.rows) and self.rows[place] == row:
+            old, place = self.rows, int(self.rows.searchsorted(np.int32(row)))
+            if place < len(old) and old[place] == row:
                 return self
-            return Seen(self.size, rows=np.concatenate([self.rows[:place], [row], self.rows[place:]], dtype=np.int32))
+            rows = np.empty(len(old) + 1, np.int32)
+            rows[:-1], rows[-1] = old, row
+            rows.sort()
+            return Seen(self.size, rows=rows)
         if row in self:
             return self
         if row >= self.size:  # the catalogue has grown since

@@ -103,6 +103,14 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """A list is wanted by a user, after all that was told."""
+
+    user: str
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """It is on disk.
 

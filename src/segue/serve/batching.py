@@ -1,125 +1,119 @@
-"""Requests that arrive together become one commit, and their lists one product.
+"""Requests that arrive together are worked on together, in a thread.
 
-Knows: two queues and a thread for each. Does not know: what is told, how it is kept.
+Knows: a queue and its thread. Does not know: what is asked, what is done.
 
-Nothing waits for company: the first request goes at once, and what comes while it is being written goes
-together in the next batch. While lists are made, the next batch is written already; what has been written
-meanwhile is answered together.
+Nothing waits for company: the first request goes at once, and what comes while it is being worked on goes together
+in the next batch. So events that came together are one commit, and their lists one product.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
+from typing import Generic, TypeVar
 
-from segue.errors import SegueError
-from segue.serve.answers import Tell, Told
 from segue.serve.problems import Problem
-from segue.serve.telling import Entry
 
-WriteAll: TypeAlias = Callable[[Sequence[Tell]], list[Entry]]
-AnswerAll: TypeAlias = Callable[[Sequence[Entry]], list[Told | SegueError]]
-Outcome: TypeAlias = "asyncio.Future[Told]"
-#: Requests, and events, of one batch.
-REQUESTS, EVENTS = 256, 4096
+R = TypeVar("R")
+T = TypeVar("T")
+#: Requests of one batch, and what they may weigh together.
+REQUESTS, WEIGHT = 256, 4096
 
 
-class Teller:
-    """Gathers what is told and tells it in batches. To be used from one event loop.
+class Batcher(Generic[R, T]):
+    """Gathers requests and works on them in batches. To be used from one event loop.
 
     Args:
-        write: puts a batch on disk.
-        answer: returns an outcome for each request that was written.
-        seen: is told the size of each batch that is written.
+        work: returns for each request of a batch what came of it, or the error that is its own.
+        weight: of a request, such as its events.
+        seen: is told the size of each batch.
     """
 
-    def __init__(self, write: WriteAll, answer: AnswerAll, seen: Callable[[int], None] = lambda size: None) -> None:
-        self._write, self._answer, self._seen = write, answer, seen
-        self._waiting: deque[tuple[Tell, Outcome]] = deque()
-        self._written: deque[tuple[Entry, Outcome]] = deque()
-        self._writing = self._answering = False
+    def __init__(
+        self,
+        work: Callable[[Sequence[R]], Sequence[T | Exception]],
+        *,
+        weight: Callable[[R], int] = lambda request: 1,
+        seen: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._work, self._weight, self._seen = work, weight, seen
+        self._waiting: deque[tuple[R, Callable[[T | BaseException], None]]] = deque()
+        self._working = self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="segue-write")
-        self._answerer = ThreadPoolExecutor(1, thread_name_prefix="segue-answer")
-        self._closed = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="segue-batch")
 
-    async def tell(self, request: Tell) -> Told:
-        """Return once the events of a request are on disk.
+    async def send(self, request: R) -> T:
+        """Return what came of a request.
 
         Raises:
-            SegueError: why nothing of it was done.
+            Exception: of the request, or of its batch.
+            Problem: 503: the server is being stopped.
+        """
+        outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def done(found: T | BaseException) -> None:
+            if outcome.done():  # its client has gone
+                return
+            if isinstance(found, BaseException):
+                outcome.set_exception(found)
+            else:
+                outcome.set_result(found)
+
+        self.take(request, done)
+        return await outcome
+
+    def take(self, request: R, done: Callable[[T | BaseException], None]) -> None:
+        """Begin to work on a request; `done` is told later, in the event loop, what came of it.
+
+        Raises:
             Problem: 503: the server is being stopped.
         """
         if self._closed:
             raise Problem(503, "The server is being stopped. Send it again in a moment.", {"Retry-After": "1"})
-        outcome: Outcome = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, outcome))
-        self._next_write()
-        return await outcome
+        self._waiting.append((request, done))
+        if not self._working:
+            self._next()
 
     async def close(self) -> None:
-        """Take nothing more, write and answer what has come, and let the threads go."""
+        """Take nothing more, work on what has come, and let the thread go."""
         self._closed = True
         await self._idle.wait()
-        self._writer.shutdown()
-        self._answerer.shutdown()
+        self._thread.shutdown()
 
-    def _next_write(self) -> None:
-        """Send what waits to be written, if nothing is being written."""
-        if self._writing or not self._waiting:
+    def _next(self) -> None:
+        """Send what waits to the thread, which is free."""
+        self._working = bool(self._waiting)
+        if not self._working:
+            self._idle.set()
             return
-        batch: list[tuple[Tell, Outcome]] = []
-        events = 0
-        while self._waiting and len(batch) < REQUESTS:
-            events += len(self._waiting[0][0].events)
-            if batch and events > EVENTS:
-                break
-            batch.append(self._waiting.popleft())
-        self._writing = True
         self._idle.clear()
+        batch = [self._waiting.popleft()]
+        left = WEIGHT - self._weight(batch[0][0])
+        while self._waiting and len(batch) < REQUESTS and (left := left - self._weight(self._waiting[0][0])) >= 0:
+            batch.append(self._waiting.popleft())
         self._seen(len(batch))
-        work = asyncio.get_running_loop().run_in_executor(self._writer, self._write, [one for one, _ in batch])
-        work.add_done_callback(lambda done: self._on_written([outcome for _, outcome in batch], done))
+        requests, waiting = zip(*batch, strict=True)
 
-    def _on_written(self, waiting: list[Outcome], done: "asyncio.Future[list[Entry]]") -> None:
-        self._writing = False
-        self._next_write()  # first, so that the thread works meanwhile
-        if error := done.exception():
-            for one in waiting:
-                _deliver(one, error)
-        else:
-            self._written.extend(zip(done.result(), waiting, strict=True))
-        self._next_answer()
+        def finish(found: Sequence[T | Exception] | BaseException) -> None:
+            self._next()  # first, so that the thread works meanwhile
+            outcomes = [found] * len(waiting) if isinstance(found, BaseException) else found
+            for done, outcome in zip(waiting, outcomes, strict=True):
+                done(outcome)
 
-    def _next_answer(self) -> None:
-        """Send all that is written to be answered, if nothing is being answered."""
-        if self._answering:
-            return
-        if not self._written:
-            if not self._writing:
-                self._idle.set()
-            return
-        batch = list(self._written)
-        self._written.clear()
-        self._answering = True
-        work = asyncio.get_running_loop().run_in_executor(self._answerer, self._answer, [entry for entry, _ in batch])
-        work.add_done_callback(lambda done: self._on_answered([outcome for _, outcome in batch], done))
-
-    def _on_answered(self, waiting: list[Outcome], done: "asyncio.Future[list[Told | SegueError]]") -> None:
-        self._answering = False
-        self._next_answer()
-        error = done.exception()
-        outcomes: Sequence[Told | BaseException] = [error] * len(waiting) if error else done.result()
-        for one, outcome in zip(waiting, outcomes, strict=True):
-            _deliver(one, outcome)
+        run_in(self._thread, lambda: self._work(requests), finish)
 
 
-def _deliver(waiting: Outcome, outcome: Told | BaseException) -> None:
-    if waiting.done():  # its client has gone
-        return
-    if isinstance(outcome, Told):
-        waiting.set_result(outcome)
-    else:
-        waiting.set_exception(outcome)
+def run_in(thread: ThreadPoolExecutor, work: Callable[[], T], then: Callable[[T | BaseException], None]) -> None:
+    """Work in a thread, then go on with what was found, or with the error, in the event loop."""
+    loop = asyncio.get_running_loop()
+
+    def run() -> None:
+        found: T | BaseException
+        try:
+            found = work()
+        except BaseException as error:
+            found = error
+        loop.call_soon_threadsafe(then, found)
+
+    thread.submit(run)

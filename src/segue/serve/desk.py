@@ -13,7 +13,8 @@ from typing import Any, ParamSpec, TypeVar
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
-from segue.serve.batching import Teller
+from segue.serve.answers import Answer, Ask, Tell, Told
+from segue.serve.batching import Batcher, run_in
 from segue.serve.bodies import parse_json
 from segue.serve.gate import Access, allow
 from segue.serve.keys import Role
@@ -47,7 +48,8 @@ class Desk:
         access: who is let in.
         sealer: of the tokens.
         metrics: of this server.
-        teller: gathers events.
+        tells: gathers events.
+        asks: gathers those who want a list alone.
         pool: of threads that answer.
         swaps: whether bundles may be swapped by HTTP.
     """
@@ -56,7 +58,8 @@ class Desk:
     access: Access
     sealer: Sealer
     metrics: Metrics
-    teller: Teller
+    tells: Batcher[Tell, Told]
+    asks: Batcher[Ask, Answer | None]
     swaps: bool = False
     pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="segue-ask")
@@ -66,9 +69,14 @@ class Desk:
         """Run something of the service in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: work(*args, **kwargs))
 
+    def later(self, work: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
+        """Run something of the service in a thread, and tell what came of it, in the event loop."""
+        run_in(self.pool, work, done)
+
     async def close(self) -> None:
         """Write what has come, and let the threads go."""
-        await self.teller.close()
+        await self.tells.close()
+        await self.asks.close()
         self.pool.shutdown(cancel_futures=True)
 
 

@@ -41,6 +41,20 @@ class Position(NamedTuple):
 START, END = Position(_LOWEST, 0), Position(_HIGHEST, _HIGHEST)
 
 
+def digest_of(
+    user: str,
+    item: str,
+    time: int | None,
+    id: str | None,
+    rating: float | None,
+    type: str | None,
+    context: Mapping[str, Any],
+) -> bytes:
+    """Return 16 bytes that tell what was sent from anything else."""
+    whole = msgspec.msgpack.encode((user, item, time, rating, type, context), order="deterministic")
+    return hashlib.sha256(whole + (id or "").encode()).digest()[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing a user did, as it was sent.
@@ -84,15 +98,14 @@ class Event:
             )
         if self.digest:
             return
-        fields = (self.user, self.item, self.time, self.rating, self.type, self.context)
         try:
-            whole = msgspec.msgpack.encode(fields, order="deterministic") + (self.id or "").encode()
+            digest = digest_of(self.user, self.item, self.time, self.id, self.rating, self.type, self.context)
         except (TypeError, ValueError, OverflowError) as error:
             raise ArgumentError(
                 f"event of {self.user!r}: expected fields that JSON can say, came something else ({error}). "
                 "Send texts, numbers, lists and objects."
             ) from None
-        object.__setattr__(self, "digest", hashlib.sha256(whole).digest()[:16])
+        object.__setattr__(self, "digest", digest)
 
     def at(self, arrival: int) -> "Event":
         """Return the event with the time of its arrival; a retry, which would have another, is the same event."""
@@ -134,6 +147,14 @@ def event_to_bytes(event: Event) -> bytes:
         4.5
     """
     return msgspec.msgpack.encode((event.item, event.time, event.id, event.rating, event.type, event.context))
+
+
+def kept(event: Event, body: bytes, user: str, position: Position) -> StoredEvent:
+    """Return the event in the bytes that were made of `event`: a context as it will be read, the rest is the same."""
+    if event.context:
+        return event_from_bytes(body, user, position)
+    seq, place = position.seq, position.place
+    return StoredEvent(user, event.item, event.time, event.id, event.rating, event.type, event.context, seq, place)
 
 
 def event_from_bytes(body: bytes, user: str, position: Position) -> StoredEvent:

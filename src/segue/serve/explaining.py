@@ -14,7 +14,7 @@ from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve.answers import Question
 from segue.serve.events import StoredEvent
-from segue.serve.listing import make_answer
+from segue.serve.listing import make_answers
 from segue.serve.replaying import PAGE, to_replay
 from segue.serve.scores import ask_for, score_all
 from segue.serve.shelf import Shelf
@@ -75,8 +75,8 @@ def explain(
     Cost: `last` steps of `last` users side by side, after a replay from the nearest snapshot.
     """
     if item is None:
-        asked = ask_for(rec, state, question, shelf)
-        top = make_answer(rec, shelf, asked, score_all(rec, shelf, [asked])[0]).items
+        asked = [ask_for(rec, state, question, shelf)]
+        top = make_answers(rec, shelf, asked, score_all(rec, shelf, asked), [()])[0].items
         if not top:
             raise NotFoundError("explain: expected an item to explain, the list is empty. Name one.")
         item = top[0].item

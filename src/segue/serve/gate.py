@@ -8,11 +8,12 @@ not too slow. No header lets other origins in, so a browser lets no other page r
 """
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from segue.serve import express
+from segue.serve.answers import Answer, Ask, Question, Tell, Told
 from segue.serve.bodies import CLOSE, Receive, read_body
 from segue.serve.keys import ANYBODY, Key, KeyRing, Role
 from segue.serve.limits import Limits, Rates
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+Reply: TypeAlias = Callable[[int, Headers, bytes], None]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: On every answer: nothing is loaded from elsewhere, nothing is guessed, nobody puts it into a frame.
@@ -73,7 +76,8 @@ class Gate:
                 await self._app(scope, receive, send)
             return
         begin, status = time.perf_counter(), 500
-        scope["path"] = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("ascii", "replace")
+        path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0]
+        scope["path"] = path.decode("ascii", "replace")
 
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             nonlocal status
@@ -89,47 +93,68 @@ class Gate:
             except Problem as problem:
                 await refusal(problem, scope["path"])(scope, receive, send_with_headers)
             else:
-                if not await self._express(scope, send_with_headers):
-                    await self._app(scope, receive, send_with_headers)
+                await self._app(scope, receive, send_with_headers)
         finally:
             self._at_work -= 1
             spent = time.perf_counter() - begin
             self._metrics.request(scope["method"], scope.get("segue.route", "none"), status, spent)
 
-    async def _express(self, scope: Scope, send: Send) -> bool:
-        """Answer the requests that come most often, and say whether this was one of them."""
-        key, body = scope["segue.key"], scope.get("segue.body")
-        if body is None or not key.may("write"):
+    def express(
+        self, method: str, url: bytes, headers: Mapping[bytes, bytes], client: str, body: bytes, reply: Reply
+    ) -> bool:
+        """Begin to answer a request without the framework, if it is one of those that come most often.
+
+        What would be refused is not, so that it is refused in one place.
+
+        Args:
+            method: of HTTP.
+            url: path and query, as they came.
+            headers: by name in lower case.
+            client: the address that it came from.
+            body: all of it.
+            reply: is called later, from the event loop, with status, headers and body.
+
+        Returns:
+            Whether `reply` will be called.
+        """
+        begin, desk = time.perf_counter(), self._desk()
+        read = express.read(method, url, headers, body, int(desk.service.clock() * 1e6))
+        if read is None or len(body) > self._access.limits.body_bytes:
             return False
-        desk = self._desk()
-        told = express.read_request(scope, body, key.name, int(desk.service.clock() * 1e6))
-        if told is None:
-            return False
-        scope["segue.route"] = express.ROUTE
+
+        question = read.question or Question()
+
+        def done(found: Told | Answer | BaseException | None) -> None:
+            if found is None:  # it takes longer, and nobody else is to wait for it
+                desk.later(lambda: desk.service.ask(read.user, question), done)
+                return
+            self._at_work -= 1
+            status, sent, body = _sent(found, read.route)
+            self._metrics.request(method, read.route, status, time.perf_counter() - begin)
+            reply(status, sent, body)
+
         try:
-            answer = express.reply_to(await desk.teller.tell(told))
-        except Exception as error:
-            await refusal(error, scope["path"])(scope, _nothing, send)
-            return True
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+            key = self._known(read.route, headers, self._at_work + 1)
+            if method in _WITH_BODY:
+                _check_media(headers)
+            if key is None or not key.may(read.role):
+                return False
+            self._spend(key, client)
+            if read.event is not None:
+                desk.tells.take(Tell((read.event,), key.name, read.question), done)
+            else:
+                desk.asks.take(Ask(read.user, question), done)
+        except Problem:
+            return False
+        self._at_work += 1
         return True
 
     async def _admit(self, scope: Scope, receive: Receive) -> Receive:
         """Return how the body is received, once it is all there."""
-        headers = {}
-        for name, value in reversed(scope["headers"]):  # of a header sent twice the first holds
-            headers[name] = value.decode("latin-1")
-        limits = self._access.limits
-        self._check_host(headers.get(b"host", ""))
-        if self._at_work > limits.in_flight:
-            raise Problem(503, "Too many requests are at work. Send it again in a moment.", {"Retry-After": "1"})
-        key = self._key(scope["path"], headers.get(b"authorization"))
+        headers = dict(reversed(scope["headers"]))  # of a header sent twice the first holds
         address = (scope.get("client") or ("unknown",))[0]
-        wait = self._access.rates.wait(f"key {key.name}" if key and key.name else f"address {address}")
-        if wait:
-            raise Problem(429, f"Too many requests. Send it again in {wait:.1f} s.", {"Retry-After": f"{wait + 1:.0f}"})
+        key = self._known(scope["path"], headers, self._at_work)
+        self._spend(key, address)
         if key is None:
             raise Problem(
                 401, "Expected the header Authorization: Bearer KEY, came no known key. Make one: segue keys add NAME.",
@@ -139,19 +164,33 @@ class Gate:
         if scope["method"] not in _WITH_BODY:
             return receive
         _check_media(headers)
-        body = scope["segue.body"] = await read_body(receive, headers.get(b"content-length"), limits)
+        announced = headers.get(b"content-length")
+        body = await read_body(receive, announced and announced.decode("latin-1"), self._access.limits)
         return _again(body, receive)
+
+    def _known(self, path: str, headers: Mapping[bytes, bytes], at_work: int) -> Key | None:
+        """Return the key of a request, None for one that is unknown, or raise a `Problem`: why it is not let in."""
+        self._check_host(headers.get(b"host", b"").decode("latin-1"))
+        if at_work > self._access.limits.in_flight:
+            raise Problem(503, "Too many requests are at work. Send it again in a moment.", {"Retry-After": "1"})
+        return self._key(path, headers.get(b"authorization", b"").decode("latin-1"))
+
+    def _spend(self, key: Key | None, client: str) -> None:
+        """Count a request for its rate, or raise a `Problem`: there were too many."""
+        wait = self._access.rates.wait(f"key {key.name}" if key and key.name else f"address {client}")
+        if wait:
+            raise Problem(429, f"Too many requests. Send it again in {wait:.1f} s.", {"Retry-After": f"{wait + 1:.0f}"})
 
     def _check_host(self, host: str) -> None:
         name = host.lower().rpartition(":")[0] if ":" in host and not host.endswith("]") else host.lower()
         if "*" not in self._access.hosts and name not in self._access.hosts:
             raise Problem(421, "Host: expected a name of this server, came another. Start it with --allow-host NAME.")
 
-    def _key(self, path: str, sent: str | None) -> Key | None:
+    def _key(self, path: str, sent: str) -> Key | None:
         """Return the key of a request; where none is asked for, that of anybody."""
         if self._access.keys is None:
             return ANYBODY
-        scheme, _, secret = (sent or "").partition(" ")
+        scheme, _, secret = sent.partition(" ")
         key = self._access.keys.find(secret.strip()) if scheme.lower() == "bearer" else None
         return key or (Key("", "read") if path in OPEN else None)
 
@@ -168,17 +207,26 @@ def allow(scope: Scope, role: Role) -> Key:
     return key
 
 
-def _check_media(headers: MutableMapping[bytes, str]) -> None:
-    media, _, rest = headers.get(b"content-type", "").partition(";")
+def _check_media(headers: Mapping[bytes, bytes]) -> None:
+    sent = headers.get(b"content-type", b"").decode("latin-1")
+    media, _, rest = sent.partition(";")
     charset = rest.strip().lower().removeprefix("charset=").strip('"')
     if media.strip().lower() != "application/json" or charset not in ("", "utf-8"):
         raise Problem(415, "Content-Type: expected application/json, came something else. Send JSON.", CLOSE)
-    if headers.get(b"content-encoding", "identity").lower() != "identity":
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise Problem(415, "Content-Encoding: expected none, came one. Send it uncompressed.", CLOSE)
 
 
-async def _nothing() -> MutableMapping[str, Any]:
-    return {"type": "http.disconnect"}
+def _sent(found: Told | Answer | BaseException, route: str) -> tuple[int, Headers, bytes]:
+    """Return status, headers and body of an answer that passes by the framework."""
+    try:
+        if isinstance(found, BaseException):
+            raise found
+        body = express.reply_to(found)
+    except Exception as error:
+        refused = refusal(error, route)
+        return refused.status_code, [*refused.raw_headers, *HEADERS], bytes(refused.body)
+    return 200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *HEADERS], body
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from segue.serve.batching import Teller
+from segue.serve.batching import Batcher
 from segue.serve.bodies import Receive
 from segue.serve.desk import Desk
 from segue.serve.gate import Access, Gate, Scope, Send
@@ -43,7 +43,7 @@ class Gated(FastAPI):
 
 def make_app(
     service: Service, *, access: Access | None = None, metrics: Metrics | None = None, swaps: bool = False
-) -> FastAPI:
+) -> Gated:
     """Return the application of a service.
 
     Args:
@@ -58,9 +58,8 @@ def make_app(
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
-        app.state.desk = Desk(
-            service, access, sealer, metrics, Teller(service.write, service.answer, metrics.batch), swaps
-        )
+        tells = Batcher(service.tell, weight=lambda tell: len(tell.events), seen=metrics.batch)
+        app.state.desk = Desk(service, access, sealer, metrics, tells, Batcher(service.ask_each), swaps)
         yield
         await app.state.desk.close()
 

@@ -16,41 +16,56 @@ from segue.serve.shelf import Shelf
 from segue.shapes import Floats
 
 
-def make_answer(rec: Recommender, shelf: Shelf, asked: Asked, scored: Scored, unknown: Sequence[str] = ()) -> Answer:
-    """Return the list of a question.
+def make_answers(
+    rec: Recommender, shelf: Shelf, asked: Sequence[Asked], scored: Scored, unknown: Sequence[Sequence[str]]
+) -> list[Answer]:
+    """Return the list of each question.
 
     Args:
         rec: the bundle.
         shelf: what may be shown.
-        asked: the question.
-        scored: of it, changed in place.
-        unknown: ids to tell as unknown.
+        asked: the questions.
+        scored: of them, changed in place.
+        unknown: for each the ids to tell as unknown.
 
     Cost: O(items scored), and O(k^2 x width) with diversity.
     """
-    question, state = asked.question, asked.state
+    if not asked:
+        return []
     if shelf.boosts is not None:
         scored.add(shelf.boosts)
-    pinned = _pinned(shelf, scored) if len(shelf.pins) else {}
-    rows, scores = scored.best(asked.places)
-    pool = [int(row) for row in rows]
-    worth = dict(zip(pool, map(float, scores), strict=True)) | pinned
+    best = scored.best(max(one.places for one in asked))
+    pinned = [_pinned(shelf, scored, n) if len(shelf.pins) else {} for n in range(len(asked))]
+    return [_answer(rec, shelf, *one) for one in zip(asked, best, pinned, unknown, strict=True)]
+
+
+def _answer(
+    rec: Recommender,
+    shelf: Shelf,
+    asked: Asked,
+    best: tuple[list[int], list[float]],
+    pinned: dict[int, float],
+    unknown: Sequence[str],
+) -> Answer:
+    question, state = asked.question, asked.state
+    pool, scores = best[0][: asked.places], best[1][: asked.places]
+    worth = dict(zip(pool, scores, strict=True)) | pinned
     if question.diversity:
-        pool = _diverse(rec, pool, scores, question.k, question.diversity)
+        pool = _diverse(rec, pool, np.array(scores, np.float32), question.k, question.diversity)
     chosen = list(pinned)[: question.k]
     chosen += [row for row in pool if row not in pinned][: question.k - len(chosen)]
     if question.explore:
         _explore(chosen, pool, len(pinned), question, state.count)
-    items = [rec._item(row, worth[row]) for row in chosen]
+    items = rec._items(chosen, [worth[row] for row in chosen])
     debug: dict[str, Any] | None = None
     if question.debug:
         debug = {item.item: shelf.said(row) for item, row in zip(items, chosen, strict=True)}
     return Answer(items, list(dict.fromkeys(unknown)), rec.fingerprint, state.count, debug=debug)
 
 
-def _pinned(shelf: Shelf, scored: Scored) -> dict[int, float]:
+def _pinned(shelf: Shelf, scored: Scored, question: int) -> dict[int, float]:
     """Return the rows that come first with their scores, by the order of the rules, then best first."""
-    scores = scored.of(shelf.pins)
+    scores = scored.of(question, shelf.pins)
     order = np.lexsort((-scores, shelf.turns))
     return {int(shelf.pins[n]): float(scores[n]) for n in order if scores[n] > -np.inf}
 

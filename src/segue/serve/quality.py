@@ -21,7 +21,7 @@ from segue.recommend.many import question_details, score_rows
 from segue.recommend.recommender import Recommender
 from segue.serve.events import Event
 from segue.serve.scores import Asked, Scored
-from segue.shapes import Floats
+from segue.shapes import Floats, Rows
 
 #: Rows that stand for all others in a log-loss, where there is an index.
 SAMPLE = 8192
@@ -73,21 +73,20 @@ class LiveQuality:
         if not judged:
             return
         ranks = np.array([one.rank for one in judged])
-        found = zip(judged, recall(ranks, k=10), mrr(ranks, k=10), strict=True)
+        hits, reciprocals = recall(ranks, k=10).tolist(), mrr(ranks, k=10).tolist()
         with self._lock:
             self.sampled |= rec.index is not None
-            for one, hit, reciprocal in found:
+            for one, hit, reciprocal in zip(judged, hits, reciprocals, strict=True):
                 for key in _keys(rec, one.event):
-                    self._add(key, float(hit), float(reciprocal), one.loss)
+                    sums = self.groups.get(key) or self._group(key)
+                    sums.events += 1
+                    sums.hits += hit
+                    sums.reciprocal += reciprocal
+                    sums.log_loss += one.loss
 
-    def _add(self, key: tuple[str, str], hit: float, reciprocal: float, loss: float) -> None:
-        if key not in self.groups and len(self.groups) > KEPT:
-            key = (key[0], "other")
-        sums = self.groups.setdefault(key, Sums())
-        sums.events += 1
-        sums.hits += hit
-        sums.reciprocal += reciprocal
-        sums.log_loss += loss
+    def _group(self, key: tuple[str, str]) -> Sums:
+        """Return the sums of a group that is new."""
+        return self.groups.setdefault((key[0], "other") if len(self.groups) > KEPT else key, Sums())
 
     def snapshot(self) -> dict[str, Any]:
         """Return the means so far, by group."""
@@ -122,22 +121,21 @@ def _keys(rec: Recommender, event: Event) -> list[tuple[str, str]]:
     return [("all", "all"), ("bundle", rec.fingerprint[:12]), ("hour", hour), ("type", event.type or "none")]
 
 
-def judge(rec: Recommender, events: Sequence[Event], asked: Sequence[Asked], scored: Sequence[Scored]) -> list[Judged]:
+def judge(rec: Recommender, events: Sequence[Event], asked: Sequence[Asked], scored: Scored) -> list[Judged]:
     """Return where events stood in the lists that were the answer just before them.
 
     Args:
         rec: the bundle.
         events: that came.
         asked: for each the question that it answered.
-        scored: for each the scores of that question, that of its item among them.
+        scored: of these questions, the items of the events among them; used up.
     """
     if not events:
         return []
     targets = rec.vocabulary.rows([event.item for event in events])
-    scores = np.stack([one.scores for one in scored])
-    columns = targets
-    if rec.index is not None:
-        columns = np.argmax(np.stack([one.known for one in scored]) == targets[:, None], axis=1)
+    scores, columns = scored.scores, targets
+    if scored.rows is not None:
+        columns = np.argmax(scored.rows == targets[:, None], axis=1)
     own = scores[np.arange(len(scores)), columns]
     known = (targets > 0) & (own > -np.inf)
     ranks = np.full(len(targets), float(rec.vocabulary.size))
@@ -145,31 +143,32 @@ def judge(rec: Recommender, events: Sequence[Event], asked: Sequence[Asked], sco
     if known.any():
         ranked = scores if known.all() else scores[known]
         ranks[known] = target_ranks(ranked, columns[known])
-        total = _log_sum(scores)
-        if rec.index is not None:
-            total = np.logaddexp(total, _others(rec, asked, scored, events))
+        others = None if scored.rows is None else _others(rec, asked, scored.rows, events)
+        total = _log_sum(scores) if others is None else np.logaddexp(_log_sum(scores), others)
         losses[known] = (total - own)[known]
     return [Judged(*one) for one in zip(events, ranks.tolist(), losses.tolist(), strict=True)]
 
 
 def _log_sum(scores: Floats) -> Floats:
-    """Return float[event]: log(sum(exp(scores))); what is filtered adds nothing."""
+    """Return float32[event]: log(sum(exp(scores))), in place; what is filtered adds nothing."""
     top = np.maximum(scores.max(axis=1), np.float32(-1e30))
-    total: Floats = np.log(np.maximum(np.exp(scores - top[:, None]).sum(axis=1), 1e-30)) + top
+    scores -= top[:, None]
+    np.exp(scores, out=scores)
+    total: Floats = np.log(np.maximum(scores.sum(axis=1), np.float32(1e-30))) + top
     return total
 
 
-def _others(rec: Recommender, asked: Sequence[Asked], scored: Sequence[Scored], events: Sequence[Event]) -> Floats:
+def _others(rec: Recommender, asked: Sequence[Asked], known: Rows, events: Sequence[Event]) -> Floats:
     """Return the log of the sum over all rows that are no candidates, from a sample of them."""
     size = rec.vocabulary.size
     seed = [rec.vocabulary.row(events[0].item), asked[0].state.count]
     rows = np.unique(np.random.default_rng(seed).integers(1, size, SAMPLE)).astype(np.int32)
     details = question_details(rec, [(None, {})] * len(asked))
-    scores = score_rows(rec, [one.state for one in asked], [one.question.at for one in asked], rows, details)
+    scores = score_rows(rec, [one.state for one in asked], [one.at for one in asked], rows, details)
+    Scored(scores, np.broadcast_to(rows, scores.shape)).hide(asked)
     counted = np.zeros(len(asked))
-    for n, (line, one, found) in enumerate(zip(scores, asked, scored, strict=True)):
-        candidate = np.isin(rows, found.known)
-        counted[n] = (size - len(np.unique(found.known))) / max(int(np.count_nonzero(~candidate)), 1)
-        Scored(line, rows).hide(one)
+    for n, (line, candidates) in enumerate(zip(scores, known, strict=True)):
+        candidate = np.isin(rows, candidates)
+        counted[n] = (size - len(np.unique(candidates))) / max(int(np.count_nonzero(~candidate)), 1)
         line[candidate] = -np.inf
     return _log_sum(scores) + np.log(counted)

@@ -12,6 +12,7 @@ retrain` write that file, so a restart runs what ran before it. A bundle given a
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import signal
@@ -206,7 +207,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         app = make_app(service, access=access, metrics=metrics, swaps=settings.folder is not None)
         limits = settings.limits
         config = uvicorn.Config(
-            app, http=protocol(limits), ws="none", log_level="warning", access_log=False, log_config=None,
+            app, http=protocol(limits, app.gate), ws="none", log_level="warning", access_log=False, log_config=None,
             server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
             timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=30,
         )  # fmt: skip
@@ -233,6 +234,9 @@ def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
                 signal.raise_signal(signal.SIGHUP)
 
         server.listening = listening
+        # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
+        gc.collect()
+        gc.freeze()
         # Requests are the threads here: products of matrices that start more of them wait for each other.
         with threadpool_limits(1, "blas"):
             server.run(sockets=[listener])

@@ -1,12 +1,14 @@
 """Which rows are scored for a list: all of them, or what an index finds, and what may not be shown.
 
-Knows: that an index finds candidates and `score_rows` says what they are worth; filters, seen items, stock.
+Knows: that an index finds candidates and `score_rows` says what they are worth; filters, seen items, stock. All
+questions of a batch lie in one table, for a call of NumPy costs as much as a thousand of its numbers.
 Does not know: what becomes of scores (`listing`, `quality`).
 
 With an index, the candidates are the best rows that the list may show, with room for what it draws from (a
 varied list looks at more), the best of each value of a boost, and what is pinned or asked for by name.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +32,7 @@ class Asked:
     Args:
         state: of the user.
         question: what is wanted.
+        at: the time of the question, microseconds since 1970; None when unknown.
         excluded: int32[n], rows that this user is not to be shown.
         allowed: bool[row], what the question and the shelf allow; None allows all.
         also: int32[n], rows that are scored whatever an index finds.
@@ -37,6 +40,7 @@ class Asked:
 
     state: State
     question: Question
+    at: int | None
     excluded: Rows
     allowed: Bools | None = None
     also: Rows = field(default_factory=lambda: _NONE)
@@ -50,59 +54,78 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Scores of some rows; -inf for what may not be shown.
+    """Scores of some rows for each question; -inf for what may not be shown.
 
     Args:
-        scores: float32[n].
-        rows: int32[n], row 0 first and where it fills up; None where these are all rows, in order.
+        scores: float32[question, n], its lines one after the other in memory.
+        rows: int32[question, n], row 0 first and where it fills up; None where these are all rows, in order.
     """
 
     scores: Floats
     rows: Rows | None = None
 
-    @property
-    def known(self) -> Rows:
-        """int32[n], the row of each score."""
-        return np.arange(len(self.scores), dtype=np.int32) if self.rows is None else self.rows
+    def __getitem__(self, some: slice) -> "Scored":
+        """Return the scores of some of the questions, not copied."""
+        return Scored(self.scores[some], None if self.rows is None else self.rows[some])
 
     def add(self, values: Floats) -> None:
         """Add float32[row] to the scores, in place."""
         np.add(self.scores, values if self.rows is None else values[self.rows], out=self.scores)
 
-    def of(self, rows: Rows) -> Floats:
+    def of(self, question: int, rows: Rows) -> Floats:
         """Return float32[n], the scores of some rows, distinct and in order; -inf where one was not scored."""
+        line = self.scores[question]
         if self.rows is None:
-            scores: Floats = self.scores[rows]
+            scores: Floats = line[rows]
             return scores
         scores = np.full(len(rows), -np.inf, np.float32)
-        _, places, columns = np.intersect1d(rows, self.rows, return_indices=True)
-        scores[places] = self.scores[columns]
+        _, places, columns = np.intersect1d(rows, self.rows[question], return_indices=True)
+        scores[places] = line[columns]
         return scores
 
-    def best(self, count: int) -> tuple[Rows, Floats]:
-        """Return the rows of the highest scores and these, best first, of equals the lowest row; -inf is left out."""
-        places = _places_of_best(self.scores, count)
-        scores = self.scores[places]
-        rows: Rows = places if self.rows is None else self.rows[places]
-        best = np.lexsort((rows, -scores))[:count]
-        best = best[scores[best] > -np.inf]
-        return rows[best], scores[best]
+    def best(self, count: int) -> list[tuple[list[int], list[float]]]:
+        """Return for each question the rows of the highest scores and these.
 
-    def hide(self, asked: Asked) -> None:
-        """Set the scores of what a question may not show to -inf, in place."""
-        scores, rows = self.scores, self.rows
-        if rows is None:
-            scores[asked.excluded] = -np.inf
-            if asked.allowed is not None:
-                scores[~asked.allowed] = -np.inf
-        else:
-            scores[np.isin(rows, asked.excluded)] = -np.inf
-            if asked.allowed is not None:
-                scores[~asked.allowed[rows]] = -np.inf
+        The best come first, of equals the lowest row; -inf is left out.
+        """
+        size, edges = self.scores.shape[1], np.maximum(_edges(self.scores, count), np.finfo(np.float32).min)
+        places = np.flatnonzero(self.scores >= edges[:, None])
+        question, scores = places // size, self.scores.ravel()[places]
+        rows = places - question * size if self.rows is None else self.rows.ravel()[places]
+        order = np.lexsort((rows, -scores, question))
+        begins = np.searchsorted(question, np.arange(len(self.scores) + 1)).tolist()
+        rows, scores = rows[order].tolist(), scores[order].tolist()
+        ends = [min(begin + count, end) for begin, end in itertools.pairwise(begins)]
+        return [(rows[begin:end], scores[begin:end]) for begin, end in zip(begins, ends, strict=False)]
+
+    def hide(self, asked: Sequence[Asked]) -> None:
+        """Set the scores of what the questions may not show to -inf, in place."""
+        if self.rows is None:
+            lengths = [len(one.excluded) for one in asked]
+            lines = np.repeat(np.arange(len(asked)), lengths)
+            self.scores[lines, np.concatenate([one.excluded for one in asked])] = -np.inf
+            for line, one in zip(self.scores, asked, strict=True):
+                if one.allowed is not None:
+                    line[~one.allowed] = -np.inf
+            return
+        for line, rows, one in zip(self.scores, self.rows, asked, strict=True):
+            line[np.isin(rows, one.excluded)] = -np.inf
+            if one.allowed is not None:
+                line[~one.allowed[rows]] = -np.inf
 
 
-def ask_for(rec: Recommender, state: State, question: Question, shelf: Shelf, also: Rows = _NONE) -> Asked:
+def ask_for(
+    rec: Recommender, state: State, question: Question, shelf: Shelf, *, at: int | None = None, also: Sequence[str] = ()
+) -> Asked:
     """Return what a user asks for, in rows.
+
+    Args:
+        rec: the bundle.
+        state: of the user.
+        question: what is wanted.
+        shelf: what may be shown.
+        at: the time of the question where it does not say one.
+        also: ids of items that are to be scored in any case.
 
     Raises:
         ArgumentError: a filter names an attribute that items do not have.
@@ -115,27 +138,24 @@ def ask_for(rec: Recommender, state: State, question: Question, shelf: Shelf, al
     if question.where:
         mask = rows_where(rec, question.where)
         allowed = mask if allowed is None else allowed & mask
-    return Asked(state, question, excluded, allowed, also)
+    scored = rec.vocabulary.rows(also) if also and rec.index is not None else _NONE
+    return Asked(state, question, at if question.at is None else question.at, excluded, allowed, scored)
 
 
-def score_all(rec: Recommender, shelf: Shelf, asked: Sequence[Asked]) -> list[Scored]:
-    """Return the scores of each question, before any rule but that what may not be shown is -inf.
+def score_all(rec: Recommender, shelf: Shelf, asked: Sequence[Asked]) -> Scored:
+    """Return the scores of some questions, before any rule but that what may not be shown is -inf.
 
     Cost: without an index O(questions x items x width), in one product; with one, that of its searches.
     """
-    if not asked:
-        return []
-    states, at = [one.state for one in asked], [one.question.at for one in asked]
+    states, at = [one.state for one in asked], [one.at for one in asked]
     details = question_details(rec, [(one.question.type, one.question.context) for one in asked])
     if rec.index is None:
-        found = [Scored(line) for line in score_each(rec, states, at, details)]
+        scored = Scored(score_each(rec, states, at, details))
     else:
         rows = _candidates(rec, shelf, asked, details)
-        scores = score_rows(rec, states, at, rows, details)
-        found = [Scored(*pair) for pair in zip(scores, rows, strict=True)]
-    for scored, one in zip(found, asked, strict=True):
-        scored.hide(one)
-    return found
+        scored = Scored(score_rows(rec, states, at, rows, details), rows)
+    scored.hide(asked)
+    return scored
 
 
 def _candidates(rec: Recommender, shelf: Shelf, asked: Sequence[Asked], details: Floats | None) -> Rows:
@@ -150,7 +170,7 @@ def _candidates(rec: Recommender, shelf: Shelf, asked: Sequence[Asked], details:
             found = find_each(
                 rec,
                 [one.state for one in some],
-                [one.question.at for one in some],
+                [one.at for one in some],
                 min(max(one.places for one in some), rec.vocabulary.size),
                 None if details is None else details[places],
                 allowed=mask,
@@ -167,27 +187,17 @@ def _masks(allowed: Bools | None, classes: list[Bools] | None) -> list[Bools | N
     return [one if allowed is None else one & allowed for one in classes]
 
 
-def _places_of_best(scores: Floats, count: int) -> Rows:
-    """Return the places of the `count` highest scores and of what is equal to the last of them, in any order.
+def _edges(scores: Floats, count: int) -> Floats:
+    """Return float32[question]: a score that at least `count` of its line reach, and few more.
 
-    What is -inf may be left out.
-
-    They lie in the `count` groups with the highest maxima, so that most scores are looked at once. A group is every
-    n-th score, so that maxima are taken of neighbours all at a time.
+    The `count` highest maxima of groups are as many scores, so that most are looked at once. A group is every n-th
+    score, so that maxima are taken of neighbours all at a time.
     """
-    block = max(1, int((len(scores) / (4 * count)) ** 0.5))
-    groups = len(scores) // block
-    if block > 1 and groups > 4 * count:
-        tops = scores[: groups * block].reshape(block, groups).max(axis=0)
-        edge = np.partition(tops, groups - count)[groups - count]
-        # All groups that tie with the last, but none in which nothing may be shown: much may be hidden.
-        best = np.flatnonzero((tops >= edge) & (tops > -np.inf))
-        places = (np.arange(block)[:, None] * groups + best).ravel()
-        places = np.concatenate([places, np.arange(groups * block, len(scores))])
-    else:
-        places = np.arange(len(scores))
-    some = scores[places]
-    if len(places) > count:
-        edge = np.partition(some, len(some) - count)[len(some) - count]
-        places = places[some >= edge]
-    return places.astype(np.int32)
+    questions, size = scores.shape
+    block = max(1, int((size / (4 * count)) ** 0.5))
+    groups = size // block
+    if groups <= count:
+        return np.full(questions, -np.inf, np.float32)
+    tops = scores[:, : groups * block].reshape(questions, block, groups).max(axis=1)
+    edges: Floats = np.partition(tops, groups - count, axis=1)[:, groups - count]
+    return edges

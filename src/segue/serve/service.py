@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -20,11 +20,11 @@ from segue.recommend.approximate import ApproximateIndex
 from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
-from segue.serve.answers import Answer, Question, Rating, Status, Tell, Told, UserView
+from segue.serve.answers import Answer, Ask, Question, Rating, Status, Tell, Told, UserView
 from segue.serve.changes import Changes
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
-from segue.serve.listing import make_answer
+from segue.serve.listing import make_answers
 from segue.serve.quality import Judged, LiveQuality, Trial, judge
 from segue.serve.receipts import Receipt, receipt
 from segue.serve.replaying import read_state, without
@@ -38,8 +38,30 @@ from segue.serve.telling import Entry, conflict, current_state, forgotten, write
 TOLERANCE = 5 * 60 * 1_000_000
 #: Scores that exist at one time: 128 MB.
 SCORES = 1 << 25
+#: The question that an event answers.
+JUDGED = Question()
 #: How often a write that came too late for its version is computed again.
 ATTEMPTS = 8
+
+
+class _Wanted(NamedTuple):
+    """A list that is to be made.
+
+    Args:
+        rec: the bundle.
+        state: of the user.
+        question: what is wanted.
+        at: the time of the question where it does not say one.
+        events: of the request.
+        rebuilding: the state lacks events.
+    """
+
+    rec: Recommender
+    state: State
+    question: Question
+    at: int | None = None
+    events: Sequence[Event] = ()
+    rebuilding: bool = False
 
 
 class Service:
@@ -113,8 +135,25 @@ class Service:
 
     def answer(self, entries: Sequence[Entry]) -> list[Told | SegueError]:
         """Do the second half of `tell`: make the lists, and count how well the events were foreseen."""
-        answers = self._answers([entry for entry in entries if entry.refused is None])
+        done = [entry for entry in entries if entry.refused is None]
+        wanted: dict[int, _Wanted] = {}
+        for entry in done:
+            if entry.tell.question is not None:
+                try:
+                    wanted[id(entry)] = self._wanted(entry, entry.tell.question)
+                except SegueError as error:  # such as a user erased since
+                    entry.refused = error
+        answers = self._lists(wanted, [pair for entry in done for pair in entry.before])
         return [entry.refused or _told(entry, answers.get(id(entry))) for entry in entries]
+
+    def _wanted(self, entry: Entry, question: Question) -> "_Wanted":
+        """Return the list that is wanted after what was told."""
+        events, after = entry.tell.events, entry.after
+        for rec in self._swaps.bundles():
+            if after is not None and rec.fingerprint == after.bundle:
+                return _Wanted(rec, after, question, events[-1].time, events)
+        rec, state, rebuilding, _ = self._state(events[-1].user)
+        return _Wanted(rec, state, question, events[-1].time, events, rebuilding)
 
     def _refused(self, request: Tell) -> SegueError | None:
         if not request.events:
@@ -164,22 +203,21 @@ class Service:
 
     # --- lists ------------------------------------------------------------------------------------------------
 
-    def _answers(self, entries: Sequence[Entry]) -> dict[int, Answer]:
+    def _lists(self, wanted: "Mapping[int, _Wanted]", before: Sequence[tuple[State, Event]] = ()) -> dict[int, Answer]:
         """Count each event by the list before it, and return the lists after; scores come in few products."""
         answers: dict[int, Answer] = {}
         judged: dict[str, list[Judged]] = {}
-        asked = [entry for entry in entries if entry.tell.question is not None]
-        for rec in self._swaps.bundles():
-            ready = [(e, e.after) for e in asked if e.after is not None and e.after.bundle == rec.fingerprint]
-            before = [pair for entry in entries for pair in entry.before if pair[0].bundle == rec.fingerprint]
+        recs = {rec.fingerprint: rec for rec in (*self._swaps.bundles(), *(one.rec for one in wanted.values()))}
+        for fingerprint, rec in recs.items():
+            keys = [key for key, one in wanted.items() if one.rec.fingerprint == fingerprint]
+            pairs = [pair for pair in before if pair[0].bundle == fingerprint]
             step = max(1, SCORES // (2 * rec.vocabulary.size))
-            for begin in range(0, max(len(ready), len(before)), step):
+            for begin in range(0, max(len(keys), len(pairs)), step):
                 some = slice(begin, begin + step)
-                judged.setdefault(rec.fingerprint, []).extend(self._score(rec, ready[some], before[some], answers))
+                lists, lines = self._score(rec, [wanted[key] for key in keys[some]], pairs[some])
+                answers |= zip(keys[some], lists, strict=True)
+                judged.setdefault(fingerprint, []).extend(lines)
         self._count(judged)
-        for entry in asked:
-            if id(entry) not in answers:
-                answers[id(entry)] = self.ask(entry.tell.events[-1].user, _at_event(entry.tell))
         return answers
 
     def _count(self, judged: Mapping[str, list[Judged]]) -> None:
@@ -192,22 +230,19 @@ class Service:
                     self.trial.count(rec, lines, shadow.rec, judged.get(shadow.rec.fingerprint, []))
 
     def _score(
-        self,
-        rec: Recommender,
-        ready: Sequence[tuple[Entry, State]],
-        before: Sequence[tuple[State, Event]],
-        answers: dict[int, Answer],
-    ) -> list[Judged]:
-        shelf = self._changes.shelf(rec)
-        asked = [ask_for(rec, state, _at_event(entry.tell), shelf) for entry, state in ready]
-        asked += [
-            ask_for(rec, state, Question(at=event.time), shelf, also=rec.vocabulary.rows([event.item]))
-            for state, event in before
-        ]
+        self, rec: Recommender, wanted: "Sequence[_Wanted]", before: Sequence[tuple[State, Event]] = ()
+    ) -> tuple[list[Answer], list[Judged]]:
+        shelf, lists = self._changes.shelf(rec), len(wanted)
+        asked = [ask_for(rec, one.state, one.question, shelf, at=one.at) for one in wanted]
+        asked += [ask_for(rec, state, JUDGED, shelf, at=event.time, also=(event.item,)) for state, event in before]
         scored = score_all(rec, shelf, asked)
-        for (entry, _), one, found in zip(ready, asked, scored, strict=False):
-            answers[id(entry)] = make_answer(rec, shelf, one, found, _unknown(rec, entry.tell.events))
-        return judge(rec, [event for _, event in before], asked[len(ready) :], scored[len(ready) :])
+        unknown = [[event.item for event in one.events if event.item not in rec.vocabulary] for one in wanted]
+        found = make_answers(rec, shelf, asked[:lists], scored[:lists], unknown)
+        answers = [
+            replace(answer, rebuilding=True) if one.rebuilding else answer
+            for answer, one in zip(found, wanted, strict=True)
+        ]
+        return answers, judge(rec, [event for _, event in before], asked[lists:], scored[lists:])
 
     def ask(self, user: str, question: Question) -> Answer:
         """Return the list of a user; one that nobody knows gets that of a new user.
@@ -217,7 +252,30 @@ class Service:
             ArgumentError: a filter names no attribute.
         """
         rec, state, rebuilding, _ = self._state(user)
-        return replace(self._list(rec, state, question), rebuilding=rebuilding)
+        return self._score(rec, [_Wanted(rec, state, question, rebuilding=rebuilding)])[0][0]
+
+    def ask_each(self, asks: Sequence[Ask]) -> list[Answer | SegueError | None]:
+        """Return the lists of several users, whose scores come in one product.
+
+        Returns:
+            For each an Answer, or ForgottenError; None where the state is not at hand, so that `ask` has to replay
+            events, for which the others here should not wait.
+        """
+        found = [self._at_hand(ask) for ask in asks]
+        answers = self._lists({n: one for n, one in enumerate(found) if isinstance(one, _Wanted)})
+        return [answers.get(n) or (None if isinstance(one, _Wanted) else one) for n, one in enumerate(found)]
+
+    def _at_hand(self, ask: Ask) -> "_Wanted | SegueError | None":
+        """Return the list that is wanted; None where the state is not there and up to date."""
+        try:
+            rec = self._swaps.home([ask.user]).rec
+            head = self.store.head(ask.user, rec.fingerprint)
+        except SegueError as error:
+            return error
+        if head.forgotten:
+            return forgotten()
+        state = read_state(rec, head) if head.fresh else None if head.count else rec.start()
+        return None if state is None else _Wanted(rec, state, ask.question)
 
     def rate(self, user: str, item: str, at: int | None = None) -> Rating:
         """Return what a user would think of an item, by all ratings so far; one nobody knows is new.
@@ -254,11 +312,6 @@ class Service:
             self.store.commit([Write(head.user, head.version, states=states, replayed=replayed)])
         return rec, current.state, False, head
 
-    def _list(self, rec: Recommender, state: State, question: Question, events: Sequence[Event] = ()) -> Answer:
-        shelf = self._changes.shelf(rec)
-        asked = ask_for(rec, state, question, shelf)
-        return make_answer(rec, shelf, asked, score_all(rec, shelf, [asked])[0], _unknown(rec, events))
-
     def ask_history(
         self, history: Sequence[Event], question: Question, profile: Mapping[str, object] | None = None
     ) -> Answer:
@@ -270,7 +323,7 @@ class Service:
         rec = self.rec
         _check_ratings(rec, history)
         state = observe_long(rec, rec.start(profile), list(history))
-        return self._list(rec, state, question, history)
+        return self._score(rec, [_Wanted(rec, state, question, events=history)])[0][0]
 
     def new_token(self, profile: Mapping[str, object] | None = None) -> bytes:
         """Return the state of a new user as bytes that a client may hold; `ask_token` reads them."""
@@ -291,7 +344,8 @@ class Service:
         if event is not None:
             state = observe_each(rec, [state], [event])[0]
         events = () if event is None else (event,)
-        return self._list(rec, state, question, events), token[:64] + state_to_bytes(state)
+        answer = self._score(rec, [_Wanted(rec, state, question, events=events)])[0][0]
+        return answer, token[:64] + state_to_bytes(state)
 
     def similar(self, item: str, k: int = 10, mix: float = 0.5) -> list[Item]:
         """Return what is like an item; see `Recommender.similar`."""
@@ -311,7 +365,8 @@ class Service:
     def what_if(self, user: str, left_out: Iterable[int], question: Question) -> Answer:
         """Return the list of a user who had not done some events (by `seq`); nothing is written."""
         rec, _, _, head = self._state(user)
-        return self._list(rec, without(rec, self.store, head, frozenset(left_out)), question)
+        state = without(rec, self.store, head, frozenset(left_out))
+        return self._score(rec, [_Wanted(rec, state, question)])[0][0]
 
     # --- users ------------------------------------------------------------------------------------------------
 
@@ -491,15 +546,6 @@ def _titles(rec: Recommender, items: Iterable[str]) -> dict[str, str]:
 
 def _told(entry: Entry, answer: Answer | None) -> Told:
     return Told([entry.kept[n] for n in range(len(entry.tell.events))], entry.known, answer)
-
-
-def _unknown(rec: Recommender, events: Sequence[Event]) -> list[str]:
-    return [event.item for event in events if event.item not in rec.vocabulary]
-
-
-def _at_event(request: Tell) -> Question:
-    question = request.question or Question()
-    return question if question.at is not None else replace(question, at=request.events[-1].time)
 
 
 def _same(event: Event, known: StoredEvent) -> bool:

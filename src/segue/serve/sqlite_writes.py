@@ -9,12 +9,12 @@ them. What was learnt of users on the way is handed over only once the transacti
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from segue.errors import ForgottenError
 from segue.recommend.ratings import Rated
-from segue.serve.events import START, Event, Position, StoredEvent, event_from_bytes, event_to_bytes
+from segue.serve.events import START, Event, Position, StoredEvent, event_from_bytes, event_to_bytes, kept
 from segue.serve.snapshots import thin
 from segue.serve.store import (
     Conflict,
@@ -192,7 +192,7 @@ class Transaction:
         for event, key in zip(write.events, keys, strict=True):
             body = event_to_bytes(event)
             at = self._insert(uid, event, body, key, latest)
-            stored.append(event_from_bytes(body, known.name, at))
+            stored.append(kept(event, body, known.name, at))
             latest = at if latest is None else max(at, latest)
         version, count = known.version + len(stored), known.count + len(stored)
         if stored:
@@ -202,7 +202,7 @@ class Transaction:
             bid = self._bid(bundle)
             self._states[uid, bid] = (uid, bid, version, memory)
             states[bundle] = StoredState(bundle, version, memory)
-        self.users[known.name] = replace(known, version=version, count=count, last=latest, states=states)
+        self.users[known.name] = Known(uid, known.name, version, count, latest, states)
         for bundle, rated in write.rated.items():
             self._put_rated(bundle, {at.seq: one for at, one in zip(stored, rated, strict=True) if one is not None})
         for bundle, replayed in write.replayed.items():

@@ -25,6 +25,7 @@ GRID: dict[str, tuple[float, ...]] = {
     "weight": (0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.5, 5.0, 10.0),
     "half_life": (0.5, 1.0, 1.5, 3.0, 6.0, 12.0),
     "norm": (0.0, 0.5, 1.0),
+    "rarity": (0.0, 0.15, 0.3, 0.5),
     "smoothing": (0.02, 0.1, 0.5),
 }
 #: What is tried besides where items are had again.
@@ -49,6 +50,8 @@ class Mix(NamedTuple):
         weight: of the log of the share of what followed.
         half_life: in events, of a pair's distance and of the last items of a history.
         norm: 1 gives each of the last items the same say, 0 more to those that were followed often.
+        rarity: 0 takes pairs as they were counted; above, those with a rare second item say more, for what is common
+            everywhere says little of a user, and the network knows it already.
         smoothing: of popularity beside the shares.
         habit: the part of the share that is the last items themselves, 0 where lists leave out what was had.
         habit_half_life: in events, of those.
@@ -57,6 +60,7 @@ class Mix(NamedTuple):
     weight: float = 0.6
     half_life: float = 1.5
     norm: float = 0.5
+    rarity: float = 0.0
     smoothing: float = 0.1
     habit: float = 0.0
     habit_half_life: float = 20.0
@@ -187,11 +191,13 @@ def weighed(pairs: sparse.csr_array, mix: Mix, known: Sequences) -> Counts:
     """
     size = pairs.shape[0]
     sums = np.maximum(np.asarray(pairs.sum(axis=1)).ravel(), np.finfo(np.float32).tiny)
+    firsts = np.repeat(sums, np.diff(pairs.indptr)) ** mix.norm
+    seconds = np.maximum(np.bincount(known.items, minlength=size), 1)[pairs.indices] ** mix.rarity
     rarest = np.float32(1.0 / max(len(known.items), 1))
     return Counts(
         offsets=pairs.indptr.astype(np.int64),
         rows=pairs.indices.astype(np.int32),
-        shares=(pairs.data / np.repeat(sums, np.diff(pairs.indptr)) ** mix.norm).astype(np.float32),
+        shares=(pairs.data / (firsts * seconds)).astype(np.float32),
         popularity=np.maximum(shares(known.items, size, total=1.0), rarest),
         decay=_decay(REACH, mix.half_life),
         weight=np.float32(mix.weight),

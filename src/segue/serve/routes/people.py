@@ -61,7 +61,7 @@ async def tell(
     else:
         events = (_event(body, _id(body, idempotency_key), arrival),)
     question = None if recommend is None else Question(recommend)
-    return reply(told_of(await desk.teller.tell(Tell(events, client, question))))
+    return reply(told_of(await desk.tells.send(Tell(events, client, question))))
 
 
 @router.get("/v1/users/{user}", openapi_extra=needs("read"), tags=["users"])
