@@ -35,8 +35,8 @@ from segue.shapes import Bools, Floats, Rows
 FORMAT = 2
 #: Items from which an index is worth its building.
 LARGE = 200_000
-#: The recall at `K` that is aimed at, for .98 on queries that were not tuned with; half of what may be missed is left to
-#: the codes, all of it to both.
+#: The recall at `K` that is aimed at, for .98 on queries that were not tuned with; half of what may be missed is left
+#: to the codes, all of it to both.
 WANTED, K = 0.985, 20
 #: Candidates of a query, for each row that is wanted, and beside them; taken so often, until the codes are good enough.
 _EACH, _BESIDE, _TIMES = 2, 60, (1, 2, 4, 8)
