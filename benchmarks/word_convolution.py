@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
-from ablation import asked_after
 from beyond_ids import TEXTS
 from sets import Set, halves, load
 
@@ -225,6 +224,7 @@ class Learnt(NamedTuple):
             "best_pass": self.trained.best + 1,
             "seconds": round(curve[-1].seconds, 1),
             "events_per_second": round(float(np.median(rates))),
+            "events_per_second_of_the_fastest_pass": round(max(rates)),
             "parameters": int(sum(np.size(leaf) for leaf in jax.tree.leaves(self.trained.params))),
         }
 
@@ -260,7 +260,9 @@ def gain(asked: Validation, network: Network, params: NetworkParams) -> tuple[fl
 def warm(known: Set, variant: Variant, settings: dict) -> dict:
     log, later = halves(known, "last")
     found = learn(variant, log, texts_by_item(known), settings)
-    test = Validation(asked_after(log, later, found.vocabulary), exclude_seen=True)
+    asked = encode(later.joined_with_history(), found.vocabulary)
+    answerable = np.flatnonzero(asked.items[asked.offsets[1:] - 1] > 0)  # the item held out is known
+    test = Validation(asked.select(answerable), exclude_seen=True)
     mean, error = gain(test, found.plain, found.described)
     return found.facts() | {"test": mean, "standard_error": error, "users": len(test.sequences)}
 
@@ -318,11 +320,11 @@ def main() -> None:
     known = load(asked.set, asked.data)
     for part in asked.part:
         for name in asked.variant:
-            row = f"{asked.set}, {part}, {name}, seed {asked.seed}"
+            row = ", ".join([asked.set, part, name, f"{asked.passes} passes", f"seed {asked.seed}", *asked.setting])
             if row in kept["rows"] or (part == "new items" and not any(VARIANTS[name])):
                 continue
             found = PARTS[part](known, VARIANTS[name], settings)
-            kept["rows"][row] = {"date": time.strftime("%Y-%m-%d"), "passes": asked.passes} | found
+            kept["rows"][row] = {"date": time.strftime("%Y-%m-%d")} | found
             asked.out.write_text(json.dumps(kept, indent=1) + "\n")
             print(row, json.dumps(found), flush=True)
 
