@@ -8,6 +8,7 @@ import polars as pl
 import segue
 from segue.api import without_last
 from segue.data.sequences import encode, item_vocabulary
+from segue.model import counts as counting
 from segue.model.counts import REACH, RECENT, expected, likeliest, mixed
 from segue.recommend.growth import grown
 from segue.training.fusion import SCALES, Mix, count_pairs, learn_fusion, weighed
@@ -181,6 +182,24 @@ def test_a_rare_second_item_says_more_the_higher_the_rarity():
         shares = expected(weighed(count_pairs(known, vocabulary.size, 1.0), mix, known), recent).toarray()[0]
         np.testing.assert_allclose(shares[y] / shares[z], 2 / 4**rarity, rtol=1e-5)
         np.testing.assert_allclose(shares.sum(), 1, rtol=1e-5)
+
+
+def test_pairs_are_added_up_the_same_by_sorting_and_by_the_library(monkeypatch):
+    rng = np.random.default_rng(0)
+    log = segue.read_events(
+        pl.DataFrame({"user": rng.integers(0, 30, 400).astype(str), "item": rng.integers(0, 50, 400).astype(str)}),
+        time="none",
+    )
+    vocabulary, known = item_vocabulary(log), encode(log)
+    counts = weighed(count_pairs(known, vocabulary.size, 2.0), Mix(habit=0.3), known)
+    recent = rng.integers(0, vocabulary.size + 3, (7, RECENT)).astype(np.int32)  # some are unknown, one user is new
+    recent[3] = 0
+    found = []
+    for sorted_ in (0, 10**9):
+        monkeypatch.setattr(counting, "_SORTED", sorted_)
+        found.append(expected(counts, recent).toarray())
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-9)
+    assert not found[0][3].any() and found[0].any(axis=1).sum() == 6
 
 
 def test_refit_counts_the_events_kept_for_validation():

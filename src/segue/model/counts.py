@@ -26,6 +26,8 @@ from segue.shapes import Floats, Rows
 RECENT = 100
 #: How many of them are asked what followed them.
 REACH = 20
+#: How many items can be set up in the time in which one pair is sorted.
+_SORTED = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,12 +112,13 @@ def expected(counts: Counts, recent: Rows) -> sparse.csr_array:
 
     Cost: O(users x (RECENT + REACH x pairs of an item)).
     """
-    followed = _weighted(counts, recent[:, -REACH:], counts.decay) @ counts.pairs
+    followed = _product(_weighted(counts, recent[:, -REACH:], counts.decay), counts.pairs)
     followed = _divided(followed, followed @ counts.counted)
     if counts.habit == 0:
         return followed
     own = _weighted(counts, recent, counts.habit_decay)
     own = _divided(own, own.sum(axis=1))
+    own.sum_duplicates()  # rows in order are added up without a look at the others
     followed.data *= 1 - counts.habit
     own.data *= counts.habit
     return followed + own
@@ -141,6 +144,25 @@ def _weighted(counts: Counts, recent: Rows, decay: NDArray[np.float32]) -> spars
     ends = np.concatenate([[0], np.cumsum(known.sum(axis=1))])
     weights = np.broadcast_to(decay, recent.shape)[known]
     return sparse.csr_array((weights, recent[known], ends), shape=(len(recent), size))
+
+
+def _product(some: sparse.csr_array, pairs: sparse.csr_array) -> sparse.csr_array:
+    """Return `some @ pairs`. Cost: the number of pairs that are met, sorted; it does not grow with the catalogue.
+
+    The product of the library sets up two numbers for each item, which is the better way where many pairs are met.
+    """
+    users, size = some.shape[0], pairs.shape[1]
+    begins = pairs.indptr[some.indices]
+    lengths = pairs.indptr[some.indices + 1] - begins
+    met = int(lengths.sum())
+    if _SORTED * met > size:
+        return some @ pairs
+    places = np.repeat(begins - np.cumsum(lengths) + lengths, lengths) + np.arange(met)
+    of_user = np.repeat(np.repeat(np.arange(users), np.diff(some.indptr)), lengths)
+    cells, place = np.unique(of_user * size + pairs.indices[places], return_inverse=True)
+    sums = np.bincount(place, np.repeat(some.data, lengths) * pairs.data[places], len(cells)).astype(np.float32)
+    ends = np.searchsorted(cells, np.arange(users + 1) * size)
+    return sparse.csr_array((sums, (cells % size).astype(np.int32), ends), shape=(users, size))
 
 
 def _divided(found: sparse.csr_array, sums: Floats) -> sparse.csr_array:

@@ -1,54 +1,68 @@
-"""An index for large catalogues: a graph of near neighbours (HNSW) in a file beside the bundle.
+"""An index for large catalogues: rows in cells, a code of 4 bits a number for each, in a file beside the bundle.
 
-Knows: how inner products become a matter of nearness, when the graph cannot be asked, how good it was when
-it was built, whether it is of this bundle. Needs the extra `index` (usearch).
+Knows: which cells a query looks into, how many candidates are scored exactly, how good that was when it was
+built, whether it is of this bundle. Needs the extra `index` (faiss).
 Does not know: users, stores, HTTP.
 
-The row with vector x and bias b lies in the graph as (x, b, sqrt(M - x.x - b.b)), with M such that no root
-is of less than 0; a query q as (q, 1, 0). The inner product is the score, and as all rows are equally long,
-a high score is the same as a small distance, which the graph is made for. (Without the last number the recall
-at 20 of 200,000 clustered vectors was .47 in place of .98: docs/results.md.)
+The row with vector x and bias b is (x, b), a query q is (q, 1), their product is the score. Rows are laid in cells
+by k-means, and of each the difference to the centre of its cell is kept, 4 bits for each number (product quantisation:
+Jégou, Douze, Schmid 2011; scanned from registers: André, Kermarrec, Le Scouarnec 2015). A search scans the codes of
+some cells and scores the best of them exactly. A cell is worth what its best row may be: for n rows at a mean distance
+of r from the centre c in d dimensions, about q.c + |q| r sqrt(2 log(n) / d), as of the highest of n normal draws.
+(By q.c alone, twice to four times as many cells are needed: docs/results.md.)
 """
 
+import hashlib
 import json
-import threading
+import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from segue.errors import ArgumentError, BundleError
 from segue.files import replacing
-from segue.recommend.index import ExactIndex, Found, Index, best_of, check, pairs_of
+from segue.recommend.index import QUERIES, ExactIndex, Found, Index, best_columns, check, pairs_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Bools, Floats, Rows
 
-FORMAT = 1
-#: Items from which a graph is worth its building.
+FORMAT = 2
+#: Items from which an index is worth its building.
 LARGE = 200_000
-#: The recall at `K` that is aimed at, and how far the graph may be searched for it.
-WANTED, K, EXPANSIONS = 0.98, 20, (64, 128, 256, 512, 1024, 2048)
-#: Rows fetched from the graph for one query, at most; from there on scoring all rows is the better way.
-_FETCHED = 2048
-#: Edges of a row in the graph, and how far is looked for them.
-_EDGES, _LOOKED_AT = 16, 128
+#: The recall at `K` that is aimed at, for .98 on queries that were not tuned with; half of what may be missed is left
+#: to the codes, all of it to both.
+WANTED, K = 0.985, 20
+#: Candidates of a query, for each row that is wanted, and beside them; taken so often, until the codes are good enough.
+_EACH, _BESIDE, _TIMES = 2, 60, (1, 2, 4, 8)
+#: Candidates of one query, at most; from there on scoring all rows is the better way.
+_MOST = 4096
+#: Rows of the training for each cell, and rounds of it.
+_SAMPLE, _ROUNDS = 50, 10
+#: Queries from which a second thread is worth its start.
+_MANY = 64
 _QUERIES = 512
 
 
 @dataclass(frozen=True)
 class IndexFacts:
-    """What is known of a graph, kept in a file beside it.
+    """What is known of an index, kept in its file.
 
     Args:
         fingerprint: of the bundle.
         rows: of the catalogue that training made, row 0 included; later ones are searched exactly.
         width: of the vectors.
-        size: of the graph's file, in bytes.
-        expansion: candidates that a search holds.
-        recall: the share of the exact `k` best that the graph found, over the queries below.
+        size: of the codes, in bytes.
+        digest: of what is in the file beside these facts.
+        cells: in which the rows lie.
+        probes: cells that a search looks into, where all rows are allowed.
+        times: how often the usual number of candidates is scored exactly.
+        recall: the share of the exact `k` best that was found, over the queries below.
         k: of that recall.
         queries: what was asked, in words.
         seconds: that building took.
@@ -59,7 +73,10 @@ class IndexFacts:
     rows: int
     width: int
     size: int
-    expansion: int
+    digest: str
+    cells: int
+    probes: int
+    times: int
     recall: float
     k: int
     queries: str
@@ -75,32 +92,48 @@ class IndexFacts:
 
 @dataclass(frozen=True, eq=False)
 class ApproximateIndex(Index):
-    """Asks a graph for candidates and scores these exactly; where the graph cannot fill a list, all rows are scored.
+    """Asks codes for candidates and scores these exactly; where they cannot fill a list, all rows are scored.
 
     Args:
-        graph: over the rows from 1 to below `facts.rows`.
+        codes: of the rows from 1 to below `facts.rows`, by cell (a faiss index).
+        centres: float32[cell, d + 1].
+        reach: float32[cell], by how much the best row of a cell may be better than its centre, for a query of length 1.
         exact: over all rows; those that came later are always searched by it.
-        facts: of the graph.
-        lock: the graph answers one search at a time, itself in several threads where there are many queries.
+        facts: of the index.
+
+    Cost: a search of a million rows of width 64 took .2 ms of processor time (docs/results.md).
     """
 
-    graph: Any
+    codes: Any
+    centres: Floats
+    reach: Floats
     exact: ExactIndex
     facts: IndexFacts
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def search(
         self, queries: Floats, k: int, *, allowed: Bools | None = None, excluded: Sequence[Rows] | None = None
     ) -> Found:
-        """Return the k best rows of each query, but for those the graph misses; see `Index.search`."""
+        """Return the k best rows of each query, but for those the codes miss; see `Index.search`."""
         check(self.exact.vectors, queries, k, allowed, excluded)
-        fetched = self._fetched(len(queries), k, allowed, excluded)
-        graphed = np.flatnonzero(fetched <= _FETCHED)
-        some = [excluded[query] for query in graphed.tolist()] if excluded is not None else None
-        found = Found(np.zeros((len(queries), k), np.int32), np.full((len(queries), k), -np.inf, np.float32))
-        if len(graphed):
-            part = self._by_graph(queries[graphed], k, int(fetched[graphed].max()), allowed, some)
-            found.rows[graphed], found.scores[graphed] = part
+        blocks = [slice(begin, begin + QUERIES) for begin in range(0, len(queries), QUERIES)]
+        found = [self._search(queries[b], k, allowed, excluded and excluded[b]) for b in blocks]
+        empty = Found(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
+        return Found(*(np.concatenate(parts) for parts in zip(empty, *found, strict=True)))
+
+    def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "ApproximateIndex":
+        """Return an index of more rows; see `Index.over`."""
+        return replace(self, exact=self.exact.over(vectors, bias, hidden))
+
+    def _search(self, queries: Floats, k: int, allowed: Bools | None, excluded: Sequence[Rows] | None) -> Found:
+        share = 1.0 if allowed is None else np.count_nonzero(allowed[1 : self.facts.rows]) / (self.facts.rows - 1)
+        wanted = self._wanted(k, excluded)
+        count = self.facts.times * (_EACH * wanted + _BESIDE)
+        if count > min(_MOST, share * (self.facts.rows - 1)):
+            return self.exact.search(queries, k, allowed=allowed, excluded=excluded)
+        # Further down a list the rows lie in more cells, and so many more are needed of which a share is allowed.
+        probes = self.facts.probes * max(1.0, wanted / K) ** 0.5 / share
+        rows = self._candidates(queries, count, min(self.facts.cells, int(np.ceil(probes))), allowed)
+        found = self._rescored(queries, k, rows, allowed, excluded)
         short = np.flatnonzero(found.rows[:, -1] == 0)
         if len(short):
             some = [excluded[query] for query in short.tolist()] if excluded is not None else None
@@ -108,49 +141,49 @@ class ApproximateIndex(Index):
             found.rows[short], found.scores[short] = part
         return found
 
-    def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "ApproximateIndex":
-        """Return an index of more rows; see `Index.over`."""
-        return replace(self, exact=self.exact.over(vectors, bias, hidden))
+    def _wanted(self, k: int, excluded: Sequence[Rows] | None) -> int:
+        """Return how many rows are wanted of a query, so that those left out do not shorten its list.
 
-    def _fetched(self, queries: int, k: int, allowed: Bools | None, excluded: Sequence[Rows] | None) -> Rows:
-        """Return how many candidates each query needs, so that those left out do not shorten its list.
-
-        Of a long history few items are among the best: a part of it is fetched, and exact search is there
+        Of a long history few items are among the best: a part of it is added, and exact search is there
         for the few lists that come out short.
         """
-        share = 1.0 if allowed is None else float(allowed[1 : self.facts.rows].mean())
-        left_out = np.array([len(rows) for rows in excluded] if excluded is not None else [0] * queries)
-        wanted = (k + np.minimum(left_out, 4 * k + 64)) / max(share, 1e-9)
-        needed: Rows = np.minimum(np.ceil(wanted * (1.0 if share == 1 else 1.5)), 2**30).astype(np.int32)
-        return needed
+        left_out = max(map(len, excluded), default=0) if excluded is not None else 0
+        return k + min(left_out, 4 * k + 64)
 
-    def _by_graph(
-        self, queries: Floats, k: int, fetched: int, allowed: Bools | None, excluded: Sequence[Rows] | None
+    def _rescored(
+        self, queries: Floats, k: int, rows: Rows, allowed: Bools | None, excluded: Sequence[Rows] | None
     ) -> Found:
-        count = min(fetched, self.facts.rows - 1)
-        extended = np.concatenate([queries, np.ones((len(queries), 1)), np.zeros((len(queries), 1))], axis=1)
-        with self.lock:
-            matches = self.graph.search(extended.astype(np.float32), count, threads=1 if len(queries) < 8 else 0)
-        rows = matches.keys.reshape(len(queries), -1).astype(np.int64)
-        # Of one query the matches come without counts, and cut to length.
-        good = np.arange(rows.shape[1]) < np.reshape(getattr(matches, "counts", rows.shape[1]), (-1, 1))
-        rows = np.where(good, rows, 0)
-        good &= rows > 0
-        if allowed is not None:
-            good &= allowed[rows]
+        """Return the best of some rows, int32[q, n], and of those that came later, by their exact scores."""
+        size, exact = len(self.exact.vectors), self.exact
+        scores = np.matmul(exact.vectors[rows], queries[:, :, None])[:, :, 0] + exact.bias[rows]
+        good = rows > 0
         of_query, left_out = pairs_of(excluded)
-        size = len(self.exact.vectors)
-        good &= ~np.isin(np.arange(len(queries))[:, None] * size + rows, of_query * size + left_out)
-        scores = np.einsum("qnd,qd->qn", self.exact.vectors[rows], queries) + self.exact.bias[rows]
-        query, column = np.nonzero(good)
-        parts = [(query, rows[query, column].astype(np.int32), scores[query, column])]
-        later = range(self.facts.rows, size)
-        if later:
-            tail = self.exact.within(queries, k, later, allowed=allowed, excluded=excluded)
-            query, column = np.nonzero(tail.rows)
-            parts.append((query, tail.rows[query, column], tail.scores[query, column]))
-        together = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return best_of(*together, queries=len(queries), k=k)
+        if len(left_out):
+            good &= ~np.isin(np.arange(len(queries))[:, None] * size + rows, of_query * size + left_out)
+        scores[~good] = -np.inf
+        if size > self.facts.rows:
+            tail = exact.within(queries, k, range(self.facts.rows, size), allowed=allowed, excluded=excluded)
+            rows, scores = np.hstack([rows, tail.rows]), np.hstack([scores, tail.scores])
+        return best_columns(rows, scores.astype(np.float32, copy=False), k)
+
+    def _candidates(self, queries: Floats, count: int, probes: int, allowed: Bools | None) -> Rows:
+        """Return int32[q, count]: rows with the best codes in the cells worth a look, row 0 where there are fewer."""
+        faiss = _faiss()
+        asked = np.concatenate([queries, np.ones((len(queries), 1))], axis=1, dtype=np.float32)
+        centred = asked @ self.centres.T
+        worth = centred + np.linalg.norm(asked, axis=1, keepdims=True) * self.reach
+        chosen = np.argpartition(-worth, probes - 1, axis=1)[:, :probes]
+        middles = np.take_along_axis(centred, chosen, axis=1)
+        bits = None if allowed is None else np.packbits(allowed[: self.facts.rows], bitorder="little")
+        only = None if bits is None else faiss.IDSelectorBitmap(self.facts.rows, faiss.swig_ptr(bits))
+        rows, near = np.empty((len(asked), count), np.int64), np.empty((len(asked), count), np.float32)
+        # A setting of this thread alone; a small batch is done before a second thread has started.
+        faiss.omp_set_num_threads(1 if len(asked) < _MANY else (os.cpu_count() or 1))
+        arrays = (asked, np.ascontiguousarray(chosen, np.int64), middles, near, rows)
+        x, cell, middle, distance, label = map(faiss.swig_ptr, arrays)
+        how = faiss.SearchParametersIVF(nprobe=probes, sel=only)
+        self.codes.search_preassigned_c(len(asked), x, count, cell, middle, distance, label, False, how)
+        return np.maximum(rows, 0).astype(np.int32)
 
 
 def exact_index(rec: Recommender) -> ExactIndex:
@@ -177,9 +210,9 @@ def build_index(
     say: Callable[[str], None] | None = None,
     threads: int = 0,
 ) -> ApproximateIndex:
-    """Build the graph of a bundle, measure it, and keep it beside the bundle.
+    """Build the index of a bundle, measure it, and keep it beside the bundle.
 
-    It is searched as far as `WANTED` of the exact best are found, or `EXPANSIONS` end; what was reached is
+    As many cells are looked into as are needed to find `WANTED` of the exact best; what was reached is
     kept in its facts.
 
     Args:
@@ -188,13 +221,13 @@ def build_index(
         queries: float32[q, d] to measure with; None makes histories of random items, the popular more often.
         of: what the queries are, in words.
         say: called with lines to show.
-        threads: 0 takes all cores.
+        threads: 0 takes all cores for a large catalogue, one for a small one.
 
     Raises:
         ArgumentError: the extra is not installed, or there are too few items.
         BundleError: it cannot be written.
 
-    Cost: O(items log items); a million of width 64 took 15 minutes on two busy cores.
+    Cost: O(items x sqrt(items) x width).
     """
     say = say or (lambda text: None)
     rows = rec.learnt or rec.vocabulary.size
@@ -202,21 +235,20 @@ def build_index(
         raise ArgumentError(f"index: expected more than {K} items, came {rows - 1}. Exact search is fast enough.")
     if queries is None:
         queries, of = random_queries(rec), f"{_QUERIES} histories of random items"
-    began = time.perf_counter()
+    faiss, began = _faiss(), time.perf_counter()
+    # Threads that wait for each other cost a small catalogue more than they save.
+    faiss.omp_set_num_threads(threads or (1 if rows < LARGE else os.cpu_count() or 1))
+    say(f"{index_path(bundle)}: building an index of {rows - 1:,} items.")
     extended = extended_rows(rec.params.items[1:rows], rec.params.bias[1:rows])
-    graph = _usearch().Index(
-        ndim=extended.shape[1], metric="ip", dtype="f16", connectivity=_EDGES, expansion_add=_LOOKED_AT
-    )
-    say(f"{index_path(bundle)}: building a graph of {rows - 1:,} items.")
-    graph.add(np.arange(1, rows, dtype=np.uint64), extended, threads=threads)
-    facts = IndexFacts(rec.fingerprint, rows, rec.network.width, 0, 0, 0.0, K, of, 0.0)
-    index = _measured(ApproximateIndex(graph, exact_index(rec), facts), queries)
-    seconds = time.perf_counter() - began
-    return _kept(index, index_path(bundle), seconds)
+    codes, cells = _coded(extended)
+    facts = IndexFacts(rec.fingerprint, rows, rec.network.width, 0, "", cells, cells, 1, 0.0, K, of, 0.0)
+    index = ApproximateIndex(codes, _centres(codes), _reach(codes, extended), exact_index(rec), facts)
+    index = _measured(index, queries)
+    return _kept(index, index_path(bundle), time.perf_counter() - began)
 
 
 def open_index(rec: Recommender, bundle: str | Path) -> tuple[Index | None, str]:
-    """Return the index beside a bundle, mapped into memory, and a sentence; None where there is none that fits.
+    """Return the index beside a bundle, and a sentence; None where there is none that fits.
 
     Without an index a recommender scores all items, which is always right.
 
@@ -230,23 +262,28 @@ def open_index(rec: Recommender, bundle: str | Path) -> tuple[Index | None, str]
     """
     path = index_path(bundle)
     every = f"all {rec.vocabulary.size - 1:,} items are scored for each list."
+    anew = f"Build it anew: segue index {bundle}"
     if not path.exists():
         advice = f" Build one: segue index {bundle}" if rec.vocabulary.size > LARGE else ""
         return None, f"{path}: no index; {every}{advice}"
     try:
-        facts = IndexFacts(**json.loads(_facts_path(path).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None, f"{path}: what belongs to it, {_facts_path(path).name}, is missing or damaged; {every}"
-    if facts.format > FORMAT or facts.fingerprint != rec.fingerprint or facts.size != path.stat().st_size:
-        return None, f"{path}: it is of another bundle; {every} Build it anew: segue index {bundle}"
+        with safe_open(path, "numpy") as file:
+            known = json.loads(file.metadata()["facts"])
+            if known["format"] != FORMAT:
+                return None, f"{path}: expected format {FORMAT}, it is of format {known['format']}; {every} {anew}"
+            facts = IndexFacts(**known)
+            if facts.fingerprint != rec.fingerprint:
+                return None, f"{path}: it is of another bundle; {every} {anew}"
+            blob, reach = file.get_tensor("codes"), file.get_tensor("reach")
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError):
+        return None, f"{path}: it is damaged, or of an older version of Segue; {every} {anew}"
+    if _digest(blob, reach) != facts.digest:
+        return None, f"{path}: it is damaged; {every} {anew}"
     try:
-        graph = _usearch().Index.restore(path, view=True)
-    except (ArgumentError, RuntimeError, ValueError) as error:
+        codes = _faiss().deserialize_index(blob)
+    except (ArgumentError, RuntimeError) as error:
         return None, f"{path}: it cannot be opened ({error}); {every}"
-    if graph is None or len(graph) != facts.rows - 1 or graph.ndim != facts.width + 2:
-        return None, f"{path}: it is damaged; {every} Build it anew: segue index {bundle}"
-    graph.expansion_search = facts.expansion
-    return ApproximateIndex(graph, exact_index(rec), facts), f"{path}: {facts}."
+    return ApproximateIndex(codes, _centres(codes), reach, exact_index(rec), facts), f"{path}: {facts}."
 
 
 def random_queries(rec: Recommender, count: int = _QUERIES, seed: int = 0) -> Floats:
@@ -273,16 +310,13 @@ def queries_of(rec: Recommender, outputs: Floats) -> Floats:
 
 
 def extended_rows(vectors: Floats, bias: Floats) -> Floats:
-    """Return float32[V, d + 2]: vector, bias, and what makes all rows equally long.
+    """Return float32[V, d + 1]: vector and bias.
 
     Example:
         >>> extended_rows(np.float32([[3], [0]]), np.float32([4, 0])).tolist()
-        [[3.0, 4.0, 0.0], [0.0, 0.0, 5.0]]
+        [[3.0, 4.0], [0.0, 0.0]]
     """
-    rows = np.concatenate([vectors, bias[:, None]], axis=1)
-    lengths = np.einsum("vd,vd->v", rows, rows)
-    extended: Floats = np.concatenate([rows, np.sqrt(lengths.max() - lengths)[:, None]], axis=1).astype(np.float32)
-    return extended
+    return np.concatenate([vectors, bias[:, None]], axis=1, dtype=np.float32)
 
 
 def recall_of(index: Index, exact: Found, queries: Floats) -> float:
@@ -292,41 +326,82 @@ def recall_of(index: Index, exact: Found, queries: Floats) -> float:
     return float(np.mean(shares))
 
 
+def _coded(rows: Floats) -> tuple[Any, int]:
+    """Return the codes of the rows from 1 on, and the number of their cells, which grows as the root of the rows."""
+    faiss, (count, width) = _faiss(), rows.shape
+    cells = max(1, int(2 * count**0.5))
+    codes = faiss.IndexIVFPQFastScan(faiss.IndexFlatL2(width), width, cells, width, 4, faiss.METRIC_INNER_PRODUCT)
+    codes.by_residual = True
+    codes.cp.spherical, codes.cp.niter, codes.cp.max_points_per_centroid = False, _ROUNDS, _SAMPLE
+    codes.cp.min_points_per_centroid = codes.pq.cp.min_points_per_centroid = 1  # a small catalogue is no mistake
+    draw = np.random.default_rng(0)
+    codes.train(rows[np.sort(draw.permutation(count)[: max(cells * _SAMPLE, 1 << 16)])])
+    codes.add_with_ids(rows, np.arange(1, count + 1))
+    return codes, cells
+
+
+def _centres(codes: Any) -> Floats:
+    centres: Floats = _faiss().downcast_index(codes.quantizer).reconstruct_n(0, codes.nlist)
+    return centres
+
+
+def _reach(codes: Any, rows: Floats) -> Floats:
+    """Return float32[cell]: what the best row of a cell may have over its centre, for a query of length 1."""
+    faiss, centres = _faiss(), _centres(codes)
+    found = np.zeros(len(centres), np.float32)
+    for cell, centre in enumerate(centres):
+        count = codes.invlists.list_size(cell)
+        if count > 1:
+            own = rows[faiss.rev_swig_ptr(codes.invlists.get_ids(cell), count) - 1] - centre
+            squared = np.einsum("nd,nd->n", own, own).mean()
+            found[cell] = np.sqrt(squared * 2 * np.log(count) / rows.shape[1])
+    return found
+
+
 def _measured(index: ApproximateIndex, queries: Floats) -> ApproximateIndex:
-    """Return the index with the least expansion that finds what is wanted, and its recall."""
+    """Return the index with the fewest candidates and cells that find what is wanted, and its recall."""
     learnt = ExactIndex(index.exact.vectors[: index.facts.rows], index.exact.bias[: index.facts.rows])
-    best, expansion, recall = learnt.search(queries, K), 0, 0.0
-    asked = replace(index, exact=learnt)
-    for expansion in EXPANSIONS:
-        index.graph.expansion_search = expansion
-        recall = recall_of(asked, best, queries)
-        if recall >= WANTED:
+    best, facts = learnt.search(queries, K), index.facts
+
+    def tried(times: int, probes: int) -> IndexFacts:
+        asked = replace(facts, times=times, probes=probes)
+        return replace(asked, recall=recall_of(replace(index, exact=learnt, facts=asked), best, queries))
+
+    for times in _TIMES:
+        facts = tried(times, facts.cells)
+        if facts.recall >= (1 + WANTED) / 2:
             break
-    return replace(index, facts=replace(index.facts, expansion=expansion, recall=recall))
+    few, enough = 0, facts.cells
+    while enough - few > max(1, enough // 16) and facts.recall >= WANTED:
+        middle = (few + enough + 1) // 2
+        asked = tried(facts.times, middle)
+        few, enough, facts = (few, middle, asked) if asked.recall >= WANTED else (middle, enough, facts)
+    return replace(index, facts=facts)
 
 
 def _kept(index: ApproximateIndex, path: Path, seconds: float) -> ApproximateIndex:
-    """Write graph and facts; the facts come last, and name the size of the graph they are of."""
+    """Write codes and facts as one file, all or nothing."""
+    blob = _faiss().serialize_index(index.codes)
+    digest = _digest(blob, index.reach)
+    facts = replace(index.facts, size=blob.nbytes, digest=digest, seconds=round(seconds, 1))
     try:
         with replacing(path) as part:
-            index.graph.save(part)
-            facts = replace(index.facts, size=part.stat().st_size, seconds=round(seconds, 1))
-        with replacing(_facts_path(path)) as part:
-            part.write_text(json.dumps(asdict(facts), indent=1) + "\n")
-    except (OSError, RuntimeError) as error:
+            save_file({"codes": blob, "reach": index.reach}, part, {"facts": json.dumps(asdict(facts))})
+        path.with_name(path.name + ".json").unlink(missing_ok=True)  # facts of format 1
+    except (OSError, SafetensorError) as error:
         raise BundleError(f"{path}: cannot be saved: {error}. Make room, or give another folder.") from error
     return replace(index, facts=facts)
 
 
-def _facts_path(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
+def _digest(blob: NDArray[np.uint8], reach: Floats) -> str:
+    return hashlib.sha256(blob.tobytes() + reach.tobytes()).hexdigest()
 
 
-def _usearch() -> Any:
+def _faiss() -> Any:
     try:
-        import usearch.index
+        import faiss
     except ImportError:
         raise ArgumentError(
             'index: expected the extra for large catalogues, it is not installed. Run: pip install "segue[index]"'
         ) from None
-    return usearch.index
+    return faiss
