@@ -19,7 +19,6 @@ from unittest.mock import patch
 
 import jax
 import numpy as np
-import polars as pl
 from sets import halves, load
 
 from segue.api import without_last
@@ -27,6 +26,7 @@ from segue.bundle import build_network
 from segue.config import DataSize, configure, derive
 from segue.data.events import Events
 from segue.data.sequences import Sequences, encode, gaps, item_vocabulary
+from segue.data.vocabulary import Vocabulary
 from segue.measure.metrics import ndcg
 from segue.measure.ranks import target_ranks
 from segue.model import blocks, network
@@ -60,14 +60,10 @@ VARIANTS: dict[str, dict] = {
 }
 
 
-def asked_after(log: Events, later: Events, vocabulary) -> Sequences:
-    """Return the histories of a log, each with its held-out event at the end, where this is a known item."""
-    both = replace(log, table=pl.concat([log.table, later.table.select(log.table.columns)]))
-    sequences = encode(both, vocabulary)
-    held = set(later.table["user"].to_list())
-    known = sequences.items[sequences.offsets[1:] - 1] > 0
-    chosen = [n for n, user in enumerate(sequences.users.to_list()) if user in held and known[n]]
-    return sequences.select(np.array(chosen))
+def asked_after(later: Events, vocabulary: Vocabulary) -> Sequences:
+    """Return the histories of held-out events, each with its event at the end, where this is a known item."""
+    sequences = encode(later.joined_with_history(), vocabulary)
+    return sequences.select(np.flatnonzero(sequences.items[sequences.offsets[1:] - 1] > 0))
 
 
 def gains(answers: Answers, counts: Counts | None = None) -> float:
@@ -133,7 +129,7 @@ def main() -> None:
     sequences = encode(log, vocabulary)
     learnt = without_last(sequences)
     validation = Validation.sample(sequences, exclude_seen=True, seed=0)
-    test = Validation(asked_after(log, later, vocabulary), exclude_seen=True)
+    test = Validation(asked_after(later, vocabulary), exclude_seen=True)
     for name, variant in VARIANTS.items():
         if name not in kept["rows"]:
             kept["rows"][name] = measure(variant, settings, learnt, validation, test, vocabulary.size)
