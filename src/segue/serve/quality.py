@@ -165,19 +165,10 @@ def _others(rec: Recommender, asked: Sequence[Asked], known: Rows, events: Seque
     rows = np.unique(np.random.default_rng(seed).integers(1, size, SAMPLE)).astype(np.int32)
     details = question_details(rec, [(None, {})] * len(asked))
     scores = score_rows(rec, [one.state for one in asked], [one.at for one in asked], rows, details)
+    Scored(scores, np.broadcast_to(rows, scores.shape)).hide(asked)
     counted = np.zeros(len(asked))
-    for n, (line, candidates, one) in enumerate(zip(scores, known, asked, strict=True)):
-        if one.allowed is not None:
-            line[~one.allowed[rows]] = -np.inf
-        line[_places(rows, one.excluded)] = -np.inf
-        drawn, of = _places(rows, candidates), np.unique(candidates)
-        line[drawn] = -np.inf
-        counted[n] = (size - len(of)) / max(len(rows) - len(drawn), 1)
+    for n, (line, candidates) in enumerate(zip(scores, known, strict=True)):
+        candidate = np.isin(rows, candidates)
+        counted[n] = (size - len(np.unique(candidates))) / max(int(np.count_nonzero(~candidate)), 1)
+        line[candidate] = -np.inf
     return _log_sum(scores) + np.log(counted)
-
-
-def _places(rows: Rows, some: Rows) -> Rows:
-    """Return the places of those of some rows that are among others, which are in order and each there once."""
-    places = np.minimum(np.searchsorted(rows, some), len(rows) - 1)
-    found: Rows = np.unique(places[rows[places] == some]).astype(np.int32)
-    return found
