@@ -191,8 +191,8 @@ def weighed(pairs: sparse.csr_array, mix: Mix, known: Sequences) -> Counts:
     """
     size = pairs.shape[0]
     sums = np.maximum(np.asarray(pairs.sum(axis=1)).ravel(), np.finfo(np.float32).tiny)
-    firsts = np.repeat(sums, np.diff(pairs.indptr)) ** mix.norm
-    seconds = np.maximum(np.bincount(known.items, minlength=size), 1)[pairs.indices] ** mix.rarity
+    firsts = np.repeat(sums**mix.norm, np.diff(pairs.indptr))
+    seconds = (np.maximum(np.bincount(known.items, minlength=size), 1) ** mix.rarity)[pairs.indices]
     rarest = np.float32(1.0 / max(len(known.items), 1))
     return Counts(
         offsets=pairs.indptr.astype(np.int64),
