@@ -46,6 +46,7 @@ class ModelConfig:
         text: what makes vectors of texts: auto, words, wordllama, or the folder of a sentence-transformers model.
         session_gap: seconds without an event after which a session begins and the first block's memory is emptied,
             so that it remembers the session and the others the user; "auto" learns them; None never does.
+        norm: whether each part of a block, and the output, begins with a norm; None derives it.
         counts: whether counts of what followed the last items are mixed into the scores, where validation gains by it.
     """
 
@@ -61,6 +62,7 @@ class ModelConfig:
     details: bool = True
     text: str = "auto"
     session_gap: Positive | Literal["auto"] | None = None
+    norm: bool | None = None
     counts: bool = True
 
 
