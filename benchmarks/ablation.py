@@ -117,7 +117,7 @@ VARIANTS: dict[str, dict] = {
     "the default": {},
     "no short convolution": {"cell": Linear(taps=1)},
     "no feed-forward": {"patch": {"feed_forward": lambda params, x, norm: namespace(x).zeros_like(x)}},
-    "no gate beside the cell": {"patch": {"gelu": lambda x: namespace(x).ones_like(x)}},
+    "no gate beside the cell": {"patch": {"geglu": lambda gate, y: y}},
     "no norm": {"model.norm": False},
     "no norm in blocks": {"model.norm": True, "patch": {"blocks.normed": scaled}},
     "no norm at the output": {"model.norm": True, "patch": {"network.normed": scaled}},

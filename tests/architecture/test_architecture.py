@@ -14,6 +14,7 @@ ORDER = [
     ("config", "files"),
     ("data",),
     ("measure",),
+    ("kernels",),
     ("model",),
     ("interop",),
     ("training",),
@@ -60,8 +61,9 @@ def test_only_train_and_the_loop_of_the_backend_import_jax():
         path.relative_to(SOURCE).as_posix() for path, _, name in imports() if name.split(".")[0] in ("jax", "optax")
     }
     # `testing` compares the libraries; `interop` asks Keras, and that JAX, when it is called. The two of `insight`
-    # differentiate; nothing that serves imports them.
+    # differentiate, `kernels` is called by JAX; nothing that serves imports them.
     others = {"model/backend.py", "testing.py", "insight/gradients.py", "insight/clipping.py"}
+    others |= {"kernels/fused.py", "kernels/library.py"}
     assert {user for user in users if not user.startswith("training/")} == others
     keras = {path.relative_to(SOURCE).as_posix() for path, _, name in imports() if name.split(".")[0] == "keras"}
     assert keras == {"interop/library.py"}

@@ -5,7 +5,7 @@ Knows: formulas. Every result keeps the float32 of its input under NumPy and JAX
 
 from collections.abc import Callable
 
-from segue.model.backend import namespace
+from segue.model.backend import fused, namespace, parts
 from segue.shapes import Array
 
 LEAK = 0.01
@@ -30,6 +30,21 @@ def silu(x: Array) -> Array:
 def gelu(x: Array) -> Array:
     """Return the tanh form of the Gaussian error linear unit (Hendrycks and Gimpel, 2016)."""
     return 0.5 * x * (1.0 + namespace(x).tanh(0.7978845608 * (x + 0.044715 * x * x * x)))
+
+
+def geglu(gate: Array, y: Array) -> Array:
+    """Return `gelu(gate) * y`."""
+    loops = fused(y)
+    return loops.geglu(gate, y) if loops else y * gelu(gate)
+
+
+def swiglu(both: Array) -> Array:
+    """Return `silu(a) * b` with `a, b` the halves of the last axis (Shazeer, 2020)."""
+    loops = fused(both)
+    if loops:
+        return loops.swiglu(both)
+    a, b = parts(both, 2)
+    return silu(a) * b
 
 
 def tanh(x: Array) -> Array:

@@ -86,6 +86,15 @@ def product(x: Array, weights: Array) -> Array:
     return (x.reshape(-1, x.shape[-1]) @ weights).reshape(*x.shape[:-1], weights.shape[-1])
 
 
+def fused(array: Array) -> Any:
+    """Return the module of compiled loops where it can compute with this array, else None: then the pure code does."""
+    if not is_jax(namespace(array)) or array.dtype != np.float32:
+        return None
+    from segue.kernels import fused, library
+
+    return fused if library.available() else None
+
+
 def parts(x: Array, count: int) -> list[Array]:
     """Return the last axis cut into `count` equal parts.
 

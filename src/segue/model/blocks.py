@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segue.model.activations import gelu, silu
-from segue.model.backend import draw_normal, namespace, parts, product
+from segue.model.activations import geglu, swiglu
+from segue.model.backend import draw_normal, fused, namespace, parts, product
 from segue.model.cells import Cell
 from segue.shapes import Array, Tree
 
@@ -35,6 +35,9 @@ class BlockMasks(NamedTuple):
 
 def rms_norm(x: Array, scale: Array) -> Array:
     """Return `x / sqrt(mean(x^2)) * scale` along the last axis (Zhang and Sennrich, 2019)."""
+    loops = fused(x)
+    if loops:
+        return loops.rms_norm(x, scale)
     squares = (x * x).sum(axis=-1, keepdims=True) / x.shape[-1]
     return x / namespace(x).sqrt(squares + 1e-6) * scale
 
@@ -61,13 +64,12 @@ def init_block(rng: np.random.Generator, cell: Cell, *, width: int, expand: int,
 def branch_and_gate(params: BlockParams, x: Array, norm: bool = True) -> tuple[Array, Array]:
     """Return what the cell reads and the gate beside it."""
     branch, gate = parts(product(normed(x, params.norm, norm), params.w_in), 2)
-    return branch, gelu(gate)
+    return branch, gate
 
 
 def feed_forward(params: BlockParams, x: Array, norm: bool = True) -> Array:
-    """Return `W_down (silu(a) * b)` with `a, b` the halves of `W_up x`, x normed (SwiGLU; Shazeer, 2020)."""
-    a, b = parts(product(normed(x, params.feed_norm, norm), params.w_up), 2)
-    return product(silu(a) * b, params.w_down)
+    """Return `W_down (silu(a) * b)` with `a, b` the halves of `W_up x`, x normed."""
+    return product(swiglu(product(normed(x, params.feed_norm, norm), params.w_up)), params.w_down)
 
 
 def dropped(x: Array, mask: Array | None) -> Array:
@@ -82,7 +84,7 @@ def scan_block(
     branch, gate = branch_and_gate(params, x, norm)
     start = cell.start(params.cell, x.shape[1])
     state, y = cell.scan(params.cell, state, cell.lift(params.cell, branch), reset, start)
-    x = x + dropped(product(y * gate, params.w_out), masks and masks.cell)
+    x = x + dropped(product(geglu(gate, y), params.w_out), masks and masks.cell)
     return state, x + dropped(feed_forward(params, x, norm), masks and masks.feed)
 
 
@@ -90,5 +92,5 @@ def step_block(cell: Cell, params: BlockParams, state: Tree, x: Array, norm: boo
     """Run one position `x` [B, d] through a block. Equal to `scan_block` on it, without dropout."""
     branch, gate = branch_and_gate(params, x, norm)
     state, y = cell.step(params.cell, state, cell.lift(params.cell, branch))
-    x = x + product(y * gate, params.w_out)
+    x = x + product(geglu(gate, y), params.w_out)
     return state, x + feed_forward(params, x, norm)

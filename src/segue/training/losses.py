@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from segue.data.batches import Batch
+from segue.model.backend import fused
 from segue.model.heads import ItemSide
 from segue.model.network import Network, NetworkParams
 
-#: Logits that exist at one time. 8 MB stay in the cache; fewer make small products.
-LOGITS = 1 << 21
+#: Logits that exist at one time: 16 MB. More chunks make smaller products and more sums of them.
+LOGITS = 1 << 22
 #: The logit of a row that is not a class: small enough for exp to give 0, finite so that nothing is NaN.
 UNRANKED = -1e30
 
@@ -35,7 +36,7 @@ def positions_at_once(count: int, classes: int) -> int:
 
     Example:
         >>> positions_at_once(1024, 3417), positions_at_once(1024, 12_000), positions_at_once(48, 100)
-        (512, 128, 48)
+        (1024, 256, 48)
     """
     chunk = count
     while chunk % 2 == 0 and chunk * classes > LOGITS:
@@ -84,48 +85,82 @@ def _forward(
     candidates: Candidates | None,
     chunk: int | None,
 ) -> tuple[Array, Any]:
-    count = len(query)
-    offset = bias.at[0].set(UNRANKED)
-    own = items[targets]
-    chosen = jnp.sum(query * own, axis=1) + bias[targets]
-    table = items
+    count, table, offset = len(query), items, bias.at[0].set(UNRANKED)
+    own, goals = None, jnp.zeros(count)
     if candidates is not None:
+        own = items[targets]
+        goals = jnp.sum(query * own, axis=1) + bias[targets] - candidates.target_log_expected
         table, offset = items[candidates.rows], offset[candidates.rows] - candidates.log_expected
-        chosen = chosen - candidates.target_log_expected
-    transposed = table.T
 
     def one(sums: tuple[Array, Array, Array], part: tuple[Array, ...]) -> tuple[Any, Any]:
         loss, d_table, d_offset = sums
         q, target, weight, goal = part
-        logits = q @ transposed + offset
-        if candidates is not None:
-            logits = jnp.where(candidates.rows == target[:, None], UNRANKED, logits)
-        top = jnp.max(logits, axis=1)
-        if candidates is not None:
-            top = jnp.maximum(top, goal)
-        exponentials = jnp.exp(logits - top[:, None])
-        total = jnp.sum(exponentials, axis=1)
-        of_target: Any = 0.0  # the whole table holds the target, a sample is made without it
-        if candidates is not None:
-            of_target = jnp.exp(goal - top)
-            total = total + of_target
-        loss = loss + jnp.sum(weight * (jnp.log(total) + top - goal))
-        share = exponentials * (weight / total)[:, None]
-        d_own = weight * (of_target / total - 1.0)
-        return (loss, d_table + share.T @ q, d_offset + jnp.sum(share, axis=0)), (share @ table, d_own)
+        found = logit_gradients(
+            lax.dot_general(q, table, (((1,), (1,)), ((), ()))), offset, target, weight, goal, candidates
+        )
+        d_table, d_offset = d_table + found.logits.T @ q, d_offset + found.offset
+        return (loss + jnp.sum(found.losses), d_table, d_offset), (found.logits @ table, found.goals)
 
     chunk = chunk or positions_at_once(count, len(table))
-    split = [a.reshape(count // chunk, chunk, *a.shape[1:]) for a in (query, targets, weights, chosen)]
+    split = [a.reshape(count // chunk, chunk, *a.shape[1:]) for a in (query, targets, weights, goals)]
     zeros = (jnp.zeros(()), jnp.zeros_like(table), jnp.zeros_like(offset))
     (loss, d_items, d_bias), (d_query, d_own) = lax.scan(one, zeros, tuple(split))
-    d_own = d_own.reshape(count)
+    d_query = d_query.reshape(query.shape)
     if candidates is not None:
+        d_own = d_own.reshape(count)
         d_items = jnp.zeros_like(items).at[candidates.rows].add(d_items)
         d_bias = jnp.zeros_like(bias).at[candidates.rows].add(d_bias)
-    d_query = d_query.reshape(query.shape) + d_own[:, None] * own
-    d_items = d_items.at[targets].add(d_own[:, None] * query)
-    d_bias = d_bias.at[targets].add(d_own)
+        d_query = d_query + d_own[:, None] * own
+        d_items = d_items.at[targets].add(d_own[:, None] * query)
+        d_bias = d_bias.at[targets].add(d_own)
     return loss, (d_query, d_items, d_bias)
+
+
+class LogitGradients(NamedTuple):
+    """What a chunk of logits comes to: the losses, and their gradient by all that made them."""
+
+    logits: Array  # float32[N, V]
+    losses: Array  # float32[N]
+    offset: Array  # float32[V]
+    goals: Array  # float32[N], 0 where the targets are among the classes
+
+
+def logit_gradients(
+    logits: Array, offset: Array, targets: Array, weights: Array, goals: Array, candidates: Candidates | None
+) -> LogitGradients:
+    """Return the losses of `logits + offset` and their gradients.
+
+    Args:
+        logits: float32[N, V] without offset.
+        offset: float32[V].
+        targets: int32[N]: classes, or rows of the table with candidates.
+        weights: float32[N].
+        goals: float32[N], the logits of the targets; read with candidates.
+        candidates: the classes, where they are a sample; a class that is a position's target is left out there.
+    """
+    loops = fused(logits)
+    if loops and candidates is None:
+        d_logits, losses, d_offset = loops.softmax(logits, offset, targets, weights)
+        return LogitGradients(d_logits, losses, d_offset, goals)
+    if loops and candidates is not None:
+        return LogitGradients(*loops.softmax_sampled(logits, offset, targets, weights, candidates.rows, goals))
+    logits, own = logits + offset, jnp.zeros_like(goals)
+    if candidates is None:
+        goals = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
+    else:
+        logits = jnp.where(candidates.rows == targets[:, None], UNRANKED, logits)
+    top = jnp.maximum(jnp.max(logits, axis=1), goals)
+    exponentials = jnp.exp(logits - top[:, None])
+    total = jnp.sum(exponentials, axis=1)
+    if candidates is not None:
+        own = jnp.exp(goals - top)
+        total = total + own
+        own = weights * (own / total - 1.0)
+    share = exponentials * (weights / total)[:, None]
+    if candidates is None:
+        share = share.at[jnp.arange(len(share)), targets].add(-weights)
+    losses = weights * (jnp.log(total) + top - goals)
+    return LogitGradients(share, losses, jnp.sum(share, axis=0), own)
 
 
 def _backward(chunk: int | None, gradients: tuple[Array, Array, Array], ahead: Array) -> tuple[Any, ...]:

@@ -174,9 +174,10 @@ def loss_of(
     total, earlier = jnp.zeros(()), carried.earlier
     if config.train.task != "rating":
         query = network.query(params, output, batch.question_gaps, batch.question_details).reshape(-1, network.width)
-        targets, weights = batch.targets.reshape(-1), batch.weights.reshape(-1)
+        targets: Any = batch.targets.reshape(-1)
+        weights: Any = batch.weights.reshape(-1) / len(query)  # so that no gradient of a table has to be divided
         with jax.named_scope("loss"):
-            total = softmax_cross_entropy(query, params.items, params.bias, targets, weights, candidates) / len(query)
+            total = softmax_cross_entropy(query, params.items, params.bias, targets, weights, candidates)
     if network.rating:
         asked = strictly_earlier(output, batch.apart | batch.reset, carried.earlier)
         earlier = asked[-1]

@@ -1,0 +1,167 @@
+"""The compiled loops as functions of JAX arrays, each with its gradient.
+
+Knows: shapes, and which loop is the gradient of which. Every function computes what its twin in `segue.model` or
+`segue.training.losses` computes, within float32's rounding; tests hold them against each other.
+Does not know: products of matrices, weights, losses. Call these only where `library.available()`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def _call(name: str, *shapes: Sequence[int], in_place: bool = False) -> Any:
+    """Return the loop of a name; its results have these shapes; in place, the first is the first argument."""
+    shape_of: Any = jax.ShapeDtypeStruct
+    results = [shape_of(tuple(shape), jnp.float32) for shape in shapes]
+    return jax.ffi.ffi_call(name, results, input_output_aliases={0: 0} if in_place else None)
+
+
+@jax.custom_vjp
+def rms_norm(x: Array, scale: Array) -> Array:
+    """Return `x / sqrt(mean(x^2) + 1e-6) * scale`, see `segue.model.blocks.rms_norm`."""
+    found: Array = _call("segue_rms_norm", x.shape)(x, scale)[0]
+    return found
+
+
+def _rms_norm_back(kept: tuple[Array, Array], ahead: Array) -> Any:
+    x, scale = kept
+    return tuple(_call("segue_rms_norm_back", x.shape, scale.shape)(x, scale, ahead))
+
+
+rms_norm.defvjp(lambda x, scale: (rms_norm(x, scale), (x, scale)), _rms_norm_back)
+
+
+@jax.custom_vjp
+def swiglu(both: Array) -> Array:
+    """Return `silu(a) * b` of the halves of `both`, see `segue.model.activations.swiglu`."""
+    found: Array = _call("segue_swiglu", (*both.shape[:-1], both.shape[-1] // 2))(both)[0]
+    return found
+
+
+def _swiglu_back(both: Array, ahead: Array) -> Any:
+    return tuple(_call("segue_swiglu_back", both.shape)(both, ahead))
+
+
+swiglu.defvjp(lambda both: (swiglu(both), both), _swiglu_back)
+
+
+@jax.custom_vjp
+def geglu(gate: Array, y: Array) -> Array:
+    """Return `gelu(gate) * y`, see `segue.model.activations.geglu`."""
+    found: Array = _call("segue_geglu", y.shape)(gate, y)[0]
+    return found
+
+
+def _geglu_back(kept: tuple[Array, Array], ahead: Array) -> Any:
+    gate, y = kept
+    return tuple(_call("segue_geglu_back", gate.shape, y.shape)(gate, y, ahead))
+
+
+geglu.defvjp(lambda gate, y: (geglu(gate, y), (gate, y)), _geglu_back)
+
+
+@jax.custom_vjp
+def convolve(x: Array, tail: Array, reset: Array, start: Array, conv: Array, bias: Array) -> tuple[Array, Array]:
+    """Return the causal convolution of each lane, and its last inputs; see `segue.model.cells.Linear`.
+
+    No gradient comes back through the last inputs.
+
+    Args:
+        x: float32[T, B, d].
+        tail: float32[taps - 1, B, d], the inputs before, newest first.
+        reset: bool[T, B], where what was before is `start`.
+        start: float32[taps - 1, B, d].
+        conv: float32[taps, d], the present first.
+        bias: float32[d].
+    """
+    y, end = _call("segue_convolve", x.shape, tail.shape)(x, tail, reset, start, conv, bias)
+    return y, end
+
+
+def _convolve_forward(x: Array, tail: Array, reset: Array, start: Array, conv: Array, bias: Array) -> Any:
+    return convolve(x, tail, reset, start, conv, bias), (x, tail, reset, start, conv)
+
+
+def _convolve_back(kept: tuple[Array, ...], ahead: tuple[Array, Array]) -> Any:
+    x, tail, _, start, conv = kept
+    back = _call("segue_convolve_back", x.shape, tail.shape, start.shape, conv.shape, conv.shape[1:])
+    dx, d_tail, d_start, d_conv, d_bias = back(*kept, ahead[0])
+    return dx, d_tail, None, d_start, d_conv, d_bias
+
+
+convolve.defvjp(_convolve_forward, _convolve_back)
+
+
+@jax.custom_vjp
+def linear(gates: Array, bias: Array, decay: Array, c: Array, s: Array, reset: Array, start: Array) -> Array:
+    """Return the memory after each position of a gated linear recurrence; see `segue.model.cells.Linear`.
+
+    Args:
+        gates: float32[T, B, 2 d], of recurrence and input, before bias and sigmoid.
+        bias: float32[2 d].
+        decay: float32[d], `8 softplus(lambda)`.
+        c: float32[T, B, d].
+        s: float32[B, d], the memory before.
+        reset: bool[T, B], where it is `start`.
+        start: float32[B, d].
+    """
+    found: Array = _call("segue_linear", c.shape)(gates, bias, decay, c, s, reset, start)[0]
+    return found
+
+
+def _linear_forward(*given: Array) -> Any:
+    y = linear(*given)
+    return y, (*given, y)
+
+
+def _linear_back(kept: tuple[Array, ...], ahead: Array) -> Any:
+    gates, bias, decay, c, s, _, start, _ = kept
+    shapes = (gates.shape, bias.shape, decay.shape, c.shape, s.shape, start.shape)
+    d_gates, d_bias, d_decay, dc, ds, d_start = _call("segue_linear_back", *shapes)(*kept, ahead)
+    return d_gates, d_bias, d_decay, dc, ds, None, d_start
+
+
+linear.defvjp(_linear_forward, _linear_back)
+
+
+def softmax(logits: Array, offset: Array, targets: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Return the gradient by the logits, the losses, and the gradient by the offset of a softmax.
+
+    A loss is `-weight log softmax(logits + offset)[target]`.
+
+    Args:
+        logits: float32[N, V]; its memory is used again.
+        offset: float32[V].
+        targets: int32[N].
+        weights: float32[N].
+    """
+    share, losses, sums = _call("segue_softmax", logits.shape, targets.shape, offset.shape, in_place=True)(
+        logits, offset, targets, weights
+    )
+    return share, losses, sums
+
+
+def softmax_sampled(
+    logits: Array, offset: Array, targets: Array, weights: Array, classes: Array, goals: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Return the same where the classes are a sample and each position's target, whose logit is its goal.
+
+    Besides, the gradient by the goals comes last. A class that is a position's target is left out there.
+
+    Args:
+        logits: float32[N, S]; its memory is used again.
+        offset: float32[S].
+        targets: int32[N].
+        weights: float32[N].
+        classes: int32[S].
+        goals: float32[N].
+    """
+    shapes = (logits.shape, targets.shape, offset.shape, goals.shape)
+    share, losses, sums, d_goals = _call("segue_softmax_sampled", *shapes, in_place=True)(
+        logits, offset, targets, weights, classes, goals
+    )
+    return share, losses, sums, d_goals

@@ -1,0 +1,95 @@
+"""The compiled loops: made once on each machine, kept in the cache folder, named to XLA.
+
+Knows: how `kernels.c` becomes a library for this very processor, and when there is none.
+Does not know: what the loops compute, or who calls them.
+
+A machine without a C compiler, or `SEGUE_KERNELS=0`, has no library; what would call it uses its pure twin. Imports JAX
+only when it is asked.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from segue.data.datasets import cache_folder
+from segue.files import replacing
+
+SOURCE = Path(__file__).with_name("kernels.c")
+#: No flag changes the order of operations, but for sums that the source names.
+FLAGS = (
+    "-std=gnu11 -O3 -march=native -fPIC -shared -fvisibility=hidden -fno-math-errno -fno-trapping-math -fopenmp-simd"
+)
+
+
+@cache
+def available() -> bool:
+    """Say whether XLA can call the loops here: on a processor, with a compiler, unless `SEGUE_KERNELS=0`."""
+    if os.environ.get("SEGUE_KERNELS") == "0":
+        return False
+    import jax
+
+    if jax.default_backend() != "cpu":
+        return False
+    path = compiled(jax.ffi.include_dir())
+    if path is None:
+        return False
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError:
+        return False
+    capsule: Any = jax.ffi.pycapsule
+    for name in handlers():
+        jax.ffi.register_ffi_target(name, capsule(getattr(library, name)), platform="cpu")
+    return True
+
+
+def handlers() -> list[str]:
+    """Return the names of all loops, as `kernels.c` has them."""
+    return re.findall(r"^HANDLER\((\w+)\)", SOURCE.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def compiled(headers: str, compiler: str | None = None) -> Path | None:
+    """Return the library, compiled if it is not in the cache folder; None where that cannot be done.
+
+    Args:
+        headers: the folder with XLA's headers.
+        compiler: its command; the environment's `CC`, or `cc`, where None.
+    """
+    compiler = shutil.which(compiler or os.environ.get("CC", "cc"))
+    if compiler is None:
+        return None
+    path = cache_folder() / "kernels" / f"{_key(compiler)}.so"
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            command = [compiler, *FLAGS.split(), "-I", headers, "-o", str(part), str(SOURCE), "-lm"]
+            subprocess.run(command, check=True, capture_output=True, timeout=120)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return path
+
+
+def _key(compiler: str) -> str:
+    """Return what a library is only good for: this source, these flags, this compiler and this kind of processor."""
+    cpu = Path("/proc/cpuinfo")
+    features = re.findall(r"^(?:flags|Features)\s*:.*", cpu.read_text(), re.MULTILINE)[:1] if cpu.exists() else []
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False, timeout=30).stdout
+    parts = [
+        SOURCE.read_text(encoding="utf-8"),
+        FLAGS,
+        compiler,
+        version,
+        platform.machine(),
+        platform.node(),
+        *features,
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

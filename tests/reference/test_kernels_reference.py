@@ -1,0 +1,152 @@
+"""The compiled loops against the pure code they stand in for: values and gradients."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segue.kernels import fused, library
+from segue.model import activations, blocks, cells
+from segue.model.cells import Linear, LinearState
+from segue.training import losses
+from segue.training.losses import Candidates, softmax_cross_entropy
+
+pytestmark = pytest.mark.skipif(not library.available(), reason="no C compiler: the pure code is used")
+RNG = np.random.default_rng(0)
+
+
+def drawn(*shape, scale=1.0):
+    return jnp.asarray(RNG.standard_normal(shape, dtype=np.float32) * np.float32(scale))
+
+
+@pytest.fixture
+def purely(monkeypatch):
+    """Return a function that calls another without the compiled loops."""
+
+    def call(function, *given):
+        with monkeypatch.context() as patch:
+            for module in (activations, blocks, cells, losses):
+                patch.setattr(module, "fused", lambda array: None)
+            return function(*given)
+
+    return call
+
+
+def agree(purely, function, *given, tolerance=2e-5):
+    """Compare the values of a function, and the gradients of a fixed weighted sum of them by all float arguments."""
+    floats = tuple(i for i, one in enumerate(given) if one.dtype == np.float32)
+    shapes = jax.eval_shape(function, *given)
+    weights = jax.tree.map(lambda leaf: drawn(*leaf.shape), shapes)
+
+    def total(*given):
+        found = function(*given)
+        return sum(jnp.vdot(a, w) for a, w in zip(jax.tree.leaves(found), jax.tree.leaves(weights), strict=True))
+
+    def both(*given):
+        return function(*given), jax.grad(total, floats)(*given)
+
+    for ours, wanted in zip(jax.tree.leaves(both(*given)), jax.tree.leaves(purely(both, *given)), strict=True):
+        np.testing.assert_allclose(
+            ours, wanted, atol=tolerance * max(1.0, float(jnp.abs(wanted).max(initial=0.0))), rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize("width", [1, 16, 37])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+def test_what_has_no_neighbours_in_time(purely, width, scale):
+    x, y = drawn(5, 3, width, scale=scale), drawn(5, 3, width)
+    agree(purely, blocks.rms_norm, x, drawn(width))
+    agree(purely, activations.geglu, x, y)
+    agree(purely, activations.swiglu, drawn(5, 3, 2 * width, scale=scale))
+
+
+@pytest.mark.parametrize(("taps", "width", "lanes"), [(1, 5, 3), (2, 16, 1), (4, 37, 21)])
+def test_the_linear_recurrence(purely, taps, width, lanes):
+    cell, steps = Linear(taps), 9
+    params = jax.tree.map(jnp.asarray, cell.init(np.random.default_rng(1), width))
+    reset = jnp.asarray(RNG.random((steps, lanes)) < 0.3)
+    flat, tree = jax.tree.flatten(params)
+
+    def outputs(x, tail, s, start_tail, start_s, *flat):
+        state, start = LinearState(tuple(tail), s), LinearState(tuple(start_tail), start_s)
+        return cell.scan(jax.tree.unflatten(tree, flat), state, x, reset, start)[1]
+
+    tails = [drawn(taps - 1, lanes, width) for _ in range(2)]
+    agree(
+        purely, outputs, drawn(steps, lanes, width), tails[0], drawn(lanes, width), tails[1], drawn(lanes, width), *flat
+    )
+
+    def carried(x, tail, s):
+        start = cell.start(params, lanes)
+        return cell.scan(params, LinearState(tuple(tail), s), x, reset, start)[0]
+
+    given = drawn(steps, lanes, width), tails[0], drawn(lanes, width)
+    for ours, wanted in zip(jax.tree.leaves(carried(*given)), jax.tree.leaves(purely(carried, *given)), strict=True):
+        np.testing.assert_allclose(ours, wanted, atol=2e-5)
+
+
+def test_memory_that_hardly_decays_is_as_exact(purely):
+    """Where 1 - a^2 is far below the rounding of a, both ways agree to a part in a thousand."""
+    lanes, width = 4, 8
+    gates, c = drawn(6, lanes, 2 * width) - 9.0, drawn(6, lanes, width)
+    nothing, bias = jnp.zeros((lanes, width)), jnp.zeros(2 * width)
+    decay, reset = jnp.full(width, 1e-3), jnp.zeros((6, lanes), bool)
+    y = fused.linear(gates, bias, decay, c, nothing, reset, nothing)
+    r, i = (1 / (1 + np.exp(-np.float64(part))) for part in np.split(np.asarray(gates), 2, axis=-1))
+    log_a, s = -1e-3 * r, np.zeros((lanes, width))
+    for t in range(6):
+        s = np.exp(log_a[t]) * s + np.sqrt(-np.expm1(2 * log_a[t])) * i[t] * np.asarray(c[t], np.float64)
+        np.testing.assert_allclose(y[t], s, rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("scale", [0.1, 40.0])
+def test_the_softmax(purely, sampled, scale):
+    targets, weights = jnp.asarray(RNG.integers(1, 23, 12), jnp.int32), jnp.asarray(RNG.integers(0, 2, 12), jnp.float32)
+    candidates = Candidates(jnp.arange(1, 20, 2), drawn(10), drawn(12)) if sampled else None
+
+    def loss(query, items, bias):
+        return softmax_cross_entropy(query, items, bias, targets, weights, candidates, 6)
+
+    agree(purely, loss, drawn(12, 7, scale=scale), drawn(23, 7), drawn(23))
+
+
+def test_what_is_no_number_stays_visible():
+    """A loop must not turn a lost run into one that looks well."""
+    bad = drawn(2, 3, 8).at[0, 0, 0].set(jnp.nan)
+    assert jnp.isnan(fused.swiglu(bad)[0, 0]).any()
+    assert jnp.isnan(fused.rms_norm(bad, jnp.ones(8))[0, 0]).all()
+    _, losses, _ = fused.softmax(bad[0], jnp.zeros(8), jnp.ones(3, jnp.int32), jnp.ones(3))
+    assert jnp.isnan(losses[0])
+    assert jnp.isfinite(losses[1:]).all()
+
+
+def test_sums_do_not_depend_on_threads():
+    x, scale = drawn(64, 32, 24), drawn(24)
+    gradient = jax.jit(jax.grad(lambda scale: jnp.sum(jnp.sin(blocks.rms_norm(x, scale)))))
+    first = np.asarray(gradient(scale))
+    for _ in range(20):
+        np.testing.assert_array_equal(gradient(scale), first)
+
+
+def test_without_a_compiler_there_is_no_library(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGUE_CACHE", str(tmp_path))
+    headers = jax.ffi.include_dir()
+    assert library.compiled(headers, "no-such-compiler") is None
+    assert library.compiled(headers, "false") is None
+    assert library.compiled(str(tmp_path)) is None  # no headers there
+    assert not list((tmp_path / "kernels").glob("*"))
+    path = library.compiled(headers)
+    assert path is not None
+    assert path == library.compiled(headers)
+
+
+def test_the_loops_can_be_turned_off():
+    code = "from segue.kernels import library; print(library.available())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"SEGUE_KERNELS": "0"}
+    )
+    assert done.stdout.strip() == "False"
