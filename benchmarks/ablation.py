@@ -1,10 +1,11 @@
 """What each part is worth: the default without it, or with another in its place.
 
-    python benchmarks/ablation.py --data DIR --set ml-1m-a --passes 3 --setting model.width=64 --out FILE.json
+    python benchmarks/ablation.py --data DIR --set ml-1m-a --passes 4 --setting model.width=128 --out FILE.json \
+        [--only "no norm"]
 
 Every variant sees the log the same number of times and is measured on the last event of each user but the test (papers'
-rule): the network alone on validation and test; the default with the counts that fit it best, too. Each result is kept
-at once, and what the file holds already is not run again.
+rule), of all users: the network alone on validation and test, its mean log loss on validation too; with `--counts` the
+mixture as well. Each result is kept at once, and what the file holds already is not run again.
 """
 
 import argparse
@@ -12,9 +13,11 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 from unittest.mock import patch
 
 import jax
@@ -30,20 +33,94 @@ from segue.data.vocabulary import Vocabulary
 from segue.measure.metrics import ndcg
 from segue.measure.ranks import target_ranks
 from segue.model import blocks, network
-from segue.model.backend import namespace
-from segue.model.cells import Linear
+from segue.model.backend import namespace, parts
+from segue.model.cells import GRU, Linear
 from segue.model.counts import Counts, expected, mixed
+from segue.model.network import Network
+from segue.shapes import Array
+from segue.training import trainer
 from segue.training.fusion import learn_fusion
-from segue.training.trainer import Trainer, fit
+from segue.training.losses import softmax_cross_entropy
+from segue.training.noise import dropout_mask
+from segue.training.trainer import Progress, Trainer, fit
 from segue.training.validation import Answers, Validation
+
+
+def scaled(x: Array, scale: Array, norm: bool) -> Array:
+    """Return what stands for a norm that is left out."""
+    return x * scale
+
+
+def one_mask_a_window(seed: Array, stream: int, shape: tuple[int, ...], rate: float) -> Array:
+    """Return a dropout mask that drops the same numbers at every step of a window."""
+    return dropout_mask(seed, stream, (1, *shape[1:]), rate)
+
+
+def smoothed(share: float) -> Callable[..., Array]:
+    """Return a cross-entropy whose targets are spread over the catalogue by a share."""
+
+    def loss(query, items, bias, targets, weights, candidates=None, chunk=None):
+        own = (query * (items[targets] - items[1:].mean(axis=0))).sum(axis=1) + bias[targets] - bias[1:].mean()
+        return (
+            softmax_cross_entropy(query, items, bias, targets, weights, candidates, chunk)
+            + share * (weights * own).sum()
+        )
+
+    return loss
+
+
+class Beside:
+    """A linear recurrence over one half of the numbers, a GRU over the other."""
+
+    def __init__(self) -> None:
+        self.cells = (Linear(), GRU())
+
+    def __hash__(self) -> int:
+        return hash(self.cells)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Beside)
+
+    def init(self, rng, width):
+        return tuple(cell.init(rng, width // 2) for cell in self.cells)
+
+    def start(self, params, batch):
+        return tuple(cell.start(own, batch) for cell, own in zip(self.cells, params, strict=True))
+
+    def lift(self, params, x):
+        return tuple(
+            cell.lift(*pair) for cell, pair in zip(self.cells, zip(params, parts(x, 2), strict=True), strict=True)
+        )
+
+    def scan(self, params, state, inputs, reset, start):
+        done = [
+            cell.scan(p, s, x, reset, b)
+            for cell, p, s, x, b in zip(self.cells, params, state, inputs, start, strict=True)
+        ]
+        return tuple(s for s, _ in done), namespace(done[0][1]).concat([y for _, y in done], axis=-1)
+
+
+class WithoutInput(Network):
+    """A network whose output does not hold the vector of the last item itself."""
+
+    def scan_inputs(self, params, memory, x, window, masks=None):
+        cells, read = [], x
+        for i, (block, state) in enumerate(zip(params.blocks, memory.cells, strict=True)):
+            state, x = blocks.scan_block(self.cell, block, state, x, window.reset, masks and masks.blocks[i], self.norm)
+            cells.append(state)
+        output = network.normed(x - read, params.norm, self.norm)
+        return network.Memory(tuple(cells), output[-1]), blocks.dropped(output, masks and masks.output)
+
 
 #: What is changed: settings, and functions of the block replaced by what does nothing.
 VARIANTS: dict[str, dict] = {
     "the default": {},
     "no short convolution": {"cell": Linear(taps=1)},
-    "no feed-forward": {"patch": {"feed_forward": lambda params, x: namespace(x).zeros_like(x)}},
-    "no gate beside the cell": {"patch": {"gelu": lambda x: namespace(x).ones_like(x)}},
-    "no norm": {"patch": {"rms_norm": lambda x, scale: x * scale}},
+    "no feed-forward": {"patch": {"feed_forward": lambda params, x, norm: namespace(x).zeros_like(x)}},
+    "no gate beside the cell": {"patch": {"geglu": lambda gate, y: y}},
+    "no norm": {"model.norm": False},
+    "no norm in blocks": {"model.norm": True, "patch": {"blocks.normed": scaled}},
+    "no norm at the output": {"model.norm": True, "patch": {"network.normed": scaled}},
     "one block": {"model.depth": 1},
     "no dropout": {"model.dropout": 0.0},
     "no averaged weights": {"train.average": 0.0},
@@ -57,6 +134,25 @@ VARIANTS: dict[str, dict] = {
     "no hidden items": {"train.unknown_items": 0.0},
     "no clipping": {"train.clip": 1e9},
     "three blocks": {"model.depth": 3},
+    "no norm, one mask a window": {"model.norm": False, "patch": {"trainer.dropout_mask": one_mask_a_window}},
+    "no norm, learning rate .004": {"model.norm": False, "train.learning_rate": 4e-3},
+    "no norm, linear and gru side by side": {"model.norm": False, "cell": Beside()},
+    "no norm, no feed-forward": {
+        "model.norm": False,
+        "patch": {"feed_forward": lambda params, x, norm: namespace(x).zeros_like(x)},
+    },
+    "no norm, a tenth of the items hidden": {"model.norm": False, "train.unknown_items": 0.1},
+    "no norm, weight decay .1": {"model.norm": False, "train.weight_decay": 0.1},
+    "no norm, gru": {"model.norm": False, "model.cell": "gru"},
+    "one mask a window": {"patch": {"trainer.dropout_mask": one_mask_a_window}},
+    "a tenth of the items hidden": {"train.unknown_items": 0.1},
+    "smoothed targets, .1": {"patch": {"trainer.softmax_cross_entropy": smoothed(0.1)}},
+    "linear and gru side by side": {"cell": Beside()},
+    "output without the last item": {"network": WithoutInput},
+    "weight decay .1": {"train.weight_decay": 0.1},
+    "average .9995": {"train.average": 0.9995},
+    "learning rate .001": {"train.learning_rate": 1e-3},
+    "learning rate .004": {"train.learning_rate": 4e-3},
 }
 
 
@@ -76,10 +172,34 @@ def gains(answers: Answers, counts: Counts | None = None) -> float:
     return round(float(np.concatenate(found).mean()), 4)
 
 
-def measure(
-    variant: dict, settings: dict, learnt: Sequences, validation: Validation, test: Validation, size: int
-) -> dict:
+def log_loss(answers: Answers) -> float:
+    """Return the mean of minus the log probability of the target among what a list may hold."""
+    found = []
+    for block in answers.blocks():
+        scores = block.hidden(block.scores())
+        top = scores.max(axis=1)
+        total = top + np.log(np.exp(scores - top[:, None]).sum(axis=1))
+        found.append(total - scores[np.arange(len(scores)), block.targets])
+    return round(float(np.concatenate(found).mean()), 4)
+
+
+def show(progress: Progress) -> None:
+    """Print what validation says after each pass."""
+    if progress.pass_ended:
+        print(progress.number + 1, round(progress.seconds), round(progress.validation["ndcg@10"], 4), flush=True)
+
+
+class Asked(NamedTuple):
+    """Who is asked: after each pass, and at the end all for validation, and all for the test."""
+
+    after_a_pass: Validation
+    validation: Validation
+    test: Validation
+
+
+def measure(variant: dict, settings: dict, learnt: Sequences, asked_of: Asked, size: int, counts: bool = False) -> dict:
     """Train a variant and return what it reaches."""
+    validation, all_users, test = asked_of
     jax.clear_caches()  # what is replaced below is no argument of what was compiled
     size_of = DataSize(len(learnt.items), len(learnt), size, learnt.times is not None, 0.0)
     own = {name: value for name, value in variant.items() if "." in name}
@@ -91,19 +211,23 @@ def measure(
     model = build_network(config, items=size, longest_gap=longest)
     if "cell" in variant:
         model = replace(model, cell=variant["cell"])
+    if "network" in variant:
+        model = variant["network"](**vars(model))
     with ExitStack() as stack:
-        for name, function in variant.get("patch", {}).items():
-            for module in (blocks, network):
-                if hasattr(module, name):
+        for path, function in variant.get("patch", {}).items():
+            of, _, name = path.rpartition(".")
+            for module in (blocks, network, trainer):
+                if hasattr(module, name) and module.__name__.endswith(of):
                     stack.enter_context(patch.object(module, name, function))
-        trained = fit(Trainer(model, config, learnt, validation))
-        answers, asked = validation.answers(model, trained.params), test.answers(model, trained.params)
+        trained = fit(Trainer(model, config, learnt, validation), report=show)
+        answers, asked, everybody = (part.answers(model, trained.params) for part in (validation, test, all_users))
     mixed_in = {}
-    if not variant:
-        fusion = learn_fusion(learnt, answers, size)
+    if counts:
+        fusion = learn_fusion(learnt, answers, size)  # weighed on the sample, as in training
         mixed_in = {"validation_with_counts": round(fusion.mixture, 4), "test_with_counts": gains(asked, fusion.counts)}
     return {
-        "validation": gains(answers),
+        "validation": gains(everybody),
+        "validation_log_loss": log_loss(everybody),
         "test": gains(asked),
         **mixed_in,
         "seconds": round(trained.curve[-1].seconds, 1),
@@ -118,6 +242,8 @@ def main() -> None:
     parser.add_argument("--set", required=True)
     parser.add_argument("--passes", type=int, required=True)
     parser.add_argument("--setting", action="append", default=[], help="path=value")
+    parser.add_argument("--only", action="append", choices=list(VARIANTS), help="a variant; all without")
+    parser.add_argument("--counts", action="store_true", help="also with the counts that fit a variant best")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     settings = dict(text.split("=", 1) for text in asked.setting) | {"train.passes": asked.passes}
@@ -129,10 +255,12 @@ def main() -> None:
     sequences = encode(log, vocabulary)
     learnt = without_last(sequences)
     validation = Validation.sample(sequences, exclude_seen=True, seed=0)
+    able = sequences.select(np.flatnonzero((sequences.lengths >= 2) & (sequences.items[sequences.offsets[1:] - 1] > 0)))
     test = Validation(asked_after(later, vocabulary), exclude_seen=True)
-    for name, variant in VARIANTS.items():
+    asked_of = Asked(validation, Validation(able, exclude_seen=True), test)
+    for name in asked.only or VARIANTS:
         if name not in kept["rows"]:
-            kept["rows"][name] = measure(variant, settings, learnt, validation, test, vocabulary.size)
+            kept["rows"][name] = measure(VARIANTS[name], settings, learnt, asked_of, vocabulary.size, asked.counts)
             asked.out.write_text(json.dumps(kept, indent=1) + "\n")
             print(name, kept["rows"][name], flush=True)
 

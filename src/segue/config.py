@@ -46,6 +46,7 @@ class ModelConfig:
         text: what makes vectors of texts: auto, words, wordllama, or the folder of a sentence-transformers model.
         session_gap: seconds without an event after which a session begins and the first block's memory is emptied,
             so that it remembers the session and the others the user; "auto" learns them; None never does.
+        norm: whether each part of a block, and the output, begins with a norm; None derives it.
         counts: whether counts of what followed the last items are mixed into the scores, where validation gains by it.
     """
 
@@ -61,6 +62,7 @@ class ModelConfig:
     details: bool = True
     text: str = "auto"
     session_gap: Positive | Literal["auto"] | None = None
+    norm: bool | None = None
     counts: bool = True
 
 
@@ -292,6 +294,9 @@ def derive(config: Config, data: DataSize) -> Config:
       .3, the best on validation of ml-1m (`docs/results.md`), in about a quarter of an hour for a million events on
       two cores. Above that 128 and .2, for the same hour of work sees more of the log. "small" halves the width where
       it is above 64, at a third of the time; "large" doubles it, with a dropout of .1 more.
+    - `norm`: none, for without it a vector may be short where little is known: rare items say less, and an unsure
+      query ranks by popularity. On ml-1m and on Beauty the network alone is the better for it (docs/results.md).
+      For ratings alone, where it was not measured, there is one.
     - `session_gap`: "auto" takes the gap that best parts short gaps from long ones.
     - `task`: both where the log has ratings, else the next item.
     - For ratings alone no clock is read, about 1,500 updates are made, and more is dropped out: with more of the first
@@ -320,6 +325,7 @@ def derive(config: Config, data: DataSize) -> Config:
             dropout=round(dropout, 2) if model.dropout is None else model.dropout,
             clock=data.has_times and (task != "rating" if model.clock is None else model.clock),
             session_gap=data.session_gap if model.session_gap == "auto" else model.session_gap,
+            norm=task == "rating" if model.norm is None else model.norm,
         ),
         train=replace(
             train,

@@ -1,6 +1,6 @@
 """A block: what a recurrence needs around it to learn well.
 
-Knows: pre-norm, the gate beside the cell, the residual, the gated feed-forward, where dropout acts.
+Knows: the norm before each part, the gate beside the cell, the residual, the gated feed-forward, where dropout acts.
 Does not know: items, time, losses. Dropout masks come in as data, so that this stays a pure function.
 """
 
@@ -42,6 +42,11 @@ def rms_norm(x: Array, scale: Array) -> Array:
     return x / namespace(x).sqrt(squares + 1e-6) * scale
 
 
+def normed(x: Array, scale: Array, norm: bool) -> Array:
+    """Return what a part reads: with a norm `rms_norm(x, scale)`, without `x * scale`."""
+    return rms_norm(x, scale) if norm else x * scale
+
+
 def init_block(rng: np.random.Generator, cell: Cell, *, width: int, expand: int, depth: int) -> BlockParams:
     """Draw a block; what it adds to the residual starts small, the smaller the deeper the network."""
     inside, residual = width * expand, (2.0 * depth) ** -0.5
@@ -56,15 +61,15 @@ def init_block(rng: np.random.Generator, cell: Cell, *, width: int, expand: int,
     )
 
 
-def branch_and_gate(params: BlockParams, x: Array) -> tuple[Array, Array]:
+def branch_and_gate(params: BlockParams, x: Array, norm: bool = True) -> tuple[Array, Array]:
     """Return what the cell reads and the gate beside it."""
-    branch, gate = parts(product(rms_norm(x, params.norm), params.w_in), 2)
+    branch, gate = parts(product(normed(x, params.norm, norm), params.w_in), 2)
     return branch, gate
 
 
-def feed_forward(params: BlockParams, x: Array) -> Array:
-    """Return `W_down (silu(a) * b)` with `a, b` the halves of `W_up norm(x)`."""
-    return product(swiglu(product(rms_norm(x, params.feed_norm), params.w_up)), params.w_down)
+def feed_forward(params: BlockParams, x: Array, norm: bool = True) -> Array:
+    """Return `W_down (silu(a) * b)` with `a, b` the halves of `W_up x`, x normed."""
+    return product(swiglu(product(normed(x, params.feed_norm, norm), params.w_up)), params.w_down)
 
 
 def dropped(x: Array, mask: Array | None) -> Array:
@@ -73,19 +78,19 @@ def dropped(x: Array, mask: Array | None) -> Array:
 
 
 def scan_block(
-    cell: Cell, params: BlockParams, state: Tree, x: Array, reset: Array, masks: BlockMasks | None
+    cell: Cell, params: BlockParams, state: Tree, x: Array, reset: Array, masks: BlockMasks | None, norm: bool = True
 ) -> tuple[Tree, Array]:
     """Run T positions through a block: `x` [T, B, d] to the same shape, and the cell's new state."""
-    branch, gate = branch_and_gate(params, x)
+    branch, gate = branch_and_gate(params, x, norm)
     start = cell.start(params.cell, x.shape[1])
     state, y = cell.scan(params.cell, state, cell.lift(params.cell, branch), reset, start)
     x = x + dropped(product(geglu(gate, y), params.w_out), masks and masks.cell)
-    return state, x + dropped(feed_forward(params, x), masks and masks.feed)
+    return state, x + dropped(feed_forward(params, x, norm), masks and masks.feed)
 
 
-def step_block(cell: Cell, params: BlockParams, state: Tree, x: Array) -> tuple[Tree, Array]:
+def step_block(cell: Cell, params: BlockParams, state: Tree, x: Array, norm: bool = True) -> tuple[Tree, Array]:
     """Run one position `x` [B, d] through a block. Equal to `scan_block` on it, without dropout."""
-    branch, gate = branch_and_gate(params, x)
+    branch, gate = branch_and_gate(params, x, norm)
     state, y = cell.step(params.cell, state, cell.lift(params.cell, branch))
     x = x + product(geglu(gate, y), params.w_out)
-    return state, x + feed_forward(params, x)
+    return state, x + feed_forward(params, x, norm)

@@ -16,7 +16,7 @@ import numpy as np
 
 from segue.data.ratings import NOTED
 from segue.model.backend import draw_normal, namespace, product, take, where_tree
-from segue.model.blocks import BlockMasks, BlockParams, dropped, init_block, rms_norm, scan_block, step_block
+from segue.model.blocks import BlockMasks, BlockParams, dropped, init_block, normed, scan_block, step_block
 from segue.model.cells import Cell
 from segue.model.features import Clock
 from segue.model.heads import ItemSide, RatingHead
@@ -108,6 +108,7 @@ class Network:
         session: seconds without an event after which the memory of the first block is emptied; None never does.
             So the first block remembers the session and the others the user.
         rating: the head that predicts ratings; an event's rating then stands behind its details.
+        norm: whether each part of a block, and who reads the output, reads vectors of one length.
     """
 
     cell: Cell
@@ -122,6 +123,7 @@ class Network:
     profile: int = 0
     session: float | None = None
     rating: RatingHead | None = None
+    norm: bool = True
 
     @property
     def read_width(self) -> int:
@@ -227,9 +229,9 @@ class Network:
         cells = []
         for i, (block, state) in enumerate(zip(params.blocks, memory.cells, strict=True)):
             reset = self._resets(i, window.reset, window.gaps)
-            state, x = scan_block(self.cell, block, state, x, reset, masks and masks.blocks[i])
+            state, x = scan_block(self.cell, block, state, x, reset, masks and masks.blocks[i], self.norm)
             cells.append(state)
-        output = rms_norm(x, params.norm)
+        output = normed(x, params.norm, self.norm)
         read = dropped(output, masks and masks.output)
         if self.rating:
             xp = namespace(x)
@@ -285,9 +287,9 @@ class Network:
         for i, (block, state) in enumerate(zip(params.blocks, memory.cells, strict=True)):
             if i == 0 and self.session is not None:
                 state = where_tree(session_begins, self.cell.start(block.cell, x.shape[0]), state)
-            state, x = step_block(self.cell, block, state, x)
+            state, x = step_block(self.cell, block, state, x, self.norm)
             cells.append(state)
-        output = rms_norm(x, params.norm)
+        output = normed(x, params.norm, self.norm)
         if self.rating:
             xp = namespace(output)
             output = xp.concat([output, xp.zeros_like(memory.output[:, self.width :])], axis=-1)
