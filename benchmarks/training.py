@@ -134,6 +134,7 @@ class PlainGRU:
     width: int
     depth: ClassVar[int] = 1
     cell: ClassVar[GRU] = GRU()
+    rating: ClassVar[None] = None
 
     def init(self, seed: int) -> NetworkParams:
         rng = np.random.default_rng(seed)
@@ -151,7 +152,9 @@ class PlainGRU:
         state, y = self.cell.scan(layer, memory.cells[0], self.cell.lift(layer, x), window.reset, start)
         return Memory((state,), y[-1]), y * masks.output
 
-    def query(self, params: NetworkParams, output: jax.Array, gaps: jax.Array) -> jax.Array:
+    def query(
+        self, params: NetworkParams, output: jax.Array, gaps: jax.Array, details: jax.Array | None = None
+    ) -> jax.Array:
         return output
 
 

@@ -73,6 +73,7 @@ def train(
 
     Cost: about 6 operations for each weight and target (`segue.training.cost`); memory is said before the run.
     """
+    from segue.kernels import library
     from segue.training.compiled import keep_compiled
     from segue.training.cost import check_memory, describe
     from segue.training.expectation import rating_tables
@@ -103,7 +104,7 @@ def train(
     ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale.mean) if encodings.scale else ()
     say(describe(network, settings, len(learnt.items)))
     say(str(validation))
-    say("Compiling; seconds on a free machine, less when this was run before.")
+    say(f"{library.described()} Compiling; seconds on a free machine, less when this was run before.")
     keep_compiled()
     span = [int(sequences.times.min()), int(sequences.times.max())] if sequences.times is not None else None
     del sequences  # of a large log, memory that training can use

@@ -88,6 +88,19 @@ def test_the_linear_recurrence(purely, taps, width, lanes):
         np.testing.assert_allclose(ours, wanted, atol=2e-5)
 
 
+@pytest.mark.parametrize(("width", "lanes"), [(1, 3), (37, 21)])
+def test_the_gru(purely, width, lanes):
+    cell, steps = cells.GRU(), 9
+    params = jax.tree.map(jnp.asarray, cell.init(np.random.default_rng(1), width))
+    reset = jnp.asarray(RNG.random((steps, lanes)) < 0.3)
+
+    def outputs(inputs, state, start, w_h, b_n):
+        return cell.scan(params._replace(w_h=w_h, b_n=b_n), state, inputs, reset, start)
+
+    given = drawn(steps, lanes, 3 * width), drawn(lanes, width), drawn(lanes, width), params.w_h, drawn(width)
+    agree(purely, outputs, *given)
+
+
 def test_memory_that_hardly_decays_is_as_exact(purely):
     """Where 1 - a^2 is far below the rounding of a, both ways agree to a part in a thousand."""
     lanes, width = 4, 8

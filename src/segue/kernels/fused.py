@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 
 def _call(name: str, *shapes: Sequence[int], in_place: bool = False) -> Any:
@@ -126,6 +126,62 @@ def _linear_back(kept: tuple[Array, ...], ahead: Array) -> Any:
 
 
 linear.defvjp(_linear_forward, _linear_back)
+
+
+@jax.custom_vjp
+def gru(x: Array, w_h: Array, b_n: Array, h: Array, reset: Array, start: Array) -> Array:
+    """Return the memory of a gated recurrent unit after each position; see `segue.model.cells.GRU`.
+
+    The gradient of its weights is one product over all positions, not one for each.
+
+    Args:
+        x: float32[T, B, 3 d], of the inputs, with bias.
+        w_h: float32[d, 3 d].
+        b_n: float32[d].
+        h: float32[B, d], the memory before.
+        reset: bool[T, B], where it is `start`.
+        start: float32[B, d].
+    """
+    found: Array = _gru_forward(x, w_h, b_n, h, reset, start)[0]
+    return found
+
+
+def _gru_forward(x: Array, w_h: Array, b_n: Array, h: Array, reset: Array, start: Array) -> Any:
+    step = _call("segue_gru", h.shape)
+
+    def one(h: Array, position: tuple[Array, Array]) -> Any:
+        x_now, reset_now = position
+        h = jnp.where(reset_now[:, None], start, h)
+        read = h @ w_h
+        after = step(x_now, read, b_n, h)[0]
+        return after, (after, h, read)
+
+    _, (y, before, read) = lax.scan(one, h, (x, reset), unroll=True)
+    return y, (x, w_h, b_n, reset, before, read)
+
+
+def _gru_back(kept: tuple[Array, ...], ahead: Array) -> Any:
+    x, w_h, b_n, reset, before, read = kept
+    step = _call("segue_gru_back", x.shape[1:], x.shape[1:], before.shape[1:])
+
+    def one(sums: tuple[Array, Array], position: tuple[Array, ...]) -> Any:
+        dh, d_start = sums
+        dy, reset_now, x_now, h, read_now = position
+        dx, d_read, dh = step(x_now, read_now, b_n, h, dy + dh)
+        dh = dh + d_read @ w_h.T
+        gone = reset_now[:, None]
+        return (jnp.where(gone, 0.0, dh), d_start + jnp.where(gone, dh, 0.0)), (dx, d_read)
+
+    zeros = jnp.zeros_like(before[0])
+    (dh, d_start), (dx, d_read) = lax.scan(
+        one, (zeros, zeros), (ahead, reset, x, before, read), reverse=True, unroll=True
+    )
+    width = w_h.shape[0]
+    d_w = before.reshape(-1, width).T @ d_read.reshape(-1, 3 * width)
+    return dx, d_w, jnp.sum(d_read[..., 2 * width :], axis=(0, 1)), dh, None, d_start
+
+
+gru.defvjp(_gru_forward, _gru_back)
 
 
 def softmax(logits: Array, offset: Array, targets: Array, weights: Array) -> tuple[Array, Array, Array]:

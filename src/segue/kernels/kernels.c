@@ -574,3 +574,65 @@ HANDLER(segue_linear_back) {
   add_up(OUT(1), job.dbias, 2 * width);
   add_up(OUT(2), job.ddecay, width);
 }
+
+/* ---- one step of a gated recurrent unit, around its product ---- */
+
+typedef struct {
+  const float *x, *product, *bias, *h, *dy;
+  float *out, *dx, *dproduct, *dh;
+  long width;
+} Gated;
+
+static void gru_rows(void* data, long part, long begin, long end) {
+  (void)part;
+  Gated* job = data;
+  long width = job->width;
+  const float* restrict bias = job->bias;
+  for (long row = begin; row < end; row++) {
+    const float *restrict x = job->x + row * 3 * width, *restrict u = job->product + row * 3 * width;
+    const float* restrict h = job->h + row * width;
+    float* restrict out = job->out + row * width;
+    for (long i = 0; i < width; i++) {
+      float z = sigmoid_of(x[i] + u[i]), r = sigmoid_of(x[width + i] + u[width + i]);
+      float n = tanh_of(x[2 * width + i] + r * (u[2 * width + i] + bias[i]));
+      out[i] = n + z * (h[i] - n);
+    }
+  }
+}
+
+/* x [B, 3 d] with bias, product U h [B, 3 d], bias of the candidate [d], h [B, d] -> new h [B, d] */
+HANDLER(segue_gru) {
+  Gated job = {.x = IN(0), .product = IN(1), .bias = IN(2), .h = IN(3), .out = OUT(0), .width = last(input(frame, 3))};
+  parallel(frame, rows_of(input(frame, 3)), gru_rows, &job);
+}
+
+static void gru_back_rows(void* data, long part, long begin, long end) {
+  (void)part;
+  Gated* job = data;
+  long width = job->width;
+  const float* restrict bias = job->bias;
+  for (long row = begin; row < end; row++) {
+    const float *restrict x = job->x + row * 3 * width, *restrict u = job->product + row * 3 * width;
+    const float *restrict h = job->h + row * width, *restrict dy = job->dy + row * width;
+    float *restrict dx = job->dx + row * 3 * width, *restrict du = job->dproduct + row * 3 * width;
+    float* restrict dh = job->dh + row * width;
+#pragma omp simd
+    for (long i = 0; i < width; i++) {
+      float z = sigmoid_of(x[i] + u[i]), r = sigmoid_of(x[width + i] + u[width + i]);
+      float read = u[2 * width + i] + bias[i], n = tanh_of(x[2 * width + i] + r * read);
+      float dn = dy[i] * (1.0f - z) * (1.0f - n * n);
+      dx[i] = du[i] = dy[i] * (h[i] - n) * z * (1.0f - z);
+      dx[width + i] = du[width + i] = dn * read * r * (1.0f - r);
+      dx[2 * width + i] = dn;
+      du[2 * width + i] = dn * r;
+      dh[i] = dy[i] * z;
+    }
+  }
+}
+
+/* x, product, bias, h, d new h -> d x, d product, d h but for what comes through the product */
+HANDLER(segue_gru_back) {
+  Gated job = {.x = IN(0), .product = IN(1), .bias = IN(2), .h = IN(3), .dy = IN(4), .dx = OUT(0), .dproduct = OUT(1),
+               .dh = OUT(2), .width = last(input(frame, 3))};
+  parallel(frame, rows_of(input(frame, 3)), gru_back_rows, &job);
+}

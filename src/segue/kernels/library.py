@@ -50,6 +50,13 @@ def available() -> bool:
     return True
 
 
+def described() -> str:
+    """Return a line on whether the loops are compiled here."""
+    if available():
+        return "Loops between products: compiled for this processor."
+    return "Loops between products: XLA's own, about a fifth slower; a C compiler (cc) would make them faster."
+
+
 def handlers() -> list[str]:
     """Return the names of all loops, as `kernels.c` has them."""
     return re.findall(r"^HANDLER\((\w+)\)", SOURCE.read_text(encoding="utf-8"), re.MULTILINE)

@@ -171,6 +171,14 @@ class GRU(StepwiseCell):
         h = n + z * (state - n)
         return h, h
 
+    def scan(self, params: GRUParams, state: Array, inputs: Array, reset: Array, start: Array) -> tuple[Array, Array]:
+        """Read T positions; where `reset` is true, begin from `start`."""
+        loops = fused(inputs)
+        if not loops:
+            return super().scan(params, state, inputs, reset, start)
+        y = loops.gru(inputs, params.w_h, params.b_n, state, reset, start)
+        return y[-1], y
+
     def gates(self, params: GRUParams, state: Array, inputs: Array) -> GRUGates:
         """Return how far each gate is open in the step that reads `inputs`."""
         return self.opened(params, state, inputs)[0]

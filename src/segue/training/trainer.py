@@ -36,7 +36,7 @@ from segue.model.blocks import BlockMasks
 from segue.model.network import Masks, Memory, Network, NetworkParams, Window
 from segue.training.checkpoint import load_checkpoint, save_checkpoint
 from segue.training.losses import Candidates, rating_loss, softmax_cross_entropy, strictly_earlier
-from segue.training.negatives import Sampled, Sampler
+from segue.training.negatives import Sampled, Sampler, cuts
 from segue.training.noise import chance, dropout_mask
 from segue.training.optimiser import kept_share, learning_rate, make_optimiser, running_average
 from segue.training.rows import Learnt, Moment, after_update, beginning, put_rows, settle, take_rows
@@ -54,7 +54,7 @@ KINDRED_KEPT = 0.4
 
 
 class Run(NamedTuple):
-    """Everything that changes while training. Without sampling every row is touched, and by nobody noted."""
+    """Everything that changes while training. Where every update sees the whole table, no row's touch is noted."""
 
     learnt: Learnt
     memory: Memory
@@ -196,7 +196,7 @@ class Update(NamedTuple):
 def update(network: Network, config: Config, run: Run, new: Update, known: Known = NOTHING) -> tuple[Run, Array]:
     """Learn from one window: return the run after it and the window's mean loss.
 
-    Of a sampled window only the rows it names are read, differentiated and changed.
+    Of a sampled window that names rows only these are read, differentiated and changed.
     """
     learnt, touched, after = run.learnt, run.touched, after_update(run.now, config.train, new.rate)
     batch, candidates, sampled = new.window, None, None
@@ -204,8 +204,9 @@ def update(network: Network, config: Config, run: Run, new: Update, known: Known
         sampled = jax.tree.map(jnp.asarray, new.window)
         batch = sampled.batch
         candidates = Candidates(sampled.candidates, sampled.log_expected, sampled.target_log_expected.reshape(-1))
-        learnt = take_rows(learnt, touched, run.now, sampled.rows)
-        known = jax.tree.map(lambda table: table.at[sampled.rows].get(mode="clip"), known)
+        if sampled.rows is not None:
+            learnt = take_rows(learnt, touched, run.now, sampled.rows)
+            known = jax.tree.map(lambda table: table.at[sampled.rows].get(mode="clip"), known)
     grad = jax.value_and_grad(partial(loss_of, network, config), has_aux=True)
     carried = Carried(run.memory, run.carried)
     (loss, carried), gradient = grad(learnt.params, carried, batch, candidates, known, new.seed)
@@ -214,7 +215,7 @@ def update(network: Network, config: Config, run: Run, new: Update, known: Known
         params = jax.tree.map(lambda weights, delta: weights - new.rate * delta, learnt.params, change)
         kept = kept_share(config.train.average, run.now.step.astype(jnp.float32))
         learnt = Learnt(params, running_average(learnt.average, params, kept), optimiser)
-    if sampled:
+    if sampled and sampled.rows is not None:
         learnt, touched = put_rows(run.learnt, touched, learnt, after, sampled.rows)
     return Run(learnt, carried.memory, touched, after, carried.earlier), loss
 
@@ -253,7 +254,7 @@ def begin(network: Network, config: Config) -> Run:
     memory = jax.tree.map(jnp.array, network.empty(params, config.train.lanes))
     learnt = Learnt(params, jax.tree.map(jnp.copy, params), make_optimiser(config.train).init(params))
     carried = jnp.zeros((config.train.lanes, network.read_width)) if network.rating else ()
-    touched = beginning(network.items) if config.train.negatives else None
+    touched = beginning(network.items) if cuts(network.items, config.train) else None
     return Run(learnt, memory, touched, beginning(), carried)
 
 
@@ -302,7 +303,8 @@ class Trainer:
         self.batcher = Batcher(self.sequences, train.lanes, train.steps, train.seed, self.network.rating is not None)
         self.sampler = None
         if train.negatives:
-            self.sampler = Sampler.of(self.sequences.items, self.network.items, train.negatives)
+            cut = cuts(self.network.items, train)
+            self.sampler = Sampler.of(self.sequences.items, self.network.items, train.negatives, cuts=cut)
         self.run = begin(self.network, self.config)
         self.best_params = self._averaged()
         self.at = Interrupted(0, 0, 0.0, [], 0)
@@ -425,7 +427,7 @@ class Trainer:
         return Progress(self.at.number, done, total, loss, rate, self.at.seconds, validation, pass_ended)
 
     def _close_pass(self) -> Progress:
-        if self.sampler:
+        if self.run.touched is not None:
             self.run = settled(self.run)
         params = self.run.learnt.average
         if self.network.rating:
