@@ -294,9 +294,8 @@ def derive(config: Config, data: DataSize) -> Config:
       .3, the best on validation of ml-1m (`docs/results.md`), in about a quarter of an hour for a million events on
       two cores. Above that 128 and .2, for the same hour of work sees more of the log. "small" halves the width where
       it is above 64, at a third of the time; "large" doubles it, with a dropout of .1 more.
-    - `norm`: none, for without it a vector may be short where little is known: rare items say less, and an unsure
-      query ranks by popularity. On ml-1m and on Beauty the network alone is the better for it (docs/results.md).
-      For ratings alone, where it was not measured, there is one.
+    - `norm`: none: on ml-1m, ml-100k and Beauty the network alone is the better for it (docs/results.md). Without, a
+      vector may be short where little is known. For ratings alone, where it was not measured, there is one.
     - `session_gap`: "auto" takes the gap that best parts short gaps from long ones.
     - `task`: both where the log has ratings, else the next item.
     - For ratings alone no clock is read, about 1,500 updates are made, and more is dropped out: with more of the first
