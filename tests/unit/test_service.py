@@ -150,7 +150,7 @@ def test_twice_is_once_and_another_body_is_a_conflict(service):
 
 
 def test_scores_come_in_pieces_that_fit_into_memory(rec, service, monkeypatch):
-    monkeypatch.setattr("segue.serve.service.SCORES", 80)
+    monkeypatch.setattr("segue.serve.wanted.SCORES", 80)
     told = service.tell([tell(event(f"u{n}", ITEMS[n % 12], 100 + n), k=4) for n in range(10)])
     for n, one in enumerate(told):
         state = expected(rec, [event("u", ITEMS[n % 12], 100 + n)])

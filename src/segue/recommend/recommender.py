@@ -28,6 +28,7 @@ from segue.recommend.encoder import encode_users
 from segue.recommend.index import Index
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, shared_bias
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds, microseconds
+from segue.recommend.table import FEW, Table
 from segue.shapes import Bools, Floats, Rows
 
 if TYPE_CHECKING:
@@ -88,9 +89,9 @@ class Recommender:
         return self.network.empty(self.params, 1)
 
     @cached_property
-    def _scored(self) -> NetworkParams:
-        """The weights, with the items lying by columns: so one query meets all of them in a third of the time."""
-        return self.params._replace(items=np.asfortranarray(self.params.items))
+    def _table(self) -> Table:
+        """All items, laid out for the products of a few queries; made when they are first scored."""
+        return Table.of(self.params.items, self.params.bias)
 
     @property
     def repeats(self) -> Repeats:
@@ -453,7 +454,8 @@ class Recommender:
             rows: int32[n], the same for all, or int32[user, n]; None scores all.
         """
         query = self.network.query(self.params, output, gaps, details)
-        scores: Floats = self.network.scores(self._scored if rows is None else self.params, query, rows)
+        few = rows is None and len(query) <= FEW
+        scores: Floats = self._table.scores(query) if few else self.network.scores(self.params, query, rows)
         if self.counts is not None:
             scores = mixed(self.counts, scores, expected(self.counts, recent), rows, out=scores)
         if rows is None:

@@ -80,7 +80,7 @@ class _ReadOnlyFile(SqliteFile):
             raise StoreError(f"{path}: expected a store of Segue of format {FORMAT}, came {came}. Update Segue.")
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self, meanwhile: object = None) -> Iterator[sqlite3.Connection]:
         """Refuse."""
         raise StoreError(f"{self.path}: opened to be read only, came a write. Open it with open_store.")
         yield self._reader
