@@ -62,12 +62,15 @@ def observe_each(rec: Recommender, states: Sequence[State], events: Sequence[Hap
         return []
     items = [rec.vocabulary.row(event.item) for event in events]
     gaps = gaps_seconds([event.time for event in events], [state.time for state in states])
-    rows, memory = np.array(items, np.int32), _unflat(rec, _rows(states))
-    memory = rec.network.step(rec.params, memory, rows, gaps, _details(rec, events))
+    rows, memories, details = np.array(items, np.int32), _rows(states), _details(rec, events)
+    if rec.fused.fits:
+        memories = rec.fused.step(memories, rows, gaps, details)
+    else:
+        memories = _flat(rec.network.step(rec.params, _unflat(rec, memories), rows, gaps, details))
     recent = pushed(np.concatenate([state.recent for state in states]), rows)
     return [
         Packed(rec, row, event.time, state.count + 1, state.seen.add(item), last[None])
-        for row, event, state, item, last in zip(_flat(memory), events, states, items, recent, strict=True)
+        for row, event, state, item, last in zip(memories, events, states, items, recent, strict=True)
     ]
 
 

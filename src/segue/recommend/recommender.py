@@ -25,10 +25,10 @@ from segue.errors import ArgumentError
 from segue.model.counts import RECENT, Counts, expected, likeliest, mixed, nothing_recent, pushed
 from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
+from segue.recommend.fused import Fused
 from segue.recommend.index import Index
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, shared_bias
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds, microseconds
-from segue.recommend.table import FEW, Table
 from segue.shapes import Bools, Floats, Rows
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ class Recommender:
         return self.network.empty(self.params, 1)
 
     @cached_property
-    def _table(self) -> Table:
-        """All items, laid out for the products of a few queries; made when they are first scored."""
-        return Table.of(self.params.items, self.params.bias)
+    def fused(self) -> Fused:
+        """What the network computes for a batch, in few calls."""
+        return Fused(self.network, self.params)
 
     @property
     def repeats(self) -> Repeats:
@@ -453,9 +453,8 @@ class Recommender:
             details: float32[user, m], what is known of the event to come.
             rows: int32[n], the same for all, or int32[user, n]; None scores all.
         """
-        query = self.network.query(self.params, output, gaps, details)
-        few = rows is None and len(query) <= FEW
-        scores: Floats = self._table.scores(query) if few else self.network.scores(self.params, query, rows)
+        query = self.fused.query(output, gaps, details)
+        scores: Floats = self.fused.scores(query) if rows is None else self.network.scores(self.params, query, rows)
         if self.counts is not None:
             scores = mixed(self.counts, scores, expected(self.counts, recent), rows, out=scores)
         if rows is None:
@@ -494,7 +493,7 @@ class Recommender:
         """
         if self.index is None:
             raise ArgumentError("candidates: expected a recommender with an index, came one without. Use with_index.")
-        query = self.network.query(self.params, output, gaps, details)
+        query = self.fused.query(output, gaps, details)
         count = k if self.counts is None else 2 * k + MORE
         found = self.index.search(query, min(count, self.vocabulary.size), allowed=allowed, excluded=excluded).rows
         lists = [rows[rows > 0] for rows in found]
