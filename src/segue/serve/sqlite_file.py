@@ -80,7 +80,7 @@ class SqliteFile:
         self.path = Path(path)
         self._lock = _own(self.path)
         self._writing, self._reading = threading.RLock(), threading.RLock()
-        self._syncing = ThreadPoolExecutor(1, thread_name_prefix="segue-sync")
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="segue-meanwhile")
         try:
             self._writer = _connect(self.path)
             self._prepare()
@@ -134,7 +134,7 @@ class SqliteFile:
         """Give the writing connection inside a transaction that is on disk when the block ends.
 
         Args:
-            meanwhile: is called while the transaction is put on disk, which is then done by a thread.
+            meanwhile: is called by another thread while the transaction is put on disk; it must not raise.
 
         Raises:
             StoreError: SQLite could not; everything is as before. `FullError` when there was no room.
@@ -143,14 +143,13 @@ class SqliteFile:
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield self._writer
-                if meanwhile is None:
+                # This thread syncs at once; the other one would have to wait for the interpreter first.
+                working = None if meanwhile is None else self._worker.submit(meanwhile)
+                try:
                     self._writer.execute("COMMIT")
-                else:
-                    on_disk = self._syncing.submit(self._writer.execute, "COMMIT")
-                    try:
-                        meanwhile()
-                    finally:
-                        on_disk.result()
+                finally:
+                    if working is not None:
+                        working.result()
             except BaseException as error:
                 with suppress(sqlite3.Error):
                     if self._writer.in_transaction:
@@ -196,7 +195,7 @@ class SqliteFile:
     def close(self) -> None:
         """Close the file and let others have it."""
         with self._writing, self._reading:
-            self._syncing.shutdown()
+            self._worker.shutdown()
             self._reader.close()
             self._writer.close()
             if self._lock >= 0:
