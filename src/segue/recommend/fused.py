@@ -20,6 +20,8 @@ from segue.model.network import Network, NetworkParams
 from segue.recommend.table import FEW, Table
 from segue.shapes import Floats, Rows
 
+#: Rows of a sample, and samples.
+SAMPLE, SAMPLES = 8192, 8
 #: Of `gelu`: tanh(_C x + _CUBE x^3).
 _C, _CUBE = 0.7978845608, 0.7978845608 * 0.044715
 
@@ -113,6 +115,22 @@ class Fused:
     def scores(self, query: Floats) -> Floats:
         """Return what `Network.scores` does of all rows."""
         return self._table.scores(query) if len(query) <= FEW else self.network.scores(self.params, query)
+
+    def sample(self, number: int) -> tuple[Rows, Table]:
+        """Return rows drawn by chance, int32[n], in order and each once, and their table; one of `SAMPLES`, by number.
+
+        They are drawn once, for laying them out costs as much as scoring them for hundreds of questions.
+        """
+        number %= SAMPLES
+        if number not in self._samples:
+            drawn = np.random.default_rng(number).integers(1, self.network.items, SAMPLE)
+            rows = np.unique(drawn).astype(np.int32)
+            self._samples[number] = rows, Table.of(self.params.items[rows], self.params.bias[rows])
+        return self._samples[number]
+
+    @cached_property
+    def _samples(self) -> dict[int, tuple[Rows, Table]]:
+        return {}
 
     @cached_property
     def _table(self) -> Table:

@@ -174,6 +174,23 @@ def score_rows(
     return np.where(rows == 0, np.float32(-np.inf), scores)
 
 
+def score_sample(
+    rec: Recommender, states: Sequence[State], at: Sequence[int | None], number: int, details: Floats | None = None
+) -> tuple[Rows, Floats]:
+    """Return some rows drawn by chance, int32[n], in order, and float32[user, n]: what `score_each` says of them.
+
+    Args:
+        rec: whose states these are.
+        states: one for each user.
+        at: as of `score_each`.
+        number: of the sample; see `Fused.sample`.
+        details: as of `score_each`.
+    """
+    outputs, gaps, recent = _asked(rec, states, at)
+    rows, table = rec.fused.sample(number)
+    return rows, rec.finished(table.scores(rec.fused.query(outputs, gaps, details)), recent, rows)
+
+
 def find_each(
     rec: Recommender,
     states: Sequence[State],

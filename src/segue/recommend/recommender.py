@@ -330,9 +330,8 @@ class Recommender:
         if k < 1 or not 0 <= mix <= 1:
             raise ArgumentError(f"similar: expected k from 1 and mix from 0 to 1, came {k} and {mix}.")
         start = self.start()
-        unknown = np.full(2, np.nan, np.float32)
         outputs = np.concatenate([self.observe(start, item).memory.output, start.memory.output])
-        query = self.network.query(self.params, outputs, unknown)
+        query = self.network.query(self.params, outputs, np.full(2, np.nan, np.float32))
         after, anyway = self.network.scores(self.params, query)[:, 1:]
         vectors = self.params.items[1:]
         likeness = vectors @ vectors[row - 1] / np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)
@@ -455,6 +454,10 @@ class Recommender:
         """
         query = self.fused.query(output, gaps, details)
         scores: Floats = self.fused.scores(query) if rows is None else self.network.scores(self.params, query, rows)
+        return self.finished(scores, recent, rows)
+
+    def finished(self, scores: Floats, recent: Rows, rows: Rows | None) -> Floats:
+        """Return the network's scores with what else `score_outputs` knows, in place where all rows were scored."""
         if self.counts is not None:
             scores = mixed(self.counts, scores, expected(self.counts, recent), rows, out=scores)
         if rows is None:
