@@ -312,7 +312,6 @@ def state_from_bytes(rec: Recommender, body: bytes) -> State:
     numbers = np.frombuffer(memory, np.float32)
     # States that keep fewer of the last items, or none, are of bundles that do not ask for more.
     recent = np.frombuffer(more[0] if more else b"", np.int32)[None]
-    if recent.shape[1] < RECENT:
-        recent = np.concatenate([nothing_recent(1), recent], axis=1)
-    recent = recent[:, -RECENT:]
+    if recent.shape[1] != RECENT:
+        recent = np.concatenate([nothing_recent(1), recent], axis=1)[:, -RECENT:]
     return Packed(rec, numbers, None if time == NO_TIME else time, count, seen, recent)

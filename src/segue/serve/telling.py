@@ -179,10 +179,12 @@ def _users(rec: Recommender, store: Store, names: Iterable[str], shadow: Recomme
     owners: dict[str, _User] = {}
     found = {}
     for name, head in zip(distinct, store.heads(distinct, rec.fingerprint), strict=True):
-        if head.user not in owners:
-            now = current_state(rec, store, head)
-            owners[head.user] = _User(head, head.version, now.state if now else None, now.rated if now else {})
-        found[name] = owners[head.user]
+        if (user := owners.get(head.user)) is None:
+            state = read_state(rec, head) if head.fresh else None
+            now = None if state else current_state(rec, store, head)
+            user = _User(head, head.version, now.state if now else state, now.rated if now else {})
+            owners[head.user] = user
+        found[name] = user
     if shadow is not None:
         for user, head in zip(
             owners.values(), store.heads([user.head.user for user in owners.values()], shadow.fingerprint), strict=True
