@@ -232,6 +232,20 @@ def test_requests_that_come_together_are_one_batch(opened, service, monkeypatch)
     assert client.get("/v1/users/u1").json()["count"] == 9
 
 
+def test_a_slow_batch_stops_the_loop_for_a_moment_only(opened, service, monkeypatch):
+    import threading
+
+    gate, write = threading.Event(), service.write
+    monkeypatch.setattr(service, "write", lambda requests: gate.wait(30) and write(requests))
+    client, told = opened(), []
+    sending = threading.Thread(target=lambda: told.append(client.post("/v1/events", json=EVENT).status_code))
+    sending.start()
+    assert client.get("/healthz").status_code == 200 and not told
+    gate.set()
+    sending.join(10)
+    assert told == [200]
+
+
 # --- lists ------------------------------------------------------------------------------------------------------
 
 
