@@ -22,7 +22,10 @@ def drawn(rng, **parts):
 
 @pytest.mark.parametrize(
     "parts",
-    [{}, {"clock": None}, {"details": 0, "asked": 0}, {"depth": 1}, {"taps": 1}, {"taps": 2, "expand": 3}],
+    [
+        *({}, {"clock": None}, {"details": 0, "asked": 0}, {"depth": 1}, {"taps": 1}, {"taps": 2, "expand": 3}),
+        *([{"norm": False}] if "norm" in Network.__dataclass_fields__ else []),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("batch", [1, 7])

@@ -95,10 +95,16 @@ class Fused:
         after = np.empty_like(rows)
         size = (rows.shape[1] - d) // len(self._blocks)
         for begin, block in zip(range(0, rows.shape[1] - d, size), self._blocks, strict=False):
-            x = _step(block, rows[:, begin : begin + size], x, after[:, begin : begin + size])
-        np.multiply(x, _inverse(x), out=after[:, -d:])
-        after[:, -d:] *= params.norm
+            x = _step(block, rows[:, begin : begin + size], x, after[:, begin : begin + size], self._norm)
+        np.multiply(x, params.norm, out=after[:, -d:])
+        if self._norm:
+            after[:, -d:] *= _inverse(x)
         return after
+
+    @property
+    def _norm(self) -> bool:
+        """Whether what each part reads is of one length: always, but in networks that can say otherwise."""
+        return bool(getattr(self.network, "norm", True))
 
     def query(self, output: Floats, gaps: Floats, details: Floats | None = None) -> Floats:
         """Return what `Network.query` does."""
@@ -174,11 +180,12 @@ def _inverse(x: Floats) -> Floats:
     return np.reciprocal(squares, out=squares)
 
 
-def _step(block: _Block, before: Floats, x: Floats, after: Floats) -> Floats:
+def _step(block: _Block, before: Floats, x: Floats, after: Floats, norm: bool) -> Floats:
     """Return what `step_block` does; the state of the cell is read from `before` and written to `after`."""
     d, tail = x.shape[1], len(block.past)
     both = x @ block.w_in
-    both *= _inverse(x)
+    if norm:
+        both *= _inverse(x)
     branch, gate = both[:, :d], both[:, d:]
     after[:, :d] = branch
     after[:, d:tail] = before[:, : tail - d]
@@ -211,14 +218,15 @@ def _step(block: _Block, before: Floats, x: Floats, after: Floats) -> Floats:
     opening *= gate
     opening *= s
     x = opening @ block.w_out + x
-    return _feed(block, x)
+    return _feed(block, x, norm)
 
 
-def _feed(block: _Block, x: Floats) -> Floats:
+def _feed(block: _Block, x: Floats, norm: bool) -> Floats:
     """Return x and what `feed_forward` adds to it."""
     inside = len(block.w_down)
     both = x @ block.w_up
-    both *= _inverse(x)
+    if norm:
+        both *= _inverse(x)
     a, b = both[:, :inside], both[:, inside:]
     silu = np.tanh(a)
     silu += 1.0
