@@ -44,7 +44,7 @@ def test_law_step_question_and_scores_are_those_of_the_network(parts, batch):
         memory = network.step(params, memory, items, gaps, details)
         after = fused.step(rows, items, gaps, details)
         np.testing.assert_array_equal(rows, before)  # an old state stays good
-        np.testing.assert_allclose(after, _flat(memory), rtol=2e-5, atol=2e-6)
+        np.testing.assert_allclose(after, _flat(memory), rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(after).max())))
         wanted = network.query(params, memory.output, gaps, details)
         query = fused.query(after[:, -network.read_width :], gaps, details)
         np.testing.assert_allclose(query, wanted, rtol=2e-5, atol=2e-5)
