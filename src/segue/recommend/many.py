@@ -63,8 +63,8 @@ def observe_each(rec: Recommender, states: Sequence[State], events: Sequence[Hap
     items = [rec.vocabulary.row(event.item) for event in events]
     gaps = gaps_seconds([event.time for event in events], [state.time for state in states])
     rows, memories, details = np.array(items, np.int32), _rows(states), _details(rec, events)
-    if rec.fused.fits:
-        memories = rec.fused.step(memories, rows, gaps, details)
+    if rec.folded.fits:
+        memories = rec.folded.step(memories, rows, gaps, details)
     else:
         memories = _flat(rec.network.step(rec.params, _unflat(rec, memories), rows, gaps, details))
     recent = pushed(np.concatenate([state.recent for state in states]), rows)
@@ -183,12 +183,12 @@ def score_sample(
         rec: whose states these are.
         states: one for each user.
         at: as of `score_each`.
-        number: of the sample; see `Fused.sample`.
+        number: of the sample; see `Folded.sample`.
         details: as of `score_each`.
     """
     outputs, gaps, recent = _asked(rec, states, at)
-    rows, table = rec.fused.sample(number)
-    return rows, rec.finished(table.scores(rec.fused.query(outputs, gaps, details)), recent, rows)
+    rows, table = rec.folded.sample(number)
+    return rows, rec.finished(table.scores(rec.folded.query(outputs, gaps, details)), recent, rows)
 
 
 def find_each(

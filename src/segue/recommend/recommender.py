@@ -25,7 +25,7 @@ from segue.errors import ArgumentError
 from segue.model.counts import RECENT, Counts, expected, likeliest, mixed, nothing_recent, pushed
 from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
-from segue.recommend.fused import Fused
+from segue.recommend.folded import Folded
 from segue.recommend.index import Index
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, shared_bias
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds, microseconds
@@ -89,9 +89,9 @@ class Recommender:
         return self.network.empty(self.params, 1)
 
     @cached_property
-    def fused(self) -> Fused:
+    def folded(self) -> Folded:
         """What the network computes for a batch, in few calls."""
-        return Fused(self.network, self.params)
+        return Folded(self.network, self.params)
 
     @property
     def repeats(self) -> Repeats:
@@ -452,8 +452,8 @@ class Recommender:
             details: float32[user, m], what is known of the event to come.
             rows: int32[n], the same for all, or int32[user, n]; None scores all.
         """
-        query = self.fused.query(output, gaps, details)
-        scores: Floats = self.fused.scores(query) if rows is None else self.network.scores(self.params, query, rows)
+        query = self.folded.query(output, gaps, details)
+        scores: Floats = self.folded.scores(query) if rows is None else self.network.scores(self.params, query, rows)
         return self.finished(scores, recent, rows)
 
     def finished(self, scores: Floats, recent: Rows, rows: Rows | None) -> Floats:
@@ -496,7 +496,7 @@ class Recommender:
         """
         if self.index is None:
             raise ArgumentError("candidates: expected a recommender with an index, came one without. Use with_index.")
-        query = self.fused.query(output, gaps, details)
+        query = self.folded.query(output, gaps, details)
         count = k if self.counts is None else 2 * k + MORE
         found = self.index.search(query, min(count, self.vocabulary.size), allowed=allowed, excluded=excluded).rows
         lists = [rows[rows > 0] for rows in found]

@@ -60,7 +60,7 @@ class _Block(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Fused:
+class Folded:
     """A network, its constants put together when they are first needed.
 
     Args:
@@ -95,16 +95,11 @@ class Fused:
         after = np.empty_like(rows)
         size = (rows.shape[1] - d) // len(self._blocks)
         for begin, block in zip(range(0, rows.shape[1] - d, size), self._blocks, strict=False):
-            x = _step(block, rows[:, begin : begin + size], x, after[:, begin : begin + size], self._norm)
+            x = _step(block, rows[:, begin : begin + size], x, after[:, begin : begin + size], network.norm)
         np.multiply(x, params.norm, out=after[:, -d:])
-        if self._norm:
+        if network.norm:
             after[:, -d:] *= _inverse(x)
         return after
-
-    @property
-    def _norm(self) -> bool:
-        """Whether what each part reads is of one length: always, but in networks that can say otherwise."""
-        return bool(getattr(self.network, "norm", True))
 
     def query(self, output: Floats, gaps: Floats, details: Floats | None = None) -> Floats:
         """Return what `Network.query` does."""
