@@ -9,7 +9,7 @@ import segue
 from segue.bundle import load_bundle
 from segue.errors import FullError, StoreError
 from segue.serve.bodies import parse_json
-from segue.serve.gate import Access
+from segue.serve.gate import HEADERS, Access
 from segue.serve.http import make_app
 from segue.serve.keys import add_key, read_keys
 from segue.serve.limits import Limits, Rates
@@ -197,9 +197,9 @@ def both_ways(client, url, body):
         return None, full.json()
     status, headers, text = quick
     assert status == full.status_code
-    assert {(name.decode(), value.decode()) for name, value in headers} - {("content-length", str(len(text)))} == {
-        (name, value) for name, value in full.headers.items() if name != "content-length"
-    }
+    assert {(name.decode(), value.decode()) for name, value in (*headers, *HEADERS)} - {
+        ("content-length", str(len(text)))
+    } == {(name, value) for name, value in full.headers.items() if name != "content-length"}
     return json.loads(text), full.json()
 
 
@@ -230,6 +230,20 @@ def test_requests_that_come_together_are_one_batch(opened, service, monkeypatch)
     assert sum(batches) == 9
     assert len(batches) <= 3
     assert client.get("/v1/users/u1").json()["count"] == 9
+
+
+def test_a_slow_batch_stops_the_loop_for_a_moment_only(opened, service, monkeypatch):
+    import threading
+
+    gate, write = threading.Event(), service.write
+    monkeypatch.setattr(service, "write", lambda requests: gate.wait(30) and write(requests))
+    client, told = opened(), []
+    sending = threading.Thread(target=lambda: told.append(client.post("/v1/events", json=EVENT).status_code))
+    sending.start()
+    assert client.get("/healthz").status_code == 200 and not told
+    gate.set()
+    sending.join(10)
+    assert told == [200]
 
 
 # --- lists ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The service: what is told is kept, in order, once; what is answered is what the recommender says of the log."""
 
+import sqlite3
 import threading
 import time
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 import segue
 from engines import Server
 from segue.data.catalogue import read_catalogue
-from segue.errors import ArgumentError, ConflictError, ForgottenError, FullError, NotFoundError
+from segue.errors import ArgumentError, ConflictError, ForgottenError, FullError, NotFoundError, StoreError
 from segue.model.backend import leaves
 from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.serve import replaying, swapping, telling
@@ -150,7 +151,7 @@ def test_twice_is_once_and_another_body_is_a_conflict(service):
 
 
 def test_scores_come_in_pieces_that_fit_into_memory(rec, service, monkeypatch):
-    monkeypatch.setattr("segue.serve.service.SCORES", 80)
+    monkeypatch.setattr("segue.serve.wanted.SCORES", 80)
     told = service.tell([tell(event(f"u{n}", ITEMS[n % 12], 100 + n), k=4) for n in range(10)])
     for n, one in enumerate(told):
         state = expected(rec, [event("u", ITEMS[n % 12], 100 + n)])
@@ -195,6 +196,34 @@ def test_when_the_disk_is_full_all_is_as_before(rec, service):
     service.store.commit = commit
     assert isinstance(service.tell([tell(event("ann", "005", 200))])[0], Told)
     same(stored(service, "ann"), expected(rec, [event("ann", "003", 100), event("ann", "005", 200)]))
+
+
+def test_lists_made_while_a_sync_failed_are_told_to_nobody_and_not_counted(rec, service, monkeypatch):
+    if not isinstance(service.store, SqliteStore):
+        pytest.skip("the lists are made when its server has synced")
+    service.tell([tell(event("ann", "003", 100), k=3)])
+    before, counted = service.ask("ann", Question(k=12)), service.quality.snapshot()
+    made, ahead, writer = [], service._ahead, service.store._file._writer
+
+    class Failing:
+        def execute(self, statement, *values):
+            if statement == "COMMIT":
+                raise sqlite3.OperationalError("disk I/O error")
+            return writer.execute(statement, *values)
+
+        def __getattr__(self, name):
+            return getattr(writer, name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service, "_ahead", lambda *args: made.append(ahead(*args)) or made[-1])
+        patched.setattr(service.store._file, "_writer", Failing())
+        answers = service.tell([tell(event("ann", "005", 200), k=3), tell(event("bob", "005", 200), k=3)])
+    assert len(made[0][rec.fingerprint]) == 2  # they were made
+    assert [type(one) for one in answers] == [StoreError, StoreError]
+    assert service.ask("ann", Question(k=12)) == before and service.quality.snapshot() == counted
+    [told] = service.tell([tell(event("ann", "005", 200), k=3)])
+    same(stored(service, "ann"), expected(rec, [event("ann", "003", 100), event("ann", "005", 200)]))
+    assert len(told.answer.items) == 3 and service.quality.snapshot()["all"]["all"]["n"] == 2
 
 
 def test_a_long_history_is_rebuilt_in_the_background_and_said(rec, service, monkeypatch):

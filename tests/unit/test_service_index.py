@@ -113,7 +113,7 @@ def test_live_quality_comes_from_candidates_and_a_sample(pair):
 
 
 def test_the_sample_stands_for_all_other_items(pair, monkeypatch):
-    monkeypatch.setattr("segue.serve.quality.SAMPLE", 200)
+    monkeypatch.setattr("segue.recommend.folded.SAMPLE", 200)
     test_live_quality_comes_from_candidates_and_a_sample(pair)
 
 

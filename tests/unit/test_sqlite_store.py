@@ -125,6 +125,33 @@ def test_on_a_full_disk_all_is_as_before_and_goes_on_when_there_is_room(store, p
     assert store.head("ann", "b1").state.memory == memory
 
 
+def test_what_cannot_be_synced_is_not_done_whatever_was_done_meanwhile(store, path, monkeypatch):
+    add(store, "ann", "1", id="a")
+    before, met = dump(path), []
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store._file, "_writer", Failing(store._file._writer))
+        with pytest.raises(StoreError, match="Nothing was changed"):
+            store.commit([Write("ann", 1, (Event("ann", "2"),), {"b1": b"m"})], meanwhile=met.append)
+    assert len(met) == 1 and dump(path) == before and store.head("ann", "b1").version == 1
+    assert isinstance(store.commit([Write("ann", 1, (Event("ann", "2"),))])[0], Written)
+
+
+class Failing:
+    """A connection that cannot sync."""
+
+    def __init__(self, db):
+        self.db = db
+
+    def __getattr__(self, name):
+        return getattr(self.db, name)
+
+    def execute(self, statement, *values):
+        if statement == "COMMIT":
+            raise sqlite3.OperationalError("disk I/O error")
+        return self.db.execute(statement, *values)
+
+
 def test_an_error_inside_a_commit_leaves_nothing(store, path):
     add(store, "ann", "1")
     before = dump(path)

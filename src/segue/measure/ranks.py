@@ -74,19 +74,18 @@ def target_ranks(
 def _block_ranks(
     scores: NDArray[np.floating], targets: NDArray[np.integer], ties: Ties, first_query: int
 ) -> NDArray[np.float64]:
-    """Ranks of one block of queries: three comparisons, counted."""
+    """Ranks of one block of queries: one comparison for the place among equals that is asked for, counted."""
     own = scores[np.arange(len(scores)), targets][:, None]
     ranked = scores[:, 1:]
-    above, level, below = _true(ranked > own), _true(ranked == own), _true(ranked < own)
-    # NaN is neither above, level nor below: the three then do not add up.
-    broken = np.flatnonzero(above + level + below != ranked.shape[1])
+    broken = np.flatnonzero(np.isnan(ranked.max(axis=1)))
     if broken.size:
         raise ArgumentError(
             f"query {first_query + broken[0]}: expected scores that are numbers or -inf, came NaN. "
             "Look for a division by zero or an overflow in what made the scores."
         )
-    share = {"pessimistic": 1.0, "optimistic": 0.0, "mean": 0.5}[ties]
-    ranks = above + 1 + share * (level - 1)
+    last = _true(ranked >= own) if ties != "optimistic" else 0
+    first = _true(ranked > own) + 1 if ties != "pessimistic" else 0
+    ranks = (last + first) / 2 if ties == "mean" else last + first
     return np.where(np.isneginf(own[:, 0]), float(ranked.shape[1]), ranks)
 
 

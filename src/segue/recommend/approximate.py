@@ -172,7 +172,7 @@ class ApproximateIndex(Index):
         asked = np.concatenate([queries, np.ones((len(queries), 1))], axis=1, dtype=np.float32)
         centred = asked @ self.centres.T
         worth = centred + np.linalg.norm(asked, axis=1, keepdims=True) * self.reach
-        chosen = np.argpartition(-worth, probes - 1, axis=1)[:, :probes]
+        chosen = np.argpartition(worth, -probes, axis=1)[:, -probes:]
         middles = np.take_along_axis(centred, chosen, axis=1)
         bits = None if allowed is None else np.packbits(allowed[: self.facts.rows], bitorder="little")
         only = None if bits is None else faiss.IDSelectorBitmap(self.facts.rows, faiss.swig_ptr(bits))
@@ -342,7 +342,7 @@ def _coded(rows: Floats) -> tuple[Any, int]:
 
 def _centres(codes: Any) -> Floats:
     centres: Floats = _faiss().downcast_index(codes.quantizer).reconstruct_n(0, codes.nlist)
-    return centres
+    return np.asfortranarray(centres)  # for products with few queries
 
 
 def _reach(codes: Any, rows: Floats) -> Floats:

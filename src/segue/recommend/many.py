@@ -62,12 +62,15 @@ def observe_each(rec: Recommender, states: Sequence[State], events: Sequence[Hap
         return []
     items = [rec.vocabulary.row(event.item) for event in events]
     gaps = gaps_seconds([event.time for event in events], [state.time for state in states])
-    rows, memory = np.array(items, np.int32), _unflat(rec, _rows(states))
-    memory = rec.network.step(rec.params, memory, rows, gaps, _details(rec, events))
+    rows, memories, details = np.array(items, np.int32), _rows(states), _details(rec, events)
+    if rec.folded.fits:
+        memories = rec.folded.step(memories, rows, gaps, details)
+    else:
+        memories = _flat(rec.network.step(rec.params, _unflat(rec, memories), rows, gaps, details))
     recent = pushed(np.concatenate([state.recent for state in states]), rows)
     return [
         Packed(rec, row, event.time, state.count + 1, state.seen.add(item), last[None])
-        for row, event, state, item, last in zip(_flat(memory), events, states, items, recent, strict=True)
+        for row, event, state, item, last in zip(memories, events, states, items, recent, strict=True)
     ]
 
 
@@ -169,6 +172,23 @@ def score_rows(
     """
     scores = rec.score_outputs(*_asked(rec, states, at), details, rows)
     return np.where(rows == 0, np.float32(-np.inf), scores)
+
+
+def score_sample(
+    rec: Recommender, states: Sequence[State], at: Sequence[int | None], number: int, details: Floats | None = None
+) -> tuple[Rows, Floats]:
+    """Return some rows drawn by chance, int32[n], in order, and float32[user, n]: what `score_each` says of them.
+
+    Args:
+        rec: whose states these are.
+        states: one for each user.
+        at: as of `score_each`.
+        number: of the sample; see `Folded.sample`.
+        details: as of `score_each`.
+    """
+    outputs, gaps, recent = _asked(rec, states, at)
+    rows, table = rec.folded.sample(number)
+    return rows, rec.finished(table.scores(rec.folded.query(outputs, gaps, details)), recent, rows)
 
 
 def find_each(
@@ -292,7 +312,6 @@ def state_from_bytes(rec: Recommender, body: bytes) -> State:
     numbers = np.frombuffer(memory, np.float32)
     # States that keep fewer of the last items, or none, are of bundles that do not ask for more.
     recent = np.frombuffer(more[0] if more else b"", np.int32)[None]
-    if recent.shape[1] < RECENT:
-        recent = np.concatenate([nothing_recent(1), recent], axis=1)
-    recent = recent[:, -RECENT:]
+    if recent.shape[1] != RECENT:
+        recent = np.concatenate([nothing_recent(1), recent], axis=1)[:, -RECENT:]
     return Packed(rec, numbers, None if time == NO_TIME else time, count, seen, recent)

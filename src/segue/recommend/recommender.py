@@ -25,6 +25,7 @@ from segue.errors import ArgumentError
 from segue.model.counts import RECENT, Counts, expected, likeliest, mixed, nothing_recent, pushed
 from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
+from segue.recommend.folded import Folded
 from segue.recommend.index import Index
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, shared_bias
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds, microseconds
@@ -88,9 +89,9 @@ class Recommender:
         return self.network.empty(self.params, 1)
 
     @cached_property
-    def _scored(self) -> NetworkParams:
-        """The weights, with the items lying by columns: so one query meets all of them in a third of the time."""
-        return self.params._replace(items=np.asfortranarray(self.params.items))
+    def folded(self) -> Folded:
+        """What the network computes for a batch, in few calls."""
+        return Folded(self.network, self.params)
 
     @property
     def repeats(self) -> Repeats:
@@ -329,9 +330,8 @@ class Recommender:
         if k < 1 or not 0 <= mix <= 1:
             raise ArgumentError(f"similar: expected k from 1 and mix from 0 to 1, came {k} and {mix}.")
         start = self.start()
-        unknown = np.full(2, np.nan, np.float32)
         outputs = np.concatenate([self.observe(start, item).memory.output, start.memory.output])
-        query = self.network.query(self.params, outputs, unknown)
+        query = self.network.query(self.params, outputs, np.full(2, np.nan, np.float32))
         after, anyway = self.network.scores(self.params, query)[:, 1:]
         vectors = self.params.items[1:]
         likeness = vectors @ vectors[row - 1] / np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)
@@ -452,8 +452,12 @@ class Recommender:
             details: float32[user, m], what is known of the event to come.
             rows: int32[n], the same for all, or int32[user, n]; None scores all.
         """
-        query = self.network.query(self.params, output, gaps, details)
-        scores: Floats = self.network.scores(self._scored if rows is None else self.params, query, rows)
+        query = self.folded.query(output, gaps, details)
+        scores: Floats = self.folded.scores(query) if rows is None else self.network.scores(self.params, query, rows)
+        return self.finished(scores, recent, rows)
+
+    def finished(self, scores: Floats, recent: Rows, rows: Rows | None) -> Floats:
+        """Return the network's scores with what else `score_outputs` knows, in place where all rows were scored."""
         if self.counts is not None:
             scores = mixed(self.counts, scores, expected(self.counts, recent), rows, out=scores)
         if rows is None:
@@ -492,7 +496,7 @@ class Recommender:
         """
         if self.index is None:
             raise ArgumentError("candidates: expected a recommender with an index, came one without. Use with_index.")
-        query = self.network.query(self.params, output, gaps, details)
+        query = self.folded.query(output, gaps, details)
         count = k if self.counts is None else 2 * k + MORE
         found = self.index.search(query, min(count, self.vocabulary.size), allowed=allowed, excluded=excluded).rows
         lists = [rows[rows > 0] for rows in found]

@@ -2,14 +2,18 @@
 
 Knows: a queue and its thread. Does not know: what is asked, what is done.
 
-Nothing waits for company: the first request goes at once, and what comes while it is being worked on goes together
+Nothing waits for company: what has arrived goes at once, and what comes while it is being worked on goes together
 in the next batch. So events that came together are one commit, and their lists one product.
+
+The event loop stands still while a batch is worked on, for a moment at most: what it could read meanwhile would wait
+all the same, and two threads that both want the interpreter wake each other up for every step.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from segue.serve.problems import Problem
@@ -18,6 +22,8 @@ R = TypeVar("R")
 T = TypeVar("T")
 #: Requests of one batch, and what they may weigh together.
 REQUESTS, WEIGHT = 256, 4096
+#: Seconds that the event loop stands still for a batch.
+PATIENCE = 0.02
 
 
 class Batcher(Generic[R, T]):
@@ -73,7 +79,9 @@ class Batcher(Generic[R, T]):
             raise Problem(503, "The server is being stopped. Send it again in a moment.", {"Retry-After": "1"})
         self._waiting.append((request, done))
         if not self._working:
-            self._next()
+            self._working = True
+            self._idle.clear()
+            asyncio.get_running_loop().call_soon(self._next)  # when all that has arrived is read
 
     async def close(self) -> None:
         """Take nothing more, work on what has come, and let the thread go."""
@@ -83,11 +91,10 @@ class Batcher(Generic[R, T]):
 
     def _next(self) -> None:
         """Send what waits to the thread, which is free."""
-        self._working = bool(self._waiting)
-        if not self._working:
+        if not self._waiting:
+            self._working = False
             self._idle.set()
             return
-        self._idle.clear()
         batch = [self._waiting.popleft()]
         left = WEIGHT - self._weight(batch[0][0])
         while self._waiting and len(batch) < REQUESTS and (left := left - self._weight(self._waiting[0][0])) >= 0:
@@ -96,24 +103,37 @@ class Batcher(Generic[R, T]):
         requests, waiting = zip(*batch, strict=True)
 
         def finish(found: Sequence[T | Exception] | BaseException) -> None:
-            self._next()  # first, so that the thread works meanwhile
+            asyncio.get_running_loop().call_soon(self._next)
             outcomes = [found] * len(waiting) if isinstance(found, BaseException) else found
             for done, outcome in zip(waiting, outcomes, strict=True):
                 done(outcome)
 
-        run_in(self._thread, lambda: self._work(requests), finish)
+        run_in(self._thread, lambda: self._work(requests), finish, patience=PATIENCE)
 
 
-def run_in(thread: ThreadPoolExecutor, work: Callable[[], T], then: Callable[[T | BaseException], None]) -> None:
-    """Work in a thread, then go on with what was found, or with the error, in the event loop."""
-    loop = asyncio.get_running_loop()
+def run_in(
+    thread: ThreadPoolExecutor,
+    work: Callable[[], T],
+    then: Callable[[T | BaseException], None],
+    *,
+    patience: float = 0.0,
+) -> None:
+    """Work in a thread, then go on with what was found, or with the error, in the event loop.
 
-    def run() -> None:
-        found: T | BaseException
-        try:
-            found = work()
-        except BaseException as error:
-            found = error
-        loop.call_soon_threadsafe(then, found)
+    Args:
+        thread: where to.
+        work: to be done.
+        then: is told what came of it: before this returns, if it is done within the patience.
+        patience: seconds that the event loop stands still for it.
+    """
+    loop, working = asyncio.get_running_loop(), thread.submit(work)
 
-    thread.submit(run)
+    def found() -> T | BaseException:
+        return working.exception() or working.result()
+
+    with suppress(TimeoutError):
+        working.exception(patience)
+    if working.done():
+        then(found())
+    else:
+        working.add_done_callback(lambda _: loop.call_soon_threadsafe(then, found()))

@@ -112,7 +112,7 @@ class Gate:
             headers: by name in lower case.
             client: the address that it came from.
             body: all of it.
-            reply: is called later, from the event loop, with status, headers and body.
+            reply: is called later, from the event loop, with status, headers but those on every answer, and body.
 
         Returns:
             Whether `reply` will be called.
@@ -218,15 +218,15 @@ def _check_media(headers: Mapping[bytes, bytes]) -> None:
 
 
 def _sent(found: Told | Answer | BaseException, route: str) -> tuple[int, Headers, bytes]:
-    """Return status, headers and body of an answer that passes by the framework."""
+    """Return status, headers but those on every answer, and body of an answer that passes by the framework."""
     try:
         if isinstance(found, BaseException):
             raise found
         body = express.reply_to(found)
     except Exception as error:
         refused = refusal(error, route)
-        return refused.status_code, [*refused.raw_headers, *HEADERS], bytes(refused.body)
-    return 200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *HEADERS], body
+        return refused.status_code, refused.raw_headers, bytes(refused.body)
+    return 200, ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))), body
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -48,19 +48,29 @@ def _answer(
     unknown: Sequence[str],
 ) -> Answer:
     question, state = asked.question, asked.state
-    pool, scores = best[0][: asked.places], best[1][: asked.places]
+    chosen, scores = best[0][: asked.places], best[1][: asked.places]
+    if pinned or asked.places > question.k:
+        chosen, scores = _arranged(rec, asked, chosen, scores, pinned)
+    items = rec._items(chosen, scores)
+    debug: dict[str, Any] | None = None
+    if question.debug:
+        debug = {item.item: shelf.said(row) for item, row in zip(items, chosen, strict=True)}
+    return Answer(items, list(dict.fromkeys(unknown)), rec.fingerprint, state.count, debug=debug)
+
+
+def _arranged(
+    rec: Recommender, asked: Asked, pool: list[int], scores: list[float], pinned: dict[int, float]
+) -> tuple[list[int], list[float]]:
+    """Return the rows of a list and their scores: what is pinned, then the best, varied as the question says."""
+    question = asked.question
     worth = dict(zip(pool, scores, strict=True)) | pinned
     if question.diversity:
         pool = _diverse(rec, pool, np.array(scores, np.float32), question.k, question.diversity)
     chosen = list(pinned)[: question.k]
     chosen += [row for row in pool if row not in pinned][: question.k - len(chosen)]
     if question.explore:
-        _explore(chosen, pool, len(pinned), question, state.count)
-    items = rec._items(chosen, [worth[row] for row in chosen])
-    debug: dict[str, Any] | None = None
-    if question.debug:
-        debug = {item.item: shelf.said(row) for item, row in zip(items, chosen, strict=True)}
-    return Answer(items, list(dict.fromkeys(unknown)), rec.fingerprint, state.count, debug=debug)
+        _explore(chosen, pool, len(pinned), question, asked.state.count)
+    return chosen, [worth[row] for row in chosen]
 
 
 def _pinned(shelf: Shelf, scored: Scored, question: int) -> dict[int, float]:

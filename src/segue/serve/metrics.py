@@ -38,7 +38,10 @@ class Metrics:
             "segue_batch_requests", "Requests in one commit.", buckets=_BATCHES, registry=self.registry
         )
         self._commit = Histogram(
-            "segue_commit_seconds", "Of the store, until it is on disk.", buckets=_TIMES, registry=self.registry
+            "segue_commit_seconds",
+            "Of the store, until it is on disk and what was done meanwhile is.",
+            buckets=_TIMES,
+            registry=self.registry,
         )
         self.in_flight = Gauge("segue_requests_in_flight", "Requests at work.", registry=self.registry)
         Gauge(

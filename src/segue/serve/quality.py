@@ -17,14 +17,12 @@ import numpy as np
 
 from segue.measure.metrics import mrr, recall
 from segue.measure.ranks import target_ranks
-from segue.recommend.many import question_details, score_rows
+from segue.recommend.many import question_details, score_sample
 from segue.recommend.recommender import Recommender
 from segue.serve.events import Event
 from segue.serve.scores import Asked, Scored
 from segue.shapes import Floats, Rows
 
-#: Rows that stand for all others in a log-loss, where there is an index.
-SAMPLE = 8192
 #: Hours and types kept apart; what comes beyond these is counted as "other".
 KEPT = 200
 
@@ -154,21 +152,30 @@ def _log_sum(scores: Floats) -> Floats:
     top = np.maximum(scores.max(axis=1), np.float32(-1e30))
     scores -= top[:, None]
     np.exp(scores, out=scores)
-    total: Floats = np.log(np.maximum(scores.sum(axis=1), np.float32(1e-30))) + top
+    sums = scores @ np.ones(scores.shape[1], np.float32)  # in a third of the time of a sum by lines
+    total: Floats = np.log(np.maximum(sums, np.float32(1e-30))) + top
     return total
 
 
 def _others(rec: Recommender, asked: Sequence[Asked], known: Rows, events: Sequence[Event]) -> Floats:
     """Return the log of the sum over all rows that are no candidates, from a sample of them."""
     size = rec.vocabulary.size
-    seed = [rec.vocabulary.row(events[0].item), asked[0].state.count]
-    rows = np.unique(np.random.default_rng(seed).integers(1, size, SAMPLE)).astype(np.int32)
+    number = rec.vocabulary.row(events[0].item) + asked[0].state.count
     details = question_details(rec, [(None, {})] * len(asked))
-    scores = score_rows(rec, [one.state for one in asked], [one.at for one in asked], rows, details)
-    Scored(scores, np.broadcast_to(rows, scores.shape)).hide(asked)
+    rows, scores = score_sample(rec, [one.state for one in asked], [one.at for one in asked], number, details)
     counted = np.zeros(len(asked))
-    for n, (line, candidates) in enumerate(zip(scores, known, strict=True)):
-        candidate = np.isin(rows, candidates)
-        counted[n] = (size - len(np.unique(candidates))) / max(int(np.count_nonzero(~candidate)), 1)
-        line[candidate] = -np.inf
+    for n, (line, candidates, one) in enumerate(zip(scores, known, asked, strict=True)):
+        if one.allowed is not None:
+            line[~one.allowed[rows]] = -np.inf
+        line[_places(rows, one.excluded)] = -np.inf
+        met = _places(rows, np.unique(candidates))
+        counted[n] = (size - len(np.unique(candidates))) / max(len(rows) - len(met), 1)
+        line[met] = -np.inf
     return _log_sum(scores) + np.log(counted)
+
+
+def _places(rows: Rows, some: Rows) -> Rows:
+    """Return where some rows stand among rows in order; those that do not are left out."""
+    places = np.minimum(np.searchsorted(rows, some), len(rows) - 1)
+    found: Rows = places[rows[places] == some]
+    return found

@@ -8,6 +8,7 @@ Does not know: who writes.
 import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,6 +68,7 @@ class _ReadOnlyFile(SqliteFile):
             raise StoreError(f"{path}: expected a store of Segue, found none. Check the path.")
         self.path, self._lock = path, -1
         self._writing, self._reading = threading.RLock(), threading.RLock()
+        self._worker = ThreadPoolExecutor(1)  # never given work
         try:
             where = f"{path.absolute().as_uri()}?mode=ro"
             self._reader = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
@@ -80,7 +82,7 @@ class _ReadOnlyFile(SqliteFile):
             raise StoreError(f"{path}: expected a store of Segue of format {FORMAT}, came {came}. Update Segue.")
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self, meanwhile: object = None) -> Iterator[sqlite3.Connection]:
         """Refuse."""
         raise StoreError(f"{self.path}: opened to be read only, came a write. Open it with open_store.")
         yield self._reader

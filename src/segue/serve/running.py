@@ -38,7 +38,7 @@ from segue.serve.limits import Limits, Rates
 from segue.serve.metrics import Metrics
 from segue.serve.opening import open_bundle, open_store
 from segue.serve.service import Service
-from segue.serve.store import Outcome, Store, Write
+from segue.serve.store import Meanwhile, Outcome, Store, Write
 from segue.serve.wire import protocol
 
 logger = logging.getLogger("segue.serve")
@@ -144,11 +144,13 @@ class TimedStore:
     def __init__(self, store: Store, seen: Callable[[float], None]) -> None:
         self._store, self._seen = store, seen
 
-    def commit(self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None) -> list[Outcome]:
-        """Commit, and tell how long it took."""
+    def commit(
+        self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None, meanwhile: Meanwhile | None = None
+    ) -> list[Outcome]:
+        """Commit, and tell how long it took, with what was done meanwhile."""
         begin = time.perf_counter()
         try:
-            return self._store.commit(writes, values=values)
+            return self._store.commit(writes, values=values, meanwhile=meanwhile)
         finally:
             self._seen(time.perf_counter() - begin)
 

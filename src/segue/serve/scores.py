@@ -100,16 +100,17 @@ class Scored:
 
     def hide(self, asked: Sequence[Asked]) -> None:
         """Set the scores of what the questions may not show to -inf, in place."""
+        lines = np.repeat(np.arange(len(asked)), [len(one.excluded) for one in asked])
+        hidden = np.concatenate([one.excluded for one in asked])
         if self.rows is None:
-            lengths = [len(one.excluded) for one in asked]
-            lines = np.repeat(np.arange(len(asked)), lengths)
-            self.scores[lines, np.concatenate([one.excluded for one in asked])] = -np.inf
+            self.scores[lines, hidden] = -np.inf
             for line, one in zip(self.scores, asked, strict=True):
                 if one.allowed is not None:
                     line[~one.allowed] = -np.inf
             return
+        of_line = np.arange(len(asked))[:, None] << 32  # with the row a number of its own: all lines at once
+        self.scores[np.isin(of_line + self.rows, (lines << 32) + hidden)] = -np.inf
         for line, rows, one in zip(self.scores, self.rows, asked, strict=True):
-            line[np.isin(rows, one.excluded)] = -np.inf
             if one.allowed is not None:
                 line[~one.allowed[rows]] = -np.inf
 
@@ -194,7 +195,7 @@ def _edges(scores: Floats, count: int) -> Floats:
     score, so that maxima are taken of neighbours all at a time.
     """
     questions, size = scores.shape
-    block = max(1, int((size / (4 * count)) ** 0.5))
+    block = max(1, size // (16 * count))
     groups = size // block
     if groups <= count:
         return np.full(questions, -np.inf, np.float32)

@@ -7,9 +7,8 @@ Does not know: how requests travel, how a store keeps its promises, how a list i
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,44 +23,19 @@ from segue.serve.answers import Answer, Ask, Question, Rating, Status, Tell, Tol
 from segue.serve.changes import Changes
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
-from segue.serve.listing import make_answers
-from segue.serve.quality import Judged, LiveQuality, Trial, judge
+from segue.serve.quality import Judged, LiveQuality, Trial
 from segue.serve.receipts import Receipt, receipt
 from segue.serve.replaying import read_state, without
-from segue.serve.scores import ask_for, score_all
 from segue.serve.shelf import Rule, rows_of
 from segue.serve.store import Head, Store, Write
 from segue.serve.swapping import Running, Swaps
 from segue.serve.telling import Entry, conflict, current_state, forgotten, write_all
+from segue.serve.wanted import Wanted, make_lists, score
 
 #: How far in the future an event may be, in microseconds.
 TOLERANCE = 5 * 60 * 1_000_000
-#: Scores that exist at one time: 128 MB.
-SCORES = 1 << 25
-#: The question that an event answers.
-JUDGED = Question()
 #: How often a write that came too late for its version is computed again.
 ATTEMPTS = 8
-
-
-class _Wanted(NamedTuple):
-    """A list that is to be made.
-
-    Args:
-        rec: the bundle.
-        state: of the user.
-        question: what is wanted.
-        at: the time of the question where it does not say one.
-        events: of the request.
-        rebuilding: the state lacks events.
-    """
-
-    rec: Recommender
-    state: State
-    question: Question
-    at: int | None = None
-    events: Sequence[Event] = ()
-    rebuilding: bool = False
 
 
 class Service:
@@ -135,25 +109,37 @@ class Service:
 
     def answer(self, entries: Sequence[Entry]) -> list[Told | SegueError]:
         """Do the second half of `tell`: make the lists, and count how well the events were foreseen."""
-        done = [entry for entry in entries if entry.refused is None]
-        wanted: dict[int, _Wanted] = {}
-        for entry in done:
-            if entry.tell.question is not None:
+        wanted: dict[int, Wanted] = {}
+        for n, entry in enumerate(entries):
+            if entry.refused is None and entry.answer is None and entry.tell.question is not None:
                 try:
-                    wanted[id(entry)] = self._wanted(entry, entry.tell.question)
+                    wanted[n] = self._wanted(entry, entry.tell.question)
                 except SegueError as error:  # such as a user erased since
                     entry.refused = error
-        answers = self._lists(wanted, [pair for entry in done for pair in entry.before])
-        return [entry.refused or _told(entry, answers.get(id(entry))) for entry in entries]
+        answers, judged = self._lists(wanted, [pair for one in entries if not one.refused for pair in one.before])
+        self._count(judged)
+        return [entry.refused or _told(entry, entry.answer or answers.get(n)) for n, entry in enumerate(entries)]
 
-    def _wanted(self, entry: Entry, question: Question) -> "_Wanted":
-        """Return the list that is wanted after what was told."""
-        events, after = entry.tell.events, entry.after
-        for rec in self._swaps.bundles():
-            if after is not None and rec.fingerprint == after.bundle:
-                return _Wanted(rec, after, question, events[-1].time, events)
+    def _wanted(self, entry: Entry, question: Question) -> Wanted:
+        """Return the list that is wanted after what was told, by the state that the store has."""
+        events = entry.tell.events
         rec, state, rebuilding, _ = self._state(events[-1].user)
-        return _Wanted(rec, state, question, events[-1].time, events, rebuilding)
+        return Wanted(rec, state, question, events[-1].time, events, rebuilding)
+
+    def _ahead(self, rec: Recommender, entries: Sequence[Entry]) -> dict[str, list[Judged]]:
+        """Make the lists of what is being put on disk, where all they need is at hand, and rank its events."""
+        wanted: dict[int, Wanted] = {}
+        before: list[tuple[State, Event]] = []
+        for n, entry in enumerate(entries):
+            question, after, events = entry.tell.question, entry.after, entry.tell.events
+            if entry.done and after is not None and question is not None:
+                wanted[n] = Wanted(rec, after, question, events[-1].time, events)
+            before += entry.before
+            entry.before = []
+        answers, judged = self._lists(wanted, before)
+        for n, answer in answers.items():
+            entries[n].answer = answer
+        return judged
 
     def _refused(self, request: Tell) -> SegueError | None:
         if not request.events:
@@ -191,34 +177,30 @@ class Service:
             running = self._swaps.home([event.user for event in entry.tell.events])
             homes.setdefault(running.rec.fingerprint, (running, []))[1].append(entry)
         for running, some in homes.values():
-            try:
-                shadow = self._swaps.shadow.rec if self._swaps.shadow else None
-                behind, shadows = write_all(running.rec, self.store, some, shadow)
-            except SegueError as error:
-                for entry in some:
-                    entry.refused = entry.refused or error
-                continue
-            for user in {*behind, *shadows}:
-                self._swaps.rebuild_later(user)
+            self._write_home(running.rec, some)
+
+    def _write_home(self, rec: Recommender, entries: Sequence[Entry]) -> None:
+        """Write for users of one bundle, and make their lists while it is put on disk."""
+        judged: dict[str, list[Judged]] = {}
+        shadow = self._swaps.shadow.rec if self._swaps.shadow else None
+        try:
+            behind, shadows = write_all(
+                rec, self.store, entries, shadow, meanwhile=lambda: judged.update(self._ahead(rec, entries))
+            )
+        except SegueError as error:
+            for entry in entries:
+                entry.refused = entry.refused or error
+            return
+        self._count(judged)
+        for user in {*behind, *shadows}:
+            self._swaps.rebuild_later(user)
 
     # --- lists ------------------------------------------------------------------------------------------------
 
-    def _lists(self, wanted: "Mapping[int, _Wanted]", before: Sequence[tuple[State, Event]] = ()) -> dict[int, Answer]:
-        """Count each event by the list before it, and return the lists after; scores come in few products."""
-        answers: dict[int, Answer] = {}
-        judged: dict[str, list[Judged]] = {}
-        recs = {rec.fingerprint: rec for rec in (*self._swaps.bundles(), *(one.rec for one in wanted.values()))}
-        for fingerprint, rec in recs.items():
-            keys = [key for key, one in wanted.items() if one.rec.fingerprint == fingerprint]
-            pairs = [pair for pair in before if pair[0].bundle == fingerprint]
-            step = max(1, SCORES // (2 * rec.vocabulary.size))
-            for begin in range(0, max(len(keys), len(pairs)), step):
-                some = slice(begin, begin + step)
-                lists, lines = self._score(rec, [wanted[key] for key in keys[some]], pairs[some])
-                answers |= zip(keys[some], lists, strict=True)
-                judged.setdefault(fingerprint, []).extend(lines)
-        self._count(judged)
-        return answers
+    def _lists(
+        self, wanted: Mapping[int, Wanted], before: Sequence[tuple[State, Event]] = ()
+    ) -> tuple[dict[int, Answer], dict[str, list[Judged]]]:
+        return make_lists(self._swaps.bundles(), self._changes.shelf, wanted, before)
 
     def _count(self, judged: Mapping[str, list[Judged]]) -> None:
         shadow = self._swaps.shadow
@@ -229,20 +211,8 @@ class Service:
                 if shadow is not None:
                     self.trial.count(rec, lines, shadow.rec, judged.get(shadow.rec.fingerprint, []))
 
-    def _score(
-        self, rec: Recommender, wanted: "Sequence[_Wanted]", before: Sequence[tuple[State, Event]] = ()
-    ) -> tuple[list[Answer], list[Judged]]:
-        shelf, lists = self._changes.shelf(rec), len(wanted)
-        asked = [ask_for(rec, one.state, one.question, shelf, at=one.at) for one in wanted]
-        asked += [ask_for(rec, state, JUDGED, shelf, at=event.time, also=(event.item,)) for state, event in before]
-        scored = score_all(rec, shelf, asked)
-        unknown = [[event.item for event in one.events if event.item not in rec.vocabulary] for one in wanted]
-        found = make_answers(rec, shelf, asked[:lists], scored[:lists], unknown)
-        answers = [
-            replace(answer, rebuilding=True) if one.rebuilding else answer
-            for answer, one in zip(found, wanted, strict=True)
-        ]
-        return answers, judge(rec, [event for _, event in before], asked[lists:], scored[lists:])
+    def _list(self, wanted: Wanted) -> Answer:
+        return score(wanted.rec, self._changes.shelf(wanted.rec), [wanted])[0][0]
 
     def ask(self, user: str, question: Question) -> Answer:
         """Return the list of a user; one that nobody knows gets that of a new user.
@@ -252,7 +222,7 @@ class Service:
             ArgumentError: a filter names no attribute.
         """
         rec, state, rebuilding, _ = self._state(user)
-        return self._score(rec, [_Wanted(rec, state, question, rebuilding=rebuilding)])[0][0]
+        return self._list(Wanted(rec, state, question, rebuilding=rebuilding))
 
     def ask_each(self, asks: Sequence[Ask]) -> list[Answer | SegueError | None]:
         """Return the lists of several users, whose scores come in one product.
@@ -262,10 +232,10 @@ class Service:
             events, for which the others here should not wait.
         """
         found = [self._at_hand(ask) for ask in asks]
-        answers = self._lists({n: one for n, one in enumerate(found) if isinstance(one, _Wanted)})
-        return [answers.get(n) or (None if isinstance(one, _Wanted) else one) for n, one in enumerate(found)]
+        answers, _ = self._lists({n: one for n, one in enumerate(found) if isinstance(one, Wanted)})
+        return [answers.get(n) or (None if isinstance(one, Wanted) else one) for n, one in enumerate(found)]
 
-    def _at_hand(self, ask: Ask) -> "_Wanted | SegueError | None":
+    def _at_hand(self, ask: Ask) -> Wanted | SegueError | None:
         """Return the list that is wanted; None where the state is not there and up to date."""
         try:
             rec = self._swaps.home([ask.user]).rec
@@ -275,7 +245,7 @@ class Service:
         if head.forgotten:
             return forgotten()
         state = read_state(rec, head) if head.fresh else None if head.count else rec.start()
-        return None if state is None else _Wanted(rec, state, ask.question)
+        return None if state is None else Wanted(rec, state, ask.question)
 
     def rate(self, user: str, item: str, at: int | None = None) -> Rating:
         """Return what a user would think of an item, by all ratings so far; one nobody knows is new.
@@ -323,7 +293,7 @@ class Service:
         rec = self.rec
         _check_ratings(rec, history)
         state = observe_long(rec, rec.start(profile), list(history))
-        return self._score(rec, [_Wanted(rec, state, question, events=history)])[0][0]
+        return self._list(Wanted(rec, state, question, events=history))
 
     def new_token(self, profile: Mapping[str, object] | None = None) -> bytes:
         """Return the state of a new user as bytes that a client may hold; `ask_token` reads them."""
@@ -344,7 +314,7 @@ class Service:
         if event is not None:
             state = observe_each(rec, [state], [event])[0]
         events = () if event is None else (event,)
-        answer = self._score(rec, [_Wanted(rec, state, question, events=events)])[0][0]
+        answer = self._list(Wanted(rec, state, question, events=events))
         return answer, token[:64] + state_to_bytes(state)
 
     def similar(self, item: str, k: int = 10, mix: float = 0.5) -> list[Item]:
@@ -366,7 +336,7 @@ class Service:
         """Return the list of a user who had not done some events (by `seq`); nothing is written."""
         rec, _, _, head = self._state(user)
         state = without(rec, self.store, head, frozenset(left_out))
-        return self._score(rec, [_Wanted(rec, state, question)])[0][0]
+        return self._list(Wanted(rec, state, question))
 
     # --- users ------------------------------------------------------------------------------------------------
 

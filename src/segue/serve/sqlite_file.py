@@ -15,7 +15,8 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ class SqliteFile:
         self.path = Path(path)
         self._lock = _own(self.path)
         self._writing, self._reading = threading.RLock(), threading.RLock()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="segue-meanwhile")
         try:
             self._writer = _connect(self.path)
             self._prepare()
@@ -128,8 +130,11 @@ class SqliteFile:
         return self._writing
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self, meanwhile: Callable[[], None] | None = None) -> Iterator[sqlite3.Connection]:
         """Give the writing connection inside a transaction that is on disk when the block ends.
+
+        Args:
+            meanwhile: is called by another thread while the transaction is put on disk; it must not raise.
 
         Raises:
             StoreError: SQLite could not; everything is as before. `FullError` when there was no room.
@@ -138,7 +143,13 @@ class SqliteFile:
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield self._writer
-                self._writer.execute("COMMIT")
+                # This thread syncs at once; the other one would have to wait for the interpreter first.
+                working = None if meanwhile is None else self._worker.submit(meanwhile)
+                try:
+                    self._writer.execute("COMMIT")
+                finally:
+                    if working is not None:
+                        working.result()
             except BaseException as error:
                 with suppress(sqlite3.Error):
                     if self._writer.in_transaction:
@@ -184,6 +195,7 @@ class SqliteFile:
     def close(self) -> None:
         """Close the file and let others have it."""
         with self._writing, self._reading:
+            self._worker.shutdown()
             self._reader.close()
             self._writer.close()
             if self._lock >= 0:

@@ -16,6 +16,7 @@ from segue.serve.sqlite_writes import EVENT, Recent, Transaction, drop_rated, ev
 from segue.serve.store import (
     ActiveUser,
     Head,
+    Meanwhile,
     Outcome,
     Readiness,
     Snapshot,
@@ -58,16 +59,30 @@ class SqliteStore(Store):
             last = db.execute("SELECT max(seq) FROM bodies").fetchone()[0]
         self._hasher, self._recent = Hasher(secret), Recent(last or 0)
 
-    def commit(self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None) -> list[Outcome]:
+    def commit(
+        self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None, meanwhile: Meanwhile | None = None
+    ) -> list[Outcome]:
         """Write all of this in one transaction; see `Store.commit`."""
+        outcomes: list[Outcome] = []
+        failed: list[Exception] = []
+
+        def work() -> None:
+            try:
+                if meanwhile is not None:
+                    meanwhile(outcomes)
+            except Exception as error:  # told when it is known what became of the transaction
+                failed.append(error)
+
         with self._file.writing:
-            with self._file.write() as db:
+            with self._file.write(None if meanwhile is None else work) as db:
                 transaction = Transaction(db, self._hasher, self._recent)
-                outcomes = [transaction.apply(write) for write in writes]
+                outcomes += [transaction.apply(write) for write in writes]
                 transaction.flush()
                 for name, value in (values or {}).items():
                     _put(db, name, value)
             self._recent.take(transaction)  # it is on disk, and nobody else has written since
+        if failed:
+            raise failed[0]
         return outcomes
 
     def heads(self, users: Sequence[str], bundle: str) -> list[Head]:

@@ -18,7 +18,7 @@ erased event, a merge), written again by the replay. The shared value of a bundl
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -173,6 +173,7 @@ class Forgotten:
 
 
 Outcome: TypeAlias = Written | Duplicate | Conflict | Stale | Forgotten
+Meanwhile: TypeAlias = Callable[[Sequence[Outcome]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +201,9 @@ class Store(Protocol):
     """
 
     @abstractmethod
-    def commit(self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None) -> list[Outcome]:
+    def commit(
+        self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None, meanwhile: Meanwhile | None = None
+    ) -> list[Outcome]:
         """Write all of this in one transaction, and return one outcome for each write, in order.
 
         A write that is not `Written` changes nothing and does not spoil the others. Later writes see
@@ -212,9 +215,13 @@ class Store(Protocol):
         Args:
             writes: for any users.
             values: to put in the same transaction, whatever becomes of the writes.
+            meanwhile: work that needs the outcomes but not the disk. It is called once they are known, while they are
+                put on disk if the store can do both, and must not write to the store. Nobody may be told of what
+                comes of it before this returns: where it raises, nothing was done.
 
         Raises:
             StoreError: it could not be put on disk; all is as before.
+            Exception: of `meanwhile`; the writes are on disk.
         """
 
     @abstractmethod

@@ -9,7 +9,8 @@ In words, for one bundle:
     states = those, rebuilt by replay where they do not hold all events
     for each turn (a request of each user), for each of its events, all users side by side:
         note the state before it, for its list is the one that the event is ranked in; step the state
-    commit all events, keys and states in one transaction, with what each rating adds to the shared value
+    commit all events, keys and states in one transaction, with what each rating adds to the shared value;
+        lists are made while it is synced
 
 A second bundle may go along in the shadow: its states are stepped and kept with the others, and where one is
 not at hand nobody waits for it.
@@ -18,7 +19,7 @@ Where ratings were learnt, a late event changes what the ratings behind it add t
 out. So no state is kept with such an event, and the user is rebuilt in the background.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from segue.errors import ConflictError, ForgottenError, SegueError
@@ -26,7 +27,7 @@ from segue.recommend.many import observe_each, rated_each, state_to_bytes
 from segue.recommend.ratings import Rated
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
-from segue.serve.answers import Tell
+from segue.serve.answers import Answer, Tell
 from segue.serve.events import Event, StoredEvent
 from segue.serve.replaying import Rebuilt, is_late, read_state, rebuild, snapshot_after, to_replay
 from segue.serve.store import Conflict, Duplicate, Forgotten, Head, Outcome, Snapshot, Store, Write, Written
@@ -44,8 +45,10 @@ class Entry:
         kept: its events that are on disk, by their place in the request.
         known: of these, how many were on disk before.
         after: the state after its last event, where this batch made it.
-        before: its events that this process put on disk, each with the state before it, of each bundle.
+        before: its events that this process put on disk, each with the state before it, of each bundle; those that
+            are not ranked yet.
         refused: why nothing of it is done.
+        answer: its list, where it is made.
     """
 
     tell: Tell
@@ -54,6 +57,7 @@ class Entry:
     after: State | None = None
     before: list[tuple[State, Event]] = field(default_factory=list)
     refused: SegueError | None = None
+    answer: Answer | None = None
 
     @property
     def done(self) -> bool:
@@ -115,7 +119,11 @@ class _Run:
 
 
 def write_all(
-    rec: Recommender, store: Store, entries: Sequence[Entry], shadow: Recommender | None = None
+    rec: Recommender,
+    store: Store,
+    entries: Sequence[Entry],
+    shadow: Recommender | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> tuple[list[str], list[str]]:
     """Write what is left to do of some requests, as far as it can be done in one go.
 
@@ -124,6 +132,7 @@ def write_all(
         store: where to.
         entries: requests, changed in place.
         shadow: another bundle that reads the same events.
+        meanwhile: is called while they are put on disk, when the entries say what came of them.
 
     Returns:
         The users whose states must be rebuilt in the background, and those whose states of the shadow must.
@@ -139,12 +148,17 @@ def write_all(
         for run in turn:
             writes.append(_write_of(rec, store, run, shadow))
             runs.append(run)
-    for run, outcome in zip(runs, store.commit(writes), strict=True):
-        run.entry.settle(run.places, outcome)
-        if isinstance(outcome, Written):
-            run.entry.before += run.before
-        else:
-            run.entry.after = None
+
+    def settle(outcomes: Sequence[Outcome]) -> None:
+        for run, outcome in zip(runs, outcomes, strict=True):
+            run.entry.settle(run.places, outcome)
+            if isinstance(outcome, Written):
+                run.entry.before += run.before
+            else:
+                run.entry.after = None
+        meanwhile()
+
+    store.commit(writes, meanwhile=settle)
     behind = {user.head.user for user in users.values() if user.behind or user.owing}
     shadows = {user.head.user for user in users.values() if user.shadow is None} if shadow else set()
     return list(behind), list(shadows)
@@ -165,10 +179,12 @@ def _users(rec: Recommender, store: Store, names: Iterable[str], shadow: Recomme
     owners: dict[str, _User] = {}
     found = {}
     for name, head in zip(distinct, store.heads(distinct, rec.fingerprint), strict=True):
-        if head.user not in owners:
-            now = current_state(rec, store, head)
-            owners[head.user] = _User(head, head.version, now.state if now else None, now.rated if now else {})
-        found[name] = owners[head.user]
+        if (user := owners.get(head.user)) is None:
+            state = read_state(rec, head) if head.fresh else None
+            now = None if state else current_state(rec, store, head)
+            user = _User(head, head.version, now.state if now else state, now.rated if now else {})
+            owners[head.user] = user
+        found[name] = user
     if shadow is not None:
         for user, head in zip(
             owners.values(), store.heads([user.head.user for user in owners.values()], shadow.fingerprint), strict=True

@@ -17,6 +17,7 @@ from segue.serve.store import (
     Duplicate,
     Forgotten,
     Head,
+    Meanwhile,
     Outcome,
     Readiness,
     Snapshot,
@@ -55,11 +56,16 @@ class ValkeyStore(Store):
         self._server.call("SET", key, new_secret(), "NX")
         self._hasher = Hasher(self._server.call("GET", key))
 
-    def commit(self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None) -> list[Outcome]:
+    def commit(
+        self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None, meanwhile: Meanwhile | None = None
+    ) -> list[Outcome]:
         """Write all of this in one transaction; see `Store.commit`."""
         packed = [self._pack(write) for write in writes]
         replies = self._server.run("commit", packed, list((values or {}).items()))
-        return [_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)]
+        outcomes = [_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)]
+        if meanwhile is not None:  # the server tells what came of it once it is done
+            meanwhile(outcomes)
+        return outcomes
 
     def heads(self, users: Sequence[str], bundle: str) -> list[Head]:
         """Return what is known of each user; see `Store.heads`."""

@@ -13,8 +13,11 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from segue.serve.express import is_express
-from segue.serve.gate import Gate, Headers
+from segue.serve.gate import HEADERS, Gate, Headers
 from segue.serve.limits import Limits
+
+#: The headers that are on every answer.
+SAME = b"".join(b"%b: %b\r\n" % header for header in HEADERS)
 
 try:
     from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -86,9 +89,8 @@ def _quick(base: Any, gate: Gate) -> type[asyncio.Protocol]:
                 if cycle.disconnected or self.transport.is_closing():
                     return
                 lines = [STATUS_LINE[status]]
-                for name, value in (*self.server_state.default_headers, *headers):
-                    lines += (name, b": ", value, b"\r\n")
-                lines += (b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)
+                lines += [b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *headers)]
+                lines += (SAME, b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)
                 self.transport.write(b"".join(lines))
                 cycle.response_complete = True
                 if not cycle.keep_alive:

@@ -1,0 +1,67 @@
+"""law: a network with its constants put together says what its definition says, for any of its parts."""
+
+import numpy as np
+import pytest
+
+from segue.model.backend import map_tree
+from segue.model.cells import Linear
+from segue.model.features import Clock
+from segue.model.network import Network
+from segue.recommend.folded import Folded
+from segue.recommend.many import _flat
+from segue.recommend.table import FEW
+
+
+def drawn(rng, **parts):
+    """A network whose every weight counts."""
+    settings = {"depth": 2, "clock": Clock(1e6), "details": 5, "asked": 3, "taps": 4} | parts
+    network = Network(Linear(settings.pop("taps")), items=300, width=8, **settings)
+    noise = np.float32(0.3 if network.norm else 0.1)  # without norms products of large numbers would round much
+    params = map_tree(lambda a: a + rng.normal(size=a.shape).astype(np.float32) * noise, network.init(0))
+    return network, params
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        *({}, {"clock": None}, {"details": 0, "asked": 0}, {"depth": 1}, {"taps": 1}, {"taps": 2, "expand": 3}),
+        {"norm": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("batch", [1, 7])
+def test_law_step_question_and_scores_are_those_of_the_network(parts, batch):
+    rng = np.random.default_rng(batch)
+    network, params = drawn(rng, **parts)
+    folded, memory = Folded(network, params), network.start(params, batch)
+    rows = _flat(memory)
+    assert folded.fits
+    for gap in (0.0, 3.7, 1e5, 1e9, np.nan):
+        gaps = np.full(batch, gap, np.float32)
+        gaps[0] = 12.0
+        items = rng.integers(0, network.items, batch).astype(np.int32)
+        details = rng.normal(size=(batch, network.details)).astype(np.float32) if network.details else None
+        before = rows.copy()
+        memory = network.step(params, memory, items, gaps, details)
+        after = folded.step(rows, items, gaps, details)
+        np.testing.assert_array_equal(rows, before)  # an old state stays good
+        np.testing.assert_allclose(after, _flat(memory), rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(after).max())))
+        wanted = network.query(params, memory.output, gaps, details)
+        query = folded.query(after[:, -network.read_width :], gaps, details)
+        np.testing.assert_allclose(query, wanted, rtol=2e-5, atol=2e-5)
+        np.testing.assert_allclose(folded.scores(query), network.scores(params, wanted), rtol=2e-5, atol=1e-4)
+        assert after.dtype == query.dtype == folded.scores(query).dtype == np.float32
+        rows = after
+
+
+@pytest.mark.parametrize("queries", [1, FEW, FEW + 1])
+def test_law_scores_of_few_and_of_many_are_the_same(queries):
+    rng = np.random.default_rng(0)
+    network, params = drawn(rng)
+    query = rng.normal(size=(queries, network.width)).astype(np.float32)
+    np.testing.assert_allclose(Folded(network, params).scores(query), network.scores(params, query), atol=1e-4)
+
+
+def test_networks_with_more_in_them_are_stepped_by_definition():
+    network, params = drawn(np.random.default_rng(0), session=1800.0)
+    assert not Folded(network, params).fits
