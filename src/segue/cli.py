@@ -446,6 +446,10 @@ def _print_list(items: list[Item], unknown: list[str], as_json: bool, **more: fl
         typer.echo(f"{place:3}  {line.item:<{width}}  {line.score:8.3f}  {line.title or ''}".rstrip())
     if unknown:
         typer.echo(f"unknown, skipped: {', '.join(unknown)}", err=True)
+        if any("=" in item for item in unknown):
+            typer.echo(
+                "A history of `recommend` is of items alone; one with ratings (17=4.5) is for `segue rate`.", err=True
+            )
 
 
 @app.command()

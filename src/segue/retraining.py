@@ -235,7 +235,8 @@ class _Job:
         if len(test) < LEAST:
             why = f"{len(test):,} events are new to {name}, a comparison needs {LEAST}."
             return replace(report, why=why)
-        self.say(f"A candidate learns {len(learnt):,} events; {len(test):,} newer ones are held out to compare on.")
+        self.say(f"{name} is the running bundle. A candidate learns {len(learnt):,} events.")
+        self.say(f"{len(test):,} newer ones are held out to compare on.")
         candidate = self._trained(learnt, {})
         rated = _by_ratings(candidate, running)
         (own, users), (other, _) = (self._scored(rec, test, rated) for rec in (candidate, running))

@@ -138,3 +138,8 @@ def test_law_seen_is_a_set_of_rows():
         assert seen.to_rows().tolist() == Seen.of(200, np.array(sorted(known), np.int32)).to_rows().tolist()
     assert all((row in seen) == (row in known) for row in range(200))
     assert len(seen.bits) == 25
+
+
+def test_law_a_whole_number_is_the_id_of_its_digits():
+    vocabulary = Vocabulary(pl.Series(["17", "007"]))
+    assert [vocabulary.row(id) for id in ("17", 17, np.int64(17), "007", 7)] == [1, 1, 1, 2, 0]

@@ -143,11 +143,11 @@ def _check(chosen: Mapping[str, str], names: Sequence[str], asked: Mapping[str, 
         if role not in chosen and asked.get(role) != NONE:
             without = ', or --time-col none (time="none") if the order of the rows is the order' * (role == "time")
             bare = all(re.fullmatch(r"-?\d[\d.]*(_duplicated_\d+)?", name) for name in names)
-            without += " If the first line is not a header, say header=False (--no-header)" * bare
+            header = " Is the first line no header? Say header=False (--no-header)." * bare
             one = " One column only: is the separator another? Give sep= (--sep)." if len(names) == 1 else ""
             raise ColumnError(
                 f"{source}: expected a column that names the {role}, found {listed(names)}. "
-                f"Give {option_of(role)}{without}.{one}"
+                f"Give {option_of(role)}{without}.{header}{one}"
             )
     roles: dict[str, str] = {}
     for role, name in chosen.items():

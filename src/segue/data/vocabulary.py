@@ -61,8 +61,8 @@ class Vocabulary:
         return {id: row for row, id in enumerate(self.ids, start=1)}
 
     def row(self, id: str) -> int:
-        """Return the row of an id, 0 when it is unknown. O(1)."""
-        return self._row_of.get(id, 0)
+        """Return the row of an id, 0 when it is unknown; a whole number is taken by its digits. O(1)."""
+        return self._row_of.get(id, 0) or self._row_of.get(str(id), 0)
 
     def rows(self, ids: Iterable[str]) -> NDArray[np.int32]:
         """Return int32[n], the row of each id, 0 where unknown; O(n)."""

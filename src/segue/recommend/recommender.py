@@ -326,7 +326,7 @@ class Recommender:
         """
         row = self.vocabulary.row(item)
         if row == 0:
-            raise ArgumentError(f'similar: expected a known item, came "{item}". Add it with add_items first.')
+            raise ArgumentError(f'similar: expected a known item, came "{item}". Add it (segue add-items) first.')
         if k < 1 or not 0 <= mix <= 1:
             raise ArgumentError(f"similar: expected k from 1 and mix from 0 to 1, came {k} and {mix}.")
         start = self.start()
