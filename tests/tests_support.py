@@ -25,7 +25,8 @@ def small_recommender(vocabulary=None, *, cell="linear", repeats="allow", clock=
     config = configure({"model.cell": cell, "model.width": 8, "train.repeats": repeats})
     config = derive(config, DataSize(80, 9, vocabulary.size, clock, 0.0))
     network = build_network(config, items=vocabulary.size, longest_gap=1e6)
-    params = map_tree(lambda a: a + rng.normal(0, 0.3, a.shape).astype(np.float32), network.init(0))
+    noise = 0.15  # large enough to matter; without norms larger ones make scores of hundreds, which round much
+    params = map_tree(lambda a: a + rng.normal(0, noise, a.shape).astype(np.float32), network.init(0))
     titles = pl.DataFrame({"item": vocabulary.ids, "title": "film " + vocabulary.ids})
     catalogue, counts = read_catalogue(titles, vocabulary), random_counts(vocabulary.size, rng)
     return with_fingerprint(Recommender(network, params, vocabulary, config, catalogue, counts=counts))
