@@ -137,6 +137,8 @@ def train(
 
 def _size(sequences: Sequences, learnt: Sequences, between: Floats, items: int, *, rated: bool) -> DataSize:
     """Return what settings are derived from."""
+    from segue.kernels import library
+
     return DataSize(
         events=len(learnt.items),
         users=len(learnt),
@@ -145,6 +147,7 @@ def _size(sequences: Sequences, learnt: Sequences, between: Floats, items: int, 
         share_of_repeats=share_of_repeats(sequences),
         session_gap=natural_gap(between),
         rated=rated,
+        fast_bfloat16=library.fast_bfloat16(),
     )
 
 

@@ -21,6 +21,7 @@ CellName = Literal["linear", "gru", "lstm", "simple_rnn", "keras"]
 Size = Literal["small", "base", "large"]
 Repeats = Literal["allow", "exclude"]
 Task = Literal["next", "rating", "both"]
+Precision = Literal["float32", "bfloat16"]
 
 _STRICT = ConfigDict(extra="forbid")
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -96,6 +97,7 @@ class TrainConfig:
         task: what is learnt: the next item, the ratings to come, or both on one state; None derives it.
         rating_loss: "squared" predicts a mean, "ordinal" the probability of each step of the scale.
         rating_scale: "lowest:highest" of the ratings; empty takes what the log holds.
+        precision: of the factors of products in training; sums and weights are float32. None takes the faster.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -121,6 +123,7 @@ class TrainConfig:
     task: Task | None = None
     rating_loss: Literal["squared", "ordinal"] = "squared"
     rating_scale: str = ""
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         self.weight_of_type()
@@ -279,6 +282,7 @@ class DataSize:
     share_of_repeats: float
     session_gap: float | None = None
     rated: bool = False
+    fast_bfloat16: bool = False
 
 
 def derive(config: Config, data: DataSize) -> Config:
@@ -300,6 +304,7 @@ def derive(config: Config, data: DataSize) -> Config:
     - `task`: both where the log has ratings, else the next item.
     - For ratings alone no clock is read, about 1,500 updates are made, and more is dropped out: with more of the first
       two, and less of the third, the past is fitted and not what comes (docs/decisions.md).
+    - `precision`: bfloat16 where the processor multiplies it at twice the rate (docs/results.md).
     - `repeats`: excluded where fewer than 2 % of the events repeat an item of the same user.
     """
     model, train = config.model, config.train
@@ -329,6 +334,7 @@ def derive(config: Config, data: DataSize) -> Config:
         train=replace(
             train,
             task=task,
+            precision=train.precision or ("bfloat16" if data.fast_bfloat16 else "float32"),
             lanes=lanes,
             negatives=(2048 if full > 20_000 else 0) if train.negatives is None else train.negatives,
             passes=train.passes or min(max(round((1_500 if task == "rating" else 10_000) / updates), 4), 40),

@@ -12,12 +12,56 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from segue.kernels import library
+from segue.model import backend
 
-def _call(name: str, *shapes: Sequence[int], in_place: bool = False) -> Any:
+
+def _call(name: str, *shapes: Sequence[int], in_place: bool = False, kind: Any = jnp.float32) -> Any:
     """Return the loop of a name; its results have these shapes; in place, the first is the first argument."""
     shape_of: Any = jax.ShapeDtypeStruct
-    results = [shape_of(tuple(shape), jnp.float32) for shape in shapes]
+    results = [shape_of(tuple(shape), kind) for shape in shapes]
     return jax.ffi.ffi_call(name, results, input_output_aliases={0: 0} if in_place else None)
+
+
+def product(x: Array, weights: Array) -> Array:
+    """Return float32 `x @ weights` of x [N, k] rounded to bfloat16, where the weights [k, n] are bfloat16 already.
+
+    The factors are rounded, at 8 bits of precision, the sums are not; so are those of its gradients.
+    """
+    return _rounded_product(x, weights)
+
+
+@jax.custom_vjp
+def _rounded_product(x: Array, weights: Array) -> Array:
+    return jnp.matmul(x.astype(jnp.bfloat16), weights, preferred_element_type=jnp.float32)
+
+
+def _rounded_product_back(kept: tuple[Array, Array], ahead: Array) -> Any:
+    x, weights = kept
+    return product(ahead, weights.T), summed_over_rows(x, ahead).astype(weights.dtype)
+
+
+_rounded_product.defvjp(lambda x, weights: (_rounded_product(x, weights), (x, weights)), _rounded_product_back)
+
+
+def summed_over_rows(x: Array, y: Array) -> Array:
+    """Return float32 `x.T @ y` of x [N, k] and y [N, n] rounded to bfloat16.
+
+    XLA's products are fast only where the left factor lies in memory as it is read, so the smaller one is turned first.
+    """
+    short = jnp.bfloat16
+    if not library.available():
+        return jnp.matmul(x.astype(short).T, y.astype(short), preferred_element_type=jnp.float32)
+    if x.shape[1] > 2 * y.shape[1]:
+        return _turned(summed_over_rows(y, x), jnp.float32)
+    return jnp.matmul(_turned(x, short), y.astype(short), preferred_element_type=jnp.float32)
+
+
+def _turned(x: Array, kind: Any) -> Array:
+    """Return x.T of a kind, in memory."""
+    name = "segue_turned" if kind == x.dtype else "segue_turned_rounded"
+    turned: Array = _call(name, x.shape[::-1], kind=kind)(x)[0]
+    return turned
 
 
 @jax.custom_vjp
@@ -152,7 +196,7 @@ def _gru_forward(x: Array, w_h: Array, b_n: Array, h: Array, reset: Array, start
     def one(h: Array, position: tuple[Array, Array]) -> Any:
         x_now, reset_now = position
         h = jnp.where(reset_now[:, None], start, h)
-        read = h @ w_h
+        read = backend.product(h, w_h)
         after = step(x_now, read, b_n, h)[0]
         return after, (after, h, read)
 
@@ -168,7 +212,7 @@ def _gru_back(kept: tuple[Array, ...], ahead: Array) -> Any:
         dh, d_start = sums
         dy, reset_now, x_now, h, read_now = position
         dx, d_read, dh = step(x_now, read_now, b_n, h, dy + dh)
-        dh = dh + d_read @ w_h.T
+        dh = dh + backend.product(d_read, w_h.T)
         gone = reset_now[:, None]
         return (jnp.where(gone, 0.0, dh), d_start + jnp.where(gone, dh, 0.0)), (dx, d_read)
 
@@ -177,7 +221,7 @@ def _gru_back(kept: tuple[Array, ...], ahead: Array) -> Any:
         one, (zeros, zeros), (ahead, reset, x, before, read), reverse=True, unroll=True
     )
     width = w_h.shape[0]
-    d_w = before.reshape(-1, width).T @ d_read.reshape(-1, 3 * width)
+    d_w = backend.summed_over_rows(before.reshape(-1, width), d_read.reshape(-1, 3 * width), w_h.dtype)
     return dx, d_w, jnp.sum(d_read[..., 2 * width :], axis=(0, 1)), dh, None, d_start
 
 

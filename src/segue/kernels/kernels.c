@@ -6,7 +6,7 @@
    computes what its pure twin in `fused.py` computes; sums over rows are added in a fixed order, whatever the
    number of threads, so that the same seed gives the same weights.
 
-   All buffers are float32, dense, row by row, but for int32 ids and one-byte booleans. */
+   All buffers are float32, dense, row by row, but for int32 ids, one-byte booleans and what is said to be bfloat16. */
 
 #include <math.h>
 #include <sched.h>
@@ -236,6 +236,71 @@ HANDLER(segue_softmax_sampled) {
   parallel(frame, count, softmax_rows, &job);
   add_up(OUT(2), job.sums, width);
 }
+
+/* ---- rows become columns, tile by tile ---- */
+
+enum { TILE = 32 };
+typedef struct {
+  const float* x;
+  float* y;        /* either as they are, */
+  uint16_t* short_y; /* or rounded to bfloat16 */
+  long rows, width;
+} Turn;
+
+/* To the nearest, and to even between two (IEEE 754); what is no number stays none. */
+static inline uint16_t rounded(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  uint32_t up = bits + 0x7fffu + ((bits >> 16) & 1u);
+  return (uint16_t)((x == x ? up : bits | 0x400000u) >> 16);
+}
+
+static void turn_tile(const Turn* job, long row, long rows, long column, long columns) {
+  float tile[TILE][TILE];
+  for (long r = 0; r < rows; r++)
+    memcpy(tile[r], job->x + (row + r) * job->width + column, (size_t)columns * sizeof(float));
+  for (long c = 0; c < columns; c++) {
+    float* restrict y = job->y + (column + c) * job->rows + row;
+    for (long r = 0; r < rows; r++) y[r] = tile[r][c];
+  }
+}
+
+static void round_tile(const Turn* job, long row, long rows, long column, long columns) {
+  uint16_t tile[TILE][TILE];
+  for (long r = 0; r < rows; r++) {
+    const float* restrict x = job->x + (row + r) * job->width + column;
+    for (long c = 0; c < columns; c++) tile[r][c] = rounded(x[c]);
+  }
+  for (long c = 0; c < columns; c++) {
+    uint16_t* restrict y = job->short_y + (column + c) * job->rows + row;
+    for (long r = 0; r < rows; r++) y[r] = tile[r][c];
+  }
+}
+
+static void turn_rows(void* data, long part, long begin, long end) {
+  (void)part;
+  Turn* job = data;
+  for (long row = begin * TILE; row < end * TILE && row < job->rows; row += TILE) {
+    long rows = job->rows - row < TILE ? job->rows - row : TILE;
+    for (long column = 0; column < job->width; column += TILE) {
+      long columns = job->width - column < TILE ? job->width - column : TILE;
+      (job->y ? turn_tile : round_tile)(job, row, rows, column, columns);
+    }
+  }
+}
+
+static void turn(XLA_FFI_CallFrame* frame, Turn job) {
+  job.x = IN(0);
+  job.rows = axis(input(frame, 0), 0);
+  job.width = last(input(frame, 0));
+  parallel(frame, (job.rows + TILE - 1) / TILE, turn_rows, &job);
+}
+
+/* x [N, k] -> [k, N] */
+HANDLER(segue_turned) { turn(frame, (Turn){.y = OUT(0)}); }
+
+/* x [N, k] -> bfloat16 [k, N] */
+HANDLER(segue_turned_rounded) { turn(frame, (Turn){.short_y = output(frame, 0)->data}); }
 
 /* ---- what has no neighbours in time: a row of inputs to a row of outputs ---- */
 
@@ -635,4 +700,15 @@ HANDLER(segue_gru_back) {
   Gated job = {.x = IN(0), .product = IN(1), .bias = IN(2), .h = IN(3), .dy = IN(4), .dx = OUT(0), .dproduct = OUT(1),
                .dh = OUT(2), .width = last(input(frame, 3))};
   parallel(frame, rows_of(input(frame, 3)), gru_back_rows, &job);
+}
+
+/* ---- what the processor can do ---- */
+
+/* Whether it multiplies pairs of bfloat16 and adds them up in float32, at twice the rate of float32. */
+EXPORT int segue_multiplies_bfloat16(void) {
+#if defined(__AVX512BF16__) || defined(__AMX_BF16__)
+  return 1;
+#else
+  return 0;
+#endif
 }

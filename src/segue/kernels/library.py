@@ -26,6 +26,8 @@ SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = (
     "-std=gnu11 -O3 -march=native -fPIC -shared -fvisibility=hidden -fno-math-errno -fno-trapping-math -fopenmp-simd"
 )
+#: The first JAX whose products of bfloat16 are the faster ones (0.6: .9 times the rate of float32, 0.8: 2 to 3 times).
+FAST_BFLOAT16 = (0, 8)
 
 
 @cache
@@ -48,6 +50,19 @@ def available() -> bool:
     for name in handlers():
         jax.ffi.register_ffi_target(name, capsule(getattr(library, name)), platform="cpu")
     return True
+
+
+@cache
+def fast_bfloat16() -> bool:
+    """Say whether products of bfloat16 are the faster ones here: this processor multiplies them, and XLA lets it."""
+    if not available():
+        return False
+    import jax
+
+    if jax.__version_info__ < FAST_BFLOAT16:
+        return False
+    path = compiled(jax.ffi.include_dir())
+    return bool(ctypes.CDLL(str(path)).segue_multiplies_bfloat16())
 
 
 def described() -> str:

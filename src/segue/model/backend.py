@@ -79,11 +79,25 @@ def product(x: Array, weights: Array) -> Array:
     """Return `x @ weights` for `x` [..., k].
 
     As one product of two matrices: with more axes the compiler computes the gradient of the weights
-    from a transposed copy of x, which costs as much as the product.
+    from a transposed copy of x, which costs as much as the product. With weights rounded to bfloat16 the
+    product of a training step is one of numbers so rounded, summed in float32.
     """
-    if x.ndim == 2:
+    if x.ndim != 2:
+        return product(x.reshape(-1, x.shape[-1]), weights).reshape(*x.shape[:-1], weights.shape[-1])
+    if weights.dtype.itemsize > 2:
         return x @ weights
-    return (x.reshape(-1, x.shape[-1]) @ weights).reshape(*x.shape[:-1], weights.shape[-1])
+    from segue.kernels import fused
+
+    return fused.product(x, weights)
+
+
+def summed_over_rows(x: Array, y: Array, kind: Any) -> Array:
+    """Return `x.T @ y`, the gradient of weights of a kind (a dtype) in a product `x @ weights`."""
+    if np.dtype(kind).itemsize > 2:
+        return x.T @ y
+    from segue.kernels import fused
+
+    return fused.summed_over_rows(x, y).astype(kind)
 
 
 def fused(array: Array) -> Any:

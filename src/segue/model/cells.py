@@ -119,7 +119,7 @@ class SimpleRNN(StepwiseCell):
 
     def step(self, params: GatedParams, state: Array, inputs: Array) -> tuple[Array, Array]:
         """Return `(h_t, h_t)`."""
-        h = activations.ACTIVATIONS[self.activation](inputs + state @ params.w_h)
+        h = activations.ACTIVATIONS[self.activation](inputs + product(state, params.w_h))
         return h, h
 
 
@@ -186,7 +186,7 @@ class GRU(StepwiseCell):
     def opened(self, params: GRUParams, state: Array, inputs: Array) -> tuple[GRUGates, Array, Array]:
         """Return the gates, and of the candidate what comes from the input and from the memory."""
         x_z, x_r, x_n = parts(inputs, 3)
-        h_z, h_r, h_n = parts(state @ params.w_h, 3)
+        h_z, h_r, h_n = parts(product(state, params.w_h), 3)
         return GRUGates(keep=sigmoid(x_z + h_z), reset=sigmoid(x_r + h_r)), x_n, h_n
 
 
@@ -244,7 +244,7 @@ class LSTM(StepwiseCell):
 
     def opened(self, params: GatedParams, state: LSTMState, inputs: Array) -> tuple[LSTMGates, Array]:
         """Return the gates, and the candidate before its tanh."""
-        i, f, g, o = parts(inputs + state.h @ params.w_h, 4)
+        i, f, g, o = parts(inputs + product(state.h, params.w_h), 4)
         return LSTMGates(keep=sigmoid(f), enter=sigmoid(i), show=sigmoid(o)), g
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from segue.data.batches import Batch
-from segue.model.backend import fused
+from segue.model.backend import fused, product, summed_over_rows
 from segue.model.heads import ItemSide
 from segue.model.network import Network, NetworkParams
 
@@ -44,7 +44,7 @@ def positions_at_once(count: int, classes: int) -> int:
     return chunk
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(6,))
+@partial(jax.custom_vjp, nondiff_argnums=(6, 7))
 def softmax_cross_entropy(
     query: Array,
     items: Array,
@@ -53,6 +53,7 @@ def softmax_cross_entropy(
     weights: Array,
     candidates: Candidates | None = None,
     chunk: int | None = None,
+    rounded: bool = False,
 ) -> Array:
     """Return the weighted sum of `-log softmax(query @ items.T + bias)[target]`, row 0 left out.
 
@@ -69,11 +70,12 @@ def softmax_cross_entropy(
         weights: float32[N].
         candidates: None compares with the whole table.
         chunk: positions at a time, a divisor of N; derived where None.
+        rounded: whether products are of numbers rounded to bfloat16.
 
     Cost: 6 N V d operations forward and backward together, or 6 N S d with S candidates; `LOGITS` floats of
     memory beside the gradients.
     """
-    return _forward(query, items, bias, targets, weights, candidates, chunk)[0]
+    return _forward(query, items, bias, targets, weights, candidates, chunk, rounded)[0]
 
 
 def _forward(
@@ -84,6 +86,7 @@ def _forward(
     weights: Array,
     candidates: Candidates | None,
     chunk: int | None,
+    rounded: bool,
 ) -> tuple[Array, Any]:
     count, table, offset = len(query), items, bias.at[0].set(UNRANKED)
     own, goals = None, jnp.zeros(count)
@@ -92,14 +95,15 @@ def _forward(
         goals = jnp.sum(query * own, axis=1) + bias[targets] - candidates.target_log_expected
         table, offset = items[candidates.rows], offset[candidates.rows] - candidates.log_expected
 
+    kind = jnp.bfloat16 if rounded else jnp.float32
+    factors = table.astype(kind)
+
     def one(sums: tuple[Array, Array, Array], part: tuple[Array, ...]) -> tuple[Any, Any]:
         loss, d_table, d_offset = sums
         q, target, weight, goal = part
-        found = logit_gradients(
-            lax.dot_general(q, table, (((1,), (1,)), ((), ()))), offset, target, weight, goal, candidates
-        )
-        d_table, d_offset = d_table + found.logits.T @ q, d_offset + found.offset
-        return (loss + jnp.sum(found.losses), d_table, d_offset), (found.logits @ table, found.goals)
+        found = logit_gradients(product(q, factors.T), offset, target, weight, goal, candidates)
+        d_table, d_offset = d_table + summed_over_rows(found.logits, q, kind), d_offset + found.offset
+        return (loss + jnp.sum(found.losses), d_table, d_offset), (product(found.logits, factors), found.goals)
 
     chunk = chunk or positions_at_once(count, len(table))
     split = [a.reshape(count // chunk, chunk, *a.shape[1:]) for a in (query, targets, weights, goals)]
@@ -163,7 +167,7 @@ def logit_gradients(
     return LogitGradients(share, losses, jnp.sum(share, axis=0), own)
 
 
-def _backward(chunk: int | None, gradients: tuple[Array, Array, Array], ahead: Array) -> tuple[Any, ...]:
+def _backward(chunk: int | None, rounded: bool, gradients: tuple[Array, Array, Array], ahead: Array) -> tuple[Any, ...]:
     return (*(ahead * gradient for gradient in gradients), None, None, None)
 
 

@@ -32,6 +32,7 @@ from segue.config import Config, TrainConfig
 from segue.data.batches import Batch, Batcher
 from segue.data.sequences import Sequences
 from segue.errors import TrainingError
+from segue.model.backend import is_leaf
 from segue.model.blocks import BlockMasks
 from segue.model.network import Masks, Memory, Network, NetworkParams, Window
 from segue.training.checkpoint import load_checkpoint, save_checkpoint
@@ -124,6 +125,18 @@ def draw_masks(network: Network, rate: float, seed: Array, shape: tuple[int, int
     return masks
 
 
+def rounded_weights(tree: Any) -> Any:
+    """Return weights of which those that multiply vectors, by name `w_...`, are rounded to bfloat16."""
+    if is_leaf(tree):
+        return tree
+    names = getattr(tree, "_fields", ("",) * len(tree))
+    parts = [
+        part.astype(jnp.bfloat16) if name.startswith("w_") else rounded_weights(part)
+        for name, part in zip(names, tree, strict=True)
+    ]
+    return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+
+
 def hide_some(train: TrainConfig, batch: Any, seed: Array) -> Any:
     """Return a batch in which some of everything is unknown, so that the unknown is learnt too."""
     shape = batch.items.shape
@@ -169,15 +182,19 @@ def loss_of(
             params = network.with_attributes(params, known.attributes.astype(jnp.float32), own)
     masks = draw_masks(network, config.model.dropout or 0.0, seed, batch.items.shape)
     window = Window(batch.items, batch.gaps, batch.first, batch.reset, batch.details, batch.profiles)
+    rounded = config.train.precision == "bfloat16"
     with jax.named_scope("network"):
-        memory, output = network.scan(params, carried.memory, window, masks)
+        factors = params._replace(blocks=rounded_weights(params.blocks)) if rounded else params
+        memory, output = network.scan(factors, carried.memory, window, masks)
     total, earlier = jnp.zeros(()), carried.earlier
     if config.train.task != "rating":
         query = network.query(params, output, batch.question_gaps, batch.question_details).reshape(-1, network.width)
         targets: Any = batch.targets.reshape(-1)
         weights: Any = batch.weights.reshape(-1) / len(query)  # so that no gradient of a table has to be divided
         with jax.named_scope("loss"):
-            total = softmax_cross_entropy(query, params.items, params.bias, targets, weights, candidates)
+            total = softmax_cross_entropy(
+                query, params.items, params.bias, targets, weights, candidates, rounded=rounded
+            )
     if network.rating:
         asked = strictly_earlier(output, batch.apart | batch.reset, carried.earlier)
         earlier = asked[-1]
