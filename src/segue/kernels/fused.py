@@ -23,25 +23,32 @@ def _call(name: str, *shapes: Sequence[int], in_place: bool = False, kind: Any =
     return jax.ffi.ffi_call(name, results, input_output_aliases={0: 0} if in_place else None)
 
 
+@jax.custom_vjp
 def product(x: Array, weights: Array) -> Array:
     """Return float32 `x @ weights` of x [N, k] rounded to bfloat16, where the weights [k, n] are bfloat16 already.
 
     The factors are rounded, at 8 bits of precision, the sums are not; so are those of its gradients.
     """
-    return _rounded_product(x, weights)
+    return _times(x, weights, 0)
 
 
-@jax.custom_vjp
-def _rounded_product(x: Array, weights: Array) -> Array:
-    return jnp.matmul(x.astype(jnp.bfloat16), weights, preferred_element_type=jnp.float32)
+def turned_product(x: Array, weights: Array) -> Array:
+    """Return `x @ weights.T` in the same way: x [N, n], weights bfloat16 [k, n]."""
+    return _times(x, weights, 1)
 
 
-def _rounded_product_back(kept: tuple[Array, Array], ahead: Array) -> Any:
+def _times(x: Array, weights: Array, axis: int) -> Array:
+    # Said by the axes: with weights.T the compiler decides before it sees through, and takes float32.
+    axes = (((1,), (axis,)), ((), ()))
+    return lax.dot_general(x.astype(jnp.bfloat16), weights, axes, preferred_element_type=jnp.float32)
+
+
+def _product_back(kept: tuple[Array, Array], ahead: Array) -> Any:
     x, weights = kept
-    return product(ahead, weights.T), summed_over_rows(x, ahead).astype(weights.dtype)
+    return turned_product(ahead, weights), summed_over_rows(x, ahead).astype(weights.dtype)
 
 
-_rounded_product.defvjp(lambda x, weights: (_rounded_product(x, weights), (x, weights)), _rounded_product_back)
+product.defvjp(lambda x, weights: (product(x, weights), (x, weights)), _product_back)
 
 
 def summed_over_rows(x: Array, y: Array) -> Array:
@@ -212,7 +219,7 @@ def _gru_back(kept: tuple[Array, ...], ahead: Array) -> Any:
         dh, d_start = sums
         dy, reset_now, x_now, h, read_now = position
         dx, d_read, dh = step(x_now, read_now, b_n, h, dy + dh)
-        dh = dh + backend.product(d_read, w_h.T)
+        dh = dh + backend.turned_product(d_read, w_h)
         gone = reset_now[:, None]
         return (jnp.where(gone, 0.0, dh), d_start + jnp.where(gone, dh, 0.0)), (dx, d_read)
 

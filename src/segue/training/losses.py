@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from segue.data.batches import Batch
-from segue.model.backend import fused, product, summed_over_rows
+from segue.model.backend import fused, product, summed_over_rows, turned_product
 from segue.model.heads import ItemSide
 from segue.model.network import Network, NetworkParams
 
@@ -101,7 +101,7 @@ def _forward(
     def one(sums: tuple[Array, Array, Array], part: tuple[Array, ...]) -> tuple[Any, Any]:
         loss, d_table, d_offset = sums
         q, target, weight, goal = part
-        found = logit_gradients(product(q, factors.T), offset, target, weight, goal, candidates)
+        found = logit_gradients(turned_product(q, factors), offset, target, weight, goal, candidates)
         d_table, d_offset = d_table + summed_over_rows(found.logits, q, kind), d_offset + found.offset
         return (loss + jnp.sum(found.losses), d_table, d_offset), (product(found.logits, factors), found.goals)
 
