@@ -30,6 +30,7 @@ from segue.config import DataSize, configure, derive
 from segue.data.events import Events
 from segue.data.sequences import Sequences, encode, gaps, item_vocabulary
 from segue.data.vocabulary import Vocabulary
+from segue.kernels import library
 from segue.measure.metrics import ndcg
 from segue.measure.ranks import target_ranks
 from segue.model import blocks, network
@@ -59,10 +60,10 @@ def one_mask_a_window(seed: Array, stream: int, shape: tuple[int, ...], rate: fl
 def smoothed(share: float) -> Callable[..., Array]:
     """Return a cross-entropy whose targets are spread over the catalogue by a share."""
 
-    def loss(query, items, bias, targets, weights, candidates=None, chunk=None):
+    def loss(query, items, bias, targets, weights, candidates=None, chunk=None, rounded=False):
         own = (query * (items[targets] - items[1:].mean(axis=0))).sum(axis=1) + bias[targets] - bias[1:].mean()
         return (
-            softmax_cross_entropy(query, items, bias, targets, weights, candidates, chunk)
+            softmax_cross_entropy(query, items, bias, targets, weights, candidates, chunk, rounded)
             + share * (weights * own).sum()
         )
 
@@ -191,7 +192,9 @@ def measure(variant: dict, settings: dict, learnt: Sequences, asked_of: Asked, s
     """Train a variant and return what it reaches."""
     validation, all_users, test = asked_of
     jax.clear_caches()  # what is replaced below is no argument of what was compiled
-    size_of = DataSize(len(learnt.items), len(learnt), size, learnt.times is not None, 0.0)
+    size_of = DataSize(
+        len(learnt.items), len(learnt), size, learnt.times is not None, 0.0, fast_bfloat16=library.fast_bfloat16()
+    )
     own = {name: value for name, value in variant.items() if "." in name}
     config = derive(configure(settings | own), size_of)
     if "lanes" in variant:  # as many targets an update as the default
