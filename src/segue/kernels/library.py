@@ -69,7 +69,7 @@ def described() -> str:
     """Return a line on whether the loops are compiled here."""
     if available():
         return "Loops between products: compiled for this processor."
-    return "Loops between products: XLA's own, about a fifth slower; a C compiler (cc) would make them faster."
+    return "Loops between products: XLA's own, a fifth to a half slower; a C compiler (cc) would make them faster."
 
 
 def handlers() -> list[str]:
