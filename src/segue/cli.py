@@ -263,6 +263,8 @@ def recommend(
     if out is not None:
         check_file(out, "-o")
     rec, source = load_bundle(bundle), store
+    if rec.config.train.task == "rating":
+        typer.echo("this bundle learnt ratings alone, not what comes next: train with --task both for lists", err=True)
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
     log = read(events, columns, time_format, header, sep, context=context_col) if events is not None else None
     if out is not None:
@@ -309,8 +311,10 @@ def rate(
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col}
     if history is not None:
         state = rec.start(parse_settings(profile or [], option="--profile", example="age=30"))
-        for id, rating in rated_ids(history):
+        for id, rating in (rated := rated_ids(history)):
             state = rec.observe(state, id, rating=rating)
+        if unrated := [id for id, rating in rated if rating is None]:
+            typer.echo(f"seen without a rating (write ITEM=RATING): {', '.join(unrated)}", err=True)
     elif events is not None:
         state, _ = _state_of(rec, read(events, columns), str(user), users)
     else:

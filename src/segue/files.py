@@ -104,6 +104,12 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, s
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
+        with path.open("rb") as file:
+            begins = file.read(9)[8:]
+        if begins not in (b"{", b""):
+            raise BundleError(
+                f"{path}: expected a file written by Segue, came another kind of file. Give what segue train wrote."
+            ) from None
         raise BundleError(
             f"{path}: damaged, cut short, or not a file of Segue ({error}). Take it from a backup, or train again."
         ) from None

@@ -108,7 +108,7 @@ def find_column(name: str, names: Collection[str], *, source: str, option: str) 
             return column
     near = difflib.get_close_matches(name.lower(), {column.lower(): column for column in names}, n=1, cutoff=0.6)
     like = next((column for column in names if near and column.lower() == near[0]), None)
-    advice = f'Did you mean "{like}"?' if like else f"Give {option} one of these."
+    advice = f'Did you mean "{like}"? Name it with {option}.' if like else f"Give {option} one of these."
     raise ColumnError(f'{source}: expected a column "{name}", found {listed(names)}. {advice}')
 
 

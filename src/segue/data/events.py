@@ -242,7 +242,7 @@ def read_events(
 
 
 def _context(wanted: tuple[str, ...], names: list[str], source: str) -> list[str]:
-    found = [find_column(name, names, source=source, option="context=") for name in wanted]
+    found = [find_column(name, names, source=source, option=option_of("context")) for name in wanted]
     clash = next((name for name in found if name in ("user", "item", "time", "rating", "type", "id")), None)
     if clash is not None:
         raise ColumnError(

@@ -34,7 +34,7 @@ from segue.shapes import Bools, Floats, Rows
 if TYPE_CHECKING:
     from segue.recommend.plan import Plan
 
-Time = float | int | datetime | None
+Time = float | int | str | datetime | None
 
 #: Candidates of an index, and of the counts, beside those asked for.
 MORE = 100
@@ -138,7 +138,7 @@ class Recommender:
         Args:
             state: before the event.
             item: its id. An unknown item never raises: it is read as *unknown*.
-            time: of the event, in seconds since 1970 or a datetime; None when unknown.
+            time: of the event, in seconds since 1970, a datetime or its ISO text; None when unknown.
             rating: its value.
             type: what was done, such as "view" or "buy".
             context: further columns of the log, such as `{"device": "tv"}`. What was not learnt is not read.
@@ -200,7 +200,7 @@ class Recommender:
         Args:
             state: of the user.
             k: how many; fewer come back where the catalogue has no more.
-            at: the time of the question, in seconds since 1970 or a datetime; None when unknown.
+            at: the time of the question, in seconds since 1970, a datetime or its ISO text; None when unknown.
             type: of the event to come, to ask for what will be bought, say; None for any.
             context: of the question, such as `{"device": "tv"}`; missing is unknown.
             exclude: ids to leave out; unknown ones are ignored.

@@ -115,7 +115,7 @@ def document(
 
 def _told(error: Mapping[str, Any]) -> dict[str, str]:
     where = [str(part) for part in error["loc"] if part not in ("one", "many")]
-    return {"where": ".".join(where)[:200], "what": str(error["msg"])[:300]}
+    return {"where": ".".join(where)[:200], "what": str(error["msg"]).removeprefix("Value error, ")[:300]}
 
 
 def _detail(error: HTTPException) -> str:

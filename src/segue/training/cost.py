@@ -109,7 +109,8 @@ def describe(network: Network, config: Config, events: int) -> str:
     rounded = "products of bfloat16; " if train.precision == "bfloat16" else ""
     return (
         f"{config.model.cell}, {network.depth} blocks of width {network.width}, {'' if network.clock else 'no '}clock; "
-        f"{loss}; {rounded}{updates:,} update{'s' * (updates != 1)} a pass of {train.lanes} x {train.steps} targets, at most "
+        f"{loss}; {rounded}{updates:,} update{'s' * (updates != 1)} a pass of {train.lanes} x "
+        f"{train.steps} targets, at most "
         f"{train.passes} pass{'es' * (train.passes > 1)}; about {memory_needed(network, config, events):.1f} of "
         f"{memory_available():.1f} GiB of free memory."
     )
