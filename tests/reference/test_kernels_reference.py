@@ -144,7 +144,7 @@ def test_products_of_rounded_numbers(shape):
     np.testing.assert_allclose(y, x_ @ w_, atol=1e-4)
     np.testing.assert_allclose(dx, ahead_ @ w_.T, atol=1e-4)
     np.testing.assert_allclose(np.asarray(dw, np.float32), x_.T @ ahead_, rtol=2**-8, atol=1e-4)
-    np.testing.assert_allclose(fused.summed_over_rows(x, ahead), x_.T @ ahead_, atol=1e-4)
+    np.testing.assert_allclose(fused.summed_over_rows(x, ahead, short), x_.T @ ahead_, atol=1e-4)
     np.testing.assert_allclose(product(x.reshape(rows, 1, width), w.astype(short))[:, 0], y)
 
 

@@ -25,6 +25,9 @@ def test_a_missing_or_cut_or_foreign_file_is_refused(bundle, tmp_path):
     bundle.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BundleError, match="damaged, cut short"):
         segue.load(bundle)
+    bundle.write_text("user,item,time\na,x,1\n")
+    with pytest.raises(BundleError, match="came another kind of file"):
+        segue.load(bundle)
     write_arrays(bundle, {}, {"other": "kind"})
     with pytest.raises(BundleError, match="expected a bundle, came another kind of file"):
         segue.load(bundle)

@@ -205,6 +205,8 @@ MESSAGES = [
     ("clicks.csv", "user,item,time\na,x,1\n", {"item": "itm"}, ColumnError,
      'clicks.csv: expected a column "itm", found user, item, time. Did you mean "item"?'),
     ("clicks.csv", "user,item,time\na,x,1\n", {"rating": "q"}, ColumnError, "Give rating= (--rating-col) one of these."),
+    ("clicks.csv", "user,item,time\na,x,1\n", {"reading": Reading(context=("shop",))}, ColumnError,
+     'expected a column "shop", found user, item, time. Give context= (--context-col) one of these.'),
     ("clicks.csv", "user,item,time\na,x,1\n", {"item": "user"}, ColumnError,
      'column "user" was named for both item and user. Give user= (--user-col) another column.'),
     ("clicks.csv", "user,item,time,item\na,x,1,y\n", {}, ColumnError,

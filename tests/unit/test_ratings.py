@@ -144,6 +144,8 @@ def test_verbs_train_measure_and_rate(films):
     }  # fmt: skip
     assert sum(line["ratings"] for line in report["calibration"]) == 80
     rated = json.loads(run("rate", films / "b.segue", "--item", "003", "--history", "001=5,002", "--json").stdout)
+    told = run("rate", films / "b.segue", "--item", "003", "--history", "001=5,002").stderr
+    assert told == "seen without a rating (write ITEM=RATING): 002\n"
     rec = segue.load(films / "b.segue")
     state = rec.observe(rec.observe(rec.start(), "001", rating=5), "002")
     assert rated["rating"] == pytest.approx(rec.predict_rating(state, "003"), abs=1e-5)

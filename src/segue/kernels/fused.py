@@ -2,7 +2,7 @@
 
 Knows: shapes, and which loop is the gradient of which. Every function computes what its twin in `segue.model` or
 `segue.training.losses` computes, within float32's rounding; tests hold them against each other.
-Does not know: products of matrices, weights, losses. Call these only where `library.available()`.
+Does not know: weights, losses. Call these only where `library.available()`; the products alone are good without.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from segue.kernels import library
-from segue.model import backend
 
 
 def _call(name: str, *shapes: Sequence[int], in_place: bool = False, kind: Any = jnp.float32) -> Any:
@@ -23,45 +22,54 @@ def _call(name: str, *shapes: Sequence[int], in_place: bool = False, kind: Any =
     return jax.ffi.ffi_call(name, results, input_output_aliases={0: 0} if in_place else None)
 
 
-@jax.custom_vjp
 def product(x: Array, weights: Array) -> Array:
-    """Return float32 `x @ weights` of x [N, k] rounded to bfloat16, where the weights [k, n] are bfloat16 already.
+    """Return float32 `x @ weights` of x [N, k]; where the weights [k, n] are bfloat16, x is rounded to it, too.
 
-    The factors are rounded, at 8 bits of precision, the sums are not; so are those of its gradients.
+    So are the factors of its gradients. Numbers so rounded have 8 bits; their sums are float32.
     """
-    return _times(x, weights, 0)
+    return x @ weights if _whole(weights.dtype) else _rounded_product(x, weights)
 
 
 def turned_product(x: Array, weights: Array) -> Array:
-    """Return `x @ weights.T` in the same way: x [N, n], weights bfloat16 [k, n]."""
-    return _times(x, weights, 1)
+    """Return `x @ weights.T` in the same way: x [N, n], weights [k, n]."""
+    return x @ weights.T if _whole(weights.dtype) else _times(x, weights, 1)
+
+
+def summed_over_rows(x: Array, y: Array, kind: Any) -> Array:
+    """Return float32 `x.T @ y` of x [N, k] and y [N, n], the gradient of weights of a kind.
+
+    XLA's products are fast only where the left factor lies in memory as it is read, so the smaller one is turned first.
+    """
+    if _whole(kind):
+        return x.T @ y
+    if not library.available():
+        return jnp.matmul(x.astype(kind).T, y.astype(kind), preferred_element_type=jnp.float32)
+    if x.shape[1] > 2 * y.shape[1]:
+        return _turned(summed_over_rows(y, x, kind), jnp.float32)
+    return jnp.matmul(_turned(x, kind), y.astype(kind), preferred_element_type=jnp.float32)
+
+
+def _whole(kind: Any) -> bool:
+    return bool(jnp.dtype(kind).itemsize > 2)
 
 
 def _times(x: Array, weights: Array, axis: int) -> Array:
     # Said by the axes: with weights.T the compiler decides before it sees through, and takes float32.
     axes = (((1,), (axis,)), ((), ()))
-    return lax.dot_general(x.astype(jnp.bfloat16), weights, axes, preferred_element_type=jnp.float32)
+    return lax.dot_general(x.astype(weights.dtype), weights, axes, preferred_element_type=jnp.float32)
 
 
-def _product_back(kept: tuple[Array, Array], ahead: Array) -> Any:
+@jax.custom_vjp
+def _rounded_product(x: Array, weights: Array) -> Array:
+    return _times(x, weights, 0)
+
+
+def _rounded_product_back(kept: tuple[Array, Array], ahead: Array) -> Any:
     x, weights = kept
-    return turned_product(ahead, weights), summed_over_rows(x, ahead).astype(weights.dtype)
+    return turned_product(ahead, weights), summed_over_rows(x, ahead, weights.dtype).astype(weights.dtype)
 
 
-product.defvjp(lambda x, weights: (product(x, weights), (x, weights)), _product_back)
-
-
-def summed_over_rows(x: Array, y: Array) -> Array:
-    """Return float32 `x.T @ y` of x [N, k] and y [N, n] rounded to bfloat16.
-
-    XLA's products are fast only where the left factor lies in memory as it is read, so the smaller one is turned first.
-    """
-    short = jnp.bfloat16
-    if not library.available():
-        return jnp.matmul(x.astype(short).T, y.astype(short), preferred_element_type=jnp.float32)
-    if x.shape[1] > 2 * y.shape[1]:
-        return _turned(summed_over_rows(y, x), jnp.float32)
-    return jnp.matmul(_turned(x, short), y.astype(short), preferred_element_type=jnp.float32)
+_rounded_product.defvjp(lambda x, weights: (_rounded_product(x, weights), (x, weights)), _rounded_product_back)
 
 
 def _turned(x: Array, kind: Any) -> Array:
@@ -203,7 +211,7 @@ def _gru_forward(x: Array, w_h: Array, b_n: Array, h: Array, reset: Array, start
     def one(h: Array, position: tuple[Array, Array]) -> Any:
         x_now, reset_now = position
         h = jnp.where(reset_now[:, None], start, h)
-        read = backend.product(h, w_h)
+        read = product(h, w_h)
         after = step(x_now, read, b_n, h)[0]
         return after, (after, h, read)
 
@@ -219,7 +227,7 @@ def _gru_back(kept: tuple[Array, ...], ahead: Array) -> Any:
         dh, d_start = sums
         dy, reset_now, x_now, h, read_now = position
         dx, d_read, dh = step(x_now, read_now, b_n, h, dy + dh)
-        dh = dh + backend.turned_product(d_read, w_h)
+        dh = dh + turned_product(d_read, w_h)
         gone = reset_now[:, None]
         return (jnp.where(gone, 0.0, dh), d_start + jnp.where(gone, dh, 0.0)), (dx, d_read)
 
@@ -228,8 +236,8 @@ def _gru_back(kept: tuple[Array, ...], ahead: Array) -> Any:
         one, (zeros, zeros), (ahead, reset, x, before, read), reverse=True, unroll=True
     )
     width = w_h.shape[0]
-    d_w = backend.summed_over_rows(before.reshape(-1, width), d_read.reshape(-1, 3 * width), w_h.dtype)
-    return dx, d_w, jnp.sum(d_read[..., 2 * width :], axis=(0, 1)), dh, None, d_start
+    d_w = summed_over_rows(before.reshape(-1, width), d_read.reshape(-1, 3 * width), w_h.dtype)
+    return dx, d_w.astype(w_h.dtype), jnp.sum(d_read[..., 2 * width :], axis=(0, 1)), dh, None, d_start
 
 
 gru.defvjp(_gru_forward, _gru_back)

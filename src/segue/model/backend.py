@@ -91,24 +91,6 @@ def product(x: Array, weights: Array) -> Array:
     return fused.product(x, weights)
 
 
-def turned_product(x: Array, weights: Array) -> Array:
-    """Return `x @ weights.T`, the gradient by x of a product with weights."""
-    if weights.dtype.itemsize > 2:
-        return x @ weights.T
-    from segue.kernels import fused
-
-    return fused.turned_product(x, weights)
-
-
-def summed_over_rows(x: Array, y: Array, kind: Any) -> Array:
-    """Return `x.T @ y`, the gradient of weights of a kind (a dtype) in a product `x @ weights`."""
-    if np.dtype(kind).itemsize > 2:
-        return x.T @ y
-    from segue.kernels import fused
-
-    return fused.summed_over_rows(x, y).astype(kind)
-
-
 def fused(array: Array) -> Any:
     """Return the module of compiled loops where it can compute with this array, else None: then the pure code does."""
     if not is_jax(namespace(array)) or array.dtype != np.float32:

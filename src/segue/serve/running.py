@@ -237,7 +237,6 @@ def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
 
         server.listening = listening
         # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
-        gc.collect()
         gc.freeze()
         # Requests are the threads here: products of matrices that start more of them wait for each other.
         with threadpool_limits(1, "blas"):

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from segue.data.batches import Batch
-from segue.model.backend import fused, product, summed_over_rows, turned_product
+from segue.kernels.fused import product, summed_over_rows, turned_product
+from segue.model.backend import fused
 from segue.model.heads import ItemSide
 from segue.model.network import Network, NetworkParams
 
