@@ -175,14 +175,19 @@ def loss_of(
     batch = hide_some(config.train, batch, seed)
     if network.rating:
         params = params._replace(rating=params.rating._replace(tables=known.ratings))
+    rounded = config.train.precision == "bfloat16"
     if known.attributes is not None:
         # An item without its own row is like one that came after the training.
         own = 1.0 - chance(seed, 6, params.bias.shape, config.train.unknown_ids).astype(jnp.float32)
         with jax.named_scope("attributes"):
-            params = network.with_attributes(params, known.attributes.astype(jnp.float32), own)
+            said = params.attributes
+            if rounded:
+                said = said._replace(vector=said.vector.astype(jnp.bfloat16))
+            params = network.with_attributes(
+                params._replace(attributes=said), known.attributes.astype(jnp.float32), own
+            )
     masks = draw_masks(network, config.model.dropout or 0.0, seed, batch.items.shape)
     window = Window(batch.items, batch.gaps, batch.first, batch.reset, batch.details, batch.profiles)
-    rounded = config.train.precision == "bfloat16"
     with jax.named_scope("network"):
         factors = params._replace(blocks=rounded_weights(params.blocks)) if rounded else params
         memory, output = network.scan(factors, carried.memory, window, masks)
