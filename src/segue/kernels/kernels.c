@@ -215,26 +215,27 @@ static void softmax_rows(void* data, long part, long begin, long end) {
   }
 }
 
-/* logits [N, V], offset [V], targets [N], weights [N] -> d logits [N, V], losses [N], d offset [V] */
-HANDLER(segue_softmax) {
+static void softmax(XLA_FFI_CallFrame* frame, Softmax job) {
   long count = axis(input(frame, 0), 0), width = last(input(frame, 0));
   if (OUT(0) != IN(0)) memcpy(OUT(0), IN(0), (size_t)(count * width) * sizeof(float));
-  Softmax job = {.logits = OUT(0), .losses = OUT(1), .offset = IN(1), .weights = IN(3), .width = width,
-                 .targets = input(frame, 2)->data, .sums = partial_sums(width)};
+  job.logits = OUT(0);
+  job.losses = OUT(1);
+  job.offset = IN(1);
+  job.targets = input(frame, 2)->data;
+  job.weights = IN(3);
+  job.width = width;
+  job.sums = partial_sums(width);
   parallel(frame, count, softmax_rows, &job);
   add_up(OUT(2), job.sums, width);
 }
 
+/* logits [N, V], offset [V], targets [N], weights [N] -> d logits [N, V], losses [N], d offset [V] */
+HANDLER(segue_softmax) { softmax(frame, (Softmax){.classes = NULL}); }
+
 /* logits [N, S], offset [S], targets [N], weights [N], classes [S], goals [N]
    -> d logits [N, S], losses [N], d offset [S], d goals [N] */
 HANDLER(segue_softmax_sampled) {
-  long count = axis(input(frame, 0), 0), width = last(input(frame, 0));
-  if (OUT(0) != IN(0)) memcpy(OUT(0), IN(0), (size_t)(count * width) * sizeof(float));
-  Softmax job = {.logits = OUT(0), .losses = OUT(1), .own = OUT(3), .offset = IN(1), .weights = IN(3), .goals = IN(5),
-                 .width = width, .targets = input(frame, 2)->data, .classes = input(frame, 4)->data,
-                 .sums = partial_sums(width)};
-  parallel(frame, count, softmax_rows, &job);
-  add_up(OUT(2), job.sums, width);
+  softmax(frame, (Softmax){.classes = input(frame, 4)->data, .goals = IN(5), .own = OUT(3)});
 }
 
 /* ---- rows become columns, tile by tile ---- */

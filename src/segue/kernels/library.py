@@ -31,38 +31,40 @@ FAST_BFLOAT16 = (0, 8)
 
 
 @cache
-def available() -> bool:
-    """Say whether XLA can call the loops here: on a processor, with a compiler, unless `SEGUE_KERNELS=0`."""
+def loaded() -> ctypes.CDLL | None:
+    """Return the library with its loops named to XLA: on a processor, with a compiler, unless `SEGUE_KERNELS=0`."""
     if os.environ.get("SEGUE_KERNELS") == "0":
-        return False
+        return None
     import jax
 
     if jax.default_backend() != "cpu":
-        return False
+        return None
     path = compiled(jax.ffi.include_dir())
     if path is None:
-        return False
+        return None
     try:
         library = ctypes.CDLL(str(path))
     except OSError:
-        return False
+        return None
     capsule: Any = jax.ffi.pycapsule
     for name in handlers():
         jax.ffi.register_ffi_target(name, capsule(getattr(library, name)), platform="cpu")
-    return True
+    return library
 
 
-@cache
+def available() -> bool:
+    """Say whether XLA can call the loops here."""
+    return loaded() is not None
+
+
 def fast_bfloat16() -> bool:
     """Say whether products of bfloat16 are the faster ones here: this processor multiplies them, and XLA lets it."""
-    if not available():
+    library = loaded()
+    if library is None:
         return False
     import jax
 
-    if jax.__version_info__ < FAST_BFLOAT16:
-        return False
-    path = compiled(jax.ffi.include_dir())
-    return bool(ctypes.CDLL(str(path)).segue_multiplies_bfloat16())
+    return jax.__version_info__ >= FAST_BFLOAT16 and bool(library.segue_multiplies_bfloat16())
 
 
 def described() -> str:

@@ -137,6 +137,12 @@ def rounded_weights(tree: Any) -> Any:
     return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
 
 
+def rounded_factors(params: NetworkParams) -> NetworkParams:
+    """Return the weights with what multiplies attributes and what blocks multiply by rounded to bfloat16."""
+    said = params.attributes and params.attributes._replace(vector=params.attributes.vector.astype(jnp.bfloat16))
+    return params._replace(attributes=said, blocks=rounded_weights(params.blocks))
+
+
 def hide_some(train: TrainConfig, batch: Any, seed: Array) -> Any:
     """Return a batch in which some of everything is unknown, so that the unknown is learnt too."""
     shape = batch.items.shape
@@ -176,21 +182,17 @@ def loss_of(
     if network.rating:
         params = params._replace(rating=params.rating._replace(tables=known.ratings))
     rounded = config.train.precision == "bfloat16"
+    if rounded:
+        params = rounded_factors(params)
     if known.attributes is not None:
         # An item without its own row is like one that came after the training.
         own = 1.0 - chance(seed, 6, params.bias.shape, config.train.unknown_ids).astype(jnp.float32)
         with jax.named_scope("attributes"):
-            said = params.attributes
-            if rounded:
-                said = said._replace(vector=said.vector.astype(jnp.bfloat16))
-            params = network.with_attributes(
-                params._replace(attributes=said), known.attributes.astype(jnp.float32), own
-            )
+            params = network.with_attributes(params, known.attributes.astype(jnp.float32), own)
     masks = draw_masks(network, config.model.dropout or 0.0, seed, batch.items.shape)
     window = Window(batch.items, batch.gaps, batch.first, batch.reset, batch.details, batch.profiles)
     with jax.named_scope("network"):
-        factors = params._replace(blocks=rounded_weights(params.blocks)) if rounded else params
-        memory, output = network.scan(factors, carried.memory, window, masks)
+        memory, output = network.scan(params, carried.memory, window, masks)
     total, earlier = jnp.zeros(()), carried.earlier
     if config.train.task != "rating":
         query = network.query(params, output, batch.question_gaps, batch.question_details).reshape(-1, network.width)
