@@ -60,10 +60,10 @@ def one_mask_a_window(seed: Array, stream: int, shape: tuple[int, ...], rate: fl
 def smoothed(share: float) -> Callable[..., Array]:
     """Return a cross-entropy whose targets are spread over the catalogue by a share."""
 
-    def loss(query, items, bias, targets, weights, candidates=None, chunk=None, rounded=False):
+    def loss(query, items, bias, targets, weights, candidates=None, hidden=None, chunk=None, rounded=False):
         own = (query * (items[targets] - items[1:].mean(axis=0))).sum(axis=1) + bias[targets] - bias[1:].mean()
         return (
-            softmax_cross_entropy(query, items, bias, targets, weights, candidates, chunk, rounded)
+            softmax_cross_entropy(query, items, bias, targets, weights, candidates, hidden, chunk, rounded)
             + share * (weights * own).sum()
         )
 
@@ -132,6 +132,7 @@ VARIANTS: dict[str, dict] = {
     "2,048 drawn negatives": {"train.negatives": 2048},
     "gradient through one step": {"train.steps": 1, "lanes": 8},
     "gradient through 32 steps": {"train.steps": 32, "lanes": 1 / 4},
+    "what was had is compared with, too": {"train.repeats": "allow"},
     "no hidden items": {"train.unknown_items": 0.0},
     "no clipping": {"train.clip": 1e9},
     "three blocks": {"model.depth": 3},

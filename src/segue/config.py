@@ -92,7 +92,8 @@ class TrainConfig:
         patience: passes without a better validation score before the run stops.
         refit: whether all is learnt but what validation needs, and the counts, once weighed, count that too; if not,
             nobody's last event is learnt, as papers have it.
-        repeats: whether lists may hold what the user already had; None derives it.
+        repeats: whether lists may hold what the user already had; None derives it. Where they may not, no target is
+            compared with it in training.
         type_weights: how much events of a type count as targets, such as "buy:3,view:0.5"; others count 1.
         task: what is learnt: the next item, the ratings to come, or both on one state; None derives it.
         rating_loss: "squared" predicts a mean, "ordinal" the probability of each step of the scale.

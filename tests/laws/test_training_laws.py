@@ -9,12 +9,15 @@ import polars as pl
 import pytest
 
 import segue
-from segue.config import TrainConfig
+from segue.config import TrainConfig, configure
 from segue.data.batches import Batcher
 from segue.data.described import Encodings, encode_log
 from segue.data.sequences import Sequences, item_vocabulary
+from segue.model.cells import make_cell
+from segue.model.network import Network
 from segue.training import fusion
-from segue.training.trainer import Carried, Known, hide_some, loss_of
+from segue.training.seen import hidden_classes
+from segue.training.trainer import Carried, Known, Trainer, hide_some, loss_of
 from segue.training.validation import Validation
 from tests_support import rated_log, small_rater, small_recommender
 
@@ -86,6 +89,51 @@ def test_law_what_is_hidden_is_that_and_nothing_else(what):
             able = ~np.isnan(before) & (before != 0)
             gone = np.isclose(getattr(hidden, name), HIDDEN[what][name], equal_nan=True)[able]
             assert gone.mean() == 1 if rate > 0.9 else 0.1 < gone.mean() < 0.7
+
+
+@pytest.mark.parametrize(("items", "negatives"), [(9, 0), (9, 6), (40, 6)])
+def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
+    """What a user had is no class, over windows, lanes and new users, for all items, drawn ones and cut-out ones."""
+    rng, users = np.random.default_rng(3), 30
+    lengths = rng.integers(1, 14, users)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    log = Sequences(pl.Series(map(str, range(users))), offsets, rng.integers(1, items, offsets[-1]).astype(np.int32))
+    train = {"repeats": "exclude", "negatives": negatives, "lanes": 3, "steps": 4, "passes": 1, "task": "next"}
+    config = configure({f"train.{name}": value for name, value in train.items()} | {"model.width": 8})
+    trainer = Trainer(Network(make_cell("gru"), items=items, width=8, depth=1), config, log)
+    owner = np.repeat(np.arange(users), lengths)
+    hidden_of_all = 0
+    for number, (batch, places) in enumerate(trainer.batcher.placed_windows(0)):
+        new = trainer._update(batch, places[0], number, 0.0)
+        classes = local = np.arange(items)
+        if negatives:
+            classes, local, batch = new.window.drawn, new.window.candidates, new.window.batch
+        hidden = np.asarray(hidden_classes(new.before, batch, local))
+        for t, lane in zip(*np.nonzero(batch.weights), strict=True):
+            target = places[t, lane]
+            had = set(log.items[offsets[owner[target]] : target].tolist()) - {int(log.items[target])}
+            asked = classes > 0  # the unknown is no class anyway
+            assert hidden[t, lane][asked].tolist() == [row in had for row in classes[asked].tolist()]
+            hidden_of_all += len(had)
+    assert hidden_of_all > 300
+    assert replace(trainer, config=replace(config, train=replace(config.train, repeats="allow"))).histories is None
+
+
+def test_law_what_a_user_had_is_not_pushed_down():
+    rec = small_recommender()
+    log = replace(marked(), items=(marked().items % 12 + 1).astype(np.int32), details=None, profiles=None)
+    batch = next(Batcher(log, lanes=1, steps=4, seed=3).windows(0))
+    config = replace(rec.config, model=replace(rec.config.model, dropout=0.0), train=TrainConfig(**SHOWN))
+    before = np.ones((1, rec.network.items), bool)
+    batch = batch._replace(first=np.zeros_like(batch.first))
+
+    def gradient(before):
+        carried = Carried(rec.network.empty(rec.params, 1), ())
+        of = jax.grad(lambda p: loss_of(rec.network, config, p, carried, batch, None, Known(), np.uint32(5), before)[0])
+        return np.asarray(of(jax.tree.map(jax.numpy.asarray, rec.params)).bias)
+
+    assert (gradient(None)[1:] != 0).all()
+    assert not gradient(before).any()  # each target stands alone and cannot be missed
 
 
 def plain(rec, **more):

@@ -121,13 +121,16 @@ def test_memory_that_hardly_decays_is_as_exact(purely):
 
 
 @pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("hides", [False, True])
 @pytest.mark.parametrize("scale", [0.1, 40.0])
-def test_the_softmax(purely, sampled, scale):
+def test_the_softmax(purely, sampled, hides, scale):
     targets, weights = jnp.asarray(RNG.integers(1, 23, 12), jnp.int32), jnp.asarray(RNG.integers(0, 2, 12), jnp.float32)
     candidates = Candidates(jnp.arange(1, 20, 2), drawn(10), drawn(12)) if sampled else None
+    classes = candidates.rows if candidates else jnp.arange(23)
+    hidden = jnp.asarray(RNG.random((12, len(classes))) < 0.5) & (classes != targets[:, None]) if hides else None
 
     def loss(query, items, bias):
-        return softmax_cross_entropy(query, items, bias, targets, weights, candidates, 6)
+        return softmax_cross_entropy(query, items, bias, targets, weights, candidates, hidden, 6)
 
     agree(purely, loss, drawn(12, 7, scale=scale), drawn(23, 7), drawn(23))
 
@@ -182,7 +185,7 @@ def test_what_is_no_number_stays_visible():
     bad = drawn(2, 3, 8).at[0, 0, 0].set(jnp.nan)
     assert jnp.isnan(fused.swiglu(bad)[0, 0]).any()
     assert jnp.isnan(fused.rms_norm(bad, jnp.ones(8))[0, 0]).all()
-    _, losses, _ = fused.softmax(bad[0], jnp.zeros(8), jnp.ones(3, jnp.int32), jnp.ones(3))
+    _, losses, _ = fused.softmax(bad[0], jnp.zeros(8), jnp.ones(3, jnp.int32), jnp.ones(3), jnp.zeros((3, 0), bool))
     assert jnp.isnan(losses[0])
     assert jnp.isfinite(losses[1:]).all()
 

@@ -73,11 +73,11 @@ def test_updates_of_touched_rows_are_the_dense_twin():
     assert float(jnp.abs(moments.items).max()) > 0
 
 
-def plain(query, items, bias, targets, weights, candidates):
-    """Each position alone: the target and the candidates that are not the target."""
+def plain(query, items, bias, targets, weights, candidates, hidden):
+    """Each position alone: the target and the candidates that are neither the target nor hidden."""
     total = 0.0
     for n, target in enumerate(targets):
-        others = [s for s, row in enumerate(candidates.rows) if row not in (target, 0)]
+        others = [s for s, row in enumerate(candidates.rows) if row not in (target, 0) and not hidden[n, s]]
         logits = [query[n] @ items[target] + bias[target] - candidates.target_log_expected[n]]
         logits += [
             query[n] @ items[candidates.rows[s]] + bias[candidates.rows[s]] - candidates.log_expected[s] for s in others
@@ -97,10 +97,11 @@ def test_sampled_loss_and_gradient_are_the_plain_formula():
         rng.standard_normal(5, dtype=np.float32),
         rng.standard_normal(12, dtype=np.float32),
     )
-    wanted = jax.value_and_grad(plain, (0, 1, 2))(query, items, bias, targets, weights, drawn)
+    hidden = rng.random((12, 5)) < 0.4
+    wanted = jax.value_and_grad(plain, (0, 1, 2))(query, items, bias, targets, weights, drawn, hidden)
     for chunk in (4, 12):
         ours = jax.value_and_grad(softmax_cross_entropy, (0, 1, 2))
-        got = ours(query, items, bias, targets, weights, drawn, chunk)
+        got = ours(query, items, bias, targets, weights, drawn, hidden, chunk)
         np.testing.assert_allclose(got[0], wanted[0], rtol=1e-5)
         for a, b in zip(got[1], wanted[1], strict=True):
             np.testing.assert_allclose(a, b, atol=2e-5)

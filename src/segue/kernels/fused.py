@@ -243,7 +243,7 @@ def _gru_back(kept: tuple[Array, ...], ahead: Array) -> Any:
 gru.defvjp(_gru_forward, _gru_back)
 
 
-def softmax(logits: Array, offset: Array, targets: Array, weights: Array) -> tuple[Array, Array, Array]:
+def softmax(logits: Array, offset: Array, targets: Array, weights: Array, hidden: Array) -> tuple[Array, Array, Array]:
     """Return the gradient by the logits, the losses, and the gradient by the offset of a softmax.
 
     A loss is `-weight log softmax(logits + offset)[target]`.
@@ -253,15 +253,16 @@ def softmax(logits: Array, offset: Array, targets: Array, weights: Array) -> tup
         offset: float32[V].
         targets: int32[N].
         weights: float32[N].
+        hidden: bool[N, V], what is no class but for the target; [N, 0] hides nothing.
     """
     share, losses, sums = _call("segue_softmax", logits.shape, targets.shape, offset.shape, in_place=True)(
-        logits, offset, targets, weights
+        logits, offset, targets, weights, hidden
     )
     return share, losses, sums
 
 
 def softmax_sampled(
-    logits: Array, offset: Array, targets: Array, weights: Array, classes: Array, goals: Array
+    logits: Array, offset: Array, targets: Array, weights: Array, hidden: Array, classes: Array, goals: Array
 ) -> tuple[Array, Array, Array, Array]:
     """Return the same where the classes are a sample and each position's target, whose logit is its goal.
 
@@ -272,11 +273,12 @@ def softmax_sampled(
         offset: float32[S].
         targets: int32[N].
         weights: float32[N].
+        hidden: bool[N, S], what is no class; [N, 0] hides nothing.
         classes: int32[S].
         goals: float32[N].
     """
     shapes = (logits.shape, targets.shape, offset.shape, goals.shape)
     share, losses, sums, d_goals = _call("segue_softmax_sampled", *shapes, in_place=True)(
-        logits, offset, targets, weights, classes, goals
+        logits, offset, targets, weights, hidden, classes, goals
     )
     return share, losses, sums, d_goals

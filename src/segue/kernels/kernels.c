@@ -165,6 +165,7 @@ typedef struct {
   float *logits, *losses, *own, *sums;
   const float *offset, *weights, *goals;
   const int32_t *targets, *classes;
+  const uint8_t* hidden;
   long width;
 } Softmax;
 
@@ -185,11 +186,14 @@ static void softmax_rows(void* data, long part, long begin, long end) {
     float* restrict line = job->logits + row * width;
     int32_t target = job->targets[row];
     float weight = job->weights[row], top, total = 0.0f, goal;
+    for (long i = 0; i < width; i++) line[i] += offset[i];
+    if (job->hidden) {
+      const uint8_t* restrict hidden = job->hidden + row * width;
+      for (long i = 0; i < width; i++) line[i] = hidden[i] ? UNRANKED : line[i];
+    }
     if (job->classes) { /* a sample, made without the target */
       const int32_t* restrict classes = job->classes;
-      for (long i = 0; i < width; i++) line[i] = classes[i] == target ? UNRANKED : line[i] + offset[i];
-    } else {
-      for (long i = 0; i < width; i++) line[i] += offset[i];
+      for (long i = 0; i < width; i++) line[i] = classes[i] == target ? UNRANKED : line[i];
     }
     goal = job->classes ? job->goals[row] : line[target];
     top = larger(largest(line, width), goal);
@@ -223,19 +227,20 @@ static void softmax(XLA_FFI_CallFrame* frame, Softmax job) {
   job.offset = IN(1);
   job.targets = input(frame, 2)->data;
   job.weights = IN(3);
+  if (last(input(frame, 4))) job.hidden = input(frame, 4)->data;
   job.width = width;
   job.sums = partial_sums(width);
   parallel(frame, count, softmax_rows, &job);
   add_up(OUT(2), job.sums, width);
 }
 
-/* logits [N, V], offset [V], targets [N], weights [N] -> d logits [N, V], losses [N], d offset [V] */
+/* logits [N, V], offset [V], targets [N], weights [N], hidden [N, V] or [N, 0] -> d logits [N, V], losses [N], d offset [V] */
 HANDLER(segue_softmax) { softmax(frame, (Softmax){.classes = NULL}); }
 
-/* logits [N, S], offset [S], targets [N], weights [N], classes [S], goals [N]
+/* logits [N, S], offset [S], targets [N], weights [N], hidden [N, S] or [N, 0], classes [S], goals [N]
    -> d logits [N, S], losses [N], d offset [S], d goals [N] */
 HANDLER(segue_softmax_sampled) {
-  softmax(frame, (Softmax){.classes = input(frame, 4)->data, .goals = IN(5), .own = OUT(3)});
+  softmax(frame, (Softmax){.classes = input(frame, 5)->data, .goals = IN(6), .own = OUT(3)});
 }
 
 /* ---- rows become columns, tile by tile ---- */

@@ -45,7 +45,7 @@ def positions_at_once(count: int, classes: int) -> int:
     return chunk
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(6, 7))
+@partial(jax.custom_vjp, nondiff_argnums=(7, 8))
 def softmax_cross_entropy(
     query: Array,
     items: Array,
@@ -53,6 +53,7 @@ def softmax_cross_entropy(
     targets: Array,
     weights: Array,
     candidates: Candidates | None = None,
+    hidden: Array | None = None,
     chunk: int | None = None,
     rounded: bool = False,
 ) -> Array:
@@ -70,13 +71,15 @@ def softmax_cross_entropy(
         targets: int32[N], from 1 to V - 1; anything in range where the weight is 0.
         weights: float32[N].
         candidates: None compares with the whole table.
+        hidden: bool[N, C], of all rows or of the candidates: no classes here, as what a user had is none where no
+            list may hold it. None hides nothing. No target may be hidden.
         chunk: positions at a time, a divisor of N; derived where None.
         rounded: whether products are of numbers rounded to bfloat16.
 
     Cost: 6 N V d operations forward and backward together, or 6 N S d with S candidates; `LOGITS` floats of
     memory beside the gradients.
     """
-    return _forward(query, items, bias, targets, weights, candidates, chunk, rounded)[0]
+    return _forward(query, items, bias, targets, weights, candidates, hidden, chunk, rounded)[0]
 
 
 def _forward(
@@ -86,6 +89,7 @@ def _forward(
     targets: Array,
     weights: Array,
     candidates: Candidates | None,
+    hidden: Array | None,
     chunk: int | None,
     rounded: bool,
 ) -> tuple[Array, Any]:
@@ -101,13 +105,14 @@ def _forward(
 
     def one(sums: tuple[Array, Array, Array], part: tuple[Array, ...]) -> tuple[Any, Any]:
         loss, d_table, d_offset = sums
-        q, target, weight, goal = part
-        found = logit_gradients(turned_product(q, factors), offset, target, weight, goal, candidates)
+        q, target, weight, goal, hides = part
+        found = logit_gradients(turned_product(q, factors), offset, target, weight, goal, candidates, hides)
         d_table, d_offset = d_table + summed_over_rows(found.logits, q, kind), d_offset + found.offset
         return (loss + jnp.sum(found.losses), d_table, d_offset), (product(found.logits, factors), found.goals)
 
     chunk = chunk or positions_at_once(count, len(table))
-    split = [a.reshape(count // chunk, chunk, *a.shape[1:]) for a in (query, targets, weights, goals)]
+    hidden = jnp.zeros((count, 0), bool) if hidden is None else hidden
+    split = [a.reshape(count // chunk, chunk, *a.shape[1:]) for a in (query, targets, weights, goals, hidden)]
     zeros = (jnp.zeros(()), jnp.zeros_like(table), jnp.zeros_like(offset))
     (loss, d_items, d_bias), (d_query, d_own) = lax.scan(one, zeros, tuple(split))
     d_query = d_query.reshape(query.shape)
@@ -131,7 +136,13 @@ class LogitGradients(NamedTuple):
 
 
 def logit_gradients(
-    logits: Array, offset: Array, targets: Array, weights: Array, goals: Array, candidates: Candidates | None
+    logits: Array,
+    offset: Array,
+    targets: Array,
+    weights: Array,
+    goals: Array,
+    candidates: Candidates | None,
+    hidden: Array,
 ) -> LogitGradients:
     """Return the losses of `logits + offset` and their gradients.
 
@@ -142,14 +153,17 @@ def logit_gradients(
         weights: float32[N].
         goals: float32[N], the logits of the targets; read with candidates.
         candidates: the classes, where they are a sample; a class that is a position's target is left out there.
+        hidden: bool[N, V], what is no class; [N, 0] hides nothing.
     """
     loops = fused(logits)
     if loops and candidates is None:
-        d_logits, losses, d_offset = loops.softmax(logits, offset, targets, weights)
+        d_logits, losses, d_offset = loops.softmax(logits, offset, targets, weights, hidden)
         return LogitGradients(d_logits, losses, d_offset, goals)
     if loops and candidates is not None:
-        return LogitGradients(*loops.softmax_sampled(logits, offset, targets, weights, candidates.rows, goals))
+        return LogitGradients(*loops.softmax_sampled(logits, offset, targets, weights, hidden, candidates.rows, goals))
     logits, own = logits + offset, jnp.zeros_like(goals)
+    if hidden.size:
+        logits = jnp.where(hidden, UNRANKED, logits)
     if candidates is None:
         goals = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
     else:
@@ -169,7 +183,7 @@ def logit_gradients(
 
 
 def _backward(chunk: int | None, rounded: bool, gradients: tuple[Array, Array, Array], ahead: Array) -> tuple[Any, ...]:
-    return (*(ahead * gradient for gradient in gradients), None, None, None)
+    return (*(ahead * gradient for gradient in gradients), None, None, None, None)
 
 
 softmax_cross_entropy.defvjp(_forward, _backward)

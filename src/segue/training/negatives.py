@@ -27,6 +27,11 @@ class Sampled(NamedTuple):
     log_expected: Floats  # [S]
     target_log_expected: Floats  # [T, B]
 
+    @property
+    def drawn(self) -> Rows:
+        """The candidates as rows of the catalogue, int32[S]."""
+        return self.candidates if self.rows is None else self.rows[self.candidates]
+
 
 def cuts(items: int, train: TrainConfig) -> bool:
     """Say whether an update of drawn rows sees a part of a catalogue of so many rows, and not the whole."""

@@ -35,12 +35,14 @@ from segue.errors import TrainingError
 from segue.model.backend import is_leaf
 from segue.model.blocks import BlockMasks
 from segue.model.network import Masks, Memory, Network, NetworkParams, Window
+from segue.shapes import Times
 from segue.training.checkpoint import load_checkpoint, save_checkpoint
 from segue.training.losses import Candidates, rating_loss, softmax_cross_entropy, strictly_earlier
 from segue.training.negatives import Sampled, Sampler, cuts
 from segue.training.noise import chance, dropout_mask
 from segue.training.optimiser import kept_share, learning_rate, make_optimiser, running_average
 from segue.training.rows import Learnt, Moment, after_update, beginning, put_rows, settle, take_rows
+from segue.training.seen import Histories, hidden_classes
 from segue.training.validation import Validation
 
 #: Updates in one call of the device. It asks the system for fresh memory once a call, and touching fresh
@@ -176,8 +178,17 @@ def loss_of(
     candidates: Candidates | None,
     known: Known,
     seed: Array,
+    before: Any = None,
 ) -> tuple[Array, Carried]:
-    """Return the mean loss of a window, in nats or squared ratings, and what is carried after it."""
+    """Return the mean loss of a window, in nats or squared ratings, and what is carried after it.
+
+    With `before`, what each user had before the window (`Histories.before`), a target is compared with what a list
+    may hold and nothing else.
+    """
+    hidden = None
+    if before is not None:
+        classes = candidates.rows if candidates else jnp.arange(network.items)
+        hidden = hidden_classes(before, batch, classes).reshape(-1, len(classes))
     batch = hide_some(config.train, batch, seed)
     if network.rating:
         params = params._replace(rating=params.rating._replace(tables=known.ratings))
@@ -200,7 +211,7 @@ def loss_of(
         weights: Any = batch.weights.reshape(-1) / len(query)  # so that no gradient of a table has to be divided
         with jax.named_scope("loss"):
             total = softmax_cross_entropy(
-                query, params.items, params.bias, targets, weights, candidates, rounded=rounded
+                query, params.items, params.bias, targets, weights, candidates, hidden, rounded=rounded
             )
     if network.rating:
         asked = strictly_earlier(output, batch.apart | batch.reset, carried.earlier)
@@ -215,6 +226,7 @@ class Update(NamedTuple):
     window: Any  # Batch | Sampled
     seed: Any  # uint32
     rate: Any  # float32
+    before: Any = None  # bool[B, C]: of the classes, what each user had before; None where lists may repeat it
 
 
 def update(network: Network, config: Config, run: Run, new: Update, known: Known = NOTHING) -> tuple[Run, Array]:
@@ -233,7 +245,7 @@ def update(network: Network, config: Config, run: Run, new: Update, known: Known
             known = jax.tree.map(lambda table: table.at[sampled.rows].get(mode="clip"), known)
     grad = jax.value_and_grad(partial(loss_of, network, config), has_aux=True)
     carried = Carried(run.memory, run.carried)
-    (loss, carried), gradient = grad(learnt.params, carried, batch, candidates, known, new.seed)
+    (loss, carried), gradient = grad(learnt.params, carried, batch, candidates, known, new.seed, new.before)
     with jax.named_scope("optimiser"):
         change, optimiser = make_optimiser(config.train).update(gradient, learnt.optimiser, learnt.params)
         params = jax.tree.map(lambda weights, delta: weights - new.rate * delta, learnt.params, change)
@@ -329,6 +341,8 @@ class Trainer:
         if train.negatives:
             cut = cuts(self.network.items, train)
             self.sampler = Sampler.of(self.sequences.items, self.network.items, train.negatives, cuts=cut)
+        lists, hidden = train.task != "rating", train.repeats == "exclude"
+        self.histories = Histories(self.sequences, self.network.items) if lists and hidden else None
         self.run = begin(self.network, self.config)
         self.best_params = self._averaged()
         self.at = Interrupted(0, 0, 0.0, [], 0)
@@ -410,24 +424,31 @@ class Trainer:
 
     def _updates(self) -> Iterator[tuple[Update, int, float]]:
         """Yield the rest of a pass, `UPDATES_PER_CALL` windows at a time, with their number and their targets."""
-        train = self.config.train
-        windows = self.batcher.windows(self.at.number, begin=self.at.window)
+        windows = self.batcher.placed_windows(self.at.number, begin=self.at.window)
         step = self.at.number * self.batcher.updates + self.at.window
         while batches := list(islice(windows, UPDATES_PER_CALL)):
             steps = step + np.arange(len(batches))
             share = self.progress_share() + np.arange(len(batches)) / self.total
             many = [
-                Update(
-                    window=self.sampler.sample(batch, (train.seed, int(at))) if self.sampler else batch,
-                    seed=np.uint32((train.seed * 0x9E3779B1 + int(at) * 0x85EBCA77 + 1) & 0xFFFFFFFF),
-                    rate=np.float32(learning_rate(train, part)),
-                )
-                for batch, at, part in zip(batches, steps, share, strict=True)
+                self._update(batch, places[0], int(at), float(part))
+                for (batch, places), at, part in zip(batches, steps, share, strict=True)
             ]
-            targets = sum(float(batch.weights.sum()) for batch in batches)
+            targets = sum(float(batch.weights.sum()) for batch, _ in batches)
             filled = many + many[:1] * (UPDATES_PER_CALL - len(many))  # one shape, compiled once
             yield jax.tree.map(lambda *rows: np.stack(rows), *filled), len(many), targets
             step += len(many)
+
+    def _update(self, batch: Batch, targets: Times, step: int, share: float) -> Update:
+        """Return what update `step` of a run needs, of whose first targets the places are given."""
+        train, sampled = self.config.train, None
+        if self.sampler:
+            sampled = self.sampler.sample(batch, (train.seed, step))
+        return Update(
+            window=sampled or batch,
+            seed=np.uint32((train.seed * 0x9E3779B1 + step * 0x85EBCA77 + 1) & 0xFFFFFFFF),
+            rate=np.float32(learning_rate(train, share)),
+            before=self.histories and self.histories.before(targets, sampled and sampled.drawn),
+        )
 
     def _checked(self, losses: Array) -> float:
         mean = float(np.mean(np.asarray(losses)))
