@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import polars as pl
 import typer
@@ -16,6 +17,7 @@ from rich.console import Console
 import segue
 from segue.bundle import load_bundle
 from segue.cli_insight import insight
+from segue.cli_keys import keyring
 from segue.cli_options import (
     About,
     AsJson,
@@ -26,7 +28,6 @@ from segue.cli_options import (
     Header,
     ItemCol,
     Items,
-    KeyFile,
     Kinds,
     Log,
     RatingCol,
@@ -56,12 +57,10 @@ from segue.recommend.plan import Beam, Sample
 from segue.recommend.ratings import RatingDistribution
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
-from segue.serve import keys as segue_keys
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 named = typer.Typer(help="Well-known data sets, fetched on request.", no_args_is_help=True)
 app.add_typer(named, name="datasets")
-keyring = typer.Typer(help="API keys of a server, in a file that holds only their hashes.", no_args_is_help=True)
 app.add_typer(keyring, name="keys")
 
 
@@ -215,7 +214,7 @@ def evaluate(
     log = read(events, columns, time_format, header, sep, encoding, context_col)
     rows = held_out_rows(rec.facts, log, in_sample=in_sample)
     typer.echo(f"Measuring {len(rows.test):,} events; the baselines beside it are tuned first.", err=True)
-    measure = segue.evaluate if task == "next" else segue.evaluate_ratings
+    measure = partial(segue.evaluate, say=partial(typer.echo, err=True)) if task == "next" else segue.evaluate_ratings
     report = measure(rec, rows.test, train=rows.train, users=users, marks=rows.marks)
     if as_json:
         print_json(report.to_dict())
@@ -256,8 +255,11 @@ def recommend(
     """What comes next, for a history, for a user of a log or store, or for all of them."""
     if [history is not None, user is not None, everyone].count(True) != 1:
         raise typer.BadParameter("give one of --history ID,ID,..., --user ID and --all")
-    if (history is None) != ((events is None) != (store is None)) or everyone != (out is not None):
-        raise typer.BadParameter("--user and --all need either --events LOG or --store S, and --all an -o FILE")
+    if everyone != (out is not None):
+        raise typer.BadParameter("--all and -o FILE go together")
+    if (history is None) != ((events is None) != (store is None)):
+        of = "history stands by itself, without" if history is not None else "user and --all need one of"
+        raise typer.BadParameter(f"--{of} --events LOG and --store S")
     if plan is not None and (everyone or (beam != 1 and temperature is not None)):
         raise typer.BadParameter("--plan is for one history or user, with --beam or with --temperature")
     if out is not None:
@@ -503,31 +505,6 @@ def serve(
     names = tuple(allow_host or ())
     settings = running.Settings(bundle, store, host, port, bundles, keys, names, rate, accept_loss, shadow=shadow)
     running.serve(settings)
-
-
-@keyring.command("add")
-def add_key(
-    name: Annotated[str, typer.Argument(help="Of the client.", metavar="NAME")],
-    keys: KeyFile = Path("keys.json"),
-    role: Annotated[str, typer.Option(help="read, write or admin; each may do what those before it may.")] = "write",
-) -> None:
-    """Make a key and print it once; it is kept nowhere."""
-    typer.echo(segue_keys.add_key(keys, name, cast(segue_keys.Role, role)))
-
-
-@keyring.command("list")
-def list_keys(keys: KeyFile = Path("keys.json")) -> None:
-    """The names and roles of all keys."""
-    for key in segue_keys.read_keys(keys).keys.values():
-        typer.echo(f"{key.role:<6} {key.name}")
-
-
-@keyring.command("remove")
-def remove_key(
-    name: Annotated[str, typer.Argument(help="Of the client.", metavar="NAME")], keys: KeyFile = Path("keys.json")
-) -> None:
-    """Take a key out; a running server follows at SIGHUP."""
-    segue_keys.remove_key(keys, name)
 
 
 @named.command("list")

@@ -28,7 +28,7 @@ ORDER = [
     ("progress",),
     ("demo",),
     ("cli_options",),
-    ("cli_store", "cli_insight"),
+    ("cli_store", "cli_insight", "cli_keys"),
     ("cli",),
     ("__main__",),
 ]

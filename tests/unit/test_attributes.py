@@ -322,7 +322,7 @@ def test_a_catalogue_keeps_every_column_a_line_for_what_the_log_alone_has_and_sa
     assert catalogue.title(1) == "Amélie"
     assert catalogue.notes == (
         "films.csv: 1 line without an item was left out.",
-        "films.csv: 1 of 3 items has no event; 1 item of the log has no line.",
+        "films.csv: 1 of 3 items has no event to learn from; 1 item of the log has no line.",
     )
 
 
@@ -367,4 +367,4 @@ def test_vectors_are_joined_by_id(tmp_path):
 
 def test_unmatched_counts_both_ways():
     said = unmatched(pl.Series(["a", "b", "c"]), pl.Series(["c", "d", "e", "c"]), source="u.csv", role="user")
-    assert said == "u.csv: 2 of 3 users have no event; 2 users of the log have no line."
+    assert said == "u.csv: 2 of 3 users have no event to learn from; 2 users of the log have no line."

@@ -321,6 +321,13 @@ def test_a_question_that_cannot_be_is_refused(client, body):
     refused(client.post("/v1/recommend", json=body), 422)
 
 
+def test_a_misspelt_name_is_told_with_the_nearest(client):
+    refused(
+        client.post("/v1/events", json={"user": "a", "itme": "1"}), 422, "itme: there is no such name here; was item"
+    )
+    refused(client.post("/v1/recommend", json={"user": "a", "colour": 1}), 422, "colour: there is no such name here.")
+
+
 def test_what_is_alike_why_and_what_if(client):
     for item in ("001", "004"):
         client.post("/v1/events", json={"user": "u1", "item": item})

@@ -184,17 +184,17 @@ def joined(table: pl.DataFrame, more: object, *, reading: Reading | None = None)
 
 
 def unmatched(ids_of_table: pl.Series, ids_of_log: pl.Series, *, source: str = "table", role: str = "item") -> str:
-    """Return in a sentence how many ids of a table have no event, and how many of the log have no line.
+    """Return in a sentence how many ids of a table have no event that is learnt, and how many of the log have no line.
 
     Example:
         >>> unmatched(pl.Series(["1", "2", "3"]), pl.Series(["3", "4"]), source="films.csv")
-        'films.csv: 2 of 3 items have no event; 1 item of the log has no line.'
+        'films.csv: 2 of 3 items have no event to learn from; 1 item of the log has no line.'
     """
     table, log = ids_of_table.cast(pl.String).unique(), ids_of_log.cast(pl.String).unique()
     both = table.is_in(log.implode()).sum()
     silent, absent = len(table) - both, len(log) - both
     return (
-        f"{source}: {silent:,} of {len(table):,} {role}s {'has' if silent == 1 else 'have'} no event; "
+        f"{source}: {silent:,} of {len(table):,} {role}s {'has' if silent == 1 else 'have'} no event to learn from; "
         f"{absent:,} {role}{'s' * (absent != 1)} of the log {'has' if absent == 1 else 'have'} no line."
     )
 

@@ -68,16 +68,18 @@ def questions(rec: Recommender, test: Events, profiles: Profiles | None = None) 
     return Questions(sequences, events, np.repeat(np.arange(len(sequences)), sequences.lengths)[events])
 
 
-def fit_baselines(rec: Recommender, train: Events) -> Beside:
+def fit_baselines(rec: Recommender, train: Events, say: Callable[[str], None] | None = None) -> Beside:
     """Return every baseline that can be fitted, tuned on the last training event of each user; and what cannot.
 
     Args:
         rec: whose vocabulary and policy on repeats the baselines take.
         train: the training events.
+        say: called with a line for each before it is tuned.
     """
     sequences = encode(train, rec.vocabulary)
     features = attributes_of(rec.catalogue, rec.encodings)
-    return fit_all(sequences, rec.vocabulary.size, features=features, exclude_seen=rec.repeats == "exclude")
+    hides = rec.repeats == "exclude"
+    return fit_all(sequences, rec.vocabulary.size, features=features, exclude_seen=hides, say=say)
 
 
 @dataclass
@@ -162,6 +164,7 @@ def evaluate(
     users: object = None,
     ask_at: Literal["unknown", "event"] = "unknown",
     marks: Sequence[str] = (),
+    say: Callable[[str], None] | None = None,
 ) -> Report:
     """Measure a recommender on held-out events, each predicted from the state just before it.
 
@@ -174,6 +177,7 @@ def evaluate(
         users: a path or table with the profiles of the users, where the recommender reads them.
         ask_at: the time of each question: unknown, or that of the event to come, as a server asks it.
         marks: sentences for the report.
+        say: called with lines on what is being done; it can take minutes.
 
     Returns:
         Hit rate, precision, recall, NDCG, MRR and MAP at each k, and coverage, a row per model; with
@@ -193,7 +197,9 @@ def evaluate(
         )
     beside = Beside(dict(baselines or {}), ())
     if train is not None and not baselines:
-        beside = fit_baselines(rec, train)
+        beside = fit_baselines(rec, train, say)
+    if say:
+        say(f"Asking for {len(test):,} events.")
     asked = questions(rec, test, None if users is None else read_profiles(users))
     tallies = ask(rec, asked, beside.fitted, at_event=ask_at == "event")
     marks = (*marks, *beside.left_out)

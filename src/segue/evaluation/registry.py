@@ -3,6 +3,7 @@
 Knows: their order in a report. Does not know: how one is made, or what is asked of them.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from segue.data.sequences import Sequences
@@ -40,7 +41,12 @@ class Beside(NamedTuple):
 
 
 def fit_all(
-    sequences: Sequences, n_items: int, *, features: Floats | None = None, exclude_seen: bool = False
+    sequences: Sequences,
+    n_items: int,
+    *,
+    features: Floats | None = None,
+    exclude_seen: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Beside:
     """Return every baseline that can be fitted, tuned on the last training event of each user.
 
@@ -49,6 +55,7 @@ def fit_all(
         n_items: the length of a score row, row 0 included.
         features: float32[item, m], what is known of each item beside events, or None.
         exclude_seen: whether items of the history are left out of the lists.
+        say: called with a line for each baseline before it is tuned.
 
     Cost: `tuned` for each.
 
@@ -60,7 +67,11 @@ def fit_all(
     """
     telling = (kind for kind in BASELINES if not (kind.repeats and exclude_seen))
     obstacles = {kind: kind.obstacle(n_items, features) for kind in telling}
-    able = (kind for kind, why in obstacles.items() if why is None)
-    fitted = [tuned(kind, sequences, n_items, features=features, exclude_seen=exclude_seen) for kind in able]
+    able = [kind for kind, why in obstacles.items() if why is None]
+    fitted = []
+    for number, kind in enumerate(able, start=1):
+        if say:
+            say(f"Tuning baseline {number} of {len(able)}: {kind.title}.")
+        fitted.append(tuned(kind, sequences, n_items, features=features, exclude_seen=exclude_seen))
     left_out = tuple(f"Left out: {why}" for why in obstacles.values() if why is not None)
     return Beside({one.name: one for one in fitted}, left_out)

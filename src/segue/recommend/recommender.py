@@ -204,7 +204,7 @@ class Recommender:
             type: of the event to come, to ask for what will be bought, say; None for any.
             context: of the question, such as `{"device": "tv"}`; missing is unknown.
             exclude: ids to leave out; unknown ones are ignored.
-            repeats: "allow" or "exclude" what the user had; None as in training: else repeats are ranked by taste alone.
+            repeats: "allow" or "exclude" what the user had; None as in training; else repeats rank by taste alone.
 
         Raises:
             ArgumentError: k is below 1, the state is of another bundle, or the bundle reads no types or no such

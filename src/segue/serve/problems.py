@@ -26,6 +26,7 @@ from segue.errors import (
     SegueError,
     StoreError,
 )
+from segue.serve.schema import nearest_name
 
 logger = logging.getLogger("segue.serve")
 
@@ -81,7 +82,9 @@ def refusal(error: Exception, instance: str) -> Response:
         404
     """
     if isinstance(error, RequestValidationError):
-        errors = [_told(one) for one in error.errors()[:SHOWN]]
+        # a name that is not known first: it may be why another is missing
+        raised = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        errors = [_told(one) for one in raised[:SHOWN]]
         detail = f"{errors[0]['where']}: {errors[0]['what']}. See /docs." if errors else "See /docs."
         return document(422, detail, instance, more={"errors": errors})
     if isinstance(error, HTTPException):
@@ -115,7 +118,11 @@ def document(
 
 def _told(error: Mapping[str, Any]) -> dict[str, str]:
     where = [str(part) for part in error["loc"] if part not in ("one", "many")]
-    return {"where": ".".join(where)[:200], "what": str(error["msg"]).removeprefix("Value error, ")[:300]}
+    what = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        near = nearest_name(where[-1][:100])
+        what = "there is no such name here" + (f"; was {near} meant" if near else "")
+    return {"where": ".".join(where)[:200], "what": what[:300]}
 
 
 def _detail(error: HTTPException) -> str:

@@ -7,6 +7,7 @@ misspelt one is not lost without a word.
 """
 
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
@@ -269,3 +270,17 @@ class Rules(_Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"rules": [{"kind": "block", "items": ["17"]}]}]})
 
     rules: Annotated[list[RuleIn], Field(max_length=100)]
+
+
+def nearest_name(name: str) -> str | None:
+    """Return the name of a body that one not known may have been meant as.
+
+    Example:
+        >>> nearest_name("itme"), nearest_name("colour")
+        ('item', None)
+    """
+
+    def names(body: type[BaseModel]) -> set[str]:
+        return set(body.model_fields).union(*(names(kind) for kind in body.__subclasses__()))
+
+    return next(iter(get_close_matches(name, sorted(names(_Body)), n=1)), None)
