@@ -276,8 +276,8 @@ def nearest_name(name: str) -> str | None:
     """Return the name of a body that one not known may have been meant as.
 
     Example:
-        >>> nearest_name("itme"), nearest_name("colour")
-        ('item', None)
+        >>> nearest_name("exlude"), nearest_name("colour")
+        ('exclude', None)
     """
 
     def names(body: type[BaseModel]) -> set[str]:
