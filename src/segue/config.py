@@ -79,7 +79,7 @@ class TrainConfig:
         steps: positions of each lane between two updates.
         negatives: rows of the catalogue drawn for an update to compare its targets with; 0 compares with all of
             them; None derives it.
-        learning_rate: at its highest.
+        learning_rate: at its highest; None derives it.
         weight_decay: of weight matrices, per update and unit of learning rate.
         clip: largest norm of the gradient.
         average: decay of the running average of weights that is kept in the bundle.
@@ -107,7 +107,7 @@ class TrainConfig:
     lanes: PositiveInt | None = None
     steps: PositiveInt = 8
     negatives: Annotated[int, Field(ge=0)] | None = None
-    learning_rate: Positive = 2e-3
+    learning_rate: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     clip: Positive = 1.0
     average: Rate = 0.998
@@ -305,6 +305,7 @@ def derive(config: Config, data: DataSize) -> Config:
     - `task`: both where the log has ratings, else the next item.
     - For ratings alone no clock is read, about 1,500 updates are made, and more is dropped out: with more of the first
       two, and less of the third, the past is fitted and not what comes (docs/decisions.md).
+    - `learning_rate`: .004, and .002 for ratings alone (docs/decisions.md).
     - `precision`: bfloat16 where the processor multiplies it at twice the rate (docs/results.md).
     - `repeats`: excluded where fewer than 2 % of the events repeat an item of the same user.
     """
@@ -335,6 +336,7 @@ def derive(config: Config, data: DataSize) -> Config:
         train=replace(
             train,
             task=task,
+            learning_rate=train.learning_rate or (2e-3 if task == "rating" else 4e-3),
             precision=train.precision or ("bfloat16" if data.fast_bfloat16 else "float32"),
             lanes=lanes,
             negatives=(2048 if full > 20_000 else 0) if train.negatives is None else train.negatives,

@@ -55,6 +55,7 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
         >>> [round(learning_rate(config, p), 2) for p in (0.0, 0.01, 0.02, 0.51, 1.0)]
         [0.02, 0.5, 1.0, 0.51, 0.01]
     """
+    assert config.learning_rate is not None
     rise = min(1.0, max(progress, WARM_UP / 50) / WARM_UP)
     fall = max(0.0, (min(progress, 1.0) - WARM_UP) / (1.0 - WARM_UP))
     return config.learning_rate * rise * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * fall)))
