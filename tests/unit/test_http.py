@@ -322,9 +322,7 @@ def test_a_question_that_cannot_be_is_refused(client, body):
 
 
 def test_a_misspelt_name_is_told_with_the_nearest(client):
-    refused(
-        client.post("/v1/events", json={"user": "a", "itm": "1"}), 422, "itm: there is no such name here; was item"
-    )
+    refused(client.post("/v1/events", json={"user": "a", "itm": "1"}), 422, "itm: there is no such name here; was item")
     refused(client.post("/v1/recommend", json={"user": "a", "colour": 1}), 422, "colour: there is no such name here.")
 
 
