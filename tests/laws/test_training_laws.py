@@ -98,7 +98,15 @@ def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
     lengths = rng.integers(1, 14, users)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     log = Sequences(pl.Series(map(str, range(users))), offsets, rng.integers(1, items, offsets[-1]).astype(np.int32))
-    train = {"repeats": "exclude", "negatives": negatives, "lanes": 3, "steps": 4, "passes": 1, "task": "next"}
+    train = {
+        "repeats": "exclude",
+        "negatives": negatives,
+        "lanes": 3,
+        "steps": 4,
+        "passes": 1,
+        "task": "next",
+        "learning_rate": 0.01,
+    }
     config = configure({f"train.{name}": value for name, value in train.items()} | {"model.width": 8})
     trainer = Trainer(Network(make_cell("gru"), items=items, width=8, depth=1), config, log)
     owner = np.repeat(np.arange(users), lengths)
