@@ -1,15 +1,15 @@
-"""Train another recommender on the same data, and measure it by the same rule as ours.
+"""Train recommenders on the same data, one after the other, and measure them by the same rule.
 
-    python benchmarks/peers/run.py --data DIR --set ml-1m --peer gru4rec --minutes 7 --out FILE.json [--json]
+    python benchmarks/peers/run.py --data DIR --set ml-1m --peer gru4rec:7 --peer segue:1.4 --out FOLDER [--json]
 
-`--data` is a folder with `ml-1m`, `amazon-beauty-5core`, `yoochoose1_64`. The peer gets an environment of its own in
-`--work`, with what it needs from the package index, and its code by `git clone`; both are kept there for the next run.
-`--source` takes the code from another place, `--require` fixes a version (`--require torch==2.13.0`). The record holds
-the curve: seconds of training (measuring not counted), targets learnt, HR@10 and NDCG@10 in validation and test.
+`--data` is a folder with `ml-1m`, `amazon-beauty-5core`, `yoochoose1_64`. A peer is a name and how many minutes it may
+train. `segue` is what is installed here; any other gets an environment of its own in `--work`, with what it needs from
+the package index, and its code by `git clone`; both are kept there for the next run. `--source` takes the code from
+another place, `--require` fixes a version (`--require torch==2.13.0`). Each record, `peer-NAME-SET.json` in FOLDER,
+holds the curve: seconds of training (measuring not counted), targets learnt, HR@10 and NDCG@10 in validation and test.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -28,8 +28,8 @@ class Peer:
 
     Attributes:
         needs: what pip installs.
+        width: the size of its state or embedding, unless asked otherwise; 0 leaves it to the peer.
         source: the repository of what is on no index.
-        width: the size of its state or embedding, unless asked otherwise.
     """
 
     needs: tuple[str, ...]
@@ -44,6 +44,7 @@ PEERS = {
     ),
     "rectools": Peer(("rectools[torch]", "torch"), 64),
     "recbole": Peer(("recbole", "torch", "numpy<2", "pandas<3"), 64),
+    "segue": Peer((), 0),
 }
 
 
@@ -73,14 +74,50 @@ def default_work() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segue-peers"
 
 
+def run(name: str, minutes: float, asked: argparse.Namespace) -> bool:
+    """Train and measure one of them; return whether its record is whole."""
+    peer, work = PEERS[name], asked.work.resolve()
+    out = asked.out.resolve() / f"peer-{name}-{asked.set}.json"
+    python = Path(sys.executable)
+    if peer.needs:
+        needs = [*peer.needs, *asked.require]
+        try:
+            python = environment(name, work, needs)
+        except subprocess.CalledProcessError:
+            write_failure(out, f"pip could not install {', '.join(needs)}")
+            return False
+    command = [python, HERE / f"peer_{name}.py", "--data", asked.data.resolve(), "--set", asked.set, "--out", out]
+    command += ["--minutes", minutes, "--every", asked.every, "--seed", asked.seed]
+    command += ["--width", asked.width or peer.width]
+    if asked.speed:
+        command += ["--speed", *asked.speed]
+    if peer.source:
+        command += ["--source", clone(name, work, asked.source or peer.source)]
+    out.unlink(missing_ok=True)
+    print(f"== {name}, {minutes:g} minutes of training", file=sys.stderr, flush=True)
+    done = subprocess.run([str(word) for word in command], cwd=work, stdout=sys.stderr)
+    if done.returncode and not out.exists():
+        write_failure(out, f"{name} ended with code {done.returncode} before its first measurement")
+    if done.returncode == 0 and asked.json:
+        print(out.read_text().strip())
+    return done.returncode == 0
+
+
+def peer_and_minutes(text: str) -> tuple[str, float]:
+    """Return what `name:minutes` says; seven minutes where it says none."""
+    name, _, minutes = text.partition(":")
+    if name not in PEERS:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(sorted(PEERS))}, came {name}")
+    return name, float(minutes or 7)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--peer", required=True, choices=sorted(PEERS))
+    parser.add_argument("--peer", type=peer_and_minutes, action="append", required=True, help="name:minutes")
     parser.add_argument("--set", default="ml-1m", choices=["ml-1m", "beauty", "yoochoose"])
-    parser.add_argument("--minutes", type=float, default=7.0, help="of training")
-    parser.add_argument("--out", type=Path, required=True, help="keep the JSON here")
-    parser.add_argument("--json", action="store_true", help="print it too")
+    parser.add_argument("--out", type=Path, required=True, help="keep the records in this folder")
+    parser.add_argument("--json", action="store_true", help="print them too")
     parser.add_argument("--work", type=Path, default=default_work())
     parser.add_argument("--source", help="folder or address to clone the peer from")
     parser.add_argument("--require", action="append", default=[], help="a further requirement of pip")
@@ -89,28 +126,10 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=60.0, help="seconds between measurements within a pass")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-
-    peer, work, out = PEERS[asked.peer], asked.work.resolve(), asked.out.resolve()
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        python = environment(asked.peer, work, [*peer.needs, *asked.require])
-    except subprocess.CalledProcessError:
-        write_failure(out, f"pip could not install {', '.join([*peer.needs, *asked.require])}")
-        return 1
-    command = [python, HERE / f"peer_{asked.peer}.py", "--data", asked.data.resolve(), "--set", asked.set, "--out", out]
-    command += ["--minutes", asked.minutes, "--every", asked.every, "--seed", asked.seed]
-    command += ["--width", asked.width or peer.width]
-    if asked.speed:
-        command += ["--speed", *asked.speed]
-    if peer.source:
-        command += ["--source", clone(asked.peer, work, asked.source or peer.source)]
-    out.unlink(missing_ok=True)
-    done = subprocess.run([str(word) for word in command], cwd=work, stdout=sys.stderr)
-    if done.returncode and not out.exists():
-        write_failure(out, f"{asked.peer} ended with code {done.returncode} before its first measurement")
-    if done.returncode == 0 and asked.json:
-        print(json.dumps(json.loads(out.read_text())))
-    return done.returncode
+    for folder in (asked.work, asked.out):
+        folder.mkdir(parents=True, exist_ok=True)
+    done = [run(name, minutes, asked) for name, minutes in asked.peer]  # one that fails keeps no other from running
+    return 0 if all(done) else 1
 
 
 if __name__ == "__main__":
