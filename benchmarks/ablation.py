@@ -180,7 +180,7 @@ VARIANTS: dict[str, dict] = {
     "2,048 drawn negatives": {"train.negatives": 2048},
     "gradient through one step": {"train.steps": 1, "lanes": 8},
     "gradient through 32 steps": {"train.steps": 32, "lanes": 1 / 4},
-    "what was had is compared with, too": {"train.repeats": "allow"},
+    "what was had is compared with, too": {"train.compare_had": True},
     "no hidden items": {"train.unknown_items": 0.0},
     "no clipping": {"train.clip": 1e9},
     "three blocks": {"model.depth": 3},

@@ -43,7 +43,8 @@ PEERS = {
         ("torch", "numpy<2", "pandas<3"), 256, source="https://github.com/hidasib/GRU4Rec_PyTorch_Official.git"
     ),
     "rectools": Peer(("rectools[torch]", "torch"), 64),
-    "recbole": Peer(("recbole", "torch", "numpy<2", "pandas<3"), 64),
+    # The version that it was seen to run with.
+    "recbole": Peer(("recbole", "torch==2.13.0", "numpy<2", "pandas<3"), 64),
     "segue": Peer((), 0),
 }
 

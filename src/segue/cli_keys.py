@@ -19,6 +19,9 @@ def add_key(
 ) -> None:
     """Make a key and print it once; it is kept nowhere."""
     typer.echo(segue_keys.add_key(keys, name, cast(segue_keys.Role, role)))
+    typer.echo(
+        f'The key of "{name}", which may {role}; it is not shown again. Send it as Authorization: Bearer KEY.', err=True
+    )
 
 
 @keyring.command("list")

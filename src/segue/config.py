@@ -92,8 +92,8 @@ class TrainConfig:
         patience: passes without a better validation score before the run stops.
         refit: whether all is learnt but what validation needs, and the counts, once weighed, count that too; if not,
             nobody's last event is learnt, as papers have it.
-        repeats: whether lists may hold what the user already had; None derives it. Where they may not, no target is
-            compared with it in training.
+        repeats: whether lists may hold what the user already had; None derives it.
+        compare_had: whether a target is compared with what the user already had, too; None derives it.
         type_weights: how much events of a type count as targets, such as "buy:3,view:0.5"; others count 1.
         task: what is learnt: the next item, the ratings to come, or both on one state; None derives it.
         rating_loss: "squared" predicts a mean, "ordinal" the probability of each step of the scale.
@@ -120,6 +120,7 @@ class TrainConfig:
     patience: PositiveInt = 10
     refit: bool = True
     repeats: Repeats | None = None
+    compare_had: bool | None = None
     type_weights: str = ""
     task: Task | None = None
     rating_loss: Literal["squared", "ordinal"] = "squared"
@@ -308,11 +309,14 @@ def derive(config: Config, data: DataSize) -> Config:
     - `learning_rate`: .004, and .002 for ratings alone (docs/decisions.md).
     - `precision`: bfloat16 where the processor multiplies it at twice the rate (docs/results.md).
     - `repeats`: excluded where fewer than 2 % of the events repeat an item of the same user.
+    - `compare_had`: not where lists leave out what was had, for the network need not learn to; but on a sparse log all
+      the same, where the counts add more to a network that did (docs/decisions.md).
     """
     model, train = config.model, config.train
     task = train.task or ("both" if data.rated else "next")
     width, dropout = next((w, d) for least, w, d in WIDTHS if data.events >= least)
-    if task != "rating" and SPARSE_EVENTS <= data.events < min(WIDTHS[1][0], SPARSE * data.items):
+    sparse = SPARSE_EVENTS <= data.events < min(WIDTHS[1][0], SPARSE * data.items)
+    if task != "rating" and sparse:
         width, dropout = SPARSE_WIDTH
     if model.size == "small":
         width, dropout = max(64, width // 2), dropout - 0.1 * (width > 64)
@@ -324,6 +328,7 @@ def derive(config: Config, data: DataSize) -> Config:
     updates = max(1, data.events // (lanes * train.steps))
     width = model.width or width
     full = data.items * max(width, 128) / 128
+    repeats: Repeats = train.repeats or ("exclude" if data.share_of_repeats < 0.02 else "allow")
     return Config(
         model=replace(
             model,
@@ -341,6 +346,7 @@ def derive(config: Config, data: DataSize) -> Config:
             lanes=lanes,
             negatives=(2048 if full > 20_000 else 0) if train.negatives is None else train.negatives,
             passes=train.passes or min(max(round((1_500 if task == "rating" else 10_000) / updates), 4), 40),
-            repeats=train.repeats or ("exclude" if data.share_of_repeats < 0.02 else "allow"),
+            repeats=repeats,
+            compare_had=repeats == "allow" or sparse if train.compare_had is None else train.compare_had,
         ),
     )

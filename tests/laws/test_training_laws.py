@@ -99,7 +99,7 @@ def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     log = Sequences(pl.Series(map(str, range(users))), offsets, rng.integers(1, items, offsets[-1]).astype(np.int32))
     train = {
-        "repeats": "exclude",
+        "compare_had": False,
         "negatives": negatives,
         "lanes": 3,
         "steps": 4,
@@ -124,7 +124,7 @@ def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
             assert hidden[t, lane][asked].tolist() == [row in had for row in classes[asked].tolist()]
             hidden_of_all += len(had)
     assert hidden_of_all > 300
-    assert replace(trainer, config=replace(config, train=replace(config.train, repeats="allow"))).histories is None
+    assert replace(trainer, config=replace(config, train=replace(config.train, compare_had=True))).histories is None
 
 
 def test_law_what_a_user_had_is_not_pushed_down():

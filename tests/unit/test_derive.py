@@ -34,3 +34,20 @@ def test_there_is_a_norm_where_ratings_alone_are_learnt_or_it_is_asked_for():
     assert derive(Config(), size).model.norm is False
     assert derive(configure({"train.task": "rating"}), size).model.norm is True
     assert derive(configure({"model.norm": True}), size).model.norm is True
+
+
+@pytest.mark.parametrize(
+    ("items", "repeated", "settings", "expected"),
+    [
+        (1_682, 0.0, {}, False),  # lists leave out what was had
+        (1_682, 0.5, {}, True),  # they may hold it
+        (12_000, 0.0, {}, True),  # sparse
+        (12_000, 0.0, {"train.compare_had": False}, False),
+        (1_682, 0.0, {"train.repeats": "allow"}, True),
+    ],
+)
+def test_targets_are_compared_with_what_was_had_where_lists_may_hold_it_and_on_sparse_logs(
+    items, repeated, settings, expected
+):
+    found = derive(configure(settings), DataSize(150_000, 1_000, items, True, repeated)).train
+    assert found.compare_had is expected

@@ -324,6 +324,27 @@ def test_a_question_that_cannot_be_is_refused(client, body):
 def test_a_misspelt_name_is_told_with_the_nearest(client):
     refused(client.post("/v1/events", json={"user": "a", "itm": "1"}), 422, "itm: there is no such name here; was item")
     refused(client.post("/v1/recommend", json={"user": "a", "colour": 1}), 422, "colour: there is no such name here.")
+    refused(client.get("/v1/recommend?user=a&exlude=1"), 422, "query.exlude: there is no such name here; was exclude")
+    refused(client.post("/v1/events?recomend=5", json=EVENT), 422, "query.recomend: there is no such name here.")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"user": "a", "item": 18}, "body.item: expected a text in quotes, came 18. See /docs."),
+        ({"user": "a"}, "body.item: expected, and not there. See /docs."),
+        (EVENT | {"rating": "good"}, 'body.rating: expected a number, came "good". See /docs.'),
+        (EVENT | {"rating": 1e10}, "body.rating: expected 1e+09 or less, came 10000000000.0. See /docs."),
+        (
+            {"events": [EVENT, EVENT | {"user": ""}]},
+            'body.events.1.user: expected a text of at least 1, came "". See /docs.',
+        ),
+        (EVENT | {"context": 5}, "body.context: expected an object, came 5. See /docs."),
+    ],
+    ids=str,
+)
+def test_what_was_expected_is_said_in_words(client, body, said):
+    assert client.post("/v1/events", json=body).json()["detail"] == said
 
 
 def test_what_is_alike_why_and_what_if(client):

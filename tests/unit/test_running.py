@@ -125,7 +125,7 @@ def test_a_file_that_is_not_of_keys_is_refused(tmp_path, text):
 def test_keys_from_the_command_line(tmp_path):
     path = str(tmp_path / "k.json")
     made = CliRunner().invoke(cli.app, ["keys", "add", "web", "--role", "read", "--keys", path])
-    assert read_keys(tmp_path / "k.json").find(made.output.strip()).name == "web"
+    assert read_keys(tmp_path / "k.json").find(made.stdout.strip()).name == "web"
     assert CliRunner().invoke(cli.app, ["keys", "list", "--keys", path]).output == "read   web\n"
     CliRunner().invoke(cli.app, ["keys", "remove", "web", "--keys", path])
     assert CliRunner().invoke(cli.app, ["keys", "list", "--keys", path]).output == ""

@@ -19,7 +19,7 @@ from segue.serve.bodies import parse_json
 from segue.serve.gate import Access, allow
 from segue.serve.keys import Role
 from segue.serve.metrics import Metrics
-from segue.serve.problems import refusal
+from segue.serve.problems import Problem, refusal, unknown_name
 from segue.serve.replies import ProblemOut
 from segue.serve.service import Service
 from segue.serve.tokens import Sealer
@@ -97,17 +97,24 @@ class StrictRequest(Request):
 
 
 class Route(APIRoute):
-    """A route that asks for its role before it reads anything, and answers every error with a document."""
+    """A route that asks for its role before it reads anything, and answers every error with a document.
+
+    Parameters that it does not know are refused, so that a misspelt one is not lost without a word.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what answers a request."""
         inner = super().get_route_handler()
         role: Role = (self.openapi_extra or {}).get(ROLE, "read")
+        named = {field.alias for field in self.dependant.query_params}
 
         async def handle(request: Request) -> Response:
             request.scope["segue.route"] = self.path
             try:
                 allow(request.scope, role)
+                for name in request.query_params:
+                    if name not in named:
+                        raise Problem(422, f"query.{name[:100]}: {unknown_name(name)}. See /docs.")
                 strict = StrictRequest(request.scope, request.receive)
                 return await inner(strict)
             except Exception as error:

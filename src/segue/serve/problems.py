@@ -60,6 +60,31 @@ STATUSES: Sequence[tuple[type[SegueError], int]] = (
 )
 #: Errors of one request that are told; the rest is left out.
 SHOWN = 10
+#: What was expected, by what the checking library calls it and by the bounds that it names.
+EXPECTED = {
+    "missing": "expected, and not there",
+    "string_type": "expected a text in quotes",
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "list_type": "expected a list",
+    "dict_type": "expected an object",
+    "model_type": "expected an object",
+    "model_attributes_type": "expected an object",
+    "greater_than_equal": "expected {ge:g} or more",
+    "less_than_equal": "expected {le:g} or less",
+    "string_too_short": "expected a text of at least {min_length}",
+    "string_too_long": "expected a text of at most {max_length} characters",
+    "too_short": "expected at least {min_length}",
+    "too_long": "expected at most {max_length}",
+    "literal_error": "expected {expected}",
+}
+#: Parts of a place that name a way of reading it, not where it is.
+READINGS = {"one", "many", "int", "float", "str", "bool"}
 
 
 class Problem(HTTPException):
@@ -84,7 +109,8 @@ def refusal(error: Exception, instance: str) -> Response:
     if isinstance(error, RequestValidationError):
         # a name that is not known first: it may be why another is missing
         raised = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        errors = [_told(one) for one in raised[:SHOWN]]
+        told = {one["where"]: one for one in map(_told, raised)}  # of several ways to read a place the last is widest
+        errors = list(told.values())[:SHOWN]
         detail = f"{errors[0]['where']}: {errors[0]['what']}. See /docs." if errors else "See /docs."
         return document(422, detail, instance, more={"errors": errors})
     if isinstance(error, HTTPException):
@@ -116,12 +142,28 @@ def document(
     return Response(whole, status, dict(headers or {}), media_type="application/problem+json")
 
 
+def unknown_name(name: str) -> str:
+    """Say that a name is not known, and which one may have been meant.
+
+    Example:
+        >>> unknown_name("exlude")
+        'there is no such name here; was exclude meant'
+    """
+    near = nearest_name(name[:100])
+    return "there is no such name here" + (f"; was {near} meant" if near else "")
+
+
 def _told(error: Mapping[str, Any]) -> dict[str, str]:
-    where = [str(part) for part in error["loc"] if part not in ("one", "many")]
-    what = str(error["msg"]).removeprefix("Value error, ")
+    where = [str(part) for part in error["loc"] if part not in READINGS and "[" not in str(part)]
     if error["type"] == "extra_forbidden":
-        near = nearest_name(where[-1][:100])
-        what = "there is no such name here" + (f"; was {near} meant" if near else "")
+        what = unknown_name(where[-1])
+    elif error["type"] in EXPECTED:
+        what = EXPECTED[error["type"]].format(**error.get("ctx", {}))
+        came = error.get("input")
+        if error["type"] != "missing" and (came is None or isinstance(came, (str, int, float))):
+            what += f", came {msgspec.json.encode(came).decode(errors='replace')[:60]}"
+    else:
+        what = str(error["msg"]).removeprefix("Value error, ")
     return {"where": ".".join(where)[:200], "what": what[:300]}
 
 

@@ -225,6 +225,7 @@ def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
         BundleError, StoreError: one of them cannot be opened.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells at its import what processor this is
     with ending.said(say) as end, _opened(settings) as (server, listener, running):
         end.stop = server.handle_exit
         host, port = listener.getsockname()[:2]

@@ -14,6 +14,7 @@ from segue.errors import TrainingError
 from segue.model.backend import leaves
 from segue.model.network import Network
 from segue.training.losses import LOGITS
+from segue.training.trainer import UPDATES_PER_CALL
 
 #: Tables of float32 beside the weights: average, two moments, the best average so far, a gradient.
 TABLES = 6
@@ -60,7 +61,10 @@ def memory_needed(network: Network, config: Config, events: int) -> float:
     tables = TABLES - (1 if train.negatives else 0)  # a sampled update has no gradient of the whole table
     window = train.lanes * train.steps * network.width * network.depth * KEPT_ARRAYS
     floats = tables * network.items * (network.width + 1) + 4 * network.items + window + 3 * LOGITS
-    return (4.0 * floats + 16.0 * events) / GIB + 0.4  # the compiler and the libraries
+    classes = 2 * train.negatives if train.negatives else network.items  # drawn, and the targets' own
+    # A byte for each of what was had, of the windows of two calls, and of what is hidden at a position.
+    had = 0 if train.compare_had else train.lanes * classes * (2 * UPDATES_PER_CALL + 2 * train.steps)
+    return (4.0 * floats + had + 16.0 * events) / GIB + 0.4  # the compiler and the libraries
 
 
 def memory_available() -> float:

@@ -341,8 +341,8 @@ class Trainer:
         if train.negatives:
             cut = cuts(self.network.items, train)
             self.sampler = Sampler.of(self.sequences.items, self.network.items, train.negatives, cuts=cut)
-        lists, hidden = train.task != "rating", train.repeats == "exclude"
-        self.histories = Histories(self.sequences, self.network.items) if lists and hidden else None
+        hides = train.task != "rating" and train.compare_had is False
+        self.histories = Histories(self.sequences, self.network.items) if hides else None
         self.run = begin(self.network, self.config)
         self.best_params = self._averaged()
         self.at = Interrupted(0, 0, 0.0, [], 0)
