@@ -37,7 +37,7 @@ from segue.model import blocks, network
 from segue.model.activations import softplus
 from segue.model.backend import namespace, parts, scan, where_tree
 from segue.model.cells import GRU, Linear, LinearParams
-from segue.model.counts import Counts, expected, mixed
+from segue.model.counts import Counts, with_counts
 from segue.model.features import Clock
 from segue.model.network import Network
 from segue.shapes import Array
@@ -208,7 +208,7 @@ def gains(answers: Answers, counts: Counts | None = None) -> float:
     found = []
     for block in answers.blocks():
         scores = block.scores()
-        scores = scores if counts is None else mixed(counts, scores, expected(counts, block.recent))
+        scores = scores if counts is None else with_counts(counts, scores, block.recent)
         found.append(ndcg(target_ranks(block.hidden(scores), block.targets), k=10))
     return round(float(np.concatenate(found).mean()), 4)
 

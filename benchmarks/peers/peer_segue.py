@@ -15,7 +15,7 @@ from segue.bundle import build_network
 from segue.config import DataSize, configure, derive
 from segue.data.sequences import Sequences, encode, item_vocabulary
 from segue.kernels import library
-from segue.model.counts import Counts, expected, mixed
+from segue.model.counts import Counts, with_counts
 from segue.model.network import Network, NetworkParams
 from segue.training.compiled import keep_compiled
 from segue.training.fusion import learn_fusion
@@ -45,7 +45,7 @@ class Questions:
             for some in blocks(len(answers.targets)):
                 block = answers.of(slice(some[0], some[-1] + 1))
                 own = block.scores()
-                own = own if counts is None else mixed(counts, own, expected(counts, block.recent))
+                own = own if counts is None else with_counts(counts, own, block.recent)
                 scores = np.full((len(some), self.split.n_items), -np.inf, np.float32)
                 known = np.flatnonzero(self.rows)
                 scores[:, known] = own[:, self.rows[known]]

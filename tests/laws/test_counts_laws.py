@@ -4,16 +4,22 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import segue
 from segue.api import without_last
 from segue.data.sequences import encode, item_vocabulary
+from segue.kernels import library
 from segue.model import counts as counting
-from segue.model.counts import REACH, RECENT, expected, likeliest, mixed
+from segue.model.counts import REACH, RECENT, expected, likeliest, mixed, with_counts
 from segue.recommend.growth import grown
 from segue.training.fusion import SCALES, Mix, count_pairs, learn_fusion, weighed
 from segue.training.validation import Answers
 from tests_support import random_counts, small_recommender
+
+needs_compiler = pytest.mark.skipif(library.lists() is None, reason="no C compiler: the pure code is used")
 
 
 def test_law_the_mixture_is_its_formula_and_rows_alone_score_as_among_all():
@@ -49,6 +55,26 @@ def test_law_the_mixture_is_its_formula_and_rows_alone_score_as_among_all():
     np.testing.assert_array_equal(mixed(counts, some, shares, own), np.take_along_axis(found, own, axis=1))
     best = likeliest(shares, 2)[1]
     assert set(best) == set(np.argsort(-shares.toarray()[1])[:2])
+
+
+@needs_compiler
+@given(st.integers(0, 2**31), st.integers(2, 400), st.integers(0, 20), st.booleans())
+def test_law_the_compiled_mixture_is_the_pure_one(seed, size, added, habits):
+    rng = np.random.default_rng(seed)
+    counts = random_counts(size, rng)
+    counts = replace(counts, habit=counts.habit if habits else np.float32(0), added=np.int64(min(added, size - 2)))
+    width = size + added
+    recent = rng.integers(0, width, (5, RECENT)).astype(np.int32)
+    recent[0], recent[1, :-1] = 0, 0
+    scores = rng.normal(size=(5, width)).astype(np.float32) * 9
+    scores[:, 0] = -np.inf
+    pure = mixed(counts, scores, expected(counts, recent))
+    whole = with_counts(counts, scores.copy(), recent)
+    np.testing.assert_allclose(whole, pure, rtol=1e-5, atol=2e-5)
+    for one in range(5):
+        np.testing.assert_array_equal(
+            with_counts(counts, scores[one : one + 1].copy(), recent[one : one + 1])[0], whole[one]
+        )
 
 
 def test_law_the_last_items_are_those_of_the_log_stepped_or_scanned():

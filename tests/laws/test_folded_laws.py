@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from segue.kernels import library
 from segue.model.backend import map_tree
 from segue.model.cells import Linear
 from segue.model.features import Clock
@@ -15,8 +16,10 @@ from segue.recommend.table import FEW
 def drawn(rng, **parts):
     """A network whose every weight counts."""
     settings = {"depth": 2, "clock": Clock(1e6), "details": 5, "asked": 3, "taps": 4} | parts
-    network = Network(Linear(settings.pop("taps")), items=300, width=8, **settings)
-    noise = np.float32(0.3 if network.norm else 0.1)  # without norms products of large numbers would round much
+    network = Network(Linear(settings.pop("taps")), items=300, **{"width": 8} | settings)
+    noise = np.float32(
+        (0.3 if network.norm else 0.1) * (8 / network.width) ** 0.5
+    )  # without norms products of large numbers would round much
     params = map_tree(lambda a: a + rng.normal(size=a.shape).astype(np.float32) * noise, network.init(0))
     return network, params
 
@@ -25,12 +28,17 @@ def drawn(rng, **parts):
     "parts",
     [
         *({}, {"clock": None}, {"details": 0, "asked": 0}, {"depth": 1}, {"taps": 1}, {"taps": 2, "expand": 3}),
-        {"norm": False},
+        *({"norm": False}, {"norm": False, "width": 40}, {"width": 32, "taps": 1}),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("batch", [1, 7])
-def test_law_step_question_and_scores_are_those_of_the_network(parts, batch):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_law_step_question_and_scores_are_those_of_the_network(parts, batch, compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(library, "lists", lambda: None)
+    elif library.lists() is None:
+        pytest.skip("no C compiler: the pure code is used")
     rng = np.random.default_rng(batch)
     network, params = drawn(rng, **parts)
     folded, memory = Folded(network, params), network.start(params, batch)

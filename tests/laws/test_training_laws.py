@@ -196,7 +196,7 @@ def test_law_validation_asks_what_a_server_would_be_asked():
     log = segue.read_events(table, time="none")
     validation = Validation(rec.sequences(log), exclude_seen=True)
     answers = validation.answers(rec.network, rec.params)
-    scores = fusion.mixed(rec.counts, answers.scores(), fusion.expected(rec.counts, answers.recent))
+    scores = fusion.with_counts(rec.counts, answers.scores(), answers.recent)
     hidden = answers.hidden(scores)
     for place, user in enumerate(validation.sequences.users):
         *before, last = table.filter(pl.col("user") == user)["item"]

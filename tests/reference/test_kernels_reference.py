@@ -201,13 +201,14 @@ def test_sums_do_not_depend_on_threads():
 def test_without_a_compiler_there_is_no_library(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGUE_CACHE", str(tmp_path))
     headers = jax.ffi.include_dir()
-    assert library.compiled(headers, "no-such-compiler") is None
-    assert library.compiled(headers, "false") is None
-    assert library.compiled(str(tmp_path)) is None  # no headers there
+    assert library.compiled(library.SOURCE, headers, "no-such-compiler") is None
+    assert library.compiled(library.SOURCE, headers, "false") is None
+    assert library.compiled(library.SOURCE, str(tmp_path)) is None  # no headers there
     assert not list((tmp_path / "kernels").glob("*"))
-    path = library.compiled(headers)
-    assert path is not None
-    assert path == library.compiled(headers)
+    paths = [library.compiled(library.SOURCE, headers), library.compiled(library.LISTS)]
+    assert None not in paths
+    assert paths == [library.compiled(library.SOURCE, headers), library.compiled(library.LISTS)]
+    assert paths[0] != paths[1]
 
 
 def test_the_loops_can_be_turned_off():

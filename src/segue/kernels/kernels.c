@@ -8,20 +8,15 @@
 
    All buffers are float32, dense, row by row, but for int32 ids, one-byte booleans and what is said to be bfloat16. */
 
-#include <math.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "formulas.h"
 #include "xla/ffi/api/c_api.h"
 
-#define EXPORT __attribute__((visibility("default")))
 /* Parts that a job is cut into; fixed, so that partial sums do not depend on the machine. */
 enum { PARTS = 16 };
-/* Logits of rows that are no class lie below this. */
-static const float UNRANKED = -1e30f;
 
 /* ---- threads: a job's parts are claimed one by one, by the caller and by whoever is free ---- */
 
@@ -119,46 +114,6 @@ static void add_up(float* total, float* sums, long width) {
   free(sums);
 }
 
-/* ---- formulas, written so that the compiler makes vectors of them; the order of operations is as it stands ---- */
-
-/* Of a number that is not one, that. */
-static inline float larger(float least, float x) { return least > x ? least : x; }
-static inline float smaller(float most, float x) { return most < x ? most : x; }
-static inline float power_of_two(float n) {
-  int32_t bits = ((int32_t)n + 127) << 23;
-  float power;
-  memcpy(&power, &bits, sizeof power);
-  return power;
-}
-/* What is left of x after n times log 2, and exp of it less 1 as a polynomial (Cephes). */
-static inline float remainder_of(float x, float n) { return x - n * 0.693359375f + n * 2.12194440e-4f; }
-static inline float small_expm1(float r) {
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  return p * r * r + r;
-}
-/* exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1): exact near 0, too. */
-static inline float expm1_of(float x) {
-  x = smaller(88.0f, larger(-87.0f, x));
-  float n = rintf(x * 1.44269504f), power = power_of_two(n);
-  return power * small_expm1(remainder_of(x, n)) + (power - 1.0f);
-}
-/* exp, exact relative to itself, and exactly 0 far below. */
-static inline float exp_of(float x) {
-  float clipped = smaller(88.0f, larger(-87.0f, x)), n = rintf(clipped * 1.44269504f);
-  float found = power_of_two(n) * (small_expm1(remainder_of(clipped, n)) + 1.0f);
-  return x < -87.0f ? 0.0f : found;
-}
-static inline float sigmoid_of(float x) { return 1.0f / (1.0f + exp_of(-x)); }
-static inline float tanh_of(float x) {
-  float e = expm1_of(smaller(40.0f, larger(-40.0f, 2.0f * x)));
-  return e / (e + 2.0f);
-}
-
 /* ---- softmax: from logits to the gradient of the loss by the logits, in place ---- */
 
 typedef struct {
@@ -168,14 +123,6 @@ typedef struct {
   const uint8_t* hidden;
   long width;
 } Softmax;
-
-/* What is no number may be passed over here; it stays in the line. */
-static float largest(const float* line, long width) {
-  float top = UNRANKED;
-#pragma omp simd reduction(max : top)
-  for (long i = 0; i < width; i++) top = line[i] > top ? line[i] : top;
-  return top;
-}
 
 static void softmax_rows(void* data, long part, long begin, long end) {
   Softmax* job = data;

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from segue.kernels import library
+from segue.kernels.lists import Mixture
 from segue.shapes import Floats, Rows
 
 #: Items of a user that are kept for this, the newest last; 0 where there is none, or where it is unknown.
@@ -65,6 +67,17 @@ class Counts:
         """The shares as a sparse matrix, [V, V]. Made once: its making looks at every pair, a list does not."""
         size = len(self.popularity)
         return sparse.csr_array((self.shares, self.rows, self.offsets), shape=(size, size))
+
+    @cached_property
+    def loop(self) -> Mixture | None:
+        """The mixture over all rows in C; None without a compiler."""
+        loops = library.lists()
+        if loops is None:
+            return None
+        pairs, decays = (self.offsets, self.rows, self.shares), (self.decay, self.habit_decay)
+        numbers = (self.weight, self.smoothing, self.habit, self.scale, self.weight * np.log(self.rarest))
+        counted = len(self.popularity) - int(self.added)
+        return Mixture(loops, pairs, self.popularity, decays, counted, [float(number) for number in numbers])
 
     @cached_property
     def rarest(self) -> np.float32:
@@ -179,6 +192,17 @@ def likeliest(shares: sparse.csr_array, count: int) -> list[Rows]:
         rows, values = shares.indices[begin:end], shares.data[begin:end]
         found.append(rows if len(rows) <= count else rows[np.argpartition(-values, count)[:count]])
     return found
+
+
+def with_counts(counts: Counts, scores: Floats, recent: Rows, rows: Rows | None = None) -> Floats:
+    """Return `mixed(counts, scores, expected(counts, recent), rows)`, in place where all rows were scored in order.
+
+    Cost: O(users x (n + RECENT + REACH x pairs of an item)).
+    """
+    if rows is None and counts.loop is not None:
+        counts.loop(scores, recent)
+        return scores
+    return mixed(counts, scores, expected(counts, recent), rows, out=scores)
 
 
 def mixed(

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segue.kernels import library
+from segue.kernels.lists import BlockStep
 from segue.model.activations import softplus
 from segue.model.blocks import BlockParams
 from segue.model.cells import Linear
@@ -94,8 +96,12 @@ class Folded:
             x += details @ (params.details.event * np.float32(d**0.5))
         after = np.empty_like(rows)
         size = (rows.shape[1] - d) // len(self._blocks)
-        for begin, block in zip(range(0, rows.shape[1] - d, size), self._blocks, strict=False):
-            x = _step(block, rows[:, begin : begin + size], x, after[:, begin : begin + size], network.norm)
+        for n, block in enumerate(self._blocks):
+            own = slice(n * size, (n + 1) * size)
+            if self._loops:
+                self._loops[n](rows[:, own], x, after[:, own], len(block.past), len(block.w_down), network.norm)
+            else:
+                x = _step(block, rows[:, own], x, after[:, own], network.norm)
         np.multiply(x, params.norm, out=after[:, -d:])
         if network.norm:
             after[:, -d:] *= _inverse(x)
@@ -140,6 +146,12 @@ class Folded:
     @cached_property
     def _blocks(self) -> tuple[_Block, ...]:
         return tuple(_Block.of(params) for params in self.params.blocks)
+
+    @cached_property
+    def _loops(self) -> list[BlockStep]:
+        """The blocks in C; nothing where there is no compiler."""
+        loops = library.lists()
+        return [] if loops is None else [BlockStep(loops, block) for block in self._blocks]
 
     @cached_property
     def _question(self) -> Floats:

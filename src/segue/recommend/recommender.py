@@ -22,7 +22,7 @@ from segue.data.events import Events
 from segue.data.sequences import Sequences
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
-from segue.model.counts import RECENT, Counts, expected, likeliest, mixed, nothing_recent, pushed
+from segue.model.counts import RECENT, Counts, expected, likeliest, nothing_recent, pushed, with_counts
 from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
 from segue.recommend.folded import Folded
@@ -459,7 +459,7 @@ class Recommender:
     def finished(self, scores: Floats, recent: Rows, rows: Rows | None) -> Floats:
         """Return the network's scores with what else `score_outputs` knows, in place where all rows were scored."""
         if self.counts is not None:
-            scores = mixed(self.counts, scores, expected(self.counts, recent), rows, out=scores)
+            scores = with_counts(self.counts, scores, recent, rows)
         if rows is None:
             scores[:, self.unreachable] = -np.inf
         elif len(self.unreachable):

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from segue.kernels.lists import foreseen
 from segue.measure.metrics import mrr, recall
-from segue.measure.ranks import target_ranks
 from segue.recommend.many import question_details, score_sample
 from segue.recommend.recommender import Recommender
 from segue.serve.events import Event
@@ -140,21 +140,11 @@ def judge(rec: Recommender, events: Sequence[Event], asked: Sequence[Asked], sco
     losses = np.full(len(targets), np.log(max(rec.vocabulary.size - 1, 1)))
     if known.any():
         ranked = scores if known.all() else scores[known]
-        ranks[known] = target_ranks(ranked, columns[known])
-        others = None if scored.rows is None else _others(rec, asked, scored.rows, events)
-        total = _log_sum(scores) if others is None else np.logaddexp(_log_sum(scores), others)
-        losses[known] = (total - own)[known]
+        ranks[known], total = foreseen(ranked, columns[known])
+        if scored.rows is not None:
+            total = np.logaddexp(total, _others(rec, asked, scored.rows, events)[known])
+        losses[known] = total - own[known]
     return [Judged(*one) for one in zip(events, ranks.tolist(), losses.tolist(), strict=True)]
-
-
-def _log_sum(scores: Floats) -> Floats:
-    """Return float32[event]: log(sum(exp(scores))), in place; what is filtered adds nothing."""
-    top = np.maximum(scores.max(axis=1), np.float32(-1e30))
-    scores -= top[:, None]
-    np.exp(scores, out=scores)
-    sums = scores @ np.ones(scores.shape[1], np.float32)  # in a third of the time of a sum by lines
-    total: Floats = np.log(np.maximum(sums, np.float32(1e-30))) + top
-    return total
 
 
 def _others(rec: Recommender, asked: Sequence[Asked], known: Rows, events: Sequence[Event]) -> Floats:
@@ -171,7 +161,8 @@ def _others(rec: Recommender, asked: Sequence[Asked], known: Rows, events: Seque
         met = _places(rows, np.unique(candidates))
         counted[n] = (size - len(np.unique(candidates))) / max(len(rows) - len(met), 1)
         line[met] = -np.inf
-    return _log_sum(scores) + np.log(counted)
+    places = np.argmax(scores, axis=1)  # any place that was scored
+    return foreseen(scores, places)[1] + np.log(counted)
 
 
 def _places(rows: Rows, some: Rows) -> Rows:

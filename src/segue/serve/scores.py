@@ -8,12 +8,12 @@ With an index, the candidates are the best rows that the list may show, with roo
 varied list looks at more), the best of each value of a boost, and what is pinned or asked for by name.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from segue.kernels.lists import best
 from segue.recommend.index import side_by_side
 from segue.recommend.many import find_each, question_details, score_each, score_rows
 from segue.recommend.recommender import Recommender
@@ -88,15 +88,10 @@ class Scored:
 
         The best come first, of equals the lowest row; -inf is left out.
         """
-        size, edges = self.scores.shape[1], np.maximum(_edges(self.scores, count), np.finfo(np.float32).min)
-        places = np.flatnonzero(self.scores >= edges[:, None])
-        question, scores = places // size, self.scores.ravel()[places]
-        rows = places - question * size if self.rows is None else self.rows.ravel()[places]
-        order = np.lexsort((rows, -scores, question))
-        begins = np.searchsorted(question, np.arange(len(self.scores) + 1)).tolist()
-        rows, scores = rows[order].tolist(), scores[order].tolist()
-        ends = [min(begin + count, end) for begin, end in itertools.pairwise(begins)]
-        return [(rows[begin:end], scores[begin:end]) for begin, end in zip(begins, ends, strict=False)]
+        found = best(self.scores, count)
+        if self.rows is None:
+            return list(found)
+        return [(rows[places].tolist(), scores) for rows, (places, scores) in zip(self.rows, found, strict=True)]
 
     def hide(self, asked: Sequence[Asked]) -> None:
         """Set the scores of what the questions may not show to -inf, in place."""
@@ -186,19 +181,3 @@ def _masks(allowed: Bools | None, classes: list[Bools] | None) -> list[Bools | N
     if classes is None:
         return [allowed]
     return [one if allowed is None else one & allowed for one in classes]
-
-
-def _edges(scores: Floats, count: int) -> Floats:
-    """Return float32[question]: a score that at least `count` of its line reach, and few more.
-
-    The `count` highest maxima of groups are as many scores, so that most are looked at once. A group is every n-th
-    score, so that maxima are taken of neighbours all at a time.
-    """
-    questions, size = scores.shape
-    block = max(1, size // (16 * count))
-    groups = size // block
-    if groups <= count:
-        return np.full(questions, -np.inf, np.float32)
-    tops = scores[:, : groups * block].reshape(questions, block, groups).max(axis=1)
-    edges: Floats = np.partition(tops, groups - count, axis=1)[:, groups - count]
-    return edges

@@ -5,7 +5,7 @@ Does not know: how the network was trained, or how a mixture is scored (`segue.m
 """
 
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from segue.data.counting import followers, highest, shares
 from segue.data.sequences import Sequences
 from segue.measure.metrics import ndcg
 from segue.measure.ranks import target_ranks
-from segue.model.counts import REACH, RECENT, Counts, expected, mixed
+from segue.model.counts import REACH, RECENT, Counts, with_counts
 from segue.shapes import Floats
 from segue.training.validation import Answers
 
@@ -149,7 +149,6 @@ class _Job:
     def __post_init__(self) -> None:
         self.pairs = cache(lambda half_life: count_pairs(self.known, self.size, half_life))
         self.gains = cache(self._gains)
-        self.shares = lru_cache(maxsize=1)(self._shares)  # most trials change what does not change these
 
     def counts(self, mix: Mix) -> Counts:
         """Return the mixture with these settings, its scale not found yet."""
@@ -159,16 +158,10 @@ class _Job:
         """Return the mean NDCG@10 of a mixture."""
         return float(self.gains(mix).mean())
 
-    def _shares(self, mix: Mix) -> list[sparse.csr_array]:
-        """Return block by block what the last items let one expect."""
-        counts = self.counts(mix)
-        return [expected(counts, block.recent) for block in self.answers.blocks()]
-
     def _gains(self, mix: Mix) -> NDArray[np.float64]:
         """Return float64[question]: NDCG@10 of a mixture."""
-        shares = self.shares(mix._replace(weight=1.0, smoothing=1.0))  # which say nothing of the shares
-        counts, blocks = self.counts(mix), zip(self.answers.blocks(), shares, strict=True)
-        return np.concatenate([_ndcg(block, mixed(counts, block.scores(), share)) for block, share in blocks])
+        counts, blocks = self.counts(mix), self.answers.blocks()
+        return np.concatenate([_ndcg(block, with_counts(counts, block.scores(), block.recent)) for block in blocks])
 
 
 def count_pairs(known: Sequences, size: int, half_life: float) -> sparse.csr_array:
@@ -228,7 +221,7 @@ def _calibrated(counts: Counts, answers: Answers) -> Counts:
     scales = np.array([low + share * (1.0 - low) for share in SCALES], np.float32)
     losses = np.zeros(len(scales))
     for block in answers.blocks():
-        scores = block.hidden(mixed(counts, block.scores(), expected(counts, block.recent)))
+        scores = block.hidden(with_counts(counts, block.scores(), block.recent))
         scores -= scores.max(axis=1, keepdims=True)
         goals = scores[np.arange(len(scores)), block.targets]
         for i, scale in enumerate(scales):
