@@ -322,9 +322,17 @@ def test_a_question_that_cannot_be_is_refused(client, body):
 
 
 def test_a_misspelt_name_is_told_with_the_nearest(client):
-    refused(client.post("/v1/events", json={"user": "a", "itm": "1"}), 422, "itm: there is no such name here; was item")
+    refused(
+        client.post("/v1/events", json={"user": "a", "itm": "1"}),
+        422,
+        "itm: there is no such name here; the nearest is item. See",
+    )
     refused(client.post("/v1/recommend", json={"user": "a", "colour": 1}), 422, "colour: there is no such name here.")
-    refused(client.get("/v1/recommend?user=a&exlude=1"), 422, "query.exlude: there is no such name here; was exclude")
+    refused(
+        client.get("/v1/recommend?user=a&exlude=1"),
+        422,
+        "query.exlude: there is no such name here; the nearest is exclude",
+    )
     refused(client.post("/v1/events?recomend=5", json=EVENT), 422, "query.recomend: there is no such name here.")
 
 

@@ -147,10 +147,10 @@ def unknown_name(name: str) -> str:
 
     Example:
         >>> unknown_name("exlude")
-        'there is no such name here; was exclude meant'
+        'there is no such name here; the nearest is exclude'
     """
     near = nearest_name(name[:100])
-    return "there is no such name here" + (f"; was {near} meant" if near else "")
+    return "there is no such name here" + (f"; the nearest is {near}" if near else "")
 
 
 def _told(error: Mapping[str, Any]) -> dict[str, str]:
