@@ -1,1 +1,1 @@
-"""Loops of the training pass in C, called by XLA, where there is a compiler; the same numbers as the pure code."""
+"""Loops in C where there is a compiler: of the training, called by XLA, and of the server; pure code says the same."""

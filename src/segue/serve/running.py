@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from segue.bundle import CURRENT, name_running, running_bundle
 from segue.errors import ArgumentError, BundleError, SegueError, StoreError
+from segue.kernels import library
 from segue.recommend.approximate import index_path
 from segue.serve import ending
 from segue.serve.gate import LOCAL, Access
@@ -237,6 +238,7 @@ def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
                 signal.raise_signal(signal.SIGHUP)
 
         server.listening = listening
+        library.lists()  # compiled or opened now, not while somebody waits
         # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
         gc.freeze()
         # Requests are the threads here: products of matrices that start more of them wait for each other.
