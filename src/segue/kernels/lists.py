@@ -192,7 +192,7 @@ class Mixture:
 
 
 def _at(array: NDArray[np.generic]) -> ctypes.c_void_p:
-    assert array.flags.c_contiguous
+    assert array.flags.c_contiguous and array.dtype in (np.float32, np.int32, np.int64), array.dtype
     return ctypes.c_void_p(array.ctypes.data)
 
 
