@@ -19,7 +19,7 @@ from segue.model.counts import Counts, with_counts
 from segue.model.network import Network, NetworkParams
 from segue.training.compiled import keep_compiled
 from segue.training.fusion import learn_fusion
-from segue.training.trainer import Trainer
+from segue.training.trainer import Trainer, settled
 from segue.training.validation import Validation, validation_users
 
 
@@ -108,7 +108,9 @@ def main(asked) -> None:
 
 
 def params(trainer: Trainer) -> NetworkParams:
-    """Return the averaged weights as they are now."""
+    """Return the averaged weights as they are now, those of rows that were not touched lately too."""
+    if trainer.run.touched is not None:
+        trainer.run = settled(trainer.run)
     return trainer._averaged()
 
 

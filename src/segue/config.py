@@ -130,6 +130,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         self.weight_of_type()
 
+    @property
+    def hides_had(self) -> bool:
+        """Whether what a user had is no class of the loss at hand."""
+        return self.task != "rating" and self.compare_had is False
+
     def weight_of_type(self) -> dict[str, float]:
         """Return `type_weights` by type.
 

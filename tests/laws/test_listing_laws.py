@@ -7,9 +7,14 @@ from hypothesis import strategies as st
 
 from segue.errors import ArgumentError
 from segue.kernels import library, lists
+from segue.serve.scores import Scored
 
 #: Each by its name: in C where there is a compiler, and as it stands in Python.
-BEST = {"compiled": lists.best, "pure": lists.pure_best}
+BEST = {
+    "compiled": lists.best,
+    "pure": lists.pure_best,
+    "of a server": lambda scores, count: Scored(scores).best(count),
+}
 FORESEEN = {"compiled": lists.foreseen, "pure": lists.pure_foreseen}
 needs_compiler = pytest.mark.skipif(library.lists() is None, reason="no C compiler: the pure code is used")
 WAYS = [pytest.param("compiled", marks=needs_compiler), "pure"]
@@ -24,7 +29,7 @@ def drawn(seed, size, level, hidden=(0.2, 0.99, 1.0)):
     return scores
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*WAYS, "of a server"])
 @given(st.integers(0, 2**31), st.integers(1, 3000), st.one_of(st.integers(1, 60), st.just(400)), st.booleans())
 def test_law_top_is_the_head_of_a_sort(way, seed, size, count, level):
     scores = drawn(seed, size, level)

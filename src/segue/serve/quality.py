@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segue.kernels.lists import foreseen
+from segue.kernels.lists import foreseen, log_sums
 from segue.measure.metrics import mrr, recall
 from segue.recommend.many import question_details, score_sample
 from segue.recommend.recommender import Recommender
@@ -161,8 +161,7 @@ def _others(rec: Recommender, asked: Sequence[Asked], known: Rows, events: Seque
         met = _places(rows, np.unique(candidates))
         counted[n] = (size - len(np.unique(candidates))) / max(len(rows) - len(met), 1)
         line[met] = -np.inf
-    places = np.argmax(scores, axis=1)  # any place that was scored
-    return foreseen(scores, places)[1] + np.log(counted)
+    return log_sums(scores) + np.log(counted)
 
 
 def _places(rows: Rows, some: Rows) -> Rows:

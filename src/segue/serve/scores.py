@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from segue.kernels.lists import best
+from segue.kernels.lists import Best, best
 from segue.recommend.index import side_by_side
 from segue.recommend.many import find_each, question_details, score_each, score_rows
 from segue.recommend.recommender import Recommender
@@ -83,15 +83,15 @@ class Scored:
         scores[places] = line[columns]
         return scores
 
-    def best(self, count: int) -> list[tuple[list[int], list[float]]]:
+    def best(self, count: int) -> list[Best]:
         """Return for each question the rows of the highest scores and these.
 
         The best come first, of equals the lowest row; -inf is left out.
         """
         found = best(self.scores, count)
         if self.rows is None:
-            return list(found)
-        return [(rows[places].tolist(), scores) for rows, (places, scores) in zip(self.rows, found, strict=True)]
+            return found
+        return [Best(rows[places].tolist(), scores) for rows, (places, scores) in zip(self.rows, found, strict=True)]
 
     def hide(self, asked: Sequence[Asked]) -> None:
         """Set the scores of what the questions may not show to -inf, in place."""

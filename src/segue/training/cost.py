@@ -63,7 +63,7 @@ def memory_needed(network: Network, config: Config, events: int) -> float:
     floats = tables * network.items * (network.width + 1) + 4 * network.items + window + 3 * LOGITS
     classes = 2 * train.negatives if train.negatives else network.items  # drawn, and the targets' own
     # A byte for each of what was had, of the windows of two calls, and of what is hidden at a position.
-    had = 0 if train.compare_had else train.lanes * classes * (2 * UPDATES_PER_CALL + 2 * train.steps)
+    had = train.lanes * classes * (2 * UPDATES_PER_CALL + 2 * train.steps) if train.hides_had else 0
     return (4.0 * floats + had + 16.0 * events) / GIB + 0.4  # the compiler and the libraries
 
 

@@ -341,8 +341,7 @@ class Trainer:
         if train.negatives:
             cut = cuts(self.network.items, train)
             self.sampler = Sampler.of(self.sequences.items, self.network.items, train.negatives, cuts=cut)
-        hides = train.task != "rating" and train.compare_had is False
-        self.histories = Histories(self.sequences, self.network.items) if hides else None
+        self.histories = Histories(self.sequences, self.network.items) if train.hides_had else None
         self.run = begin(self.network, self.config)
         self.best_params = self._averaged()
         self.at = Interrupted(0, 0, 0.0, [], 0)
