@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 
 AT = 10
+#: What chooses among the measurements of a run, on validation.
+BEST = f"ndcg@{AT}"
 
 
 class Stop(Exception):  # noqa: N818 - not an error
@@ -38,6 +40,7 @@ class Split:
         learnt: bool[event]: what may be learnt.
         asked: for "validation" and "test" int64[question]: the events to foretell from those of the user before them.
         repeats: whether a list may hold what the user had.
+        times: int64[event], seconds; None where they are not known.
     """
 
     items: np.ndarray
@@ -46,6 +49,7 @@ class Split:
     learnt: np.ndarray
     asked: dict[str, np.ndarray]
     repeats: bool = False
+    times: np.ndarray | None = None
 
     @property
     def owner(self) -> np.ndarray:
@@ -64,8 +68,12 @@ class Split:
 
     def history(self, question: int, part: str) -> np.ndarray:
         """Return what the user of a question did before it, oldest first."""
+        return self.items[self.before(question, part)]
+
+    def before(self, question: int, part: str) -> slice:
+        """Return where the events of the user of a question lie that were before it."""
         event = self.asked[part][question]
-        return self.items[self.offsets[np.searchsorted(self.offsets, event, side="right") - 1] : event]
+        return slice(self.offsets[np.searchsorted(self.offsets, event, side="right") - 1], event)
 
     def answers(self, part: str) -> np.ndarray:
         """Return the item that came next, for each question."""
@@ -73,10 +81,18 @@ class Split:
 
 
 def read_split(data: Path, name: str) -> Split:
-    """Return a set: "ml-1m" (the SASRec file), "beauty" (5-core, in order) or "yoochoose" (1/64)."""
+    """Return a set: "ml-1m" (the SASRec file), "beauty" (5-core, in order), "yoochoose" (1/64), or "ml-1m-times".
+
+    The last: what of ml-1m has an exact second (all ratings of 4 and 5, four in five of the whole), then its 5-core.
+    """
     if name == "yoochoose":
         return _read_sessions(data / "yoochoose1_64")
-    if name == "ml-1m":
+    times = None
+    if name == "ml-1m-times":
+        rows = _five_core(_exact_rows(data / "ml-1m" / "ratings_ts_partial.csv.gz"))
+        rows = rows[np.lexsort((rows[:, 2], rows[:, 0]))]
+        parts, times = np.split(rows[:, 1], np.flatnonzero(np.diff(rows[:, 0])) + 1), rows[:, 2]
+    elif name == "ml-1m":
         rows = np.loadtxt(data / "ml-1m" / "sasrec_ml-1m.txt.gz", dtype=np.int64)
         order = np.argsort(rows[:, 0], kind="stable")
         parts = np.split(rows[order, 1], np.flatnonzero(np.diff(rows[order, 0])) + 1)
@@ -85,7 +101,25 @@ def read_split(data: Path, name: str) -> Split:
         parts = [np.array(line.split()[1:], np.int64) for line in lines]
     items, offsets = _joined([part for part in parts if len(part) > 2])
     asked = {"validation": offsets[1:] - 2, "test": offsets[1:] - 1}
-    return Split(items, offsets, int(items.max()) + 1, _but(len(items), asked), asked)
+    return Split(items, offsets, int(items.max()) + 1, _but(len(items), asked), asked, times=times)
+
+
+def _exact_rows(path: Path) -> np.ndarray:
+    """Return int64[event, 3]: user, item and second of the ratings whose second is known, in the order of the file."""
+    lines = (line.split(",") for line in gzip.decompress(path.read_bytes()).decode().splitlines()[1:])
+    rows = [(user, item, first) for user, item, _, _, first, last, _ in lines if first == last != ""]
+    return np.array(rows).astype(np.int64)
+
+
+def _five_core(rows: np.ndarray) -> np.ndarray:
+    """Return the rows of users and items of five rows or more, again and again until all are."""
+    while True:
+        enough = np.ones(len(rows), bool)
+        for column in (rows[:, 0], rows[:, 1]):
+            enough &= np.bincount(column)[column] >= 5
+        if enough.all():
+            return rows
+        rows = rows[enough]
 
 
 def _read_sessions(folder: Path) -> Split:
@@ -156,15 +190,13 @@ def metrics(found: np.ndarray) -> dict[str, float]:
     return {name: round(float(each.mean()), 5) for name, each in means.items()}
 
 
-def measure(
-    split: Split, score: Callable[[str], Iterator[tuple[np.ndarray, np.ndarray]]]
-) -> dict[str, dict[str, float]]:
-    """Return the metrics in validation and test.
+def measure(split: Split, score: Callable[[str], Iterator[tuple[np.ndarray, np.ndarray]]]) -> dict[str, np.ndarray]:
+    """Return the rank of each answer in validation and test.
 
     Args:
         score: for a part, yields `(questions, scores[question, item])` until each question was there once.
     """
-    report = {}
+    everything = {}
     for part, asked in split.asked.items():
         found, answers = np.zeros(len(asked), np.int64), split.answers(part)
         for some, scores in score(part):
@@ -174,8 +206,8 @@ def measure(
             raise ValueError(
                 f"{part}: expected a score for each of {len(asked)} questions, {(found == 0).sum()} had none"
             )
-        report[part] = metrics(found)
-    return report
+        everything[part] = found
+    return everything
 
 
 @dataclass
@@ -223,15 +255,17 @@ class Run:
         last = self.curve[-1]["seconds"] if self.curve else 0.0
         return self.over or (self.every > 0 and self.seconds // self.every > last // self.every)
 
-    def note(self, passes: float, found: dict[str, dict[str, float]]) -> None:
-        """Keep one measurement; the clock must stand."""
+    def note(self, passes: float, found: dict[str, np.ndarray]) -> None:
+        """Keep one measurement, the ranks of the test too where validation is the best so far; the clock must stand."""
         row = {
             "seconds": round(self.spent, 2),
             "passes": round(passes, 3),
             "targets": self.targets,
             "events_per_second": round(self.targets / self.spent, 1),
-            **found,
+            **{part: metrics(ranks) for part, ranks in found.items()},
         }
+        if all(row["validation"][BEST] > other["validation"][BEST] for other in self.curve):
+            np.save(self.out.with_suffix(".ranks.npy"), found["test"].astype(np.int32))
         self.curve.append(row)
         self.write(finished=False)
         print(json.dumps(row), flush=True)
@@ -239,7 +273,7 @@ class Run:
     def write(self, *, finished: bool) -> None:
         """Write the record."""
         last = self.curve[-1] if self.curve else {}
-        best = max(self.curve, key=lambda row: row["validation"][f"ndcg@{AT}"], default=None)
+        best = max(self.curve, key=lambda row: row["validation"][BEST], default=None)
         record = {
             **self.record,
             "finished": finished,

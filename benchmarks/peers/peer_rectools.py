@@ -1,6 +1,10 @@
-"""SASRec of RecTools, softmax over the whole catalogue; it learns and reads the last 200 events of each user."""
+"""SASRec of RecTools, softmax over the whole catalogue; it learns and reads the last 200 events of each user.
+
+`peer_hstu.py` trains its HSTU in the same way, which reads times too, that of the question among them.
+"""
 
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
@@ -10,7 +14,9 @@ from common import Run, Split, Stop, blocks, facts, guarded, measure, read_split
 from pytorch_lightning import Callback, Trainer, seed_everything
 from rectools import Columns
 from rectools.dataset import Dataset
-from rectools.models import SASRecModel
+from rectools.models import HSTUModel, SASRecModel
+
+Model = SASRecModel | HSTUModel
 
 #: The names are the peer's own.
 SETTINGS = {
@@ -27,7 +33,7 @@ SETTINGS = {
 class Measuring(Callback):
     """Measures at the end of each pass and between two batches, and ends the training."""
 
-    def begin(self, split: Split, run: Run, model: SASRecModel) -> None:
+    def begin(self, split: Split, run: Run, model: Model) -> None:
         self.split, self.run, self.model, self.passes, self.within = split, run, model, 0, 0
 
     def __deepcopy__(self, memo: dict) -> "Measuring":
@@ -76,7 +82,7 @@ def trainer() -> Trainer:
     )
 
 
-def scorer(split: Split, model: SASRecModel):
+def scorer(split: Split, model: Model):
     """Return the function of a part that yields the scores of all users, in blocks."""
     known = np.asarray(model.data_preparator.get_known_item_ids(), np.int64)
     columns = np.asarray(model.data_preparator.get_known_items_sorted_internal_ids(), np.int64)
@@ -88,11 +94,18 @@ def scorer(split: Split, model: SASRecModel):
         table = network.item_model.get_all_embeddings()
         for users in blocks(len(split.asked[part])):
             x = np.zeros((len(users), longest), np.int64)
-            for row, user in zip(x, users, strict=True):
-                read = rows[split.history(user, part)]
-                read = read[read > 0][-longest:]
-                row[longest - len(read) :] = read
-            last = network.encode_sessions({"x": torch.from_numpy(x)}, table)[:, -1:]
+            seconds = np.zeros((len(users), longest + 1), np.int64)
+            for row, second, user in zip(x, seconds, users, strict=True):
+                before = split.before(user, part)
+                read = rows[split.items[before]]
+                some = np.flatnonzero(read)[-longest:]
+                row[longest - len(some) :] = read[some]
+                if split.times is not None:  # of its events, and at the end of the question; the first fills the rest
+                    when = np.append(split.times[before][some], split.times[split.asked[part][user]])
+                    second[:] = when[0]
+                    second[-len(when) :] = when
+            batch = {"x": torch.from_numpy(x), "unix_ts": torch.from_numpy(seconds)}
+            last = network.encode_sessions(batch, table)[:, -1:]
             scores = np.full((len(users), split.n_items), -np.inf, np.float32)
             scores[:, known] = network.similarity_module(last, table)[:, 0].numpy()[:, columns]
             yield users, scores
@@ -100,24 +113,27 @@ def scorer(split: Split, model: SASRecModel):
     return score
 
 
-def main(asked) -> None:
+def train(asked, kind: type[Model], **settings) -> None:
+    """Train a model of a kind and keep its record."""
     seed_everything(asked.seed)
-    split = read_split(asked.data, asked.set)
+    split, settings = read_split(asked.data, asked.set), SETTINGS | settings
     learnt = split.learnt
     table = pd.DataFrame({Columns.User: split.owner[learnt], Columns.Item: split.items[learnt], Columns.Weight: 1.0})
-    table[Columns.Datetime] = pd.to_datetime(np.flatnonzero(learnt), unit="s")  # the place in the file serves
+    # Where no times are known the place in the file serves.
+    seconds = np.flatnonzero(learnt) if split.times is None else split.times[learnt]
+    table[Columns.Datetime] = pd.to_datetime(seconds, unit="s")
     record = facts(
-        peer="RecTools SASRec",
+        peer=f"RecTools {kind.__name__.removesuffix('Model')}",
         set=asked.set,
         rectools=version("rectools"),
         torch=torch.__version__,
         threads=torch.get_num_threads(),
         seed=asked.seed,
-        settings={"n_factors": asked.width, **SETTINGS},
-        targets_in_a_pass=int(np.minimum(split.lengths - 1, SETTINGS["session_max_len"]).sum()),
+        settings={"n_factors": asked.width, **settings},
+        targets_in_a_pass=int(np.minimum(split.lengths - 1, settings["session_max_len"]).sum()),
     )
     run = Run(asked.out, asked.minutes * 60, asked.every, record)
-    model = SASRecModel(n_factors=asked.width, get_trainer_func=trainer, verbose=0, **SETTINGS)
+    model = kind(n_factors=asked.width, get_trainer_func=trainer, verbose=0, **settings)
     MEASURING.begin(split, run, model)
     with suppress(Stop):
         model.fit(Dataset.construct(table))
@@ -125,4 +141,4 @@ def main(asked) -> None:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    guarded(partial(train, kind=SASRecModel))

@@ -6,7 +6,8 @@
 train. `segue` is what is installed here; any other gets an environment of its own in `--work`, with what it needs from
 the package index, and its code by `git clone`; both are kept there for the next run. `--source` takes the code from
 another place, `--require` fixes a version (`--require torch==2.13.0`). Each record, `peer-NAME-SET.json` in FOLDER,
-holds the curve: seconds of training (measuring not counted), targets learnt, HR@10 and NDCG@10 in validation and test.
+holds the curve: seconds of training (measuring not counted), targets learnt, HR@10 and NDCG@10 in validation and test;
+`peer-NAME-SET.ranks.npy` beside it the ranks of the test where validation was best (`compare.py` reads them).
 """
 
 import argparse
@@ -30,11 +31,13 @@ class Peer:
         needs: what pip installs.
         width: the size of its state or embedding, unless asked otherwise; 0 leaves it to the peer.
         source: the repository of what is on no index.
+        env: whose environment it shares, if not its own.
     """
 
     needs: tuple[str, ...]
     width: int
     source: str | None = None
+    env: str | None = None
 
 
 PEERS = {
@@ -43,6 +46,7 @@ PEERS = {
         ("torch", "numpy<2", "pandas<3"), 256, source="https://github.com/hidasib/GRU4Rec_PyTorch_Official.git"
     ),
     "rectools": Peer(("rectools[torch]", "torch"), 64),
+    "hstu": Peer(("rectools[torch]", "torch"), 64, env="rectools"),
     # The version that it was seen to run with.
     "recbole": Peer(("recbole", "torch==2.13.0", "numpy<2", "pandas<3"), 64),
     "segue": Peer((), 0),
@@ -83,7 +87,7 @@ def run(name: str, minutes: float, asked: argparse.Namespace) -> bool:
     if peer.needs:
         needs = [*peer.needs, *asked.require]
         try:
-            python = environment(name, work, needs)
+            python = environment(peer.env or name, work, needs)
         except subprocess.CalledProcessError:
             write_failure(out, f"pip could not install {', '.join(needs)}")
             return False
@@ -116,7 +120,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--peer", type=peer_and_minutes, action="append", required=True, help="name:minutes")
-    parser.add_argument("--set", default="ml-1m", choices=["ml-1m", "beauty", "yoochoose"])
+    parser.add_argument("--set", default="ml-1m", choices=["ml-1m", "ml-1m-times", "beauty", "yoochoose"])
     parser.add_argument("--out", type=Path, required=True, help="keep the records in this folder")
     parser.add_argument("--json", action="store_true", help="print them too")
     parser.add_argument("--work", type=Path, default=default_work())
