@@ -96,7 +96,7 @@ def _lists(path: Path) -> Set:
 def _ml_1m_times(data: Path) -> Set:
     """The ratings whose second is known: all of 4 and 5, and four in five of the whole, so likes stand out."""
     rows = pl.read_csv(data / "ml-1m" / "ratings_ts_partial.csv.gz").filter(pl.col("ts_min") == pl.col("ts_max"))
-    rows = rows.select(user="user_id", item="movie_id", time="ts_min", rating="rating")
+    rows = rows.select(user="user_id", item="movie_id", time="ts_min")
     # Users and films of five events or more, as in the usual file.
     while len(few := rows.filter((pl.len().over("user") >= 5) & (pl.len().over("item") >= 5))) < len(rows):
         rows = few

@@ -11,7 +11,7 @@ from segue.data.sequences import encode, item_vocabulary
 from segue.data.vocabulary import Vocabulary
 from segue.model.backend import leaves
 from segue.model.cells import CELLS
-from segue.recommend import best
+from segue.recommend import best, encoder
 from segue.recommend.approximate import exact_index
 from segue.recommend.state import Seen
 from tests_support import small_recommender
@@ -68,6 +68,19 @@ def test_law_outputs_before_are_states_before():
             np.testing.assert_allclose(outputs[event], state.memory.output[0], atol=1e-5)
             item = rec.vocabulary.id(sequences.items[event])
             state = rec.observe(state, item, time=sequences.times[event] / 1e6)
+
+
+@pytest.mark.parametrize(("users", "numbers"), [(4, 1), (4, 100), (9, 300)])
+def test_law_states_and_outputs_do_not_depend_on_windows(users, numbers, monkeypatch):
+    events = log(np.random.default_rng(5), users=20, rows=400)
+    rec = untrained(events)
+    sequences, wanted = rec.sequences(events), np.ones(len(events), bool)
+    states, outputs = rec.encode(events), rec.outputs_before(sequences, wanted)
+    monkeypatch.setattr(encoder, "USERS", users)
+    monkeypatch.setattr(encoder, "NUMBERS", numbers)
+    np.testing.assert_allclose(rec.outputs_before(sequences, wanted), outputs, atol=1e-5)
+    for (path, a), (_, b) in zip(leaves(rec.encode(events).memory), leaves(states.memory), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5, err_msg=path)
 
 
 def test_law_load_after_save_is_the_same(tmp_path):

@@ -3,12 +3,14 @@
 Knows: how users of like length share a scan. Equal to stepping each user alone (a law).
 Does not know: ids, lists, policies.
 
-Histories lie right-aligned, so that all users of a block end together; what stands before a user's
-first position is emptied by its reset mark and leaves no trace.
+Histories lie right-aligned, so that all users of a block end together. A window reads those who begin before its end;
+what stands in it before a user's first position is emptied by the reset mark and leaves no trace.
 
-    user a   . . . * e e e      * reads `start`, e an event, . is emptied at *
-    user b   * e e e e e e
+    user a         . * e e e    * reads `start`, e an event, . is emptied at *
+    user b   * e e e e e e e
 """
+
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +19,10 @@ from segue.model.backend import map_tree
 from segue.model.network import Memory, Network, NetworkParams, Window
 from segue.shapes import Bools, Floats, Times
 
+#: Users of a block, and positions of a window at most.
 USERS, STEPS = 256, 32
+#: Numbers of a window of the network's width: what lies between two products stays in the cache.
+NUMBERS = 2**18
 
 
 def encode_users(
@@ -44,23 +49,31 @@ def encode_users(
     memory: Memory = map_tree(np.array, network.empty(params, len(sequences)))
     order = np.argsort(lengths, kind="stable")
     for begin in range(0, len(order), USERS):
-        users = order[begin : begin + USERS]
-        block = network.empty(params, len(users))
-        length = int(lengths[users].max()) + 1
-        for t in range(0, length, STEPS):
-            position = np.arange(t, min(t + STEPS, length))[:, None] - (length - 1 - lengths[users])
-            window, event = window_of(sequences, users, position)
-            block, output = network.scan(params, block, window)
-            asked = (position >= 0) & (position < lengths[users])
+        users = order[begin : begin + USERS]  # the shortest first
+        block: Memory = map_tree(np.array, network.empty(params, len(users)))
+        length = int(lengths[users[-1]]) + 1
+        begins = length - 1 - lengths[users]
+        t = 0
+        while t < length:
+            soon = int((begins < t + STEPS).sum())
+            stop = min(t + max(1, min(STEPS, NUMBERS // (soon * network.width))), length)
+            late = int((begins >= stop).sum())
+            some = users[late:]
+            position = np.arange(t, stop)[:, None] - begins[late:]
+            window, event = window_of(sequences, some, position)
+            read, output = network.scan(params, map_tree(lambda part, late=late: part[late:], block), window)
+            map_tree(partial(_put, at=slice(late, None)), block, read)
+            asked = (position >= 0) & (position < lengths[some])
             asked &= wanted[np.where(asked, event, 0)] if len(wanted) else False
             outputs[places[event[asked]]] = output[asked]
-
-        def put(whole: Floats, part: Floats, users: Times = users) -> Floats:
-            whole[users] = part
-            return whole
-
-        map_tree(put, memory, block)
+            t = stop
+        map_tree(partial(_put, at=users), memory, block)
     return memory, outputs
+
+
+def _put(whole: Floats, part: Floats, at: slice | Times) -> Floats:
+    whole[at] = part
+    return whole
 
 
 def window_of(sequences: Sequences, users: Times, position: Times) -> tuple[Window, Times]:
