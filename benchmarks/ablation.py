@@ -41,7 +41,7 @@ from segue.model.counts import Counts, with_counts
 from segue.model.features import Clock
 from segue.model.network import Network
 from segue.shapes import Array
-from segue.training import trainer
+from segue.training import update
 from segue.training.fusion import learn_fusion
 from segue.training.losses import softmax_cross_entropy
 from segue.training.noise import dropout_mask
@@ -184,9 +184,9 @@ VARIANTS: dict[str, dict] = {
     "no hidden items": {"train.unknown_items": 0.0},
     "no clipping": {"train.clip": 1e9},
     "three blocks": {"model.depth": 3},
-    "one mask a window": {"patch": {"trainer.dropout_mask": one_mask_a_window}},
+    "one mask a window": {"patch": {"update.dropout_mask": one_mask_a_window}},
     "a tenth of the items hidden": {"train.unknown_items": 0.1},
-    "smoothed targets, .1": {"patch": {"trainer.softmax_cross_entropy": smoothed(0.1)}},
+    "smoothed targets, .1": {"patch": {"update.softmax_cross_entropy": smoothed(0.1)}},
     "linear and gru side by side": {"cell": Beside()},
     "memory that fades by the gap": {"cell": FadingLinear(), "network": Fading},
     "output without the last item": {"network": WithoutInput},
@@ -259,7 +259,7 @@ def measure(variant: dict, settings: dict, learnt: Sequences, asked_of: Asked, s
     with ExitStack() as stack:
         for path, function in variant.get("patch", {}).items():
             of, _, name = path.rpartition(".")
-            for module in (blocks, network, trainer):
+            for module in (blocks, network, update):
                 if hasattr(module, name) and module.__name__.endswith(of):
                     stack.enter_context(patch.object(module, name, function))
         trained = fit(Trainer(model, config, learnt, validation), report=show)

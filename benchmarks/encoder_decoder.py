@@ -39,7 +39,7 @@ from segue.model.cells import GRU
 from segue.model.network import Network, Window
 from segue.training.losses import softmax_cross_entropy
 from segue.training.optimiser import kept_share, learning_rate, make_optimiser, running_average
-from segue.training.trainer import draw_masks, hide_some
+from segue.training.update import draw_masks, hide_some
 from segue.training.validation import Validation
 
 GROUP = 16  # updates in one call of the device

@@ -46,7 +46,8 @@ from segue.model.backend import draw_normal, take
 from segue.model.cells import GRU
 from segue.model.network import Masks, Memory, NetworkParams, Window
 from segue.training.cost import operations_per_target
-from segue.training.trainer import UPDATES_PER_CALL, Trainer, update_many
+from segue.training.trainer import UPDATES_PER_CALL, Trainer
+from segue.training.update import update_many
 
 #: Names of the compiled program's products of matrices.
 PRODUCT = re.compile(r"^(ynn_fusion|dot|dot_general|custom-call|onednn)")

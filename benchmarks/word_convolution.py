@@ -41,7 +41,8 @@ from segue.model.backend import draw_normal, namespace, product, take
 from segue.model.network import Network, NetworkParams
 from segue.recommend.recommender import Recommender
 from segue.shapes import Array, Floats
-from segue.training.trainer import Known, Trained, Trainer, fit
+from segue.training.trainer import Trained, Trainer, fit
+from segue.training.update import Known
 from segue.training.validation import Validation
 
 #: Word pieces read of a text, at most, and the numbers that stand for each.

@@ -19,7 +19,7 @@ from segue.model.counts import Counts, with_counts
 from segue.model.network import Network, NetworkParams
 from segue.training.compiled import keep_compiled
 from segue.training.fusion import learn_fusion
-from segue.training.trainer import Trainer, settled
+from segue.training.trainer import Trainer
 from segue.training.validation import Validation, validation_users
 
 
@@ -90,7 +90,7 @@ def main(asked) -> None:
 
     def look(counts: Counts | None = None) -> None:
         run.pause()
-        run.note(run.targets / split.targets, measure(split, questions.scorer(network, params(trainer), counts)))
+        run.note(run.targets / split.targets, measure(split, questions.scorer(network, trainer.averaged(), counts)))
 
     run.go()
     for progress in trainer.passes():
@@ -101,17 +101,10 @@ def main(asked) -> None:
     held_out = questions.parts["validation"]
     sample = held_out.sequences.select(validation_users(held_out.sequences, asked.seed))
     weighed = replace(held_out, sequences=sample, exclude_seen=not split.repeats)
-    fusion = learn_fusion(sequences, weighed.answers(network, params(trainer)), vocabulary.size)
+    fusion = learn_fusion(sequences, weighed.answers(network, trainer.averaged()), vocabulary.size)
     run.record["with_counts"] = str(fusion)
     look(fusion.counts)
     run.write(finished=True)
-
-
-def params(trainer: Trainer) -> NetworkParams:
-    """Return the averaged weights as they are now, those of rows that were not touched lately too."""
-    if trainer.run.touched is not None:
-        trainer.run = settled(trainer.run)
-    return trainer._averaged()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from segue.model.cells import make_cell
 from segue.model.network import Network
 from segue.training import fusion
 from segue.training.seen import hidden_classes
-from segue.training.trainer import Carried, Known, Trainer, hide_some, loss_of
+from segue.training.trainer import Trainer
+from segue.training.update import Carried, Known, hide_some, loss_of
 from segue.training.validation import Validation
 from tests_support import rated_log, small_rater, small_recommender
 

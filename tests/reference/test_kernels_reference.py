@@ -17,7 +17,7 @@ from segue.model.cells import Linear, LinearState
 from segue.model.network import Network
 from segue.training import losses
 from segue.training.losses import Candidates, softmax_cross_entropy
-from segue.training.trainer import NOTHING, Carried, loss_of
+from segue.training.update import NOTHING, Carried, loss_of
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="no C compiler: the pure code is used")
 RNG = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from segue.training.losses import Candidates, softmax_cross_entropy
 from segue.training.negatives import Sampler
 from segue.training.optimiser import kept_share, make_optimiser
 from segue.training.rows import Learnt
-from segue.training.trainer import NOTHING, Carried, Run, Update, begin, loss_of, settled, update
+from segue.training.update import NOTHING, Carried, Run, Update, begin, loss_of, settled, update
 
 ROWS = 60
 CONFIG = Config(
