@@ -40,6 +40,7 @@ from segue.cli_options import (
     Users,
     UsersLog,
     UsersStore,
+    in_words,
     print_json,
     read,
 )
@@ -479,7 +480,7 @@ def info(bundle: Bundle, as_json: AsJson = False) -> None:
         print_json(shown)
     else:
         for name, value in shown.items():
-            typer.echo(f"{name:<24} {value}")
+            typer.echo(f"{name:<24} {in_words(value)}")
 
 
 @app.command()

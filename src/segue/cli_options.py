@@ -82,3 +82,17 @@ def _of_store(
 def print_json(value: Any) -> None:
     """Print one object."""
     typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def in_words(value: Any) -> str:
+    """Return a value as `segue info` shows it.
+
+    Example:
+        >>> in_words({"train.seed": 3, "train.refit": False}), in_words(None), in_words({})
+        ('train.seed=3, train.refit=false', 'none', 'none')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        value = ", ".join(f"{name}={in_words(each)}" for name, each in value.items())
+    return "none" if value in (None, "") else str(value)
