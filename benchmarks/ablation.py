@@ -24,13 +24,12 @@ import jax
 import numpy as np
 from sets import halves, load
 
-from segue.api import without_last
+from segue.api import data_size, without_last
 from segue.bundle import build_network
-from segue.config import DataSize, configure, derive
+from segue.config import configure, derive
 from segue.data.events import Events
 from segue.data.sequences import Sequences, encode, gaps, item_vocabulary
 from segue.data.vocabulary import Vocabulary
-from segue.kernels import library
 from segue.measure.metrics import ndcg
 from segue.measure.ranks import target_ranks
 from segue.model import blocks, network
@@ -242,11 +241,8 @@ def measure(variant: dict, settings: dict, learnt: Sequences, asked_of: Asked, s
     """Train a variant and return what it reaches."""
     validation, all_users, test = asked_of
     jax.clear_caches()  # what is replaced below is no argument of what was compiled
-    size_of = DataSize(
-        len(learnt.items), len(learnt), size, learnt.times is not None, 0.0, fast_bfloat16=library.fast_bfloat16()
-    )
     own = {name: value for name, value in variant.items() if "." in name}
-    config = derive(configure(settings | own), size_of)
+    config = derive(configure(settings | own), data_size(learnt, size))
     if "lanes" in variant:  # as many targets an update as the default
         lanes = max(1, int(config.train.lanes * variant["lanes"]))
         config = replace(config, train=replace(config.train, lanes=lanes))

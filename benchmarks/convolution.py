@@ -19,9 +19,9 @@ import numpy as np
 from sets import load
 
 import segue
-from segue.api import without_last
+from segue.api import data_size, without_last
 from segue.bundle import build_network
-from segue.config import DataSize, configure, derive
+from segue.config import configure, derive
 from segue.data.sequences import encode, gaps, item_vocabulary
 from segue.model.backend import draw_normal, namespace, product
 from segue.model.cells import Linear, LinearState
@@ -147,7 +147,7 @@ def main() -> None:
     vocabulary = item_vocabulary(train)
     sequences = encode(train, vocabulary)
     learnt = without_last(sequences)
-    size = DataSize(len(learnt.items), len(learnt), vocabulary.size, learnt.times is not None, 0.0)
+    size = data_size(learnt, vocabulary.size)
     config = derive(configure({"train.minutes": asked.minutes}), size)
     validation = Validation.sample(sequences, exclude_seen=True, seed=0)
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))

@@ -37,11 +37,10 @@ from sets import load
 from timing import best_seconds
 
 import segue
-from segue.api import without_last
+from segue.api import data_size, without_last
 from segue.bundle import build_network
-from segue.config import DataSize, configure, derive
+from segue.config import configure, derive
 from segue.data.sequences import Sequences, encode, item_vocabulary
-from segue.kernels import library
 from segue.model.backend import draw_normal, take
 from segue.model.cells import GRU
 from segue.model.network import Masks, Memory, NetworkParams, Window
@@ -70,14 +69,7 @@ def ceiling() -> dict[str, dict[int, float]]:
 def trainer_of(log: segue.Events, settings: dict[str, object]) -> Trainer:
     vocabulary = item_vocabulary(log)
     sequences = without_last(encode(log, vocabulary))
-    size = DataSize(
-        len(sequences.items),
-        len(sequences),
-        vocabulary.size,
-        sequences.times is not None,
-        0.0,
-        fast_bfloat16=library.fast_bfloat16(),
-    )
+    size = data_size(sequences, vocabulary.size)
     config = derive(configure(settings), size)
     return Trainer(build_network(config, items=vocabulary.size, longest_gap=1.0), config, sequences)
 
@@ -191,7 +183,7 @@ def sampled_update(items: int, *, width: int = 64, calls: int = 6) -> dict[str, 
     log = Sequences(pl.Series([str(u) for u in range(users)]), np.arange(0, len(rows) + 1, length), rows)
     config = derive(
         configure({"model.width": width, "train.lanes": 128, "train.negatives": 2048, "train.passes": 1}),
-        DataSize(len(rows), users, items, False, 0.0, fast_bfloat16=library.fast_bfloat16()),
+        data_size(log, items),
     )
     trainer = Trainer(build_network(config, items=items, longest_gap=1.0), config, log)
     began = time.perf_counter()

@@ -26,9 +26,9 @@ from beyond_ids import TEXTS
 from sets import Set, halves, load
 
 import segue
-from segue.api import without_last
+from segue.api import data_size, without_last
 from segue.bundle import build_network
-from segue.config import Config, DataSize, configure, derive
+from segue.config import Config, configure, derive
 from segue.data.catalogue import read_items
 from segue.data.described import as_learnt
 from segue.data.sequences import encode, gaps, item_vocabulary
@@ -235,7 +235,7 @@ def learn(variant: Variant, log: segue.Events, titles: dict[str, str], settings:
     vocabulary = item_vocabulary(log)
     sequences = encode(log, vocabulary)
     learnt = without_last(sequences)
-    size = DataSize(len(learnt.items), len(learnt), vocabulary.size, learnt.times is not None, 0.0)
+    size = data_size(learnt, vocabulary.size)
     config = derive(configure(settings), size)
     validation = Validation.sample(sequences, exclude_seen=True, seed=config.train.seed)
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))

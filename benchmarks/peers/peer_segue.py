@@ -11,10 +11,10 @@ import polars as pl
 from common import Run, Split, blocks, facts, guarded, measure, read_split
 
 import segue
+from segue.api import data_size
 from segue.bundle import build_network
-from segue.config import DataSize, configure, derive
+from segue.config import configure, derive
 from segue.data.sequences import Sequences, encode, item_vocabulary
-from segue.kernels import library
 from segue.model.counts import Counts, with_counts
 from segue.model.network import Network, NetworkParams
 from segue.training.compiled import keep_compiled
@@ -65,14 +65,7 @@ def main(asked) -> None:
     rows[known] = [vocabulary.row(str(item)) for item in known]
     settings = {"model.size": "small", "train.minutes": asked.minutes, "train.seed": asked.seed}
     settings |= {"model.width": asked.width} if asked.width else {}
-    size = DataSize(
-        len(sequences.items),
-        len(sequences),
-        vocabulary.size,
-        has_times=False,
-        share_of_repeats=float(split.repeats),
-        fast_bfloat16=library.fast_bfloat16(),
-    )
+    size = data_size(sequences, vocabulary.size, share_of_repeats=float(split.repeats))
     config = derive(configure(settings), size)
     network = build_network(config, items=vocabulary.size, longest_gap=1.0)
     questions = Questions(split, rows)

@@ -24,7 +24,6 @@ from segue.errors import ArgumentError, DataError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
 from segue.recommend.recommender import Recommender
-from segue.shapes import Floats
 
 if TYPE_CHECKING:
     from segue.training.trainer import Progress, Trained
@@ -94,9 +93,9 @@ def train(
     held_out = validation_users(sequences, settings.train.seed)
     learnt = without_last(sequences, held_out if settings.train.refit else None)
     _check_enough(events, sequences, vocabulary.size - 1)
-    between = gaps(learnt)
-    settings = derive(settings, _size(sequences, learnt, between, vocabulary.size, rated=encodings.scale is not None))
-    longest = float(np.nan_to_num(between).max(initial=1.0))
+    repeated, rated = share_of_repeats(sequences), encodings.scale is not None
+    settings = derive(settings, data_size(learnt, vocabulary.size, share_of_repeats=repeated, rated=rated))
+    longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
     attributes = attributes_of(known, encodings)
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings, cell=cell)
     check_memory(network, settings, len(sequences.items))
@@ -135,8 +134,15 @@ def train(
     return with_fingerprint(rec)
 
 
-def _size(sequences: Sequences, learnt: Sequences, between: Floats, items: int, *, rated: bool) -> DataSize:
-    """Return what settings are derived from."""
+def data_size(learnt: Sequences, items: int, *, share_of_repeats: float = 0.0, rated: bool = False) -> DataSize:
+    """Return what `segue.config.derive` needs to know of a log and of this machine.
+
+    Args:
+        learnt: what will be learnt.
+        items: rows of the catalogue.
+        share_of_repeats: see `share_of_repeats`; 0 where lists leave out what was had.
+        rated: whether ratings are learnt.
+    """
     from segue.kernels import library
 
     return DataSize(
@@ -144,8 +150,8 @@ def _size(sequences: Sequences, learnt: Sequences, between: Floats, items: int, 
         users=len(learnt),
         items=items,
         has_times=learnt.times is not None,
-        share_of_repeats=share_of_repeats(sequences),
-        session_gap=natural_gap(between),
+        share_of_repeats=share_of_repeats,
+        session_gap=natural_gap(gaps(learnt)),
         rated=rated,
         fast_bfloat16=library.fast_bfloat16(),
     )
