@@ -413,6 +413,7 @@ def test_a_bundle_is_swapped_by_name_only(client, opened, service, tmp_path):
     assert service._swaps.wait(10)
     assert client.get("/v1/status").json()["bundle"] == new
     assert client.post("/v1/admin/bundle", json={"roll_back": True}).json()["bundle"] != new
+    assert service._swaps.wait(10)  # while one is under way any other is refused, whatever its name
     refused(client.post("/v1/admin/bundle", json={"bundle": "../b.segue"}), 422, "not a path")
     refused(client.post("/v1/admin/bundle", json={"bundle": "none.segue"}), 404)
     refused(client.post("/v1/admin/bundle", json={"bundle": "b.segue", "roll_back": True}), 422)
