@@ -126,7 +126,7 @@ class Trainer:
             self.sampler = Sampler.of(self.sequences.items, self.network.items, train.negatives, cuts=cut)
         self.histories = Histories(self.sequences, self.network.items) if train.hides_had else None
         self.run = begin(self.network, self.config)
-        self.best_params = self.averaged()
+        self.best_params = _copied(self.run.learnt.average)
         self.at = Interrupted(0, 0, 0.0, [], 0)
         self.loss = float("nan")
         self.total = train.passes * self.batcher.updates
@@ -180,11 +180,10 @@ class Trainer:
             self.keep()
 
     def averaged(self) -> NetworkParams:
-        """Return the averaged weights as they are now, a copy: a run's own arrays are given away at each update."""
+        """Return the averaged weights as they are now; they are the run's own, and given away at the next update."""
         if self.run.touched is not None:
             self.run = settled(self.run)
-        copy: NetworkParams = jax.tree.map(jnp.copy, self.run.learnt.average)
-        return copy
+        return self.run.learnt.average
 
     def _one_pass(self) -> Iterator[Progress]:
         kept = latest = time.perf_counter()
@@ -270,7 +269,7 @@ class Trainer:
         # Without ranks the last pass is best: one rating a user says too little of the difference between passes.
         best = max(range(len(curve)), key=lambda i: curve[i]["validation"].get("ndcg@10", i))
         if best == len(curve) - 1:
-            self.best_params = average
+            self.best_params = _copied(average)
         self.at = Interrupted(self.at.number + 1, 0, self.at.seconds, curve, best)
         return report
 
@@ -281,6 +280,11 @@ class Trainer:
         if self.network.rating:
             params = params._replace(rating=params.rating._replace(tables=self.ratings))
         return Trained(params, curve, self.at.best)
+
+
+def _copied(params: NetworkParams) -> NetworkParams:
+    copy: NetworkParams = jax.tree.map(jnp.copy, params)
+    return copy
 
 
 def fit(trainer: Trainer, *, report: Callable[[Progress], None] | None = None) -> Trained:
