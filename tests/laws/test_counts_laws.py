@@ -12,10 +12,13 @@ import segue
 from segue.api import without_last
 from segue.data.sequences import encode, item_vocabulary
 from segue.kernels import library
+from segue.measure.metrics import ndcg
+from segue.measure.ranks import target_ranks
 from segue.model import counts as counting
 from segue.model.counts import REACH, RECENT, expected, likeliest, mixed, with_counts
 from segue.recommend.growth import grown
-from segue.training.fusion import SCALES, Mix, count_pairs, learn_fusion, weighed
+from segue.training import fusion
+from segue.training.fusion import GRID, SCALES, Mix, count_pairs, learn_fusion, weighed
 from segue.training.validation import Answers
 from tests_support import random_counts, small_recommender
 
@@ -147,6 +150,34 @@ def test_what_the_network_knows_needs_no_counts():
     knows = replace(answers, queries=100 * table[answers.targets], items=table)
     found = learn_fusion(known, knows, vocabulary.size)
     assert (found.counts, found.alone) == (None, 1.0)
+
+
+def test_the_weight_is_the_least_that_validation_cannot_tell_from_the_best(monkeypatch):
+    rng = np.random.default_rng(11)
+    known, vocabulary = cycles(rng, 60)
+    size = vocabulary.size
+    after = vocabulary.rows(pl.Series([str(int(vocabulary.id(row)) % (size - 1) + 1) for row in range(1, size)]))
+
+    def often(last):
+        return np.where(rng.random(len(last)) < 0.7, after[last - 1], rng.integers(1, size, len(last)))
+
+    answers, table = answers_of(rng, 400, size, often), np.eye(size, dtype=np.float32)
+    vague = (rng.normal(size=(400, size)) + 2.0 * table[answers.targets]).astype(np.float32)
+    answers = replace(answers, queries=vague, items=table)
+    found = learn_fusion(known, answers, size)
+    monkeypatch.setattr(fusion, "_lightest", lambda job, best, weights: best)
+    best = learn_fusion(known, answers, size)
+    assert best.mix.weight > found.mix.weight and best.mix._replace(weight=found.mix.weight) == found.mix
+    pairs = count_pairs(known, size, best.mix.half_life)
+
+    def gains(weight):
+        counts = weighed(pairs, best.mix._replace(weight=weight), known)
+        return ndcg(target_ranks(with_counts(counts, answers.scores(), answers.recent), answers.targets), k=10)
+
+    for weight in [weight for weight in GRID["weight"] if weight <= found.mix.weight]:
+        behind = gains(best.mix.weight) - gains(weight)
+        within = behind.mean() <= behind.std() / 20
+        assert within == (weight == found.mix.weight)
 
 
 def test_what_a_list_leaves_out_is_left_out_of_the_comparison_and_the_scale_is_the_likeliest():
