@@ -2,12 +2,14 @@
 
     python benchmarks/quality.py --data DIR --set ml-1m-a [--size large] [--seed 0] [--minutes 5] [--json]
     python benchmarks/quality.py --set ml-100k
+    python benchmarks/quality.py --data DIR --set ml-1m-a --bundle FILE --out FILE
     python benchmarks/quality.py --data DIR --queue benchmarks/results/quality
 
 `--data` is a folder with `ml-1m`, `amazon-beauty-5core`, `yoochoose1_64`; ml-100k is fetched by name.
 `--split last`: the last event of each user is the test, the one before it validation; neither is learnt.
 `--split time`: the last tenth of the log is the test. yoochoose has a test of its own. Of the rest, all is learnt but
 the last events of the users of validation.
+`--bundle FILE` measures what a run kept with `--save` and weighs its counts again, by the code of today.
 With `--queue` the runs of `QUEUE` follow each other; one whose result is in the folder is not run again, and one that
 was cut goes on from its checkpoint.
 
@@ -28,10 +30,12 @@ import polars as pl
 from sets import NAMES, halves, load
 
 import segue
+from segue.api import without_last
 from segue.data.sequences import encode
 from segue.evaluation.baselines import DecayedMarkov, ItemKNN, OwnPopularity, Popularity
 from segue.evaluation.tuning import tuned
-from segue.training.fusion import Fusion, Mix, recounted
+from segue.training.fusion import Fusion, Mix, learn_fusion, recounted
+from segue.training.validation import Validation, validation_users
 
 #: The counts that are hardest to beat.
 RIVALS = (Popularity, OwnPopularity, DecayedMarkov, ItemKNN)
@@ -63,17 +67,21 @@ def measure(
     seed: int = 0,
     save: Path | None = None,
     checkpoint: Path | None = None,
+    bundle: Path | None = None,
 ) -> dict:
     train, test = halves(load(name, data), split)
     began = time.perf_counter()
-    rec = segue.train(
-        train,
-        config={"train.seed": seed, "train.refit": split != "last", **(settings or {})},
-        report=lambda p: p.pass_ended and print(p.number, round(p.seconds), p.validation["ndcg@10"], flush=True),
-        say=lambda text: print(text, flush=True),
-        checkpoint=checkpoint,
-        resume=checkpoint is not None,
-    )
+    if bundle:
+        rec = weighed_again(segue.load(bundle), train)
+    else:
+        rec = segue.train(
+            train,
+            config={"train.seed": seed, "train.refit": split != "last", **(settings or {})},
+            report=lambda p: p.pass_ended and print(p.number, round(p.seconds), p.validation["ndcg@10"], flush=True),
+            say=lambda text: print(text, flush=True),
+            checkpoint=checkpoint,
+            resume=checkpoint is not None,
+        )
     trained = time.perf_counter() - began
     if save:
         rec.save(save)
@@ -86,13 +94,14 @@ def measure(
     return {
         "set": name,
         "split": split,
-        "seed": seed,
+        "seed": rec.config.train.seed,
         "settings": settings or {},
+        "counts_weighed_again": bundle is not None,
         "derived": asdict(rec.config),
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "training_seconds": round(curve[-1]["seconds"], 1),
-        "seconds_with_validation_and_compilation": round(trained, 1),
+        "seconds_with_validation_and_compilation": None if bundle else round(trained, 1),
         "load_of_other_work": round(os.getloadavg()[2], 1),
         "events_per_second": round(float(np.mean([row["events_per_second"] for row in curve]))),
         "curve": [[round(row["seconds"], 1), round(row["validation"]["ndcg@10"], 4)] for row in curve],
@@ -113,6 +122,18 @@ def rivals(rec: segue.Recommender, train: segue.Events) -> dict:
         tuned(kind, known, rec.vocabulary.size, exclude_seen=hide) for kind in RIVALS if not (kind.repeats and hide)
     ]
     return {one.name: one for one in fitted}
+
+
+def weighed_again(rec: segue.Recommender, train: segue.Events) -> segue.Recommender:
+    """Return a recommender with its counts weighed as its training would weigh them today."""
+    known = rec.sequences(train)
+    held_out = validation_users(known, rec.config.train.seed)
+    learnt = without_last(known, held_out if rec.config.train.refit else None)
+    validation = Validation(known.select(held_out), exclude_seen=rec.repeats == "exclude")
+    fusion = learn_fusion(learnt, validation.answers(rec.network, rec.params), rec.vocabulary.size)
+    print(fusion, flush=True)
+    counts = recounted(fusion, known, rec.vocabulary.size) if rec.config.train.refit else fusion.counts
+    return replace(rec, counts=counts, facts=dict(rec.facts) | {"fusion": str(fusion), "mix": fusion.mix._asdict()})
 
 
 def with_validation(rec: segue.Recommender, train: segue.Events) -> segue.Recommender:
@@ -183,6 +204,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--setting", action="append", default=[], help="path=value")
     parser.add_argument("--save", type=Path, help="also keep the bundle here")
+    parser.add_argument("--bundle", type=Path, help="measure what a run kept, in place of training")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path, help="also keep the JSON here")
     asked = parser.parse_args()
@@ -193,7 +215,8 @@ def main() -> None:
         return run_queue(asked.queue, asked.data, asked.only)
     if not asked.set:
         parser.error("give --set or --queue")
-    found = measure(asked.set, asked.data, split=asked.split, settings=settings, seed=asked.seed, save=asked.save)
+    kept = {"save": asked.save, "bundle": asked.bundle}
+    found = measure(asked.set, asked.data, split=asked.split, settings=settings, seed=asked.seed, **kept)
     if asked.out:
         asked.out.write_text(json.dumps(found) + "\n")
     print(json.dumps(found)) if asked.json else show(found)
