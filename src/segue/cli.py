@@ -43,6 +43,7 @@ from segue.cli_options import (
     in_words,
     print_json,
     read,
+    say_unmet,
 )
 from segue.cli_store import index_if_large, list_all, shared_in_store, state_in_store, stored
 from segue.config import configure, parse_settings, read_config
@@ -275,6 +276,7 @@ def recommend(
     if history is not None:
         ids = _ids(history)
         about = parse_settings(profile or [], option="--profile", example="age=30")
+        say_unmet(rec.encodings.users, about, option="--profile")
         state, asked = rec.observe_all(rec.start(about), ids), ids
     elif log is not None:
         state, asked = _state_of(rec, log, str(user), users)
@@ -282,6 +284,8 @@ def recommend(
         state, asked = state_in_store(rec, str(source), str(user), users)
     unknown = [id for id in dict.fromkeys(asked) if id not in rec.vocabulary]
     seen_as = parse_settings(context or [], option="--context", example="device=tv")
+    say_unmet(rec.encodings.events, {"type": type}, option="--type")
+    say_unmet(rec.encodings.events, seen_as, option="--context")
     if plan is None:
         _print_list(rec.recommend(state, k, at=_time(at), type=type, context=seen_as), unknown, as_json)
         return

@@ -4,12 +4,14 @@ Knows: names, help texts, how a log or a store becomes events. Does not know: ve
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import segue
+from segue.data.encoding import Encoding as LearntEncoding
 from segue.data.events import Events, Reading
 from segue.errors import ArgumentError
 from segue.serve.reading import is_store, read_store
@@ -77,6 +79,12 @@ def _of_store(
         return events_of(store, source=Path(address).name, context=context)
     finally:
         store.close()
+
+
+def say_unmet(encoding: LearntEncoding | None, values: Mapping[str, object], *, option: str) -> None:
+    """Say on stderr which values of an option were never met in learning: they are no error, and change nothing."""
+    if unmet := encoding.unmet(values) if encoding else []:
+        typer.echo(f"never met in learning, so it says nothing here ({option}): {', '.join(unmet)}", err=True)
 
 
 def print_json(value: Any) -> None:

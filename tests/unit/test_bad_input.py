@@ -133,12 +133,17 @@ def test_a_question_about_what_was_not_learnt_is_an_error(run, bundle, plan):
     assert run(*asked)[0] == 0
 
 
-def test_a_type_that_was_learnt_takes_any_value():
+def test_a_type_that_was_learnt_takes_any_value_and_the_command_line_says_which_say_nothing(run, tmp_path):
     log = table(["a", "b"] * 8, list("xyzw") * 4).with_columns(type=pl.Series(["view", "buy", "buy", "view"] * 4))
     rec = segue.train(segue.read_events(log), config={"model.width": 4, "train.passes": 1})
     assert rec.recommend(rec.start(), type="never met")
     with pytest.raises(ArgumentError, match=r'expected columns among type, came "device"'):
         rec.recommend(rec.start(), context={"device": "tv"})
+    rec.save(tmp_path / "typed.segue")
+    for type, said in [("buyy", "(--type): type=buyy"), ("buy", "")]:
+        code, out, err = run("recommend", tmp_path / "typed.segue", "--history", "x", "--type", type)
+        assert code == 0 and out
+        assert err.strip().endswith(said) and bool(err) == bool(said)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,17 @@ class Encoding:
                 block.add(value, out[where])
         return out
 
+    def unmet(self, values: Mapping[str, object]) -> list[str]:
+        """Return "name=value" for each value that says nothing: never met in learning, or of another type.
+
+        Example:
+            >>> encoding = learn_encoding(pl.DataFrame({"device": ["tv", "tv"]}), {"device": "category"})
+            >>> encoding.unmet({"device": "phone"}), encoding.unmet({"device": "tv"})
+            (['device=phone'], [])
+        """
+        given = {name: value for name, value in values.items() if value is not None and name in self.slices}
+        return [f"{name}={value}" for name, value in given.items() if not self.encode_row({name: value}).any()]
+
     @cached_property
     def _used(self) -> list[tuple[str, Block, slice]]:
         return [(block.name, block, self.slices[block.name]) for block in self.blocks if block.width]
