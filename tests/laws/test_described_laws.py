@@ -68,7 +68,7 @@ def rich(events, cell="linear", session=None):
 def close(a, b):
     for (path, x), (_, y) in zip(leaves(a), leaves(b), strict=True):
         assert x.dtype == y.dtype == np.float32
-        np.testing.assert_allclose(x, y, atol=2e-5, err_msg=path)
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=2e-5, err_msg=path)
 
 
 @pytest.mark.parametrize("session", [None, 20_000.0])

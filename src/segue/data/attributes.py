@@ -16,8 +16,9 @@ from segue.data.columns import KNOWN_NAMES, find_column
 from segue.data.values import distinct, moment_of, number_of, vector_of, word, words_of
 from segue.errors import ColumnError
 
-Kind: TypeAlias = Literal["number", "category", "categories", "text", "date", "vector", "ignored"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+#: A calendar is read of the times of events alone; the others may be asked for by name.
+Kind: TypeAlias = Literal["number", "category", "categories", "text", "date", "vector", "ignored", "calendar"]
+KINDS: tuple[Kind, ...] = get_args(Kind)[:-1]
 
 _NOTHING_ASKED: Mapping[str, str] = MappingProxyType({})
 #: Whole numbers with so few values are codes such as an age band.

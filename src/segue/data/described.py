@@ -4,7 +4,7 @@ Knows: which columns of a log say what an event was like, and which of these are
 Does not know: how a column becomes numbers, or what the network makes of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.attributes import KINDS, Kind, kinds_of, plain_name
+from segue.data.calendar import Calendar
 from segue.data.catalogue import Catalogue, Profiles
 from segue.data.encoding import Encoding, learn_encoding
 from segue.data.events import Events
@@ -31,7 +32,7 @@ _ROWS = 1 << 20
 class Encodings(NamedTuple):
     """How items, users and events become numbers; None where nothing is known beside ids.
 
-    `events` has the context first, then the type, then the rating: the first `asked` numbers are those that
+    `events` has the context first, then the time, the type, and the rating: the first `asked` numbers are those that
     can be known when a question is asked. Where ratings are predicted, `scale` is theirs, and the last numbers of an
     event are its rating on it.
     """
@@ -48,12 +49,31 @@ class Encodings(NamedTuple):
         return (self.events.width if self.events else 0) + (NOTED if self.scale else 0)
 
     def event(self, values: Mapping[str, Any]) -> Floats | None:
-        """Return float32[event_width] of one event, of its context, `type` and `rating`; None if nothing is read."""
+        """Return float32[event_width] of one event, of its context, `time` in microseconds, `type` and `rating`.
+
+        None if nothing is read.
+        """
         parts = [] if self.events is None else [self.events.encode_row(values)]
         if self.scale is not None:
             rating = values.get("rating")
             parts.append(self.scale.noted(np.array(np.nan if rating is None else rating, np.float32)))
         return as_learnt(np.concatenate(parts)) if parts else None
+
+    def known_at(self, times: Sequence[int | None]) -> Floats | None:
+        """Return float32[question, event_width], what is read of questions of which the time alone is known.
+
+        Args:
+            times: of the questions, in microseconds; None unknown.
+
+        Returns:
+            None where nothing is read of events beside ids and gaps.
+        """
+        if not self.event_width:
+            return None
+        out = np.zeros((len(times), self.event_width), np.float32)
+        if self.events is not None:
+            out[:, : self.events.width] = self.events.encode(pl.DataFrame({"time": pl.Series(times, dtype=pl.Int64)}))
+        return as_learnt(out)
 
 
 #: A network of ids alone.
@@ -74,7 +94,8 @@ def learn_encodings(
         events: the log to train on.
         catalogue: its items; a line of an item without an event is not in it.
         profiles: of its users; the others are left out here.
-        kinds: column -> kind, where the guess is not to be trusted; "ignored" leaves a column out.
+        kinds: column -> kind, where the guess is not to be trusted; "ignored" leaves a column out, "time" too, of
+            which hour and day of the week are read where they may be habits (`Calendar.learnt`).
         text: what encodes texts, see `segue.data.text.text_encoder`.
 
     Raises:
@@ -93,13 +114,13 @@ def learn_encodings(
     if profiles is not None:
         tables["users"] = profiles.rows(events.users).drop("user")
     context = [name for name in events.table.columns if name not in _ROLES]
-    of_events = [name for name in (*context, "type", "rating") if name in events.table.columns]
+    of_events = [name for name in (*context, "time", "type", "rating") if name in events.table.columns]
     tables["events"] = events.table.select(of_events)
     asked = dict(kinds or {})
     _check_kinds(asked, [table for table in tables.values() if table is not None])
     learnt = {}
     for role, table in tables.items():
-        learnt[role] = None if table is None else _learnt(table, asked, text)
+        learnt[role] = None if table is None else _learnt(table, asked, text, timed=role == "events")
     width = 0
     if learnt["events"] is not None:
         width = sum(block.width for block in learnt["events"].blocks if block.name != "rating")
@@ -118,13 +139,18 @@ def _check_kinds(asked: Mapping[str, str], tables: list[pl.DataFrame]) -> None:
             raise ColumnError(f"kind {name}={kind}: expected one of {', '.join(KINDS)}. Name one of these.")
 
 
-def _learnt(table: pl.DataFrame, asked: Mapping[str, str], text: str) -> Encoding | None:
+def _learnt(table: pl.DataFrame, asked: Mapping[str, str], text: str, *, timed: bool = False) -> Encoding | None:
     own = {name: asked.get(name) or asked.get(plain_name(name)) for name in table.columns}
-    kinds: dict[str, Kind] = kinds_of(table, {name: kind for name, kind in own.items() if kind})
+    times = [name for name in table.columns if timed and name == "time"]
+    kinds: dict[str, Kind] = kinds_of(
+        table.drop(times), {n: kind for n, kind in own.items() if kind and n not in times}
+    )
     if "type" in table.columns and not own["type"] and kinds["type"] != "ignored":
         kinds["type"] = "category"
     if "rating" in table.columns and not own["rating"] and kinds["rating"] != "ignored":
         kinds["rating"] = "number"
+    if times and own["time"] != "ignored" and Calendar.learnt(table["time"]).width:
+        kinds = {name: kinds.get(name, "calendar") for name in table.columns}
     encoding = learn_encoding(table, kinds, text=text)
     return encoding if encoding.width else None
 

@@ -15,6 +15,7 @@ import polars as pl
 
 from segue.data.attributes import Kind, plain_name, why_ignored
 from segue.data.blocks import Block, Categories, Ignored, Texts
+from segue.data.calendar import Calendar
 from segue.data.columns import listed
 from segue.data.numeric import Numbers, Vectors
 from segue.data.text import TextEncoder, text_encoder, text_encoder_from
@@ -210,6 +211,8 @@ def _learnt(column: pl.Series, kind: Kind, encoder: TextEncoder | None) -> Block
         return Categories.learnt(column, several=kind == "categories")
     if kind == "vector":
         return Vectors.learnt(column)
+    if kind == "calendar":
+        return Calendar.learnt(column)
     if kind == "text":
         assert encoder is not None
         return Texts(column.name, encoder)
@@ -225,6 +228,8 @@ def _kept(block: Block) -> dict[str, Any]:
             return {"name": block.name, "kind": kind, "separator": block.separator, "values": list(block.words)}
         case Vectors():
             return {"name": block.name, "kind": "vector", "mean": list(block.mean)}
+        case Calendar():
+            return {"name": block.name, "kind": "calendar", "hours": block.hours, "days": block.days}
         case Ignored():
             return {"name": block.name, "kind": "ignored", "why": block.why}
         case _:
@@ -239,6 +244,8 @@ def _block(kept: Mapping[str, Any], encoder: TextEncoder | None) -> Block:
         return Categories(name, kind == "categories", kept["separator"], tuple(kept["values"]))
     if kind == "vector":
         return Vectors(name, tuple(kept["mean"]))
+    if kind == "calendar":
+        return Calendar(name, kept["hours"], kept["days"])
     if kind == "ignored":
         return Ignored(name, kept["why"])
     if encoder is None or kind != "text":

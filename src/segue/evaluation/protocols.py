@@ -137,9 +137,11 @@ def ask(
         block = range(begin, min(begin + BLOCK, len(asked.events)))
         targets = asked.targets[block.start : block.stop]
         left_out = [seen(query) for query in block] if rec.repeats == "exclude" else []
-        gaps = _gaps(asked, block) if at_event else np.full(len(block), np.nan, np.float32)
+        gaps, details = np.full(len(block), np.nan, np.float32), None
+        if at_event:
+            gaps, details = _gaps(asked, block), rec.encodings.known_at(_times(asked, block))
         recent = asked.recent(block)
-        scores = rec.score_outputs(outputs[block.start : block.stop], gaps, recent)
+        scores = rec.score_outputs(outputs[block.start : block.stop], gaps, recent, details)
         tallies["segue"].add(scores, targets, left_out)
         histories = [asked.history(query) for query in block] if fitted else []
         for name, baseline in fitted.items():
@@ -152,6 +154,12 @@ def _gaps(asked: Questions, block: range) -> Floats:
     events = asked.events[block.start : block.stop]
     begins = asked.sequences.offsets[asked.users[block.start : block.stop]]
     return asked.sequences.gaps_before(events, events > begins)
+
+
+def _times(asked: Questions, block: range) -> list[int | None]:
+    """Return the time of each event to come, in microseconds."""
+    times, events = asked.sequences.times, asked.events[block.start : block.stop]
+    return [None] * len(events) if times is None else times[events].tolist()
 
 
 def evaluate(

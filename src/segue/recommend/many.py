@@ -224,13 +224,26 @@ def _asked(rec: Recommender, states: Sequence[State], at: Sequence[int | None]) 
     return outputs, gaps, np.concatenate([state.recent for state in states])
 
 
-def question_details(rec: Recommender, questions: Iterable[tuple[str | None, Mapping[str, Any]]]) -> Floats | None:
-    """Return float32[question, m] of types and contexts; None where this bundle reads none."""
-    return _encoded(rec, ({**context, "type": type} for type, context in questions))
+class Known(Protocol):
+    """What may be known of an event to come: its type and context."""
+
+    @property
+    def type(self) -> str | None:
+        """What will be done."""
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """What else is known of it."""
+
+
+def question_details(rec: Recommender, questions: Sequence[Known], at: Sequence[int | None]) -> Floats | None:
+    """Return float32[question, m] of times, types and contexts; None where this bundle reads none."""
+    asked = zip(questions, at, strict=True)
+    return _encoded(rec, ({**one.context, "time": time, "type": one.type} for one, time in asked))
 
 
 def _details(rec: Recommender, events: Sequence[Happened]) -> Floats | None:
-    return _encoded(rec, ({**e.context, "type": e.type, "rating": e.rating} for e in events))
+    return _encoded(rec, ({**e.context, "time": e.time, "type": e.type, "rating": e.rating} for e in events))
 
 
 def _encoded(rec: Recommender, rows: Iterable[Mapping[str, Any]]) -> Floats | None:

@@ -186,10 +186,9 @@ def _moved(rec: Recommender, paths: Sequence[_Path], asked: _Question, step: int
 
 def _scores(rec: Recommender, paths: Sequence[_Path], asked: _Question, step: int) -> Floats:
     """Return float32[path, row], -inf where a row may not be chosen."""
-    details = None
-    if asked.type is not None or asked.context:
-        details = question_details(rec, [(asked.type, asked.context)] * len(paths))
-    scores = score_each(rec, [path.state for path in paths], [asked.time(step)] * len(paths), details)
+    at = [asked.time(step)] * len(paths)
+    details = question_details(rec, [asked] * len(paths), at)
+    scores = score_each(rec, [path.state for path in paths], at, details)
     scores[:, asked.left_out] = -np.inf
     for line, path in zip(scores, paths, strict=True):
         if not asked.seen_too:

@@ -153,7 +153,7 @@ class Recommender:
         self.check_rating(item, rating)
         now, row = microseconds(time), self.vocabulary.row(item)
         gap = gap_seconds(now, state.time)
-        details = self._details(context, type=type, rating=rating)
+        details = self.details(now, context, type=type, rating=rating)
         rows = np.array([row], np.int32)
         memory = self.network.step(self.params, state.memory, rows, gap, details)
         recent = pushed(state.recent, rows)
@@ -169,7 +169,8 @@ class Recommender:
         """
         if type is None and not context:
             return
-        read = [] if self.encodings.events is None else [n for n in self.encodings.events.slices if n != "rating"]
+        known = [] if self.encodings.events is None else self.encodings.events.slices
+        read = [name for name in known if name not in ("rating", "time")]
         for name in [*(context or {}), *(["type"] if type is not None else [])]:
             if name not in read:
                 option = "--type-col" if name == "type" else "--context-col"
@@ -216,8 +217,8 @@ class Recommender:
             raise ArgumentError(f"recommend: expected k of at least 1, came {k}. Ask for 1 item or more.")
         self._check(state)
         self.check_question(type, context)
-        gap = gap_seconds(microseconds(at), state.time)
-        details = self._details(context, type=type)
+        now = microseconds(at)
+        gap, details = gap_seconds(now, state.time), self.details(now, context, type=type)
         asked = (state.memory.output, gap, state.recent)
         left_out = self.vocabulary.rows(exclude)
         if (repeats or self.repeats) == "exclude":
@@ -424,7 +425,7 @@ class Recommender:
         else:
             times = [None if time == NO_TIME else int(time) for time in states.times]
             gaps = gaps_seconds([now] * len(times), times)
-        return self.score_outputs(states.memory.output, gaps, states.recent)[:, 1:]
+        return self.score_outputs(states.memory.output, gaps, states.recent, self.details(now))[:, 1:]
 
     def with_index(self, index: Index | None) -> "Recommender":
         """Return a recommender whose lists come from an index; None scores all items for each list."""
@@ -530,12 +531,16 @@ class Recommender:
         named = {known[plain_name(name)]: value for name, value in profile.items()}
         return encoding.encode_row(named)[None]
 
-    def _details(
-        self, context: Mapping[str, object] | None, *, type: str | None = None, rating: float | None = None
+    def details(
+        self,
+        time: int | None,
+        context: Mapping[str, object] | None = None,
+        *,
+        type: str | None = None,
+        rating: float | None = None,
     ) -> Floats | None:
-        if type is None and rating is None and not context:
-            return None
-        found = self.encodings.event({**(context or {}), "type": type, "rating": rating})
+        """Return float32[1, m], what is read of an event or a question beside ids and gaps; None for nothing."""
+        found = self.encodings.event({**(context or {}), "time": time, "type": type, "rating": rating})
         return None if found is None else found[None]
 
     def _item(self, row: int, score: float) -> Item:

@@ -129,6 +129,7 @@ def _score(rec: Recommender, states: Sequence[State], row: int, question: Questi
     """Return the score of one item for each state."""
     if not states:
         return []
-    details = question_details(rec, [(question.type, question.context)] * len(states))
-    scores = score_rows(rec, states, [question.at] * len(states), np.array([row], np.int32), details)
+    at = [question.at] * len(states)
+    details = question_details(rec, [question] * len(states), at)
+    scores = score_rows(rec, states, at, np.array([row], np.int32), details)
     return [float(score) for score in scores[:, 0]]

@@ -144,7 +144,7 @@ def score_all(rec: Recommender, shelf: Shelf, asked: Sequence[Asked]) -> Scored:
     Cost: without an index O(questions x items x width), in one product; with one, that of its searches.
     """
     states, at = [one.state for one in asked], [one.at for one in asked]
-    details = question_details(rec, [(one.question.type, one.question.context) for one in asked])
+    details = question_details(rec, [one.question for one in asked], at)
     if rec.index is None:
         scored = Scored(score_each(rec, states, at, details))
     else:
