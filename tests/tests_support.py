@@ -8,10 +8,11 @@ from scipy import sparse
 
 import segue
 from segue.bundle import build_network, with_fingerprint
-from segue.config import DataSize, configure, derive
-from segue.data.catalogue import read_catalogue
-from segue.data.described import Encodings
+from segue.config import Config, DataSize, configure, derive
+from segue.data.catalogue import read_catalogue, read_profiles
+from segue.data.described import Encodings, attributes_of, learn_encodings
 from segue.data.ratings import Scale
+from segue.data.sequences import item_vocabulary
 from segue.data.vocabulary import Vocabulary
 from segue.model.backend import map_tree
 from segue.model.counts import REACH, RECENT, Counts
@@ -108,3 +109,47 @@ def minimal_gated_cell(keras):
             return super().get_config() | {"units": self.units}
 
     return MinimalGatedCell
+
+
+ITEMS = pl.DataFrame(
+    {
+        "item": [f"{i:02d}" for i in range(14)],
+        "title": [f"{'red' if i % 2 else 'blue'} {'car' if i % 3 else 'boat'} {i}" for i in range(14)],
+        "kind": ["a|b", "b|c", "c"] * 4 + ["a|b", ""],
+        "price": [float(i % 5) for i in range(13)] + [None],
+    }
+).with_columns(pl.when(pl.col("item") != "13").then("title").alias("title"))
+USERS = pl.DataFrame(
+    {"user": [str(u) for u in range(8)], "age": [20, 30, 40, 50, 20, 30, 40, 50], "sex": list("fmfmfmfm")}
+)
+
+
+def described_log(seed=1, rows=120):
+    rng = np.random.default_rng(seed)
+    table = pl.DataFrame(
+        {
+            "user": rng.integers(0, 9, rows).astype(str),
+            "item": [f"{i:02d}" for i in rng.integers(0, 12, rows)],
+            "time": np.sort(rng.integers(0, 10**6, rows)),
+            "rating": rng.integers(1, 6, rows).astype(float),
+            "type": np.array(["view", "buy"])[rng.integers(0, 2, rows)],
+            "device": np.array(["tv", "pc", "phone"])[rng.integers(0, 3, rows)],
+        }
+    )
+    return segue.read_events(table, reading=segue.Reading(context=("device",)))
+
+
+def described_recommender(events, cell="linear", session=None):
+    """An untrained recommender whose every part counts."""
+    vocabulary = item_vocabulary(events)
+    catalogue, profiles = read_catalogue(ITEMS, vocabulary), read_profiles(USERS)
+    encodings = learn_encodings(events, catalogue, profiles, text="words")
+    wanted = {"model.cell": cell, "model.width": 8, "model.session_gap": session, "train.repeats": "allow"}
+    size = DataSize(len(events), 9, vocabulary.size, True, 0.0)
+    config = derive(configure(wanted, base=Config()), size)
+    network = build_network(config, items=vocabulary.size, longest_gap=1e5, encodings=encodings)
+    rng = np.random.default_rng(5)
+    params = map_tree(lambda a: a + 0.2 * rng.standard_normal(a.shape, np.float32), network.init(0))
+    params = network.with_attributes(params, attributes_of(catalogue, encodings))
+    rec = Recommender(network, params, vocabulary, config, catalogue, {}, "", encodings, vocabulary.size)
+    return with_fingerprint(rec)

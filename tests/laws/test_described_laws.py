@@ -7,62 +7,16 @@ import polars as pl
 import pytest
 
 import segue
-from segue.bundle import build_network, with_fingerprint
-from segue.config import Config, DataSize, configure, derive
-from segue.data.catalogue import read_catalogue, read_profiles
-from segue.data.described import as_learnt, attributes_of, learn_encodings
-from segue.data.sequences import item_vocabulary
+from segue.data.catalogue import read_profiles
+from segue.data.described import as_learnt, attributes_of
 from segue.errors import ArgumentError
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import CELLS
 from segue.recommend.approximate import exact_index
-from segue.recommend.recommender import Recommender
 from segue.serve.answers import Question
 from segue.serve.scores import ask_for, score_all
 from segue.serve.shelf import Shelf
-
-ITEMS = pl.DataFrame(
-    {
-        "item": [f"{i:02d}" for i in range(14)],
-        "title": [f"{'red' if i % 2 else 'blue'} {'car' if i % 3 else 'boat'} {i}" for i in range(14)],
-        "kind": ["a|b", "b|c", "c"] * 4 + ["a|b", ""],
-        "price": [float(i % 5) for i in range(13)] + [None],
-    }
-).with_columns(pl.when(pl.col("item") != "13").then("title").alias("title"))
-USERS = pl.DataFrame(
-    {"user": [str(u) for u in range(8)], "age": [20, 30, 40, 50, 20, 30, 40, 50], "sex": list("fmfmfmfm")}
-)
-
-
-def log(seed=1, rows=120):
-    rng = np.random.default_rng(seed)
-    table = pl.DataFrame(
-        {
-            "user": rng.integers(0, 9, rows).astype(str),
-            "item": [f"{i:02d}" for i in rng.integers(0, 12, rows)],
-            "time": np.sort(rng.integers(0, 10**6, rows)),
-            "rating": rng.integers(1, 6, rows).astype(float),
-            "type": np.array(["view", "buy"])[rng.integers(0, 2, rows)],
-            "device": np.array(["tv", "pc", "phone"])[rng.integers(0, 3, rows)],
-        }
-    )
-    return segue.read_events(table, reading=segue.Reading(context=("device",)))
-
-
-def rich(events, cell="linear", session=None):
-    """An untrained recommender whose every part counts."""
-    vocabulary = item_vocabulary(events)
-    catalogue, profiles = read_catalogue(ITEMS, vocabulary), read_profiles(USERS)
-    encodings = learn_encodings(events, catalogue, profiles, text="words")
-    wanted = {"model.cell": cell, "model.width": 8, "model.session_gap": session, "train.repeats": "allow"}
-    size = DataSize(len(events), 9, vocabulary.size, True, 0.0)
-    config = derive(configure(wanted, base=Config()), size)
-    network = build_network(config, items=vocabulary.size, longest_gap=1e5, encodings=encodings)
-    rng = np.random.default_rng(5)
-    params = map_tree(lambda a: a + 0.2 * rng.standard_normal(a.shape, np.float32), network.init(0))
-    params = network.with_attributes(params, attributes_of(catalogue, encodings))
-    rec = Recommender(network, params, vocabulary, config, catalogue, {}, "", encodings, vocabulary.size)
-    return with_fingerprint(rec)
+from tests_support import ITEMS, USERS, described_log, described_recommender
 
 
 def close(a, b):
@@ -74,8 +28,8 @@ def close(a, b):
 @pytest.mark.parametrize("session", [None, 20_000.0])
 @pytest.mark.parametrize("cell", list(CELLS))
 def test_law_encode_is_start_with_profile_and_observe_one_by_one(cell, session):
-    events = log()
-    rec, people = rich(events, cell, session), read_profiles(USERS)
+    events = described_log()
+    rec, people = described_recommender(events, cell, session), read_profiles(USERS)
     states = rec.encode(events, USERS)
     for place, user in enumerate(states.users):
         state = rec.start(people.of(user))
@@ -86,7 +40,7 @@ def test_law_encode_is_start_with_profile_and_observe_one_by_one(cell, session):
 
 
 def test_law_every_part_of_what_is_known_counts():
-    rec = rich(log())
+    rec = described_recommender(described_log())
     state = rec.observe(rec.start(), "03", time=10)
     lists = [
         rec.score(state),
@@ -116,7 +70,7 @@ def test_law_every_part_of_what_is_known_counts():
 
 @pytest.mark.parametrize("by", ["all", "index"])
 def test_law_questions_asked_together_are_those_asked_alone(by):
-    plain = rich(events := log())
+    plain = described_recommender(events := described_log())
     rec = plain.with_index(exact_index(plain)) if by == "index" else plain
     rng, states, asked = np.random.default_rng(8), plain.encode(events), []
     for place in range(len(states)):
@@ -139,7 +93,7 @@ def test_law_questions_asked_together_are_those_asked_alone(by):
 
 
 def test_law_load_after_save_is_the_same(tmp_path):
-    rec = rich(log(), session=20_000.0)
+    rec = described_recommender(described_log(), session=20_000.0)
     rec.save(tmp_path / "m.segue")
     again = segue.load(tmp_path / "m.segue")
     assert again.fingerprint == rec.fingerprint
@@ -151,7 +105,7 @@ def test_law_load_after_save_is_the_same(tmp_path):
 
 
 def test_law_added_items_leave_the_others_as_they_were(tmp_path):
-    rec = rich(log())
+    rec = described_recommender(described_log())
     before = rec.observe_all(rec.start(), ["03", "12", "04"])
     more = rec.add_items(ITEMS)
     assert more.items == [*rec.items, "12", "13"]
@@ -182,8 +136,8 @@ def test_law_added_items_leave_the_others_as_they_were(tmp_path):
 
 
 def test_law_a_new_item_is_an_item_whose_own_row_is_left_out():
-    events = log()
-    rec = rich(events)
+    events = described_log()
+    rec = described_recommender(events)
     rng, network = np.random.default_rng(2), rec.network
     own = map_tree(lambda a: a + rng.standard_normal(a.shape, np.float32), network.init(3))
     attributes = attributes_of(rec.catalogue, rec.encodings)
@@ -200,7 +154,7 @@ def test_law_a_new_item_is_an_item_whose_own_row_is_left_out():
 
 
 def test_law_a_long_gap_empties_the_first_block_alone():
-    rec = rich(log(), session=1000.0)
+    rec = described_recommender(described_log(), session=1000.0)
     one = rec.observe(rec.start(), "03", time=0)
     other = rec.observe(rec.observe(rec.start(), "07", time=-50), "05", time=0)
     near = [rec.observe(state, "04", time=999).memory.cells for state in (one, other)]
@@ -212,7 +166,7 @@ def test_law_a_long_gap_empties_the_first_block_alone():
 
 
 def test_similar_mixes_and_says_what_is_shared():
-    rec = rich(log()).add_items(ITEMS)
+    rec = described_recommender(described_log()).add_items(ITEMS)
     alike = [line.item for line in rec.similar("02", 13, mix=1)]
     vectors = rec.params.items / np.maximum(np.linalg.norm(rec.params.items, axis=1, keepdims=True), 1e-9)
     order = np.argsort(-(vectors @ vectors[rec.vocabulary.row("02")]), kind="stable")
@@ -225,7 +179,7 @@ def test_similar_mixes_and_says_what_is_shared():
 
 
 def test_a_profile_that_was_not_learnt_is_named():
-    rec = rich(log())
+    rec = described_recommender(described_log())
     with pytest.raises(ArgumentError, match='expected columns among age, sex, came "shoe"'):
         rec.start({"shoe": 42})
     assert rec.start({"age": None, "sex": "unheard of"}).count == 0
