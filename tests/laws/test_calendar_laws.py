@@ -13,7 +13,9 @@ from segue.data.calendar import DAYS, KNOTS, Calendar
 from segue.data.described import learn_encodings
 from segue.data.encoding import Encoding, learn_encoding
 from segue.evaluation.protocols import ask, questions
+from segue.recommend.many import observe_each, observe_long
 from segue.serve.bulk import recommend_all
+from segue.serve.events import Event
 from tests_support import described_log, described_recommender
 
 HOUR = 3600
@@ -78,12 +80,26 @@ def test_law_a_question_at_a_time_is_the_same_by_every_way(tmp_path):
         lines = rec.recommend(states[place], 5, at=at)
         rows = rec.vocabulary.rows([line.item for line in lines]) - 1
         np.testing.assert_allclose([line.score for line in lines], scores[place, rows], rtol=1e-4, atol=1e-4)
-        assert listed.filter(pl.col("user") == user)["item"].to_list() == [line.item for line in lines]
+        own = listed.filter(pl.col("user") == user)
+        assert own["item"].to_list() == [line.item for line in lines]
+        np.testing.assert_allclose(own["score"], [line.score for line in lines], rtol=1e-4, atol=1e-4)
         assert rec.plan(states[place], 1, at=at).items[0].item == lines[0].item
     one_gap, two_gaps = rec.score(states[0], at=at), rec.score(states[0], at=at + 24 * HOUR)
     later = rec.score(states[0], at=at + 12 * HOUR)
     # The clock has little to say of half a day more or less after ten; the hour has.
     assert np.abs(later - one_gap).max() > 5 * np.abs(two_gaps - one_gap).max()
+
+
+def test_law_many_events_are_read_with_their_times_as_one_by_one():
+    rec = described_recommender(described_log())
+    times = [2 * 10**12 + 5 * HOUR * 10**6 * n for n in range(6)]
+    happened = [Event("u", f"{n:02d}", time=time, rating=3.0) for n, time in enumerate(times)]
+    state = each = rec.start()
+    for event in happened:
+        state = rec.observe(state, event.item, time=event.time / 1e6, rating=event.rating)
+        each = observe_each(rec, [each], [event])[0]
+    for found in (each, observe_long(rec, rec.start(), happened)):
+        np.testing.assert_allclose(found.memory.output, state.memory.output, rtol=1e-4, atol=1e-4)
 
 
 def test_law_evaluation_at_the_event_asks_as_the_server_does():
