@@ -33,11 +33,9 @@ from segue.data.vocabulary import Vocabulary
 from segue.measure.metrics import ndcg
 from segue.measure.ranks import target_ranks
 from segue.model import blocks, network
-from segue.model.activations import softplus
-from segue.model.backend import namespace, parts, scan, where_tree
-from segue.model.cells import GRU, Linear, LinearParams
+from segue.model.backend import namespace, parts
+from segue.model.cells import GRU, Linear
 from segue.model.counts import Counts, with_counts
-from segue.model.features import Clock
 from segue.model.network import Network
 from segue.shapes import Array
 from segue.training import update
@@ -102,52 +100,6 @@ class Beside:
         return tuple(s for s, _ in done), namespace(done[0][1]).concat([y for _, y in done], axis=-1)
 
 
-class FadingParams(NamedTuple):
-    """A linear recurrence, and how fast its memory fades by each knot of the clock, less 6, as softplus takes it."""
-
-    linear: LinearParams
-    fade: Array  # [K + 1, d]
-
-
-class FadingLinear(Linear):
-    """A linear recurrence whose memory fades by the time since the last event, besides its gate."""
-
-    def __init__(self, weights: Array | None = None) -> None:
-        super().__init__()
-        object.__setattr__(self, "weights", weights)
-
-    def init(self, rng, width):
-        return FadingParams(super().init(rng, width), np.zeros((Clock(1.0).rows, width), np.float32))
-
-    def start(self, params, batch):
-        return super().start(params.linear, batch)
-
-    def scan(self, params, state, inputs, reset, start):
-        own, xp = params.linear, namespace(inputs)
-        past = self.look_back(state.tail, inputs, reset, start.tail)
-        c = own.conv[0] * inputs + own.conv_bias
-        for k, x in enumerate(past, start=1):
-            c = c + own.conv[k] * x[:-1]
-        (a, _), b = self.opened(own, c)
-        a = a * xp.exp(-softplus(self.weights @ params.fade - 6.0))
-
-        def recur(s, position):
-            reset_now, a, b = position
-            s = a * where_tree(reset_now, start.s, s) + b
-            return s, s
-
-        s, y = scan(recur, state.s, (reset, a, b))
-        return state._replace(tail=tuple(x[-1] for x in past), s=s), y
-
-
-class Fading(Network):
-    """A network whose memory fades by the time since the last event."""
-
-    def scan_inputs(self, params, memory, x, window, masks=None):
-        cell = FadingLinear(self.clock.weights(window.gaps))
-        return Network(**vars(self) | {"cell": cell}).scan_inputs(params, memory, x, window, masks)
-
-
 class WithoutInput(Network):
     """A network whose output does not hold the vector of the last item itself."""
 
@@ -187,7 +139,6 @@ VARIANTS: dict[str, dict] = {
     "a tenth of the items hidden": {"train.unknown_items": 0.1},
     "smoothed targets, .1": {"patch": {"update.softmax_cross_entropy": smoothed(0.1)}},
     "linear and gru side by side": {"cell": Beside()},
-    "memory that fades by the gap": {"cell": FadingLinear(), "network": Fading},
     "output without the last item": {"network": WithoutInput},
     "weight decay .1": {"train.weight_decay": 0.1},
     "average .9995": {"train.average": 0.9995},

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+#: What `read_split` reads.
+SETS = ("ml-1m", "ml-1m-times", "beauty", "yoochoose")
 AT = 10
 #: What chooses among the measurements of a run, on validation.
 BEST = f"ndcg@{AT}"

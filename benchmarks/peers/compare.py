@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from common import read_split
+from common import SETS, read_split
 
 import segue
 from segue.evaluation.protocols import ask, questions
@@ -43,7 +43,7 @@ def own_ranks(bundle: Path, data: Path, name: str, timed: bool) -> tuple[np.ndar
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--set", required=True, choices=["ml-1m", "ml-1m-times", "beauty", "yoochoose"])
+    parser.add_argument("--set", required=True, choices=SETS)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--ranks", type=Path, required=True)
     parser.add_argument("--timed", action="store_true", help="ask Segue at the time of the event, too")

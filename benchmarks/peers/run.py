@@ -18,7 +18,7 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import write_failure
+from common import SETS, write_failure
 
 HERE = Path(__file__).resolve().parent
 
@@ -120,7 +120,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--peer", type=peer_and_minutes, action="append", required=True, help="name:minutes")
-    parser.add_argument("--set", default="ml-1m", choices=["ml-1m", "ml-1m-times", "beauty", "yoochoose"])
+    parser.add_argument("--set", default="ml-1m", choices=SETS)
     parser.add_argument("--out", type=Path, required=True, help="keep the records in this folder")
     parser.add_argument("--json", action="store_true", help="print them too")
     parser.add_argument("--work", type=Path, default=default_work())

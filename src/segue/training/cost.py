@@ -54,7 +54,7 @@ def memory_needed(network: Network, config: Config, events: int) -> float:
     Args:
         network: with the sizes.
         config: with no setting left to derive.
-        events: of the log, held as rows, times and ratings.
+        events: of the log, held as rows, times, ratings and what each was like.
     """
     train = config.train
     assert train.lanes is not None
@@ -64,7 +64,9 @@ def memory_needed(network: Network, config: Config, events: int) -> float:
     classes = 2 * train.negatives if train.negatives else network.items  # drawn, and the targets' own
     # A byte for each of what was had, of the windows of two calls, and of what is hidden at a position.
     had = train.lanes * classes * (2 * UPDATES_PER_CALL + 2 * train.steps) if train.hides_had else 0
-    return (4.0 * floats + had + 16.0 * events) / GIB + 0.4  # the compiler and the libraries
+    # Numbers of an event are float16, and twice there while they are put in order.
+    log = (16.0 + 4.0 * network.details) * events
+    return (4.0 * floats + had + log) / GIB + 0.4  # the compiler and the libraries
 
 
 def memory_available() -> float:
