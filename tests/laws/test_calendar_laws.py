@@ -12,6 +12,7 @@ import segue
 from segue.data.calendar import DAYS, KNOTS, Calendar
 from segue.data.described import learn_encodings
 from segue.data.encoding import Encoding, learn_encoding
+from segue.errors import ColumnError
 from segue.evaluation.protocols import ask, questions
 from segue.recommend.many import observe_each, observe_long
 from segue.serve.bulk import recommend_all
@@ -65,6 +66,8 @@ def test_what_is_read_is_what_may_be_a_habit(step, count, read):
 def test_times_are_left_out_where_one_says_so():
     assert learn_encodings(described_log()).events.describe()[1] == "time: hour of the day, UTC"
     assert "time" not in learn_encodings(described_log(), kinds={"time": "ignored"}).events.slices
+    with pytest.raises(ColumnError, match="kind time=number: expected ignored"):
+        learn_encodings(described_log(), kinds={"time": "number"})
     short = segue.Events(described_log().table.head(20).select("user", "item", "time"))
     assert learn_encodings(short).events is None
 

@@ -117,7 +117,7 @@ def learn_encodings(
     of_events = [name for name in (*context, "time", "type", "rating") if name in events.table.columns]
     tables["events"] = events.table.select(of_events)
     asked = dict(kinds or {})
-    _check_kinds(asked, [table for table in tables.values() if table is not None])
+    _check_kinds(asked, tables)
     learnt = {}
     for role, table in tables.items():
         learnt[role] = None if table is None else _learnt(table, asked, text, timed=role == "events")
@@ -127,8 +127,14 @@ def learn_encodings(
     return Encodings(learnt["items"], learnt["users"], learnt["events"], width)
 
 
-def _check_kinds(asked: Mapping[str, str], tables: list[pl.DataFrame]) -> None:
-    known = [name for table in tables for name in table.columns]
+def _check_kinds(asked: Mapping[str, str], tables: Mapping[str, pl.DataFrame | None]) -> None:
+    columns = {role: table.columns for role, table in tables.items() if table is not None}
+    known = [name for names in columns.values() for name in names]
+    if asked.get("time", "ignored") != "ignored" and known.count("time") == columns["events"].count("time") == 1:
+        raise ColumnError(
+            f"kind time={asked['time']}: expected ignored, for of the times of events hour and day are read. "
+            "Leave it out, or give the time under another name too."
+        )
     for name, kind in asked.items():
         if not any(name in (column, plain_name(column)) for column in known):
             raise ColumnError(
