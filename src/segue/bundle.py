@@ -66,6 +66,7 @@ def build_network(
         attributes=encodings.items.width if encodings.items else 0,
         details=encodings.event_width - (NOTED if head and apart else 0),
         asked=encodings.asked if encodings.events else 0,
+        timed=encodings.timed,
         profile=encodings.users.width if encodings.users else 0,
         session=model.session_gap,
         rating=head,

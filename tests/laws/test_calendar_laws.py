@@ -65,6 +65,7 @@ def test_what_is_read_is_what_may_be_a_habit(step, count, read):
 
 def test_times_are_left_out_where_one_says_so():
     assert learn_encodings(described_log()).events.describe()[1] == "time: hour of the day, UTC"
+    assert learn_encodings(described_log()).timed == (3, 3 + KNOTS)
     assert "time" not in learn_encodings(described_log(), kinds={"time": "ignored"}).events.slices
     with pytest.raises(ColumnError, match="kind time=number: expected ignored"):
         learn_encodings(described_log(), kinds={"time": "number"})

@@ -92,6 +92,20 @@ def test_law_what_is_hidden_is_that_and_nothing_else(what):
             assert gone.mean() == 1 if rate > 0.9 else 0.1 < gone.mean() < 0.7
 
 
+def test_law_hour_and_day_are_unknown_where_the_gap_is():
+    batch = next(Batcher(marked(40), lanes=8, steps=16, seed=1).windows(0))
+    three = batch._replace(details=np.ones((16, 8, 3)), question_details=np.ones((16, 8, 3)))
+    hidden = hide_some(TrainConfig(), three, np.uint32(9), (1, 2))
+    for gaps, before, details in [
+        (hidden.gaps, batch.gaps, hidden.details),
+        (hidden.question_gaps, batch.question_gaps, hidden.question_details),
+    ]:
+        known = ~np.isnan(before)
+        assert ((details[..., 1] == 0) == np.isnan(gaps))[known].all()
+        assert (details[..., 0] == details[..., 2]).all()
+        assert 0.02 < (details[..., 1] != details[..., 0]).mean() < 0.7
+
+
 @pytest.mark.parametrize(("items", "negatives"), [(9, 0), (9, 6), (40, 6)])
 def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
     """What a user had is no class, over windows, lanes and new users, for all items, drawn ones and cut-out ones."""

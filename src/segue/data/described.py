@@ -48,6 +48,13 @@ class Encodings(NamedTuple):
         """The numbers per event."""
         return (self.events.width if self.events else 0) + (NOTED if self.scale else 0)
 
+    @property
+    def timed(self) -> tuple[int, int]:
+        """Which numbers of an event, from and to before, say at which hour and on which day it was."""
+        calendars = [block.name for block in (self.events.blocks if self.events else ()) if isinstance(block, Calendar)]
+        where = self.events.slices[calendars[0]] if self.events and calendars else slice(0, 0)
+        return where.start, where.stop
+
     def event(self, values: Mapping[str, Any]) -> Floats | None:
         """Return float32[event_width] of one event, of its context, `time` in microseconds, `type` and `rating`.
 

@@ -104,6 +104,7 @@ class Network:
         attributes: numbers that say what an item is; 0 for ids alone.
         details: numbers that say what an event was like.
         asked: how many of them, the first, are known when a question is asked.
+        timed: which of them, from and to before, tell the time.
         profile: numbers that say who a user is.
         session: seconds without an event after which the memory of the first block is emptied; None never does.
             So the first block remembers the session and the others the user.
@@ -120,6 +121,7 @@ class Network:
     attributes: int = 0
     details: int = 0
     asked: int = 0
+    timed: tuple[int, int] = (0, 0)
     profile: int = 0
     session: float | None = None
     rating: RatingHead | None = None

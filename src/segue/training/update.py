@@ -82,19 +82,30 @@ def rounded_factors(params: NetworkParams) -> NetworkParams:
     return params._replace(attributes=said, blocks=rounded_weights(params.blocks))
 
 
-def hide_some(train: TrainConfig, batch: Any, seed: Array) -> Any:
-    """Return a batch in which some of everything is unknown, so that the unknown is learnt too."""
-    shape = batch.items.shape
+def hide_some(train: TrainConfig, batch: Any, seed: Array, timed: tuple[int, int] = (0, 0)) -> Any:
+    """Return a batch in which some of everything is unknown, so that the unknown is learnt too.
 
-    def without(values: Any, stream: int, rate: float) -> Any:
-        return None if values is None else jnp.where(chance(seed, stream, shape, rate)[..., None], 0.0, values)
+    Of the details those from `timed[0]` to before `timed[1]` tell the time: they are unknown where the gap is.
+    """
+    shape = batch.items.shape
+    no_gap = chance(seed, 1, shape, train.unknown_gaps)
+    no_question_gap = chance(seed, 2, shape, train.unknown_question)
+
+    def without(values: Any, stream: int, rate: float, untimed: Any = None) -> Any:
+        if values is None:
+            return None
+        gone = chance(seed, stream, shape, rate)[..., None]
+        if untimed is not None:
+            place = jnp.arange(values.shape[-1])
+            gone = jnp.where((place >= timed[0]) & (place < timed[1]), untimed[..., None], gone)
+        return jnp.where(gone, 0.0, values)
 
     return batch._replace(
         items=jnp.where(chance(seed, 0, shape, train.unknown_items), 0, batch.items),
-        gaps=jnp.where(chance(seed, 1, shape, train.unknown_gaps), jnp.nan, batch.gaps),
-        question_gaps=jnp.where(chance(seed, 2, shape, train.unknown_question), jnp.nan, batch.question_gaps),
-        details=without(batch.details, 3, train.unknown_details),
-        question_details=without(batch.question_details, 4, train.unknown_question),
+        gaps=jnp.where(no_gap, jnp.nan, batch.gaps),
+        question_gaps=jnp.where(no_question_gap, jnp.nan, batch.question_gaps),
+        details=without(batch.details, 3, train.unknown_details, no_gap),
+        question_details=without(batch.question_details, 4, train.unknown_question, no_question_gap),
         profiles=without(batch.profiles, 5, train.unknown_profiles),
     )
 
@@ -126,7 +137,7 @@ def loss_of(
     if before is not None:
         classes = candidates.rows if candidates else jnp.arange(network.items)
         hidden = hidden_classes(before, batch, classes).reshape(-1, len(classes))
-    batch = hide_some(config.train, batch, seed)
+    batch = hide_some(config.train, batch, seed, network.timed)
     if network.rating:
         params = params._replace(rating=params.rating._replace(tables=known.ratings))
     rounded = config.train.precision == "bfloat16"
