@@ -20,7 +20,7 @@ from segue.data.events import Events
 from segue.data.ratings import NOTED, Scale, ratings_of
 from segue.data.sequences import Sequences, encode, sequence_order
 from segue.data.vocabulary import Vocabulary
-from segue.errors import ColumnError
+from segue.errors import ArgumentError, ColumnError
 from segue.shapes import Floats
 
 #: Columns of a log that are roles and not context.
@@ -65,6 +65,26 @@ class Encodings(NamedTuple):
             rating = values.get("rating")
             parts.append(self.scale.noted(np.array(np.nan if rating is None else rating, np.float32)))
         return as_learnt(np.concatenate(parts)) if parts else None
+
+    def check_question(self, type: str | None = None, context: Mapping[str, object] | None = None) -> None:
+        """Do nothing if a question names only what was learnt; a value never met in learning is no error.
+
+        A server does not ask this: what its clients send outlives the bundle that reads it.
+
+        Raises:
+            ArgumentError: a type is given, or a column of the context, that this bundle does not read.
+        """
+        if type is None and not context:
+            return
+        known = [] if self.events is None else self.events.slices
+        read = [name for name in known if name not in ("rating", "time")]
+        for name in [*(context or {}), *(["type"] if type is not None else [])]:
+            if name not in read:
+                option = "--type-col" if name == "type" else "--context-col"
+                raise ArgumentError(
+                    f'question: expected columns among {", ".join(read) or "none"}, came "{name}". '
+                    f"Leave it out, or train on a log that has it ({option})."
+                )
 
     def known_at(self, times: Sequence[int | None]) -> Floats | None:
         """Return float32[question, event_width], what is read of questions of which the time alone is known.

@@ -224,7 +224,7 @@ def _asked(rec: Recommender, states: Sequence[State], at: Sequence[int | None]) 
     return outputs, gaps, np.concatenate([state.recent for state in states])
 
 
-class Known(Protocol):
+class ToCome(Protocol):
     """What may be known of an event to come: its type and context."""
 
     @property
@@ -236,7 +236,7 @@ class Known(Protocol):
         """What else is known of it."""
 
 
-def question_details(rec: Recommender, questions: Sequence[Known], at: Sequence[int | None]) -> Floats | None:
+def question_details(rec: Recommender, questions: Sequence[ToCome], at: Sequence[int | None]) -> Floats | None:
     """Return float32[question, m] of times, types and contexts; None where this bundle reads none."""
     asked = zip(questions, at, strict=True)
     return _encoded(rec, ({**one.context, "time": time, "type": one.type} for one, time in asked))

@@ -154,7 +154,7 @@ def plan(
         raise ArgumentError(f"plan: expected n from 1, a whole number, came {n!r}. Ask for 1 item or more.")
     by, policy = by or Beam(), repeats or rec.repeats
     rec._check(state)
-    rec.check_question(type, context)
+    rec.encodings.check_question(type, context)
     asked = _Question(
         microseconds(at), microseconds(every), type, context or {}, rec.vocabulary.rows(exclude),
         seen_too=policy == "allow", twice=repeats == "allow",

@@ -159,26 +159,6 @@ class Recommender:
         recent = pushed(state.recent, rows)
         return State(memory, now, state.count + 1, state.seen.add(row), self.fingerprint, recent)
 
-    def check_question(self, type: str | None = None, context: Mapping[str, object] | None = None) -> None:
-        """Do nothing if a question names only what was learnt; a value never met in learning is no error.
-
-        A server does not ask this: what its clients send outlives the bundle that reads it.
-
-        Raises:
-            ArgumentError: a type is given, or a column of the context, that this bundle does not read.
-        """
-        if type is None and not context:
-            return
-        known = [] if self.encodings.events is None else self.encodings.events.slices
-        read = [name for name in known if name not in ("rating", "time")]
-        for name in [*(context or {}), *(["type"] if type is not None else [])]:
-            if name not in read:
-                option = "--type-col" if name == "type" else "--context-col"
-                raise ArgumentError(
-                    f'question: expected columns among {", ".join(read) or "none"}, came "{name}". '
-                    f"Leave it out, or train on a log that has it ({option})."
-                )
-
     def observe_all(self, state: State, items: Iterable[str]) -> State:
         """Return the state after several events without times: `observe`, one after the other."""
         for item in items:
@@ -216,7 +196,7 @@ class Recommender:
         if k < 1:
             raise ArgumentError(f"recommend: expected k of at least 1, came {k}. Ask for 1 item or more.")
         self._check(state)
-        self.check_question(type, context)
+        self.encodings.check_question(type, context)
         now = microseconds(at)
         gap, details = gap_seconds(now, state.time), self.details(now, context, type=type)
         asked = (state.memory.output, gap, state.recent)
