@@ -165,8 +165,8 @@ def _check_kinds(asked: Mapping[str, str], tables: Mapping[str, pl.DataFrame | N
     for name, kind in asked.items():
         if not any(name in (column, plain_name(column)) for column in known):
             raise ColumnError(
-                f"kind {name}={kind}: expected a column of the items, users or events, found {', '.join(known) or 'none'}. "
-                "Name one of these."
+                f"kind {name}={kind}: expected a column of the items, users or events, "
+                f"found {', '.join(known) or 'none'}. Name one of these."
             )
         if kind not in KINDS:
             raise ColumnError(f"kind {name}={kind}: expected one of {', '.join(KINDS)}. Name one of these.")

@@ -101,22 +101,24 @@ def learn_fusion(known: Sequences, answers: Answers, size: int) -> Fusion:
     """Return the mixture of network and counts that ranks validation best, with no more weight than that needs.
 
     One setting is varied at a time, from several places, until a whole round changes nothing. Then the weight goes down
-    as far as validation is within one standard error (Breiman et al. 1984, "Classification and Regression Trees",
-    3.4.3): the best of many mixtures that differ little was best by chance in part, and counts are of the past.
+    as far as more of validation is within one standard error (Breiman et al. 1984, "Classification and Regression
+    Trees", 3.4.3): the best of many mixtures that differ little was best by chance in part, and counts are of the past.
 
     Args:
         known: what the network has learnt; validation is not in it.
         answers: the network's scores at the questions of validation.
         size: rows of the catalogue.
 
-    Cost: a count for each half-life tried, and about `_SCORES` scores.
+    Cost: a count for each half-life tried, and about twice `_SCORES` scores.
     """
     grid, starts = (GRID, STARTS) if answers.seen else (GRID | HABITS, (*STARTS, OWN))
     trials = 2 * len(starts) * sum(len(values) for values in grid.values())
-    answers = answers.some(max(200, _SCORES // (size * trials)))
-    job = _Job(known, answers, size)
+    few, many = (answers.some(max(200, _SCORES // (size * times))) for times in (trials, 1 + len(grid["weight"])))
+    job = _Job(known, few, size)
+    best = max((_climb(job, start, grid) for start in starts), key=job.value)
+    job, answers = replace(job, answers=many), many
+    best = _lightest(job, best, grid["weight"])
     alone = np.concatenate([_ndcg(block, block.scores()) for block in answers.blocks()])
-    best = _lightest(job, max((_climb(job, start, grid) for start in starts), key=job.value), grid["weight"])
     better = job.value(best) > alone.mean()
     counts = _calibrated(job.counts(best), answers) if better else None
     return Fusion(counts, float(alone.mean()), job.value(best), best)
