@@ -196,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--set", choices=NAMES)
-    parser.add_argument("--split", default="last", choices=["last", "time"])
+    parser.add_argument("--split", default="last", choices=["last", "time", "own"], help="own: of yoochoose")
     parser.add_argument("--size", choices=["small", "base", "large"])
     parser.add_argument("--queue", type=Path, help="run what is missing in this folder")
     parser.add_argument("--only", help="names of the queue, with commas")
