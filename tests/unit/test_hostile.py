@@ -26,10 +26,10 @@ from schemathesis import GenerationMode
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from laws.test_described_laws import log, rich
 from segue.serve import running, wire
 from segue.serve.keys import add_key
 from segue.serve.limits import Limits
+from tests_support import described_log, described_recommender
 
 BODIES = int(os.environ.get("SEGUE_HOSTILE", "300"))
 LIMITS = Limits(body_bytes=100_000, body_seconds=0.5, header_seconds=0.5, header_bytes=4096, idle_seconds=1)
@@ -40,7 +40,7 @@ SEED = [{"user": user, "item": item, "id": f"{user}{item}"} for user in ("a", "0
 def serving(folder, keys=None):
     """Give the address of a server in a thread."""
     bundle = folder / "b.segue"
-    rich(log()).save(bundle)
+    described_recommender(described_log()).save(bundle)
     asked = running.Settings(bundle, str(folder / "s.db"), port=0, bundles=folder, limits=LIMITS, keys=keys, rate=0)
     with running._opened(asked) as (server, listener, _):
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
