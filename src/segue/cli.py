@@ -195,6 +195,7 @@ def evaluate(
     events: Log,
     in_sample: Annotated[bool, typer.Option("--in-sample", help="Measure on rows that were learnt, too.")] = False,
     task: Annotated[str, typer.Option(help="next: lists; rating: predicted ratings.")] = "next",
+    at_event: Annotated[bool, typer.Option("--at-event", help="Ask at the time of each event, as one serves.")] = False,
     users: Users = None,
     user_col: UserCol = None,
     item_col: ItemCol = None,
@@ -211,12 +212,15 @@ def evaluate(
     """Measure a bundle on the rows it held out, beside baselines."""
     if task not in ("next", "rating"):
         raise typer.BadParameter("--task is next or rating")
+    if at_event and task == "rating":
+        raise typer.BadParameter("--at-event is of --task next; ratings are asked at their times anyway")
     rec = load_bundle(bundle)
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
     log = read(events, columns, time_format, header, sep, encoding, context_col)
     rows = held_out_rows(rec.facts, log, in_sample=in_sample)
     typer.echo(f"Measuring {len(rows.test):,} events; the baselines beside it are tuned first.", err=True)
-    measure = partial(segue.evaluate, say=partial(typer.echo, err=True)) if task == "next" else segue.evaluate_ratings
+    asked: Any = partial(segue.evaluate, ask_at="event" if at_event else "unknown", say=partial(typer.echo, err=True))
+    measure = asked if task == "next" else segue.evaluate_ratings
     report = measure(rec, rows.test, train=rows.train, users=users, marks=rows.marks)
     if as_json:
         print_json(report.to_dict())

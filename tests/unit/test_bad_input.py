@@ -96,6 +96,9 @@ def test_command_line_from_log_to_list(run, tmp_path):
     assert code == 0
     assert "decayed Markov" in out
     assert "ties against the model" in out
+    assert "time of the question not given" in out
+    assert "time of the question that of the event" in run("evaluate", bundle, log, "--at-event")[1]
+    assert run("evaluate", bundle, log, "--at-event", "--task", "rating")[0] == 2
     code, out, err = run("evaluate", bundle, log, "--time-col", "none")
     assert code in (0, 1)
     assert run("info", bundle)[0] == 0
