@@ -26,7 +26,7 @@ SETTINGS = {
     "session_max_len": 200,
     "loss": "softmax",
     "lr": 0.001,
-    "batch_size": 128,
+    "batch_size": 32,
 }
 
 
