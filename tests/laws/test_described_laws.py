@@ -62,7 +62,7 @@ def test_law_every_part_of_what_is_known_counts():
     # In training a question has all that its event was like, but the rating of it says nothing.
     unknown = np.full(1, np.nan, np.float32)
     queries = [
-        rec.network.query(rec.params, state.memory.output, unknown, rec.encodings.event(values)[None])
+        rec.network.query(rec.params, state.memory.output, unknown, rec.encodings.of_events([values]))
         for values in ({"type": "buy", "device": "tv", "rating": rating} for rating in (1.0, 5.0))
     ]
     np.testing.assert_array_equal(*queries)

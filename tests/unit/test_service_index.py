@@ -9,6 +9,7 @@ import pytest
 from segue.bundle import save_bundle
 from segue.data.catalogue import read_catalogue
 from segue.data.vocabulary import Vocabulary
+from segue.model.backend import map_tree
 from segue.recommend.approximate import build_index, exact_index, index_path, open_index
 from segue.serve import opening
 from segue.serve.answers import Question, Tell
@@ -18,7 +19,7 @@ from segue.serve.opening import open_bundle
 from segue.serve.service import Service
 from segue.serve.shelf import Rule
 from segue.serve.sqlite_store import SqliteStore
-from tests_support import small_recommender
+from tests_support import described_log, described_recommender, small_recommender
 
 NOW = 1_700_000_000
 ITEMS = [f"{i:04d}" for i in range(1500)]
@@ -115,6 +116,21 @@ def test_live_quality_comes_from_candidates_and_a_sample(pair):
 def test_the_sample_stands_for_all_other_items(pair, monkeypatch):
     monkeypatch.setattr("segue.recommend.folded.SAMPLE", 200)
     test_live_quality_comes_from_candidates_and_a_sample(pair)
+
+
+def test_a_sample_of_all_is_exact_where_the_hour_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr("segue.serve.wanted.JUDGED", Question(k=1))
+    rec, found = described_recommender(described_log()), []
+    rec = replace(rec, params=map_tree(lambda a: 0.4 * a, rec.params))  # no item is nearly certain
+    for number, one in enumerate((rec, rec.with_index(exact_index(rec)))):
+        store = SqliteStore(tmp_path / str(number))
+        service = Service(one, store, clock=lambda: NOW)
+        for hour in range(0, 240, 7):
+            service.tell([Tell((Event("ann", f"{hour % 12:02d}", hour * 3_600_000_000),))])
+        found.append(service.quality.snapshot()["all"]["all"]["log_loss"])
+        service.close()
+        store.close()
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
 
 
 def test_prometheus_reads_the_recall_of_the_index_in_use(pair, bundle):

@@ -84,11 +84,15 @@ class Encoding:
         Cost: about a microsecond a column, more for texts.
         """
         out = np.zeros(self.width, np.float32)
+        self.add_row(values, out)
+        return out
+
+    def add_row(self, values: Mapping[str, object], out: Floats) -> None:
+        """Add what `encode_row` returns to float32[width], in place."""
         for name, block, where in self._used:
             value = values.get(name)
             if value is not None:
                 block.add(value, out[where])
-        return out
 
     def unmet(self, values: Mapping[str, object]) -> list[str]:
         """Return "name=value" for each value that says nothing: never met in learning, or of another type.

@@ -139,7 +139,8 @@ def ask(
         left_out = [seen(query) for query in block] if rec.repeats == "exclude" else []
         gaps, details = np.full(len(block), np.nan, np.float32), None
         if at_event:
-            gaps, details = _gaps(asked, block), rec.encodings.known_at(_times(asked, block))
+            gaps = _gaps(asked, block)
+            details = rec.encodings.of_events([{"time": time} for time in _times(asked, block)])
         recent = asked.recent(block)
         scores = rec.score_outputs(outputs[block.start : block.stop], gaps, recent, details)
         tallies["segue"].add(scores, targets, left_out)

@@ -5,7 +5,7 @@ observing event by event (a law).
 Does not know: stores, lists, HTTP.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -239,17 +239,12 @@ class ToCome(Protocol):
 def question_details(rec: Recommender, questions: Sequence[ToCome], at: Sequence[int | None]) -> Floats | None:
     """Return float32[question, m] of times, types and contexts; None where this bundle reads none."""
     asked = zip(questions, at, strict=True)
-    return _encoded(rec, ({**one.context, "time": time, "type": one.type} for one, time in asked))
+    return rec.encodings.of_events([{**one.context, "time": time, "type": one.type} for one, time in asked])
 
 
 def _details(rec: Recommender, events: Sequence[Happened]) -> Floats | None:
-    return _encoded(rec, ({**e.context, "time": e.time, "type": e.type, "rating": e.rating} for e in events))
-
-
-def _encoded(rec: Recommender, rows: Iterable[Mapping[str, Any]]) -> Floats | None:
-    if not rec.encodings.event_width:
-        return None
-    return np.stack([found for row in rows if (found := rec.encodings.event(row)) is not None])
+    happened = [{**e.context, "time": e.time, "type": e.type, "rating": e.rating} for e in events]
+    return rec.encodings.of_events(happened)
 
 
 class Packed(State):

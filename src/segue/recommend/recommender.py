@@ -520,8 +520,7 @@ class Recommender:
         rating: float | None = None,
     ) -> Floats | None:
         """Return float32[1, m], what is read of an event or a question beside ids and gaps; None for nothing."""
-        found = self.encodings.event({**(context or {}), "time": time, "type": type, "rating": rating})
-        return None if found is None else found[None]
+        return self.encodings.of_events([{**(context or {}), "time": time, "type": type, "rating": rating}])
 
     def _item(self, row: int, score: float) -> Item:
         return self._items([row], [score])[0]

@@ -131,7 +131,7 @@ def all_users(store: Store) -> list[str]:
 def _lists(rec: Recommender, asked: Asked, k: int, now: int | None, ids: pl.Series) -> pl.DataFrame:
     gaps = gaps_seconds([now] * len(asked.times), asked.times)
     excluded = [seen.to_rows() for seen in asked.seen] if rec.repeats == "exclude" else None
-    details = rec.encodings.known_at([now] * len(asked.times))
+    details = rec.encodings.of_events([{"time": now}] * len(asked.times))
     found = best_each(rec, asked.outputs, gaps, asked.recent, k, details, excluded=excluded)
     user, place = np.nonzero(found.rows)
     rows = found.rows[user, place]

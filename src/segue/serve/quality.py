@@ -17,7 +17,7 @@ import numpy as np
 
 from segue.kernels.lists import foreseen, log_sums
 from segue.measure.metrics import mrr, recall
-from segue.recommend.many import score_sample
+from segue.recommend.many import question_details, score_sample
 from segue.recommend.recommender import Recommender
 from segue.serve.events import Event
 from segue.serve.scores import Asked, Scored
@@ -152,7 +152,7 @@ def _others(rec: Recommender, asked: Sequence[Asked], known: Rows, events: Seque
     size = rec.vocabulary.size
     number = rec.vocabulary.row(events[0].item) + asked[0].state.count
     at = [one.at for one in asked]
-    details = rec.encodings.known_at(at)
+    details = question_details(rec, [one.question for one in asked], at)
     rows, scores = score_sample(rec, [one.state for one in asked], at, number, details)
     counted = np.zeros(len(asked))
     for n, (line, candidates, one) in enumerate(zip(scores, known, asked, strict=True)):
