@@ -178,10 +178,11 @@ def _learnt(table: pl.DataFrame, asked: Mapping[str, str], text: str, *, timed: 
         kinds["type"] = "category"
     if "rating" in table.columns and not own["rating"] and kinds["rating"] != "ignored":
         kinds["rating"] = "number"
-    if times and own["time"] != "ignored" and Calendar.learnt(table["time"]).width:
+    if times and own["time"] != "ignored":
         kinds = {name: kinds.get(name, "calendar") for name in table.columns}
     encoding = learn_encoding(table, kinds, text=text)
-    return encoding if encoding.width else None
+    said = tuple(block for block in encoding.blocks if block.width or not isinstance(block, Calendar))
+    return replace(encoding, blocks=said) if encoding.width else None
 
 
 def encode_log(
