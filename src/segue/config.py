@@ -306,7 +306,7 @@ def derive(config: Config, data: DataSize) -> Config:
       two cores. Above that 128 and .2, for the same hour of work sees more of the log. "small" halves the width where
       it is above 64, at a third of the time; "large" doubles it, with a dropout of .1 more.
     - `norm`: none: on ml-1m, ml-100k and Beauty the network alone is the better for it (docs/results.md). Without, a
-      vector may be short where little is known. For ratings alone, where it was not measured, there is one.
+      vector may be short where little is known. For ratings alone there is one: it predicts these better.
     - `session_gap`: "auto" takes the gap that best parts short gaps from long ones.
     - `task`: both where the log has ratings, else the next item.
     - For ratings alone no clock is read, about 1,500 updates are made, and more is dropped out: with more of the first
