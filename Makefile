@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# Files of tests run beside each other, a file in one process.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test check bench
 
@@ -17,7 +19,7 @@ demo: .venv/installed        ## Train, measure and ask on real films
 	$(BIN)/segue demo
 
 test: .venv/developed        ## All tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 check: .venv/developed       ## Lint, format and types
 	$(BIN)/ruff check .
