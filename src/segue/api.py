@@ -67,6 +67,7 @@ def train(
         facts: to be kept in the bundle beside those of the training.
 
     Raises:
+        ArgumentError: `events` is a path or table that was not read yet.
         DataError: there are too few events to learn from.
         TrainingError: the run does not fit into memory, or the loss is not a number.
 
@@ -80,7 +81,7 @@ def train(
     from segue.training.trainer import Trainer, fit
     from segue.training.validation import Validation, validation_users
 
-    vocabulary = item_vocabulary(events)
+    vocabulary = item_vocabulary(_as_events(events))
     known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
     profiles = read_profiles(users) if users is not None else None
     settings = config if isinstance(config, Config) else configure(config)
@@ -268,6 +269,14 @@ def share_of_repeats(sequences: Sequences) -> float:
     users = np.repeat(np.arange(len(some)), some.lengths)
     pairs = users * (int(some.items.max(initial=0)) + 1) + some.items
     return float(np.isin(pairs[last], pairs[~last]).mean()) if able.any() else 0.0
+
+
+def _as_events(given: object) -> Events:
+    if isinstance(given, Events):
+        return given
+    raise ArgumentError(
+        f"train: expected events, came {type(given).__name__}. Read the log first: segue.read_events(path or table)."
+    )
 
 
 def _check_enough(events: Events, sequences: Sequences, items: int) -> None:

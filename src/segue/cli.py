@@ -194,7 +194,7 @@ def evaluate(
     bundle: Bundle,
     events: Log,
     in_sample: Annotated[bool, typer.Option("--in-sample", help="Measure on rows that were learnt, too.")] = False,
-    task: Annotated[str, typer.Option(help="next: lists; rating: predicted ratings.")] = "next",
+    task: Annotated[str | None, typer.Option(help="next: lists; rating: predicted ratings; else as trained.")] = None,
     at_event: Annotated[bool, typer.Option("--at-event", help="Ask at the time of each event, as one serves.")] = False,
     users: Users = None,
     user_col: UserCol = None,
@@ -210,11 +210,12 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a bundle on the rows it held out, beside baselines."""
-    if task not in ("next", "rating"):
+    if task not in (None, "next", "rating"):
         raise typer.BadParameter("--task is next or rating")
     if at_event and task == "rating":
         raise typer.BadParameter("--at-event is of --task next; ratings are asked at their times anyway")
     rec = load_bundle(bundle)
+    task = task or ("rating" if rec.config.train.task == "rating" else "next")
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
     log = read(events, columns, time_format, header, sep, encoding, context_col)
     rows = held_out_rows(rec.facts, log, in_sample=in_sample)
@@ -269,7 +270,7 @@ def recommend(
     if plan is not None and (everyone or (beam != 1 and temperature is not None)):
         raise typer.BadParameter("--plan is for one history or user, with --beam or with --temperature")
     if out is not None:
-        check_file(out, "-o")
+        check_file(out, "-o", ".parquet")
     rec, source = load_bundle(bundle), store
     if rec.config.train.task == "rating":
         typer.echo("this bundle learnt ratings alone, not what comes next: train with --task both for lists", err=True)
@@ -383,7 +384,9 @@ def add_items(
     for note in more.catalogue.notes if more.catalogue else ():
         typer.echo(note, err=True)
     added = len(more.items) - len(rec.items)
-    typer.echo(f"{out}: {added:,} item{'s' * (added != 1)} added, {len(more.items):,} in all.")
+    typer.echo(
+        f"{out}: {added:,} item{'s' * (added != 1)} added, {len(more.items):,} in all; known ones stay as they were."
+    )
     if len(more.unreachable):
         typer.echo(
             f"{len(more.unreachable):,} of them say nothing that was learnt and will be in no list, "

@@ -105,7 +105,7 @@ def export(
     out: Annotated[Path, typer.Option("-o", "--out", help="A Parquet file.")],
 ) -> None:
     """All events of a store into a Parquet file, in the order of arrival, also while a server runs."""
-    check_file(out, "-o")
+    check_file(out, "-o", ".parquet")
     with _reading(store) as opened:
         count = export_file(opened, out)
     typer.echo(f"{out}: {count:,} event{'s' * (count != 1)}.")

@@ -42,19 +42,24 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(directory)
 
 
-def check_file(path: Path, option: str) -> None:
+def check_file(path: Path, option: str, ending: str = "") -> None:
     """Do nothing if a file can be written at `path`; said before long work, by trying, and leaving nothing.
 
     Args:
         path: of the file.
         option: under which it was given.
+        ending: of the name, such as ".parquet", where that says what will be in it.
 
     Raises:
-        ArgumentError: its folder is missing or cannot be written to, or the path is a folder.
+        ArgumentError: its folder is missing or cannot be written to, the path is a folder, or its name ends otherwise.
     """
     if path.is_dir():
         raise ArgumentError(f"{option} {path}: expected the name of a file, came a folder. Name a file in it.")
     check_folder(path.parent, f"{option} {path}")
+    if ending and path.suffix.lower() != ending:
+        raise ArgumentError(
+            f"{option} {path}: expected a name that ends in {ending}, which is what is written. Name it so."
+        )
 
 
 def check_folder(folder: Path, named: str) -> None:

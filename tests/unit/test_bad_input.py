@@ -179,6 +179,18 @@ def test_a_place_that_cannot_be_written_is_said_before_all_else(run, tmp_path, v
     assert not list(closed.iterdir())
 
 
+@pytest.mark.parametrize("verb", [("export", "--store", "no.db"), ("recommend", "no", "--all", "--events", "no.csv")])
+def test_parquet_is_not_written_under_another_name(run, tmp_path, verb):
+    code, out, err = run(*verb, "-o", tmp_path / "lists.csv")
+    assert (code, out) == (1, "")
+    assert "lists.csv: expected a name that ends in .parquet" in err.replace("\n", "")
+
+
+def test_a_path_is_not_trained_on():
+    with pytest.raises(ArgumentError, match="expected events, came str"):
+        segue.train("log.csv")
+
+
 def test_a_folder_is_no_bundle(run, tmp_path):
     assert run("info", tmp_path)[2] == f"segue: {tmp_path}: expected a bundle, came a folder. Name a bundle in it.\n"
 

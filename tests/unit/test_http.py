@@ -333,7 +333,12 @@ def test_a_misspelt_name_is_told_with_the_nearest(client):
         422,
         "query.exlude: there is no such name here; the nearest is exclude",
     )
-    refused(client.post("/v1/events?recomend=5", json=EVENT), 422, "query.recomend: there is no such name here.")
+    refused(
+        client.post("/v1/events?recomend=5", json=EVENT),
+        422,
+        "query.recomend: there is no such name here; the nearest is recommend. See",
+    )
+    refused(client.get("/v1/ratings?user=a&item=1&history=2"), 422, "query.history: there is no such name here. See")
 
 
 @pytest.mark.parametrize(

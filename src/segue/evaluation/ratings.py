@@ -74,7 +74,9 @@ class RatingReport:
         lines += [f"Intervals: {held}."]
         if self.lead:
             verdict = "larger than noise" if self.lead.low > 0 else "behind" if self.lead.high < 0 else "may be noise"
-            lines.append(f"Squared error below that of {self.best_baseline}: {self.lead}, 95 % interval: {verdict}.")
+            lines.append(
+                f"Squared error of {self.best_baseline} less that of segue: {self.lead}, 95 % interval: {verdict}."
+            )
         return "\n".join([*lines, *self.marks])
 
 

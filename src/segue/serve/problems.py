@@ -142,21 +142,20 @@ def document(
     return Response(whole, status, dict(headers or {}), media_type="application/problem+json")
 
 
-def unknown_name(name: str) -> str:
+def unknown_name(near: str | None) -> str:
     """Say that a name is not known, and which one may have been meant.
 
     Example:
-        >>> unknown_name("exlude")
+        >>> unknown_name("exclude")
         'there is no such name here; the nearest is exclude'
     """
-    near = nearest_name(name[:100])
     return "there is no such name here" + (f"; the nearest is {near}" if near else "")
 
 
 def _told(error: Mapping[str, Any]) -> dict[str, str]:
     where = [str(part) for part in error["loc"] if part not in READINGS and "[" not in str(part)]
     if error["type"] == "extra_forbidden":
-        what = unknown_name(where[-1])
+        what = unknown_name(nearest_name(where[-1][:100]))
     elif error["type"] in EXPECTED:
         what = EXPECTED[error["type"]].format(**error.get("ctx", {}))
         came = error.get("input")
