@@ -33,10 +33,11 @@ import polars as pl
 from segue.api import train
 from segue.bundle import load_bundle, name_running, running_bundle
 from segue.config import Config, configure
-from segue.data.catalogue import Profiles, read_profiles
+from segue.data.attributes import plain_name
+from segue.data.catalogue import Profiles, read_items, read_profiles
 from segue.data.events import Events
 from segue.data.split import split_after, split_by_time, split_last
-from segue.errors import ArgumentError, BundleError, LockedError
+from segue.errors import ArgumentError, BundleError, ColumnError, LockedError
 from segue.evaluation import ratings
 from segue.evaluation.protocols import ask, questions
 from segue.interop.keras_cell import KerasCell
@@ -117,7 +118,7 @@ def retrain(
     Args:
         log: what to learn; see `segue.serve.transfer.events_of`.
         folder: of the bundles. The running one is that named in the file `current`, or the newest.
-        catalogue: as for `train`; None takes the table of the running bundle, if it has one.
+        catalogue: as for `train`; items without a line in it keep that of the running bundle, None takes all of these.
         users: as for `train`; needed if the running bundle reads profiles, of which a bundle holds none.
         kinds: as for `train`; None takes those of the running bundle.
         config: as for `train`; settings that a mapping leaves out are those that the running bundle was asked for.
@@ -168,17 +169,43 @@ def _as_before(
     kinds: Mapping[str, str] | None,
     say: Callable[[str], None],
 ) -> tuple[object, Mapping[str, str]]:
-    """Return table and kinds of the items: those given, or else those of the running bundle, which is then said."""
+    """Return table and kinds of the items: those given, then those of the running bundle, which is said.
+
+    An item without a line in a table that is given keeps that of the running bundle.
+    """
     if users is None and running.encodings.users is not None:
         raise ArgumentError(
             f"--users: expected the table of profiles that {name} was trained with, came none, and a bundle holds "
             "none. Give --users FILE, or train without profiles: segue train STORE -o BUNDLE."
         )
-    if catalogue is None and running.catalogue is not None:
+    if running.catalogue is not None:
         table = running.catalogue.table
-        catalogue = table.filter(pl.any_horizontal(pl.exclude("item").is_not_null()))
-        say(f"No --items: items are what {name} holds of them, {len(catalogue):,} lines; newer ones are ids alone.")
+        kept = table.filter(pl.any_horizontal(pl.exclude("item").is_not_null()))
+        if catalogue is None:
+            say(f"No --items: items are what {name} holds of them, {len(kept):,} lines; newer ones are ids alone.")
+            catalogue = kept
+        else:
+            catalogue = _with_lines_of(kept, catalogue, name, say)
     return catalogue, running.facts.get("kinds", {}) if kinds is None else kinds
+
+
+def _with_lines_of(kept: pl.DataFrame, catalogue: object, name: str, say: Callable[[str], None]) -> object:
+    """Return a table of items with the lines of another for items that it has none of; as it came if there are none."""
+    given, source, _ = read_items(catalogue)
+    names = {plain_name(column): column for column in given.columns}
+    missing = kept.join(given, on="item", how="anti").rename(lambda column: names.get(plain_name(column), column))
+    if missing.is_empty():
+        return catalogue
+    say(f"{source}: {len(missing):,} items that have no line there keep that of {name}.")
+    both = {column: kind for column, kind in given.schema.items() if column in missing.columns}
+    for column, kind in both.items():
+        if kind.is_nested() != missing.schema[column].is_nested():
+            raise ColumnError(
+                f"{source}: expected {column} as {missing.schema[column]}, as {name} has it, came {kind}. "
+                "Write it so, or give a line for every item."
+            )
+    same = [pl.col(column).cast(kind, strict=False) for column, kind in both.items()]
+    return pl.concat([given, missing.with_columns(same)], how="diagonal")
 
 
 def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events, tuple[str, ...]]:

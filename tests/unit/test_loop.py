@@ -19,7 +19,7 @@ from segue.cli import app
 from segue.data import synthetic
 from segue.data.split import digest
 from segue.data.vocabulary import Vocabulary
-from segue.errors import ArgumentError, BundleError, DataError, LockedError, StoreError
+from segue.errors import ArgumentError, BundleError, ColumnError, DataError, LockedError, StoreError
 from segue.model.backend import map_tree
 from segue.recommend.approximate import open_index
 from segue.serve import bulk, transfer
@@ -318,6 +318,28 @@ def test_retraining_goes_on_with_what_the_running_bundle_was_given(tmp_path):
     assert new.encodings == rec.encodings and "year: category, 4 values" in new.encodings.items.describe()
     assert new.facts["asked"] == quick | {"train.seed": 7, "train.passes": 2}
     assert new.config.model == rec.config.model and new.facts["kinds"] == {"year": "category"}
+
+
+def test_retraining_with_some_items_keeps_what_was_known_of_the_others(tmp_path):
+    log = shop(users=150)
+    ids = known_items(log).ids
+    items = pl.DataFrame({"item": ids, "year:float": [1990 + n % 4 for n in range(len(ids))], "title": ids})
+    quick = {"train.passes": 1, "model.width": 8, "model.depth": 1}
+    segue.train(segue.split_last(log)[0], catalogue=items, config=quick).save(tmp_path / "a.segue")
+    newer = tmp_path / "newer.csv"
+    newer.write_text(f"item,year,price\n{ids[0]},2001,5\nnobody had it,2001,5\n")
+    said = []
+    done = retraining.retrain(log, tmp_path, catalogue=newer, config=quick, say=said.append)
+    assert f"newer.csv: {len(ids) - 1} items that have no line there keep that of a.segue." in said, said
+    table = segue.load(tmp_path / done.bundle).catalogue.table.sort("item")
+    first = table["item"] == ids[0]
+    assert table.filter(first).select("year", "price", "title").rows() == [("2001", "5", None)]
+    before = items.filter(pl.col("item") != ids[0]).sort("item")
+    assert table.filter(~first)["year"].to_list() == before["year:float"].cast(str).to_list()
+    assert table.filter(~first)["title"].to_list() == before["title"].to_list()
+    lists = pl.DataFrame({"item": [ids[1]], "year": [[2001]]})
+    with pytest.raises(ColumnError, match=r"expected year as \w+, as .* has it, came List"):
+        retraining.retrain(log, tmp_path, catalogue=lists, config=quick)
 
 
 def test_a_folder_in_place_of_the_bundle_is_refused_before_training(tmp_path):
