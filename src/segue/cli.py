@@ -212,10 +212,10 @@ def evaluate(
     """Measure a bundle on the rows it held out, beside baselines."""
     if task not in (None, "next", "rating"):
         raise typer.BadParameter("--task is next or rating")
-    if at_event and task == "rating":
-        raise typer.BadParameter("--at-event is of --task next; ratings are asked at their times anyway")
     rec = load_bundle(bundle)
     task = task or ("rating" if rec.config.train.task == "rating" else "next")
+    if at_event and task == "rating":
+        raise typer.BadParameter("--at-event is of --task next; ratings are asked at their times anyway")
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
     log = read(events, columns, time_format, header, sep, encoding, context_col)
     rows = held_out_rows(rec.facts, log, in_sample=in_sample)

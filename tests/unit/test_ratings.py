@@ -143,6 +143,8 @@ def test_verbs_train_measure_and_rate(films):
         "segue", "global mean", "biases", "running biases", "biased factors"
     }  # fmt: skip
     assert sum(line["ratings"] for line in report["calibration"]) == 80
+    assert run("evaluate", films / "b.segue", films / "log.csv", "--json").stdout == found.stdout
+    assert run("evaluate", films / "b.segue", films / "log.csv", "--at-event").exit_code == 2
     rated = json.loads(run("rate", films / "b.segue", "--item", "003", "--history", "001=5,002", "--json").stdout)
     told = run("rate", films / "b.segue", "--item", "003", "--history", "001=5,002").stderr
     assert told == "seen without a rating (write ITEM=RATING): 002\n"

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -115,8 +114,7 @@ class Route(APIRoute):
                 allow(request.scope, role)
                 for name in request.query_params:
                     if name not in named:
-                        near = next(iter(get_close_matches(name[:100], sorted(named), n=1)), None)
-                        raise Problem(422, f"query.{name[:100]}: {unknown_name(near)}. See /docs.")
+                        raise Problem(422, f"query.{name[:100]}: {unknown_name(name, named)}. See /docs.")
                 strict = StrictRequest(request.scope, request.receive)
                 return await inner(strict)
             except Exception as error:

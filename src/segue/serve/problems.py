@@ -6,7 +6,8 @@ Does not know: when an error is raised.
 
 import logging
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from segue.errors import (
     SegueError,
     StoreError,
 )
-from segue.serve.schema import nearest_name
+from segue.serve.schema import body_names
 
 logger = logging.getLogger("segue.serve")
 
@@ -142,20 +143,23 @@ def document(
     return Response(whole, status, dict(headers or {}), media_type="application/problem+json")
 
 
-def unknown_name(near: str | None) -> str:
-    """Say that a name is not known, and which one may have been meant.
+def unknown_name(name: str, known: Iterable[str]) -> str:
+    """Say that a name is not among those known, and which one may have been meant.
 
     Example:
-        >>> unknown_name("exclude")
+        >>> unknown_name("exlude", ["exclude", "user"])
         'there is no such name here; the nearest is exclude'
+        >>> unknown_name("colour", ["exclude", "user"])
+        'there is no such name here'
     """
+    near = next(iter(get_close_matches(name[:100], sorted(known), n=1)), None)
     return "there is no such name here" + (f"; the nearest is {near}" if near else "")
 
 
 def _told(error: Mapping[str, Any]) -> dict[str, str]:
     where = [str(part) for part in error["loc"] if part not in READINGS and "[" not in str(part)]
     if error["type"] == "extra_forbidden":
-        what = unknown_name(nearest_name(where[-1][:100]))
+        what = unknown_name(where[-1], body_names())
     elif error["type"] in EXPECTED:
         what = EXPECTED[error["type"]].format(**error.get("ctx", {}))
         came = error.get("input")

@@ -7,7 +7,6 @@ misspelt one is not lost without a word.
 """
 
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
@@ -272,15 +271,11 @@ class Rules(_Body):
     rules: Annotated[list[RuleIn], Field(max_length=100)]
 
 
-def nearest_name(name: str) -> str | None:
-    """Return the name of a body that one not known may have been meant as.
+def body_names(body: type[BaseModel] = _Body) -> set[str]:
+    """Return the names that a body and all its kinds know.
 
     Example:
-        >>> nearest_name("exlude"), nearest_name("colour")
-        ('exclude', None)
+        >>> {"exclude", "item"} <= body_names()
+        True
     """
-
-    def names(body: type[BaseModel]) -> set[str]:
-        return set(body.model_fields).union(*(names(kind) for kind in body.__subclasses__()))
-
-    return next(iter(get_close_matches(name, sorted(names(_Body)), n=1)), None)
+    return set(body.model_fields).union(*(body_names(kind) for kind in body.__subclasses__()))
