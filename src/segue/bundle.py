@@ -70,7 +70,7 @@ def build_network(
         profile=encodings.users.width if encodings.users else 0,
         session=model.session_gap,
         rating=head,
-        norm=model.norm is not False,  # older bundles do not say, and have norms
+        norm=True if model.norm is None else model.norm,  # older bundles do not say, and have norms
     )
 
 

@@ -22,6 +22,9 @@ Size = Literal["small", "base", "large"]
 Repeats = Literal["allow", "exclude"]
 Task = Literal["next", "rating", "both"]
 Precision = Literal["float32", "bfloat16"]
+#: What a part of a network does with a vector before it reads it: true gives all one length (RMSNorm), "clip" shortens
+#: long ones alone, false takes them as they are.
+Norm = bool | Literal["clip"]
 
 _STRICT = ConfigDict(extra="forbid")
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -47,7 +50,8 @@ class ModelConfig:
         text: what makes vectors of texts: auto, words, wordllama, or the folder of a sentence-transformers model.
         session_gap: seconds without an event after which a session begins and the first block's memory is emptied,
             so that it remembers the session and the others the user; "auto" learns them; None never does.
-        norm: whether each part of a block, and the output, begins with a norm; None derives it.
+        norm: what each part of a block, and who reads the output, does with a vector first: true gives all vectors
+            one length (RMSNorm), "clip" shortens long ones alone, false neither; None derives it.
         counts: whether counts of what followed the last items are mixed into the scores, where validation gains by it.
     """
 
@@ -63,7 +67,7 @@ class ModelConfig:
     details: bool = True
     text: str = "auto"
     session_gap: Positive | Literal["auto"] | None = None
-    norm: bool | None = None
+    norm: Norm | None = None
     counts: bool = True
 
 
@@ -305,8 +309,9 @@ def derive(config: Config, data: DataSize) -> Config:
       .3, the best on validation of ml-1m (`docs/results.md`), in about a quarter of an hour for a million events on
       two cores. Above that 128 and .2, for the same hour of work sees more of the log. "small" halves the width where
       it is above 64, at a third of the time; "large" doubles it, with a dropout of .1 more.
-    - `norm`: none: on ml-1m, ml-100k and Beauty the network alone is the better for it (docs/results.md). Without, a
-      vector may be short where little is known. For ratings alone there is one: it predicts these better.
+    - `norm`: long vectors are clipped and short ones stay short, which says that little is known: on ml-1m, ml-100k and
+      Beauty the network alone is the better for it (docs/results.md). For ratings alone there is a norm: it predicts
+      these better.
     - `session_gap`: "auto" takes the gap that best parts short gaps from long ones.
     - `task`: both where the log has ratings, else the next item.
     - For ratings alone no clock is read, about 1,500 updates are made, and more is dropped out: with more of the first
@@ -341,7 +346,7 @@ def derive(config: Config, data: DataSize) -> Config:
             dropout=round(dropout, 2) if model.dropout is None else model.dropout,
             clock=data.has_times and (task != "rating" if model.clock is None else model.clock),
             session_gap=data.session_gap if model.session_gap == "auto" else model.session_gap,
-            norm=task == "rating" if model.norm is None else model.norm,
+            norm=(task == "rating" or "clip") if model.norm is None else model.norm,
         ),
         train=replace(
             train,

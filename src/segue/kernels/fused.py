@@ -95,6 +95,21 @@ rms_norm.defvjp(lambda x, scale: (rms_norm(x, scale), (x, scale)), _rms_norm_bac
 
 
 @jax.custom_vjp
+def clipped(x: Array, scale: Array) -> Array:
+    """Return `x * min(1, LONGEST / sqrt(mean(x^2))) * scale`, see `segue.model.blocks.clipped`."""
+    found: Array = _call("segue_clipped", x.shape)(x, scale)[0]
+    return found
+
+
+def _clipped_back(kept: tuple[Array, Array], ahead: Array) -> Any:
+    x, scale = kept
+    return tuple(_call("segue_clipped_back", x.shape, scale.shape)(x, scale, ahead))
+
+
+clipped.defvjp(lambda x, scale: (clipped(x, scale), (x, scale)), _clipped_back)
+
+
+@jax.custom_vjp
 def swiglu(both: Array) -> Array:
     """Return `silu(a) * b` of the halves of `both`, see `segue.model.activations.swiglu`."""
     found: Array = _call("segue_swiglu", (*both.shape[:-1], both.shape[-1] // 2))(both)[0]

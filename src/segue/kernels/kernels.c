@@ -261,11 +261,25 @@ typedef struct {
   const float *a, *b, *c;
   float *x, *y, *sums;
   long width;
+  float longest; /* of a row before it is clipped; 0 for a norm */
 } Rows;
+
+/* What a row is multiplied by, but for its scale: `rms_norm`, or `clipped` above a length. */
+static float row_factor(float squares, float longest) {
+  if (longest == 0.0f) return 1.0f / sqrtf(squares + 1e-6f);
+  return squares > longest * longest ? longest / sqrtf(squares) : 1.0f;
+}
+
+/* What the change of that factor with the mean of the squares is, as a share of it, twice and less than 0. */
+static float row_pull(float squares, float longest) {
+  if (longest == 0.0f) return 1.0f / (squares + 1e-6f);
+  return squares > longest * longest ? 1.0f / squares : 0.0f;
+}
 
 static void norm_rows(void* data, long part, long begin, long end) {
   (void)part;
   Rows* job = data;
+  float longest = job->longest;
   long width = job->width;
   const float* restrict scale = job->b;
   for (long row = begin; row < end; row++) {
@@ -274,22 +288,28 @@ static void norm_rows(void* data, long part, long begin, long end) {
     float squares = 0.0f;
 #pragma omp simd reduction(+ : squares)
     for (long i = 0; i < width; i++) squares += x[i] * x[i];
-    float inverse = 1.0f / sqrtf(squares / (float)width + 1e-6f);
+    float inverse = row_factor(squares / (float)width, longest);
     for (long i = 0; i < width; i++) y[i] = x[i] * inverse * scale[i];
   }
 }
 
-/* x [..., d], scale [d] -> x / sqrt(mean(x^2) + 1e-6) * scale */
-HANDLER(segue_rms_norm) {
-  Rows job = {.a = IN(0), .b = IN(1), .x = OUT(0), .width = last(input(frame, 0))};
+static void norm(Frame* frame, float longest) {
+  Rows job = {.a = IN(0), .b = IN(1), .x = OUT(0), .width = last(input(frame, 0)), .longest = longest};
   parallel(frame, rows_of(input(frame, 0)), norm_rows, &job);
 }
+
+/* x [..., d], scale [d] -> x / sqrt(mean(x^2) + 1e-6) * scale */
+HANDLER(segue_rms_norm) { norm(frame, 0.0f); }
+
+/* x [..., d], scale [d] -> x * min(1, LONGEST / sqrt(mean(x^2))) * scale */
+HANDLER(segue_clipped) { norm(frame, LONGEST); }
 
 static void norm_back_rows(void* data, long part, long begin, long end) {
   Rows* job = data;
   long width = job->width;
   const float* restrict scale = job->b;
   float* restrict sums = job->sums + part * width;
+  float longest = job->longest;
   for (long row = begin; row < end; row++) {
     const float *restrict x = job->a + row * width, *restrict dy = job->c + row * width;
     float* restrict dx = job->x + row * width;
@@ -299,8 +319,8 @@ static void norm_back_rows(void* data, long part, long begin, long end) {
       squares += x[i] * x[i];
       along += x[i] * dy[i] * scale[i];
     }
-    float inverse = 1.0f / sqrtf(squares / (float)width + 1e-6f);
-    float pull = along * inverse * inverse * inverse / (float)width;
+    float inverse = row_factor(squares / (float)width, longest);
+    float pull = along * inverse * row_pull(squares / (float)width, longest) / (float)width;
     for (long i = 0; i < width; i++) {
       sums[i] += dy[i] * x[i] * inverse;
       dx[i] = dy[i] * scale[i] * inverse - x[i] * pull;
@@ -308,13 +328,19 @@ static void norm_back_rows(void* data, long part, long begin, long end) {
   }
 }
 
-/* x, scale, d y -> d x, d scale */
-HANDLER(segue_rms_norm_back) {
+static void norm_back(Frame* frame, float longest) {
   long width = last(input(frame, 0));
-  Rows job = {.a = IN(0), .b = IN(1), .c = IN(2), .x = OUT(0), .width = width, .sums = partial_sums(width)};
+  Rows job = {
+      .a = IN(0), .b = IN(1), .c = IN(2), .x = OUT(0), .width = width, .sums = partial_sums(width), .longest = longest};
   parallel(frame, rows_of(input(frame, 0)), norm_back_rows, &job);
   add_up(OUT(1), job.sums, width);
 }
+
+/* x, scale, d y -> d x, d scale */
+HANDLER(segue_rms_norm_back) { norm_back(frame, 0.0f); }
+
+/* x, scale, d y -> d x, d scale */
+HANDLER(segue_clipped_back) { norm_back(frame, LONGEST); }
 
 static void swiglu_rows(void* data, long part, long begin, long end) {
   (void)part;

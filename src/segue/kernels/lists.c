@@ -140,16 +140,21 @@ static void multiplied(const float* x, int64_t users, int64_t inside, const floa
   }
 }
 
-/* What `rms_norm` multiplies by, but for its scale. */
-static float inverse(const float* x, int64_t d) {
+/* What a part multiplies a row by before it reads it, but for its scale. */
+enum { AS_IT_IS, RMS_NORM, CLIPPED };
+
+static float row_factor(const float* x, int64_t d, int64_t norm) {
   float squares = 0.0f;
   for (int64_t i = 0; i < d; i++) squares += x[i] * x[i];
-  return 1.0f / sqrtf(squares / (float)d + 1e-6f);
+  squares /= (float)d;
+  if (norm == RMS_NORM) return 1.0f / sqrtf(squares + 1e-6f);
+  return squares > LONGEST * LONGEST ? LONGEST / sqrtf(squares) : 1.0f;
 }
 
-static void scaled(float* y, const float* x, int64_t users, int64_t width, int64_t d) {
+static void scaled(float* y, const float* x, int64_t users, int64_t width, int64_t d, int64_t norm) {
+  if (norm == AS_IT_IS) return;
   for (int64_t u = 0; u < users; u++) {
-    float scale = inverse(x + u * d, d);
+    float scale = row_factor(x + u * d, d, norm);
     for (int64_t i = 0; i < width; i++) y[u * width + i] *= scale;
   }
 }
@@ -163,7 +168,7 @@ EXPORT int segue_step(const Block* w, const float* before, float* after, int64_t
   if (!both) return 0;
   float* line = both + users * 2 * widest;
   multiplied(x, users, d, w->w_in, 2 * d, both, 0);
-  if (norm) scaled(both, x, users, 2 * d, d);
+  scaled(both, x, users, 2 * d, d, norm);
   for (int64_t u = 0; u < users; u++) {
     const float *branch = both + 2 * u * d, *old = before + u * stride;
     float *c = line + u * d, *new = after + u * stride;
@@ -192,7 +197,7 @@ EXPORT int segue_step(const Block* w, const float* before, float* after, int64_t
   }
   multiplied(line, users, d, w->w_out, d, x, 1);
   multiplied(x, users, d, w->w_up, 2 * inside, both, 0);
-  if (norm) scaled(both, x, users, 2 * inside, d);
+  scaled(both, x, users, 2 * inside, d, norm);
   for (int64_t u = 0; u < users; u++) {
     const float *a = both + 2 * u * inside, *b = a + inside;
     float* silu = line + u * inside;

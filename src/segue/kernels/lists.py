@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from segue.config import Norm
 from segue.kernels import library
 from segue.measure.ranks import target_ranks
 from segue.shapes import Floats, Rows
@@ -113,6 +114,10 @@ def log_sums(scores: Floats) -> Floats:
     return total
 
 
+#: The norms by their numbers in `lists.c`.
+NORMS: dict[Norm, int] = {False: 0, True: 1, "clip": 2}
+
+
 class BlockStep:
     """One event of some users through a block whose constants are put together, in C.
 
@@ -126,7 +131,7 @@ class BlockStep:
         self.weights = [_panels(array) if array.ndim == 2 else np.ascontiguousarray(array) for array in weights]
         self._block = (ctypes.c_void_p * len(self.weights))(*(array.ctypes.data for array in self.weights))
 
-    def __call__(self, before: Floats, x: Floats, after: Floats, past: int, inside: int, norm: bool) -> None:
+    def __call__(self, before: Floats, x: Floats, after: Floats, past: int, inside: int, norm: Norm) -> None:
         """Read a state and write the one after it, and change x, all in place.
 
         Args:
@@ -136,10 +141,10 @@ class BlockStep:
             after: as `before`, with the same distance between lines.
             past: how many numbers of what came before.
             inside: the width of the feed-forward.
-            norm: whether each part begins with a norm.
+            norm: what each part does with a vector before it is read.
         """
         users, d = x.shape
-        sizes = _sizes(users, d, past, inside, int(norm))
+        sizes = _sizes(users, d, past, inside, NORMS[norm])
         places = ctypes.c_void_p(before.ctypes.data), ctypes.c_void_p(after.ctypes.data)
         assert before.strides == after.strides
         if not self.loops.segue_step(self._block, *places, *_sizes(before.strides[0] // 4), _at(x), *sizes):

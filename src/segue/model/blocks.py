@@ -8,10 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from segue.config import Norm
 from segue.model.activations import geglu, swiglu
 from segue.model.backend import draw_normal, fused, namespace, parts, product
 from segue.model.cells import Cell
 from segue.shapes import Array, Tree
+
+#: The root mean square above which a vector is clipped.
+LONGEST = 4.0
 
 
 class BlockParams(NamedTuple):
@@ -42,8 +46,24 @@ def rms_norm(x: Array, scale: Array) -> Array:
     return x / namespace(x).sqrt(squares + 1e-6) * scale
 
 
-def normed(x: Array, scale: Array, norm: bool) -> Array:
-    """Return what a part reads: with a norm `rms_norm(x, scale)`, without `x * scale`."""
+def clipped(x: Array, scale: Array) -> Array:
+    """Return `x * min(1, LONGEST / sqrt(mean(x^2))) * scale` along the last axis: clipping by norm.
+
+    The length of a short vector is kept, for it says how much is known. Each part multiplies what it reads by what it
+    reads (a gate), so that two blocks are a polynomial of degree 16: vectors longer than about 1 grow in each of them,
+    and without a bound they end at 10^4 and more.
+    """
+    loops = fused(x)
+    if loops:
+        return loops.clipped(x, scale)
+    squares = (x * x).sum(axis=-1, keepdims=True) / x.shape[-1]
+    return x / namespace(x).sqrt(namespace(x).maximum(squares / LONGEST**2, 1.0)) * scale
+
+
+def normed(x: Array, scale: Array, norm: Norm) -> Array:
+    """Return what a part reads, see `segue.config.Norm`."""
+    if norm == "clip":
+        return clipped(x, scale)
     return rms_norm(x, scale) if norm else x * scale
 
 
@@ -61,13 +81,13 @@ def init_block(rng: np.random.Generator, cell: Cell, *, width: int, expand: int,
     )
 
 
-def branch_and_gate(params: BlockParams, x: Array, norm: bool = True) -> tuple[Array, Array]:
+def branch_and_gate(params: BlockParams, x: Array, norm: Norm = True) -> tuple[Array, Array]:
     """Return what the cell reads and the gate beside it."""
     branch, gate = parts(product(normed(x, params.norm, norm), params.w_in), 2)
     return branch, gate
 
 
-def feed_forward(params: BlockParams, x: Array, norm: bool = True) -> Array:
+def feed_forward(params: BlockParams, x: Array, norm: Norm = True) -> Array:
     """Return `W_down (silu(a) * b)` with `a, b` the halves of `W_up x`, x normed."""
     return product(swiglu(product(normed(x, params.feed_norm, norm), params.w_up)), params.w_down)
 
@@ -78,7 +98,7 @@ def dropped(x: Array, mask: Array | None) -> Array:
 
 
 def scan_block(
-    cell: Cell, params: BlockParams, state: Tree, x: Array, reset: Array, masks: BlockMasks | None, norm: bool = True
+    cell: Cell, params: BlockParams, state: Tree, x: Array, reset: Array, masks: BlockMasks | None, norm: Norm = True
 ) -> tuple[Tree, Array]:
     """Run T positions through a block: `x` [T, B, d] to the same shape, and the cell's new state."""
     branch, gate = branch_and_gate(params, x, norm)
@@ -88,7 +108,7 @@ def scan_block(
     return state, x + dropped(feed_forward(params, x, norm), masks and masks.feed)
 
 
-def step_block(cell: Cell, params: BlockParams, state: Tree, x: Array, norm: bool = True) -> tuple[Tree, Array]:
+def step_block(cell: Cell, params: BlockParams, state: Tree, x: Array, norm: Norm = True) -> tuple[Tree, Array]:
     """Run one position `x` [B, d] through a block. Equal to `scan_block` on it, without dropout."""
     branch, gate = branch_and_gate(params, x, norm)
     state, y = cell.step(params.cell, state, cell.lift(params.cell, branch))

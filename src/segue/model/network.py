@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from segue.config import Norm
 from segue.data.ratings import NOTED
 from segue.model.backend import draw_normal, namespace, product, take, where_tree
 from segue.model.blocks import BlockMasks, BlockParams, dropped, init_block, normed, scan_block, step_block
@@ -109,7 +110,7 @@ class Network:
         session: seconds without an event after which the memory of the first block is emptied; None never does.
             So the first block remembers the session and the others the user.
         rating: the head that predicts ratings; an event's rating then stands behind its details.
-        norm: whether each part of a block, and who reads the output, reads vectors of one length.
+        norm: what each part of a block, and who reads the output, does with a vector before it is read.
     """
 
     cell: Cell
@@ -125,7 +126,7 @@ class Network:
     profile: int = 0
     session: float | None = None
     rating: RatingHead | None = None
-    norm: bool = True
+    norm: Norm = True
 
     @property
     def read_width(self) -> int:

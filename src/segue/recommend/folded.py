@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segue.config import Norm
 from segue.kernels import library
 from segue.kernels.lists import BlockStep
 from segue.model.activations import softplus
-from segue.model.blocks import BlockParams
+from segue.model.blocks import LONGEST, BlockParams
 from segue.model.cells import Linear
 from segue.model.network import Network, NetworkParams
 from segue.recommend.table import FEW, Table
@@ -103,8 +104,7 @@ class Folded:
             else:
                 x = _step(block, rows[:, own], x, after[:, own], network.norm)
         np.multiply(x, params.norm, out=after[:, -d:])
-        if network.norm:
-            after[:, -d:] *= _inverse(x)
+        _scale(after[:, -d:], x, network.norm)
         return after
 
     def query(self, output: Floats, gaps: Floats, details: Floats | None = None) -> Floats:
@@ -178,21 +178,26 @@ class Folded:
         return hats
 
 
-def _inverse(x: Floats) -> Floats:
-    """Return float32[B, 1]: what `rms_norm` multiplies by, but for its scale."""
+def _scale(y: Floats, x: Floats, norm: Norm) -> None:
+    """Multiply y, of which a row is linear in that of x, by what `normed` multiplies x by, but for its scale."""
+    if norm is False:
+        return
     squares: Floats = np.vecdot(x, x)[:, None]
     squares *= 1.0 / x.shape[1]
-    squares += 1e-6
+    if norm == "clip":
+        squares *= 1.0 / LONGEST**2
+        np.maximum(squares, 1.0, out=squares)
+    else:
+        squares += 1e-6
     np.sqrt(squares, out=squares)
-    return np.reciprocal(squares, out=squares)
+    y /= squares
 
 
-def _step(block: _Block, before: Floats, x: Floats, after: Floats, norm: bool) -> Floats:
+def _step(block: _Block, before: Floats, x: Floats, after: Floats, norm: Norm) -> Floats:
     """Return what `step_block` does; the state of the cell is read from `before` and written to `after`."""
     d, tail = x.shape[1], len(block.past)
     both = x @ block.w_in
-    if norm:
-        both *= _inverse(x)
+    _scale(both, x, norm)
     branch, gate = both[:, :d], both[:, d:]
     after[:, :d] = branch
     after[:, d:tail] = before[:, : tail - d]
@@ -228,12 +233,11 @@ def _step(block: _Block, before: Floats, x: Floats, after: Floats, norm: bool) -
     return _feed(block, x, norm)
 
 
-def _feed(block: _Block, x: Floats, norm: bool) -> Floats:
+def _feed(block: _Block, x: Floats, norm: Norm) -> Floats:
     """Return x and what `feed_forward` adds to it."""
     inside = len(block.w_down)
     both = x @ block.w_up
-    if norm:
-        both *= _inverse(x)
+    _scale(both, x, norm)
     a, b = both[:, :inside], both[:, inside:]
     silu = np.tanh(a)
     silu += 1.0
