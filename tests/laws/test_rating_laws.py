@@ -6,10 +6,14 @@ import jax
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import segue
+from segue.data.ratings import Scale
 from segue.evaluation.ratings import predictions, questions
 from segue.model.backend import leaves
+from segue.model.heads import RatingHead
 from segue.recommend.many import observe_each, observe_long, score_each, state_from_bytes, state_to_bytes
 from segue.recommend.ratings import Rated, outputs_at
 from segue.serve.events import Event
@@ -40,7 +44,54 @@ def test_law_scan_predicts_as_steps(loss, task):
         one, two = (rec.rating_distribution(s, "003", at=50) for s in (state, scanned))
         np.testing.assert_allclose(one[:2], two[:2], atol=1e-4)
         assert sum(one.shares.values()) == pytest.approx(1, abs=1e-4)
+        assert sum(step * share for step, share in one.shares.items()) == pytest.approx(one.mean, abs=1e-4)
         assert 1 <= one.mean <= 5
+
+
+LEVELS = st.lists(st.integers(-50, 50), min_size=3, max_size=25, unique=True).map(sorted)
+
+
+@given(LEVELS, st.sampled_from([0.01, 0.5, 1.0, 1000.0]), st.floats(-0.2, 1.2), st.floats(1e-3, 3))
+def test_law_shares_have_the_mean_and_the_deviation_that_are_said(levels, unit, place, wide):
+    steps = np.array(levels) * unit
+    width, ends = steps[-1] - steps[0], (steps[0] + 0.01 * (steps[1] - steps[0]), steps[-1] - 0.01 * np.diff(steps)[-1])
+    latent, spread = np.float32([steps[0] + place * width]), np.float32([wide * width])
+    head = RatingHead(Scale(tuple(steps.tolist()), float(steps.mean())), 4)
+    mean, deviation, shares = (array[0] for array in head.distribution((), latent, spread))
+    assert shares.sum() == pytest.approx(1, abs=1e-5)
+    assert shares.min() >= 0
+    assert shares @ steps == pytest.approx(mean, abs=1e-4 * width)
+    assert np.sqrt(shares @ (steps - mean) ** 2) == pytest.approx(deviation, abs=1e-3 * width)
+    assert mean == pytest.approx(np.clip(latent[0], *ends), abs=1e-4 * width)
+    assert steps[0] <= mean <= steps[-1]
+    rising = np.diff(np.log(np.maximum(shares, 1e-30)))
+    assert np.count_nonzero(np.diff(np.sign(rising[np.abs(rising) > 1e-4]))) <= 1  # one hill, no valley
+
+
+@given(st.floats(0.1, 0.9), st.floats(0.05, 3))
+def test_law_a_deviation_that_the_scale_permits_is_said(place, wide):
+    steps = (1.0, 2.0, 3.0, 4.0, 5.0)
+    mean, head = np.float32([1 + 4 * place]), RatingHead(Scale(steps, 3.0), 4)
+    widest = head.distribution((), mean, np.float32([9])).deviation
+    least = np.sqrt((mean % 1) * (1 - mean % 1))
+    found = head.distribution((), mean, np.float32([wide])).deviation
+    assert found == pytest.approx(np.clip(wide, least, widest), abs=0.06)  # at the least a little more
+    if least + 0.06 < wide < widest:
+        assert found == pytest.approx(wide, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("scale", "mean", "deviation"),
+    [
+        (Scale((0.0, 1.0), 0.5), [0.01, 0.8, 0.99], [0.0995, 0.4, 0.0995]),  # a thumb up or down
+        (Scale((0.0, 1.0), 0.5, closed=False), [0.0, 0.8, 1.0], [0.9, 0.9, 0.9]),  # measurements
+    ],
+)
+def test_without_steps_mean_and_deviation_are_within_the_scale(scale, mean, deviation):
+    found = RatingHead(scale, 4).distribution((), np.float32([-1, 0.8, 9]), np.float32([0.9, 0.9, 0.9]))
+    np.testing.assert_allclose(found.mean, mean, atol=1e-6)
+    np.testing.assert_allclose(found.deviation, deviation, atol=1e-4)
+    assert found.shares.size == 0
 
 
 def test_law_many_users_step_as_one():

@@ -3,11 +3,13 @@
 import numpy as np
 import polars as pl
 import pytest
+from scipy import optimize
 
 import segue
 from segue.evaluation.rating_baselines import Ratings, Size, biased_factors, running_biases
 from segue.evaluation.ratings import predictions, questions
 from segue.model.heads import DECAYS
+from segue.model.rating_shares import shares_of
 from tests_support import rated_log, small_rater
 
 
@@ -83,18 +85,41 @@ def test_what_is_said_of_a_rating_is_its_equation(loss):
     output = rec.network.query(rec.params, state.memory.output, np.float32([np.nan]))[0].astype(float)
     spread = np.exp(output @ p.spread + p.spread_offset[0])
     latent = float(rec.rated(state, "004", 3.0).residual) * -1 + 3.0
-    width = spread if loss == "ordinal" else spread * 3**0.5 / np.pi
-    cuts = np.array([1.5, 2.5, 3.5, 4.5]) + (p.cuts if loss == "ordinal" else 0)
-    shares = np.diff([0.0, *(1 / (1 + np.exp((latent - cuts) / width))), 1.0])
     found = rec.rating_distribution(state, "004")
     assert [*found.shares] == [1, 2, 3, 4, 5]
-    np.testing.assert_allclose([*found.shares.values()], np.maximum(shares, 0), atol=1e-4)
-    if loss == "squared":
-        assert (found.mean, found.deviation) == pytest.approx((np.clip(latent, 1, 5), spread), abs=1e-4)
+    if loss == "ordinal":
+        cuts = np.array([1.5, 2.5, 3.5, 4.5]) + p.cuts
+        shares = np.maximum(np.diff([0.0, *(1 / (1 + np.exp((latent - cuts) / spread))), 1.0]), 0)
     else:
-        mean = sum(share * step for step, share in found.shares.items())
-        variance = sum(share * (step - mean) ** 2 for step, share in found.shares.items())
-        assert (found.mean, found.deviation) == pytest.approx((mean, variance**0.5), abs=1e-3)
+        shares = flattest(np.clip(latent, 1.01, 4.99), spread, np.arange(1.0, 6.0))
+    np.testing.assert_allclose([*found.shares.values()], shares, atol=1e-4)
+    mean = sum(share * step for step, share in found.shares.items())
+    variance = sum(share * (step - mean) ** 2 for step, share in found.shares.items())
+    assert (found.mean, found.deviation) == pytest.approx((mean, variance**0.5), abs=1e-4)
+    assert found.mean == pytest.approx(np.clip(latent, 1.01, 4.99) if loss == "squared" else shares @ np.arange(1, 6))
+
+
+def flattest(mean, deviation, steps):
+    """The shares of most entropy with a mean and at most a deviation, by a general solver."""
+    away = steps - mean
+    held = [
+        {"type": "eq", "fun": lambda p: [p.sum() - 1, p @ away]},
+        {"type": "ineq", "fun": lambda p: deviation**2 - p @ away**2},
+    ]
+    begin, bounds = np.full(len(steps), 1 / len(steps)), [(1e-9, 1)] * len(steps)
+    options = {"ftol": 1e-12, "maxiter": 500}
+    found = optimize.minimize(
+        lambda p: p @ np.log(p), begin, bounds=bounds, constraints=held, method="SLSQP", options=options
+    )
+    assert found.success
+    return found.x
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(4.55, 1.59), (4.55, 0.6), (3.0, 0.9), (3.0, 9.0), (1.2, 0.5)])
+def test_shares_are_the_flattest(mean, deviation):
+    steps = (1.0, 2.0, 3.0, 4.0, 5.0)
+    found = shares_of(np.array([mean]), np.array([deviation]), steps)
+    np.testing.assert_allclose(found.shares[0], flattest(mean, deviation, np.array(steps)), atol=1e-4)
 
 
 def test_running_biases_by_hand():

@@ -138,7 +138,8 @@ def predictions(rec: Recommender, asked: Asked, *, shared: bool = True) -> tuple
     if shared and asked.times is not None:
         residuals = np.rint((asked.ratings - latent).astype(np.float64) * UNIT).astype(np.int64)
         latent = latent + moved(rec, asked.rows, residuals, asked.times)
-    return head_of(rec).moments(rec.params.rating, latent, spread)
+    found = head_of(rec).distribution(rec.params.rating, latent, spread)
+    return found.mean, found.deviation
 
 
 def moved(rec: Recommender, rows: Rows, residuals: Times, times: Times) -> Floats:
@@ -263,7 +264,7 @@ def _report(
     if len(rows) > 1:
         best = min(list(rows)[1:], key=lambda name: rows[name]["rmse"])
         lead = paired_bootstrap(errors[best] ** 2, errors["segue"] ** 2, groups=asked.users)
-    within = np.abs(errors["segue"]) / deviation
+    apart = np.abs(errors["segue"])
     new = len(np.unique(asked.users[asked.sequences.lengths[asked.users] == 0]))
     order = "ratings of one moment are blind to each other" if asked.times is not None else "order: that of the file"
     protocol = (
@@ -275,7 +276,7 @@ def _report(
     unknown = int(np.count_nonzero(asked.rows == 0))
     if unknown:
         marks = (*marks, f"{unknown:,} ratings are of items never met in training.")
-    coverage = {name: float(np.mean(within <= reach)) for name, reach in COVERAGES.items()}
+    coverage = {name: float(np.mean(apart <= reach * deviation)) for name, reach in COVERAGES.items()}
     return RatingReport(
         rows, calibration_of(found["segue"], asked.ratings), coverage, protocol, lead, best, tuple(marks)
     )

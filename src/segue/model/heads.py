@@ -12,8 +12,9 @@ For an item i with vector v and frozen bias b, after ratings with residuals x_j 
     latent   = mean + b + shared + offset + <u, output> + sum_k w_k sums_k / (counts_k + l_k)
                + <output P + kindred K / (counts_0 + l) + taste, v> sqrt(d)
 
-The mean of the rating is the latent value itself, held within the scale (loss "squared"), or the mean of an ordinal
-distribution over the steps of the scale, P(rating <= step k) = sigmoid((cut_k - latent) / spread) ("ordinal").
+The mean of the rating is the latent value itself, held within the scale (loss "squared"; `segue.model.rating_shares`
+makes the share of each step), or the mean of an ordinal distribution over the steps of the scale, P(rating <= step k) =
+sigmoid((cut_k - latent) / spread) ("ordinal").
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ import numpy as np
 from segue.data.ratings import NOTED, Scale
 from segue.model.activations import sigmoid
 from segue.model.backend import draw_normal, namespace, product, scan, take, where_tree
-from segue.shapes import Array
+from segue.model.rating_shares import Spread, shares_of, spread_of, within
+from segue.shapes import Array, Floats
 
 #: What of a sum is left after each further event. The first keeps all: its count is the number of ratings.
 DECAYS = (1.0, 0.95, 0.8)
@@ -167,27 +169,30 @@ class RatingHead:
         return xp.exp(xp.clip(output @ params.spread + params.spread_offset[0], -4.0, 4.0))
 
     def shares(self, params: RatingParams, latent: Array, spread: Array) -> Array:
-        """Return the probability of each step of the scale, [..., steps].
-
-        The normal distribution behind "squared" is cut at the middles between steps, by its logistic likeness.
-        """
+        """Return the probability of each step of the scale by an ordinal head, [..., steps]."""
         xp = namespace(latent)
         levels = np.array(self.scale.levels, np.float32)
-        cuts = (levels[1:] + levels[:-1]) * 0.5 + (params.cuts if self.loss == "ordinal" else 0.0)
-        width = spread if self.loss == "ordinal" else spread * (3.0**0.5 / float(np.pi))
-        below = sigmoid((cuts - latent[..., None]) / width[..., None])
+        cuts = (levels[1:] + levels[:-1]) * 0.5 + params.cuts
+        below = sigmoid((cuts - latent[..., None]) / spread[..., None])
         ends = xp.zeros_like(below[..., :1])
         whole = xp.concat([ends, below, ends + 1.0], axis=-1)
         return xp.maximum(whole[..., 1:] - whole[..., :-1], 0.0)
 
-    def moments(self, params: RatingParams, latent: Array, spread: Array) -> tuple[Array, Array]:
-        """Return the mean of the rating, within the scale, and its standard deviation."""
-        xp = namespace(latent)
-        if self.loss == "squared":
-            return xp.clip(latent, self.scale.lowest, self.scale.highest), spread
-        shares, levels = self.shares(params, latent, spread), np.array(self.scale.levels, np.float32)
-        mean = shares @ levels
-        return mean, xp.sqrt(xp.maximum(shares @ levels**2 - mean**2, 1e-6))
+    def distribution(self, params: RatingParams, latent: Floats, spread: Floats) -> Spread:
+        """Return mean and deviation of ratings to come, float32[n], and the share of each step of the scale.
+
+        They are of one distribution: that of an ordinal head, or the flattest one with the latent value as its mean
+        and the spread as its deviation, as far as the scale permits these.
+        """
+        scale = self.scale
+        if self.loss == "ordinal":
+            return spread_of(self.shares(params, latent, spread), scale.levels)
+        if scale.stepped:
+            return shares_of(latent, spread, scale.levels)
+        if scale.closed:
+            return within(latent, spread, scale.lowest, scale.highest)
+        mean = np.clip(latent, np.float32(scale.lowest), np.float32(scale.highest))
+        return Spread(mean, spread, np.zeros((len(mean), 0), np.float32))
 
 
 class ItemSide(NamedTuple):

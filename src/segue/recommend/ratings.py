@@ -69,8 +69,8 @@ class Shared(NamedTuple):
 class RatingDistribution(NamedTuple):
     """A rating to come: its mean and standard deviation in the scale of the log, and the share of each step.
 
-    With the squared loss the mean is what the network foretells. The shares are then those of a bell around it, what
-    lies beyond an end counted to the last step there, so that their own mean lies a little nearer to the middle.
+    The shares have that mean and that deviation; see `segue.model.rating_shares`. There are none where ratings are
+    measurements and not steps.
     """
 
     mean: float

@@ -231,10 +231,10 @@ class Recommender:
     ) -> RatingDistribution:
         """Return what `predict_rating` does, with its standard deviation and the share of each step of the scale."""
         head, latent, spread = head_of(self), *self._rating(state, item, at, shared)
-        mean, deviation = head.moments(self.params.rating, latent, spread)
-        shares = head.shares(self.params.rating, latent, spread)[0] if head.scale.stepped else ()
-        steps = {level: float(share) for level, share in zip(head.scale.levels, shares, strict=False)}
-        return RatingDistribution(float(mean[0]), float(deviation[0]), steps)
+        found = head.distribution(self.params.rating, latent, spread)
+        shares = found.shares[0].tolist() if head.scale.stepped else ()
+        steps = dict(zip(head.scale.levels, shares, strict=False))
+        return RatingDistribution(float(found.mean[0]), float(found.deviation[0]), steps)
 
     def rated(self, state: State, item: str, rating: float, *, at: Time = None) -> Rated:
         """Return a rating as `observe_shared` takes it: how far it lies from what the frozen bundle foretells.

@@ -88,7 +88,7 @@ class Validation:
         read = self._read(network, params, moment_begins(sequences)[last])
         items, unknown = sequences.items[last], np.full(len(last), np.nan, np.float32)
         side = ItemSide(params.rating.tables.bias[items], params.items[items])
-        mean, _ = head.moments(params.rating, *network.rate(params, read, unknown, side))
+        mean = head.distribution(params.rating, *network.rate(params, read, unknown, side)).mean
         squares = (mean - sequences.ratings[last]) ** 2
         known = np.isfinite(squares)
         return {"rmse": float(np.sqrt(squares[known].mean()))} if known.any() else {}
