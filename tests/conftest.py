@@ -1,6 +1,10 @@
 """What several folders need."""
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a law is not a timing
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,8 @@ from segue.config import Config, DataSize, asked_of, configure, derive
 from segue.data.catalogue import Catalogue, Profiles, read_catalogue, read_profiles, unmatched
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
-from segue.data.ratings import ratings_of, scale_of, with_ratings
+from segue.data.rating_columns import look_at, ratings_of
+from segue.data.ratings import scale_of
 from segue.data.sequences import Sequences, encode, gaps, item_vocabulary, mapped, natural_gap
 from segue.data.split import digest
 from segue.errors import ArgumentError, DataError
@@ -78,6 +79,7 @@ def train(
     from segue.training.cost import check_memory, describe
     from segue.training.expectation import rating_tables
     from segue.training.fusion import learn_fusion, recounted
+    from segue.training.moving_biases import best_biases, better_head
     from segue.training.trainer import Trainer, fit
     from segue.training.validation import Validation, validation_users
 
@@ -101,7 +103,7 @@ def train(
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings, cell=cell)
     check_memory(network, settings, len(sequences.items))
     validation = Validation(sequences.select(held_out), exclude_seen=settings.train.repeats == "exclude")
-    ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale.mean) if encodings.scale else ()
+    ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale) if encodings.scale else ()
     say(describe(network, settings, len(learnt.items)))
     say(str(validation))
     say(f"{library.described()} Compiling; seconds on a free machine, less when this was run before.")
@@ -121,6 +123,10 @@ def train(
         trained = fit(trainer, report=report)
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
     noted = _noted(events, learnt, span, trained) | asked | dict(facts or {})
+    if encodings.scale is not None:
+        answer = better_head(network, params, best_biases(learnt, encodings.scale, vocabulary.size), validation)
+        say(str(answer))
+        params, noted = answer.params, noted | {"ratings": str(answer)}
     counts = None
     if settings.model.counts and settings.train.task != "rating" and len(validation.sequences):
         say("Weighing counts of what followed the last items, on validation.")
@@ -226,13 +232,19 @@ def convert(rec: Recommender) -> Recommender:
 
 def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Callable[[str], None]) -> Encodings:
     """Return the encodings with the scale of the ratings where these are learnt, and say what they are."""
-    if not (with_ratings(events) if settings.train.task is None else settings.train.task != "next"):
+    ratings = look_at(events.table)
+    if not (ratings.predicted if settings.train.task is None else settings.train.task != "next"):
+        if ratings.text and settings.train.task is None:
+            say(f"Ratings: {ratings.text}.")
         return encodings
     scale = scale_of(events, settings.train.rating_scale)
-    missing = int(np.isnan(ratings_of(events.table)).sum())
+    given = ratings_of(events.table)
+    missing = int(np.isnan(given).sum())
+    beyond = int(np.count_nonzero(scale.held(given) != given)) - missing
     steps = f"{len(scale.levels)} steps" if scale.stepped else "any number between"
     without = f"; {missing:,} of {len(events):,} rows have none and are no targets" if missing else ""
-    say(f"Ratings: {scale.lowest:g} to {scale.highest:g}, {steps}, mean {scale.mean:.2f}{without}.")
+    outside = f"; {beyond:,} lie far outside and count as the nearer end" if beyond else ""
+    say(f"Ratings: {scale.lowest:g} to {scale.highest:g}, {steps}, mean {scale.mean:.4g}{outside}{without}.")
     return encodings._replace(scale=scale)
 
 

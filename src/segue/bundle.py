@@ -121,9 +121,9 @@ def read_manifest(path: str | Path, metadata: dict[str, str]) -> dict[str, Any]:
 
 
 def _scale(kept: Mapping[str, Any]) -> Scale:
-    """Return the scale of a manifest; older ones do not say whether it is closed."""
+    """Return the scale of a manifest; older ones do not say whether it is closed, nor its unit."""
     levels = tuple(kept["levels"])
-    return Scale(levels, kept["mean"], kept.get("closed", len(levels) > 2))
+    return Scale(levels, kept["mean"], kept.get("closed", len(levels) > 2), kept.get("unit"))
 
 
 def load_bundle(path: str | Path) -> Recommender:

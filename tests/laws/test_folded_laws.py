@@ -18,10 +18,10 @@ def drawn(rng, **parts):
     settings = {"depth": 2, "clock": Clock(1e6), "details": 5, "asked": 3, "taps": 4} | parts
     network = Network(Linear(settings.pop("taps")), items=300, **{"width": 8} | settings)
     noise = np.float32(
-        (0.3 if network.norm else 0.1) * (8 / network.width) ** 0.5
+        (0.3 if network.norm is True else 0.1) * (8 / network.width) ** 0.5
     )  # without norms products of large numbers would round much
     params = map_tree(lambda a: a + rng.normal(size=a.shape).astype(np.float32) * noise, network.init(0))
-    return network, params
+    return network, params._replace(items=params.items * (20 if network.norm == "clip" else 1))
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,7 @@ def drawn(rng, **parts):
     [
         *({}, {"clock": None}, {"details": 0, "asked": 0}, {"depth": 1}, {"taps": 1}, {"taps": 2, "expand": 3}),
         *({"norm": False}, {"norm": False, "width": 40}, {"width": 32, "taps": 1}),
+        *({"norm": "clip"}, {"norm": "clip", "width": 40, "depth": 4}),
     ],
     ids=str,
 )
@@ -41,6 +42,7 @@ def test_law_step_question_and_scores_are_those_of_the_network(parts, batch, com
         pytest.skip("no C compiler: the pure code is used")
     rng = np.random.default_rng(batch)
     network, params = drawn(rng, **parts)
+    longest = []
     folded, memory = Folded(network, params), network.start(params, batch)
     rows = _flat(memory)
     assert folded.fits
@@ -56,10 +58,13 @@ def test_law_step_question_and_scores_are_those_of_the_network(parts, batch, com
         np.testing.assert_allclose(after, _flat(memory), rtol=1e-4, atol=1e-4 * max(1.0, float(np.abs(after).max())))
         wanted = network.query(params, memory.output, gaps, details)
         query = folded.query(after[:, -network.read_width :], gaps, details)
-        np.testing.assert_allclose(query, wanted, rtol=2e-5, atol=2e-5)
-        np.testing.assert_allclose(folded.scores(query), network.scores(params, wanted), rtol=2e-5, atol=1e-4)
+        np.testing.assert_allclose(query, wanted, rtol=2e-5, atol=2e-5 * max(1.0, float(np.abs(wanted).max())))
+        scores = network.scores(params, query)
+        np.testing.assert_allclose(folded.scores(query), scores, rtol=2e-5, atol=1e-4)
         assert after.dtype == query.dtype == folded.scores(query).dtype == np.float32
         rows = after
+        longest.append(float(np.sqrt(np.mean(after[:, -network.width :] ** 2, axis=1)).max()))
+    assert network.norm != "clip" or max(longest) > 3.0  # something was clipped
 
 
 @pytest.mark.parametrize("queries", [1, FEW, FEW + 1])

@@ -14,6 +14,8 @@ def twin(params, x, norm):
     """Return what a block makes of one lane `x` [T, d], its cell a plain tanh recurrence."""
 
     def read(v, scale):
+        if norm == "clip":
+            return v * min(1.0, 4.0 / np.sqrt(np.mean(v * v))) * scale
         return v / np.sqrt(np.mean(v * v) + 1e-6) * scale if norm else v * scale
 
     h, made = np.zeros(WIDTH), []
@@ -27,13 +29,14 @@ def twin(params, x, norm):
     return np.array(made)
 
 
-@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("norm", [True, False, "clip"])
 def test_a_block_computes_its_equations(norm):
     rng = np.random.default_rng(7)
     cell = SimpleRNN()
     params = init_block(rng, cell, width=WIDTH, expand=2, depth=2)
     params = map_tree(lambda a: a + rng.normal(0, 0.2, a.shape).astype(np.float32), params)
     x = rng.standard_normal((STEPS, LANES, WIDTH), dtype=np.float32)
+    x[:, 0] *= 9.0  # longer than what is clipped
     start, none = cell.start(params.cell, LANES), np.zeros((STEPS, LANES), bool)
     _, y = scan_block(cell, params, start, x, none, None, norm)
     assert y.dtype == np.float32

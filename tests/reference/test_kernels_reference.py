@@ -64,6 +64,7 @@ def agree(purely, function, *given, tolerance=2e-5):
 def test_what_has_no_neighbours_in_time(purely, width, scale):
     x, y = drawn(5, 3, width, scale=scale), drawn(5, 3, width)
     agree(purely, blocks.rms_norm, x, drawn(width))
+    agree(purely, blocks.clipped, x, drawn(width))
     agree(purely, activations.geglu, x, y)
     agree(purely, activations.swiglu, drawn(5, 3, 2 * width, scale=scale))
 
@@ -185,6 +186,7 @@ def test_what_is_no_number_stays_visible():
     bad = drawn(2, 3, 8).at[0, 0, 0].set(jnp.nan)
     assert jnp.isnan(fused.swiglu(bad)[0, 0]).any()
     assert jnp.isnan(fused.rms_norm(bad, jnp.ones(8))[0, 0]).all()
+    assert jnp.isnan(fused.clipped(bad, jnp.ones(8))[0, 0]).all()
     _, losses, _ = fused.softmax(bad[0], jnp.zeros(8), jnp.ones(3, jnp.int32), jnp.ones(3), jnp.zeros((3, 0), bool))
     assert jnp.isnan(losses[0])
     assert jnp.isfinite(losses[1:]).all()

@@ -31,9 +31,10 @@ def test_ratings_alone_are_learnt_by_a_narrow_network_on_a_sparse_log_too():
 
 def test_there_is_a_norm_where_ratings_alone_are_learnt_or_it_is_asked_for():
     size = DataSize(1_000_000, 6_000, 3_700, True, 0.0, rated=True)
-    assert derive(Config(), size).model.norm is False
+    assert derive(Config(), size).model.norm == "clip"
     assert derive(configure({"train.task": "rating"}), size).model.norm is True
     assert derive(configure({"model.norm": True}), size).model.norm is True
+    assert derive(configure({"model.norm": "false"}), size).model.norm is False
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 import segue
 from segue import cli
-from segue.data.ratings import Scale, scale_of, with_ratings
+from segue.data.rating_columns import ends_of, look_at
+from segue.data.ratings import Scale, scale_of
 from segue.errors import ArgumentError, ColumnError, ConfigError, DataError, EvaluationError
 from segue.serve.http import make_app
 from segue.serve.service import Service
@@ -60,10 +61,46 @@ def test_text_among_ratings_is_named_with_its_row():
 
 
 def test_the_task_is_guessed_from_what_there_is():
-    assert with_ratings(log([1.0, 2.0]))
-    assert not with_ratings(log([1.0, 1.0]))
-    assert not with_ratings(log([1.0, None, None, 2.0, None]))
-    assert not with_ratings(segue.Events(rated_log().table.drop("rating")))
+    assert look_at(log([1.0, 2.0]).table).predicted
+    assert not look_at(log([1.0, 1.0]).table).predicted
+    assert not look_at(log([1.0, None, None, 2.0, None]).table).predicted
+    assert not look_at(rated_log().table.drop("rating")).predicted
+
+
+STARS = [1.0, 3.0, 4.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("ratings", "predicted", "said"),
+    [
+        (STARS * 20, True, "1 to 5, 4 steps, mean 3.6: predicted beside the next item"),
+        ([*STARS * 20, 1e12], True, "2 far outside 1 to 5 count as the nearer end"),
+        ([*STARS * 20, -1e9, 1e30], True, "4 far outside 1 to 5 count as the nearer end"),
+        ([0.0] * 300 + [1.0], True, "0 to 1, 2 steps"),
+        ([5.0] * 300 + [1.0, 2.0], True, "1 to 5, 3 steps"),
+        (np.random.default_rng(0).normal(50, 20, 400).clip(0, 100).tolist(), True, "values, mean"),
+        (np.random.default_rng(0).lognormal(9, 2, 400).round().tolist(), False, "a quantity with a heavy tail"),
+        ((np.random.default_rng(0).pareto(1.2, 400) + 1).tolist(), False, "a quantity with a heavy tail"),
+        ([None, None], False, "no row has a number"),
+        ([2.0] * 9, False, "all are equal"),
+    ],
+)
+def test_a_quantity_is_not_taken_for_a_rating_and_outliers_are_told(ratings, predicted, said):
+    found = look_at(log(ratings).table)
+    assert found.predicted is predicted
+    assert said in found.text
+    assert said in str(segue.inspect(log(ratings)))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e9])
+def test_outliers_are_found_on_any_scale_and_count_as_the_nearer_end(scale):
+    ratings = np.float32([*STARS * 40, 1e12]) * np.float32(scale)
+    assert ends_of(ratings) == pytest.approx((1.0 * scale, 5.0 * scale))
+    found = Scale.learnt(ratings)
+    assert not found.closed
+    assert found.highest == pytest.approx(5.0 * scale)
+    assert found.units(ratings)[-1] == pytest.approx((5.0 * scale - found.mean) / found.unit, rel=1e-4)
+    assert np.abs(found.noted(ratings)).max() < 3
 
 
 def test_rows_without_a_rating_are_noted_and_no_targets():

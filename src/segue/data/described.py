@@ -17,7 +17,8 @@ from segue.data.calendar import Calendar
 from segue.data.catalogue import Catalogue, Profiles
 from segue.data.encoding import Encoding, learn_encoding
 from segue.data.events import Events
-from segue.data.ratings import NOTED, Scale, ratings_of
+from segue.data.rating_columns import ratings_of
+from segue.data.ratings import NOTED, Scale
 from segue.data.sequences import Sequences, encode, sequence_order
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError

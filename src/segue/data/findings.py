@@ -11,6 +11,8 @@ from typing import Any
 
 import polars as pl
 
+from segue.data.rating_columns import look_at
+
 QUANTILES = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
 
 
@@ -55,6 +57,7 @@ class Findings:
         repeats: rows whose item the same user already had.
         missing: column -> rows without a value.
         per_user: events of a user: min, quartiles, max.
+        ratings: what the column of ratings looks like and what becomes of it; empty where there is none.
         intake: what reading noted.
     """
 
@@ -69,6 +72,7 @@ class Findings:
     repeats: int
     missing: Mapping[str, int]
     per_user: Mapping[str, float]
+    ratings: str
     intake: Intake
 
     @property
@@ -101,6 +105,7 @@ class Findings:
             "repeat_share": self.repeat_share,
             "missing": dict(self.missing),
             "events_per_user": dict(self.per_user),
+            "ratings": self.ratings or None,
             "columns": dict(self.intake.columns),
             "guessed": list(self.intake.guessed),
             "time": self.intake.time or None,
@@ -124,6 +129,7 @@ class Findings:
         ]
         lines += [(name, f"{getattr(self, name):,}") for name in ("events", "users", "items")]
         lines.append(("per user", ", ".join(f"{name} {value:,.6g}" for name, value in self.per_user.items())))
+        lines += [("ratings", self.ratings)] * bool(self.ratings)
         lines.append(("repeats", self._share(self.repeats, "an item that the user already had")))
         if self.first is not None:
             lines.append(("equal times", self._share(self.equal_times, "same user and time as another row")))
@@ -157,6 +163,7 @@ def inspect_table(table: pl.DataFrame, *, source: str, intake: Intake) -> Findin
         repeats=table.height - _distinct(table.select("user", "item")),
         missing={name: table[name].null_count() for name in table.columns},
         per_user={name: float(per_user.quantile(share) or 0) for name, share in QUANTILES.items()},
+        ratings=look_at(table).text,
         intake=intake,
     )
 

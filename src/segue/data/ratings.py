@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.events import Events
+from segue.data.rating_columns import STEPS, ends_of, ratings_of
 from segue.errors import ArgumentError, ConfigError, DataError
 from segue.shapes import Floats
 
 Doubles: TypeAlias = NDArray[np.float64]
 _ROUNDS = 10
-#: Up to so many different values are steps of a scale; more are measurements.
-STEPS = 25
 #: Numbers that say of an event what its rating was: the rating less the mean, and 1; zeros without a rating.
 NOTED = 2
 
@@ -30,14 +28,16 @@ class Scale:
     Args:
         levels: the values, ascending; of more than `STEPS` different ones the lowest and the highest alone.
         mean: of those learnt.
-        closed: whether nothing lies outside. A measurement of which the log holds some may well lie outside of these.
+        closed: whether nothing lies outside. A measurement of which the log holds some may well lie outside of these,
+            and where the log has outliers there may be more.
+        unit: the standard deviation of those learnt; None in models of before ratings were measured in it.
 
     Example:
         >>> scale = Scale.learnt(np.float32([1, 2, 5, np.nan, 5]))
         >>> scale.levels, scale.mean
         ((1.0, 2.0, 5.0), 3.25)
         >>> scale.noted(np.float32([5, np.nan])).tolist()
-        [[1.75, 1.0], [0.0, 0.0]]
+        [[0.9801960587501526, 1.0], [0.0, 0.0]]
         >>> scale.outside(np.float32([3.5, 6, np.nan])).tolist()
         [False, True, False]
     """
@@ -45,6 +45,7 @@ class Scale:
     levels: tuple[float, ...]
     mean: float
     closed: bool = True
+    unit: float | None = None
 
     @classmethod
     def learnt(cls, ratings: Floats, declared: tuple[float, float] | None = None) -> "Scale":
@@ -55,13 +56,17 @@ class Scale:
             declared: the lowest and the highest rating there can be, where the log need not hold them.
         """
         known = ratings[np.isfinite(ratings)]
+        lowest, highest = ends_of(known) if declared is None else declared
+        without_outliers = known.min() >= lowest and known.max() <= highest
+        closed = declared is not None or (without_outliers and len(np.unique(known)) <= STEPS)
+        known = np.clip(known, lowest, highest)
         levels = np.unique(known)
-        closed = declared is not None or len(levels) <= STEPS
         if len(levels) > STEPS:
             levels = levels[[0, -1]]
         if declared is not None:
             levels = np.unique(np.append(levels, np.array(declared, np.float32)))
-        return cls(tuple(levels.tolist()), float(known.mean(dtype=np.float64)), closed)
+        mean, unit = (float(number) for number in (known.mean(dtype=np.float64), known.std(dtype=np.float64)))
+        return cls(tuple(levels.tolist()), mean, closed, unit)
 
     @property
     def lowest(self) -> float:
@@ -119,8 +124,20 @@ class Scale:
     def noted(self, ratings: Floats) -> Floats:
         """Return float32[event, NOTED]: each rating less the mean, held within the scale, and whether there is one."""
         known = np.isfinite(ratings)
-        inside = np.clip(np.where(known, ratings, self.mean), self.lowest, self.highest) - self.mean
-        return np.stack([np.where(known, inside, 0.0), known], axis=-1).astype(np.float32)
+        return np.stack([np.where(known, self.units(ratings), 0.0), known], axis=-1).astype(np.float32)
+
+    def held(self, ratings: Floats) -> Floats:
+        """Return ratings of which those outside the scale are its ends; NaN stays.
+
+        Those are few and far outside, see `ends_of`, or of a measurement that was met in learning in a smaller range.
+        """
+        inside: Floats = np.clip(ratings, np.float32(self.lowest), np.float32(self.highest))
+        return inside
+
+    def units(self, ratings: Floats) -> Floats:
+        """Return ratings as numbers around 0: those held within the scale, less the mean, in units; NaN stays."""
+        result: Floats = (self.held(ratings) - np.float32(self.mean)) / np.float32(self.unit or 1.0)
+        return result
 
 
 def scale_of(events: Events, declared: str = "") -> Scale:
@@ -135,6 +152,7 @@ def scale_of(events: Events, declared: str = "") -> Scale:
         DataError: there is no rating, all are equal, or one lies outside the declared scale.
 
     Example:
+        >>> import polars as pl
         >>> scale_of(Events(pl.DataFrame({"user": ["a", "b"], "item": ["x", "x"], "rating": [4.0, 2.0]}))).levels
         (2.0, 4.0)
     """
@@ -183,13 +201,6 @@ def declared_scale(text: str) -> tuple[float, float] | None:
     return lowest, highest
 
 
-def ratings_of(table: pl.DataFrame) -> Floats:
-    """Return float32[event] of a table of events, NaN where there is no rating."""
-    if "rating" not in table.columns:
-        return np.full(table.height, np.nan, np.float32)
-    return table["rating"].cast(pl.Float32).fill_null(np.nan).to_numpy()
-
-
 def shrunken_biases(
     user: NDArray[np.integer],
     item: NDArray[np.integer],
@@ -223,10 +234,3 @@ def shrunken_biases(
         other = np.bincount(item, above - own[user], minlength=items) / of_item
         own = np.bincount(user, above - other[item], minlength=users) / of_user
     return own, other
-
-
-def with_ratings(events: Events) -> bool:
-    """Say whether a log has ratings to learn: at least half of its rows have one, and they differ."""
-    ratings = ratings_of(events.table)
-    known = ratings[np.isfinite(ratings)]
-    return bool(2 * len(known) >= len(ratings) and len(known) and known.min() < known.max())

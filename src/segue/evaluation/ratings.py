@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from segue.data.catalogue import read_profiles
 from segue.data.events import Events
-from segue.data.ratings import Scale, ratings_of
+from segue.data.rating_columns import ratings_of
+from segue.data.ratings import Scale
 from segue.data.sequences import Sequences, moment_begins, sequence_order
 from segue.data.split import digest
 from segue.errors import EvaluationError
 from segue.evaluation.rating_baselines import Numbers, Ratings, Size, predict_all
 from segue.measure.bootstrap import Interval, paired_bootstrap
-from segue.recommend.ratings import UNIT, head_of, moved_bias, outputs_at, rate
+from segue.recommend.ratings import UNIT, head_of, moved_bias, outputs_at, rate, residuals_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats, Rows, Times
 
@@ -89,7 +90,7 @@ class Asked:
         users: int64[n], whose the ratings are.
         places: int64[n], the event of `sequences` before which each is asked; one past the user's last for the end.
         rows: int32[n], the items; 0 for an unknown one.
-        ratings: float32[n].
+        ratings: float32[n], held within the scale.
         times: int64[n], or None in a log without.
     """
 
@@ -119,7 +120,8 @@ def questions(rec: Recommender, test: Events, users: object, reads: Literal["all
     read = np.ones(len(own), bool) if reads == "all" else ~own
     places = np.concatenate([[0], np.cumsum(read)])[moment_begins(sequences)[asked]]
     times = None if sequences.times is None else sequences.times[asked]
-    return Asked(sequences.keep(read), user, places, sequences.items[asked], sequences.ratings[asked], times)
+    ratings = head_of(rec).scale.held(sequences.ratings[asked])
+    return Asked(sequences.keep(read), user, places, sequences.items[asked], ratings, times)
 
 
 def predictions(rec: Recommender, asked: Asked, *, shared: bool = True) -> tuple[Floats, Floats]:
@@ -136,8 +138,9 @@ def predictions(rec: Recommender, asked: Asked, *, shared: bool = True) -> tuple
     gaps = _gaps(asked)
     latent, spread = rate(rec, outputs, gaps, asked.rows)
     if shared and asked.times is not None:
-        residuals = np.rint((asked.ratings - latent).astype(np.float64) * UNIT).astype(np.int64)
-        latent = latent + moved(rec, asked.rows, residuals, asked.times)
+        head = head_of(rec)
+        residuals = np.rint(residuals_of(head, asked.ratings, latent) * UNIT).astype(np.int64)
+        latent = latent + np.float32(head.unit) * moved(rec, asked.rows, residuals, asked.times)
     found = head_of(rec).distribution(rec.params.rating, latent, spread)
     return found.mean, found.deviation
 
@@ -228,6 +231,10 @@ def evaluate_ratings(
     reads = reads or ("history" if str(rec.facts.get("hold_out", "")).startswith("random") else "all")
     asked = questions(rec, test, users, reads)
     mean, deviation = predictions(rec, asked, shared=reads == "all")
+    outside = int(np.count_nonzero(known & (head.scale.held(ratings) != ratings)))
+    if outside:
+        ends = f"{head.scale.lowest:g} to {head.scale.highest:g}"
+        marks = (*marks, f"{outside:,} held-out ratings lie outside {ends} and count as the nearer end.")
     if not known.all():
         marks = (*marks, f"{int((~known).sum()):,} held-out events have no rating and are not asked for.")
     beside = {} if train is None else _beside(train, test, asked, head.scale, moving=reads == "all")
@@ -236,7 +243,7 @@ def evaluate_ratings(
 
 def _beside(train: Events, test: Events, asked: Asked, scale: Scale, *, moving: bool) -> dict[str, Numbers]:
     """Return the baselines' predictions in the order of the questions."""
-    parts = [events.as_text().with_columns(rating=ratings_of(events.table)) for events in (train, test)]
+    parts = [events.as_text().with_columns(rating=scale.held(ratings_of(events.table))) for events in (train, test)]
     marked = [part.with_columns(test=pl.lit(place == 1)) for place, part in enumerate(parts)]
     table = pl.concat(marked, how="diagonal").with_row_index("place").filter(pl.col("rating").is_not_nan())
     coded = table.with_columns(pl.col("user", "item").rank("dense").cast(pl.Int64) - 1)

@@ -267,13 +267,13 @@ typedef struct {
 /* What a row is multiplied by, but for its scale: `rms_norm`, or `clipped` above a length. */
 static float row_factor(float squares, float longest) {
   if (longest == 0.0f) return 1.0f / sqrtf(squares + 1e-6f);
-  return squares > longest * longest ? longest / sqrtf(squares) : 1.0f;
+  return squares <= longest * longest ? 1.0f : longest / sqrtf(squares); /* what is no number stays none */
 }
 
 /* What the change of that factor with the mean of the squares is, as a share of it, twice and less than 0. */
 static float row_pull(float squares, float longest) {
   if (longest == 0.0f) return 1.0f / (squares + 1e-6f);
-  return squares > longest * longest ? 1.0f / squares : 0.0f;
+  return squares <= longest * longest ? 0.0f : 1.0f / squares;
 }
 
 static void norm_rows(void* data, long part, long begin, long end) {

@@ -148,7 +148,7 @@ static float row_factor(const float* x, int64_t d, int64_t norm) {
   for (int64_t i = 0; i < d; i++) squares += x[i] * x[i];
   squares /= (float)d;
   if (norm == RMS_NORM) return 1.0f / sqrtf(squares + 1e-6f);
-  return squares > LONGEST * LONGEST ? LONGEST / sqrtf(squares) : 1.0f;
+  return squares <= LONGEST * LONGEST ? 1.0f : LONGEST / sqrtf(squares);
 }
 
 static void scaled(float* y, const float* x, int64_t users, int64_t width, int64_t d, int64_t norm) {

@@ -9,8 +9,12 @@ For an item i with vector v and frozen bias b, after ratings with residuals x_j 
 
     sums_k   = sum_j decay_k^(events since j) x_j          counts_k the same of 1
     kindred  = sum_j x_j v_j                               (the users's taste, as Koren's asymmetric factors)
-    latent   = mean + b + shared + offset + <u, output> + sum_k w_k sums_k / (counts_k + l_k)
-               + <output P + kindred K / (counts_0 + l) + taste, v> sqrt(d)
+    latent   = mean + unit (b + shared + offset + <u, output> + sum_k w_k sums_k / (counts_k + l_k)
+                            + <output P + kindred K / (counts_0 + l) + taste, v> sqrt(d))
+
+A unit is the standard deviation of the ratings learnt, so that all of this is the same on any scale. A head that stands
+apart reads vectors that others made, for another end and of any length: it bounds their length, and divides by
+sqrt(d) where the others multiply.
 
 The mean of the rating is the latent value itself, held within the scale (loss "squared"; `segue.model.rating_shares`
 makes the share of each step), or the mean of an ordinal distribution over the steps of the scale, P(rating <= step k) =
@@ -35,7 +39,7 @@ DECAYS = (1.0, 0.95, 0.8)
 class RatingTables(NamedTuple):
     """What is known of each item's ratings when training ends; not learnt by gradient."""
 
-    bias: Array  # [V], a shrunken mean of what its ratings lie above the mean and their users' own biases
+    bias: Array  # [V], in units: a shrunken mean of what ratings lie above the mean and their users' own biases
     count: Array  # [V], how many ratings that was
 
 
@@ -63,14 +67,26 @@ class RatingHead:
         scale: of the ratings.
         width: d.
         loss: "squared" or "ordinal".
-        apart: the network reads no residuals and learns nothing from ratings, so that the next item is foretold as if
+        apart: the network reads no residuals and learns nothing from ratings, so that the next item is predicted as if
             there were no head; the head makes of its output and of the ledger what it can.
+
+    Models of before ratings had a unit have one of 1 and bound nothing: they answer as they did.
     """
 
     scale: Scale
     width: int
     loss: str = "squared"
     apart: bool = False
+
+    @property
+    def bounds(self) -> bool:
+        """Whether vectors are shortened before the head reads them."""
+        return self.apart and self.scale.unit is not None
+
+    @property
+    def unit(self) -> float:
+        """What the head's numbers are multiplied by to be ratings."""
+        return 1.0 if self.scale.unit is None else self.scale.unit
 
     @property
     def ledger(self) -> int:
@@ -83,7 +99,7 @@ class RatingHead:
         zeros = np.zeros(d, np.float32)
         return RatingParams(
             preference=draw_normal(rng, (d, d), 0.4 * d**-0.5),
-            kindred=draw_normal(rng, (d, d), 0.02) + 0.3 * np.eye(d, dtype=np.float32),
+            kindred=draw_normal(rng, (d, d), 0.02) + (0.1 if self.bounds else 0.3) * np.eye(d, dtype=np.float32),
             taste=zeros,
             user=zeros,
             offset=np.zeros(1, np.float32),
@@ -119,7 +135,20 @@ class RatingHead:
         xp = namespace(residual)
         ones = xp.ones((len(DECAYS),), dtype=vectors.dtype)
         x, n = residual[..., None], known[..., None]
-        return xp.concat([x * ones, n * ones, x * vectors * self.width**0.5], axis=-1)
+        return xp.concat([x * ones, n * ones, x * self.vectors(vectors)], axis=-1)
+
+    def vectors(self, items: Array) -> Array:
+        """Return the vectors of items as they are multiplied, [..., d]."""
+        return self.read(items * self.width**0.5)
+
+    def read(self, x: Array) -> Array:
+        """Return vectors as the head reads them: where it bounds them `x / sqrt(1 + mean(x^2))`, [..., d].
+
+        A short vector keeps its length, which says how much is known; a long one has a root mean square of 1.
+        """
+        if not self.bounds:
+            return x
+        return x / namespace(x).sqrt(1.0 + (x * x).sum(axis=-1, keepdims=True) / self.width)
 
     def step(self, ledger: Array, entry: Array) -> Array:
         """Return the ledger after one event; without a rating only the decay of the sums acts."""
@@ -159,20 +188,24 @@ class RatingHead:
             kindred: float32[..., d], of `kindred`.
             item: what is known of the item asked for.
         """
+        output = self.read(output)
         wanted = product(output, params.preference) + product(kindred, params.kindred) + params.taste
-        match = namespace(output).sum(wanted * item.vectors, axis=-1) * self.width**0.5
-        return self.scale.mean + item.bias + bias + output @ params.user + params.offset[0] + match
+        match = namespace(output).sum(wanted * self.vectors(item.vectors), axis=-1)
+        if self.bounds:
+            match = match / self.width**0.5
+        units = item.bias + bias + output @ params.user + params.offset[0] + match
+        return self.scale.mean + self.unit * units
 
     def spread(self, params: RatingParams, output: Array) -> Array:
         """Return the standard deviation ("squared") or the scale of the ordinal distribution, [...]."""
         xp = namespace(output)
-        return xp.exp(xp.clip(output @ params.spread + params.spread_offset[0], -4.0, 4.0))
+        return self.unit * xp.exp(xp.clip(self.read(output) @ params.spread + params.spread_offset[0], -4.0, 4.0))
 
     def shares(self, params: RatingParams, latent: Array, spread: Array) -> Array:
         """Return the probability of each step of the scale by an ordinal head, [..., steps]."""
         xp = namespace(latent)
         levels = np.array(self.scale.levels, np.float32)
-        cuts = (levels[1:] + levels[:-1]) * 0.5 + params.cuts
+        cuts = (levels[1:] + levels[:-1]) * 0.5 + params.cuts * self.unit
         below = sigmoid((cuts - latent[..., None]) / spread[..., None])
         ends = xp.zeros_like(below[..., :1])
         whole = xp.concat([ends, below, ends + 1.0], axis=-1)

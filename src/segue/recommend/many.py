@@ -15,7 +15,7 @@ import numpy as np
 from segue.model.backend import leaves, map_tree
 from segue.model.counts import RECENT, nothing_recent, pushed
 from segue.model.network import Memory, Window
-from segue.recommend.ratings import Rated, rate
+from segue.recommend.ratings import Rated, rate, residuals_of
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import NO_TIME, Seen, State, gaps_seconds
 from segue.shapes import Bools, Floats, Rows
@@ -128,11 +128,11 @@ def _rated(rec: Recommender, outputs: Floats, gaps: Floats, events: Sequence[Hap
     places = [n for n, event in enumerate(events) if event.rating is not None and _later(event.time, until)]
     if rec.network.rating is None or not places:
         return found
-    scale, rows = rec.network.rating.scale, np.array([rec.vocabulary.row(events[n].item) for n in places], np.int32)
+    rows = np.array([rec.vocabulary.row(events[n].item) for n in places], np.int32)
     latent, _ = rate(rec, outputs[places], gaps[places], rows)
-    for n, row, foretold in zip(places, rows.tolist(), latent.tolist(), strict=True):
-        rating = float(np.clip(events[n].rating or 0.0, scale.lowest, scale.highest))
-        found[n] = Rated(row, rating - foretold)
+    residuals = residuals_of(rec.network.rating, [events[n].rating for n in places], latent)
+    for n, row, residual in zip(places, rows.tolist(), residuals.tolist(), strict=True):
+        found[n] = Rated(row, residual)
     return found
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segue.data.sequences import Sequences
 from segue.errors import ArgumentError
@@ -27,7 +28,7 @@ ITEM_PRIOR, ALL_PRIOR = 5.0, 200.0
 
 
 class Rated(NamedTuple):
-    """One rating as others see it: of which item, and how far from what the frozen bundle foretold."""
+    """One rating as others see it: of which item, and how far from what the frozen model predicted, in units."""
 
     row: int
     residual: float
@@ -79,7 +80,7 @@ class RatingDistribution(NamedTuple):
 
 
 def moved_bias(sums: Any, counts: Any, learnt: Floats, total: Any, number: Any) -> Floats:
-    """Return float32[n], what items' ratings lie above what was foretold, shrunken.
+    """Return float32[n], what items' ratings lie above what was predicted, shrunken, in units.
 
         all   = total / (number + 200)
         above = (sum - count all) / (learnt + count + 5) + all
@@ -143,6 +144,12 @@ def rate(
     side = ItemSide(bias if above is None else bias + above, rec.params.items[rows])
     latent, spread = rec.network.rate(rec.params, outputs, gaps, side)
     return latent, spread
+
+
+def residuals_of(head: RatingHead, ratings: Any, latent: Floats) -> NDArray[np.float64]:
+    """Return float64[n]: how far ratings, held within the scale, lie from what was predicted, in units."""
+    held = head.scale.held(np.asarray(ratings, np.float32))
+    return np.subtract(held, latent, dtype=np.float64) / head.unit
 
 
 def outputs_at(rec: "Recommender", sequences: Sequences, users: Times, places: Times) -> Floats:

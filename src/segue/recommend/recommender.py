@@ -27,7 +27,7 @@ from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
 from segue.recommend.folded import Folded
 from segue.recommend.index import Index
-from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, shared_bias
+from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, residuals_of, shared_bias
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds, microseconds
 from segue.shapes import Bools, Floats, Rows
 
@@ -252,7 +252,7 @@ class Recommender:
         """
         head_of(self).scale.check(rating, item)
         latent, _ = self._rating(state, item, at, None)
-        return Rated(self.vocabulary.row(item), float(rating) - float(latent[0]))
+        return Rated(self.vocabulary.row(item), float(residuals_of(head_of(self), [rating], latent)[0]))
 
     def check_rating(self, item: str, rating: float | None) -> None:
         """Do nothing if a rating can be read: there is none, it lies in the scale, or no ratings were learnt.

@@ -5,7 +5,7 @@ Knows: shrunken means of users and items, taken in turn. Does not know: networks
 
 import numpy as np
 
-from segue.data.ratings import shrunken_biases
+from segue.data.ratings import Scale, shrunken_biases
 from segue.data.sequences import Sequences
 from segue.model.heads import RatingTables
 
@@ -13,16 +13,16 @@ from segue.model.heads import RatingTables
 ITEM_PRIOR, USER_PRIOR = 10.0, 3.0
 
 
-def rating_tables(sequences: Sequences, items: int, mean: float) -> RatingTables:
+def rating_tables(sequences: Sequences, items: int, scale: Scale) -> RatingTables:
     """Return each item's bias beside those of its users, and how many ratings it had.
 
-    `bias_i = sum (rating - mean - bias_u) / (count_i + 10)` and the same of users with 3, ten times in turn. Row 0
-    and items without ratings have 0.
+    `bias_i = sum (rating - mean - bias_u) / (count_i + 10)` in units, and the same of users with 3, ten times in turn.
+    Row 0 and items without ratings have 0.
 
     Args:
         sequences: the log, with ratings; NaN is none.
         items: V.
-        mean: of the ratings.
+        scale: of the ratings.
 
     Cost: O(events), ten times.
 
@@ -30,7 +30,7 @@ def rating_tables(sequences: Sequences, items: int, mean: float) -> RatingTables
         >>> import polars as pl
         >>> log = Sequences(pl.Series(["a"]), np.array([0, 3]), np.array([1, 1, 2], np.int32),
         ...                 ratings=np.float32([5, 5, 2]))
-        >>> tables = rating_tables(log, 3, 4.0)
+        >>> tables = rating_tables(log, 3, Scale((2.0, 5.0), 4.0))
         >>> tables.count.tolist(), bool(tables.bias[1] > 0 > tables.bias[2])
         ([0.0, 2.0, 1.0], True)
     """
@@ -38,6 +38,6 @@ def rating_tables(sequences: Sequences, items: int, mean: float) -> RatingTables
     known = np.isfinite(sequences.ratings) & (sequences.items > 0)
     item = sequences.items[known]
     user = np.repeat(np.arange(len(sequences)), sequences.lengths)[known]
-    above = sequences.ratings[known].astype(np.float64) - mean
+    above = scale.units(sequences.ratings[known]).astype(np.float64)
     _, bias = shrunken_biases(user, item, above, (len(sequences), items), (USER_PRIOR, ITEM_PRIOR))
     return RatingTables(bias.astype(np.float32), np.bincount(item, minlength=items).astype(np.float32))

@@ -209,12 +209,14 @@ def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: 
     if head.apart:
         params, earlier = lax.stop_gradient(params)._replace(rating=params.rating), lax.stop_gradient(earlier)
     known = jnp.isfinite(batch.ratings)
-    ratings = jnp.where(known, batch.ratings, head.scale.mean)
+    held = jnp.clip(batch.ratings, head.scale.lowest, head.scale.highest)
+    ratings = jnp.where(known, held, head.scale.mean)
     side = ItemSide(params.rating.tables.bias[batch.targets], params.items[batch.targets])
     latent, spread = network.rate(params, earlier, batch.question_gaps, side, kindred_mask)
     if head.loss == "squared":
-        squares = (latent - ratings) ** 2
+        squares = ((latent - ratings) / head.unit) ** 2
         _, spread = network.rate(_but_spread(params), lax.stop_gradient(earlier), batch.question_gaps, side)
+        spread = spread / head.unit
         loss = 0.5 * squares + jnp.log(spread) + 0.5 * lax.stop_gradient(squares) / spread**2
     else:
         shares = head.shares(params.rating, latent, spread)

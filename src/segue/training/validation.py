@@ -78,10 +78,14 @@ class Validation:
         """
         head = network.rating
         metrics = self._ranked(network, params) if head is None or head.apart else {}
-        return metrics if head is None else metrics | self._rated(network, params)
+        if head is None:
+            return metrics
+        errors = self.rating_errors(network, params)
+        known = errors[np.isfinite(errors)]
+        return metrics | ({"rmse": float(np.sqrt(np.mean(known**2)))} if len(known) else {})
 
-    def _rated(self, network: Network, params: NetworkParams) -> dict[str, float]:
-        """Return how far the ratings of the targets lay from what the moment before them foretold."""
+    def rating_errors(self, network: Network, params: NetworkParams) -> Floats:
+        """Return float32[user]: how far each target's rating lies from what is predicted; NaN: none."""
         params, sequences, head = jax.tree.map(np.asarray, params), self.sequences, network.rating
         assert head is not None and sequences.ratings is not None
         last = sequences.offsets[1:] - 1
@@ -89,9 +93,8 @@ class Validation:
         items, unknown = sequences.items[last], np.full(len(last), np.nan, np.float32)
         side = ItemSide(params.rating.tables.bias[items], params.items[items])
         mean = head.distribution(params.rating, *network.rate(params, read, unknown, side)).mean
-        squares = (mean - sequences.ratings[last]) ** 2
-        known = np.isfinite(squares)
-        return {"rmse": float(np.sqrt(squares[known].mean()))} if known.any() else {}
+        errors: Floats = mean - head.scale.held(sequences.ratings[last])
+        return errors
 
     def _ranked(self, network: Network, params: NetworkParams) -> dict[str, float]:
         blocks = self.answers(network, params).blocks()
