@@ -20,9 +20,11 @@ from segue.model.counts import REACH, RECENT, Counts, with_counts
 from segue.shapes import Floats
 from segue.training.validation import Answers
 
+#: The weight at which the counts rank alone, and the network orders those items that they say nothing of.
+ALONE = 1000.0
 #: What is tried, one setting at a time.
 GRID: dict[str, tuple[float, ...]] = {
-    "weight": (0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.5, 5.0, 10.0),
+    "weight": (0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.5, 5.0, 10.0, ALONE),
     "half_life": (0.5, 1.0, 1.5, 3.0, 6.0, 12.0),
     "norm": (0.0, 0.5, 1.0),
     "rarity": (0.0, 0.15, 0.3, 0.5),
@@ -92,9 +94,10 @@ class Fusion:
         found = f"NDCG@10 on validation {self.alone:.4f} alone, {self.mixture:.4f} with counts of what followed"
         if self.counts is None:
             return f"Counts of what followed the last items are left out: {found}."
+        alone = ", which rank alone" if self.mix.weight == ALONE else ""
         used = {name: value for name, value in self.mix._asdict().items() if self.mix.habit or "habit" not in name}
         settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in used.items())
-        return f"{found} the last items ({settings})."
+        return f"{found} the last items{alone} ({settings})."
 
 
 def learn_fusion(known: Sequences, answers: Answers, size: int) -> Fusion:
@@ -143,7 +146,12 @@ def _climb(job: "_Job", best: Mix, grid: dict[str, tuple[float, ...]]) -> Mix:
 
 
 def _lightest(job: "_Job", best: Mix, weights: tuple[float, ...]) -> Mix:
-    """Return the mixture with the least weight that is behind the best by no more than a standard error, of pairs."""
+    """Return the mixture with the least weight that is behind the best by no more than a standard error, of pairs.
+
+    Where the counts alone are the best there is nothing of the network to keep.
+    """
+    if best.weight == ALONE:
+        return best
     for weight in sorted(weights):
         mix = best._replace(weight=min(weight, best.weight))
         behind = job.gains(best) - job.gains(mix)
