@@ -20,13 +20,17 @@ from segue.data.events import Events
 from segue.data.ratings import ratings_of, scale_of, with_ratings
 from segue.data.sequences import Sequences, encode, gaps, item_vocabulary, mapped, natural_gap
 from segue.data.split import digest
+from segue.data.type_weights import check_some_count, check_types
+from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError, DataError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
+from segue.model.counts import Counts
 from segue.recommend.recommender import Recommender
 
 if TYPE_CHECKING:
     from segue.training.trainer import Progress, Trained
+    from segue.training.validation import Answers
 
 #: Users looked at to learn how often an item is repeated.
 SAMPLED_USERS = 20_000
@@ -68,6 +72,7 @@ def train(
 
     Raises:
         ArgumentError: `events` is a path or table that was not read yet.
+        ConfigError: `train.type_weights` names a type that the log does not have, or leaves nothing to learn.
         DataError: there are too few events to learn from.
         TrainingError: the run does not fit into memory, or the loss is not a number.
 
@@ -77,7 +82,6 @@ def train(
     from segue.training.compiled import keep_compiled
     from segue.training.cost import check_memory, describe
     from segue.training.expectation import rating_tables
-    from segue.training.fusion import learn_fusion, recounted
     from segue.training.trainer import Trainer, fit
     from segue.training.validation import Validation, validation_users
 
@@ -87,13 +91,15 @@ def train(
     settings = config if isinstance(config, Config) else configure(config)
     asked = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
+    weights = settings.train.weight_of_type()
+    check_types(events, weights)
     say = say or (lambda text: None)
     encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
-    weights = settings.train.weight_of_type()
     sequences = encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights)
     held_out = validation_users(sequences, settings.train.seed)
     learnt = without_last(sequences, held_out if settings.train.refit else None)
     _check_enough(events, sequences, vocabulary.size - 1)
+    check_some_count(learnt.weights, weights, events.source)
     repeated, rated = share_of_repeats(sequences), encodings.scale is not None
     settings = derive(settings, data_size(learnt, vocabulary.size, share_of_repeats=repeated, rated=rated))
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
@@ -123,16 +129,28 @@ def train(
     noted = _noted(events, learnt, span, trained) | asked | dict(facts or {})
     counts = None
     if settings.model.counts and settings.train.task != "rating" and len(validation.sequences):
-        say("Weighing counts of what followed the last items, on validation.")
-        fusion = learn_fusion(learnt, validation.answers(network, params), vocabulary.size)
-        say(str(fusion))
-        counts, noted = fusion.counts, noted | {"fusion": str(fusion), "mix": fusion.mix._asdict()}
-        if settings.train.refit:
-            counts = recounted(fusion, encode(events, vocabulary), vocabulary.size)
+        answers = validation.answers(network, params)
+        counts, about = _fused(learnt, answers, vocabulary, settings.train.refit and events, say)
+        noted |= about
     rec = Recommender(
         network, params, vocabulary, settings, known, noted, "", encodings, vocabulary.size, counts=counts
     )
     return with_fingerprint(rec)
+
+
+def _fused(
+    learnt: Sequences, answers: "Answers", vocabulary: Vocabulary, refit: Events | bool, say: Callable[[str], None]
+) -> tuple[Counts | None, dict[str, Any]]:
+    """Return the counts that are blended with the network, None where these gain nothing, and what a bundle keeps."""
+    from segue.training.fusion import learn_fusion, recounted
+
+    say("Weighing counts of what followed the last items, on validation.")
+    fusion = learn_fusion(learnt, answers, vocabulary.size)
+    say(str(fusion))
+    counts = fusion.counts
+    if isinstance(refit, Events):
+        counts = recounted(fusion, encode(refit, vocabulary), vocabulary.size)
+    return counts, {"fusion": str(fusion), "mix": fusion.mix._asdict()}
 
 
 def data_size(learnt: Sequences, items: int, *, share_of_repeats: float = 0.0, rated: bool = False) -> DataSize:
