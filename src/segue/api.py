@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from segue.bundle import build_network, load_bundle, with_fingerprint
 from segue.config import Config, DataSize, asked_of, configure, derive
-from segue.data.catalogue import Catalogue, Profiles, read_catalogue, read_profiles, unmatched
+from segue.data.catalogue import Catalogue, Profiles, in_order_of, read_items, read_profiles, unmatched
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
 from segue.data.ratings import ratings_of, scale_of, with_ratings
@@ -26,6 +27,7 @@ from segue.errors import ArgumentError, DataError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
 from segue.model.counts import Counts
+from segue.recommend.growth import with_catalogue
 from segue.recommend.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ def train(
 
     Args:
         events: what to learn.
-        catalogue: a path or table with titles and attributes by item; None for ids alone.
+        catalogue: a path or table with titles and attributes by item; None for ids alone. Items that no event names
+            are in lists too, ranked by their attributes (`train.items_without_events`).
         users: a path or table with profiles by user; None for ids alone.
         kinds: column -> kind (`segue.data.attributes.KINDS`), where a guess is wrong; "ignored" leaves it out.
         config: settings, or paths and values such as `{"model.cell": "gru", "train.minutes": 5}`.
@@ -86,10 +89,11 @@ def train(
     from segue.training.validation import Validation, validation_users
 
     vocabulary = item_vocabulary(_as_events(events))
-    known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
+    lines, source, notes = read_items(catalogue) if catalogue is not None else (None, "", ())
+    known = None if lines is None else in_order_of(vocabulary, lines, source, notes)
     profiles = read_profiles(users) if users is not None else None
     settings = config if isinstance(config, Config) else configure(config)
-    asked = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
+    given = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
     weights = settings.train.weight_of_type()
     check_types(events, weights)
@@ -126,16 +130,30 @@ def train(
             say(f"{kept}: " + (f"going on from pass {trainer.at.number + 1}." if found else "no such file, beginning."))
         trained = fit(trainer, report=report)
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
-    noted = _noted(events, learnt, span, trained) | asked | dict(facts or {})
+    noted = _noted(events, learnt, span, trained) | given | dict(facts or {})
     counts = None
-    if settings.model.counts and settings.train.task != "rating" and len(validation.sequences):
-        answers = validation.answers(network, params)
+    asked = settings.train.task != "rating" and len(validation.sequences) > 0
+    answers = validation.answers(network, params) if asked else None
+    if settings.model.counts and answers is not None:
         counts, about = _fused(learnt, answers, vocabulary, settings.train.refit and events, say)
         noted |= about
     rec = Recommender(
         network, params, vocabulary, settings, known, noted, "", encodings, vocabulary.size, counts=counts
     )
-    return with_fingerprint(rec)
+    return with_fingerprint(rec if lines is None else _with_all_items(rec, lines, source, answers, say))
+
+
+def _with_all_items(
+    rec: Recommender, lines: pl.DataFrame, source: str, answers: "Answers | None", say: Callable[[str], None]
+) -> Recommender:
+    """Return a recommender that also knows the items of its catalogue that no event names, and say how many."""
+    from segue.training.cost import memory_available
+
+    more, said = with_catalogue(rec, lines, source, answers, room=memory_available())
+    if said:
+        say(said)
+    added = len(more.vocabulary) - len(rec.vocabulary)
+    return replace(more, facts=dict(rec.facts) | {"items_without_events": added})
 
 
 def _fused(

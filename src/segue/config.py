@@ -99,6 +99,8 @@ class TrainConfig:
         rating_loss: "squared" predicts a mean, "ordinal" the probability of each step of the scale.
         rating_scale: "lowest:highest" of the ratings; empty takes what the log holds.
         precision: of the factors of products in training; sums and weights are float32. None takes the faster.
+        items_without_events: whether items of the catalogue that no event names are in lists too, ranked by their
+            attributes as they are after the training.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -126,6 +128,7 @@ class TrainConfig:
     rating_loss: Literal["squared", "ordinal"] = "squared"
     rating_scale: str = ""
     precision: Precision | None = None
+    items_without_events: bool = True
 
     def __post_init__(self) -> None:
         self.weight_of_type()
