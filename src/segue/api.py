@@ -10,24 +10,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from segue.bundle import build_network, load_bundle, with_fingerprint
 from segue.config import Config, DataSize, asked_of, configure, derive
-from segue.data.catalogue import Catalogue, Profiles, read_catalogue, read_profiles, unmatched
+from segue.data.catalogue import Catalogue, Profiles, in_order_of, read_items, read_profiles, unmatched
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
 from segue.data.rating_columns import look_at, ratings_of
 from segue.data.ratings import scale_of
 from segue.data.sequences import Sequences, encode, gaps, item_vocabulary, mapped, natural_gap
 from segue.data.split import digest
+from segue.data.type_weights import check_some_count, check_types
+from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError, DataError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
+from segue.model.counts import Counts
+from segue.recommend.growth import with_catalogue
 from segue.recommend.recommender import Recommender
 
 if TYPE_CHECKING:
     from segue.training.trainer import Progress, Trained
+    from segue.training.validation import Answers
 
 #: Users looked at to learn how often an item is repeated.
 SAMPLED_USERS = 20_000
@@ -56,7 +62,8 @@ def train(
 
     Args:
         events: what to learn.
-        catalogue: a path or table with titles and attributes by item; None for ids alone.
+        catalogue: a path or table with titles and attributes by item; None for ids alone. Items that no event names
+            are in lists too, ranked by their attributes (`train.items_without_events`).
         users: a path or table with profiles by user; None for ids alone.
         kinds: column -> kind (`segue.data.attributes.KINDS`), where a guess is wrong; "ignored" leaves it out.
         config: settings, or paths and values such as `{"model.cell": "gru", "train.minutes": 5}`.
@@ -69,6 +76,7 @@ def train(
 
     Raises:
         ArgumentError: `events` is a path or table that was not read yet.
+        ConfigError: `train.type_weights` names a type that the log does not have, or leaves nothing to learn.
         DataError: there are too few events to learn from.
         TrainingError: the run does not fit into memory, or the loss is not a number.
 
@@ -78,24 +86,26 @@ def train(
     from segue.training.compiled import keep_compiled
     from segue.training.cost import check_memory, describe
     from segue.training.expectation import rating_tables
-    from segue.training.fusion import learn_fusion, recounted
     from segue.training.moving_biases import best_biases, better_head
     from segue.training.trainer import Trainer, fit
     from segue.training.validation import Validation, validation_users
 
     vocabulary = item_vocabulary(_as_events(events))
-    known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
+    lines, source, notes = read_items(catalogue) if catalogue is not None else (None, "", ())
+    known = None if lines is None else in_order_of(vocabulary, lines, source, notes)
     profiles = read_profiles(users) if users is not None else None
     settings = config if isinstance(config, Config) else configure(config)
-    asked = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
+    given = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
+    weights = settings.train.weight_of_type()
+    check_types(events, weights)
     say = say or (lambda text: None)
     encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
-    weights = settings.train.weight_of_type()
     sequences = encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights)
     held_out = validation_users(sequences, settings.train.seed)
     learnt = without_last(sequences, held_out if settings.train.refit else None)
     _check_enough(events, sequences, vocabulary.size - 1)
+    check_some_count(learnt.weights, weights, events.source)
     repeated, rated = share_of_repeats(sequences), encodings.scale is not None
     settings = derive(settings, data_size(learnt, vocabulary.size, share_of_repeats=repeated, rated=rated))
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
@@ -122,23 +132,48 @@ def train(
             say(f"{kept}: " + (f"going on from pass {trainer.at.number + 1}." if found else "no such file, beginning."))
         trained = fit(trainer, report=report)
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
-    noted = _noted(events, learnt, span, trained) | asked | dict(facts or {})
+    noted = _noted(events, learnt, span, trained) | given | dict(facts or {})
     if encodings.scale is not None:
         answer = better_head(network, params, best_biases(learnt, encodings.scale, vocabulary.size), validation)
         say(str(answer))
         params, noted = answer.params, noted | {"ratings": str(answer)}
     counts = None
-    if settings.model.counts and settings.train.task != "rating" and len(validation.sequences):
-        say("Weighing counts of what followed the last items, on validation.")
-        fusion = learn_fusion(learnt, validation.answers(network, params), vocabulary.size)
-        say(str(fusion))
-        counts, noted = fusion.counts, noted | {"fusion": str(fusion), "mix": fusion.mix._asdict()}
-        if settings.train.refit:
-            counts = recounted(fusion, encode(events, vocabulary), vocabulary.size)
+    asked = settings.train.task != "rating" and len(validation.sequences) > 0
+    answers = validation.answers(network, params) if asked else None
+    if settings.model.counts and answers is not None:
+        counts, about = _fused(learnt, answers, vocabulary, settings.train.refit and events, say)
+        noted |= about
     rec = Recommender(
         network, params, vocabulary, settings, known, noted, "", encodings, vocabulary.size, counts=counts
     )
-    return with_fingerprint(rec)
+    return with_fingerprint(rec if lines is None else _with_all_items(rec, lines, source, answers, say))
+
+
+def _with_all_items(
+    rec: Recommender, lines: pl.DataFrame, source: str, answers: "Answers | None", say: Callable[[str], None]
+) -> Recommender:
+    """Return a recommender that also knows the items of its catalogue that no event names, and say how many."""
+    from segue.training.cost import memory_available
+
+    more, said = with_catalogue(rec, lines, source, answers, room=memory_available())
+    if said:
+        say(said)
+    added = len(more.vocabulary) - len(rec.vocabulary)
+    return replace(more, facts=dict(rec.facts) | {"items_without_events": added})
+
+
+def _fused(
+    learnt: Sequences, answers: "Answers", vocabulary: Vocabulary, refit: Events | bool, say: Callable[[str], None]
+) -> tuple[Counts | None, dict[str, Any]]:
+    """Return the counts that are blended with the network, None where these gain nothing, and what a bundle keeps."""
+
+    say("Weighing counts of what followed the last items, on validation.")
+    fusion = learn_fusion(learnt, answers, vocabulary.size)
+    say(str(fusion))
+    counts = fusion.counts
+    if isinstance(refit, Events):
+        counts = recounted(fusion, encode(refit, vocabulary), vocabulary.size)
+    return counts, {"fusion": str(fusion), "mix": fusion.mix._asdict()}
 
 
 def data_size(learnt: Sequences, items: int, *, share_of_repeats: float = 0.0, rated: bool = False) -> DataSize:

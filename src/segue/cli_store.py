@@ -41,6 +41,7 @@ from segue.recommend.approximate import LARGE, build_index, open_index, queries_
 from segue.recommend.ratings import Shared
 from segue.recommend.recommender import Recommender, Time
 from segue.recommend.state import State
+from segue.retraining import TOLERANCE
 from segue.retraining import retrain as retrain_and_publish
 from segue.serve.bulk import recommend_all, state_of
 from segue.serve.opening import open_store
@@ -121,9 +122,12 @@ def retrain(
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     settings: Settings = None,
     minutes: Annotated[float | None, typer.Option(help="Time for all of it, about.", min=0.01)] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Loss that is tolerated, as a share of what the running one reaches.", min=0, max=1)
+    ] = TOLERANCE,
     as_json: AsJson = False,
 ) -> None:
-    """Train on a store and publish the bundle if it is not worse: exit 0 published, 3 not. For cron."""
+    """Train on a store and publish the bundle if it is shown not to be worse: exit 0 published, 3 not. For cron."""
     console = Console(stderr=True)
     wanted = (read_config(config) if config else {}) | parse_settings(settings or [])
     configure(wanted)  # what cannot hold is said before the store is read
@@ -138,6 +142,7 @@ def retrain(
         kinds=parse_settings(kind, option="--kind", example="genres=categories") if kind else None,
         config=wanted,
         minutes=minutes,
+        tolerance=tolerance,
         say=lambda text: console.print(text, soft_wrap=True, highlight=False),
     )
     if as_json:

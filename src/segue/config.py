@@ -29,7 +29,7 @@ Norm = bool | Literal["clip"]
 _STRICT = ConfigDict(extra="forbid")
 PositiveInt = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 @checked(frozen=True, config=_STRICT)
@@ -98,11 +98,13 @@ class TrainConfig:
             nobody's last event is learnt, as papers have it.
         repeats: whether lists may hold what the user already had; None derives it.
         compare_had: whether a target is compared with what the user already had, too; None derives it.
-        type_weights: how much events of a type count as targets, such as "buy:3,view:0.5"; others count 1.
+        type_weights: how much events of a type of the log count as targets, such as "buy:3,view:0.5"; others count 1.
         task: what is learnt: the next item, the ratings to come, or both on one state; None derives it.
         rating_loss: "squared" predicts a mean, "ordinal" the probability of each step of the scale.
         rating_scale: "lowest:highest" of the ratings; empty takes what the log holds.
         precision: of the factors of products in training; sums and weights are float32. None takes the faster.
+        items_without_events: whether items of the catalogue that no event names are in lists too, ranked by their
+            attributes as they are after the training.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -112,7 +114,7 @@ class TrainConfig:
     steps: PositiveInt = 8
     negatives: Annotated[int, Field(ge=0)] | None = None
     learning_rate: Positive | None = None
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.01
     clip: Positive = 1.0
     average: Rate = 0.998
     unknown_items: Rate = 0.01
@@ -130,6 +132,7 @@ class TrainConfig:
     rating_loss: Literal["squared", "ordinal"] = "squared"
     rating_scale: str = ""
     precision: Precision | None = None
+    items_without_events: bool = True
 
     def __post_init__(self) -> None:
         self.weight_of_type()
@@ -143,19 +146,17 @@ class TrainConfig:
         """Return `type_weights` by type.
 
         Raises:
-            ConfigError: it is not a list of type:weight, or a weight is below 0.
+            ConfigError: it is not a list of type:weight, a type stands twice, or a weight is below 0.
         """
-        found = {}
-        for part in filter(None, self.type_weights.split(",")):
-            name, _, weight = part.rpartition(":")
-            try:
-                found[name.strip()] = float(weight)
-            except ValueError:
-                found[""] = -1.0
-        if "" in found or any(not weight >= 0 for weight in found.values()):
+        parts = [part.rpartition(":") for part in self.type_weights.split(",") if part.strip()]
+        try:
+            found = {name.strip(): float(weight) for name, _, weight in parts}
+        except ValueError:
+            found = {}
+        if len(found) < len(parts) or "" in found or any(not weight >= 0 for weight in found.values()):
             raise ConfigError(
-                f"config train.type_weights: expected type:weight,type:weight with weights from 0, came "
-                f'"{self.type_weights}". Write "buy:3,view:0.5".'
+                f"config train.type_weights: expected type:weight,type:weight, each type once, with weights from 0, "
+                f'came "{self.type_weights}". Write "buy:3,view:0.5".'
             )
         return found
 
@@ -233,6 +234,9 @@ def _checked(part: str, old: Any, values: dict[str, Any]) -> Any:
         return TypeAdapter(type(old)).validate_python(merged)
     except ValidationError as error:
         first = error.errors()[0]
+        own = first.get("ctx", {}).get("error")
+        if isinstance(own, ConfigError):
+            raise own from None
         where = ".".join([part, *(str(place) for place in first["loc"][:1])])
         raise ConfigError(
             f"config {where}: {first['msg'][0].lower()}{first['msg'][1:]}, came {first['input']!r}. "

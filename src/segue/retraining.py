@@ -1,16 +1,16 @@
-"""A new bundle from the newest log, published only if it is not worse than the running one. Fit for cron.
+"""A new bundle from the newest log, published only where events show that it is not worse. Fit for cron.
 
-Knows: which events a comparison may be made on, when a difference is more than noise, how a folder of bundles
-says which one runs.
+Knows: which events a comparison may be made on, what loss is tolerated, how a folder of bundles says which one runs.
 Does not know: where the log comes from; the server, which takes the new bundle at its next start or swap.
 
 What is honest here. Both models must not have learnt the events they are compared on. So the log is cut at the
 later of two moments: where the newest 5 % of its events begin (more of a small log, for a comparison of few
 events says nothing), and the end of what the running bundle has learnt. A candidate learns what is before the
-cut; both are asked for every event after it. Then the same settings learn the whole log, newest events
-included, and that is what is published: it is the candidate plus the newest slice. It cannot itself be measured
-on events that it has not learnt, so its score on its own validation (the last event of each user, kept back
-while it was fitted) must come near that of the candidate.
+cut; both are asked for every event after it. The candidate passes if the 95 % interval of the difference excludes a
+loss beyond the tolerance, a share of the running bundle's metric: too few events exclude nothing. Then the same
+settings learn the whole log, newest events included, and that is what is published: it is the candidate plus the
+newest slice. It cannot itself be measured on events that it has not learnt, so its score on its own validation (the
+last event of each user, kept back while it was fitted) must come near that of the candidate.
 
 Models of the next item are compared by NDCG@10, and so are those of both. Where one of the two learnt ratings alone
 it has no lists worth the name, and both are compared by the squared error of the ratings in these events, each
@@ -32,21 +32,27 @@ import polars as pl
 
 from segue.api import train
 from segue.bundle import load_bundle, name_running, running_bundle
-from segue.config import Config, configure
+from segue.config import Config, asked_of, configure
 from segue.data.attributes import plain_name
 from segue.data.catalogue import Profiles, read_items, read_profiles
 from segue.data.events import Events
 from segue.data.split import split_after, split_by_time, split_last
+from segue.data.type_weights import check_types, types_of
 from segue.errors import ArgumentError, BundleError, ColumnError, LockedError
 from segue.evaluation import ratings
 from segue.evaluation.protocols import ask, questions
 from segue.interop.keras_cell import KerasCell
-from segue.measure.bootstrap import Interval, paired_bootstrap
+from segue.measure.bootstrap import Interval
+from segue.measure.comparison import Comparison, compare
 from segue.measure.metrics import ndcg
 from segue.recommend.recommender import Recommender
 
 #: The share of the log that is compared on, that of a small log at most, and the events that a comparison needs.
 SLICE, LARGEST_SLICE, LEAST = 0.05, 0.2, 50
+#: Up to so many events are compared on where they are no more than a tenth of the log.
+WANTED = 2000
+#: The loss that is tolerated, as a share of the running bundle's NDCG@10 or RMSE.
+TOLERANCE = 0.05
 #: What the final model's own validation must reach of the candidate's.
 _NEAR = 0.8
 
@@ -66,6 +72,8 @@ class Retrained:
         rmse: the root of the mean squared error of candidate and running bundle; None where lists were compared.
         lead: the candidate's NDCG@10 minus the running bundle's, or the running bundle's squared error minus the
             candidate's, with its interval over users. Above 0 the candidate is better.
+        tolerance: the loss that is tolerated, as a share of the running bundle's NDCG@10 or RMSE.
+        needed: about how many events would tell whether the candidate is worse; None where these told, or none can.
         marks: what a reader must know.
     """
 
@@ -78,6 +86,8 @@ class Retrained:
     ndcg: tuple[float, float] | None = None
     rmse: tuple[float, float] | None = None
     lead: Interval | None = None
+    tolerance: float = TOLERANCE
+    needed: int | None = None
     marks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,15 +115,16 @@ def retrain(
     kinds: Mapping[str, str] | None = None,
     config: Config | Mapping[str, Any] | None = None,
     minutes: float | None = None,
+    tolerance: float = TOLERANCE,
     say: Callable[[str], None] | None = None,
     now: datetime | None = None,
 ) -> Retrained:
     """Train on a log, compare with the running bundle on the newest events, publish if it is not worse.
 
-    It is worse when the whole interval of the difference in NDCG@10, or for ratings alone in squared error, is
-    against it. With fewer than `LEAST` new
-    events nothing can be said, and nothing is published. In a folder without bundles there is nothing to
-    compare with: the first is published as it is.
+    It is not worse where the 95 % interval of the difference in NDCG@10, or for ratings alone in squared error,
+    excludes a loss beyond the tolerance. Where the events exclude neither that nor that both are alike, nothing is
+    published, and the report says about how many events would tell. Fewer than `LEAST` new events are not tried.
+    In a folder without bundles there is nothing to compare with: the first is published as it is.
 
     Args:
         log: what to learn; see `segue.serve.transfer.events_of`.
@@ -123,6 +134,8 @@ def retrain(
         kinds: as for `train`; None takes those of the running bundle.
         config: as for `train`; settings that a mapping leaves out are those that the running bundle was asked for.
         minutes: for all of it; half of it trains the candidate, half the final model.
+        tolerance: the loss that is tolerated, as a share of the running bundle's NDCG@10 or RMSE, from 0 to 1. With 0
+            the candidate must be shown to be no worse at all.
         say: called with lines to show.
         now: for the name of the bundle; None takes the clock.
 
@@ -130,23 +143,28 @@ def retrain(
         LockedError: another run is at work in this folder.
         BundleError: the folder is not there, or the running bundle cannot be read.
         DataError: there is too little to learn.
-        ArgumentError: the running bundle reads profiles, and no `users` are given.
+        ArgumentError: the running bundle reads profiles, and no `users` are given; or the tolerance is no share.
+        ConfigError: `train.type_weights` is given and names a type that the log does not have.
 
     Cost: that of two trainings and of measuring two models.
     """
     folder, say = Path(folder), say or (lambda text: None)
+    if not 0 <= tolerance <= 1:
+        raise ArgumentError(f"--tolerance: expected a share from 0 to 1, came {tolerance:g}. Give 0.05 for 5 %.")
     with _alone(folder):
         path = running_bundle(folder)
         running = load_bundle(path) if path else None
         settings, cell = _settings(config, running)
         if running and path:
             catalogue, kinds = _as_before(running, path.name, catalogue, users, kinds, say)
+        _check_types(log, settings, config, running, say)
+        asked = asked_of(settings)
         share = minutes and minutes / (2 if running else 1)
         if share:
             settings = replace(settings, train=replace(settings.train, minutes=share))
         profiles = None if users is None else read_profiles(users)
         given = {"catalogue": catalogue, "users": users, "kinds": kinds, "config": settings, "cell": cell}
-        job = _Job(log, folder, given, profiles, say, now or datetime.now(UTC))
+        job = _Job(log, folder, given, profiles, say, now or datetime.now(UTC), tolerance, asked)
         return job.compared(running, path.name) if running and path else job.first()
 
 
@@ -159,6 +177,26 @@ def _settings(
     before = configure(running.facts.get("asked", {}) if running else {})
     cell = running.network.cell if running and "model.cell" not in (config or {}) else None
     return configure(config, base=before), cell if isinstance(cell, KerasCell) else None
+
+
+def _check_types(
+    log: Events,
+    settings: Config,
+    config: Config | Mapping[str, Any] | None,
+    running: Recommender | None,
+    say: Callable[[str], None],
+) -> None:
+    """Refuse weights of types that are given now and not in the log; say which of those from before are not.
+
+    A type that a log lacks for once keeps its weight in the bundle, for a log to come.
+    """
+    weights, known = settings.train.weight_of_type(), types_of(log)
+    absent = [name for name in weights if name not in known]
+    before = running is not None and not isinstance(config, Config) and "train.type_weights" not in (config or {})
+    if not before or (weights and not known):
+        check_types(log, weights)
+    elif absent:
+        say(f"train.type_weights: {log.source} has no event of {', '.join(absent)}; the weight is kept for later logs.")
 
 
 def _as_before(
@@ -229,7 +267,9 @@ def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events,
             "The log has no times: compared on the last event of each user, which the running bundle may have learnt."
         )
         return *split_last(log), (mark,)
-    train_part, test = split_by_time(log, test=min(LARGEST_SLICE, max(SLICE, 2 * LEAST / max(1, len(log)))))
+    events = max(1, len(log))
+    share = max(SLICE, 2 * LEAST / events, min(2 * SLICE, WANTED / events))
+    train_part, test = split_by_time(log, test=min(LARGEST_SLICE, share))
     if span is None:
         return train_part, test, ("The running bundle does not say until when it learnt: it may know these events.",)
     if len(test) and span[1] >= test.table["time"][0]:
@@ -249,6 +289,8 @@ class _Job:
     profiles: Profiles | None
     say: Callable[[str], None]
     now: datetime
+    tolerance: float
+    asked: Mapping[str, Any]
 
     def first(self) -> Retrained:
         """Publish without a comparison."""
@@ -258,7 +300,10 @@ class _Job:
     def compared(self, running: Recommender, name: str) -> Retrained:
         """Publish if the candidate is not worse."""
         learnt, test, marks = newest_slice(self.log, running.facts)
-        report = Retrained(False, "", running=name, events=len(self.log), questions=len(test), marks=marks)
+        tolerance = self.tolerance
+        report = Retrained(
+            False, "", running=name, events=len(self.log), questions=len(test), tolerance=tolerance, marks=marks
+        )
         if len(test) < LEAST:
             why = f"{len(test):,} events are new to {name}, a comparison needs {LEAST}."
             return replace(report, why=why)
@@ -269,14 +314,17 @@ class _Job:
         (own, users), (other, _) = (self._scored(rec, test, rated) for rec in (candidate, running))
         if len(own) < LEAST:
             return replace(report, why=f"{len(own):,} new events have ratings, a comparison needs {LEAST}.")
-        lead = paired_bootstrap(own, other, groups=users)
         means = float(own.mean()), float(other.mean())
+        margin = -means[1] * ((1 + tolerance) ** 2 - 1) if rated else tolerance * means[1]
+        compared = compare(own, other, users, margin)
         found = {"rmse": tuple((-mean) ** 0.5 for mean in means)} if rated else {"ndcg": means}
-        report = replace(report, questions=len(own), lead=lead, **found)
-        if lead.high < 0:
-            return replace(report, why=f"the candidate is worse than {name}, by more than noise.")
+        report = replace(report, questions=len(own), lead=compared.difference, **found)
+        if not compared.excluded:
+            needed = None if compared.worse else compared.needed
+            return replace(report, why=_why(compared, name, tolerance, rated), needed=needed)
         measure = "squared error less by" if rated else "NDCG@10"
-        self.say(f"Not worse than {name}: {measure} {lead}. The final model learns all {len(self.log):,} events.")
+        lead = f"{measure} {compared.difference}"
+        self.say(f"Not worse than {name}: {lead}. The final model learns all {len(self.log):,} events.")
         final = self._trained(self.log, {"retrained": json.loads(json.dumps(report.to_dict()))})
         before, after = _validated(candidate, rated), _validated(final, rated)
         if before is not None and after is not None and (after > before / _NEAR if rated else after < _NEAR * before):
@@ -286,7 +334,12 @@ class _Job:
         return self._published(final, report)
 
     def _trained(self, log: Events, facts: Mapping[str, Any]) -> Recommender:
-        return train(log, **self.given, say=self.say, facts=dict(facts))
+        settings = self.given["config"]
+        known = types_of(log)
+        weights = {name: weight for name, weight in settings.train.weight_of_type().items() if name in known}
+        said = ",".join(f"{name}:{weight!r}" for name, weight in weights.items())
+        given = {**self.given, "config": replace(settings, train=replace(settings.train, type_weights=said))}
+        return train(log, **given, say=self.say, facts={"asked": dict(self.asked), **facts})
 
     def _scored(self, rec: Recommender, test: Events, rated: bool) -> tuple[Any, Any]:
         """Return a number for each question, higher is better, and whose it is; the same questions for every model.
@@ -305,6 +358,20 @@ class _Job:
         rec.save(self.folder / name)
         name_running(self.folder / name)
         return replace(report, published=True, bundle=name, why=f"{self.folder / name} is the current bundle.")
+
+
+def _why(compared: Comparison, name: str, tolerance: float, rated: bool) -> str:
+    """Return why a candidate is not published that is not shown to be no worse."""
+    if compared.worse:
+        return f"the candidate is worse than {name}, by more than noise."
+    those = f"{compared.queries:,} events of {compared.users:,} user{'s' * (compared.users != 1)}"
+    cannot = f"{those} cannot tell whether the candidate is worse than {name}"
+    if not compared.known:
+        why = "an interval needs two users" if compared.users < 2 else "neither lists one of them among its first 10"
+        return f"{cannot}: {why}. Retrain when there are more new events."
+    loss = f"a loss of {compared.margin:.4f} {'in squared error' if rated else 'NDCG@10'} (tolerance {tolerance:.2g})"
+    needed = f"About {compared.needed:,} new events would tell: retrain" if compared.needed else "Retrain"
+    return f"{cannot}: {loss} is not excluded. {needed} when there are more, or give a larger --tolerance."
 
 
 def _by_ratings(candidate: Recommender, running: Recommender) -> bool:

@@ -334,6 +334,8 @@ def test_retraining_with_some_items_keeps_what_was_known_of_the_others(tmp_path)
     table = segue.load(tmp_path / done.bundle).catalogue.table.sort("item")
     first = table["item"] == ids[0]
     assert table.filter(first).select("year", "price", "title").rows() == [("2001", "5", None)]
+    assert table.filter(item="nobody had it").select("year", "price", "title").rows() == [("2001", "5", None)]
+    table, first = table.filter(pl.col("item") != "nobody had it"), first.filter(table["item"] != "nobody had it")
     before = items.filter(pl.col("item") != ids[0]).sort("item")
     assert table.filter(~first)["year"].to_list() == before["year:float"].cast(str).to_list()
     assert table.filter(~first)["title"].to_list() == before["title"].to_list()

@@ -105,10 +105,14 @@ def read_catalogue(
     Raises:
         ColumnError: there is no column of ids, or an id stands twice.
     """
-    named, name, notes = read_items(source, item=item, title=title, reading=reading)
+    return in_order_of(vocabulary, *read_items(source, item=item, title=title, reading=reading))
+
+
+def in_order_of(vocabulary: Vocabulary, table: pl.DataFrame, source: str, notes: tuple[str, ...] = ()) -> Catalogue:
+    """Return a table of items, as `read_items` returns it, in the order of the vocabulary."""
     rows = pl.DataFrame({"item": vocabulary.ids})
-    fit = unmatched(named["item"], vocabulary.ids, source=name)
-    return Catalogue(rows.join(named, on="item", how="left", maintain_order="left"), (*notes, fit))
+    fit = unmatched(table["item"], vocabulary.ids, source=source)
+    return Catalogue(rows.join(table, on="item", how="left", maintain_order="left"), (*notes, fit))
 
 
 def read_items(

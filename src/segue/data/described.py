@@ -20,6 +20,7 @@ from segue.data.events import Events
 from segue.data.rating_columns import ratings_of
 from segue.data.ratings import NOTED, Scale
 from segue.data.sequences import Sequences, encode, sequence_order
+from segue.data.type_weights import weights_of
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError
 from segue.shapes import Floats
@@ -204,7 +205,7 @@ def encode_log(
         weight_of_type: how much an event of a type counts as a target; a type that is not named counts 1.
 
     Raises:
-        ColumnError: there are weights, and the log has no types.
+        ColumnError, ConfigError: there are weights, and the log has no types, or not one that is named.
 
     Cost: O(events log events) time; 2 bytes for each number of an event, 4 for each of a user.
     """
@@ -216,7 +217,7 @@ def encode_log(
         details = np.concatenate(blocks)[sequence_order(events)]
     if encodings.users is not None and profiles is not None:
         people = encodings.users.encode(profiles.rows(sequences.users))
-    weights = _weights(events, weight_of_type)[sequence_order(events)] if weight_of_type else None
+    weights = weights_of(events, weight_of_type)[sequence_order(events)] if weight_of_type else None
     return replace(sequences, details=details, profiles=people, weights=weights)
 
 
@@ -225,17 +226,6 @@ def _details(table: pl.DataFrame, encodings: Encodings) -> NDArray[np.float16]:
     if encodings.scale is not None:
         parts.append(encodings.scale.noted(ratings_of(table)))
     return np.concatenate(parts, axis=1).astype(np.float16)
-
-
-def _weights(events: Events, weight_of_type: Mapping[str, float]) -> Floats:
-    if "type" not in events.table.columns:
-        raise ColumnError(
-            f"{events.source}: expected a column of types to weigh, the log has none. "
-            "Name it with --type-col, or leave train.type_weights out."
-        )
-    weights = events.table["type"].replace_strict(weight_of_type, default=1.0, return_dtype=pl.Float32)
-    result: Floats = weights.to_numpy()
-    return result
 
 
 def attributes_of(catalogue: Catalogue | None, encodings: Encodings) -> Floats | None:

@@ -14,20 +14,31 @@ from scipy import sparse
 
 from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, read_items
+from segue.data.counting import highest
 from segue.data.described import as_learnt
+from segue.data.encoding import Encoding
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
+from segue.measure.metrics import ndcg
+from segue.measure.ranks import target_ranks
 from segue.model.backend import map_tree
 from segue.model.counts import Counts
-from segue.shapes import Floats
+from segue.shapes import Floats, Rows
 
 #: Known items after which a new one may come for being like them.
 ALIKE = 50
-#: Cosines at hand at once: 64 MB.
-_COSINES = 2**24
+#: What lists may lose by items that nobody has had, as a share of NDCG@10 on validation; scores to find that, at most.
+COST, _SCORED = 0.02, 2**30
+#: Cosines at hand at once: 64 MB; and all together.
+_COSINES, _COMPARED = 2**24, 2**31
+#: Pairs that new items bring in one direction, at most.
+_PAIRS = 20_000_000
+#: Lines encoded at one time; tables of vectors at hand while items are added.
+_LINES, _TABLES = 1 << 14, 4
 
 if TYPE_CHECKING:
     from segue.recommend.recommender import Recommender
+    from segue.training.validation import Answers
 
 
 def with_items(rec: "Recommender", table: object) -> "Recommender":
@@ -40,11 +51,102 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
     named, name, notes = read_items(table)
     named = _as_named(named, rec.encodings.items.slices)
     new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
-    if not len(new):
-        return rec
     encoding = rec.encodings.items
     notes = (*notes, *(f"{name}: {complaint}" for complaint in encoding.complaints(new)))
-    attributes = as_learnt(encoding.encode(new))
+    return _with_lines(rec, new, _attributes(encoding, new), notes) if len(new) else rec
+
+
+def with_catalogue(
+    rec: "Recommender", table: pl.DataFrame, source: str, answers: "Answers | None", *, room: float = np.inf
+) -> tuple["Recommender", str]:
+    """Return a recommender that also knows the items of its catalogue that no event names, and a sentence on these.
+
+    They are ranked by their attributes, as those of `Recommender.add_items`. What nobody has had is in truth behind
+    what is like it and was had. So all of them are moved down until the lists of validation lose no more than `COST`.
+    An item of which nothing is known that was learnt is left out: there is nothing to rank it by.
+
+    Args:
+        rec: trained with that catalogue.
+        table: all lines of the catalogue, see `segue.data.catalogue.read_items`.
+        source: what the sentence calls it.
+        answers: what the network says at the questions of validation; None where there are none.
+        room: GiB of memory that may be taken; more items than fit are left out, all of them.
+
+    Cost: as of `Recommender.add_items`, and at most `_SCORED` scores.
+    """
+    new = table.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
+    if not len(new):
+        return rec, ""
+    these = f"{source}: {len(new):,} item{'s' * (len(new) != 1)} without an event"
+    if not rec.config.train.items_without_events:
+        return rec, f"{these} left out (train.items_without_events is false)."
+    if rec.encodings.items is None or rec.catalogue is None:
+        return rec, f"{these} left out: no attributes of items are read, so there is nothing to rank them by."
+    need = _TABLES * 4.0 * len(new) * rec.network.width / 2**30
+    if need > room:
+        return rec, f"{these} left out: about {need:.1f} GiB are needed for them, {room:.1f} are free."
+    attributes = _attributes(rec.encodings.items, new)
+    says = np.diff(attributes.indptr) > 0
+    silent = int((~says).sum())
+    if silent == len(new):
+        return rec, f"{these} left out: nothing that was learnt is known of them."
+    more, lower = _lowered(_with_lines(rec, new.filter(says), attributes[says], rec.catalogue.notes), answers)
+    share = (len(new) - silent) / len(more.vocabulary)
+    said = [f"{these}: {len(new) - silent:,} ranked by their attributes, {share:.1%} of all {len(more.vocabulary):,}"]
+    if lower:
+        said.append(f"{lower:.2g} lower, so that the first 10 lose no more than {COST:.0%} NDCG on validation")
+    if silent:
+        said.append(f"{silent:,} left out, as nothing that was learnt is known of them")
+    return more, "; ".join(said) + "."
+
+
+def _lowered(more: "Recommender", answers: "Answers | None") -> tuple["Recommender", float]:
+    """Return a recommender whose added items are no higher than validation bears, and by how much they are lower."""
+    if answers is None:
+        return more, 0.0
+    size, learnt = more.vocabulary.size, more.learnt
+    few = answers.some(max(50, _SCORED // size))
+    ranks, above, step = [], [], max(1, 4 * _COSINES // size)
+    for begin in range(0, len(few.targets), step):
+        block = few.of(slice(begin, begin + step))
+        network = block.queries @ more.params.items.T + more.params.bias
+        scores = block.hidden(more.finished(network, block.recent, None))
+        scores[:, 0] = -np.inf
+        goals = scores[np.arange(len(scores)), block.targets]
+        ranks.append(target_ranks(scores[:, :learnt], block.targets))
+        best = -np.partition(-scores[:, learnt:], min(10, size - learnt) - 1, axis=1)[:, :10]
+        above.append(best - goals[:, None])
+    rank, gaps = np.concatenate(ranks), np.concatenate(above)
+
+    def left(lower: float) -> float:
+        return float(ndcg(rank + (gaps >= lower).sum(axis=1), k=10).mean())
+
+    low, high = 0.0, max(float(gaps.max()), 0.0) + 1e-3
+    wanted = (1 - COST) * float(ndcg(rank, k=10).mean())
+    if left(low) >= wanted:
+        return more, 0.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (low, middle) if left(middle) >= wanted else (middle, high)
+    high = (high + 1e-3) / (1.0 if more.counts is None else float(more.counts.scale))
+    bias = more.params.bias.copy()
+    bias[learnt:] -= np.float32(high)
+    return replace(more, params=more.params._replace(bias=bias)), high
+
+
+def _attributes(encoding: Encoding, lines: pl.DataFrame) -> sparse.csr_array:
+    """Return sparse float32[line, m], what some items are; a block of lines at a time, most numbers are 0."""
+    blocks = [
+        sparse.csr_array(as_learnt(encoding.encode(lines[at : at + _LINES]))) for at in range(0, len(lines), _LINES)
+    ]
+    return sparse.csr_array(sparse.vstack(blocks))
+
+
+def _with_lines(
+    rec: "Recommender", new: pl.DataFrame, attributes: sparse.csr_array, notes: tuple[str, ...]
+) -> "Recommender":
+    """Return a recommender that also knows some lines, none of them known before, and their attributes [line, m]."""
+    assert rec.catalogue is not None
     own = rec.params.attributes
     params = rec.params._replace(
         items=np.concatenate([rec.params.items, attributes @ own.vector]),
@@ -54,7 +156,7 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
         none = np.zeros(len(new), np.float32)
         tables = map_tree(lambda table: np.concatenate([table, none]), params.rating.tables)
         params = params._replace(rating=params.rating._replace(tables=tables))
-    lines = pl.concat([rec.catalogue.table, new.select(pl.all())], how="diagonal_relaxed")
+    lines = pl.concat([rec.catalogue.table, new], how="diagonal_relaxed")
     more = replace(
         rec,
         params=params,
@@ -76,18 +178,18 @@ def grown(counts: Counts, items: Floats) -> Counts:
         counts: of the first rows of `items`.
         items: float32[V, d], the vectors of all items.
 
-    Cost: O(pairs + new items x known items x d).
+    Of very many new items the most like are looked for among the known items that are most frequent, and of these
+    fewer pairs are taken.
+
+    Cost: O(pairs + new items x known items x d), at most `_COMPARED` cosines and `_PAIRS` further pairs each way.
     """
-    known = len(counts.popularity)
-    unit = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    pairs, step = counts.pairs, max(1, _COSINES // known)
-    alike = sparse.vstack([_most_alike(unit[at : at + step], unit[:known]) for at in range(known, len(unit), step)])
+    pairs, alike = counts.pairs, _most_alike(items, len(counts.popularity))
     nearest = np.asarray(alike.argmax(axis=1)).ravel()
     strongest = pairs.max(axis=1).toarray().ravel()
-    columns = pairs[:, nearest] + (alike @ sparse.diags_array(strongest)).T
-    both = sparse.vstack(
-        [sparse.hstack([pairs, columns]), sparse.hstack([pairs[nearest], sparse.csr_array(columns)[nearest]])]
-    ).tocsr()
+    before = sparse.csr_array(_at_most(sparse.csr_array(pairs.T), nearest)[nearest].T)
+    columns = sparse.csr_array(before + (alike @ sparse.diags_array(strongest)).T)
+    after = [_at_most(part, nearest)[nearest] for part in (pairs, columns)]
+    both = sparse.vstack([sparse.hstack([pairs, columns]), sparse.hstack(after)]).tocsr()
     return replace(
         counts,
         offsets=both.indptr.astype(np.int64),
@@ -98,13 +200,29 @@ def grown(counts: Counts, items: Floats) -> Counts:
     )
 
 
-def _most_alike(new: Floats, known: Floats) -> sparse.csr_array:
-    """Return sparse float32[new, known]: the highest cosines of each new item, those above 0."""
-    cosines = np.maximum(new @ known.T, 0)
-    cosines[:, 0] = 0
-    if cosines.shape[1] > ALIKE:
-        cosines[cosines < np.partition(cosines, -ALIKE, axis=1)[:, [-ALIKE]]] = 0
-    return sparse.csr_array(cosines)
+def _at_most(pairs: sparse.csr_array, rows: Rows) -> sparse.csr_array:
+    """Return a matrix of which some rows, each as often as it stands there, hold no more than `_PAIRS` pairs."""
+    if np.diff(pairs.indptr)[rows].sum() <= _PAIRS:
+        return pairs
+    return highest(pairs.copy(), max(1, _PAIRS // len(rows)))
+
+
+def _most_alike(items: Floats, known: int) -> sparse.csr_array:
+    """Return sparse float32[new, known]: the highest cosines with known items of each item after these, above 0."""
+    new = max(1, len(items) - known)
+    unit = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    frequent = unit[: max(2, min(known, _COMPARED // new))]
+    step, count = max(1, _COSINES // len(frequent)), max(1, min(ALIKE, _PAIRS // new))
+    found = []
+    for at in range(known, len(unit), step):
+        cosines = np.maximum(unit[at : at + step] @ frequent.T, 0)
+        cosines[:, 0] = 0
+        if cosines.shape[1] > count:
+            cosines[cosines < np.partition(cosines, -count, axis=1)[:, [-count]]] = 0
+        found.append(sparse.csr_array(cosines))
+    alike = sparse.csr_array(sparse.vstack(found))
+    alike.resize(alike.shape[0], known)
+    return alike
 
 
 def _as_named(table: pl.DataFrame, learnt: Collection[str]) -> pl.DataFrame:
