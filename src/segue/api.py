@@ -4,7 +4,7 @@ Knows: how the parts follow each other. Does not know: anything the parts know.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,12 @@ from segue.config import Config, DataSize, asked_of, configure, derive
 from segue.data.catalogue import Catalogue, Profiles, read_catalogue, read_profiles, unmatched
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
+from segue.data.ids import check_matched
 from segue.data.ratings import ratings_of, scale_of, with_ratings
 from segue.data.sequences import Sequences, encode, gaps, item_vocabulary, mapped, natural_gap
+from segue.data.sources import Reading
 from segue.data.split import digest
+from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError, DataError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
@@ -82,8 +85,7 @@ def train(
     from segue.training.validation import Validation, validation_users
 
     vocabulary = item_vocabulary(_as_events(events))
-    known = read_catalogue(catalogue, vocabulary) if catalogue is not None else None
-    profiles = read_profiles(users) if users is not None else None
+    known, profiles = _tables(events, vocabulary, catalogue, users)
     settings = config if isinstance(config, Config) else configure(config)
     asked = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
@@ -135,6 +137,22 @@ def train(
     return with_fingerprint(rec)
 
 
+def _tables(
+    events: Events, vocabulary: Vocabulary, catalogue: object, users: object
+) -> tuple[Catalogue | None, Profiles | None]:
+    """Return the tables of items and users, read as the log was: the same columns of ids and words for missing."""
+    reading, columns = Reading(missing=events.intake.reading.get("missing", ())), events.intake.columns
+    known = profiles = None
+    if catalogue is not None:
+        like = columns.get("item")
+        known = read_catalogue(catalogue, vocabulary, reading=reading, like=like, log=events.source)
+    if users is not None:
+        profiles = read_profiles(users, reading=reading, like=columns.get("user"))
+        ids = profiles.table["user"]
+        check_matched(ids, events.users, source=profiles.source, of_log=events.source, role="user")
+    return known, profiles
+
+
 def data_size(learnt: Sequences, items: int, *, share_of_repeats: float = 0.0, rated: bool = False) -> DataSize:
     """Return what `segue.config.derive` needs to know of a log and of this machine.
 
@@ -166,6 +184,7 @@ def _noted(events: Events, learnt: Sequences, span: list[int] | None, trained: "
         "range": span,
         "digest": digest(events),
         "source": events.source,
+        "reading": dict(events.intake.reading),
         "curve": [vars(row) for row in trained.curve],
         "best_pass": trained.best + 1,
     }
@@ -190,12 +209,28 @@ def _encodings(
         encoding = getattr(found, role)
         if encoding is not None:
             say(f"What {role} are: {'; '.join(encoding.describe())}.")
+    for note in [*_of_tables(events, catalogue, profiles), *_unreadable(found, events, catalogue, profiles)]:
+        say(note)
+    return found
+
+
+def _of_tables(events: Events, catalogue: Catalogue | None, profiles: Profiles | None) -> list[str]:
     notes = list(catalogue.notes if catalogue else ())
     if profiles is not None:
         notes += [*profiles.notes, unmatched(profiles.table["user"], events.users, source=profiles.source, role="user")]
-    for note in notes:
-        say(note)
-    return found
+    return notes
+
+
+def _unreadable(
+    found: Encodings, events: Events, catalogue: Catalogue | None, profiles: Profiles | None
+) -> Iterator[str]:
+    """Give a sentence for each column of which some values cannot be read as what most of them are."""
+    if found.items is not None and catalogue is not None:
+        yield from found.items.complaints(catalogue.table, "item")
+    if found.users is not None and profiles is not None:
+        yield from found.users.complaints(profiles.rows(events.users), "user")
+    if found.events is not None:
+        yield from found.events.complaints(events.table, "user")
 
 
 def convert(rec: Recommender) -> Recommender:

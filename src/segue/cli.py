@@ -50,6 +50,7 @@ from segue.config import configure, parse_settings, read_config
 from segue.data.datasets import datasets, get
 from segue.data.events import Events
 from segue.data.split import digest
+from segue.data.times import microseconds
 from segue.demo import run_demo
 from segue.errors import ArgumentError, SegueError
 from segue.evaluation.held_out import held_out_rows
@@ -442,17 +443,9 @@ def _state_of(rec: Recommender, log: Events, user: str, users: Path | None) -> t
     return rec.encode(Events(own, log.source), users)[0], own["item"].cast(pl.String).to_list()
 
 
-def _time(text: str | None) -> float | datetime | None:
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise ArgumentError(f'--at: expected epoch seconds or ISO 8601, came "{text}".') from None
+def _time(text: str | None) -> str | None:
+    microseconds(text, "--at")
+    return text
 
 
 def _print_list(items: list[Item], unknown: list[str], as_json: bool, **more: float) -> None:

@@ -51,7 +51,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 def read(
     path: str | Path,
-    columns: dict[str, str | None],
+    columns: Mapping[str, Any],
     time_format: str | None = None,
     header: bool = True,
     sep: str | None = None,
@@ -66,9 +66,9 @@ def read(
 
 
 def _of_store(
-    address: str, columns: dict[str, str | None], time_format: str | None, sep: str | None, context: list[str] | None
+    address: str, columns: Mapping[str, Any], time_format: str | None, sep: str | None, context: list[str] | None
 ) -> Events:
-    options = columns | {"time_format": time_format, "sep": sep}
+    options = {**columns, "time_format": time_format, "sep": sep}
     named = [name for name, value in options.items() if value is not None]
     if named:
         raise ArgumentError(

@@ -20,6 +20,7 @@ from segue.data.catalogue import Catalogue, Profiles, read_profiles
 from segue.data.described import IDS_ALONE, Encodings, encode_log
 from segue.data.events import Events
 from segue.data.sequences import Sequences
+from segue.data.times import microseconds
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
 from segue.model.counts import RECENT, Counts, expected, likeliest, nothing_recent, pushed, with_counts
@@ -28,7 +29,7 @@ from segue.recommend.encoder import encode_users
 from segue.recommend.folded import Folded
 from segue.recommend.index import Index
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, shared_bias
-from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds, microseconds
+from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds
 from segue.shapes import Bools, Floats, Rows
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Recommender:
             raise ArgumentError(f"recommend: expected k of at least 1, came {k}. Ask for 1 item or more.")
         self._check(state)
         self.encodings.check_question(type, context)
-        now = microseconds(at)
+        now = microseconds(at, "at")
         gap, details = gap_seconds(now, state.time), self.details(now, context, type=type)
         asked = (state.memory.output, gap, state.recent)
         left_out = self.vocabulary.rows(exclude)
@@ -279,7 +280,7 @@ class Recommender:
     def _rating(self, state: State, item: str, at: Time, shared: Shared | None) -> tuple[Floats, Floats]:
         self._check(state)
         rows = np.array([self.vocabulary.row(item)], np.int32)
-        gap = gap_seconds(microseconds(at), state.time)
+        gap = gap_seconds(microseconds(at, "at"), state.time)
         return rate(self, state.memory.output, gap, rows, shared_bias(self, shared, rows))
 
     def plan(self, state: State, n: int = 5, **options: Any) -> "Plan":
@@ -399,7 +400,7 @@ class Recommender:
             at: the time of the question; None when unknown.
         """
         self._check(states)
-        now = microseconds(at)
+        now = microseconds(at, "at")
         if isinstance(states, State):
             gaps = gap_seconds(now, states.time)
         else:
