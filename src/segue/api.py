@@ -141,7 +141,8 @@ def _tables(
     events: Events, vocabulary: Vocabulary, catalogue: object, users: object
 ) -> tuple[Catalogue | None, Profiles | None]:
     """Return the tables of items and users, read as the log was: the same columns of ids and words for missing."""
-    reading, columns = Reading(missing=events.intake.reading.get("missing", ())), events.intake.columns
+    kept = events.intake.reading
+    reading, columns = Reading(missing=tuple(kept.get("missing", ()))), kept.get("columns", {})
     known = profiles = None
     if catalogue is not None:
         like = columns.get("item")

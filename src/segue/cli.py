@@ -30,6 +30,7 @@ from segue.cli_options import (
     Items,
     Kinds,
     Log,
+    Missing,
     RatingCol,
     Sep,
     Settings,
@@ -96,15 +97,17 @@ def inspect(
     time_col: TimeCol = None,
     rating_col: RatingCol = None,
     type_col: TypeCol = None,
+    context_col: ContextCol = None,
     time_format: TimeFormat = None,
-    header: Header = True,
+    header: Header = None,
     sep: Sep = None,
-    encoding: Encoding = "utf-8",
+    encoding: Encoding = None,
+    missing: Missing = None,
     as_json: AsJson = False,
 ) -> None:
     """What the log holds, what would be dropped and why."""
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-    findings = segue.inspect(read(events, columns, time_format, header, sep, encoding))
+    findings = segue.inspect(read(events, columns, time_format, header, sep, encoding, context_col, missing))
     if as_json:
         print_json(findings.to_dict())
     else:
@@ -133,16 +136,17 @@ def train(
     type_col: TypeCol = None,
     context_col: ContextCol = None,
     time_format: TimeFormat = None,
-    header: Header = True,
+    header: Header = None,
     sep: Sep = None,
-    encoding: Encoding = "utf-8",
+    encoding: Encoding = None,
+    missing: Missing = None,
 ) -> None:
     """Train a network on a log and write a bundle."""
     asked = {"train.task": task} if task else {}
     wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []) | asked)
     check_file(out, "-o")
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-    log = read(events, columns, time_format, header, sep, encoding, context_col)
+    log = read(events, columns, time_format, header, sep, encoding, context_col, missing)
     console = Console(stderr=True)
     for line in _notes(log):
         console.print(line, soft_wrap=True, highlight=False)
@@ -187,7 +191,7 @@ def _notes(log: Events) -> list[str]:
     """Return what a reader of the log must be told at once: the guessed columns and what was left out."""
     chosen = ", ".join(f"{role} = {column}" for role, column in log.intake.columns.items())
     dropped = [f"left out: {count:,} rows, {why}" for why, count in log.intake.dropped.items()]
-    return [f"{log.source}: {len(log):,} events; {chosen}", *dropped]
+    return [f"{log.source}: {len(log):,} events; {chosen}", *dropped, *log.intake.notes]
 
 
 @app.command()
@@ -205,9 +209,10 @@ def evaluate(
     type_col: TypeCol = None,
     context_col: ContextCol = None,
     time_format: TimeFormat = None,
-    header: Header = True,
+    header: Header = None,
     sep: Sep = None,
-    encoding: Encoding = "utf-8",
+    encoding: Encoding = None,
+    missing: Missing = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a bundle on the rows it held out, beside baselines."""
@@ -218,7 +223,7 @@ def evaluate(
     if at_event and task == "rating":
         raise typer.BadParameter("--at-event is of --task next; ratings are asked at their times anyway")
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-    log = read(events, columns, time_format, header, sep, encoding, context_col)
+    log = read(events, columns, time_format, header, sep, encoding, context_col, missing, of=rec)
     rows = held_out_rows(rec.facts, log, in_sample=in_sample)
     typer.echo(f"Measuring {len(rows.test):,} events; the baselines beside it are tuned first.", err=True)
     asked: Any = partial(segue.evaluate, ask_at="event" if at_event else "unknown", say=partial(typer.echo, err=True))
@@ -256,8 +261,10 @@ def recommend(
     type_col: TypeCol = None,
     context_col: ContextCol = None,
     time_format: TimeFormat = None,
-    header: Header = True,
+    header: Header = None,
     sep: Sep = None,
+    encoding: Encoding = None,
+    missing: Missing = None,
     as_json: AsJson = False,
 ) -> None:
     """What comes next, for a history, for a user of a log or store, or for all of them."""
@@ -276,7 +283,8 @@ def recommend(
     if rec.config.train.task == "rating":
         typer.echo("this bundle learnt ratings alone, not what comes next: train with --task both for lists", err=True)
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-    log = read(events, columns, time_format, header, sep, context=context_col) if events is not None else None
+    options: Any = (time_format, header, sep, encoding, context_col, missing)
+    log = read(events, columns, *options, of=rec) if events is not None else None
     if out is not None:
         return list_all(rec, bundle, log or str(source), out, k=k, at=_time(at), users=users)
     if history is not None:
@@ -329,7 +337,7 @@ def rate(
         if unrated := [id for id, rating in rated if rating is None]:
             typer.echo(f"seen without a rating (write ITEM=RATING): {', '.join(unrated)}", err=True)
     elif events is not None:
-        state, _ = _state_of(rec, read(events, columns), str(user), users)
+        state, _ = _state_of(rec, read(events, columns, of=rec), str(user), users)
     else:
         state, _ = state_in_store(rec, str(store), str(user), users)
     shared = shared_in_store(rec, str(store), item) if store else None

@@ -3,6 +3,7 @@
 Knows: names, help texts, how a log or a store becomes events. Does not know: verbs.
 """
 
+import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import segue
 from segue.data.encoding import Encoding as LearntEncoding
 from segue.data.events import Events, Reading
 from segue.errors import ArgumentError
+from segue.recommend.recommender import Recommender
 from segue.serve.reading import is_store, read_store
 from segue.serve.transfer import events_of
 
@@ -34,15 +36,20 @@ UsersStore = Annotated[str | None, typer.Option(help="A store that holds the use
 At = Annotated[str | None, typer.Option(help="Time of the question: epoch seconds or ISO 8601.")]
 About = Annotated[list[str] | None, typer.Option(help="column=value of who asks, such as age=30.")]
 TimeFormat = Annotated[str | None, typer.Option(help='Such as "%d.%m.%Y %H:%M", or s, ms, us, ns.')]
-Header = Annotated[bool, typer.Option("--header/--no-header", help="Whether the first line names the columns.")]
-Sep = Annotated[str | None, typer.Option(help="Character between columns.")]
+Header = Annotated[
+    bool | None, typer.Option("--header/--no-header", help="Whether the first line names the columns; it does.")
+]
+Sep = Annotated[str | None, typer.Option(help="Character between columns of the log; found if not given.")]
+Missing = Annotated[
+    list[str] | None, typer.Option(help="Word that stands where a value is missing, such as NULL; or words, by commas.")
+]
 ContextCol = Annotated[list[str] | None, typer.Option(help="Column that says how an event was: device, place.")]
 Items = Annotated[Path | None, typer.Option(help="Table of items: titles, attributes, texts, vectors.")]
 Users = Annotated[Path | None, typer.Option(help="Table of users with their profiles.")]
 Kinds = Annotated[
     list[str] | None, typer.Option("--kind", help="column=kind, such as genres=categories, where a guess is wrong.")
 ]
-Encoding = Annotated[str, typer.Option(help="Of a text file.")]
+Encoding = Annotated[str | None, typer.Option(help="Of the log, a text file; found if not given.")]
 KeyFile = Annotated[Path, typer.Option("--keys", help="File of keys.")]
 StoreAt = Annotated[str, typer.Option("--store", help="SQLite file or valkey:// address.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")]
@@ -53,16 +60,20 @@ def read(
     path: str | Path,
     columns: Mapping[str, Any],
     time_format: str | None = None,
-    header: bool = True,
+    header: bool | None = None,
     sep: str | None = None,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
     context: list[str] | None = None,
+    missing: list[str] | None = None,
+    *,
+    of: Recommender | None = None,
 ) -> Events:
-    """Return the events of a file or of a store."""
+    """Return the events of a file or of a store; what is not said is as in the log that `of` was trained on."""
     if is_store(path):
         return _of_store(str(path), columns, time_format, sep, context)
-    reading = Reading(time_format=time_format, header=header, sep=sep, encoding=encoding, context=tuple(context or ()))
-    return segue.read_events(path, **columns, reading=reading)
+    words = tuple(word for several in missing or () for word in next(csv.reader([several]), []))
+    reading = Reading(time_format, header, sep, encoding, tuple(context or ()), words)
+    return segue.read_events(path, **columns, reading=reading, like=of.facts.get("reading") if of else None)
 
 
 def _of_store(

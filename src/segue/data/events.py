@@ -4,6 +4,7 @@ Knows: users, items, times, and what is wrong with a row.
 Does not know: vocabularies, sequences, networks.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from segue.data.columns import (
     find_column,
     hints_by_position,
     hints_by_type,
+    listed,
     option_of,
 )
 from segue.data.findings import Findings, Intake, inspect_table, iso
@@ -244,16 +246,26 @@ def read_events(
         >>> log.table["user"].to_list(), log.intake.columns["item"], log.intake.out_of_order
         (['b', '007'], 'sku', 1)
     """
-    like = like or {}
     said = reading or _PLAIN
-    reading = recalled(said if missing is None else replace(said, missing=tuple(ids_of(missing, "missing"))), like)
+    said = said if missing is None else replace(said, missing=tuple(ids_of(missing, "missing")))
     asked = {"user": user, "item": item, "time": time, "rating": rating, "type": type, "id": id}
+    like = like or {}
+    try:
+        return _read(source, asked, recalled(said, like), like)
+    except DataError:
+        known = {name: like[name] for name in ("columns", "context", "missing") if name in like}
+        if recalled(said, known) != recalled(said, like):  # this file may be written in another way
+            with contextlib.suppress(DataError):
+                return _read(source, asked, recalled(said, known), known)
+        raise
+
+
+def _read(source: object, asked: Mapping[str, str | None], reading: Reading, like: Mapping[str, Any]) -> Events:
     opened = open_source(source, reading)
     with opened.explained():
         schema = opened.frame.collect_schema()
-    chosen = choose_columns(
-        schema.names(), asked, source=opened.name, hints=_hints(opened, schema, reading), known=like.get("columns")
-    )
+    hints = _hints(opened, schema, reading, like)
+    chosen = choose_columns(schema.names(), asked, source=opened.name, hints=hints, known=like.get("columns"))
     context = _context(reading.context, schema.names(), opened.name)
     context += [name for name in like.get("context", ()) if name in schema.names() and name not in context]
     frame = without_words(opened.frame, [*chosen.columns.values(), *context], chosen.columns, reading.missing)
@@ -283,12 +295,20 @@ class _Raw(NamedTuple):
         return column.fill_nan(None) if kind.is_float() else column, kind
 
 
-def _hints(source: Source, schema: pl.Schema, reading: Reading) -> dict[str, str]:
+def _hints(source: Source, schema: pl.Schema, reading: Reading, like: Mapping[str, Any]) -> dict[str, str]:
     if reading.header is not False and candidates(schema.names(), "time"):
         return {}
     with source.explained():
         sample = source.frame.head(_SAMPLE).collect()
-    return hints_by_position(sample) if reading.header is False else hints_by_type(sample)
+    if reading.header is not False:
+        return hints_by_type(sample)
+    first = [str(value) for value in sample.row(0)] if sample.height else []
+    if like.get("header") is False and candidates(first, "user") and candidates(first, "item"):
+        raise ColumnError(
+            f"{source.name}: expected no names of columns, the first line has some: {listed(first)}. "
+            "Say header=True (--header)."
+        )
+    return hints_by_position(sample)
 
 
 def _context(wanted: tuple[str, ...], names: list[str], source: str) -> list[str]:
@@ -473,8 +493,8 @@ def _mixed_units(raw: _Raw, times: pl.Series, rule: TimeRule) -> list[str]:
     found = raw.source.frame.select(raw=column, time=rule.microseconds(column, kind)).with_row_index("row")
     row, text, _ = found.filter(pl.col("time") == others[0]).head(1).collect().row(0)
     said = (
-        f'row {row + 1:,}: time "{text}" differs from most by a factor of 1,000 or more: those are in {rule.unit}, '
-        f"and it seems to count {unit_of(str(text))}; {len(others):,} of {len(times):,} rows are such"
+        f'row {row + 1:,}: time "{text}" differs from others by a factor of 1,000 or more: read in {rule.unit}, '
+        f"as they are, it is {iso(others[0])}; {len(others):,} of {len(times):,} rows are such"
     )
     if rule.guessed:
         raise TimeParseError(f"{raw.source.name}, {said}. Write all times in one unit.")

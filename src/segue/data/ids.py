@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -196,33 +196,46 @@ def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str,
     """
     if not len(known) or not len(log) or known.is_in(log.implode()).any():
         return
-    found = likely_difference(known, log)
     table = "catalogue" if role == "item" else "profiles"
-    first, second, why = found or (log[0], known[0], "Name the columns of ids, or write them alike in both.")
+    found = likely_difference(known, log)
+    if found is None:
+        found = Difference(log[0], known[0], 0, "Name the columns of ids, or write them alike in both.")
     raise DataError(
         f"{source}: expected {role}s of {of_log}, none of its {len(known):,} ids is in the log: "
-        f"{first} in the log, {second} in the {table}? {why}"
+        f"{found.log} in the log, {found.table} in the {table}? {found.why.format(table=table)}"
     )
 
 
-def likely_difference(known: pl.Series, log: pl.Series) -> tuple[str, str, str] | None:
-    """Return an id of a log, the one of a table that seems to mean the same, and why they differ; None for none."""
-    for made, why in _DIFFERENCES:
-        for which, here in (("log", log), ("table", known)):
-            there = known if which == "log" else log
-            changed = pl.DataFrame({"id": here}).select(id="id", as_there=made(pl.col("id")))
-            changed = changed.filter(pl.col("id") != pl.col("as_there"))
-            met = changed.filter(pl.col("as_there").is_in(there.implode())).head(1)
-            if met.height:
-                pair = met["id"][0], met["as_there"][0]
-                first, second = pair if which == "log" else pair[::-1]
-                return first, second, why.format(which)
-    for made, _ in _DIFFERENCES:
-        left = pl.DataFrame({"id": log}).with_columns(key=made(pl.col("id")))
-        right = pl.DataFrame({"id": known}).with_columns(key=made(pl.col("id")))
-        met = left.join(right, on="key").head(1)
-        if met.height:
-            return met["id"][0], met["id_right"][0], "They are written in two ways: write them alike in both."
+class Difference(NamedTuple):
+    """How ids of a table seem to differ from those of a log: one of each, how many of the table are such, and why."""
+
+    log: str
+    table: str
+    alike: int
+    why: str
+
+
+def likely_difference(known: pl.Series, log: pl.Series, *, sure: bool = False) -> Difference | None:
+    """Return how ids of a table may have come to differ from those of a log; None where that cannot be guessed.
+
+    Args:
+        known: ids of the table, text.
+        log: ids of the log, text.
+        sure: look only at what no two ids of one shop differ by: 17.0 and 17.
+
+    Example:
+        >>> likely_difference(pl.Series(["17", "18"]), pl.Series(["017", "x"]))[:3]
+        ('017', '17', 1)
+    """
+    for made, why in _DIFFERENCES[: 1 if sure else None]:
+        sides = (pl.DataFrame({"id": ids}) for ids in (log, known))
+        left, right = (side.with_columns(key=made(pl.col("id"))).drop_nulls() for side in sides)
+        met = left.join(right, on="key", maintain_order="left")
+        if not met.height:
+            continue
+        first, _, second = met.row(0)
+        changed = "log" if met.filter(pl.col("id") != pl.col("key")).height else "{table}"
+        return Difference(first, second, met["id_right"].n_unique(), why.replace("{}", changed))
     return None
 
 

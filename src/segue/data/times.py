@@ -260,9 +260,9 @@ def unit_of(text: str) -> str:
 
 
 def other_units(times: pl.Series) -> pl.Series:
-    """Return the times that differ from most of a log by a factor of about 1,000, a million or 1e9: another unit.
+    """Return the times that differ from others of a log by a factor of about 1,000, a million or 1e9: another unit.
 
-    Only logs of after 1973 are judged: a clock that starts at 0 has all magnitudes.
+    Only logs of after 1973 are judged, and only times that stand apart: a clock that starts at 0 has all magnitudes.
 
     Args:
         times: int64, microseconds since 1970, sorted.
@@ -272,13 +272,19 @@ def other_units(times: pl.Series) -> pl.Series:
     Example:
         >>> other_units(pl.Series([1_700_000_000_000, 1_700_000_000_000_000, 1_700_000_060_000_000])).to_list()
         [1700000000000]
+        >>> other_units(pl.Series(range(0, 2_000_000_000_000_000, 1_000_000_000_000))).to_list()
+        []
     """
-    middle = times[len(times) // 2] if len(times) else 0
-    if middle < 1e14:
-        return times.clear()
-    edges = [middle / 1_000**power * share for power in (3, 2, 1) for share in (0.2, 5)]
-    places = [int(times.search_sorted(max(1, int(edge)))) for edge in edges]
-    return pl.concat([times.slice(a, b - a) for a, b in zip(places[::2], places[1::2], strict=True)])
+    for reference in (times[len(times) // 2], times[-1]) if len(times) else ():
+        if reference < 1e14:
+            continue
+        windows = [(reference / 10**power * 0.4, reference / 10**power * 2.5) for power in (9, 6, 3)]
+        places = [[int(times.search_sorted(max(1, int(edge)))) for edge in window] for window in windows]
+        found = pl.concat([times[begin:end] for begin, end in places])
+        lower = int(times.search_sorted(int(reference / 4)) - times.search_sorted(1))
+        if len(found) > 9 * (lower - len(found)):
+            return found
+    return times.clear()
 
 
 def text_of_times(column: pl.Expr, kind: pl.DataType) -> pl.Expr:

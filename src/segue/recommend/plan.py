@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.config import Repeats
+from segue.data.ids import ids_of
 from segue.data.times import microseconds
 from segue.errors import ArgumentError
+from segue.recommend.given import check_count
 from segue.recommend.many import observe_each, question_details, score_each
 from segue.recommend.recommender import Item, Recommender, Time
 from segue.recommend.state import State
@@ -151,13 +153,12 @@ def plan(
     Cost: n steps of `width` users and n `width` times O(items x width of the network). All items are scored,
         also where an index is at hand, for a probability needs them all.
     """
-    if not _whole(n):
-        raise ArgumentError(f"plan: expected n from 1, a whole number, came {n!r}. Ask for 1 item or more.")
+    check_count(n, "plan: expected n")
     by, policy = by or Beam(), repeats or rec.repeats
     rec._check(state)
     rec.encodings.check_question(type, context)
     asked = _Question(
-        microseconds(at, "at"), _between(every), type, context or {}, rec.vocabulary.rows(exclude),
+        microseconds(at, "at"), _between(every), type, context or {}, rec.vocabulary.rows(ids_of(exclude, "exclude")),
         seen_too=policy == "allow", twice=repeats == "allow",
     )  # fmt: skip
     choose = _likeliest(by.width) if isinstance(by, Beam) else _drawn(by)
