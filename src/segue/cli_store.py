@@ -87,11 +87,15 @@ def import_log(
     log = read(events, columns, time_format, header, sep, encoding, context, missing)
     for why, count in log.intake.dropped.items():
         typer.echo(f"left out: {count:,} rows, {why}", err=True)
+    for note in log.intake.notes:
+        typer.echo(note, err=True)
     opened = open_store(store)
     try:
         done = import_events(opened, told_by(log), source=source or log.source)
     finally:
         opened.close()
+    if done.behind:
+        typer.echo(f"{log.source} begins with what was imported as {done.behind}; only the rest is new.", err=True)
     if as_json:
         print_json({name: getattr(done, name) for name in ("position", "written", "known", "refused")})
         return
