@@ -276,7 +276,7 @@ def test_a_stopped_run_for_all_goes_on(store, tmp_path, monkeypatch, of):
     with pytest.raises(KeyboardInterrupt):
         bulk.recommend_all(rec, source, out, k=3, report=stop)
     assert bulk.recommend_all(rec, source, out, k=4).before == 0  # another job begins anew
-    with pytest.raises(ArgumentError, match="expected k of at least 1, came 0"):
+    with pytest.raises(ArgumentError, match="expected k from 1, a whole number, came 0"):
         bulk.recommend_all(rec, source, out, k=0)
 
 

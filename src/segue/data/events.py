@@ -421,7 +421,7 @@ def _unreadable(raw: _Raw, role: str, fault: _Fault, rule: TimeRule | None) -> D
             f'{where}rating "{text}" is not a number. Correct it, give {option_of(role)} another column, '
             f"or leave ratings out with --rating-col none.{words}{header}"
         )
-    if rule is not None and rule.is_epoch and unit_of(text) not in ("", rule.unit):
+    if rule is not None and rule.is_epoch and rule.guessed and unit_of(text) not in ("", rule.unit):
         return TimeParseError(
             f'{where}time "{text}" is not a timestamp in {rule.unit}, as the others are: it seems to count '
             f"{unit_of(text)}. Write all times in one unit.{words}"

@@ -25,7 +25,7 @@ from segue.measure.bootstrap import paired_bootstrap
 from segue.measure.metrics import coverage, ndcg, next_item_metrics
 from segue.measure.ranks import target_ranks
 from segue.model.counts import RECENT
-from segue.recommend.given import profiles_of
+from segue.recommend.given import check_count, profiles_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats, Rows, Times
 
@@ -198,6 +198,8 @@ def evaluate(
 
     Cost: O(events x network + questions x items).
     """
+    for k in ks:
+        check_count(k, "evaluate: expected each of ks")
     if not len(test):
         raise EvaluationError("evaluate: expected held-out events, came none. Hold out more.")
     if rec.facts.get("digest") == digest(test):

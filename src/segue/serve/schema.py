@@ -62,7 +62,8 @@ _TIMES = {
 }
 #: Microseconds, from what `to_microseconds` reads.
 Time = Annotated[int, BeforeValidator(to_microseconds), WithJsonSchema(_TIMES)]
-Id = Annotated[StrictStr, Field(min_length=1, max_length=limits.ID)]
+#: Kept as it is sent; blanks alone are no id.
+Id = Annotated[StrictStr, Field(min_length=1, max_length=limits.ID, pattern=r"\S")]
 #: An id in a path: percent-encoded, the slash too.
 PathId = Annotated[str, AfterValidator(_from_path)]
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
@@ -193,7 +194,7 @@ class NewItems(_Body):
     def _ids_are_there(self) -> "NewItems":
         for line in self.items:
             id = line.get("item")
-            if not isinstance(id, str) or not 0 < len(id) <= limits.ID:
+            if not isinstance(id, str) or not id.strip() or len(id) > limits.ID:
                 raise ValueError("expected each item with its id, a text, under the name item")
         return self
 
