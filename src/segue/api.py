@@ -215,6 +215,27 @@ def _encodings(
     return found
 
 
+def describe_tables(
+    events: Events, catalogue: object = None, users: object = None, kinds: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return what training would say of the tables of items and users beside a log: kinds, fit, what cannot be read.
+
+    Args:
+        events: the log.
+        catalogue, users, kinds: as for `train`.
+
+    Raises:
+        ColumnError: there is no column of ids, or an id stands twice.
+        DataError: no id of a table is in the log.
+
+    Cost: O(events + rows), and what encoding the texts costs.
+    """
+    lines: list[str] = []
+    known, profiles = _tables(events, item_vocabulary(events), catalogue, users)
+    _encodings(events, known, profiles, configure(None), kinds, lines.append)
+    return lines
+
+
 def _of_tables(events: Events, catalogue: Catalogue | None, profiles: Profiles | None) -> list[str]:
     notes = list(catalogue.notes if catalogue else ())
     if profiles is not None:

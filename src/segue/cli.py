@@ -1,6 +1,5 @@
 """One verb per stage. No logic: each verb reads its arguments, calls a function and prints the result."""
 
-import csv
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import typer
 from rich.console import Console
 
 import segue
+from segue.api import describe_tables
 from segue.bundle import load_bundle
 from segue.cli_insight import insight
 from segue.cli_keys import keyring
@@ -41,17 +41,19 @@ from segue.cli_options import (
     Users,
     UsersLog,
     UsersStore,
+    history_ids,
     in_words,
+    kinds_option,
     print_json,
     read,
     say_unmet,
+    time_option,
 )
 from segue.cli_store import index_if_large, list_all, shared_in_store, state_in_store, stored
 from segue.config import configure, parse_settings, read_config
 from segue.data.datasets import datasets, get
 from segue.data.events import Events
 from segue.data.split import digest
-from segue.data.times import microseconds
 from segue.demo import run_demo
 from segue.errors import ArgumentError, SegueError
 from segue.evaluation.held_out import held_out_rows
@@ -92,6 +94,9 @@ def demo() -> None:
 @app.command()
 def inspect(
     events: Log,
+    items: Items = None,
+    users: Users = None,
+    kind: Kinds = None,
     user_col: UserCol = None,
     item_col: ItemCol = None,
     time_col: TimeCol = None,
@@ -107,11 +112,16 @@ def inspect(
 ) -> None:
     """What the log holds, what would be dropped and why."""
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-    findings = segue.inspect(read(events, columns, time_format, header, sep, encoding, context_col, missing))
+    log = read(events, columns, time_format, header, sep, encoding, context_col, missing)
+    findings = segue.inspect(log)
+    kinds = kinds_option(kind)
     if as_json:
-        print_json(findings.to_dict())
-    else:
-        typer.echo(str(findings))
+        tables = {"tables": describe_tables(log, items, users, kinds)} if items or users else {}
+        print_json(findings.to_dict() | tables)
+        return
+    typer.echo(str(findings))
+    for line in describe_tables(log, items, users, kinds) if items or users else ():
+        typer.echo(f"{'table':<13}{line}")
 
 
 @app.command()
@@ -149,7 +159,7 @@ def train(
     log = read(events, columns, time_format, header, sep, encoding, context_col, missing)
     console = Console(stderr=True)
     for line in _notes(log):
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     facts: dict[str, Any] = {}
     if hold_out:
         log, test = segue.hold_out(log, hold_out)
@@ -162,12 +172,12 @@ def train(
             log,
             catalogue=items,
             users=users,
-            kinds=parse_settings(kind or [], option="--kind", example="genres=categories"),
+            kinds=kinds_option(kind),
             config=wanted,
             checkpoint=kept,
             resume=resume,
             report=view,
-            say=lambda text: console.print(text, soft_wrap=True, highlight=False),
+            say=lambda text: console.print(text, soft_wrap=True, highlight=False, markup=False),
             facts=facts,
         )
     rec.save(out)
@@ -286,9 +296,9 @@ def recommend(
     options: Any = (time_format, header, sep, encoding, context_col, missing)
     log = read(events, columns, *options, of=rec) if events is not None else None
     if out is not None:
-        return list_all(rec, bundle, log or str(source), out, k=k, at=_time(at), users=users)
+        return list_all(rec, bundle, log or str(source), out, k=k, at=time_option(at), users=users)
     if history is not None:
-        ids = _ids(history)
+        ids = history_ids(history)
         about = parse_settings(profile or [], option="--profile", example="age=30")
         say_unmet(rec.encodings.users, about, option="--profile")
         state, asked = rec.observe_all(rec.start(about), ids), ids
@@ -301,10 +311,10 @@ def recommend(
     say_unmet(rec.encodings.events, {"type": type}, option="--type")
     say_unmet(rec.encodings.events, seen_as, option="--context")
     if plan is None:
-        _print_list(rec.recommend(state, k, at=_time(at), type=type, context=seen_as), unknown, as_json)
+        _print_list(rec.recommend(state, k, at=time_option(at), type=type, context=seen_as), unknown, as_json)
         return
     by = Beam(beam) if temperature is None else Sample(temperature, seed)
-    path = rec.plan(state, plan, by=by, at=_time(at), type=type, context=seen_as)
+    path = rec.plan(state, plan, by=by, at=time_option(at), type=type, context=seen_as)
     _print_list(path.items, unknown, as_json, log_probability=path.log_probability)
 
 
@@ -341,7 +351,7 @@ def rate(
     else:
         state, _ = state_in_store(rec, str(store), str(user), users)
     shared = shared_in_store(rec, str(store), item) if store else None
-    found = rec.rating_distribution(state, item, at=_time(at), shared=shared)
+    found = rec.rating_distribution(state, item, at=time_option(at), shared=shared)
     if as_json:
         known = item in rec.vocabulary
         print_json({"item": item, "known": known, "rating": found.mean, "deviation": found.deviation} | _steps(found))
@@ -416,44 +426,11 @@ def convert(
     typer.echo(f"{out}: cell {rec.config.model.cell}, the same scores, bundle {rec.fingerprint[:12]}.")
 
 
-def rated_ids(history: str) -> list[tuple[str, float | None]]:
-    """Return the ids and ratings of one CSV line; an id without a rating was seen and not rated.
-
-    Example:
-        >>> rated_ids("17=4.5, 42")
-        [('17', 4.5), ('42', None)]
-    """
-    found: list[tuple[str, float | None]] = []
-    for text in _ids(history):
-        id, equals, rating = text.rpartition("=")
-        try:
-            found.append((id, float(rating)) if equals else (text, None))
-        except ValueError:
-            raise ArgumentError(f'--history: expected ITEM=RATING, came "{text}". Write 17=4.5,42=3.') from None
-    return found
-
-
-def _ids(history: str) -> list[str]:
-    """Return the ids of one CSV line."""
-    try:
-        ids = [id.strip() for id in next(csv.reader([history], strict=True, skipinitialspace=True), []) if id.strip()]
-    except csv.Error as error:
-        raise ArgumentError(f"--history: expected one CSV line of item ids, came {history!r}: {error}.") from None
-    if not ids:
-        raise ArgumentError("--history: expected at least one item id, came none. Give ID,ID,... oldest first.")
-    return ids
-
-
 def _state_of(rec: Recommender, log: Events, user: str, users: Path | None) -> tuple[State, list[str]]:
     own = log.table.filter(pl.col("user").cast(pl.String) == user)
     if not len(own):
         raise ArgumentError(f'{log.source}: expected events of user "{user}", found none. Check --user and --user-col.')
     return rec.encode(Events(own, log.source), users)[0], own["item"].cast(pl.String).to_list()
-
-
-def _time(text: str | None) -> str | None:
-    microseconds(text, "--at")
-    return text
 
 
 def _print_list(items: list[Item], unknown: list[str], as_json: bool, **more: float) -> None:

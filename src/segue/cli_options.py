@@ -12,8 +12,10 @@ from typing import Annotated, Any
 import typer
 
 import segue
+from segue.config import parse_settings
 from segue.data.encoding import Encoding as LearntEncoding
 from segue.data.events import Events, Reading
+from segue.data.times import microseconds
 from segue.errors import ArgumentError
 from segue.recommend.recommender import Recommender
 from segue.serve.reading import is_store, read_store
@@ -115,3 +117,42 @@ def in_words(value: Any) -> str:
     if isinstance(value, dict):
         value = ", ".join(f"{name}={in_words(each)}" for name, each in value.items())
     return "none" if value in (None, "") else str(value)
+
+
+def rated_ids(history: str) -> list[tuple[str, float | None]]:
+    """Return the ids and ratings of one CSV line; an id without a rating was seen and not rated.
+
+    Example:
+        >>> rated_ids("17=4.5, 42")
+        [('17', 4.5), ('42', None)]
+    """
+    found: list[tuple[str, float | None]] = []
+    for text in history_ids(history):
+        id, equals, rating = text.rpartition("=")
+        try:
+            found.append((id, float(rating)) if equals else (text, None))
+        except ValueError:
+            raise ArgumentError(f'--history: expected ITEM=RATING, came "{text}". Write 17=4.5,42=3.') from None
+    return found
+
+
+def history_ids(history: str) -> list[str]:
+    """Return the ids of one CSV line."""
+    try:
+        ids = [id.strip() for id in next(csv.reader([history], strict=True, skipinitialspace=True), []) if id.strip()]
+    except csv.Error as error:
+        raise ArgumentError(f"--history: expected one CSV line of item ids, came {history!r}: {error}.") from None
+    if not ids:
+        raise ArgumentError("--history: expected at least one item id, came none. Give ID,ID,... oldest first.")
+    return ids
+
+
+def time_option(text: str | None) -> str | None:
+    """Return the text of `--at`, checked."""
+    microseconds(text, "--at")
+    return text
+
+
+def kinds_option(kind: list[str] | None) -> dict[str, str]:
+    """Return column -> kind of `--kind`."""
+    return parse_settings(kind or [], option="--kind", example="genres=categories")

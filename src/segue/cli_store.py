@@ -144,7 +144,7 @@ def retrain(
         kinds=parse_settings(kind, option="--kind", example="genres=categories") if kind else None,
         config=wanted,
         minutes=minutes,
-        say=lambda text: console.print(text, soft_wrap=True, highlight=False),
+        say=lambda text: console.print(text, soft_wrap=True, highlight=False, markup=False),
     )
     if as_json:
         print_json(done.to_dict())

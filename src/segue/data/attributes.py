@@ -14,6 +14,7 @@ import polars as pl
 
 from segue.data.columns import KNOWN_NAMES, find_column
 from segue.data.ids import seems_missing
+from segue.data.times import written_date
 from segue.data.values import distinct, moment_of, number_of, vector_of, word, words_of
 from segue.errors import ColumnError
 
@@ -190,6 +191,8 @@ def _guess_of_numbers(name: str, present: pl.Series, values: int) -> Kind:
     if whole and values == len(present) == span and values >= 10:
         return "ignored"  # the rows counted through
     if _plain(name) in KNOWN_NAMES["time"] and float(np.median(numbers)) >= _AN_EPOCH:
+        return "date"
+    if whole and numbers.max() < 1e15 and all(map(written_date, numbers.astype(np.int64)[:_LOOKED_AT].tolist())):
         return "date"
     return "category" if whole and values <= _FEW and 4 * values <= len(present) else "number"
 

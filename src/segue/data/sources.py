@@ -139,9 +139,11 @@ def without_words(
     if not missing:
         return frame
     kinds, own = frame.collect_schema(), [ids[role] for role in ("user", "item") if role in ids]
-    texts = [name for name in names if kinds[name] == pl.String and name not in own]
+    texts = [name for name in names if kinds[name] in (pl.String, pl.Categorical, pl.Enum) and name not in own]
     words = [word.strip() for word in missing]
-    return frame.with_columns(pl.when(~pl.col(name).str.strip_chars().is_in(words)).then(name) for name in texts)
+    return frame.with_columns(
+        pl.when(~pl.col(name).cast(pl.String).str.strip_chars().is_in(words)).then(name) for name in texts
+    )
 
 
 def _converted(table: Any, library: str) -> pl.DataFrame:

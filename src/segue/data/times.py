@@ -112,16 +112,24 @@ def _since_1970(moment: date) -> int:
 
 
 def _looks_like(value: int) -> str:
-    """Return the form in which a number seems to write a date; shorter ones than YYYYMMDD may be seconds."""
+    """Return the form in which a number seems to write a date, "" for none."""
+    return _DIGITS[len(str(value))] if written_date(value) else ""
+
+
+def written_date(value: int) -> datetime | None:
+    """Return the date between 1900 and 2100 that a number writes by its digits; shorter than YYYYMMDD is none.
+
+    Example:
+        >>> written_date(20240131), written_date(20240199), written_date(2024)
+        (datetime.datetime(2024, 1, 31, 0, 0), None, None)
+    """
     text = str(value)
-    form = _DIGITS.get(len(text), "")
-    if len(form) not in (8, 12, 14) or not _YEARS[0] <= int(text[:4]) <= _YEARS[1]:
-        return ""
+    if len(text) not in (8, 12, 14) or not _YEARS[0] <= int(text[:4]) <= _YEARS[1]:
+        return None
     try:
-        datetime.strptime(text + _FIRST[len(text) :], "%Y%m%d%H%M%S")
+        return datetime.strptime(text + _FIRST[len(text) :], "%Y%m%d%H%M%S")
     except ValueError:
-        return ""
-    return form
+        return None
 
 
 def _unit_advice(value: float) -> str:
