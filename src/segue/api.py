@@ -4,10 +4,10 @@ Knows: how the parts follow each other. Does not know: anything the parts know.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,9 +18,11 @@ from segue.config import Config, DataSize, asked_of, configure, derive
 from segue.data.catalogue import Catalogue, Profiles, in_order_of, read_items, read_profiles, unmatched
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
 from segue.data.events import Events
+from segue.data.ids import check_matched
 from segue.data.rating_columns import look_at, ratings_of
 from segue.data.ratings import scale_of
 from segue.data.sequences import Sequences, encode, gaps, item_vocabulary, mapped, natural_gap
+from segue.data.sources import Reading
 from segue.data.split import digest
 from segue.data.type_weights import check_some_count, check_types
 from segue.data.vocabulary import Vocabulary
@@ -91,9 +93,7 @@ def train(
     from segue.training.validation import Validation, validation_users
 
     vocabulary = item_vocabulary(_as_events(events))
-    lines, source, notes = read_items(catalogue) if catalogue is not None else (None, "", ())
-    known = None if lines is None else in_order_of(vocabulary, lines, source, notes)
-    profiles = read_profiles(users) if users is not None else None
+    lines, source, known, profiles = _tables(events, vocabulary, catalogue, users)
     settings = config if isinstance(config, Config) else configure(config)
     given = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
@@ -166,6 +166,7 @@ def _fused(
     learnt: Sequences, answers: "Answers", vocabulary: Vocabulary, refit: Events | bool, say: Callable[[str], None]
 ) -> tuple[Counts | None, dict[str, Any]]:
     """Return the counts that are blended with the network, None where these gain nothing, and what a bundle keeps."""
+    from segue.training.fusion import learn_fusion, recounted
 
     say("Weighing counts of what followed the last items, on validation.")
     fusion = learn_fusion(learnt, answers, vocabulary.size)
@@ -174,6 +175,31 @@ def _fused(
     if isinstance(refit, Events):
         counts = recounted(fusion, encode(refit, vocabulary), vocabulary.size)
     return counts, {"fusion": str(fusion), "mix": fusion.mix._asdict()}
+
+
+class _Tables(NamedTuple):
+    """All lines of the table of items under its name, those of the log alone, and the profiles; None without."""
+
+    lines: pl.DataFrame | None
+    source: str
+    known: Catalogue | None
+    profiles: Profiles | None
+
+
+def _tables(events: Events, vocabulary: Vocabulary, catalogue: object, users: object) -> _Tables:
+    """Return the tables of items and users, read as the log was: the same columns of ids and words for missing."""
+    kept = events.intake.reading
+    reading, columns = Reading(missing=tuple(kept.get("missing", ()))), kept.get("columns", {})
+    lines, source, known, profiles = None, "", None, None
+    if catalogue is not None:
+        lines, source, notes = read_items(catalogue, reading=reading, like=columns.get("item"))
+        check_matched(lines["item"], vocabulary.ids, source=source, of_log=events.source, role="item")
+        known = in_order_of(vocabulary, lines, source, notes)
+    if users is not None:
+        profiles = read_profiles(users, reading=reading, like=columns.get("user"))
+        ids = profiles.table["user"]
+        check_matched(ids, events.users, source=profiles.source, of_log=events.source, role="user")
+    return _Tables(lines, source, known, profiles)
 
 
 def data_size(learnt: Sequences, items: int, *, share_of_repeats: float = 0.0, rated: bool = False) -> DataSize:
@@ -207,6 +233,7 @@ def _noted(events: Events, learnt: Sequences, span: list[int] | None, trained: "
         "range": span,
         "digest": digest(events),
         "source": events.source,
+        "reading": dict(events.intake.reading),
         "curve": [vars(row) for row in trained.curve],
         "best_pass": trained.best + 1,
     }
@@ -231,12 +258,49 @@ def _encodings(
         encoding = getattr(found, role)
         if encoding is not None:
             say(f"What {role} are: {'; '.join(encoding.describe())}.")
+    for note in [*_of_tables(events, catalogue, profiles), *_unreadable(found, events, catalogue, profiles)]:
+        say(note)
+    return found
+
+
+def describe_tables(
+    events: Events, catalogue: object = None, users: object = None, kinds: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return what training would say of the tables of items and users beside a log: kinds, fit, what cannot be read.
+
+    Args:
+        events: the log.
+        catalogue, users, kinds: as for `train`.
+
+    Raises:
+        ColumnError: there is no column of ids, or an id stands twice.
+        DataError: no id of a table is in the log.
+
+    Cost: O(events + rows), and what encoding the texts costs.
+    """
+    lines: list[str] = []
+    _, _, known, profiles = _tables(events, item_vocabulary(events), catalogue, users)
+    _encodings(events, known, profiles, configure(None), kinds, lines.append)
+    return lines
+
+
+def _of_tables(events: Events, catalogue: Catalogue | None, profiles: Profiles | None) -> list[str]:
     notes = list(catalogue.notes if catalogue else ())
     if profiles is not None:
         notes += [*profiles.notes, unmatched(profiles.table["user"], events.users, source=profiles.source, role="user")]
-    for note in notes:
-        say(note)
-    return found
+    return notes
+
+
+def _unreadable(
+    found: Encodings, events: Events, catalogue: Catalogue | None, profiles: Profiles | None
+) -> Iterator[str]:
+    """Give a sentence for each column of which some values cannot be read as what most of them are."""
+    if found.items is not None and catalogue is not None:
+        yield from found.items.complaints(catalogue.table, "item")
+    if found.users is not None and profiles is not None:
+        yield from found.users.complaints(profiles.rows(events.users), "user")
+    if found.events is not None:
+        yield from found.events.complaints(events.table, "user")
 
 
 def convert(rec: Recommender) -> Recommender:

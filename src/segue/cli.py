@@ -1,6 +1,5 @@
 """One verb per stage. No logic: each verb reads its arguments, calls a function and prints the result."""
 
-import csv
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import typer
 from rich.console import Console
 
 import segue
+from segue.api import describe_tables
 from segue.bundle import load_bundle
 from segue.cli_insight import insight
 from segue.cli_keys import keyring
@@ -30,6 +30,7 @@ from segue.cli_options import (
     Items,
     Kinds,
     Log,
+    Missing,
     RatingCol,
     Sep,
     Settings,
@@ -40,10 +41,14 @@ from segue.cli_options import (
     Users,
     UsersLog,
     UsersStore,
+    history_ids,
     in_words,
+    kinds_option,
     print_json,
+    rated_ids,
     read,
     say_unmet,
+    time_option,
 )
 from segue.cli_store import index_if_large, list_all, shared_in_store, state_in_store, stored
 from segue.config import configure, parse_settings, read_config
@@ -90,24 +95,34 @@ def demo() -> None:
 @app.command()
 def inspect(
     events: Log,
+    items: Items = None,
+    users: Users = None,
+    kind: Kinds = None,
     user_col: UserCol = None,
     item_col: ItemCol = None,
     time_col: TimeCol = None,
     rating_col: RatingCol = None,
     type_col: TypeCol = None,
+    context_col: ContextCol = None,
     time_format: TimeFormat = None,
-    header: Header = True,
+    header: Header = None,
     sep: Sep = None,
-    encoding: Encoding = "utf-8",
+    encoding: Encoding = None,
+    missing: Missing = None,
     as_json: AsJson = False,
 ) -> None:
     """What the log holds, what would be dropped and why."""
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-    findings = segue.inspect(read(events, columns, time_format, header, sep, encoding))
+    log = read(events, columns, time_format, header, sep, encoding, context_col, missing)
+    findings = segue.inspect(log)
+    kinds = kinds_option(kind)
     if as_json:
-        print_json(findings.to_dict())
-    else:
-        typer.echo(str(findings))
+        tables = {"tables": describe_tables(log, items, users, kinds)} if items or users else {}
+        print_json(findings.to_dict() | tables)
+        return
+    typer.echo(str(findings))
+    for line in describe_tables(log, items, users, kinds) if items or users else ():
+        typer.echo(f"{'table':<13}{line}")
 
 
 @app.command()
@@ -132,19 +147,20 @@ def train(
     type_col: TypeCol = None,
     context_col: ContextCol = None,
     time_format: TimeFormat = None,
-    header: Header = True,
+    header: Header = None,
     sep: Sep = None,
-    encoding: Encoding = "utf-8",
+    encoding: Encoding = None,
+    missing: Missing = None,
 ) -> None:
     """Train a network on a log and write a bundle."""
     asked = {"train.task": task} if task else {}
     wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []) | asked)
     check_file(out, "-o")
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-    log = read(events, columns, time_format, header, sep, encoding, context_col)
+    log = read(events, columns, time_format, header, sep, encoding, context_col, missing)
     console = Console(stderr=True)
     for line in _notes(log):
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     facts: dict[str, Any] = {}
     if hold_out:
         log, test = segue.hold_out(log, hold_out)
@@ -157,12 +173,12 @@ def train(
             log,
             catalogue=items,
             users=users,
-            kinds=parse_settings(kind or [], option="--kind", example="genres=categories"),
+            kinds=kinds_option(kind),
             config=wanted,
             checkpoint=kept,
             resume=resume,
             report=view,
-            say=lambda text: console.print(text, soft_wrap=True, highlight=False),
+            say=lambda text: console.print(text, soft_wrap=True, highlight=False, markup=False),
             facts=facts,
         )
     rec.save(out)
@@ -186,7 +202,7 @@ def _notes(log: Events) -> list[str]:
     """Return what a reader of the log must be told at once: the guessed columns and what was left out."""
     chosen = ", ".join(f"{role} = {column}" for role, column in log.intake.columns.items())
     dropped = [f"left out: {count:,} rows, {why}" for why, count in log.intake.dropped.items()]
-    return [f"{log.source}: {len(log):,} events; {chosen}", *dropped]
+    return [f"{log.source}: {len(log):,} events; {chosen}", *dropped, *log.intake.notes]
 
 
 @app.command()
@@ -204,9 +220,10 @@ def evaluate(
     type_col: TypeCol = None,
     context_col: ContextCol = None,
     time_format: TimeFormat = None,
-    header: Header = True,
+    header: Header = None,
     sep: Sep = None,
-    encoding: Encoding = "utf-8",
+    encoding: Encoding = None,
+    missing: Missing = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a bundle on the rows it held out, beside baselines."""
@@ -217,7 +234,7 @@ def evaluate(
     if at_event and task == "rating":
         raise typer.BadParameter("--at-event is of --task next; ratings are asked at their times anyway")
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-    log = read(events, columns, time_format, header, sep, encoding, context_col)
+    log = read(events, columns, time_format, header, sep, encoding, context_col, missing, of=rec)
     rows = held_out_rows(rec.facts, log, in_sample=in_sample)
     typer.echo(f"Measuring {len(rows.test):,} events; the baselines beside it are tuned first.", err=True)
     asked: Any = partial(segue.evaluate, ask_at="event" if at_event else "unknown", say=partial(typer.echo, err=True))
@@ -255,8 +272,10 @@ def recommend(
     type_col: TypeCol = None,
     context_col: ContextCol = None,
     time_format: TimeFormat = None,
-    header: Header = True,
+    header: Header = None,
     sep: Sep = None,
+    encoding: Encoding = None,
+    missing: Missing = None,
     as_json: AsJson = False,
 ) -> None:
     """What comes next, for a history, for a user of a log or store, or for all of them."""
@@ -275,11 +294,12 @@ def recommend(
     if rec.config.train.task == "rating":
         typer.echo("this bundle learnt ratings alone, not what comes next: train with --task both for lists", err=True)
     columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-    log = read(events, columns, time_format, header, sep, context=context_col) if events is not None else None
+    options: Any = (time_format, header, sep, encoding, context_col, missing)
+    log = read(events, columns, *options, of=rec) if events is not None else None
     if out is not None:
-        return list_all(rec, bundle, log or str(source), out, k=k, at=_time(at), users=users)
+        return list_all(rec, bundle, log or str(source), out, k=k, at=time_option(at), users=users)
     if history is not None:
-        ids = _ids(history)
+        ids = history_ids(history)
         about = parse_settings(profile or [], option="--profile", example="age=30")
         say_unmet(rec.encodings.users, about, option="--profile")
         state, asked = rec.observe_all(rec.start(about), ids), ids
@@ -292,10 +312,10 @@ def recommend(
     say_unmet(rec.encodings.events, {"type": type}, option="--type")
     say_unmet(rec.encodings.events, seen_as, option="--context")
     if plan is None:
-        _print_list(rec.recommend(state, k, at=_time(at), type=type, context=seen_as), unknown, as_json)
+        _print_list(rec.recommend(state, k, at=time_option(at), type=type, context=seen_as), unknown, as_json)
         return
     by = Beam(beam) if temperature is None else Sample(temperature, seed)
-    path = rec.plan(state, plan, by=by, at=_time(at), type=type, context=seen_as)
+    path = rec.plan(state, plan, by=by, at=time_option(at), type=type, context=seen_as)
     _print_list(path.items, unknown, as_json, log_probability=path.log_probability)
 
 
@@ -328,11 +348,11 @@ def rate(
         if unrated := [id for id, rating in rated if rating is None]:
             typer.echo(f"seen without a rating (write ITEM=RATING): {', '.join(unrated)}", err=True)
     elif events is not None:
-        state, _ = _state_of(rec, read(events, columns), str(user), users)
+        state, _ = _state_of(rec, read(events, columns, of=rec), str(user), users)
     else:
         state, _ = state_in_store(rec, str(store), str(user), users)
     shared = shared_in_store(rec, str(store), item) if store else None
-    found = rec.rating_distribution(state, item, at=_time(at), shared=shared)
+    found = rec.rating_distribution(state, item, at=time_option(at), shared=shared)
     if as_json:
         known = item in rec.vocabulary
         print_json({"item": item, "known": known, "rating": found.mean, "deviation": found.deviation} | _steps(found))
@@ -407,52 +427,11 @@ def convert(
     typer.echo(f"{out}: cell {rec.config.model.cell}, the same scores, bundle {rec.fingerprint[:12]}.")
 
 
-def rated_ids(history: str) -> list[tuple[str, float | None]]:
-    """Return the ids and ratings of one CSV line; an id without a rating was seen and not rated.
-
-    Example:
-        >>> rated_ids("17=4.5, 42")
-        [('17', 4.5), ('42', None)]
-    """
-    found: list[tuple[str, float | None]] = []
-    for text in _ids(history):
-        id, equals, rating = text.rpartition("=")
-        try:
-            found.append((id, float(rating)) if equals else (text, None))
-        except ValueError:
-            raise ArgumentError(f'--history: expected ITEM=RATING, came "{text}". Write 17=4.5,42=3.') from None
-    return found
-
-
-def _ids(history: str) -> list[str]:
-    """Return the ids of one CSV line."""
-    try:
-        ids = [id.strip() for id in next(csv.reader([history], strict=True, skipinitialspace=True), []) if id.strip()]
-    except csv.Error as error:
-        raise ArgumentError(f"--history: expected one CSV line of item ids, came {history!r}: {error}.") from None
-    if not ids:
-        raise ArgumentError("--history: expected at least one item id, came none. Give ID,ID,... oldest first.")
-    return ids
-
-
 def _state_of(rec: Recommender, log: Events, user: str, users: Path | None) -> tuple[State, list[str]]:
     own = log.table.filter(pl.col("user").cast(pl.String) == user)
     if not len(own):
         raise ArgumentError(f'{log.source}: expected events of user "{user}", found none. Check --user and --user-col.')
     return rec.encode(Events(own, log.source), users)[0], own["item"].cast(pl.String).to_list()
-
-
-def _time(text: str | None) -> float | datetime | None:
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise ArgumentError(f'--at: expected epoch seconds or ISO 8601, came "{text}".') from None
 
 
 def _print_list(items: list[Item], unknown: list[str], as_json: bool, **more: float) -> None:

@@ -8,10 +8,10 @@ import typer
 
 from segue.bundle import load_bundle
 from segue.cli_options import ContextCol, Header, ItemCol, RatingCol, Sep, TimeCol, TypeCol, UserCol, Users, read
-from segue.data.catalogue import read_profiles
 from segue.data.events import Events
 from segue.errors import ArgumentError
 from segue.files import check_folder
+from segue.recommend.given import profiles_of
 
 #: The verbs of this page; `segue.cli` takes them among its own.
 insight = typer.Typer()
@@ -40,7 +40,7 @@ def look(
     rating_col: RatingCol = None,
     type_col: TypeCol = None,
     context_col: ContextCol = None,
-    header: Header = True,
+    header: Header = None,
     sep: Sep = None,
 ) -> None:
     """How a bundle or a cell remembers: gradients, gates, how far back it looks, as figures and numbers."""
@@ -63,8 +63,8 @@ def look(
         rec, place, sequences = load_bundle(bundle), 0, None
         if events is not None:
             columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-            log = read(events, columns, header=header, sep=sep, context=context_col)
-            sequences = rec.sequences(log, None if users is None else read_profiles(users))
+            log = read(events, columns, header=header, sep=sep, context=context_col, of=rec)
+            sequences = rec.sequences(log, profiles_of(rec.facts, users, log))
             place = 0 if user is None else _place(sequences.users, user, log)
         looks = look_at_bundle(rec, sequences, user=place, longest=lags, seed=seed)
         title = f"How {bundle.name} remembers"

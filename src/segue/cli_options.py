@@ -3,6 +3,7 @@
 Knows: names, help texts, how a log or a store becomes events. Does not know: verbs.
 """
 
+import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Annotated, Any
 import typer
 
 import segue
+from segue.config import parse_settings
 from segue.data.encoding import Encoding as LearntEncoding
 from segue.data.events import Events, Reading
+from segue.data.times import microseconds
 from segue.errors import ArgumentError
+from segue.recommend.recommender import Recommender
 from segue.serve.reading import is_store, read_store
 from segue.serve.transfer import events_of
 
@@ -34,15 +38,20 @@ UsersStore = Annotated[str | None, typer.Option(help="A store that holds the use
 At = Annotated[str | None, typer.Option(help="Time of the question: epoch seconds or ISO 8601.")]
 About = Annotated[list[str] | None, typer.Option(help="column=value of who asks, such as age=30.")]
 TimeFormat = Annotated[str | None, typer.Option(help='Such as "%d.%m.%Y %H:%M", or s, ms, us, ns.')]
-Header = Annotated[bool, typer.Option("--header/--no-header", help="Whether the first line names the columns.")]
-Sep = Annotated[str | None, typer.Option(help="Character between columns.")]
+Header = Annotated[
+    bool | None, typer.Option("--header/--no-header", help="Whether the first line names the columns; it does.")
+]
+Sep = Annotated[str | None, typer.Option(help="Character between columns of the log; found if not given.")]
+Missing = Annotated[
+    list[str] | None, typer.Option(help="Word that stands where a value is missing, such as NULL; or words, by commas.")
+]
 ContextCol = Annotated[list[str] | None, typer.Option(help="Column that says how an event was: device, place.")]
 Items = Annotated[Path | None, typer.Option(help="Table of items: titles, attributes, texts, vectors.")]
 Users = Annotated[Path | None, typer.Option(help="Table of users with their profiles.")]
 Kinds = Annotated[
     list[str] | None, typer.Option("--kind", help="column=kind, such as genres=categories, where a guess is wrong.")
 ]
-Encoding = Annotated[str, typer.Option(help="Of a text file.")]
+Encoding = Annotated[str | None, typer.Option(help="Of the log, a text file; found if not given.")]
 KeyFile = Annotated[Path, typer.Option("--keys", help="File of keys.")]
 StoreAt = Annotated[str, typer.Option("--store", help="SQLite file or valkey:// address.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")]
@@ -51,24 +60,28 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 def read(
     path: str | Path,
-    columns: dict[str, str | None],
+    columns: Mapping[str, Any],
     time_format: str | None = None,
-    header: bool = True,
+    header: bool | None = None,
     sep: str | None = None,
-    encoding: str = "utf-8",
+    encoding: str | None = None,
     context: list[str] | None = None,
+    missing: list[str] | None = None,
+    *,
+    of: Recommender | None = None,
 ) -> Events:
-    """Return the events of a file or of a store."""
+    """Return the events of a file or of a store; what is not said is as in the log that `of` was trained on."""
     if is_store(path):
         return _of_store(str(path), columns, time_format, sep, context)
-    reading = Reading(time_format=time_format, header=header, sep=sep, encoding=encoding, context=tuple(context or ()))
-    return segue.read_events(path, **columns, reading=reading)
+    words = tuple(word for several in missing or () for word in next(csv.reader([several]), []))
+    reading = Reading(time_format, header, sep, encoding, tuple(context or ()), words)
+    return segue.read_events(path, **columns, reading=reading, like=of.facts.get("reading") if of else None)
 
 
 def _of_store(
-    address: str, columns: dict[str, str | None], time_format: str | None, sep: str | None, context: list[str] | None
+    address: str, columns: Mapping[str, Any], time_format: str | None, sep: str | None, context: list[str] | None
 ) -> Events:
-    options = columns | {"time_format": time_format, "sep": sep}
+    options = {**columns, "time_format": time_format, "sep": sep}
     named = [name for name, value in options.items() if value is not None]
     if named:
         raise ArgumentError(
@@ -104,3 +117,42 @@ def in_words(value: Any) -> str:
     if isinstance(value, dict):
         value = ", ".join(f"{name}={in_words(each)}" for name, each in value.items())
     return "none" if value in (None, "") else str(value)
+
+
+def rated_ids(history: str) -> list[tuple[str, float | None]]:
+    """Return the ids and ratings of one CSV line; an id without a rating was seen and not rated.
+
+    Example:
+        >>> rated_ids("17=4.5, 42")
+        [('17', 4.5), ('42', None)]
+    """
+    found: list[tuple[str, float | None]] = []
+    for text in history_ids(history):
+        id, equals, rating = text.rpartition("=")
+        try:
+            found.append((id, float(rating)) if equals else (text, None))
+        except ValueError:
+            raise ArgumentError(f'--history: expected ITEM=RATING, came "{text}". Write 17=4.5,42=3.') from None
+    return found
+
+
+def history_ids(history: str) -> list[str]:
+    """Return the ids of one CSV line."""
+    try:
+        ids = [id.strip() for id in next(csv.reader([history], strict=True, skipinitialspace=True), []) if id.strip()]
+    except csv.Error as error:
+        raise ArgumentError(f"--history: expected one CSV line of item ids, came {history!r}: {error}.") from None
+    if not ids:
+        raise ArgumentError("--history: expected at least one item id, came none. Give ID,ID,... oldest first.")
+    return ids
+
+
+def time_option(text: str | None) -> str | None:
+    """Return the text of `--at`, checked."""
+    microseconds(text, "--at")
+    return text
+
+
+def kinds_option(kind: list[str] | None) -> dict[str, str]:
+    """Return column -> kind of `--kind`."""
+    return parse_settings(kind or [], option="--kind", example="genres=categories")

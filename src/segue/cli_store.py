@@ -19,6 +19,7 @@ from segue.cli_options import (
     Items,
     Kinds,
     Log,
+    Missing,
     RatingCol,
     Sep,
     Settings,
@@ -32,12 +33,12 @@ from segue.cli_options import (
     read,
 )
 from segue.config import configure, parse_settings, read_config
-from segue.data.catalogue import read_profiles
 from segue.data.events import Events
 from segue.data.sources import Reading, open_source
 from segue.errors import ArgumentError
 from segue.files import check_file, check_folder
 from segue.recommend.approximate import LARGE, build_index, open_index, queries_of
+from segue.recommend.given import profiles_of
 from segue.recommend.ratings import Shared
 from segue.recommend.recommender import Recommender, Time
 from segue.recommend.state import State
@@ -69,9 +70,10 @@ def import_log(
     id_col: Annotated[str | None, typer.Option(help="Column of event ids; an event with an id is never twice.")] = None,
     context_col: ContextCol = None,
     time_format: TimeFormat = None,
-    header: Header = True,
+    header: Header = None,
     sep: Sep = None,
-    encoding: Encoding = "utf-8",
+    encoding: Encoding = None,
+    missing: Missing = None,
     as_json: AsJson = False,
 ) -> None:
     """A log into a store; run again, it goes on where it stopped."""
@@ -83,14 +85,18 @@ def import_log(
         exported = CONTEXT in names and "id" in names
         columns["id"] = id_col or ("id" if exported else None)
         context += [CONTEXT] if exported and CONTEXT not in context else []
-    log = read(events, columns, time_format, header, sep, encoding, context)
+    log = read(events, columns, time_format, header, sep, encoding, context, missing)
     for why, count in log.intake.dropped.items():
         typer.echo(f"left out: {count:,} rows, {why}", err=True)
+    for note in log.intake.notes:
+        typer.echo(note, err=True)
     opened = open_store(store)
     try:
         done = import_events(opened, told_by(log), source=source or log.source)
     finally:
         opened.close()
+    if done.behind:
+        typer.echo(f"{log.source} begins with what was imported as {done.behind}; only the rest is new.", err=True)
     if as_json:
         print_json({name: getattr(done, name) for name in ("position", "written", "known", "refused")})
         return
@@ -164,7 +170,7 @@ def build(
     rec = load_bundle(bundle)
     queries, of = None, ""
     if events is not None:
-        states = rec.encode(read(events, {}))
+        states = rec.encode(read(events, {}, of=rec))
         queries, of = queries_of(rec, states.memory.output), f"states of {Path(events).name}"
     index = build_index(rec, bundle, queries=queries, of=of, say=lambda text: typer.echo(text, err=True))
     typer.echo(f"{bundle}.index: {index.facts}.")
@@ -188,7 +194,7 @@ def list_all(
     index, said = open_index(rec, bundle)
     if index is not None or len(rec.items) > LARGE:
         typer.echo(said, err=True)
-    profiles = None if users is None else read_profiles(users)
+    profiles = profiles_of(rec.facts, users)
     rec = rec.with_index(index)
     if isinstance(source, Events):
         done = recommend_all(rec, source, out, k=k, at=at, profiles=profiles, report=_progress)
@@ -206,7 +212,7 @@ def state_in_store(rec: Recommender, store: str, user: str, users: Path | None) 
         latest = opened.events(user, backwards=True, limit=1000)
         if not latest:
             raise ArgumentError(f'{store}: expected events of user "{user}", found none. Check --user.')
-        state = state_of(rec, opened, user, None if users is None else read_profiles(users))
+        state = state_of(rec, opened, user, profiles_of(rec.facts, users))
     return state, [event.item for event in reversed(latest)]
 
 

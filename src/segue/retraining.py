@@ -45,6 +45,7 @@ from segue.interop.keras_cell import KerasCell
 from segue.measure.bootstrap import Interval
 from segue.measure.comparison import Comparison, compare
 from segue.measure.metrics import ndcg
+from segue.recommend.given import profiles_of
 from segue.recommend.recommender import Recommender
 
 #: The share of the log that is compared on, that of a small log at most, and the events that a comparison needs.
@@ -162,7 +163,10 @@ def retrain(
         share = minutes and minutes / (2 if running else 1)
         if share:
             settings = replace(settings, train=replace(settings.train, minutes=share))
-        profiles = None if users is None else read_profiles(users)
+        profiles = profiles_of(running.facts, users) if running else None if users is None else read_profiles(users)
+        if running and "columns" not in log.intake.reading:  # a store has columns of its own
+            reading = running.facts.get("reading", {})
+            log = replace(log, intake=replace(log.intake, reading=reading))
         given = {"catalogue": catalogue, "users": users, "kinds": kinds, "config": settings, "cell": cell}
         job = _Job(log, folder, given, profiles, say, now or datetime.now(UTC), tolerance, asked)
         return job.compared(running, path.name) if running and path else job.first()
@@ -223,13 +227,15 @@ def _as_before(
             say(f"No --items: items are what {name} holds of them, {len(kept):,} lines; newer ones are ids alone.")
             catalogue = kept
         else:
-            catalogue = _with_lines_of(kept, catalogue, name, say)
+            catalogue = _with_lines_of(kept, catalogue, name, say, _item_column(running))
     return catalogue, running.facts.get("kinds", {}) if kinds is None else kinds
 
 
-def _with_lines_of(kept: pl.DataFrame, catalogue: object, name: str, say: Callable[[str], None]) -> object:
+def _with_lines_of(
+    kept: pl.DataFrame, catalogue: object, name: str, say: Callable[[str], None], like: str | None
+) -> object:
     """Return a table of items with the lines of another for items that it has none of; as it came if there are none."""
-    given, source, _ = read_items(catalogue)
+    given, source, _ = read_items(catalogue, like=like)
     names = {plain_name(column): column for column in given.columns}
     missing = kept.join(given, on="item", how="anti").rename(lambda column: names.get(plain_name(column), column))
     if missing.is_empty():
@@ -244,6 +250,11 @@ def _with_lines_of(kept: pl.DataFrame, catalogue: object, name: str, say: Callab
             )
     same = [pl.col(column).cast(kind, strict=False) for column, kind in both.items()]
     return pl.concat([given, missing.with_columns(same)], how="diagonal")
+
+
+def _item_column(running: Recommender) -> str | None:
+    columns: Mapping[str, str] = running.facts.get("reading", {}).get("columns", {})
+    return columns.get("item")
 
 
 def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events, tuple[str, ...]]:

@@ -38,7 +38,7 @@ def test_every_way_in_gives_the_rows_in_stable_order_and_changes_nothing(tmp_pat
     table.write_csv(tmp_path / "a.csv")
     table.write_ndjson(tmp_path / "a.ndjson")
     table.write_parquet(tmp_path / "a.parquet")
-    expected = [(u, i, t * 1_000_000, r) for u, i, t, r in sorted(rows, key=lambda row: row[2])]
+    expected = [(u.strip(), i.strip(), t * 1_000_000, r) for u, i, t, r in sorted(rows, key=lambda row: row[2])]
     for source in (
         table,
         table.to_arrow(),

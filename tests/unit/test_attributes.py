@@ -345,7 +345,9 @@ def test_profiles_find_their_column_and_keep_the_rest():
         read_profiles(pl.DataFrame({"age": [1]}))
     with pytest.raises(ColumnError, match=r'expected a column "usr", found user, age. Did you mean "user"'):
         read_profiles(pl.DataFrame({"user": ["1"], "age": [1]}), user="usr")
-    with pytest.raises(ColumnError, match='expected user ids as text or whole numbers, column "user" has type Float64'):
+    with pytest.raises(
+        ColumnError, match=r'row 1: expected user ids as text or whole numbers below 2\*\*53, column "user" holds 1\.5'
+    ):
         read_profiles(pl.DataFrame({"user": [1.5]}))
 
 

@@ -11,8 +11,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from segue.data.columns import TimeRule, choose_columns
+from segue.data.columns import choose_columns
 from segue.data.events import Events, Reading, inspect, read_events
+from segue.data.times import TimeRule
 from segue.errors import ArgumentError, ColumnError, DataError, SegueError, TimeParseError
 
 LOG = b"user,item,time\n7,x,1700000000\n8,y,1700000060\n"
@@ -106,13 +107,13 @@ HEADS = [
 
 @pytest.mark.parametrize(("head", "chosen"), HEADS)
 def test_columns_are_guessed_from_usual_headers(head, chosen):
-    assert " ".join(choose_columns(head.split(","), {}, source="log").values()) == chosen
+    assert " ".join(choose_columns(head.split(","), {}, source="log").columns.values()) == chosen
 
 
 def test_what_is_asked_goes_before_the_guess_and_none_leaves_out():
     names = ["user", "item", "time", "rating", "ts"]
     asked = {"time": "ts", "rating": "none"}
-    assert choose_columns(names, asked, source="log") == {"user": "user", "item": "item", "time": "ts"}
+    assert choose_columns(names, asked, source="log").columns == {"user": "user", "item": "item", "time": "ts"}
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,9 @@ MESSAGES = [
     ("clicks.csv", "who,item,time\na,x,1\n", {}, ColumnError,
      "clicks.csv: expected a column that names the user, found who, item, time. Give user= (--user-col)."),
     ("clicks.csv", "user,what,time\na,x,1\n", {}, ColumnError, "names the item, found user, what, time. Give item= (--item-col)."),
-    ("clicks.csv", "user;item;time\na;x;1\n", {}, ColumnError, "One column only: is the separator another? Give sep= (--sep)."),
+    ("clicks.csv", "who,what\na,x\n", {}, ColumnError, 'clicks.csv: expected columns that name the user and the item and '
+     'the time, found who, what. Give user= (--user-col), item= (--item-col), time= (--time-col), or --time-col none'),
+    ("clicks.csv", "user^item^time\na^x^1\n", {}, ColumnError, "One column only: is the separator another? Give sep= (--sep)."),
     ("clicks.csv", "user,item,time\na,x,1\n", {"item": "itm"}, ColumnError,
      'clicks.csv: expected a column "itm", found user, item, time. Did you mean "item"?'),
     ("clicks.csv", "user,item,time\na,x,1\n", {"rating": "q"}, ColumnError, "Give rating= (--rating-col) one of these."),
@@ -225,7 +228,7 @@ MESSAGES = [
     ("clicks.csv.gz", gzip.compress(LOG * 9, mtime=0)[:-12], {}, DataError,
      "clicks.csv.gz: expected a whole .gz file, it is damaged or cut short. Copy or download it again."),
     ("clicks.csv.zst", zst(LOG)[:-9], {}, DataError, "expected a whole .zst file, it is damaged or cut short"),
-    ("clicks.csv", "user,item,time\nb,y,2\né,x,1\n".encode("latin-1"), {}, DataError,
+    ("clicks.csv", "user,item,time\nä,ö,2\n".encode() + "é,x,1\n".encode("latin-1"), {}, DataError,
      'clicks.csv: expected text in UTF-8, byte 0xE9 in line 3 is not. Give its encoding, for example encoding="latin-1"'),
     ("clicks.csv", "user,item,time\na,x,1\na,x,y,2\n", {}, DataError,
      "clicks.csv, line 3: expected 3 values as in the first line, came 4. Put a value that contains the separator"),

@@ -13,6 +13,8 @@ import numpy as np
 import polars as pl
 
 from segue.data.columns import KNOWN_NAMES, find_column
+from segue.data.ids import seems_missing
+from segue.data.times import written_date
 from segue.data.values import distinct, moment_of, number_of, vector_of, word, words_of
 from segue.errors import ColumnError
 
@@ -25,6 +27,8 @@ _NOTHING_ASKED: Mapping[str, str] = MappingProxyType({})
 _FEW = 32
 #: A rule holds for a column when it holds for this share of its values.
 _NEARLY_ALL = 0.95
+#: A column is of numbers, dates or vectors when this share of its values is, of those that do not seem to be missing.
+_MOST = 0.75
 #: So many distinct values are looked at; counts are taken over all rows.
 _LOOKED_AT = 5_000
 #: A column that is named like a time and has such numbers counts from 1970.
@@ -45,7 +49,7 @@ def kinds_of(table: pl.DataFrame, asked: Mapping[str, str] = _NOTHING_ASKED) -> 
 
     In this order: lists of numbers are vectors, other lists categories; dates are dates; a column that is
     empty, that says the same in each row or in which no two rows share a code is ignored; values that are
-    nearly all numbers make a number, unless they are whole and few or begin with zeros; titles and long or
+    mostly numbers make a number, unless they are whole and few or begin with zeros; titles and long or
     mostly distinct texts are text; a text whose pieces between `|`, `;` or `,` recur is categories, and
     so is a RecBole column `:token_seq` by blanks; what is left is a category.
 
@@ -176,14 +180,19 @@ def _plain(name: str) -> str:
 
 def _guess_of_numbers(name: str, present: pl.Series, values: int) -> Kind:
     numbers = np.array([number_of(each) for each in present.to_list()], np.float64)
-    numbers = numbers[np.isfinite(numbers)]
-    if not len(numbers):
+    read = np.isfinite(numbers)
+    if not read.any():
         return "ignored"
+    if not read.all():
+        numbers, present = numbers[read], present.filter(pl.Series(read))
+        values = present.n_unique()
     whole = bool((numbers == np.round(numbers)).all()) and not name.endswith(":float")
     span = numbers.max() - numbers.min() + 1
     if whole and values == len(present) == span and values >= 10:
         return "ignored"  # the rows counted through
     if _plain(name) in KNOWN_NAMES["time"] and float(np.median(numbers)) >= _AN_EPOCH:
+        return "date"
+    if whole and numbers.max() < 1e15 and all(map(written_date, numbers.astype(np.int64)[:_LOOKED_AT].tolist())):
         return "date"
     return "category" if whole and values <= _FEW and 4 * values <= len(present) else "number"
 
@@ -192,12 +201,12 @@ def _guess_of_texts(name: str, present: pl.Series, values: int) -> Kind:
     texts = _sample(present)
     plain = _plain(name)
     share = values / len(present)
-    if name.endswith(":float_seq") or _holds_for(texts, lambda text: text[:1] in "[(" and vector_of(text) is not None):
+    if name.endswith(":float_seq") or _mostly(texts, lambda text: text[:1] in "[(" and vector_of(text) is not None):
         return "vector"
     code = _CODE.fullmatch(plain) or any(re.match(r"0\d", text) for text in texts)
-    if not code and _holds_for(texts, lambda text: number_of(text) is not None):
+    if not code and _mostly(texts, lambda text: number_of(text) is not None):
         return _guess_of_numbers(name, present, values)
-    if _holds_for(texts, lambda text: not text.isdigit() and number_of(text) is None and moment_of(text) is not None):
+    if _mostly(texts, lambda text: not text.isdigit() and number_of(text) is None and moment_of(text) is not None):
         return "date"
     titled = _TITLE.fullmatch(plain) is not None
     if titled and 4 * values > len(present):
@@ -210,8 +219,9 @@ def _guess_of_texts(name: str, present: pl.Series, values: int) -> Kind:
     return "category" if share <= (0.8 if words <= 3 else 0.5) else "text"
 
 
-def _holds_for(texts: list[str], rule: Callable[[str], bool]) -> bool:
-    return sum(rule(text) for text in texts) >= _NEARLY_ALL * len(texts) > 0
+def _mostly(texts: list[str], rule: Callable[[str], bool]) -> bool:
+    said = [text for text in texts if not seems_missing(text)]
+    return sum(map(rule, said)) >= _MOST * len(said) > 0
 
 
 def _separator(name: str, texts: list[str]) -> str | None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from segue.data.columns import KNOWN_NAMES, find_column, guess_column, listed
-from segue.data.sources import Reading, open_source
+from segue.data.columns import KNOWN_NAMES, candidates, find_column, guess_column, listed
+from segue.data.ids import check_ids, check_matched, id_of, settle, text_of_ids
+from segue.data.sources import Reading, open_source, without_words
 from segue.data.values import word, words_of
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ColumnError, DataError
@@ -75,7 +76,7 @@ class Profiles:
 
     def of(self, user: str) -> Mapping[str, Any]:
         """Return the attributes of one user, nothing for a user without a line. O(1)."""
-        row = self._row_of.get(user)
+        row = self._row_of.get(user, self._row_of.get(id_of(user)))
         if row is None:
             return {}
         return {name: value for name, value in self.table.row(row, named=True).items() if name != "user"}
@@ -93,6 +94,8 @@ def read_catalogue(
     item: str | None = None,
     title: str | None = None,
     reading: Reading | None = None,
+    like: str | None = None,
+    log: str = "the log",
 ) -> Catalogue:
     """Read a table of items and put it in the order of the vocabulary.
 
@@ -101,11 +104,16 @@ def read_catalogue(
         vocabulary: the items of the log; others are left out here.
         item, title: the columns' names; None guesses.
         reading: how the file is written.
+        like: the column of items in the log, which is that of the table where it has one of this name.
+        log: what messages call the log.
 
     Raises:
         ColumnError: there is no column of ids, or an id stands twice.
+        DataError: no id of the table is in the log.
     """
-    return in_order_of(vocabulary, *read_items(source, item=item, title=title, reading=reading))
+    lines, name, notes = read_items(source, item=item, title=title, reading=reading, like=like)
+    check_matched(lines["item"], vocabulary.ids, source=name, of_log=log, role="item")
+    return in_order_of(vocabulary, lines, name, notes)
 
 
 def in_order_of(vocabulary: Vocabulary, table: pl.DataFrame, source: str, notes: tuple[str, ...] = ()) -> Catalogue:
@@ -116,7 +124,12 @@ def in_order_of(vocabulary: Vocabulary, table: pl.DataFrame, source: str, notes:
 
 
 def read_items(
-    source: object, *, item: str | None = None, title: str | None = None, reading: Reading | None = None
+    source: object,
+    *,
+    item: str | None = None,
+    title: str | None = None,
+    reading: Reading | None = None,
+    like: str | None = None,
 ) -> tuple[pl.DataFrame, str, tuple[str, ...]]:
     """Read a table of items as it is: all of its lines that have an id, all of its columns.
 
@@ -133,30 +146,33 @@ def read_items(
         >>> table.columns, table["item"].to_list(), notes
         (['item', 'title', 'price'], ['1'], ('table: 1 line without an item was left out.',))
     """
-    table, name = _read(source, reading)
+    table, name, notes = _read(source, reading)
     title = title or guess_column(table.columns, _TITLE)
     if title is not None:
         title = find_column(title, table.columns, source=name, option="title=")
-    named, notes = _with_ids(table, "item", item, name)
+    named, more = _with_ids(table, "item", item, name, reading, like)
     titles = pl.col(title).cast(pl.String) if title in named.columns else pl.lit(None, pl.String)
     others = [other for other in named.columns if other not in (title, "item", "title")]
-    return named.select("item", titles.alias("title"), *others), name, notes
+    return named.select("item", titles.alias("title"), *others), name, (*notes, *more)
 
 
-def read_profiles(source: object, *, user: str | None = None, reading: Reading | None = None) -> Profiles:
+def read_profiles(
+    source: object, *, user: str | None = None, reading: Reading | None = None, like: str | None = None
+) -> Profiles:
     """Read a table of users: all of its lines that have an id, all of its columns.
 
     Args:
         source: a path or a table, as for `read_events`.
         user: the name of the column of ids; None guesses.
         reading: how the file is written.
+        like: the column of users in the log, which is that of the table where it has one of this name.
 
     Raises:
         ColumnError: there is no column of ids, or an id stands twice.
     """
-    table, name = _read(source, reading)
-    named, notes = _with_ids(table, "user", user, name)
-    return Profiles(named, name, notes)
+    table, name, notes = _read(source, reading)
+    named, more = _with_ids(table, "user", user, name, reading, like)
+    return Profiles(named, name, (*notes, *more))
 
 
 def joined(table: pl.DataFrame, more: object, *, reading: Reading | None = None) -> pl.DataFrame:
@@ -176,8 +192,8 @@ def joined(table: pl.DataFrame, more: object, *, reading: Reading | None = None)
         [[0.3, 0.4], None]
     """
     role = "item" if "item" in table.columns else "user"
-    added, name = _read(more, reading)
-    named, _ = _with_ids(added, role, None, name)
+    added, name, _ = _read(more, reading)
+    named, _ = _with_ids(added, role, None, name, reading)
     twice = [column for column in named.columns if column != role and column in table.columns]
     if twice:
         raise ColumnError(
@@ -203,17 +219,17 @@ def unmatched(ids_of_table: pl.Series, ids_of_log: pl.Series, *, source: str = "
     )
 
 
-def _read(source: object, reading: Reading | None) -> tuple[pl.DataFrame, str]:
+def _read(source: object, reading: Reading | None) -> tuple[pl.DataFrame, str, tuple[str, ...]]:
     try:
         opened = open_source(source, reading or Reading())
     except DataError:
         if type(source).__module__.partition(".")[0] != "pandas":
             raise
-        return _from_pandas(source), "table"
+        return _from_pandas(source), "table", ()
     with opened.explained():
         table = opened.frame.collect()
     loose = [column for column in table.columns if table[column].dtype == pl.Object]
-    return table.with_columns(_settled(name, table[name].to_list()) for name in loose), opened.name
+    return table.with_columns(_settled(name, table[name].to_list()) for name in loose), opened.name, opened.notes
 
 
 def _from_pandas(table: Any) -> pl.DataFrame:
@@ -235,25 +251,22 @@ def _settled(name: str, values: list[Any]) -> pl.Series:
     return pl.Series(name, [word(value) for value in values], pl.String)
 
 
-def _with_ids(table: pl.DataFrame, role: str, column: str | None, source: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Return the table with a first column `role` of distinct ids, and what was left out."""
-    found = column or guess_column(table.columns, _NAMES[role])
+def _with_ids(
+    table: pl.DataFrame, role: str, column: str | None, source: str, reading: Reading | None, like: str | None = None
+) -> tuple[pl.DataFrame, list[str]]:
+    """Return the table with a first column `role` of distinct ids, and what was noted of them."""
+    found = column or _column_of(table.columns, role, like)
     if found is None:
         raise ColumnError(
             f"{source}: expected a column of {role}s, found {listed(table.columns)}. Name it with {role}=."
         )
     found = find_column(found, table.columns, source=source, option=f"{role}=")
-    ids = table[found]
-    broken = ids.dtype.is_float() and bool((ids.drop_nulls() != ids.drop_nulls().round()).any())
-    if broken or ids.dtype.is_nested() or ids.dtype.is_temporal() or ids.dtype in (pl.Binary, pl.Boolean):
-        raise ColumnError(
-            f'{source}: expected {role} ids as text or whole numbers, column "{found}" has type {ids.dtype}. '
-            f"Cast it to text, or give {role}= another column."
-        )
-    # Whole floats are what pandas makes of whole numbers where some are missing.
-    whole = ids.cast(pl.Int64, strict=False) if ids.dtype.is_float() else ids
-    texts = whole.cast(pl.String).replace("", None).alias(role)
-    named = table.drop(found, *([role] if role in table.columns and found != role else [])).insert_column(0, texts)
+    check_ids(table.lazy(), found, source=source, role=role)
+    missing = reading.missing if reading else ()
+    texts = table.select(text_of_ids(pl.col(found), table.schema[found]).alias(role)).to_series()
+    settled = settle(texts, missing)
+    named = table.drop(found, *([role] if role in table.columns and found != role else []))
+    named = without_words(named.lazy(), named.columns, {}, missing).collect().insert_column(0, settled.ids)
     kept = named.filter(pl.col(role).is_not_null())
     doubled = kept.filter(pl.col(role).is_duplicated())
     if len(doubled):
@@ -263,4 +276,11 @@ def _with_ids(table: pl.DataFrame, role: str, column: str | None, source: str) -
         )
     lost = len(named) - len(kept)
     an, s, were = ("an" if role == "item" else "a"), "s" * (lost > 1), "were" if lost > 1 else "was"
-    return kept, (f"{source}: {lost:,} line{s} without {an} {role} {were} left out.",) * bool(lost)
+    left_out = [f"{source}: {lost:,} line{s} without {an} {role} {were} left out."] * bool(lost)
+    return kept, [*left_out, *(f"{source}: {note}" for note in settled.notes(role))]
+
+
+def _column_of(names: list[str], role: str, like: str | None) -> str | None:
+    """Return the column of ids of a table: that of the log, a usual name, or one made of the words of such names."""
+    made = candidates([name for name in names if name not in _TITLE], role)
+    return like if like in names else guess_column(names, _NAMES[role]) or next(iter(made), None)

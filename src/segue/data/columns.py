@@ -1,16 +1,17 @@
-"""Which column is the user, the item, the time; and how a text or number becomes a time.
+"""Which column is the user, the item, the time.
 
-Knows: the names that logs give to their columns, the ways in which they write times, the units of epochs.
-Does not know: files, or what happens to the rows afterwards.
+Knows: the names that logs give to their columns, the words of which names are made.
+Does not know: files, how a time is read, or what happens to the rows afterwards.
 """
 
 import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import polars as pl
 
+from segue.data.times import ISO_FORMATS, TimeRule
 from segue.errors import ColumnError
 
 _NAMES = """
@@ -32,22 +33,64 @@ KNOWN_NAMES: Mapping[str, tuple[str, ...]] = {
     for role in ROLES
 }
 
+#: A session is a user where there is no better one.
+_SESSIONS = ("session", "sessionid", "visit", "visitid")
+#: The words at the end of a name, before "id" and the like, that make it the column of a role: the likeliest first.
+_NOUNS_OF = """
+user    user visitor customer client member person account profile viewer listener reader reviewer buyer shopper
+user    subscriber player learner student patient guest household cookie
+item    item product article movie film song track book video sku asin isbn ean gtin upc listing recipe news game
+item    business venue poi hotel property job course offer ad post story episode show podcast app content document
+item    doc artist album playlist
+time    timestamp datetime ts epoch unixtime at date time when dt
+session session
+"""
+_NOUNS = {
+    role: [name for line in _NOUNS_OF.splitlines() if line.startswith(f"{role} ") for name in line.split()[1:]]
+    for role in ("user", "item", "time", "session")
+}
+_CODES = ("id", "ids", "key", "code", "no", "nr", "num", "number", "uuid", "guid", "hash", "pk", "index", "idx")
+#: What may follow the word of a time; and what, before it, makes it the time of something else.
+_UNITS = (
+    "ms",
+    "us",
+    "ns",
+    "s",
+    "sec",
+    "secs",
+    "seconds",
+    "millis",
+    "milliseconds",
+    "micros",
+    "unix",
+    "utc",
+    "gmt",
+    "iso",
+)
+_NOT_OF_EVENTS = {
+    *("birth", "birthday", "release", "released", "publish", "published", "publication", "signup", "registration"),
+    *("registered", "expiry", "expires", "expiration", "join", "joined", "start", "end", "update", "updated", "dwell"),
+    *("watch", "reading", "read", "play", "playing", "listen", "listening", "spent", "elapsed", "response", "load"),
+    *("total", "run", "running", "delta", "gap", "session", "valid", "deleted", "modified", "launch", "per", "avg"),
+}
+
 #: The roles that a log must have; time may be declined with "none".
 REQUIRED = ("user", "item", "time")
 NONE = "none"
 
-_SECONDS_PER = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000, "nanoseconds": 1_000_000_000}
-_SHORT = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-#: Years 1 to 9999 in microseconds since 1970: what ISO 8601 can write.
-EARLIEST, LATEST = -62_135_596_800_000_000, 253_402_300_799_999_999
 
-_CLOCKS = ("T%H:%M:%S%.f", " %H:%M:%S%.f", "T%H:%M", " %H:%M")
-#: Every ISO 8601 form that is read, with and without a zone, and the "UTC" that some shops write for it.
-ISO_FORMATS = (
-    *(f"%Y-%m-%d{clock}{zone}" for clock in _CLOCKS for zone in ("", "%#z")),
-    "%Y-%m-%d %H:%M:%S%.f UTC",
-    "%Y-%m-%d",
-)
+class Chosen(NamedTuple):
+    """The columns of a log.
+
+    Args:
+        columns: role -> column; a role without a column is absent.
+        guessed: the roles whose column was guessed.
+        notes: which other columns could have been meant, one sentence each.
+    """
+
+    columns: dict[str, str]
+    guessed: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def choose_columns(
@@ -56,45 +99,61 @@ def choose_columns(
     *,
     source: str,
     hints: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """Return the column of each role: the one asked for, or else the likeliest by its name.
+    known: Mapping[str, str] | None = None,
+) -> Chosen:
+    """Return the column of each role: the one asked for, the one known before, or else the likeliest by its name.
 
     A name is compared in small letters without `_`, blanks and the `:type` that RecBole appends, so
-    `userId`, `user_id` and `user_id:token` are one. `hints` are guesses by content; a name goes before them.
+    `userId`, `user_id` and `user_id:token` are one. Where no name is a usual one, its last words decide:
+    `click_article_id` is an item, `click_timestamp` a time. `hints` are guesses by content; a name goes before them.
 
     Args:
         names: the columns that the source has.
         asked: for each role a column's name, None to guess, or "none" to leave the role out.
         source: what messages call the source.
         hints: for some roles the column that its content suggests.
-
-    Returns:
-        role -> column. A role without a column is absent.
+        known: for some roles the column that a log read before had, or "none"; left out where it is not there.
 
     Raises:
         ColumnError: a column asked for is not there or has two roles; no user, item or time column was
-            found (the message lists the columns there are); a chosen column stands twice in the header.
+            found (the message names all of these, and lists the columns there are); a chosen column stands twice in
+            the header.
 
     Cost: O(columns).
 
     Example:
-        >>> choose_columns(["user_id:token", "item_id:token", "stars"], {"time": "none"}, source="log")
+        >>> choose_columns(["user_id:token", "item_id:token", "stars"], {"time": "none"}, source="log").columns
         {'user': 'user_id:token', 'item': 'item_id:token', 'rating': 'stars'}
     """
+    wanted = {role: asked.get(role) or _remembered(role, names, known or {}) for role in ROLES}
     chosen = {
-        role: _find_asked(name, names, role=role, source=source)
+        role: find_column(name, names, source=source, option=option_of(role))
         for role in ROLES
-        if (name := asked.get(role)) is not None and (name != NONE or role in ("user", "item"))
+        if (name := wanted[role]) is not None and (name != NONE or role in ("user", "item"))
     }
+    guessed, notes = [], []
     for role in ROLES:
-        if asked.get(role) is None:
+        if wanted[role] is None:
             # A user or item is looked for among all columns: one that was given away is then an error that says so.
             free = names if role in ("user", "item") else [name for name in names if name not in chosen.values()]
-            guess = guess_column(free, KNOWN_NAMES[role]) or (hints or {}).get(role)
-            if guess is not None and guess in free:
-                chosen[role] = guess
-    _check(chosen, names, asked, source)
-    return {role: chosen[role] for role in ROLES if role in chosen}
+            hint = (hints or {}).get(role)
+            found = candidates(free, role) or ([hint] if hint is not None and hint in free else [])
+            if found:
+                chosen[role] = found[0]
+                guessed.append(role)
+                notes += [_ambiguous(role, found)] * (len(found) > 1)
+    _check(chosen, names, wanted, source)
+    return Chosen({role: chosen[role] for role in ROLES if role in chosen}, tuple(guessed), tuple(notes))
+
+
+def _remembered(role: str, names: Sequence[str], known: Mapping[str, str]) -> str | None:
+    name = known.get(role)
+    return name if name in names or (name == NONE and role not in ("user", "item")) else None
+
+
+def _ambiguous(role: str, found: Sequence[str]) -> str:
+    others = " and ".join(found[1:3])
+    return f"{role}: {found[0]} was taken, {others} could be meant too; {option_of(role)} names another."
 
 
 def find_column(name: str, names: Collection[str], *, source: str, option: str) -> str:
@@ -123,13 +182,12 @@ def option_of(role: str) -> str:
     return f"{role}= (--{role}-col)"
 
 
-def _find_asked(name: str, names: Sequence[str], *, role: str, source: str) -> str:
-    return find_column(name, names, source=source, option=option_of(role))
-
-
 def _plain(name: str) -> str:
-    stem = re.sub(r":(token|token_seq|float|float_seq)$", "", name.strip())
-    return re.sub(r"[\W_]", "", stem.lower())
+    return re.sub(r"[\W_]", "", _stem(name).lower())
+
+
+def _stem(name: str) -> str:
+    return re.sub(r":(token|token_seq|float|float_seq)$", "", name.strip())
 
 
 def guess_column(names: Sequence[str], known: Sequence[str]) -> str | None:
@@ -138,17 +196,52 @@ def guess_column(names: Sequence[str], known: Sequence[str]) -> str | None:
     return next((plain[one] for one in known if one in plain), None)
 
 
+def candidates(names: Sequence[str], role: str) -> list[str]:
+    """Return the columns whose names fit a role, the likeliest first: usual names, then by their last words.
+
+    A session stands for a user where there is nothing better.
+
+    Example:
+        >>> candidates(["session_id", "click_article_id", "user_id", "click_timestamp", "item_price"], "user")
+        ['user_id', 'session_id']
+        >>> candidates(["click_article_id", "category_id", "click_timestamp", "release_date", "item_price"], "item")
+        ['click_article_id']
+    """
+    usual = [name for name in KNOWN_NAMES[role] if name not in _SESSIONS]
+    exact = guess_column(names, usual)
+    ranked = [(_rank(name, role), place, name) for place, name in enumerate(names)]
+    made = [name for rank, _, name in sorted(each for each in ranked if each[0] is not None)]
+    sessions = [name for name in names if role == "user" and (_plain(name) in _SESSIONS or _rank(name, "session") == 0)]
+    return list(dict.fromkeys([*([exact] if exact is not None else []), *made, *sessions]))
+
+
+def _rank(name: str, role: str) -> int | None:
+    """Return how likely a column has a role by the last words of its name, 0 the likeliest; None where it has not."""
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", _stem(name))
+    words = [word.lower() for word in words]
+    endings = _UNITS if role == "time" else _CODES
+    while len(words) > 1 and words[-1] in endings and words[-1] not in _NOUNS.get(role, []):
+        words.pop()
+    nouns = _NOUNS.get(role, [])
+    if not words or (role == "time" and _NOT_OF_EVENTS.intersection(words)):
+        return None
+    last = words[-1] if words[-1] in nouns or role == "time" else words[-1].removesuffix("id")
+    return nouns.index(last) if last in nouns else None
+
+
 def _check(chosen: Mapping[str, str], names: Sequence[str], asked: Mapping[str, str | None], source: str) -> None:
-    for role in REQUIRED:
-        if role not in chosen and asked.get(role) != NONE:
-            without = ', or --time-col none (time="none") if the order of the rows is the order' * (role == "time")
-            bare = all(re.fullmatch(r"-?\d[\d.]*(_duplicated_\d+)?", name) for name in names)
-            header = " Is the first line no header? Say header=False (--no-header)." * bare
-            one = " One column only: is the separator another? Give sep= (--sep)." if len(names) == 1 else ""
-            raise ColumnError(
-                f"{source}: expected a column that names the {role}, found {listed(names)}. "
-                f"Give {option_of(role)}{without}.{header}{one}"
-            )
+    absent = [role for role in REQUIRED if role not in chosen and asked.get(role) != NONE]
+    if absent:
+        options = ", ".join(option_of(role) for role in absent)
+        without = ', or --time-col none (time="none") if the order of the rows is the order' * ("time" in absent)
+        bare = all(re.fullmatch(r"-?\d[\d.]*(_duplicated_\d+)?", name) for name in names)
+        header = " Is the first line no header? Say header=False (--no-header)." * bare
+        one = " One column only: is the separator another? Give sep= (--sep)." if len(names) == 1 else ""
+        a_column = "a column that names" if len(absent) == 1 else "columns that name"
+        raise ColumnError(
+            f"{source}: expected {a_column} the {' and the '.join(absent)}, found {listed(names)}. "
+            f"Give {options}{without}.{header}{one}"
+        )
     roles: dict[str, str] = {}
     for role, name in chosen.items():
         if name in roles:
@@ -182,9 +275,15 @@ def hints_by_position(sample: pl.DataFrame) -> dict[str, str]:
     return hints | ({"time": time} if time else {}) | ({"rating": rating} if rating else {})
 
 
-def hints_by_type(schema: Mapping[str, pl.DataType]) -> dict[str, str]:
-    """Return the only column of dates as the time, whatever its name."""
-    dates = [name for name, kind in schema.items() if kind.base_type() in (pl.Datetime, pl.Date)]
+def hints_by_type(sample: pl.DataFrame) -> dict[str, str]:
+    """Return the only column of dates, or of texts that write dates, as the time, whatever its name.
+
+    Example:
+        >>> hints_by_type(pl.DataFrame({"t_dat": ["2018-09-20", "2018-09-21"], "price": ["1.5", "2"]}))
+        {'time': 't_dat'}
+    """
+    dates = [name for name, kind in sample.schema.items() if kind.base_type() in (pl.Datetime, pl.Date)]
+    dates = dates or [column.name for column in sample if column.dtype == pl.String and _is_written_date(column)]
     return {"time": dates[0]} if len(dates) == 1 else {}
 
 
@@ -195,111 +294,14 @@ def _is_numeric(column: pl.Series) -> bool:
 def _looks_like_time(column: pl.Series) -> bool:
     if _is_numeric(column):
         median = column.cast(pl.Float64, strict=False).median()
-        return isinstance(median, float) and median >= 1e8
-    return TimeRule.guess(column).formats != ISO_FORMATS
+        return isinstance(median, float) and (median >= 1e8 or _writes_days(TimeRule.guess(column)))
+    return _is_written_date(column)
 
 
-@dataclass(frozen=True)
-class TimeRule:
-    """How a column becomes int64 microseconds since 1970 in UTC.
-
-    Args:
-        kind: "integer" or "float" (an epoch), "text" (formats) or "datetime" (a column of that type).
-        unit: of an epoch: seconds, milliseconds, microseconds, nanoseconds.
-        formats: of a text, in the notation of chrono; the first that fits counts. No zone means UTC.
-        guessed: whether nobody said so.
-
-    Example:
-        >>> rule = TimeRule.guess(pl.Series(["1700000000123", "1700000000999"]))
-        >>> rule.words
-        'epoch milliseconds (guessed by magnitude)'
-        >>> pl.select(rule.microseconds(pl.lit("1700000000123"))).item()
-        1700000000123000
-    """
-
-    kind: str
-    unit: str = "seconds"
-    formats: tuple[str, ...] = ()
-    guessed: bool = True
-
-    @classmethod
-    def guess(cls, sample: pl.Series, time_format: str | None = None) -> "TimeRule":
-        """Return the rule that reads the most of a sample; a format that was given is not questioned.
-
-        A median below 1e11 counts seconds, below 1e14 milliseconds, below 1e17 microseconds: each is the
-        only unit in which it lies between 1973 and 5138.
-        """
-        base = sample.dtype.base_type()
-        if base in (pl.Datetime, pl.Date):
-            return cls("datetime")
-        if time_format in _SHORT:
-            floats = base.is_float() or _count(sample, pl.Int64) < _count(sample, pl.Float64)
-            return cls("float" if floats else "integer", _SHORT[time_format], guessed=False)
-        if time_format is not None:
-            return cls("text", formats=(time_format,), guessed=False)
-        whole, real = _count(sample, pl.Int64), _count(sample, pl.Float64)
-        whole = 0 if base.is_float() else whole
-        if base.is_numeric() or (real and real >= len(sample) / 2):
-            return cls("float" if real > whole else "integer", _unit(sample))
-        return cls("text", formats=_formats_of(sample) or ISO_FORMATS)
-
-    def microseconds(self, column: pl.Expr) -> pl.Expr:
-        """Return the expression; null where a value is not a time between the years 1 and 9999."""
-        if self.kind == "datetime":
-            return column.cast(pl.Datetime("us")).cast(pl.Int64)
-        if self.kind == "text":
-            return pl.coalesce([_parsed(column.cast(pl.String), each) for each in self.formats]).cast(pl.Int64)
-        per_second = _SECONDS_PER[self.unit]
-        value = column.cast(pl.Int64 if self.kind == "integer" else pl.Float64, strict=False)
-        low, high = EARLIEST * per_second // 1_000_000, LATEST * per_second // 1_000_000
-        if per_second > 1_000_000:
-            low, high = -(2**63), 2**63 - 1
-        inside = pl.when(value.is_between(low, high)).then(value)
-        if self.kind == "float":
-            return (inside * (1_000_000 / per_second)).round().cast(pl.Int64, strict=False)
-        return inside * (1_000_000 // per_second) if per_second <= 1_000_000 else inside // 1_000
-
-    def widened(self) -> "TimeRule | None":
-        """Return a slower rule that reads more, or None: floats among integers, any form of ISO 8601."""
-        if self.kind == "integer":
-            return replace(self, kind="float")
-        if self.kind == "text" and self.guessed and self.formats != ISO_FORMATS:
-            return replace(self, formats=ISO_FORMATS)
-        return None
-
-    @property
-    def words(self) -> str:
-        """The rule as a report says it."""
-        if self.kind == "datetime":
-            return "a column of dates; no zone means UTC"
-        if self.kind == "text":
-            return "ISO 8601; no zone means UTC" if self.guessed else f'format "{self.formats[0]}"; no zone means UTC'
-        return f"epoch {self.unit}" + (" (guessed by magnitude)" if self.guessed else "")
+def _is_written_date(column: pl.Series) -> bool:
+    present = column.drop_nulls()
+    return len(present) > 0 and TimeRule.guess(present).formats not in ((), ISO_FORMATS)
 
 
-def _count(sample: pl.Series, kind: type[pl.DataType]) -> int:
-    return int(sample.cast(kind, strict=False).is_not_null().sum())
-
-
-def _unit(sample: pl.Series) -> str:
-    size = sample.cast(pl.Float64, strict=False).abs().median()
-    size = size if isinstance(size, float) else 0.0
-    limits = {"seconds": 1e11, "milliseconds": 1e14, "microseconds": 1e17}
-    return next((unit for unit, limit in limits.items() if size < limit), "nanoseconds")
-
-
-def _formats_of(sample: pl.Series) -> tuple[str, ...]:
-    column = pl.col("time").cast(pl.String)
-    fits = pl.DataFrame({"time": sample}).select(
-        _parsed(column, each).is_not_null().any().alias(each) for each in ISO_FORMATS
-    )
-    return tuple(each for each in ISO_FORMATS if fits[each].item())
-
-
-def _parsed(column: pl.Expr, time_format: str) -> pl.Expr:
-    # A zone is folded into UTC here, so that every format gives the same type.
-    zoned = re.search(r"%[:#]*z|%\+", time_format) is not None
-    stamp = column.str.to_datetime(
-        time_format, time_unit="us", time_zone="UTC" if zoned else None, strict=False, exact=True
-    )
-    return stamp.dt.replace_time_zone(None) if zoned else stamp
+def _writes_days(rule: TimeRule) -> bool:
+    return rule.kind == "digits" and "DD" in rule.unit

@@ -120,8 +120,12 @@ class Encoding:
         """
         return [label for block in self.blocks for label in block.labels(values.get(block.name))]
 
-    def complaints(self, table: pl.DataFrame) -> list[str]:
+    def complaints(self, table: pl.DataFrame, by: str | None = None) -> list[str]:
         """Return a sentence for each column that is missing or whose values have another type than in learning.
+
+        Args:
+            table: the rows.
+            by: the column that names a row, such as "item"; None counts the rows.
 
         Cost: O(rows), on the distinct values of each column.
 
@@ -132,7 +136,7 @@ class Encoding:
             ['column "year": expected number, 1990 to 2000, 1 of 2 values cannot be read so, the first is
             "nineteen" in row 1. They count as missing; correct them, or train again.']
         """
-        found = (_complaint(block, table) for block in self.blocks if block.width)
+        found = (_complaint(block, table, by) for block in self.blocks if block.width)
         return [each for each in found if each is not None]
 
     def to_json(self) -> str:
@@ -257,7 +261,7 @@ def _block(kept: Mapping[str, Any], encoder: TextEncoder | None) -> Block:
     return Texts(name, encoder)
 
 
-def _complaint(block: Block, table: pl.DataFrame) -> str | None:
+def _complaint(block: Block, table: pl.DataFrame, by: str | None) -> str | None:
     start = f'column "{plain_name(block.name)}": expected {block.describe()}, '
     if block.name not in table.columns:
         return f"{start}found {listed(table.columns)}. It counts as missing; add or rename a column, or train again."
@@ -267,9 +271,10 @@ def _complaint(block: Block, table: pl.DataFrame) -> str | None:
     rows = np.flatnonzero(wrong[which]) if len(values) else np.zeros(0, int)
     if len(rows):
         shown = str(values[which[rows[0]]])[:40]
+        where = f"in row {rows[0] + 1:,}" if by is None else f"of {by} {table[by][int(rows[0])]}"
         return (
             f"{start}{len(rows):,} of {int(there[which].sum()):,} values cannot be read so, the first is "
-            f'"{shown}" in row {rows[0] + 1:,}. They count as missing; correct them, or train again.'
+            f'"{shown}" {where}. They count as missing; correct them, or train again.'
         )
     if isinstance(block, Categories) and there.any() and not any(block.labels(value) for value in values):
         shown = str(next(value for value in values if is_present(value)))[:40]

@@ -28,6 +28,7 @@ class Intake:
         dropped: reason -> the number of rows that were left out for it.
         out_of_order: rows of the source that are earlier than a row above them.
         notes: whatever else was decided, one sentence each.
+        reading: what to say again to read a log as this one; a model keeps it.
     """
 
     rows: int = 0
@@ -37,6 +38,7 @@ class Intake:
     dropped: Mapping[str, int] = field(default_factory=dict)
     out_of_order: int = 0
     notes: tuple[str, ...] = ()
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def part(self, rows: int, *notes: str) -> "Intake":
         """Return the intake of a part of the log: the same columns, nothing dropped, further notes."""

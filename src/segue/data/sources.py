@@ -4,18 +4,20 @@ Knows: kinds of files, compression, encodings, the tables of Polars, pandas and 
 Does not know: what the columns mean.
 """
 
+import codecs
 import contextlib
 import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from segue.data.sniffing import Found, encoding_of, separator_of
 from segue.errors import ArgumentError, DataError
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
@@ -34,29 +36,37 @@ class Reading:
     Args:
         time_format: the form of the times in the notation of chrono ("%d.%m.%Y %H:%M"), or the unit of an
             epoch: "s", "ms", "us", "ns". None guesses among epochs and ISO 8601.
-        header: whether the first line names the columns. Without, they are named "1", "2", ...
-        sep: the character between the columns of a text file; None: by the file's extension.
-        encoding: of a text file, for example "latin-1".
+        header: whether the first line names the columns, None: it does. Without, they are named "1", "2", ...
+        sep: the character between the columns of a text file; None: the one that the file seems to have.
+        encoding: of a text file, for example "latin-1"; None: the one that the file seems to have.
         context: further columns to keep, as they are, under their own names.
+        missing: words that stand where a value is missing, such as "NULL"; in all columns.
 
     Raises:
-        ArgumentError: `sep` is not one ASCII character, or the encoding is unknown.
+        ArgumentError: `sep` is not one ASCII character, the encoding is unknown, or `missing` is one text.
     """
 
     time_format: str | None = None
-    header: bool = True
+    header: bool | None = None
     sep: str | None = None
-    encoding: str = "utf-8"
+    encoding: str | None = None
     context: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("context", "missing"):
+            if isinstance(getattr(self, name), str):
+                raise ArgumentError(
+                    f'{name}: expected a list of texts, came "{getattr(self, name)}". Put it in a list.'
+                )
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.sep is not None and (len(self.sep) != 1 or not self.sep.isascii()):
             raise ArgumentError(
                 f'sep (--sep): expected one ASCII character, came "{self.sep}". '
                 "Replace it in the file by a tab, or read the file into a table and give the table."
             )
         try:
-            "".encode(self.encoding)
+            "".encode(self.encoding or "utf-8")
         except LookupError:
             raise ArgumentError(
                 f'encoding: expected a name that Python knows, came "{self.encoding}". '
@@ -66,12 +76,17 @@ class Reading:
 
 @dataclass(frozen=True)
 class Source:
-    """A log before anything is known of its columns: its name in messages, a lazy frame, where it lies."""
+    """A log before anything is known of its columns: its name in messages, a lazy frame, where it lies.
+
+    `notes` say how the file is written, where that was found in the file and is not what its name says.
+    """
 
     name: str
     frame: pl.LazyFrame
     path: Path | None = None
     sep: str | None = None
+    encoding: str = "utf-8"
+    notes: tuple[str, ...] = ()
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
@@ -110,6 +125,27 @@ def open_source(source: object, reading: Reading) -> Source:
     )
 
 
+def without_words(
+    frame: pl.LazyFrame, names: Iterable[str], ids: Mapping[str, str], missing: Collection[str]
+) -> pl.LazyFrame:
+    """Return a frame whose texts are null where they are words that mean missing; columns of ids are left alone.
+
+    Args:
+        frame: any.
+        names: the columns that are looked at.
+        ids: role -> column.
+        missing: the words; blanks around them do not count.
+    """
+    if not missing:
+        return frame
+    kinds, own = frame.collect_schema(), [ids[role] for role in ("user", "item") if role in ids]
+    texts = [name for name in names if kinds[name] in (pl.String, pl.Categorical, pl.Enum) and name not in own]
+    words = [word.strip() for word in missing]
+    return frame.with_columns(
+        pl.when(~pl.col(name).cast(pl.String).str.strip_chars().is_in(words)).then(name) for name in texts
+    )
+
+
 def _converted(table: Any, library: str) -> pl.DataFrame:
     try:
         return pl.from_pandas(table) if library == "pandas" else pl.DataFrame(table)
@@ -128,39 +164,53 @@ def _open_file(path: Path, reading: Reading) -> Source:
         raise DataError(f"{path.name}: expected rows of events, the file is empty (0 bytes). Check its export.")
     packed = path.suffix.lower() in _COMPRESSED
     kind = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
-    sep = reading.sep or _SEPARATORS.get(kind)
     if kind in _PARQUET and not packed:
         return Source(path.name, pl.scan_parquet(path, glob=False), path)
-    if kind in _NDJSON:
-        return Source(path.name, _ndjson(path), path)
-    if sep is None:
+    usual = _SEPARATORS.get(kind)
+    if kind not in _NDJSON and usual is None and reading.sep is None:
         raise DataError(
             f'{path.name}: expected {_KINDS}, came "{kind or path.name}". '
             "Rename it, or give sep= (--sep) if it is text with a separator."
         )
-    return Source(path.name, _text(path, sep, reading), path, sep)
+    encoding = Found(reading.encoding) if reading.encoding else encoding_of(path)
+    notes = [encoding.note]
+    if kind in _NDJSON:
+        return Source(path.name, _ndjson(path, encoding.value), path, None, encoding.value, _notes(path, notes))
+    sep = Found(reading.sep) if reading.sep else separator_of(path, encoding.value, usual or ",")
+    notes.append(sep.note)
+    frame = _text(path, sep.value, encoding.value, header=reading.header is not False)
+    return Source(path.name, frame, path, sep.value, encoding.value, _notes(path, notes))
 
 
-def _ndjson(path: Path) -> pl.LazyFrame:
+def _notes(path: Path, found: list[str]) -> tuple[str, ...]:
+    said = "; ".join(note for note in found if note)
+    return (f"{path.name} is read as {said}.",) * bool(said)
+
+
+def _ndjson(path: Path, encoding: str) -> pl.LazyFrame:
     # Every plain value is read as text, so that long ids and leading zeros stay what they were.
+    content = path if _is_utf8(encoding) else _recoded(path, encoding)
     try:
-        schema = pl.scan_ndjson(path, infer_schema_length=_ROWS).collect_schema()
+        schema = pl.scan_ndjson(content, infer_schema_length=_ROWS).collect_schema()
         text = {name: kind if kind.is_nested() else pl.String() for name, kind in schema.items()}
-        return pl.scan_ndjson(path, schema=text)
+        return pl.scan_ndjson(content, schema=text)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(_explain(Source(path.name, pl.LazyFrame(), path), error)) from error
 
 
-def _text(path: Path, sep: str, reading: Reading) -> pl.LazyFrame:
-    utf8 = reading.encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig")
+def _is_utf8(encoding: str) -> bool:
+    return codecs.lookup(encoding).name == "utf-8"
+
+
+def _text(path: Path, sep: str, encoding: str, *, header: bool) -> pl.LazyFrame:
     frame = pl.scan_csv(
-        path if utf8 else _recoded(path, reading.encoding),
-        has_header=reading.header,
+        path if _is_utf8(encoding.removesuffix("-sig")) else _recoded(path, encoding),
+        has_header=header,
         separator=sep,
         infer_schema=False,
         glob=False,
     )
-    if reading.header:
+    if header:
         return frame
     with Source(path.name, frame, path, sep).explained():
         names = frame.collect_schema().names()
@@ -169,7 +219,7 @@ def _text(path: Path, sep: str, reading: Reading) -> pl.LazyFrame:
 
 def _recoded(path: Path, encoding: str) -> bytes:
     if path.suffix.lower() == ".zst":
-        raise ArgumentError(f"{path.name}: expected UTF-8 inside .zst, came encoding={encoding}. Unpack it first.")
+        raise ArgumentError(f"{path.name}: expected UTF-8 inside .zst, came {encoding}. Unpack it first.")
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
         return content.decode(encoding).encode()

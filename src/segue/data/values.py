@@ -16,6 +16,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from segue.data.times import written_date
+
 #: A longer text is cut; what stands further back hardly changes its vector.
 LONGEST_TEXT = 10_000
 #: So much is looked at before tags are removed.
@@ -95,11 +97,11 @@ def number_of(value: object) -> float | None:
 
 
 def moment_of(value: object) -> float | None:
-    """Return a date or time as seconds since 1970; a number from 1000 to 2999 is a year, another an epoch.
+    """Return a date or time as seconds since 1970; a number such as 1970 or 19700102 is a date, another an epoch.
 
     Example:
-        >>> moment_of("1970-01-02"), moment_of("01-Jan-1970"), moment_of(1970), moment_of("soon")
-        (86400.0, 0.0, 0.0, None)
+        >>> moment_of("1970-01-02"), moment_of("01-Jan-1970"), moment_of(1970), moment_of(19700102), moment_of("soon")
+        (86400.0, 0.0, 0.0, 86400.0, None)
     """
     value = _plain(value)
     if isinstance(value, str):
@@ -109,6 +111,8 @@ def moment_of(value: object) -> float | None:
     if isinstance(value, date):
         return _since_1970(datetime(value.year, value.month, value.day))
     number = None if isinstance(value, (bool, timedelta)) else number_of(value)
+    if number is not None and number.is_integer() and (written := written_date(int(number))):
+        return _since_1970(written)
     if number is not None and 1_000 <= number < 3_000 and number.is_integer():
         return _since_1970(datetime(int(number), 1, 1))
     while number is not None and abs(number) >= 1e11:  # milli-, micro-, nanoseconds: see TimeRule.guess

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from segue.data.ids import id_of, ids_of
 from segue.errors import ArgumentError
 
 
@@ -61,14 +62,18 @@ class Vocabulary:
         return {id: row for row, id in enumerate(self.ids, start=1)}
 
     def row(self, id: str) -> int:
-        """Return the row of an id, 0 when it is unknown; a whole number is taken by its digits. O(1)."""
-        return self._row_of.get(id, 0) or self._row_of.get(str(id), 0)
+        """Return the row of an id, 0 when it is unknown; blanks around it and a number's type do not count. O(1)."""
+        return self._row_of.get(id, 0) or self._row_of.get(id_of(id), 0)
 
     def rows(self, ids: Iterable[str]) -> NDArray[np.int32]:
-        """Return int32[n], the row of each id, 0 where unknown; O(n)."""
+        """Return int32[n], the row of each id, 0 where unknown; O(n).
+
+        Raises:
+            ArgumentError: `ids` is one text.
+        """
         if isinstance(ids, pl.Series):
             return self.rows_of_series(ids)
-        return np.fromiter((self.row(id) for id in ids), dtype=np.int32)
+        return np.fromiter((self.row(id) for id in ids_of(ids, "ids")), dtype=np.int32)
 
     def rows_of_series(self, ids: pl.Series) -> NDArray[np.int32]:
         """Return int32[n] for a whole column at once, without a Python object per id."""

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from segue.data.catalogue import read_profiles
 from segue.data.events import Events
 from segue.data.sequences import Sequences
 from segue.data.split import digest
@@ -23,6 +22,7 @@ from segue.evaluation.contract import Fitted
 from segue.evaluation.protocols import Questions, ask, fit_baselines
 from segue.evaluation.registry import Beside
 from segue.measure.metrics import hit_rate, ndcg
+from segue.recommend.given import profiles_of
 from segue.recommend.recommender import Recommender
 
 
@@ -146,7 +146,7 @@ def _new_users(rec: Recommender, test: Events, most: int, users: object) -> Sequ
             "by_history: expected events of users that were held out, came those that the recommender has learnt. "
             "Split the log first, with split_users, and train on the first part."
         )
-    sequences = rec.sequences(test, None if users is None else read_profiles(users))
+    sequences = rec.sequences(test, profiles_of(rec.facts, users, test))
     if test.history is not None:
         sequences = sequences.select(np.flatnonzero(~sequences.users.is_in(test.history.users.to_list()).to_numpy()))
     longest = int(sequences.lengths.max(initial=0))

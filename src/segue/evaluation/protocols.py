@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.data.catalogue import Profiles, read_profiles
+from segue.data.catalogue import Profiles
 from segue.data.described import attributes_of
 from segue.data.events import Events
 from segue.data.sequences import Sequences, encode, sequence_order
@@ -25,6 +25,7 @@ from segue.measure.bootstrap import paired_bootstrap
 from segue.measure.metrics import coverage, ndcg, next_item_metrics
 from segue.measure.ranks import target_ranks
 from segue.model.counts import RECENT
+from segue.recommend.given import check_count, profiles_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats, Rows, Times
 
@@ -197,6 +198,8 @@ def evaluate(
 
     Cost: O(events x network + questions x items).
     """
+    for k in ks:
+        check_count(k, "evaluate: expected each of ks")
     if not len(test):
         raise EvaluationError("evaluate: expected held-out events, came none. Hold out more.")
     if rec.facts.get("digest") == digest(test):
@@ -209,7 +212,7 @@ def evaluate(
         beside = fit_baselines(rec, train, say)
     if say:
         say(f"Asking for {len(test):,} events.")
-    asked = questions(rec, test, None if users is None else read_profiles(users))
+    asked = questions(rec, test, profiles_of(rec.facts, users, test))
     tallies = ask(rec, asked, beside.fitted, at_event=ask_at == "event")
     marks = (*marks, *beside.left_out)
     return _report(rec, asked, tallies, ks, test, marks, ask_at)

@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from segue.data.catalogue import read_profiles
 from segue.data.events import Events
 from segue.data.rating_columns import ratings_of
 from segue.data.ratings import Scale
@@ -22,6 +21,7 @@ from segue.data.split import digest
 from segue.errors import EvaluationError
 from segue.evaluation.rating_baselines import Numbers, Ratings, Size, predict_all
 from segue.measure.bootstrap import Interval, paired_bootstrap
+from segue.recommend.given import profiles_of
 from segue.recommend.ratings import UNIT, head_of, moved_bias, outputs_at, rate, residuals_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats, Rows, Times
@@ -112,7 +112,7 @@ def questions(rec: Recommender, test: Events, users: object, reads: Literal["all
         reads: "all" reads held-out events once they are past, as a server does; "history" never.
     """
     whole, held = test.joined_with_marks()
-    sequences = rec.sequences(whole, None if users is None else read_profiles(users))
+    sequences = rec.sequences(whole, profiles_of(rec.facts, users, whole))
     own = held.to_numpy()[sequence_order(whole)]
     assert sequences.ratings is not None
     asked = np.flatnonzero(own & np.isfinite(sequences.ratings))

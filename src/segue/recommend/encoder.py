@@ -83,8 +83,9 @@ def window_of(sequences: Sequences, users: Times, position: Times) -> tuple[Wind
     first = position <= 0
     items = np.where(first, 0, sequences.items[read] if len(sequences.items) else 0).astype(np.int32)
     details, profiles = sequences.details, sequences.profiles
-    if details is not None and len(details):
-        details = np.where(first[..., None], 0, details[read]).astype(np.float32)
+    if details is not None:
+        known = details[read] if len(details) else np.zeros((1, details.shape[1]))
+        details = np.where(first[..., None], 0, known).astype(np.float32)
     if profiles is not None:
         profiles = np.broadcast_to(profiles[users], (*position.shape, profiles.shape[1]))
     window = Window(items, sequences.gaps_before(read, position > 1), first, first, details, profiles)

@@ -17,8 +17,10 @@ from segue.data.catalogue import Catalogue, read_items
 from segue.data.counting import highest
 from segue.data.described import as_learnt
 from segue.data.encoding import Encoding
+from segue.data.ids import likely_difference
+from segue.data.sources import Reading
 from segue.data.vocabulary import Vocabulary
-from segue.errors import ArgumentError
+from segue.errors import ArgumentError, DataError
 from segue.measure.metrics import ndcg
 from segue.measure.ranks import target_ranks
 from segue.model.backend import map_tree
@@ -48,8 +50,11 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
             "add_items: expected a bundle that was trained with attributes of items, came one of ids alone. "
             "Train with a table of items (--items), or train again once the new items have events."
         )
-    named, name, notes = read_items(table)
+    kept = rec.facts.get("reading", {})
+    reading, like = Reading(missing=tuple(kept.get("missing", ()))), kept.get("columns", {}).get("item")
+    named, name, notes = read_items(table, reading=reading, like=like)
     named = _as_named(named, rec.encodings.items.slices)
+    _check_ids(named["item"], rec.vocabulary.ids, name)
     new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
     encoding = rec.encodings.items
     notes = (*notes, *(f"{name}: {complaint}" for complaint in encoding.complaints(new)))
@@ -167,6 +172,18 @@ def _with_lines(
         counts=None if rec.counts is None else grown(rec.counts, params.items),
     )
     return more if rec.index is None else more.with_index(rec.index.over(params.items, params.bias, more.unreachable))
+
+
+def _check_ids(given: pl.Series, known: pl.Series, source: str) -> None:
+    """Do nothing if a table has known ids, or its ids are no other writing of known ones: those would be doubled."""
+    if given.is_in(known.implode()).any():
+        return
+    found = likely_difference(given, known, sure=True)
+    if found is not None and found.alike >= len(given) / 2:
+        raise DataError(
+            f"{source}: expected ids written as the bundle has them, came {found.table} for {found.log}: "
+            f"{found.alike:,} of {len(given):,} items would be known twice. Write their ids as the bundle does."
+        )
 
 
 def grown(counts: Counts, items: Floats) -> Counts:

@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.config import Repeats
+from segue.data.ids import ids_of
+from segue.data.times import microseconds
 from segue.errors import ArgumentError
+from segue.recommend.given import check_count
 from segue.recommend.many import observe_each, question_details, score_each
 from segue.recommend.recommender import Item, Recommender, Time
-from segue.recommend.state import State, microseconds
+from segue.recommend.state import State
 from segue.shapes import Floats, Rows
 
 Doubles: TypeAlias = NDArray[np.float64]
@@ -150,13 +153,12 @@ def plan(
     Cost: n steps of `width` users and n `width` times O(items x width of the network). All items are scored,
         also where an index is at hand, for a probability needs them all.
     """
-    if not _whole(n):
-        raise ArgumentError(f"plan: expected n from 1, a whole number, came {n!r}. Ask for 1 item or more.")
+    check_count(n, "plan: expected n")
     by, policy = by or Beam(), repeats or rec.repeats
     rec._check(state)
     rec.encodings.check_question(type, context)
     asked = _Question(
-        microseconds(at), microseconds(every), type, context or {}, rec.vocabulary.rows(exclude),
+        microseconds(at, "at"), _between(every), type, context or {}, rec.vocabulary.rows(ids_of(exclude, "exclude")),
         seen_too=policy == "allow", twice=repeats == "allow",
     )  # fmt: skip
     choose = _likeliest(by.width) if isinstance(by, Beam) else _drawn(by)
@@ -172,6 +174,14 @@ def plan(
     best = paths[0]
     items = [rec._item(row, score) for row, score in zip(best.rows, best.scores, strict=True)]
     return Plan(items, best.log_probability)
+
+
+def _between(every: float | None) -> int | None:
+    if every is not None and (isinstance(every, bool) or not 0 <= every < 1e12):
+        raise ArgumentError(
+            f"plan: expected every as seconds from one item to the next, came {every!r}. An hour is 3600."
+        )
+    return None if every is None else round(every * 1e6)
 
 
 def _moved(rec: Recommender, paths: Sequence[_Path], asked: _Question, step: int) -> list[_Path]:

@@ -16,19 +16,22 @@ import numpy as np
 
 from segue.config import Config, Repeats
 from segue.data.attributes import plain_name
-from segue.data.catalogue import Catalogue, Profiles, read_profiles
+from segue.data.catalogue import Catalogue, Profiles
 from segue.data.described import IDS_ALONE, Encodings, encode_log
 from segue.data.events import Events
+from segue.data.ids import ids_of
 from segue.data.sequences import Sequences
+from segue.data.times import microseconds
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
 from segue.model.counts import RECENT, Counts, expected, likeliest, nothing_recent, pushed, with_counts
 from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
 from segue.recommend.folded import Folded
+from segue.recommend.given import check_count, profiles_of
 from segue.recommend.index import Index
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, residuals_of, shared_bias
-from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds, microseconds
+from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds
 from segue.shapes import Bools, Floats, Rows
 
 if TYPE_CHECKING:
@@ -160,8 +163,12 @@ class Recommender:
         return State(memory, now, state.count + 1, state.seen.add(row), self.fingerprint, recent)
 
     def observe_all(self, state: State, items: Iterable[str]) -> State:
-        """Return the state after several events without times: `observe`, one after the other."""
-        for item in items:
+        """Return the state after several events without times: `observe`, one after the other.
+
+        Raises:
+            ArgumentError: `items` is one text.
+        """
+        for item in ids_of(items, "items"):
             state = self.observe(state, item)
         return state
 
@@ -193,14 +200,13 @@ class Recommender:
 
         Cost: O(items x width), the same for every history.
         """
-        if k < 1:
-            raise ArgumentError(f"recommend: expected k of at least 1, came {k}. Ask for 1 item or more.")
+        check_count(k, "recommend: expected k")
         self._check(state)
         self.encodings.check_question(type, context)
-        now = microseconds(at)
+        now = microseconds(at, "at")
         gap, details = gap_seconds(now, state.time), self.details(now, context, type=type)
         asked = (state.memory.output, gap, state.recent)
-        left_out = self.vocabulary.rows(exclude)
+        left_out = self.vocabulary.rows(ids_of(exclude, "exclude"))
         if (repeats or self.repeats) == "exclude":
             left_out = np.append(left_out, state.seen.to_rows())
         if self.index is not None:
@@ -279,7 +285,7 @@ class Recommender:
     def _rating(self, state: State, item: str, at: Time, shared: Shared | None) -> tuple[Floats, Floats]:
         self._check(state)
         rows = np.array([self.vocabulary.row(item)], np.int32)
-        gap = gap_seconds(microseconds(at), state.time)
+        gap = gap_seconds(microseconds(at, "at"), state.time)
         return rate(self, state.memory.output, gap, rows, shared_bias(self, shared, rows))
 
     def plan(self, state: State, n: int = 5, **options: Any) -> "Plan":
@@ -308,8 +314,9 @@ class Recommender:
         row = self.vocabulary.row(item)
         if row == 0:
             raise ArgumentError(f'similar: expected a known item, came "{item}". Add it (segue add-items) first.')
-        if k < 1 or not 0 <= mix <= 1:
-            raise ArgumentError(f"similar: expected k from 1 and mix from 0 to 1, came {k} and {mix}.")
+        check_count(k, "similar: expected k")
+        if not 0 <= mix <= 1:
+            raise ArgumentError(f"similar: expected mix from 0 to 1, came {mix}. 0.5 takes as much of both.")
         start = self.start()
         outputs = np.concatenate([self.observe(start, item).memory.output, start.memory.output])
         query = self.network.query(self.params, outputs, np.full(2, np.nan, np.float32))
@@ -378,8 +385,7 @@ class Recommender:
         """
         if self.network.rating is not None and isinstance(events, Events):
             self.network.rating.scale.check_log(events)
-        profiles = None if users is None else read_profiles(users)
-        sequences = events if isinstance(events, Sequences) else self.sequences(events, profiles)
+        sequences = events if isinstance(events, Sequences) else self.sequences(events, profiles_of(self.facts, users))
         memory, _ = encode_users(self.network, self.params, sequences)
         offsets, size = sequences.offsets, self.vocabulary.size
         pieces = itertools.pairwise(offsets)
@@ -399,7 +405,7 @@ class Recommender:
             at: the time of the question; None when unknown.
         """
         self._check(states)
-        now = microseconds(at)
+        now = microseconds(at, "at")
         if isinstance(states, State):
             gaps = gap_seconds(now, states.time)
         else:

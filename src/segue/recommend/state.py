@@ -6,9 +6,7 @@ Does not know: how a memory is computed.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import overload
 
 import numpy as np
@@ -170,34 +168,6 @@ class States:
                 "A user without events starts with rec.start()."
             )
         return self[place]
-
-
-def microseconds(time: float | int | str | datetime | None) -> int | None:
-    """Return int microseconds since 1970 from seconds, a datetime or its text in ISO 8601 (no zone means UTC).
-
-    Raises:
-        ArgumentError: it is none of these, or not finite.
-
-    Example:
-        >>> microseconds(1.5), microseconds(datetime(1970, 1, 1, 0, 1)), microseconds("1970-01-01 00:01")
-        (1500000, 60000000, 60000000)
-        >>> microseconds(None)
-    """
-    if time is None:
-        return None
-    if isinstance(time, str):
-        with suppress(ValueError):
-            time = datetime.fromisoformat(time)
-    if isinstance(time, datetime):
-        aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-        time = aware.timestamp()
-    if isinstance(time, (int, np.integer)):
-        return int(time) * 1_000_000
-    if isinstance(time, (float, np.floating)) and np.isfinite(time):
-        return round(float(time) * 1e6)
-    raise ArgumentError(
-        f"time: expected seconds since 1970 (a number), a datetime or ISO 8601, came {time!r}. Leave it out if unknown."
-    )
 
 
 def gap_seconds(later: int | None, earlier: int | None) -> Floats:

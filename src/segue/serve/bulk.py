@@ -16,11 +16,12 @@ import polars as pl
 from segue.data.attributes import plain_name
 from segue.data.catalogue import Profiles
 from segue.data.events import Events
-from segue.errors import ArgumentError
+from segue.data.times import microseconds
 from segue.recommend.best import best_each
+from segue.recommend.given import check_count
 from segue.recommend.many import observe_long
 from segue.recommend.recommender import Recommender, Time
-from segue.recommend.state import NO_TIME, Seen, State, States, gaps_seconds, microseconds
+from segue.recommend.state import NO_TIME, Seen, State, States, gaps_seconds
 from segue.serve.events import StoredEvent
 from segue.serve.parts import Parts
 from segue.serve.store import Store
@@ -88,9 +89,8 @@ def recommend_all(
 
     Cost: O(events x network + users x items); memory of a batch, of all user ids, and of a log that is given.
     """
-    if k < 1:
-        raise ArgumentError(f"recommend: expected k of at least 1, came {k}. Ask for 1 item or more.")
-    now = microseconds(at)
+    check_count(k, "recommend: expected k")
+    now = microseconds(at, "at")
     of = f"{source.source}, {len(source)} events" if isinstance(source, Events) else "store"
     parts = Parts(Path(out), {"bundle": rec.fingerprint, "items": len(rec.items), "k": k, "at": now, "of": of})
     paths = parts.paths()

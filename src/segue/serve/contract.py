@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from segue.errors import ForgottenError
+from segue.errors import DataError, ForgottenError
 from segue.recommend.ratings import Rated, Tally
 from segue.serve.events import Event, Position, StoredEvent
+from segue.serve.importing import Imported, import_events
 from segue.serve.snapshots import thin
 from segue.serve.store import (
     ActiveUser,
@@ -28,7 +29,7 @@ from segue.serve.store import (
     Write,
     Written,
 )
-from segue.serve.transfer import Imported, export, import_events
+from segue.serve.transfer import export
 
 
 class StoreContract(ABC):
@@ -363,6 +364,24 @@ class StoreContract(ABC):
         store.forget_user("bob")
         more = [Event("bob", "1"), Event("bob", "2"), Event("ann", "other", id="e1"), events[2], Event("ann", "new")]
         assert import_events(store, more, source="more.csv") == Imported(5, 1, 1, 3)
+
+    def test_an_import_takes_only_what_is_new(self, store: Store) -> None:
+        first, late = [Event("ann", "x", 100), Event("ann", "y", 200)], Event("bob", "z", 150)
+        assert import_events(store, first, source="log").written == 2
+        assert import_events(store, [*first, late], source="log").written == 1
+        assert import_events(store, [*first, late], source="log") == Imported(3)
+        assert import_events(store, [late, *first[::-1]], source="log") == Imported(3)  # sorted anew
+        renamed = [*first, late, Event("cid", "x", 50)]
+        assert import_events(store, renamed, source="other") == Imported(4, 1, behind="log")
+        for events in (first, [first[0], late, Event("ann", "y", 201)]):  # rows were lost, a row was changed
+            with pytest.raises(DataError, match=r"Nothing was imported.*give the new rows behind those") as said:
+                import_events(store, events, source="log")
+            assert "--source" not in str(said.value)
+        with pytest.raises(DataError, match=r"there already and would be twice\. Give the new events alone"):
+            import_events(store, [first[1], late], source="a part of it")
+        with pytest.raises(DataError, match=r"The store has none of them.*another name \(--source\)"):
+            import_events(store, [Event("dan", "x", 5)], source="log")
+        assert sorted(event.item for event in store.log()) == ["x", "x", "y", "z"]
 
     def test_it_says_that_it_is_ready(self, store: Store) -> None:
         assert store.ready().ready, store.ready().reason

@@ -25,7 +25,7 @@ TELL, ASK = "/v1/events", "/v1/recommend"
 _PATHS = {TELL.encode(): TELL, ASK.encode(): ASK}
 _ONLY_K = re.compile(rb"(?:recommend=([1-9][0-9]{0,2}))?")
 _ONLY_USER = re.compile(rb"user=([A-Za-z0-9_.~-]{1,%d})(?:&k=([1-9][0-9]{0,2}))?" % limits.ID)
-_Id = Annotated[str, Meta(min_length=1, max_length=limits.ID)]
+_Id = Annotated[str, Meta(min_length=1, max_length=limits.ID, pattern=r"\S")]
 _Name = Annotated[str, Meta(min_length=1, max_length=128)]
 _Time = int | float | UnsetType | None
 

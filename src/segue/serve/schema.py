@@ -6,7 +6,6 @@ Nothing is converted: an id is a text, and `17` is not one. Names that are not k
 misspelt one is not lost without a word.
 """
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
@@ -26,10 +25,11 @@ from pydantic import (
     model_validator,
 )
 
+from segue.data.times import EARLIEST, LATEST, microseconds
 from segue.serve import limits
 
 #: Seconds from year 1 to year 9999.
-_FIRST, _LAST = -62_135_596_800, 253_402_300_799
+_FIRST, _LAST = EARLIEST // 1_000_000, LATEST // 1_000_000
 
 
 def to_microseconds(time: float | int | str) -> int:
@@ -42,25 +42,10 @@ def to_microseconds(time: float | int | str) -> int:
         >>> to_microseconds(1.5), to_microseconds("1970-01-01T00:01:00Z"), to_microseconds("60")
         (1500000, 60000000, 60000000)
     """
-    if isinstance(time, str):
-        time = _from_text(time)
-    if isinstance(time, bool) or not isinstance(time, (int, float)):
-        raise ValueError("expected seconds since 1970 or ISO 8601")
-    if not _FIRST <= time <= _LAST:
-        raise ValueError("expected a time from year 1 to year 9999, in seconds since 1970")
-    return time * 1_000_000 if isinstance(time, int) else round(time * 1e6)
-
-
-def _from_text(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise ValueError("expected seconds since 1970 or ISO 8601") from None
+    found = microseconds(time)
+    if found is None:
+        raise ValueError("time: expected seconds since 1970 or ISO 8601, came null. Leave it out if unknown.")
+    return found
 
 
 def _from_path(text: str) -> str:
@@ -77,7 +62,8 @@ _TIMES = {
 }
 #: Microseconds, from what `to_microseconds` reads.
 Time = Annotated[int, BeforeValidator(to_microseconds), WithJsonSchema(_TIMES)]
-Id = Annotated[StrictStr, Field(min_length=1, max_length=limits.ID)]
+#: Kept as it is sent; blanks alone are no id.
+Id = Annotated[StrictStr, Field(min_length=1, max_length=limits.ID, pattern=r"\S")]
 #: An id in a path: percent-encoded, the slash too.
 PathId = Annotated[str, AfterValidator(_from_path)]
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat
@@ -208,7 +194,7 @@ class NewItems(_Body):
     def _ids_are_there(self) -> "NewItems":
         for line in self.items:
             id = line.get("item")
-            if not isinstance(id, str) or not 0 < len(id) <= limits.ID:
+            if not isinstance(id, str) or not id.strip() or len(id) > limits.ID:
                 raise ValueError("expected each item with its id, a text, under the name item")
         return self
 

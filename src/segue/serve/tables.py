@@ -22,7 +22,7 @@ _BLOCK = 50_000
 
 
 def told_by(log: Events, *, only: int | None = None) -> Iterator[Event]:
-    """Give the rows of a log as events to keep, in order; context is what stands beside the roles.
+    """Give the rows of a log as events to keep, in the order of its file; context is what stands beside the roles.
 
     A column "context" of texts holds objects of JSON, as `segue export` writes them; empty values are left out.
 
@@ -39,8 +39,9 @@ def told_by(log: Events, *, only: int | None = None) -> Iterator[Event]:
         [('ann', 5, {'device': 'tv'})]
     """
     names = [name for name in log.table.columns if name not in ROLES]
+    filed = None if log.places is None else log.places.arg_sort()
     for begin in range(0, len(log) if only is None else only, _BLOCK):
-        block = log.table.slice(begin, _BLOCK)
+        block = log.table.slice(begin, _BLOCK) if filed is None else log.table[filed.slice(begin, _BLOCK)]
         for number, row in enumerate(block.iter_rows(named=True), start=begin + 1):
             context = {name: _plain(row[name]) for name in names}
             if isinstance(context.get(CONTEXT), str):

@@ -1,13 +1,10 @@
-"""Many events at a time, into a store and out of it.
+"""Many events at a time, out of a store; `segue.serve.importing` is the way into one.
 
-Knows: batches, where an import stopped, the log of a store as a table and as a file.
+Knows: batches, the log of a store as a table and as a file.
 Does not know: what a store is made of; how a log is read from a file.
 """
 
-import hashlib
-import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -15,71 +12,17 @@ import polars as pl
 from segue.data.events import Events
 from segue.data.findings import Intake
 from segue.errors import DataError
-from segue.serve.events import START, Event, StoredEvent
+from segue.serve.events import START, StoredEvent
+from segue.serve.importing import Imported, import_events
 from segue.serve.parts import Parts
-from segue.serve.store import Conflict, Duplicate, Forgotten, Outcome, Store, Write, Written
+from segue.serve.store import Store
 from segue.serve.tables import as_columns, as_rows, joined
+
+__all__ = ["Imported", "events_of", "export", "export_file", "import_events"]
 
 #: Events in a table that is made at once.
 _TABLE = 100_000
 _KEPT = ("user", "item", "time", "place", "rating", "type")
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What became of an import.
-
-    Args:
-        position: events of the source that are done, over all runs.
-        written: new events of this run.
-        known: events of this run that the store had, under the same ids.
-        refused: events of this run that conflict with others, or that were erased on request.
-    """
-
-    position: int
-    written: int = 0
-    known: int = 0
-    refused: int = 0
-
-
-def import_events(
-    store: Store, events: Iterable[Event], *, source: str, client: str = "import", batch: int = 5000
-) -> Imported:
-    """Put historic events into a store, and go on where an earlier run stopped.
-
-    The position in the source is committed with the events, so that after a crash none is missing and none
-    is twice; and with it a digest of the events before it, so that a source that grew at its end goes on, and
-    one that changed before is refused. States of the users become outdated, and are rebuilt by replay.
-
-    Args:
-        store: where to.
-        events: all of the source, in its order; those done before are passed over.
-        source: a name of the source, under which the position is kept.
-        client: the ids of the events are its own.
-        batch: events in a transaction.
-
-    Raises:
-        DataError: the events done before are not the first of the source.
-    """
-    name, rest = f"import:{source}", iter(events)
-    kept = (store.get_value(name) or b"0").split()
-    report, sha = Imported(int(kept[0])), hashlib.sha256()
-    for event in itertools.islice(rest, report.position):
-        sha.update(event.digest)
-    if len(kept) > 1 and sha.hexdigest() != kept[1].decode():
-        raise DataError(
-            f"{source}: expected to begin with the {report.position:,} events that were imported under this name, "
-            "came others. If it is another source, give it another name (--source); events with ids that are "
-            "there already are not doubled."
-        )
-    while some := list(itertools.islice(rest, batch)):
-        position = report.position + len(some)
-        for event in some:
-            sha.update(event.digest)
-        writes = list(_writes(some, client))
-        outcomes = store.commit(writes, values={name: f"{position} {sha.hexdigest()}".encode()})
-        report = _add(report, zip(writes, outcomes, strict=True), position)
-    return report
 
 
 def export(store: Store, *, after: int = 0, batch: int = 5000) -> Iterator[list[StoredEvent]]:
@@ -150,14 +93,15 @@ def events_of(store: Store, *, source: str = "store", context: Iterable[str] | N
         known = pl.col("place") != START.place
         table = table.filter(known).with_columns(time=pl.coalesce("time", "place"))
     lost = rows - table.height
-    table = table.drop("place")
-    if untimed < rows:
-        table = table.sort("time", maintain_order=True)
+    table, places = table.drop("place"), None
+    if untimed < rows and not table["time"].is_sorted():
+        table = table.with_row_index("row").sort("time", maintain_order=True)
+        places, table = table["row"], table.drop("row")
     roles = {name: name for name in table.columns if name in _KEPT}
     note = f"{untimed - lost:,} events without a time stand at that of the event before"
     notes = (note,) if lost < untimed < rows else ()
     intake = Intake(rows, roles, dropped={"no time": lost} if lost else {}, notes=notes)
-    return Events(table, source, intake)
+    return Events(table, source, intake, places=places)
 
 
 def _batches(pages: Iterable[list[StoredEvent]], size: int) -> Iterator[list[StoredEvent]]:
@@ -170,20 +114,3 @@ def _batches(pages: Iterable[list[StoredEvent]], size: int) -> Iterator[list[Sto
             whole = []
     if whole:
         yield whole
-
-
-def _writes(events: Iterable[Event], client: str) -> Iterator[Write]:
-    """Give one write for each run of events of a user without ids, and for each event with one."""
-    numbered = enumerate(events)
-    for (user, _), run in itertools.groupby(numbered, key=lambda one: (one[1].user, one[1].id and one[0])):
-        yield Write(user, None, tuple(event for _, event in run), client=client)
-
-
-def _add(report: Imported, done: Iterable[tuple[Write, Outcome]], position: int) -> Imported:
-    written, known, refused = report.written, report.known, report.refused
-    for write, outcome in done:
-        size = len(write.events)
-        written += size * isinstance(outcome, Written)
-        known += size * isinstance(outcome, Duplicate)
-        refused += size * isinstance(outcome, Conflict | Forgotten)
-    return Imported(position, written, known, refused)
