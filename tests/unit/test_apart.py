@@ -21,6 +21,7 @@ from segue.evaluation.apart import Fault, each_apart
 from segue.evaluation.baselines import DecayedMarkov, ItemKNN, Popularity
 from segue.evaluation.cold import by_history
 from segue.evaluation.ease import EASE
+from segue.evaluation.rating_baselines import GRIDS, Ratings, Size, predict_all, predict_tuned
 from tests_support import small_recommender
 
 
@@ -135,6 +136,25 @@ def test_one_process_serves_until_it_ends_and_none_is_left():
     for pid in (first, second):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_baselines_of_ratings_predict_what_they_do_here_and_a_fault_is_named(monkeypatch):
+    rng = np.random.default_rng(1)
+    user, item = rng.integers(0, 5, 60), rng.integers(0, 6, 60)
+    every = Ratings(user, item, rng.integers(1, 6, 60).astype(float), np.arange(60))
+    given = every.rows(slice(0, 50)), every.rows(slice(50, 60)), Size(5, 6)
+    expected = [predict_tuned(given, name) for name in GRIDS]
+    monkeypatch.setitem(GRIDS, "known here alone", GRIDS["biases"])
+    found, left_out = predict_all(*given)
+    assert list(found) == [name for name, _ in expected]
+    for name, one in expected:
+        np.testing.assert_array_equal(found[name], one)
+    assert left_out == ("Left out: known here alone: KeyError: 'known here alone'",)
+    assert [name.partition(" (")[0] for name in predict_all(*given, moving=False).found] == [
+        "global mean",
+        "biases",
+        "biased factors",
+    ]
 
 
 def test_a_baseline_that_is_given_and_raises_costs_itself_alone(halves):
