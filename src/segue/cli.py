@@ -512,6 +512,8 @@ def get_dataset(name: str) -> None:
     for path in (files.events, files.items, files.users):
         if path:
             typer.echo(str(path))
+    if files.note:
+        typer.echo(files.note, err=True)
 
 
 app.registered_commands += stored.registered_commands + insight.registered_commands

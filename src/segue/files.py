@@ -6,6 +6,8 @@ Does not know: what the arrays mean.
 
 import contextlib
 import os
+import secrets
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,19 +21,26 @@ from segue.errors import ArgumentError, BundleError
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, secret: bool = False) -> Iterator[Path]:
     """Give a path beside `path` to write to; when all went well, sync it and rename it to `path`.
 
-    Whatever goes wrong on the way, the old file stands as it was and nothing else is left.
+    Whatever goes wrong on the way, the old file stands as it was and nothing else is left. A new file may be read
+    and written by whom the umask lets; one that takes the place of another keeps its mode.
+
+    Args:
+        path: of the file.
+        secret: only its owner may read and write the file, whatever stood there.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    part = Path(name)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600 if secret else 0o666))
     try:
+        kept = path if path.exists() and not secret else part
+        mode = stat.S_IMODE(kept.stat().st_mode) & 0o777
+        part.chmod(mode | 0o600)
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-        part.chmod(0o644)
+        part.chmod(mode)  # who wrote may have made the file anew
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -361,7 +361,7 @@ class _Job:
             rows = ratings.questions(rec, test, self.given["users"], "all")
             return -((ratings.predictions(rec, rows)[0] - rows.ratings).astype(np.float64) ** 2), rows.users
         asked = questions(rec, test, self.profiles)
-        ranks = np.concatenate(ask(rec, asked, {})["segue"].ranks)
+        ranks = np.concatenate(ask(rec, asked)["segue"].ranks)
         return ndcg(ranks, k=10), asked.users
 
     def _published(self, rec: Recommender, report: Retrained) -> Retrained:

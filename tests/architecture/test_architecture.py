@@ -11,7 +11,7 @@ SOURCE = Path(segue.__file__).parent
 #: Every part with the parts it may import; what stands later is further down the arrows.
 ORDER = [
     ("errors", "shapes"),
-    ("config", "files"),
+    ("config", "files", "memory"),
     ("data",),
     ("measure",),
     ("kernels",),

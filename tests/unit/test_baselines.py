@@ -186,6 +186,43 @@ def test_ease_equals_the_direct_solve_of_each_item(setting):
         np.testing.assert_allclose(fitted.score([rows(*history)])[0, 1:], expected, rtol=1e-4, atol=2e-6)
 
 
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 50])
+def test_blocks_invert_what_one_block_does(n, monkeypatch):
+    monkeypatch.setattr(ease, "_WHOLE", 4)
+    monkeypatch.setattr(ease, "_BLOCK", 8)
+    drawn = np.random.default_rng(n).standard_normal((n, n))
+    matrix = drawn @ drawn.T + np.eye(n)
+    given = np.tril(matrix) + np.triu(np.full((n, n), np.nan), 1)  # the upper triangle is not read
+    found = np.tril(ease.invert(given))
+    np.testing.assert_allclose(found, np.tril(np.linalg.inv(matrix)), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("whole", [4, 4096])
+def test_a_matrix_that_is_not_positive_definite_is_refused(whole, monkeypatch):
+    monkeypatch.setattr(ease, "_WHOLE", whole)
+    with pytest.raises(np.linalg.LinAlgError, match="positive definite"):
+        ease.invert(np.diag([1.0] * 9 + [-1.0]))
+
+
+def test_lapack_has_one_thread_however_large_the_matrix(monkeypatch):
+    """With two, OpenBLAS 0.3.30 writes beyond its buffer from some 18,000 rows on, and the process is gone."""
+    from scipy.linalg import lapack
+    from threadpoolctl import threadpool_info
+
+    seen, factorise = [], lapack.dpotrf
+
+    def watched(matrix, **options):
+        seen.append((len(matrix), {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}))
+        return factorise(matrix, **options)
+
+    monkeypatch.setattr(lapack, "dpotrf", watched)
+    monkeypatch.setattr(ease, "_WHOLE", 600)
+    EASE().fit(sequences_of(*random_lists()), 600)
+    EASE().fit(sequences_of(*random_lists()), 601)
+    assert [rows for rows, _ in seen] == [600, 256, 256, 89]
+    assert all(threads == {1} for _, threads in seen)
+
+
 def slow_als(factors, alpha, regularisation, history):
     """The paper's equation 4 with a diagonal of confidences, one user at a time."""
     confidence, wanted = np.ones(len(factors)), np.zeros(len(factors))

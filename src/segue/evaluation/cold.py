@@ -19,8 +19,8 @@ from segue.data.sequences import Sequences
 from segue.data.split import digest
 from segue.errors import ArgumentError, EvaluationError
 from segue.evaluation.contract import Fitted
-from segue.evaluation.protocols import Questions, ask, fit_baselines
-from segue.evaluation.registry import Beside
+from segue.evaluation.protocols import ask, beside, exam_of
+from segue.evaluation.questions import Questions, Tally
 from segue.measure.metrics import hit_rate, ndcg
 from segue.recommend.given import profiles_of
 from segue.recommend.recommender import Recommender
@@ -127,16 +127,17 @@ def by_history(
         raise ArgumentError(f"by_history: expected counts from 0, whole numbers, came {counts!r}. (0, 1, 5) is usual.")
     counts = sorted(set(counts))
     new = _new_users(rec, test, counts[-1], users)
-    beside = Beside(dict(baselines or {}), ())
-    if train is not None and not baselines:
-        beside = fit_baselines(rec, train)
-    first = tuple(_shown(rec, _piece(new, 0, n + 1), n, beside.fitted) for n in counts)
     long = new.select(np.flatnonzero(new.lengths > counts[-1]))
-    last = tuple(
-        _shown(rec, _piece(long, None if n is None else -n - 1, None), n, beside.fitted, whole=long)
-        for n in (*counts, None)
-    )
-    return ColdStart(first, last, _protocol(rec, new, long), (*marks, *beside.left_out))
+    rows: list[tuple[int | None, Sequences, Sequences | None]] = [(n, _piece(new, 0, n + 1), None) for n in counts]
+    rows += [(n, _piece(long, None if n is None else -n - 1, None), long) for n in (*counts, None)]
+    asked = [(_ends(piece), None if whole is None else _ends(whole)) for _, piece, whole in rows]
+    others = beside(rec, [exam_of(rec, *both) for both in asked], train, baselines)
+    found = []
+    for place, ((n, _, _), (piece, whole)) in enumerate(zip(rows, asked, strict=True)):
+        tallies = ask(rec, piece, seen=whole) | {name: some[place] for name, some in others.tallies.items()}
+        found.append(_shown(n, len(piece.events), tallies))
+    first, last = tuple(found[: len(counts)]), tuple(found[len(counts) :])
+    return ColdStart(first, last, _protocol(rec, new, long), (*marks, *others.left_out))
 
 
 def _new_users(rec: Recommender, test: Events, most: int, users: object) -> Sequences:
@@ -168,22 +169,14 @@ def _piece(sequences: Sequences, begin: int | None, end: int | None) -> Sequence
     return sequences.keep((place >= low) & (place < (lengths if end is None else end)))
 
 
-def _shown(
-    rec: Recommender,
-    piece: Sequences,
-    events: int | None,
-    fitted: Mapping[str, Fitted],
-    whole: Sequences | None = None,
-) -> Shown:
-    """Return the answers to a question for each user: the last event of the piece, from those before it."""
-    asked, seen = _ends(piece), _ends(piece if whole is None else whole)
-    tallies = ask(rec, asked, fitted, seen=seen.history)
-    ranks = {name: np.concatenate(tally.ranks) for name, tally in tallies.items()}
+def _shown(events: int | None, queries: int, tallies: Mapping[str, Tally]) -> Shown:
+    """Return a row of a table: a question for each user, the last event of a piece, from those before it."""
+    ranks = {name: np.concatenate(one.ranks) for name, one in tallies.items()}
     models = {
         name: {"ndcg@10": float(ndcg(one, k=10).mean()), "hr@10": float(hit_rate(one, k=10).mean())}
         for name, one in ranks.items()
     }
-    return Shown(events, len(asked.events), models)
+    return Shown(events, queries, models)
 
 
 def _ends(sequences: Sequences) -> Questions:

@@ -6,59 +6,25 @@ Does not know: the network. It asks `recommend/`, as users do.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segue.data.catalogue import Profiles
 from segue.data.described import attributes_of
 from segue.data.events import Events
-from segue.data.sequences import Sequences, encode, sequence_order
+from segue.data.sequences import encode, sequence_order
 from segue.data.split import digest
 from segue.errors import EvaluationError
 from segue.evaluation.contract import Fitted
-from segue.evaluation.registry import Beside, fit_all
+from segue.evaluation.questions import Exam, Questions, Tally, tally
+from segue.evaluation.registry import Answers, Learning, answer_all, answers_of
 from segue.evaluation.report import Report
 from segue.measure.bootstrap import paired_bootstrap
 from segue.measure.metrics import coverage, ndcg, next_item_metrics
-from segue.measure.ranks import target_ranks
-from segue.model.counts import RECENT
 from segue.recommend.given import check_count, profiles_of
 from segue.recommend.recommender import Recommender
-from segue.shapes import Floats, Rows, Times
-
-BLOCK = 256
-
-
-@dataclass(frozen=True)
-class Questions:
-    """Held-out events with what stood before them.
-
-    Args:
-        sequences: histories and held-out events together.
-        events: int64[query], where the targets stand in `sequences`.
-        users: int64[query], whose they are.
-    """
-
-    sequences: Sequences
-    events: Times
-    users: Times
-
-    @property
-    def targets(self) -> Rows:
-        """int32[query]: the rows that came next; 0 where the item is unknown."""
-        return self.sequences.items[self.events]
-
-    def history(self, query: int) -> Rows:
-        """Return the rows of the events before a question, oldest first."""
-        return self.sequences.items[self.sequences.offsets[self.users[query]] : self.events[query]]
-
-    def recent(self, block: range) -> Rows:
-        """Return int32[query, RECENT]: the last items before some questions."""
-        asked = slice(block.start, block.stop)
-        return self.sequences.recent_before(self.events[asked], self.sequences.offsets[self.users[asked]], RECENT)
+from segue.shapes import Floats
 
 
 def questions(rec: Recommender, test: Events, profiles: Profiles | None = None) -> Questions:
@@ -69,52 +35,40 @@ def questions(rec: Recommender, test: Events, profiles: Profiles | None = None) 
     return Questions(sequences, events, np.repeat(np.arange(len(sequences)), sequences.lengths)[events])
 
 
-def fit_baselines(rec: Recommender, train: Events, say: Callable[[str], None] | None = None) -> Beside:
-    """Return every baseline that can be fitted, tuned on the last training event of each user; and what cannot.
+def beside(
+    rec: Recommender,
+    exams: Sequence[Exam],
+    train: Events | None,
+    fitted: Mapping[str, Fitted] | None,
+    say: Callable[[str], None] | None = None,
+) -> Answers:
+    """Return what the baselines beside a recommender answer, and a sentence for each that could not.
 
     Args:
         rec: whose vocabulary and policy on repeats the baselines take.
-        train: the training events.
+        exams: the questions.
+        train: the training events, for the usual baselines; None for none.
+        fitted: baselines in their place.
         say: called with a line for each before it is tuned.
     """
-    sequences = encode(train, rec.vocabulary)
+    if fitted or train is None:
+        return answers_of(fitted or {}, exams)
     features = attributes_of(rec.catalogue, rec.encodings)
-    hides = rec.repeats == "exclude"
-    return fit_all(sequences, rec.vocabulary.size, features=features, exclude_seen=hides, say=say)
+    learning = Learning(encode(train, rec.vocabulary), rec.vocabulary.size, features, rec.repeats == "exclude")
+    return answer_all(learning, exams, say)
 
 
-@dataclass
-class Tally:
-    """Ranks and lists of one model, block after block."""
-
-    ranks: list[NDArray[np.float64]]
-    lists: list[Rows]
-
-    def add(self, scores: Floats, targets: Rows, seen: Sequence[Rows]) -> None:
-        """Rank the targets of a block.
-
-        Args:
-            scores: float32[query, item], changed.
-            targets: int32[query]; 0 is a miss.
-            seen: for each query the rows to leave out, or nothing at all.
-        """
-        scores[:, 0] = -np.inf
-        for row, rows in enumerate(seen):
-            scores[row, rows] = -np.inf
-        known = targets > 0
-        ranks = np.full(len(targets), scores.shape[1], np.float64)
-        ranks[known] = target_ranks(scores[known], targets[known])
-        self.ranks.append(ranks)
-        k = min(10, scores.shape[1] - 1)
-        self.lists.append(np.argpartition(-scores, k - 1, axis=1)[:, :k].astype(np.int32))
+def exam_of(rec: Recommender, asked: Questions, seen: Questions | None = None) -> Exam:
+    """Return questions with what a recommender's policy leaves out: the histories of `seen`, or those asked with."""
+    return Exam(asked, (seen or asked) if rec.repeats == "exclude" else None)
 
 
 def ask(
     rec: Recommender,
     asked: Questions,
-    fitted: Mapping[str, Fitted],
+    fitted: Mapping[str, Fitted] | None = None,
     *,
-    seen: Callable[[int], Rows] | None = None,
+    seen: Questions | None = None,
     at_event: bool = False,
 ) -> dict[str, Tally]:
     """Return the answers of a recommender, under the name "segue", and of baselines to the same questions.
@@ -122,33 +76,27 @@ def ask(
     Args:
         rec: asked first.
         asked: the questions.
-        fitted: asked with the same histories, by name.
-        seen: gives the rows that a user had, to be left out where the recommender's policy says so; None
-            takes the history before the question.
+        fitted: asked with the same histories, by name; one that raises is left out.
+        seen: as many, whose histories are left out of the lists where the recommender's policy says so; None
+            takes those of the questions.
         at_event: whether each question is asked at the time of the event to come, as a server asks it.
 
     Cost: O(events x network + questions x items).
     """
-    seen = seen or asked.history
+    exam = exam_of(rec, asked, seen)
     wanted = np.zeros(len(asked.sequences.items), bool)
     wanted[asked.events] = True
     outputs = rec.outputs_before(asked.sequences, wanted)
-    tallies = {name: Tally([], []) for name in ("segue", *fitted)}
-    for begin in range(0, len(asked.events), BLOCK):
-        block = range(begin, min(begin + BLOCK, len(asked.events)))
-        targets = asked.targets[block.start : block.stop]
-        left_out = [seen(query) for query in block] if rec.repeats == "exclude" else []
+
+    def scores(block: range) -> Floats:
         gaps, details = np.full(len(block), np.nan, np.float32), None
         if at_event:
             gaps = _gaps(asked, block)
             details = rec.encodings.of_events([{"time": time} for time in _times(asked, block)])
-        recent = asked.recent(block)
-        scores = rec.score_outputs(outputs[block.start : block.stop], gaps, recent, details)
-        tallies["segue"].add(scores, targets, left_out)
-        histories = [asked.history(query) for query in block] if fitted else []
-        for name, baseline in fitted.items():
-            tallies[name].add(baseline.score(histories), targets, left_out)
-    return tallies
+        return rec.score_outputs(outputs[block.start : block.stop], gaps, asked.recent(block), details)
+
+    own = {"segue": tally(exam, scores)}
+    return own | {name: found for name, (found,) in answers_of(fitted or {}, [exam]).tallies.items()}
 
 
 def _gaps(asked: Questions, block: range) -> Floats:
@@ -181,9 +129,10 @@ def evaluate(
     Args:
         rec: what to measure.
         test: the held-out events; `test.history` holds what their users did before.
-        train: the training events, to tune and fit the usual baselines beside it.
+        train: the training events, to tune and fit the usual baselines beside it, each in a process of its own:
+            what crashes, raises or has not ended after an hour is left out of the report, which names it.
         ks: lengths of lists.
-        baselines: fitted already, by name.
+        baselines: fitted already, by name, in place of the usual; one that raises is left out.
         users: a path or table with the profiles of the users, where the recommender reads them.
         ask_at: the time of each question: unknown, or that of the event to come, as a server asks it.
         marks: sentences for the report.
@@ -207,14 +156,13 @@ def evaluate(
             "evaluate: expected events that were held out, came those that the recommender has learnt. "
             "Split the log first, with split_by_time or split_last, and train on the first part."
         )
-    beside = Beside(dict(baselines or {}), ())
-    if train is not None and not baselines:
-        beside = fit_baselines(rec, train, say)
+    asked = questions(rec, test, profiles_of(rec.facts, users, test))
+    others = beside(rec, [exam_of(rec, asked)], train, baselines, say)
     if say:
         say(f"Asking for {len(test):,} events.")
-    asked = questions(rec, test, profiles_of(rec.facts, users, test))
-    tallies = ask(rec, asked, beside.fitted, at_event=ask_at == "event")
-    marks = (*marks, *beside.left_out)
+    tallies = ask(rec, asked, at_event=ask_at == "event")
+    tallies |= {name: found for name, (found,) in others.tallies.items()}
+    marks = (*marks, *others.left_out)
     return _report(rec, asked, tallies, ks, test, marks, ask_at)
 
 
@@ -233,10 +181,10 @@ def _report(
     marks: Sequence[str],
     ask_at: str,
 ) -> Report:
-    ranks = {name: np.concatenate(tally.ranks) for name, tally in tallies.items()}
+    ranks = {name: np.concatenate(one.ranks) for name, one in tallies.items()}
     rows = {}
-    for name, tally in tallies.items():
-        covered = coverage(np.concatenate(tally.lists), n_items=rec.vocabulary.size)
+    for name, one in tallies.items():
+        covered = coverage(np.concatenate(one.lists), n_items=rec.vocabulary.size)
         rows[name] = next_item_metrics(ranks[name], ks) | {"coverage@10": covered}
     lead, best = None, None
     if len(tallies) > 1:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.data.ratings import shrunken_biases
+from segue.evaluation.apart import Fault, each_apart
 
 Numbers = NDArray[np.float64]
 #: Ratings at the end of the training that settings are chosen with, at most, and before them, at most.
@@ -138,24 +139,45 @@ GRIDS: dict[str, tuple[Predict, dict[str, tuple[float, ...]]]] = {
 }
 
 
-def predict_all(train: Ratings, test: Ratings, size: Size, *, moving: bool = True) -> dict[str, Numbers]:
-    """Return the predictions of each baseline, under a name with the settings that were chosen.
+class Predictions(NamedTuple):
+    """What baselines predicted.
 
-    Without `moving` the one that reads test ratings is left out.
+    Args:
+        found: float64[rating] by name with the settings that were chosen.
+        left_out: a sentence for each baseline that could not be fitted, with the reason.
+    """
+
+    found: dict[str, Numbers]
+    left_out: tuple[str, ...]
+
+
+def predict_all(train: Ratings, test: Ratings, size: Size, *, moving: bool = True) -> Predictions:
+    """Return the predictions of each baseline; without `moving` the one that reads test ratings is left out.
+
+    Each is made in a process of its own (`each_apart`): a fault of one costs no other.
+    """
+    names = [name for name, (predict, _) in GRIDS.items() if moving or predict is not running_biases]
+    found, left_out = {}, []
+    for name, one in zip(names, each_apart(predict_tuned, (train, test, size), names), strict=True):
+        if isinstance(one, Fault):
+            left_out.append(f"Left out: {name}: {one.why}")
+        else:
+            found[one[0]] = one[1]
+    return Predictions(found, tuple(left_out))
+
+
+def predict_tuned(given: tuple[Ratings, Ratings, Size], name: str) -> tuple[str, Numbers]:
+    """Return a name with the settings that were chosen, and the predictions.
 
     Settings are chosen by the squared error on the last tenth of the training ratings, learnt from those before.
     """
+    (train, test, size), (predict, grid) = given, GRIDS[name]
     cut = len(train.user) - max(1, min(len(train.user) // 10, CHOSEN_ON))
     early, late = train.rows(slice(max(0, cut - CHOSEN_AFTER), cut)), train.rows(slice(cut, None))
-    found = {}
-    for name, (predict, grid) in GRIDS.items():
-        if predict is running_biases and not moving:
-            continue
-        trials: list[dict[str, Any]] = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-        best = trials[0]
-        if len(trials) > 1 and len(early.user):
-            errors = [float(np.mean((predict(early, late, size, **one) - late.rating) ** 2)) for one in trials]
-            best = trials[int(np.argmin(errors))]
-        words = ", ".join(f"{key} {value:g}" for key, value in best.items())
-        found[f"{name} ({words})" if words else name] = predict(train, test, size, **best)
-    return found
+    trials: list[dict[str, Any]] = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    best = trials[0]
+    if len(trials) > 1 and len(early.user):
+        errors = [float(np.mean((predict(early, late, size, **one) - late.rating) ** 2)) for one in trials]
+        best = trials[int(np.argmin(errors))]
+    words = ", ".join(f"{key} {value:g}" for key, value in best.items())
+    return f"{name} ({words})" if words else name, predict(train, test, size, **best)

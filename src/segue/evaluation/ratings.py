@@ -19,7 +19,7 @@ from segue.data.ratings import Scale
 from segue.data.sequences import Sequences, moment_begins, sequence_order
 from segue.data.split import digest
 from segue.errors import EvaluationError
-from segue.evaluation.rating_baselines import Numbers, Ratings, Size, predict_all
+from segue.evaluation.rating_baselines import Numbers, Predictions, Ratings, Size, predict_all
 from segue.measure.bootstrap import Interval, paired_bootstrap
 from segue.recommend.given import profiles_of
 from segue.recommend.ratings import UNIT, head_of, moved_bias, outputs_at, rate, residuals_of
@@ -201,7 +201,7 @@ def evaluate_ratings(
     Args:
         rec: what to measure.
         test: the held-out events; `test.history` holds what their users did before.
-        train: the training events, to fit the usual baselines beside it.
+        train: the training events, to fit the usual baselines beside it, each in a process of its own.
         users: a path or table with the profiles of the users, where the recommender reads them.
         reads: "all" lets states and the shared value read held-out ratings once they are past, as a server does;
             "history" reads none of them, for comparison with models that do not move; None takes "history" where the
@@ -237,11 +237,14 @@ def evaluate_ratings(
         marks = (*marks, f"{outside:,} held-out ratings lie outside {ends} and count as the nearer end.")
     if not known.all():
         marks = (*marks, f"{int((~known).sum()):,} held-out events have no rating and are not asked for.")
-    beside = {} if train is None else _beside(train, test, asked, head.scale, moving=reads == "all")
-    return _report(rec, asked, {"segue": mean.astype(np.float64), **beside}, deviation, reads, marks)
+    others = Predictions({}, ())
+    if train is not None:
+        others = _beside(train, test, asked, head.scale, moving=reads == "all")
+    found = {"segue": mean.astype(np.float64), **others.found}
+    return _report(rec, asked, found, deviation, reads, (*marks, *others.left_out))
 
 
-def _beside(train: Events, test: Events, asked: Asked, scale: Scale, *, moving: bool) -> dict[str, Numbers]:
+def _beside(train: Events, test: Events, asked: Asked, scale: Scale, *, moving: bool) -> Predictions:
     """Return the baselines' predictions in the order of the questions."""
     parts = [events.as_text().with_columns(rating=scale.held(ratings_of(events.table))) for events in (train, test)]
     marked = [part.with_columns(test=pl.lit(place == 1)) for place, part in enumerate(parts)]
@@ -252,11 +255,12 @@ def _beside(train: Events, test: Events, asked: Asked, scale: Scale, *, moving: 
     every = Ratings(user, item, coded["rating"].cast(pl.Float64).to_numpy(), moment.to_numpy())
     held = coded["test"].to_numpy()
     size = Size(int(user.max()) + 1, int(item.max()) + 1)
-    found = predict_all(every.rows(~held), every.rows(held), size, moving=moving)
+    found, left_out = predict_all(every.rows(~held), every.rows(held), size, moving=moving)
     # Baselines answer in the order of the log, the questions stand user by user.
     place = {name: at for at, name in enumerate(asked.sequences.users.to_list())}
     order = np.argsort([place[name] for name in table.filter("test")["user"].to_list()], kind="stable")
-    return {name: np.clip(one[order], scale.lowest, scale.highest) for name, one in found.items()}
+    in_order = {name: np.clip(one[order], scale.lowest, scale.highest) for name, one in found.items()}
+    return Predictions(in_order, left_out)
 
 
 def _report(

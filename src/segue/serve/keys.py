@@ -125,11 +125,10 @@ def remove_key(path: Path, name: str) -> None:
 
 def _write(path: Path, keys: list[Key]) -> None:
     try:
-        with replacing(path) as part:
+        with replacing(path, secret=True) as part:
             part.write_text(json.dumps({"keys": [asdict(key) for key in keys]}, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise ArgumentError(f"{path}: cannot be written: {error.strerror or error}. Check the folder.") from error
-    path.chmod(0o600)
 
 
 def _digest(secret: str) -> str:

@@ -4,13 +4,12 @@ Knows: how to count both from the settings, and how much memory this machine has
 Does not know: how long an operation takes.
 """
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 from segue.config import Config
 from segue.data.batches import windows_in_a_pass
 from segue.errors import TrainingError
+from segue.memory import GIB, memory_available
 from segue.model.backend import leaves
 from segue.model.network import Network
 from segue.training.losses import LOGITS
@@ -20,7 +19,6 @@ from segue.training.trainer import UPDATES_PER_CALL
 TABLES = 6
 #: Arrays of [T, B, width] that a block keeps for its backward pass, about, and twice that at work.
 KEPT_ARRAYS = 60
-GIB = 2.0**30
 
 
 def operations_per_target(network: Network, classes: int) -> int:
@@ -67,18 +65,6 @@ def memory_needed(network: Network, config: Config, events: int) -> float:
     # Numbers of an event are float16, and twice there while they are put in order.
     log = (16.0 + 4.0 * network.details) * events
     return (4.0 * floats + had + log) / GIB + 0.4  # the compiler and the libraries
-
-
-def memory_available() -> float:
-    """Return the GiB that a process may still take: what is free, within the limit of its container."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB]
-    meminfo, limit = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
-    if meminfo.exists():
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        found.append(int(lines["MemAvailable"].split()[0]) * 1024 / GIB)
-    if limit.exists() and (text := limit.read_text().strip()).isdigit():
-        found.append(int(text) / GIB)
-    return min(found)
 
 
 def check_memory(network: Network, config: Config, events: int, *, available: float | None = None) -> None:
