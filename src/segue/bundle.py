@@ -27,7 +27,7 @@ from segue.data.described import IDS_ALONE, Encodings
 from segue.data.encoding import Encoding
 from segue.data.ratings import NOTED, Scale
 from segue.data.vocabulary import Vocabulary
-from segue.errors import ArgumentError, BundleError
+from segue.errors import ArgumentError, ModelError
 from segue.files import read_arrays, replacing, write_arrays
 from segue.interop.keras_cell import KerasCell
 from segue.model.backend import leaves, map_tree
@@ -83,7 +83,7 @@ def save_bundle(rec: Recommender, path: str | Path) -> None:
     """Write a bundle; what stood at `path` is replaced only when the new file is whole and on disk.
 
     Raises:
-        BundleError: it cannot be written; the old file is untouched.
+        ModelError: it cannot be written; the old file is untouched.
     """
     arrays = _arrays(rec)
     manifest = {
@@ -108,12 +108,12 @@ def read_manifest(path: str | Path, metadata: dict[str, str]) -> dict[str, Any]:
     """Return the manifest of a bundle's metadata, checked."""
     text = metadata.get("segue", "")
     if not text:
-        raise BundleError(f"{path}: expected a bundle, came another kind of file. Give what segue train wrote.")
+        raise ModelError(f"{path}: expected a bundle, came another kind of file. Give what segue train wrote.")
     if hashlib.sha256(text.encode()).hexdigest() != metadata.get("digest"):
-        raise BundleError(f"{path}: the manifest was edited or damaged. Take the bundle from a backup.")
+        raise ModelError(f"{path}: the manifest was edited or damaged. Take the bundle from a backup.")
     manifest: dict[str, Any] = json.loads(text)
     if manifest["format"] > FORMAT:
-        raise BundleError(
+        raise ModelError(
             f"{path}: expected a bundle of format {FORMAT} or older, came format {manifest['format']}. "
             "Update Segue to read it."
         )
@@ -130,14 +130,14 @@ def load_bundle(path: str | Path) -> Recommender:
     """Return the recommender in a bundle. Imports no JAX, unless its cell is one of Keras, which is then logged.
 
     Raises:
-        BundleError: the file is missing, cut short, edited (the message says in which part), or newer.
+        ModelError: the file is missing, cut short, edited (the message says in which part), or newer.
     """
     arrays, metadata = read_arrays(Path(path))
     manifest = read_manifest(path, metadata)
     digests = _digests(arrays)
     for name, digest in manifest["digests"].items():
         if digests.get(name) != digest:
-            raise BundleError(f"{path}: part {name} was edited or damaged. Take the bundle from a backup.")
+            raise ModelError(f"{path}: part {name} was edited or damaged. Take the bundle from a backup.")
     config = TypeAdapter(Config).validate_python(manifest["config"])
     found = {role: Encoding.from_json(arrays[key].tobytes().decode()) for role, key in _ENCODED if key in arrays}
     scale = _scale(manifest["ratings"]) if manifest.get("ratings") else None
@@ -164,7 +164,7 @@ def _outside_cell(path: str | Path, manifest: dict[str, Any]) -> KerasCell | Non
     try:
         cell = KerasCell.from_description(manifest["cell"])
     except ArgumentError as error:
-        raise BundleError(f"{path}: {error}") from None
+        raise ModelError(f"{path}: {error}") from None
     logger.warning("%s: its cell is one of Keras, so answering imports Keras and JAX (segue convert).", path)
     return cell
 
@@ -173,13 +173,13 @@ def running_bundle(folder: Path) -> Path | None:
     """Return the bundle that a folder says is running: named in `current`, or else the newest.
 
     Raises:
-        BundleError: `current` names a file that is not there.
+        ModelError: `current` names a file that is not there.
     """
     named = folder / CURRENT
     if named.is_file():
         path = folder / named.read_text().strip()
         if not path.is_file() or path.parent != folder:
-            raise BundleError(
+            raise ModelError(
                 f"{named}: expected the name of a bundle in this folder, came {named.read_text().strip()[:80]!r}. "
                 "Write the name of the running bundle into it, or remove it."
             )
@@ -192,14 +192,14 @@ def name_running(path: Path) -> None:
     """Write into the folder of a bundle that it is the one to run; on disk when this returns.
 
     Raises:
-        BundleError: it cannot be written.
+        ModelError: it cannot be written.
     """
     named = path.parent / CURRENT
     try:
         with replacing(named) as part:
             part.write_text(path.name + "\n")
     except OSError as error:
-        raise BundleError(f"{named}: cannot be written: {error}. Make the folder writable for the server.") from error
+        raise ModelError(f"{named}: cannot be written: {error}. Make the folder writable for the server.") from error
 
 
 def _as_learnt(rec: Recommender) -> Recommender:

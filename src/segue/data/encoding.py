@@ -20,7 +20,7 @@ from segue.data.columns import listed
 from segue.data.numeric import Numbers, Vectors
 from segue.data.text import TextEncoder, text_encoder, text_encoder_from
 from segue.data.values import distinct, is_present, text_of
-from segue.errors import BundleError, ColumnError
+from segue.errors import ModelError, ColumnError
 from segue.shapes import Floats
 
 _FORMAT = 1
@@ -149,18 +149,18 @@ class Encoding:
         """Return the encoding that was written down; no package is imported and no folder opened.
 
         Raises:
-            BundleError: it is not such JSON, or of a later format.
+            ModelError: it is not such JSON, or of a later format.
         """
         try:
             kept = json.loads(text)
             if kept["format"] != _FORMAT:
-                raise BundleError(
+                raise ModelError(
                     f"encoding: expected format {_FORMAT}, came {kept['format']}. Update Segue to read this bundle."
                 )
             encoder = None if kept["text"] is None else text_encoder_from(kept["text"])
             return cls(tuple(_block(column, encoder) for column in kept["columns"]), encoder)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BundleError(
+            raise ModelError(
                 f"encoding: expected what Encoding.to_json wrote, came {text[:40]!r} ({error!r}). "
                 "Take the bundle from its source again."
             ) from error

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from segue.errors import ArgumentError, BundleError
+from segue.errors import ArgumentError, ModelError
 from segue.files import replacing
 from segue.recommend.index import QUERIES, ExactIndex, Found, Index, best_columns, check, pairs_of
 from segue.recommend.recommender import Recommender
@@ -225,7 +225,7 @@ def build_index(
 
     Raises:
         ArgumentError: the extra is not installed, or there are too few items.
-        BundleError: it cannot be written.
+        ModelError: it cannot be written.
 
     Cost: O(items x sqrt(items) x width).
     """
@@ -389,7 +389,7 @@ def _kept(index: ApproximateIndex, path: Path, seconds: float) -> ApproximateInd
             save_file({"codes": blob, "reach": index.reach}, part, {"facts": json.dumps(asdict(facts))})
         path.with_name(path.name + ".json").unlink(missing_ok=True)  # facts of format 1
     except (OSError, SafetensorError) as error:
-        raise BundleError(f"{path}: cannot be saved: {error}. Make room, or give another folder.") from error
+        raise ModelError(f"{path}: cannot be saved: {error}. Make room, or give another folder.") from error
     return replace(index, facts=facts)
 
 

@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from segue.errors import (
     ArgumentError,
-    BundleError,
+    ModelError,
     ConflictError,
     DataError,
     ForgottenError,
@@ -57,7 +57,7 @@ STATUSES: Sequence[tuple[type[SegueError], int]] = (
     (NotFoundError, 404),
     (ArgumentError, 422),
     (DataError, 422),
-    (BundleError, 422),
+    (ModelError, 422),
 )
 #: Errors of one request that are told; the rest is left out.
 SHOWN = 10
