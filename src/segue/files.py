@@ -108,6 +108,13 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, s
     try:
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}. Check its rights.") from None
+    except (TypeError, ValueError, AttributeError, MemoryError) as error:
+        raise ModelError(
+            f"{path}: expected arrays as Segue writes them, NumPy has none of this kind ({error}). "
+            "Take the file from a backup."
+        ) from None
     except SafetensorError as error:
         with path.open("rb") as file:
             begins = file.read(9)[8:]

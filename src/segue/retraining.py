@@ -37,7 +37,7 @@ from segue.data.attributes import plain_name
 from segue.data.catalogue import Profiles, read_items, read_profiles
 from segue.data.events import Events
 from segue.data.split import split_after, split_by_time, split_last
-from segue.errors import ArgumentError, ModelError, ColumnError, LockedError
+from segue.errors import ArgumentError, ColumnError, LockedError, ModelError
 from segue.evaluation import ratings
 from segue.evaluation.protocols import ask, questions
 from segue.interop.keras_cell import KerasCell

@@ -15,7 +15,7 @@ from segue.data.events import Reading
 from segue.data.sketch import places
 from segue.data.values import moment_of, text_of
 from segue.data.vocabulary import Vocabulary
-from segue.errors import ModelError, ColumnError
+from segue.errors import ColumnError, ModelError
 
 N = 200
 GENRES = ["Drama", "Comedy", "Drama|War", "Comedy|Drama", "War"]

@@ -16,7 +16,7 @@ from segue import cli
 from segue.bundle import build_network, with_fingerprint
 from segue.config import configure
 from segue.data import synthetic
-from segue.errors import ArgumentError, ModelError, ConfigError
+from segue.errors import ArgumentError, ConfigError, ModelError
 from segue.files import read_arrays
 from segue.interop import KerasCell, from_keras, to_keras
 from segue.model.backend import map_tree

@@ -19,7 +19,7 @@ from segue.cli import app
 from segue.data import synthetic
 from segue.data.split import digest
 from segue.data.vocabulary import Vocabulary
-from segue.errors import ArgumentError, ModelError, ColumnError, DataError, LockedError, StoreError
+from segue.errors import ArgumentError, ColumnError, DataError, LockedError, ModelError, StoreError
 from segue.model.backend import map_tree
 from segue.recommend.approximate import open_index
 from segue.serve import bulk, transfer

@@ -55,7 +55,8 @@ def table_from_bytes(data: bytes, height: int) -> pl.DataFrame:
     except (ValueError, struct.error, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         said = str(error).partition("\n")[0][:200]
         raise ModelError(
-            f"expected an Arrow file of {height:,} rows, its bytes are none ({said}). Take the model from its source again."
+            f"expected an Arrow file of {height:,} rows, its bytes are none ({said}). "
+            "Take the model from its source again."
         ) from None
     if table.height != height:
         raise ModelError(
@@ -141,7 +142,9 @@ def _check_depth(parent: _Table, field: int, left: int) -> None:
 def _batches(data: bytes, footer: _Table, field: int) -> Iterator[tuple[_Table, int]]:
     """Give the batches of rows, or of words of a dictionary, and the bytes of the body of each."""
     for at in footer.vector(field, 24):
-        begin, described, body = (_number(footer.data, form, at + place) for form, place in (("<q", 0), ("<i", 8), ("<q", 16)))
+        begin, described, body = (
+            _number(footer.data, form, at + place) for form, place in (("<q", 0), ("<i", 8), ("<q", 16))
+        )
         if min(begin, described, body) < 0 or begin + described + body > len(data):
             raise ValueError(f"a batch of {described:,} and {body:,} bytes at {begin:,}")
         head = 8 if data[begin : begin + 4] == b"\xff\xff\xff\xff" else 4

@@ -4,13 +4,15 @@ Knows: the lowest and highest rating, the steps between, the mean; what a rating
 Does not know: users, items, or what is predicted.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from segue.data import kept as plain
 from segue.data.events import Events
 from segue.errors import ArgumentError, ConfigError, DataError
 from segue.shapes import Floats
@@ -62,6 +64,23 @@ class Scale:
         if declared is not None:
             levels = np.unique(np.append(levels, np.array(declared, np.float32)))
         return cls(tuple(levels.tolist()), float(known.mean(dtype=np.float64)), closed)
+
+    @classmethod
+    def kept(cls, kept: Mapping[str, Any]) -> "Scale":
+        """Return the scale that a file holds; older ones do not say whether it is closed.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is no such scale.
+
+        Example:
+            >>> Scale.kept({"levels": [1, 5], "mean": 3.5})
+            Scale(levels=(1.0, 5.0), mean=3.5, closed=False)
+        """
+        levels = plain.numbers(kept["levels"], "levels of ratings", ascending=True)
+        if len(levels) < 2 or not levels[0] <= plain.number(kept["mean"], "mean of ratings") <= levels[-1]:
+            raise ValueError(f"ratings: expected two levels or more around the mean, came {len(levels)}")
+        closed = plain.truth(kept.get("closed", len(levels) > 2), "closed")
+        return cls(levels, float(kept["mean"]), closed)
 
     @property
     def lowest(self) -> float:

@@ -19,10 +19,10 @@ from starlette.responses import Response
 
 from segue.errors import (
     ArgumentError,
-    ModelError,
     ConflictError,
     DataError,
     ForgottenError,
+    ModelError,
     NotFoundError,
     SegueError,
     StoreError,
