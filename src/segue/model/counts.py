@@ -23,7 +23,7 @@ from scipy import sparse
 
 from segue.errors import ModelError
 from segue.kernels import library
-from segue.kernels.lists import Mixture
+from segue.kernels.lists import Mixture, pairs_fit
 from segue.shapes import Floats, Rows
 
 #: Items of a user that are kept for this, the newest last; 0 where there is none, or where it is unknown.
@@ -80,14 +80,10 @@ class Counts:
         """
         _check_kinds(arrays)
         counts = cls(**{name: array[()] for name, array in arrays.items()})  # type: ignore[arg-type]
-        size, pairs = len(counts.popularity), len(counts.rows)
-        lengths = np.diff(counts.offsets)
-        _check(2 <= size <= items and len(counts.offsets) == size + 1, f"counts of {items:,} rows at most, and offsets")
-        _check(len(counts.shares) == pairs, f"a share for each of {pairs:,} pairs")
-        ends = counts.offsets[0], counts.offsets[-1]
-        _check(ends == (0, pairs) and (lengths >= 0).all(), f"offsets that rise from 0 to {pairs:,}")
-        inside = not pairs or (counts.rows.min() >= 0 and counts.rows.max() < size)
-        _check(inside, f"pairs with rows from 0 to {size - 1:,}")
+        size = len(counts.popularity)
+        _check(2 <= size <= items, f"counts of 2 to {items:,} rows")
+        fit = pairs_fit(counts.offsets, counts.rows, counts.shares, size)
+        _check(fit, f"offsets that rise to the number of pairs, and rows from 0 to {size - 1:,}")
         _check((len(counts.decay), len(counts.habit_decay)) == (REACH, RECENT), f"decays of {REACH} and {RECENT}")
         _check(0 <= counts.added <= size - 2, f"at most {size - 2:,} added rows")
         numbers = (counts.shares, counts.popularity, counts.decay, counts.habit_decay)
