@@ -70,7 +70,7 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
         return _manifest(said)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ModelError(
-            f"{path}: expected the manifest of a model, its is none: {_first(error)}. "
+            f"{path}: expected the manifest of a model, its is none: {kept.in_a_line(error)}. "
             "Take the model from its source again, or update Segue if it is of a newer one."
         ) from None
 
@@ -109,8 +109,3 @@ def _facts(facts: Any) -> dict[str, Any]:
         if facts.get(name) is not None and not isinstance(facts[name], shape):
             raise ValueError(f"facts: expected {name} as {shape.__name__}")
     return facts
-
-
-def _first(error: Exception) -> str:
-    said = f"no {error}" if isinstance(error, KeyError) else str(error)
-    return " ".join(said.split())[:300]

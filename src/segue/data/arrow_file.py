@@ -167,7 +167,7 @@ def _check_batch(batch: _Table, body: int, most: int) -> int:
     rows = batch.number(_LENGTH, "<q")
     nodes = [_number(batch.data, "<q", at) for at in batch.vector(_NODES, 16)]
     if not all(0 <= count <= max(most, 8 * body) for count in (rows, *nodes)):
-        raise ValueError(f"columns of {max(rows, *nodes):,} rows")
+        raise ValueError(f"columns of {max([rows, *nodes]):,} rows")
     buffers = batch.vector(_BUFFERS, 16)
     for at in buffers:
         begin, size = _number(batch.data, "<q", at), _number(batch.data, "<q", at + 8)

@@ -84,6 +84,17 @@ def truth(value: object, name: str) -> bool:
     return value
 
 
+def in_a_line(error: Exception) -> str:
+    """Return what an error says, in a line of 300 characters at most.
+
+    Example:
+        >>> in_a_line(KeyError("a")), in_a_line(ValueError("b   c"))
+        ("no 'a'", 'b c')
+    """
+    said = f"no {error}" if isinstance(error, KeyError) else str(error)
+    return " ".join(said.split())[:300]
+
+
 def _several(values: object, name: str) -> list[Any] | tuple[Any, ...]:
     if not isinstance(values, list | tuple):
         raise ValueError(f"{name}: expected a list, came {_shown(values)}")

@@ -62,5 +62,7 @@ def _check_array(path: str, array: NDArray[np.generic], shape: tuple[int, ...]) 
             f"{path}: expected float32{list(shape)}, as its settings say, "
             f"came {array.dtype}{list(array.shape)}. {_AGAIN}"
         )
-    if not np.isfinite(np.add.reduce(array, axis=None, dtype=np.float64)):  # no array of truths beside a large one
+    with np.errstate(invalid="ignore"):
+        total = np.add.reduce(array, axis=None, dtype=np.float64)  # no array of truths beside a large one
+    if not np.isfinite(total):
         raise ModelError(f"{path}: expected finite numbers, came others. {_AGAIN}")

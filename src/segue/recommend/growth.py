@@ -16,7 +16,7 @@ from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, read_items
 from segue.data.described import as_learnt
 from segue.data.vocabulary import Vocabulary
-from segue.errors import ArgumentError
+from segue.errors import ArgumentError, ColumnError
 from segue.model.backend import map_tree
 from segue.model.counts import Counts
 from segue.shapes import Floats
@@ -54,7 +54,7 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
         none = np.zeros(len(new), np.float32)
         tables = map_tree(lambda table: np.concatenate([table, none]), params.rating.tables)
         params = params._replace(rating=params.rating._replace(tables=tables))
-    lines = pl.concat([rec.catalogue.table, new.select(pl.all())], how="diagonal_relaxed")
+    lines = _joined(rec.catalogue.table, new)
     more = replace(
         rec,
         params=params,
@@ -96,6 +96,21 @@ def grown(counts: Counts, items: Floats) -> Counts:
         popularity=np.concatenate([counts.popularity, counts.popularity[nearest]]),
         added=np.int64(counts.added + len(nearest)),
     )
+
+
+def _joined(known: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+    """Return the lines of a catalogue and new ones, in types that hold both.
+
+    Raises:
+        ColumnError: no type holds the values of a column in both.
+    """
+    try:
+        return pl.concat([known, new], how="diagonal_relaxed")
+    except pl.exceptions.PolarsError as error:
+        raise ColumnError(
+            "add_items: expected columns of the types that they had in training, Polars says: "
+            f"{str(error).partition(chr(10))[0]}. Convert or drop the column."
+        ) from None
 
 
 def _most_alike(new: Floats, known: Floats) -> sparse.csr_array:

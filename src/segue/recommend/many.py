@@ -347,7 +347,9 @@ def state_from_bytes(rec: Recommender, body: bytes) -> State:
 
 def _memory(rec: Recommender, body: bytes) -> Floats:
     numbers, zeros = np.frombuffer(body, np.float32), rec.no_memory
-    if len(numbers) != len(zeros) or numbers.dot(zeros) != 0:  # what is not finite makes NaN
+    with np.errstate(invalid="ignore"):
+        finite = len(numbers) == len(zeros) and numbers.dot(zeros) == 0  # what is not finite makes NaN
+    if not finite:
         raise ValueError(f"expected {len(zeros):,} finite numbers of memory, came {len(numbers):,}")
     return numbers
 
