@@ -173,7 +173,7 @@ def test_json_that_never_ends_and_arrays_that_numpy_lacks_are_refused(whole, tmp
     for kind in ("BF16", "F8_E4M3"):
         head = json.dumps({"a": {"dtype": kind, "shape": [1, 0], "data_offsets": [0, 0]}}).encode()
         path.write_bytes(struct.pack("<Q", len(head)) + head)
-        with pytest.raises(ModelError, match="NumPy has none of this kind"):
+        with pytest.raises(ModelError, match=r"NumPy has none|another kind of file"):  # with JAX at hand it has one
             segue.load(path)
 
 
