@@ -153,7 +153,7 @@ def _with_all_items(
     rec: Recommender, lines: pl.DataFrame, source: str, answers: "Answers | None", say: Callable[[str], None]
 ) -> Recommender:
     """Return a recommender that also knows the items of its catalogue that no event names, and say how many."""
-    from segue.training.cost import memory_available
+    from segue.memory import memory_available
 
     more, said = with_catalogue(rec, lines, source, answers, room=memory_available())
     if said:

@@ -8,7 +8,6 @@ Does not know: how a model is trained or asked.
 """
 
 import hashlib
-import io
 import json
 import logging
 from collections.abc import Mapping
@@ -19,27 +18,29 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from segue.config import Config
+from segue.data.arrow_file import table_from_bytes, table_to_bytes
 from segue.data.catalogue import Catalogue
+from segue.data.columns import listed
 from segue.data.described import IDS_ALONE, Encodings
 from segue.data.encoding import Encoding
-from segue.data.ratings import NOTED, Scale
+from segue.data.ratings import NOTED
 from segue.data.vocabulary import Vocabulary
-from segue.errors import ArgumentError, BundleError
+from segue.errors import ConfigError, ModelError, SegueError
 from segue.files import read_arrays, replacing, write_arrays
 from segue.interop.keras_cell import KerasCell
+from segue.manifest import FORMAT, Manifest, read_manifest
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import Cell, make_cell
 from segue.model.counts import Counts
 from segue.model.features import Clock
 from segue.model.heads import RatingHead
+from segue.model.kept import kept_params
 from segue.model.network import Network
 from segue.recommend.recommender import Recommender
 
 logger = logging.getLogger("segue")
-FORMAT = 1
 #: The file in a folder of bundles that names the one to run.
 CURRENT = "current"
 _PREFIX, _COUNTS = "weights.", "counts."
@@ -52,7 +53,8 @@ def build_network(
 ) -> Network:
     """Return the network that settings without gaps describe; `cell` is one that they cannot name."""
     model, apart = config.model, config.train.task == "both"
-    assert model.width is not None and model.session_gap != "auto"
+    if model.width is None or model.session_gap == "auto":
+        raise ConfigError("config model.width: expected settings without gaps, came some to derive. Use derive first.")
     head = None
     if encodings.scale is not None:
         head = RatingHead(encodings.scale, model.width, config.train.rating_loss, apart)
@@ -83,7 +85,7 @@ def save_bundle(rec: Recommender, path: str | Path) -> None:
     """Write a bundle; what stood at `path` is replaced only when the new file is whole and on disk.
 
     Raises:
-        BundleError: it cannot be written; the old file is untouched.
+        ModelError: it cannot be written; the old file is untouched.
     """
     arrays = _arrays(rec)
     manifest = {
@@ -104,67 +106,91 @@ def save_bundle(rec: Recommender, path: str | Path) -> None:
     write_arrays(Path(path), arrays, metadata)
 
 
-def read_manifest(path: str | Path, metadata: dict[str, str]) -> dict[str, Any]:
-    """Return the manifest of a bundle's metadata, checked."""
-    text = metadata.get("segue", "")
-    if not text:
-        raise BundleError(f"{path}: expected a bundle, came another kind of file. Give what segue train wrote.")
-    if hashlib.sha256(text.encode()).hexdigest() != metadata.get("digest"):
-        raise BundleError(f"{path}: the manifest was edited or damaged. Take the bundle from a backup.")
-    manifest: dict[str, Any] = json.loads(text)
-    if manifest["format"] > FORMAT:
-        raise BundleError(
-            f"{path}: expected a bundle of format {FORMAT} or older, came format {manifest['format']}. "
-            "Update Segue to read it."
-        )
-    return manifest
-
-
-def _scale(kept: Mapping[str, Any]) -> Scale:
-    """Return the scale of a manifest; older ones do not say whether it is closed, nor its unit."""
-    levels = tuple(kept["levels"])
-    return Scale(levels, kept["mean"], kept.get("closed", len(levels) > 2), kept.get("unit"))
-
-
 def load_bundle(path: str | Path) -> Recommender:
     """Return the recommender in a bundle. Imports no JAX, unless its cell is one of Keras, which is then logged.
 
     Raises:
-        BundleError: the file is missing, cut short, edited (the message says in which part), or newer.
+        ModelError: the file is missing, cut short, edited (the message says in which part), newer, or its parts do
+            not fit each other.
+
+    Cost: O(bytes), in time and memory, whatever the file says of itself.
     """
     arrays, metadata = read_arrays(Path(path))
     manifest = read_manifest(path, metadata)
     digests = _digests(arrays)
-    for name, digest in manifest["digests"].items():
-        if digests.get(name) != digest:
-            raise BundleError(f"{path}: part {name} was edited or damaged. Take the bundle from a backup.")
-    config = TypeAdapter(Config).validate_python(manifest["config"])
-    found = {role: Encoding.from_json(arrays[key].tobytes().decode()) for role, key in _ENCODED if key in arrays}
-    scale = _scale(manifest["ratings"]) if manifest.get("ratings") else None
-    encodings = Encodings(**found, asked=manifest.get("asked", 0), scale=scale)
-    items, gap = manifest["items"], manifest["longest_gap"]
-    cell = _outside_cell(path, manifest)
-    network = build_network(config, items=items, longest_gap=gap, encodings=encodings, cell=cell)
-    like = network.init(0)
-    paths = iter([name for name, _ in leaves(like)])
-    params = map_tree(lambda _: arrays[_PREFIX + next(paths)], like)
-    catalogue = Catalogue(_table(arrays["catalogue"])) if "catalogue" in arrays else None
-    vocabulary = Vocabulary(_table(arrays["vocabulary"])["id"])
-    learnt, facts = manifest.get("learnt", items), manifest["facts"]
-    kept: Any = {f.name: arrays[_COUNTS + f.name] for f in fields(Counts) if _COUNTS + f.name in arrays}
-    counts = Counts(**kept) if kept else None
-    rec = Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt, counts=counts)
-    return with_fingerprint(rec) if learnt < items else replace(rec, fingerprint=_fingerprint(digests))
-
-
-def _outside_cell(path: str | Path, manifest: dict[str, Any]) -> KerasCell | None:
-    """Return the cell that a bundle describes in words of Keras, and say what that means; None in all others."""
-    if "cell" not in manifest:
-        return None
+    for name in sorted(digests.keys() | manifest.digests.keys()):
+        if digests.get(name) != manifest.digests.get(name):
+            raise ModelError(f"{path}: part {name} was edited or damaged. Take the bundle from a backup.")
     try:
-        cell = KerasCell.from_description(manifest["cell"])
-    except ArgumentError as error:
-        raise BundleError(f"{path}: {error}") from None
+        rec = _recommender(manifest, arrays, path)
+    except SegueError as error:
+        said = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+        raise error if isinstance(error, ModelError) and said == str(error) else ModelError(said) from error
+    return with_fingerprint(rec) if rec.learnt < manifest.items else replace(rec, fingerprint=_fingerprint(digests))
+
+
+def _recommender(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], path: str | Path) -> Recommender:
+    """Return what is in a bundle, each part held against those before it; without its fingerprint."""
+    weights, counted = _named(arrays, _PREFIX), _named(arrays, _COUNTS)
+    encodings = _encodings(manifest, arrays)
+    cell = _outside_cell(path, manifest, sum(array.size for array in weights.values()))
+    items, gap = manifest.items, manifest.longest_gap
+    network = build_network(manifest.config, items=items, longest_gap=gap, encodings=encodings, cell=cell)
+    params = kept_params(network, weights)
+    vocabulary = Vocabulary(_table(arrays, "vocabulary", items - 1, ("id",))["id"])
+    catalogue = None
+    if "catalogue" in arrays:
+        catalogue = Catalogue(_table(arrays, "catalogue", items - 1, ("item", "title")))
+        catalogue.check(vocabulary)
+    counts = Counts.kept(counted, items) if counted else None
+    parts = (network, params, vocabulary, manifest.config, catalogue, manifest.facts, "", encodings, manifest.learnt)
+    return Recommender(*parts, counts=counts)
+
+
+def _named(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays whose names begin with a prefix, by what comes after it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _encodings(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> Encodings:
+    found = {role: Encoding.from_json(_bytes_of(arrays, key)) for role, key in _ENCODED if key in arrays}
+    widths = {role: encoding.width for role, encoding in found.items()}
+    if not all(widths.values()) or manifest.asked > widths.get("events", 0):
+        raise ModelError(
+            f"encodings: expected numbers of {', '.join(found) or 'events'}, {manifest.asked} of them of a question, "
+            f"came {widths or 'none'}. Take the model from its source again."
+        )
+    return Encodings(**found, asked=manifest.asked, scale=manifest.scale)
+
+
+def _bytes_of(arrays: Mapping[str, NDArray[Any]], name: str) -> bytes:
+    if name not in arrays or arrays[name].dtype != np.uint8:
+        raise ModelError(f"{name}: expected bytes, came none. Take the model from its source again.")
+    return arrays[name].tobytes()
+
+
+def _table(arrays: Mapping[str, NDArray[Any]], name: str, height: int, columns: tuple[str, ...]) -> pl.DataFrame:
+    """Return the table in an array of bytes, which has these columns."""
+    try:
+        table = table_from_bytes(_bytes_of(arrays, name), height)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}") from None
+    if not set(columns) <= set(table.columns):
+        raise ModelError(
+            f"{name}: expected columns {', '.join(columns)}, came {listed(table.columns)}. "
+            "Take the model from its source again."
+        )
+    return table
+
+
+def _outside_cell(path: str | Path, manifest: Manifest, most: int) -> KerasCell | None:
+    """Return the cell that a bundle describes in words of Keras, and say what that means; None in all others.
+
+    It is made only if its weights can be among as many numbers as there are.
+    """
+    if manifest.cell is None:
+        return None
+    cell = KerasCell.from_description(manifest.cell, most=most)
     logger.warning("%s: its cell is one of Keras, so answering imports Keras and JAX (segue convert).", path)
     return cell
 
@@ -173,13 +199,13 @@ def running_bundle(folder: Path) -> Path | None:
     """Return the bundle that a folder says is running: named in `current`, or else the newest.
 
     Raises:
-        BundleError: `current` names a file that is not there.
+        ModelError: `current` names a file that is not there.
     """
     named = folder / CURRENT
     if named.is_file():
         path = folder / named.read_text().strip()
         if not path.is_file() or path.parent != folder:
-            raise BundleError(
+            raise ModelError(
                 f"{named}: expected the name of a bundle in this folder, came {named.read_text().strip()[:80]!r}. "
                 "Write the name of the running bundle into it, or remove it."
             )
@@ -192,14 +218,14 @@ def name_running(path: Path) -> None:
     """Write into the folder of a bundle that it is the one to run; on disk when this returns.
 
     Raises:
-        BundleError: it cannot be written.
+        ModelError: it cannot be written.
     """
     named = path.parent / CURRENT
     try:
         with replacing(named) as part:
             part.write_text(path.name + "\n")
     except OSError as error:
-        raise BundleError(f"{named}: cannot be written: {error}. Make the folder writable for the server.") from error
+        raise ModelError(f"{named}: cannot be written: {error}. Make the folder writable for the server.") from error
 
 
 def _as_learnt(rec: Recommender) -> Recommender:
@@ -217,24 +243,18 @@ def _arrays(rec: Recommender) -> dict[str, NDArray[Any]]:
     arrays = {_PREFIX + name: np.asarray(array) for name, array in leaves(rec.params)}
     if rec.counts is not None:
         arrays |= {_COUNTS + field.name: np.asarray(getattr(rec.counts, field.name)) for field in fields(Counts)}
-    arrays["vocabulary"] = _bytes(pl.DataFrame({"id": rec.vocabulary.ids}))
+    arrays["vocabulary"] = _as_bytes(table_to_bytes(pl.DataFrame({"id": rec.vocabulary.ids})))
     if rec.catalogue is not None:
-        arrays["catalogue"] = _bytes(rec.catalogue.table)
+        arrays["catalogue"] = _as_bytes(table_to_bytes(rec.catalogue.table))
     for role, key in _ENCODED:
         encoding = getattr(rec.encodings, role)
         if encoding is not None:
-            arrays[key] = np.frombuffer(encoding.to_json().encode(), np.uint8)
+            arrays[key] = _as_bytes(encoding.to_json().encode())
     return arrays
 
 
-def _bytes(table: pl.DataFrame) -> NDArray[np.uint8]:
-    buffer = io.BytesIO()
-    table.write_ipc(buffer)
-    return np.frombuffer(buffer.getvalue(), np.uint8)
-
-
-def _table(array: NDArray[Any]) -> pl.DataFrame:
-    return pl.read_ipc(io.BytesIO(array.tobytes()))
+def _as_bytes(data: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(data, np.uint8)
 
 
 def _digests(arrays: dict[str, NDArray[Any]]) -> dict[str, str]:

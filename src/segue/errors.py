@@ -7,7 +7,7 @@
     ├── DatasetError         a named data set is unknown, unreachable or damaged
     ├── ConfigError          a setting that does not exist or cannot hold
     ├── TrainingError        a run that cannot go on; names what was kept
-    ├── BundleError          a file that is not a whole, unedited bundle of a known format
+    ├── ModelError           a file that is not a whole, unedited model of a known format
     ├── StoreError           a store that cannot do what was asked; nothing of it was done
     │   ├── LockedError      another process owns the store
     │   ├── FullError        no room: all is as before
@@ -50,8 +50,8 @@ class TrainingError(SegueError):
     """A training run cannot go on; the message names the checkpoint that was kept."""
 
 
-class BundleError(SegueError):
-    """A file is not a whole, unedited bundle of a format this version reads."""
+class ModelError(SegueError):
+    """A file is not a whole, unedited model of a format this version reads."""
 
 
 class StoreError(SegueError):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from segue.errors import ArgumentError, BundleError
+from segue.errors import ArgumentError, ModelError
 
 
 @contextlib.contextmanager
@@ -93,7 +93,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]], metadata
     """Write a safetensors file: all of it or, on any error, nothing.
 
     Raises:
-        BundleError: the folder is missing or cannot be written, or the disk is full.
+        ModelError: the folder is missing or cannot be written, or the disk is full.
     """
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     try:
@@ -101,29 +101,36 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]], metadata
             part.write_bytes(save(whole, metadata=dict(metadata)))
     except OSError as error:
         kept = "The file that was there is untouched." if path.exists() else "Nothing was written."
-        raise BundleError(f"{path}: cannot be saved: {error.strerror or error}. {kept}") from error
+        raise ModelError(f"{path}: cannot be saved: {error.strerror or error}. {kept}") from error
 
 
 def read_arrays(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
     """Return the arrays and the metadata of a file that `write_arrays` wrote.
 
     Raises:
-        BundleError: there is no such file, or it is cut short or not of this kind.
+        ModelError: there is no such file, or it is cut short or not of this kind.
     """
     if path.is_dir():
-        raise BundleError(f"{path}: expected a bundle, came a folder. Name a bundle in it.")
+        raise ModelError(f"{path}: expected a bundle, came a folder. Name a bundle in it.")
     if not path.is_file():
-        raise BundleError(f"{path}: expected a file written by Segue, found none. Check the path.")
+        raise ModelError(f"{path}: expected a file written by Segue, found none. Check the path.")
     try:
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}. Check its rights.") from None
+    except (TypeError, ValueError, AttributeError, MemoryError) as error:
+        raise ModelError(
+            f"{path}: expected arrays as Segue writes them, NumPy has none of this kind ({error}). "
+            "Take the file from a backup."
+        ) from None
     except SafetensorError as error:
         with path.open("rb") as file:
             begins = file.read(9)[8:]
         if begins not in (b"{", b""):
-            raise BundleError(
+            raise ModelError(
                 f"{path}: expected a file written by Segue, came another kind of file. Give what segue train wrote."
             ) from None
-        raise BundleError(
+        raise ModelError(
             f"{path}: damaged, cut short, or not a file of Segue ({error}). Take it from a backup, or train again."
         ) from None

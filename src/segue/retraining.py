@@ -38,7 +38,7 @@ from segue.data.catalogue import Profiles, read_items, read_profiles
 from segue.data.events import Events
 from segue.data.split import split_after, split_by_time, split_last
 from segue.data.type_weights import check_types, types_of
-from segue.errors import ArgumentError, BundleError, ColumnError, LockedError
+from segue.errors import ArgumentError, ColumnError, LockedError, ModelError
 from segue.evaluation import ratings
 from segue.evaluation.protocols import ask, questions
 from segue.interop.keras_cell import KerasCell
@@ -142,7 +142,7 @@ def retrain(
 
     Raises:
         LockedError: another run is at work in this folder.
-        BundleError: the folder is not there, or the running bundle cannot be read.
+        ModelError: the folder is not there, or the running bundle cannot be read.
         DataError: there is too little to learn.
         ArgumentError: the running bundle reads profiles, and no `users` are given; or the tolerance is no share.
         ConfigError: `train.type_weights` is given and names a type that the log does not have.
@@ -402,7 +402,7 @@ def _validated(rec: Recommender, rated: bool) -> float | None:
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other runs out of a folder, also after a crash of this one."""
     if not folder.is_dir():
-        raise BundleError(f"--bundles {folder}: expected an existing folder, found none. Make it first.")
+        raise ModelError(f"--bundles {folder}: expected an existing folder, found none. Make it first.")
     handle = os.open(folder / ".retrain.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,6 +19,7 @@ ORDER = [
     ("interop",),
     ("training",),
     ("recommend",),
+    ("manifest",),
     ("bundle",),
     ("evaluation", "serve"),
     ("testing",),

@@ -55,3 +55,27 @@ def test_a_checkpoint_of_another_seed_is_refused(tmp_path):
     assert any("going on from pass 2" in line for line in said)
     with pytest.raises(segue.errors.TrainingError, match="other settings or another log"):
         segue.train(ring(), config=settings | {"train.seed": 2}, checkpoint=kept, resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    import json
+
+    from segue.files import read_arrays, write_arrays
+
+    kept, settings = tmp_path / "run.checkpoint", {"train.passes": 1, "model.width": 8}
+    segue.train(ring(), config=settings, checkpoint=kept)
+    arrays, metadata = read_arrays(kept)
+    facts = json.loads(metadata["facts"])
+    wrong = [{"number": 7}, {"best": 5}, {"window": 10**9}, {"seconds": -1.0}, {"curve": [{"a": 1}]}, {"other": 1}]
+    for change in [json.dumps(facts | one) for one in wrong] + ["[" * 100_000, "[]", "7"]:
+        write_arrays(kept, arrays, metadata | {"facts": change})
+        with pytest.raises(segue.errors.TrainingError, match=r"run\.checkpoint: .*[Rr]emove the file"):
+            segue.train(ring(), config=settings, checkpoint=kept, resume=True)
+    first = {"0": arrays["0"].astype("float64")}
+    for others in ({}, arrays | first, arrays | {"x": arrays["0"]}):
+        write_arrays(kept, others, metadata)
+        with pytest.raises(segue.errors.TrainingError, match="expected a checkpoint of this run"):
+            segue.train(ring(), config=settings, checkpoint=kept, resume=True)
+    kept.write_bytes(kept.read_bytes()[:100])
+    with pytest.raises(segue.errors.TrainingError, match="damaged"):
+        segue.train(ring(), config=settings, checkpoint=kept, resume=True)

@@ -15,7 +15,7 @@ from segue.data.events import Reading
 from segue.data.sketch import places
 from segue.data.values import moment_of, text_of
 from segue.data.vocabulary import Vocabulary
-from segue.errors import BundleError, ColumnError
+from segue.errors import ColumnError, ModelError
 
 N = 200
 GENRES = ["Drama", "Comedy", "Drama|War", "Comedy|Drama", "War"]
@@ -296,12 +296,12 @@ def test_describe_tells_what_became_of_each_column():
     "text", ["", "{}", "[]", '{"format": 1}', '{"format": 1, "text": null, "columns": [{"name": 1}]}']
 )
 def test_json_that_is_no_encoding_is_refused(text):
-    with pytest.raises(BundleError, match=r"encoding: expected what Encoding\.to_json wrote"):
+    with pytest.raises(ModelError, match=r"encoding: expected what Encoding\.to_json wrote"):
         Encoding.from_json(text)
 
 
 def test_a_later_format_is_refused():
-    with pytest.raises(BundleError, match=r"expected format 1, came 2. Update Segue"):
+    with pytest.raises(ModelError, match=r"expected format 1, came 2. Update Segue"):
         Encoding.from_json('{"format": 2}')
 
 

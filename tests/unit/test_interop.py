@@ -16,7 +16,7 @@ from segue import cli
 from segue.bundle import build_network, with_fingerprint
 from segue.config import configure
 from segue.data import synthetic
-from segue.errors import ArgumentError, BundleError, ConfigError
+from segue.errors import ArgumentError, ConfigError, ModelError
 from segue.files import read_arrays
 from segue.interop import KerasCell, from_keras, to_keras
 from segue.model.backend import map_tree
@@ -82,7 +82,7 @@ def test_a_bundle_of_a_class_that_is_not_registered_here_is_refused(keras, tmp_p
     known = keras.saving.get_custom_objects()
     kept = known.pop("tests>MinimalGatedCell")
     try:
-        with pytest.raises(BundleError, match=r"own.segue: .*registered ones, came \"tests>MinimalGatedCell\". Put"):
+        with pytest.raises(ModelError, match=r"own.segue: .*registered ones, came \"tests>MinimalGatedCell\". Put"):
             segue.load(tmp_path / "own.segue")
     finally:
         known["tests>MinimalGatedCell"] = kept
@@ -92,7 +92,7 @@ def test_a_bundle_of_a_class_that_is_not_registered_here_is_refused(keras, tmp_p
 def test_without_keras_a_bundle_says_what_to_install(gru, tmp_path, monkeypatch):
     gru.save(tmp_path / "gru.segue")
     monkeypatch.setitem(sys.modules, "keras", None)
-    with pytest.raises(BundleError, match=r'gru.segue: keras: expected .* Run: pip install "segue\[keras\]"'):
+    with pytest.raises(ModelError, match=r'gru.segue: keras: expected .* Run: pip install "segue\[keras\]"'):
         segue.load(tmp_path / "gru.segue")
     with pytest.raises(ArgumentError, match=r'Run: pip install "segue\[keras\]"'):
         to_keras(GRU(), GRU().init(np.random.default_rng(0), 4))

@@ -20,7 +20,7 @@ from segue.cli import app
 from segue.data import synthetic
 from segue.data.split import digest
 from segue.data.vocabulary import Vocabulary
-from segue.errors import ArgumentError, BundleError, ColumnError, DataError, LockedError, StoreError
+from segue.errors import ArgumentError, ColumnError, DataError, LockedError, ModelError, StoreError
 from segue.model.backend import map_tree
 from segue.recommend.approximate import open_index
 from segue.serve import bulk, transfer
@@ -459,14 +459,14 @@ def test_the_running_bundle_is_named_or_the_newest(tmp_path):
     assert running_bundle(tmp_path).name == "b.segue"
     for name in ("c.segue", "../b.segue", ""):
         (tmp_path / "current").write_text(name)
-        with pytest.raises(BundleError, match="expected the name of a bundle in this folder"):
+        with pytest.raises(ModelError, match="expected the name of a bundle in this folder"):
             running_bundle(tmp_path)
 
 
 def test_two_runs_in_one_folder_do_not_meet(tmp_path):
     with retraining._alone(tmp_path), pytest.raises(LockedError, match="expected no other run, but one is at work"):
         retraining.retrain(shop(), tmp_path)
-    with pytest.raises(BundleError, match=r"expected an existing folder, found none\. Make it first"):
+    with pytest.raises(ModelError, match=r"expected an existing folder, found none\. Make it first"):
         retraining.retrain(shop(), tmp_path / "nowhere")
 
 

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from segue import cli
-from segue.errors import ArgumentError, BundleError, NotFoundError
+from segue.errors import ArgumentError, ModelError, NotFoundError
 from segue.serve import ending
 from segue.serve.keys import KeyRing, add_key, read_keys, remove_key
 from segue.serve.limits import Rates
@@ -57,7 +57,7 @@ def test_the_bundle_lies_in_the_folder_of_bundles(bundle, tmp_path):
     assert Settings(bundle).in_force() == (bundle, "")
     assert Settings(bundle, bundles=bundle.parent).in_force() == (bundle, "")
     (tmp_path / "many").mkdir()
-    with pytest.raises(BundleError, match=r"expected a bundle in it, found none"):
+    with pytest.raises(ModelError, match=r"expected a bundle in it, found none"):
         Settings(tmp_path / "many").in_force()
     other = tmp_path / "many" / "b.segue"
     other.touch()

@@ -58,10 +58,12 @@ class Calendar:
         return KNOTS * self.hours + DAYS * self.days
 
     def encode(self, column: pl.Series) -> Floats:
-        """Return float32[row, width]; zeros where the time is unknown."""
+        """Return float32[row, width]; zeros where the time is unknown, or is none."""
         out = np.zeros((len(column), self.width), np.float32)
+        if not column.dtype.is_integer():
+            return out  # no times
         rows = np.flatnonzero(column.is_not_null())
-        times = column.drop_nulls().to_numpy()
+        times = column.drop_nulls().cast(pl.Int64).to_numpy()
         if self.hours:
             place = times % _DAY * (KNOTS / _DAY)
             left = place.astype(np.int64)

@@ -16,7 +16,7 @@ from segue.data.ids import check_ids, check_matched, id_of, settle, text_of_ids
 from segue.data.sources import Reading, open_source, without_words
 from segue.data.values import word, words_of
 from segue.data.vocabulary import Vocabulary
-from segue.errors import ColumnError, DataError
+from segue.errors import ColumnError, DataError, ModelError
 
 _ITEM = ("item", "itemid", "movieid", "movie", "sku", "productid", "product", "asin", "id")
 _TITLE = ("title", "movietitle", "name", "itemtitle", "productname")
@@ -34,6 +34,26 @@ class Catalogue:
 
     table: pl.DataFrame
     notes: tuple[str, ...] = ()
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Do nothing if the table, which comes out of a file, has a line for each row of a vocabulary.
+
+        Raises:
+            ModelError: its ids are others, its titles are no texts, or a moment in it is none that Python can say.
+        """
+        kinds = {name: self.table[name].dtype for name in ("item", "title")}
+        fits = set(kinds.values()) == {pl.String} and self.table["item"].equals(vocabulary.ids)
+        try:
+            for column in self.table:
+                if column.dtype.is_temporal() or column.dtype.is_nested():
+                    column.to_list() if column.dtype.is_nested() else (column.min(), column.max())
+        except (ValueError, OverflowError, pl.exceptions.PanicException):
+            fits = False
+        if not fits:
+            raise ModelError(
+                "catalogue: expected a line with id and title for each id of the vocabulary, came others. "
+                "Take the model from its source again."
+            )
 
     @cached_property
     def _titles(self) -> list[str | None]:

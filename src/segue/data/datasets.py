@@ -77,11 +77,19 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     Example:
         >>> cache_folder({"XDG_CACHE_HOME": "/c"}).as_posix()
         '/c/segue'
+
+    Raises:
+        DatasetError: none of them is set, and the user has no home.
     """
     if environment.get("SEGUE_CACHE"):
         return Path(environment["SEGUE_CACHE"])
-    home = environment.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "segue"
+    home = Path(environment.get("XDG_CACHE_HOME", ""))
+    try:
+        return (home if home.is_absolute() else Path.home() / ".cache") / "segue"
+    except RuntimeError:
+        raise DatasetError(
+            "cache folder: expected SEGUE_CACHE, XDG_CACHE_HOME or a home folder, found none. Set SEGUE_CACHE."
+        ) from None
 
 
 def get(name: str, *, cache: Path | None = None, fetch: Callable[[str], bytes] | None = None) -> DatasetFiles:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from segue.data import kept as plain
 from segue.data.attributes import Kind, plain_name, why_ignored
 from segue.data.blocks import Block, Categories, Ignored, Texts
 from segue.data.calendar import Calendar
@@ -20,7 +21,7 @@ from segue.data.columns import listed
 from segue.data.numeric import Numbers, Vectors
 from segue.data.text import TextEncoder, text_encoder, text_encoder_from
 from segue.data.values import distinct, is_present, text_of
-from segue.errors import BundleError, ColumnError
+from segue.errors import ColumnError, ModelError
 from segue.shapes import Floats
 
 _FORMAT = 1
@@ -149,22 +150,24 @@ class Encoding:
         return json.dumps(kept, ensure_ascii=False, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> "Encoding":
+    def from_json(cls, text: str | bytes) -> "Encoding":
         """Return the encoding that was written down; no package is imported and no folder opened.
 
         Raises:
-            BundleError: it is not such JSON, or of a later format.
+            ModelError: it is not such JSON, or of a later format.
         """
         try:
-            kept = json.loads(text)
+            kept = plain.json_of(text)
             if kept["format"] != _FORMAT:
-                raise BundleError(
+                raise ModelError(
                     f"encoding: expected format {_FORMAT}, came {kept['format']}. Update Segue to read this bundle."
                 )
             encoder = None if kept["text"] is None else text_encoder_from(kept["text"])
-            return cls(tuple(_block(column, encoder) for column in kept["columns"]), encoder)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BundleError(
+            blocks = tuple(_block(column, encoder) for column in kept["columns"])
+            plain.distinct([block.name for block in blocks], "columns")
+            return cls(blocks, encoder)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ModelError(
                 f"encoding: expected what Encoding.to_json wrote, came {text[:40]!r} ({error!r}). "
                 "Take the bundle from its source again."
             ) from error
@@ -245,17 +248,20 @@ def _kept(block: Block) -> dict[str, Any]:
 
 
 def _block(kept: Mapping[str, Any], encoder: TextEncoder | None) -> Block:
-    name, kind = kept["name"], kept["kind"]
+    name, kind = plain.text(kept["name"], "a column", empty=True), kept["kind"]
     if kind in ("number", "date"):
-        return Numbers(name, kind, tuple(kept["knots"]))
+        return Numbers(name, kind, plain.numbers(kept["knots"], f"knots of {name}", ascending=True))
     if kind in ("category", "categories"):
-        return Categories(name, kind == "categories", kept["separator"], tuple(kept["values"]))
+        separator = None if kept["separator"] is None else plain.text(kept["separator"], f"separator of {name}")
+        return Categories(name, kind == "categories", separator, plain.texts(kept["values"], f"values of {name}"))
     if kind == "vector":
-        return Vectors(name, tuple(kept["mean"]))
+        return Vectors(name, plain.numbers(kept["mean"], f"mean of {name}"))
     if kind == "calendar":
-        return Calendar(name, kept["hours"], kept["days"])
+        return Calendar(
+            name, plain.truth(kept["hours"], f"hours of {name}"), plain.truth(kept["days"], f"days of {name}")
+        )
     if kind == "ignored":
-        return Ignored(name, kept["why"])
+        return Ignored(name, plain.text(kept["why"], f"why {name} is ignored"))
     if encoder is None or kind != "text":
         raise ValueError(f"column {name} is of kind {kind}")
     return Texts(name, encoder)

@@ -4,12 +4,14 @@ Knows: the lowest and highest rating, the steps between, the mean; what a rating
 Does not know: users, items, or what is predicted.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segue.data import kept as plain
 from segue.data.events import Events
 from segue.data.rating_columns import STEPS, ends_of, ratings_of
 from segue.errors import ArgumentError, ConfigError, DataError
@@ -67,6 +69,26 @@ class Scale:
             levels = np.unique(np.append(levels, np.array(declared, np.float32)))
         mean, unit = (float(number) for number in (known.mean(dtype=np.float64), known.std(dtype=np.float64)))
         return cls(tuple(levels.tolist()), mean, closed, unit)
+
+    @classmethod
+    def kept(cls, kept: Mapping[str, Any]) -> "Scale":
+        """Return the scale that a file holds; older ones do not say whether it is closed, nor its unit.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is no such scale.
+
+        Example:
+            >>> Scale.kept({"levels": [1, 5], "mean": 3.5})
+            Scale(levels=(1.0, 5.0), mean=3.5, closed=False, unit=None)
+        """
+        levels = plain.numbers(kept["levels"], "levels of ratings", ascending=True)
+        if len(levels) < 2 or not levels[0] <= plain.number(kept["mean"], "mean of ratings") <= levels[-1]:
+            raise ValueError(f"ratings: expected two levels or more around the mean, came {len(levels)}")
+        closed = plain.truth(kept.get("closed", len(levels) > 2), "closed")
+        unit = kept.get("unit")
+        if unit is not None and not plain.number(unit, "unit of ratings") > 0:
+            raise ValueError(f"ratings: expected a unit above 0, came {unit}")
+        return cls(levels, float(kept["mean"]), closed, None if unit is None else float(unit))
 
     @property
     def lowest(self) -> float:

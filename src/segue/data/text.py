@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from segue.data import kept as plain
 from segue.data.sketch import PLACES, places
 from segue.errors import ArgumentError
 from segue.shapes import Floats
@@ -27,6 +28,8 @@ from segue.shapes import Floats
 _GROUP = 4_096
 #: The mean of the learnt texts is taken over so many of them at most.
 _LEARNT = 50_000
+#: Numbers of a vector of wordllama.
+_LLAMA = 256
 #: A vector shorter than this is rounding, not direction.
 _NOTHING = 1e-6
 _WORD = re.compile(r"\w+")
@@ -90,15 +93,27 @@ def text_encoder(name: str = "auto", texts: Sequence[str] | None = None) -> Text
 def text_encoder_from(kept: Mapping[str, Any]) -> TextEncoder:
     """Return the encoder that `kept()` described; nothing is imported until a text must be encoded.
 
+    Raises:
+        ValueError, KeyError, TypeError: it is no such description.
+
     Example:
         >>> encoder = text_encoder("words", ["red shoe", "red hat"])
         >>> text_encoder_from(encoder.kept()) == encoder
         True
     """
-    if kept["name"] == "words":
-        return Words(tuple(kept["words"]), tuple(kept["counts"]), kept["texts"])
-    mean = tuple(kept["mean"])
-    return WordLlama(mean) if kept["name"] == "wordllama" else Folder(kept["name"], kept["width"], mean)
+    name = plain.text(kept["name"], "encoder of texts")
+    if name == "words":
+        number = plain.whole(kept["texts"], "texts")
+        words = plain.texts(kept["words"], "words")
+        counts = tuple(plain.whole(count, "count of a word", 1, max(number, 1)) for count in kept["counts"])
+        if len(counts) != len(words):
+            raise ValueError(f"counts: expected one for each of {len(words):,} words, came {len(counts):,}")
+        return Words(words, counts, number)
+    mean = plain.numbers(kept["mean"], "mean of texts")
+    width = _LLAMA if name == "wordllama" else plain.whole(kept["width"], "width of texts", 1)
+    if len(mean) != width:
+        raise ValueError(f"mean of texts: expected {width:,} numbers, came {len(mean):,}")
+    return WordLlama(mean) if name == "wordllama" else Folder(name, width, mean)
 
 
 @dataclass(frozen=True)
@@ -241,7 +256,7 @@ def _embed_wordllama(texts: list[str]) -> Floats:
     # Padding goes up to the longest text of a batch, so texts of like length go together and long ones alone.
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     short = sum(len(text) <= 1_000 for text in texts)
-    out = np.zeros((len(texts), 256), np.float32)
+    out = np.zeros((len(texts), _LLAMA), np.float32)
     model = _wordllama()
     for rows, size in ((order[:short], 64), (order[short:], 1)):
         if rows:
@@ -258,7 +273,7 @@ def _wordllama() -> Any:
     root.handlers[:] = handlers
     root.setLevel(level)
     folder = Path(str(package.__file__)).parent
-    return package.WordLlama.load(dim=256, cache_dir=folder, disable_download=True)
+    return package.WordLlama.load(dim=_LLAMA, cache_dir=folder, disable_download=True)
 
 
 def _embed_folder(folder: str, texts: list[str]) -> Floats:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from segue.data.kept import json_of
 from segue.errors import ArgumentError, ConfigError
 from segue.interop.library import keras_on_jax
 from segue.interop.weights import params_of, segue_cell
@@ -70,13 +71,17 @@ class KerasCell(StepwiseCell):
             object.__setattr__(self, name, value)
 
     @classmethod
-    def from_description(cls, description: str) -> "KerasCell":
+    def from_description(cls, description: str, *, most: int | None = None) -> "KerasCell":
         """Return the cell that a description stands for.
 
+        Args:
+            description: as `description` is.
+            most: numbers that its weights can be, where they are known; a cell of more is not made.
+
         Raises:
-            ArgumentError: Keras is missing, or a class of the cell is not registered.
+            ArgumentError: Keras is missing, a class of the cell is not registered, or the description is none.
         """
-        return cls(_made(keras_on_jax(), description))
+        return cls(_made(keras_on_jax(), description, most))
 
     def init(self, rng: np.random.Generator, width: int) -> tuple[Array, ...]:
         """Return fresh weights, as the cell's own initialisers draw them, in the order of Keras.
@@ -212,16 +217,40 @@ def _described(keras: Any, cell: Any) -> str:
     return text
 
 
-def _made(keras: Any, description: str) -> Any:
-    found = json.loads(description)
-    _check_registered(keras, found)
+def _made(keras: Any, description: str, most: int | None = None) -> Any:
     try:
+        found = json_of(description)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ArgumentError(f"KerasCell: expected a description in JSON, came {description[:40]!r}.")
+    try:
+        _check_registered(keras, found)
+        if most is not None:
+            _check_units(found, most)
         return keras.saving.deserialize_keras_object(found, safe_mode=True)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        if isinstance(error, ArgumentError):
+            raise
         raise ArgumentError(
             f"KerasCell: expected a configuration to make a cell of, that of {found.get('class_name')} cannot: "
-            f"{str(error).splitlines()[-1][:200]}. Check its get_config(), and name and register functions."
+            f"{_last_line(error)}. Check its get_config(), and name and register functions."
         ) from None
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[-1][:200]
+
+
+def _check_units(node: Any, most: int) -> None:
+    """Refuse a description of more units than there are weights for: each cell has a square of them."""
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if name == "units" and not (isinstance(value, int) and 1 <= value * value <= most):
+            raise ArgumentError(
+                f"KerasCell: expected units whose square is at most the {most:,} weights, came {value!r:.40}. "
+                "Take the bundle from its source again."
+            )
+        _check_units(value, most)
 
 
 def _unnamed(node: Any) -> Any:
@@ -246,8 +275,8 @@ def _check_registered(keras: Any, node: Any) -> None:
     if "class_name" in node:
         function = node.get("registered_name") == "function"
         name = node["config"] if function else node.get("registered_name") or node["class_name"]
-        module = node.get("module") or ""
-        own = module == "keras" or module.startswith("keras.") or (function and hasattr(keras.activations, str(name)))
+        own = _is_own(str(node.get("module") or ""), str(node["class_name"]))
+        own = own or (function and hasattr(keras.activations, str(name)))
         if not own and keras.saving.get_registered_object(name) is None:
             raise ArgumentError(
                 f'KerasCell: expected classes and functions of Keras or registered ones, came "{name}". Put '
@@ -256,6 +285,13 @@ def _check_registered(keras: Any, node: Any) -> None:
             )
     for value in node.values():
         _check_registered(keras, value)
+
+
+def _is_own(module: str, name: str) -> bool:
+    """Say whether a class is one of Keras that a cell is made of; others may open files when they are made."""
+    if module == "keras.layers":
+        return name.endswith(("Cell", "Cells", "LU", "Activation", "Softmax"))
+    return module in ("keras", "keras.initializers", "keras.regularizers", "keras.constraints", "keras.activations")
 
 
 def _flat(tree: Any) -> Iterator[Any]:

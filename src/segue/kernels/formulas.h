@@ -16,7 +16,7 @@ static const float UNRANKED = -1e30f;
 static inline float larger(float least, float x) { return least > x ? least : x; }
 static inline float smaller(float most, float x) { return most < x ? most : x; }
 static inline float power_of_two(float n) {
-  int32_t bits = ((int32_t)n + 127) << 23;
+  uint32_t bits = (uint32_t)((int32_t)n + 127) << 23;
   float power;
   memcpy(&power, &bits, sizeof power);
   return power;

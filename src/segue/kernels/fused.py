@@ -2,6 +2,7 @@
 
 Knows: shapes, and which loop is the gradient of which. Every function computes what its twin in `segue.model` or
 `segue.training.losses` computes, within float32's rounding; tests hold them against each other.
+C reads as many numbers as the first argument says, so shapes and types are looked at while a program is traced.
 Does not know: weights, losses. Call these only where `library.available()`; the products alone are good without.
 """
 
@@ -12,7 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from segue.errors import ArgumentError
 from segue.kernels import library
+
+_FLOAT, _BOOL = jnp.float32, jnp.bool_
 
 
 def _call(name: str, *shapes: Sequence[int], in_place: bool = False, kind: Any = jnp.float32) -> Any:
@@ -20,6 +24,20 @@ def _call(name: str, *shapes: Sequence[int], in_place: bool = False, kind: Any =
     shape_of: Any = jax.ShapeDtypeStruct
     results = [shape_of(tuple(shape), kind) for shape in shapes]
     return jax.ffi.ffi_call(name, results, input_output_aliases={0: 0} if in_place else None)
+
+
+def _check(name: str, *wanted: tuple[Array, Sequence[int], Any]) -> None:
+    """Do nothing if each array has the shape and the type that a loop reads.
+
+    Raises:
+        ArgumentError: one has another.
+    """
+    for array, shape, kind in wanted:
+        if array.shape != tuple(shape) or array.dtype != kind:
+            raise ArgumentError(
+                f"{name}: expected {jnp.dtype(kind)}{list(shape)}, came {array.dtype}{list(array.shape)}. "
+                "Give weights and states of one network."
+            )
 
 
 def product(x: Array, weights: Array) -> Array:
@@ -82,6 +100,7 @@ def _turned(x: Array, kind: Any) -> Array:
 @jax.custom_vjp
 def rms_norm(x: Array, scale: Array) -> Array:
     """Return `x / sqrt(mean(x^2) + 1e-6) * scale`, see `segue.model.blocks.rms_norm`."""
+    _check("rms_norm", (x, x.shape, _FLOAT), (scale, x.shape[-1:], _FLOAT))
     found: Array = _call("segue_rms_norm", x.shape)(x, scale)[0]
     return found
 
@@ -112,6 +131,7 @@ clipped.defvjp(lambda x, scale: (clipped(x, scale), (x, scale)), _clipped_back)
 @jax.custom_vjp
 def swiglu(both: Array) -> Array:
     """Return `silu(a) * b` of the halves of `both`, see `segue.model.activations.swiglu`."""
+    _check("swiglu", (both, (*both.shape[:-1], both.shape[-1] // 2 * 2), _FLOAT))
     found: Array = _call("segue_swiglu", (*both.shape[:-1], both.shape[-1] // 2))(both)[0]
     return found
 
@@ -126,6 +146,7 @@ swiglu.defvjp(lambda both: (swiglu(both), both), _swiglu_back)
 @jax.custom_vjp
 def geglu(gate: Array, y: Array) -> Array:
     """Return `gelu(gate) * y`, see `segue.model.activations.geglu`."""
+    _check("geglu", (gate, y.shape, _FLOAT), (y, y.shape, _FLOAT))
     found: Array = _call("segue_geglu", y.shape)(gate, y)[0]
     return found
 
@@ -152,6 +173,10 @@ def convolve(x: Array, tail: Array, reset: Array, start: Array, conv: Array, bia
         conv: float32[taps, d], the present first.
         bias: float32[d].
     """
+    (steps, lanes, width), back = x.shape, len(conv) - 1
+    before = [(array, (back, lanes, width), _FLOAT) for array in (tail, start)]
+    weights = [(conv, (back + 1, width), _FLOAT), (bias, (width,), _FLOAT)]
+    _check("convolve", (x, x.shape, _FLOAT), (reset, (steps, lanes), _BOOL), *before, *weights)
     y, end = _call("segue_convolve", x.shape, tail.shape)(x, tail, reset, start, conv, bias)
     return y, end
 
@@ -183,6 +208,10 @@ def linear(gates: Array, bias: Array, decay: Array, c: Array, s: Array, reset: A
         reset: bool[T, B], where it is `start`.
         start: float32[B, d].
     """
+    steps, lanes, width = c.shape
+    of_steps = [(gates, (steps, lanes, 2 * width), _FLOAT), (c, c.shape, _FLOAT), (reset, (steps, lanes), _BOOL)]
+    of_width = [(bias, (2 * width,), _FLOAT), (decay, (width,), _FLOAT)]
+    _check("linear", *of_steps, *of_width, *((array, (lanes, width), _FLOAT) for array in (s, start)))
     found: Array = _call("segue_linear", c.shape)(gates, bias, decay, c, s, reset, start)[0]
     return found
 
@@ -221,6 +250,9 @@ def gru(x: Array, w_h: Array, b_n: Array, h: Array, reset: Array, start: Array) 
 
 
 def _gru_forward(x: Array, w_h: Array, b_n: Array, h: Array, reset: Array, start: Array) -> Any:
+    (steps, lanes), width = reset.shape, h.shape[-1]
+    of_steps = [(x, (steps, lanes, 3 * width), _FLOAT), (reset, (steps, lanes), _BOOL), (b_n, (width,), _FLOAT)]
+    _check("gru", *of_steps, *((array, (lanes, width), _FLOAT) for array in (h, start)))
     step = _call("segue_gru", h.shape)
 
     def one(h: Array, position: tuple[Array, Array]) -> Any:
@@ -270,10 +302,22 @@ def softmax(logits: Array, offset: Array, targets: Array, weights: Array, hidden
         weights: float32[N].
         hidden: bool[N, V], what is no class but for the target; [N, 0] hides nothing.
     """
+    _check("softmax", *_of_softmax(logits, offset, targets, weights, hidden))
     share, losses, sums = _call("segue_softmax", logits.shape, targets.shape, offset.shape, in_place=True)(
         logits, offset, targets, weights, hidden
     )
     return share, losses, sums
+
+
+def _of_softmax(logits: Array, offset: Array, targets: Array, weights: Array, hidden: Array) -> Any:
+    (count, width), hides = logits.shape, hidden.shape[-1] > 0
+    of_count = (targets, (count,), jnp.int32), (weights, (count,), _FLOAT)
+    return (
+        (logits, logits.shape, _FLOAT),
+        (offset, (width,), _FLOAT),
+        *of_count,
+        (hidden, (count, width * hides), _BOOL),
+    )
 
 
 def softmax_sampled(
@@ -292,6 +336,8 @@ def softmax_sampled(
         classes: int32[S].
         goals: float32[N].
     """
+    beside = (classes, logits.shape[1:], jnp.int32), (goals, logits.shape[:1], _FLOAT)
+    _check("softmax_sampled", *_of_softmax(logits, offset, targets, weights, hidden), *beside)
     shapes = (logits.shape, targets.shape, offset.shape, goals.shape)
     share, losses, sums, d_goals = _call("segue_softmax_sampled", *shapes, in_place=True)(
         logits, offset, targets, weights, hidden, classes, goals

@@ -133,6 +133,11 @@ static void softmax_rows(void* data, long part, long begin, long end) {
     float* restrict line = job->logits + row * width;
     int32_t target = job->targets[row];
     float weight = job->weights[row], top, total = 0.0f, goal;
+    if (!job->classes && (target < 0 || target >= width)) { /* no class: what is no number stays visible */
+      memset(line, 0, (size_t)width * sizeof(float));
+      job->losses[row] = NAN;
+      continue;
+    }
     for (long i = 0; i < width; i++) line[i] += offset[i];
     if (job->hidden) {
       const uint8_t* restrict hidden = job->hidden + row * width;

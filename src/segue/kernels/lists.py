@@ -1,7 +1,8 @@
 """Loops of the server: a step through a block, the mixture with counts, the best of a line, the rank of a place.
 
 Knows: lines, places, -infinity for what is left out. Each runs in C where there is a compiler, which holds no lock of
-the interpreter meanwhile, and else as it stands here or where it is called; both say the same (laws).
+the interpreter meanwhile, and else as it stands here or where it is called; both say the same (laws). C asks nothing:
+what it would read or write is checked here to be there.
 Does not know: ids, rows of a catalogue, what scores mean.
 """
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.config import Norm
+from segue.errors import ArgumentError
 from segue.kernels import library
 from segue.measure.ranks import target_ranks
 from segue.shapes import Floats, Rows
@@ -38,12 +40,17 @@ def best(scores: Floats, count: int) -> list[Best]:
         scores: float32[line, n], line after line in memory.
         count: at least 1.
 
+    Raises:
+        ArgumentError: the scores lie otherwise, or the count is below 1.
+
     Cost: O(lines x n), and O(count) for each score that was among the best for a while.
 
     Example:
         >>> best(np.float32([[1, 3, -np.inf, 3], [-np.inf, -np.inf, 2, -np.inf]]), 2)
         [Best(places=[1, 3], scores=[3.0, 3.0]), Best(places=[2], scores=[2.0])]
     """
+    if scores.ndim != 2 or count < 1:
+        raise _unfit("scores of two axes and a count from 1", scores, f", and {count}")
     loops = library.lists()
     if loops is None or count > _INSERTED:
         return pure_best(scores, count)
@@ -80,7 +87,7 @@ def foreseen(scores: Floats, places: NDArray[np.integer]) -> tuple[NDArray[np.fl
         float64[line], float32[line].
 
     Raises:
-        ArgumentError: a score is NaN.
+        ArgumentError: a score is NaN, or a place is none of the line.
 
     Cost: O(lines x n).
 
@@ -89,11 +96,14 @@ def foreseen(scores: Floats, places: NDArray[np.integer]) -> tuple[NDArray[np.fl
         >>> ranks.tolist(), round(float(sums[0]), 3)
         ([3.0], 1.551)
     """
+    columns = np.ascontiguousarray(places, np.int64)
+    inside = scores.ndim == 2 and columns.shape == scores.shape[:1]
+    if not inside or (len(columns) and not 0 <= columns.min() <= columns.max() < scores.shape[1]):
+        raise _unfit("a place inside each line of scores", scores)
     loops = library.lists()
     if loops is None:
         return pure_foreseen(scores, places)
     ranks, sums = np.empty(len(scores), np.int64), np.empty(len(scores), np.float32)
-    columns = np.ascontiguousarray(places, np.int64)
     loops.segue_foreseen(_at(scores), *_sizes(*scores.shape), _at(columns), _at(ranks), _at(sums))
     if np.isnan(sums).any():
         return target_ranks(scores, places), sums  # which says of what question
@@ -124,30 +134,44 @@ class BlockStep:
     Args:
         loops: `library.lists()`.
         weights: float32 arrays in the order of `Block` in `lists.c`.
+
+    Raises:
+        ArgumentError: their shapes do not fit each other.
     """
 
     def __init__(self, loops: ctypes.CDLL, weights: Sequence[Floats]) -> None:
         self.loops = loops
+        d, past, inside = len(weights[1]), len(weights[2]), len(weights[9])
+        shapes = [(d, 2 * d), (d,), (past,), (d,), (d, 2 * d), (2 * d,), (d,), (d, d), (d, 2 * inside), (inside, d)]
+        if [one.shape for one in weights] != shapes or past % d or any(one.dtype != np.float32 for one in weights):
+            raise _unfit(f"weights of a block of width {d}", weights[0])
+        self.width, self.past, self.inside = d, past, inside
         self.weights = [_panels(array) if array.ndim == 2 else np.ascontiguousarray(array) for array in weights]
         self._block = (ctypes.c_void_p * len(self.weights))(*(array.ctypes.data for array in self.weights))
 
-    def __call__(self, before: Floats, x: Floats, after: Floats, past: int, inside: int, norm: Norm) -> None:
+    def __call__(self, before: Floats, x: Floats, after: Floats, norm: Norm) -> None:
         """Read a state and write the one after it, and change x, all in place.
 
         Args:
-            before: float32[B, n], a part of lines that lie one after the other: `past` numbers of what came before,
-                the newest first, then the state of the cell.
+            before: float32[B, n], a part of lines that lie one after the other: numbers of what came before, the newest
+                first, then the state of the cell.
             x: float32[B, d], line after line.
             after: as `before`, with the same distance between lines.
-            past: how many numbers of what came before.
-            inside: the width of the feed-forward.
             norm: what each part does with a vector before it is read.
+
+        Raises:
+            ArgumentError: the arrays lie otherwise.
+            MemoryError: there is none to work in.
         """
         users, d = x.shape
-        sizes = _sizes(users, d, past, inside, NORMS[norm])
+        wanted, stride = (users, self.past + self.width), before.strides[0]
+        alike = before.shape == after.shape == wanted and before.strides == after.strides and d == self.width
+        lines = stride % 4 == 0 and stride >= 4 * wanted[1] and before.strides[1] == 4
+        if not (alike and lines and before.dtype == after.dtype == np.float32):
+            raise _unfit(f"states of shape {list(wanted)} in lines", before)
+        sizes = _sizes(users, d, self.past, self.inside, NORMS[norm])
         places = ctypes.c_void_p(before.ctypes.data), ctypes.c_void_p(after.ctypes.data)
-        assert before.strides == after.strides
-        if not self.loops.segue_step(self._block, *places, *_sizes(before.strides[0] // 4), _at(x), *sizes):
+        if not self.loops.segue_step(self._block, *places, *_sizes(stride // 4), _at(x), *sizes):
             raise MemoryError
 
 
@@ -177,6 +201,11 @@ class Mixture:
         decays: float32[REACH] and float32[RECENT], how much the last items count in either way.
         counted: rows that were not added since.
         numbers: weight, smoothing, habit, scale and the log for a row that came after the counts.
+
+    Raises:
+        ArgumentError: the arrays do not fit each other, or a pair leads out of them.
+
+    Cost: O(pairs), once.
     """
 
     def __init__(
@@ -190,20 +219,53 @@ class Mixture:
     ) -> None:
         self.loops = loops
         self.arrays = [np.ascontiguousarray(one) for one in (*pairs, popularity, *decays)]  # kept while C points there
-        sizes = (len(popularity), counted, *map(len, decays))
+        size, kinds = len(popularity), (np.int64, np.int32, *[np.float32] * 4)
+        whole = all(one.dtype == kind and one.ndim == 1 for one, kind in zip(self.arrays, kinds, strict=True))
+        if not (whole and pairs_fit(*pairs, size) and 0 <= counted <= size and len(decays[0]) <= len(decays[1])):
+            raise _unfit("pairs of rows that are there, with a share each", popularity)
+        sizes = (size, counted, *map(len, decays))
         self._counts = _Counts(*(one.ctypes.data for one in self.arrays), *map(int, sizes), *map(float, numbers))
 
     def __call__(self, scores: Floats, recent: Rows) -> None:
-        """Mix float32[user, n], scores of all rows in order, with the last items int32[user, RECENT], in place."""
-        room = np.empty(self._counts.size, np.float32)
+        """Mix float32[user, n], scores of all rows in order, with the last items int32[user, RECENT], in place.
+
+        Raises:
+            ArgumentError: they are of fewer rows than the counts, or of other shapes.
+        """
         recent = np.ascontiguousarray(recent, np.int32)
+        wide = scores.ndim == 2 and scores.shape[1] >= self._counts.size and scores.flags.writeable
+        if not wide or recent.shape != (len(scores), self._counts.recent):
+            raise _unfit(f"scores of {self._counts.size} rows or more, and the last items of each user", scores)
+        room = np.empty(self._counts.size, np.float32)
         counts, (lines, width) = ctypes.byref(self._counts), scores.shape
         self.loops.segue_mixed(counts, _at(recent), *_sizes(lines), _at(scores), *_sizes(width), _at(room))
 
 
+def pairs_fit(offsets: NDArray[np.int64], rows: Rows, shares: Floats, size: int) -> bool:
+    """Say whether pairs are those of so many rows: offsets that rise from 0 to their number, rows that are there.
+
+    Cost: O(pairs).
+
+    Example:
+        >>> offsets, rows, shares = np.array([0, 0, 2]), np.int32([0, 1]), np.float32([0.5, 0.5])
+        >>> pairs_fit(offsets, rows, shares, 2), pairs_fit(offsets, rows + np.int32(1), shares, 2)
+        (True, False)
+    """
+    if len(offsets) != size + 1 or offsets[0] != 0 or offsets[-1] != len(rows) or len(rows) != len(shares):
+        return False
+    rises = bool((offsets[1:] >= offsets[:-1]).all())
+    return rises and (not len(rows) or bool(rows.min() >= 0 and rows.max() < size))
+
+
 def _at(array: NDArray[np.generic]) -> ctypes.c_void_p:
-    assert array.flags.c_contiguous and array.dtype in (np.float32, np.int32, np.int64), array.dtype
+    if not (array.flags.c_contiguous and array.flags.aligned and array.dtype in (np.float32, np.int32, np.int64)):
+        raise _unfit("numbers of 4 or 8 bytes in one piece of memory", array)
     return ctypes.c_void_p(array.ctypes.data)
+
+
+def _unfit(wanted: str, came: NDArray[np.generic], beside: str = "") -> ArgumentError:
+    given = f"{came.dtype}{list(came.shape)}{beside}"
+    return ArgumentError(f"loops: expected {wanted}, came {given}. Give arrays of one model and its states.")
 
 
 def _sizes(*numbers: int) -> tuple[ctypes.c_int64, ...]:

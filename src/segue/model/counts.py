@@ -13,15 +13,17 @@ Where items are had again, the second part is a cache of the user's own (Kuhn, D
 """
 
 import itertools
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from segue.errors import ModelError
 from segue.kernels import library
-from segue.kernels.lists import Mixture
+from segue.kernels.lists import Mixture, pairs_fit
 from segue.shapes import Floats, Rows
 
 #: Items of a user that are kept for this, the newest last; 0 where there is none, or where it is unknown.
@@ -62,6 +64,39 @@ class Counts:
     habit_decay: NDArray[np.float32] = field(default_factory=lambda: np.ones(RECENT, np.float32))
     added: np.int64 = field(default_factory=lambda: np.int64(0))
 
+    @classmethod
+    def kept(cls, arrays: Mapping[str, NDArray[np.generic]], items: int) -> "Counts":
+        """Return the counts in the arrays of a file, by field, after a look at every number of them.
+
+        Args:
+            arrays: by the names of the fields; older files lack the last three.
+            items: rows of the model; the counts know so many, or the first of them.
+
+        Raises:
+            ModelError: an array is missing or of another type or shape than the others ask for, an offset or a row
+                leads out of the arrays, or a number is none that counting gives.
+
+        Cost: O(pairs + V).
+        """
+        _check_kinds(arrays)
+        counts = cls(**{name: array[()] for name, array in arrays.items()})  # type: ignore[arg-type]
+        size = len(counts.popularity)
+        _check(2 <= size <= items, f"counts of 2 to {items:,} rows")
+        fit = pairs_fit(counts.offsets, counts.rows, counts.shares, size)
+        _check(fit, f"offsets that rise to the number of pairs, and rows from 0 to {size - 1:,}")
+        _check((len(counts.decay), len(counts.habit_decay)) == (REACH, RECENT), f"decays of {REACH} and {RECENT}")
+        _check(0 <= counts.added <= size - 2, f"at most {size - 2:,} added rows")
+        numbers = (counts.shares, counts.popularity, counts.decay, counts.habit_decay)
+        _check(all((part >= 0).all() and np.isfinite(part).all() for part in numbers), "finite shares from 0")
+        mix = np.array([counts.weight, counts.smoothing, counts.scale, counts.habit])
+        _check(
+            bool(np.isfinite(mix).all()) and 0 <= counts.habit <= 1, "finite numbers of the mixture, a habit up to 1"
+        )
+        least = np.finfo(np.float32).tiny
+        _check(counts.smoothing * counts.popularity.min() >= least, "a popularity of each row above 0")
+        _check((counts.habit_decay > 0).all(), "decays above 0")
+        return counts
+
     @cached_property
     def pairs(self) -> sparse.csr_array:
         """The shares as a sparse matrix, [V, V]. Made once: its making looks at every pair, a list does not."""
@@ -95,6 +130,27 @@ class Counts:
         """float32[V]: 1 for a row that was counted, 0 for one that was added since."""
         size = len(self.popularity)
         return (np.arange(size) < size - self.added).astype(np.float32)
+
+
+#: The type and the axes of each array in a file.
+_KINDS = {
+    "offsets": (np.int64, 1), "rows": (np.int32, 1), "shares": (np.float32, 1), "popularity": (np.float32, 1),
+    "decay": (np.float32, 1), "weight": (np.float32, 0), "smoothing": (np.float32, 0), "scale": (np.float32, 0),
+    "habit": (np.float32, 0), "habit_decay": (np.float32, 1), "added": (np.int64, 0),
+}  # fmt: skip
+
+
+def _check_kinds(arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    needed = {field.name for field in fields(Counts)} - {"habit", "habit_decay", "added"}
+    _check(needed <= arrays.keys() <= _KINDS.keys(), f"the arrays {', '.join(_KINDS)}")
+    for name, array in arrays.items():
+        kind, axes = _KINDS[name]
+        _check(array.dtype == kind and array.ndim == axes, f"{name} of {np.dtype(kind)} with {axes} axes")
+
+
+def _check(holds: bool | np.bool_, wanted: str) -> None:
+    if not holds:
+        raise ModelError(f"counts: expected {wanted}, came others. Take the model from its source again.")
 
 
 def nothing_recent(users: int) -> Rows:

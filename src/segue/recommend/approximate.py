@@ -12,27 +12,30 @@ of r from the centre c in d dimensions, about q.c + |q| r sqrt(2 log(n) / d), as
 (By q.c alone, twice to four times as many cells are needed: docs/results.md.)
 """
 
-import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from segue.errors import ArgumentError, BundleError
+from segue.data.kept import json_of
+from segue.errors import ArgumentError, ModelError
 from segue.files import replacing
+from segue.recommend.codes import Codes, faiss_module
 from segue.recommend.index import QUERIES, ExactIndex, Found, Index, best_columns, check, pairs_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Bools, Floats, Rows
 
-FORMAT = 2
+#: Older ones held bytes that faiss would read without a look at them.
+FORMAT = 3
 #: Items from which an index is worth its building.
 LARGE = 200_000
 #: The recall at `K` that is aimed at, for .98 on queries that were not tuned with; half of what may be missed is left
@@ -42,8 +45,6 @@ WANTED, K = 0.985, 20
 _EACH, _BESIDE, _TIMES = 2, 60, (1, 2, 4, 8)
 #: Candidates of one query, at most; from there on scoring all rows is the better way.
 _MOST = 4096
-#: Rows of the training for each cell, and rounds of it.
-_SAMPLE, _ROUNDS = 50, 10
 #: Queries from which a second thread is worth its start.
 _MANY = 64
 _QUERIES = 512
@@ -83,6 +84,18 @@ class IndexFacts:
     seconds: float
     format: int = FORMAT
 
+    def check(self, rec: Recommender, coded: Codes) -> None:
+        """Do nothing if these facts can be those of an index of a model with these codes.
+
+        Raises:
+            ArgumentError: a number is none that building an index gives, or the codes are of other rows.
+        """
+        coded.check(self.rows, self.width)
+        looks = 1 <= self.probes <= self.cells == len(coded.centres) and self.times in _TIMES and self.k >= 1
+        ours = self.rows == (rec.learnt or rec.vocabulary.size) and self.width == rec.network.width
+        if not (looks and ours and 0 <= self.recall <= 1 and 0 <= self.seconds < np.inf):
+            raise ArgumentError(f"index: expected the facts of an index of {rec.vocabulary.size:,} rows, came others.")
+
     def __str__(self) -> str:
         return (
             f"{self.rows - 1:,} items, recall@{self.k} {self.recall:.3f} against exact search on {self.queries}, "
@@ -95,20 +108,25 @@ class ApproximateIndex(Index):
     """Asks codes for candidates and scores these exactly; where they cannot fill a list, all rows are scored.
 
     Args:
-        codes: of the rows from 1 to below `facts.rows`, by cell (a faiss index).
-        centres: float32[cell, d + 1].
-        reach: float32[cell], by how much the best row of a cell may be better than its centre, for a query of length 1.
+        coded: of the rows from 1 to below `facts.rows`.
         exact: over all rows; those that came later are always searched by it.
         facts: of the index.
 
     Cost: a search of a million rows of width 64 took .2 ms of processor time (docs/results.md).
     """
 
-    codes: Any
-    centres: Floats
-    reach: Floats
+    coded: Codes
     exact: ExactIndex
     facts: IndexFacts
+
+    @cached_property
+    def codes(self) -> Any:
+        """The index of faiss."""
+        return self.coded.searcher()
+
+    @cached_property
+    def _centres(self) -> Floats:
+        return np.asfortranarray(self.coded.centres)  # for products with few queries
 
     def search(
         self, queries: Floats, k: int, *, allowed: Bools | None = None, excluded: Sequence[Rows] | None = None
@@ -122,7 +140,13 @@ class ApproximateIndex(Index):
 
     def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "ApproximateIndex":
         """Return an index of more rows; see `Index.over`."""
-        return replace(self, exact=self.exact.over(vectors, bias, hidden))
+        return self._with(exact=self.exact.over(vectors, bias, hidden))
+
+    def _with(self, **changed: Any) -> "ApproximateIndex":
+        """Return the index with another part, and the same codes as faiss has them."""
+        other = replace(self, **changed)
+        vars(other)["codes"] = self.codes
+        return other
 
     def _search(self, queries: Floats, k: int, allowed: Bools | None, excluded: Sequence[Rows] | None) -> Found:
         share = 1.0 if allowed is None else np.count_nonzero(allowed[1 : self.facts.rows]) / (self.facts.rows - 1)
@@ -168,10 +192,10 @@ class ApproximateIndex(Index):
 
     def _candidates(self, queries: Floats, count: int, probes: int, allowed: Bools | None) -> Rows:
         """Return int32[q, count]: rows with the best codes in the cells worth a look, row 0 where there are fewer."""
-        faiss = _faiss()
+        faiss = faiss_module()
         asked = np.concatenate([queries, np.ones((len(queries), 1))], axis=1, dtype=np.float32)
-        centred = asked @ self.centres.T
-        worth = centred + np.linalg.norm(asked, axis=1, keepdims=True) * self.reach
+        centred = asked @ self._centres.T
+        worth = centred + np.linalg.norm(asked, axis=1, keepdims=True) * self.coded.reach
         chosen = np.argpartition(worth, -probes, axis=1)[:, -probes:]
         middles = np.take_along_axis(centred, chosen, axis=1)
         bits = None if allowed is None else np.packbits(allowed[: self.facts.rows], bitorder="little")
@@ -225,7 +249,7 @@ def build_index(
 
     Raises:
         ArgumentError: the extra is not installed, or there are too few items.
-        BundleError: it cannot be written.
+        ModelError: it cannot be written.
 
     Cost: O(items x sqrt(items) x width).
     """
@@ -235,15 +259,15 @@ def build_index(
         raise ArgumentError(f"index: expected more than {K} items, came {rows - 1}. Exact search is fast enough.")
     if queries is None:
         queries, of = random_queries(rec), f"{_QUERIES} histories of random items"
-    faiss, began = _faiss(), time.perf_counter()
+    faiss, began = faiss_module(), time.perf_counter()
     # Threads that wait for each other cost a small catalogue more than they save.
     faiss.omp_set_num_threads(threads or (1 if rows < LARGE else os.cpu_count() or 1))
     say(f"{index_path(bundle)}: building an index of {rows - 1:,} items.")
     extended = extended_rows(rec.params.items[1:rows], rec.params.bias[1:rows])
-    codes, cells = _coded(extended)
+    coded = Codes.of(extended)
+    cells = len(coded.centres)
     facts = IndexFacts(rec.fingerprint, rows, rec.network.width, 0, "", cells, cells, 1, 0.0, K, of, 0.0)
-    index = ApproximateIndex(codes, _centres(codes), _reach(codes, extended), exact_index(rec), facts)
-    index = _measured(index, queries)
+    index = _measured(ApproximateIndex(coded, exact_index(rec), facts), queries)
     return _kept(index, index_path(bundle), time.perf_counter() - began)
 
 
@@ -268,22 +292,24 @@ def open_index(rec: Recommender, bundle: str | Path) -> tuple[Index | None, str]
         return None, f"{path}: no index; {every}{advice}"
     try:
         with safe_open(path, "numpy") as file:
-            known = json.loads(file.metadata()["facts"])
+            known = json_of(file.metadata()["facts"])
             if known["format"] != FORMAT:
                 return None, f"{path}: expected format {FORMAT}, it is of format {known['format']}; {every} {anew}"
-            facts = IndexFacts(**known)
+            facts = TypeAdapter(IndexFacts).validate_python(known)
             if facts.fingerprint != rec.fingerprint:
                 return None, f"{path}: it is of another bundle; {every} {anew}"
-            blob, reach = file.get_tensor("codes"), file.get_tensor("reach")
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError):
+            coded = Codes(*(file.get_tensor(name) for name in Codes._fields))
+            facts.check(rec, coded)
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError):
         return None, f"{path}: it is damaged, or of an older version of Segue; {every} {anew}"
-    if _digest(blob, reach) != facts.digest:
+    if coded.digest != facts.digest:
         return None, f"{path}: it is damaged; {every} {anew}"
+    index = ApproximateIndex(coded, exact_index(rec), facts)
     try:
-        codes = _faiss().deserialize_index(blob)
+        _ = index.codes
     except (ArgumentError, RuntimeError) as error:
         return None, f"{path}: it cannot be opened ({error}); {every}"
-    return ApproximateIndex(codes, _centres(codes), reach, exact_index(rec), facts), f"{path}: {facts}."
+    return index, f"{path}: {facts}."
 
 
 def random_queries(rec: Recommender, count: int = _QUERIES, seed: int = 0) -> Floats:
@@ -326,38 +352,6 @@ def recall_of(index: Index, exact: Found, queries: Floats) -> float:
     return float(np.mean(shares))
 
 
-def _coded(rows: Floats) -> tuple[Any, int]:
-    """Return the codes of the rows from 1 on, and the number of their cells, which grows as the root of the rows."""
-    faiss, (count, width) = _faiss(), rows.shape
-    cells = max(1, int(2 * count**0.5))
-    codes = faiss.IndexIVFPQFastScan(faiss.IndexFlatL2(width), width, cells, width, 4, faiss.METRIC_INNER_PRODUCT)
-    codes.by_residual = True
-    codes.cp.spherical, codes.cp.niter, codes.cp.max_points_per_centroid = False, _ROUNDS, _SAMPLE
-    codes.cp.min_points_per_centroid = codes.pq.cp.min_points_per_centroid = 1  # a small catalogue is no mistake
-    draw = np.random.default_rng(0)
-    codes.train(rows[np.sort(draw.permutation(count)[: max(cells * _SAMPLE, 1 << 16)])])
-    codes.add_with_ids(rows, np.arange(1, count + 1))
-    return codes, cells
-
-
-def _centres(codes: Any) -> Floats:
-    centres: Floats = _faiss().downcast_index(codes.quantizer).reconstruct_n(0, codes.nlist)
-    return np.asfortranarray(centres)  # for products with few queries
-
-
-def _reach(codes: Any, rows: Floats) -> Floats:
-    """Return float32[cell]: what the best row of a cell may have over its centre, for a query of length 1."""
-    faiss, centres = _faiss(), _centres(codes)
-    found = np.zeros(len(centres), np.float32)
-    for cell, centre in enumerate(centres):
-        count = codes.invlists.list_size(cell)
-        if count > 1:
-            own = rows[faiss.rev_swig_ptr(codes.invlists.get_ids(cell), count) - 1] - centre
-            squared = np.einsum("nd,nd->n", own, own).mean()
-            found[cell] = np.sqrt(squared * 2 * np.log(count) / rows.shape[1])
-    return found
-
-
 def _measured(index: ApproximateIndex, queries: Floats) -> ApproximateIndex:
     """Return the index with the fewest candidates and cells that find what is wanted, and its recall."""
     learnt = ExactIndex(index.exact.vectors[: index.facts.rows], index.exact.bias[: index.facts.rows])
@@ -365,7 +359,7 @@ def _measured(index: ApproximateIndex, queries: Floats) -> ApproximateIndex:
 
     def tried(times: int, probes: int) -> IndexFacts:
         asked = replace(facts, times=times, probes=probes)
-        return replace(asked, recall=recall_of(replace(index, exact=learnt, facts=asked), best, queries))
+        return replace(asked, recall=recall_of(index._with(exact=learnt, facts=asked), best, queries))
 
     for times in _TIMES:
         facts = tried(times, facts.cells)
@@ -376,32 +370,18 @@ def _measured(index: ApproximateIndex, queries: Floats) -> ApproximateIndex:
         middle = (few + enough + 1) // 2
         asked = tried(facts.times, middle)
         few, enough, facts = (few, middle, asked) if asked.recall >= WANTED else (middle, enough, facts)
-    return replace(index, facts=facts)
+    return index._with(facts=facts)
 
 
 def _kept(index: ApproximateIndex, path: Path, seconds: float) -> ApproximateIndex:
     """Write codes and facts as one file, all or nothing."""
-    blob = _faiss().serialize_index(index.codes)
-    digest = _digest(blob, index.reach)
-    facts = replace(index.facts, size=blob.nbytes, digest=digest, seconds=round(seconds, 1))
+    coded = index.coded
+    facts = replace(index.facts, size=coded.size, digest=coded.digest, seconds=round(seconds, 1))
     try:
         with replacing(path) as part:
-            save_file({"codes": blob, "reach": index.reach}, part, {"facts": json.dumps(asdict(facts))})
+            arrays = {name: np.ascontiguousarray(array) for name, array in coded._asdict().items()}
+            save_file(arrays, part, {"facts": json.dumps(asdict(facts))})
         path.with_name(path.name + ".json").unlink(missing_ok=True)  # facts of format 1
     except (OSError, SafetensorError) as error:
-        raise BundleError(f"{path}: cannot be saved: {error}. Make room, or give another folder.") from error
-    return replace(index, facts=facts)
-
-
-def _digest(blob: NDArray[np.uint8], reach: Floats) -> str:
-    return hashlib.sha256(blob.tobytes() + reach.tobytes()).hexdigest()
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError:
-        raise ArgumentError(
-            'index: expected the extra for large catalogues, it is not installed. Run: pip install "segue[index]"'
-        ) from None
-    return faiss
+        raise ModelError(f"{path}: cannot be saved: {error}. Make room, or give another folder.") from error
+    return index._with(facts=facts)

@@ -100,7 +100,7 @@ class Folded:
         for n, block in enumerate(self._blocks):
             own = slice(n * size, (n + 1) * size)
             if self._loops:
-                self._loops[n](rows[:, own], x, after[:, own], len(block.past), len(block.w_down), network.norm)
+                self._loops[n](rows[:, own], x, after[:, own], network.norm)
             else:
                 x = _step(block, rows[:, own], x, after[:, own], network.norm)
         np.multiply(x, params.norm, out=after[:, -d:])

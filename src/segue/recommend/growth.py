@@ -20,7 +20,7 @@ from segue.data.encoding import Encoding
 from segue.data.ids import likely_difference
 from segue.data.sources import Reading
 from segue.data.vocabulary import Vocabulary
-from segue.errors import ArgumentError, DataError
+from segue.errors import ArgumentError, ColumnError, DataError
 from segue.measure.metrics import ndcg
 from segue.measure.ranks import target_ranks
 from segue.model.backend import map_tree
@@ -161,7 +161,7 @@ def _with_lines(
         none = np.zeros(len(new), np.float32)
         tables = map_tree(lambda table: np.concatenate([table, none]), params.rating.tables)
         params = params._replace(rating=params.rating._replace(tables=tables))
-    lines = pl.concat([rec.catalogue.table, new], how="diagonal_relaxed")
+    lines = _joined(rec.catalogue.table, new)
     more = replace(
         rec,
         params=params,
@@ -240,6 +240,21 @@ def _most_alike(items: Floats, known: int) -> sparse.csr_array:
     alike = sparse.csr_array(sparse.vstack(found))
     alike.resize(alike.shape[0], known)
     return alike
+
+
+def _joined(known: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+    """Return the lines of a catalogue and new ones, in types that hold both.
+
+    Raises:
+        ColumnError: no type holds the values of a column in both.
+    """
+    try:
+        return pl.concat([known, new], how="diagonal_relaxed")
+    except pl.exceptions.PolarsError as error:
+        raise ColumnError(
+            "add_items: expected columns of the types that they had in training, Polars says: "
+            f"{str(error).partition(chr(10))[0]}. Convert or drop the column."
+        ) from None
 
 
 def _as_named(table: pl.DataFrame, learnt: Collection[str]) -> pl.DataFrame:

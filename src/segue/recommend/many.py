@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
+from segue.errors import ArgumentError
 from segue.model.backend import leaves, map_tree
 from segue.model.counts import RECENT, nothing_recent, pushed
 from segue.model.network import Memory, Window
@@ -132,7 +133,8 @@ def _rated(rec: Recommender, outputs: Floats, gaps: Floats, events: Sequence[Hap
     latent, _ = rate(rec, outputs[places], gaps[places], rows)
     residuals = residuals_of(rec.network.rating, [events[n].rating for n in places], latent)
     for n, row, residual in zip(places, rows.tolist(), residuals.tolist(), strict=True):
-        found[n] = Rated(row, residual)
+        if np.isfinite(residual):
+            found[n] = Rated(row, residual)
     return found
 
 
@@ -295,31 +297,82 @@ def _unflat(rec: Recommender, flat: Floats) -> Memory:
     return memory
 
 
+class _Kept(msgspec.Struct, array_like=True):
+    """What is written of a state; rows of the catalogue stand for items."""
+
+    time: int
+    count: int
+    size: int
+    rows: bytes | None
+    bits: bytes | None
+    memory: bytes
+    recent: bytes = b""
+
+
+_DECODER = msgspec.msgpack.Decoder(_Kept)
+
+
 def state_to_bytes(state: State) -> bytes:
     """Return a state as bytes: numbers only, no ids. Its size does not grow with the history.
 
     Rows of the catalogue stand for items, so they mean something to the bundle of the state alone.
     """
-    seen = state.seen
+    seen, time = state.seen, NO_TIME if state.time is None else state.time
     rows = None if seen.rows is None else seen.rows.tobytes()
     bits = None if seen.bits is None else seen.bits.tobytes()
     memory, recent = _row(state).tobytes(), state.recent.tobytes()
-    return msgspec.msgpack.encode(
-        (NO_TIME if state.time is None else state.time, state.count, seen.size, rows, bits, memory, recent)
-    )
+    return msgspec.msgpack.encode(_Kept(time, state.count, seen.size, rows, bits, memory, recent))
 
 
 def state_from_bytes(rec: Recommender, body: bytes) -> State:
-    """Return the state in the bytes that `state_to_bytes` made with the same bundle."""
-    time, count, size, rows, bits, memory, *more = msgspec.msgpack.decode(body)
-    seen = Seen(
-        size,
-        rows=None if rows is None else np.frombuffer(rows, np.int32),
-        bits=None if bits is None else np.frombuffer(bits, np.uint8),
-    )
-    numbers = np.frombuffer(memory, np.float32)
-    # States that keep fewer of the last items, or none, are of bundles that do not ask for more.
-    recent = np.frombuffer(more[0] if more else b"", np.int32)[None]
+    """Return the state in the bytes that `state_to_bytes` made with the same bundle.
+
+    Raises:
+        ArgumentError: they are no state, or one of another model: of other lengths, of rows that it does not have.
+    """
+    try:
+        kept = _DECODER.decode(body)
+        memory = _memory(rec, kept.memory)
+        seen = _seen(rec, kept)
+        recent = _recent(kept.recent)
+        if kept.count < 0 or not NO_TIME <= kept.time <= -(NO_TIME + 1):
+            raise ValueError(f"a count of {kept.count}, a time of {kept.time}")
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise ArgumentError(
+            f"state: expected the bytes of a state of bundle {rec.fingerprint[:12]}, came others ({error}). "
+            "Rebuild it from the events of its user."
+        ) from None
+    return Packed(rec, memory, None if kept.time == NO_TIME else kept.time, kept.count, seen, recent)
+
+
+def _memory(rec: Recommender, body: bytes) -> Floats:
+    numbers, zeros = np.frombuffer(body, np.float32), rec.no_memory
+    with np.errstate(invalid="ignore"):
+        finite = len(numbers) == len(zeros) and numbers.dot(zeros) == 0  # what is not finite makes NaN
+    if not finite:
+        raise ValueError(f"expected {len(zeros):,} finite numbers of memory, came {len(numbers):,}")
+    return numbers
+
+
+def _seen(rec: Recommender, kept: _Kept) -> Seen:
+    if not 0 < kept.size <= rec.vocabulary.size:
+        raise ValueError(f"a catalogue of {kept.size:,} rows")
+    if kept.bits is not None:
+        if kept.rows is not None or len(kept.bits) != -(-kept.size // 8) or kept.bits[0] & 128:
+            raise ValueError("bits of other rows than those of the catalogue")
+        return Seen(kept.size, bits=np.frombuffer(kept.bits, np.uint8))
+    if kept.rows is None:
+        return Seen(kept.size)
+    rows = np.frombuffer(kept.rows, np.int32)
+    if len(rows) and (rows[0] < 1 or rows[-1] >= kept.size or not (rows[1:] > rows[:-1]).all()):
+        raise ValueError("seen rows that are not those of the catalogue, in order")
+    return Seen(kept.size, rows=rows)
+
+
+def _recent(body: bytes) -> Rows:
+    # States that keep fewer of the last items, or none, are of bundles that do not ask for more. Rows that the counts
+    # do not know say nothing, so they are not looked at here.
+    recent = np.frombuffer(body, np.int32)[None]
     if recent.shape[1] != RECENT:
         recent = np.concatenate([nothing_recent(1), recent], axis=1)[:, -RECENT:]
-    return Packed(rec, numbers, None if time == NO_TIME else time, count, seen, recent)
+    return recent

@@ -166,7 +166,7 @@ def plan(
     for step in range(n):
         paths = _moved(rec, paths, asked, step)
         scores = _scores(rec, paths, asked, step)
-        if np.isneginf(scores.max(axis=1)).any():  # all paths are equally long, so all have come to their end
+        if not np.isfinite(scores.max(axis=1)).all():  # all paths are equally long, so all have come to their end
             break
         likely = _log_softmax(scores) + np.array([[path.log_probability] for path in paths])
         chosen = choose(scores, likely)

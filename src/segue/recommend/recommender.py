@@ -24,6 +24,7 @@ from segue.data.sequences import Sequences
 from segue.data.times import microseconds
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
+from segue.model.backend import leaves
 from segue.model.counts import RECENT, Counts, expected, likeliest, nothing_recent, pushed, with_counts
 from segue.model.network import Memory, Network, NetworkParams
 from segue.recommend.encoder import encode_users
@@ -90,6 +91,11 @@ class Recommender:
     def empty_memory(self) -> Memory:
         """The memory of one user who has read nothing: its shapes."""
         return self.network.empty(self.params, 1)
+
+    @cached_property
+    def no_memory(self) -> Floats:
+        """float32[n], zeros: as many numbers as the memory of one user has."""
+        return np.zeros(sum(array.size for _, array in leaves(self.empty_memory)), np.float32)
 
     @cached_property
     def folded(self) -> Folded:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from segue.errors import NotFoundError
-from segue.recommend.many import observe_each, question_details, score_rows, state_from_bytes
+from segue.recommend.many import observe_each, question_details, score_rows
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve.answers import Question
 from segue.serve.events import StoredEvent
 from segue.serve.listing import make_answers
-from segue.serve.replaying import PAGE, to_replay
+from segue.serve.replaying import PAGE, state_at, to_replay
 from segue.serve.scores import ask_for, score_all
 from segue.serve.shelf import Shelf
 from segue.serve.store import Head, Store
@@ -102,8 +102,7 @@ def _before(rec: Recommender, store: Store, head: Head, last: int) -> tuple[Stat
         return rec.start(), events
     edge = events[0].position
     begin, _ = to_replay(rec, store, head, before=None if edge.place is None else edge.place - 1)
-    state = rec.start() if begin is None else state_from_bytes(rec, begin.memory)
-    after = None if begin is None else begin.position
+    state, after = state_at(rec, begin)
     while True:
         page = store.events(head.user, after=after, limit=PAGE)
         older = [event for event in page if event.position < edge]

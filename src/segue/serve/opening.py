@@ -22,7 +22,7 @@ def open_bundle(path: Path) -> tuple[Recommender, str]:
     refused with the reason, and lists are searched among all items; so they are where there is none.
 
     Raises:
-        BundleError: it is not a whole bundle.
+        ModelError: it is not a whole bundle.
     """
     rec = load_bundle(path)
     index, said = open_index(rec, path)

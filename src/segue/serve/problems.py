@@ -19,10 +19,10 @@ from starlette.responses import Response
 
 from segue.errors import (
     ArgumentError,
-    BundleError,
     ConflictError,
     DataError,
     ForgottenError,
+    ModelError,
     NotFoundError,
     SegueError,
     StoreError,
@@ -57,7 +57,7 @@ STATUSES: Sequence[tuple[type[SegueError], int]] = (
     (NotFoundError, 404),
     (ArgumentError, 422),
     (DataError, 422),
-    (BundleError, 422),
+    (ModelError, 422),
 )
 #: Errors of one request that are told; the rest is left out.
 SHOWN = 10

@@ -4,9 +4,11 @@ Knows: that the log is the truth: where to begin a replay, and which snapshots t
 Does not know: lists, requests, which bundle should answer.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from segue.errors import ArgumentError
 from segue.recommend.many import Happened, observe_long, observe_rated, state_from_bytes, state_to_bytes
 from segue.recommend.ratings import Rated
 from segue.recommend.recommender import Recommender
@@ -14,6 +16,7 @@ from segue.recommend.state import State
 from segue.serve.events import END, Event, Position, StoredEvent
 from segue.serve.store import Head, Snapshot, Store
 
+logger = logging.getLogger("segue.serve")
 #: Events between two snapshots; the store thins them towards the past.
 SPACING = 256
 PAGE = 2_000
@@ -35,8 +38,28 @@ class Rebuilt:
 
 
 def read_state(rec: Recommender, head: Head) -> State | None:
-    """Return the stored state of a head, whether it holds all events or not; None where there is none."""
-    return None if head.state is None else state_from_bytes(rec, head.state.memory)
+    """Return the stored state of a head, whether it holds all events or not; None where there is none, or no whole one.
+
+    The log is the truth: a state whose bytes are damaged is said in the log of the process, and made anew.
+    """
+    return None if head.state is None else _whole(rec, head.state.memory)
+
+
+def state_at(rec: Recommender, begin: Snapshot | None) -> tuple[State, Position | None]:
+    """Return the state that a replay of a user begins from, and the place of its last event.
+
+    Where there is no snapshot, or no whole one, that is the state before the first event.
+    """
+    state = None if begin is None else _whole(rec, begin.memory)
+    return (rec.start(), None) if begin is None or state is None else (state, begin.position)
+
+
+def _whole(rec: Recommender, body: bytes) -> State | None:
+    try:
+        return state_from_bytes(rec, body)
+    except ArgumentError as error:
+        logger.warning("A stored state is made anew from the log: %s", error)
+        return None
 
 
 def to_replay(rec: Recommender, store: Store, head: Head, before: int | None = None) -> tuple[Snapshot | None, int]:
@@ -67,8 +90,7 @@ def rebuild(
 
     Cost: O(events after the snapshot), read in pages.
     """
-    state = rec.start() if begin is None else state_from_bytes(rec, begin.memory)
-    after = None if begin is None else begin.position
+    state, after = state_at(rec, begin)
     waiting = sorted((event for event in new), key=lambda event: _place(event, head))
     snapshots: list[Snapshot] = []
     rated: dict[int, Rated] = {}

@@ -28,7 +28,7 @@ import uvicorn
 from threadpoolctl import threadpool_limits
 
 from segue.bundle import CURRENT, name_running, running_bundle
-from segue.errors import ArgumentError, BundleError, SegueError, StoreError
+from segue.errors import ArgumentError, ModelError, SegueError, StoreError
 from segue.kernels import library
 from segue.recommend.approximate import index_path
 from segue.serve import ending
@@ -106,7 +106,7 @@ class Settings:
         """Return the file of the bundle that is to run, and why it is this one.
 
         Raises:
-            BundleError: the folder has none, or its file `current` names none.
+            ModelError: the folder has none, or its file `current` names none.
         """
         folder = self.folder
         if folder is None:
@@ -119,7 +119,7 @@ class Settings:
             return self.bundle, ""
         path = running_bundle(folder)
         if path is None:
-            raise BundleError(f"{folder}: expected a bundle in it, found none. Train one: segue train EVENTS -o FILE.")
+            raise ModelError(f"{folder}: expected a bundle in it, found none. Train one: segue train EVENTS -o FILE.")
         return path, why
 
     @property
@@ -223,7 +223,7 @@ def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
 
     Raises:
         ArgumentError: settings do not fit together, or the address is taken.
-        BundleError, StoreError: one of them cannot be opened.
+        ModelError, StoreError: one of them cannot be opened.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells at its import what processor this is

@@ -454,7 +454,7 @@ class Service:
 
         Raises:
             NotFoundError: there is no such file in the folder, or no folder was given.
-            BundleError: it is not a whole bundle.
+            ModelError: it is not a whole bundle.
         """
         return self.swap_to(self._swaps.named(name))
 

@@ -109,7 +109,7 @@ class Swaps:
 
         Raises:
             ArgumentError: a swap is under way.
-            BundleError: it is not a whole bundle, or the folder cannot be written.
+            ModelError: it is not a whole bundle, or the folder cannot be written.
         """
         loaded, found = open_bundle(path)
         return self._bring_in(Running(self._changes.applied(loaded), loaded, found, path))

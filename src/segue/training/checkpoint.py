@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from segue.errors import TrainingError
+from segue.data.kept import json_of
+from segue.errors import ModelError, TrainingError
 from segue.files import read_arrays, write_arrays
 
 
@@ -24,14 +25,23 @@ def load_checkpoint(path: Path, like: Any, identity: str) -> tuple[Any, dict[str
     """Return the tree and the facts of a checkpoint; `like` gives the tree's structure.
 
     Raises:
-        TrainingError: the checkpoint is of a run with other settings or data.
+        TrainingError: the checkpoint is damaged, or of a run with other settings or data.
     """
-    arrays, metadata = read_arrays(path)
+    try:
+        arrays, metadata = read_arrays(path)
+        facts = json_of(metadata.get("facts", ""))
+    except (ModelError, ValueError) as error:
+        raise TrainingError(f"{path}: damaged ({error}). Remove the file to begin anew.") from None
     leaves, structure = jax.tree.flatten(like)
-    found = [arrays[str(i)] for i in range(len(arrays))]
-    if metadata.get("identity") != identity or [np.shape(a) for a in found] != [np.shape(a) for a in leaves]:
+    found = [arrays[str(i)] for i in range(len(leaves)) if str(i) in arrays]
+    alike = len(found) == len(arrays) and [_kind(a) for a in found] == [_kind(a) for a in leaves]
+    if metadata.get("identity") != identity or not alike or not isinstance(facts, dict):
         raise TrainingError(
             f"{path}: expected a checkpoint of this run, came one of other settings or another log. "
             "Give the same log and settings, or remove the file to begin anew."
         )
-    return jax.tree.unflatten(structure, found), json.loads(metadata["facts"])
+    return jax.tree.unflatten(structure, found), facts
+
+
+def _kind(array: Any) -> tuple[Any, Any]:
+    return np.shape(array), np.asarray(array).dtype

@@ -1,14 +1,20 @@
 """Compiled programs, kept between runs.
 
-Knows: where JAX keeps them, and that a choice of the user's own is left alone.
+Knows: where JAX keeps them, that a choice of the user's own is left alone, and that a folder which others can write to
+is no place for code.
 Does not know: what is compiled.
 """
 
+import logging
 from typing import Any
 
 import jax
 
 from segue.data.datasets import cache_folder
+from segue.errors import SegueError
+from segue.kernels.private import private_folder
+
+logger = logging.getLogger("segue")
 
 
 def keep_compiled() -> None:
@@ -19,4 +25,11 @@ def keep_compiled() -> None:
     """
     config: Any = jax.config  # its attributes are made at run time
     if config.jax_compilation_cache_dir is None and config.jax_enable_compilation_cache:
-        config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+        try:
+            folder = private_folder(cache_folder() / "compiled")
+        except (OSError, SegueError) as error:
+            logger.warning(
+                "Compiled programs are not kept: %s. Each run compiles anew; SEGUE_CACHE names a folder.", error
+            )
+            return
+        config.update("jax_compilation_cache_dir", str(folder))

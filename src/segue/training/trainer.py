@@ -27,9 +27,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from pydantic import TypeAdapter
 
 from segue.config import Config
 from segue.data.batches import Batch, Batcher
+from segue.data.kept import in_a_line
 from segue.data.sequences import Sequences
 from segue.errors import TrainingError
 from segue.model.network import Network, NetworkParams
@@ -147,8 +149,24 @@ class Trainer:
             return False
         tree, facts = load_checkpoint(self.checkpoint, (self.run, self.best_params), self.identity)
         self.run, self.best_params = jax.tree.map(jnp.asarray, tree)
-        self.at = Interrupted(**facts)
+        self.at = self._interrupted(facts)
         return True
+
+    def _interrupted(self, facts: dict[str, Any]) -> Interrupted:
+        """Return where a checkpoint stands, if a run of this log can stand there."""
+        try:
+            at = TypeAdapter(Interrupted).validate_python(facts)
+            curve = [Progress(**row) for row in at.curve]
+        except (TypeError, ValueError) as error:
+            raise TrainingError(
+                f"{self.checkpoint}: damaged ({in_a_line(error)}). Remove the file to begin anew."
+            ) from None
+        stands = (
+            at.number == len(curve) and 0 <= at.best < max(len(curve), 1) and 0 <= at.window <= self.batcher.updates
+        )
+        if not (stands and 0 <= at.seconds < np.inf):
+            raise TrainingError(f"{self.checkpoint}: damaged, no run stands there. Remove the file to begin anew.")
+        return at
 
     def keep(self) -> None:
         """Write the checkpoint."""
