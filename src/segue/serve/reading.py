@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from segue.addresses import is_address
 from segue.errors import StoreError
-from segue.serve.opening import open_store
+from segue.serve.opening import is_shared, open_store
 from segue.serve.sqlite_file import FORMAT, SqliteFile
 from segue.serve.sqlite_store import SqliteStore
 from segue.serve.sqlite_writes import Recent
@@ -21,7 +22,6 @@ from segue.serve.store import Store
 from segue.serve.tombstones import Hasher
 
 _HEADER = b"SQLite format 3\0"
-_SHARED = ("valkey", "valkeys", "redis", "rediss")
 
 
 def is_store(address: str | Path) -> bool:
@@ -31,8 +31,7 @@ def is_store(address: str | Path) -> bool:
         >>> is_store("valkey://localhost:6379/0"), is_store("plays.csv")
         (True, False)
     """
-    kind, mark, _ = str(address).partition("://")
-    if mark and kind in _SHARED:
+    if is_shared(address):
         return True
     try:
         with Path(address).open("rb") as file:
@@ -55,7 +54,7 @@ def read_store(address: str | Path) -> Store:
         ...
         segue.errors.StoreError: nowhere.db: expected a store of Segue, found none. Check the path.
     """
-    if "://" in str(address):
+    if is_address(address):
         return open_store(address, accept_loss=True)
     return _ReadOnlyStore(Path(address))
 

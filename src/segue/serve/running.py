@@ -69,7 +69,7 @@ class Settings:
     """
 
     bundle: Path
-    store: str | None = None
+    store: str | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: int = 8000
     bundles: Path | None = None

@@ -16,9 +16,17 @@ from typing import Any
 
 from valkey import Valkey
 from valkey.backoff import NoBackoff
-from valkey.exceptions import ConnectionError, NoScriptError, ResponseError, TimeoutError, ValkeyError
+from valkey.exceptions import (
+    AuthenticationError,
+    ConnectionError,
+    NoScriptError,
+    ResponseError,
+    TimeoutError,
+    ValkeyError,
+)
 from valkey.retry import Retry
 
+from segue.addresses import shown
 from segue.errors import FullError, LostError, StoreError
 from segue.serve.store import Readiness
 
@@ -46,11 +54,17 @@ class ValkeyServer:
     """
 
     def __init__(self, address: str, *, prefix: str) -> None:
-        self.address = address
+        self.address = shown(address)  # as messages name it
         self.prefix = f"{{{prefix}}}:"  # in a cluster, all keys of a prefix lie on one server
-        self._client: Any = Valkey.from_url(
-            address, retry=Retry(NoBackoff(), 0), socket_timeout=60, socket_connect_timeout=5, health_check_interval=10
-        )
+        settings: dict[str, Any] = {"socket_timeout": 60, "socket_connect_timeout": 5, "health_check_interval": 10}
+        try:
+            self._client: Any = Valkey.from_url(address, retry=Retry(NoBackoff(), 0), **settings)
+            self._client.connection_pool.make_connection()  # reads the options, and does not connect
+        except (ValueError, TypeError, AttributeError, ValkeyError):  # which repeats what it could not read
+            raise StoreError(
+                f"store {self.address}: expected valkey://:password@host:port/0, came something that cannot be read. "
+                "Check each part and each option."
+            ) from None
 
     def run(self, name: str, *message: Any) -> Any:
         """Return the reply of a script to a message; the server does all of it or, short of room, nothing."""
@@ -134,6 +148,8 @@ class ValkeyServer:
             yield
         except NoScriptError:
             raise
+        except AuthenticationError as error:
+            raise StoreError(f"{self.address}: refused the user or password ({error}). Check them.") from error
         except (ConnectionError, TimeoutError) as error:
             raise LostError(
                 f"{self.address}: the server did not answer ({error}). A write may or may not have been done: "
