@@ -364,9 +364,8 @@ class Service:
         """
         event = self.store.find(client, seq_or_id)
         seq = event.seq if event else int(seq_or_id) if seq_or_id.isdecimal() and len(seq_or_id) < 19 else -1
-        with self._lock:
-            if not self.store.forget_event(user, seq):
-                raise NotFoundError("event: expected one of this user, there is none of this id. See GET /v1/users.")
+        if not self.store.forget_event(user, seq):  # not under the lock: others write while files are rid of it
+            raise NotFoundError("event: expected one of this user, there is none of this id. See GET /v1/users.")
         self._reckon(user)
         return receipt("event", 1, self._swaps.bundles())
 
@@ -376,10 +375,9 @@ class Service:
         Raises:
             NotFoundError: nothing was known of the user; the name is refused from now on all the same.
         """
-        with self._lock:
-            count = self.store.head(user, self.rec.fingerprint).count
-            if not self.store.forget_user(user):
-                raise NotFoundError("user: expected one with events, nothing is known under this name.")
+        count = self.store.head(user, self.rec.fingerprint).count
+        if not self.store.forget_user(user):  # not under the lock: others write while files are rid of it
+            raise NotFoundError("user: expected one with events, nothing is known under this name.")
         return receipt("user", count, self._swaps.bundles())
 
     def merge(self, old: str, new: str) -> int:

@@ -15,6 +15,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -27,6 +28,8 @@ from segue.serve.tombstones import new_secret
 logger = logging.getLogger("segue.serve")
 
 FORMAT = 1
+#: Seconds that another program may hold the file before somebody is told so.
+PATIENCE = 5
 _APPLICATION = int.from_bytes(b"Segu")
 _SETTINGS = {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
 _SCHEMA = """
@@ -173,16 +176,26 @@ class SqliteFile:
 
     def erase_traces(self) -> None:
         """Move the log of recent writes into the file and empty it, so that old pages are gone from disk."""
+        end = time.monotonic() + PATIENCE
+        while not self._emptied():
+            if time.monotonic() > end:
+                raise StoreError(
+                    f"{self.path}: erased, but {self.path.name}-wal still holds it, because another program reads the "
+                    "file. Stop that program, and erase again."
+                )
+            time.sleep(0.05)  # in which others read and write
+
+    def _emptied(self) -> bool:
+        """Try to empty the log of recent writes; False while another program reads it."""
         with self._writing, self._reading:
             try:
-                busy = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                self._writer.execute("PRAGMA busy_timeout = 0")
+                try:
+                    return not self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                finally:
+                    self._writer.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000}")
             except sqlite3.Error as error:
                 raise self._translate(error) from error
-        if busy:
-            raise StoreError(
-                f"{self.path}: erased, but {self.path.name}-wal still holds it, because another program reads the "
-                "file. Stop that program, and erase again."
-            )
 
     def settings(self) -> dict[str, int | str]:
         """Return what the writing connection runs with, of the settings that durability rests on."""
@@ -254,7 +267,7 @@ def _own(path: Path) -> int:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA secure_delete = ON")
     db.execute("PRAGMA temp_store = MEMORY")

@@ -7,6 +7,7 @@ Does not know: what the scripts do.
 
 import hashlib
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ _SETTINGS = {
     "no-appendfsync-on-rewrite": "no",
     "maxmemory-policy": "noeviction",
 }
+#: What says that the server writes a file in the background.
+_WRITING = ("aof_rewrite_in_progress", "aof_rewrite_scheduled", "rdb_bgsave_in_progress")
 
 
 @cache
@@ -56,6 +59,7 @@ class ValkeyServer:
     def __init__(self, address: str, *, prefix: str) -> None:
         self.address = shown(address)  # as messages name it
         self.prefix = f"{{{prefix}}}:"  # in a cluster, all keys of a prefix lie on one server
+        self._purging, self._closed = threading.Lock(), False
         settings: dict[str, Any] = {"socket_timeout": 60, "socket_connect_timeout": 5, "health_check_interval": 10}
         try:
             self._client: Any = Valkey.from_url(address, retry=Retry(NoBackoff(), 0), **settings)
@@ -97,13 +101,33 @@ class ValkeyServer:
         advice = "an acknowledged event could be lost. Set these in the server, or accept the loss (accept_loss)."
         return Readiness(False, f"{where}expected {', '.join(wrong)}: {advice}") if wrong else Readiness(True)
 
-    def rewrite(self, *, wait: float) -> None:
-        """Make the server write its files anew, without what was deleted, and wait until it has.
+    def purge(self, *, wait: float) -> None:
+        """Wait until the server's files are free of all that has been erased; others write meanwhile.
+
+        The server writes them anew in the background. Nothing is done where nothing was erased since it last did;
+        who waits at the same time waits for the same; what a crash cut short, the next to ask makes good.
 
         Raises:
-            StoreError: it has not within `wait` seconds; what was asked is deleted, but old files hold it still.
+            StoreError: they are not within `wait` seconds; what was asked is deleted, but old files hold it still.
         """
-        end = time.monotonic() + wait
+        end, erased = time.monotonic() + wait, self._count("erased")
+        if self._count("purged") >= erased:
+            return
+        if not self._purging.acquire(timeout=max(0, wait)):
+            raise self._unpurged("BGREWRITEAOF")
+        try:
+            if self._count("purged") < erased:  # nobody else has seen to it since
+                covered = self._count("erased")
+                self._rewrite(end)
+                self.run("purged", covered)
+        finally:
+            self._purging.release()
+
+    def _count(self, name: str) -> int:
+        return int(self.call("GET", self.prefix + name) or 0)
+
+    def _rewrite(self, end: float) -> None:
+        """Make the server write its files anew, without what was deleted, and wait until it has."""
         if self.call("INFO", "persistence")["aof_enabled"]:
             self._in_background("BGREWRITEAOF", "aof_last_bgrewrite_status", end)
         if self._setting("save"):
@@ -111,29 +135,41 @@ class ValkeyServer:
 
     def close(self) -> None:
         """Let go of the connections."""
+        self._closed = True
         self._client.close()
 
     def _in_background(self, command: str, status: str, end: float) -> None:
         """Run a command that writes a file; one that already runs may be too old, and is waited for first."""
-        for step in ("before", command):
-            if step == command:
-                self.call(command)
-            busy = True
-            while busy:
-                if time.monotonic() > end:
-                    raise StoreError(
-                        f"{self.address}: erased, but the server has not written its files anew in time, and the old "
-                        f"ones still hold it. Run {command} in the server."
-                    )
-                now = self.call("INFO", "persistence")
-                running = ("aof_rewrite_in_progress", "aof_rewrite_scheduled", "rdb_bgsave_in_progress")
-                busy = any(now[name] for name in running)
-                time.sleep(0.02 if busy else 0)
+        begun, busy = False, True
+        while busy or not begun:
+            if time.monotonic() > end or self._closed:
+                raise self._unpurged(command)
+            now = self.call("INFO", "persistence")
+            busy = any(now[name] for name in _WRITING)
+            if not busy and not begun:
+                begun = busy = self._begin(command)
+            time.sleep(0.02 if busy else 0)
         if now[status] != "ok":
             raise StoreError(
                 f"{self.address}: erased, but {command} failed, and the old files still hold it. "
                 "Look into the log of the server."
             )
+
+    def _begin(self, command: str) -> bool:
+        """Begin what the server does in the background, unless another has just begun such a thing."""
+        try:
+            self.call(command)
+        except StoreError as error:
+            if "progress" in f"{error}" or "child process" in f"{error}":
+                return False
+            raise
+        return True
+
+    def _unpurged(self, command: str) -> StoreError:
+        return StoreError(
+            f"{self.address}: erased, but the server has not written its files anew in time, and the old ones still "
+            f"hold it. Erase it again to wait for that, or run {command} in the server."
+        )
 
     def _setting(self, name: str) -> str:
         try:

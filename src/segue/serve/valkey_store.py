@@ -95,13 +95,13 @@ class ValkeyStore(Store):
     def forget_event(self, user: str, seq: int) -> bool:
         """Erase an event; see `Store.forget_event`."""
         found = self._server.run("forget_event", self._user(user), str(seq))
-        self._server.rewrite(wait=self._erase_wait)
+        self._server.purge(wait=self._erase_wait)
         return bool(found)
 
     def forget_user(self, user: str) -> bool:
         """Erase a user; see `Store.forget_user`."""
         found = self._server.run("forget_user", self._user(user))
-        self._server.rewrite(wait=self._erase_wait)
+        self._server.purge(wait=self._erase_wait)
         return bool(found)
 
     def readmit(self, user: str) -> bool:
