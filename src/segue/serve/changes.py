@@ -5,7 +5,7 @@ Does not know: which bundle runs.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,10 +15,10 @@ import polars as pl
 from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, read_items
 from segue.data.described import as_learnt
-from segue.errors import ArgumentError
+from segue.errors import ArgumentError, StoreError
 from segue.recommend.recommender import Recommender
 from segue.serve.shelf import Rule, Shelf, make_shelf
-from segue.serve.store import Store
+from segue.serve.store import ATTEMPTS, Store, version_of
 
 _VALUE = "items"
 
@@ -28,12 +28,25 @@ class Changes:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        kept = json.loads(store.get_value(_VALUE) or b"{}")
+        self._shelves: WeakKeyDictionary[Recommender, Shelf] = WeakKeyDictionary()
+        self._read()
+
+    def _read(self) -> None:
+        """Take over what the store has."""
+        value = self._store.get_value(_VALUE)
+        kept = json.loads(value or b"{}")
         self._added: list[dict[str, Any]] = kept.get("added", [])
         self._attributes: dict[str, dict[str, Any]] = kept.get("attributes", {})
         self._unavailable: list[str] = kept.get("unavailable", [])
         self._rules = tuple(Rule(**rule) for rule in kept.get("rules", []))
-        self._shelves: WeakKeyDictionary[Recommender, Shelf] = WeakKeyDictionary()
+        self._shelves, self._version = WeakKeyDictionary(), version_of(value)
+
+    def follow(self) -> bool:
+        """Take over what another replica has changed, and return whether there was anything."""
+        if self._store.value_version(_VALUE) == self._version:
+            return False
+        self._read()
+        return True
 
     def applied(self, rec: Recommender) -> Recommender:
         """Return a bundle with all changes laid over it. Cost: O(items x width)."""
@@ -58,9 +71,13 @@ class Changes:
         """Keep new items. Raises as `Recommender.add_items`, before anything is kept."""
         rec.add_items(table)
         named, _, _ = read_items(table)
-        known = {line["item"] for line in self._added}
-        new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
-        self._keep(added=self._added + [line for line in new.to_dicts() if line["item"] not in known])
+        new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode())).to_dicts()
+
+        def added() -> dict[str, Any]:
+            known = {line["item"] for line in self._added}
+            return {"added": self._added + [line for line in new if line["item"] not in known]}
+
+        self._keep(added)
 
     def change_item(self, rec: Recommender, item: str, available: bool | None, attributes: Mapping[str, Any]) -> None:
         """Keep a change of one item.
@@ -70,32 +87,42 @@ class Changes:
         """
         if attributes:
             with_attributes(rec, item, attributes)
-        gone = [other for other in self._unavailable if other != item]
-        if available is False or (available is None and item in self._unavailable):
-            gone.append(item)
-        merged = {**self._attributes.get(item, {}), **attributes}
-        self._keep(unavailable=gone, attributes={**self._attributes, **({item: merged} if merged else {})})
+
+        def changed() -> dict[str, Any]:
+            gone = [other for other in self._unavailable if other != item]
+            if available is False or (available is None and item in self._unavailable):
+                gone.append(item)
+            merged = {**self._attributes.get(item, {}), **attributes}
+            return {"unavailable": gone, "attributes": {**self._attributes, **({item: merged} if merged else {})}}
+
+        self._keep(changed)
 
     def set_rules(self, rules: Sequence[Rule]) -> None:
         """Keep the rules of the shop, in the order in which they are applied."""
-        self._keep(rules=tuple(rules))
+        self._keep(lambda: {"rules": tuple(rules)})
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules of the shop."""
         return self._rules
 
-    def _keep(self, **changed: Any) -> None:
-        new = {
-            "added": self._added,
-            "attributes": self._attributes,
-            "unavailable": self._unavailable,
-            "rules": self._rules,
-        } | changed
-        written = new | {"rules": [asdict(rule) for rule in new["rules"]]}
-        self._store.put_value(_VALUE, json.dumps(written, default=str).encode())
-        self._added, self._attributes, self._unavailable, self._rules = new.values()
-        self._shelves = WeakKeyDictionary()
+    def _keep(self, changed: Callable[[], dict[str, Any]]) -> None:
+        """Keep what is changed; where another replica came first, it is changed again on top of theirs."""
+        for _ in range(ATTEMPTS):
+            new: dict[str, Any] = {
+                "added": self._added,
+                "attributes": self._attributes,
+                "unavailable": self._unavailable,
+                "rules": self._rules,
+            } | changed()
+            written = new | {"rules": [asdict(rule) for rule in new["rules"]]}
+            value = json.dumps(written, default=str).encode()
+            if self._store.replace_value(_VALUE, self._version, value):
+                self._added, self._attributes, self._unavailable, self._rules = new.values()
+                self._shelves, self._version = WeakKeyDictionary(), version_of(value)
+                return
+            self._read()
+        raise StoreError("items: expected to keep a change, other replicas were faster each time. Send it again.")
 
 
 def with_attributes(rec: Recommender, item: str, attributes: Mapping[str, Any]) -> Recommender:

@@ -27,6 +27,8 @@ from segue.serve.store import (
     Store,
     Write,
     Written,
+    change_value,
+    version_of,
 )
 from segue.serve.transfer import Imported, export, import_events
 
@@ -298,6 +300,27 @@ class StoreContract(ABC):
         store.put_value("other", b"")
         store.put_value("bundle", b"two")
         assert (store.get_value("bundle"), store.get_value("other")) == (b"two", b"")
+
+    def test_a_value_is_replaced_where_it_is_still_the_one_that_was_read(self, store: Store) -> None:
+        assert store.value_version("v") == version_of(store.get_value("v")) == ""
+        assert not store.replace_value("v", version_of(b"one"), b"two") and store.get_value("v") is None
+        assert store.replace_value("v", "", b"one\0") and not store.replace_value("v", "", b"two")
+        assert store.value_version("v") == version_of(b"one\0") and store.get_value("v") == b"one\0"
+        store.put_value("v", b"")
+        assert not store.replace_value("v", version_of(b"one\0"), b"two")
+        assert store.replace_value("v", version_of(b""), b"two") and store.get_value("v") == b"two"
+
+    def test_of_parallel_changes_of_a_value_none_is_lost(self, store: Store) -> None:
+        def count() -> None:
+            for _ in range(10):
+                change_value(store, "n", lambda old: b"%d" % (int(old or b"0") + 1))
+
+        threads = [threading.Thread(target=count) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert store.get_value("n") == b"40"
 
     def test_the_shared_value_is_the_sum_of_what_is_kept_of_each_event(self, store: Store) -> None:
         one, two, low = Rated(3, 1.5), Rated(4, 0.25), Rated(3, -(2.0**33))

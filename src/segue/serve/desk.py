@@ -73,11 +73,11 @@ class Desk:
 
     async def ask(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run something of the service in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: work(*args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: _done(work, *args, **kwargs))
 
     async def erase(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an erasure in a thread of its own."""
-        return await asyncio.get_running_loop().run_in_executor(self.erasures, lambda: work(*args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self.erasures, lambda: _done(work, *args, **kwargs))
 
     def later(self, work: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
         """Run something of the service in a thread, and tell what came of it, in the event loop."""
@@ -89,6 +89,16 @@ class Desk:
         await self.asks.close()
         self.pool.shutdown(cancel_futures=True)
         self.erasures.shutdown(wait=False, cancel_futures=True)  # who asked for what is not done was not told it is
+
+
+def _done(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do some work; what would end a process ends this work alone."""
+    try:
+        return work(*args, **kwargs)
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RuntimeError(type(error).__name__) from None
 
 
 def desk_of(request: Request) -> Desk:

@@ -23,6 +23,7 @@ from segue.serve.store import (
     Store,
     StoredState,
     Write,
+    version_of,
 )
 from segue.serve.tombstones import Hasher
 
@@ -51,6 +52,8 @@ class SqliteStore(Store):
         >>> head.count, head.fresh, head.state.memory
         (1, True, b'memory')
     """
+
+    exclusive = True
 
     def __init__(self, path: str | Path) -> None:
         self._file = SqliteFile(path)
@@ -215,6 +218,19 @@ class SqliteStore(Store):
     def put_value(self, name: str, value: bytes) -> None:
         """Put a value under a name; see `Store.put_value`."""
         self.commit([], values={name: value})
+
+    def value_version(self, name: str) -> str:
+        """Return the version of a value; see `Store.value_version`."""
+        return version_of(self.get_value(name))
+
+    def replace_value(self, name: str, version: str, value: bytes) -> bool:
+        """Put a value in the place of one; see `Store.replace_value`."""
+        with self._file.write() as db:
+            row = db.execute("SELECT value FROM meta WHERE name = ?", ("value:" + name,)).fetchone()
+            same = version_of(row and row[0]) == version
+            if same:
+                _put(db, name, value)
+        return same
 
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival; see `Store.log`."""

@@ -17,12 +17,15 @@ state does, and is such a cache too: kept for each event and bundle, dropped whe
 erased event, a merge), written again by the replay. The shared value of a bundle is the sum of what is kept.
 """
 
+import hashlib
+import random
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from segue.errors import ArgumentError
+from segue.errors import ArgumentError, StoreError
 from segue.recommend.ratings import Rated, Shared
 from segue.serve.events import Event, Position, StoredEvent
 
@@ -172,6 +175,9 @@ class Forgotten:
     ids: tuple[str, ...] = ()
 
 
+#: How often a change of a value is tried while others change it too.
+ATTEMPTS = 100
+
 Outcome: TypeAlias = Written | Duplicate | Conflict | Stale | Forgotten
 Meanwhile: TypeAlias = Callable[[Sequence[Outcome]], None]
 
@@ -198,7 +204,11 @@ class Store(Protocol):
     Every method may be called from several threads. Every write is on disk when the method returns. A
     `StoreError` means that all is as before (`FullError`: no room), but for `LostError`, after which a
     write may or may not have been done: send it again, with ids.
+
+    `exclusive` says that one process owns it, so that nothing changes behind its back.
     """
+
+    exclusive: bool = False
 
     @abstractmethod
     def commit(
@@ -305,6 +315,18 @@ class Store(Protocol):
         """Put a value under a name; `commit` can do it together with events."""
 
     @abstractmethod
+    def value_version(self, name: str) -> str:
+        """Return the version of a value, as `version_of` tells it of its bytes, without fetching it."""
+
+    @abstractmethod
+    def replace_value(self, name: str, version: str, value: bytes) -> bool:
+        """Put a value under a name if that which is there is of a version; return whether it was.
+
+        So of several who read a value, change it and put it back none loses the change of another; see
+        `change_value`.
+        """
+
+    @abstractmethod
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival, behind a `seq`; empty at the end."""
 
@@ -323,3 +345,33 @@ class Store(Protocol):
     def head(self, user: str, bundle: str) -> Head:
         """Return what is known of a user, with the state of a bundle."""
         return self.heads([user], bundle)[0]
+
+
+def version_of(value: bytes | None) -> str:
+    """Return the version of a value: that of the same bytes is the same. Of none it is "".
+
+    Example:
+        >>> version_of(None), version_of(b"a")[:8]
+        ('', '86f7e437')
+    """
+    return "" if value is None else hashlib.sha1(value, usedforsecurity=False).hexdigest()
+
+
+def change_value(store: Store, name: str, change: Callable[[bytes | None], bytes]) -> bytes:
+    """Change a value that others may change at the same time, and return it.
+
+    Args:
+        store: where it is kept.
+        name: of the value.
+        change: returns the new value for that which is there; called again where another came first.
+
+    Raises:
+        StoreError: others came first each time.
+    """
+    for attempt in range(ATTEMPTS):
+        old = store.get_value(name)
+        new = change(old)
+        if new == old or store.replace_value(name, version_of(old), new):
+            return new
+        time.sleep(random.uniform(0, 0.002 * attempt))
+    raise StoreError(f'value "{name}": expected to change it, others changed it each time before. Repeat it.')

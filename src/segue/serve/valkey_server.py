@@ -101,7 +101,7 @@ class ValkeyServer:
         advice = "an acknowledged event could be lost. Set these in the server, or accept the loss (accept_loss)."
         return Readiness(False, f"{where}expected {', '.join(wrong)}: {advice}") if wrong else Readiness(True)
 
-    def purge(self, *, wait: float) -> None:
+    def rewrite(self, *, wait: float) -> None:
         """Wait until the server's files are free of all that has been erased; others write meanwhile.
 
         The server writes them anew in the background. Nothing is done where nothing was erased since it last did;
@@ -118,7 +118,7 @@ class ValkeyServer:
         try:
             if self._count("purged") < erased:  # nobody else has seen to it since
                 covered = self._count("erased")
-                self._rewrite(end)
+                self._write_anew(end)
                 self.run("purged", covered)
         finally:
             self._purging.release()
@@ -126,7 +126,7 @@ class ValkeyServer:
     def _count(self, name: str) -> int:
         return int(self.call("GET", self.prefix + name) or 0)
 
-    def _rewrite(self, end: float) -> None:
+    def _write_anew(self, end: float) -> None:
         """Make the server write its files anew, without what was deleted, and wait until it has."""
         if self.call("INFO", "persistence")["aof_enabled"]:
             self._in_background("BGREWRITEAOF", "aof_last_bgrewrite_status", end)

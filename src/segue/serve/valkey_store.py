@@ -95,13 +95,13 @@ class ValkeyStore(Store):
     def forget_event(self, user: str, seq: int) -> bool:
         """Erase an event; see `Store.forget_event`."""
         found = self._server.run("forget_event", self._user(user), str(seq))
-        self._server.purge(wait=self._erase_wait)
+        self._server.rewrite(wait=self._erase_wait)
         return bool(found)
 
     def forget_user(self, user: str) -> bool:
         """Erase a user; see `Store.forget_user`."""
         found = self._server.run("forget_user", self._user(user))
-        self._server.purge(wait=self._erase_wait)
+        self._server.rewrite(wait=self._erase_wait)
         return bool(found)
 
     def readmit(self, user: str) -> bool:
@@ -141,6 +141,15 @@ class ValkeyStore(Store):
     def put_value(self, name: str, value: bytes) -> None:
         """Put a value under a name; see `Store.put_value`."""
         self.commit([], values={name: value})
+
+    def value_version(self, name: str) -> str:
+        """Return the version of a value; see `Store.value_version`."""
+        version: str = self._server.run("value_version", name).decode()
+        return version
+
+    def replace_value(self, name: str, version: str, value: bytes) -> bool:
+        """Put a value in the place of one; see `Store.replace_value`."""
+        return bool(self._server.run("replace_value", name, version, value))
 
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival; see `Store.log`."""
