@@ -44,7 +44,7 @@ def is_shared(address: str | Path) -> bool:
 
 
 def open_store(address: str | Path, *, accept_loss: bool = False) -> Store:
-    """Return the store at an address.
+    """Return the store at an address, to which something can be written just now.
 
     Args:
         address: a path of an SQLite file, made if it is not there, or `valkey://host:port/database`
@@ -52,7 +52,7 @@ def open_store(address: str | Path, *, accept_loss: bool = False) -> Store:
         accept_loss: be ready although a shared server does not sync each write.
 
     Raises:
-        StoreError: the extra for servers is not installed, or the store cannot be opened.
+        StoreError: the extra for servers is not installed, or the store cannot be opened or written.
 
     Example:
         >>> open_store("mysql://db")
@@ -60,6 +60,17 @@ def open_store(address: str | Path, *, accept_loss: bool = False) -> Store:
         ...
         segue.errors.StoreError: store mysql://db: expected a file path or valkey://host:port/0. Give one of these.
     """
+    store = open_unproved(address, accept_loss=accept_loss)
+    try:
+        store.prove()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def open_unproved(address: str | Path, *, accept_loss: bool = False) -> Store:
+    """Return the store at an address, whether it can be written or not; see `open_store`."""
     if not is_address(address):
         from segue.serve.sqlite_store import SqliteStore
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from segue.addresses import is_address
 from segue.errors import StoreError
-from segue.serve.opening import is_shared, open_store
+from segue.serve.opening import is_shared, open_unproved
 from segue.serve.sqlite_file import FORMAT, SqliteFile
 from segue.serve.sqlite_store import SqliteStore
 from segue.serve.sqlite_writes import Recent
@@ -55,7 +55,7 @@ def read_store(address: str | Path) -> Store:
         segue.errors.StoreError: nowhere.db: expected a store of Segue, found none. Check the path.
     """
     if is_address(address):
-        return open_store(address, accept_loss=True)
+        return open_unproved(address, accept_loss=True)
     return _ReadOnlyStore(Path(address))
 
 
@@ -65,7 +65,7 @@ class _ReadOnlyFile(SqliteFile):
     def __init__(self, path: Path) -> None:
         if not is_store(path):
             raise StoreError(f"{path}: expected a store of Segue, found none. Check the path.")
-        self.path, self._lock = path, -1
+        self.path = path
         self._writing, self._reading = threading.RLock(), threading.RLock()
         self._worker = ThreadPoolExecutor(1)  # never given work
         try:

@@ -38,6 +38,8 @@ from segue.serve.wanted import Wanted, make_lists, score
 TOLERANCE = 5 * 60 * 1_000_000
 #: How often a write that came too late for its version is computed again.
 ATTEMPTS = 8
+#: Seconds for which it holds that the server is ready: to know costs a write, and anybody may ask.
+SAID = 0.1
 #: Seconds after which a change of items or rules by another replica is looked for.
 FOLLOWED = 0.5
 
@@ -75,6 +77,7 @@ class Service:
         self._swaps = Swaps(store, running, bundles, self._changes, beside)
         self._lock = threading.Lock()
         self._renewed = time.monotonic()
+        self._said = Readiness(False), 0.0
         self._follower = Background("segue-follow", self._follow, every=FOLLOWED)
         if not store.exclusive:
             self._follower.start()
@@ -491,6 +494,14 @@ class Service:
             shelf.unavailable,
             swaps.running.found,
         )
+
+    def ready(self) -> Readiness:
+        """Return whether the server keeps its promises; asked again at once, the answer is the one just given."""
+        said, at = self._said
+        if not said.ready or time.monotonic() - at > SAID:
+            said = self._ready()
+            self._said = said, time.monotonic()
+        return said
 
     def _ready(self) -> Readiness:
         """Return whether the store keeps its promises and all threads work."""

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segue.errors import StoreError
 from segue.recommend.ratings import Shared, Tally
 from segue.serve.events import END, START, Position, StoredEvent
-from segue.serve.sqlite_file import SqliteFile, asked_of
+from segue.serve.sqlite_file import ROOM, SqliteFile, asked_of
 from segue.serve.sqlite_writes import EVENT, Recent, Transaction, drop_rated, event_of_row
 from segue.serve.store import (
+    PROOF,
     ActiveUser,
     Head,
     Meanwhile,
@@ -251,10 +253,22 @@ class SqliteStore(Store):
         return [ActiveUser(name.decode(), active) for name, active in rows]
 
     def ready(self) -> Readiness:
-        """Return whether commits are synced; see `Store.ready`."""
-        wrong = asked_of(self._file.settings())
+        """Return whether commits are done and synced; see `Store.ready`."""
+        try:
+            wrong = asked_of(self._file.settings())
+            self.prove()
+        except StoreError as error:
+            return Readiness(False, f"{error}")
         advice = f"{self._file.path}: {', '.join(wrong)}: a loss of power would lose events. Open the store again."
         return Readiness(False, advice) if wrong else Readiness(True)
+
+    def prove(self) -> None:
+        """Write something; see `Store.prove`. Where a write has failed, there must be room for more than that."""
+        self._file.check_room()
+        if self._file.failed:
+            self.put_value(PROOF, bytes(ROOM))
+        self.put_value(PROOF, b"")
+        self._file.failed = False
 
     def close(self) -> None:
         """Close the file and let others have it."""

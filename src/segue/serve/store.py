@@ -175,6 +175,8 @@ class Forgotten:
     ids: tuple[str, ...] = ()
 
 
+#: The value that is written to see whether something can be.
+PROOF = "proof"
 #: How often a change of a value is tried while others change it too.
 ATTEMPTS = 100
 
@@ -334,9 +336,17 @@ class Store(Protocol):
     def users(self, *, before: int | None = None, limit: int = 1000) -> list[ActiveUser]:
         """Return a page of users, those with the most recent arrivals first, before an `active`."""
 
+    def prove(self) -> None:
+        """Write something, as an event is written, and return when it is on disk.
+
+        Raises:
+            StoreError: nothing can be written just now; the message says why.
+        """
+        self.put_value(PROOF, b"")
+
     @abstractmethod
     def ready(self) -> Readiness:
-        """Return whether what is committed now would survive a loss of power."""
+        """Return whether something can be committed now, by doing so, and would survive a loss of power."""
 
     @abstractmethod
     def close(self) -> None:

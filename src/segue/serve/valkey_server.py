@@ -20,7 +20,9 @@ from valkey.backoff import NoBackoff
 from valkey.exceptions import (
     AuthenticationError,
     ConnectionError,
+    MasterDownError,
     NoScriptError,
+    ReadOnlyError,
     ResponseError,
     TimeoutError,
     ValkeyError,
@@ -195,6 +197,11 @@ class ValkeyServer:
             if str(error).startswith(("OOM", "MISCONF", "command not allowed when used memory")):
                 raise FullError(
                     f"{self.address}: no room to write ({error}). Nothing was changed. Make room, and repeat."
+                ) from error
+            if isinstance(error, ReadOnlyError | MasterDownError) or str(error).startswith("NOREPLICAS"):
+                raise StoreError(
+                    f"{self.address}: cannot be written ({error}). Nothing was changed. Give the primary, and see to "
+                    "its replicas."
                 ) from error
             raise StoreError(f"{self.address}: refused ({error}). Check the server and who else uses it.") from error
         except ValkeyError as error:

@@ -8,7 +8,7 @@ Does not know: the connection, and the settings that durability rests on (`valke
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segue.errors import ForgottenError
+from segue.errors import ForgottenError, StoreError
 from segue.recommend.ratings import Shared, Tally
 from segue.serve.events import START, Event, Position, StoredEvent, event_from_bytes, event_to_bytes
 from segue.serve.store import (
@@ -53,8 +53,10 @@ class ValkeyStore(Store):
         self._accept_loss = accept_loss
         self._erase_wait = erase_wait
         key = self._server.prefix + "secret"
-        self._server.call("SET", key, new_secret(), "NX")
-        self._hasher = Hasher(self._server.call("GET", key))
+        if (secret := self._server.call("GET", key)) is None:
+            self._server.call("SET", key, new_secret(), "NX")
+            secret = self._server.call("GET", key)
+        self._hasher = Hasher(secret)
 
     def commit(
         self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None, meanwhile: Meanwhile | None = None
@@ -161,8 +163,14 @@ class ValkeyStore(Store):
         return [ActiveUser(name.decode(), active) for name, active in zip(reply[::2], reply[1::2], strict=True)]
 
     def ready(self) -> Readiness:
-        """Return whether the server syncs each write, or its loss is accepted; see `Store.ready`."""
-        return self._server.ready(accept_loss=self._accept_loss)
+        """Return whether the server takes and syncs each write, or its loss is accepted; see `Store.ready`."""
+        said = self._server.ready(accept_loss=self._accept_loss)
+        try:
+            if said.ready:
+                self.prove()
+        except StoreError as error:
+            return Readiness(False, f"{error}")
+        return said
 
     def close(self) -> None:
         """Let go of the connections; the server keeps the data."""
