@@ -5,9 +5,10 @@ Knows: turns of work, errors, pauses, how somebody is told. Does not know: what 
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from segue.serve.problems import raised_at
+from segue.serve.store import Readiness
 
 logger = logging.getLogger("segue.serve")
 
@@ -83,3 +84,9 @@ class Background:
             else:
                 self._failed, self._died = 0, False
                 self._stopped.wait(self._every)
+
+
+def checked(threads: Iterable[Background]) -> Readiness | None:
+    """Return what is wrong with some threads; None where all work."""
+    troubles = [said for thread in threads if (said := thread.check())]
+    return Readiness(False, " ".join(troubles)) if troubles else None

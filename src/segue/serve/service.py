@@ -20,7 +20,7 @@ from segue.recommend.many import observe_each, observe_long, state_from_bytes, s
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve.answers import Answer, Ask, Question, Rating, Status, Tell, Told, UserView
-from segue.serve.background import Background
+from segue.serve.background import Background, checked
 from segue.serve.changes import Changes
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
@@ -29,7 +29,7 @@ from segue.serve.quality import Judged, LiveQuality, Trial
 from segue.serve.receipts import Receipt, receipt
 from segue.serve.replaying import read_state, without
 from segue.serve.shelf import Rule, rows_of
-from segue.serve.store import Head, Readiness, Store, Write
+from segue.serve.store import Head, Store, Write
 from segue.serve.swapping import Running, Swaps
 from segue.serve.telling import Entry, conflict, current_state, forgotten, write_all
 from segue.serve.wanted import Wanted, make_lists, score
@@ -38,8 +38,6 @@ from segue.serve.wanted import Wanted, make_lists, score
 TOLERANCE = 5 * 60 * 1_000_000
 #: How often a write that came too late for its version is computed again.
 ATTEMPTS = 8
-#: Seconds for which it holds that the server is ready: to know costs a write, and anybody may ask.
-SAID = 0.1
 #: Seconds after which a change of items or rules by another replica is looked for.
 FOLLOWED = 0.5
 
@@ -76,11 +74,10 @@ class Service:
         beside = Running(self._changes.applied(shadow), shadow) if shadow else None
         self._swaps = Swaps(store, running, bundles, self._changes, beside)
         self._lock = threading.Lock()
-        self._renewed = time.monotonic()
-        self._said = Readiness(False), 0.0
-        self._follower = Background("segue-follow", self._follow, every=FOLLOWED)
+        self._threads = [self._swaps.worker]
         if not store.exclusive:
-            self._follower.start()
+            self._threads.append(Background("segue-follow", self._follow, every=FOLLOWED))
+            self._threads[-1].start()
 
     @property
     def rec(self) -> Recommender:
@@ -489,40 +486,22 @@ class Service:
             rec.fingerprint,
             name,
             swaps.caught_up,
-            self._ready(),
+            checked(self._threads) or self.store.ready(),
             len(rec.items),
             shelf.unavailable,
             swaps.running.found,
         )
 
-    def ready(self) -> Readiness:
-        """Return whether the server keeps its promises; asked again at once, the answer is the one just given."""
-        said, at = self._said
-        if not said.ready or time.monotonic() - at > SAID:
-            said = self._ready()
-            self._said = said, time.monotonic()
-        return said
-
-    def _ready(self) -> Readiness:
-        """Return whether the store keeps its promises and all threads work."""
-        troubles = [said for thread in self._threads() if (said := thread.check())]
-        return Readiness(False, " ".join(troubles)) if troubles else self.store.ready()
-
-    def _threads(self) -> Sequence[Background]:
-        return self._swaps.worker, self._follower
-
     def faults(self) -> dict[str, int]:
         """Return how many errors each thread in the background has met, and gone on."""
-        return {thread.name: thread.errors for thread in self._threads()}
+        return {thread.name: thread.errors for thread in self._threads}
 
     def _follow(self) -> None:
         """Take over what other replicas changed of items and rules, and tell them which bundles are used here."""
         with self._lock:
             if self._changes.follow():
                 self._swaps.refresh()
-        if time.monotonic() - self._renewed > RENEWED:
-            self._renewed = time.monotonic()
-            self._swaps.renew()
+        self._swaps.renew(after=RENEWED)
 
     def settle(self, seconds: float = 600.0) -> bool:
         """Wait until nothing is left to do in the background, and return whether it is so."""
@@ -530,7 +509,8 @@ class Service:
 
     def close(self) -> None:
         """Stop the work in the background."""
-        self._follower.stop()
+        for thread in self._threads[1:]:
+            thread.stop()
         self._swaps.close()
 
 

@@ -8,6 +8,7 @@ Does not know: requests, lists.
 """
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -64,7 +65,7 @@ class Swaps:
         self._urgent: OrderedDict[str, None] = OrderedDict()
         self._wake = threading.Condition()
         self._closed, self._busy, self._owing = False, False, running.rec.network.rating is not None
-        self._leases, self._unused = Leases(store), list[str]()
+        self._leases, self._unused, self._renewed = Leases(store), list[str](), 0.0
         self.worker = Background("segue-replay", self._work)
         self.renew()
         self.worker.start()
@@ -155,8 +156,14 @@ class Swaps:
         if folder is not None and path is not None and path.resolve().parent == folder.resolve():
             name_running(path)
 
-    def renew(self) -> None:
-        """Say which bundles are used here; the states of those that no server uses are dropped in the background."""
+    def renew(self, *, after: float = 0.0) -> None:
+        """Say which bundles are used here, unless it was said less than `after` seconds ago.
+
+        The states of those that no server uses are dropped in the background.
+        """
+        if time.monotonic() - self._renewed < after:
+            return
+        self._renewed = time.monotonic()
         unused = self._leases.renew([rec.fingerprint for rec in self.bundles()])
         with self._wake:
             self._unused = unused

@@ -35,7 +35,7 @@ async def healthy() -> Response:
 async def ready(request: Request) -> Response:
     """Say whether what is told now would survive a loss of power; 503 and the reason if not."""
     desk = desk_of(request)
-    found = await desk.ask(desk.service.ready)
+    found = (await desk.ask(desk.service.status)).ready
     return reply(found, 200 if found.ready else 503)
 
 
