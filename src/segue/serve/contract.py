@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from segue.errors import ForgottenError
+from segue.errors import ConflictError, ForgottenError
 from segue.recommend.ratings import Rated, Tally
 from segue.serve.events import Event, Position, StoredEvent
 from segue.serve.snapshots import thin
@@ -309,6 +309,27 @@ class StoreContract(ABC):
         store.put_value("v", b"")
         assert not store.replace_value("v", version_of(b"one\0"), b"two")
         assert store.replace_value("v", version_of(b""), b"two") and store.get_value("v") == b"two"
+
+    def test_nothing_is_written_where_a_value_is_another_than_was_read(self, store: Store) -> None:
+        write = Write("ann", 0, (Event("ann", "1", id="a"),), {"b1": b"m"})
+        for versions in ({"v": version_of(b"one")}, {"v": "", "w": version_of(b"")}):
+            with pytest.raises(ConflictError, match=r"another has changed one since. Nothing was changed"):
+                store.commit([write], values={"v": b"two"}, versions=versions)
+        assert store.log() == [] and store.get_value("v") is None and store.head("ann", "b1") == Head("ann")
+        assert isinstance(store.commit([write], values={"v": b"two"}, versions={"v": "", "w": ""})[0], Written)
+        assert store.commit([write], versions={"v": version_of(b"two")})[0] == Duplicate(1, tuple(store.log()))
+
+    def test_of_two_imports_of_one_source_at_a_time_one_goes_on(self, store: Store) -> None:
+        events = [Event("ann", str(n), n) for n in range(10)]
+
+        def during() -> Iterator[Event]:
+            yield from events[:5]
+            assert import_events(store, events, source="old.csv", batch=4).written == 6
+            yield from events[5:]
+
+        with pytest.raises(ConflictError, match=r"old.csv: expected to be the only import under this name"):
+            import_events(store, during(), source="old.csv", batch=4)
+        assert items(store, "ann") == [str(n) for n in range(10)]
 
     def test_of_parallel_changes_of_a_value_none_is_lost(self, store: Store) -> None:
         def count() -> None:

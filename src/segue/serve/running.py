@@ -147,12 +147,17 @@ class TimedStore:
         self._store, self._seen = store, seen
 
     def commit(
-        self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None, meanwhile: Meanwhile | None = None
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> list[Outcome]:
         """Commit, and tell how long it took, with what was done meanwhile."""
         begin = time.perf_counter()
         try:
-            return self._store.commit(writes, values=values, meanwhile=meanwhile)
+            return self._store.commit(writes, values=values, versions=versions, meanwhile=meanwhile)
         finally:
             self._seen(time.perf_counter() - begin)
 

@@ -255,7 +255,7 @@ class SqliteFile:
                 try:
                     return not self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
                 finally:
-                    self._writer.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000}")
+                    self._writer.execute(f"PRAGMA busy_timeout = {int(PATIENCE * 1000)}")
             except sqlite3.Error as error:
                 raise self._translate(error) from error
 

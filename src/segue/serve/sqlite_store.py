@@ -25,6 +25,7 @@ from segue.serve.store import (
     Store,
     StoredState,
     Write,
+    moved,
     version_of,
 )
 from segue.serve.tombstones import Hasher
@@ -65,7 +66,12 @@ class SqliteStore(Store):
         self._hasher, self._recent = Hasher(secret), Recent(last or 0)
 
     def commit(
-        self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None, meanwhile: Meanwhile | None = None
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> list[Outcome]:
         """Write all of this in one transaction; see `Store.commit`."""
         outcomes: list[Outcome] = []
@@ -80,6 +86,9 @@ class SqliteStore(Store):
 
         with self._file.writing:
             with self._file.write(None if meanwhile is None else work) as db:
+                for name, version in (versions or {}).items():
+                    if _version(db, name) != version:
+                        raise moved(versions or ())
                 transaction = Transaction(db, self._hasher, self._recent)
                 outcomes += [transaction.apply(write) for write in writes]
                 transaction.flush()
@@ -228,8 +237,7 @@ class SqliteStore(Store):
     def replace_value(self, name: str, version: str, value: bytes) -> bool:
         """Put a value in the place of one; see `Store.replace_value`."""
         with self._file.write() as db:
-            row = db.execute("SELECT value FROM meta WHERE name = ?", ("value:" + name,)).fetchone()
-            same = version_of(row and row[0]) == version
+            same = _version(db, name) == version
             if same:
                 _put(db, name, value)
         return same
@@ -287,6 +295,11 @@ def _head(user: str, row: Any, bundle: str) -> Head:
         return Head(user, forgotten=True)
     state = StoredState(bundle, held, memory) if memory is not None else None
     return Head(name.decode(), version, count, Position(place, seq) if seq is not None else None, state)
+
+
+def _version(db: sqlite3.Connection, name: str) -> str:
+    row = db.execute("SELECT value FROM meta WHERE name = ?", ("value:" + name,)).fetchone()
+    return version_of(row and row[0])
 
 
 def _put(db: sqlite3.Connection, name: str, value: bytes) -> None:

@@ -21,11 +21,11 @@ import hashlib
 import random
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from segue.errors import ArgumentError, StoreError
+from segue.errors import ArgumentError, ConflictError, StoreError
 from segue.recommend.ratings import Rated, Shared
 from segue.serve.events import Event, Position, StoredEvent
 
@@ -214,7 +214,12 @@ class Store(Protocol):
 
     @abstractmethod
     def commit(
-        self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None, meanwhile: Meanwhile | None = None
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> list[Outcome]:
         """Write all of this in one transaction, and return one outcome for each write, in order.
 
@@ -227,12 +232,14 @@ class Store(Protocol):
         Args:
             writes: for any users.
             values: to put in the same transaction, whatever becomes of the writes.
+            versions: of values that must be there still, as `version_of` tells them.
             meanwhile: work that needs the outcomes but not the disk. It is called once they are known, while they are
                 put on disk if the store can do both, and must not write to the store. Nobody may be told of what
                 comes of it before this returns: where it raises, nothing was done.
 
         Raises:
             StoreError: it could not be put on disk; all is as before.
+            ConflictError: a value is of another version; all is as before.
             Exception: of `meanwhile`; the writes are on disk.
         """
 
@@ -365,6 +372,14 @@ def version_of(value: bytes | None) -> str:
         ('', '86f7e437')
     """
     return "" if value is None else hashlib.sha1(value, usedforsecurity=False).hexdigest()
+
+
+def moved(names: Iterable[str]) -> ConflictError:
+    """Return the error of values that are not of the version that they must be of; see `Store.commit`."""
+    return ConflictError(
+        f"store: expected the values {', '.join(names)} as they were read, another has changed one since. Nothing was "
+        "changed. Read them again."
+    )
 
 
 def change_value(store: Store, name: str, change: Callable[[bytes | None], bytes]) -> bytes:

@@ -14,10 +14,10 @@ import polars as pl
 
 from segue.data.events import Events
 from segue.data.findings import Intake
-from segue.errors import DataError
+from segue.errors import ConflictError, DataError
 from segue.serve.events import START, Event, StoredEvent
 from segue.serve.parts import Parts
-from segue.serve.store import Conflict, Duplicate, Forgotten, Outcome, Store, Write, Written
+from segue.serve.store import Conflict, Duplicate, Forgotten, Outcome, Store, Write, Written, version_of
 from segue.serve.tables import as_columns, as_rows, joined
 
 #: Events in a table that is made at once.
@@ -60,9 +60,11 @@ def import_events(
 
     Raises:
         DataError: the events done before are not the first of the source.
+        ConflictError: another import under this name is under way.
     """
     name, rest = f"import:{source}", iter(events)
-    kept = (store.get_value(name) or b"0").split()
+    value = store.get_value(name)
+    kept = (value or b"0").split()
     report, sha = Imported(int(kept[0])), hashlib.sha256()
     for event in itertools.islice(rest, report.position):
         sha.update(event.digest)
@@ -77,7 +79,14 @@ def import_events(
         for event in some:
             sha.update(event.digest)
         writes = list(_writes(some, client))
-        outcomes = store.commit(writes, values={name: f"{position} {sha.hexdigest()}".encode()})
+        version, value = version_of(value), f"{position} {sha.hexdigest()}".encode()
+        try:
+            outcomes = store.commit(writes, values={name: value}, versions={name: version})
+        except ConflictError:
+            raise ConflictError(
+                f"{source}: expected to be the only import under this name, another one is under way. Nothing of it "
+                "was written twice. Wait until it has ended, then run this again."
+            ) from None
         report = _add(report, zip(writes, outcomes, strict=True), position)
     return report
 

@@ -26,6 +26,7 @@ from segue.serve.store import (
     StoredState,
     Write,
     Written,
+    moved,
 )
 from segue.serve.tombstones import Hasher, new_secret
 from segue.serve.valkey_server import ValkeyServer
@@ -59,11 +60,18 @@ class ValkeyStore(Store):
         self._hasher = Hasher(secret)
 
     def commit(
-        self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None, meanwhile: Meanwhile | None = None
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> list[Outcome]:
         """Write all of this in one transaction; see `Store.commit`."""
         packed = [self._pack(write) for write in writes]
-        replies = self._server.run("commit", packed, list((values or {}).items()))
+        replies = self._server.run("commit", packed, list((values or {}).items()), list((versions or {}).items()))
+        if replies == b"moved":
+            raise moved(versions or ())
         outcomes = [_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)]
         if meanwhile is not None:  # the server tells what came of it once it is done
             meanwhile(outcomes)
