@@ -33,7 +33,7 @@ def _on_top(change: Callable[Concatenate["Changes", P], None]) -> Callable[Conca
     """Make a change again on top of that of another replica, where that came first."""
 
     @wraps(change)
-    def made(self: "Changes", *args: P.args, **kwargs: P.kwargs) -> None:
+    def made(self: "Changes", /, *args: P.args, **kwargs: P.kwargs) -> None:
         for _ in range(ATTEMPTS):
             try:
                 return change(self, *args, **kwargs)
