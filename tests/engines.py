@@ -46,7 +46,7 @@ class Server:
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as asked:
                 asked.sendall(b"PING\r\n")
-                if asked.recv(64).startswith(b"+PONG"):  # and not that it is loading its files
+                if asked.recv(64).startswith((b"+PONG", b"-NOAUTH")):  # and not that it is loading its files
                     return
             if time.monotonic() > end or self.process.poll() is not None:
                 pytest.fail(f"{self.program} did not start: {(self.folder / 'server.log').read_text()[-2000:]}")

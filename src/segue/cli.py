@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 import segue
+from segue.addresses import hidden
 from segue.api import describe_tables
 from segue.bundle import load_bundle
 from segue.cli_insight import insight
@@ -41,6 +42,7 @@ from segue.cli_options import (
     Users,
     UsersLog,
     UsersStore,
+    Verbs,
     history_ids,
     in_words,
     kinds_option,
@@ -65,7 +67,7 @@ from segue.recommend.ratings import RatingDistribution
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, cls=Verbs)
 named = typer.Typer(help="Well-known data sets, fetched on request.", no_args_is_help=True)
 app.add_typer(named, name="datasets")
 app.add_typer(keyring, name="keys")
@@ -477,7 +479,10 @@ def info(bundle: Bundle, as_json: AsJson = False) -> None:
 def serve(
     bundle: Annotated[Path, typer.Argument(help="A file that segue train wrote, or a folder of them.")],
     store: Annotated[
-        str | None, typer.Option(help="SQLite file or valkey:// address; segue.db beside the bundle if not given.")
+        str | None,
+        typer.Option(
+            help="SQLite file or valkey:// address; segue.db beside the bundle if not given.", envvar="SEGUE_STORE"
+        ),
     ] = None,
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address; others than 127.0.0.1 need --keys.")] = "127.0.0.1",
@@ -524,5 +529,5 @@ def main() -> None:
     try:
         app()
     except SegueError as error:
-        typer.echo(f"segue: {error}", err=True)
+        typer.echo(f"segue: {hidden(str(error), sys.argv)}", err=True)
         sys.exit(1)

@@ -5,6 +5,7 @@ Knows: names, help texts, how a log or a store becomes events. Does not know: ve
 
 import csv
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 import segue
+from segue.addresses import hidden, shown
 from segue.config import parse_settings
 from segue.data.encoding import Encoding as LearntEncoding
 from segue.data.events import Events, Reading
@@ -53,9 +55,25 @@ Kinds = Annotated[
 ]
 Encoding = Annotated[str | None, typer.Option(help="Of the log, a text file; found if not given.")]
 KeyFile = Annotated[Path, typer.Option("--keys", help="File of keys.")]
-StoreAt = Annotated[str, typer.Option("--store", help="SQLite file or valkey:// address.")]
+StoreAt = Annotated[str, typer.Option("--store", help="SQLite file or valkey:// address.", envvar="SEGUE_STORE")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+#: What a call in a wrong way raises.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+class Verbs(typer.core.TyperGroup):
+    """The verbs; where one is called in a wrong way, no address is repeated with its password."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb."""
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            error.message = hidden(error.message, sys.argv)
+            raise
 
 
 def read(
@@ -85,11 +103,12 @@ def _of_store(
     named = [name for name, value in options.items() if value is not None]
     if named:
         raise ArgumentError(
-            f"{address}: expected no options for columns, a store has its own; came one for {named[0]}. Leave it out."
+            f"{shown(address)}: expected no options for columns, a store has its own; came one for {named[0]}. "
+            "Leave it out."
         )
     store = read_store(address)
     try:
-        return events_of(store, source=Path(address).name, context=context)
+        return events_of(store, source=Path(shown(address)).name, context=context)
     finally:
         store.close()
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from segue.addresses import shown
 from segue.bundle import load_bundle
 from segue.cli_options import (
     AsJson,
@@ -101,7 +102,7 @@ def import_log(
         print_json({name: getattr(done, name) for name in ("position", "written", "known", "refused")})
         return
     typer.echo(
-        f"{store}: {done.written:,} events written, {done.known:,} known already, {done.refused:,} refused; "
+        f"{shown(store)}: {done.written:,} events written, {done.known:,} known already, {done.refused:,} refused; "
         f"{done.position:,} of {len(log):,} in {log.source} done."
     )
 
@@ -139,7 +140,7 @@ def retrain(
     configure(wanted)  # what cannot hold is said before the store is read
     check_folder(bundles, f"--bundles {bundles}")
     with _reading(store) as opened:
-        log = events_of(opened, source=Path(store).name)
+        log = events_of(opened, source=Path(shown(store)).name)
     done = retrain_and_publish(
         log,
         bundles,
@@ -171,7 +172,7 @@ def build(
     queries, of = None, ""
     if events is not None:
         states = rec.encode(read(events, {}, of=rec))
-        queries, of = queries_of(rec, states.memory.output), f"states of {Path(events).name}"
+        queries, of = queries_of(rec, states.memory.output), f"states of {Path(shown(events)).name}"
     index = build_index(rec, bundle, queries=queries, of=of, say=lambda text: typer.echo(text, err=True))
     typer.echo(f"{bundle}.index: {index.facts}.")
 
@@ -211,7 +212,7 @@ def state_in_store(rec: Recommender, store: str, user: str, users: Path | None) 
     with _reading(store) as opened:
         latest = opened.events(user, backwards=True, limit=1000)
         if not latest:
-            raise ArgumentError(f'{store}: expected events of user "{user}", found none. Check --user.')
+            raise ArgumentError(f'{shown(store)}: expected events of user "{user}", found none. Check --user.')
         state = state_of(rec, opened, user, profiles_of(rec.facts, users))
     return state, [event.item for event in reversed(latest)]
 

@@ -10,7 +10,7 @@ import segue
 SOURCE = Path(segue.__file__).parent
 #: Every part with the parts it may import; what stands later is further down the arrows.
 ORDER = [
-    ("errors", "shapes"),
+    ("errors", "shapes", "addresses"),
     ("config", "files", "memory"),
     ("data",),
     ("measure",),

@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 
+from segue.addresses import shown
 from segue.data.sniffing import Found, encoding_of, separator_of
 from segue.errors import ArgumentError, DataError
 
@@ -159,7 +160,7 @@ def _converted(table: Any, library: str) -> pl.DataFrame:
 def _open_file(path: Path, reading: Reading) -> Source:
     if not path.is_file():
         came = "a folder" if path.is_dir() else "no such file"
-        raise DataError(f"{path}: expected a file to read, found {came}. Check the path (from {Path.cwd()}).")
+        raise DataError(f"{shown(path)}: expected a file to read, found {came}. Check the path (from {Path.cwd()}).")
     if path.stat().st_size == 0:
         raise DataError(f"{path.name}: expected rows of events, the file is empty (0 bytes). Check its export.")
     packed = path.suffix.lower() in _COMPRESSED

@@ -10,13 +10,16 @@ all the same, and two threads that both want the interpreter wake each other up 
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from segue.serve.problems import Problem
+from segue.serve.problems import Problem, raised_at
+
+logger = logging.getLogger("segue.serve")
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -99,16 +102,28 @@ class Batcher(Generic[R, T]):
         left = WEIGHT - self._weight(batch[0][0])
         while self._waiting and len(batch) < REQUESTS and (left := left - self._weight(self._waiting[0][0])) >= 0:
             batch.append(self._waiting.popleft())
-        self._seen(len(batch))
         requests, waiting = zip(*batch, strict=True)
 
         def finish(found: Sequence[T | Exception] | BaseException) -> None:
             asyncio.get_running_loop().call_soon(self._next)
             outcomes = [found] * len(waiting) if isinstance(found, BaseException) else found
             for done, outcome in zip(waiting, outcomes, strict=True):
-                done(outcome)
+                try:
+                    done(outcome)
+                except Exception as error:  # the others get their answers all the same
+                    logger.error("unforeseen %s at %s", type(error).__name__, raised_at(error))
 
-        run_in(self._thread, lambda: self._work(requests), finish, patience=PATIENCE)
+        try:
+            self._seen(len(batch))
+            run_in(self._thread, lambda: self._worked(requests), finish, patience=PATIENCE)
+        except Exception as error:  # such as no room for a thread: nobody waits for ever, and the next batch comes
+            finish(error)
+
+    def _worked(self, requests: Sequence[R]) -> Sequence[T | Exception]:
+        found = self._work(requests)
+        if len(found) != len(requests):
+            raise ValueError(f"expected an outcome for each of {len(requests)} requests, came {len(found)}")
+        return found
 
 
 def run_in(
@@ -129,7 +144,10 @@ def run_in(
     loop, working = asyncio.get_running_loop(), thread.submit(work)
 
     def found() -> T | BaseException:
-        return working.exception() or working.result()
+        error = working.exception()
+        if error is None:
+            return working.result()
+        return error if isinstance(error, Exception) else RuntimeError(type(error).__name__)  # the loop goes on
 
     with suppress(TimeoutError):
         working.exception(patience)

@@ -5,9 +5,10 @@ Does not know: which bundle runs.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 from weakref import WeakKeyDictionary
 
 import polars as pl
@@ -15,12 +16,32 @@ import polars as pl
 from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, read_items
 from segue.data.described import as_learnt
-from segue.errors import ArgumentError
+from segue.errors import ArgumentError, StoreError
 from segue.recommend.recommender import Recommender
 from segue.serve.shelf import Rule, Shelf, make_shelf
-from segue.serve.store import Store
+from segue.serve.store import ATTEMPTS, Store, version_of
 
+P = ParamSpec("P")
 _VALUE = "items"
+
+
+class _OvertakenError(Exception):
+    """Another replica changed something meanwhile."""
+
+
+def _on_top(change: Callable[Concatenate["Changes", P], None]) -> Callable[Concatenate["Changes", P], None]:
+    """Make a change again on top of that of another replica, where that came first."""
+
+    @wraps(change)
+    def made(self: "Changes", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        for _ in range(ATTEMPTS):
+            try:
+                return change(self, *args, **kwargs)
+            except _OvertakenError:
+                self._read()
+        raise StoreError("items: expected to keep a change, other replicas were faster each time. Send it again.")
+
+    return made
 
 
 class Changes:
@@ -28,7 +49,12 @@ class Changes:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        kept = json.loads(store.get_value(_VALUE) or b"{}")
+        self._read()
+
+    def _read(self) -> None:
+        """Take over what the store has."""
+        value = self._store.get_value(_VALUE)
+        kept, self._version = json.loads(value or b"{}"), version_of(value)
         self._added: list[dict[str, Any]] = kept.get("added", [])
         self._attributes: dict[str, dict[str, Any]] = kept.get("attributes", {})
         self._unavailable: list[str] = kept.get("unavailable", [])
@@ -46,6 +72,13 @@ class Changes:
                 rec = with_attributes(rec, item, known)
         return rec
 
+    def follow(self) -> bool:
+        """Take over what another replica has changed, and return whether there was anything."""
+        changed = self._store.value_version(_VALUE) != self._version
+        if changed:
+            self._read()
+        return changed
+
     def shelf(self, rec: Recommender) -> Shelf:
         """Return what may be shown by a bundle."""
         shelves = self._shelves  # before what it is made of, which is changed first
@@ -54,6 +87,7 @@ class Changes:
             found = shelves[rec] = make_shelf(rec, self._unavailable, self._rules)
         return found
 
+    @_on_top
     def add_items(self, table: pl.DataFrame, rec: Recommender) -> None:
         """Keep new items. Raises as `Recommender.add_items`, before anything is kept."""
         rec.add_items(table)
@@ -62,6 +96,7 @@ class Changes:
         new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
         self._keep(added=self._added + [line for line in new.to_dicts() if line["item"] not in known])
 
+    @_on_top
     def change_item(self, rec: Recommender, item: str, available: bool | None, attributes: Mapping[str, Any]) -> None:
         """Keep a change of one item.
 
@@ -76,6 +111,7 @@ class Changes:
         merged = {**self._attributes.get(item, {}), **attributes}
         self._keep(unavailable=gone, attributes={**self._attributes, **({item: merged} if merged else {})})
 
+    @_on_top
     def set_rules(self, rules: Sequence[Rule]) -> None:
         """Keep the rules of the shop, in the order in which they are applied."""
         self._keep(rules=tuple(rules))
@@ -93,7 +129,10 @@ class Changes:
             "rules": self._rules,
         } | changed
         written = new | {"rules": [asdict(rule) for rule in new["rules"]]}
-        self._store.put_value(_VALUE, json.dumps(written, default=str).encode())
+        value = json.dumps(written, default=str).encode()
+        if not self._store.replace_value(_VALUE, self._version, value):
+            raise _OvertakenError
+        self._version = version_of(value)
         self._added, self._attributes, self._unavailable, self._rules = new.values()
         self._shelves = WeakKeyDictionary()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from segue.errors import DataError, ForgottenError
+from segue.errors import ConflictError, DataError, ForgottenError
 from segue.recommend.ratings import Rated, Tally
 from segue.serve.events import Event, Position, StoredEvent
 from segue.serve.importing import Imported, import_events
@@ -28,6 +28,8 @@ from segue.serve.store import (
     Store,
     Write,
     Written,
+    change_value,
+    version_of,
 )
 from segue.serve.transfer import export
 
@@ -300,6 +302,48 @@ class StoreContract(ABC):
         store.put_value("bundle", b"two")
         assert (store.get_value("bundle"), store.get_value("other")) == (b"two", b"")
 
+    def test_a_value_is_replaced_where_it_is_still_the_one_that_was_read(self, store: Store) -> None:
+        assert store.value_version("v") == version_of(store.get_value("v")) == ""
+        assert not store.replace_value("v", version_of(b"one"), b"two") and store.get_value("v") is None
+        assert store.replace_value("v", "", b"one\0") and not store.replace_value("v", "", b"two")
+        assert store.value_version("v") == version_of(b"one\0") and store.get_value("v") == b"one\0"
+        store.put_value("v", b"")
+        assert not store.replace_value("v", version_of(b"one\0"), b"two")
+        assert store.replace_value("v", version_of(b""), b"two") and store.get_value("v") == b"two"
+
+    def test_nothing_is_written_where_a_value_is_another_than_was_read(self, store: Store) -> None:
+        write = Write("ann", 0, (Event("ann", "1", id="a"),), {"b1": b"m"})
+        for versions in ({"v": version_of(b"one")}, {"v": "", "w": version_of(b"")}):
+            with pytest.raises(ConflictError, match=r"another has changed one since. Nothing was changed"):
+                store.commit([write], values={"v": b"two"}, versions=versions)
+        assert store.log() == [] and store.get_value("v") is None and store.head("ann", "b1") == Head("ann")
+        assert isinstance(store.commit([write], values={"v": b"two"}, versions={"v": "", "w": ""})[0], Written)
+        assert store.commit([write], versions={"v": version_of(b"two")})[0] == Duplicate(1, tuple(store.log()))
+
+    def test_of_two_imports_of_one_source_at_a_time_one_goes_on(self, store: Store) -> None:
+        events = [Event("ann", str(n), n) for n in range(10)]
+
+        def during() -> Iterator[Event]:
+            yield from events[:5]
+            assert import_events(store, events, source="old.csv", batch=4).written == 6
+            yield from events[5:]
+
+        with pytest.raises(ConflictError, match=r"old.csv: expected to be the only import under this name"):
+            import_events(store, during(), source="old.csv", batch=4)
+        assert items(store, "ann") == [str(n) for n in range(10)]
+
+    def test_of_parallel_changes_of_a_value_none_is_lost(self, store: Store) -> None:
+        def count() -> None:
+            for _ in range(10):
+                change_value(store, "n", lambda old: b"%d" % (int(old or b"0") + 1))
+
+        threads = [threading.Thread(target=count) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert store.get_value("n") == b"40"
+
     def test_the_shared_value_is_the_sum_of_what_is_kept_of_each_event(self, store: Store) -> None:
         one, two, low = Rated(3, 1.5), Rated(4, 0.25), Rated(3, -(2.0**33))
         (first, second, _) = written(
@@ -384,6 +428,7 @@ class StoreContract(ABC):
         assert sorted(event.item for event in store.log()) == ["x", "x", "y", "z"]
 
     def test_it_says_that_it_is_ready(self, store: Store) -> None:
+        store.prove()
         assert store.ready().ready, store.ready().reason
 
 

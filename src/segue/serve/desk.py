@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 #: Threads that answer questions; NumPy lets several work side by side.
 THREADS = 4
+#: Threads in which erasures wait until no file holds what was erased; those who wait together wait for the same.
+ERASURES = 32
 #: In the OpenAPI page, the name under which a route says its role.
 ROLE = "x-role"
 _PROBLEM = {"content": {"application/problem+json": {"schema": ProblemOut.model_json_schema()}}}
@@ -52,6 +54,7 @@ class Desk:
         asks: gathers those who want a list alone.
         pool: of threads that answer.
         swaps: whether bundles may be swapped by HTTP.
+        erasures: of threads that erase, so that nobody else waits for them.
     """
 
     service: Service
@@ -64,10 +67,17 @@ class Desk:
     pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="segue-ask")
     )
+    erasures: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(ERASURES, thread_name_prefix="segue-erase")
+    )
 
     async def ask(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run something of the service in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: work(*args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: _done(work, *args, **kwargs))
+
+    async def erase(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an erasure in a thread of its own."""
+        return await asyncio.get_running_loop().run_in_executor(self.erasures, lambda: _done(work, *args, **kwargs))
 
     def later(self, work: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
         """Run something of the service in a thread, and tell what came of it, in the event loop."""
@@ -78,6 +88,17 @@ class Desk:
         await self.tells.close()
         await self.asks.close()
         self.pool.shutdown(cancel_futures=True)
+        self.erasures.shutdown(wait=False, cancel_futures=True)  # who asked for what is not done was not told it is
+
+
+def _done(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do some work; what would end a process ends this work alone."""
+    try:
+        return work(*args, **kwargs)
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RuntimeError(type(error).__name__) from None
 
 
 def desk_of(request: Request) -> Desk:

@@ -53,7 +53,7 @@ def make_app(
         swaps: whether bundles may be swapped by HTTP.
     """
     access = access or Access()
-    metrics = metrics or Metrics(service.live_quality, service.index_recall)
+    metrics = metrics or Metrics(service.live_quality, service.index_recall, service.faults)
     sealer = sealer_of(service.store)
 
     @asynccontextmanager

@@ -11,9 +11,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from segue.errors import DataError
+from segue.errors import ConflictError, DataError
 from segue.serve.events import Event, Position
-from segue.serve.store import Conflict, Duplicate, Forgotten, Outcome, Store, Write, Written
+from segue.serve.store import (
+    Conflict,
+    Duplicate,
+    Forgotten,
+    Outcome,
+    Store,
+    Write,
+    Written,
+    change_value,
+    version_of,
+)
 
 #: The value of a store that names its sources.
 _SOURCES = "imports"
@@ -77,6 +87,7 @@ def import_events(
 
     Raises:
         DataError: the events done before are not the first of the source, or the store has them already.
+        ConflictError: another import is under way.
     """
     name, names = f"import:{source}", json.loads(store.get_value(_SOURCES) or b"[]")
     kept = store.get_value(name)
@@ -85,19 +96,30 @@ def import_events(
     else:
         done, rest, behind = *_begun(store, iter(events), source, kept), ""
     report = Imported(done.position, behind=behind)
+    if source not in names:
+        change_value(store, _SOURCES, lambda old: json.dumps(sorted({*json.loads(old or b"[]"), source})).encode())
     if done.position and kept != done.kept():
-        store.commit([], values=_values(name, done, source, names))
+        kept = _commit(store, [], name, kept, done)[1]
     while some := list(itertools.islice(rest, batch)):
         done = done.after(some)
         writes = list(_writes(some, client))
-        outcomes = store.commit(writes, values=_values(name, done, source, names))
+        outcomes, kept = _commit(store, writes, name, kept, done)
         report = _add(report, zip(writes, outcomes, strict=True), done.position)
     return report
 
 
-def _values(name: str, done: _Done, source: str, names: Sequence[str]) -> dict[str, bytes]:
-    known = list(dict.fromkeys([*names, source]))
-    return {name: done.kept()} | ({} if source in names else {_SOURCES: json.dumps(known).encode()})
+def _commit(
+    store: Store, writes: Sequence[Write], name: str, kept: bytes | None, done: _Done
+) -> tuple[Sequence[Outcome], bytes]:
+    """Write events with what is done after them, and return what came of each and that value."""
+    try:
+        outcomes = store.commit(writes, values={name: done.kept()}, versions={name: version_of(kept)})
+    except ConflictError:
+        raise ConflictError(
+            f"{name.partition(':')[2]}: expected to be the only import under this name, another one is under way. "
+            "Nothing was written twice. Wait until it has ended, then run this again."
+        ) from None
+    return outcomes, done.kept()
 
 
 def _begun(store: Store, stream: Iterator[Event], source: str, kept: bytes) -> tuple[_Done, Iterator[Event]]:

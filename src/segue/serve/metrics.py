@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 _TIMES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -24,9 +24,15 @@ class Metrics:
     Args:
         quality: returns the live quality; asked when Prometheus asks.
         recall: returns the recall of the index that finds the lists.
+        faults: returns the errors of each thread in the background.
     """
 
-    def __init__(self, quality: Callable[[], Mapping[str, Any]], recall: Callable[[], float] = lambda: 1.0) -> None:
+    def __init__(
+        self,
+        quality: Callable[[], Mapping[str, Any]],
+        recall: Callable[[], float] = lambda: 1.0,
+        faults: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
         self.registry = CollectorRegistry()
         labels = ["method", "route", "status"]
         self._requests = Counter("segue_requests", "Requests by route.", labels, registry=self.registry)
@@ -49,6 +55,7 @@ class Metrics:
             "1 where all items are scored.", registry=self.registry,
         ).set_function(recall)  # fmt: skip
         self.registry.register(_Quality(quality))
+        self.registry.register(_Faults(faults))
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -97,3 +104,18 @@ class _Quality(Collector):
                 for value, sums in found.get(group, {}).items():
                     family.add_metric([group, value], sums[measure])
             yield family
+
+
+class _Faults(Collector):
+    def __init__(self, faults: Callable[[], Mapping[str, int]]) -> None:
+        self._faults = faults
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        words = "Errors that a thread in the background met, and went on."
+        family = CounterMetricFamily("segue_background_errors", words, labels=["thread"])
+        for thread, count in self._faults().items():
+            family.add_metric([thread], count)
+        yield family

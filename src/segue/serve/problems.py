@@ -124,7 +124,7 @@ def refusal(error: Exception, instance: str) -> Response:
         if status == 503:
             logger.error("store: %s", type(error).__name__)
             return document(503, str(error), instance, headers={"Retry-After": "1"})
-    logger.error("unforeseen %s at %s", type(error).__name__, _place(error))
+    logger.error("unforeseen %s at %s", type(error).__name__, raised_at(error))
     return document(500, "It was logged. Try again, or tell the operator of this server.", instance)
 
 
@@ -178,7 +178,7 @@ def _detail(error: HTTPException) -> str:
     return str(error.detail)
 
 
-def _place(error: Exception) -> str:
+def raised_at(error: BaseException) -> str:
     """Return where an error was raised, innermost last, without its message."""
     frames = traceback.extract_tb(error.__traceback__)[-4:]
     return " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from segue.addresses import is_address
 from segue.errors import StoreError
-from segue.serve.opening import open_store
+from segue.serve.opening import is_shared, open_unproved
 from segue.serve.sqlite_file import FORMAT, SqliteFile
 from segue.serve.sqlite_store import SqliteStore
 from segue.serve.sqlite_writes import Recent
@@ -21,7 +22,6 @@ from segue.serve.store import Store
 from segue.serve.tombstones import Hasher
 
 _HEADER = b"SQLite format 3\0"
-_SHARED = ("valkey", "valkeys", "redis", "rediss")
 
 
 def is_store(address: str | Path) -> bool:
@@ -31,8 +31,7 @@ def is_store(address: str | Path) -> bool:
         >>> is_store("valkey://localhost:6379/0"), is_store("plays.csv")
         (True, False)
     """
-    kind, mark, _ = str(address).partition("://")
-    if mark and kind in _SHARED:
+    if is_shared(address):
         return True
     try:
         with Path(address).open("rb") as file:
@@ -55,8 +54,8 @@ def read_store(address: str | Path) -> Store:
         ...
         segue.errors.StoreError: nowhere.db: expected a store of Segue, found none. Check the path.
     """
-    if "://" in str(address):
-        return open_store(address, accept_loss=True)
+    if is_address(address):
+        return open_unproved(address, accept_loss=True)
     return _ReadOnlyStore(Path(address))
 
 
@@ -66,7 +65,7 @@ class _ReadOnlyFile(SqliteFile):
     def __init__(self, path: Path) -> None:
         if not is_store(path):
             raise StoreError(f"{path}: expected a store of Segue, found none. Check the path.")
-        self.path, self._lock = path, -1
+        self.path = path
         self._writing, self._reading = threading.RLock(), threading.RLock()
         self._worker = ThreadPoolExecutor(1)  # never given work
         try:

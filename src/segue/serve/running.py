@@ -38,6 +38,7 @@ from segue.serve.keys import read_keys
 from segue.serve.limits import Limits, Rates
 from segue.serve.metrics import Metrics
 from segue.serve.opening import open_bundle, open_store
+from segue.serve.problems import raised_at
 from segue.serve.service import Service
 from segue.serve.store import Meanwhile, Outcome, Store, Write
 from segue.serve.wire import protocol
@@ -69,7 +70,7 @@ class Settings:
     """
 
     bundle: Path
-    store: str | None = None
+    store: str | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: int = 8000
     bundles: Path | None = None
@@ -146,12 +147,17 @@ class TimedStore:
         self._store, self._seen = store, seen
 
     def commit(
-        self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None, meanwhile: Meanwhile | None = None
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> list[Outcome]:
         """Commit, and tell how long it took, with what was done meanwhile."""
         begin = time.perf_counter()
         try:
-            return self._store.commit(writes, values=values, meanwhile=meanwhile)
+            return self._store.commit(writes, values=values, versions=versions, meanwhile=meanwhile)
         finally:
             self._seen(time.perf_counter() - begin)
 
@@ -198,7 +204,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         stack.callback(listener.close)
         store = open_store(settings.store or path.with_name("segue.db"), accept_loss=settings.accept_loss)
         stack.callback(store.close)
-        metrics = Metrics(lambda: service.live_quality(), lambda: service.index_recall())
+        metrics = Metrics(lambda: service.live_quality(), lambda: service.index_recall(), lambda: service.faults())
         timed = cast(Store, TimedStore(store, metrics.commit))
         shadow = open_bundle(settings.shadow)[0] if settings.shadow else None
         service = Service(rec, timed, bundles=settings.folder, found=found, path=path, shadow=shadow)
@@ -256,6 +262,8 @@ def reload(settings: Settings, service: Service, access: Access) -> None:
         fingerprint = service.swap_to(settings.in_force()[0])
     except (SegueError, OSError) as error:
         logger.error("SIGHUP: %s", error)
+    except Exception as error:  # nobody waits for this: it would be lost without a word
+        logger.error("SIGHUP: %s at %s", type(error).__name__, raised_at(error))
     else:
         logger.info("SIGHUP: bundle %s", fingerprint[:12])
 

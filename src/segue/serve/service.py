@@ -20,9 +20,11 @@ from segue.recommend.many import observe_each, observe_long, state_from_bytes, s
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve.answers import Answer, Ask, Question, Rating, Status, Tell, Told, UserView
+from segue.serve.background import Background, checked
 from segue.serve.changes import Changes
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
+from segue.serve.leases import RENEWED
 from segue.serve.quality import Judged, LiveQuality, Trial
 from segue.serve.receipts import Receipt, receipt
 from segue.serve.replaying import read_state, without
@@ -36,6 +38,8 @@ from segue.serve.wanted import Wanted, make_lists, score
 TOLERANCE = 5 * 60 * 1_000_000
 #: How often a write that came too late for its version is computed again.
 ATTEMPTS = 8
+#: Seconds after which a change of items or rules by another replica is looked for.
+FOLLOWED = 0.5
 
 
 class Service:
@@ -70,6 +74,10 @@ class Service:
         beside = Running(self._changes.applied(shadow), shadow) if shadow else None
         self._swaps = Swaps(store, running, bundles, self._changes, beside)
         self._lock = threading.Lock()
+        self._threads = [self._swaps.worker]
+        if not store.exclusive:
+            self._threads.append(Background("segue-follow", self._follow, every=FOLLOWED))
+            self._threads[-1].start()
 
     @property
     def rec(self) -> Recommender:
@@ -364,9 +372,8 @@ class Service:
         """
         event = self.store.find(client, seq_or_id)
         seq = event.seq if event else int(seq_or_id) if seq_or_id.isdecimal() and len(seq_or_id) < 19 else -1
-        with self._lock:
-            if not self.store.forget_event(user, seq):
-                raise NotFoundError("event: expected one of this user, there is none of this id. See GET /v1/users.")
+        if not self.store.forget_event(user, seq):  # not under the lock: others write while files are rid of it
+            raise NotFoundError("event: expected one of this user, there is none of this id. See GET /v1/users.")
         self._reckon(user)
         return receipt("event", 1, self._swaps.bundles())
 
@@ -376,10 +383,9 @@ class Service:
         Raises:
             NotFoundError: nothing was known of the user; the name is refused from now on all the same.
         """
-        with self._lock:
-            count = self.store.head(user, self.rec.fingerprint).count
-            if not self.store.forget_user(user):
-                raise NotFoundError("user: expected one with events, nothing is known under this name.")
+        count = self.store.head(user, self.rec.fingerprint).count
+        if not self.store.forget_user(user):  # not under the lock: others write while files are rid of it
+            raise NotFoundError("user: expected one with events, nothing is known under this name.")
         return receipt("user", count, self._swaps.bundles())
 
     def merge(self, old: str, new: str) -> int:
@@ -480,11 +486,22 @@ class Service:
             rec.fingerprint,
             name,
             swaps.caught_up,
-            self.store.ready(),
+            checked(self._threads, self.store.ready()),
             len(rec.items),
             shelf.unavailable,
             swaps.running.found,
         )
+
+    def faults(self) -> dict[str, int]:
+        """Return how many errors each thread in the background has met, and gone on."""
+        return {thread.name: thread.errors for thread in self._threads}
+
+    def _follow(self) -> None:
+        """Take over what other replicas changed of items and rules, and tell them which bundles are used here."""
+        with self._lock:
+            if self._changes.follow():
+                self._swaps.refresh()
+        self._swaps.renew(after=RENEWED)
 
     def settle(self, seconds: float = 600.0) -> bool:
         """Wait until nothing is left to do in the background, and return whether it is so."""
@@ -492,6 +509,8 @@ class Service:
 
     def close(self) -> None:
         """Stop the work in the background."""
+        for thread in self._threads[1:]:
+            thread.stop()
         self._swaps.close()
 
 

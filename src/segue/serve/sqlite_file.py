@@ -15,6 +15,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -27,6 +28,10 @@ from segue.serve.tombstones import new_secret
 logger = logging.getLogger("segue.serve")
 
 FORMAT = 1
+#: Bytes that must be free for a store that is ready.
+ROOM = 1 << 18
+#: Seconds that another program may hold the file before somebody is told so.
+PATIENCE = 5
 _APPLICATION = int.from_bytes(b"Segu")
 _SETTINGS = {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
 _SCHEMA = """
@@ -76,19 +81,54 @@ class SqliteFile:
         StoreError: it is no store, of a newer format, or lies where SQLite cannot keep its promises.
     """
 
+    _writer: Any = None
+    _reader: Any = None
+    _held = _lock = -1
+    failed = False
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock = _own(self.path)
         self._writing, self._reading = threading.RLock(), threading.RLock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="segue-meanwhile")
         try:
+            self._held = self._hold()
             self._writer = _connect(self.path)
             self._prepare()
             self._reader = _connect(self.path)
             self._reader.execute("PRAGMA query_only = ON")
         except (sqlite3.Error, StoreError) as error:
-            os.close(self._lock)
+            self._let_go()
             raise self._translate(error) from error
+
+    def _hold(self) -> int:
+        """Return a handle of the file itself, made if not there, which keeps out who comes to it by another name."""
+        try:
+            held = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise self._unwritable(error.strerror) from error
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(held)
+            raise LockedError(
+                f"{self.path}: expected to be its only owner, but another process has it open, by another name or "
+                "after its .lock was removed. Stop that process, or give another store."
+            ) from error
+        return held
+
+    def _let_go(self) -> None:
+        """Close what is open; the handles last, which keep others out."""
+        for db in (self._reader, self._writer):
+            if db is not None:
+                db.close()
+        if self._lock >= 0:
+            with suppress(OSError):
+                os.ftruncate(self._lock, 0)
+        for handle in (self._held, self._lock):
+            if handle >= 0:
+                os.close(handle)
+        self._held = self._lock = -1
 
     def _prepare(self) -> None:
         db = self._writer
@@ -140,6 +180,7 @@ class SqliteFile:
             StoreError: SQLite could not; everything is as before. `FullError` when there was no room.
         """
         with self._writing:
+            self._check_there()
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield self._writer
@@ -155,8 +196,32 @@ class SqliteFile:
                     if self._writer.in_transaction:
                         self._writer.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
+                    self.failed = True
                     raise self._translate(error) from error
                 raise
+
+    def check_room(self) -> None:
+        """Do nothing where there is some room left on disk.
+
+        Raises:
+            FullError: there is none.
+        """
+        disk = os.statvfs(self.path.parent)
+        if disk.f_blocks and (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize < ROOM:
+            raise FullError(f"{self.path}: no room to write (less than {ROOM:,} bytes are free). Make room.")
+
+    def _check_there(self) -> None:
+        """Raise `StoreError` where the path does not lead to the file that is open: who starts next would miss it."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            found = None
+        held = os.fstat(self._held)
+        if found is None or (found.st_dev, found.st_ino) != (held.st_dev, held.st_ino):
+            raise StoreError(
+                f"{self.path}: expected the file that was opened, it was removed or replaced. Nothing was changed. Put "
+                "it back, or stop this process and start it again."
+            )
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -173,16 +238,26 @@ class SqliteFile:
 
     def erase_traces(self) -> None:
         """Move the log of recent writes into the file and empty it, so that old pages are gone from disk."""
+        end = time.monotonic() + PATIENCE
+        while not self._emptied():
+            if time.monotonic() > end:
+                raise StoreError(
+                    f"{self.path}: erased, but {self.path.name}-wal still holds it, because another program reads the "
+                    "file. Stop that program, and erase again."
+                )
+            time.sleep(0.05)  # in which others read and write
+
+    def _emptied(self) -> bool:
+        """Try to empty the log of recent writes; False while another program reads it."""
         with self._writing, self._reading:
             try:
-                busy = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                self._writer.execute("PRAGMA busy_timeout = 0")
+                try:
+                    return not self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                finally:
+                    self._writer.execute(f"PRAGMA busy_timeout = {int(PATIENCE * 1000)}")
             except sqlite3.Error as error:
                 raise self._translate(error) from error
-        if busy:
-            raise StoreError(
-                f"{self.path}: erased, but {self.path.name}-wal still holds it, because another program reads the "
-                "file. Stop that program, and erase again."
-            )
 
     def settings(self) -> dict[str, int | str]:
         """Return what the writing connection runs with, of the settings that durability rests on."""
@@ -196,12 +271,7 @@ class SqliteFile:
         """Close the file and let others have it."""
         with self._writing, self._reading:
             self._worker.shutdown()
-            self._reader.close()
-            self._writer.close()
-            if self._lock >= 0:
-                os.ftruncate(self._lock, 0)
-                os.close(self._lock)
-                self._lock = -1
+            self._let_go()
 
     def _translate(self, error: Exception) -> StoreError:
         if isinstance(error, StoreError):
@@ -211,9 +281,17 @@ class SqliteFile:
             return FullError(f"{self.path}: no room to write ({error}). Nothing was changed. Make room, and repeat.")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return LockedError(f"{self.path}: another program holds it ({error}). Nothing was changed. Stop it.")
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            return self._unwritable(error)
         if code == sqlite3.SQLITE_NOTADB:
             return StoreError(f"{self.path}: expected a store of Segue, came another file. Give another path.")
         return StoreError(f"{self.path}: cannot be read or written ({error}). Nothing was changed. Check the disk.")
+
+    def _unwritable(self, said: object) -> StoreError:
+        return StoreError(
+            f"{self.path}: expected a file and a folder that can be written, came others ({said}). Nothing was "
+            "changed. Change their rights, mount the disk for writing, or give another path."
+        )
 
 
 def asked_of(settings: dict[str, int | str]) -> list[str]:
@@ -232,7 +310,7 @@ def asked_of(settings: dict[str, int | str]) -> list[str]:
 
 def _own(path: Path) -> int:
     """Return a handle that keeps every other process out while it is open, also after a crash of this one."""
-    lock = path.with_name(path.name + ".lock")
+    lock = path.resolve().with_name(path.resolve().name + ".lock")
     try:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -248,13 +326,17 @@ def _own(path: Path) -> int:
         ) from None
     if left := os.read(handle, 32).decode(errors="replace"):  # who closes takes this line away
         logger.warning("%s: process %s, its last owner, was ended before it could close it or say why.", path, left)
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+    except OSError as error:
+        os.close(handle)
+        raise FullError(f"{lock}: cannot be written ({error.strerror}). Make room.") from error
     return handle
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA secure_delete = ON")
     db.execute("PRAGMA temp_store = MEMORY")

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segue.errors import StoreError
 from segue.recommend.ratings import Shared, Tally
 from segue.serve.events import END, START, Position, StoredEvent
-from segue.serve.sqlite_file import SqliteFile, asked_of
+from segue.serve.sqlite_file import ROOM, SqliteFile, asked_of
 from segue.serve.sqlite_writes import EVENT, Recent, Transaction, drop_rated, event_of_row
 from segue.serve.store import (
+    PROOF,
     ActiveUser,
     Head,
     Meanwhile,
@@ -23,6 +25,8 @@ from segue.serve.store import (
     Store,
     StoredState,
     Write,
+    moved,
+    version_of,
 )
 from segue.serve.tombstones import Hasher
 
@@ -52,6 +56,8 @@ class SqliteStore(Store):
         (1, True, b'memory')
     """
 
+    exclusive = True
+
     def __init__(self, path: str | Path) -> None:
         self._file = SqliteFile(path)
         with self._file.read() as db:
@@ -60,7 +66,12 @@ class SqliteStore(Store):
         self._hasher, self._recent = Hasher(secret), Recent(last or 0)
 
     def commit(
-        self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None, meanwhile: Meanwhile | None = None
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> list[Outcome]:
         """Write all of this in one transaction; see `Store.commit`."""
         outcomes: list[Outcome] = []
@@ -75,6 +86,9 @@ class SqliteStore(Store):
 
         with self._file.writing:
             with self._file.write(None if meanwhile is None else work) as db:
+                for name, version in (versions or {}).items():
+                    if _version(db, name) != version:
+                        raise moved(versions or ())
                 transaction = Transaction(db, self._hasher, self._recent)
                 outcomes += [transaction.apply(write) for write in writes]
                 transaction.flush()
@@ -216,6 +230,18 @@ class SqliteStore(Store):
         """Put a value under a name; see `Store.put_value`."""
         self.commit([], values={name: value})
 
+    def value_version(self, name: str) -> str:
+        """Return the version of a value; see `Store.value_version`."""
+        return version_of(self.get_value(name))
+
+    def replace_value(self, name: str, version: str, value: bytes) -> bool:
+        """Put a value in the place of one; see `Store.replace_value`."""
+        with self._file.write() as db:
+            same = _version(db, name) == version
+            if same:
+                _put(db, name, value)
+        return same
+
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival; see `Store.log`."""
         with self._file.read() as db:
@@ -235,10 +261,22 @@ class SqliteStore(Store):
         return [ActiveUser(name.decode(), active) for name, active in rows]
 
     def ready(self) -> Readiness:
-        """Return whether commits are synced; see `Store.ready`."""
-        wrong = asked_of(self._file.settings())
+        """Return whether commits are done and synced; see `Store.ready`."""
+        try:
+            wrong = asked_of(self._file.settings())
+            self.prove()
+        except StoreError as error:
+            return Readiness(False, f"{error}")
         advice = f"{self._file.path}: {', '.join(wrong)}: a loss of power would lose events. Open the store again."
         return Readiness(False, advice) if wrong else Readiness(True)
+
+    def prove(self) -> None:
+        """Write something; see `Store.prove`. Where a write has failed, there must be room for more than that."""
+        self._file.check_room()
+        if self._file.failed:
+            self.put_value(PROOF, bytes(ROOM))
+        self.put_value(PROOF, b"")
+        self._file.failed = False
 
     def close(self) -> None:
         """Close the file and let others have it."""
@@ -257,6 +295,11 @@ def _head(user: str, row: Any, bundle: str) -> Head:
         return Head(user, forgotten=True)
     state = StoredState(bundle, held, memory) if memory is not None else None
     return Head(name.decode(), version, count, Position(place, seq) if seq is not None else None, state)
+
+
+def _version(db: sqlite3.Connection, name: str) -> str:
+    row = db.execute("SELECT value FROM meta WHERE name = ?", ("value:" + name,)).fetchone()
+    return version_of(row and row[0])
 
 
 def _put(db: sqlite3.Connection, name: str, value: bytes) -> None:

@@ -17,12 +17,15 @@ state does, and is such a cache too: kept for each event and bundle, dropped whe
 erased event, a merge), written again by the replay. The shared value of a bundle is the sum of what is kept.
 """
 
+import hashlib
+import random
+import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from segue.errors import ArgumentError
+from segue.errors import ArgumentError, ConflictError, StoreError
 from segue.recommend.ratings import Rated, Shared
 from segue.serve.events import Event, Position, StoredEvent
 
@@ -172,6 +175,11 @@ class Forgotten:
     ids: tuple[str, ...] = ()
 
 
+#: The value that is written to see whether something can be.
+PROOF = "proof"
+#: How often a change of a value is tried while others change it too.
+ATTEMPTS = 100
+
 Outcome: TypeAlias = Written | Duplicate | Conflict | Stale | Forgotten
 Meanwhile: TypeAlias = Callable[[Sequence[Outcome]], None]
 
@@ -198,11 +206,20 @@ class Store(Protocol):
     Every method may be called from several threads. Every write is on disk when the method returns. A
     `StoreError` means that all is as before (`FullError`: no room), but for `LostError`, after which a
     write may or may not have been done: send it again, with ids.
+
+    `exclusive` says that one process owns it, so that nothing changes behind its back.
     """
+
+    exclusive: bool = False
 
     @abstractmethod
     def commit(
-        self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None, meanwhile: Meanwhile | None = None
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> list[Outcome]:
         """Write all of this in one transaction, and return one outcome for each write, in order.
 
@@ -215,12 +232,14 @@ class Store(Protocol):
         Args:
             writes: for any users.
             values: to put in the same transaction, whatever becomes of the writes.
+            versions: of values that must be there still, as `version_of` tells them.
             meanwhile: work that needs the outcomes but not the disk. It is called once they are known, while they are
                 put on disk if the store can do both, and must not write to the store. Nobody may be told of what
                 comes of it before this returns: where it raises, nothing was done.
 
         Raises:
             StoreError: it could not be put on disk; all is as before.
+            ConflictError: a value is of another version; all is as before.
             Exception: of `meanwhile`; the writes are on disk.
         """
 
@@ -305,6 +324,18 @@ class Store(Protocol):
         """Put a value under a name; `commit` can do it together with events."""
 
     @abstractmethod
+    def value_version(self, name: str) -> str:
+        """Return the version of a value, as `version_of` tells it of its bytes, without fetching it."""
+
+    @abstractmethod
+    def replace_value(self, name: str, version: str, value: bytes) -> bool:
+        """Put a value under a name if that which is there is of a version; return whether it was.
+
+        So of several who read a value, change it and put it back none loses the change of another; see
+        `change_value`.
+        """
+
+    @abstractmethod
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival, behind a `seq`; empty at the end."""
 
@@ -312,9 +343,17 @@ class Store(Protocol):
     def users(self, *, before: int | None = None, limit: int = 1000) -> list[ActiveUser]:
         """Return a page of users, those with the most recent arrivals first, before an `active`."""
 
+    def prove(self) -> None:
+        """Write something, as an event is written, and return when it is on disk.
+
+        Raises:
+            StoreError: nothing can be written just now; the message says why.
+        """
+        self.put_value(PROOF, b"")
+
     @abstractmethod
     def ready(self) -> Readiness:
-        """Return whether what is committed now would survive a loss of power."""
+        """Return whether something can be committed now, by doing so, and would survive a loss of power."""
 
     @abstractmethod
     def close(self) -> None:
@@ -323,3 +362,41 @@ class Store(Protocol):
     def head(self, user: str, bundle: str) -> Head:
         """Return what is known of a user, with the state of a bundle."""
         return self.heads([user], bundle)[0]
+
+
+def version_of(value: bytes | None) -> str:
+    """Return the version of a value: that of the same bytes is the same. Of none it is "".
+
+    Example:
+        >>> version_of(None), version_of(b"a")[:8]
+        ('', '86f7e437')
+    """
+    return "" if value is None else hashlib.sha1(value, usedforsecurity=False).hexdigest()
+
+
+def moved(names: Iterable[str]) -> ConflictError:
+    """Return the error of values that are not of the version that they must be of; see `Store.commit`."""
+    return ConflictError(
+        f"store: expected the values {', '.join(names)} as they were read, another has changed one since. Nothing was "
+        "changed. Read them again."
+    )
+
+
+def change_value(store: Store, name: str, change: Callable[[bytes | None], bytes]) -> bytes:
+    """Change a value that others may change at the same time, and return it.
+
+    Args:
+        store: where it is kept.
+        name: of the value.
+        change: returns the new value for that which is there; called again where another came first.
+
+    Raises:
+        StoreError: others came first each time.
+    """
+    for attempt in range(ATTEMPTS):
+        old = store.get_value(name)
+        new = change(old)
+        if new == old or store.replace_value(name, version_of(old), new):
+            return new
+        time.sleep(random.uniform(0, 0.002 * attempt))
+    raise StoreError(f'value "{name}": expected to change it, others changed it each time before. Repeat it.')

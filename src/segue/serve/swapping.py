@@ -7,10 +7,11 @@ ratings were learnt, those that came into the store unread, for each rating move
 Does not know: requests, lists.
 """
 
-import json
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from segue.bundle import name_running
 from segue.errors import ArgumentError, NotFoundError, StoreError
 from segue.recommend.many import state_to_bytes
 from segue.recommend.recommender import Recommender
+from segue.serve.background import Background
 from segue.serve.changes import Changes
+from segue.serve.leases import Leases
 from segue.serve.opening import open_bundle
 from segue.serve.replaying import rebuild, to_replay
 from segue.serve.store import Stale, Store, Write
@@ -27,7 +30,8 @@ from segue.serve.store import Stale, Store, Write
 AT_ONCE = 500
 #: How often a rebuild is tried against a user who keeps writing.
 TRIES = 5
-_VALUE = "bundles"
+#: Seconds that the worker waits for something to do in one turn.
+IDLE = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +65,10 @@ class Swaps:
         self._urgent: OrderedDict[str, None] = OrderedDict()
         self._wake = threading.Condition()
         self._closed, self._busy, self._owing = False, False, running.rec.network.rating is not None
-        self._old = _note_bundles(store, [one.rec.fingerprint for one in (running, shadow) if one is not None])
-        self._worker = threading.Thread(target=self._work, name="segue-replay", daemon=True)
-        self._worker.start()
+        self._leases, self._unused, self._renewed = Leases(store), list[str](), 0.0
+        self.worker = Background("segue-replay", self._work)
+        self.renew()
+        self.worker.start()
 
     def bundles(self) -> list[Recommender]:
         """Return every bundle at hand."""
@@ -135,7 +140,6 @@ class Swaps:
             if self.coming is not None:
                 raise ArgumentError("bundle: expected no swap under way, there is one. Wait for it or roll it back.")
             self._remember(new)
-            old = self.previous
             if new.rec.fingerprint == self.running.rec.fingerprint:
                 self.running = new
                 return new.rec.fingerprint
@@ -143,9 +147,7 @@ class Swaps:
             if self.shadow is not None and self.shadow.rec.fingerprint == new.rec.fingerprint:
                 self.shadow = None  # it has come out of the shadow, with its states
             self._wake.notify()
-        _note_bundles(self._store, [rec.fingerprint for rec in self.bundles()])
-        if old is not None and old.rec.fingerprint != new.rec.fingerprint:
-            self._store.drop_bundle(old.rec.fingerprint)
+        self.renew()
         return new.rec.fingerprint
 
     def _remember(self, running: Running) -> None:
@@ -153,6 +155,19 @@ class Swaps:
         folder, path = self._folder, running.path
         if folder is not None and path is not None and path.resolve().parent == folder.resolve():
             name_running(path)
+
+    def renew(self, *, after: float = 0.0) -> None:
+        """Say which bundles are used here, unless it was said less than `after` seconds ago.
+
+        The states of those that no server uses are dropped in the background.
+        """
+        if time.monotonic() - self._renewed < after:
+            return
+        self._renewed = time.monotonic()
+        unused = self._leases.renew([rec.fingerprint for rec in self.bundles()])
+        with self._wake:
+            self._unused = unused
+            self._wake.notify()
 
     def refresh(self) -> None:
         """Lay the changes over the bundles anew."""
@@ -171,31 +186,41 @@ class Swaps:
         with self._wake:
             self._closed = True
             self._wake.notify()
-        self._worker.join(timeout=30)
+        self.worker.stop()
+        with suppress(StoreError):  # then it is known after a while
+            self._leases.release()
 
     def wait(self, seconds: float = 60.0) -> bool:
         """Wait until nothing is left to do in the background; return whether it is so."""
         with self._wake:
-            return self._wake.wait_for(lambda: not (self.coming or self._urgent or self._busy or self._owing), seconds)
+            return self._wake.wait_for(
+                lambda: not (self.coming or self._urgent or self._busy or self._owing or self._unused), seconds
+            )
 
     def _work(self) -> None:
-        while True:
+        """Do what there is to do; a turn of the worker."""
+        with self._wake:
+            self._wake.wait_for(
+                lambda: self._closed or self._urgent or self._unused or self.coming or self._owing, IDLE
+            )
+            if self._closed:
+                return
+        self._drop_unused()
+        self._do_urgent()
+        if self.coming is not None:
+            self._catch_up_all(self.coming)
+        elif self._owing:
+            self._catch_up_owing(self.running)
+
+    def _drop_unused(self) -> None:
+        """Drop the states of bundles that no server uses, each if that is still so."""
+        while self._unused and not self._closed:
+            bundle = self._unused[0]
+            if bundle in self._leases.renew([rec.fingerprint for rec in self.bundles()]):
+                self._leases.drop(bundle)
             with self._wake:
-                self._wake.wait_for(lambda: self._closed or self._urgent or self._old or self.coming or self._owing)
-                if self._closed:
-                    return
-            try:
-                while self._old:
-                    self._store.drop_bundle(self._old[0])
-                    self._old.pop(0)
-                self._do_urgent()
-                if self.coming is not None:
-                    self._catch_up_all(self.coming)
-                elif self._owing:
-                    self._catch_up_owing(self.running)
-            except StoreError:
-                with self._wake:  # the store is in trouble: try again a little later
-                    self._wake.wait_for(lambda: self._closed, 1.0)
+                self._unused = [one for one in self._unused if one != bundle]
+                self._wake.notify_all()
 
     def _do_urgent(self) -> None:
         """Rebuild those who wait for it. Who is asked for again meanwhile, after one more write, is done again."""
@@ -207,9 +232,9 @@ class Swaps:
                 user, _ = self._urgent.popitem(last=False)
                 self._busy = True
             try:
-                self._catch_up((self.coming or self.running).rec, user)
+                self._try(self.coming or self.running, user)
                 if self.shadow is not None:
-                    self._catch_up(self.shadow.rec, user)
+                    self._try(self.shadow, user)
             except StoreError:
                 self.rebuild_later(user)
                 raise
@@ -221,7 +246,7 @@ class Swaps:
     def _catch_up_all(self, coming: Running) -> None:
         """Replay everybody under the new bundle, the most recent first; then it is the one that runs."""
         for done, (user, total) in enumerate(self._everybody(coming), start=1):
-            self._catch_up(coming.rec, user)
+            self._try(coming, user)
             self.caught_up = done / (total + 500)
         with self._wake:
             if self.coming is coming and not self._closed:
@@ -230,11 +255,8 @@ class Swaps:
 
     def _catch_up_owing(self, running: Running) -> None:
         """Replay those who have events that the bundle has neither learnt nor read."""
-        rec, until = running.rec, running.rec.learnt_until
         for user, _ in self._everybody(running):
-            last = self._store.head(user, rec.fingerprint).last
-            if last is not None and (until is None or last.place > until):
-                self._catch_up(rec, user)
+            self._try(running, user, owing=True)
         with self._wake:
             self._owing = self.running is not running or self.coming is not None
             self._wake.notify_all()
@@ -251,6 +273,32 @@ class Swaps:
                 yield active.user, total
             before = page[-1].active
 
+    def _try(self, running: Running, user: str, *, owing: bool = False) -> None:
+        """Bring a user up to date; what is wrong with one is counted and logged, and the next one comes.
+
+        Args:
+            running: the bundle.
+            user: who.
+            owing: only one who has events that the bundle has neither learnt nor read.
+
+        Raises:
+            StoreError: nobody can be brought up to date, for the store is in trouble.
+        """
+        for last in (False, True):
+            try:
+                if not owing or self._owes(running.rec, user):
+                    self._catch_up(running.rec, user)
+                return
+            except Exception as error:
+                if isinstance(error, StoreError) and not self._store.ready().ready:
+                    raise
+                if last:
+                    self.worker.report(error)
+
+    def _owes(self, rec: Recommender, user: str) -> bool:
+        last = self._store.head(user, rec.fingerprint).last
+        return last is not None and (rec.learnt_until is None or last.place > rec.learnt_until)
+
     def _catch_up(self, rec: Recommender, user: str) -> None:
         """Bring the state of a user under a bundle up to date, whatever length it takes."""
         for _ in range(TRIES):
@@ -264,11 +312,3 @@ class Swaps:
             write = Write(head.user, head.version, states=state, snapshots=found.snapshots, replayed=replayed)
             if not isinstance(self._store.commit([write])[0], Stale):
                 return
-
-
-def _note_bundles(store: Store, bundles: Sequence[str]) -> list[str]:
-    """Keep which bundles have states from now on, and return those that had and are not at hand any more."""
-    had = json.loads(store.get_value(_VALUE) or b"[]")
-    if set(had) != set(bundles):
-        store.put_value(_VALUE, json.dumps(list(bundles)).encode())
-    return [bundle for bundle in had if bundle not in bundles]

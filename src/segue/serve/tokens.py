@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from segue.errors import ArgumentError, ConflictError
-from segue.serve.store import Store
+from segue.serve.store import Store, change_value
 
 #: Days for which a token is good.
 DAYS = 30
@@ -66,6 +66,4 @@ class Sealer:
 
 def sealer_of(store: Store) -> Sealer:
     """Return the sealer of a store, whose key is made once and kept in it."""
-    if store.get_value(_VALUE) is None:
-        store.put_value(_VALUE, secrets.token_bytes(32))
-    return Sealer(store.get_value(_VALUE) or b"")
+    return Sealer(change_value(store, _VALUE, lambda key: key or secrets.token_bytes(32)))

@@ -7,6 +7,7 @@ Does not know: what the scripts do.
 
 import hashlib
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,19 @@ from typing import Any
 
 from valkey import Valkey
 from valkey.backoff import NoBackoff
-from valkey.exceptions import ConnectionError, NoScriptError, ResponseError, TimeoutError, ValkeyError
+from valkey.exceptions import (
+    AuthenticationError,
+    ConnectionError,
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+    TimeoutError,
+    ValkeyError,
+)
 from valkey.retry import Retry
 
+from segue.addresses import shown
 from segue.errors import FullError, LostError, StoreError
 from segue.serve.store import Readiness
 
@@ -30,6 +41,8 @@ _SETTINGS = {
     "no-appendfsync-on-rewrite": "no",
     "maxmemory-policy": "noeviction",
 }
+#: What says that the server writes a file in the background.
+_WRITING = ("aof_rewrite_in_progress", "aof_rewrite_scheduled", "rdb_bgsave_in_progress")
 
 
 @cache
@@ -46,11 +59,18 @@ class ValkeyServer:
     """
 
     def __init__(self, address: str, *, prefix: str) -> None:
-        self.address = address
+        self.address = shown(address)  # as messages name it
         self.prefix = f"{{{prefix}}}:"  # in a cluster, all keys of a prefix lie on one server
-        self._client: Any = Valkey.from_url(
-            address, retry=Retry(NoBackoff(), 0), socket_timeout=60, socket_connect_timeout=5, health_check_interval=10
-        )
+        self._purging, self._closed = threading.Lock(), False
+        settings: dict[str, Any] = {"socket_timeout": 60, "socket_connect_timeout": 5, "health_check_interval": 10}
+        try:
+            self._client: Any = Valkey.from_url(address, retry=Retry(NoBackoff(), 0), **settings)
+            self._client.connection_pool.make_connection()  # reads the options, and does not connect
+        except (ValueError, TypeError, AttributeError, ValkeyError):  # which repeats what it could not read
+            raise StoreError(
+                f"store {self.address}: expected valkey://:password@host:port/0, came something that cannot be read. "
+                "Check each part and each option."
+            ) from None
 
     def run(self, name: str, *message: Any) -> Any:
         """Return the reply of a script to a message; the server does all of it or, short of room, nothing."""
@@ -84,12 +104,32 @@ class ValkeyServer:
         return Readiness(False, f"{where}expected {', '.join(wrong)}: {advice}") if wrong else Readiness(True)
 
     def rewrite(self, *, wait: float) -> None:
-        """Make the server write its files anew, without what was deleted, and wait until it has.
+        """Wait until the server's files are free of all that has been erased; others write meanwhile.
+
+        The server writes them anew in the background. Nothing is done where nothing was erased since it last did;
+        who waits at the same time waits for the same; what a crash cut short, the next to ask makes good.
 
         Raises:
-            StoreError: it has not within `wait` seconds; what was asked is deleted, but old files hold it still.
+            StoreError: they are not within `wait` seconds; what was asked is deleted, but old files hold it still.
         """
-        end = time.monotonic() + wait
+        end, erased = time.monotonic() + wait, self._count("erased")
+        if self._count("purged") >= erased:
+            return
+        if not self._purging.acquire(timeout=max(0, wait)):
+            raise self._unpurged("BGREWRITEAOF")
+        try:
+            if self._count("purged") < erased:  # nobody else has seen to it since
+                covered = self._count("erased")
+                self._write_anew(end)
+                self.run("purged", covered)
+        finally:
+            self._purging.release()
+
+    def _count(self, name: str) -> int:
+        return int(self.call("GET", self.prefix + name) or 0)
+
+    def _write_anew(self, end: float) -> None:
+        """Make the server write its files anew, without what was deleted, and wait until it has."""
         if self.call("INFO", "persistence")["aof_enabled"]:
             self._in_background("BGREWRITEAOF", "aof_last_bgrewrite_status", end)
         if self._setting("save"):
@@ -97,29 +137,41 @@ class ValkeyServer:
 
     def close(self) -> None:
         """Let go of the connections."""
+        self._closed = True
         self._client.close()
 
     def _in_background(self, command: str, status: str, end: float) -> None:
         """Run a command that writes a file; one that already runs may be too old, and is waited for first."""
-        for step in ("before", command):
-            if step == command:
-                self.call(command)
-            busy = True
-            while busy:
-                if time.monotonic() > end:
-                    raise StoreError(
-                        f"{self.address}: erased, but the server has not written its files anew in time, and the old "
-                        f"ones still hold it. Run {command} in the server."
-                    )
-                now = self.call("INFO", "persistence")
-                running = ("aof_rewrite_in_progress", "aof_rewrite_scheduled", "rdb_bgsave_in_progress")
-                busy = any(now[name] for name in running)
-                time.sleep(0.02 if busy else 0)
+        begun, busy = False, True
+        while busy or not begun:
+            if time.monotonic() > end or self._closed:
+                raise self._unpurged(command)
+            now = self.call("INFO", "persistence")
+            busy = any(now[name] for name in _WRITING)
+            if not busy and not begun:
+                begun = busy = self._begin(command)
+            time.sleep(0.02 if busy else 0)
         if now[status] != "ok":
             raise StoreError(
                 f"{self.address}: erased, but {command} failed, and the old files still hold it. "
                 "Look into the log of the server."
             )
+
+    def _begin(self, command: str) -> bool:
+        """Begin what the server does in the background, unless another has just begun such a thing."""
+        try:
+            self.call(command)
+        except StoreError as error:
+            if "progress" in f"{error}" or "child process" in f"{error}":
+                return False
+            raise
+        return True
+
+    def _unpurged(self, command: str) -> StoreError:
+        return StoreError(
+            f"{self.address}: erased, but the server has not written its files anew in time, and the old ones still "
+            f"hold it. Erase it again to wait for that, or run {command} in the server."
+        )
 
     def _setting(self, name: str) -> str:
         try:
@@ -134,6 +186,8 @@ class ValkeyServer:
             yield
         except NoScriptError:
             raise
+        except AuthenticationError as error:
+            raise StoreError(f"{self.address}: refused the user or password ({error}). Check them.") from error
         except (ConnectionError, TimeoutError) as error:
             raise LostError(
                 f"{self.address}: the server did not answer ({error}). A write may or may not have been done: "
@@ -143,6 +197,11 @@ class ValkeyServer:
             if str(error).startswith(("OOM", "MISCONF", "command not allowed when used memory")):
                 raise FullError(
                     f"{self.address}: no room to write ({error}). Nothing was changed. Make room, and repeat."
+                ) from error
+            if isinstance(error, ReadOnlyError | MasterDownError) or str(error).startswith("NOREPLICAS"):
+                raise StoreError(
+                    f"{self.address}: cannot be written ({error}). Nothing was changed. Give the primary, and see to "
+                    "its replicas."
                 ) from error
             raise StoreError(f"{self.address}: refused ({error}). Check the server and who else uses it.") from error
         except ValkeyError as error:

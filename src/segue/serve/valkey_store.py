@@ -8,7 +8,7 @@ Does not know: the connection, and the settings that durability rests on (`valke
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segue.errors import ForgottenError
+from segue.errors import ForgottenError, StoreError
 from segue.recommend.ratings import Shared, Tally
 from segue.serve.events import START, Event, Position, StoredEvent, event_from_bytes, event_to_bytes
 from segue.serve.store import (
@@ -26,6 +26,7 @@ from segue.serve.store import (
     StoredState,
     Write,
     Written,
+    moved,
 )
 from segue.serve.tombstones import Hasher, new_secret
 from segue.serve.valkey_server import ValkeyServer
@@ -53,15 +54,24 @@ class ValkeyStore(Store):
         self._accept_loss = accept_loss
         self._erase_wait = erase_wait
         key = self._server.prefix + "secret"
-        self._server.call("SET", key, new_secret(), "NX")
-        self._hasher = Hasher(self._server.call("GET", key))
+        if (secret := self._server.call("GET", key)) is None:
+            self._server.call("SET", key, new_secret(), "NX")
+            secret = self._server.call("GET", key)
+        self._hasher = Hasher(secret)
 
     def commit(
-        self, writes: Sequence[Write], *, values: Mapping[str, bytes] | None = None, meanwhile: Meanwhile | None = None
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> list[Outcome]:
         """Write all of this in one transaction; see `Store.commit`."""
         packed = [self._pack(write) for write in writes]
-        replies = self._server.run("commit", packed, list((values or {}).items()))
+        replies = self._server.run("commit", packed, list((values or {}).items()), list((versions or {}).items()))
+        if replies == b"moved":
+            raise moved(versions or ())
         outcomes = [_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)]
         if meanwhile is not None:  # the server tells what came of it once it is done
             meanwhile(outcomes)
@@ -142,6 +152,15 @@ class ValkeyStore(Store):
         """Put a value under a name; see `Store.put_value`."""
         self.commit([], values={name: value})
 
+    def value_version(self, name: str) -> str:
+        """Return the version of a value; see `Store.value_version`."""
+        version: str = self._server.run("value_version", name).decode()
+        return version
+
+    def replace_value(self, name: str, version: str, value: bytes) -> bool:
+        """Put a value in the place of one; see `Store.replace_value`."""
+        return bool(self._server.run("replace_value", name, version, value))
+
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival; see `Store.log`."""
         return [_event(row) for row in self._server.run("log", after, limit)]
@@ -152,8 +171,14 @@ class ValkeyStore(Store):
         return [ActiveUser(name.decode(), active) for name, active in zip(reply[::2], reply[1::2], strict=True)]
 
     def ready(self) -> Readiness:
-        """Return whether the server syncs each write, or its loss is accepted; see `Store.ready`."""
-        return self._server.ready(accept_loss=self._accept_loss)
+        """Return whether the server takes and syncs each write, or its loss is accepted; see `Store.ready`."""
+        said = self._server.ready(accept_loss=self._accept_loss)
+        try:
+            if said.ready:
+                self.prove()
+        except StoreError as error:
+            return Readiness(False, f"{error}")
+        return said
 
     def close(self) -> None:
         """Let go of the connections; the server keeps the data."""

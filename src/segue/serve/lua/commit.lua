@@ -3,6 +3,12 @@
 -- rated: {bundle, {{place among the events, row, amount}}}, replayed: the same with seq for the place.
 -- Reply: for each write {"written", version, events} | {"duplicate", version, events or {}} |
 -- {"conflict", which} | {"forgotten", which} | {"stale", version}, and an event as `event` tells it.
+-- A third part of the message, {name, version} of values that must be there still, may make the reply "moved".
+for _, one in ipairs(message[3]) do
+  local value = call("HGET", P .. "values", one[1])
+  if (value and redis.sha1hex(value) or "") ~= one[2] then return "moved" end
+end
+
 local function refuse(events, version)
   local gone, other, there, any = {}, {}, {}, false
   for i, one in ipairs(events) do

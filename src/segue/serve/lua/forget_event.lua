@@ -10,4 +10,5 @@ drop_shots(uid, "[" .. owner[2])
 call("DEL", P .. "states:" .. uid)
 call("HINCRBY", user_key(uid), "version", 1)
 recount(uid)
+call("INCR", P .. "erased")
 return 1

@@ -12,4 +12,5 @@ end
 for _, hash in ipairs(call("SMEMBERS", P .. "hashes:" .. uid)) do call("HSET", P .. "names", hash, "") end
 call("DEL", user_key(uid), log_key(uid), P .. "states:" .. uid, P .. "bundles:" .. uid, P .. "hashes:" .. uid)
 call("ZREM", P .. "active", uid)
+call("INCR", P .. "erased")
 return 1

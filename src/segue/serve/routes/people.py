@@ -90,14 +90,14 @@ def _cursor(text: str | None) -> StoredEvent | None:
 async def forget_user(request: Request, user: PathId) -> Response:
     """Erase a user with everything that is kept of them, and say what an erasure cannot reach."""
     desk = desk_of(request)
-    return reply(await desk.ask(desk.service.forget_user, user))
+    return reply(await desk.erase(desk.service.forget_user, user))
 
 
 @router.delete("/v1/users/{user}/events/{id}", openapi_extra=needs("write"), tags=["users"])
 async def forget_event(request: Request, user: PathId, id: PathId) -> Response:
     """Erase an event, by its `id` as this API key sent it, or by its `seq`; what follows is computed anew."""
     desk, client = desk_of(request), allow(request.scope, "write").name
-    return reply(await desk.ask(desk.service.forget_event, user, id, client))
+    return reply(await desk.erase(desk.service.forget_event, user, id, client))
 
 
 @router.post("/v1/users/{user}/merge", openapi_extra=needs("write"), tags=["users"])

@@ -1,0 +1,71 @@
+"""How an address is named in messages: without what only its owner may know.
+
+Knows: what an address of a store looks like, also with a typo in it. Does not know: what lies there.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+_KINDS = r"(?:valkeys?|rediss?|unix)"
+#: What begins like an address, rightly written or not; everything else is a path.
+_LIKE = re.compile(rf"{_KINDS}(?::|;|//|/:)|[^/]*://|(?://)?[^/]*:.*@", re.IGNORECASE | re.DOTALL)
+#: kind, user and password, host and port, path, options. Who writes a password with / ? # @ in it must encode them.
+_WHOLE = re.compile(
+    r"([a-z][a-z0-9+.-]*://)(?:[^@/?#]*@)?((?:\[[0-9a-f:.]*\]|[^\s/:@?#]*)(?::\d{1,5})?(?:/[^:@?#]*)?)(?:\?[^@#]*)?",
+    re.IGNORECASE,
+)
+
+
+def is_address(text: str | Path) -> bool:
+    """Return whether a text is meant as an address, not as a path.
+
+    Example:
+        >>> is_address("valkey://db:6379/0"), is_address("valkey//:secret@db"), is_address("a/b:c@d.csv")
+        (True, True, False)
+    """
+    return _LIKE.match(str(text)) is not None
+
+
+def is_whole(text: str | Path) -> bool:
+    """Return whether an address is written as it should be: KIND://USER:PASSWORD@HOST:PORT/DATABASE."""
+    return _WHOLE.fullmatch(str(text)) is not None
+
+
+def shown(address: str | Path) -> str:
+    """Return an address without user, password and options; a path as it is.
+
+    One with a typo, of which nobody can say where the password ends, is its kind alone.
+
+    Example:
+        >>> shown("valkey://me:secret@db:6379/0?password=secret"), shown("plays.csv")
+        ('valkey://db:6379/0', 'plays.csv')
+        >>> shown("valkey://:sec/ret@db"), shown("valkey:/:secret@db"), shown(":secret@db")
+        ('valkey://...', 'valkey:...', '...')
+    """
+    text = str(address)
+    if not is_address(text):
+        return text
+    whole = _WHOLE.fullmatch(text)
+    if whole is not None:
+        return whole[1] + whole[2]
+    kind = re.match(rf"[a-z][a-z0-9+.-]*://|{_KINDS}(?::|;|//|/:)", text, re.IGNORECASE)
+    return f"{kind[0] if kind else ''}..."
+
+
+def hidden(text: str, given: Iterable[str]) -> str:
+    """Return a text in which no address of those given is told with its password, however it came there.
+
+    Example:
+        >>> hidden("valkey:/:secret@db: found none", ["info", "--store=valkey://:secret@db"])
+        'valkey://db: found none'
+    """
+    for argument in given:
+        name, mark, value = argument.partition("=")
+        address = value if mark and name.startswith("--") else argument.lstrip("-")
+        if shown(address) != address:
+            path = Path(address)
+            parts = [part for part in (*map(str, path.parents), path.name) if "@" in part or "?" in part]
+            for form in (address, str(path), *parts):
+                text = text.replace(form, shown(address))
+    return text

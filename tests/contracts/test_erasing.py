@@ -1,0 +1,129 @@
+"""While a shared server rids its files of what was erased, others tell and ask; nobody else pays for it."""
+
+import threading
+import time
+
+import pytest
+
+import engines
+from segue.serve.events import Event
+from segue.serve.opening import open_store
+from segue.serve.store import Write
+from served import Server, bundle
+
+
+@pytest.fixture(name="valkey")
+def a_slow_valkey(tmp_path):
+    """A server that takes 2 ms for each key that it writes into a file anew."""
+    (tmp_path / "valkey").mkdir()
+    valkey = engines.Server(tmp_path / "valkey", "--rdb-key-save-delay", "2000", "--rdbcompression", "no")
+    yield valkey
+    valkey.kill()
+
+
+@pytest.fixture(name="store")
+def a_store(valkey):
+    store = open_store(valkey.address)
+    yield store
+    store.close()
+
+
+@pytest.fixture(name="server")
+def a_server(tmp_path, valkey):
+    bundle(tmp_path / "b.segue")
+    server = Server(tmp_path, "--store", valkey.address)
+    users = [{"user": f"user-{n}-here", "item": "003", "time": 1000 + n} for n in range(250)]
+    assert server.call("POST", "/v1/events", {"events": users})[0] == 200
+    yield server
+    server.process.kill()
+    server.process.wait()
+
+
+def rewrites(store):
+    stats = store._server.call("INFO", "commandstats").get("cmdstat_bgrewriteaof")
+    return stats["calls"] if stats else 0
+
+
+def files(valkey):
+    return b"".join(file.read_bytes() for file in valkey.folder.rglob("*") if file.is_file())
+
+
+def erasing(server, users):
+    """Begin to erase users, all at once; give the threads and where their answers go."""
+    answers = []
+    threads = [
+        threading.Thread(target=lambda user=user: answers.append(server.call("DELETE", f"/v1/users/{user}")))
+        for user in users
+    ]
+    for thread in threads:
+        thread.start()
+    return threads, answers
+
+
+def gone(valkey, word):
+    end = time.monotonic() + 20  # the server takes its old files away in the background
+    while word in files(valkey):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_others_tell_and_ask_while_many_are_erased(server, store, valkey):
+    users = [f"user-{n}-here" for n in range(10, 20)]
+    threads, answers = erasing(server, users)
+    done = n = 0
+    while any(thread.is_alive() for thread in threads):
+        told = server.call("POST", "/v1/events?recommend=3", {"user": f"other{n % 7}", "item": "004", "id": f"e{n}"})
+        asked = server.call("GET", "/v1/recommend?user=user-30-here")
+        ready = server.call("GET", "/readyz")
+        assert [told[0], asked[0], ready[0]] == [200, 200, 200]
+        n += 1
+        done += not answers
+    assert done >= 5, f"{done} events were told before the first erasure was done"
+    assert [code for code, _ in answers] == [200] * 10
+    assert 1 <= rewrites(store) <= 3  # they wait for the same
+    for user in users:
+        gone(valkey, user.encode())
+    assert server.call("GET", "/v1/recommend?user=user-11-here")[0] == 410
+
+
+def test_who_is_not_there_is_erased_without_a_rewrite_and_refused_all_the_same(server, store):
+    before = rewrites(store)
+    assert server.call("DELETE", "/v1/users/nobody")[0] in (200, 404)
+    assert server.call("DELETE", "/v1/users/user-1-here/events/9999")[0] == 404
+    assert rewrites(store) == before
+    assert server.call("POST", "/v1/events", {"user": "nobody", "item": "001"})[0] == 410
+    assert server.call("DELETE", "/v1/users/user-1-here")[0] == 200
+    assert rewrites(store) == before + 1
+    assert server.call("DELETE", "/v1/users/user-1-here")[0] in (200, 404)
+    assert rewrites(store) == before + 1
+
+
+def test_an_erasure_that_was_cut_short_is_made_good_by_the_next(server, store, valkey):
+    threads, answers = erasing(server, ["user-7-here"])
+    while not rewrites(store):
+        time.sleep(0.01)
+    server.kill()
+    valkey.kill()  # and the rewrite with it
+    threads[0].join()
+    assert answers == [(0, {})]
+    valkey.start()
+    server.start()
+    assert b"user-7-here" in files(valkey)
+    assert server.call("DELETE", "/v1/users/user-7-here")[0] in (200, 404)  # nothing is known any more
+    gone(valkey, b"user-7-here")
+
+
+def test_two_replicas_erase_at_a_time(valkey, store):
+    other = open_store(valkey.address)
+    store.commit([Write(f"u{n}", None, (Event(f"u{n}", "1"),)) for n in range(200)])
+    done = []
+    threads = [
+        threading.Thread(target=lambda one=one, n=n: done.append(one.forget_user(f"u{n}")))
+        for n, one in enumerate([store, other] * 3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert done == [True] * 6
+    other.close()
