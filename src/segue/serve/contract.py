@@ -118,6 +118,41 @@ class StoreContract(ABC):
         assert again == Duplicate(2, first.events) and late == Stale(2)
         assert store.head("ann", "b1").fresh and memory(store, "ann") == b"1"
 
+    def test_writes_of_a_group_are_done_together_or_not_at_all(self, store: Store) -> None:
+        def group(number: int | None, *events: Event, expected: int | None = None) -> list[Write]:
+            return [Write(event.user, expected, (event,), group=number) for event in events]
+
+        put(store, Event("ann", "1", id="a"))
+        bad = group(1, Event("bob", "1", id="b"), Event("ann", "2", id="a"))
+        good = group(2, Event("bob", "2", id="b"), Event("cat", "2"))
+        known = group(3, Event("dan", "1"), Event("ann", "1", id="a"))
+        late = group(4, Event("dan", "2"), Event("cat", "3"), expected=0)
+        alone = group(None, Event("eve", "1"), Event("ann", "3", id="a"))
+        found = store.commit([*bad, *good, *known, *late, *alone])
+        kinds = [
+            "Stale",
+            "Conflict",
+            "Written",
+            "Written",
+            "Stale",
+            "Duplicate",
+            "Stale",
+            "Stale",
+            "Written",
+            "Conflict",
+        ]
+        assert [type(one).__name__ for one in found] == kinds
+        assert [(event.user, event.item) for event in store.log()] == [
+            ("ann", "1"), ("bob", "2"), ("cat", "2"), ("eve", "1"),
+        ]  # fmt: skip
+        store.merge("cookie", "ann")
+        version = store.head("ann", "b1").version
+        names = [Write(user, version + n, (Event(user, str(n)),), group=5) for n, user in enumerate(("ann", "cookie"))]
+        assert [type(one).__name__ for one in store.commit(names)] == ["Written", "Written"]
+        store.forget_user("eve")
+        gone = store.commit(group(6, Event("fay", "1"), Event("eve", "2")))
+        assert gone == [Stale(0), Forgotten()] and store.head("fay", "b1") == Head("fay")
+
     def test_work_meanwhile_sees_the_outcomes_and_its_error_spoils_nothing(self, store: Store) -> None:
         met: list[list[Outcome]] = []
         writes = [Write("ann", 0, (Event("ann", "1", id="a"),), {"b1": b"one"}), Write("bob", 7)]

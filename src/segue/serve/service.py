@@ -29,12 +29,12 @@ from segue.serve.replaying import read_state, without
 from segue.serve.shelf import Rule, rows_of
 from segue.serve.store import Head, Store, Write
 from segue.serve.swapping import Running, Swaps
-from segue.serve.telling import Entry, conflict, current_state, forgotten, write_all
+from segue.serve.telling import Entry, current_state, forgotten, next_turn, write_all
 from segue.serve.wanted import Wanted, make_lists, score
 
 #: How far in the future an event may be, in microseconds.
 TOLERANCE = 5 * 60 * 1_000_000
-#: How often a write that came too late for its version is computed again.
+#: How often in a row writes that came too late for their versions are computed again, all in vain.
 ATTEMPTS = 8
 
 
@@ -96,12 +96,12 @@ class Service:
     def write(self, requests: Sequence[Tell]) -> list[Entry]:
         """Do the first half of `tell`: put the events on disk."""
         entries = [Entry(request, refused=self._refused(request)) for request in requests]
-        for _ in range(ATTEMPTS):
-            left = [entry for entry in entries if not entry.done]
-            if not left:
-                break
+        vain, settled = 0, 0
+        while vain < ATTEMPTS and (some := next_turn(entries)):
             with self._lock:  # one batch at a time: the order of arrival is the order of the log
-                self._write(left)
+                self._write(some)
+            before, settled = settled, sum(len(entry.kept) + (entry.refused is not None) for entry in entries)
+            vain += settled == before
         slow = StoreError(f"expected to write within {ATTEMPTS} attempts, other writers were faster. Send it again.")
         for entry in entries:
             entry.refused = entry.refused or (None if entry.done else slow)
@@ -159,16 +159,7 @@ class Service:
         ids = [event.id for event in request.events if event.id is not None]
         if len(ids) != len(set(ids)):
             return ArgumentError("events: expected ids that differ, came one twice. Send each event once.")
-        return self._spoilt(request) if len({event.user for event in request.events}) > 1 else None
-
-    def _spoilt(self, request: Tell) -> SegueError | None:
-        """Look for what would be refused of one user, so that a request of several is all or nothing too."""
-        for event in request.events:
-            known = self.store.find(request.client, event.id) if event.id is not None else None
-            if known is not None and not _same(event, known):
-                return conflict((event.id or "",))
-        heads = self.store.heads([event.user for event in request.events], self.rec.fingerprint)
-        return forgotten() if any(head.forgotten for head in heads) else None
+        return None
 
     def _write(self, entries: Sequence[Entry]) -> None:
         """Write what can be written now; while a bundle is swapped in, each user stays with theirs until caught up."""
@@ -516,12 +507,3 @@ def _titles(rec: Recommender, items: Iterable[str]) -> dict[str, str]:
 
 def _told(entry: Entry, answer: Answer | None) -> Told:
     return Told([entry.kept[n] for n in range(len(entry.tell.events))], entry.known, answer)
-
-
-def _same(event: Event, known: StoredEvent) -> bool:
-    return (event.item, event.rating, event.type, dict(event.context)) == (
-        known.item,
-        known.rating,
-        known.type,
-        dict(known.context),
-    )

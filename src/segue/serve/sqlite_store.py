@@ -76,7 +76,7 @@ class SqliteStore(Store):
         with self._file.writing:
             with self._file.write(None if meanwhile is None else work) as db:
                 transaction = Transaction(db, self._hasher, self._recent)
-                outcomes += [transaction.apply(write) for write in writes]
+                outcomes += transaction.apply_all(writes)
                 transaction.flush()
                 for name, value in (values or {}).items():
                     _put(db, name, value)

@@ -180,7 +180,8 @@ class ValkeyStore(Store):
             for bundle, some in write.replayed.items()
         ]
         states = list(write.states.items())
-        return self._user(write.user), write.user, expected, events, states, shots, rated, replayed
+        group = -1 if write.group is None else write.group
+        return self._user(write.user), write.user, expected, events, states, shots, rated, replayed, group
 
 
 def _outcome(write: Write, reply: Any) -> Outcome:
