@@ -240,13 +240,16 @@ def test_a_long_history_is_rebuilt_in_the_background_and_said(rec, service, monk
 def test_forgetting_gives_the_state_of_one_who_never_did_it(rec, service):
     line = [event("ann", ITEMS[i % 5], 1000 + i, id=f"e{i}") for i in range(20)]
     service.tell([tell(*line)])
-    receipt = service.forget_event("ann", "e3", client="shop")
+    receipt = service.forget_event("ann", ("shop", "e3"))
     assert (receipt.erased, receipt.events, receipt.bundles[0]["bundle"]) == ("event", 1, rec.fingerprint)
     service.ask("ann", Question())
     same(stored(service, "ann"), expected(rec, line[:3] + line[4:]))
     assert isinstance(service.tell([tell(line[3])])[0], ForgottenError)
-    with pytest.raises(NotFoundError, match="expected one of this user"):
-        service.forget_event("ann", "e3", client="shop")
+    again = service.forget_event("ann", ("shop", "e3"))
+    assert (again.events, again.already, again.bundles) == (0, True, receipt.bundles)
+    for nobodys in (("shop", "4"), ("app", "e4"), 99):
+        with pytest.raises(NotFoundError, match="expected one of this user"):
+            service.forget_event("ann", nobodys)
     assert service.forget_user("ann").events == 19
     with pytest.raises(ForgottenError, match="erased on request"):
         service.ask("ann", Question())

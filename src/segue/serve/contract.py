@@ -283,6 +283,19 @@ class StoreContract(ABC):
         assert store.forget_event("ann", last.seq) and store.head("ann", "b1").last == store.events("ann")[-1].position
         assert written(put(store, Event("ann", "y"))).events[0].seq > last.seq
 
+    def test_an_erased_event_is_known_as_erased_by_its_number_and_by_its_id(self, store: Store) -> None:
+        one, two = written(put(store, Event("ann", "1", 1, "2"), Event("ann", "2", 2), client="web")).events
+        (other,) = written(put(store, Event("bob", "3", 3, "b"), client="web")).events
+        known: list[int | tuple[str, str]] = [one.seq, two.seq, other.seq, ("web", "2"), ("web", "b")]
+        never: list[int | tuple[str, str]] = [0, -1, other.seq + 1, ("app", "2"), ("web", str(one.seq)), ("web", "")]
+        assert not any(store.erased(event) for event in known + never)
+        store.forget_event("ann", one.seq)
+        assert [store.erased(event) for event in known] == [True, False, False, True, False]
+        store.forget_user("bob")
+        store.finish_erasures()
+        assert [store.erased(event) for event in known] == [True, False, True, True, True]
+        assert store.readmit("bob") and store.erased(("web", "b")) and not any(store.erased(event) for event in never)
+
     def test_an_erased_user_is_gone_and_refused_until_readmitted(self, store: Store) -> None:
         put(store, Event("ann", "1", 1, "a"), client="web", states={"b1": b"m"}, snapshots=(Snapshot("b1", 1, b"s"),))
         put(store, Event("bob", "2", id="b"), client="web")

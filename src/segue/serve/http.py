@@ -66,6 +66,7 @@ def make_app(
     app = Gated(
         title="Segue", version="1", description=DESCRIPTION, lifespan=living,
         openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )  # fmt: skip
     for part in (people, lists, shop, plain):
         app.include_router(part.router)

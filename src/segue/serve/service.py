@@ -347,31 +347,41 @@ class Service:
         titles = _titles(rec, {event.item for event in events})
         return UserView(head.user, events, titles, head.count, rec.fingerprint, len(body), rebuilding, picture(state))
 
-    def forget_event(self, user: str, seq_or_id: str, client: str = "") -> Receipt:
-        """Erase an event, by its number or its id; the state after is that of a user who never did it.
+    def forget_event(self, user: str, event: int | tuple[str, str]) -> Receipt:
+        """Erase an event; the state after is that of a user who never did it. Done again, it is done.
+
+        Args:
+            user: whose.
+            event: its `seq`, or the client that sent it and its id.
 
         Raises:
-            NotFoundError: the user has no such event.
+            NotFoundError: the user has no such event, and none was erased.
         """
-        event = self.store.find(client, seq_or_id)
-        seq = event.seq if event else int(seq_or_id) if seq_or_id.isdecimal() and len(seq_or_id) < 19 else -1
+        kept = self.store.find(*event) if isinstance(event, tuple) else None
+        seq = kept.seq if kept else event if isinstance(event, int) else None
         with self._lock:
-            if not self.store.forget_event(user, seq):
-                raise NotFoundError("event: expected one of this user, there is none of this id. See GET /v1/users.")
+            done = seq is not None and self.store.forget_event(user, seq)
+            if not done:
+                if not self.store.erased(event):
+                    raise NotFoundError("event: expected one of this user, came another. See GET /v1/users/USER.")
+                self.store.finish_erasures()  # one before may have been delayed
         self._reckon(user)
-        return receipt("event", 1, self._swaps.bundles())
+        return receipt("event", int(done), self._swaps.bundles(), already=not done)
 
     def forget_user(self, user: str) -> Receipt:
-        """Erase a user with everything that is kept of them.
+        """Erase a user with everything that is kept of them, and block the id, also of one nobody knows.
 
-        Raises:
-            NotFoundError: nothing was known of the user; the name is refused from now on all the same.
+        Done again, it is done: an erasure that a reader of the file delayed is finished.
         """
         with self._lock:
-            count = self.store.head(user, self.rec.fingerprint).count
-            if not self.store.forget_user(user):
-                raise NotFoundError("user: expected one with events, nothing is known under this name.")
-        return receipt("user", count, self._swaps.bundles())
+            head = self.store.head(user, self.rec.fingerprint)
+            done = self.store.forget_user(user)
+        return receipt("user", head.count if done else 0, self._swaps.bundles(), already=head.forgotten)
+
+    def readmit(self, user: str) -> bool:
+        """Take the id of an erased user again; what was erased stays erased. Return whether it was blocked."""
+        with self._lock:
+            return self.store.readmit(user)
 
     def merge(self, old: str, new: str) -> int:
         """Give all events of one name to another, in the order of time; return how many the user has then."""

@@ -263,7 +263,19 @@ class Store(Protocol):
         """Erase an event, with every state and snapshot that holds it, from the files too.
 
         What it and the events behind it added to the shared values is taken away. Its id stays refused, known
-        only by a keyed hash. Returns False when that user has no such event.
+        known only by a keyed hash. Returns False when that user has no such event.
+        """
+
+    @abstractmethod
+    def erased(self, event: int | tuple[str, str]) -> bool:
+        """Return whether an event was erased, alone or with its user: by its `seq`, or by its client and id."""
+
+    @abstractmethod
+    def finish_erasures(self) -> None:
+        """Erase from the files what an erasure before could not, because something was in its way.
+
+        Raises:
+            StoreError: something still is.
         """
 
     @abstractmethod

@@ -259,7 +259,7 @@ function done(event) {
   if (event.rating !== undefined) title.append(" ", rated(event.rating));
   title.append(make("small", "", said.join(" · ")));
   const remove = button("delete small", "Delete", "Delete " + named(event.item), () => inTurn(async () => {
-    await ask("DELETE", here() + "/events/" + event.seq);
+    await ask("DELETE", here() + "/events/by-seq/" + event.seq);
     await refresh();
     $("history-title").focus({ preventScroll: true });
   }));

@@ -69,7 +69,7 @@ async def recommend(request: Request, body: RecommendIn) -> Response:
 
 
 @router.get("/v1/recommend", response_model=ItemList, openapi_extra=needs("read"), tags=["lists"])
-async def recommend_by_address(
+async def recommend_by_query(
     request: Request,
     user: Annotated[str | None, Query(min_length=1, max_length=limits.ID)] = None,
     history: Annotated[_Texts | None, Query(description="Ids of items, oldest first.")] = None,
@@ -109,7 +109,7 @@ def _where(pairs: list[str]) -> dict[str, list[str]]:
 
 
 @router.get("/v1/similar/{item}", response_model=ItemList, openapi_extra=needs("read"), tags=["lists"])
-async def similar(
+async def similar_items(
     request: Request,
     item: PathId,
     k: Annotated[int, Query(ge=1, le=limits.K)] = 10,
@@ -125,7 +125,7 @@ async def similar(
 
 
 @router.get("/v1/ratings", response_model=RatingOut, openapi_extra=needs("read"), tags=["lists"])
-async def rate(
+async def predict_rating(
     request: Request,
     user: Annotated[str, Query(min_length=1, max_length=limits.ID)],
     item: Annotated[str, Query(min_length=1, max_length=limits.ID)],

@@ -26,13 +26,13 @@ _KINDS = {
 
 
 @router.get("/healthz", tags=["server"])
-async def healthy() -> Response:
+async def get_health() -> Response:
     """Say that the process answers."""
     return reply({"status": "ok"})
 
 
 @router.get("/readyz", tags=["server"])
-async def ready(request: Request) -> Response:
+async def get_readiness(request: Request) -> Response:
     """Say whether what is told now would survive a loss of power; 503 and the reason if not."""
     desk = desk_of(request)
     found = (await desk.ask(desk.service.status)).ready
@@ -40,7 +40,7 @@ async def ready(request: Request) -> Response:
 
 
 @router.get("/metrics", openapi_extra=needs("read"), tags=["server"], response_class=Response)
-async def metrics(request: Request) -> Response:
+async def get_metrics(request: Request) -> Response:
     """Return numbers for Prometheus."""
     text = await desk_of(request).ask(desk_of(request).metrics.text)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -8,7 +8,7 @@ from typing import Annotated
 import polars as pl
 from fastapi import Query, Request, Response
 
-from segue.errors import ConflictError, NotFoundError
+from segue.errors import NotFoundError
 from segue.serve.desk import Desk, desk_of, needs, new_router
 from segue.serve.problems import Problem
 from segue.serve.replies import ItemList, item_lines, reply, status_of
@@ -66,7 +66,7 @@ async def set_rules(request: Request, body: Rules) -> Response:
 
 
 @router.post("/v1/admin/bundle", openapi_extra=needs("admin"), tags=["admin"])
-async def change_bundle(request: Request, body: BundleChange) -> Response:
+async def change_model(request: Request, body: BundleChange) -> Response:
     """Answer from another bundle, by its name in the folder of bundles, or from the one before again.
 
     Each user is answered by the old bundle until their state under the new one holds all their events.
@@ -81,20 +81,18 @@ def _changed(desk: Desk, name: str | None) -> str:
         return desk.service.roll_back()
     if not desk.swaps:
         raise NotFoundError("bundle: expected a folder of bundles, none was given. Start with --bundles DIR.")
-    if desk.service.status().swapping_to is not None:
-        raise ConflictError("bundle: expected no swap under way, there is one. Wait for it, or roll it back.")
     return desk.service.swap(name)
 
 
 @router.get("/v1/status", openapi_extra=needs("read"), tags=["admin"])
-async def status(request: Request) -> Response:
+async def get_status(request: Request) -> Response:
     """Say which bundle answers, how far a swap is, and whether the store keeps its promises."""
     desk = desk_of(request)
     return reply(status_of(await desk.ask(desk.service.status)))
 
 
 @router.get("/v1/quality", openapi_extra=needs("read"), tags=["admin"])
-async def quality(request: Request) -> Response:
+async def get_online_metrics(request: Request) -> Response:
     """Say how well events were foreseen, each ranked by its user's state just before it.
 
     `shadow` compares the bundle in the shadow with the one that runs, on the events that both have ranked.
