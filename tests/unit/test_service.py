@@ -16,7 +16,7 @@ from segue.errors import ArgumentError, ConflictError, ForgottenError, FullError
 from segue.model.backend import leaves
 from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.serve import replaying, swapping, telling
-from segue.serve.answers import Question, Tell, Told
+from segue.serve.answers import Ask, Question, Tell, Told
 from segue.serve.events import Event
 from segue.serve.service import Service
 from segue.serve.shelf import Rule
@@ -456,6 +456,38 @@ def with_kinds(rec):
         {"item": ITEMS, "title": [f"film {i}" for i in ITEMS], "kind": ["a|b", "b", "c"] * 4, "size": [1, 2] * 6}
     )
     return replace(rec, catalogue=read_catalogue(table, rec.vocabulary))
+
+
+def test_what_is_explored_is_drawn_for_each_user_and_again_the_same_for_the_same_question(rec, store, service):
+    users = [f"u{n}" for n in range(30)]
+    service.tell([tell(event(user, "003", 100)) for user in users])
+
+    def lists(ask, **more):
+        return [tuple(x.item for x in ask(user, Question(k=5, explore=0.5, **more)).items) for user in users]
+
+    def history(user, question):
+        return service.ask_history([event("", "003"), event("", user)], question)
+
+    def token(user, question):
+        return service.ask_token(service.new_token(), event("", f"{int(user[1:]) % 12:03d}"), question)[0]
+
+    for ask, distinct in ((service.ask, 15), (history, 15), (token, 8)):
+        for seed in (None, 7):
+            drawn = lists(ask, seed=seed)
+            assert drawn == lists(ask, seed=seed) and len(set(drawn)) >= distinct
+        assert lists(ask, seed=7) != lists(ask, seed=8) != lists(ask)
+    before, seeded = lists(service.ask), lists(service.ask, seed=7)
+    batch = service.ask_each([Ask(user, Question(k=5, explore=0.5)) for user in users])
+    assert [tuple(x.item for x in one.items) for one in batch] == before
+    service.store.merge("guest", "u3")
+    assert service.ask("guest", Question(k=5, explore=0.5)).items == service.ask("u3", Question(k=5, explore=0.5)).items
+    again = Service(small_recommender(), store, clock=lambda: NOW)  # after a restart, too
+    assert lists(again.ask) == before and lists(again.ask, seed=7) == seeded
+    why = again.explain("u4", question=Question(k=5, explore=1.0))
+    assert why.item.item == again.ask("u4", Question(k=5, explore=1.0)).items[0].item
+    again.close()
+    service.tell([tell(event(user, "003", 200)) for user in users])
+    assert lists(service.ask) != before
 
 
 def test_filters_rules_and_variety_come_after_the_scores(rec, store):

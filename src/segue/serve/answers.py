@@ -28,7 +28,7 @@ class Question:
         where: attribute -> value or values that an item must have, such as `{"genres": "Drama"}`.
         diversity: 0 ranks by score alone, up to 1 the more unlike the items of a list are (MMR).
         explore: the share of places given to items drawn by chance from the next 10 k.
-        seed: of that chance; None takes the number of the user's events.
+        seed: of that chance, for this user; None takes the number of the user's events.
         debug: say how each item came to its place.
     """
 

@@ -143,7 +143,10 @@ class QuestionIn(_Body):
     where: Where = Field(default_factory=dict)
     diversity: Share = Field(0.0, description="Up to 1, the more unlike the items are.")
     explore: Share = Field(0.0, description="The share of places given to chance.")
-    seed: Annotated[StrictInt, Field(ge=0, le=1 << 53)] | None = Field(None, description="Of that chance.")
+    seed: Annotated[StrictInt, Field(ge=0, le=1 << 53)] | None = Field(
+        None,
+        description="Of that chance: the same draws the same for a user. Without it each event draws anew.",
+    )
     debug: StrictBool = Field(False, description="Say how each item came to its place.")
 
 

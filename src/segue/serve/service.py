@@ -123,8 +123,8 @@ class Service:
     def _wanted(self, entry: Entry, question: Question) -> Wanted:
         """Return the list that is wanted after what was told, by the state that the store has."""
         events = entry.tell.events
-        rec, state, rebuilding, _ = self._state(events[-1].user)
-        return Wanted(rec, state, question, events[-1].time, events, rebuilding)
+        rec, state, rebuilding, head = self._state(events[-1].user)
+        return Wanted(rec, state, question, events[-1].time, events, rebuilding, head.user.encode())
 
     def _ahead(self, rec: Recommender, entries: Sequence[Entry]) -> dict[str, list[Judged]]:
         """Make the lists of what is being put on disk, where all they need is at hand, and rank its events."""
@@ -133,7 +133,7 @@ class Service:
         for n, entry in enumerate(entries):
             question, after, events = entry.tell.question, entry.after, entry.tell.events
             if entry.done and after is not None and question is not None:
-                wanted[n] = Wanted(rec, after, question, events[-1].time, events)
+                wanted[n] = Wanted(rec, after, question, events[-1].time, events, who=events[-1].user.encode())
             before += entry.before
             entry.before = []
         answers, judged = self._lists(wanted, before)
@@ -212,8 +212,8 @@ class Service:
             ForgottenError: the user was erased.
             ArgumentError: a filter names no attribute.
         """
-        rec, state, rebuilding, _ = self._state(user)
-        return self._list(Wanted(rec, state, question, rebuilding=rebuilding))
+        rec, state, rebuilding, head = self._state(user)
+        return self._list(Wanted(rec, state, question, rebuilding=rebuilding, who=head.user.encode()))
 
     def ask_each(self, asks: Sequence[Ask]) -> list[Answer | SegueError | None]:
         """Return the lists of several users, whose scores come in one product.
@@ -236,7 +236,7 @@ class Service:
         if head.forgotten:
             return forgotten()
         state = read_state(rec, head) if head.fresh else None if head.count else rec.start()
-        return None if state is None else Wanted(rec, state, ask.question)
+        return None if state is None else Wanted(rec, state, ask.question, who=head.user.encode())
 
     def rate(self, user: str, item: str, at: int | None = None) -> Rating:
         """Return what a user would think of an item, by all ratings so far; one nobody knows is new.
@@ -284,7 +284,8 @@ class Service:
         rec = self.rec
         _check_ratings(rec, history)
         state = observe_long(rec, rec.start(profile), list(history))
-        return self._list(Wanted(rec, state, question, events=history))
+        who = b"".join(event.digest for event in history)
+        return self._list(Wanted(rec, state, question, events=history, who=who))
 
     def new_token(self, profile: Mapping[str, object] | None = None) -> bytes:
         """Return the state of a new user as bytes that a client may hold; `ask_token` reads them."""
@@ -305,8 +306,8 @@ class Service:
         if event is not None:
             state = observe_each(rec, [state], [event])[0]
         events = () if event is None else (event,)
-        answer = self._list(Wanted(rec, state, question, events=events))
-        return answer, token[:64] + state_to_bytes(state)
+        after = state_to_bytes(state)
+        return self._list(Wanted(rec, state, question, events=events, who=after)), token[:64] + after
 
     def similar(self, item: str, k: int = 10, mix: float = 0.5) -> list[Item]:
         """Return what is like an item; see `Recommender.similar`."""
@@ -327,7 +328,7 @@ class Service:
         """Return the list of a user who had not done some events (by `seq`); nothing is written."""
         rec, _, _, head = self._state(user)
         state = without(rec, self.store, head, frozenset(left_out))
-        return self._list(Wanted(rec, state, question))
+        return self._list(Wanted(rec, state, question, who=head.user.encode()))
 
     # --- users ------------------------------------------------------------------------------------------------
 

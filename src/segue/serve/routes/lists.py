@@ -81,6 +81,7 @@ async def recommend_by_query(
     repeats: Repeats | None = None,
     diversity: Annotated[float, Query(ge=0, le=1)] = 0.0,
     explore: Annotated[float, Query(ge=0, le=1)] = 0.0,
+    seed: Annotated[int | None, Query(ge=0, le=1 << 53)] = None,
     debug: bool = False,
 ) -> Response:
     """Return what comes next, asked by the address alone; all that can be asked is in `POST /v1/recommend`."""
@@ -94,7 +95,7 @@ async def recommend_by_query(
         "repeats": repeats,
     }
     said |= {"exclude": exclude or [], "where": _where(where or []), "debug": debug}
-    asked = RecommendIn.model_validate(said | {"diversity": diversity, "explore": explore})
+    asked = RecommendIn.model_validate(said | {"diversity": diversity, "explore": explore, "seed": seed})
     return reply(await _answered(desk_of(request), asked.model_copy(update={"at": at})))
 
 
