@@ -9,11 +9,12 @@ from fastapi import Query, Request, Response
 
 from segue.errors import NotFoundError
 from segue.serve import limits
+from segue.serve.answer_schemas import ExplanationOut, ItemList, RatingOut
 from segue.serve.answers import Question
 from segue.serve.desk import Desk, desk_of, needs, new_router
 from segue.serve.events import Event
 from segue.serve.problems import Problem
-from segue.serve.replies import ItemList, RatingOut, answer_of, explanation_of, item_lines, rating_of, reply
+from segue.serve.replies import answer_of, explanation_of, item_lines, rating_of, reply
 from segue.serve.schema import (
     ExplainIn,
     HistoryEvent,
@@ -142,7 +143,7 @@ async def predict_rating(
     return reply(rating_of(await desk.ask(desk.service.rate, user, item, now)))
 
 
-@router.post("/v1/explain", openapi_extra=needs("read"), tags=["lists"])
+@router.post("/v1/explain", response_model=ExplanationOut, openapi_extra=needs("read"), tags=["lists"])
 async def explain(request: Request, body: ExplainIn) -> Response:
     """Say why an item is in the list of a user: each recent event left out, and the rest replayed.
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from segue.errors import NotFoundError
+from segue.serve.answer_schemas import HealthOut, ReadinessOut
 from segue.serve.desk import ROLE, desk_of, needs, new_router
 from segue.serve.replies import reply
 
@@ -25,13 +27,18 @@ _KINDS = {
 }
 
 
-@router.get("/healthz", tags=["server"])
+@router.get("/healthz", response_model=HealthOut, tags=["server"])
 async def get_health() -> Response:
     """Say that the process answers."""
     return reply({"status": "ok"})
 
 
-@router.get("/readyz", tags=["server"])
+@router.get(
+    "/readyz",
+    response_model=ReadinessOut,
+    responses={503: {"model": ReadinessOut, "description": "It would not, and why."}},
+    tags=["server"],
+)
 async def get_readiness(request: Request) -> Response:
     """Say whether what is told now would survive a loss of power; 503 and the reason if not."""
     desk = desk_of(request)
@@ -39,7 +46,7 @@ async def get_readiness(request: Request) -> Response:
     return reply(found, 200 if found.ready else 503)
 
 
-@router.get("/metrics", openapi_extra=needs("read"), tags=["server"], response_class=Response)
+@router.get("/metrics", openapi_extra=needs("read"), tags=["server"], response_class=PlainTextResponse)
 async def get_metrics(request: Request) -> Response:
     """Return numbers for Prometheus."""
     text = await desk_of(request).ask(desk_of(request).metrics.text)
