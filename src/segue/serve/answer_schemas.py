@@ -183,6 +183,7 @@ class StatusOut(BaseModel):
     items: int
     unavailable: int
     lists: str
+    ratings: list[float] = Field(description="The steps of the scale of ratings, where the bundle learnt some.")
 
 
 class MeansOut(BaseModel):

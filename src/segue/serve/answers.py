@@ -152,7 +152,11 @@ class UserView:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a server stands; `lists` says how lists are found, with the recall of the index where there is one."""
+    """Where a server stands.
+
+    `lists` says how lists are found, with the recall of the index where there is one. `ratings` are the steps of the
+    scale that the bundle learnt, where it learnt ratings and they have steps.
+    """
 
     bundle: str
     swapping_to: str | None
@@ -161,3 +165,4 @@ class Status:
     items: int
     unavailable: int
     lists: str = ""
+    ratings: tuple[float, ...] = ()

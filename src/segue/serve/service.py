@@ -478,6 +478,7 @@ class Service:
         shelf = self._changes.shelf(rec)
         coming = swaps.coming
         name = coming.rec.fingerprint if coming else None
+        scale = rec.network.rating.scale if rec.network.rating else None
         return Status(
             rec.fingerprint,
             name,
@@ -486,6 +487,7 @@ class Service:
             len(rec.items),
             shelf.unavailable,
             swaps.running.found,
+            scale.levels if scale and scale.closed else (),
         )
 
     def settle(self, seconds: float = 600.0) -> bool:

@@ -348,7 +348,8 @@ def forgotten_event(tell: Tell, place: int) -> ForgottenError:
 def forgotten(tell: Tell | None = None, place: int = 0) -> ForgottenError:
     """Return the error of a user who was erased; of events, that of the one at a place is named."""
     where = "user" if tell is None else f"{named(tell, place)}, its user"
+    other = "Use another id" if tell is None else "Leave the event out"
     return ForgottenError(
-        f"{where}: the id was erased on request and is blocked. Leave it out, or let an operator take the id "
-        "again: segue readmit USER --store STORE, or POST /v1/users/USER/readmit."
+        f"{where}: the id was erased on request and is blocked. {other}, or let an operator take the id "
+        "again: segue readmit USER --store STORE, or DELETE /v1/users/USER/block."
     )
