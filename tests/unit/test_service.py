@@ -23,7 +23,7 @@ from segue.serve.shelf import Rule
 from segue.serve.sqlite_store import SqliteStore
 from segue.serve.store import Write
 from segue.serve.valkey_store import ValkeyStore
-from tests_support import small_recommender
+from tests_support import small_rater, small_recommender
 
 NOW = 1_700_000_000
 ITEMS = [f"{i:03d}" for i in range(12)]
@@ -148,6 +148,20 @@ def test_twice_is_once_and_another_body_is_a_conflict(service):
     assert mixed.duplicates == 1
     assert service.store.head("ann", "").count == 5
     assert service.quality.snapshot()["all"]["all"]["n"] == 5
+
+
+def test_what_was_kept_is_told_again_though_it_would_not_be_taken_anew(store, tmp_path):
+    first = Service(small_rater(), store, clock=lambda: NOW)
+    sent = tell(event("ann", "003", NOW + 200, id="a", rating=5.0), event("bob", "003", NOW, id="b"))
+    [kept] = first.tell([sent])
+    first.close()
+    narrow = Service(small_rater(levels=(1.0, 2.0, 3.0)), store, clock=lambda: NOW - 200)
+    both = sent.events
+    some = [sent, tell(both[0], client="app"), tell(both[0], event("ann", "004", NOW)), tell(*both, k=2)]
+    [again, new, partly, listed] = narrow.tell(some)
+    assert (again.events, again.duplicates, listed.events) == (kept.events, 2, kept.events)
+    assert "at most 5 minutes" in str(new) and str(partly).startswith('events.0 id "a": expected a time')
+    narrow.close()
 
 
 def test_scores_come_in_pieces_that_fit_into_memory(rec, service, monkeypatch):

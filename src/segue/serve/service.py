@@ -29,11 +29,9 @@ from segue.serve.replaying import read_state, without
 from segue.serve.shelf import Rule, rows_of
 from segue.serve.store import Head, Store, Write
 from segue.serve.swapping import Running, Swaps
-from segue.serve.telling import Entry, current_state, forgotten, next_turn, write_all
+from segue.serve.telling import Entry, check_events, current_state, forgotten, next_turn, write_all
 from segue.serve.wanted import Wanted, make_lists, score
 
-#: How far in the future an event may be, in microseconds.
-TOLERANCE = 5 * 60 * 1_000_000
 #: How often in a row writes that came too late for their versions are computed again, all in vain.
 ATTEMPTS = 8
 
@@ -142,23 +140,13 @@ class Service:
         return judged
 
     def _refused(self, request: Tell) -> SegueError | None:
-        if not request.events:
-            return ArgumentError("events: expected at least one, came none. Leave the request out.")
-        latest = int(self.clock() * 1e6) + TOLERANCE
-        ahead = max((event.time for event in request.events if event.time is not None), default=latest)
-        if ahead > latest:
-            late = (ahead - latest + TOLERANCE) / 1e6
-            return ArgumentError(
-                f"event: expected a time at most 5 minutes from now, came one {late:.0f} s ahead. "
-                "Check the clock and the unit: seconds since 1970."
-            )
+        """Return why a request is not to be written; what was kept under the same ids before is never refused anew."""
         try:
-            _check_ratings(self.rec, request.events)
+            check_events(self.rec, request, int(self.clock() * 1e6))
         except ArgumentError as error:
-            return error
-        ids = [event.id for event in request.events if event.id is not None]
-        if len(ids) != len(set(ids)):
-            return ArgumentError("events: expected ids that differ, came one twice. Send each event once.")
+            ids = [event.id for event in request.events]
+            known = ids and all(id is not None and self.store.find(request.client, id) for id in ids)
+            return None if known and len(set(ids)) == len(ids) else error
         return None
 
     def _write(self, entries: Sequence[Entry]) -> None:

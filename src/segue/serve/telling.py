@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from segue.errors import ConflictError, ForgottenError, SegueError
+from segue.errors import ArgumentError, ConflictError, ForgottenError, SegueError
 from segue.recommend.many import observe_each, rated_each, state_to_bytes
 from segue.recommend.ratings import Rated
 from segue.recommend.recommender import Recommender
@@ -33,6 +33,8 @@ from segue.serve.events import Event, StoredEvent
 from segue.serve.replaying import Rebuilt, is_late, read_state, rebuild, snapshot_after, to_replay
 from segue.serve.store import Conflict, Duplicate, Forgotten, Head, Outcome, Snapshot, Store, Write, Written
 
+#: How far in the future an event may be, in microseconds.
+TOLERANCE = 5 * 60 * 1_000_000
 #: Events that are replayed while a request waits; longer ones are rebuilt in the background.
 REPLAY_NOW = 20_000
 
@@ -141,6 +143,31 @@ class _Run:
     snapshots: tuple[Snapshot, ...] = ()
     before: list[tuple[State, Event]] = field(default_factory=list)
     rated: dict[str, list[Rated | None]] = field(default_factory=dict)
+
+
+def check_events(rec: Recommender, tell: Tell, now: int) -> None:
+    """Do nothing if the events of a request can be.
+
+    Args:
+        rec: the bundle that reads them.
+        tell: the request.
+        now: microseconds since 1970.
+
+    Raises:
+        ArgumentError: there is none, one is of the future, a rating lies outside the scale, or an id comes twice.
+    """
+    if not tell.events:
+        raise ArgumentError("events: expected at least one, came none. Leave the request out.")
+    for place, event in enumerate(tell.events):
+        if event.time is not None and event.time > now + TOLERANCE:
+            raise ArgumentError(
+                f"{named(tell, place)}: expected a time at most 5 minutes from now, came one "
+                f"{(event.time - now) / 1e6:.0f} s ahead. Check the clock and the unit: seconds since 1970."
+            )
+        rec.check_rating(event.item, event.rating)
+    ids = [event.id for event in tell.events if event.id is not None]
+    if len(ids) != len(set(ids)):
+        raise ArgumentError("events: expected ids that differ, came one twice. Send each event once.")
 
 
 def next_turn(entries: Sequence[Entry]) -> list[Entry]:
