@@ -9,8 +9,8 @@ In words, for one bundle:
     states = those, rebuilt by replay where they do not hold all events
     for each turn (a request of each user), for each of its events, all users side by side:
         note the state before it, for its list is the one that the event is ranked in; step the state
-    commit all events, keys and states in one transaction, with what each rating adds to the shared value;
-        lists are made while it is synced
+    commit all events, keys and states in one transaction, those of a request together or not at all, with what each
+        rating adds to the shared value; lists are made while it is synced
 
 A second bundle may go along in the shadow: its states are stepped and kept with the others, and where one is
 not at hand nobody waits for it.
