@@ -599,7 +599,8 @@ def test_an_erasure_by_id_never_takes_a_number_and_one_by_number_never_an_id(cli
     refused(client.post("/v1/events", json=EVENT | {"id": "3"}), 410, 'event id "3": it was erased on request')
 
 
-def test_an_erasure_that_a_reader_delayed_is_done_when_it_is_asked_for_again(client, service, tmp_path):
+def test_an_erasure_that_a_reader_delayed_is_done_when_it_is_asked_for_again(client, service, tmp_path, monkeypatch):
+    monkeypatch.setattr("segue.serve.sqlite_file.PATIENCE", 0.05, raising=False)
     prepared(client, service, "")
     paths = ["/v1/users/u1/events/3", "/v1/users/u1/events/by-seq/3", "/v1/users/u1", "/v1/users/nobody"]
     for path in paths:

@@ -21,6 +21,7 @@ from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve.answers import Answer, Ask, Question, Rating, Status, Tell, Told, UserView
 from segue.serve.changes import Changes
+from segue.serve.erasing import erase_event, erase_user
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
 from segue.serve.quality import Judged, LiveQuality, Trial
@@ -337,40 +338,19 @@ class Service:
         return UserView(head.user, events, titles, head.count, rec.fingerprint, len(body), rebuilding, picture(state))
 
     def forget_event(self, user: str, event: int | tuple[str, str]) -> Receipt:
-        """Erase an event; the state after is that of a user who never did it. Done again, it is done.
-
-        Args:
-            user: whose.
-            event: its `seq`, or the client that sent it and its id.
-
-        Raises:
-            NotFoundError: the user has no such event, and none was erased.
-        """
-        kept = self.store.find(*event) if isinstance(event, tuple) else None
-        seq = kept.seq if kept else event if isinstance(event, int) else None
-        with self._lock:
-            done = seq is not None and self.store.forget_event(user, seq)
-            if not done:
-                if not self.store.erased(event):
-                    raise NotFoundError("event: expected one of this user, came another. See GET /v1/users/USER.")
-                self.store.finish_erasures()  # one before may have been delayed
+        """Erase an event; the state after is that of a user who never did it. See `erasing.erase_event`."""
+        done = erase_event(self.store, user, event)
         self._reckon(user)
         return receipt("event", int(done), self._swaps.bundles(), already=not done)
 
     def forget_user(self, user: str) -> Receipt:
-        """Erase a user with everything that is kept of them, and block the id, also of one nobody knows.
-
-        Done again, it is done: an erasure that a reader of the file delayed is finished.
-        """
-        with self._lock:
-            head = self.store.head(user, self.rec.fingerprint)
-            done = self.store.forget_user(user)
-        return receipt("user", head.count if done else 0, self._swaps.bundles(), already=head.forgotten)
+        """Erase a user with everything that is kept of them, and block the id. See `erasing.erase_user`."""
+        count, already = erase_user(self.store, user, self.rec.fingerprint)
+        return receipt("user", count, self._swaps.bundles(), already=already)
 
     def readmit(self, user: str) -> bool:
         """Take the id of an erased user again; what was erased stays erased. Return whether it was blocked."""
-        with self._lock:
-            return self.store.readmit(user)
+        return self.store.readmit(user)
 
     def merge(self, old: str, new: str) -> int:
         """Give all events of one name to another, in the order of time; return how many the user has then."""
