@@ -316,7 +316,11 @@ def test_after_no_answer_nothing_of_the_one_before_is_left(browser):
     become(browser, "somebody")
     until(lambda: "cannot be reached" in texts(browser, "#trouble")[0])
     assert live(browser) == [] and "film 003" not in texts(browser, "#history")[0]
+    browser.find_element("id", "search").send_keys("film 01")
+    until(lambda: texts(browser, "#found") == ["Not shown: the search was not answered."])
     browser.execute_script("window.fetch = real")
+    browser.find_element("id", "search").send_keys("1")
+    until(lambda: texts(browser, "#found .title") == ["film 011"])
     become(browser, "somebody")
     until(lambda: "Nothing yet" in texts(browser, "#history")[0] and len(texts(browser, "#list .title")) == 10)
 

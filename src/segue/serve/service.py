@@ -273,7 +273,7 @@ class Service:
         rec = self.rec
         _check_ratings(rec, history)
         state = observe_long(rec, rec.start(profile), list(history))
-        who = b"".join(event.digest for event in history)
+        who = b"".join(event.digest for event in history) + state_to_bytes(state)
         return self._list(Wanted(rec, state, question, events=history, who=who))
 
     def new_token(self, profile: Mapping[str, object] | None = None) -> bytes:

@@ -371,11 +371,18 @@ function poll() {
 
 async function search() {
   const words = $("search").value.trim();
-  const found = await ask("GET", "/v1/items?limit=12&q=" + encodeURIComponent(words));
-  if (words !== $("search").value.trim()) return; // more was typed meanwhile
+  const show = (text, rows) => $("found").replaceChildren(...(rows.length ? rows : [make("li", "none quiet", text)]));
+  const over = () => words !== $("search").value.trim(); // more was typed meanwhile
+  let found;
+  try {
+    found = await ask("GET", "/v1/items?limit=12&q=" + encodeURIComponent(words));
+  } catch (error) {
+    if (!over()) show("Not shown: the search was not answered.", []);
+    throw error;
+  }
+  if (over()) return;
   learn(found.items);
-  const rows = found.items.map((one) => offered(one.item));
-  $("found").replaceChildren(...(rows.length ? rows : [make("li", "none quiet", "Nothing has this title or id.")]));
+  show("Nothing has this title or id.", found.items.map((one) => offered(one.item)));
   $("found").scrollTop = 0;
 }
 
