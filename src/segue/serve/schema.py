@@ -247,7 +247,9 @@ class BundleChange(_Body):
     bundle: Annotated[StrictStr, Field(min_length=1, max_length=255)] | None = Field(
         None, description="The name of a file in the folder given with --bundles, never a path."
     )
-    roll_back: Literal[True] | None = None
+    roll_back: Literal[True] | None = Field(
+        None, description="Back to the bundle before, once: sent again it does nothing more. Forward is by name."
+    )
 
     @model_validator(mode="after")
     def _one_is_said(self) -> "BundleChange":
