@@ -105,7 +105,7 @@ class Client(threading.Thread):
         told = self.call("event to be erased", "POST", "/v1/events", {"user": self.user(), "item": self.item()})
         if told:
             event = told["events"][0]
-            self.call("erased event", "DELETE", f"/v1/users/{event['user']}/events/{event['seq']}")
+            self.call("erased event", "DELETE", f"/v1/users/{event['user']}/events/by-seq/{event['seq']}")
 
     def forget(self):
         name = f"gone-{self.number}-{self.draw.getrandbits(60)}"

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -12,8 +13,9 @@ import pytest
 
 def require(*names):
     """Return the path of the first of these programs; skip without it, or fail where engines must be there."""
+    places = os.pathsep.join((os.environ.get("PATH", ""), os.path.dirname(sys.executable)))
     for name in names:
-        if path := shutil.which(name):
+        if path := shutil.which(name, path=places):
             return path
     return missing(f"no {' or '.join(names)} here")
 

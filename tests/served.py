@@ -16,14 +16,17 @@ import polars as pl
 
 from segue.bundle import with_fingerprint
 from segue.data.catalogue import read_catalogue
-from tests_support import small_recommender
+from tests_support import small_rater, small_recommender
 
 ITEMS = [f"{i:03d}" for i in range(12)]
 
 
-def bundle(path, seed=5):
-    """Write a bundle of random weights, with a title that is dangerous to a page that trusts it."""
-    rec = small_recommender(seed=seed)
+def bundle(path, seed=5, levels=()):
+    """Write a bundle of random weights, with a title that is dangerous to a page that trusts it.
+
+    With levels it has learnt ratings.
+    """
+    rec = small_rater(seed=seed, levels=levels) if levels else small_recommender(seed=seed)
     titles = ["<script>alert(1)</script> & <b>bold</b>", *(f"film {item}" for item in ITEMS[1:])]
     rec = replace(rec, catalogue=read_catalogue(pl.DataFrame({"item": ITEMS, "title": titles}), rec.vocabulary))
     with_fingerprint(rec).save(path)

@@ -36,7 +36,7 @@ from segue.cli_options import (
 from segue.config import configure, parse_settings, read_config
 from segue.data.events import Events
 from segue.data.sources import Reading, open_source
-from segue.errors import ArgumentError
+from segue.errors import ArgumentError, LockedError, StoreError
 from segue.files import check_file, check_folder
 from segue.recommend.approximate import LARGE, build_index, open_index, queries_of
 from segue.recommend.given import profiles_of
@@ -117,6 +117,32 @@ def export(
     with _reading(store) as opened:
         count = export_file(opened, out)
     typer.echo(f"{out}: {count:,} event{'s' * (count != 1)}.")
+
+
+@stored.command()
+def readmit(
+    user: Annotated[str, typer.Argument(help="Id of a user who was erased.")],
+    store: StoreAt,
+    as_json: AsJson = False,
+) -> None:
+    """Take the id of an erased user again. What was erased stays erased; ids of erased events stay blocked."""
+    if not is_store(store):
+        raise StoreError(f"{store}: expected a store of Segue, found none. Check the path.")
+    try:
+        opened = open_store(store)
+    except LockedError as error:
+        raise LockedError(
+            f"{store}: expected no server on it, one has it open. Ask the server, with a key of the role admin where "
+            "it asks for keys: DELETE /v1/users/USER/block."
+        ) from error
+    try:
+        blocked = opened.readmit(user)
+    finally:
+        opened.close()
+    if as_json:
+        print_json({"user": user, "blocked": False, "was_blocked": blocked})
+    else:
+        typer.echo(f"{user}: taken again from now on." if blocked else f"{user}: was not blocked; nothing to do.")
 
 
 @stored.command()

@@ -21,7 +21,7 @@ DANGEROUS = "<script>alert(1)</script> & <b>bold</b>"
 @pytest.fixture(name="server", scope="module")
 def a_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    bundle(folder / "b.segue")
+    bundle(folder / "b.segue", levels=(1.0, 2.0, 3.0, 4.0, 5.0))
     server = Server(folder)
     yield server
     server.stop()
@@ -118,7 +118,7 @@ def test_a_click_changes_the_list_and_a_delete_takes_it_back(browser):
     assert "The list changed" in texts(browser, "#news")[0]
     assert "Because of" in texts(browser, "#list .why")[0] and "film 003" in texts(browser, "#list .why .item")
     assert float(texts(browser, "#list .why .by")[0].replace("−", "-"))
-    assert "72 numbers" in browser.find_element("id", "picture").get_attribute("aria-label")
+    assert "86 numbers" in browser.find_element("id", "picture").get_attribute("aria-label")
 
     click(browser, '#found [aria-label="Rate film 001"]')
     click(browser, "#found .star", 3)
@@ -205,7 +205,7 @@ def test_a_double_click_and_a_click_again_after_no_answer_are_one_event(browser,
 def test_titles_of_what_was_done_come_from_the_server(browser):
     watch(browser, "film 003")
     browser.execute_script("sessionStorage.removeItem('segue-titles'); page.titles.clear()")
-    browser.execute_script("inTurn(showUser)")
+    browser.execute_script("inTurn(() => showUser(page.me))")
     until(lambda: history(browser) == ["film 003"])
     assert browser.execute_script("return page.titles.get('003')") == "film 003"
 
@@ -266,19 +266,125 @@ def test_the_keyboard_is_enough_and_the_focus_is_not_lost(browser):
     until(lambda: focus(browser)[0] == "history-title")
 
 
-def test_a_refusal_is_told_and_stays_until_something_works(browser, server):
+def test_a_refusal_is_told_and_stays_until_something_works(browser):
     watch(browser, "film 006")
-    user = browser.find_element("id", "user").get_attribute("value")
-    seq = server.call("GET", f"/v1/users/{user}")[1]["events"][0]["seq"]
-    server.call("DELETE", f"/v1/users/{user}/events/{seq}")
-    click(browser, "#history .delete")
+    browser.execute_script("page.next = 'x'; $('older').hidden = false")
+    click(browser, "#older")
     said = until(lambda: texts(browser, "#trouble")[0])
-    assert said.startswith("There is no such thing. ") and len(said) > 30
+    assert said.startswith("The request says something that cannot be. ") and len(said) > 30
     time.sleep(4.5)  # the live quality is asked for meanwhile, and works
     assert texts(browser, "#trouble")[0] == said
     watch_again = browser.find_element("css selector", '#found [aria-label="Watch film 007"]')
     watch_again.click()
     until(lambda: not browser.find_element("id", "trouble").is_displayed())
+
+
+def become(browser, name):
+    user = browser.find_element("id", "user")
+    user.clear()
+    user.send_keys(name + "\n")
+
+
+def live(browser):
+    """Return what can be pressed of a user, or says something of one."""
+    shown = "return ['forget', 'older', 'state'].filter(id => !document.getElementById(id).hidden)"
+    return texts(browser, "#list button, #history button, #about:not(:empty)") + browser.execute_script(shown)
+
+
+def test_of_somebody_erased_nothing_is_shown_and_it_is_said(browser, server):
+    watch(browser, "film 003")
+    name = browser.find_element("id", "user").get_attribute("value")
+    server.call("DELETE", "/v1/users/gone")
+    become(browser, "gone")
+    until(lambda: "It was erased on request" in texts(browser, "#trouble")[0])
+    for place in ("#list", "#history"):
+        assert texts(browser, place) == ["Nothing is shown: gone was erased, and the id is blocked."]
+    assert live(browser) == []
+    keep(browser, "desktop-light-erased")
+    become(browser, name)
+    until(lambda: history(browser) == ["film 003"])
+    until(lambda: not browser.find_element("id", "trouble").is_displayed())
+    server.call("DELETE", f"/v1/users/{name}")  # elsewhere, while the page shows them
+    click(browser, "#history .delete")
+    until(lambda: f"{name} was erased" in texts(browser, "#history")[0])
+    until(lambda: live(browser) == [])
+
+
+def test_after_no_answer_nothing_of_the_one_before_is_left(browser):
+    watch(browser, "film 003")
+    browser.execute_script("window.real = fetch; window.fetch = async () => { throw new TypeError('lost'); }")
+    become(browser, "somebody")
+    until(lambda: "cannot be reached" in texts(browser, "#trouble")[0])
+    assert live(browser) == [] and "film 003" not in texts(browser, "#history")[0]
+    browser.find_element("id", "search").send_keys("film 01")
+    until(lambda: texts(browser, "#found") == ["Not shown: the search was not answered."])
+    browser.execute_script("window.fetch = real")
+    browser.find_element("id", "search").send_keys("1")
+    until(lambda: texts(browser, "#found .title") == ["film 011"])
+    become(browser, "somebody")
+    until(lambda: "Nothing yet" in texts(browser, "#history")[0] and len(texts(browser, "#list .title")) == 10)
+
+
+def test_who_comes_next_sees_nothing_of_a_slow_answer_to_the_one_before(browser, server):
+    server.call("POST", "/v1/events", {"events": [{"user": "slow", "item": "001"}, {"user": "quick", "item": "002"}]})
+    watch(browser, "film 003")
+    name = browser.find_element("id", "user").get_attribute("value")
+    browser.execute_script(
+        "const real = fetch; window.shown = []; window.fetch = async (...all) => { const answer = await real(...all);"
+        "  if (/slow|recommend=10/.test(all[0])) await new Promise((go) => setTimeout(go, 700)); return answer; };"
+        "new MutationObserver(() => shown.push($('user').value + ': ' + $('history').textContent))"
+        "  .observe($('history'), {childList: true})"
+    )
+    click(browser, '#found [aria-label="Watch film 004"]')  # is still that of the first
+    become(browser, "slow")
+    become(browser, "quick")
+    assert live(browser) == []
+    until(lambda: history(browser) == ["film 002"])
+    assert not [one for one in browser.execute_script("return shown") if "film 001" in one or "film 003" in one]
+    assert [one["item"] for one in server.call("GET", f"/v1/users/{name}")[1]["events"]] == ["004", "003"]
+    assert server.call("GET", "/v1/users/quick")[1]["count"] == 1 and complaints(browser) == []
+    click(browser, '#found [aria-label="Watch film 004"]')
+    until(lambda: history(browser) == ["film 004", "film 002"])
+
+
+def test_the_question_whether_to_erase_is_of_whom_it_named(browser, server):
+    watch(browser, "film 003")
+    name = browser.find_element("id", "user").get_attribute("value")
+    click(browser, "#forget")
+    server.call("POST", "/v1/events", {"user": "next", "item": "002"})
+    browser.execute_script("become('next'); const me = page.me; inTurn(() => refresh(me))")
+    until(lambda: history(browser) == ["film 002"])
+    assert texts(browser, "#sure-user") == [name]
+    click(browser, "#erase")
+    said = until(lambda: texts(browser, "#receipt")[0])
+    assert said.startswith(f"{name}: 1 event erased.") and "is blocked" in said
+    assert server.call("GET", f"/v1/users/{name}")[0] == 410 and history(browser) == ["film 002"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "labels"),
+    [((), []), ((0.5, 1.0, 1.5), ["0.5 stars", "1 star", "1.5 stars"]), ((0.0, 1.0), ["0 stars", "1 star"])],
+    ids=["none", "halves", "two"],
+)
+def test_ratings_are_asked_for_where_the_model_knows_them_and_as_it_does(window, tmp_path, levels, labels):
+    bundle(tmp_path / "b.segue", levels=levels)
+    server = Server(tmp_path)
+    try:
+        window.get(server.url)
+        window.execute_script("sessionStorage.clear()")
+        window.get(server.url)
+        until(lambda: len(texts(window, "#list .title")) == 10 and len(texts(window, "#found .title")) == 12)
+        until(lambda: "rate" in texts(window, "#hint")[0] if levels else texts(window, "#hint")[0])
+        assert len(texts(window, "button.rate")) == (22 if levels else 0)
+        if levels:
+            click(window, "#found .rate")
+            shown = "return [...document.querySelectorAll('.star')].map(one => one.getAttribute('aria-label'))"
+            assert window.execute_script(shown) == labels
+            click(window, "#found .star")
+            until(lambda: texts(window, "#history .given") == [f"★ {levels[0]:g}"])
+        assert ("rate" in texts(window, "#hint")[0]) == bool(levels)
+    finally:
+        server.stop()
 
 
 def test_the_key_is_asked_for_where_the_server_asks_for_one(window, tmp_path):
@@ -352,7 +458,7 @@ def keep(browser, name):
         sizes = {"width": wide, "height": high, "deviceScaleFactor": 1, "mobile": wide < 500}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
         browser.save_screenshot(str(Path(folder) / f"{name}-whole.png"))
-        resize(browser, *name.split("-"))
+        resize(browser, *name.split("-")[:2])
 
 
 def test_nothing_from_elsewhere_is_asked_for(browser, url):

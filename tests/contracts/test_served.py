@@ -26,7 +26,10 @@ def a_server(tmp_path):
 
 
 class Client(threading.Thread):
-    """Tells events one after the other and notes which were acknowledged; sends again what got no answer."""
+    """Tells events one after the other and notes which were acknowledged; sends again what got no answer.
+
+    Every other event has its id in the header Idempotency-Key.
+    """
 
     def __init__(self, server, name, seed):
         super().__init__()
@@ -38,8 +41,10 @@ class Client(threading.Thread):
         while not self.over:
             event = {"user": self.user, "item": self.draw.choice(ITEMS), "id": f"{self.user}-{n}", "time": 1000 + n}
             self.sent[event["id"]] = event
+            key = {"Idempotency-Key": event["id"]} if n % 2 else {}
+            body = {name: value for name, value in event.items() if name != "id" or not key}
             while not self.over:
-                code, answer = self.server.call("POST", "/v1/events?recommend=3", event)
+                code, answer = self.server.call("POST", "/v1/events?recommend=3", body, key)
                 if code:
                     self.codes.add(code)
                 if code == 200:

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import segue
+from engines import Server
 from segue import cli_options, retraining
 from segue.bundle import running_bundle, with_fingerprint
 from segue.cli import app
@@ -25,10 +26,11 @@ from segue.model.backend import map_tree
 from segue.recommend.approximate import open_index
 from segue.serve import bulk, transfer
 from segue.serve.events import Event
+from segue.serve.opening import open_store
 from segue.serve.parts import Parts
 from segue.serve.reading import is_store, read_store
 from segue.serve.sqlite_store import SqliteStore
-from segue.serve.store import Write
+from segue.serve.store import Write, Written
 from segue.serve.tables import told_by
 from segue.serve.transfer import events_of, export, export_file, import_events
 from tests_support import rated_log, small_rater, small_recommender
@@ -504,6 +506,32 @@ def test_the_verbs_for_lists_and_indexes(tmp_path):
     assert "expected no options for columns" in run.invoke(app, ["inspect", store, "--user-col", "x"]).exception.args[0]
     for words in (["--all", "--store", store], ["--user", "x"], ["--all", "--user", "x", "--store", store], []):
         said("recommend", bundle, *words, code=2)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "valkey"])
+def test_the_id_of_an_erased_user_is_taken_again_by_a_verb(tmp_path, kind):
+    server = Server(tmp_path) if kind == "valkey" else None
+    address = server.address if server else str(tmp_path / "s.db")
+    run, store = CliRunner(), open_store(address)
+    try:
+        store.forget_user("né/1")
+        if kind == "sqlite":
+            held = run.invoke(app, ["readmit", "né/1", "--store", address]).exception
+            assert isinstance(held, LockedError) and "DELETE /v1/users/USER/block" in str(held)
+        store.close()
+        for said in ("né/1: taken again from now on.", "né/1: was not blocked; nothing to do."):
+            done = run.invoke(app, ["readmit", "né/1", "--store", address])
+            assert (done.exit_code, done.output) == (0, said + "\n"), done.exception
+        told = run.invoke(app, ["readmit", "bob", "--store", address, "--json"]).output
+        assert json.loads(told) == {"user": "bob", "blocked": False, "was_blocked": False}
+        store = open_store(address)
+        assert isinstance(store.commit([Write("né/1", 0, (Event("né/1", "1"),))])[0], Written)
+    finally:
+        store.close()
+        if server:
+            server.stop()
+    none = run.invoke(app, ["readmit", "ann", "--store", str(tmp_path / "none.db")])
+    assert isinstance(none.exception, StoreError) and not (tmp_path / "none.db").exists()
 
 
 def test_an_import_that_was_killed_goes_on(tmp_path):

@@ -16,14 +16,14 @@ from segue.errors import ArgumentError, ConflictError, ForgottenError, FullError
 from segue.model.backend import leaves
 from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.serve import replaying, swapping, telling
-from segue.serve.answers import Question, Tell, Told
+from segue.serve.answers import Ask, Question, Tell, Told
 from segue.serve.events import Event
 from segue.serve.service import Service
 from segue.serve.shelf import Rule
 from segue.serve.sqlite_store import SqliteStore
 from segue.serve.store import Write
 from segue.serve.valkey_store import ValkeyStore
-from tests_support import small_recommender
+from tests_support import small_rater, small_recommender
 
 NOW = 1_700_000_000
 ITEMS = [f"{i:03d}" for i in range(12)]
@@ -150,6 +150,20 @@ def test_twice_is_once_and_another_body_is_a_conflict(service):
     assert service.quality.snapshot()["all"]["all"]["n"] == 5
 
 
+def test_what_was_kept_is_told_again_though_it_would_not_be_taken_anew(store, tmp_path):
+    first = Service(small_rater(), store, clock=lambda: NOW)
+    sent = tell(event("ann", "003", NOW + 200, id="a", rating=5.0), event("bob", "003", NOW, id="b"))
+    [kept] = first.tell([sent])
+    first.close()
+    narrow = Service(small_rater(levels=(1.0, 2.0, 3.0)), store, clock=lambda: NOW - 200)
+    both = sent.events
+    some = [sent, tell(both[0], client="app"), tell(both[0], event("ann", "004", NOW)), tell(*both, k=2)]
+    [again, new, partly, listed] = narrow.tell(some)
+    assert (again.events, again.duplicates, listed.events) == (kept.events, 2, kept.events)
+    assert "at most 5 minutes" in str(new) and str(partly).startswith('events.0 id "a": expected a time')
+    narrow.close()
+
+
 def test_scores_come_in_pieces_that_fit_into_memory(rec, service, monkeypatch):
     monkeypatch.setattr("segue.serve.wanted.SCORES", 80)
     told = service.tell([tell(event(f"u{n}", ITEMS[n % 12], 100 + n), k=4) for n in range(10)])
@@ -240,13 +254,16 @@ def test_a_long_history_is_rebuilt_in_the_background_and_said(rec, service, monk
 def test_forgetting_gives_the_state_of_one_who_never_did_it(rec, service):
     line = [event("ann", ITEMS[i % 5], 1000 + i, id=f"e{i}") for i in range(20)]
     service.tell([tell(*line)])
-    receipt = service.forget_event("ann", "e3", client="shop")
+    receipt = service.forget_event("ann", ("shop", "e3"))
     assert (receipt.erased, receipt.events, receipt.bundles[0]["bundle"]) == ("event", 1, rec.fingerprint)
     service.ask("ann", Question())
     same(stored(service, "ann"), expected(rec, line[:3] + line[4:]))
     assert isinstance(service.tell([tell(line[3])])[0], ForgottenError)
-    with pytest.raises(NotFoundError, match="expected one of this user"):
-        service.forget_event("ann", "e3", client="shop")
+    again = service.forget_event("ann", ("shop", "e3"))
+    assert (again.events, again.already, again.bundles) == (0, True, receipt.bundles)
+    for nobodys in (("shop", "4"), ("app", "e4"), 99):
+        with pytest.raises(NotFoundError, match="expected one of this user"):
+            service.forget_event("ann", nobodys)
     assert service.forget_user("ann").events == 19
     with pytest.raises(ForgottenError, match="erased on request"):
         service.ask("ann", Question())
@@ -453,6 +470,38 @@ def with_kinds(rec):
         {"item": ITEMS, "title": [f"film {i}" for i in ITEMS], "kind": ["a|b", "b", "c"] * 4, "size": [1, 2] * 6}
     )
     return replace(rec, catalogue=read_catalogue(table, rec.vocabulary))
+
+
+def test_what_is_explored_is_drawn_for_each_user_and_again_the_same_for_the_same_question(rec, store, service):
+    users = [f"u{n}" for n in range(30)]
+    service.tell([tell(event(user, "003", 100)) for user in users])
+
+    def lists(ask, **more):
+        return [tuple(x.item for x in ask(user, Question(k=5, explore=0.5, **more)).items) for user in users]
+
+    def history(user, question):
+        return service.ask_history([event("", "003"), event("", user)], question)
+
+    def token(user, question):
+        return service.ask_token(service.new_token(), event("", f"{int(user[1:]) % 12:03d}"), question)[0]
+
+    for ask, distinct in ((service.ask, 15), (history, 15), (token, 8)):
+        for seed in (None, 7):
+            drawn = lists(ask, seed=seed)
+            assert drawn == lists(ask, seed=seed) and len(set(drawn)) >= distinct
+        assert lists(ask, seed=7) != lists(ask, seed=8) != lists(ask)
+    before, seeded = lists(service.ask), lists(service.ask, seed=7)
+    batch = service.ask_each([Ask(user, Question(k=5, explore=0.5)) for user in users])
+    assert [tuple(x.item for x in one.items) for one in batch] == before
+    service.store.merge("guest", "u3")
+    assert service.ask("guest", Question(k=5, explore=0.5)).items == service.ask("u3", Question(k=5, explore=0.5)).items
+    again = Service(small_recommender(), store, clock=lambda: NOW)  # after a restart, too
+    assert lists(again.ask) == before and lists(again.ask, seed=7) == seeded
+    why = again.explain("u4", question=Question(k=5, explore=1.0))
+    assert why.item.item == again.ask("u4", Question(k=5, explore=1.0)).items[0].item
+    again.close()
+    service.tell([tell(event(user, "003", 200)) for user in users])
+    assert lists(service.ask) != before
 
 
 def test_filters_rules_and_variety_come_after_the_scores(rec, store):

@@ -28,7 +28,7 @@ class Question:
         where: attribute -> value or values that an item must have, such as `{"genres": "Drama"}`.
         diversity: 0 ranks by score alone, up to 1 the more unlike the items of a list are (MMR).
         explore: the share of places given to items drawn by chance from the next 10 k.
-        seed: of that chance; None takes the number of the user's events.
+        seed: of that chance, for this user; None takes the number of the user's events.
         debug: say how each item came to its place.
     """
 
@@ -152,7 +152,11 @@ class UserView:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a server stands; `lists` says how lists are found, with the recall of the index where there is one."""
+    """Where a server stands.
+
+    `lists` says how lists are found, with the recall of the index where there is one. `ratings` are the steps of the
+    scale that the bundle learnt, where it learnt ratings and they have steps.
+    """
 
     bundle: str
     swapping_to: str | None
@@ -161,3 +165,4 @@ class Status:
     items: int
     unavailable: int
     lists: str = ""
+    ratings: tuple[float, ...] = ()

@@ -121,6 +121,41 @@ class StoreContract(ABC):
         assert again == Duplicate(2, first.events) and late == Stale(2)
         assert store.head("ann", "b1").fresh and memory(store, "ann") == b"1"
 
+    def test_writes_of_a_group_are_done_together_or_not_at_all(self, store: Store) -> None:
+        def group(number: int | None, *events: Event, expected: int | None = None) -> list[Write]:
+            return [Write(event.user, expected, (event,), group=number) for event in events]
+
+        put(store, Event("ann", "1", id="a"))
+        bad = group(1, Event("bob", "1", id="b"), Event("ann", "2", id="a"))
+        good = group(2, Event("bob", "2", id="b"), Event("cat", "2"))
+        known = group(3, Event("dan", "1"), Event("ann", "1", id="a"))
+        late = group(4, Event("dan", "2"), Event("cat", "3"), expected=0)
+        alone = group(None, Event("eve", "1"), Event("ann", "3", id="a"))
+        found = store.commit([*bad, *good, *known, *late, *alone])
+        kinds = [
+            "Stale",
+            "Conflict",
+            "Written",
+            "Written",
+            "Stale",
+            "Duplicate",
+            "Stale",
+            "Stale",
+            "Written",
+            "Conflict",
+        ]
+        assert [type(one).__name__ for one in found] == kinds
+        assert [(event.user, event.item) for event in store.log()] == [
+            ("ann", "1"), ("bob", "2"), ("cat", "2"), ("eve", "1"),
+        ]  # fmt: skip
+        store.merge("cookie", "ann")
+        version = store.head("ann", "b1").version
+        names = [Write(user, version + n, (Event(user, str(n)),), group=5) for n, user in enumerate(("ann", "cookie"))]
+        assert [type(one).__name__ for one in store.commit(names)] == ["Written", "Written"]
+        store.forget_user("eve")
+        gone = store.commit(group(6, Event("fay", "1"), Event("eve", "2")))
+        assert gone == [Stale(0), Forgotten()] and store.head("fay", "b1") == Head("fay")
+
     def test_work_meanwhile_sees_the_outcomes_and_its_error_spoils_nothing(self, store: Store) -> None:
         met: list[list[Outcome]] = []
         writes = [Write("ann", 0, (Event("ann", "1", id="a"),), {"b1": b"one"}), Write("bob", 7)]
@@ -250,6 +285,19 @@ class StoreContract(ABC):
         assert put(store, Event("ann", "x"), expected=4) == Stale(5)
         assert store.forget_event("ann", last.seq) and store.head("ann", "b1").last == store.events("ann")[-1].position
         assert written(put(store, Event("ann", "y"))).events[0].seq > last.seq
+
+    def test_an_erased_event_is_known_as_erased_by_its_number_and_by_its_id(self, store: Store) -> None:
+        one, two = written(put(store, Event("ann", "1", 1, "2"), Event("ann", "2", 2), client="web")).events
+        (other,) = written(put(store, Event("bob", "3", 3, "b"), client="web")).events
+        known: list[int | tuple[str, str]] = [one.seq, two.seq, other.seq, ("web", "2"), ("web", "b")]
+        never: list[int | tuple[str, str]] = [0, -1, other.seq + 1, ("app", "2"), ("web", str(one.seq)), ("web", "")]
+        assert not any(store.erased(event) for event in known + never)
+        store.forget_event("ann", one.seq)
+        assert [store.erased(event) for event in known] == [True, False, False, True, False]
+        store.forget_user("bob")
+        store.finish_erasures()
+        assert [store.erased(event) for event in known] == [True, False, True, True, True]
+        assert store.readmit("bob") and store.erased(("web", "b")) and not any(store.erased(event) for event in never)
 
     def test_an_erased_user_is_gone_and_refused_until_readmitted(self, store: Store) -> None:
         put(store, Event("ann", "1", 1, "a"), client="web", states={"b1": b"m"}, snapshots=(Snapshot("b1", 1, b"s"),))

@@ -20,7 +20,6 @@ from segue.serve.gate import Access, allow
 from segue.serve.keys import Role
 from segue.serve.metrics import Metrics
 from segue.serve.problems import Problem, refusal, unknown_name
-from segue.serve.replies import ProblemOut
 from segue.serve.service import Service
 from segue.serve.tokens import Sealer
 
@@ -33,11 +32,13 @@ THREADS = 4
 ERASURES = 32
 #: In the OpenAPI page, the name under which a route says its role.
 ROLE = "x-role"
-_PROBLEM = {"content": {"application/problem+json": {"schema": ProblemOut.model_json_schema()}}}
+#: The name of problem documents in the OpenAPI page.
+PROBLEM = "Problem"
+_PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{PROBLEM}"}}}}
 #: What any route may answer beside what it is for.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "What was expected, what came, what to do (RFC 9457).", **_PROBLEM},
-    "503": {"description": "It cannot be done just now; nothing of it was done.", **_PROBLEM},
+    "5XX": {"description": "It cannot be done just now; nothing of it was done.", **_PROBLEM},
 }
 
 

@@ -75,7 +75,7 @@ def explain(
     Cost: `last` steps of `last` users side by side, after a replay from the nearest snapshot.
     """
     if item is None:
-        asked = [ask_for(rec, state, question, shelf)]
+        asked = [ask_for(rec, state, question, shelf, who=head.user.encode())]
         top = make_answers(rec, shelf, asked, score_all(rec, shelf, asked), [()])[0].items
         if not top:
             raise NotFoundError("explain: expected an item to explain, the list is empty. Name one.")

@@ -6,13 +6,16 @@ Does not know: addresses, ports and processes (`running`).
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
+from segue.serve.answer_schemas import ProblemOut
 from segue.serve.batching import Batcher
 from segue.serve.bodies import Receive
-from segue.serve.desk import Desk
+from segue.serve.desk import PROBLEM, Desk
 from segue.serve.gate import Access, Gate, Scope, Send
 from segue.serve.metrics import Metrics
 from segue.serve.problems import refusal
@@ -31,6 +34,15 @@ class Gated(FastAPI):
     """Routes behind a gate. What the framework wraps around every request stands behind it, too."""
 
     gate: Gate
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description of all routes, with all shapes under `components`."""
+        if self.openapi_schema is None:
+            api = super().openapi()
+            shapes = models_json_schema([(ProblemOut, "serialization")], ref_template="#/components/schemas/{model}")[1]
+            found = {name.replace(ProblemOut.__name__, PROBLEM): shape for name, shape in shapes["$defs"].items()}
+            api["components"]["schemas"] = dict(sorted((api["components"]["schemas"] | found).items()))
+        return self.openapi_schema or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the gate answer or let through what comes."""
@@ -66,6 +78,7 @@ def make_app(
     app = Gated(
         title="Segue", version="1", description=DESCRIPTION, lifespan=living,
         openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )  # fmt: skip
     for part in (people, lists, shop, plain):
         app.include_router(part.router)

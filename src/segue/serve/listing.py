@@ -5,12 +5,13 @@ Does not know: states, stores, HTTP.
 """
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 
 from segue.recommend.recommender import Recommender
-from segue.serve.answers import Answer, Question
+from segue.serve.answers import Answer
 from segue.serve.scores import Asked, Scored
 from segue.serve.shelf import Shelf
 from segue.shapes import Floats
@@ -69,7 +70,7 @@ def _arranged(
     chosen = list(pinned)[: question.k]
     chosen += [row for row in pool if row not in pinned][: question.k - len(chosen)]
     if question.explore:
-        _explore(chosen, pool, len(pinned), question, asked.state.count)
+        _explore(chosen, pool, len(pinned), question.explore, chance(asked))
     return chosen, [worth[row] for row in chosen]
 
 
@@ -97,10 +98,21 @@ def _diverse(rec: Recommender, pool: list[int], scores: Floats, k: int, share: f
     return [pool[place] for place in (*chosen, *rest)]
 
 
-def _explore(chosen: list[int], pool: list[int], pinned: int, question: Question, count: int) -> None:
+def chance(asked: Asked) -> np.random.Generator:
+    """Return what is drawn by for a question: the same again for the same question, another for another user.
+
+    It is of the bundle, who asks, and the seed of the question, or the number of events of the user without one; so
+    every event draws anew.
+    """
+    seed = asked.question.seed
+    drawn = f"count {asked.state.count}" if seed is None else f"seed {seed}"
+    key = asked.state.bundle.encode()[:64]
+    return np.random.default_rng(int.from_bytes(blake2b(drawn.encode() + b"\0" + asked.who, key=key).digest()))
+
+
+def _explore(chosen: list[int], pool: list[int], pinned: int, share: float, rng: np.random.Generator) -> None:
     """Give some places of a list, the last first, to items drawn from those below it, in place."""
-    rng = np.random.default_rng(count if question.seed is None else question.seed)
     others = [row for row in pool if row not in set(chosen)]
-    places = [place for place in range(min(pinned, len(chosen)), len(chosen)) if rng.random() < question.explore]
+    places = [place for place in range(min(pinned, len(chosen)), len(chosen)) if rng.random() < share]
     for place, row in zip(places, rng.permutation(others)[: len(places)] if others else [], strict=False):
         chosen[place] = int(row)

@@ -1,4 +1,4 @@
-"""What is said to somebody who asked to be forgotten.
+"""The erasure receipt: what is said to somebody who asked for an erasure.
 
 Knows: what was erased and what an erasure cannot reach. Does not know: how it was done.
 """
@@ -11,22 +11,33 @@ from typing import Any
 from segue.recommend.recommender import Recommender
 from segue.serve.tokens import DAYS
 
+#: What the erasure of a user, and that of an event, keeps out from then on.
+BLOCKED = {
+    "user": "The id is blocked, also where nothing was known under it: events that come under it later are refused "
+    "(410). To take the id again: segue readmit USER --store STORE, or DELETE /v1/users/USER/block (role admin).",
+    "event": "The id of the event, if it had one, is blocked: an event that comes under it later is refused (410).",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The answer to a request to be forgotten.
+    """The answer to a request for an erasure. Asked for again, it is the same but for `already` and `events`.
 
     Args:
         erased: "user" or "event".
-        events: how many were erased.
-        bundles: those that may have learnt from them, with the range of their training.
+        events: how many were erased by this request.
+        already: all was erased before.
+        bundles: those that may have learnt from what was erased, with the range of their training.
+        blocked: what is refused from now on, and how to undo that.
         remains: what was not erased.
         advice: what to do about it.
     """
 
     erased: str
     events: int
+    already: bool
     bundles: list[dict[str, Any]]
+    blocked: str
     remains: str = (
         "Backups of the store, exported files, what the weights of these bundles learnt, and tokens that clients hold "
         f"of their own accord: they name nobody and are good until they expire, {DAYS} days after they were given."
@@ -37,9 +48,9 @@ class Receipt:
     )
 
 
-def receipt(erased: str, events: int, bundles: Sequence[Recommender]) -> Receipt:
+def receipt(erased: str, events: int, bundles: Sequence[Recommender], *, already: bool = False) -> Receipt:
     """Return the receipt of an erasure under the bundles at hand."""
-    return Receipt(erased, events, [_named(rec) for rec in bundles])
+    return Receipt(erased, events, already, [_named(rec) for rec in bundles], BLOCKED[erased])
 
 
 def _named(rec: Recommender) -> dict[str, Any]:

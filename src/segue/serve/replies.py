@@ -1,4 +1,4 @@
-"""What answers say: from values to JSON and its shapes for the OpenAPI page.
+"""What answers say: from values to JSON; `answer_schemas` has its shapes.
 
 Knows: names of fields, seconds at the surface. Does not know: how anything is found.
 """
@@ -8,87 +8,12 @@ from dataclasses import asdict
 from typing import Any
 
 import msgspec
-from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from segue.recommend.recommender import Item
 from segue.serve.answers import Answer, Rating, Status, Told, UserView
 from segue.serve.events import StoredEvent
 from segue.serve.explaining import Explanation
-
-
-class ItemOut(BaseModel):
-    """One line of a list."""
-
-    item: str
-    score: float
-    title: str | None = None
-
-
-class ItemList(BaseModel):
-    """A list, best first."""
-
-    items: list[ItemOut]
-    unknown: list[str] = Field(description="Ids of the request that the bundle does not know.")
-    bundle: str = Field(description="The fingerprint of what answered.")
-    count: int | None = Field(None, description="Events of the user in the state that answered.")
-    rebuilding: bool | None = Field(None, description="The state lacks events; it is being rebuilt.")
-    debug: dict[str, Any] | None = None
-    token: str | None = Field(None, description="The state after it, for a client that holds its own.")
-
-
-class StepOut(BaseModel):
-    """One step of the scale of ratings."""
-
-    rating: float
-    share: float
-
-
-class RatingOut(BaseModel):
-    """What a user would think of an item, in the scale of the log."""
-
-    item: str
-    rating: float
-    deviation: float = Field(description="The standard deviation.")
-    shares: list[StepOut] = Field(description="How likely each step is; empty where the scale has no steps.")
-    known: bool = Field(description="Whether the bundle knows the item.")
-    bundle: str
-    count: int
-    rebuilding: bool
-
-
-class EventOut(BaseModel):
-    """An event as it is kept."""
-
-    seq: int
-    user: str
-    item: str
-    title: str | None = None
-    time: float | None = None
-    id: str | None = None
-    rating: float | None = None
-    type: str | None = None
-    context: dict[str, Any] | None = None
-
-
-class ToldOut(BaseModel):
-    """It is on disk. With `?recommend=k` the fields of a list stand beside these."""
-
-    events: list[EventOut]
-    duplicates: int = Field(description="How many had been told before, under the same ids.")
-    items: list[ItemOut] | None = None
-    unknown: list[str] | None = None
-    bundle: str | None = None
-
-
-class ProblemOut(BaseModel):
-    """A problem document (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
 
 
 def reply(value: Any, status: int = 200) -> Response:

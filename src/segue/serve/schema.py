@@ -129,7 +129,10 @@ class QuestionIn(_Body):
     where: Where = Field(default_factory=dict)
     diversity: Share = Field(0.0, description="Up to 1, the more unlike the items are.")
     explore: Share = Field(0.0, description="The share of places given to chance.")
-    seed: Annotated[StrictInt, Field(ge=0, le=1 << 53)] | None = Field(None, description="Of that chance.")
+    seed: Annotated[StrictInt, Field(ge=0, le=1 << 53)] | None = Field(
+        None,
+        description="Of that chance: the same draws the same for a user. Without it each event draws anew.",
+    )
     debug: StrictBool = Field(False, description="Say how each item came to its place.")
 
 
@@ -230,7 +233,9 @@ class BundleChange(_Body):
     bundle: Annotated[StrictStr, Field(min_length=1, max_length=255)] | None = Field(
         None, description="The name of a file in the folder given with --bundles, never a path."
     )
-    roll_back: Literal[True] | None = None
+    roll_back: Literal[True] | None = Field(
+        None, description="Back to the bundle before, once: sent again it does nothing more. Forward is by name."
+    )
 
     @model_validator(mode="after")
     def _one_is_said(self) -> "BundleChange":

@@ -36,6 +36,7 @@ class Asked:
         excluded: int32[n], rows that this user is not to be shown.
         allowed: bool[row], what the question and the shelf allow; None allows all.
         also: int32[n], rows that are scored whatever an index finds.
+        who: what tells those who ask apart, for what is drawn by chance.
     """
 
     state: State
@@ -44,6 +45,7 @@ class Asked:
     excluded: Rows
     allowed: Bools | None = None
     also: Rows = field(default_factory=lambda: _NONE)
+    who: bytes = b""
 
     @property
     def places(self) -> int:
@@ -111,7 +113,14 @@ class Scored:
 
 
 def ask_for(
-    rec: Recommender, state: State, question: Question, shelf: Shelf, *, at: int | None = None, also: Sequence[str] = ()
+    rec: Recommender,
+    state: State,
+    question: Question,
+    shelf: Shelf,
+    *,
+    at: int | None = None,
+    also: Sequence[str] = (),
+    who: bytes = b"",
 ) -> Asked:
     """Return what a user asks for, in rows.
 
@@ -122,6 +131,7 @@ def ask_for(
         shelf: what may be shown.
         at: the time of the question where it does not say one.
         also: ids of items that are to be scored in any case.
+        who: what tells those who ask apart.
 
     Raises:
         ArgumentError: a filter names an attribute that items do not have.
@@ -135,7 +145,7 @@ def ask_for(
         mask = rows_where(rec, question.where)
         allowed = mask if allowed is None else allowed & mask
     scored = rec.vocabulary.rows(also) if also and rec.index is not None else _NONE
-    return Asked(state, question, at if question.at is None else question.at, excluded, allowed, scored)
+    return Asked(state, question, at if question.at is None else question.at, excluded, allowed, scored, who)
 
 
 def score_all(rec: Recommender, shelf: Shelf, asked: Sequence[Asked]) -> Scored:

@@ -22,6 +22,7 @@ from segue.recommend.state import State
 from segue.serve.answers import Answer, Ask, Question, Rating, Status, Tell, Told, UserView
 from segue.serve.background import Background, checked
 from segue.serve.changes import Changes
+from segue.serve.erasing import erase_event, erase_user
 from segue.serve.events import Event, StoredEvent
 from segue.serve.explaining import Explanation, explain
 from segue.serve.leases import RENEWED
@@ -31,12 +32,10 @@ from segue.serve.replaying import read_state, without
 from segue.serve.shelf import Rule, rows_of
 from segue.serve.store import Head, Store, Write
 from segue.serve.swapping import Running, Swaps
-from segue.serve.telling import Entry, conflict, current_state, forgotten, write_all
+from segue.serve.telling import Entry, check_events, current_state, forgotten, next_turn, write_all
 from segue.serve.wanted import Wanted, make_lists, score
 
-#: How far in the future an event may be, in microseconds.
-TOLERANCE = 5 * 60 * 1_000_000
-#: How often a write that came too late for its version is computed again.
+#: How often in a row writes that came too late for their versions are computed again, all in vain.
 ATTEMPTS = 8
 #: Seconds after which a change of items or rules by another replica is looked for.
 FOLLOWED = 0.5
@@ -104,12 +103,12 @@ class Service:
     def write(self, requests: Sequence[Tell]) -> list[Entry]:
         """Do the first half of `tell`: put the events on disk."""
         entries = [Entry(request, refused=self._refused(request)) for request in requests]
-        for _ in range(ATTEMPTS):
-            left = [entry for entry in entries if not entry.done]
-            if not left:
-                break
+        vain, settled = 0, 0
+        while vain < ATTEMPTS and (some := next_turn(entries)):
             with self._lock:  # one batch at a time: the order of arrival is the order of the log
-                self._write(left)
+                self._write(some)
+            before, settled = settled, sum(len(entry.kept) + (entry.refused is not None) for entry in entries)
+            vain += settled == before
         slow = StoreError(f"expected to write within {ATTEMPTS} attempts, other writers were faster. Send it again.")
         for entry in entries:
             entry.refused = entry.refused or (None if entry.done else slow)
@@ -131,8 +130,8 @@ class Service:
     def _wanted(self, entry: Entry, question: Question) -> Wanted:
         """Return the list that is wanted after what was told, by the state that the store has."""
         events = entry.tell.events
-        rec, state, rebuilding, _ = self._state(events[-1].user)
-        return Wanted(rec, state, question, events[-1].time, events, rebuilding)
+        rec, state, rebuilding, head = self._state(events[-1].user)
+        return Wanted(rec, state, question, events[-1].time, events, rebuilding, head.user.encode())
 
     def _ahead(self, rec: Recommender, entries: Sequence[Entry]) -> dict[str, list[Judged]]:
         """Make the lists of what is being put on disk, where all they need is at hand, and rank its events."""
@@ -141,7 +140,7 @@ class Service:
         for n, entry in enumerate(entries):
             question, after, events = entry.tell.question, entry.after, entry.tell.events
             if entry.done and after is not None and question is not None:
-                wanted[n] = Wanted(rec, after, question, events[-1].time, events)
+                wanted[n] = Wanted(rec, after, question, events[-1].time, events, who=events[-1].user.encode())
             before += entry.before
             entry.before = []
         answers, judged = self._lists(wanted, before)
@@ -150,33 +149,14 @@ class Service:
         return judged
 
     def _refused(self, request: Tell) -> SegueError | None:
-        if not request.events:
-            return ArgumentError("events: expected at least one, came none. Leave the request out.")
-        latest = int(self.clock() * 1e6) + TOLERANCE
-        ahead = max((event.time for event in request.events if event.time is not None), default=latest)
-        if ahead > latest:
-            late = (ahead - latest + TOLERANCE) / 1e6
-            return ArgumentError(
-                f"event: expected a time at most 5 minutes from now, came one {late:.0f} s ahead. "
-                "Check the clock and the unit: seconds since 1970."
-            )
+        """Return why a request is not to be written; what was kept under the same ids before is never refused anew."""
         try:
-            _check_ratings(self.rec, request.events)
+            check_events(self.rec, request, int(self.clock() * 1e6))
         except ArgumentError as error:
-            return error
-        ids = [event.id for event in request.events if event.id is not None]
-        if len(ids) != len(set(ids)):
-            return ArgumentError("events: expected ids that differ, came one twice. Send each event once.")
-        return self._spoilt(request) if len({event.user for event in request.events}) > 1 else None
-
-    def _spoilt(self, request: Tell) -> SegueError | None:
-        """Look for what would be refused of one user, so that a request of several is all or nothing too."""
-        for event in request.events:
-            known = self.store.find(request.client, event.id) if event.id is not None else None
-            if known is not None and not _same(event, known):
-                return conflict((event.id or "",))
-        heads = self.store.heads([event.user for event in request.events], self.rec.fingerprint)
-        return forgotten() if any(head.forgotten for head in heads) else None
+            ids = [event.id for event in request.events]
+            known = ids and all(id is not None and self.store.find(request.client, id) for id in ids)
+            return None if known and len(set(ids)) == len(ids) else error
+        return None
 
     def _write(self, entries: Sequence[Entry]) -> None:
         """Write what can be written now; while a bundle is swapped in, each user stays with theirs until caught up."""
@@ -229,8 +209,8 @@ class Service:
             ForgottenError: the user was erased.
             ArgumentError: a filter names no attribute.
         """
-        rec, state, rebuilding, _ = self._state(user)
-        return self._list(Wanted(rec, state, question, rebuilding=rebuilding))
+        rec, state, rebuilding, head = self._state(user)
+        return self._list(Wanted(rec, state, question, rebuilding=rebuilding, who=head.user.encode()))
 
     def ask_each(self, asks: Sequence[Ask]) -> list[Answer | SegueError | None]:
         """Return the lists of several users, whose scores come in one product.
@@ -253,7 +233,7 @@ class Service:
         if head.forgotten:
             return forgotten()
         state = read_state(rec, head) if head.fresh else None if head.count else rec.start()
-        return None if state is None else Wanted(rec, state, ask.question)
+        return None if state is None else Wanted(rec, state, ask.question, who=head.user.encode())
 
     def rate(self, user: str, item: str, at: int | None = None) -> Rating:
         """Return what a user would think of an item, by all ratings so far; one nobody knows is new.
@@ -301,7 +281,8 @@ class Service:
         rec = self.rec
         _check_ratings(rec, history)
         state = observe_long(rec, rec.start(profile), list(history))
-        return self._list(Wanted(rec, state, question, events=history))
+        who = b"".join(event.digest for event in history) + state_to_bytes(state)
+        return self._list(Wanted(rec, state, question, events=history, who=who))
 
     def new_token(self, profile: Mapping[str, object] | None = None) -> bytes:
         """Return the state of a new user as bytes that a client may hold; `ask_token` reads them."""
@@ -322,8 +303,8 @@ class Service:
         if event is not None:
             state = observe_each(rec, [state], [event])[0]
         events = () if event is None else (event,)
-        answer = self._list(Wanted(rec, state, question, events=events))
-        return answer, token[:64] + state_to_bytes(state)
+        after = state_to_bytes(state)
+        return self._list(Wanted(rec, state, question, events=events, who=after)), token[:64] + after
 
     def similar(self, item: str, k: int = 10, mix: float = 0.5) -> list[Item]:
         """Return what is like an item; see `Recommender.similar`."""
@@ -344,7 +325,7 @@ class Service:
         """Return the list of a user who had not done some events (by `seq`); nothing is written."""
         rec, _, _, head = self._state(user)
         state = without(rec, self.store, head, frozenset(left_out))
-        return self._list(Wanted(rec, state, question))
+        return self._list(Wanted(rec, state, question, who=head.user.encode()))
 
     # --- users ------------------------------------------------------------------------------------------------
 
@@ -364,29 +345,20 @@ class Service:
         titles = _titles(rec, {event.item for event in events})
         return UserView(head.user, events, titles, head.count, rec.fingerprint, len(body), rebuilding, picture(state))
 
-    def forget_event(self, user: str, seq_or_id: str, client: str = "") -> Receipt:
-        """Erase an event, by its number or its id; the state after is that of a user who never did it.
-
-        Raises:
-            NotFoundError: the user has no such event.
-        """
-        event = self.store.find(client, seq_or_id)
-        seq = event.seq if event else int(seq_or_id) if seq_or_id.isdecimal() and len(seq_or_id) < 19 else -1
-        if not self.store.forget_event(user, seq):  # not under the lock: others write while files are rid of it
-            raise NotFoundError("event: expected one of this user, there is none of this id. See GET /v1/users.")
+    def forget_event(self, user: str, event: int | tuple[str, str]) -> Receipt:
+        """Erase an event; the state after is that of a user who never did it. See `erasing.erase_event`."""
+        done = erase_event(self.store, user, event)
         self._reckon(user)
-        return receipt("event", 1, self._swaps.bundles())
+        return receipt("event", int(done), self._swaps.bundles(), already=not done)
 
     def forget_user(self, user: str) -> Receipt:
-        """Erase a user with everything that is kept of them.
+        """Erase a user with everything that is kept of them, and block the id. See `erasing.erase_user`."""
+        count, already = erase_user(self.store, user, self.rec.fingerprint)
+        return receipt("user", count, self._swaps.bundles(), already=already)
 
-        Raises:
-            NotFoundError: nothing was known of the user; the name is refused from now on all the same.
-        """
-        count = self.store.head(user, self.rec.fingerprint).count
-        if not self.store.forget_user(user):  # not under the lock: others write while files are rid of it
-            raise NotFoundError("user: expected one with events, nothing is known under this name.")
-        return receipt("user", count, self._swaps.bundles())
+    def readmit(self, user: str) -> bool:
+        """Take the id of an erased user again; what was erased stays erased. Return whether it was blocked."""
+        return self.store.readmit(user)
 
     def merge(self, old: str, new: str) -> int:
         """Give all events of one name to another, in the order of time; return how many the user has then."""
@@ -482,6 +454,7 @@ class Service:
         shelf = self._changes.shelf(rec)
         coming = swaps.coming
         name = coming.rec.fingerprint if coming else None
+        scale = rec.network.rating.scale if rec.network.rating else None
         return Status(
             rec.fingerprint,
             name,
@@ -490,6 +463,7 @@ class Service:
             len(rec.items),
             shelf.unavailable,
             swaps.running.found,
+            scale.levels if scale and scale.closed else (),
         )
 
     def faults(self) -> dict[str, int]:
@@ -535,12 +509,3 @@ def _titles(rec: Recommender, items: Iterable[str]) -> dict[str, str]:
 
 def _told(entry: Entry, answer: Answer | None) -> Told:
     return Told([entry.kept[n] for n in range(len(entry.tell.events))], entry.known, answer)
-
-
-def _same(event: Event, known: StoredEvent) -> bool:
-    return (event.item, event.rating, event.type, dict(event.context)) == (
-        known.item,
-        known.rating,
-        known.type,
-        dict(known.context),
-    )

@@ -90,7 +90,7 @@ class SqliteStore(Store):
                     if _version(db, name) != version:
                         raise moved(versions or ())
                 transaction = Transaction(db, self._hasher, self._recent)
-                outcomes += [transaction.apply(write) for write in writes]
+                outcomes += transaction.apply_all(writes)
                 transaction.flush()
                 for name, value in (values or {}).items():
                     _put(db, name, value)
@@ -158,6 +158,20 @@ class SqliteStore(Store):
                 _recount(db, uid)
         self._file.erase_traces()
         return row is not None
+
+    def erased(self, event: int | tuple[str, str]) -> bool:
+        """Return whether an event was erased; see `Store.erased`."""
+        value: int | bytes
+        if isinstance(event, tuple):
+            query, value = "SELECT 1 FROM keys WHERE hash = ? AND seq IS NULL", self._hasher.event(*event)
+        else:
+            query, value = "SELECT 1 FROM bodies WHERE seq = ? AND seq NOT IN (SELECT seq FROM log)", event
+        with self._file.read() as db:
+            return db.execute(query, (value,)).fetchone() is not None
+
+    def finish_erasures(self) -> None:
+        """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
+        self._file.erase_traces()
 
     def forget_user(self, user: str) -> bool:
         """Erase a user; see `Store.forget_user`."""

@@ -7,7 +7,9 @@ Rows are gathered and put into their tables together, by table, at the end or be
 them. What was learnt of users on the way is handed over only once the transaction is on disk.
 """
 
+import itertools
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,19 +98,46 @@ class Transaction:
         self._states: dict[tuple[int, int], tuple[int, int, int, bytes]] = {}
         self._rated: dict[tuple[int, int], tuple[int, int, int, int]] = {}
 
+    def apply_all(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Do writes in their order, those of one group together or not at all, and say what came of each."""
+        outcomes: list[Outcome] = []
+        for group, some in itertools.groupby(writes, key=lambda write: write.group):
+            together = list(some)
+            if group is not None and len(together) > 1 and (refused := self._refuse_group(together)):
+                outcomes += refused
+            else:
+                outcomes += [self.apply(write) for write in together]
+        return outcomes
+
     def apply(self, write: Write) -> Outcome:
         """Do one write, or say why not."""
+        known, keys, refused = self._look(write)
+        return refused or self._write(write, known or self._new(write.user), keys)
+
+    def _refuse_group(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Return what there is against writes that are done together; nothing where all can be done."""
+        ahead: Counter[str] = Counter()  # events of the group before it, of the same user under whatever name
+        found: list[tuple[Known | None, Outcome | None]] = []
+        for write in writes:
+            known = self._known(write.user)
+            owner = known.name if known else write.user
+            found.append((known, self._look(write, ahead[owner])[2]))
+            ahead[owner] += len(write.events)
+        if not any(refused for _, refused in found):
+            return []
+        return [refused or Stale(known.version if known else 0) for known, refused in found]
+
+    def _look(self, write: Write, ahead: int = 0) -> tuple[Known | None, list[bytes | None], Outcome | None]:
+        """Return the user of a write, the hashes of its ids, and what there is against it."""
         known = self._known(write.user)
         if known is ERASED:
-            return Forgotten()
+            return known, [], Forgotten()
         keys = [self._hasher.event(write.client, e.id) if e.id is not None else None for e in write.events]
         version = known.version if known else 0
         refused = self._refuse(write, keys, version)
-        if refused is not None:
-            return refused
-        if write.expected is not None and write.expected != version:
-            return Stale(version)
-        return self._write(write, known or self._new(write.user), keys)
+        if refused is None and write.expected is not None and write.expected != version + ahead:
+            refused = Stale(version)
+        return known, keys, refused
 
     def flush(self) -> None:
         """Put what was gathered into the tables."""

@@ -96,6 +96,8 @@ class Write:
         client: who sent it; the ids of its events are its own.
         rated: by bundle, what each of these events adds to the shared value, None for nothing.
         replayed: by bundle, the same of events that are there already, by `seq`; it replaces what was kept of them.
+        group: writes of one commit that follow one another with the same number are done together or not at all;
+            None stands for itself.
 
     Raises:
         ArgumentError: an event of another user, an id twice, or a state, or what events add to the shared value,
@@ -110,6 +112,7 @@ class Write:
     client: str = ""
     rated: Mapping[str, Sequence[Rated | None]] = field(default_factory=dict)
     replayed: Mapping[str, Mapping[int, Rated]] = field(default_factory=dict)
+    group: int | None = None
 
     def __post_init__(self) -> None:
         where = f"write for {self.user!r}"
@@ -159,7 +162,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """Another write came first; nothing was done. Read the head again, and compute again."""
+    """Another write, or one of its group, was in the way; nothing was done. Read the head, and compute again."""
 
     version: int
 
@@ -223,11 +226,11 @@ class Store(Protocol):
     ) -> list[Outcome]:
         """Write all of this in one transaction, and return one outcome for each write, in order.
 
-        A write that is not `Written` changes nothing and does not spoil the others. Later writes see
-        earlier ones: two for one user are chained by giving the second the version that the first leads to.
-        Of several reasons against a write the first of these is told: forgotten, conflict, duplicate, stale.
-        An event that comes late is put in its place; snapshots behind it, which lack it, are dropped, and so is
-        what older events behind it added to the shared values.
+        A write that is not `Written` changes nothing and does not spoil others than those of its group, which are
+        then `Stale` where nothing else is against them. Later writes see earlier ones: two for one user are chained
+        by giving the second the version that the first leads to. Of several reasons against a write the first of
+        these is told: forgotten, conflict, duplicate, stale. An event that comes late is put in its place; snapshots
+        behind it, which lack it, are dropped, and so is what older events behind it added to the shared values.
 
         Args:
             writes: for any users.
@@ -279,7 +282,19 @@ class Store(Protocol):
         """Erase an event, with every state and snapshot that holds it, from the files too.
 
         What it and the events behind it added to the shared values is taken away. Its id stays refused, known
-        only by a keyed hash. Returns False when that user has no such event.
+        known only by a keyed hash. Returns False when that user has no such event.
+        """
+
+    @abstractmethod
+    def erased(self, event: int | tuple[str, str]) -> bool:
+        """Return whether an event was erased, alone or with its user: by its `seq`, or by its client and id."""
+
+    @abstractmethod
+    def finish_erasures(self) -> None:
+        """Erase from the files what an erasure before could not, because something was in its way.
+
+        Raises:
+            StoreError: something still is.
         """
 
     @abstractmethod

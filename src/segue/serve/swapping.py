@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segue.bundle import name_running
-from segue.errors import ArgumentError, NotFoundError, StoreError
+from segue.errors import ArgumentError, ConflictError, NotFoundError, StoreError
 from segue.recommend.many import state_to_bytes
 from segue.recommend.recommender import Recommender
 from segue.serve.background import Background
@@ -60,7 +60,7 @@ class Swaps:
         self.running, self.shadow = running, shadow
         self.coming: Running | None = None
         self.previous: Running | None = None
-        self.caught_up = 1.0
+        self.caught_up, self._rolled_back = 1.0, False
         self._store, self._folder, self._changes = store, folder, changes
         self._urgent: OrderedDict[str, None] = OrderedDict()
         self._wake = threading.Condition()
@@ -113,37 +113,41 @@ class Swaps:
         """Swap a bundle in, and return its fingerprint. After a restart in its folder it is the one that runs.
 
         Raises:
-            ArgumentError: a swap is under way.
+            ConflictError: a swap to another bundle is under way.
             ModelError: it is not a whole bundle, or the folder cannot be written.
         """
         loaded, found = open_bundle(path)
         return self._bring_in(Running(self._changes.applied(loaded), loaded, found, path))
 
     def roll_back(self) -> str:
-        """Answer from the bundle before again; a swap that is under way is given up.
+        """Answer from the bundle before again; a swap that is under way is given up. Done again, it is done.
 
         Raises:
             NotFoundError: there is none.
         """
         with self._wake:
+            if self._rolled_back:
+                return (self.coming or self.running).rec.fingerprint
             if self.coming is not None:
                 self._remember(self.running)
-                self.coming, self.caught_up = None, 1.0
+                self.coming, self.caught_up, self._rolled_back = None, 1.0, True
                 return self.running.rec.fingerprint
             back = self.previous
         if back is None:
             raise NotFoundError("roll back: expected a bundle that ran before, there was no swap.")
-        return self._bring_in(back)
+        return self._bring_in(back, rolled_back=True)
 
-    def _bring_in(self, new: Running) -> str:
+    def _bring_in(self, new: Running, *, rolled_back: bool = False) -> str:
         with self._wake:
             if self.coming is not None:
-                raise ArgumentError("bundle: expected no swap under way, there is one. Wait for it or roll it back.")
+                if self.coming.rec.fingerprint == new.rec.fingerprint:
+                    return new.rec.fingerprint
+                raise ConflictError("bundle: expected no swap under way, there is one. Wait for it or roll it back.")
             self._remember(new)
             if new.rec.fingerprint == self.running.rec.fingerprint:
                 self.running = new
                 return new.rec.fingerprint
-            self.coming, self.caught_up = new, 0.0
+            self.coming, self.caught_up, self._rolled_back = new, 0.0, rolled_back
             if self.shadow is not None and self.shadow.rec.fingerprint == new.rec.fingerprint:
                 self.shadow = None  # it has come out of the shadow, with its states
             self._wake.notify()

@@ -9,8 +9,8 @@ In words, for one bundle:
     states = those, rebuilt by replay where they do not hold all events
     for each turn (a request of each user), for each of its events, all users side by side:
         note the state before it, for its list is the one that the event is ranked in; step the state
-    commit all events, keys and states in one transaction, with what each rating adds to the shared value;
-        lists are made while it is synced
+    commit all events, keys and states in one transaction, those of a request together or not at all, with what each
+        rating adds to the shared value; lists are made while it is synced
 
 A second bundle may go along in the shadow: its states are stepped and kept with the others, and where one is
 not at hand nobody waits for it.
@@ -21,8 +21,9 @@ out. So no state is kept with such an event, and the user is rebuilt in the back
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from segue.errors import ConflictError, ForgottenError, SegueError
+from segue.errors import ArgumentError, ConflictError, ForgottenError, SegueError
 from segue.recommend.many import observe_each, rated_each, state_to_bytes
 from segue.recommend.ratings import Rated
 from segue.recommend.recommender import Recommender
@@ -32,6 +33,8 @@ from segue.serve.events import Event, StoredEvent
 from segue.serve.replaying import Rebuilt, is_late, read_state, rebuild, snapshot_after, to_replay
 from segue.serve.store import Conflict, Duplicate, Forgotten, Head, Outcome, Snapshot, Store, Write, Written
 
+#: How far in the future an event may be, in microseconds.
+TOLERANCE = 5 * 60 * 1_000_000
 #: Events that are replayed while a request waits; longer ones are rebuilt in the background.
 REPLAY_NOW = 20_000
 
@@ -64,6 +67,12 @@ class Entry:
         """Whether nothing is left to do for it."""
         return self.refused is not None or len(self.kept) == len(self.tell.events)
 
+    @cached_property
+    def ids(self) -> dict[tuple[str, str], int]:
+        """Its ids, each with its client, and the places of their events."""
+        client, events = self.tell.client, self.tell.events
+        return {(client, event.id): n for n, event in enumerate(events) if event.id is not None}
+
     def settle(self, places: Sequence[int], outcome: Outcome) -> None:
         """Note what came of a write; a stale one, and what is new beside duplicates, is left to do."""
         if isinstance(outcome, Written):
@@ -73,9 +82,26 @@ class Entry:
             self.kept |= old
             self.known += len(old)
         elif isinstance(outcome, Conflict):
-            self.refused = conflict(outcome.ids)
+            self.refused = conflict(self.tell, self._place(outcome.ids[0]))
         elif isinstance(outcome, Forgotten):
-            self.refused = forgotten(outcome.ids)
+            ids = outcome.ids
+            self.refused = forgotten_event(self.tell, self._place(ids[0])) if ids else forgotten(self.tell, places[0])
+
+    def settle_known(self, known: Mapping[tuple[str, str], tuple[Event, StoredEvent]]) -> None:
+        """Note what requests before it, which sent the same ids, have put on disk meanwhile."""
+        old: dict[int, StoredEvent] = {}
+        for id, n in self.ids.items():
+            if id in known and n not in self.kept:
+                event, stored = known[id]
+                if event.digest != self.tell.events[n].digest:
+                    self.refused = conflict(self.tell, n)
+                    return
+                old[n] = stored
+        self.kept |= old
+        self.known += len(old)
+
+    def _place(self, id: str) -> int:
+        return self.ids[self.tell.client, id]
 
 
 @dataclass
@@ -111,11 +137,62 @@ class _Run:
 
     entry: Entry
     user: _User
+    group: int  # the place of its request: what a request tells is written together or not at all
     places: list[int]
     events: list[Event]
     snapshots: tuple[Snapshot, ...] = ()
     before: list[tuple[State, Event]] = field(default_factory=list)
     rated: dict[str, list[Rated | None]] = field(default_factory=dict)
+
+
+def check_events(rec: Recommender, tell: Tell, now: int) -> None:
+    """Do nothing if the events of a request can be.
+
+    Args:
+        rec: the bundle that reads them.
+        tell: the request.
+        now: microseconds since 1970.
+
+    Raises:
+        ArgumentError: there is none, one is of the future, a rating lies outside the scale, or an id comes twice.
+    """
+    if not tell.events:
+        raise ArgumentError("events: expected at least one, came none. Leave the request out.")
+    for place, event in enumerate(tell.events):
+        if event.time is not None and event.time > now + TOLERANCE:
+            raise ArgumentError(
+                f"{named(tell, place)}: expected a time at most 5 minutes from now, came one "
+                f"{(event.time - now) / 1e6:.0f} s ahead. Check the clock and the unit: seconds since 1970."
+            )
+        rec.check_rating(event.item, event.rating)
+    ids = [event.id for event in tell.events if event.id is not None]
+    if len(ids) != len(set(ids)):
+        raise ArgumentError("events: expected ids that differ, came one twice. Send each event once.")
+
+
+def next_turn(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the requests that can be written now; what was sent twice is settled by what came of it first.
+
+    A request that has an id of one before it waits, so that what comes of both is what would come of them one
+    after the other.
+
+    Args:
+        entries: all requests of a batch in the order of arrival, changed in place.
+    """
+    known: dict[tuple[str, str], tuple[Event, StoredEvent]] = {}
+    waiting: set[tuple[str, str]] = set()
+    now: list[Entry] = []
+    for entry in entries:
+        ids = entry.ids
+        if not entry.done and not known.keys().isdisjoint(ids):
+            entry.settle_known(known)
+        if not entry.done:
+            if waiting.isdisjoint(ids):
+                now.append(entry)
+            waiting |= ids.keys()
+        elif entry.refused is None:
+            known |= {id: (entry.tell.events[n], entry.kept[n]) for id, n in ids.items()}
+    return now
 
 
 def write_all(
@@ -141,16 +218,14 @@ def write_all(
         StoreError: it could not be put on disk; all is as before.
     """
     users = _users(rec, store, [event.user for entry in entries for event in entry.tell.events], shadow)
-    writes: list[Write] = []
-    runs: list[_Run] = []
+    planned: list[tuple[_Run, Write]] = []
     for turn in _turns(entries, users):
         _step(rec, turn, shadow)
-        for run in turn:
-            writes.append(_write_of(rec, store, run, shadow))
-            runs.append(run)
+        planned += [(run, _write_of(rec, store, run, shadow)) for run in turn]
+    planned.sort(key=lambda one: one[0].group)
 
     def settle(outcomes: Sequence[Outcome]) -> None:
-        for run, outcome in zip(runs, outcomes, strict=True):
+        for (run, _), outcome in zip(planned, outcomes, strict=True):
             run.entry.settle(run.places, outcome)
             if isinstance(outcome, Written):
                 run.entry.before += run.before
@@ -158,7 +233,7 @@ def write_all(
                 run.entry.after = None
         meanwhile()
 
-    store.commit(writes, meanwhile=settle)
+    store.commit([write for _, write in planned], meanwhile=settle)
     behind = {user.head.user for user in users.values() if user.behind or user.owing}
     shadows = {user.head.user for user in users.values() if user.shadow is None} if shadow else set()
     return list(behind), list(shadows)
@@ -196,10 +271,10 @@ def _users(rec: Recommender, store: Store, names: Iterable[str], shadow: Recomme
 def _turns(entries: Sequence[Entry], users: Mapping[str, _User]) -> list[list[_Run]]:
     """Return the events of requests by user, in turns in which no user is twice, in the order of arrival."""
     runs: dict[tuple[int, str], _Run] = {}
-    for entry in entries:
+    for group, entry in enumerate(entries):
         for n, event in enumerate(entry.tell.events):
             if n not in entry.kept:
-                run = runs.setdefault((id(entry), event.user), _Run(entry, users[event.user], [], []))
+                run = runs.setdefault((id(entry), event.user), _Run(entry, users[event.user], group, [], []))
                 run.places.append(n)
                 run.events.append(event)
     turns: list[list[_Run]] = []
@@ -263,6 +338,7 @@ def _write_of(rec: Recommender, store: Store, run: _Run, shadow: Recommender | N
         run.entry.tell.client,
         rated={bundle: rated for bundle, rated in run.rated.items() if bundle in states and any(rated)},
         replayed={rec.fingerprint: replayed} if replayed else {},
+        group=run.group,
     )
     user.version += len(run.events)
     return write
@@ -277,15 +353,30 @@ def _mend(rec: Recommender, store: Store, user: _User) -> None:
         user.late = False
 
 
-def conflict(ids: Sequence[str]) -> ConflictError:
+def named(tell: Tell, place: int) -> str:
+    """Return what an event of a request is called in a message: its place in a batch, and its id if it has one."""
+    id = tell.events[place].id
+    return (f"events.{place}" if len(tell.events) > 1 else "event") + (f' id "{id}"' if id is not None else "")
+
+
+def conflict(tell: Tell, place: int) -> ConflictError:
     """Return the error of an id that stands for another event."""
     return ConflictError(
-        f'event id "{ids[0] if ids else ""}": expected the event that was sent under it before, came another. '
+        f"{named(tell, place)}: expected the event that was sent under it before, came another. "
         "Give a new event a new id."
     )
 
 
-def forgotten(ids: Sequence[str] = ()) -> ForgottenError:
-    """Return the error of a user or event that was erased."""
-    what = "event" if ids else "user"
-    return ForgottenError(f"{what}: it was erased on request and is not taken again. Use another id.")
+def forgotten_event(tell: Tell, place: int) -> ForgottenError:
+    """Return the error of an event that was erased."""
+    return ForgottenError(f"{named(tell, place)}: it was erased on request and is not taken again. Leave it out.")
+
+
+def forgotten(tell: Tell | None = None, place: int = 0) -> ForgottenError:
+    """Return the error of a user who was erased; of events, that of the one at a place is named."""
+    where = "user" if tell is None else f"{named(tell, place)}, its user"
+    other = "Use another id" if tell is None else "Leave the event out"
+    return ForgottenError(
+        f"{where}: the id was erased on request and is blocked. {other}, or let an operator take the id "
+        "again: segue readmit USER --store STORE, or DELETE /v1/users/USER/block."
+    )

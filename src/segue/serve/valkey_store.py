@@ -108,6 +108,17 @@ class ValkeyStore(Store):
         self._server.rewrite(wait=self._erase_wait)
         return bool(found)
 
+    def erased(self, event: int | tuple[str, str]) -> bool:
+        """Return whether an event was erased; see `Store.erased`."""
+        call, prefix = self._server.call, self._server.prefix
+        if isinstance(event, tuple):
+            return bool(call("HGET", prefix + "keys", self._hasher.event(*event).hex()) == b"")
+        return 0 < event <= int(call("GET", prefix + "seqs") or 0) and not call("HEXISTS", prefix + "owners", event)
+
+    def finish_erasures(self) -> None:
+        """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
+        self._server.rewrite(wait=self._erase_wait)
+
     def forget_user(self, user: str) -> bool:
         """Erase a user; see `Store.forget_user`."""
         found = self._server.run("forget_user", self._user(user))
@@ -205,7 +216,8 @@ class ValkeyStore(Store):
             for bundle, some in write.replayed.items()
         ]
         states = list(write.states.items())
-        return self._user(write.user), write.user, expected, events, states, shots, rated, replayed
+        group = -1 if write.group is None else write.group
+        return self._user(write.user), write.user, expected, events, states, shots, rated, replayed, group
 
 
 def _outcome(write: Write, reply: Any) -> Outcome:

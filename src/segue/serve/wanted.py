@@ -33,6 +33,7 @@ class Wanted(NamedTuple):
         at: the time of the question where it does not say one.
         events: of the request.
         rebuilding: the state lacks events.
+        who: what tells those who ask apart: the id of a user, or what a history or a token says.
     """
 
     rec: Recommender
@@ -41,6 +42,7 @@ class Wanted(NamedTuple):
     at: int | None = None
     events: Sequence[Event] = ()
     rebuilding: bool = False
+    who: bytes = b""
 
 
 def make_lists(
@@ -80,7 +82,7 @@ def score(
 ) -> tuple[list[Answer], list[Judged]]:
     """Do what `make_lists` does, for one bundle, in one product."""
     lists = len(wanted)
-    asked = [ask_for(rec, one.state, one.question, shelf, at=one.at) for one in wanted]
+    asked = [ask_for(rec, one.state, one.question, shelf, at=one.at, who=one.who) for one in wanted]
     asked += [ask_for(rec, state, JUDGED, shelf, at=event.time, also=(event.item,)) for state, event in before]
     scored = score_all(rec, shelf, asked)
     unknown = [[event.item for event in one.events if event.item not in rec.vocabulary] for one in wanted]

@@ -1,4 +1,5 @@
--- Write a batch. Message: {writes, values}; a write: {hash, name, expected or -1, events, states, shots, rated, replayed};
+-- Write a batch. Message: {writes, values};
+-- a write: {hash, name, expected or -1, events, states, shots, rated, replayed, group or -1};
 -- an event: {key or "", digest, place or "", body}; a state: {bundle, memory}; a shot: {bundle, count, memory};
 -- rated: {bundle, {{place among the events, row, amount}}}, replayed: the same with seq for the place.
 -- Reply: for each write {"written", version, events} | {"duplicate", version, events or {}} |
@@ -69,15 +70,22 @@ local function put_shot(uid, shot, count)
   thin(uid, shot[1], count)
 end
 
+-- What there is against a write, if anything, and the version of its user; `ahead` counts events of its group before it.
+local function look(write, ahead)
+  local uid = call("HGET", P .. "names", write[1])
+  if uid == "" then return {"forgotten", {}}, 0 end
+  local version, owner = uid and number(uid, "version") or 0, uid or write[1]
+  local refused, expected = refuse(write[4], version), write[3] - (ahead[owner] or 0)
+  if not refused and write[3] >= 0 and expected ~= version then refused = {"stale", version} end
+  ahead[owner] = (ahead[owner] or 0) + #write[4]
+  return refused, version
+end
+
 local function apply(write)
-  local hash, name, expected, events = write[1], write[2], write[3], write[4]
-  local uid = call("HGET", P .. "names", hash)
-  if uid == "" then return {"forgotten", {}} end
-  local version = uid and number(uid, "version") or 0
-  local refused = refuse(events, version)
+  local hash, name, events = write[1], write[2], write[4]
+  local refused, version = look(write, {})
   if refused then return refused end
-  if expected >= 0 and expected ~= version then return {"stale", version} end
-  uid = user_of(hash, name)
+  local uid = user_of(hash, name)
   local last = call("HGET", user_key(uid), "last")
   local count, stored = number(uid, "count") + #events, {}
   for i, one in ipairs(events) do
@@ -106,7 +114,24 @@ local function apply(write)
   return {"written", version, stored}
 end
 
-local outcomes = {}
-for i, write in ipairs(message[1]) do outcomes[i] = apply(write) end
+-- What there is against the writes from one place to another, which are done together; nil where all can be done.
+local function refuse_group(first, last)
+  local outcomes, ahead, any = {}, {}, false
+  for i = first, last do
+    local refused, version = look(message[1][i], ahead)
+    any = any or refused
+    outcomes[i] = refused or {"stale", version}
+  end
+  return any and outcomes
+end
+
+local outcomes, writes, i = {}, message[1], 1
+while i <= #writes do
+  local last = i
+  while writes[i][9] >= 0 and writes[last + 1] and writes[last + 1][9] == writes[i][9] do last = last + 1 end
+  local refused = last > i and refuse_group(i, last)
+  for n = i, last do outcomes[n] = refused and refused[n] or apply(writes[n]) end
+  i = last + 1
+end
 for _, value in ipairs(message[2]) do call("HSET", P .. "values", value[1], value[2]) end
 return outcomes

@@ -1,10 +1,11 @@
 "use strict";
 // The page knows who asks, which list was shown last, and titles that it has met; it asks the server for all else.
+// Who asks is an object, `page.me`, new at each change: what was begun for one before is done for them and not shown.
 
 const $ = (id) => document.getElementById(id);
 const keep = sessionStorage;
 const page = {
-  user: "", key: keep.getItem("segue-key") || "", titles: new Map(JSON.parse(keep.getItem("segue-titles") || "[]")),
+  me: { name: "" }, bundle: "", ratings: [], leaving: null, key: keep.getItem("segue-key") || "", titles: new Map(JSON.parse(keep.getItem("segue-titles") || "[]")),
   places: null, picture: [], events: [], next: null, count: 0,
 };
 
@@ -56,7 +57,23 @@ async function ask(method, path, body) {
   throw Object.assign(new Error(json.detail || ""), { title, status: answer.status });
 }
 
-const here = () => "/v1/users/" + encodeURIComponent(page.user);
+const here = (me) => "/v1/users/" + encodeURIComponent(me.name);
+
+// Ask for one user. What comes when another has come is not shown, but for what could not be written.
+const OVER = new Error("somebody else is here now");
+
+async function askAs(me, method, path, body) {
+  let answer;
+  try {
+    answer = await ask(method, path, body);
+  } catch (error) {
+    if (me !== page.me && method === "GET") throw OVER;
+    if (me === page.me && error.status === 410) clear("Nothing is shown: " + me.name + " was erased, and the id is blocked.");
+    throw error;
+  }
+  if (me !== page.me) throw OVER;
+  return answer;
+}
 
 // What somebody does happens in turn, so that no answer is overtaken by an older one.
 let turn = Promise.resolve();
@@ -67,6 +84,7 @@ function inTurn(work) {
 }
 
 function trouble(error) {
+  if (error === OVER) return;
   $("trouble").hidden = !error;
   $("trouble").replaceChildren();
   if (!error) return;
@@ -77,19 +95,31 @@ function trouble(error) {
 
 // The list, and what can be done to an item.
 
-async function refresh() {
-  showList(await ask("GET", "/v1/recommend?k=10&user=" + encodeURIComponent(page.user)));
-  await showRest();
+async function refresh(me) {
+  const answer = await askAs(me, "GET", "/v1/recommend?k=10&user=" + encodeURIComponent(me.name));
+  await showAll(me, answer);
 }
 
-async function tell(event) {
-  showList(await ask("POST", "/v1/events?recommend=10", { user: page.user, type: "view", ...event }));
-  await showRest();
+async function tell(me, event) {
+  const answer = await askAs(me, "POST", "/v1/events?recommend=10", { user: me.name, type: "view", ...event });
+  await showAll(me, answer);
 }
 
-async function showRest() {
+async function showAll(me, answer) {
+  if (answer.bundle !== page.bundle) await meet(answer.bundle);
+  if (me !== page.me) throw OVER;
+  showList(answer);
   const top = $("list").querySelector(".because");
-  await Promise.all([showUser(), showQuality(), page.count && top ? explain(top.closest("li"), top) : null]);
+  await Promise.all([showUser(me), showQuality(), page.count && top ? explain(me, top.closest("li"), top) : null]);
+}
+
+// Learn of the model that answers which ratings it knows: where it knows none, none are asked for.
+async function meet(bundle) {
+  const known = page.ratings.join();
+  page.ratings = (await ask("GET", "/v1/status")).ratings;
+  page.bundle = bundle;
+  $("hint").textContent = page.ratings.length ? "Choose a title to watch it, or the star to rate it." : "Choose a title to watch it.";
+  if (page.ratings.join() !== known) await search();
 }
 
 function showList(answer) {
@@ -113,11 +143,11 @@ function showList(answer) {
 }
 
 function listed(one, place, before) {
-  const row = offered(one.item);
+  const row = offered(one.item), me = page.me;
   row.firstChild.prepend(make("span", "place", String(place + 1)));
-  const because = button("because small", "Why", "Why " + named(one.item), () => inTurn(() => toggleWhy(row, because)));
+  const because = button("because small", "Why", "Why " + named(one.item), () => inTurn(() => toggleWhy(me, row, because)));
   because.setAttribute("aria-expanded", "false");
-  row.firstChild.lastChild.before(moved(one.item, place, before), because);
+  row.querySelector(".watch").after(moved(one.item, place, before), because);
   return row;
 }
 
@@ -151,16 +181,22 @@ function slide(list, heights) {
 
 function offered(item) {
   const row = make("li"), title = named(item);
-  let id = newId();
+  let id = newId(), of = page.me.name;
   const once = (event) => {
-    const sent = { item, id: id + (event.rating || ""), ...event };
-    inTurn(async () => { await tell(sent); if (sent.id.startsWith(id)) id = newId(); });
+    const me = page.me;
+    if (of !== me.name) [id, of] = [newId(), me.name]; // what was not acknowledged was of somebody else
+    const sent = { item, id: id + (event.rating ?? ""), ...event };
+    const done = () => { if (sent.id.startsWith(id)) id = newId(); };
+    inTurn(() => tell(me, sent).then(done, (error) => { if (error === OVER) done(); throw error; }));
   };
   const watch = button("watch title", title, "Watch " + title, () => once({}));
-  const rate = button("rate", "☆", "Rate " + title, () => toggleStars(row, rate, item, once));
-  rate.setAttribute("aria-expanded", "false");
   row.dataset.item = item;
-  row.append(make("div", "line", watch, rate));
+  row.append(make("div", "line", watch));
+  if (page.ratings.length) {
+    const rate = button("rate", "☆", "Rate " + title, () => toggleStars(row, rate, item, once));
+    rate.setAttribute("aria-expanded", "false");
+    watch.after(rate);
+  }
   return row;
 }
 
@@ -171,7 +207,7 @@ function toggleStars(row, rate, item, once) {
   const stars = make("div", "stars");
   stars.setAttribute("role", "group");
   stars.setAttribute("aria-label", "Rate " + named(item));
-  for (let given = 1; given <= 5; given++) {
+  for (const given of page.ratings) {
     stars.append(button("star", "☆", things(given, "star"), () => {
       toggleStars(row, rate, item, once);
       rate.focus({ preventScroll: true });
@@ -188,15 +224,15 @@ function toggleStars(row, rate, item, once) {
 
 // Why an item is in the list.
 
-async function toggleWhy(row, because) {
+async function toggleWhy(me, row, because) {
   const open = row.querySelector(".why");
-  if (!open) return explain(row, because);
+  if (!open) return explain(me, row, because);
   open.remove();
   because.setAttribute("aria-expanded", "false");
 }
 
-async function explain(row, because) {
-  const found = await ask("POST", "/v1/explain", { user: page.user, item: row.dataset.item });
+async function explain(me, row, because) {
+  const found = await askAs(me, "POST", "/v1/explain", { user: me.name, item: row.dataset.item });
   if (!row.isConnected) return; // the list has changed meanwhile
   learn(found.parts.map((part) => part.event));
   const parts = found.parts.filter((part) => Math.abs(part.change) >= 0.005).slice(0, 4).map((part) => {
@@ -224,9 +260,9 @@ function grouped(labels) {
 
 // The user: history and state.
 
-async function showUser() {
+async function showUser(me) {
   const nobody = { events: [], picture: [], count: 0, next: null };
-  const view = page.count ? await ask("GET", here() + "?limit=20") : nobody; // of nobody the server has nothing to say
+  const view = page.count ? await askAs(me, "GET", here(me) + "?limit=20") : nobody; // of nobody the server has nothing to say
   page.events = view.events;
   page.next = view.next;
   page.count = view.count;
@@ -234,8 +270,8 @@ async function showUser() {
   showState(view);
 }
 
-async function showOlder() {
-  const view = await ask("GET", here() + "?limit=20&before=" + encodeURIComponent(page.next));
+async function showOlder(me) {
+  const view = await askAs(me, "GET", here(me) + "?limit=20&before=" + encodeURIComponent(page.next));
   page.events.push(...view.events);
   page.next = view.next;
   page.count = view.events.length ? view.count : page.events.length;
@@ -244,7 +280,8 @@ async function showOlder() {
 
 function showHistory() {
   const rows = page.events.map(done);
-  if (!rows.length) rows.push(make("li", "none quiet", "Nothing yet. Watch or rate something: the list changes at once."));
+  const begin = "Nothing yet. Watch " + (page.ratings.length ? "or rate " : "") + "something: the list changes at once.";
+  if (!rows.length) rows.push(make("li", "none quiet", begin));
   $("history").replaceChildren(...rows);
   $("forget").hidden = !page.count;
   $("older").hidden = page.events.length >= page.count;
@@ -252,15 +289,15 @@ function showHistory() {
 
 function done(event) {
   if (event.title) learn([event]);
-  const said = [];
+  const said = [], me = page.me;
   if (event.time !== undefined) said.push(new Date(event.time * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }));
   if (event.type && event.type !== "view") said.push(event.type);
   const title = make("span", "title", named(event.item));
   if (event.rating !== undefined) title.append(" ", rated(event.rating));
   title.append(make("small", "", said.join(" · ")));
   const remove = button("delete small", "Delete", "Delete " + named(event.item), () => inTurn(async () => {
-    await ask("DELETE", here() + "/events/" + event.seq);
-    await refresh();
+    await askAs(me, "DELETE", here(me) + "/events/by-seq/" + event.seq);
+    await refresh(me);
     $("history-title").focus({ preventScroll: true });
   }));
   return make("li", "", make("div", "line", title, remove));
@@ -334,23 +371,40 @@ function poll() {
 
 async function search() {
   const words = $("search").value.trim();
-  const found = await ask("GET", "/v1/items?limit=12&q=" + encodeURIComponent(words));
-  if (words !== $("search").value.trim()) return; // more was typed meanwhile
+  const show = (text, rows) => $("found").replaceChildren(...(rows.length ? rows : [make("li", "none quiet", text)]));
+  const over = () => words !== $("search").value.trim(); // more was typed meanwhile
+  let found;
+  try {
+    found = await ask("GET", "/v1/items?limit=12&q=" + encodeURIComponent(words));
+  } catch (error) {
+    if (!over()) show("Not shown: the search was not answered.", []);
+    throw error;
+  }
+  if (over()) return;
   learn(found.items);
-  const rows = found.items.map((one) => offered(one.item));
-  $("found").replaceChildren(...(rows.length ? rows : [make("li", "none quiet", "Nothing has this title or id.")]));
+  show("Nothing has this title or id.", found.items.map((one) => offered(one.item)));
   $("found").scrollTop = 0;
 }
 
 // The beginning.
 
 function become(name) {
-  page.user = $("user").value = name;
-  page.places = null;
-  page.count = 0;
-  page.picture = [];
-  $("list").replaceChildren();
+  page.me = { name };
+  $("user").value = name;
+  clear("Not shown yet.");
   keep.setItem("segue-user", name);
+}
+
+// Take away all that is of one user, with the buttons that would change it, and say why nothing is there.
+function clear(text) {
+  page.places = page.next = null;
+  page.events = [];
+  page.picture = [];
+  page.count = 0;
+  for (const id of ["list", "history"]) $(id).replaceChildren(make("li", "none quiet", text));
+  for (const id of ["forget", "older", "state"]) $(id).hidden = true;
+  $("no-state").hidden = false;
+  for (const id of ["about", "size", "news"]) $(id).textContent = "";
 }
 
 function onSubmit(id, work) {
@@ -365,11 +419,12 @@ $("search").addEventListener("input", () => {
   clearTimeout(pause);
   pause = setTimeout(() => search().catch(trouble), 150);
 });
-onSubmit("who", async () => {
-  const name = $("user").value.trim();
-  become(name || guest());
+$("who").addEventListener("submit", (event) => {
+  event.preventDefault();
+  become($("user").value.trim() || guest());
   $("receipt").replaceChildren();
-  await refresh();
+  const me = page.me;
+  inTurn(() => refresh(me));
 });
 onSubmit("access", async () => {
   page.key = $("key").value.trim();
@@ -377,28 +432,30 @@ onSubmit("access", async () => {
   $("key").value = "";
   $("access").hidden = true;
   await search();
-  await refresh();
+  await refresh(page.me);
 });
-$("older").addEventListener("click", () => inTurn(showOlder));
+$("older").addEventListener("click", () => { const me = page.me; inTurn(() => showOlder(me)); });
 $("forget").addEventListener("click", () => {
-  $("sure-user").textContent = page.user;
+  page.leaving = page.me;
+  $("sure-user").textContent = page.leaving.name;
   $("sure").returnValue = "";
   $("sure").showModal();
 });
-$("sure").addEventListener("close", () => { if ($("sure").returnValue) inTurn(forget); });
+$("sure").addEventListener("close", () => { const me = page.leaving; if ($("sure").returnValue) inTurn(() => forget(me)); });
 
-async function forget() {
-  const receipt = await ask("DELETE", here());
+async function forget(me) {
+  const receipt = await ask("DELETE", here(me));
   const learnt = receipt.bundles.map((one) => one.bundle.slice(0, 12)).join(", ");
   $("receipt").replaceChildren(
-    make("p", "", "Forgotten: " + things(receipt.events, "event") + " erased."),
+    make("p", "", me.name + ": " + things(receipt.events, "event") + " erased."), make("p", "quiet", receipt.blocked),
     make("p", "quiet", "What remains: " + receipt.remains), make("p", "quiet", receipt.advice),
     make("p", "quiet", "Bundles that may have learnt from it: " + (learnt || "none") + "."));
+  if (me !== page.me) return;
   become(guest());
-  await refresh();
+  await refresh(page.me);
   $("history-title").focus({ preventScroll: true });
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 become(keep.getItem("segue-user") || guest());
-inTurn(async () => { await search(); await refresh(); });
+inTurn(async () => { await search(); await refresh(page.me); });
 setInterval(poll, 4000);

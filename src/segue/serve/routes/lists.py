@@ -9,11 +9,12 @@ from fastapi import Query, Request, Response
 
 from segue.errors import NotFoundError
 from segue.serve import limits
+from segue.serve.answer_schemas import ExplanationOut, ItemList, RatingOut
 from segue.serve.answers import Question
 from segue.serve.desk import Desk, desk_of, needs, new_router
 from segue.serve.events import Event
 from segue.serve.problems import Problem
-from segue.serve.replies import ItemList, RatingOut, answer_of, explanation_of, item_lines, rating_of, reply
+from segue.serve.replies import answer_of, explanation_of, item_lines, rating_of, reply
 from segue.serve.schema import (
     ExplainIn,
     HistoryEvent,
@@ -69,7 +70,7 @@ async def recommend(request: Request, body: RecommendIn) -> Response:
 
 
 @router.get("/v1/recommend", response_model=ItemList, openapi_extra=needs("read"), tags=["lists"])
-async def recommend_by_address(
+async def recommend_by_query(
     request: Request,
     user: Annotated[str | None, Query(min_length=1, max_length=limits.ID)] = None,
     history: Annotated[_Texts | None, Query(description="Ids of items, oldest first.")] = None,
@@ -81,6 +82,7 @@ async def recommend_by_address(
     repeats: Repeats | None = None,
     diversity: Annotated[float, Query(ge=0, le=1)] = 0.0,
     explore: Annotated[float, Query(ge=0, le=1)] = 0.0,
+    seed: Annotated[int | None, Query(ge=0, le=1 << 53)] = None,
     debug: bool = False,
 ) -> Response:
     """Return what comes next, asked by the address alone; all that can be asked is in `POST /v1/recommend`."""
@@ -94,7 +96,7 @@ async def recommend_by_address(
         "repeats": repeats,
     }
     said |= {"exclude": exclude or [], "where": _where(where or []), "debug": debug}
-    asked = RecommendIn.model_validate(said | {"diversity": diversity, "explore": explore})
+    asked = RecommendIn.model_validate(said | {"diversity": diversity, "explore": explore, "seed": seed})
     return reply(await _answered(desk_of(request), asked.model_copy(update={"at": at})))
 
 
@@ -109,7 +111,7 @@ def _where(pairs: list[str]) -> dict[str, list[str]]:
 
 
 @router.get("/v1/similar/{item}", response_model=ItemList, openapi_extra=needs("read"), tags=["lists"])
-async def similar(
+async def similar_items(
     request: Request,
     item: PathId,
     k: Annotated[int, Query(ge=1, le=limits.K)] = 10,
@@ -125,7 +127,7 @@ async def similar(
 
 
 @router.get("/v1/ratings", response_model=RatingOut, openapi_extra=needs("read"), tags=["lists"])
-async def rate(
+async def predict_rating(
     request: Request,
     user: Annotated[str, Query(min_length=1, max_length=limits.ID)],
     item: Annotated[str, Query(min_length=1, max_length=limits.ID)],
@@ -141,7 +143,7 @@ async def rate(
     return reply(rating_of(await desk.ask(desk.service.rate, user, item, now)))
 
 
-@router.post("/v1/explain", openapi_extra=needs("read"), tags=["lists"])
+@router.post("/v1/explain", response_model=ExplanationOut, openapi_extra=needs("read"), tags=["lists"])
 async def explain(request: Request, body: ExplainIn) -> Response:
     """Say why an item is in the list of a user: each recent event left out, and the rest replayed.
 

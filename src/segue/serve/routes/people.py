@@ -6,18 +6,21 @@ Knows: how requests name users and events. Does not know: how they are kept.
 import re
 from typing import Annotated, Any
 
-from fastapi import Header, Query, Request, Response
+from fastapi import Header, Path, Query, Request, Response
 
 from segue.serve import limits
+from segue.serve.answer_schemas import BlockOut, ErasureReceipt, IngestResult, MergeResult, UserOut
 from segue.serve.answers import Question, Tell
 from segue.serve.desk import desk_of, needs, new_router
 from segue.serve.events import Event, StoredEvent
 from segue.serve.gate import allow
 from segue.serve.problems import Problem
-from segue.serve.replies import ToldOut, reply, told_of, user_of
+from segue.serve.replies import reply, told_of, user_of
 from segue.serve.schema import EventBatch, EventIn, Events, Merge, PathId
 
 router = new_router()
+
+PathSeq = Annotated[int, Path(ge=1, le=(1 << 63) - 1)]
 
 
 def _event(sent: EventIn, id: str | None, arrival: int) -> Event:
@@ -35,8 +38,8 @@ def _id(sent: EventIn, key: str | None) -> str | None:
     return plain
 
 
-@router.post("/v1/events", response_model=ToldOut, openapi_extra=needs("write"), tags=["events"])
-async def tell(
+@router.post("/v1/events", response_model=IngestResult, openapi_extra=needs("write"), tags=["events"])
+async def ingest_events(
     request: Request,
     body: Events,
     recommend: Annotated[
@@ -64,8 +67,8 @@ async def tell(
     return reply(told_of(await desk.tells.send(Tell(events, client, question))))
 
 
-@router.get("/v1/users/{user}", openapi_extra=needs("read"), tags=["users"])
-async def show_user(
+@router.get("/v1/users/{user}", response_model=UserOut, openapi_extra=needs("read"), tags=["users"])
+async def get_user(
     request: Request,
     user: PathId,
     limit: Annotated[int, Query(ge=1, le=1000, description="Events in a page, latest first.")] = 100,
@@ -86,22 +89,44 @@ def _cursor(text: str | None) -> StoredEvent | None:
     return StoredEvent("", "", None, None, None, None, {}, int(found[2]), int(found[1]))
 
 
-@router.delete("/v1/users/{user}", openapi_extra=needs("write"), tags=["users"])
-async def forget_user(request: Request, user: PathId) -> Response:
-    """Erase a user with everything that is kept of them, and say what an erasure cannot reach."""
+@router.delete("/v1/users/{user}", response_model=ErasureReceipt, openapi_extra=needs("write"), tags=["users"])
+async def erase_user(request: Request, user: PathId) -> Response:
+    """Erase a user with everything that is kept of them, block the id, and say what an erasure cannot reach.
+
+    The id is blocked also where nothing is known under it, since events may come late. Asked again, it is done.
+    """
     desk = desk_of(request)
     return reply(await desk.erase(desk.service.forget_user, user))
 
 
-@router.delete("/v1/users/{user}/events/{id}", openapi_extra=needs("write"), tags=["users"])
-async def forget_event(request: Request, user: PathId, id: PathId) -> Response:
-    """Erase an event, by its `id` as this API key sent it, or by its `seq`; what follows is computed anew."""
+@router.delete("/v1/users/{user}/block", response_model=BlockOut, openapi_extra=needs("admin"), tags=["users"])
+async def readmit_user(request: Request, user: PathId) -> Response:
+    """Take the id of an erased user again; what was erased stays erased."""
+    desk = desk_of(request)
+    await desk.ask(desk.service.readmit, user)
+    return reply({"user": user, "blocked": False})
+
+
+@router.delete(
+    "/v1/users/{user}/events/{id}", response_model=ErasureReceipt, openapi_extra=needs("write"), tags=["users"]
+)
+async def erase_event(request: Request, user: PathId, id: PathId) -> Response:
+    """Erase an event, by its `id` as this API key sent it; what follows is computed anew. Asked again, it is done."""
     desk, client = desk_of(request), allow(request.scope, "write").name
-    return reply(await desk.erase(desk.service.forget_event, user, id, client))
+    return reply(await desk.erase(desk.service.forget_event, user, (client, id)))
 
 
-@router.post("/v1/users/{user}/merge", openapi_extra=needs("write"), tags=["users"])
-async def merge(request: Request, user: PathId, body: Merge) -> Response:
+@router.delete(
+    "/v1/users/{user}/events/by-seq/{seq}", response_model=ErasureReceipt, openapi_extra=needs("write"), tags=["users"]
+)
+async def erase_event_by_seq(request: Request, user: PathId, seq: PathSeq) -> Response:
+    """Erase an event, by its number in the order of arrival (`seq`), whoever sent it. Asked again, it is done."""
+    desk = desk_of(request)
+    return reply(await desk.erase(desk.service.forget_event, user, seq))
+
+
+@router.post("/v1/users/{user}/merge", response_model=MergeResult, openapi_extra=needs("write"), tags=["users"])
+async def merge_user(request: Request, user: PathId, body: Merge) -> Response:
     """Give all events of the user in the path to `into`, in the order of time: somebody anonymous logged in.
 
     From then on both names mean the same user.

@@ -11,8 +11,10 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from segue.errors import NotFoundError
+from segue.serve.answer_schemas import HealthOut, ReadinessOut
 from segue.serve.desk import ROLE, desk_of, needs, new_router
 from segue.serve.replies import reply
 from segue.serve.store import Readiness
@@ -30,14 +32,19 @@ _KINDS = {
 }
 
 
-@router.get("/healthz", tags=["server"])
-async def healthy() -> Response:
+@router.get("/healthz", response_model=HealthOut, tags=["server"])
+async def get_health() -> Response:
     """Say that the process answers."""
     return reply({"status": "ok"})
 
 
-@router.get("/readyz", tags=["server"])
-async def ready(request: Request) -> Response:
+@router.get(
+    "/readyz",
+    response_model=ReadinessOut,
+    responses={503: {"model": ReadinessOut, "description": "It would not, and why."}},
+    tags=["server"],
+)
+async def get_readiness(request: Request) -> Response:
     """Say whether what is told now would survive a loss of power; 503 and the reason if not."""
     desk = desk_of(request)
     found = Readiness(False, f"store: expected to take a word within {PATIENCE:g} seconds, it has not. Look at it.")
@@ -47,8 +54,8 @@ async def ready(request: Request) -> Response:
     return reply(found, 200 if found.ready else 503)
 
 
-@router.get("/metrics", openapi_extra=needs("read"), tags=["server"], response_class=Response)
-async def metrics(request: Request) -> Response:
+@router.get("/metrics", openapi_extra=needs("read"), tags=["server"], response_class=PlainTextResponse)
+async def get_metrics(request: Request) -> Response:
     """Return numbers for Prometheus."""
     text = await desk_of(request).ask(desk_of(request).metrics.text)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

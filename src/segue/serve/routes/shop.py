@@ -8,10 +8,19 @@ from typing import Annotated
 import polars as pl
 from fastapi import Query, Request, Response
 
-from segue.errors import ConflictError, NotFoundError
+from segue.errors import NotFoundError
+from segue.serve.answer_schemas import (
+    ItemChanged,
+    ItemList,
+    ItemsAdded,
+    ModelChanged,
+    OnlineMetrics,
+    RulesSet,
+    StatusOut,
+)
 from segue.serve.desk import Desk, desk_of, needs, new_router
 from segue.serve.problems import Problem
-from segue.serve.replies import ItemList, item_lines, reply, status_of
+from segue.serve.replies import item_lines, reply, status_of
 from segue.serve.schema import BundleChange, ItemChange, NewItems, PathId, Rules
 from segue.serve.shelf import Rule
 
@@ -30,7 +39,7 @@ async def find_items(
     return reply({"items": item_lines(found), "unknown": [], "bundle": desk.service.rec.fingerprint})
 
 
-@router.post("/v1/items", openapi_extra=needs("admin"), tags=["items"])
+@router.post("/v1/items", response_model=ItemsAdded, openapi_extra=needs("admin"), tags=["items"])
 async def add_items(request: Request, body: NewItems) -> Response:
     """Make new items known by what they are; lists may show them at once."""
     desk = desk_of(request)
@@ -44,7 +53,7 @@ async def add_items(request: Request, body: NewItems) -> Response:
     return reply({"added": added, "items": len(desk.service.rec.items)})
 
 
-@router.patch("/v1/items/{id}", openapi_extra=needs("admin"), tags=["items"])
+@router.patch("/v1/items/{id}", response_model=ItemChanged, openapi_extra=needs("admin"), tags=["items"])
 async def change_item(request: Request, id: PathId, body: ItemChange) -> Response:
     """Take an item out of all lists (`"available": false`) or back in, or change its attributes."""
     desk = desk_of(request)
@@ -56,7 +65,7 @@ async def change_item(request: Request, id: PathId, body: ItemChange) -> Respons
     return reply({"item": id, "available": body.available, "attributes": body.attributes})
 
 
-@router.put("/v1/admin/rules", openapi_extra=needs("admin"), tags=["admin"])
+@router.put("/v1/admin/rules", response_model=RulesSet, openapi_extra=needs("admin"), tags=["admin"])
 async def set_rules(request: Request, body: Rules) -> Response:
     """Set all rules of the shop (pin, block, boost); they hold from the next list on."""
     desk = desk_of(request)
@@ -65,8 +74,8 @@ async def set_rules(request: Request, body: Rules) -> Response:
     return reply({"rules": len(rules)})
 
 
-@router.post("/v1/admin/bundle", openapi_extra=needs("admin"), tags=["admin"])
-async def change_bundle(request: Request, body: BundleChange) -> Response:
+@router.post("/v1/admin/bundle", response_model=ModelChanged, openapi_extra=needs("admin"), tags=["admin"])
+async def change_model(request: Request, body: BundleChange) -> Response:
     """Answer from another bundle, by its name in the folder of bundles, or from the one before again.
 
     Each user is answered by the old bundle until their state under the new one holds all their events.
@@ -81,20 +90,18 @@ def _changed(desk: Desk, name: str | None) -> str:
         return desk.service.roll_back()
     if not desk.swaps:
         raise NotFoundError("bundle: expected a folder of bundles, none was given. Start with --bundles DIR.")
-    if desk.service.status().swapping_to is not None:
-        raise ConflictError("bundle: expected no swap under way, there is one. Wait for it, or roll it back.")
     return desk.service.swap(name)
 
 
-@router.get("/v1/status", openapi_extra=needs("read"), tags=["admin"])
-async def status(request: Request) -> Response:
+@router.get("/v1/status", response_model=StatusOut, openapi_extra=needs("read"), tags=["admin"])
+async def get_status(request: Request) -> Response:
     """Say which bundle answers, how far a swap is, and whether the store keeps its promises."""
     desk = desk_of(request)
     return reply(status_of(await desk.ask(desk.service.status)))
 
 
-@router.get("/v1/quality", openapi_extra=needs("read"), tags=["admin"])
-async def quality(request: Request) -> Response:
+@router.get("/v1/quality", response_model=OnlineMetrics, openapi_extra=needs("read"), tags=["admin"])
+async def get_online_metrics(request: Request) -> Response:
     """Say how well events were foreseen, each ranked by its user's state just before it.
 
     `shadow` compares the bundle in the shadow with the one that runs, on the events that both have ranked.
