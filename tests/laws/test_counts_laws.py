@@ -18,7 +18,7 @@ from segue.model import counts as counting
 from segue.model.counts import REACH, RECENT, expected, likeliest, mixed, with_counts
 from segue.recommend.growth import grown
 from segue.training import fusion
-from segue.training.fusion import GRID, SCALES, Mix, count_pairs, learn_fusion, weighed
+from segue.training.fusion import ALONE, GRID, SCALES, Mix, count_pairs, learn_fusion, weighed
 from segue.training.validation import Answers
 from tests_support import random_counts, small_recommender
 
@@ -164,6 +164,7 @@ def test_the_weight_is_the_least_that_validation_cannot_tell_from_the_best(monke
     answers, table = answers_of(rng, 400, size, often), np.eye(size, dtype=np.float32)
     vague = (rng.normal(size=(400, size)) + 2.0 * table[answers.targets]).astype(np.float32)
     answers = replace(answers, queries=vague, items=table)
+    monkeypatch.setitem(fusion.GRID, "half_life", (0.5, 1.0, 1.5, 3.0, 6.0, 12.0))
     monkeypatch.setattr(fusion, "_SCORES", 400 * size * 10)  # the search asks half of them, the weight all
     found = learn_fusion(known, answers, size)
     monkeypatch.setattr(fusion, "_lightest", lambda job, best, weights: best)
@@ -197,7 +198,7 @@ def test_what_a_list_leaves_out_is_left_out_of_the_comparison_and_the_scale_is_t
     sure = replace(sure, seen=[np.delete(every, [row - 1, row % (size - 1)]) for row in sure.targets])
     counts = learn_fusion(known, sure, size).counts
     losses = []
-    scales = [(low := 1 / (1 + float(counts.weight))) + share * (1 - low) for share in SCALES]
+    scales = [(1 / (1 + float(counts.weight))) ** power for power in SCALES]
     for scale in scales:
         scores = mixed(replace(counts, scale=np.float32(scale)), sure.scores(), expected(counts, sure.recent))
         left = [np.setdiff1d(every, seen) for seen in sure.seen]
@@ -292,7 +293,7 @@ def test_what_a_user_has_again_and_again_is_mixed_in_only_where_it_may_be_listed
     queries, table = (rng.normal(size=(n, 4)).astype(np.float32) for n in (users, vocabulary.size))
     bias = np.zeros(vocabulary.size, np.float32)
     found = learn_fusion(known, Answers(queries, targets, table, bias, recent, []), vocabulary.size)
-    assert found.mix.habit > 0.3
+    assert found.mix.habit > 0
     assert found.mixture > 0.75 > 0.3 > found.alone  # three items in any order: (1 + .63 + .5) / 3 is .71
     hidden = [np.array([0], np.int32)] * users
     assert learn_fusion(known, Answers(queries, targets, table, bias, recent, hidden), vocabulary.size).mix.habit == 0
@@ -304,3 +305,23 @@ def test_all_is_learnt_but_what_validation_needs(monkeypatch):
     log, quick = segue.read_events(table, time="none"), {"train.passes": 1, "model.width": 8}
     learnt = {refit: segue.train(log, config=quick | {"train.refit": refit}).facts["events"] for refit in (True, False)}
     assert learnt == {True: 80 - 8, False: 80 - 20}
+
+
+def test_the_counts_rank_alone_where_validation_says_so():
+    """What comes next follows from the last item alone, and the network says nothing of it."""
+    rng = np.random.default_rng(3)
+    known, vocabulary = cycles(rng, 60)
+    size = vocabulary.size
+    after = vocabulary.rows(pl.Series([str(int(vocabulary.id(row)) % (size - 1) + 1) for row in range(1, size)]))
+    answers = answers_of(rng, 300, size, lambda last: after[last - 1])
+    noise = (5 * rng.normal(size=(300, size))).astype(np.float32)
+    answers = replace(answers, queries=noise, items=np.eye(size, dtype=np.float32))
+    found = learn_fusion(known, answers, size)
+    assert found.mix.weight == ALONE
+    assert "which rank alone" in str(found)
+    alone = with_counts(found.counts, np.zeros((300, size), np.float32), answers.recent)
+    both = with_counts(found.counts, answers.scores(), answers.recent)
+    best = both[:, 1:].argmax(axis=1)
+    assert (best == alone[:, 1:].argmax(axis=1)).mean() > 0.95
+    assert np.isfinite(both[:, 1:]).all()
+    assert np.abs(both[:, 1:]).max() < 50  # still log-odds

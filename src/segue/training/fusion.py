@@ -25,7 +25,7 @@ ALONE = 1000.0
 #: What is tried, one setting at a time.
 GRID: dict[str, tuple[float, ...]] = {
     "weight": (0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.5, 5.0, 10.0, ALONE),
-    "half_life": (0.5, 1.0, 1.5, 3.0, 6.0, 12.0),
+    "half_life": (0.1, 0.5, 1.0, 1.5, 3.0, 6.0, 12.0),
     "norm": (0.0, 0.5, 1.0),
     "rarity": (0.0, 0.15, 0.3, 0.5),
     "smoothing": (0.02, 0.1, 0.5),
@@ -35,8 +35,8 @@ HABITS: dict[str, tuple[float, ...]] = {
     "habit": (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9),
     "habit_half_life": (5.0, 20.0, 100.0),
 }
-#: Scales tried, as shares of the way from 1 / (1 + weight), which leaves the order of popularity alone, to 1.
-SCALES = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
+#: Scales tried, 1 / (1 + weight) to these powers: 1 of them leaves the order of popularity alone, 0 is no scale.
+SCALES = (1.5, 1.25, 1.0, 0.75, 0.5, 0.25, 0.0)
 #: Events whose followers are counted, at most; of more, those of users evenly spread.
 EVENTS = 10_000_000
 #: Pairs kept of an item, the most frequent, and of all items together.
@@ -68,8 +68,12 @@ class Mix(NamedTuple):
     habit_half_life: float = 20.0
 
 
-#: Where the search begins: what came just before, and a longer past.
-STARTS = (Mix(), Mix(weight=1.0, half_life=6.0, norm=1.0, smoothing=0.02))
+#: Where the search begins: what came just before, a longer past, and the counts alone.
+STARTS = (
+    Mix(),
+    Mix(weight=1.0, half_life=6.0, norm=1.0, smoothing=0.02),
+    Mix(weight=ALONE, half_life=0.5, norm=1.0),
+)
 #: And where items are had again: much of one's own.
 OWN = Mix(weight=2.5, habit=0.5)
 
@@ -240,7 +244,8 @@ def _ndcg(block: Answers, scores: Floats) -> NDArray[np.float64]:
 def _calibrated(counts: Counts, answers: Answers) -> Counts:
     """Return the mixture with the scale that makes the targets likeliest; the order of a list is the same."""
     low = 1.0 / (1.0 + float(counts.weight))
-    scales = np.array([low + share * (1.0 - low) for share in SCALES], np.float32)
+    powers = (1.0,) if counts.weight == ALONE else SCALES  # alone their shares are what they are
+    scales = np.array([low**power for power in powers], np.float32)
     losses = np.zeros(len(scales))
     for block in answers.blocks():
         scores = block.hidden(with_counts(counts, block.scores(), block.recent))
