@@ -12,6 +12,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ _GROUPLENS = "GroupLens, research use, no redistribution; cite Harper and Konsta
 _PUBLISHER = "https://files.grouplens.org/datasets/movielens/"
 _WHEEL_DIGEST = "075820e2ea8f182ec4d30c4ec9067d5ac7b07c2f5e3ae1adeb8a5fbee2d4204d"
 _PAGE_SECONDS = 60
+#: Bytes of the files of one data set, at most: ten times the largest.
+_UNPACKED = 300_000_000
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ def _from_publisher(name: str) -> bytes:
     address = f"{_PUBLISHER}{name}.zip"
     try:
         with urllib.request.urlopen(address, timeout=_PAGE_SECONDS) as page:
-            content: bytes = page.read()
+            content: bytes = page.read(_UNPACKED)
             return content
     except (urllib.error.URLError, OSError) as error:
         raise DatasetError(
@@ -164,8 +167,10 @@ def _members(archive: bytes, name: str, wanted: Mapping[str, str]) -> dict[str, 
     """Return some members of a zip file under new names; nothing is written by the archive's own paths."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as whole:
+            if sum(whole.getinfo(old).file_size for old in wanted) > _UNPACKED:
+                raise zipfile.BadZipFile(f"more than {_UNPACKED:,} bytes in it")
             return {new: whole.read(old) for old, new in wanted.items()}
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, KeyError) as error:
         raise DatasetError(f"{name}: the archive is damaged or another one ({error}). Try again.") from None
 
 
