@@ -203,8 +203,8 @@ def configure(settings: Mapping[str, Any] | None = None, *, base: Config | None 
     parts: dict[str, dict[str, Any]] = {}
     for path, value in (settings or {}).items():
         if path not in known:
-            nearest = difflib.get_close_matches(path, known, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"config {path}: no such setting. Did you mean {nearest}?")
+            nearest = difflib.get_close_matches(path[:100], known, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"config {path[:100]}: no such setting. Did you mean {nearest}?")
         part, name = path.split(".")
         parts.setdefault(part, {})[name] = value
     for part, values in parts.items():
@@ -239,23 +239,36 @@ def _checked(part: str, old: Any, values: dict[str, Any]) -> Any:
             raise own from None
         where = ".".join([part, *(str(place) for place in first["loc"][:1])])
         raise ConfigError(
-            f"config {where}: {first['msg'][0].lower()}{first['msg'][1:]}, came {first['input']!r}. "
+            f"config {where}: {first['msg'][0].lower()}{first['msg'][1:]}, came {repr(first['input'])[:100]}. "
             "Give a value of that kind, or leave the setting out."
         ) from None
+
+
+#: Bytes of a file of settings, at most; there are some dozens of them.
+_LONGEST = 1 << 20
 
 
 def read_config(path: Path | str) -> dict[str, Any]:
     """Return the settings of a TOML file by path, such as `{"train.seed": 3}`.
 
     Raises:
-        ConfigError: the file is missing or is not TOML.
+        ConfigError: the file is missing, cannot be read, is longer than settings are, or is not TOML.
     """
     try:
-        parts = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open("rb") as file:
+            text = file.read(_LONGEST + 1)
+        if len(text) > _LONGEST:
+            raise ConfigError(f"{path}: expected a TOML file with settings, came more than {_LONGEST:,} bytes.")
+        parts = tomllib.loads(text.decode())
     except FileNotFoundError:
         raise ConfigError(f"{path}: expected a TOML file with settings, found no such file.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}. Write it as [train] and then seed = 3.") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a TOML file with settings, cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        said = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ConfigError(f"{path}: not TOML: {said[:200]}. Write it as [train] and then seed = 3.") from None
     settings: dict[str, Any] = {}
     for part, values in parts.items():
         if isinstance(values, dict):

@@ -8,9 +8,14 @@ from typer.testing import CliRunner
 
 import segue
 from segue import cli
+from segue.config import read_config
+from segue.data.sources import Source
 from segue.data.vocabulary import Vocabulary
-from segue.errors import ArgumentError, ConfigError, DataError, EvaluationError, SegueError, TrainingError
+from segue.errors import ArgumentError, ColumnError, ConfigError, DataError, EvaluationError, SegueError, TrainingError
+from segue.serve.tables import told_by
 from tests_support import small_recommender
+
+CONTEXT = segue.Reading(context=("context",))
 
 
 def table(users, items, times=None):
@@ -225,3 +230,30 @@ def test_an_interrupted_run_says_where_it_is_kept_and_how_it_goes_on(run, tmp_pa
     code, _, err = run("train", log, "-o", out)
     assert code == 130
     assert f"Interrupted: {out}.checkpoint keeps the run so far; add --resume" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"a = " + b"[" * 100_000, "nested too deeply"),
+        (b"\xff\xfe\x00", "not TOML"),
+        (b"train = " + b"9" * 5_000, "not TOML"),
+        (b"#" * (1 << 21), "came more than 1,048,576 bytes"),
+        (None, "cannot be read"),
+    ],
+    ids=["deep", "no text", "a long number", "long", "a folder"],
+)
+def test_a_file_of_settings_that_is_none_is_refused(tmp_path, content, why):
+    path = tmp_path / "settings.toml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"settings\.toml: .*{why}"):
+        read_config(path)
+
+
+def test_a_reader_that_gives_up_is_a_message_and_a_context_without_end_is_no_json():
+    with pytest.raises(DataError, match="Polars says: index out of bounds"), Source("log", pl.LazyFrame()).explained():
+        raise pl.exceptions.PanicException("index out of bounds")
+    for text in ("[" * 100_000, '{"a": ' * 100_000, "7"):
+        log = segue.read_events(table(["a"], ["x"]).with_columns(context=pl.lit(text)), reading=CONTEXT)
+        with pytest.raises(ColumnError, match='expected the column "context" to hold objects of JSON'):
+            list(told_by(log))

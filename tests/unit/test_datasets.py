@@ -107,3 +107,10 @@ def test_pip_without_an_index_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     with pytest.raises(DatasetError, match="Check the connection to your package index"):
         datasets.get("ml-100k", cache=tmp_path)
+
+
+def test_an_archive_of_more_than_a_set_has_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "_UNPACKED", 10_000)
+    large = archive({"ml-latest-small/ratings.csv": "0" * 20_000, "ml-latest-small/movies.csv": "0"})
+    with pytest.raises(DatasetError, match="more than 10,000 bytes in it"):
+        datasets.get("ml-latest-small", cache=tmp_path, fetch=lambda _: large)

@@ -1,5 +1,6 @@
 """Cells of Keras in bundles and conversion; what cannot be taken over says so. examples/keras_cell.py trains one."""
 
+import hashlib
 import json
 import logging
 import random
@@ -17,7 +18,7 @@ from segue.bundle import build_network, with_fingerprint
 from segue.config import configure
 from segue.data import synthetic
 from segue.errors import ArgumentError, ConfigError, ModelError
-from segue.files import read_arrays
+from segue.files import read_arrays, write_arrays
 from segue.interop import KerasCell, from_keras, to_keras
 from segue.model.backend import map_tree
 from segue.model.cells import GRU, LSTM, Linear, SimpleRNN
@@ -87,6 +88,29 @@ def test_a_bundle_of_a_class_that_is_not_registered_here_is_refused(keras, tmp_p
     finally:
         known["tests>MinimalGatedCell"] = kept
     assert answers(segue.load(tmp_path / "own.segue")).shape == (1, 12)
+
+
+def test_a_description_of_more_than_there_is_or_of_another_thing_is_refused(gru, tmp_path):
+    arrays, metadata = read_arrays(gru_path(gru, tmp_path))
+    manifest = json.loads(metadata["segue"])
+    cell = json.loads(manifest["cell"])
+    lookup = {"module": "keras.layers", "class_name": "StringLookup", "config": {"vocabulary": "/etc/passwd"}}
+    wrong = {
+        "expected units whose square is at most": {**cell, "config": {**cell["config"], "units": 10**9}},
+        'registered ones, came "StringLookup"': {**cell, "config": {**cell["config"], "kernel_initializer": lookup}},
+        "expected a description in JSON": [],
+        "expected a configuration to make a cell of": {**cell, "config": 7},
+    }
+    for words, description in wrong.items():
+        text = json.dumps(manifest | {"cell": json.dumps(description)})
+        write_arrays(tmp_path / "x.segue", arrays, {"segue": text, "digest": hashlib.sha256(text.encode()).hexdigest()})
+        with pytest.raises(ModelError, match=words):
+            segue.load(tmp_path / "x.segue")
+
+
+def gru_path(rec, folder):
+    rec.save(folder / "gru.segue")
+    return folder / "gru.segue"
 
 
 def test_without_keras_a_bundle_says_what_to_install(gru, tmp_path, monkeypatch):

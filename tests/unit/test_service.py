@@ -542,3 +542,22 @@ def test_filters_rules_and_variety_come_after_the_scores(rec, store):
     assert all(len(set(one)) == 4 for one in drawn_by)
     assert [x.item for x in again.find_items("FILM 00")][:2] == ["000", "001"]
     again.close()
+
+
+def test_a_stored_state_that_is_damaged_is_made_anew_from_the_log(rec, service, caplog):
+    """The log is the truth, and a state a cache of it: damage is said, and the answer is as before."""
+    events = [event("ann", ITEMS[i % 7], 100 + i) for i in range(9)]
+    service.tell([tell(one) for one in events])
+    before, head = service.ask("ann", Question(k=5)), service.store.head("ann", rec.fingerprint)
+    whole = head.state.memory
+    for damaged in (b"", whole[:-3], b"\xc1" + whole[1:]):
+        head = service.store.head("ann", rec.fingerprint)
+        service.store.commit([Write("ann", head.version, states={rec.fingerprint: damaged})])
+        caplog.clear()
+        after = service.ask("ann", Question(k=5))
+        assert [line.item for line in after.items] == [line.item for line in before.items]
+        assert "A stored state is made anew from the log" in caplog.text
+        assert "ann" not in caplog.text
+    told = service.tell([tell(event("ann", ITEMS[3], 200))])
+    assert isinstance(told[0], Told)
+    same(stored(service, "ann"), expected(rec, [*events, event("ann", ITEMS[3], 200)]))

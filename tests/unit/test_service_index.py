@@ -1,16 +1,20 @@
 """A service whose lists come from an index: the lists, ranks and explanations of one that scores all items."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from segue.bundle import save_bundle
 from segue.data.catalogue import read_catalogue
 from segue.data.vocabulary import Vocabulary
 from segue.model.backend import map_tree
 from segue.recommend.approximate import build_index, exact_index, index_path, open_index
+from segue.recommend.codes import Codes
 from segue.serve import opening
 from segue.serve.answers import Question, Tell
 from segue.serve.events import Event
@@ -168,3 +172,60 @@ def test_the_index_of_a_swapped_bundle_is_opened_and_changes_are_laid_over_it(re
     service.close()
     store.close()
     assert open_bundle(bundle)[0].index.facts.recall > 0.9
+
+
+def test_a_crafted_index_never_reaches_faiss(rec, bundle, tmp_path):
+    """What is wrong is found by what it says, for its digest is made anew; then all items are scored."""
+    path = tmp_path / "b.segue"
+    path.write_bytes(bundle.read_bytes())
+    with safe_open(index_path(bundle), "numpy") as file:
+        facts = json.loads(file.metadata()["facts"])
+        arrays = {name: file.get_tensor(name) for name in Codes._fields}
+    cells = arrays["cells"]
+
+    def opened(**changed):
+        parts = arrays | {name: part for name, part in changed.items() if name in arrays}
+        known = facts | {"digest": Codes(**parts).digest}
+        known |= {name: fact for name, fact in changed.items() if name not in arrays}
+        parts = {name: np.ascontiguousarray(part) for name, part in parts.items()}
+        save_file(parts, index_path(path), {"facts": json.dumps(known)})
+        return open_index(rec, path)
+
+    assert opened()[0] is not None
+    wrong = [
+        *({"cells": np.where(np.arange(len(cells)) == 3, far, cells)} for far in (-1, len(arrays["reach"]), 2**31 - 1)),
+        {"cells": cells.astype(np.int64)},
+        {"cells": cells[:-1]},
+        {"codes": arrays["codes"][:, :-1]},
+        {"codes": arrays["codes"][:-1]},
+        {"books": arrays["books"][:, :8]},
+        {"books": arrays["books"] * np.float32(np.nan)},
+        {"centres": arrays["centres"][:-1]},
+        {"reach": arrays["reach"][:0]},
+        {"reach": np.float32(7)},
+        {"rows": 10**12},
+        {"rows": 0},
+        {"width": -3},
+        {"probes": 10**9},
+        {"probes": 0},
+        {"times": 10**9},
+        {"recall": float("nan")},
+        {"k": "many"},
+        {"format": {}},
+    ]
+    for change in wrong:
+        index, said = opened(**change)
+        assert index is None, change
+        assert "all 1,500 items are scored for each list" in said
+        assert "Build it anew: segue index" in said
+    index, said = opened(format=2)  # of an older version, whose bytes faiss would have read
+    assert index is None
+    assert "expected format 3, it is of format 2" in said
+    rng, whole = np.random.default_rng(0), index_path(bundle).read_bytes()
+    for _ in range(100):
+        data = bytearray(whole)
+        for at in rng.integers(0, len(data) if rng.random() < 0.5 else 1500, 3):
+            data[at] = rng.integers(256)
+        index_path(path).write_bytes(data)
+        found, _ = open_index(rec, path)
+        assert found is None or len(found.search(rec.params.items[:2], 5).rows) == 2

@@ -12,6 +12,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ DIGESTS = {
 #: another version, and said to be.
 RENEWED = {"ml-latest-small": "2fb979e8e669ac33d4a05c3123b833a8059f13229c46e0ded46e0754494565f0"}
 _PAGE_SECONDS = 60
+#: Bytes of the files of one data set, at most: ten times the largest.
+_UNPACKED = 300_000_000
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ def _from_publisher(name: str) -> bytes:
     address = f"{_PUBLISHER}{name}.zip"
     try:
         with urllib.request.urlopen(address, timeout=_PAGE_SECONDS) as page:
-            content: bytes = page.read()
+            content: bytes = page.read(_UNPACKED)
             return content
     except (urllib.error.URLError, OSError) as error:
         raise DatasetError(
@@ -193,8 +196,10 @@ def _members(archive: bytes, name: str, wanted: Mapping[str, str]) -> dict[str, 
     """Return some members of a zip file under new names; nothing is written by the archive's own paths."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as whole:
+            if sum(whole.getinfo(old).file_size for old in wanted) > _UNPACKED:
+                raise zipfile.BadZipFile(f"more than {_UNPACKED:,} bytes in it")
             return {new: whole.read(old) for old, new in wanted.items()}
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, KeyError) as error:
         raise DatasetError(f"{name}: the archive is damaged or another one ({error}). Try again.") from None
 
 

@@ -94,7 +94,7 @@ class Source:
         """Turn what a reader says of a bad file into a message in four parts."""
         try:
             yield
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise DataError(_explain(self, error)) from error
 
 
@@ -232,7 +232,7 @@ def _recoded(path: Path, encoding: str) -> bytes:
         raise DataError(_damaged(path)) from None
 
 
-def _explain(source: Source, error: Exception) -> str:
+def _explain(source: Source, error: BaseException) -> str:
     said = str(error).partition("\n")[0]
     path = source.path
     if path is None:

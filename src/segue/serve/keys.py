@@ -81,7 +81,7 @@ def read_keys(path: Path) -> KeyRing:
             raise ValueError("a role or digest")
     except FileNotFoundError:
         raise ArgumentError(f"{path}: expected a file of keys, found none. Make one: segue keys add NAME.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArgumentError(
             f"{path}: expected a file that segue keys made, came something else ({type(error).__name__}). "
             "Take it from a backup, or make a new one."

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from segue.data.events import Events
+from segue.data.kept import json_of
 from segue.errors import ColumnError
 from segue.serve.events import Event, StoredEvent
 
@@ -133,7 +134,7 @@ def _plain(value: Any) -> Any:
 
 def _object(text: str, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = json_of(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):
