@@ -40,6 +40,9 @@ prefixes = map(str, itertools.count())
 #: Of two requests gathered together the second has a new event, and an id that the first took for another event.
 FOUND = [("tell", [([("a", "001", "x", 9)], "shop"), ([("b", "001", "y", 9), ("a", "002", "x", 9)], "shop")])]
 
+#: An event without a time comes behind a late one.
+LATE = [("tell", [([("a", "002", None, 30)], "shop"), ([("a", "001", None, 20), ("a", "002", None, None)], "shop")])]
+
 
 @pytest.fixture(name="shared", scope="module")
 def a_shared_server(tmp_path_factory):
@@ -119,6 +122,7 @@ def agrees(store, steps):
 
 @quick
 @example(FOUND)
+@example(LATE)
 @given(st.lists(BATCH | ERASURE, min_size=1, max_size=5))
 def test_law_a_gathered_batch_is_its_requests_one_after_the_other(steps):
     with tempfile.TemporaryDirectory() as folder:
@@ -132,6 +136,7 @@ def test_law_a_gathered_batch_is_its_requests_one_after_the_other(steps):
 def test_law_a_gathered_batch_is_its_requests_one_after_the_other_on_a_shared_server(shared):
     @quick
     @example(FOUND)
+    @example(LATE)
     @given(st.lists(BATCH, min_size=1, max_size=5))  # an erasure there rewrites the files of the server
     def agree(steps):
         store = ValkeyStore(shared.address, prefix=next(prefixes))
