@@ -7,12 +7,14 @@ import itertools
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engines import Server
 from segue.errors import ConflictError, ForgottenError
+from segue.recommend.many import observe_long, state_from_bytes
 from segue.serve.answers import Tell, Told
 from segue.serve.events import Event
 from segue.serve.service import Service
@@ -22,8 +24,13 @@ from segue.serve.valkey_store import ValkeyStore
 from tests_support import small_recommender
 
 REC = small_recommender()
-#: (user, item, id or none) of each event, and the client.
-EVENT = st.tuples(st.sampled_from("abc"), st.sampled_from(["001", "002"]), st.sampled_from([None, "x", "y", "z"]))
+#: (user, item, id or none, time or none) of each event, and the client.
+EVENT = st.tuples(
+    st.sampled_from("abc"),
+    st.sampled_from(["001", "002"]),
+    st.sampled_from([None, "x", "y", "z"]),
+    st.sampled_from([None, None, 30, 20]),
+)
 EVENTS = st.lists(EVENT, min_size=1, max_size=4, unique_by=lambda one: one[2] or object())
 REQUEST = st.tuples(EVENTS, st.sampled_from(["shop", "app"]))
 BATCH = st.lists(REQUEST, min_size=1, max_size=6).map(lambda requests: ("tell", requests))
@@ -31,7 +38,10 @@ ERASURE = st.tuples(st.sampled_from(["erase", "readmit"]), st.sampled_from("abc"
 quick = settings(max_examples=60, deadline=None)
 prefixes = map(str, itertools.count())
 #: Of two requests gathered together the second has a new event, and an id that the first took for another event.
-FOUND = [("tell", [([("a", "001", "x")], "shop"), ([("b", "001", "y"), ("a", "002", "x")], "shop")])]
+FOUND = [("tell", [([("a", "001", "x", 9)], "shop"), ([("b", "001", "y", 9), ("a", "002", "x", 9)], "shop")])]
+
+#: An event without a time comes behind a late one.
+LATE = [("tell", [([("a", "002", None, 30)], "shop"), ([("a", "001", None, 20), ("a", "002", None, None)], "shop")])]
 
 
 @pytest.fixture(name="shared", scope="module")
@@ -49,7 +59,7 @@ class Model:
 
     def tell(self, events, client):
         """Return how many events were known, or the error."""
-        ids = [(client, id) for *_, id in events]
+        ids = [(client, id) for _, _, id, _ in events]
         if any(user in self.erased for user, *_ in events) or self.gone & set(ids):
             return ForgottenError
         if any(self.known.get(id, event) != event for id, event in zip(ids, events, strict=True)):
@@ -67,6 +77,16 @@ class Model:
         self.log = [(id, event) for id, event in self.log if event[0] != user]
 
 
+def holds_its_events(store, head):
+    """Assert that the state of a user is that of a replay of the log."""
+    if head.count:
+        assert head.fresh
+        state = state_from_bytes(REC, head.state.memory)
+        replayed = observe_long(REC, REC.start(), store.events(head.user))
+        np.testing.assert_allclose(state.memory.output, replayed.memory.output, atol=1e-4)
+        assert (state.count, state.recent.tolist()) == (replayed.count, replayed.recent.tolist())
+
+
 def agrees(store, steps):
     """Assert that a service over a store does what the model does."""
     service, model = Service(REC, store, clock=lambda: 100), Model()
@@ -74,7 +94,7 @@ def agrees(store, steps):
         for kind, what in steps:
             if kind == "tell":
                 tells = [
-                    Tell(tuple(Event(user, item, id=id) for user, item, id in events), client)
+                    Tell(tuple(Event(user, item, time, id) for user, item, id, time in events), client)
                     for events, client in what
                 ]
                 for answer, (events, client) in zip(service.tell(tells), what, strict=True):
@@ -82,7 +102,7 @@ def agrees(store, steps):
                     if isinstance(expected, int):
                         assert isinstance(answer, Told), answer
                         assert answer.duplicates == expected
-                        assert [(kept.user, kept.item, kept.id) for kept in answer.events] == events
+                        assert [(kept.user, kept.item, kept.id, kept.time) for kept in answer.events] == events
                     else:
                         assert isinstance(answer, ForgottenError | ConflictError), answer
             elif kind == "erase":
@@ -91,17 +111,18 @@ def agrees(store, steps):
             else:
                 model.erased.discard(what)
                 store.readmit(what)
-            kept = sorted((event.user, event.item, event.id or "") for event in store.log())
-            assert kept == sorted((user, item, id or "") for _, (user, item, id) in model.log)
+            kept = sorted((event.user, event.item, event.id or "", event.time or 0) for event in store.log())
+            assert kept == sorted((user, item, id or "", time or 0) for _, (user, item, id, time) in model.log)
             for head in store.heads(list("abc"), REC.fingerprint):
                 assert head.count == sum(user == head.user for user, *_ in kept)
-                assert head.fresh or not head.count
+                holds_its_events(store, head)
     finally:
         service.close()
 
 
 @quick
 @example(FOUND)
+@example(LATE)
 @given(st.lists(BATCH | ERASURE, min_size=1, max_size=5))
 def test_law_a_gathered_batch_is_its_requests_one_after_the_other(steps):
     with tempfile.TemporaryDirectory() as folder:
@@ -115,6 +136,7 @@ def test_law_a_gathered_batch_is_its_requests_one_after_the_other(steps):
 def test_law_a_gathered_batch_is_its_requests_one_after_the_other_on_a_shared_server(shared):
     @quick
     @example(FOUND)
+    @example(LATE)
     @given(st.lists(BATCH, min_size=1, max_size=5))  # an erasure there rewrites the files of the server
     def agree(steps):
         store = ValkeyStore(shared.address, prefix=next(prefixes))

@@ -254,16 +254,16 @@ def test_a_long_history_is_rebuilt_in_the_background_and_said(rec, service, monk
 def test_forgetting_gives_the_state_of_one_who_never_did_it(rec, service):
     line = [event("ann", ITEMS[i % 5], 1000 + i, id=f"e{i}") for i in range(20)]
     service.tell([tell(*line)])
-    receipt = service.forget_event("ann", ("shop", "e3"))
+    receipt = service.forget_event("ann", "e3", client="shop")
     assert (receipt.erased, receipt.events, receipt.bundles[0]["bundle"]) == ("event", 1, rec.fingerprint)
     service.ask("ann", Question())
     same(stored(service, "ann"), expected(rec, line[:3] + line[4:]))
     assert isinstance(service.tell([tell(line[3])])[0], ForgottenError)
-    again = service.forget_event("ann", ("shop", "e3"))
+    again = service.forget_event("ann", "e3", client="shop")
     assert (again.events, again.already, again.bundles) == (0, True, receipt.bundles)
-    for nobodys in (("shop", "4"), ("app", "e4"), 99):
+    for nobodys in (("4", "shop"), ("e4", "app"), (99, "shop")):
         with pytest.raises(NotFoundError, match="expected one of this user"):
-            service.forget_event("ann", nobodys)
+            service.forget_event("ann", *nobodys)
     assert service.forget_user("ann").events == 19
     with pytest.raises(ForgottenError, match="erased on request"):
         service.ask("ann", Question())

@@ -135,7 +135,7 @@ def test_a_forgotten_event_and_a_merge_are_as_if_the_log_had_always_been_so(rec,
     told(service, sorted(drawn(3), key=lambda one: one.time))
     before = kept(rec, service.store)
     first = next(event for event in service.store.events("ann") if event.rating is not None)
-    service.forget_event("ann", str(first.seq))
+    service.forget_event("ann", first.seq)
     assert service.settle(60)
     assert same(rec, service.store)
     assert kept(rec, service.store).every.number == before.every.number - 1

@@ -13,7 +13,7 @@ from segue.recommend.many import Happened, observe_long, observe_rated, state_fr
 from segue.recommend.ratings import Rated
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
-from segue.serve.events import END, Event, Position, StoredEvent
+from segue.serve.events import END, START, Event, Position, StoredEvent
 from segue.serve.store import Head, Snapshot, Store
 
 logger = logging.getLogger("segue.serve")
@@ -91,18 +91,18 @@ def rebuild(
     Cost: O(events after the snapshot), read in pages.
     """
     state, after = state_at(rec, begin)
-    waiting = sorted((event for event in new), key=lambda event: _place(event, head))
+    waiting = _in_places(new, head)
     snapshots: list[Snapshot] = []
     rated: dict[int, Rated] = {}
     while True:
         page = store.events(head.user, after=after, limit=PAGE)
         line: list[Happened] = []
         for kept in page:
-            while waiting and _place(waiting[0], head) < kept.place:
-                line.append(waiting.pop(0))
+            while waiting and waiting[0][0] < kept.place:
+                line.append(waiting.pop(0)[1])
             line.append(kept)
         if len(page) < PAGE:
-            line += waiting
+            line += (event for _, event in waiting)
         state = _along(rec, state, line, snapshots, rated)
         if len(page) < PAGE:
             return Rebuilt(state, tuple(snapshots), rated)
@@ -130,10 +130,15 @@ def is_late(event: Event, head: Head) -> bool:
     return event.time is not None and head.last is not None and event.time < head.last.place
 
 
-def _place(event: Event | StoredEvent, head: Head) -> int:
-    if event.time is not None:
-        return event.time
-    return head.last.place if head.last else 0
+def _in_places(new: Sequence[Event], head: Head) -> list[tuple[int, Event]]:
+    """Return events in their places, as the store puts them: one without a time stands behind all before it."""
+    latest = head.last.place if head.last else START.place
+    found: list[tuple[int, Event]] = []
+    for event in new:
+        place = latest if event.time is None else event.time
+        found.append((place, event))
+        latest = max(latest, place)
+    return sorted(found, key=lambda one: one[0])
 
 
 def _along(

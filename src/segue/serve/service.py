@@ -345,9 +345,12 @@ class Service:
         titles = _titles(rec, {event.item for event in events})
         return UserView(head.user, events, titles, head.count, rec.fingerprint, len(body), rebuilding, picture(state))
 
-    def forget_event(self, user: str, event: int | tuple[str, str]) -> Receipt:
-        """Erase an event; the state after is that of a user who never did it. See `erasing.erase_event`."""
-        done = erase_event(self.store, user, event)
+    def forget_event(self, user: str, event: str | int, client: str = "") -> Receipt:
+        """Erase an event, by the id that a client gave it or by its `seq`; the state is that of one who never did it.
+
+        Done again it is done; see `erasing.erase_event`.
+        """
+        done = erase_event(self.store, user, event if isinstance(event, int) else (client, event))
         self._reckon(user)
         return receipt("event", int(done), self._swaps.bundles(), already=not done)
 

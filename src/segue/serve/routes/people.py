@@ -113,7 +113,7 @@ async def readmit_user(request: Request, user: PathId) -> Response:
 async def erase_event(request: Request, user: PathId, id: PathId) -> Response:
     """Erase an event, by its `id` as this API key sent it; what follows is computed anew. Asked again, it is done."""
     desk, client = desk_of(request), allow(request.scope, "write").name
-    return reply(await desk.erase(desk.service.forget_event, user, (client, id)))
+    return reply(await desk.erase(desk.service.forget_event, user, id, client))
 
 
 @router.delete(
