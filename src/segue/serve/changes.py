@@ -7,7 +7,8 @@ Does not know: which bundle runs.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 from weakref import WeakKeyDictionary
 
 import polars as pl
@@ -20,7 +21,27 @@ from segue.recommend.recommender import Recommender
 from segue.serve.shelf import Rule, Shelf, make_shelf
 from segue.serve.store import ATTEMPTS, Store, version_of
 
+P = ParamSpec("P")
 _VALUE = "items"
+
+
+class _OvertakenError(Exception):
+    """Another replica changed something meanwhile."""
+
+
+def _on_top(change: Callable[Concatenate["Changes", P], None]) -> Callable[Concatenate["Changes", P], None]:
+    """Make a change again on top of that of another replica, where that came first."""
+
+    @wraps(change)
+    def made(self: "Changes", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        for _ in range(ATTEMPTS):
+            try:
+                return change(self, *args, **kwargs)
+            except _OvertakenError:
+                self._read()
+        raise StoreError("items: expected to keep a change, other replicas were faster each time. Send it again.")
+
+    return made
 
 
 class Changes:
@@ -28,25 +49,17 @@ class Changes:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._shelves: WeakKeyDictionary[Recommender, Shelf] = WeakKeyDictionary()
         self._read()
 
     def _read(self) -> None:
         """Take over what the store has."""
         value = self._store.get_value(_VALUE)
-        kept = json.loads(value or b"{}")
+        kept, self._version = json.loads(value or b"{}"), version_of(value)
         self._added: list[dict[str, Any]] = kept.get("added", [])
         self._attributes: dict[str, dict[str, Any]] = kept.get("attributes", {})
         self._unavailable: list[str] = kept.get("unavailable", [])
         self._rules = tuple(Rule(**rule) for rule in kept.get("rules", []))
-        self._shelves, self._version = WeakKeyDictionary(), version_of(value)
-
-    def follow(self) -> bool:
-        """Take over what another replica has changed, and return whether there was anything."""
-        if self._store.value_version(_VALUE) == self._version:
-            return False
-        self._read()
-        return True
+        self._shelves: WeakKeyDictionary[Recommender, Shelf] = WeakKeyDictionary()
 
     def applied(self, rec: Recommender) -> Recommender:
         """Return a bundle with all changes laid over it. Cost: O(items x width)."""
@@ -59,6 +72,13 @@ class Changes:
                 rec = with_attributes(rec, item, known)
         return rec
 
+    def follow(self) -> bool:
+        """Take over what another replica has changed, and return whether there was anything."""
+        changed = self._store.value_version(_VALUE) != self._version
+        if changed:
+            self._read()
+        return changed
+
     def shelf(self, rec: Recommender) -> Shelf:
         """Return what may be shown by a bundle."""
         shelves = self._shelves  # before what it is made of, which is changed first
@@ -67,18 +87,16 @@ class Changes:
             found = shelves[rec] = make_shelf(rec, self._unavailable, self._rules)
         return found
 
+    @_on_top
     def add_items(self, table: pl.DataFrame, rec: Recommender) -> None:
         """Keep new items. Raises as `Recommender.add_items`, before anything is kept."""
         rec.add_items(table)
         named, _, _ = read_items(table)
-        new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode())).to_dicts()
+        known = {line["item"] for line in self._added}
+        new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
+        self._keep(added=self._added + [line for line in new.to_dicts() if line["item"] not in known])
 
-        def added() -> dict[str, Any]:
-            known = {line["item"] for line in self._added}
-            return {"added": self._added + [line for line in new if line["item"] not in known]}
-
-        self._keep(added)
-
+    @_on_top
     def change_item(self, rec: Recommender, item: str, available: bool | None, attributes: Mapping[str, Any]) -> None:
         """Keep a change of one item.
 
@@ -87,42 +105,36 @@ class Changes:
         """
         if attributes:
             with_attributes(rec, item, attributes)
+        gone = [other for other in self._unavailable if other != item]
+        if available is False or (available is None and item in self._unavailable):
+            gone.append(item)
+        merged = {**self._attributes.get(item, {}), **attributes}
+        self._keep(unavailable=gone, attributes={**self._attributes, **({item: merged} if merged else {})})
 
-        def changed() -> dict[str, Any]:
-            gone = [other for other in self._unavailable if other != item]
-            if available is False or (available is None and item in self._unavailable):
-                gone.append(item)
-            merged = {**self._attributes.get(item, {}), **attributes}
-            return {"unavailable": gone, "attributes": {**self._attributes, **({item: merged} if merged else {})}}
-
-        self._keep(changed)
-
+    @_on_top
     def set_rules(self, rules: Sequence[Rule]) -> None:
         """Keep the rules of the shop, in the order in which they are applied."""
-        self._keep(lambda: {"rules": tuple(rules)})
+        self._keep(rules=tuple(rules))
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules of the shop."""
         return self._rules
 
-    def _keep(self, changed: Callable[[], dict[str, Any]]) -> None:
-        """Keep what is changed; where another replica came first, it is changed again on top of theirs."""
-        for _ in range(ATTEMPTS):
-            new: dict[str, Any] = {
-                "added": self._added,
-                "attributes": self._attributes,
-                "unavailable": self._unavailable,
-                "rules": self._rules,
-            } | changed()
-            written = new | {"rules": [asdict(rule) for rule in new["rules"]]}
-            value = json.dumps(written, default=str).encode()
-            if self._store.replace_value(_VALUE, self._version, value):
-                self._added, self._attributes, self._unavailable, self._rules = new.values()
-                self._shelves, self._version = WeakKeyDictionary(), version_of(value)
-                return
-            self._read()
-        raise StoreError("items: expected to keep a change, other replicas were faster each time. Send it again.")
+    def _keep(self, **changed: Any) -> None:
+        new = {
+            "added": self._added,
+            "attributes": self._attributes,
+            "unavailable": self._unavailable,
+            "rules": self._rules,
+        } | changed
+        written = new | {"rules": [asdict(rule) for rule in new["rules"]]}
+        value = json.dumps(written, default=str).encode()
+        if not self._store.replace_value(_VALUE, self._version, value):
+            raise _OvertakenError
+        self._version = version_of(value)
+        self._added, self._attributes, self._unavailable, self._rules = new.values()
+        self._shelves = WeakKeyDictionary()
 
 
 def with_attributes(rec: Recommender, item: str, attributes: Mapping[str, Any]) -> Recommender:
