@@ -170,3 +170,25 @@ def test_two_servers_over_one_store(tmp_path):
             server.process.kill()
             server.process.wait()
         valkey.kill()
+
+
+def test_a_server_is_ready_as_soon_as_its_store_is_back(tmp_path):
+    valkey = engines.Server(tmp_path)
+    bundle(tmp_path / "b.segue")
+    server = Server(tmp_path, "--store", valkey.address)
+    try:
+        valkey.kill()
+        for _ in range(12):  # so long that the threads pause for longer and longer
+            code, said = server.call("GET", "/readyz")
+            assert code == 503 and "did not answer" in said["reason"]
+            assert server.call("POST", "/v1/events", {"user": "ann", "item": ITEMS[1]})[0] == 503
+            time.sleep(0.3)
+        valkey.start()
+        assert server.call("GET", "/readyz") == (200, {"ready": True, "reason": ""})
+        assert server.call("POST", "/v1/events", {"user": "ann", "item": ITEMS[1]})[0] == 200
+        text = server.call("GET", "/metrics")[1].decode()
+        assert 'segue_background_errors_total{thread="segue-follow"}' in text
+    finally:
+        server.process.kill()
+        server.process.wait()
+        valkey.kill()

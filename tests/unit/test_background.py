@@ -133,7 +133,7 @@ def test_a_thread_that_has_died_is_told_and_begun_anew(service, monkeypatch):
 
     service._swaps.worker.stop()
     monkeypatch.setattr(Background, "_run", mortal)
-    service._swaps.worker._stopped.clear()
+    service._swaps.worker._stopped = False
     service._swaps.worker.start()
     with TestClient(make_app(service), base_url="http://localhost:8000") as client:
         until(lambda: died)

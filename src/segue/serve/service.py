@@ -486,7 +486,7 @@ class Service:
             rec.fingerprint,
             name,
             swaps.caught_up,
-            checked(self._threads) or self.store.ready(),
+            checked(self._threads, self.store.ready()),
             len(rec.items),
             shelf.unavailable,
             swaps.running.found,
