@@ -16,6 +16,7 @@ from segue.serve.background import Background
 from segue.serve.batching import Batcher
 from segue.serve.events import Event
 from segue.serve.http import make_app
+from segue.serve.routes import plain
 from segue.serve.running import Settings, reload
 from segue.serve.service import Service
 from segue.serve.sqlite_store import SqliteStore
@@ -267,3 +268,28 @@ def test_an_error_while_the_bundle_is_read_again_is_told(service, tmp_path, monk
     reload(Settings(tmp_path / "b.segue"), service, None)
     assert any("SIGHUP: ZeroDivisionError at " in record.getMessage() for record in caplog.records)
     assert service.tell([Tell((Event("a", "003", 5),))])[0].events
+
+
+def test_a_busy_server_says_whether_it_is_ready_and_a_store_that_hangs_is_not(service, monkeypatch):
+    held, waiting = threading.Event(), []
+
+    def slow(*args, **more):
+        waiting.append(1)
+        held.wait(30)
+
+    with TestClient(make_app(service), base_url="http://localhost:8000") as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(service, "ask", slow)
+            threads = [threading.Thread(target=client.get, args=("/v1/recommend?user=a",)) for _ in range(desk.THREADS)]
+            for thread in threads:
+                thread.start()
+            until(lambda: len(waiting) == desk.THREADS)
+            assert client.get("/readyz").status_code == 200
+            patched.setattr(plain, "PATIENCE", 0.1)
+            patched.setattr(service.store, "ready", slow)
+            answer = client.get("/readyz")
+            assert answer.status_code == 503 and "within 0.1 seconds, it has not" in answer.json()["reason"]
+            held.set()
+            for thread in threads:
+                thread.join()
+        assert client.get("/readyz").status_code == 200

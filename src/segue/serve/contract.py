@@ -409,6 +409,7 @@ class StoreContract(ABC):
         assert import_events(store, more, source="more.csv") == Imported(5, 1, 1, 3)
 
     def test_it_says_that_it_is_ready(self, store: Store) -> None:
+        store.prove()
         assert store.ready().ready, store.ready().reason
 
 

@@ -3,6 +3,8 @@
 Knows: files of the page, text. Does not know: users or items.
 """
 
+import asyncio
+import contextlib
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,12 @@ from fastapi import FastAPI, Request, Response
 from segue.errors import NotFoundError
 from segue.serve.desk import ROLE, desk_of, needs, new_router
 from segue.serve.replies import reply
+from segue.serve.store import Readiness
 
 router = new_router()
 
+#: Seconds until a store that does not answer counts as one that is not ready.
+PATIENCE = 8.0
 PAGE = Path(__file__).parents[1] / "page"
 _KINDS = {
     ".html": "text/html",
@@ -35,7 +40,10 @@ async def healthy() -> Response:
 async def ready(request: Request) -> Response:
     """Say whether what is told now would survive a loss of power; 503 and the reason if not."""
     desk = desk_of(request)
-    found = (await desk.ask(desk.service.status)).ready
+    found = Readiness(False, f"store: expected to take a word within {PATIENCE:g} seconds, it has not. Look at it.")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):  # in a thread of its own: those that answer may all be busy
+            found = (await asyncio.to_thread(desk.service.status)).ready
     return reply(found, 200 if found.ready else 503)
 
 
