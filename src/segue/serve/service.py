@@ -475,8 +475,9 @@ class Service:
 
     def _follow(self) -> None:
         """Take over what other replicas changed of items and rules, and tell them which bundles are used here."""
-        with self._lock:
-            if self._changes.follow():
+        if self._changes.overtaken():
+            with self._lock:
+                self._changes.follow()
                 self._swaps.refresh()
         self._swaps.renew(after=RENEWED)
 
