@@ -157,6 +157,16 @@ def test_baselines_of_ratings_predict_what_they_do_here_and_a_fault_is_named(mon
     ]
 
 
+def test_without_ratings_to_learn_from_baselines_of_ratings_are_named():
+    one = Ratings(np.zeros(1, int), np.zeros(1, int), np.ones(1), np.zeros(1, int))
+    found, left_out = predict_all(one.rows(slice(0, 0)), one, Size(1, 1))
+    assert found == {}
+    assert left_out[0] == (
+        "Left out: global mean: expected ratings to learn from before those asked for, came none. Give a log with both."
+    )
+    assert len(left_out) == len(GRIDS)
+
+
 def test_a_baseline_that_is_given_and_raises_costs_itself_alone(halves):
     class Faulty:
         def score(self, histories):

@@ -194,7 +194,7 @@ class _Other:
                 f"it had not ended after {seconds:,.0f} seconds and was stopped. Fit it with "
                 "segue.evaluation.tuning.tuned and give it in baselines=, where no time is set."
             )
-        if code == -signal.SIGKILL:
+        if code == -9:
             return (
                 "the system killed its process (SIGKILL), most often because memory ran out: "
                 f"{memory_available():.1f} GiB are free now. Measure where there is more, or keep fewer items."
@@ -202,7 +202,10 @@ class _Other:
         if code < 0:
             with contextlib.suppress(ValueError):
                 name = f"{signal.Signals(-code).name}, {signal.strsignal(-code)}".rstrip(", ")
-                return f"a library ended its process ({name}).{said} Measure with one thread or other versions of it."
+                return (
+                    f"a library ended its process ({name}).{said} Measure with OPENBLAS_NUM_THREADS=1, or with other "
+                    "versions of NumPy and SciPy."
+                )
         return f"its process ended with code {code}.{said} Fit it alone to see more."
 
 

@@ -3,6 +3,7 @@
 Knows: which users had which items. Does not know: the order of events, but for how a history is read.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -112,9 +113,10 @@ def _gram(used: sparse.csr_array) -> NDArray[np.float64]:
 def invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the inverse of a symmetric positive definite matrix, in its own memory.
 
-    Gauss-Jordan by blocks: a block of columns at a time is eliminated from the rest, by products of matrices, which
-    take all threads. LAPACK inverts the blocks on the diagonal, on one thread: with two, OpenBLAS factorises a matrix
-    of 18,000 rows beyond the end of its buffer, which ends the process. A matrix of up to 4,096 rows is one block.
+    Gauss-Jordan by blocks: a block of columns at a time is eliminated from the rest, by products of matrices. BLAS and
+    LAPACK have one thread, for with two OpenBLAS factorises a matrix of 18,000 rows beyond the end of its buffer,
+    which ends the process; blocks of rows go to as many threads as BLAS may have. A matrix of up to 4,096 rows is
+    one block.
 
     Args:
         matrix: float64[n, n], in the order of C; its lower triangle is read, all of it is changed.
@@ -131,32 +133,44 @@ def invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         >>> np.tril(invert(np.array([[2.0, 0.0], [1.0, 2.0]]))).round(3).tolist()
         [[0.667, 0.0], [-0.333, 0.667]]
     """
-    n = len(matrix)
-    if n <= _WHOLE:
-        return _inverse(matrix)
-    for begin in range(0, n, _BLOCK):
-        end = min(begin + _BLOCK, n)
-        column = np.concatenate([matrix[begin:end, :begin].T, matrix[begin:, begin:end]])
-        column[begin:end] = _mirrored(column[begin:end])
-        pivot = _mirrored(_inverse(column[begin:end].copy()))
-        solved = column @ pivot
-        for top in range(0, n, _BLOCK):
-            bottom = min(top + _BLOCK, n)
-            matrix[top:bottom, :bottom] -= solved[top:bottom] @ column[:bottom].T
-        matrix[begin:end, :begin] = solved[:begin].T
-        matrix[end:, begin:end] = solved[end:]
-        matrix[begin:end, begin:end] = -pivot
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    threads = max((one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"), default=1)
+    with threadpool_limits(1, "blas"):
+        if len(matrix) <= _WHOLE:
+            return _inverse(matrix)
+        with ThreadPoolExecutor(threads) as pool:
+            for begin in range(0, len(matrix), _BLOCK):
+                _eliminate(matrix, begin, pool)
     return np.negative(matrix, out=matrix)
 
 
-def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the inverse by LAPACK on one thread, in the same memory; see `invert`."""
-    from scipy.linalg import lapack  # .08 s to import, a twelfth of the start of a server
-    from threadpoolctl import threadpool_limits
+def _eliminate(matrix: NDArray[np.float64], begin: int, pool: ThreadPoolExecutor) -> None:
+    """Eliminate a block of columns from all others, in place; see `invert`."""
+    n, end = len(matrix), min(begin + _BLOCK, len(matrix))
+    column = np.concatenate([matrix[begin:end, :begin].T, matrix[begin:, begin:end]])
+    column[begin:end] = _mirrored(column[begin:end])
+    pivot = _mirrored(_inverse(column[begin:end].copy()))
+    solved = np.empty_like(column)
 
-    with threadpool_limits(1, "blas"):  # LAPACK's upper triangle, column by column, is our lower one, row by row
-        factor, failed = lapack.dpotrf(matrix.T, lower=False, overwrite_a=True, clean=False)
-        inverse, broken = lapack.dpotri(factor, lower=False, overwrite_c=True)
+    def rows(top: int) -> None:
+        bottom = min(top + _BLOCK, n)
+        solved[top:bottom] = column[top:bottom] @ pivot
+        matrix[top:bottom, :bottom] -= solved[top:bottom] @ column[:bottom].T
+
+    list(pool.map(rows, range(0, n, _BLOCK)[::-1]))  # the longest rows first
+    matrix[begin:end, :begin] = solved[:begin].T
+    matrix[end:, begin:end] = solved[end:]
+    matrix[begin:end, begin:end] = -pivot
+
+
+def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the inverse by LAPACK, in the same memory."""
+    from scipy.linalg import lapack  # .08 s to import, a twelfth of the start of a server
+
+    # LAPACK's upper triangle, column by column, is our lower one, row by row.
+    factor, failed = lapack.dpotrf(matrix.T, lower=False, overwrite_a=True, clean=False)
+    inverse, broken = lapack.dpotri(factor, lower=False, overwrite_c=True)
     if failed or broken:
         raise np.linalg.LinAlgError("expected a positive definite matrix, came another")
     return inverse.T

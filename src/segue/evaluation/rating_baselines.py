@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.data.ratings import shrunken_biases
+from segue.errors import ArgumentError
 from segue.evaluation.apart import Fault, each_apart
 
 Numbers = NDArray[np.float64]
@@ -170,8 +171,13 @@ def predict_tuned(given: tuple[Ratings, Ratings, Size], name: str) -> tuple[str,
     """Return a name with the settings that were chosen, and the predictions.
 
     Settings are chosen by the squared error on the last tenth of the training ratings, learnt from those before.
+
+    Raises:
+        ArgumentError: there is no training rating.
     """
     (train, test, size), (predict, grid) = given, GRIDS[name]
+    if not len(train.user):
+        raise ArgumentError("expected ratings to learn from before those asked for, came none. Give a log with both.")
     cut = len(train.user) - max(1, min(len(train.user) // 10, CHOSEN_ON))
     early, late = train.rows(slice(max(0, cut - CHOSEN_AFTER), cut)), train.rows(slice(cut, None))
     trials: list[dict[str, Any]] = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
