@@ -45,6 +45,7 @@ from segue.cli_options import (
     in_words,
     kinds_option,
     print_json,
+    rated_ids,
     read,
     say_unmet,
     time_option,

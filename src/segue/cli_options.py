@@ -17,6 +17,7 @@ from segue.data.encoding import Encoding as LearntEncoding
 from segue.data.events import Events, Reading
 from segue.data.times import microseconds
 from segue.errors import ArgumentError
+from segue.recommend.given import check_known
 from segue.recommend.recommender import Recommender
 from segue.serve.reading import is_store, read_store
 from segue.serve.transfer import events_of
@@ -75,7 +76,10 @@ def read(
         return _of_store(str(path), columns, time_format, sep, context)
     words = tuple(word for several in missing or () for word in next(csv.reader([several]), []))
     reading = Reading(time_format, header, sep, encoding, tuple(context or ()), words)
-    return segue.read_events(path, **columns, reading=reading, like=of.facts.get("reading") if of else None)
+    log = segue.read_events(path, **columns, reading=reading, like=of.facts.get("reading") if of else None)
+    if of is not None:
+        check_known(of.vocabulary.ids, log)
+    return log
 
 
 def _of_store(

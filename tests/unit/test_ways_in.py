@@ -178,6 +178,18 @@ def test_profiles_of_other_ids_stop_training_and_measuring_and_new_items_under_o
     assert len(rec.add_items(films.with_columns(item="x" + pl.col("item"))).items) == len(rec.items) + 7
 
 
+def test_a_log_of_which_a_model_knows_no_item_is_refused(tmp_path):
+    rec = segue.train(segue.read_events(log_of(str)), config=TINY)
+    rec.save(tmp_path / "b.segue")
+    log_of(lambda n: f"{n}.0").write_csv(tmp_path / "log.csv")
+    why = r"bundle: expected items of .*, none of its 8 ids is in the log: 1\d\.0 in the log, 1\d in the bundle\?"
+    with pytest.raises(DataError, match=why):
+        segue.evaluate(rec, segue.split_last(segue.read_events(tmp_path / "log.csv"))[1])
+    for words in (("evaluate", "--in-sample"), ("recommend", "--user", "u1", "--events")):
+        code, told = said(words[0], tmp_path / "b.segue", *words[1:], tmp_path / "log.csv")
+        assert code == 1 and "in the bundle? Whole numbers became floats in the log" in told
+
+
 def test_ids_written_as_floats_are_told(tmp_path):
     log_of(lambda n: f"{n}.0").write_csv(tmp_path / "log.csv")
     assert "item: all ids are whole numbers written as floats, such as 10.0" in said("inspect", tmp_path / "log.csv")[1]
