@@ -170,7 +170,7 @@ def ids_of(given: Iterable[str], name: str) -> list[str]:
         ['10', '11']
     """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise ArgumentError(f"{name}: expected a list of ids, came {given!r}. Write [{given!r}] for this one.")
+        raise ArgumentError(f"{name}: expected a list of ids, came {given!r}. Put it in a list: [{given!r}].")
     return list(given)
 
 

@@ -71,11 +71,17 @@ def _read(source: object, asked: Mapping[str, str | None], reading: Reading, lik
     context = _context(reading.context, schema.names(), opened.name)
     context += [name for name in like.get("context", ()) if name in schema.names() and name not in context]
     frame = without_words(opened.frame, [*chosen.columns.values(), *context], chosen.columns, reading.missing)
-    raw = _Raw(replace(opened, frame=frame), chosen, context, schema, reading)
+    absent = [f"context: {opened.name} has no column {name}, it is unknown." for name in _absent(like, schema.names())]
+    opened = replace(opened, frame=frame, notes=(*opened.notes, *absent))
+    raw = _Raw(opened, chosen, context, schema, reading)
     for role in ("user", "item"):
         with opened.explained():
             check_ids(frame, chosen.columns[role], source=opened.name, role=role)
     return _in_order(raw, *_collected(raw, _time_rule(raw)), asked)
+
+
+def _absent(like: Mapping[str, Any], names: list[str]) -> list[str]:
+    return [name for name in like.get("context", ()) if name not in names]
 
 
 class _Raw(NamedTuple):
