@@ -155,11 +155,16 @@ def _time_rule(raw: _Raw) -> TimeRule | None:
     return rule
 
 
-def _plan(raw: _Raw, rule: TimeRule | None) -> dict[str, pl.Expr]:
-    """Return role -> expression; null where the source has no value or one that cannot be read."""
+def _plan(raw: _Raw, rule: TimeRule | None, trimmed: bool) -> dict[str, pl.Expr]:
+    """Return role -> expression; null where the source has no value or one that cannot be read.
+
+    Nearly no log has blanks around its numbers: they are looked for only once some cannot be read.
+    """
     plan = {}
     for role, name in raw.chosen.columns.items():
         column, kind = raw.column(role)
+        if kind == pl.String and raw.schema[name] == pl.String and role in ("time", "rating") and not trimmed:
+            column = pl.col(name)
         if role in ("user", "item"):
             # Codes in place of text: a log is sorted and encoded at a third of the memory.
             plan[role] = text_of_ids(pl.col(name), raw.schema[name]).cast(pl.Categorical)
@@ -173,9 +178,11 @@ def _plan(raw: _Raw, rule: TimeRule | None) -> dict[str, pl.Expr]:
     return plan
 
 
-def _collected(raw: _Raw, rule: TimeRule | None) -> tuple[pl.DataFrame, TimeRule | None, list[str]]:
+def _collected(
+    raw: _Raw, rule: TimeRule | None, trimmed: bool = False
+) -> tuple[pl.DataFrame, TimeRule | None, list[str]]:
     """Run the plan; where values are missing, look whether they were missing or could not be read."""
-    plan = _plan(raw, rule)
+    plan = _plan(raw, rule, trimmed)
     with raw.source.explained():
         columns = {name: pl.col(name) for name in raw.context}
         table = raw.source.frame.select(**plan, **columns).collect(engine="streaming")
@@ -184,8 +191,10 @@ def _collected(raw: _Raw, rule: TimeRule | None) -> tuple[pl.DataFrame, TimeRule
         fault = _fault(raw, role, plan[role]) if role in plan and table[role].null_count() else None
         if fault is None:
             continue
+        if not trimmed:
+            return _collected(raw, rule, trimmed=True)
         if role == "time" and rule is not None and (wider := rule.widened()):
-            return _collected(raw, wider)
+            return _collected(raw, wider, trimmed)
         if role == "time" or fault.bad > _FEW * fault.present:
             raise _unreadable(raw, role, fault, rule)
         notes.append(

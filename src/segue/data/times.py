@@ -207,7 +207,7 @@ class TimeRule:
         """Return the expression; null where a value is not a time between the years 1 and 9999.
 
         Args:
-            column: what the rule was guessed from; blanks around a text do not count.
+            column: what the rule was guessed from, without blanks around a text.
             kind: its type; None for text.
         """
         kind = kind or pl.String()
@@ -219,8 +219,7 @@ class TimeRule:
             forms = [_parsed(text, each) for each in self.formats] or [_dates(text, len(self.unit))]
             return pl.coalesce(forms).cast(pl.Int64)
         per_second = _SECONDS_PER[self.unit]
-        value = column.str.strip_chars() if kind == pl.String else column
-        value = value.cast(pl.Int64 if self.kind == "integer" else pl.Float64, strict=False)
+        value = column.cast(pl.Int64 if self.kind == "integer" else pl.Float64, strict=False)
         low, high = EARLIEST * per_second // 1_000_000, LATEST * per_second // 1_000_000
         if per_second > 1_000_000:
             low, high = -(2**63), 2**63 - 1
@@ -296,10 +295,10 @@ def other_units(times: pl.Series) -> pl.Series:
 
 
 def text_of_times(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """Return a column as texts without blanks around them; a whole number in a column of floats is written whole."""
+    """Return a column as texts; a whole number in a column of floats is written whole."""
     if kind.is_float():
         column = column.cast(pl.Int64, strict=False)
-    return column.cast(pl.String).str.strip_chars()
+    return column.cast(pl.String)
 
 
 def _form_of(sample: pl.Series) -> str:
