@@ -101,6 +101,16 @@ def test_words_for_missing_are_named_or_left_out_and_blanks_around_ids_do_not_co
         segue.read_events(tmp_path / "t.csv", missing="NULL")
 
 
+@pytest.mark.parametrize("word", ["nan", "NaT", "null"])
+def test_a_word_in_place_of_a_time_says_how_to_leave_it_out(write, word):
+    path = write(f"user,item,time\na,x,1700000000\na,y,{word}\n")
+    with pytest.raises(
+        TimeParseError, match=rf'row 2: time "{word}" is not a timestamp\..* give missing= \(--missing\)'
+    ):
+        segue.read_events(path)
+    assert dict(segue.read_events(path, missing=[word]).intake.dropped) == {"no time": 1}
+
+
 def test_words_for_missing_hold_in_all_columns(tmp_path):
     table = [("a", "x", "1", "4", "buy"), ("a", "y", "NaT", "-", "-"), ("b", "x", "3", "-", "view")]
     for source in every_file(table, ["user", "item", "time", "rating", "type"], tmp_path):
@@ -264,6 +274,14 @@ def test_dates_written_as_numbers_are_dates(tmp_path, text, moment, form):
     if len(text) <= 8:
         counted = segue.read_events(sources[0], reading=segue.Reading(time_format="s"))
         assert counted.table["time"][0] == int(text) * 1_000_000
+
+
+def test_a_number_that_is_no_date_among_dates_is_an_error(write):
+    for others in ("20241399", "0"):
+        with pytest.raises(
+            TimeParseError, match=f'row 2: time "{others}" is not a date written as YYYYMMDD, as the others'
+        ):
+            segue.read_events(write(f"user,item,time\na,x,20240131\na,y,{others}\n"))
 
 
 def test_years_are_asked_about(write):

@@ -243,6 +243,11 @@ def _unreadable(raw: _Raw, role: str, fault: _Fault, rule: TimeRule | None) -> D
             f'{where}time "{text}" is not a timestamp in {rule.unit}, as the others are: it seems to count '
             f"{unit_of(text)}. Write all times in one unit.{words}"
         )
+    if rule is not None and rule.kind == "digits":
+        return TimeParseError(
+            f'{where}time "{text}" is not a date written as {rule.unit}, as the others seem to be. Correct it, or give '
+            f"--time-format s if these are no dates and count seconds.{words}"
+        )
     if rule is not None and not rule.guessed:
         wanted = f'written as "{rule.formats[0]}"' if rule.formats else f"in epoch {rule.unit}"
         return TimeParseError(

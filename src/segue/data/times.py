@@ -30,8 +30,8 @@ ISO_FORMATS = (
 #: Dates written as whole numbers, by their digits; what is left out is the first of it.
 _DIGITS = {14: "YYYYMMDDHHMMSS", 12: "YYYYMMDDHHMM", 10: "YYYYMMDDHH", 8: "YYYYMMDD", 6: "YYYYMM", 4: "YYYY"}
 _FIRST = "YYYY0101000000"
-#: The years that a number is taken to name, and the share of a column that must look so.
-_YEARS, _MOST = (1900, 2100), 0.9
+#: The years that a number is taken to name, and the share of a column that must look so: of few digits more of it.
+_YEARS, _MOST, _HALF = (1900, 2100), 0.9, 0.5
 _1970 = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -261,9 +261,10 @@ def unit_of(text: str) -> str:
         ('seconds', 'milliseconds', '')
     """
     try:
-        return _unit(pl.Series([float(text)]))
+        number = float(text)
     except ValueError:
         return ""
+    return _unit(pl.Series([number])) if isfinite(number) else ""
 
 
 def other_units(times: pl.Series) -> pl.Series:
@@ -302,18 +303,18 @@ def text_of_times(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
 
 
 def _form_of(sample: pl.Series) -> str:
-    """Return the form of a date that nearly all values of a column write as a whole number, "" where none does."""
+    """Return the form of a date that most values of a column write as a whole number, "" where none does."""
     column = text_of_times(pl.col("time"), sample.dtype)
     if sample.dtype.is_float() and (sample != sample.round()).any():
         return ""
     texts = pl.DataFrame({"time": sample}).select(column)["time"]
     for width, form in _DIGITS.items():
-        own = texts.filter(texts.str.len_chars() == width)
-        if len(own) < max(1, _MOST * len(texts)) or not own.str.contains(r"^\d+$").all():
+        own, share = texts.filter(texts.str.len_chars() == width), _HALF if width >= len("YYYYMMDD") else _MOST
+        if len(own) < max(1, share * len(texts)) or not own.str.contains(r"^\d+$").all():
             continue
         dates = pl.DataFrame({"time": own}).select(_dates(pl.col("time"), width))["time"]
         fits = dates.dt.year().is_between(*_YEARS)
-        return form if int(fits.sum()) >= _MOST * len(texts) else ""
+        return form if int(fits.sum()) >= share * len(texts) else ""
     return ""
 
 
