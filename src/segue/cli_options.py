@@ -19,6 +19,7 @@ from segue.data.encoding import Encoding as LearntEncoding
 from segue.data.events import Events, Reading
 from segue.data.times import microseconds
 from segue.errors import ArgumentError
+from segue.recommend.given import check_known
 from segue.recommend.recommender import Recommender
 from segue.serve.reading import is_store, read_store
 from segue.serve.transfer import events_of
@@ -90,16 +91,18 @@ def read(
 ) -> Events:
     """Return the events of a file or of a store; what is not said is as in the log that `of` was trained on."""
     if is_store(path):
-        return _of_store(str(path), columns, time_format, sep, context)
+        return _of_store(str(path), {**columns, "time_format": time_format, "sep": sep, "missing": missing}, context)
     words = tuple(word for several in missing or () for word in next(csv.reader([several]), []))
     reading = Reading(time_format, header, sep, encoding, tuple(context or ()), words)
-    return segue.read_events(path, **columns, reading=reading, like=of.facts.get("reading") if of else None)
+    log = segue.read_events(path, **columns, reading=reading, like=of.facts.get("reading") if of else None)
+    if of is not None:
+        check_known(of.vocabulary.ids, log)
+        for note in log.intake.notes:
+            typer.echo(note, err=True)
+    return log
 
 
-def _of_store(
-    address: str, columns: Mapping[str, Any], time_format: str | None, sep: str | None, context: list[str] | None
-) -> Events:
-    options = {**columns, "time_format": time_format, "sep": sep}
+def _of_store(address: str, options: Mapping[str, Any], context: list[str] | None) -> Events:
     named = [name for name, value in options.items() if value is not None]
     if named:
         raise ArgumentError(

@@ -101,6 +101,16 @@ def test_words_for_missing_are_named_or_left_out_and_blanks_around_ids_do_not_co
         segue.read_events(tmp_path / "t.csv", missing="NULL")
 
 
+@pytest.mark.parametrize("word", ["nan", "NaT", "null"])
+def test_a_word_in_place_of_a_time_says_how_to_leave_it_out(write, word):
+    path = write(f"user,item,time\na,x,1700000000\na,y,{word}\n")
+    with pytest.raises(
+        TimeParseError, match=rf'row 2: time "{word}" is not a timestamp\..* give missing= \(--missing\)'
+    ):
+        segue.read_events(path)
+    assert dict(segue.read_events(path, missing=[word]).intake.dropped) == {"no time": 1}
+
+
 def test_words_for_missing_hold_in_all_columns(tmp_path):
     table = [("a", "x", "1", "4", "buy"), ("a", "y", "NaT", "-", "-"), ("b", "x", "3", "-", "view")]
     for source in every_file(table, ["user", "item", "time", "rating", "type"], tmp_path):
@@ -178,6 +188,18 @@ def test_profiles_of_other_ids_stop_training_and_measuring_and_new_items_under_o
     assert len(rec.add_items(films.with_columns(item="x" + pl.col("item"))).items) == len(rec.items) + 7
 
 
+def test_a_log_of_which_a_model_knows_no_item_is_refused(tmp_path):
+    rec = segue.train(segue.read_events(log_of(str)), config=TINY)
+    rec.save(tmp_path / "b.segue")
+    log_of(lambda n: f"{n}.0").write_csv(tmp_path / "log.csv")
+    why = r"bundle: expected items of .*, none of its 8 ids is in the log: 1\d\.0 in the log, 1\d in the bundle\?"
+    with pytest.raises(DataError, match=why):
+        segue.evaluate(rec, segue.split_last(segue.read_events(tmp_path / "log.csv"))[1])
+    for words in (("evaluate", "--in-sample"), ("recommend", "--user", "u1", "--events")):
+        code, told = said(words[0], tmp_path / "b.segue", *words[1:], tmp_path / "log.csv")
+        assert code == 1 and "in the bundle? Whole numbers became floats in the log" in told
+
+
 def test_ids_written_as_floats_are_told(tmp_path):
     log_of(lambda n: f"{n}.0").write_csv(tmp_path / "log.csv")
     assert "item: all ids are whole numbers written as floats, such as 10.0" in said("inspect", tmp_path / "log.csv")[1]
@@ -252,6 +274,14 @@ def test_dates_written_as_numbers_are_dates(tmp_path, text, moment, form):
     if len(text) <= 8:
         counted = segue.read_events(sources[0], reading=segue.Reading(time_format="s"))
         assert counted.table["time"][0] == int(text) * 1_000_000
+
+
+def test_a_number_that_is_no_date_among_dates_is_an_error(write):
+    for others in ("20241399", "0"):
+        with pytest.raises(
+            TimeParseError, match=f'row 2: time "{others}" is not a date written as YYYYMMDD, as the others'
+        ):
+            segue.read_events(write(f"user,item,time\na,x,20240131\na,y,{others}\n"))
 
 
 def test_years_are_asked_about(write):
@@ -357,7 +387,9 @@ def test_counts_and_lists_of_ids_are_what_they_say():
             rec.similar("001", k)
     assert len(rec.recommend(state, np.int64(2))) == 2
     for call in (rec.recommend, rec.plan):
-        with pytest.raises(ArgumentError, match=r"exclude: expected a list of ids, came '10'. Write \['10'\]"):
+        with pytest.raises(
+            ArgumentError, match=r"exclude: expected a list of ids, came '10'. Put it in a list: \['10'\]"
+        ):
             call(state, exclude="10")
     with pytest.raises(ArgumentError, match="items: expected a list of ids, came '001'"):
         rec.observe_all(state, "001")
@@ -473,7 +505,7 @@ def test_a_model_remembers_how_its_log_was_read(odd):
 
 def test_a_log_in_another_form_is_read_as_it_is(odd):
     code, told = said("recommend", odd / "b.segue", "--user", "u1", "--events", odd / "other.csv")
-    assert code == 0, told
+    assert code == 0 and "context: other.csv has no column how, it is unknown." in told, told
     kept = segue.load(odd / "b.segue").facts["reading"]
     for like in (kept, kept | {"header": False, "columns": {"user": "1", "item": "2", "time": "3"}}):
         events = segue.read_events(odd / "other.csv", like=like)

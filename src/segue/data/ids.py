@@ -170,11 +170,11 @@ def ids_of(given: Iterable[str], name: str) -> list[str]:
         ['10', '11']
     """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise ArgumentError(f"{name}: expected a list of ids, came {given!r}. Write [{given!r}] for this one.")
+        raise ArgumentError(f"{name}: expected a list of ids, came {given!r}. Put it in a list: [{given!r}].")
     return list(given)
 
 
-def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str, role: str) -> None:
+def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str, role: str, what: str = "") -> None:
     """Do nothing if an id of a table is one of a log, or there are none to compare.
 
     Args:
@@ -183,6 +183,7 @@ def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str,
         source: what messages call the table.
         of_log: what messages call the log.
         role: item or user.
+        what: the table in a word; empty: catalogue or profiles.
 
     Raises:
         DataError: none is; the message shows one of each, and why they may differ.
@@ -196,7 +197,7 @@ def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str,
     """
     if not len(known) or not len(log) or known.is_in(log.implode()).any():
         return
-    table = "catalogue" if role == "item" else "profiles"
+    table = what or ("catalogue" if role == "item" else "profiles")
     found = likely_difference(known, log)
     if found is None:
         found = Difference(log[0], known[0], 0, "Name the columns of ids, or write them alike in both.")

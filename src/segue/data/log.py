@@ -71,11 +71,17 @@ def _read(source: object, asked: Mapping[str, str | None], reading: Reading, lik
     context = _context(reading.context, schema.names(), opened.name)
     context += [name for name in like.get("context", ()) if name in schema.names() and name not in context]
     frame = without_words(opened.frame, [*chosen.columns.values(), *context], chosen.columns, reading.missing)
-    raw = _Raw(replace(opened, frame=frame), chosen, context, schema, reading)
+    absent = [f"context: {opened.name} has no column {name}, it is unknown." for name in _absent(like, schema.names())]
+    opened = replace(opened, frame=frame, notes=(*opened.notes, *absent))
+    raw = _Raw(opened, chosen, context, schema, reading)
     for role in ("user", "item"):
         with opened.explained():
             check_ids(frame, chosen.columns[role], source=opened.name, role=role)
     return _in_order(raw, *_collected(raw, _time_rule(raw)), asked)
+
+
+def _absent(like: Mapping[str, Any], names: list[str]) -> list[str]:
+    return [name for name in like.get("context", ()) if name not in names]
 
 
 class _Raw(NamedTuple):
@@ -149,11 +155,16 @@ def _time_rule(raw: _Raw) -> TimeRule | None:
     return rule
 
 
-def _plan(raw: _Raw, rule: TimeRule | None) -> dict[str, pl.Expr]:
-    """Return role -> expression; null where the source has no value or one that cannot be read."""
+def _plan(raw: _Raw, rule: TimeRule | None, trimmed: bool) -> dict[str, pl.Expr]:
+    """Return role -> expression; null where the source has no value or one that cannot be read.
+
+    Nearly no log has blanks around its numbers: they are looked for only once some cannot be read.
+    """
     plan = {}
     for role, name in raw.chosen.columns.items():
         column, kind = raw.column(role)
+        if kind == pl.String and raw.schema[name] == pl.String and role in ("time", "rating") and not trimmed:
+            column = pl.col(name)
         if role in ("user", "item"):
             # Codes in place of text: a log is sorted and encoded at a third of the memory.
             plan[role] = text_of_ids(pl.col(name), raw.schema[name]).cast(pl.Categorical)
@@ -167,9 +178,11 @@ def _plan(raw: _Raw, rule: TimeRule | None) -> dict[str, pl.Expr]:
     return plan
 
 
-def _collected(raw: _Raw, rule: TimeRule | None) -> tuple[pl.DataFrame, TimeRule | None, list[str]]:
+def _collected(
+    raw: _Raw, rule: TimeRule | None, trimmed: bool = False
+) -> tuple[pl.DataFrame, TimeRule | None, list[str]]:
     """Run the plan; where values are missing, look whether they were missing or could not be read."""
-    plan = _plan(raw, rule)
+    plan = _plan(raw, rule, trimmed)
     with raw.source.explained():
         columns = {name: pl.col(name) for name in raw.context}
         table = raw.source.frame.select(**plan, **columns).collect(engine="streaming")
@@ -178,8 +191,10 @@ def _collected(raw: _Raw, rule: TimeRule | None) -> tuple[pl.DataFrame, TimeRule
         fault = _fault(raw, role, plan[role]) if role in plan and table[role].null_count() else None
         if fault is None:
             continue
+        if not trimmed:
+            return _collected(raw, rule, trimmed=True)
         if role == "time" and rule is not None and (wider := rule.widened()):
-            return _collected(raw, wider)
+            return _collected(raw, wider, trimmed)
         if role == "time" or fault.bad > _FEW * fault.present:
             raise _unreadable(raw, role, fault, rule)
         notes.append(
@@ -227,6 +242,11 @@ def _unreadable(raw: _Raw, role: str, fault: _Fault, rule: TimeRule | None) -> D
         return TimeParseError(
             f'{where}time "{text}" is not a timestamp in {rule.unit}, as the others are: it seems to count '
             f"{unit_of(text)}. Write all times in one unit.{words}"
+        )
+    if rule is not None and rule.kind == "digits":
+        return TimeParseError(
+            f'{where}time "{text}" is not a date written as {rule.unit}, as the others seem to be. Correct it, or give '
+            f"--time-format s if these are no dates and count seconds.{words}"
         )
     if rule is not None and not rule.guessed:
         wanted = f'written as "{rule.formats[0]}"' if rule.formats else f"in epoch {rule.unit}"

@@ -28,6 +28,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _ASCII = bytes(range(128))
+_NOT_IN_CP1252 = {0x81, 0x8D, 0x8F, 0x90, 0x9D}
 
 
 class Found(NamedTuple):
@@ -60,19 +61,37 @@ def _encoding_of(path: Path) -> Found:
     if b"\0" in head[:1000]:
         name = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
         return Found(name, f"{name.upper()} (guessed)")
+    if _is_utf8(path):
+        return Found("utf-8")
+    valid, broken, high = _high_bytes(path)
+    if valid > broken:
+        return Found("utf-8")
+    western = "cp1252" if min(high) < 0xA0 and not high & _NOT_IN_CP1252 else "latin-1"
+    return Found(western, f"{western} (guessed: the bytes are not UTF-8; encoding= (--encoding) names another)")
+
+
+def _is_utf8(path: Path) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for chunk in _chunks(path):
+            if not chunk.isascii() or decoder.getstate()[0]:
+                decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _high_bytes(path: Path) -> tuple[int, int, set[int]]:
+    """Return how many letters beyond ASCII are UTF-8, how many places are not, and which bytes beyond ASCII occur."""
     decoder, valid, broken, high = codecs.getincrementaldecoder("utf-8")("replace"), 0, 0, set[int]()
     for chunk in _chunks(path):
-        if chunk.isascii():
-            continue
-        text = decoder.decode(chunk)
+        text, beyond = decoder.decode(chunk), chunk.translate(None, _ASCII)
         wrong = text.count("\ufffd")
         broken += wrong
-        valid += sum(not letter.isascii() for letter in text) - wrong
-        high.update(chunk.translate(None, _ASCII))
-    if not broken or valid > broken:
-        return Found("utf-8")
-    western = "cp1252" if any(byte < 0xA0 for byte in high) and not high & {0x81, 0x8D, 0x8F, 0x90, 0x9D} else "latin-1"
-    return Found(western, f"{western} (guessed: the bytes are not UTF-8; encoding= (--encoding) names another)")
+        valid += len(text) - (len(chunk) - len(beyond)) - wrong
+        high.update(beyond)
+    return valid, broken, high
 
 
 def separator_of(path: Path, encoding: str, usual: str) -> Found:

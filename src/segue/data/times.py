@@ -30,8 +30,8 @@ ISO_FORMATS = (
 #: Dates written as whole numbers, by their digits; what is left out is the first of it.
 _DIGITS = {14: "YYYYMMDDHHMMSS", 12: "YYYYMMDDHHMM", 10: "YYYYMMDDHH", 8: "YYYYMMDD", 6: "YYYYMM", 4: "YYYY"}
 _FIRST = "YYYY0101000000"
-#: The years that a number is taken to name, and the share of a column that must look so.
-_YEARS, _MOST = (1900, 2100), 0.9
+#: The years that a number is taken to name, and the share of a column that must look so: of few digits more of it.
+_YEARS, _MOST, _HALF = (1900, 2100), 0.9, 0.5
 _1970 = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -207,7 +207,7 @@ class TimeRule:
         """Return the expression; null where a value is not a time between the years 1 and 9999.
 
         Args:
-            column: what the rule was guessed from; blanks around a text do not count.
+            column: what the rule was guessed from, without blanks around a text.
             kind: its type; None for text.
         """
         kind = kind or pl.String()
@@ -219,8 +219,7 @@ class TimeRule:
             forms = [_parsed(text, each) for each in self.formats] or [_dates(text, len(self.unit))]
             return pl.coalesce(forms).cast(pl.Int64)
         per_second = _SECONDS_PER[self.unit]
-        value = column.str.strip_chars() if kind == pl.String else column
-        value = value.cast(pl.Int64 if self.kind == "integer" else pl.Float64, strict=False)
+        value = column.cast(pl.Int64 if self.kind == "integer" else pl.Float64, strict=False)
         low, high = EARLIEST * per_second // 1_000_000, LATEST * per_second // 1_000_000
         if per_second > 1_000_000:
             low, high = -(2**63), 2**63 - 1
@@ -262,9 +261,10 @@ def unit_of(text: str) -> str:
         ('seconds', 'milliseconds', '')
     """
     try:
-        return _unit(pl.Series([float(text)]))
+        number = float(text)
     except ValueError:
         return ""
+    return _unit(pl.Series([number])) if isfinite(number) else ""
 
 
 def other_units(times: pl.Series) -> pl.Series:
@@ -296,25 +296,25 @@ def other_units(times: pl.Series) -> pl.Series:
 
 
 def text_of_times(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """Return a column as texts without blanks around them; a whole number in a column of floats is written whole."""
+    """Return a column as texts; a whole number in a column of floats is written whole."""
     if kind.is_float():
         column = column.cast(pl.Int64, strict=False)
-    return column.cast(pl.String).str.strip_chars()
+    return column.cast(pl.String)
 
 
 def _form_of(sample: pl.Series) -> str:
-    """Return the form of a date that nearly all values of a column write as a whole number, "" where none does."""
+    """Return the form of a date that most values of a column write as a whole number, "" where none does."""
     column = text_of_times(pl.col("time"), sample.dtype)
     if sample.dtype.is_float() and (sample != sample.round()).any():
         return ""
     texts = pl.DataFrame({"time": sample}).select(column)["time"]
     for width, form in _DIGITS.items():
-        own = texts.filter(texts.str.len_chars() == width)
-        if len(own) < max(1, _MOST * len(texts)) or not own.str.contains(r"^\d+$").all():
+        own, share = texts.filter(texts.str.len_chars() == width), _HALF if width >= len("YYYYMMDD") else _MOST
+        if len(own) < max(1, share * len(texts)) or not own.str.contains(r"^\d+$").all():
             continue
         dates = pl.DataFrame({"time": own}).select(_dates(pl.col("time"), width))["time"]
         fits = dates.dt.year().is_between(*_YEARS)
-        return form if int(fits.sum()) >= _MOST * len(texts) else ""
+        return form if int(fits.sum()) >= share * len(texts) else ""
     return ""
 
 

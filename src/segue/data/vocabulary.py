@@ -55,7 +55,7 @@ class Vocabulary:
         return len(self.ids)
 
     def __contains__(self, id: object) -> bool:
-        return id in self._row_of
+        return id in self._row_of or id_of(id) in self._row_of
 
     @cached_property
     def _row_of(self) -> dict[str, int]:

@@ -22,7 +22,7 @@ from segue.evaluation.registry import Answers, Learning, answer_all, answers_of
 from segue.evaluation.report import Report
 from segue.measure.bootstrap import paired_bootstrap
 from segue.measure.metrics import coverage, ndcg, next_item_metrics
-from segue.recommend.given import check_count, profiles_of
+from segue.recommend.given import check_count, check_known, profiles_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats
 
@@ -151,6 +151,7 @@ def evaluate(
         check_count(k, "evaluate: expected each of ks")
     if not len(test):
         raise EvaluationError("evaluate: expected held-out events, came none. Hold out more.")
+    check_known(rec.vocabulary.ids, test)
     if rec.facts.get("digest") == digest(test):
         raise EvaluationError(
             "evaluate: expected events that were held out, came those that the recommender has learnt. "

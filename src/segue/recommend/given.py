@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from segue.data.catalogue import Profiles, read_profiles
 from segue.data.events import Events
@@ -29,6 +30,20 @@ def check_count(count: object, expected: str) -> None:
     """
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
         raise ArgumentError(f"{expected} from 1, a whole number, came {count!r}. Ask for 1 item or more.")
+
+
+def check_known(items: pl.Series, log: Events) -> None:
+    """Do nothing if a recommender knows an item of a log, or of what its users did before.
+
+    Args:
+        items: the ids that it knows.
+        log: what it is asked about.
+
+    Raises:
+        DataError: it knows none; the message shows one of each, and why they may differ.
+    """
+    tables = [each.table["item"].cast(pl.String) for each in (log, log.history) if each is not None]
+    check_matched(items, pl.concat(tables).unique(), source="bundle", of_log=log.source, role="item", what="bundle")
 
 
 def profiles_of(facts: Mapping[str, Any], users: object, log: Events | None = None) -> Profiles | None:
