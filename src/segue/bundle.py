@@ -86,6 +86,34 @@ def save_bundle(rec: Recommender, path: str | Path) -> None:
         BundleError: it cannot be written; the old file is untouched.
     """
     arrays = _arrays(rec)
+    text = json.dumps(_manifest(rec) | {"digests": _digests(arrays)}, sort_keys=True)
+    metadata = {"segue": text, "digest": hashlib.sha256(text.encode()).hexdigest()}
+    write_arrays(Path(path), arrays, metadata)
+
+
+def taken_apart(rec: Recommender) -> tuple[Any, ...]:
+    """Return what `put_together` makes a recommender of: what a bundle holds, and what is known beside it.
+
+    So it can be pickled and copied, whatever it has computed and kept. Cost: O(items), the weights are not copied.
+    """
+    beside = {"fingerprint": rec.fingerprint, "facts": rec.facts, "learnt": rec.learnt, "index": rec.index}
+    return _arrays(rec), json.dumps(_manifest(rec)), rec.catalogue.notes if rec.catalogue else (), beside
+
+
+def put_together(
+    arrays: Mapping[str, NDArray[Any]], manifest: str, notes: tuple[str, ...], beside: Mapping[str, Any]
+) -> Recommender:
+    """Return the recommender that `taken_apart` was given.
+
+    Raises:
+        BundleError: its cell is one of Keras whose class is not registered here.
+    """
+    rec = _made(arrays, json.loads(manifest), "the recommender")
+    catalogue = None if rec.catalogue is None else replace(rec.catalogue, notes=notes)
+    return replace(rec, catalogue=catalogue, **beside)
+
+
+def _manifest(rec: Recommender) -> dict[str, Any]:
     manifest = {
         "format": FORMAT,
         "config": asdict(rec.config),
@@ -95,13 +123,10 @@ def save_bundle(rec: Recommender, path: str | Path) -> None:
         "ratings": asdict(rec.encodings.scale) if rec.encodings.scale else None,
         "longest_gap": rec.network.clock.longest if rec.network.clock else 0.0,
         "facts": rec.facts,
-        "digests": _digests(arrays),
     }
     if isinstance(rec.network.cell, KerasCell):
         manifest["cell"] = rec.network.cell.description
-    text = json.dumps(manifest, sort_keys=True)
-    metadata = {"segue": text, "digest": hashlib.sha256(text.encode()).hexdigest()}
-    write_arrays(Path(path), arrays, metadata)
+    return manifest
 
 
 def read_manifest(path: str | Path, metadata: dict[str, str]) -> dict[str, Any]:
@@ -138,6 +163,13 @@ def load_bundle(path: str | Path) -> Recommender:
     for name, digest in manifest["digests"].items():
         if digests.get(name) != digest:
             raise BundleError(f"{path}: part {name} was edited or damaged. Take the bundle from a backup.")
+    rec = _made(arrays, manifest, path)
+    added = (rec.learnt or rec.vocabulary.size) < rec.vocabulary.size
+    return with_fingerprint(rec) if added else replace(rec, fingerprint=_fingerprint(digests))
+
+
+def _made(arrays: Mapping[str, NDArray[Any]], manifest: dict[str, Any], path: str | Path) -> Recommender:
+    """Return the recommender that arrays and a manifest describe, without its fingerprint."""
     config = TypeAdapter(Config).validate_python(manifest["config"])
     found = {role: Encoding.from_json(arrays[key].tobytes().decode()) for role, key in _ENCODED if key in arrays}
     scale = _scale(manifest["ratings"]) if manifest.get("ratings") else None
@@ -153,8 +185,7 @@ def load_bundle(path: str | Path) -> Recommender:
     learnt, facts = manifest.get("learnt", items), manifest["facts"]
     kept: Any = {f.name: arrays[_COUNTS + f.name] for f in fields(Counts) if _COUNTS + f.name in arrays}
     counts = Counts(**kept) if kept else None
-    rec = Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt, counts=counts)
-    return with_fingerprint(rec) if learnt < items else replace(rec, fingerprint=_fingerprint(digests))
+    return Recommender(network, params, vocabulary, config, catalogue, facts, "", encodings, learnt, counts=counts)
 
 
 def _outside_cell(path: str | Path, manifest: dict[str, Any]) -> KerasCell | None:

@@ -417,6 +417,15 @@ class Recommender:
 
         save_bundle(self, path)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how it is pickled and copied in depth: as what a bundle holds, without what was computed and kept."""
+        from segue.bundle import put_together, taken_apart
+
+        return put_together, taken_apart(self)
+
+    def __copy__(self) -> "Recommender":
+        return replace(self)
+
     def outputs_before(self, sequences: Sequences, wanted: Bools) -> Floats:
         """Return float32[n, d]: the output of the state just before each wanted event (evaluation)."""
         return encode_users(self.network, self.params, sequences, wanted)[1]
