@@ -4,7 +4,7 @@ Knows: that row 0 means *unknown* and that ids are text, exactly as they stood i
 Does not know: what the ids name, or where they came from.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from segue.data.lookup import Haystack
 from segue.errors import ArgumentError
 
 
@@ -59,6 +60,22 @@ class Vocabulary:
     @cached_property
     def _row_of(self) -> dict[str, int]:
         return {id: row for row, id in enumerate(self.ids, start=1)}
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The ids, of row 1 first."""
+        return [str(id) for id in self.ids]
+
+    def find(self, part: str) -> Iterator[str]:
+        """Yield the ids that hold a part, whatever the case, in their order.
+
+        Cost: once O(ids); then a search of one text, about 1 ms for 300,000 ids.
+        """
+        return (self.texts[number] for number in self._haystack.find(part))
+
+    @cached_property
+    def _haystack(self) -> Haystack:
+        return Haystack.of(self.texts)
 
     def row(self, id: str) -> int:
         """Return the row of an id, 0 when it is unknown; a whole number is taken by its digits. O(1)."""

@@ -9,7 +9,7 @@ them but for rounding (a law). Only the linear cell has this form, without sessi
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from segue.shapes import Floats, Rows
 
 #: Rows of a sample, and samples.
 SAMPLE, SAMPLES = 8192, 8
+#: A table of which more than one item in so many has changed is laid out anew.
+_OTHERS = 8
+#: What is put together of weights that are not of items.
+_OF_WEIGHTS = ("_blocks", "_loops", "_question", "_knots")
 #: Of `gelu`: tanh(_C x + _CUBE x^3).
 _C, _CUBE = 0.7978845608, 0.7978845608 * 0.044715
 
@@ -72,6 +76,27 @@ class Folded:
 
     network: Network
     params: NetworkParams
+
+    def changed(self, params: NetworkParams, rows: Rows) -> "Folded":
+        """Return the same of weights that differ in the vectors and biases of some items alone.
+
+        Args:
+            params: the weights.
+            rows: int32[n], distinct: the items that differ.
+
+        Cost: O(rows changed so far x width); what was put together is shared.
+        """
+        found, kept = Folded(self.network, params), vars(self)
+        shared: dict[str, Any] = {name: kept[name] for name in _OF_WEIGHTS if name in kept}
+        if "_table" in kept and _OTHERS * len(self._table.rows) < self.network.items:
+            shared["_table"] = self._table.changed(rows, params.items[rows], params.bias[rows])
+        if "lengths" in kept:
+            shared["lengths"] = self.lengths.copy()
+            shared["lengths"][rows] = np.linalg.norm(params.items[rows], axis=1)
+        samples = list(self._samples.items())
+        shared["_samples"] = {n: one for n, one in samples if not np.isin(rows, one[0]).any()}
+        vars(found).update(shared)
+        return found
 
     @property
     def fits(self) -> bool:
@@ -134,6 +159,12 @@ class Folded:
             rows = np.unique(drawn).astype(np.int32)
             self._samples[number] = rows, Table.of(self.params.items[rows], self.params.bias[rows])
         return self._samples[number]
+
+    @cached_property
+    def lengths(self) -> Floats:
+        """float32[V]: the length of each vector."""
+        lengths: Floats = np.linalg.norm(self.params.items, axis=1)
+        return lengths
 
     @cached_property
     def _samples(self) -> dict[int, tuple[Rows, Table]]:

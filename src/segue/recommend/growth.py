@@ -6,7 +6,7 @@ Does not know: training; the weights stay as they are.
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -14,7 +14,10 @@ from scipy import sparse
 
 from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, read_items
+from segue.data.columns import listed
 from segue.data.described import as_learnt
+from segue.data.encoding import Encoding
+from segue.data.fitting import fitted_table
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
 from segue.model.backend import map_tree
@@ -32,18 +35,12 @@ if TYPE_CHECKING:
 
 def with_items(rec: "Recommender", table: object) -> "Recommender":
     """Return a recommender that also knows the items of a table; see `Recommender.add_items`."""
-    if rec.encodings.items is None or rec.catalogue is None:
-        raise ArgumentError(
-            "add_items: expected a bundle that was trained with attributes of items, came one of ids alone. "
-            "Train with a table of items (--items), or train again once the new items have events."
-        )
-    named, name, notes = read_items(table)
-    named = _as_named(named, rec.encodings.items.slices)
-    new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
+    encoding, known = _described(rec)
+    new, unread, notes = new_items(rec, table)
     if not len(new):
         return rec
-    encoding = rec.encodings.items
-    notes = (*notes, *(f"{name}: {complaint}" for complaint in encoding.complaints(new)))
+    if unread:
+        notes = (*notes, f"table: expected attributes that were learnt, left out {listed(unread)}.")
     attributes = as_learnt(encoding.encode(new))
     own = rec.params.attributes
     params = rec.params._replace(
@@ -54,17 +51,59 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
         none = np.zeros(len(new), np.float32)
         tables = map_tree(lambda table: np.concatenate([table, none]), params.rating.tables)
         params = params._replace(rating=params.rating._replace(tables=tables))
-    lines = pl.concat([rec.catalogue.table, new.select(pl.all())], how="diagonal_relaxed")
+    lines = pl.concat([known.table, new], how="diagonal_relaxed")
     more = replace(
         rec,
         params=params,
         network=replace(rec.network, items=len(params.items)),
         vocabulary=Vocabulary(pl.concat([rec.vocabulary.ids, new["item"]])),
-        catalogue=Catalogue(lines.select(rec.catalogue.table.columns), notes),
+        catalogue=Catalogue(lines.select(known.table.columns), notes),
         learnt=rec.learnt or rec.vocabulary.size,
         counts=None if rec.counts is None else grown(rec.counts, params.items),
     )
     return more if rec.index is None else more.with_index(rec.index.over(params.items, params.bias, more.unreachable))
+
+
+class NewItems(NamedTuple):
+    """Items that are to be added.
+
+    Args:
+        lines: of each, as the catalogue keeps them.
+        unread: columns that the catalogue does not have.
+        notes: what else was left out, in sentences.
+    """
+
+    lines: pl.DataFrame
+    unread: list[str]
+    notes: tuple[str, ...]
+
+
+def new_items(rec: "Recommender", table: object) -> NewItems:
+    """Return those items of a table that are not known yet.
+
+    Raises:
+        ColumnError: the table has no column of ids, or an id stands twice.
+        ArgumentError: this bundle was trained without attributes of items, or a value is of another kind than was
+            learnt; the message names column, kind, value and item.
+    """
+    encoding, _ = _described(rec)
+    named, name, notes = read_items(table)
+    named = _as_named(named, encoding.slices)
+    new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
+    columns = rec.columns
+    lines = fitted_table(new, columns, name)
+    unread = [column for column in new.columns if column not in {"item", *(each.name for each in columns.values())}]
+    complaints = encoding.complaints(lines) if len(lines) else []
+    return NewItems(lines, unread, (*notes, *(f"{name}: {complaint}" for complaint in complaints)))
+
+
+def _described(rec: "Recommender") -> tuple[Encoding, Catalogue]:
+    if rec.encodings.items is None or rec.catalogue is None:
+        raise ArgumentError(
+            "add_items: expected a bundle that was trained with attributes of items, came one of ids alone. "
+            "Train with a table of items (--items), or train again once the new items have events."
+        )
+    return rec.encodings.items, rec.catalogue
 
 
 def grown(counts: Counts, items: Floats) -> Counts:

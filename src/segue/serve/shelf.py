@@ -13,6 +13,7 @@ import numpy as np
 
 from segue.data.attributes import plain_name
 from segue.data.blocks import Categories
+from segue.data.lookup import keys_of
 from segue.errors import ArgumentError
 from segue.recommend.recommender import Recommender
 from segue.shapes import Bools, Floats, Rows
@@ -123,33 +124,32 @@ def rows_where(rec: Recommender, where: Mapping[str, Any]) -> Bools:
 
     Raises:
         ArgumentError: there is no such attribute.
+
+    Cost: the items that have the values, and a pass over bool[row]; O(items) once for each attribute.
     """
-    known = rec.catalogue.table.columns if rec.catalogue else []
+    known: Mapping[str, Any] = rec.catalogue.schema if rec.catalogue else {}
     names = {plain_name(name): name for name in known}
     mask = np.ones(rec.vocabulary.size, bool)
     mask[0] = False
     for name, wanted in where.items():
         column = name if name in known else names.get(plain_name(name))
-        if column is None or rec.catalogue is None:
+        if column is None:
             raise ArgumentError(
                 f'where: expected an attribute of the items ({", ".join(known) or "there are none"}), came "{name}". '
                 "Filter by one of these."
             )
-        values = {str(value) for value in (wanted if isinstance(wanted, (list, tuple)) else [wanted])}
-        mask[1:] &= _has(rec, column, values)
+        mask &= _having(rec, column, wanted)
     return mask
 
 
-def _has(rec: Recommender, column: str, values: set[str]) -> Bools:
+def _having(rec: Recommender, column: str, wanted: Any) -> Bools:
     assert rec.catalogue is not None
-    cells = rec.catalogue.table[column].to_list()
     blocks = rec.encodings.items.blocks if rec.encodings.items else ()
     block = next((block for block in blocks if block.name == column), None)
-    if isinstance(block, Categories) and block.several:
-        mark = block.separator
-
-        def parts(cell: object) -> list[str]:
-            return [str(one) for one in cell] if isinstance(cell, list) else str(cell).split(mark)
-
-        return np.array([cell is not None and any(p.strip() in values for p in parts(cell)) for cell in cells], bool)
-    return np.array([cell is not None and str(cell) in values for cell in cells], bool)
+    several = isinstance(block, Categories) and block.several
+    separator = block.separator if isinstance(block, Categories) and several else None
+    postings = rec.catalogue.postings(column, several=several, separator=separator)
+    keys = set[str]().union(*(keys_of(value) for value in (wanted if isinstance(wanted, (list, tuple)) else [wanted])))
+    found = np.zeros(rec.vocabulary.size, bool)
+    found[postings.find(keys)] = True
+    return found
