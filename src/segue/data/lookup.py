@@ -4,6 +4,7 @@ Knows: which rows have a value, which texts hold a part. What is looked for agai
 Does not know: what the rows are.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -62,8 +63,9 @@ class Postings:
         >>> genres = Postings.of(pl.Series(["a|b", None, "b"]), several=True, separator="|")
         >>> genres.find(["b"]).tolist(), genres.find(["a", "b", "c"]).tolist()
         ([1, 3], [1, 3])
-        >>> genres.moved(3, "b", "c").find(["c"]).tolist(), genres.moved(3, "b", "c").find(["b"]).tolist()
-        ([3], [1])
+        >>> later = genres.moved({3: ("b", "c"), 2: (None, "c|b")})
+        >>> later.find(["c"]).tolist(), later.find(["b"]).tolist()
+        ([2, 3], [1, 2])
     """
 
     codes: Mapping[str, int]
@@ -98,11 +100,25 @@ class Postings:
             return lists[0] if lists else _NONE
         return np.unique(np.concatenate(lists))
 
-    def moved(self, row: int, old: object, new: object) -> "Postings":
-        """Return the same with another cell in a row. Cost: that of copying the rows of the texts concerned."""
-        before, after = (keys_of(cell, several=self.several, separator=self.separator) for cell in (old, new))
-        changed = {key: self._of(key)[self._of(key) != row] for key in before - after}
-        changed |= {key: np.union1d(self._of(key), np.array([row], np.int32)) for key in after - before}
+    def moved(self, cells: Mapping[int, tuple[object, object]]) -> "Postings":
+        """Return the same with other cells in some rows: of each the one that was there, and the one that is.
+
+        Cost: that of copying the rows of the texts concerned.
+        """
+        gone: dict[str, list[int]] = defaultdict(list)
+        come: dict[str, list[int]] = defaultdict(list)
+        for row, pair in cells.items():
+            before, after = (keys_of(cell, several=self.several, separator=self.separator) for cell in pair)
+            for key in before - after:
+                gone[key].append(row)
+            for key in after - before:
+                come[key].append(row)
+        changed = {}
+        for key in gone.keys() | come.keys():
+            rows = self._of(key)
+            rows = np.delete(rows, np.searchsorted(rows, gone.get(key, [])))
+            new = np.array(sorted(come.get(key, [])), np.int32)
+            changed[key] = np.insert(rows, np.searchsorted(rows, new), new)
         return replace(self, changed={**self.changed, **changed}) if changed else self
 
     def _of(self, key: str) -> Rows:

@@ -111,7 +111,11 @@ def _moved(base: Recommender, lines: Mapping[int, Mapping[str, Any]]) -> tuple[F
     assert encoding is not None and catalogue is not None
     vectors, bias = [], []
     for row, line in lines.items():
-        old, new = (as_learnt(encoding.encode_row(one)) for one in (catalogue.line(row), line))
-        vectors.append(base.params.items[row] + (new - old) @ own.vector)
-        bias.append(base.params.bias[row] + (new - old) @ own.bias)
+        old = catalogue.line(row)
+        other = [name for name, value in line.items() if value != old[name]]  # the rest speaks for the item as before
+        change = np.subtract(
+            *(as_learnt(encoding.encode_row({name: one[name] for name in other})) for one in (line, old))
+        )
+        vectors.append(base.params.items[row] + change @ own.vector)
+        bias.append(base.params.bias[row] + change @ own.bias)
     return np.array(vectors, np.float32), np.array(bias, np.float32)

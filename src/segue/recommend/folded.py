@@ -98,6 +98,13 @@ class Folded:
         vars(found).update(shared)
         return found
 
+    def lay_out(self, *, table: bool) -> None:
+        """Put together what a step and a list need, before anybody waits for it. Cost: O(items) with the table."""
+        if self.fits:
+            self._blocks, self._loops  # noqa: B018
+        if table:
+            self._table  # noqa: B018
+
     @property
     def fits(self) -> bool:
         """Whether the network has such a step."""

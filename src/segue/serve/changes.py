@@ -21,7 +21,7 @@ from segue.errors import ArgumentError
 from segue.recommend.changed import Changed, fitted_attributes
 from segue.recommend.growth import new_items
 from segue.recommend.recommender import Recommender
-from segue.serve.shelf import Rule, Shelf, make_shelf
+from segue.serve.shelf import Rule, Shelf, in_stock, lay_out, lay_rules
 from segue.serve.store import Store
 
 logger = logging.getLogger("segue.serve")
@@ -48,12 +48,18 @@ class Changes:
         self._rules = tuple(Rule(**rule) for rule in kept.get("rules", []))
         self._laid: WeakKeyDictionary[Recommender, _Laid] = WeakKeyDictionary()
         self._shelves: WeakKeyDictionary[Recommender, Shelf] = WeakKeyDictionary()
+        self._ruled: WeakKeyDictionary[Recommender, tuple[tuple[Rule, ...], Shelf]] = WeakKeyDictionary()
 
     def applied(self, rec: Recommender) -> Recommender:
         """Return a bundle with all changes laid over it.
 
         Cost: O(items x width) where items were added since this was asked of it last; else that of what changed since.
         """
+        found = self._applied(rec)
+        lay_out(found)
+        return found
+
+    def _applied(self, rec: Recommender) -> Recommender:
         if not self._added and not self._attributes:
             return rec
         laid = self._laid.get(rec)
@@ -87,7 +93,10 @@ class Changes:
         shelves = self._shelves  # before what it is made of, which is changed first
         found = shelves.get(rec)
         if found is None:
-            found = shelves[rec] = make_shelf(rec, self._unavailable, self._rules)
+            rules, ruled = self._ruled.get(rec, ((), Shelf()))
+            if rules != self._rules:
+                rules, ruled = self._ruled[rec] = self._rules, lay_rules(rec, self._rules)
+            found = shelves[rec] = in_stock(rec, ruled, self._unavailable)
         return found
 
     def add_items(self, table: pl.DataFrame, rec: Recommender) -> None:

@@ -190,7 +190,8 @@ class ExplainIn(QuestionIn):
     item: Id | None = Field(None, description="The first of the list, if it is left out.")
     last: Annotated[StrictInt, Field(ge=1, le=limits.LAST)] = Field(20, description="Events that are looked at.")
     without: Annotated[list[StrictInt], Field(max_length=limits.LAST)] = Field(
-        default_factory=list, description="Numbers (seq) of events: also show the list had they not been."
+        default_factory=list,
+        description="Numbers (seq) of some of the last 1,000 events: also show the list had they not been.",
     )
 
 

@@ -281,7 +281,8 @@ class Service:
             return rec, read_state(rec, head) or rec.start(), True, head
         if not head.fresh and head.count:
             states, replayed = {rec.fingerprint: state_to_bytes(current.state)}, {rec.fingerprint: current.rated}
-            self.store.commit([Write(head.user, head.version, states=states, replayed=replayed)])
+            kept = Write(head.user, head.version, states=states, snapshots=current.snapshots, replayed=replayed)
+            self.store.commit([kept])
         return rec, current.state, False, head
 
     def ask_history(
@@ -332,9 +333,14 @@ class Service:
         return explain(rec, self.store, head, state, item, last, question or Question(), self._changes.shelf(rec))
 
     def what_if(self, user: str, left_out: Iterable[int], question: Question) -> Answer:
-        """Return the list of a user who had not done some events (by `seq`); nothing is written."""
-        rec, _, _, head = self._state(user)
-        state = without(rec, self.store, head, frozenset(left_out))
+        """Return the list of a user who had not done some of the last events (by `seq`); nothing is written.
+
+        Raises:
+            ArgumentError: an event is not among the last 1,000 of the user.
+        """
+        rec, state, _, head = self._state(user)
+        if numbers := frozenset(left_out):
+            state = without(rec, self.store, head, numbers)
         return self._list(Wanted(rec, state, question))
 
     # --- users ------------------------------------------------------------------------------------------------
