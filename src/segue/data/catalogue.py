@@ -150,6 +150,10 @@ class ChangedCatalogue(Catalogue):
         """The types of the columns."""
         return self.base.schema
 
+    def lay_out(self) -> None:
+        """Lay out what a search reads; see `Catalogue.lay_out`."""
+        self.base.lay_out()
+
     def title(self, row: int) -> str | None:
         """Return the title of a vocabulary row, None where there is none."""
         line = self.lines.get(row)

@@ -19,6 +19,8 @@ from segue.shapes import Floats
 
 #: Items that differ from the pages of which copies are made, at most: each costs the next copy a page.
 ROWS = 256
+#: What a recommender has computed and kept that does not depend on what its items are.
+_KEPT = ("empty_memory", "_nobody", "folded")
 
 
 class _Laid(NamedTuple):
@@ -56,8 +58,11 @@ class Changed:
         if rec.catalogue is None or not lines:
             return self
         catalogue = rec.catalogue.changed(lines)
+        kept = {name: value for name, value in vars(rec).items() if name in _KEPT}
         if base.encodings.items is None:
-            return replace(self, rec=replace(rec, catalogue=catalogue))
+            after = replace(rec, catalogue=catalogue)
+            vars(after).update(kept)
+            return replace(self, rec=after)
         rows, (vectors, bias) = np.fromiter(lines, np.int32), _moved(base, lines)
         fresh, laid = self.fresh | lines.keys(), self.laid
         if laid is None or len(fresh) > ROWS:
@@ -71,8 +76,7 @@ class Changed:
         after = replace(rec, params=params, catalogue=catalogue)
         if rec.index is not None:
             after = after.with_index(rec.index.over(params.items, params.bias, after.unreachable))
-        kept = {name: value for name, value in vars(rec).items() if name in ("empty_memory", "_nobody")}
-        vars(after).update(kept, folded=rec.folded.changed(params, rows))
+        vars(after).update(kept | {"folded": rec.folded.changed(params, rows)})
         return Changed(base, after, laid, fresh)
 
 

@@ -24,8 +24,8 @@ from segue.shapes import Floats, Rows
 
 #: Rows of a sample, and samples.
 SAMPLE, SAMPLES = 8192, 8
-#: A table of which more than one item in so many has changed is laid out anew.
-_OTHERS = 8
+#: A table of which more items have changed, and more than one in so many, is laid out anew.
+_OTHERS, _ONE_IN = 1024, 8
 #: What is put together of weights that are not of items.
 _OF_WEIGHTS = ("_blocks", "_loops", "_question", "_knots")
 #: Of `gelu`: tanh(_C x + _CUBE x^3).
@@ -88,7 +88,7 @@ class Folded:
         """
         found, kept = Folded(self.network, params), vars(self)
         shared: dict[str, Any] = {name: kept[name] for name in _OF_WEIGHTS if name in kept}
-        if "_table" in kept and _OTHERS * len(self._table.rows) < self.network.items:
+        if "_table" in kept and len(self._table.rows) < max(_OTHERS, self.network.items // _ONE_IN):
             shared["_table"] = self._table.changed(rows, params.items[rows], params.bias[rows])
         if "lengths" in kept:
             shared["lengths"] = self.lengths.copy()

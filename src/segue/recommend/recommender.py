@@ -112,7 +112,8 @@ class Recommender:
             profile: what is known of the user, by column of the table of users; None or missing is unknown.
 
         Raises:
-            ArgumentError: a column was not learnt; the message names those that were.
+            ArgumentError: a column was not learnt, and the message names those that were; or a value is of another
+                kind than was learnt. One never met in learning is unknown.
         """
         if not profile:
             return self._nobody
@@ -142,7 +143,8 @@ class Recommender:
             time: of the event, in seconds since 1970, a datetime or its ISO text; None when unknown.
             rating: its value.
             type: what was done, such as "view" or "buy".
-            context: further columns of the log, such as `{"device": "tv"}`. What was not learnt is not read.
+            context: further columns of the log, such as `{"device": "tv"}`. What was not learnt is not read,
+                and a value of another kind is unknown: an event has happened whatever is said of it.
 
         Raises:
             ArgumentError: the state is of another bundle, the time is not a time, or the rating lies outside the
@@ -516,6 +518,7 @@ class Recommender:
         if encoding is None:
             return None
         named = {known[plain_name(name)]: value for name, value in profile.items()}
+        encoding.check(named, "profile")
         return encoding.encode_row(named)[None]
 
     def details(
