@@ -252,7 +252,7 @@ def test_one_item_does_not_change_the_kind_of_a_column(client, attributes, words
         "/v1/items", json={"items": [{"item": "n", "price": 2, "kind": ["a", "c"]}, {"item": "m", "price": "4"}]}
     )
     assert added.json()["added"] == 2
-    client.patch("/v1/items/01", json={"attributes": {"price": "2.5"}})
+    assert client.patch("/v1/items/01", json={"attributes": {"price": "2.5", "kind": ["b"]}}).status_code == 200
     schema = client.service.rec.catalogue.table.schema
     assert schema == rec.catalogue.table.schema and client.service.rec.catalogue.table["kind"].to_list()[-2] == "a|c"
     after = client.post("/v1/recommend", json={"history": ["01"], "where": {"price": 2}}).json()

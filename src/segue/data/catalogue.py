@@ -43,6 +43,11 @@ class Catalogue:
         """The types of the columns."""
         return self.table.schema
 
+    @property
+    def height(self) -> int:
+        """How many lines there are."""
+        return self.table.height
+
     @cached_property
     def _titles(self) -> list[str | None]:
         return self.table["title"].cast(pl.String).to_list()
@@ -84,16 +89,19 @@ class Catalogue:
         return self._postings[key]
 
     def changed(self, lines: Mapping[int, Mapping[str, Any]]) -> "ChangedCatalogue":
-        """Return a catalogue in which some rows have other lines, all columns of each. This one stays as it is.
+        """Return a catalogue in which some rows, or rows behind the last, have other lines. This one stays as it is.
+
+        Args:
+            lines: by row, all columns.
 
         Cost: O(lines), and the rows of the values that came or went where they were asked for before.
         """
         return ChangedCatalogue(self, lines, self._moved(lines))
 
     def _moved(self, lines: Mapping[int, Mapping[str, Any]]) -> dict[tuple[str, bool, str | None], Postings]:
-        old = {row: self.line(row) for row in lines}
+        old = {row: self.line(row) if row <= self.height else {} for row in lines}
         return {
-            key: one.moved({row: (old[row][key[0]], line[key[0]]) for row, line in lines.items()})
+            key: one.moved({row: (old[row].get(key[0]), line[key[0]]) for row, line in lines.items()})
             for key, one in list(self._postings.items())
         }
 
@@ -141,14 +149,19 @@ class ChangedCatalogue(Catalogue):
         blocks = {name: Column(name, kind, None) for name, kind in self.base.schema.items()}
         cells = [column.series(line[name] for line in self.lines.values()) for name, column in blocks.items()]
         both = pl.concat([self.base.table, pl.DataFrame(cells)], how="vertical_relaxed")
-        places = np.arange(self.base.table.height)
-        places[np.fromiter(self.lines, np.int64) - 1] = np.arange(self.base.table.height, both.height)
+        places = np.arange(self.height)
+        places[np.fromiter(self.lines, np.int64) - 1] = np.arange(self.base.height, both.height)
         return both[places]
 
     @property
     def schema(self) -> Mapping[str, pl.DataType]:
         """The types of the columns."""
         return self.base.schema
+
+    @cached_property
+    def height(self) -> int:
+        """How many lines there are."""
+        return max(self.base.height, *self.lines)
 
     def lay_out(self) -> None:
         """Lay out what a search reads; see `Catalogue.lay_out`."""
@@ -175,7 +188,8 @@ class ChangedCatalogue(Catalogue):
 
     def _posted(self, name: str, several: bool, separator: str | None) -> Postings:
         found = self.base.postings(name, several=several, separator=separator)
-        return found.moved({row: (self.base.line(row)[name], line[name]) for row, line in self.lines.items()})
+        old = {row: self.base.line(row)[name] if row <= self.base.height else None for row in self.lines}
+        return found.moved({row: (old[row], line[name]) for row, line in self.lines.items()})
 
 
 @dataclass(frozen=True, eq=False)

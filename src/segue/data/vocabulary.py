@@ -66,6 +66,21 @@ class Vocabulary:
         """The ids, of row 1 first."""
         return [str(id) for id in self.ids]
 
+    def more(self, ids: pl.Series) -> "Vocabulary":
+        """Return a vocabulary with some ids behind these. Cost: O(all ids), of copies; what was laid out is continued.
+
+        Raises:
+            ArgumentError: an id is missing (null) or stands twice.
+        """
+        found, kept, texts = Vocabulary(pl.concat([self.ids, ids])), vars(self), [str(id) for id in ids]
+        if "texts" in kept:
+            vars(found)["texts"] = [*self.texts, *texts]
+        if "_row_of" in kept:
+            vars(found)["_row_of"] = {**self._row_of, **dict(zip(texts, range(self.size, found.size), strict=True))}
+        if "_haystack" in kept:
+            vars(found)["_haystack"] = self._haystack.more(texts)
+        return found
+
     def lay_out(self) -> None:
         """Lay out what is looked up, before anybody waits for it. Cost: O(ids), once."""
         self._row_of, self._haystack  # noqa: B018

@@ -98,6 +98,19 @@ class Folded:
         vars(found).update(shared)
         return found
 
+    def more(self, network: Network, params: NetworkParams) -> "Folded":
+        """Return the same of a network with items behind the last, and weights that differ in them alone.
+
+        Cost: O(these items x width); what was put together is shared.
+        """
+        found, kept, new = Folded(network, params), vars(self), slice(self.network.items, None)
+        vars(found).update({name: kept[name] for name in _OF_WEIGHTS if name in kept})
+        if "_table" in kept and self._table.rest.shape[1] < _OTHERS:
+            vars(found)["_table"] = self._table.more(params.items[new], params.bias[new])
+        if "lengths" in kept:
+            vars(found)["lengths"] = np.append(self.lengths, np.linalg.norm(params.items[new], axis=1))
+        return found
+
     def lay_out(self, *, table: bool) -> None:
         """Put together what a step and a list need, before anybody waits for it. Cost: O(items) with the table."""
         if self.fits:

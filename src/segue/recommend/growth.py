@@ -13,12 +13,11 @@ import polars as pl
 from scipy import sparse
 
 from segue.data.attributes import plain_name
-from segue.data.catalogue import Catalogue, read_items
+from segue.data.catalogue import Catalogue, ChangedCatalogue, read_items
 from segue.data.columns import listed
 from segue.data.described import as_learnt
 from segue.data.encoding import Encoding
 from segue.data.fitting import fitted_table
-from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError
 from segue.model.backend import map_tree
 from segue.model.counts import Counts
@@ -26,6 +25,8 @@ from segue.shapes import Floats
 
 #: Known items after which a new one may come for being like them.
 ALIKE = 50
+#: Lines that are laid behind a catalogue one by one.
+FEW = 4096
 #: Cosines at hand at once: 64 MB.
 _COSINES = 2**24
 
@@ -51,17 +52,31 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
         none = np.zeros(len(new), np.float32)
         tables = map_tree(lambda table: np.concatenate([table, none]), params.rating.tables)
         params = params._replace(rating=params.rating._replace(tables=tables))
-    lines = pl.concat([known.table, new], how="diagonal_relaxed")
     more = replace(
         rec,
         params=params,
         network=replace(rec.network, items=len(params.items)),
-        vocabulary=Vocabulary(pl.concat([rec.vocabulary.ids, new["item"]])),
-        catalogue=Catalogue(lines.select(known.table.columns), notes),
+        vocabulary=rec.vocabulary.more(new["item"]),
+        catalogue=_longer(known, new, notes),
         learnt=rec.learnt or rec.vocabulary.size,
         counts=None if rec.counts is None else grown(rec.counts, params.items),
     )
-    return more if rec.index is None else more.with_index(rec.index.over(params.items, params.bias, more.unreachable))
+    if rec.index is not None:
+        more = more.with_index(rec.index.over(params.items, params.bias, more.unreachable))
+    vars(more)["folded"] = rec.folded.more(more.network, params)
+    return more
+
+
+def _longer(known: Catalogue, new: pl.DataFrame, notes: tuple[str, ...]) -> Catalogue:
+    """Return a catalogue with lines behind the last; of few the rest is shared, of many the table is a new one."""
+    if len(new) + (len(known.lines) if isinstance(known, ChangedCatalogue) else 0) > FEW:
+        lines = pl.concat([known.table, new], how="diagonal_relaxed")
+        return Catalogue(lines.select(known.table.columns), notes)
+    nothing = dict.fromkeys(known.schema)
+    numbered = enumerate(new.iter_rows(named=True), start=known.height + 1)
+    found = known.changed({row: {**nothing, **line} for row, line in numbered})
+    vars(found)["notes"] = notes
+    return found
 
 
 class NewItems(NamedTuple):
@@ -89,7 +104,7 @@ def new_items(rec: "Recommender", table: object) -> NewItems:
     encoding, _ = _described(rec)
     named, name, notes = read_items(table)
     named = _as_named(named, encoding.slices)
-    new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
+    new = named.filter([item not in rec.vocabulary for item in named["item"]])
     columns = rec.columns
     lines = fitted_table(new, columns, name)
     unread = [column for column in new.columns if column not in {"item", *(each.name for each in columns.values())}]

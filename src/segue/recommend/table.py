@@ -24,7 +24,7 @@ class Table:
 
     Args:
         blocks: float32[n, d + 1, _BLOCK].
-        rest: float32[d + 1, less than _BLOCK], the last items.
+        rest: float32[d + 1, n], the last items.
         rows: int32[n], items that are others than in the blocks.
         others: float32[d + 1, n], their vectors, each with its bias.
 
@@ -63,6 +63,11 @@ class Table:
         same = ~np.isin(self.rows, rows)
         others = np.concatenate([self.others[:, same], new], axis=1)
         return replace(self, rows=np.concatenate([self.rows[same], rows]), others=others)
+
+    def more(self, vectors: Floats, bias: Floats) -> "Table":
+        """Return a table with some items behind the last. Cost: O(these and those behind the blocks)."""
+        new = np.concatenate([vectors.T, bias[None]], dtype=np.float32)
+        return replace(self, rest=np.concatenate([self.rest, new], axis=1))
 
     def scores(self, queries: Floats) -> Floats:
         """Return float32[q, V], `query . vector + bias`, for at most `FEW` queries, float32[q, d]."""

@@ -220,7 +220,9 @@ class ItemChange(_Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"available": False}]})
 
     available: StrictBool | None = None
-    attributes: Annotated[dict[Name, Scalar | None], Field(max_length=limits.FIELDS)] = Field(default_factory=dict)
+    attributes: Annotated[dict[Name, Scalar | Values | None], Field(max_length=limits.FIELDS)] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> "ItemChange":
