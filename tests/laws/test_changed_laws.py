@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segue.errors import ArgumentError
+from segue.recommend import growth
 from segue.recommend.approximate import exact_index
 from segue.recommend.changed import ROWS, Changed, with_attributes
 from segue.recommend.pages import Pages
@@ -146,3 +147,33 @@ def test_pages_are_laid_out_anew_after_many_rows_and_every_copy_stands():
         assert np.array_equal(copy, expected)
     del pages
     assert copies[2][3].tolist() == table[3].tolist()  # the file is closed, the copies stand
+
+
+@pytest.mark.parametrize("few", [0, 3, 100])
+def test_items_added_one_by_one_are_those_added_at_once(few, monkeypatch):
+    monkeypatch.setattr(growth, "FEW", few)
+    new = pl.DataFrame(
+        {
+            "item": list("pqrstu"),
+            "title": ["red car"] * 5 + [None],
+            "kind": ["a|b", "c", "a", "", None, "b"],
+            "price": 1.5,
+        }
+    )
+    REC.folded.lay_out(table=True)
+    REC.vocabulary.lay_out()
+    rows_where(REC, {"kind": "a"})
+    at_once, one_by_one = REC.add_items(new), REC
+    for n in range(len(new)):
+        one_by_one = one_by_one.add_items(new[n : n + 1])
+    np.testing.assert_allclose(one_by_one.params.items, at_once.params.items, rtol=1e-5, atol=1e-6)
+    assert one_by_one.catalogue.table.equals(at_once.catalogue.table) and one_by_one.items == at_once.items
+    assert one_by_one.vocabulary.rows(["q", "01", "no"]).tolist() == at_once.vocabulary.rows(["q", "01", "no"]).tolist()
+    for rec in (one_by_one, at_once):
+        plain = pickle.loads(pickle.dumps(rec))
+        state, again = rec.observe(rec.start(), "q", time=9), plain.observe(plain.start(), "q", time=9)
+        np.testing.assert_allclose(rec.score(state), plain.score(again), rtol=1e-5, atol=1e-5)
+        assert rows_where(rec, {"kind": "b"}).tolist() == naive(plain, {"kind": "b"})
+        assert rec.catalogue.find("CAR") == searched(plain, "CAR") and list(rec.vocabulary.find("Q")) == ["q"]
+        assert [rec.title(item) for item in rec.items] == [plain.title(item) for item in plain.items]
+        assert [x.item for x in rec.similar("01", 20)] == [x.item for x in plain.similar("01", 20)]
