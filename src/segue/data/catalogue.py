@@ -96,7 +96,13 @@ class Catalogue:
 
         Cost: O(lines), and the rows of the values that came or went where they were asked for before.
         """
-        return ChangedCatalogue(self, lines, self._moved(lines))
+        return ChangedCatalogue(self, lines, self._retitled(lines), self._moved(lines))
+
+    def _retitled(self, lines: Mapping[int, Mapping[str, Any]]) -> dict[int, str | None]:
+        """Return of some lines the titles, as they are looked for, that are not those here."""
+        titles = {row: line["title"] for row, line in lines.items()}
+        other = {row: title for row, title in titles.items() if row > self.height or title != self.title(row)}
+        return {row: title and folded_text(title) for row, title in other.items()}
 
     def _moved(self, lines: Mapping[int, Mapping[str, Any]]) -> dict[tuple[str, bool, str | None], Postings]:
         old = {row: self.line(row) if row <= self.height else {} for row in lines}
@@ -119,6 +125,7 @@ class ChangedCatalogue(Catalogue):
     Args:
         base: without the changes.
         lines: by row, all that is known of it now.
+        titles: by row, those that are other than in the base, as they are looked for.
         postings: that were laid out, with the changes.
 
     Example:
@@ -130,18 +137,23 @@ class ChangedCatalogue(Catalogue):
 
     base: Catalogue
     lines: Mapping[int, Mapping[str, Any]]
+    titles: Mapping[int, str | None]
 
     def __init__(
         self,
         base: Catalogue,
         lines: Mapping[int, Mapping[str, Any]],
+        titles: Mapping[int, str | None],
         postings: Mapping[tuple[str, bool, str | None], Postings],
     ) -> None:
-        vars(self).update(base=base, lines=lines, notes=base.notes, _postings=dict(postings))
+        vars(self).update(base=base, lines=lines, titles=titles, notes=base.notes, _postings=dict(postings))
 
     def changed(self, lines: Mapping[int, Mapping[str, Any]]) -> "ChangedCatalogue":
         """Return the catalogue with other lines too; see `Catalogue.changed`."""
-        return ChangedCatalogue(self.base, {**self.lines, **lines}, self._moved(lines))
+        every, titles = {**self.lines, **lines}, self.base._retitled(lines)
+        known = self.titles.keys() & lines.keys() - titles.keys()
+        again = {row: title for row, title in self.titles.items() if row not in known} if known else self.titles
+        return ChangedCatalogue(self.base, every, {**again, **titles}, self._moved(lines))
 
     @cached_property
     def table(self) -> pl.DataFrame:
@@ -178,12 +190,8 @@ class ChangedCatalogue(Catalogue):
 
     def _with_title(self, words: str) -> Iterator[int]:
         wanted = folded_text(words)
-        other = [
-            (len(title), row)
-            for row, line in self.lines.items()
-            if (title := line["title"]) is not None and wanted in folded_text(title)
-        ]
-        same = ((len(self.base.title(r) or ""), r) for r in self.base._with_title(words) if r not in self.lines)
+        other = [(len(self.title(row) or ""), row) for row, title in self.titles.items() if title and wanted in title]
+        same = ((len(self.base.title(r) or ""), r) for r in self.base._with_title(words) if r not in self.titles)
         return (row for _, row in heapq.merge(sorted(other), same))
 
     def _posted(self, name: str, several: bool, separator: str | None) -> Postings:

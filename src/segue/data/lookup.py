@@ -98,7 +98,10 @@ class Postings:
         lists = [rows for key in set(keys) if len(rows := self._of(key))]
         if len(lists) < 2:
             return lists[0] if lists else _NONE
-        return np.unique(np.concatenate(lists))
+        flags = np.zeros(max(int(rows[-1]) for rows in lists) + 1, bool)
+        for rows in lists:
+            flags[rows] = True
+        return np.flatnonzero(flags).astype(np.int32)
 
     def moved(self, cells: Mapping[int, tuple[object, object]]) -> "Postings":
         """Return the same with other cells in some rows: of each the one that was there, and the one that is.

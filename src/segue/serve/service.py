@@ -479,7 +479,10 @@ class Service:
 
     def swap_to(self, path: Path) -> str:
         """Begin to answer from the bundle in a file, as `swap` does."""
-        return self._swaps.begin(path)
+        fingerprint = self._swaps.begin(path)
+        with self._changing:  # what was changed while it was read
+            self._lay_out()
+        return fingerprint
 
     def roll_back(self) -> str:
         """Answer from the bundle before the last swap again.
