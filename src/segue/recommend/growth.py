@@ -37,11 +37,9 @@ if TYPE_CHECKING:
 def with_items(rec: "Recommender", table: object) -> "Recommender":
     """Return a recommender that also knows the items of a table; see `Recommender.add_items`."""
     encoding, known = _described(rec)
-    new, unread, notes = new_items(rec, table)
+    new, _, notes = new_items(rec, table)
     if not len(new):
         return rec
-    if unread:
-        notes = (*notes, f"table: expected attributes that were learnt, left out {listed(unread)}.")
     attributes = as_learnt(encoding.encode(new))
     own = rec.params.attributes
     params = rec.params._replace(
@@ -85,7 +83,7 @@ class NewItems(NamedTuple):
     Args:
         lines: of each, as the catalogue keeps them.
         unread: columns that the catalogue does not have.
-        notes: what else was left out, in sentences.
+        notes: what was left out, in sentences.
     """
 
     lines: pl.DataFrame
@@ -109,6 +107,8 @@ def new_items(rec: "Recommender", table: object) -> NewItems:
     lines = fitted_table(new, columns, name)
     unread = [column for column in new.columns if column not in {"item", *(each.name for each in columns.values())}]
     complaints = encoding.complaints(lines) if len(lines) else []
+    if unread:
+        complaints = [*complaints, f"expected attributes that were learnt, left out {listed(unread)}."]
     return NewItems(lines, unread, (*notes, *(f"{name}: {complaint}" for complaint in complaints)))
 
 
