@@ -116,7 +116,7 @@ class Folded:
         if self.fits:
             self._blocks, self._loops  # noqa: B018
         if table:
-            self._table  # noqa: B018
+            self._table, self.lengths  # noqa: B018
 
     @property
     def fits(self) -> bool:

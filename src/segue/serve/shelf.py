@@ -14,6 +14,7 @@ import numpy as np
 from segue.data.attributes import plain_name
 from segue.data.blocks import Categories
 from segue.data.lookup import Postings, keys_of
+from segue.data.numeric import Numbers
 from segue.errors import ArgumentError
 from segue.recommend.recommender import Recommender
 from segue.shapes import Bools, Floats, Rows
@@ -112,7 +113,7 @@ def lay_out(rec: Recommender) -> None:
     if rec.catalogue is not None:
         rec.catalogue.lay_out()
         for block in rec.encodings.items.blocks if rec.encodings.items else ():
-            if isinstance(block, Categories):
+            if isinstance(block, (Categories, Numbers)):
                 _postings(rec, block.name)
     rec.vocabulary.lay_out()
     rec.folded.lay_out(table=rec.index is None)
