@@ -66,13 +66,15 @@ class Changed:
         rows, (vectors, bias) = np.fromiter(lines, np.int32), _moved(base, lines)
         fresh, laid = self.fresh | lines.keys(), self.laid
         if laid is None or len(fresh) > ROWS:
-            laid, fresh = _Laid(Pages.of(rec.params.items), Pages.of(rec.params.bias)), frozenset(lines)
-        old = np.array([row for row in fresh if row not in lines], np.int32)
-        places = np.concatenate([old, rows])
-        params = rec.params._replace(
-            items=laid.items.copy_with(places, np.concatenate([rec.params.items[old], vectors])),
-            bias=laid.bias.copy_with(places, np.concatenate([rec.params.bias[old], bias])),
-        )
+            items, biases = rec.params.items.copy(), rec.params.bias.copy()
+            items[rows], biases[rows] = vectors, bias
+            laid, fresh = _Laid(Pages.of(items), Pages.of(biases)), frozenset()
+        else:
+            old = np.array([row for row in fresh if row not in lines], np.int32)
+            places = np.concatenate([old, rows])
+            items = laid.items.copy_with(places, np.concatenate([rec.params.items[old], vectors]))
+            biases = laid.bias.copy_with(places, np.concatenate([rec.params.bias[old], bias]))
+        params = rec.params._replace(items=items, bias=biases)
         after = replace(rec, params=params, catalogue=catalogue)
         if rec.index is not None:
             after = after.with_index(rec.index.over(params.items, params.bias, after.unreachable))
