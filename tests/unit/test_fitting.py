@@ -1,6 +1,7 @@
 """A value that comes later fits the column that was learnt, or is refused with column, kind and value."""
 
 import datetime as dt
+from decimal import Decimal
 
 import polars as pl
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from segue.cli import app
 from segue.data.blocks import Categories
+from segue.data.catalogue import Catalogue
 from segue.data.fitting import Column
 from segue.data.numeric import Numbers, Vectors
 from segue.errors import ArgumentError
@@ -127,3 +129,27 @@ def test_of_an_event_a_value_of_another_kind_is_unknown():
         rec.score(rec.observe(rec.start(), "01", time=5, context={"device": ["x"]})).tolist()
         == rec.score(plain).tolist()
     )
+
+
+ANY_TYPE = {
+    "decimal": pl.Series([Decimal("1.50"), Decimal("2.25")]),
+    "struct": pl.Series([{"x": 1}, {"x": 2}]),
+    "bytes": pl.Series([b"x", b"y"]),
+    "categorical": pl.Series(["u", "v"], dtype=pl.Categorical),
+    "enum": pl.Series(["u", "v"], dtype=pl.Enum(["u", "v"])),
+    "zoned": pl.Series([dt.datetime(2020, 1, 1)] * 2).dt.replace_time_zone("Europe/Zurich"),
+    "single": pl.Series([1.5, 2.5], dtype=pl.Float32),
+    "unsigned": pl.Series([1, 2**63 + 5], dtype=pl.UInt64),
+    "array": pl.Series([[1.0, 2.0], [3.0, 4.0]], dtype=pl.Array(pl.Float32, 2)),
+    "lists": pl.Series([["a"], []]),
+    "nothing": pl.Series([None, None]),
+    "truth": pl.Series([True, None]),
+}
+
+
+@pytest.mark.parametrize("name", ANY_TYPE)
+def test_another_column_of_a_changed_line_stays_whatever_its_type(name):
+    table = pl.DataFrame({"item": ["a", "b"], "title": ["A", "B"], name: ANY_TYPE[name]})
+    catalogue = Catalogue(table)
+    changed = catalogue.changed({2: {**catalogue.line(2), "title": "Z"}}).table
+    assert changed.schema == table.schema and changed[name].equals(table[name], null_equal=True)

@@ -6,6 +6,7 @@ Does not know: rows, vectors, where the value came from.
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -18,7 +19,6 @@ from segue.data.numeric import Vectors
 from segue.data.values import distinct, is_present, moment_of, number_of, vector_of, word, words_of
 from segue.errors import ArgumentError
 
-_LARGEST_OF_32 = 3.4e38
 _TEXTS = (pl.String, pl.Categorical, pl.Enum, pl.Null)
 
 
@@ -68,6 +68,10 @@ class Column:
     def series(self, values: Iterable[Any]) -> pl.Series:
         """Return fitted values as a column that can be put under the one that there is."""
         fitted = list(values)
+        with suppress(TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
+            same = pl.Series(self.name, fitted, self.type, strict=True)
+            if same.null_count() == fitted.count(None) and not _overflown(same):
+                return same
         return pl.Series(self.name, fitted, _wide_enough(self.type, fitted), strict=True)
 
     def _kind(self) -> str:
@@ -190,21 +194,21 @@ def _time(value: object) -> time | None:
         return None
 
 
+def _overflown(column: pl.Series) -> bool:
+    """Return whether a number was too large for 32 bits: none is infinite before."""
+    inner = column.explode() if column.dtype.is_nested() and column.dtype != pl.Struct else column
+    return inner.dtype == pl.Float32 and bool(inner.is_infinite().any())
+
+
 def _wide_enough(kind: pl.DataType, values: list[Any]) -> pl.DataType:
-    """Return the type of a column of the same kind that holds some more values: whole numbers may get fractions."""
+    """Return the next type of the same kind, for values that one does not hold: whole numbers may get fractions."""
     if kind.base_type() in _TEXTS:
         return pl.String()
-    numbers = [each for each in values if each is not None]
-    if not numbers or isinstance(kind, pl.Array):
-        return kind
     inner: Any = getattr(kind, "inner", None)
     if inner is not None:
-        return pl.List(_wide_enough(inner, [each for some in numbers for each in some]))
-    if not kind.is_numeric():
-        return kind
-    if kind.is_integer() and not any(isinstance(each, float) for each in numbers):
-        return kind if not pl.Series(numbers, dtype=pl.Int64).cast(kind, strict=False).has_nulls() else pl.Int64()
-    return kind if kind == pl.Float32 and all(abs(each) < _LARGEST_OF_32 for each in numbers) else pl.Float64()
+        return pl.List(_wide_enough(inner, [each for some in values if some is not None for each in some]))
+    whole = kind.is_integer() and not any(isinstance(each, float) for each in values)
+    return pl.Int64() if whole else pl.Float64() if kind.is_numeric() else kind
 
 
 def _words(kind: pl.DataType) -> str:
