@@ -88,6 +88,33 @@ def save_bundle(rec: Recommender, path: str | Path) -> None:
         ModelError: it cannot be written; the old file is untouched.
     """
     arrays = _arrays(rec)
+    write_arrays(Path(path), arrays, _metadata(rec, _digests(arrays)))
+
+
+def taken_apart(rec: Recommender) -> tuple[Any, ...]:
+    """Return what `put_together` makes a recommender of: what a bundle holds, and what is known beside it.
+
+    So it can be pickled and copied, whatever it has computed and kept. Cost: O(items), the weights are not copied.
+    """
+    beside = {"fingerprint": rec.fingerprint, "facts": rec.facts, "learnt": rec.learnt, "index": rec.index}
+    return _arrays(rec), _metadata(rec, {}), rec.catalogue.notes if rec.catalogue else (), beside
+
+
+def put_together(
+    arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], notes: tuple[str, ...], beside: Mapping[str, Any]
+) -> Recommender:
+    """Return the recommender that `taken_apart` was given.
+
+    Raises:
+        ModelError: its cell is one of Keras whose class is not registered here.
+    """
+    rec = _recommender(read_manifest("recommender", metadata), arrays, "recommender")
+    catalogue = None if rec.catalogue is None else replace(rec.catalogue, notes=notes)
+    return replace(rec, catalogue=catalogue, **beside)
+
+
+def _metadata(rec: Recommender, digests: Mapping[str, str]) -> dict[str, str]:
+    """Return the manifest of a model with the digests of its arrays, and its own digest."""
     manifest = {
         "format": FORMAT,
         "config": asdict(rec.config),
@@ -97,13 +124,12 @@ def save_bundle(rec: Recommender, path: str | Path) -> None:
         "ratings": asdict(rec.encodings.scale) if rec.encodings.scale else None,
         "longest_gap": rec.network.clock.longest if rec.network.clock else 0.0,
         "facts": rec.facts,
-        "digests": _digests(arrays),
+        "digests": digests,
     }
     if isinstance(rec.network.cell, KerasCell):
         manifest["cell"] = rec.network.cell.description
     text = json.dumps(manifest, sort_keys=True)
-    metadata = {"segue": text, "digest": hashlib.sha256(text.encode()).hexdigest()}
-    write_arrays(Path(path), arrays, metadata)
+    return {"segue": text, "digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def load_bundle(path: str | Path) -> Recommender:

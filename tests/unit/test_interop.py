@@ -1,8 +1,10 @@
 """Cells of Keras in bundles and conversion; what cannot be taken over says so. examples/keras_cell.py trains one."""
 
+import copy
 import hashlib
 import json
 import logging
+import pickle
 import random
 import sys
 from dataclasses import replace
@@ -57,6 +59,21 @@ def test_a_bundle_keeps_its_cell_and_says_what_answering_takes(gru, tmp_path, ca
     assert "gru.segue: its cell is one of Keras, so answering imports Keras and JAX (segue convert)" in caplog.text
     assert again.fingerprint == gru.fingerprint and again.network == gru.network
     assert answers(again).tolist() == answers(gru).tolist() and answers(again).dtype == np.float32
+
+
+@pytest.mark.parametrize("copied", [lambda rec: pickle.loads(pickle.dumps(rec)), copy.deepcopy])
+def test_it_is_pickled_and_copied_by_its_description(gru, copied):
+    said = answers(gru)
+    again = copied(gru)
+    assert again.fingerprint == gru.fingerprint and answers(again).tolist() == said.tolist()
+    assert copied(gru.network.cell) == gru.network.cell
+
+
+def test_a_pickle_whose_class_is_not_registered_here_says_so(keras):
+    rec = recommender(minimal_gated_cell(keras)(UNITS))
+    remake, (arrays, manifest, *rest) = rec.__reduce__()
+    with pytest.raises(segue.errors.BundleError, match=r"the recommender: .*OfSomebody"):
+        remake(arrays, manifest.replace("MinimalGatedCell", "OfSomebody"), *rest)
 
 
 def test_a_log_at_once_and_a_server_give_the_states_of_one_by_one(keras, tmp_path):

@@ -4,15 +4,19 @@ Knows: tables with a line per item or user, their columns of ids, and how they f
 Does not know: what an attribute means to the network.
 """
 
-from collections.abc import Iterable, Mapping
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from segue.data.columns import KNOWN_NAMES, candidates, find_column, guess_column, listed
+from segue.data.fitting import Column
 from segue.data.ids import check_ids, check_matched, id_of, settle, text_of_ids
+from segue.data.lookup import Haystack, Postings, first, folded_text
 from segue.data.sources import Reading, open_source, without_words
 from segue.data.values import word, words_of
 from segue.data.vocabulary import Vocabulary
@@ -55,6 +59,16 @@ class Catalogue:
                 "Take the model from its source again."
             )
 
+    @property
+    def schema(self) -> Mapping[str, pl.DataType]:
+        """The types of the columns."""
+        return self.table.schema
+
+    @property
+    def height(self) -> int:
+        """How many lines there are."""
+        return self.table.height
+
     @cached_property
     def _titles(self) -> list[str | None]:
         return self.table["title"].cast(pl.String).to_list()
@@ -63,10 +77,148 @@ class Catalogue:
         """Return the title of a vocabulary row, None where there is none."""
         return self._titles[row - 1]
 
-    def find(self, words: str) -> list[str]:
-        """Return the ids of items whose title holds these words, whatever the case, shortest title first."""
-        hits = self.table.filter(pl.col("title").str.to_lowercase().str.contains(words.lower(), literal=True))
-        return hits.sort(pl.col("title").str.len_chars(), maintain_order=True)["item"].to_list()
+    def line(self, row: int) -> Mapping[str, Any]:
+        """Return all that is known of a vocabulary row. O(1)."""
+        return self.table.row(row - 1, named=True)
+
+    def lay_out(self) -> None:
+        """Lay out what a search reads, before anybody waits for it. Cost: O(items), once."""
+        self._by_length  # noqa: B018
+
+    def find(self, words: str, limit: int | None = None) -> list[str]:
+        """Return the ids of items whose title holds these words, whatever the case, shortest title first.
+
+        Cost: once O(items); then a search of one text, about 1 ms for 100,000 titles, less where many hold the words.
+        """
+        return [self.line(row)["item"] for row in first(self._with_title(words), limit)]
+
+    def _with_title(self, words: str) -> Iterator[int]:
+        rows, titles = self._by_length
+        return (rows[number] for number in titles.find(words))
+
+    @cached_property
+    def _by_length(self) -> tuple[list[int], Haystack]:
+        titled = [(len(title), row) for row, title in enumerate(self._titles, start=1) if title is not None]
+        rows = [row for _, row in sorted(titled)]
+        return rows, Haystack.of([self._titles[row - 1] or "" for row in rows])
+
+    def postings(self, name: str, *, several: bool = False, separator: str | None = None) -> Postings:
+        """Return which rows have each value of a column; see `Postings`. Cost: O(items) once for each column."""
+        key = (name, several, separator)
+        if key not in self._postings:
+            self._postings[key] = self._posted(*key)
+        return self._postings[key]
+
+    def changed(self, lines: Mapping[int, Mapping[str, Any]]) -> "ChangedCatalogue":
+        """Return a catalogue in which some rows, or rows behind the last, have other lines. This one stays as it is.
+
+        Args:
+            lines: by row, all columns.
+
+        Cost: O(lines), and the rows of the values that came or went where they were asked for before.
+        """
+        return ChangedCatalogue(self, lines, self._retitled(lines), self._moved(lines))
+
+    def _retitled(self, lines: Mapping[int, Mapping[str, Any]]) -> dict[int, str | None]:
+        """Return of some lines the titles, as they are looked for, that are not those here."""
+        titles = {row: line["title"] for row, line in lines.items()}
+        other = {row: title for row, title in titles.items() if row > self.height or title != self.title(row)}
+        return {row: title and folded_text(title) for row, title in other.items()}
+
+    def _moved(self, lines: Mapping[int, Mapping[str, Any]]) -> dict[tuple[str, bool, str | None], Postings]:
+        old = {row: self.line(row) if row <= self.height else {} for row in lines}
+        return {
+            key: one.moved({row: (old[row].get(key[0]), line[key[0]]) for row, line in lines.items()})
+            for key, one in list(self._postings.items())
+        }
+
+    def _posted(self, name: str, several: bool, separator: str | None) -> Postings:
+        return Postings.of(self.table[name], several=several, separator=separator)
+
+    @cached_property
+    def _postings(self) -> dict[tuple[str, bool, str | None], Postings]:
+        return {}
+
+
+class ChangedCatalogue(Catalogue):
+    """A catalogue of which some lines are others; the rest is shared. `Catalogue.changed` makes it.
+
+    Args:
+        base: without the changes.
+        lines: by row, all that is known of it now.
+        titles: by row, those that are other than in the base, as they are looked for.
+        postings: that were laid out, with the changes.
+
+    Example:
+        >>> films = Catalogue(pl.DataFrame({"item": ["a", "b"], "title": ["Heat", "Casino"], "year": [1995, 1995]}))
+        >>> changed = films.changed({2: {"item": "b", "title": "Casino", "year": 1996}})
+        >>> changed.table["year"].to_list(), films.table["year"].to_list(), changed.find("S")
+        ([1995, 1996], [1995, 1995], ['b'])
+    """
+
+    base: Catalogue
+    lines: Mapping[int, Mapping[str, Any]]
+    titles: Mapping[int, str | None]
+
+    def __init__(
+        self,
+        base: Catalogue,
+        lines: Mapping[int, Mapping[str, Any]],
+        titles: Mapping[int, str | None],
+        postings: Mapping[tuple[str, bool, str | None], Postings],
+    ) -> None:
+        vars(self).update(base=base, lines=lines, titles=titles, notes=base.notes, _postings=dict(postings))
+
+    def changed(self, lines: Mapping[int, Mapping[str, Any]]) -> "ChangedCatalogue":
+        """Return the catalogue with other lines too; see `Catalogue.changed`."""
+        every, titles = {**self.lines, **lines}, self.base._retitled(lines)
+        known = self.titles.keys() & lines.keys() - titles.keys()
+        again = {row: title for row, title in self.titles.items() if row not in known} if known else self.titles
+        return ChangedCatalogue(self.base, every, {**again, **titles}, self._moved(lines))
+
+    @cached_property
+    def table(self) -> pl.DataFrame:
+        """All lines, as they are now. Cost: O(items), once."""
+        blocks = {name: Column(name, kind, None) for name, kind in self.base.schema.items()}
+        cells = [column.series(line[name] for line in self.lines.values()) for name, column in blocks.items()]
+        both = pl.concat([self.base.table, pl.DataFrame(cells)], how="vertical_relaxed")
+        places = np.arange(self.height)
+        places[np.fromiter(self.lines, np.int64) - 1] = np.arange(self.base.height, both.height)
+        return both[places]
+
+    @property
+    def schema(self) -> Mapping[str, pl.DataType]:
+        """The types of the columns."""
+        return self.base.schema
+
+    @cached_property
+    def height(self) -> int:
+        """How many lines there are."""
+        return max(self.base.height, *self.lines)
+
+    def lay_out(self) -> None:
+        """Lay out what a search reads; see `Catalogue.lay_out`."""
+        self.base.lay_out()
+
+    def title(self, row: int) -> str | None:
+        """Return the title of a vocabulary row, None where there is none."""
+        line = self.lines.get(row)
+        return self.base.title(row) if line is None else line["title"]
+
+    def line(self, row: int) -> Mapping[str, Any]:
+        """Return all that is known of a vocabulary row. O(1)."""
+        return self.lines.get(row) or self.base.line(row)
+
+    def _with_title(self, words: str) -> Iterator[int]:
+        wanted = folded_text(words)
+        other = [(len(self.title(row) or ""), row) for row, title in self.titles.items() if title and wanted in title]
+        same = ((len(self.base.title(r) or ""), r) for r in self.base._with_title(words) if r not in self.titles)
+        return (row for _, row in heapq.merge(sorted(other), same))
+
+    def _posted(self, name: str, several: bool, separator: str | None) -> Postings:
+        found = self.base.postings(name, several=several, separator=separator)
+        old = {row: self.base.line(row)[name] if row <= self.base.height else None for row in self.lines}
+        return found.moved({row: (old[row], line[name]) for row, line in self.lines.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +328,17 @@ def read_items(
     return named.select("item", titles.alias("title"), *others), name, (*notes, *more)
 
 
+def table_of(lines: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Return lines of names and values as a table; values of mixed types become texts, and what is not said is null.
+
+    Example:
+        >>> table_of([{"item": "a", "price": 5.5}, {"item": "b", "price": "x"}]).rows()
+        [('a', '5.5'), ('b', 'x')]
+    """
+    names = dict.fromkeys(name for line in lines for name in line)
+    return pl.DataFrame([_settled(name, [line.get(name) for line in lines]) for name in names])
+
+
 def read_profiles(
     source: object, *, user: str | None = None, reading: Reading | None = None, like: str | None = None
 ) -> Profiles:
@@ -262,7 +425,7 @@ def _settled(name: str, values: list[Any]) -> pl.Series:
     """Return values of mixed types as one type: lists of words where there are lists, else words."""
     try:
         column = pl.Series(name, values)
-    except (TypeError, ValueError, pl.exceptions.PolarsError):
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
         column = pl.Series(name, [], pl.Object)
     if column.dtype != pl.Object:
         return column

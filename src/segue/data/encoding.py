@@ -21,7 +21,7 @@ from segue.data.columns import listed
 from segue.data.numeric import Numbers, Vectors
 from segue.data.text import TextEncoder, text_encoder, text_encoder_from
 from segue.data.values import distinct, is_present, text_of
-from segue.errors import ColumnError, ModelError
+from segue.errors import ArgumentError, ColumnError, ModelError
 from segue.shapes import Floats
 
 _FORMAT = 1
@@ -105,6 +105,30 @@ class Encoding:
         """
         given = {name: value for name, value in values.items() if value is not None and name in self.slices}
         return [f"{name}={value}" for name, value in given.items() if not self.encode_row({name: value}).any()]
+
+    def check(self, values: Mapping[str, object], source: str) -> None:
+        """Do nothing if each value has the kind that was learnt; one never met in learning is no error.
+
+        Args:
+            values: by column; what is not said is unknown.
+            source: what the message calls them.
+
+        Raises:
+            ArgumentError: one has another kind.
+
+        Example:
+            >>> learn_encoding(pl.DataFrame({"age": [20, 40]}), {"age": "number"}).check({"age": "x"}, "profile")
+            Traceback (most recent call last):
+            ...
+            segue.errors.ArgumentError: profile: column "age": expected number, 20 to 40, came "x". Leave it out.
+        """
+        for block in self.blocks:
+            value = values.get(block.name)
+            if is_present(value) and not block.reads(value):
+                raise ArgumentError(
+                    f'{source}: column "{plain_name(block.name)}": expected {block.describe()}, '
+                    f'came "{str(value)[:40]}". Leave it out.'
+                )
 
     @cached_property
     def _used(self) -> list[tuple[str, Block, slice]]:

@@ -115,6 +115,8 @@ def moment_of(value: object) -> float | None:
         return _since_1970(written)
     if number is not None and 1_000 <= number < 3_000 and number.is_integer():
         return _since_1970(datetime(int(number), 1, 1))
+    if number is not None and abs(number) >= 1e21:
+        return None
     while number is not None and abs(number) >= 1e11:  # milli-, micro-, nanoseconds: see TimeRule.guess
         number /= 1_000
     return number

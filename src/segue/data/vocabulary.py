@@ -4,7 +4,7 @@ Knows: that row 0 means *unknown* and that ids are text, exactly as they stood i
 Does not know: what the ids name, or where they came from.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.ids import id_of, ids_of
+from segue.data.lookup import Haystack
 from segue.errors import ArgumentError
 
 
@@ -60,6 +61,41 @@ class Vocabulary:
     @cached_property
     def _row_of(self) -> dict[str, int]:
         return {id: row for row, id in enumerate(self.ids, start=1)}
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The ids, of row 1 first."""
+        return [str(id) for id in self.ids]
+
+    def more(self, ids: pl.Series) -> "Vocabulary":
+        """Return a vocabulary with some ids behind these. Cost: O(all ids), of copies; what was laid out is continued.
+
+        Raises:
+            ArgumentError: an id is missing (null) or stands twice.
+        """
+        found, kept, texts = Vocabulary(pl.concat([self.ids, ids])), vars(self), [str(id) for id in ids]
+        if "texts" in kept:
+            vars(found)["texts"] = [*self.texts, *texts]
+        if "_row_of" in kept:
+            vars(found)["_row_of"] = {**self._row_of, **dict(zip(texts, range(self.size, found.size), strict=True))}
+        if "_haystack" in kept:
+            vars(found)["_haystack"] = self._haystack.more(texts)
+        return found
+
+    def lay_out(self) -> None:
+        """Lay out what is looked up, before anybody waits for it. Cost: O(ids), once."""
+        self._row_of, self._haystack  # noqa: B018
+
+    def find(self, part: str) -> Iterator[str]:
+        """Yield the ids that hold a part, whatever the case, in their order.
+
+        Cost: once O(ids); then a search of one text, about 1 ms for 300,000 ids.
+        """
+        return (self.texts[number] for number in self._haystack.find(part))
+
+    @cached_property
+    def _haystack(self) -> Haystack:
+        return Haystack.of(self.texts)
 
     def row(self, id: str) -> int:
         """Return the row of an id, 0 when it is unknown; blanks around it and a number's type do not count. O(1)."""

@@ -83,6 +83,10 @@ class KerasCell(StepwiseCell):
         """
         return cls(_made(keras_on_jax(), description, most))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how it is pickled and copied: by its description; its class has to be registered where it is read."""
+        return KerasCell.from_description, (self.description,)
+
     def init(self, rng: np.random.Generator, width: int) -> tuple[Array, ...]:
         """Return fresh weights, as the cell's own initialisers draw them, in the order of Keras.
 

@@ -9,7 +9,7 @@ them but for rounding (a law). Only the linear cell has this form, without sessi
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,10 @@ from segue.shapes import Floats, Rows
 
 #: Rows of a sample, and samples.
 SAMPLE, SAMPLES = 8192, 8
+#: A table of which more items have changed, and more than one in so many, is laid out anew.
+_OTHERS, _ONE_IN = 1024, 8
+#: What is put together of weights that are not of items.
+_OF_WEIGHTS = ("_blocks", "_loops", "_question", "_knots")
 #: Of `gelu`: tanh(_C x + _CUBE x^3).
 _C, _CUBE = 0.7978845608, 0.7978845608 * 0.044715
 
@@ -73,6 +77,47 @@ class Folded:
 
     network: Network
     params: NetworkParams
+
+    def changed(self, params: NetworkParams, rows: Rows) -> "Folded":
+        """Return the same of weights that differ in the vectors and biases of some items alone.
+
+        Args:
+            params: the weights.
+            rows: int32[n], distinct: the items that differ.
+
+        Cost: O(rows changed so far x width); what was put together is shared.
+        """
+        found, kept = Folded(self.network, params), vars(self)
+        shared: dict[str, Any] = {name: kept[name] for name in _OF_WEIGHTS if name in kept}
+        if "_table" in kept and len(self._table.rows) < max(_OTHERS, self.network.items // _ONE_IN):
+            shared["_table"] = self._table.changed(rows, params.items[rows], params.bias[rows])
+        if "lengths" in kept:
+            shared["lengths"] = self.lengths.copy()
+            shared["lengths"][rows] = np.linalg.norm(params.items[rows], axis=1)
+        samples = list(self._samples.items())
+        shared["_samples"] = {n: one for n, one in samples if not np.isin(rows, one[0]).any()}
+        vars(found).update(shared)
+        return found
+
+    def more(self, network: Network, params: NetworkParams) -> "Folded":
+        """Return the same of a network with items behind the last, and weights that differ in them alone.
+
+        Cost: O(these items x width); what was put together is shared.
+        """
+        found, kept, new = Folded(network, params), vars(self), slice(self.network.items, None)
+        vars(found).update({name: kept[name] for name in _OF_WEIGHTS if name in kept})
+        if "_table" in kept and self._table.rest.shape[1] < _OTHERS:
+            vars(found)["_table"] = self._table.more(params.items[new], params.bias[new])
+        if "lengths" in kept:
+            vars(found)["lengths"] = np.append(self.lengths, np.linalg.norm(params.items[new], axis=1))
+        return found
+
+    def lay_out(self, *, table: bool) -> None:
+        """Put together what a step and a list need, before anybody waits for it. Cost: O(items) with the table."""
+        if self.fits:
+            self._blocks, self._loops  # noqa: B018
+        if table:
+            self._table, self.lengths  # noqa: B018
 
     @property
     def fits(self) -> bool:
@@ -134,6 +179,12 @@ class Folded:
             rows = np.unique(drawn).astype(np.int32)
             self._samples[number] = rows, Table.of(self.params.items[rows], self.params.bias[rows])
         return self._samples[number]
+
+    @cached_property
+    def lengths(self) -> Floats:
+        """float32[V]: the length of each vector."""
+        lengths: Floats = np.linalg.norm(self.params.items, axis=1)
+        return lengths
 
     @cached_property
     def _samples(self) -> dict[int, tuple[Rows, Table]]:

@@ -6,20 +6,21 @@ Does not know: training; the weights stay as they are.
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 from scipy import sparse
 
 from segue.data.attributes import plain_name
-from segue.data.catalogue import Catalogue, read_items
+from segue.data.catalogue import Catalogue, ChangedCatalogue, read_items
+from segue.data.columns import listed
 from segue.data.counting import highest
 from segue.data.described import as_learnt
 from segue.data.encoding import Encoding
+from segue.data.fitting import fitted_table
 from segue.data.ids import likely_difference
 from segue.data.sources import Reading
-from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError, DataError
 from segue.measure.metrics import ndcg
 from segue.measure.ranks import target_ranks
@@ -29,6 +30,8 @@ from segue.shapes import Floats, Rows
 
 #: Known items after which a new one may come for being like them.
 ALIKE = 50
+#: Lines that are laid behind a catalogue one by one.
+FEW = 4096
 #: What lists may lose by items that nobody has had, as a share of NDCG@10 on validation; scores to find that, at most.
 COST, _SCORED = 0.02, 2**30
 #: Cosines at hand at once: 64 MB; and all together.
@@ -45,19 +48,8 @@ if TYPE_CHECKING:
 
 def with_items(rec: "Recommender", table: object) -> "Recommender":
     """Return a recommender that also knows the items of a table; see `Recommender.add_items`."""
-    if rec.encodings.items is None or rec.catalogue is None:
-        raise ArgumentError(
-            "add_items: expected a bundle that was trained with attributes of items, came one of ids alone. "
-            "Train with a table of items (--items), or train again once the new items have events."
-        )
-    kept = rec.facts.get("reading", {})
-    reading, like = Reading(missing=tuple(kept.get("missing", ()))), kept.get("columns", {}).get("item")
-    named, name, notes = read_items(table, reading=reading, like=like)
-    named = _as_named(named, rec.encodings.items.slices)
-    _check_ids(named["item"], rec.vocabulary.ids, name)
-    new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
-    encoding = rec.encodings.items
-    notes = (*notes, *(f"{name}: {complaint}" for complaint in encoding.complaints(new)))
+    encoding, _ = _described(rec)
+    new, _, notes = new_items(rec, table)
     return _with_lines(rec, new, _attributes(encoding, new), notes) if len(new) else rec
 
 
@@ -161,17 +153,78 @@ def _with_lines(
         none = np.zeros(len(new), np.float32)
         tables = map_tree(lambda table: np.concatenate([table, none]), params.rating.tables)
         params = params._replace(rating=params.rating._replace(tables=tables))
-    lines = _joined(rec.catalogue.table, new)
     more = replace(
         rec,
         params=params,
         network=replace(rec.network, items=len(params.items)),
-        vocabulary=Vocabulary(pl.concat([rec.vocabulary.ids, new["item"]])),
-        catalogue=Catalogue(lines.select(rec.catalogue.table.columns), notes),
+        vocabulary=rec.vocabulary.more(new["item"]),
+        catalogue=_longer(rec.catalogue, new, notes),
         learnt=rec.learnt or rec.vocabulary.size,
         counts=None if rec.counts is None else grown(rec.counts, params.items),
     )
-    return more if rec.index is None else more.with_index(rec.index.over(params.items, params.bias, more.unreachable))
+    if rec.index is not None:
+        more = more.with_index(rec.index.over(params.items, params.bias, more.unreachable))
+    vars(more)["folded"] = rec.folded.more(more.network, params)
+    return more
+
+
+def _longer(known: Catalogue, new: pl.DataFrame, notes: tuple[str, ...]) -> Catalogue:
+    """Return a catalogue with lines behind the last; of few the rest is shared, of many the table is a new one."""
+    if len(new) + (len(known.lines) if isinstance(known, ChangedCatalogue) else 0) > FEW:
+        lines = _joined(known.table, new)
+        return Catalogue(lines.select(known.table.columns), notes)
+    nothing = dict.fromkeys(known.schema)
+    numbered = enumerate(new.iter_rows(named=True), start=known.height + 1)
+    found = known.changed({row: {**nothing, **line} for row, line in numbered})
+    vars(found)["notes"] = notes
+    return found
+
+
+class NewItems(NamedTuple):
+    """Items that are to be added.
+
+    Args:
+        lines: of each, as the catalogue keeps them.
+        unread: columns that the catalogue does not have.
+        notes: what was left out, in sentences.
+    """
+
+    lines: pl.DataFrame
+    unread: list[str]
+    notes: tuple[str, ...]
+
+
+def new_items(rec: "Recommender", table: object) -> NewItems:
+    """Return those items of a table that are not known yet.
+
+    Raises:
+        ColumnError: the table has no column of ids, or an id stands twice.
+        ArgumentError: this bundle was trained without attributes of items, or a value is of another kind than was
+            learnt; the message names column, kind, value and item.
+    """
+    encoding, _ = _described(rec)
+    kept = rec.facts.get("reading", {})
+    reading, like = Reading(missing=tuple(kept.get("missing", ()))), kept.get("columns", {}).get("item")
+    named, name, notes = read_items(table, reading=reading, like=like)
+    named = _as_named(named, encoding.slices)
+    _check_ids(named["item"], rec.vocabulary.ids, name)
+    new = named.filter([item not in rec.vocabulary for item in named["item"]])
+    columns = rec.columns
+    lines = fitted_table(new, columns, name)
+    unread = [column for column in new.columns if column not in {"item", *(each.name for each in columns.values())}]
+    complaints = encoding.complaints(lines) if len(lines) else []
+    if unread:
+        complaints = [*complaints, f"expected attributes that were learnt, left out {listed(unread)}."]
+    return NewItems(lines, unread, (*notes, *(f"{name}: {complaint}" for complaint in complaints)))
+
+
+def _described(rec: "Recommender") -> tuple[Encoding, Catalogue]:
+    if rec.encodings.items is None or rec.catalogue is None:
+        raise ArgumentError(
+            "add_items: expected a bundle that was trained with attributes of items, came one of ids alone. "
+            "Train with a table of items (--items), or train again once the new items have events."
+        )
+    return rec.encodings.items, rec.catalogue
 
 
 def _check_ids(given: pl.Series, known: pl.Series, source: str) -> None:

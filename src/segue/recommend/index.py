@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -123,6 +123,10 @@ class ExactIndex(Index):
     def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "ExactIndex":
         """Return an index of more rows; see `Index.over`."""
         return replace(self, vectors=vectors, bias=bias, hidden=hidden)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled and copied: all but the threads."""
+        return {name: value for name, value in vars(self).items() if name != "pool"}
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:

@@ -266,6 +266,10 @@ class Packed(State):
         """The network's arrays, as views of the row."""
         return _unflat(self.rec, self.row[None])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how it is pickled and copied: as a plain state, without the recommender."""
+        return State, (self.memory, self.time, self.count, self.seen, self.bundle, self.recent)
+
 
 def _row(state: State) -> Floats:
     """Return float32[n]: all numbers of the memory of one user in a row."""

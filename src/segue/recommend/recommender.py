@@ -19,6 +19,7 @@ from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, Profiles
 from segue.data.described import IDS_ALONE, Encodings, encode_log
 from segue.data.events import Events
+from segue.data.fitting import Column, columns_of
 from segue.data.ids import ids_of
 from segue.data.sequences import Sequences
 from segue.data.times import microseconds
@@ -82,10 +83,10 @@ class Recommender:
     index: Index | None = None
     counts: Counts | None = None
 
-    @cached_property
+    @property
     def items(self) -> list[str]:
         """The ids that can be recommended, in the order of the columns of `score`."""
-        return [str(id) for id in self.vocabulary.ids]
+        return self.vocabulary.texts
 
     @cached_property
     def empty_memory(self) -> Memory:
@@ -120,7 +121,8 @@ class Recommender:
             profile: what is known of the user, by column of the table of users; None or missing is unknown.
 
         Raises:
-            ArgumentError: a column was not learnt; the message names those that were.
+            ArgumentError: a column was not learnt, and the message names those that were; or a value is of another
+                kind than was learnt. One never met in learning is unknown.
         """
         if not profile:
             return self._nobody
@@ -150,7 +152,8 @@ class Recommender:
             time: of the event, in seconds since 1970, a datetime or its ISO text; None when unknown.
             rating: its value.
             type: what was done, such as "view" or "buy".
-            context: further columns of the log, such as `{"device": "tv"}`. What was not learnt is not read.
+            context: further columns of the log, such as `{"device": "tv"}`. What was not learnt is not read,
+                and a value of another kind is unknown: an event has happened whatever is said of it.
 
         Raises:
             ArgumentError: the state is of another bundle, the time is not a time, or the rating lies outside the
@@ -317,23 +320,9 @@ class Recommender:
 
         Cost: O(items x width).
         """
-        row = self.vocabulary.row(item)
-        if row == 0:
-            raise ArgumentError(f'similar: expected a known item, came "{item}". Add it (segue add-items) first.')
-        check_count(k, "similar: expected k")
-        if not 0 <= mix <= 1:
-            raise ArgumentError(f"similar: expected mix from 0 to 1, came {mix}. 0.5 takes as much of both.")
-        start = self.start()
-        outputs = np.concatenate([self.observe(start, item).memory.output, start.memory.output])
-        query = self.network.query(self.params, outputs, np.full(2, np.nan, np.float32))
-        after, anyway = self.network.scores(self.params, query)[:, 1:]
-        vectors = self.params.items[1:]
-        likeness = vectors @ vectors[row - 1] / np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)
-        scores = np.full(self.vocabulary.size, -np.inf, np.float32)
-        scores[1:] = (1 - mix) * _standard(after - anyway) + mix * _standard(likeness)
-        scores[row] = -np.inf
-        scores[self.unreachable] = -np.inf
-        return self._best(scores, k)
+        from segue.recommend.similar import similar
+
+        return similar(self, item, k, mix)
 
     def title(self, item: str) -> str | None:
         """Return the title of an item; None where none is known."""
@@ -345,7 +334,13 @@ class Recommender:
         row = self.vocabulary.row(item)
         if row == 0 or self.catalogue is None or self.encodings.items is None:
             return []
-        return self.encodings.items.labels(self.catalogue.table.row(row - 1, named=True))
+        return self.encodings.items.labels(self.catalogue.line(row))
+
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """The attributes of items by their plain names: what may be said of each."""
+        blocks = () if self.encodings.items is None else self.encodings.items.blocks
+        return {} if self.catalogue is None else columns_of(self.catalogue.schema, blocks)
 
     def add_items(self, table: object) -> "Recommender":
         """Return a recommender that also knows the items of a table, by what they are; no training is needed.
@@ -358,7 +353,8 @@ class Recommender:
 
         Raises:
             ColumnError: the table has no column of ids, or an id stands twice.
-            ArgumentError: this bundle was trained without attributes of items.
+            ArgumentError: this bundle was trained without attributes of items, or a value is of another kind than
+                was learnt of its column.
 
         Cost: O(all items x width), for the table of vectors is copied.
         """
@@ -428,6 +424,18 @@ class Recommender:
         from segue.bundle import save_bundle  # the arrow points back here for this one convenience
 
         save_bundle(self, path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how it is pickled and copied in depth: as what a bundle holds, without what was computed and kept."""
+        from segue.bundle import put_together, taken_apart
+
+        return put_together, taken_apart(self)
+
+    def __copy__(self) -> "Recommender":
+        """Return another value of the same parts; what was computed and kept is shared."""
+        found = replace(self)
+        vars(found).update(vars(self), folded=self.folded)
+        return found
 
     def outputs_before(self, sequences: Sequences, wanted: Bools) -> Floats:
         """Return float32[n, d]: the output of the state just before each wanted event (evaluation)."""
@@ -521,6 +529,7 @@ class Recommender:
         if encoding is None:
             return None
         named = {known[plain_name(name)]: value for name, value in profile.items()}
+        encoding.check(named, "profile")
         return encoding.encode_row(named)[None]
 
     def details(
@@ -548,9 +557,3 @@ class Recommender:
                 f"state: expected one of bundle {self.fingerprint[:12]}, came one of {state.bundle[:12]}. "
                 "A state means nothing to other weights: rebuild it with rec.encode(events)."
             )
-
-
-def _standard(values: Floats) -> Floats:
-    """Return values in standard deviations from their mean."""
-    standard: Floats = (values - values.mean()) / max(float(values.std()), 1e-9)
-    return standard

@@ -6,11 +6,11 @@ biases as one more row, and one call makes all products.
 Does not know: what the scores are for.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from segue.shapes import Floats
+from segue.shapes import Floats, Rows
 
 #: Queries of one product; more are worth a packed table.
 FEW = 64
@@ -24,7 +24,9 @@ class Table:
 
     Args:
         blocks: float32[n, d + 1, _BLOCK].
-        rest: float32[d + 1, less than _BLOCK], the last items.
+        rest: float32[d + 1, n], the last items.
+        rows: int32[n], items that are others than in the blocks.
+        others: float32[d + 1, n], their vectors, each with its bias.
 
     Example:
         >>> table = Table.of(np.float32([[1, 0], [0, 1], [2, 2]]), np.float32([0, 0, 5]))
@@ -34,6 +36,8 @@ class Table:
 
     blocks: Floats
     rest: Floats
+    rows: Rows = field(default_factory=lambda: np.zeros(0, np.int32))
+    others: Floats | None = None
 
     @classmethod
     def of(cls, vectors: Floats, bias: Floats) -> "Table":
@@ -43,6 +47,28 @@ class Table:
         blocks = both[:, : count * _BLOCK].reshape(len(both), count, _BLOCK)
         return cls(np.ascontiguousarray(blocks.swapaxes(0, 1)), np.ascontiguousarray(both[:, count * _BLOCK :]))
 
+    def changed(self, rows: Rows, vectors: Floats, bias: Floats) -> "Table":
+        """Return a table of which some items, distinct rows, are others. Cost: O(all rows changed so far x d).
+
+        Example:
+            >>> table = Table.of(np.float32([[1, 0], [0, 1], [2, 2]]), np.float32([0, 0, 5]))
+            >>> table = table.changed(np.int32([1]), np.float32([[1, 1]]), np.float32([9]))
+            >>> table = table.changed(np.int32([0]), np.float32([[0, 0]]), np.float32([1]))
+            >>> table.scores(np.float32([[3, 4]])).tolist()
+            [[1.0, 16.0, 19.0]]
+        """
+        new = np.concatenate([vectors.T, bias[None]], dtype=np.float32)
+        if self.others is None:
+            return replace(self, rows=rows, others=new)
+        same = ~np.isin(self.rows, rows)
+        others = np.concatenate([self.others[:, same], new], axis=1)
+        return replace(self, rows=np.concatenate([self.rows[same], rows]), others=others)
+
+    def more(self, vectors: Floats, bias: Floats) -> "Table":
+        """Return a table with some items behind the last. Cost: O(these and those behind the blocks)."""
+        new = np.concatenate([vectors.T, bias[None]], dtype=np.float32)
+        return replace(self, rest=np.concatenate([self.rest, new], axis=1))
+
     def scores(self, queries: Floats) -> Floats:
         """Return float32[q, V], `query . vector + bias`, for at most `FEW` queries, float32[q, d]."""
         count, inside = len(self.blocks), len(self.blocks) * _BLOCK
@@ -51,4 +77,6 @@ class Table:
         into = scores[:, :inside].reshape(len(queries), count, _BLOCK).swapaxes(0, 1)
         np.matmul(asked, self.blocks, out=into)
         np.matmul(asked, self.rest, out=scores[:, inside:])
+        if self.others is not None:
+            scores[:, self.rows] = asked @ self.others
         return scores

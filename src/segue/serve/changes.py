@@ -5,24 +5,37 @@ Does not know: which bundle runs.
 """
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from copy import copy
+from dataclasses import asdict
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 from weakref import WeakKeyDictionary
 
+import msgspec
 import polars as pl
 
 from segue.data.attributes import plain_name
-from segue.data.catalogue import Catalogue, read_items
-from segue.data.described import as_learnt
+from segue.data.catalogue import table_of
 from segue.errors import ArgumentError, StoreError
+from segue.recommend.changed import Changed, fitted_attributes
+from segue.recommend.growth import new_items
 from segue.recommend.recommender import Recommender
-from segue.serve.shelf import Rule, Shelf, make_shelf
+from segue.serve.shelf import Rule, Shelf, in_stock, lay_out, lay_rules
 from segue.serve.store import ATTEMPTS, Store, version_of
 
 P = ParamSpec("P")
+logger = logging.getLogger("segue.serve")
 _VALUE = "items"
+
+
+class _Laid(NamedTuple):
+    """What has been laid over a bundle: items added, attributes by item, and what came of them."""
+
+    added: list[dict[str, Any]]
+    attributes: Mapping[str, Mapping[str, Any]]
+    changed: Changed
 
 
 class _OvertakenError(Exception):
@@ -49,6 +62,8 @@ class Changes:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._laid: WeakKeyDictionary[Recommender, _Laid] = WeakKeyDictionary()
+        self._ruled: WeakKeyDictionary[Recommender, tuple[tuple[Rule, ...], Shelf]] = WeakKeyDictionary()
         self.follow()
 
     def follow(self) -> None:
@@ -62,15 +77,42 @@ class Changes:
         self._shelves: WeakKeyDictionary[Recommender, Shelf] = WeakKeyDictionary()
 
     def applied(self, rec: Recommender) -> Recommender:
-        """Return a bundle with all changes laid over it. Cost: O(items x width)."""
-        if self._added and rec.encodings.items is not None:
-            rec = rec.add_items(pl.DataFrame(self._added, infer_schema_length=None, strict=False))
-        columns = _columns(rec)
-        for item, attributes in self._attributes.items():
-            if item in rec.vocabulary:  # another bundle may have been trained without this item or attribute
-                known = {name: value for name, value in attributes.items() if plain_name(name) in columns}
-                rec = with_attributes(rec, item, known)
-        return rec
+        """Return a bundle with all changes laid over it.
+
+        Cost: O(items x width) where items were added since this was asked of it last; else that of what changed since.
+        """
+        found = self._applied(rec)
+        lay_out(found)
+        return found
+
+    def _applied(self, rec: Recommender) -> Recommender:
+        if not self._added and not self._attributes:
+            return rec
+        laid = self._laid.get(rec)
+        if laid is None or laid.added != self._added or laid.attributes.keys() - self._attributes.keys():
+            grown = self._grown(rec)
+            laid = _Laid(self._added, {}, Changed(grown, grown))
+        known, base = laid.attributes, laid.changed.base
+        new = {
+            item: said
+            for item, said in self._attributes.items()
+            if (old := known.get(item)) is not said and old != said
+        }
+        rows = {item: base.vocabulary.row(item) for item in new}  # another bundle may have been trained without it
+        lines = {
+            row: {**base.catalogue.line(row), **_kept(base, item, new[item])}
+            for item, row in rows.items()
+            if row and base.catalogue
+        }
+        self._laid[rec] = laid = _Laid(self._added, self._attributes, laid.changed.with_lines(lines))
+        return laid.changed.rec
+
+    def _grown(self, rec: Recommender) -> Recommender:
+        """Return a bundle with the items added: another value, for what is laid over a bundle must not keep it."""
+        if not self._added or rec.encodings.items is None:
+            return copy(rec)
+        lines = [{"item": line["item"]} | _kept(rec, line["item"], line) for line in self._added]
+        return copy(rec.add_items(table_of(lines)))
 
     def overtaken(self) -> bool:
         """Return whether another replica has changed something; `follow` takes it over."""
@@ -81,27 +123,33 @@ class Changes:
         shelves = self._shelves  # before what it is made of, which is changed first
         found = shelves.get(rec)
         if found is None:
-            found = shelves[rec] = make_shelf(rec, self._unavailable, self._rules)
+            rules, ruled = self._ruled.get(rec, ((), Shelf()))
+            if rules != self._rules:
+                rules, ruled = self._ruled[rec] = self._rules, lay_rules(rec, self._rules)
+            found = shelves[rec] = in_stock(rec, ruled, self._unavailable)
         return found
 
     @_on_top
     def add_items(self, table: pl.DataFrame, rec: Recommender) -> None:
-        """Keep new items. Raises as `Recommender.add_items`, before anything is kept."""
-        rec.add_items(table)
-        named, _, _ = read_items(table)
-        known = {line["item"] for line in self._added}
-        new = named.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
-        self._keep(added=self._added + [line for line in new.to_dicts() if line["item"] not in known])
+        """Keep new items. Raises as `Recommender.add_items`, before anything is kept.
+
+        Raises:
+            ArgumentError: there is no such attribute, too.
+        """
+        new, known = new_items(rec, table), {line["item"] for line in self._added}
+        fitted_attributes(rec, dict.fromkeys(new.unread))  # refuses the first that there is
+        lines = [line for line in new.lines.to_dicts() if line["item"] not in known]
+        if lines:
+            self._keep(added=self._added + lines)
 
     @_on_top
     def change_item(self, rec: Recommender, item: str, available: bool | None, attributes: Mapping[str, Any]) -> None:
         """Keep a change of one item.
 
         Raises:
-            ArgumentError: there is no such attribute.
+            ArgumentError: there is no such attribute, or a value is of another kind than was learnt.
         """
-        if attributes:
-            with_attributes(rec, item, attributes)
+        fitted_attributes(rec, attributes)
         gone = [other for other in self._unavailable if other != item]
         if available is False or (available is None and item in self._unavailable):
             gone.append(item)
@@ -126,7 +174,7 @@ class Changes:
             "rules": self._rules,
         } | changed
         written = new | {"rules": [asdict(rule) for rule in new["rules"]]}
-        value = json.dumps(written, default=str).encode()
+        value = msgspec.json.encode(written, enc_hook=str)
         if not self._store.replace_value(_VALUE, self._version, value):
             raise _OvertakenError
         self._version = version_of(value)
@@ -134,40 +182,14 @@ class Changes:
         self._shelves = WeakKeyDictionary()
 
 
-def with_attributes(rec: Recommender, item: str, attributes: Mapping[str, Any]) -> Recommender:
-    """Return a bundle in which one item has other attributes; what was learnt of it alone stays.
-
-    Raises:
-        ArgumentError: there is no such attribute.
-    """
-    columns = _columns(rec)
-    for name in attributes:
-        if plain_name(name) not in columns:
-            raise ArgumentError(
-                f'attributes: expected columns among {", ".join(columns) or "none"}, came "{name}". Leave it out.'
-            )
-    if rec.catalogue is None or not attributes:
-        return rec
-    row, table = rec.vocabulary.row(item), rec.catalogue.table
-    old = table.row(row - 1, named=True)
-    new = old | {columns[plain_name(name)]: value for name, value in attributes.items()}
-    line = pl.DataFrame([new], schema=table.schema, strict=False)
-    catalogue = Catalogue(pl.concat([table[: row - 1], line, table[row:]]), rec.catalogue.notes)
-    params = rec.params
-    if rec.encodings.items is not None:
-        encoded = [as_learnt(rec.encodings.items.encode_row(one)) for one in (old, new)]
-        change, (items, bias) = encoded[1] - encoded[0], (params.items.copy(), params.bias.copy())
-        items[row] += change @ params.attributes.vector
-        bias[row] += change @ params.attributes.bias
-        params = params._replace(items=items, bias=bias)
-    changed = replace(rec, catalogue=catalogue, params=params)
-    if rec.index is None:
-        return changed
-    return changed.with_index(rec.index.over(params.items, params.bias, changed.unreachable))
-
-
-def _columns(rec: Recommender) -> dict[str, str]:
-    """Return the attributes of items, by their plain names."""
-    columns = {} if rec.catalogue is None else {plain_name(name): name for name in rec.catalogue.table.columns}
-    columns.pop("item", None)
-    return columns
+def _kept(rec: Recommender, item: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of an item's attributes a bundle can say, by its columns; it may have been trained on others."""
+    columns, found = rec.columns, {}
+    for name, value in attributes.items():
+        column = columns.get(plain_name(name))
+        if column is not None:
+            try:
+                found[column.name] = column.fitted(value)
+            except ArgumentError as error:
+                logger.error("item %s of bundle %s: %s", item, rec.fingerprint[:12], error)
+    return found

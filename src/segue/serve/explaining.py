@@ -15,7 +15,7 @@ from segue.recommend.state import State
 from segue.serve.answers import Question
 from segue.serve.events import StoredEvent
 from segue.serve.listing import make_answers
-from segue.serve.replaying import PAGE, state_at, to_replay
+from segue.serve.replaying import state_before
 from segue.serve.scores import ask_for, score_all
 from segue.serve.shelf import Shelf
 from segue.serve.store import Head, Store
@@ -71,8 +71,9 @@ def explain(
 
     Raises:
         NotFoundError: the item is unknown, or there is none to show.
+        ConflictError: see `state_before`.
 
-    Cost: `last` steps of `last` users side by side, after a replay from the nearest snapshot.
+    Cost: `last` steps of up to `last` users side by side, after a replay from the nearest snapshot.
     """
     if item is None:
         asked = [ask_for(rec, state, question, shelf, who=head.user.encode())]
@@ -100,27 +101,15 @@ def _before(rec: Recommender, store: Store, head: Head, last: int) -> tuple[Stat
     events = store.events(head.user, limit=last, backwards=True)[::-1]
     if len(events) == head.count:
         return rec.start(), events
-    edge = events[0].position
-    begin, _ = to_replay(rec, store, head, before=None if edge.place is None else edge.place - 1)
-    state, after = state_at(rec, begin)
-    while True:
-        page = store.events(head.user, after=after, limit=PAGE)
-        older = [event for event in page if event.position < edge]
-        for event in older:
-            state = observe_each(rec, [state], [event])[0]
-        if len(older) < len(page) or not page:
-            return state, events
-        after = page[-1].position
+    return state_before(rec, store, head, events[0].position), events
 
 
 def _without(rec: Recommender, before: State, events: Sequence[StoredEvent]) -> list[State]:
-    """Return the state without each of some events; one lane per event left out, all lanes side by side."""
-    lanes = [before] * len(events)
-    for turn, event in enumerate(events):
-        moving = [lane for lane in range(len(events)) if lane != turn]
-        moved = observe_each(rec, [lanes[lane] for lane in moving], [event] * len(moving))
-        for lane, state in zip(moving, moved, strict=True):
-            lanes[lane] = state
+    """Return the state without each of some events; a lane leaves that of all events where it leaves one out."""
+    lanes: list[State] = []
+    for event in events:
+        *moved, after = observe_each(rec, [*lanes, before], [event] * (len(lanes) + 1))
+        lanes, before = [*moved, before], after
     return lanes
 
 

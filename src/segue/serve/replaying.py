@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from segue.errors import ArgumentError
+from segue.errors import ArgumentError, ConflictError
 from segue.recommend.many import Happened, observe_long, observe_rated, state_from_bytes, state_to_bytes
 from segue.recommend.ratings import Rated
 from segue.recommend.recommender import Recommender
@@ -20,6 +20,8 @@ logger = logging.getLogger("segue.serve")
 #: Events between two snapshots; the store thins them towards the past.
 SPACING = 256
 PAGE = 2_000
+#: How many events back one may be left out to see what would be, and pages that are read to begin there.
+REACH, PAGES = 1_000, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +111,57 @@ def rebuild(
         after = page[-1].position
 
 
-def without(rec: Recommender, store: Store, head: Head, left_out: frozenset[int]) -> State:
-    """Return the state of a user who never did some events (by `seq`). Cost: O(events)."""
-    state, after = rec.start(), None
-    while page := store.events(head.user, after=after, limit=PAGE):
-        state = observe_long(rec, state, [event for event in page if event.seq not in left_out])
+def state_before(rec: Recommender, store: Store, head: Head, edge: Position) -> State:
+    """Return the state of a user before the event at a position.
+
+    Raises:
+        ConflictError: no state was kept within `PAGES` pages of events before it, as of a log that was imported.
+
+    Cost: O(events after the last snapshot before it): of an event n back, at most 2 n, or the first spacing.
+    """
+    found = None
+    if head.count >= SPACING:
+        found = store.snapshot(head.user, rec.fingerprint, at=Position(edge.place, edge.seq - 1))
+    state = rec.start() if found is None else state_from_bytes(rec, found.memory)
+    after = None if found is None else found.position
+    for _ in range(PAGES):
+        page = store.events(head.user, after=after, limit=PAGE)
+        older = [event for event in page if event.position < edge]
+        state = observe_long(rec, state, older)
+        if len(older) < len(page) or not page:
+            return state
         after = page[-1].position
-    return state
+    raise ConflictError(
+        f"explain: expected a state kept within {PAGES * PAGE:,} events before those asked about, there is none. "
+        f"One is kept at every {SPACING} events that are told: ask about later events."
+    )
+
+
+def without(rec: Recommender, store: Store, head: Head, left_out: frozenset[int]) -> State:
+    """Return the state of a user who never did some events (by `seq`).
+
+    Raises:
+        ArgumentError: one is not among the last `REACH` events of the user.
+        ConflictError: see `state_before`.
+
+    Cost: O(events since the first of them), and that of `state_before`; the history before costs nothing.
+    """
+    events: list[StoredEvent] = []
+    for limit in (len(left_out), 10 * len(left_out), REACH):
+        events = store.events(head.user, limit=min(limit, REACH), backwards=True)[::-1]
+        absent = left_out - {event.seq for event in events}
+        if not absent:
+            break
+    if absent:
+        raise ArgumentError(
+            f"without: expected numbers (seq) of the last {REACH:,} events of the user, came {min(absent)}. "
+            "Take them from GET /v1/users/{user}."
+        )
+    first = next((n for n, event in enumerate(events) if event.seq in left_out), len(events))
+    begin = events[first].position if first < len(events) else END
+    return observe_long(
+        rec, state_before(rec, store, head, begin), [event for event in events[first:] if event.seq not in left_out]
+    )
 
 
 def snapshot_after(rec: Recommender, state: State) -> tuple[Snapshot, ...]:

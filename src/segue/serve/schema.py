@@ -179,7 +179,8 @@ class ExplainIn(QuestionIn):
     item: Id | None = Field(None, description="The first of the list, if it is left out.")
     last: Annotated[StrictInt, Field(ge=1, le=limits.LAST)] = Field(20, description="Events that are looked at.")
     without: Annotated[list[StrictInt], Field(max_length=limits.LAST)] = Field(
-        default_factory=list, description="Numbers (seq) of events: also show the list had they not been."
+        default_factory=list,
+        description="Numbers (seq) of some of the last 1,000 events: also show the list had they not been.",
     )
 
 
@@ -208,7 +209,9 @@ class ItemChange(_Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"available": False}]})
 
     available: StrictBool | None = None
-    attributes: Annotated[dict[Name, Scalar | None], Field(max_length=limits.FIELDS)] = Field(default_factory=dict)
+    attributes: Annotated[dict[Name, Scalar | Values | None], Field(max_length=limits.FIELDS)] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> "ItemChange":

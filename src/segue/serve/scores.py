@@ -22,6 +22,8 @@ from segue.serve.answers import Question
 from segue.serve.shelf import Shelf, rows_where
 from segue.shapes import Bools, Floats, Rows
 
+#: Rows that a varied list is chosen from, unless it is longer: each place costs a look at all of them.
+MOST = 2_000
 _NONE, _ZERO = np.zeros(0, np.int32), np.zeros(1, np.int32)
 
 
@@ -51,7 +53,9 @@ class Asked:
     def places(self) -> int:
         """How many of the best rows a list is made of."""
         question = self.question
-        return 11 * question.k + 20 if question.diversity or question.explore else question.k
+        return (
+            max(question.k, min(11 * question.k + 20, MOST)) if question.diversity or question.explore else question.k
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from segue.data.lookup import first
 from segue.errors import ArgumentError, ConflictError, NotFoundError, SegueError, StoreError
 from segue.model.backend import leaves
 from segue.recommend.approximate import ApproximateIndex
 from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.recommender import Item, Recommender
+from segue.recommend.similar import similar
 from segue.recommend.state import State
 from segue.serve.answers import Answer, Ask, Question, Rating, Status, Tell, Told, UserView
 from segue.serve.background import Background, checked
@@ -72,7 +74,7 @@ class Service:
         running = Running(self._changes.applied(rec), rec, found, path)
         beside = Running(self._changes.applied(shadow), shadow) if shadow else None
         self._swaps = Swaps(store, running, bundles, self._changes, beside)
-        self._lock = threading.Lock()
+        self._lock, self._changing = threading.Lock(), threading.Lock()  # of events, and of items and rules
         self._threads = [self._swaps.worker]
         if not store.exclusive:
             self._threads.append(Background("segue-follow", self._follow, every=FOLLOWED))
@@ -267,7 +269,8 @@ class Service:
             return rec, read_state(rec, head) or rec.start(), True, head
         if not head.fresh and head.count:
             states, replayed = {rec.fingerprint: state_to_bytes(current.state)}, {rec.fingerprint: current.rated}
-            self.store.commit([Write(head.user, head.version, states=states, replayed=replayed)])
+            kept = Write(head.user, head.version, states=states, snapshots=current.snapshots, replayed=replayed)
+            self.store.commit([kept])
         return rec, current.state, False, head
 
     def ask_history(
@@ -308,11 +311,8 @@ class Service:
 
     def similar(self, item: str, k: int = 10, mix: float = 0.5) -> list[Item]:
         """Return what is like an item; see `Recommender.similar`."""
-        rec, shown = self.rec, self._changes.shelf(self.rec).shown
-        if shown is None:
-            return rec.similar(item, k, mix=mix)
-        found = rec.similar(item, k + int(np.count_nonzero(~shown)), mix=mix)
-        return [line for line in found if shown[rec.vocabulary.row(line.item)]][:k]
+        rec = self.rec
+        return similar(rec, item, k, mix, self._changes.shelf(rec).shown)
 
     def explain(
         self, user: str, item: str | None = None, *, last: int = 20, question: Question | None = None
@@ -322,9 +322,14 @@ class Service:
         return explain(rec, self.store, head, state, item, last, question or Question(), self._changes.shelf(rec))
 
     def what_if(self, user: str, left_out: Iterable[int], question: Question) -> Answer:
-        """Return the list of a user who had not done some events (by `seq`); nothing is written."""
-        rec, _, _, head = self._state(user)
-        state = without(rec, self.store, head, frozenset(left_out))
+        """Return the list of a user who had not done some of the last events (by `seq`); nothing is written.
+
+        Raises:
+            ArgumentError: an event is not among the last 1,000 of the user.
+        """
+        rec, state, _, head = self._state(user)
+        if numbers := frozenset(left_out):
+            state = without(rec, self.store, head, numbers)
         return self._list(Wanted(rec, state, question, who=head.user.encode()))
 
     # --- users ------------------------------------------------------------------------------------------------
@@ -378,11 +383,15 @@ class Service:
     # --- items and bundles ------------------------------------------------------------------------------------
 
     def add_items(self, table: pl.DataFrame) -> int:
-        """Make new items known by what they are, at once and after a restart; return how many were new."""
-        with self._lock:
+        """Make new items known by what they are, at once and after a restart; return how many were new.
+
+        Cost: O(all items x width) for each call, so many items are best added in one; events and lists do not wait
+        meanwhile.
+        """
+        with self._changing:
             before = len(self.rec.items)
             self._changes.add_items(table, self.rec)
-            self._swaps.refresh()
+            self._lay_out()
             return len(self.rec.items) - before
 
     def change_item(
@@ -392,13 +401,15 @@ class Service:
 
         Raises:
             NotFoundError: the item is unknown.
-            ArgumentError: there is no such attribute.
+            ArgumentError: there is no such attribute, or a value is of another kind than was learnt.
+
+        Cost: that of what changes, and of writing all changes down; events and lists do not wait meanwhile.
         """
         if item not in self.rec.vocabulary:
             raise NotFoundError(f'item "{item}": expected a known item. Add it with POST /v1/items.')
-        with self._lock:
+        with self._changing:
             self._changes.change_item(self.rec, item, available, attributes or {})
-            self._swaps.refresh()
+            self._lay_out()
 
     def set_rules(self, rules: Sequence[Rule]) -> None:
         """Keep the rules of the shop (pin, block, boost), applied in this order after scoring.
@@ -408,15 +419,23 @@ class Service:
         """
         for rule in rules:
             rows_of(self.rec, rule)
-        with self._lock:
+        with self._changing:
             self._changes.set_rules(rules)
+            self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Lay the changes over the bundles, and what may be shown, before anybody asks."""
+        self._swaps.refresh()
+        for rec in self._swaps.bundles():
+            self._changes.shelf(rec)
 
     def find_items(self, words: str, limit: int = 20) -> list[Item]:
-        """Return items whose title or id holds these words."""
-        rec, wanted = self.rec, words.casefold()
-        ids = rec.catalogue.find(words)[:limit] if rec.catalogue else []
+        """Return items whose title or id holds these words. Cost: see `Catalogue.find`."""
+        rec = self.rec
+        ids = rec.catalogue.find(words, limit) if rec.catalogue else []
         if len(ids) < limit:
-            ids += [item for item in rec.items if wanted in item.casefold() and item not in ids][: limit - len(ids)]
+            titled = set(ids)
+            ids += first((item for item in rec.vocabulary.find(words) if item not in titled), limit - len(ids))
         return [rec._item(rec.vocabulary.row(item), 0.0) for item in ids]
 
     def live_quality(self) -> dict[str, Any]:
@@ -441,7 +460,10 @@ class Service:
 
     def swap_to(self, path: Path) -> str:
         """Begin to answer from the bundle in a file, as `swap` does."""
-        return self._swaps.begin(path)
+        fingerprint = self._swaps.begin(path)
+        with self._changing:  # what was changed while it was read
+            self._lay_out()
+        return fingerprint
 
     def roll_back(self) -> str:
         """Answer from the bundle before the last swap again.
@@ -476,9 +498,9 @@ class Service:
     def _follow(self) -> None:
         """Take over what other replicas changed of items and rules, and tell them which bundles are used here."""
         if self._changes.overtaken():
-            with self._lock:
+            with self._changing:
                 self._changes.follow()
-                self._swaps.refresh()
+                self._lay_out()
         self._swaps.renew(after=RENEWED)
 
     def settle(self, seconds: float = 600.0) -> bool:

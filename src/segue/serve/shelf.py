@@ -5,7 +5,7 @@ Knows: attributes, availability, rules. Does not know: users, scores, lists.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,6 +13,8 @@ import numpy as np
 
 from segue.data.attributes import plain_name
 from segue.data.blocks import Categories
+from segue.data.lookup import Postings, keys_of
+from segue.data.numeric import Numbers
 from segue.errors import ArgumentError
 from segue.recommend.recommender import Recommender
 from segue.shapes import Bools, Floats, Rows
@@ -44,7 +46,7 @@ class Shelf:
     """What may be shown now, by row of one bundle.
 
     Args:
-        rules: each with bool[row], the items that it is about.
+        rules: each with int32[n], ascending, the items that it is about.
         unavailable: how many items are out of stock.
         shown: bool[row], in stock and not blocked; None where all are.
         boosts: float32[row], added to the scores; None where nothing is.
@@ -52,7 +54,7 @@ class Shelf:
         turns: int32[n], of each the first rule that pins it.
     """
 
-    rules: tuple[tuple[Rule, Bools], ...] = ()
+    rules: tuple[tuple[Rule, Rows], ...] = ()
     unavailable: int = 0
     shown: Bools | None = None
     boosts: Floats | None = None
@@ -66,13 +68,13 @@ class Shelf:
 
     def said(self, row: int) -> dict[str, Any]:
         """Return what the rules do to a row, for a list that is to say so."""
-        return {rule.name or rule.kind: rule.by or True for rule, mask in self.rules if mask[row]}
+        return {rule.name or rule.kind: rule.by or True for rule, rows in self.rules if row in rows}
 
 
-def make_shelf(rec: Recommender, unavailable: Sequence[str], rules: Sequence[Rule]) -> Shelf:
-    """Return what a bundle may show. A rule of attributes that its items do not have is logged and left out.
+def lay_rules(rec: Recommender, rules: Sequence[Rule]) -> Shelf:
+    """Return what the rules let a bundle show. A rule of attributes that its items do not have is logged and left out.
 
-    Cost: O(items) for each rule.
+    Cost: the items that each rule is about, and a few passes over all.
     """
     laid = []
     for rule in rules:
@@ -80,42 +82,60 @@ def make_shelf(rec: Recommender, unavailable: Sequence[str], rules: Sequence[Rul
             laid.append((rule, rows_of(rec, rule)))
         except ArgumentError as error:
             logger.error("rule %s of bundle %s: %s", rule.name or rule.kind, rec.fingerprint[:12], error)
-    gone = rec.vocabulary.rows(unavailable)
-    gone = gone[gone > 0]
-    hidden = np.zeros(rec.vocabulary.size, bool)
-    hidden[gone] = True
+    shown = np.ones(rec.vocabulary.size, bool)
     boosts = np.zeros(rec.vocabulary.size, np.float32)
     turns = np.full(rec.vocabulary.size, len(laid), np.int32)
-    for turn, (rule, mask) in enumerate(laid):
+    for turn, (rule, rows) in enumerate(laid):
         if rule.kind == "block":
-            hidden |= mask
+            shown[rows] = False
         elif rule.kind == "boost":
-            boosts[mask] += np.float32(rule.by)
+            boosts[rows] += np.float32(rule.by)
         else:
-            turns[mask] = np.minimum(turns[mask], turn)
+            turns[rows] = np.minimum(turns[rows], turn)
     pins = np.flatnonzero(turns < len(laid)).astype(np.int32)
-    return Shelf(
-        tuple(laid),
-        len(gone),
-        ~hidden if hidden.any() else None,
-        boosts if boosts.any() else None,
-        pins,
-        turns[pins],
-    )
+    all_shown, none_boosted = bool(shown.all()), not boosts.any()
+    return Shelf(tuple(laid), 0, None if all_shown else shown, None if none_boosted else boosts, pins, turns[pins])
 
 
-def rows_of(rec: Recommender, rule: Rule) -> Bools:
-    """Return bool[row], true for the items that a rule is about.
+def in_stock(rec: Recommender, shelf: Shelf, unavailable: Sequence[str]) -> Shelf:
+    """Return a shelf without the items that are out of stock. Cost: O(these), and a pass over all."""
+    gone = rec.vocabulary.rows(unavailable)
+    gone = gone[gone > 0]
+    if not len(gone):
+        return shelf
+    shown = np.ones(rec.vocabulary.size, bool) if shelf.shown is None else shelf.shown.copy()
+    shown[gone] = False
+    return replace(shelf, unavailable=len(gone), shown=shown)
+
+
+def lay_out(rec: Recommender) -> None:
+    """Lay out what filters, searches and lists read, before anybody waits for it. Cost: O(items), once."""
+    if rec.catalogue is not None:
+        rec.catalogue.lay_out()
+        for block in rec.encodings.items.blocks if rec.encodings.items else ():
+            if isinstance(block, (Categories, Numbers)):
+                _postings(rec, block.name)
+    rec.vocabulary.lay_out()
+    rec.folded.lay_out(table=rec.index is None)
+
+
+def rows_of(rec: Recommender, rule: Rule) -> Rows:
+    """Return int32[n], ascending and distinct: the items that a rule is about.
 
     Raises:
         ArgumentError: it names an attribute that items do not have.
     """
-    mask = rows_where(rec, rule.where)
-    if rule.items:
-        named = np.zeros(len(mask), bool)
-        named[rec.vocabulary.rows(rule.items)] = True
-        mask &= named
-    return mask
+    named = np.unique(rec.vocabulary.rows(rule.items)) if rule.items else None
+    lists = [_having(rec, name, wanted) for name, wanted in rule.where.items()]
+    lists += [named[named > 0]] if named is not None else []
+    if not lists:
+        return np.arange(1, rec.vocabulary.size, dtype=np.int32)
+    rows, *others = sorted(lists, key=len)
+    for other in others:
+        flags = np.zeros(rec.vocabulary.size, bool)
+        flags[other] = True
+        rows = rows[flags[rows]]
+    return rows
 
 
 def rows_where(rec: Recommender, where: Mapping[str, Any]) -> Bools:
@@ -123,33 +143,30 @@ def rows_where(rec: Recommender, where: Mapping[str, Any]) -> Bools:
 
     Raises:
         ArgumentError: there is no such attribute.
+
+    Cost: the items that have the values, and a pass over bool[row]; O(items) once for each attribute.
     """
-    known = rec.catalogue.table.columns if rec.catalogue else []
-    names = {plain_name(name): name for name in known}
-    mask = np.ones(rec.vocabulary.size, bool)
-    mask[0] = False
-    for name, wanted in where.items():
-        column = name if name in known else names.get(plain_name(name))
-        if column is None or rec.catalogue is None:
-            raise ArgumentError(
-                f'where: expected an attribute of the items ({", ".join(known) or "there are none"}), came "{name}". '
-                "Filter by one of these."
-            )
-        values = {str(value) for value in (wanted if isinstance(wanted, (list, tuple)) else [wanted])}
-        mask[1:] &= _has(rec, column, values)
-    return mask
+    found = np.zeros(rec.vocabulary.size, bool)
+    found[rows_of(rec, Rule("block", where))] = True
+    return found
 
 
-def _has(rec: Recommender, column: str, values: set[str]) -> Bools:
-    assert rec.catalogue is not None
-    cells = rec.catalogue.table[column].to_list()
+def _having(rec: Recommender, name: str, wanted: Any) -> Rows:
+    """Return the rows with an attribute as asked."""
+    values = wanted if isinstance(wanted, (list, tuple)) else [wanted]
+    return _postings(rec, name).find(set[str]().union(*map(keys_of, values)))
+
+
+def _postings(rec: Recommender, name: str) -> Postings:
+    known: Mapping[str, Any] = rec.catalogue.schema if rec.catalogue else {}
+    column = name if name in known else {plain_name(other): other for other in known}.get(plain_name(name))
+    if column is None or rec.catalogue is None:
+        raise ArgumentError(
+            f'where: expected an attribute of the items ({", ".join(known) or "there are none"}), came "{name}". '
+            "Filter by one of these."
+        )
     blocks = rec.encodings.items.blocks if rec.encodings.items else ()
     block = next((block for block in blocks if block.name == column), None)
-    if isinstance(block, Categories) and block.several:
-        mark = block.separator
-
-        def parts(cell: object) -> list[str]:
-            return [str(one) for one in cell] if isinstance(cell, list) else str(cell).split(mark)
-
-        return np.array([cell is not None and any(p.strip() in values for p in parts(cell)) for cell in cells], bool)
-    return np.array([cell is not None and str(cell) in values for cell in cells], bool)
+    several = isinstance(block, Categories) and block.several
+    separator = block.separator if isinstance(block, Categories) and several else None
+    return rec.catalogue.postings(column, several=several, separator=separator)

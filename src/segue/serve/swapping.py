@@ -174,16 +174,20 @@ class Swaps:
             self._wake.notify()
 
     def refresh(self) -> None:
-        """Lay the changes over the bundles anew."""
+        """Lay the changes over the bundles anew; nobody waits meanwhile but who changes them too."""
+        names = ("running", "coming", "previous", "shadow")
 
         def anew(one: Running) -> Running:
-            return replace(one, rec=self._changes.applied(one.loaded))
+            rec = self._changes.applied(one.loaded)
+            return one if rec is one.rec else replace(one, rec=rec)
 
+        some = [one for one in (getattr(self, name) for name in names) if one is not None]
+        laid = {id(one): anew(one) for one in some}
         with self._wake:
-            self.running = anew(self.running)
-            self.coming = anew(self.coming) if self.coming else None
-            self.previous = anew(self.previous) if self.previous else None
-            self.shadow = anew(self.shadow) if self.shadow else None
+            for name in names:
+                one = getattr(self, name)
+                if one is not None:
+                    setattr(self, name, laid.get(id(one)) or anew(one))
 
     def close(self) -> None:
         """Stop the worker."""

@@ -5,9 +5,9 @@ Knows: how requests say it. Does not know: what follows from it.
 
 from typing import Annotated
 
-import polars as pl
 from fastapi import Query, Request, Response
 
+from segue.data.catalogue import table_of
 from segue.errors import NotFoundError
 from segue.serve.answer_schemas import (
     ItemChanged,
@@ -19,7 +19,6 @@ from segue.serve.answer_schemas import (
     StatusOut,
 )
 from segue.serve.desk import Desk, desk_of, needs, new_router
-from segue.serve.problems import Problem
 from segue.serve.replies import item_lines, reply, status_of
 from segue.serve.schema import BundleChange, ItemChange, NewItems, PathId, Rules
 from segue.serve.shelf import Rule
@@ -43,13 +42,7 @@ async def find_items(
 async def add_items(request: Request, body: NewItems) -> Response:
     """Make new items known by what they are; lists may show them at once."""
     desk = desk_of(request)
-    try:
-        table = pl.DataFrame(body.items, infer_schema_length=None, strict=False)
-        added = await desk.ask(desk.service.add_items, table)
-    except (pl.exceptions.PolarsError, TypeError, OverflowError):
-        raise Problem(
-            422, "items: expected one kind of value under each name, came several. Send numbers or texts."
-        ) from None
+    added = await desk.ask(desk.service.add_items, table_of(body.items))
     return reply({"added": added, "items": len(desk.service.rec.items)})
 
 
@@ -58,10 +51,7 @@ async def change_item(request: Request, id: PathId, body: ItemChange) -> Respons
     """Take an item out of all lists (`"available": false`) or back in, or change its attributes."""
     desk = desk_of(request)
     change = desk.service.change_item
-    try:
-        await desk.ask(change, id, available=body.available, attributes=body.attributes)
-    except (pl.exceptions.PolarsError, TypeError, OverflowError):
-        raise Problem(422, "attributes: expected values of the kind that was learnt, came others.") from None
+    await desk.ask(change, id, available=body.available, attributes=body.attributes)
     return reply({"item": id, "available": body.available, "attributes": body.attributes})
 
 

@@ -1,0 +1,41 @@
+"""Items like an item.
+
+Knows: two likenesses, what people do after an item and what the item is, and how they are weighed.
+Does not know: users, files, HTTP.
+"""
+
+import numpy as np
+
+from segue.errors import ArgumentError
+from segue.kernels.lists import best
+from segue.recommend.given import check_count
+from segue.recommend.recommender import Item, Recommender
+from segue.shapes import Bools, Floats
+
+
+def similar(rec: Recommender, item: str, k: int, mix: float, shown: Bools | None = None) -> list[Item]:
+    """Do what `Recommender.similar` does; `shown` is bool[row], what may be in the list, None for all."""
+    row = rec.vocabulary.row(item)
+    if row == 0:
+        raise ArgumentError(f'similar: expected a known item, came "{item}". Add it (segue add-items) first.')
+    check_count(k, "similar: expected k")
+    if not 0 <= mix <= 1:
+        raise ArgumentError(f"similar: expected mix from 0 to 1, came {mix}. 0.5 takes as much of both.")
+    start, vector = rec.start(), rec.params.items[row]
+    outputs = np.concatenate([rec.observe(start, item).memory.output, start.memory.output])
+    query = rec.network.query(rec.params, outputs, np.full(2, np.nan, np.float32))
+    after, anyway, products = rec.folded.scores(np.concatenate([query, vector[None]]))[:, 1:]
+    likeness = (products - rec.params.bias[1:]) / np.maximum(rec.folded.lengths[1:], 1e-9)
+    scores = np.full((1, rec.vocabulary.size), -np.inf, np.float32)
+    scores[0, 1:] = (1 - mix) * _standard(after - anyway) + mix * _standard(likeness)
+    scores[0, row] = -np.inf
+    scores[0, rec.unreachable] = -np.inf
+    if shown is not None:
+        scores[0, ~shown] = -np.inf
+    return rec._items(*best(scores, k)[0])
+
+
+def _standard(values: Floats) -> Floats:
+    """Return values in standard deviations from their mean."""
+    standard: Floats = (values - values.mean()) / max(float(values.std()), 1e-9)
+    return standard
