@@ -221,7 +221,8 @@ def _kept_back(settings: Config, learnt: Sequences, validation: "Validation", it
     if budget.seconds is None or not (settings.model.counts and settings.train.task != "rating"):
         return 0.0
     blend = blend_seconds(len(learnt.items), len(validation.sequences), items)
-    return min(BLEND * budget.seconds, blend + budget.parts["encoding"])
+    least = min(BLEND / 3 * budget.seconds, 10.0)  # a machine may be slower than is foreseen
+    return min(BLEND * budget.seconds, max(blend, least) + budget.parts["encoding"])
 
 
 def data_size(learnt: Sequences, items: int, *, share_of_repeats: float = 0.0, rated: bool = False) -> DataSize:

@@ -14,8 +14,8 @@ from segue.model.counts import REACH
 VALIDATION, BLEND = 0.15, 0.15
 #: Events that a validation reads in the time in which training learns one, at least.
 FORWARD = 5.0
-#: Events that training learns in a second where that is not known yet.
-LEAST = 500.0
+#: Events that a validation reads at least, whatever is left: of fewer a blend with counts cannot be chosen.
+LEAST = 10_000
 #: Scores and counted pairs a second on two cores, about: how long tuning the blend takes on all that it would look at.
 _SCORES_A_SECOND, _PAIRS_A_SECOND = 2e8, 3e7
 #: At most so many scores and events of a search (`segue.training.fusion`), and so many settings of the shortest.
@@ -85,7 +85,8 @@ class Budget:
         if self.seconds is None:
             return ""
         spent = self.spent()
-        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.parts.items())
+        other = spent - self.earlier - sum(self.parts.values())
+        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in (*self.parts.items(), ("other", other)))
         before = f", {self.earlier:.0f} of them before it was resumed" if self.earlier else ""
         said = f"Took {spent:.1f} of {self.seconds:.1f} s{before} ({parts})"
         over = spent - self.seconds

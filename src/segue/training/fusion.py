@@ -140,7 +140,8 @@ def learn_fusion(
     best = _lightest(job, best, grid["weight"])
     alone = np.concatenate([_ndcg(block, block.scores()) for block in answers.blocks()])
     mixture = float(job.gains(best).mean())
-    counts = _calibrated(job.counts(best), answers) if mixture > alone.mean() else None
+    better = mixture > alone.mean() or (short and mixture == alone.mean())  # a short training learnt less than counts
+    counts = _calibrated(job.counts(best), answers) if better else None
     return Fusion(counts, float(alone.mean()), mixture, best, short)
 
 

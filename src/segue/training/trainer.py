@@ -287,7 +287,7 @@ class Trainer:
         budget = self.budget
         if self.validation and budget.seconds is not None and "validation" not in budget.parts:
             seconds = max(budget.left() - budget.kept, VALIDATION / 2 * budget.seconds)
-            self.validation = self.validation.some(int(FORWARD * (self.rate or LEAST) * seconds))
+            self.validation = self.validation.some(max(LEAST, int(FORWARD * self.rate * seconds)))
         return self.validation
 
     def _validated(self) -> tuple[NetworkParams, dict[str, float], Answers | None]:
