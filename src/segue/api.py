@@ -108,9 +108,9 @@ def train(
     held_out = validation_users(sequences, settings.train.seed)
     learnt = without_last(sequences, held_out if settings.train.refit else None)
     _check_enough(events, sequences, vocabulary.size - 1)
-    check_some_count(learnt.weights, weights, events.source)
     repeated, rated = share_of_repeats(sequences), encodings.scale is not None
     settings = derive(settings, data_size(learnt, vocabulary.size, share_of_repeats=repeated, rated=rated))
+    check_some_count(learnt.weights, weights, events.source, task=settings.train.task)
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
     attributes = attributes_of(known, encodings)
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings, cell=cell)
