@@ -34,8 +34,10 @@ from segue.recommend.growth import with_catalogue
 from segue.recommend.recommender import Recommender
 
 if TYPE_CHECKING:
+    from segue.model.network import Network
+    from segue.training.budget import Budget
     from segue.training.trainer import Progress, Trained
-    from segue.training.validation import Answers
+    from segue.training.validation import Answers, Validation
 
 #: Users looked at to learn how often an item is repeated.
 SAMPLED_USERS = 20_000
@@ -85,29 +87,32 @@ def train(
     Cost: about 6 operations for each weight and target (`segue.training.cost`); memory is said before the run.
     """
     from segue.kernels import library
-    from segue.training.compiled import keep_compiled
+    from segue.training.budget import Budget
+
+    settings = config if isinstance(config, Config) else configure(config)
+    budget = Budget(60.0 * settings.train.minutes if settings.train.minutes else None)
+    from segue.training.compiled import keep_compiled  # these import JAX, which takes of the budget
     from segue.training.cost import check_memory, describe
     from segue.training.expectation import rating_tables
     from segue.training.moving_biases import best_biases, better_head
-    from segue.training.trainer import Trainer, fit
     from segue.training.validation import Validation, validation_users
 
     vocabulary = item_vocabulary(_as_events(events))
     lines, source, known, profiles = _tables(events, vocabulary, catalogue, users)
-    settings = config if isinstance(config, Config) else configure(config)
     given = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
     weights = settings.train.weight_of_type()
     check_types(events, weights)
     say = say or (lambda text: None)
     encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
+    budget.add("reading", budget.spent())
     sequences = encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights)
     held_out = validation_users(sequences, settings.train.seed)
     learnt = without_last(sequences, held_out if settings.train.refit else None)
     _check_enough(events, sequences, vocabulary.size - 1)
-    check_some_count(learnt.weights, weights, events.source)
     repeated, rated = share_of_repeats(sequences), encodings.scale is not None
     settings = derive(settings, data_size(learnt, vocabulary.size, share_of_repeats=repeated, rated=rated))
+    check_some_count(learnt.weights, weights, events.source, task=settings.train.task)
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
     attributes = attributes_of(known, encodings)
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings, cell=cell)
@@ -118,19 +123,12 @@ def train(
     say(str(validation))
     say(f"{library.described()} Compiling; seconds on a free machine, less when this was run before.")
     keep_compiled()
+    budget.add("encoding", budget.spent() - budget.parts["reading"])
+    budget.kept = _kept_back(settings, learnt, validation, vocabulary.size, budget)
     span = [int(sequences.times.min()), int(sequences.times.max())] if sequences.times is not None else None
     del sequences  # of a large log, memory that training can use
-    with tempfile.TemporaryDirectory() as folder:
-        kept = Path(checkpoint) if checkpoint else Path(folder) / "run.checkpoint"
-        if len(learnt.items) >= MAPPED_EVENTS:
-            learnt = mapped(learnt, Path(folder))
-        trainer = Trainer(
-            network, settings, learnt, validation if len(validation.sequences) else None, kept, attributes, ratings
-        )
-        if resume:
-            found = trainer.resume()
-            say(f"{kept}: " + (f"going on from pass {trainer.at.number + 1}." if found else "no such file, beginning."))
-        trained = fit(trainer, report=report)
+    rest = (attributes, ratings, budget)
+    trained, answers = _run(network, settings, learnt, validation, rest, checkpoint, resume, report, say)
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
     noted = _noted(events, learnt, span, trained) | given | dict(facts or {})
     if encodings.scale is not None:
@@ -138,15 +136,47 @@ def train(
         say(str(answer))
         params, noted = answer.params, noted | {"ratings": str(answer)}
     counts = None
-    asked = settings.train.task != "rating" and len(validation.sequences) > 0
-    answers = validation.answers(network, params) if asked else None
     if settings.model.counts and answers is not None:
-        counts, about = _fused(learnt, answers, vocabulary, settings.train.refit and events, say)
+        counts, about = _fused(learnt, answers, vocabulary, settings.train.refit and events, budget, say)
         noted |= about
     rec = Recommender(
         network, params, vocabulary, settings, known, noted, "", encodings, vocabulary.size, counts=counts
     )
-    return with_fingerprint(rec if lines is None else _with_all_items(rec, lines, source, answers, say))
+    with budget.measured("the rest"):
+        rec = with_fingerprint(rec if lines is None else _with_all_items(rec, lines, source, answers, say))
+    if budget.seconds is not None:
+        say(str(budget))
+    return rec
+
+
+def _run(
+    network: "Network",
+    settings: Config,
+    learnt: Sequences,
+    validation: "Validation",
+    rest: tuple[Any, Any, "Budget"],
+    checkpoint: str | Path | None,
+    resume: bool,
+    report: "Callable[[Progress], None] | None",
+    say: Callable[[str], None],
+) -> "tuple[Trained, Answers | None]":
+    """Train to the end and return what was learnt, and what it says at the questions of validation, of lists alone.
+
+    `rest` are the trainer's attributes, ratings and budget.
+    """
+    from segue.training.trainer import Trainer, fit
+
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(checkpoint) if checkpoint else Path(folder) / "run.checkpoint"
+        if len(learnt.items) >= MAPPED_EVENTS:
+            learnt = mapped(learnt, Path(folder))
+        watched = validation if len(validation.sequences) else None
+        trainer = Trainer(network, settings, learnt, watched, kept, *rest)
+        if resume:
+            found = trainer.resume()
+            say(f"{kept}: " + (f"going on from pass {trainer.at.number + 1}." if found else "no such file, beginning."))
+        trained = fit(trainer, report=report)
+        return trained, None if settings.train.task == "rating" else trainer.answers()
 
 
 def _with_all_items(
@@ -163,17 +193,30 @@ def _with_all_items(
 
 
 def _fused(
-    learnt: Sequences, answers: "Answers", vocabulary: Vocabulary, refit: Events | bool, say: Callable[[str], None]
+    learnt: Sequences,
+    answers: "Answers",
+    vocabulary: Vocabulary,
+    refit: Events | bool,
+    budget: "Budget",
+    say: Callable[[str], None],
 ) -> tuple[Counts | None, dict[str, Any]]:
     """Return the counts that are blended with the network, None where these gain nothing, and what a bundle keeps."""
+    from segue.training.budget import BLEND, blend_seconds
     from segue.training.fusion import learn_fusion, recounted
 
-    say("Weighing counts of what followed the last items, on validation.")
-    fusion = learn_fusion(learnt, answers, vocabulary.size)
+    least = blend_seconds(len(learnt.items), len(answers.targets), vocabulary.size, least=True)
+    if budget.seconds is not None and least > max(budget.left() - budget.kept, 2.0, 0.1 * budget.seconds):
+        say("No time is left to tune the blend with transition counts: the network answers alone.")
+        return None, {}
+    budget.kept = min(budget.parts["encoding"], BLEND * (budget.seconds or 0.0))
+    say("Tuning the blend with transition counts on validation data.")
+    with budget.measured("tuning the blend"):
+        fusion = learn_fusion(learnt, answers, vocabulary.size, budget, say)
     say(str(fusion))
     counts = fusion.counts
-    if isinstance(refit, Events):
-        counts = recounted(fusion, encode(refit, vocabulary), vocabulary.size)
+    if isinstance(refit, Events) and counts is not None:
+        with budget.measured("counting all"):
+            counts = recounted(fusion, encode(refit, vocabulary), vocabulary.size)
     return counts, {"fusion": str(fusion), "mix": fusion.mix._asdict()}
 
 
@@ -200,6 +243,17 @@ def _tables(events: Events, vocabulary: Vocabulary, catalogue: object, users: ob
         ids = profiles.table["user"]
         check_matched(ids, events.users, source=profiles.source, of_log=events.source, role="user")
     return _Tables(lines, source, known, profiles)
+
+
+def _kept_back(settings: Config, learnt: Sequences, validation: "Validation", items: int, budget: "Budget") -> float:
+    """Return the seconds of a budget that are kept back for what comes after the training."""
+    from segue.training.budget import BLEND, blend_seconds
+
+    if budget.seconds is None or not (settings.model.counts and settings.train.task != "rating"):
+        return 0.0
+    blend = blend_seconds(len(learnt.items), len(validation.sequences), items)
+    least = min(BLEND / 3 * budget.seconds, 10.0)  # a machine may be slower than is foreseen
+    return min(BLEND * budget.seconds, max(blend, least) + budget.parts["encoding"])
 
 
 def data_size(learnt: Sequences, items: int, *, share_of_repeats: float = 0.0, rated: bool = False) -> DataSize:

@@ -78,7 +78,9 @@ class TrainConfig:
     Args:
         seed: of everything random; one seed gives one result on one machine.
         passes: times the log is read; None derives it.
-        minutes: time budget; the learning-rate schedule ends with it if it ends before the passes.
+        minutes: time budget of all that training does, from reading the tables to the blend with counts; the
+            learning-rate schedule ends with it if it ends before the passes. What cannot be interrupted, such as
+            compiling, may overrun a small one, and is said. A resumed run counts what its updates took before.
         lanes: users read side by side; None derives it.
         steps: positions of each lane between two updates.
         negatives: rows of the catalogue drawn for an update to compare its targets with; 0 compares with all of

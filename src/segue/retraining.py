@@ -47,6 +47,7 @@ from segue.measure.comparison import Comparison, compare
 from segue.measure.metrics import ndcg
 from segue.recommend.given import profiles_of
 from segue.recommend.recommender import Recommender
+from segue.training.budget import Budget
 
 #: The share of the log that is compared on, that of a small log at most, and the events that a comparison needs.
 SLICE, LARGEST_SLICE, LEAST = 0.05, 0.2, 50
@@ -134,7 +135,8 @@ def retrain(
         users: as for `train`; needed if the running bundle reads profiles, of which a bundle holds none.
         kinds: as for `train`; None takes those of the running bundle.
         config: as for `train`; settings that a mapping leaves out are those that the running bundle was asked for.
-        minutes: for all of it; half of it trains the candidate, half the final model.
+        minutes: for all of it; half of it trains the candidate, what the comparison leaves of the other half the final
+            model. The first bundle of a folder takes all.
         tolerance: the loss that is tolerated, as a share of the running bundle's NDCG@10 or RMSE, from 0 to 1. With 0
             the candidate must be shown to be no worse at all.
         say: called with lines to show.
@@ -159,16 +161,13 @@ def retrain(
         if running and path:
             catalogue, kinds = _as_before(running, path.name, catalogue, users, kinds, say)
         _check_types(log, settings, config, running, say)
-        asked = asked_of(settings)
-        share = minutes and minutes / (2 if running else 1)
-        if share:
-            settings = replace(settings, train=replace(settings.train, minutes=share))
         profiles = profiles_of(running.facts, users) if running else None if users is None else read_profiles(users)
         if running and "columns" not in log.intake.reading:  # a store has columns of its own
             reading = running.facts.get("reading", {})
             log = replace(log, intake=replace(log.intake, reading=reading))
         given = {"catalogue": catalogue, "users": users, "kinds": kinds, "config": settings, "cell": cell}
-        job = _Job(log, folder, given, profiles, say, now or datetime.now(UTC), tolerance, asked)
+        budget = Budget(minutes and 60 * minutes)
+        job = _Job(log, folder, given, profiles, say, now or datetime.now(UTC), tolerance, budget, 2 if running else 1)
         return job.compared(running, path.name) if running and path else job.first()
 
 
@@ -301,7 +300,8 @@ class _Job:
     say: Callable[[str], None]
     now: datetime
     tolerance: float
-    asked: Mapping[str, Any]
+    budget: Budget
+    trainings: int
 
     def first(self) -> Retrained:
         """Publish without a comparison."""
@@ -338,6 +338,8 @@ class _Job:
         self.say(f"Not worse than {name}: {lead}. The final model learns all {len(self.log):,} events.")
         final = self._trained(self.log, {"retrained": json.loads(json.dumps(report.to_dict()))})
         before, after = _validated(candidate, rated), _validated(final, rated)
+        if before is not None and after is None:
+            return replace(report, why="no time was left to validate the final model: give --minutes more.")
         if before is not None and after is not None and (after > before / _NEAR if rated else after < _NEAR * before):
             kind = "RMSE" if rated else "NDCG@10"
             why = f"the final model reaches {kind} {after:.4f} on its validation, the candidate had {before:.4f}."
@@ -349,8 +351,12 @@ class _Job:
         known = types_of(log)
         weights = {name: weight for name, weight in settings.train.weight_of_type().items() if name in known}
         said = ",".join(f"{name}:{weight!r}" for name, weight in weights.items())
-        given = {**self.given, "config": replace(settings, train=replace(settings.train, type_weights=said))}
-        return train(log, **given, say=self.say, facts={"asked": dict(self.asked), **facts})
+        minutes = settings.train.minutes
+        if self.budget.seconds is not None:
+            minutes = max(0.01, min(self.budget.seconds / self.trainings, self.budget.left()) / 60)
+        own = replace(settings.train, type_weights=said, minutes=minutes)
+        given = {**self.given, "config": replace(settings, train=own)}
+        return train(log, **given, say=self.say, facts={"asked": asked_of(settings), **facts})
 
     def _scored(self, rec: Recommender, test: Events, rated: bool) -> tuple[Any, Any]:
         """Return a number for each question, higher is better, and whose it is; the same questions for every model.

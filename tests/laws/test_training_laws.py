@@ -241,7 +241,7 @@ def test_what_is_held_out_for_validation_is_counted_nowhere(monkeypatch):
     monkeypatch.setattr(fusion, "learn_fusion", lambda *given: seen.append(given) or left_out)
     settings = {"train.task": "both", "train.passes": 1, "model.width": 8}
     rec = segue.train(log, config=settings)
-    [(known, answers, size)] = seen
+    [(known, answers, size, *_)] = seen
     whole = rec.sequences(log)
     assert size == rec.vocabulary.size
     for user, (begin, end) in enumerate(pairwise(whole.offsets)):

@@ -14,6 +14,7 @@ from segue.cli import app
 from segue.data.sequences import item_vocabulary
 from segue.errors import ArgumentError, ColumnError, ConfigError
 from segue.measure.comparison import compare
+from segue.training.budget import Budget
 from tests_support import small_rater, small_recommender
 
 
@@ -194,7 +195,12 @@ def test_a_type_that_came_with_the_newest_events_is_no_mistake(ready):
     assert (candidate, final) == ("", "gift:2.0")
 
 
-def test_the_time_of_a_retraining_is_not_kept_for_the_next(ready):
+def test_a_retraining_shares_its_time_and_does_not_keep_it_for_the_next(ready, monkeypatch):
     ready([0.5], [0.5], minutes=4)
     assert [settings["config"].train.minutes for _, settings in ready.given] == [2, 2]
     assert all("train.minutes" not in settings["facts"]["asked"] for _, settings in ready.given)
+    ready.given.clear()
+    clock = iter([0.0, 0.0, 150.0])  # the candidate and the comparison took two minutes and a half
+    monkeypatch.setattr(retraining, "Budget", lambda seconds: Budget(seconds, clock=lambda: next(clock)))
+    ready([0.5], [0.5], minutes=4)
+    assert [settings["config"].train.minutes for _, settings in ready.given] == [2, 1.5]

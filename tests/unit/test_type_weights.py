@@ -51,6 +51,12 @@ def test_nothing_to_learn_is_refused():
         trained("view:0", last)
 
 
+def test_ratings_alone_have_no_weights():
+    rated = LOG.with_columns(rating=pl.int_range(160) % 5 + 1.0)
+    with pytest.raises(ConfigError, match=r"came rating, in which all events count alike. Train with --task both"):
+        segue.train(segue.read_events(rated), config=QUICK | {"train.type_weights": "buy:3", "train.task": "rating"})
+
+
 @pytest.mark.parametrize("table", [LOG.drop("type"), LOG.with_columns(type=pl.lit(None, pl.String))])
 def test_a_log_without_types_is_refused(table):
     with pytest.raises(ColumnError, match=r"table: expected a column of types to weigh, the log has none\."):

@@ -84,12 +84,19 @@ def weights_of(events: Events, weight_of_type: Mapping[str, float]) -> Floats:
     return weights
 
 
-def check_some_count(weights: Floats | None, weight_of_type: Mapping[str, float], source: str) -> None:
-    """Do nothing if an event that is learnt counts as a target.
+def check_some_count(
+    weights: Floats | None, weight_of_type: Mapping[str, float], source: str, *, task: str | None = None
+) -> None:
+    """Do nothing if there are no weights, or an event that is learnt counts as a target of what comes next.
 
     Raises:
-        ConfigError: none does.
+        ConfigError: none does, or ratings alone are learnt, of which each counts alike.
     """
+    if weight_of_type and task == "rating":
+        raise ConfigError(
+            "config train.type_weights: expected a task that learns what comes next, came rating, in which all events "
+            "count alike. Train with --task both, or weigh nothing: --set train.type_weights= (empty)."
+        )
     if weights is not None and not np.any(weights):
         said = ",".join(f"{name}:{weight:g}" for name, weight in weight_of_type.items())
         raise ConfigError(

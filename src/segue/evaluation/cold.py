@@ -19,7 +19,7 @@ from segue.data.sequences import Sequences
 from segue.data.split import digest
 from segue.errors import ArgumentError, EvaluationError
 from segue.evaluation.contract import Fitted
-from segue.evaluation.protocols import ask, beside, exam_of
+from segue.evaluation.protocols import ask, beside, exam_of, without_events
 from segue.evaluation.questions import Questions, Tally
 from segue.measure.metrics import hit_rate, ndcg
 from segue.recommend.given import profiles_of
@@ -188,6 +188,6 @@ def _protocol(rec: Recommender, new: Sequences, long: Sequences) -> str:
     seen = "what a user had is left out" if rec.repeats == "exclude" else "repeats allowed"
     return (
         f"{len(new):,} users that training never met, {len(long):,} of them with enough events for every row of the "
-        f"second table; one question a user, among all {rec.vocabulary.size - 1:,} items; {seen}; "
+        f"second table; one question a user, among all {len(rec.vocabulary):,} items{without_events(rec)}; {seen}; "
         "ties against the model; unknown targets are misses; time of the question not given."
     )

@@ -167,7 +167,7 @@ def evaluate(
     return _report(rec, asked, tallies, ks, test, marks, ask_at)
 
 
-def _without_events(rec: Recommender) -> str:
+def without_events(rec: Recommender) -> str:
     """Return in words how many of the items no event that was learnt names; the same for every model."""
     added = rec.vocabulary.size - (rec.learnt or rec.vocabulary.size)
     return f", {added:,} of them without an event in training" if added else ""
@@ -196,7 +196,7 @@ def _report(
     seen = "what a user had is left out" if rec.repeats == "exclude" else "repeats allowed"
     protocol = (
         f"{len(asked.events):,} held-out events of {len(np.unique(asked.users)):,} users, each predicted from "
-        f"the events before it, among all {len(rec.vocabulary):,} items{_without_events(rec)}; {seen}; ties against "
+        f"the events before it, among all {len(rec.vocabulary):,} items{without_events(rec)}; {seen}; ties against "
         "the model; "
         f"order: {order}; time of the question {'that of the event' if ask_at == 'event' else 'not given'}."
     )

@@ -35,9 +35,9 @@ FEW = 4096
 #: What lists may lose by items that nobody has had, as a share of NDCG@10 on validation; scores to find that, at most.
 COST, _SCORED = 0.02, 2**30
 #: Cosines at hand at once: 64 MB; and all together.
-_COSINES, _COMPARED = 2**24, 2**31
+_COSINES, _COMPARED = 2**24, 2**29
 #: Pairs that new items bring in one direction, at most.
-_PAIRS = 20_000_000
+_PAIRS = 4_000_000
 #: Lines encoded at one time; tables of vectors at hand while items are added.
 _LINES, _TABLES = 1 << 14, 4
 

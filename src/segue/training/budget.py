@@ -8,13 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from segue.data.sequences import Sequences
 from segue.model.counts import REACH
 
-#: What is kept back for a part that was not measured yet, and at most for the blend with counts, as shares of the budget.
-UNMEASURED, BLEND = 0.05, 0.15
+#: Kept back at most for the first validation, and for the blend with counts, as shares of the budget.
+VALIDATION, BLEND = 0.15, 0.15
+#: Events that a validation reads in the time in which training learns one, at least.
+FORWARD = 5.0
+#: Events that a validation reads at least, whatever is left: of fewer a blend with counts cannot be chosen.
+LEAST = 10_000
 #: Scores and counted pairs a second on two cores, about: how long tuning the blend takes on all that it would look at.
 _SCORES_A_SECOND, _PAIRS_A_SECOND = 2e8, 3e7
+#: At most so many scores and events of a search (`segue.training.fusion`), and so many settings of the shortest.
+_SCORES, _EVENTS, _FEW = 6e9, 1e7, 20
 #: Seconds between two lines on a part that takes long.
 _LINES = 5.0
 
@@ -27,7 +32,8 @@ class Budget:
         seconds: what the whole run may take; None for no limit.
         clock: seconds from anywhere.
         earlier: seconds that a resumed run was trained for before; they are spent of the budget.
-        kept: seconds kept back for what comes after the training, but for the validation at its end.
+        kept: seconds kept back for what comes after.
+        validation: seconds that a validation takes, as far as that is known by now.
         parts: seconds by what they went to, in the order of their beginnings.
 
     Example:
@@ -43,6 +49,7 @@ class Budget:
     clock: Callable[[], float] = time.perf_counter
     earlier: float = 0.0
     kept: float = 0.0
+    validation: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,31 +78,38 @@ class Budget:
 
     def for_training(self) -> float:
         """Return the seconds left for updates: less what comes after them, as far as that is known by now."""
-        if self.seconds is None:
-            return float("inf")
-        validation = self.parts.get("one validation", UNMEASURED * self.seconds)
-        return self.left() - self.kept - validation
+        return self.left() - self.kept - self.validation
 
     def __str__(self) -> str:
         """What became of the budget, in a sentence; empty without a limit."""
         if self.seconds is None:
             return ""
         spent = self.spent()
-        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.parts.items() if name != "one validation")
+        other = spent - self.earlier - sum(self.parts.values())
+        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in (*self.parts.items(), ("other", other)))
         before = f", {self.earlier:.0f} of them before it was resumed" if self.earlier else ""
         said = f"Took {spent:.1f} of {self.seconds:.1f} s{before} ({parts})"
         over = spent - self.seconds
         if over <= 0.02 * self.seconds:
             return f"{said}."
-        longest = max((name for name in self.parts if name != "updates"), key=lambda name: self.parts[name], default="")
-        why = {"compiling": "compiling cannot be interrupted", "reading": "reading cannot be interrupted"}
-        return f"{said}: {over:.1f} s over, for {why.get(longest, f'{longest} took longest')}. Give train.minutes more."
+        fixed = [name for name in ("reading", "encoding", "compiling") if self.parts.get(name, 0.0) > over / 4]
+        why = (
+            f"{' and '.join(fixed)} cannot be interrupted" if fixed else "what came last took longer than was foreseen"
+        )
+        return f"{said}: {over:.1f} s over, for {why}. Raise train.minutes to {1.2 * spent / 60:.2g} or more."
 
 
-def blend_seconds(known: Sequences, questions: int, size: int, trials: int, most: float) -> float:
-    """Return about how long tuning the blend takes if nothing cuts it short: `trials` of `most` scores together."""
-    scores = min(2 * most, trials * float(questions) * size)
-    return scores / _SCORES_A_SECOND + 7 * REACH * len(known.items) / _PAIRS_A_SECOND
+def blend_seconds(events: int, questions: int, size: int, *, least: bool = False) -> float:
+    """Return about how long tuning the blend takes if nothing cuts it short, or the least that it takes.
+
+    Args:
+        events: that are counted.
+        questions: of validation.
+        size: rows of the catalogue.
+        least: a few settings on few questions.
+    """
+    scores, counts = (_FEW * min(questions, 200) * size, 2) if least else (min(_SCORES, 150.0 * questions * size), 7)
+    return scores / _SCORES_A_SECOND + counts * REACH * min(events, _EVENTS) / _PAIRS_A_SECOND
 
 
 class Every:

@@ -4,9 +4,10 @@ Knows: which settings are tried, and that a mixture is kept where it is better t
 Does not know: how the network was trained, or how a mixture is scored (`segue.model.counts`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from segue.measure.metrics import ndcg
 from segue.measure.ranks import target_ranks
 from segue.model.counts import REACH, RECENT, Counts, with_counts
 from segue.shapes import Floats
+from segue.training.budget import Budget, Every
 from segue.training.validation import Answers
 
 #: The weight at which the counts rank alone, and the network orders those items that they say nothing of.
@@ -87,24 +89,32 @@ class Fusion:
         alone: NDCG@10 of the network.
         mixture: NDCG@10 of the best mixture.
         mix: its settings.
+        short: what was left out for want of time, in words; nothing where the search came to its end.
     """
 
     counts: Counts | None
     alone: float
     mixture: float
     mix: Mix
+    short: str = ""
 
     def __str__(self) -> str:
         found = f"NDCG@10 on validation {self.alone:.4f} alone, {self.mixture:.4f} with counts of what followed"
         if self.counts is None:
-            return f"Counts of what followed the last items are left out: {found}."
+            return f"Counts of what followed the last items are left out: {found}{self.short}."
         alone = ", which rank alone" if self.mix.weight == ALONE else ""
         used = {name: value for name, value in self.mix._asdict().items() if self.mix.habit or "habit" not in name}
         settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in used.items())
-        return f"{found} the last items{alone} ({settings})."
+        return f"{found} the last items{alone} ({settings}){self.short}."
 
 
-def learn_fusion(known: Sequences, answers: Answers, size: int) -> Fusion:
+def learn_fusion(
+    known: Sequences,
+    answers: Answers,
+    size: int,
+    budget: Budget | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Fusion:
     """Return the mixture of network and counts that ranks validation best, with no more weight than that needs.
 
     One setting is varied at a time, from several places, until a whole round changes nothing. Then the weight goes down
@@ -115,20 +125,42 @@ def learn_fusion(known: Sequences, answers: Answers, size: int) -> Fusion:
         known: what the network has learnt; validation is not in it.
         answers: the network's scores at the questions of validation.
         size: rows of the catalogue.
+        budget: of the whole run; the search asks fewer questions and tries fewer settings where less than that is left.
+        say: called every few seconds with a line on how far the search is.
 
     Cost: a count for each half-life tried, and about twice `_SCORES` scores.
     """
-    grid, starts = (GRID, STARTS) if answers.seen else (GRID | HABITS, (*STARTS, OWN))
-    trials = 2 * len(starts) * sum(len(values) for values in grid.values())
-    few, many = (answers.some(max(200, _SCORES // (size * times))) for times in (trials, 1 + len(grid["weight"])))
-    job = _Job(known, few, size)
+    grid, starts = _search(answers)
+    trials, weights = trials_of(answers), 1 + len(grid["weight"])
+    few, many = (answers.some(max(200, _SCORES // (size * times))) for times in (trials, weights))
+    budget = budget or Budget()
+    job = _Job(known, few, size, budget, Every(say or (lambda text: None), budget.clock))
+    stops = 0.0
+    if budget.seconds is not None:
+        counting, asking = job.pace(starts[0])
+        stops = budget.kept + counting  # all is counted once more at the end
+        left = budget.left() - stops - (len(grid["half_life"]) - 1) * counting
+        few, many = (part.some(max(200, int(left / 3 / times / asking))) for part, times in ((few, trials), (many, 15)))
+        job = replace(job, answers=few, stops=stops + max(left, 0.0) / 3)
     best = max((_climb(job, start, grid) for start in starts), key=job.value)
-    job, answers = replace(job, answers=many), many
+    short, job, answers = job.short(), replace(job, answers=many, stops=stops), many
     best = _lightest(job, best, grid["weight"])
     alone = np.concatenate([_ndcg(block, block.scores()) for block in answers.blocks()])
-    better = job.value(best) > alone.mean()
+    mixture = float(job.gains(best).mean())
+    better = mixture > alone.mean() or (short and mixture == alone.mean())  # a short training learnt less than counts
     counts = _calibrated(job.counts(best), answers) if better else None
-    return Fusion(counts, float(alone.mean()), job.value(best), best)
+    return Fusion(counts, float(alone.mean()), mixture, best, short)
+
+
+def _search(answers: Answers) -> tuple[dict[str, tuple[float, ...]], tuple[Mix, ...]]:
+    """Return what is tried, and where the search begins."""
+    return (GRID, STARTS) if answers.seen else (GRID | HABITS, (*STARTS, OWN))
+
+
+def trials_of(answers: Answers) -> int:
+    """Return about how many settings a search tries."""
+    grid, starts = _search(answers)
+    return 2 * len(starts) * sum(len(values) for values in grid.values())
 
 
 def recounted(fusion: Fusion, known: Sequences, size: int) -> Counts | None:
@@ -140,7 +172,7 @@ def recounted(fusion: Fusion, known: Sequences, size: int) -> Counts | None:
 
 
 def _climb(job: "_Job", best: Mix, grid: dict[str, tuple[float, ...]]) -> Mix:
-    """Vary one setting at a time, keep what is better, until nothing changes."""
+    """Vary one setting at a time, keep what is better, until nothing changes; nothing is where no time is left."""
     before = None
     while best != before:
         before = best
@@ -157,6 +189,8 @@ def _lightest(job: "_Job", best: Mix, weights: tuple[float, ...]) -> Mix:
     if best.weight == ALONE:
         return best
     for weight in sorted(weights):
+        if job.late():
+            break
         mix = best._replace(weight=min(weight, best.weight))
         behind = job.gains(best) - job.gains(mix)
         if behind.mean() <= behind.std() / np.sqrt(len(behind)):
@@ -166,28 +200,63 @@ def _lightest(job: "_Job", best: Mix, weights: tuple[float, ...]) -> Mix:
 
 @dataclass(eq=False)
 class _Job:
-    """Mixtures of one log, each counted and measured once."""
+    """Mixtures of one log, each counted and measured once, while there is time.
+
+    `stops` is how many seconds of the budget must be left for a mixture to be measured.
+    """
 
     known: Sequences
     answers: Answers
     size: int
+    budget: Budget
+    said: Every
+    stops: float = 0.0
+    pairs: Any = None
 
     def __post_init__(self) -> None:
-        self.pairs = cache(lambda half_life: count_pairs(self.known, self.size, half_life))
-        self.gains = cache(self._gains)
+        self.pairs = self.pairs or cache(lambda half_life: count_pairs(self.known, self.size, half_life))
+        self.measured: dict[Mix, NDArray[np.float64]] = {}
+        self.left_out: set[Mix] = set()
+
+    def late(self) -> bool:
+        """Whether there is no time for another mixture."""
+        return self.budget.left() <= self.stops
+
+    def pace(self, mix: Mix) -> tuple[float, float]:
+        """Return the seconds that counting takes, and those of a question about one mixture."""
+        begin = self.budget.clock()
+        self.pairs(mix.half_life)
+        counted = self.budget.clock()
+        some = replace(self, answers=self.answers.some(100))
+        some.gains(mix)
+        return counted - begin, max(self.budget.clock() - counted, 1e-9) / len(some.answers.targets)
+
+    def short(self) -> str:
+        """Return in words what there was no time for."""
+        if not self.left_out:
+            return ""
+        tried = f"{len(self.measured)} settings tried on {len(self.answers.targets):,} questions"
+        return f"; cut short for want of time (train.minutes): {tried}"
 
     def counts(self, mix: Mix) -> Counts:
         """Return the mixture with these settings, its scale not found yet."""
         return weighed(self.pairs(mix.half_life), mix, self.known)
 
     def value(self, mix: Mix) -> float:
-        """Return the mean NDCG@10 of a mixture."""
+        """Return the mean NDCG@10 of a mixture; -1 where there is no time to measure it."""
+        if mix not in self.measured and self.late():
+            self.left_out.add(mix)
+            return -1.0
         return float(self.gains(mix).mean())
 
-    def _gains(self, mix: Mix) -> NDArray[np.float64]:
+    def gains(self, mix: Mix) -> NDArray[np.float64]:
         """Return float64[question]: NDCG@10 of a mixture."""
-        counts, blocks = self.counts(mix), self.answers.blocks()
-        return np.concatenate([_ndcg(block, with_counts(counts, block.scores(), block.recent)) for block in blocks])
+        if mix not in self.measured:
+            counts, blocks = self.counts(mix), self.answers.blocks()
+            found = [_ndcg(block, with_counts(counts, block.scores(), block.recent)) for block in blocks]
+            self.measured[mix] = np.concatenate(found)
+            self.said(f"Tuning the blend: {len(self.measured)} settings tried.")
+        return self.measured[mix]
 
 
 def count_pairs(known: Sequences, size: int, half_life: float) -> sparse.csr_array:

@@ -14,7 +14,6 @@ In words, and tested to give the same numbers:
         score the validation targets with `average`; keep the best
 """
 
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -36,12 +35,13 @@ from segue.data.sequences import Sequences
 from segue.errors import TrainingError
 from segue.model.network import Network, NetworkParams
 from segue.shapes import Times
+from segue.training.budget import FORWARD, LEAST, VALIDATION, Budget
 from segue.training.checkpoint import load_checkpoint, save_checkpoint
 from segue.training.negatives import Sampler, cuts
 from segue.training.optimiser import learning_rate
 from segue.training.seen import Histories
 from segue.training.update import Known, Update, begin, described, settled, update_many
-from segue.training.validation import Validation
+from segue.training.validation import Answers, Validation
 
 #: Updates in one call of the device. It asks the system for fresh memory once a call, and touching fresh
 #: memory for the first time costs a third of an update.
@@ -106,6 +106,7 @@ class Trainer:
         checkpoint: a file to keep the run in; None keeps nothing.
         attributes: [V, m], what the items are, kept as float16; None for ids alone.
         ratings: what is expected of each item's ratings, where the network has a rating head.
+        budget: of the whole run, begun already; None gives `train.minutes` to the training alone.
     """
 
     network: Network
@@ -115,6 +116,7 @@ class Trainer:
     checkpoint: Path | None = None
     attributes: Any = None
     ratings: Any = ()
+    budget: Any = None
 
     def __post_init__(self) -> None:
         train = self.config.train
@@ -131,6 +133,11 @@ class Trainer:
         self.best_params = _copied(self.run.learnt.average)
         self.at = Interrupted(0, 0, 0.0, [], 0)
         self.loss = float("nan")
+        self.budget: Budget = self.budget or Budget(60.0 * train.minutes if train.minutes else None)
+        self.pace, self.rate, self.under_way, self.compiled = 0.0, 0.0, 0, False
+        self.best_answers: Answers | None = None
+        if self.validation and self.budget.seconds is not None:
+            self.budget.validation = VALIDATION * self.budget.seconds
         self.total = train.passes * self.batcher.updates
 
     @cached_property
@@ -150,6 +157,7 @@ class Trainer:
         tree, facts = load_checkpoint(self.checkpoint, (self.run, self.best_params), self.identity)
         self.run, self.best_params = jax.tree.map(jnp.asarray, tree)
         self.at = self._interrupted(facts)
+        self.budget.earlier = self.at.seconds
         return True
 
     def _interrupted(self, facts: dict[str, Any]) -> Interrupted:
@@ -176,9 +184,9 @@ class Trainer:
     def progress_share(self) -> float:
         """Return the share of the run that is done, by updates or by the time budget."""
         done = self.at.number * self.batcher.updates + self.at.window
-        share = done / self.total
-        if self.config.train.minutes:
-            share = max(share, self.at.seconds / (60.0 * self.config.train.minutes))
+        share, left = done / self.total, self.budget.for_training() - self.pace / 2
+        if done and left < float("inf"):
+            share = max(share, self.at.seconds / (self.at.seconds + left) if left > 0 else 1.0)
         return share
 
     def finished(self) -> bool:
@@ -192,7 +200,7 @@ class Trainer:
         Raises:
             TrainingError: the loss is not a number; the checkpoint before it is kept and named.
         """
-        while not self.finished():
+        while not self.finished() or self.at.window:  # a pass that was resumed is closed, too
             yield from self._one_pass()
             yield self._close_pass()
             self.keep()
@@ -204,30 +212,50 @@ class Trainer:
         return self.run.learnt.average
 
     def _one_pass(self) -> Iterator[Progress]:
-        kept = latest = time.perf_counter()
+        clock = self.budget.clock
+        kept = latest = clock()
         coming = self._updates()
         ready = next(coming, None)
         while ready is not None:
             many, count, targets = ready
             self.run, losses = update_many(self.network, self.config, self.run, many, np.int32(count), self.known)
-            self.at = self.at._replace(window=self.at.window + count)
+            self.at, self.under_way = self.at._replace(window=self.at.window + count), count
             ready = next(coming, None)  # made while the device works
             self.loss = self._checked(losses[:count])
-            now = time.perf_counter()
-            self.at = self.at._replace(seconds=self.at.seconds + now - latest)
-            yield self._report(self.loss, targets / (now - latest))
-            latest = time.perf_counter()
+            took = clock() - latest
+            self.at = self.at._replace(seconds=self.at.seconds + took)
+            self._note_pace(took, count, targets)
+            yield self._report(self.loss, targets / max(took, 1e-9))
+            latest = clock()
             if self.checkpoint is not None and latest - kept > CHECKPOINT_SECONDS:
                 self.keep()
-                kept = latest = time.perf_counter()
+                kept = latest = clock()
             if self.progress_share() >= 1.0:
                 return
 
+    def _note_pace(self, took: float, count: int, targets: float) -> None:
+        """Take notice of how long some updates took; the first of a run are compiled."""
+        self.budget.add("updates" if self.compiled else "compiling", took)
+        if self.compiled:
+            self.pace, self.rate = took / count, targets / max(took, 1e-9)
+        self.compiled = True
+        if self.rate and self.validation and self.budget.seconds is not None and "validation" not in self.budget.parts:
+            foreseen = len(self.validation.sequences.items) / (FORWARD * self.rate)
+            self.budget.validation = min(foreseen, VALIDATION * self.budget.seconds)
+
+    def _how_many(self) -> int:
+        """Return how many updates go into the next call: as many as there is time for after those under way."""
+        left = self.budget.for_training()
+        if left == float("inf"):
+            return UPDATES_PER_CALL
+        fit = left / self.pace - self.under_way if self.pace else 1
+        return int(np.clip(fit, 1, UPDATES_PER_CALL))
+
     def _updates(self) -> Iterator[tuple[Update, int, float]]:
-        """Yield the rest of a pass, `UPDATES_PER_CALL` windows at a time, with their number and their targets."""
+        """Yield the rest of a pass, `UPDATES_PER_CALL` windows at most, with their number and their targets."""
         windows = self.batcher.placed_windows(self.at.number, begin=self.at.window)
         step = self.at.number * self.batcher.updates + self.at.window
-        while batches := list(islice(windows, UPDATES_PER_CALL)):
+        while batches := list(islice(windows, self._how_many())):
             steps = step + np.arange(len(batches))
             share = self.progress_share() + np.arange(len(batches)) / self.total
             many = [
@@ -272,13 +300,42 @@ class Trainer:
             validation = self.at.curve[-1]["validation"] if self.at.curve else {}
         return Progress(self.at.number, done, total, loss, rate, self.at.seconds, validation, pass_ended)
 
-    def _close_pass(self) -> Progress:
+    def _asked(self) -> Validation | None:
+        """Return the validation, with fewer users where there is no time for all, found before the first."""
+        budget = self.budget
+        if self.validation and budget.seconds is not None and "validation" not in budget.parts:
+            seconds = max(budget.left() - budget.kept, VALIDATION / 2 * budget.seconds)
+            self.validation = self.validation.some(max(LEAST, int(FORWARD * self.rate * seconds)))
+        return self.validation
+
+    def _validated(self) -> tuple[NetworkParams, dict[str, float], Answers | None]:
+        """Return the averaged weights and what they reach on validation: nothing where no time is left for a first."""
+        begin = self.budget.clock()
         params = average = self.averaged()
+        validation = self._asked()
+        if validation is None or (self.budget.left() <= 0 and not any(row["validation"] for row in self.at.curve)):
+            return average, {}, None
+        metrics, answers = validation.answered(self.network, self._whole(params))
+        self.budget.validation = self.budget.clock() - begin
+        self.budget.add("validation", self.budget.validation)
+        return average, metrics, answers
+
+    def _whole(self, params: NetworkParams) -> NetworkParams:
+        """Return weights with what else they are asked with: tables of ratings, vectors that hold the attributes."""
         if self.network.rating:
             params = params._replace(rating=params.rating._replace(tables=self.known.ratings))
-        if self.validation and self.known.attributes is not None:
-            params = described(self.network, params, self.known.attributes)
-        metrics = self.validation.measure(self.network, params) if self.validation else {}
+        return params if self.known.attributes is None else described(self.network, params, self.known.attributes)
+
+    def answers(self) -> Answers | None:
+        """Return what the weights of the best pass say at the questions of validation; None without questions."""
+        validation = self._asked()
+        if validation is None or self.best_answers is not None:
+            return self.best_answers
+        with self.budget.measured("validation"):
+            return validation.answers(self.network, self._whole(self.best_params))
+
+    def _close_pass(self) -> Progress:
+        average, metrics, answers = self._validated()
         targets = float(np.count_nonzero(self.sequences.items)) * self.at.window / self.batcher.updates
         before = self.at.curve[-1]["seconds"] if self.at.curve else 0.0
         mean_rate = targets / max(self.at.seconds - before, 1e-9)
@@ -287,7 +344,7 @@ class Trainer:
         # Without ranks the last pass is best: one rating a user says too little of the difference between passes.
         best = max(range(len(curve)), key=lambda i: curve[i]["validation"].get("ndcg@10", i))
         if best == len(curve) - 1:
-            self.best_params = _copied(average)
+            self.best_params, self.best_answers = _copied(average), answers
         self.at = Interrupted(self.at.number + 1, 0, self.at.seconds, curve, best)
         return report
 

@@ -6,7 +6,7 @@ path of the server; this is the quick look that decides when to stop.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -71,18 +71,29 @@ class Validation:
         users = len(self.sequences)
         return f"Validated after each pass on the last event of {users:,} user{'s' * (users != 1)}."
 
+    def some(self, events: int) -> "Validation":
+        """Return the same with fewer users, evenly spread, whose histories hold about so many events; at least one."""
+        users = max(1, int(len(self.sequences) * min(1.0, events / max(len(self.sequences.items), 1))))
+        places = np.linspace(0, len(self.sequences) - 1, users).astype(np.int64)
+        return self if users >= len(self.sequences) else replace(self, sequences=self.sequences.select(places))
+
     def measure(self, network: Network, params: NetworkParams) -> dict[str, float]:
         """Return the metrics of the targets' ranks, ties against the model, and the error of their ratings.
 
         Gaps to the question are unknown. Where ratings alone are learnt there are no ranks.
         """
+        return self.answered(network, params)[0]
+
+    def answered(self, network: Network, params: NetworkParams) -> "tuple[dict[str, float], Answers | None]":
+        """Return what `measure` does, and the answers of which the ranks are; None where there are no ranks."""
         head = network.rating
-        metrics = self._ranked(network, params) if head is None or head.apart else {}
+        answers = self.answers(network, params) if head is None or head.apart else None
+        metrics = {} if answers is None else answers.metrics()
         if head is None:
-            return metrics
+            return metrics, answers
         errors = self.rating_errors(network, params)
         known = errors[np.isfinite(errors)]
-        return metrics | ({"rmse": float(np.sqrt(np.mean(known**2)))} if len(known) else {})
+        return metrics | ({"rmse": float(np.sqrt(np.mean(known**2)))} if len(known) else {}), answers
 
     def rating_errors(self, network: Network, params: NetworkParams) -> Floats:
         """Return float32[user]: how far each target's rating lies from what is predicted; NaN: none."""
@@ -95,11 +106,6 @@ class Validation:
         mean = head.distribution(params.rating, *network.rate(params, read, unknown, side)).mean
         errors: Floats = mean - head.scale.held(sequences.ratings[last])
         return errors
-
-    def _ranked(self, network: Network, params: NetworkParams) -> dict[str, float]:
-        blocks = self.answers(network, params).blocks()
-        ranks = [target_ranks(block.hidden(block.scores()), block.targets) for block in blocks]
-        return next_item_metrics(np.concatenate(ranks), ks=(10,))
 
     def answers(self, network: Network, params: NetworkParams) -> "Answers":
         """Return what a network says at each user's last event, from the events before it."""
@@ -172,6 +178,11 @@ class Answers:
         """Yield all answers, `BLOCK` users at a time."""
         for begin in range(0, len(self.targets), BLOCK):
             yield self.of(slice(begin, begin + BLOCK))
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of the targets' ranks."""
+        ranks = [target_ranks(block.hidden(block.scores()), block.targets) for block in self.blocks()]
+        return next_item_metrics(np.concatenate(ranks), ks=(10,))
 
     def scores(self) -> Floats:
         """Return float32[user, V], with row 0 at -inf."""
