@@ -101,8 +101,7 @@ def train(
     lines, source, known, profiles = _tables(events, vocabulary, catalogue, users)
     given = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
-    weights = settings.train.weight_of_type()
-    check_types(events, weights)
+    check_types(events, weights := settings.train.weight_of_type())
     say = say or (lambda text: None)
     encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
     budget.add("reading", budget.spent())

@@ -15,7 +15,7 @@ def twin(params, x, norm):
 
     def read(v, scale):
         if norm == "clip":
-            return v * min(1.0, 4.0 / np.sqrt(np.mean(v * v))) * scale
+            return v * min(1.0, 8.0 / np.sqrt(np.mean(v * v))) * scale
         return v / np.sqrt(np.mean(v * v) + 1e-6) * scale if norm else v * scale
 
     h, made = np.zeros(WIDTH), []

@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* The root mean square above which a row is clipped, as in segue.model.blocks. */
-#define LONGEST 4.0f
+#define LONGEST 8.0f
 
 #define EXPORT __attribute__((visibility("default")))
 /* Logits of rows that are no class lie below this. */

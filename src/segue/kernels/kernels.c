@@ -298,7 +298,7 @@ static void norm_rows(void* data, long part, long begin, long end) {
   }
 }
 
-static void norm(Frame* frame, float longest) {
+static void norm(XLA_FFI_CallFrame* frame, float longest) {
   Rows job = {.a = IN(0), .b = IN(1), .x = OUT(0), .width = last(input(frame, 0)), .longest = longest};
   parallel(frame, rows_of(input(frame, 0)), norm_rows, &job);
 }
@@ -333,7 +333,7 @@ static void norm_back_rows(void* data, long part, long begin, long end) {
   }
 }
 
-static void norm_back(Frame* frame, float longest) {
+static void norm_back(XLA_FFI_CallFrame* frame, float longest) {
   long width = last(input(frame, 0));
   Rows job = {
       .a = IN(0), .b = IN(1), .c = IN(2), .x = OUT(0), .width = width, .sums = partial_sums(width), .longest = longest};

@@ -15,7 +15,7 @@ from segue.model.cells import Cell
 from segue.shapes import Array, Tree
 
 #: The root mean square above which a vector is clipped.
-LONGEST = 4.0
+LONGEST = 8.0
 
 
 class BlockParams(NamedTuple):

@@ -191,7 +191,8 @@ class Trainer:
 
     def finished(self) -> bool:
         """Say whether passes, time or patience have run out."""
-        waited = len(self.at.curve) - 1 - self.at.best
+        scores = [row["validation"].get("ndcg@10", n) for n, row in enumerate(self.at.curve)]
+        waited = len(scores) - 1 - scores.index(max(scores)) if scores else 0
         return self.progress_share() >= 1.0 or (self.validation is not None and waited >= self.config.train.patience)
 
     def passes(self) -> Iterator[Progress]:
@@ -341,8 +342,8 @@ class Trainer:
         mean_rate = targets / max(self.at.seconds - before, 1e-9)
         report = self._report(self.loss, mean_rate, validation=metrics, pass_ended=True)
         curve = [*self.at.curve, vars(report)]
-        # Without ranks the last pass is best: one rating a user says too little of the difference between passes.
-        best = max(range(len(curve)), key=lambda i: curve[i]["validation"].get("ndcg@10", i))
+        # Of equals the last is best, and without ranks too: one rating a user says too little of the difference.
+        best = max(range(len(curve)), key=lambda i: (curve[i]["validation"].get("ndcg@10", i), i))
         if best == len(curve) - 1:
             self.best_params, self.best_answers = _copied(average), answers
         self.at = Interrupted(self.at.number + 1, 0, self.at.seconds, curve, best)
