@@ -29,7 +29,7 @@ def drawn(rng, **parts):
     [
         *({}, {"clock": None}, {"details": 0, "asked": 0}, {"depth": 1}, {"taps": 1}, {"taps": 2, "expand": 3}),
         *({"norm": False}, {"norm": False, "width": 40}, {"width": 32, "taps": 1}),
-        *({"norm": "clip"}, {"norm": "clip", "width": 40}),
+        {"norm": "clip"},
     ],
     ids=str,
 )
