@@ -25,7 +25,7 @@ from segue.evaluation.ratings import evaluate_ratings
 from segue.measure.bootstrap import Interval
 
 #: A loss that ends higher than it began by more than what two means of a pass differ by chance.
-CHANCE = 1.05
+CHANCE = 1.01
 EVENTS = 8_000
 #: Users of whom an interval over users says something.
 LEAST = 20

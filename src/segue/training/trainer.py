@@ -58,7 +58,7 @@ class Progress:
         number: the pass, from 0.
         done: updates so far, over all passes.
         total: updates in all, as far as is known.
-        loss: mean cross-entropy in nats of the latest updates.
+        loss: mean cross-entropy in nats of the latest updates, and where a pass ends of all its updates.
         events_per_second: true targets learnt per second of training, validation not counted.
         seconds: of training so far.
         validation: metrics after the latest pass, such as `{"ndcg@10": .18}`.
@@ -85,13 +85,15 @@ class Trained:
 
 
 class Interrupted(NamedTuple):
-    """The facts kept with a checkpoint: where the next update is, and what was seen so far."""
+    """The facts kept with a checkpoint: where the next update is, and what was seen so far, of this pass in sums."""
 
     number: int
     window: int
     seconds: float
     curve: list[dict[str, Any]]
     best: int
+    losses: float = 0.0
+    targets: float = 0.0
 
 
 @dataclass
@@ -223,6 +225,8 @@ class Trainer:
             self.at, self.under_way = self.at._replace(window=self.at.window + count), count
             ready = next(coming, None)  # made while the device works
             self.loss = self._checked(losses[:count])
+            summed = self.at.losses + count * self.loss, self.at.targets + targets
+            self.at = self.at._replace(losses=summed[0], targets=summed[1])
             took = clock() - latest
             self.at = self.at._replace(seconds=self.at.seconds + took)
             self._note_pace(took, count, targets)
@@ -340,7 +344,7 @@ class Trainer:
         targets = float(np.count_nonzero(self.sequences.items)) * self.at.window / self.batcher.updates
         before = self.at.curve[-1]["seconds"] if self.at.curve else 0.0
         mean_rate = targets / max(self.at.seconds - before, 1e-9)
-        report = self._report(self.loss, mean_rate, validation=metrics, pass_ended=True)
+        report = self._report(self._mean_loss(), mean_rate, validation=metrics, pass_ended=True)
         curve = [*self.at.curve, vars(report)]
         # Of equals the last is best, and without ranks too: one rating a user says too little of the difference.
         best = max(range(len(curve)), key=lambda i: (curve[i]["validation"].get("ndcg@10", i), i))
@@ -348,6 +352,11 @@ class Trainer:
             self.best_params, self.best_answers = _copied(average), answers
         self.at = Interrupted(self.at.number + 1, 0, self.at.seconds, curve, best)
         return report
+
+    def _mean_loss(self) -> float:
+        """Return the mean loss of the pass's targets; that of an update is of its positions, some without a target."""
+        positions = self.batcher.lanes * self.config.train.steps
+        return self.at.losses * positions / max(self.at.targets, 1.0)
 
     def result(self) -> Trained:
         """Return the weights of the best pass and the curve."""
