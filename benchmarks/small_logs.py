@@ -24,8 +24,6 @@ from segue.errors import SegueError
 from segue.evaluation.ratings import evaluate_ratings
 from segue.measure.bootstrap import Interval
 
-#: A loss that ends higher than it began by more than what two means of a pass differ by chance.
-CHANCE = 1.01
 EVENTS = 8_000
 #: Users of whom an interval over users says something.
 LEAST = 20
@@ -124,7 +122,6 @@ def measure(number: int) -> dict[str, Any]:
         return how | {"refused": str(error)}
     losses = [row["loss"] for row in rec.facts["curve"]]
     found = how | {"losses": [losses[0], losses[-1], max(losses)], "seconds": time.perf_counter() - began}
-    found["diverged"] = not np.isfinite(losses[-1]) or losses[-1] > losses[0] + (CHANCE - 1) * abs(losses[0])
     found["said"] = [line for line in said if line.startswith(("Ratings:", "NDCG", "Counts"))]
     users = test.table["user"].n_unique()
     try:
@@ -145,6 +142,12 @@ def _against(lead: Interval | None, best: str | None, users: int) -> dict[str, A
     return {"best": best, "lead": [lead.mean, lead.low, lead.high], "users": users} | verdict
 
 
+def diverged(one: dict[str, Any]) -> bool:
+    """Say whether the loss ends higher than it began by more than two means over a pass differ by chance, in nats."""
+    first, last, _ = one["losses"]
+    return not np.isfinite(last) or last > first + 2 / np.sqrt(one["events"])
+
+
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the shares that matter."""
     trained = [one for one in found if "losses" in one]
@@ -152,7 +155,10 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "logs": len(found),
         "refused, with a reason": len(found) - len(trained),
-        "diverged": sum(one["diverged"] for one in trained),
+        "diverged": sum(diverged(one) for one in trained),
+        "largest rise of a loss from the first pass to the last": max(
+            one["losses"][1] - one["losses"][0] for one in trained
+        ),
         "lists measured, of 20 users or more": sum(one.get("users", 0) >= LEAST for one in asked["next"]),
         "lists worse than the best baseline, 95 %": sum(one["worse"] for one in asked["next"]),
         "lists better, 95 %": sum(one["better"] for one in asked["next"]),

@@ -122,7 +122,7 @@ def test_law_the_loss_ends_no_higher_than_it_began(users, items, each, kind, gap
     table = table.with_columns(rating=pl.Series(ratings), time=pl.Series(1_500_000_000 + gap * place))
     rec, losses, _ = trained(table, **{"train.passes": 6})
     assert np.isfinite(losses).all()
-    assert losses[-1] <= losses[0] + 0.01 * abs(losses[0])
+    assert losses[-1] <= losses[0] + 2 / np.sqrt(len(table))  # what two means over a pass differ by chance
     if rec.network.rating is not None:
         found, scale = asked(rec), rec.network.rating.scale
         assert scale.lowest <= found.mean <= scale.highest

@@ -125,9 +125,9 @@ def _lowered(more: "Recommender", answers: "Answers | None") -> tuple["Recommend
     for _ in range(30):
         middle = (low + high) / 2
         low, high = (low, middle) if left(middle) >= wanted else (middle, high)
-    high = (high + 1e-3) / (1.0 if more.counts is None else float(more.counts.scale))
+    high += 1e-3
     bias = more.params.bias.copy()
-    bias[learnt:] -= np.float32(high)
+    bias[learnt:] -= np.float32(high / (1.0 if more.counts is None else float(more.counts.scale)))
     return replace(more, params=more.params._replace(bias=bias)), high
 
 
