@@ -62,11 +62,10 @@ def test_answers_move_with_the_scale_of_the_ratings():
     assert list(large.shares.values()) == pytest.approx(list(plain.shares.values()), abs=2e-3)
 
 
-@pytest.mark.parametrize("task", ["both", "rating"])
-def test_a_quantity_with_a_heavy_tail_is_learnt_where_it_is_asked_for(task):
+def test_a_quantity_with_a_heavy_tail_is_learnt_where_it_is_asked_for():
     rng = np.random.default_rng(5)
     table = random_stars(users=30).with_columns(rating=pl.Series(rng.lognormal(9, 2, 180).round()))
-    rec, losses, said = trained(table, **{"train.task": task, "train.passes": 6})
+    rec, losses, said = trained(table, **{"train.task": "both", "train.passes": 4})
     assert losses[-1] <= losses[0]
     assert any("lie far outside and count as the nearer end" in line for line in said)
     highest = rec.network.rating.scale.highest
@@ -88,7 +87,7 @@ def test_a_quantity_with_a_heavy_tail_is_not_predicted_unless_asked():
 def test_one_outlier_among_stars_counts_as_the_highest_star():
     table = random_stars(users=30)
     wild = table.with_columns(rating=pl.when(pl.arange(pl.len()) == 100).then(1e12).otherwise("rating"))
-    rec, losses, said = trained(wild, **{"train.passes": 6})
+    rec, losses, said = trained(wild, **{"train.passes": 3})
     assert losses[-1] <= losses[0]
     assert any("1 to 5, 5 steps" in line and "1 lie far outside" in line for line in said)
     assert 1 <= asked(rec).mean <= 5
@@ -105,7 +104,7 @@ def test_one_outlier_among_stars_counts_as_the_highest_star():
     gap=st.sampled_from([0, 1, 86_400, 86_400 * 365 * 3]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=3, derandomize=True)
+@settings(max_examples=2, derandomize=True)
 def test_law_the_loss_ends_no_higher_than_it_began(users, items, each, kind, gap, seed):
     rng = np.random.default_rng(seed)
     drawn = rng.normal(size=users * each)
