@@ -151,7 +151,7 @@ def test_law_what_a_user_had_is_not_pushed_down():
     batch = batch._replace(first=np.zeros_like(batch.first))
 
     def gradient(before):
-        carried = Carried(rec.network.empty(rec.params, 1), ())
+        carried = Carried(jax.tree.map(jax.numpy.asarray, rec.network.empty(rec.params, 1)), ())
         of = jax.grad(lambda p: loss_of(rec.network, config, p, carried, batch, None, Known(), np.uint32(5), before)[0])
         return np.asarray(of(jax.tree.map(jax.numpy.asarray, rec.params)).bias)
 

@@ -192,7 +192,11 @@ def _guess_of_numbers(name: str, present: pl.Series, values: int) -> Kind:
         return "ignored"  # the rows counted through
     if _plain(name) in KNOWN_NAMES["time"] and float(np.median(numbers)) >= _AN_EPOCH:
         return "date"
-    if whole and numbers.max() < 1e15 and all(map(written_date, numbers.astype(np.int64)[:_LOOKED_AT].tolist())):
+    if (
+        whole
+        and np.abs(numbers).max() < 1e15
+        and all(map(written_date, numbers.astype(np.int64)[:_LOOKED_AT].tolist()))
+    ):
         return "date"
     return "category" if whole and values <= _FEW and 4 * values <= len(present) else "number"
 

@@ -85,7 +85,7 @@ static long rows_of(XLA_FFI_Buffer* buffer) {
 }
 
 static int answers_version(XLA_FFI_CallFrame* frame) {
-  XLA_FFI_Extension_Base* extension = frame->extension_start;
+  __typeof__(frame->extension_start) extension = frame->extension_start; /* JAX 0.12 has another name for it */
   if (!extension || extension->type != XLA_FFI_Extension_Metadata) return 0;
   XLA_FFI_Metadata* metadata = ((XLA_FFI_Metadata_Extension*)extension)->metadata;
   metadata->api_version.major_version = XLA_FFI_API_MAJOR;
