@@ -291,6 +291,15 @@ def test_a_title_of_several_parts_is_joined_and_one_of_fields_refused(client):
         read_items(pl.DataFrame({"item": ["a"], "title": [{"en": "car"}]}))
 
 
+def test_an_item_of_which_nothing_is_known_has_no_score_to_explain(client):
+    assert client.post("/v1/items", json={"items": [{"item": "n"}]}).json()["added"] == 1
+    assert client.post("/v1/events", json={"events": [{"user": "ann", "item": "01"}]}).status_code == 200
+    answer = client.post("/v1/explain", json={"user": "ann", "item": "n"})
+    assert answer.status_code == 422 and 'item "n": expected an item with an attribute' in answer.json()["detail"]
+    assert client.patch("/v1/items/n", json={"attributes": {"title": "red car"}}).status_code == 200
+    assert isinstance(client.post("/v1/explain", json={"user": "ann", "item": "n"}).json()["score"], float)
+
+
 def test_a_profile_of_another_kind_is_refused(client):
     answer = client.post("/v1/recommend", json={"history": ["01"], "profile": {"age": "x"}})
     assert answer.status_code == 422 and 'column "age": expected' in answer.json()["detail"]
