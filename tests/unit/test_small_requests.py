@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
-from segue.data.catalogue import Catalogue
+from segue.data.catalogue import Catalogue, read_items
 from segue.data.encoding import Encoding
 from segue.data.lookup import Haystack, Postings
 from segue.data.vocabulary import Vocabulary
+from segue.errors import ColumnError
 from segue.recommend import many
 from segue.recommend.changed import ROWS
 from segue.recommend.pages import Pages
@@ -259,6 +260,44 @@ def test_one_item_does_not_change_the_kind_of_a_column(client, attributes, words
     assert {x["item"] for x in before["items"]} <= {x["item"] for x in after["items"]} | {"01"}
     listed = client.post("/v1/recommend", json={"history": [], "where": {"price": [2.5, 4]}, "k": 20}).json()
     assert {"01", "m"} <= {line["item"] for line in listed["items"]}
+
+
+@pytest.mark.parametrize(
+    "value", [True, [], 10**400, "x", [1, 2], ["a"], "", None, 5, "5", 2.5], ids=lambda x: repr(x)[:9]
+)
+@pytest.mark.parametrize("name", ["price", "title", "kind"])
+def test_an_added_item_is_judged_alone_as_a_changed_one_is(client, name, value):
+    alone = client.patch("/v1/items/01", json={"attributes": {name: value}})
+    first, last = {"item": "n", "price": 1, "title": "red car", "kind": "a"}, {"item": "m", name: value}
+    for lines in ([first, last], [last, first]):
+        answer = client.post("/v1/items", json={"items": lines})
+        assert answer.status_code == alone.status_code, answer.json()
+        if alone.status_code != 200:
+            assert answer.json()["detail"].startswith('item "m": ' + alone.json()["detail"][:20])
+    if alone.status_code == 200:
+        rec = client.service.rec
+        of = {item: rec.catalogue.line(rec.vocabulary.row(item)) for item in ("01", "n", "m")}
+        assert of["m"][name] == of["01"][name] and of["n"]["price"] == 1 and of["n"]["title"] == "red car"
+
+
+def test_a_title_of_several_parts_is_joined_and_one_of_fields_refused(client):
+    lines = [{"item": "n", "title": ["red", "car"]}, {"item": "m", "name": "boat"}]
+    assert client.post("/v1/items", json={"items": lines}).json()["added"] == 2
+    rec = client.service.rec
+    assert [rec.title("n"), rec.title("m")] == ["red car", "boat"]
+    several = pl.DataFrame({"item": ["a", "b"], "title": [["red", "car"], []]})
+    assert read_items(several)[0]["title"].to_list() == ["red car", None]
+    with pytest.raises(ColumnError, match='expected titles that are texts, column "title" holds Struct'):
+        read_items(pl.DataFrame({"item": ["a"], "title": [{"en": "car"}]}))
+
+
+def test_an_item_of_which_nothing_is_known_has_no_score_to_explain(client):
+    assert client.post("/v1/items", json={"items": [{"item": "n"}]}).json()["added"] == 1
+    assert client.post("/v1/events", json={"events": [{"user": "ann", "item": "01"}]}).status_code == 200
+    answer = client.post("/v1/explain", json={"user": "ann", "item": "n"})
+    assert answer.status_code == 422 and 'item "n": expected an item with an attribute' in answer.json()["detail"]
+    assert client.patch("/v1/items/n", json={"attributes": {"title": "red car"}}).status_code == 200
+    assert isinstance(client.post("/v1/explain", json={"user": "ann", "item": "n"}).json()["score"], float)
 
 
 def test_a_profile_of_another_kind_is_refused(client):

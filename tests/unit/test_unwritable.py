@@ -162,6 +162,33 @@ def test_a_file_that_was_removed_or_replaced_takes_no_event(tmp_path):
     store.close()
 
 
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_store_whose_recent_writes_were_removed_takes_no_event_and_saves_them_when_closed(tmp_path, replaced, linked):
+    path, wal = tmp_path / "s.db", tmp_path / "s.db-wal"
+    if linked:
+        (tmp_path / "link.db").symlink_to(path)
+    store = open_store(tmp_path / "link.db" if linked else path)
+    add(store, "ann")
+    with contextlib.closing(sqlite3.connect(path)) as other:  # who looks in and leaves takes nothing away
+        other.execute("SELECT count(*) FROM log").fetchone()
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    store.forget_user("nobody")
+    add(store, "bob")
+    assert store.ready().ready
+    wal.rename(tmp_path / "kept")
+    if replaced:
+        wal.write_bytes(b"")
+    assert "s.db-wal: expected the file that was opened" in store.ready().reason
+    with pytest.raises(StoreError, match=r"removed or replaced. Nothing was changed. Stop this process"):
+        add(store, "cat")
+    store.close()
+    (tmp_path / "kept").unlink()
+    again = open_store(path)
+    assert {each.user for each in again.users()} == {"ann", "bob"}
+    again.close()
+
+
 @pytest.mark.parametrize("way", ["symlink", "hard link", "no lock"])
 def test_one_process_owns_a_file_whatever_it_is_called(tmp_path, way):
     path, other = tmp_path / "s.db", tmp_path / "other.db"

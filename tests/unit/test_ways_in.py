@@ -19,7 +19,7 @@ from segue.cli import app
 from segue.data.attributes import kinds_of
 from segue.data.catalogue import read_items, read_profiles
 from segue.data.columns import choose_columns
-from segue.data.times import microseconds
+from segue.data.times import TimeRule, microseconds
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError, DataError, TimeParseError
 from segue.serve.schema import EventIn, RecommendIn
@@ -368,6 +368,17 @@ def test_one_reader_of_times_is_behind_python_http_and_the_command_line(tmp_path
                 code, told = said(*asked, value)
                 assert code == 1 and "--at: expected seconds since 1970" in told
     assert said("recommend", tmp_path / "b.segue", "--history", "001", "--at", "20240131")[0] == 0
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999-12:00"])
+def test_a_zone_moves_no_time_beyond_the_years_that_there_are(text):
+    for value in (text, datetime.fromisoformat(text)):
+        with pytest.raises(ArgumentError, match=r"time: .* from year 1 to year 9999 in UTC, came .*Leave it out"):
+            microseconds(value)
+    with pytest.raises(ValueError, match="from year 1 to year 9999"):
+        EventIn(user="u", item="i", time=text)
+    column = pl.Series([text, "1970-01-01T00:00:01+00:00"])
+    assert pl.select(TimeRule.guess(column).microseconds(pl.lit(column))).to_series().to_list() == [None, 1_000_000]
 
 
 def test_a_table_given_directly_has_times_in_microseconds():

@@ -23,7 +23,8 @@ from segue.data.vocabulary import Vocabulary
 from segue.errors import ColumnError, DataError, ModelError
 
 _ITEM = ("item", "itemid", "movieid", "movie", "sku", "productid", "product", "asin", "id")
-_TITLE = ("title", "movietitle", "name", "itemtitle", "productname")
+#: Columns that hold titles, by their usual names.
+TITLES = ("title", "movietitle", "name", "itemtitle", "productname")
 _NAMES = {"item": (*_ITEM, *KNOWN_NAMES["item"]), "user": (*KNOWN_NAMES["user"], "id")}
 
 
@@ -319,13 +320,26 @@ def read_items(
         (['item', 'title', 'price'], ['1'], ('table: 1 line without an item was left out.',))
     """
     table, name, notes = _read(source, reading)
-    title = title or guess_column(table.columns, _TITLE)
+    title = title or guess_column(table.columns, TITLES)
     if title is not None:
         title = find_column(title, table.columns, source=name, option="title=")
     named, more = _with_ids(table, "item", item, name, reading, like)
-    titles = pl.col(title).cast(pl.String) if title in named.columns else pl.lit(None, pl.String)
+    titles = _titles(title, named.schema[title], name) if title in named.columns else pl.lit(None, pl.String)
     others = [other for other in named.columns if other not in (title, "item", "title")]
     return named.select("item", titles.alias("title"), *others), name, (*notes, *more)
+
+
+def _titles(column: str, kind: pl.DataType, source: str) -> pl.Expr:
+    """Return titles as texts; the parts of a list are joined by blanks."""
+    inner: Any = getattr(kind, "inner", None)
+    if (kind if inner is None else inner).is_nested() or kind == pl.Object:
+        raise ColumnError(
+            f'{source}: expected titles that are texts, column "{column}" holds {kind}. Convert or drop the column.'
+        )
+    if inner is None:
+        return pl.col(column).cast(pl.String)
+    text = pl.col(column).cast(pl.List(inner)).cast(pl.List(pl.String)).list.join(" ")
+    return pl.when(text != "").then(text)
 
 
 def table_of(lines: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -465,5 +479,5 @@ def _with_ids(
 
 def _column_of(names: list[str], role: str, like: str | None) -> str | None:
     """Return the column of ids of a table: that of the log, a usual name, or one made of the words of such names."""
-    made = candidates([name for name in names if name not in _TITLE], role)
+    made = candidates([name for name in names if name not in TITLES], role)
     return like if like in names else guess_column(names, _NAMES[role]) or next(iter(made), None)

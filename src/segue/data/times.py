@@ -64,7 +64,7 @@ It seems to count milliseconds: divide it by 1,000.
     if isinstance(value, np.datetime64):
         value = None if np.isnat(value) else value.astype("datetime64[us]").item()
     if isinstance(value, date) and value == value:  # NaT of pandas is a date that equals nothing
-        return _since_1970(value)
+        return _bounded(_since_1970(value), time, name)
     if isinstance(value, np.number):
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float) or not (isinstance(value, int) or isfinite(value)):
@@ -102,6 +102,15 @@ def _of_text(text: str, name: str) -> object:
         return datetime.fromisoformat(plain.removesuffix(" UTC"))
     except ValueError:
         raise _no_time(text, name) from None
+
+
+def _bounded(found: int, time: object, name: str) -> int:
+    if not EARLIEST <= found <= LATEST:  # a zone moves a date of the first or last day beyond it
+        raise ArgumentError(
+            f"{name}: expected seconds since 1970 or a date, from year 1 to year 9999 in UTC, came {_shown(time)}. "
+            "Leave it out if unknown."
+        )
+    return found
 
 
 def _since_1970(moment: date) -> int:
@@ -217,7 +226,8 @@ class TimeRule:
         if self.kind in ("text", "digits"):
             text = text_of_times(column, kind)
             forms = [_parsed(text, each) for each in self.formats] or [_dates(text, len(self.unit))]
-            return pl.coalesce(forms).cast(pl.Int64)
+            found = pl.coalesce(forms).cast(pl.Int64)
+            return pl.when(found.is_between(EARLIEST, LATEST)).then(found)
         per_second = _SECONDS_PER[self.unit]
         value = column.cast(pl.Int64 if self.kind == "integer" else pl.Float64, strict=False)
         low, high = EARLIEST * per_second // 1_000_000, LATEST * per_second // 1_000_000

@@ -6,7 +6,7 @@ Does not know: which bundle runs.
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict
 from functools import wraps
@@ -17,7 +17,8 @@ import msgspec
 import polars as pl
 
 from segue.data.attributes import plain_name
-from segue.data.catalogue import table_of
+from segue.data.catalogue import TITLES, table_of
+from segue.data.columns import guess_column
 from segue.errors import ArgumentError, StoreError
 from segue.recommend.changed import Changed, fitted_attributes
 from segue.recommend.growth import new_items
@@ -130,12 +131,17 @@ class Changes:
         return found
 
     @_on_top
-    def add_items(self, table: pl.DataFrame, rec: Recommender) -> None:
+    def add_items(self, items: pl.DataFrame | Sequence[Mapping[str, Any]], rec: Recommender) -> None:
         """Keep new items. Raises as `Recommender.add_items`, before anything is kept.
+
+        Args:
+            items: a table, or lines of which each is judged alone, as a change of one item is.
+            rec: the bundle.
 
         Raises:
             ArgumentError: there is no such attribute, too.
         """
+        table = items if isinstance(items, pl.DataFrame) else _table(rec, items)
         new, known = new_items(rec, table), {line["item"] for line in self._added}
         fitted_attributes(rec, dict.fromkeys(new.unread))  # refuses the first that there is
         lines = [line for line in new.lines.to_dicts() if line["item"] not in known]
@@ -180,6 +186,34 @@ class Changes:
         self._version = version_of(value)
         self._added, self._attributes, self._unavailable, self._rules = new.values()
         self._shelves = WeakKeyDictionary()
+
+
+def _table(rec: Recommender, lines: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Return lines of new items as a table in the types of the catalogue; of a known item nothing but its id.
+
+    Raises:
+        ArgumentError: there is no such attribute, or a value is of another kind than was learnt.
+    """
+    if rec.encodings.items is None or rec.catalogue is None:
+        return pl.DataFrame({"item": [line["item"] for line in lines]})  # which is refused, for whatever they say
+    missing = {word.strip() for word in rec.facts.get("reading", {}).get("missing", ())}
+    fitted: list[dict[str, Any]] = []
+    for line in lines:
+        said = {name: None if _is_of(missing, value) else value for name, value in line.items() if name != "item"}
+        title = None if "title" in said else guess_column([name for name in said if name not in rec.columns], TITLES)
+        if title is not None:
+            said["title"] = said.pop(title)
+        try:
+            fitted.append(fitted_attributes(rec, dict.fromkeys(said) if line["item"] in rec.vocabulary else said))
+        except ArgumentError as error:
+            raise ArgumentError(f'item "{line["item"]}": {error}') from None
+    named = [column for column in rec.columns.values() if any(column.name in line for line in fitted)]
+    ids = pl.Series("item", [line["item"] for line in lines], pl.String)
+    return pl.DataFrame([ids, *(column.series(line.get(column.name) for line in fitted) for column in named)])
+
+
+def _is_of(words: Collection[str], value: object) -> bool:
+    return isinstance(value, str) and value.strip() in words
 
 
 def _kept(rec: Recommender, item: str, attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segue.errors import NotFoundError
+from segue.errors import ArgumentError, NotFoundError
 from segue.recommend.many import observe_each, question_details, score_rows
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
@@ -71,6 +71,7 @@ def explain(
 
     Raises:
         NotFoundError: the item is unknown, or there is none to show.
+        ArgumentError: nothing is known of the item to score it by.
         ConflictError: see `state_before`.
 
     Cost: `last` steps of up to `last` users side by side, after a replay from the nearest snapshot.
@@ -84,6 +85,11 @@ def explain(
     row = rec.vocabulary.row(item)
     if row == 0:
         raise NotFoundError(f'item "{item}": expected a known item. Add it with POST /v1/items.')
+    if row in rec.unreachable:
+        raise ArgumentError(
+            f'item "{item}": expected an item with an attribute that was learnt, nothing is known to score it by. '
+            "Say what it is with PATCH /v1/items/{id}, or ask for another."
+        )
     before, events = _before(rec, store, head, last)
     score = _score(rec, [state], row, question)[0]
     changes = [round(score - one, 6) for one in _score(rec, _without(rec, before, events), row, question)]

@@ -382,7 +382,7 @@ class Service:
 
     # --- items and bundles ------------------------------------------------------------------------------------
 
-    def add_items(self, table: pl.DataFrame) -> int:
+    def add_items(self, items: pl.DataFrame | Sequence[Mapping[str, Any]]) -> int:
         """Make new items known by what they are, at once and after a restart; return how many were new.
 
         Cost: O(all items x width) for each call, so many items are best added in one; events and lists do not wait
@@ -390,7 +390,7 @@ class Service:
         """
         with self._changing:
             before = len(self.rec.items)
-            self._changes.add_items(table, self.rec)
+            self._changes.add_items(items, self.rec)
             self._lay_out()
             return len(self.rec.items) - before
 

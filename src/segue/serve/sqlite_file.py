@@ -84,6 +84,7 @@ class SqliteFile:
     _writer: Any = None
     _reader: Any = None
     _held = _lock = -1
+    _wal: tuple[int, int] | None = None
     failed = False
 
     def __init__(self, path: str | Path) -> None:
@@ -97,6 +98,8 @@ class SqliteFile:
             self._prepare()
             self._reader = _connect(self.path)
             self._reader.execute("PRAGMA query_only = ON")
+            self._wal_path = os.path.realpath(self.path) + "-wal"
+            self._wal = _identity(self._wal_path)
         except (sqlite3.Error, StoreError) as error:
             self._let_go()
             raise self._translate(error) from error
@@ -212,15 +215,16 @@ class SqliteFile:
 
     def _check_there(self) -> None:
         """Raise `StoreError` where the path does not lead to the file that is open: who starts next would miss it."""
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            found = None
         held = os.fstat(self._held)
-        if found is None or (found.st_dev, found.st_ino) != (held.st_dev, held.st_ino):
+        if _identity(self.path) != (held.st_dev, held.st_ino):
             raise StoreError(
                 f"{self.path}: expected the file that was opened, it was removed or replaced. Nothing was changed. Put "
                 "it back, or stop this process and start it again."
+            )
+        if self._wal is not None and _identity(self._wal_path) != self._wal:  # SQLite keeps it while it is open
+            raise StoreError(
+                f"{self._wal_path}: expected the file that was opened, it was removed or replaced. Nothing was "
+                "changed. Stop this process in the usual way, which saves what it has written, and start it again."
             )
 
     @contextmanager
@@ -306,6 +310,15 @@ def asked_of(settings: dict[str, int | str]) -> list[str]:
         for name in _SETTINGS
         if settings[name] != _SETTINGS[name]
     ]
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """Return what tells the file at a path from any other, None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _own(path: Path) -> int:

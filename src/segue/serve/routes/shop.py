@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import Query, Request, Response
 
-from segue.data.catalogue import table_of
 from segue.errors import NotFoundError
 from segue.serve.answer_schemas import (
     ItemChanged,
@@ -42,7 +41,7 @@ async def find_items(
 async def add_items(request: Request, body: NewItems) -> Response:
     """Make new items known by what they are; lists may show them at once."""
     desk = desk_of(request)
-    added = await desk.ask(desk.service.add_items, table_of(body.items))
+    added = await desk.ask(desk.service.add_items, body.items)
     return reply({"added": added, "items": len(desk.service.rec.items)})
 
 
