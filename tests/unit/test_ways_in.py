@@ -15,9 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 import segue
+from segue.api import describe_tables
 from segue.cli import app
 from segue.data.attributes import kinds_of
-from segue.data.catalogue import read_items, read_profiles
+from segue.data.catalogue import read_catalogue, read_items, read_profiles
 from segue.data.columns import choose_columns
 from segue.data.times import microseconds
 from segue.data.vocabulary import Vocabulary
@@ -186,6 +187,30 @@ def test_profiles_of_other_ids_stop_training_and_measuring_and_new_items_under_o
     with pytest.raises(DataError, match=r"came (1\d)\.0 for \1: 7 of 7 items would be known twice"):
         rec.add_items(films.with_columns(item=pl.col("item") + ".0"))
     assert len(rec.add_items(films.with_columns(item="x" + pl.col("item"))).items) == len(rec.items) + 7
+
+
+@pytest.mark.parametrize(
+    ("other", "shown"),
+    [
+        (lambda n: f"{n}.0", r"(\w+) in the log, \1\.0 in the {0}\. Whole numbers became floats in the {0}"),
+        (lambda n: f"0{n}", r"(\w+) in the log, 0\1 in the {0}\. Zeros in front stand in the {0} alone"),
+    ],
+)
+def test_tables_of_which_some_ids_are_written_in_another_way_stop_the_training(other, shown):
+    log = segue.read_events(log_of(str).with_columns(user=pl.col("user").str.strip_prefix("u")))
+    written = [other(n) if n % 2 else str(n) for n in range(10, 18)]
+    films = pl.DataFrame({"item": written, "genre": ["a", "b"] * 4})
+    why = r"expected {} ids written as table has them, {} are written in another way: "
+    with pytest.raises(DataError, match=why.format("item", "4 of 8") + shown.format("catalogue")):
+        segue.train(log, catalogue=films, config=TINY)
+    users = log.users.to_list()
+    people = pl.DataFrame({"user": [other(u) if n % 2 else u for n, u in enumerate(users)], "age": range(len(users))})
+    with pytest.raises(DataError, match=why.format("user", r"\d+ of 12") + shown.format("profiles")):
+        describe_tables(log, users=people)
+    both = pl.DataFrame(
+        {"item": [str(n) for n in range(10, 18)] + [other(n) for n in range(10, 18)], "year": range(16)}
+    )
+    assert read_catalogue(both, Vocabulary(films["item"].filter(films["item"].str.len_chars() == 2))).notes
 
 
 def test_a_log_of_which_a_model_knows_no_item_is_refused(tmp_path):
