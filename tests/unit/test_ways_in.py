@@ -395,6 +395,20 @@ def test_one_reader_of_times_is_behind_python_http_and_the_command_line(tmp_path
     assert said("recommend", tmp_path / "b.segue", "--history", "001", "--at", "20240131")[0] == 0
 
 
+def test_a_list_of_ids_may_be_a_list_that_was_recommended_and_has_no_holes():
+    rec = small_recommender()
+    state = rec.start()
+    shown = rec.recommend(state, k=4)
+    assert not {x.item for x in shown} & {x.item for x in rec.recommend(state, k=20, exclude=shown)}
+    assert not {x.item for x in shown} & {x.item for x in rec.plan(state, 2, exclude=shown).items}
+    assert rec.observe(state, shown[0]).seen.to_rows().tolist() == [rec.vocabulary.row(shown[0].item)]
+    frame = pl.DataFrame({"item": ["001"]})
+    for wrong in ([None], ["001", NAN], [pd.NA], np.array([NAN]), frame, frame.to_pandas(), shown[0]):
+        for call in (rec.recommend, rec.plan):
+            with pytest.raises(ArgumentError, match="exclude: expected a list of ids, came"):
+                call(state, 2, exclude=wrong)
+
+
 def test_a_table_given_directly_has_times_in_microseconds():
     table = pl.DataFrame({"user": ["a"], "item": ["x"], "time": [1_700_000_000_000_000_000]})
     with pytest.raises(DataError, match=r"expected times in microseconds .* from year 1 to year 9999"):

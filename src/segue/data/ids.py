@@ -148,22 +148,25 @@ def seems_missing(text: str) -> bool:
 
 
 def id_of(value: object) -> str:
-    """Return a single id as text, by the rule of a column of one.
+    """Return a single id as text, by the rule of a column of one; of a line of a list, `segue.Item`, that of its item.
 
     Example:
         >>> id_of(" 007 "), id_of(17), id_of(17.0), id_of("17.0")
         ('007', '17', '17', '17.0')
     """
+    if isinstance(item := getattr(value, "item", None), str):
+        value = item
     if isinstance(value, float | np.floating | Decimal) and float(value).is_integer():
         return str(int(value))
     return str(value).strip()
 
 
-def ids_of(given: Iterable[str], name: str) -> list[str]:
-    """Return ids that an argument lists.
+def ids_of(given: Iterable[object], name: str) -> list[str]:
+    """Return ids that an argument lists; each may stand as a line of a list, `segue.Item`.
 
     Raises:
-        ArgumentError: it is one text, whose letters would each be taken for an id, or no list at all.
+        ArgumentError: it is one text, whose letters would each be taken for an id, one line of a list, a table, whose
+            names of columns would be, or no list at all; or one of them is None or NaN.
 
     Example:
         >>> ids_of(("10", "11"), "exclude")
@@ -171,7 +174,20 @@ def ids_of(given: Iterable[str], name: str) -> list[str]:
     """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise ArgumentError(f"{name}: expected a list of ids, came {given!r}. Put it in a list: [{given!r}].")
-    return list(given)
+    if isinstance(getattr(given, "item", None), str) or hasattr(given, "columns"):
+        kind = type(given).__name__
+        raise ArgumentError(
+            f"{name}: expected a list of ids, came one {kind}. "
+            + ("Give its column of ids." if hasattr(given, "columns") else "Put it in a list.")
+        )
+    listed = list(given)
+    ids = [each if isinstance(each, str) else id_of(each) for each in listed]
+    for place, each in enumerate(listed):
+        if not isinstance(each, str) and ids[place].lower() in ("none", "nan", "<na>", "nat"):
+            raise ArgumentError(
+                f"{name}: expected a list of ids, came {each!r} in place {place + 1:,}. Leave out what has no id."
+            )
+    return ids
 
 
 def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str, role: str, what: str = "") -> None:
@@ -221,7 +237,8 @@ def _check_written(known: pl.Series, log: pl.Series, *, source: str, of_log: str
     if found is not None and found.alike >= max(2, len(known) / 10):
         raise DataError(
             f"{source}: expected {role} ids written as {of_log} has them, {found.alike:,} of {len(known):,} are "
-            f"written in another way: {found.log} in the log, {found.table} in the {table}. {found.why.format(table=table)}"
+            f"written in another way: {found.log} in the log, {found.table} in the {table}. "
+            f"{found.why.format(table=table)}"
         )
 
 
