@@ -263,9 +263,9 @@ class Recommender:
             at: when.
 
         Raises:
-            ArgumentError: the rating lies outside the scale.
+            ArgumentError: the rating lies outside the scale, or is no number.
         """
-        head_of(self).scale.check(rating, item)
+        head_of(self).scale.check(rating, item, needed=True)
         latent, _ = self._rating(state, item, at, None)
         return Rated(self.vocabulary.row(item), float(residuals_of(head_of(self), [rating], latent)[0]))
 
@@ -273,7 +273,7 @@ class Recommender:
         """Do nothing if a rating can be read: there is none, it lies in the scale, or no ratings were learnt.
 
         Raises:
-            ArgumentError: it lies outside the scale.
+            ArgumentError: it lies outside the scale, or is no number.
         """
         if self.network.rating is not None:
             self.network.rating.scale.check(rating, item)
