@@ -18,7 +18,7 @@ from segue.config import Config, Repeats
 from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, Profiles
 from segue.data.described import IDS_ALONE, Encodings, encode_log
-from segue.data.events import Events
+from segue.data.events import Events, as_events
 from segue.data.fitting import Column, columns_of
 from segue.data.ids import ids_of
 from segue.data.sequences import Sequences
@@ -385,6 +385,8 @@ class Recommender:
 
         Cost: O(events). Memory: O(users x state).
         """
+        if not isinstance(events, Sequences):
+            as_events(events, "encode")
         if self.network.rating is not None and isinstance(events, Events):
             self.network.rating.scale.check_log(events)
         sequences = events if isinstance(events, Sequences) else self.sequences(events, profiles_of(self.facts, users))
