@@ -385,8 +385,7 @@ class Recommender:
 
         Cost: O(events). Memory: O(users x state).
         """
-        if not isinstance(events, Sequences):
-            as_events(events, "encode")
+        events = events if isinstance(events, Sequences) else as_events(events, "encode")
         if self.network.rating is not None and isinstance(events, Events):
             self.network.rating.scale.check_log(events)
         sequences = events if isinstance(events, Sequences) else self.sequences(events, profiles_of(self.facts, users))
