@@ -17,7 +17,7 @@ from segue.bundle import build_network, load_bundle, with_fingerprint
 from segue.config import Config, DataSize, asked_of, configure, derive
 from segue.data.catalogue import Catalogue, Profiles, in_order_of, read_items, read_profiles, unmatched
 from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
-from segue.data.events import Events
+from segue.data.events import Events, as_events
 from segue.data.ids import check_matched
 from segue.data.rating_columns import look_at, ratings_of
 from segue.data.ratings import scale_of
@@ -97,7 +97,7 @@ def train(
     from segue.training.moving_biases import best_biases, better_head
     from segue.training.validation import Validation, validation_users
 
-    vocabulary = item_vocabulary(_as_events(events))
+    vocabulary = item_vocabulary(as_events(events, "train"))
     lines, source, known, profiles = _tables(events, vocabulary, catalogue, users)
     given = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
@@ -332,6 +332,7 @@ def describe_tables(
     Cost: O(events + rows), and what encoding the texts costs.
     """
     lines: list[str] = []
+    as_events(events, "describe_tables")
     _, _, known, profiles = _tables(events, item_vocabulary(events), catalogue, users)
     _encodings(events, known, profiles, configure(None), kinds, lines.append)
     return lines
@@ -433,14 +434,6 @@ def share_of_repeats(sequences: Sequences) -> float:
     users = np.repeat(np.arange(len(some)), some.lengths)
     pairs = users * (int(some.items.max(initial=0)) + 1) + some.items
     return float(np.isin(pairs[last], pairs[~last]).mean()) if able.any() else 0.0
-
-
-def _as_events(given: object) -> Events:
-    if isinstance(given, Events):
-        return given
-    raise ArgumentError(
-        f"train: expected events, came {type(given).__name__}. Read the log first: segue.read_events(path or table)."
-    )
 
 
 def _check_enough(events: Events, sequences: Sequences, items: int) -> None:

@@ -1,5 +1,6 @@
 """Logs and settings that cannot work say so, in words that help."""
 
+from pathlib import Path
 from unittest import mock
 
 import polars as pl
@@ -13,7 +14,7 @@ from segue.data.sources import Source
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError, ConfigError, DataError, EvaluationError, SegueError, TrainingError
 from segue.serve.tables import told_by
-from tests_support import small_recommender
+from tests_support import small_rater, small_recommender
 
 CONTEXT = segue.Reading(context=("context",))
 
@@ -191,9 +192,29 @@ def test_parquet_is_not_written_under_another_name(run, tmp_path, verb):
     assert "lists.csv: expected a name that ends in .parquet" in err.replace("\n", "")
 
 
-def test_a_path_is_not_trained_on():
-    with pytest.raises(ArgumentError, match="expected events, came str"):
-        segue.train("log.csv")
+def test_a_log_that_was_not_read_is_refused_with_the_way_to_read_it():
+    rec, rater, read = small_recommender(), small_rater(), segue.read_events(table(["a"], ["x"]))
+    calls = {
+        "train": segue.train,
+        "inspect": segue.inspect,
+        "split_by_time": segue.split_by_time,
+        "split_last": segue.split_last,
+        "split_users": segue.split_users,
+        "split_items": segue.split_items,
+        "hold_out": lambda log: segue.hold_out(log, "last:1"),
+        "windows": segue.windows,
+        "encode": rec.encode,
+        "evaluate": lambda log: segue.evaluate(rec, log),
+        "evaluate ": lambda log: segue.evaluate(rec, read, train=log),
+        "evaluate_ratings": lambda log: segue.evaluate_ratings(rater, log),
+    }
+    for name, call in calls.items():
+        for log in ("log.csv", Path("log.csv"), table(["a"], ["x"]), None):
+            if log is None and name == "evaluate ":
+                continue
+            why = rf"^{name.strip()}: expected events, came {type(log).__name__}\. Read the log first: segue\.read"
+            with pytest.raises(ArgumentError, match=why):
+                call(log)
 
 
 def test_a_folder_is_no_bundle(run, tmp_path):

@@ -119,6 +119,18 @@ def test_a_bundle_of_next_items_says_that_it_has_no_ratings():
         segue.evaluate_ratings(rec, rated_log())
 
 
+def test_a_rating_that_is_no_number_is_refused_where_it_is_given():
+    rec = small_rater()
+    state = rec.start()
+    for wrong in (float("nan"), None, "4,5", [4]):
+        with pytest.raises(ArgumentError, match=r"rating of 001: expected 1 to 5, came .*\. Give a number\."):
+            rec.rated(state, "001", wrong)
+    for wrong in ("4,5", "", [4]):
+        with pytest.raises(ArgumentError, match=r"came .*\. Give a number, or None where there is no rating\."):
+            rec.observe(state, "001", rating=wrong)
+    assert rec.observe(state, "001", rating=float("nan")).count == rec.observe(state, "001").count == 1
+
+
 def test_ratings_outside_the_scale_are_refused_where_they_would_count():
     rec = small_rater()
     with pytest.raises(ArgumentError, match=r"rating of 001: expected 1 to 5, came 9"):

@@ -15,9 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 import segue
+from segue.api import describe_tables
 from segue.cli import app
 from segue.data.attributes import kinds_of
-from segue.data.catalogue import read_items, read_profiles
+from segue.data.catalogue import read_catalogue, read_items, read_profiles
 from segue.data.columns import choose_columns
 from segue.data.times import TimeRule, microseconds
 from segue.data.vocabulary import Vocabulary
@@ -186,6 +187,30 @@ def test_profiles_of_other_ids_stop_training_and_measuring_and_new_items_under_o
     with pytest.raises(DataError, match=r"came (1\d)\.0 for \1: 7 of 7 items would be known twice"):
         rec.add_items(films.with_columns(item=pl.col("item") + ".0"))
     assert len(rec.add_items(films.with_columns(item="x" + pl.col("item"))).items) == len(rec.items) + 7
+
+
+@pytest.mark.parametrize(
+    ("other", "shown"),
+    [
+        (lambda n: f"{n}.0", r"(\w+) in the log, \1\.0 in the {0}\. Whole numbers became floats in the {0}"),
+        (lambda n: f"0{n}", r"(\w+) in the log, 0\1 in the {0}\. Zeros in front stand in the {0} alone"),
+    ],
+)
+def test_tables_of_which_some_ids_are_written_in_another_way_stop_the_training(other, shown):
+    log = segue.read_events(log_of(str).with_columns(user=pl.col("user").str.strip_prefix("u")))
+    written = [other(n) if n % 2 else str(n) for n in range(10, 18)]
+    films = pl.DataFrame({"item": written, "genre": ["a", "b"] * 4})
+    why = r"expected {} ids written as table has them, {} are written in another way: "
+    with pytest.raises(DataError, match=why.format("item", "4 of 8") + shown.format("catalogue")):
+        segue.train(log, catalogue=films, config=TINY)
+    users = log.users.to_list()
+    people = pl.DataFrame({"user": [other(u) if n % 2 else u for n, u in enumerate(users)], "age": range(len(users))})
+    with pytest.raises(DataError, match=why.format("user", r"\d+ of 12") + shown.format("profiles")):
+        describe_tables(log, users=people)
+    both = pl.DataFrame(
+        {"item": [str(n) for n in range(10, 18)] + [other(n) for n in range(10, 18)], "year": range(16)}
+    )
+    assert read_catalogue(both, Vocabulary(films["item"].filter(films["item"].str.len_chars() == 2))).notes
 
 
 def test_a_log_of_which_a_model_knows_no_item_is_refused(tmp_path):
@@ -379,6 +404,20 @@ def test_a_zone_moves_no_time_beyond_the_years_that_there_are(text):
         EventIn(user="u", item="i", time=text)
     column = pl.Series([text, "1970-01-01T00:00:01+00:00"])
     assert pl.select(TimeRule.guess(column).microseconds(pl.lit(column))).to_series().to_list() == [None, 1_000_000]
+
+
+def test_a_list_of_ids_may_be_a_list_that_was_recommended_and_has_no_holes():
+    rec = small_recommender()
+    state = rec.start()
+    shown = rec.recommend(state, k=4)
+    assert not {x.item for x in shown} & {x.item for x in rec.recommend(state, k=20, exclude=shown)}
+    assert not {x.item for x in shown} & {x.item for x in rec.plan(state, 2, exclude=shown).items}
+    assert rec.observe(state, shown[0]).seen.to_rows().tolist() == [rec.vocabulary.row(shown[0].item)]
+    frame = pl.DataFrame({"item": ["001"]})
+    for wrong in ([None], ["001", NAN], [pd.NA], np.array([NAN]), frame, frame.to_pandas(), shown[0]):
+        for call in (rec.recommend, rec.plan):
+            with pytest.raises(ArgumentError, match="exclude: expected a list of ids, came"):
+                call(state, 2, exclude=wrong)
 
 
 def test_a_table_given_directly_has_times_in_microseconds():

@@ -17,7 +17,7 @@ from segue.data.ids import ids_of
 from segue.data.log import read_log
 from segue.data.sources import Reading
 from segue.data.times import EARLIEST, LATEST
-from segue.errors import ColumnError, DataError
+from segue.errors import ArgumentError, ColumnError, DataError
 
 __all__ = ["Events", "Findings", "Intake", "Reading", "inspect", "read_events"]
 
@@ -169,6 +169,9 @@ class Events:
 def inspect(events: Events) -> Findings:
     """Return what a log holds and what was dropped, for people (`str`) and machines (`to_dict`).
 
+    Raises:
+        ArgumentError: `events` is a path or table that was not read yet.
+
     Cost: O(events) time and memory at the first call, O(1) after.
 
     Example:
@@ -177,7 +180,24 @@ def inspect(events: Events) -> Findings:
         >>> found.users, found.items, found.repeats
         (2, 2, 1)
     """
-    return events.findings
+    return as_events(events, "inspect").findings
+
+
+def as_events(given: object, name: str) -> Events:
+    """Return what was given where it is a log that was read.
+
+    Args:
+        given: an argument.
+        name: what messages call the function that was called.
+
+    Raises:
+        ArgumentError: it is a path, a table or anything else.
+    """
+    if isinstance(given, Events):
+        return given
+    raise ArgumentError(
+        f"{name}: expected events, came {type(given).__name__}. Read the log first: segue.read_events(path or table)."
+    )
 
 
 def read_events(

@@ -148,22 +148,25 @@ def seems_missing(text: str) -> bool:
 
 
 def id_of(value: object) -> str:
-    """Return a single id as text, by the rule of a column of one.
+    """Return a single id as text, by the rule of a column of one; of a line of a list, `segue.Item`, that of its item.
 
     Example:
         >>> id_of(" 007 "), id_of(17), id_of(17.0), id_of("17.0")
         ('007', '17', '17', '17.0')
     """
+    if isinstance(item := getattr(value, "item", None), str):
+        value = item
     if isinstance(value, float | np.floating | Decimal) and float(value).is_integer():
         return str(int(value))
     return str(value).strip()
 
 
-def ids_of(given: Iterable[str], name: str) -> list[str]:
-    """Return ids that an argument lists.
+def ids_of(given: Iterable[object], name: str) -> list[str]:
+    """Return ids that an argument lists; each may stand as a line of a list, `segue.Item`.
 
     Raises:
-        ArgumentError: it is one text, whose letters would each be taken for an id, or no list at all.
+        ArgumentError: it is one text, whose letters would each be taken for an id, one line of a list, a table, whose
+            names of columns would be, or no list at all; or one of them is None or NaN.
 
     Example:
         >>> ids_of(("10", "11"), "exclude")
@@ -171,11 +174,24 @@ def ids_of(given: Iterable[str], name: str) -> list[str]:
     """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise ArgumentError(f"{name}: expected a list of ids, came {given!r}. Put it in a list: [{given!r}].")
-    return list(given)
+    if isinstance(getattr(given, "item", None), str) or hasattr(given, "columns"):
+        kind = type(given).__name__
+        raise ArgumentError(
+            f"{name}: expected a list of ids, came one {kind}. "
+            + ("Give its column of ids." if hasattr(given, "columns") else "Put it in a list.")
+        )
+    listed = list(given)
+    ids = [each if isinstance(each, str) else id_of(each) for each in listed]
+    for place, each in enumerate(listed):
+        if not isinstance(each, str) and ids[place].lower() in ("none", "nan", "<na>", "nat"):
+            raise ArgumentError(
+                f"{name}: expected a list of ids, came {each!r} in place {place + 1:,}. Leave out what has no id."
+            )
+    return ids
 
 
 def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str, role: str, what: str = "") -> None:
-    """Do nothing if an id of a table is one of a log, or there are none to compare.
+    """Do nothing if ids of a table are those of a log, or there are none to compare.
 
     Args:
         known: ids of the table, text.
@@ -183,10 +199,11 @@ def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str,
         source: what messages call the table.
         of_log: what messages call the log.
         role: item or user.
-        what: the table in a word; empty: catalogue or profiles.
+        what: the table in a word, where it need only have one id of the log; empty: catalogue or profiles.
 
     Raises:
-        DataError: none is; the message shows one of each, and why they may differ.
+        DataError: none is, or two and a tenth of the table are ids of the log written in another way, such as 17.0 or
+            017 for 17; the message shows one of each, and why they may differ.
 
     Example:
         >>> check_matched(pl.Series(["17"]), pl.Series(["17.0"]), source="a.csv", of_log="log.csv", role="item")
@@ -195,7 +212,11 @@ def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str,
         segue.errors.DataError: a.csv: expected items of log.csv, none of its 1 ids is in the log: 17.0 in the log, \
 17 in the catalogue? Whole numbers became floats in the log: write them as whole numbers there.
     """
-    if not len(known) or not len(log) or known.is_in(log.implode()).any():
+    if not len(known) or not len(log):
+        return
+    if known.is_in(log.implode()).any():
+        if not what:
+            _check_written(known, log, source=source, of_log=of_log, role=role)
         return
     table = what or ("catalogue" if role == "item" else "profiles")
     found = likely_difference(known, log)
@@ -205,6 +226,20 @@ def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str,
         f"{source}: expected {role}s of {of_log}, none of its {len(known):,} ids is in the log: "
         f"{found.log} in the log, {found.table} in the {table}? {found.why.format(table=table)}"
     )
+
+
+def _check_written(known: pl.Series, log: pl.Series, *, source: str, of_log: str, role: str) -> None:
+    """Do nothing if few ids of a table are no ids of a log, but another writing of one that has no line of its own."""
+    table = "catalogue" if role == "item" else "profiles"
+    apart, without = known.filter(~known.is_in(log.implode())), log.filter(~log.is_in(known.implode()))
+    differences = (_difference(apart, without, *each) for each in _DIFFERENCES[:2])
+    found = max((each for each in differences if each), key=lambda each: each.alike, default=None)
+    if found is not None and found.alike >= max(2, len(known) / 10):
+        raise DataError(
+            f"{source}: expected {role} ids written as {of_log} has them, {found.alike:,} of {len(known):,} are "
+            f"written in another way: {found.log} in the log, {found.table} in the {table}. "
+            f"{found.why.format(table=table)}"
+        )
 
 
 class Difference(NamedTuple):
@@ -228,16 +263,22 @@ def likely_difference(known: pl.Series, log: pl.Series, *, sure: bool = False) -
         >>> likely_difference(pl.Series(["17", "18"]), pl.Series(["017", "x"]))[:3]
         ('017', '17', 1)
     """
-    for made, why in _DIFFERENCES[: 1 if sure else None]:
-        sides = (pl.DataFrame({"id": ids}) for ids in (log, known))
-        left, right = (side.with_columns(key=made(pl.col("id"))).drop_nulls() for side in sides)
-        met = left.join(right, on="key", maintain_order="left")
-        if not met.height:
-            continue
-        first, _, second = met.row(0)
-        changed = "log" if met.filter(pl.col("id") != pl.col("key")).height else "{table}"
-        return Difference(first, second, met["id_right"].n_unique(), why.replace("{}", changed))
+    for difference in _DIFFERENCES[: 1 if sure else None]:
+        if found := _difference(known, log, *difference):
+            return found
     return None
+
+
+def _difference(known: pl.Series, log: pl.Series, made: Callable[[pl.Expr], pl.Expr], why: str) -> Difference | None:
+    """Return how ids differ if `made` makes some of both alike; None if it does not."""
+    sides = (pl.DataFrame({"id": ids}) for ids in (log, known))
+    left, right = (side.with_columns(key=made(pl.col("id"))).drop_nulls() for side in sides)
+    met = left.join(right, on="key", maintain_order="left")
+    if not met.height:
+        return None
+    first, _, second = met.row(0)
+    changed = "log" if met.filter(pl.col("id") != pl.col("key")).height else "{table}"
+    return Difference(first, second, met["id_right"].n_unique(), why.replace("{}", changed))
 
 
 #: How the ids of one side may have come to differ from those of the other.

@@ -110,11 +110,11 @@ class Scale:
         result: NDArray[np.bool_] = ((ratings < self.lowest) | (ratings > self.highest)) & self.closed
         return result
 
-    def check(self, rating: float | None, item: str) -> None:
-        """Do nothing if a rating of an item can be, or if there is none.
+    def check(self, rating: float | None, item: str, *, needed: bool = False) -> None:
+        """Do nothing if a rating of an item can be, or if there is none (None or NaN) and none is needed.
 
         Raises:
-            ArgumentError: it lies outside the scale.
+            ArgumentError: it lies outside the scale, is no number, or is needed and there is none.
 
         Example:
             >>> Scale((1.0, 5.0), 3.0).check(9, "17")  # doctest: +ELLIPSIS
@@ -122,10 +122,19 @@ class Scale:
             ...
             segue.errors.ArgumentError: rating of 17: expected 1 to 5, came 9. Correct it, or train with a wider ...
         """
-        if rating is not None and self.outside(np.array(rating, np.float32)):
+        try:
+            number = np.nan if rating is None else float(rating)
+        except (TypeError, ValueError):
+            number = None
+        if number is not None and self.outside(np.array(number, np.float32)):
             raise ArgumentError(
-                f"rating of {item}: expected {self.lowest:g} to {self.highest:g}, came {rating:g}. "
+                f"rating of {item}: expected {self.lowest:g} to {self.highest:g}, came {number:g}. "
                 "Correct it, or train with a wider train.rating_scale."
+            )
+        if number is None or (needed and not np.isfinite(number)):
+            advice = "Give a number." if needed else "Give a number, or None where there is no rating."
+            raise ArgumentError(
+                f"rating of {item}: expected {self.lowest:g} to {self.highest:g}, came {rating!r}. {advice}"
             )
 
     def check_log(self, events: Events) -> None:

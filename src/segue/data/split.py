@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from segue.data.events import Events
+from segue.data.events import Events, as_events
 from segue.data.findings import iso
 from segue.errors import ArgumentError, ConfigError, DataError
 
@@ -57,6 +57,7 @@ def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]
         >>> test.history.table["item"].to_list()
         ['a', 'c']
     """
+    as_events(events, "split_by_time")
     if not 0 < test < 1:
         raise ArgumentError(f"split_by_time: expected test between 0 and 1, came {test}. 0.1 is a tenth.")
     if not events.has_times:
@@ -124,6 +125,7 @@ def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
         >>> test.intake.notes[-1]
         'held out last:1; 1 of 3 users had no more than 1 events and stay in train'
     """
+    as_events(events, "split_last")
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ArgumentError(f"split_last: expected n from 1, a whole number, came {n!r}. 1 is usual.")
     place = events.table.select(
@@ -166,6 +168,7 @@ def split_tail(events: Events, *, share: float = 0.1) -> tuple[Events, Events]:
         >>> split_tail(log, share=0.1)[1].table["item"].to_list()
         ['c', 'd']
     """
+    as_events(events, "split_tail")
     if not 0 < share < 1:
         raise ArgumentError(f"split_tail: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
     left, count = pl.int_range(pl.len()).reverse().over("user"), pl.len().over("user")
@@ -201,6 +204,7 @@ def split_random(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[
         >>> [len(part) for part in split_random(log, share=0.3)]
         [3, 1]
     """
+    as_events(events, "split_random")
     if not 0 < share < 1:
         raise ArgumentError(f"split_random: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
     if len(events) < 2:
@@ -241,6 +245,7 @@ def split_users(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[E
         >>> train.table["item"].to_list(), test.table["item"].to_list(), len(test.history)
         (['a', 'b', 'c', 'e'], ['d'], 0)
     """
+    as_events(events, "split_users")
     out, rule = _drawn(events, "user", share, seed)
     return _parted(events, events.table.filter(~out), events.table.filter(out), out, rule)
 
@@ -279,6 +284,7 @@ def split_items(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[E
         >>> test.joined_with_history().table["item"].to_list()    # c came after the last question
         ['a', 'x', 'b', 'x']
     """
+    as_events(events, "split_items")
     out, rule = _drawn(events, "item", share, seed)
     return _woven(events, out, rule)
 
@@ -324,6 +330,7 @@ def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
         >>> [len(part) for part in hold_out(log, "last:1")]
         [1, 1]
     """
+    as_events(events, "hold_out")
     kind, _, size = rule.partition(":")
     try:
         if kind == "last" and float(size) >= 1:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from segue.data.events import Events
+from segue.data.events import Events, as_events
 from segue.data.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError
 from segue.shapes import Bools, Floats, Times
@@ -136,6 +136,7 @@ def windows(events: Events, *, length: int = 10) -> Windows:
         >>> w.features("rated")[4, :, 0].tolist()
         [1.0, 0.0, 0.0]
     """
+    as_events(events, "windows")
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         raise ArgumentError(f"windows: expected length from 1, a whole number, came {length!r}. 10 is usual.")
     if "rating" not in events.table.columns or events.table["rating"].is_null().all():

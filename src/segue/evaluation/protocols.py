@@ -12,7 +12,7 @@ import numpy as np
 
 from segue.data.catalogue import Profiles
 from segue.data.described import attributes_of
-from segue.data.events import Events
+from segue.data.events import Events, as_events
 from segue.data.sequences import encode, sequence_order
 from segue.data.split import digest
 from segue.errors import EvaluationError
@@ -149,6 +149,8 @@ def evaluate(
     """
     for k in ks:
         check_count(k, "evaluate: expected each of ks")
+    for log in (test,) if train is None else (test, train):
+        as_events(log, "evaluate")
     if not len(test):
         raise EvaluationError("evaluate: expected held-out events, came none. Hold out more.")
     check_known(rec.vocabulary.ids, test)

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from segue.data.events import Events
+from segue.data.events import Events, as_events
 from segue.data.rating_columns import ratings_of
 from segue.data.ratings import Scale
 from segue.data.sequences import Sequences, moment_begins, sequence_order
@@ -216,6 +216,8 @@ def evaluate_ratings(
     Cost: O(events x network), and the baselines.
     """
     head = head_of(rec)
+    for log in (test,) if train is None else (test, train):
+        as_events(log, "evaluate_ratings")
     ratings = ratings_of(test.table)
     known = np.isfinite(ratings)
     if not known.any():

@@ -18,7 +18,7 @@ from segue.config import Config, Repeats
 from segue.data.attributes import plain_name
 from segue.data.catalogue import Catalogue, Profiles
 from segue.data.described import IDS_ALONE, Encodings, encode_log
-from segue.data.events import Events
+from segue.data.events import Events, as_events
 from segue.data.fitting import Column, columns_of
 from segue.data.ids import ids_of
 from segue.data.sequences import Sequences
@@ -263,9 +263,9 @@ class Recommender:
             at: when.
 
         Raises:
-            ArgumentError: the rating lies outside the scale.
+            ArgumentError: the rating lies outside the scale, or is no number.
         """
-        head_of(self).scale.check(rating, item)
+        head_of(self).scale.check(rating, item, needed=True)
         latent, _ = self._rating(state, item, at, None)
         return Rated(self.vocabulary.row(item), float(residuals_of(head_of(self), [rating], latent)[0]))
 
@@ -273,7 +273,7 @@ class Recommender:
         """Do nothing if a rating can be read: there is none, it lies in the scale, or no ratings were learnt.
 
         Raises:
-            ArgumentError: it lies outside the scale.
+            ArgumentError: it lies outside the scale, or is no number.
         """
         if self.network.rating is not None:
             self.network.rating.scale.check(rating, item)
@@ -385,6 +385,7 @@ class Recommender:
 
         Cost: O(events). Memory: O(users x state).
         """
+        events = events if isinstance(events, Sequences) else as_events(events, "encode")
         if self.network.rating is not None and isinstance(events, Events):
             self.network.rating.scale.check_log(events)
         sequences = events if isinstance(events, Sequences) else self.sequences(events, profiles_of(self.facts, users))

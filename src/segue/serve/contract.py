@@ -475,6 +475,15 @@ class StoreContract(ABC):
             import_events(store, [Event("dan", "x", 5)], source="log")
         assert sorted(event.item for event in store.log()) == ["x", "x", "y", "z"]
 
+    def test_an_import_doubles_no_part_of_a_log(self, store: Store) -> None:
+        log = [Event(f"u{n % 7}", str(n), n) for n in range(400)]
+        assert import_events(store, log[150:], source="part").written == 250
+        with pytest.raises(DataError, match=r"about 6\d% of its rows are there already and would be twice") as new:
+            import_events(store, log, source="whole")
+        with pytest.raises(DataError, match=r"about \d+% of its rows are in the store already") as same:
+            import_events(store, log, source="part")
+        assert "--source" not in f"{new.value} {same.value}" and len(store.log()) == 250
+
     def test_it_says_that_it_is_ready(self, store: Store) -> None:
         store.prove()
         assert store.ready().ready, store.ready().reason

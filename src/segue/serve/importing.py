@@ -27,10 +27,11 @@ from segue.serve.store import (
 
 #: The value of a store that names its sources.
 _SOURCES = "imports"
-#: Events of a source that are looked for in a store, to tell whether the log is there under another name.
+#: Events of a source that are looked for in a store, to tell whether the log is there under another name: of the first
+#: ones so many, and as many to twice as many that are spread evenly over all.
 _LOOKED_AT = 100
 #: Of these, so many may be there by chance.
-_CHANCE = 0.5
+_CHANCE = 0.05
 _MODULUS = 1 << 128
 
 
@@ -80,7 +81,8 @@ def import_events(
 
     Args:
         store: where to.
-        events: all of the source, in the order of the file; those done before are passed over.
+        events: all of the source, in the order of the file; those done before are passed over. Of an iterator,
+            which can be read but once, only the first events are looked for in the store.
         source: a name of the source, under which the position is kept.
         client: the ids of the events are its own.
         batch: events in a transaction.
@@ -92,9 +94,10 @@ def import_events(
     name, names = f"import:{source}", json.loads(store.get_value(_SOURCES) or b"[]")
     kept = store.get_value(name)
     if kept is None:
-        done, rest, behind = _new(store, iter(events), source, names, min(batch, _LOOKED_AT))
+        spread = [] if isinstance(events, Iterator) else _spread(events)
+        done, rest, behind = _new(store, iter(events), spread, source, names, min(batch, _LOOKED_AT))
     else:
-        done, rest, behind = *_begun(store, iter(events), source, kept), ""
+        done, rest, behind = *_begun(store, events, source, kept), ""
     report = Imported(done.position, behind=behind)
     if source not in names:
         change_value(store, _SOURCES, lambda old: json.dumps(sorted({*json.loads(old or b"[]"), source})).encode())
@@ -122,9 +125,9 @@ def _commit(
     return outcomes, done.kept()
 
 
-def _begun(store: Store, stream: Iterator[Event], source: str, kept: bytes) -> tuple[_Done, Iterator[Event]]:
+def _begun(store: Store, events: Iterable[Event], source: str, kept: bytes) -> tuple[_Done, Iterator[Event]]:
     """Return what is done of a source, checked, and the events behind it."""
-    position = int(kept.split()[0])
+    position, stream = int(kept.split()[0]), iter(events)
     if len(kept.split()) < 3:
         return _begun_by_time(store, stream, source, kept)
     first: list[Event] = []
@@ -133,7 +136,7 @@ def _begun(store: Store, stream: Iterator[Event], source: str, kept: bytes) -> t
         first = first or some[:_LOOKED_AT]
         done = done.after(some)
     if done.kept() != kept:
-        raise _another(store, source, position, done.position, first)
+        raise _another(store, source, position, done.position, [*first, *_spread(events)])
     return done, stream
 
 
@@ -145,18 +148,19 @@ def _begun_by_time(store: Store, stream: Iterator[Event], source: str, kept: byt
         return _Done().after(first), stream
     whole = sorted(itertools.chain(first, stream), key=_time)  # it was cut short, or new events are late ones
     if _in_order(whole[: int(position)]) != digest[0]:
-        raise _another(store, source, int(position), len(first), first[:_LOOKED_AT])
+        raise _another(store, source, int(position), len(first), [*first[:_LOOKED_AT], *_spread(whole)])
     return _Done().after(whole[: int(position)]), iter(whole[int(position) :])
 
 
 def _new(
-    store: Store, stream: Iterator[Event], source: str, names: Sequence[str], some: int
+    store: Store, stream: Iterator[Event], spread: Sequence[Event], source: str, names: Sequence[str], some: int
 ) -> tuple[_Done, Iterator[Event], str]:
     """Return what of a source was done under another name, the events behind it, and that name.
 
     Args:
         store: where to.
         stream: the events of the source.
+        spread: some of them, spread evenly over all; empty where they can be read but once.
         source: its name.
         names: of the sources that the store knows.
         some: so many of the first events are looked for in the store.
@@ -165,7 +169,9 @@ def _new(
         DataError: the store has such events, but not the first ones of a source.
     """
     first = list(itertools.islice(stream, some))
-    there = _share_there(store, first)
+    there, of = _share_there(store, spread), "its rows"
+    if there < _CHANCE:
+        there, of = _share_there(store, first), f"the first {len(first):,}"
     untimed = any(event.time is None and event.id is None for event in first)
     if there < _CHANCE and not untimed:
         return _Done(), itertools.chain(first, stream), ""
@@ -182,27 +188,41 @@ def _new(
         return best, itertools.chain(whole[best.position :], stream), found
     if there >= _CHANCE:
         raise DataError(
-            f"{source}: expected events that the store does not have, {there:.0%} of the first {len(first):,} are "
-            "there already and would be twice. Give the new events alone, as a file of their own."
+            f"{source}: expected events that the store does not have, about {there:.0%} of {of} are there already and "
+            "would be twice. Give the new events alone, as a file of their own."
         )
     return _Done(), itertools.chain(whole, stream), ""
 
 
-def _another(store: Store, source: str, position: int, came: int, first: Sequence[Event]) -> DataError:
+def _another(store: Store, source: str, position: int, came: int, looked: Sequence[Event]) -> DataError:
     fewer = f"came {came:,} in all" if came < position else "came others"
-    if _share_there(store, first) < _CHANCE and all(event.time is not None for event in first):
+    there = _share_there(store, looked)
+    if there < _CHANCE and all(event.time is not None for event in looked):
         advice = "The store has none of them: it is another log, give it another name (--source)."
-    elif first and all(event.id is not None for event in first):
+    elif looked and all(event.id is not None for event in looked):
         advice = "Its events have ids: give it another name (--source), and those that are there are not doubled."
     else:
+        twice = f": about {there:.0%} of its rows are in the store already and would be twice" * (there >= _CHANCE)
         advice = (
-            "Nothing was imported. Rows that were changed or removed stay in the store as they were; give the new rows "
-            "behind those that were imported, or as a file of their own."
+            f"Nothing was imported{twice}. Rows that were changed or removed stay in the store as they were; "
+            "give the new rows behind those that were imported, or as a file of their own."
         )
     return DataError(
         f"{source}: expected to begin with the {position:,} events that were imported under this name, "
         f"in any order, {fewer}. {advice}"
     )
+
+
+def _spread(events: Iterable[Event]) -> list[Event]:
+    """Return up to twice `_LOOKED_AT` events, evenly spread over all. Cost: O(events), memory of those returned."""
+    kept: list[Event] = []
+    step = 1
+    for number, event in enumerate(events):
+        if number % step == 0:
+            kept.append(event)
+            if len(kept) > 2 * _LOOKED_AT:
+                kept, step = kept[::2], 2 * step
+    return kept
 
 
 def _share_there(store: Store, events: Sequence[Event]) -> float:

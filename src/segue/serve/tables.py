@@ -7,6 +7,7 @@ Does not know: stores, files.
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -22,10 +23,11 @@ CONTEXT = "context"
 _BLOCK = 50_000
 
 
-def told_by(log: Events, *, only: int | None = None) -> Iterator[Event]:
-    """Give the rows of a log as events to keep, in the order of its file; context is what stands beside the roles.
+def told_by(log: Events, *, only: int | None = None) -> Iterable[Event]:
+    """Return the rows of a log as events to keep, in the order of its file; context is what stands beside the roles.
 
-    A column "context" of texts holds objects of JSON, as `segue export` writes them; empty values are left out.
+    They are made anew each time that they are gone through, a block at a time. A column "context" of texts holds
+    objects of JSON, as `segue export` writes them; empty values are left out.
 
     Args:
         log: a log.
@@ -39,6 +41,19 @@ def told_by(log: Events, *, only: int | None = None) -> Iterator[Event]:
         >>> [(event.user, event.time, event.context) for event in told_by(Events(table))]
         [('ann', 5, {'device': 'tv'})]
     """
+    return _Told(log, only)
+
+
+@dataclass(frozen=True)
+class _Told:
+    log: Events
+    only: int | None
+
+    def __iter__(self) -> Iterator[Event]:
+        return _told(self.log, self.only)
+
+
+def _told(log: Events, only: int | None) -> Iterator[Event]:
     names = [name for name in log.table.columns if name not in ROLES]
     filed = None if log.places is None else log.places.arg_sort()
     for begin in range(0, len(log) if only is None else only, _BLOCK):
