@@ -43,6 +43,8 @@ SCALES = (1.5, 1.25, 1.0, 0.75, 0.5, 0.25, 0.0)
 EVENTS = 10_000_000
 #: Pairs kept of an item, the most frequent, and of all items together.
 PAIRS_OF_ITEM, PAIRS = 1000, 50_000_000
+#: Of fewer questions than this the standard error is large: what a lighter mixture may then lose, as a share.
+_FEW, _GIVEN = 500, 0.01
 #: Scores computed while trying, at most.
 _SCORES = 3_000_000_000
 
@@ -182,7 +184,8 @@ def _climb(job: "_Job", best: Mix, grid: dict[str, tuple[float, ...]]) -> Mix:
 
 
 def _lightest(job: "_Job", best: Mix, weights: tuple[float, ...]) -> Mix:
-    """Return the mixture with the least weight that is behind the best by no more than a standard error, of pairs.
+    """Return the mixture with the least weight that is behind the best by no more than a standard error, of pairs, and of few
+    questions by no more than `_GIVEN` of it.
 
     Where the counts alone are the best there is nothing of the network to keep.
     """
@@ -193,7 +196,8 @@ def _lightest(job: "_Job", best: Mix, weights: tuple[float, ...]) -> Mix:
             break
         mix = best._replace(weight=min(weight, best.weight))
         behind = job.gains(best) - job.gains(mix)
-        if behind.mean() <= behind.std() / np.sqrt(len(behind)):
+        least = _GIVEN * job.value(best) if len(behind) < _FEW else np.inf
+        if behind.mean() <= min(behind.std() / np.sqrt(len(behind)), least):
             return mix
     return best
 
