@@ -199,7 +199,8 @@ def _another(
 ) -> DataError:
     fewer = f"came {came:,} in all" if came < position else "came others"
     looked = [*first, *spread]
-    there = max(_share_there(store, looked), _share_there(store, spread))
+    there = _share_there(store, spread)
+    there = there if there >= _CHANCE else _share_there(store, looked)
     if there < _CHANCE and all(event.time is not None for event in looked):
         advice = "The store has none of them: it is another log, give it another name (--source)."
     elif looked and all(event.id is not None for event in looked):
