@@ -136,7 +136,7 @@ def _begun(store: Store, events: Iterable[Event], source: str, kept: bytes) -> t
         first = first or some[:_LOOKED_AT]
         done = done.after(some)
     if done.kept() != kept:
-        raise _another(store, source, position, done.position, [*first, *_spread(events)])
+        raise _another(store, source, position, done.position, first, _spread(events))
     return done, stream
 
 
@@ -148,7 +148,7 @@ def _begun_by_time(store: Store, stream: Iterator[Event], source: str, kept: byt
         return _Done().after(first), stream
     whole = sorted(itertools.chain(first, stream), key=_time)  # it was cut short, or new events are late ones
     if _in_order(whole[: int(position)]) != digest[0]:
-        raise _another(store, source, int(position), len(first), [*first[:_LOOKED_AT], *_spread(whole)])
+        raise _another(store, source, int(position), len(first), first[:_LOOKED_AT], _spread(whole))
     return _Done().after(whole[: int(position)]), iter(whole[int(position) :])
 
 
@@ -194,9 +194,13 @@ def _new(
     return _Done(), itertools.chain(whole, stream), ""
 
 
-def _another(store: Store, source: str, position: int, came: int, looked: Sequence[Event]) -> DataError:
+def _another(
+    store: Store, source: str, position: int, came: int, first: Sequence[Event], spread: Sequence[Event]
+) -> DataError:
     fewer = f"came {came:,} in all" if came < position else "came others"
-    there = _share_there(store, looked)
+    looked = [*first, *spread]
+    there = _share_there(store, spread)
+    there = there if there >= _CHANCE else _share_there(store, looked)
     if there < _CHANCE and all(event.time is not None for event in looked):
         advice = "The store has none of them: it is another log, give it another name (--source)."
     elif looked and all(event.id is not None for event in looked):
