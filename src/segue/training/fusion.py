@@ -184,8 +184,9 @@ def _climb(job: "_Job", best: Mix, grid: dict[str, tuple[float, ...]]) -> Mix:
 
 
 def _lightest(job: "_Job", best: Mix, weights: tuple[float, ...]) -> Mix:
-    """Return the mixture with the least weight that is behind the best by no more than a standard error, of pairs, and of few
-    questions by no more than `_GIVEN` of it.
+    """Return the mixture with the least weight that is behind the best by no more than a standard error, of pairs.
+
+    Of few questions by no more than `_GIVEN` of it, too.
 
     Where the counts alone are the best there is nothing of the network to keep.
     """
