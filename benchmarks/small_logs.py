@@ -145,7 +145,7 @@ def _against(lead: Interval | None, best: str | None, users: int) -> dict[str, A
 def diverged(one: dict[str, Any]) -> bool:
     """Say whether the loss ends higher than it began by more than two means over a pass differ by chance, in nats."""
     first, last, _ = one["losses"]
-    return not np.isfinite(last) or last > first + 2 / np.sqrt(one["events"])
+    return bool(not np.isfinite(last) or last > first + 2 / np.sqrt(one["events"]))
 
 
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def main() -> None:
             print(number, short, leads, flush=True)
             whole = {"summary": summary(list(kept.values())), "found": kept}
             given.keep.write_text(json.dumps(whole, indent=1, default=float))
-    print(json.dumps(summary(list(kept.values())), indent=1))
+    print(json.dumps(summary(list(kept.values())), indent=1, default=float))
 
 
 if __name__ == "__main__":
