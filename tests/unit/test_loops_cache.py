@@ -230,3 +230,9 @@ def test_no_check_that_guards_memory_is_an_assert():
 def test_a_private_folder_is_made_with_those_above(tmp_path):
     assert private_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+
+
+def test_where_there_is_a_compiler_both_sources_are_compiled():
+    """What skips without the loops would else be silent where a source does not compile."""
+    assert library.loaded() is not None
+    assert library.lists() is not None
