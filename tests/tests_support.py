@@ -1,5 +1,6 @@
 """Small things that several tests need."""
 
+import time
 from functools import lru_cache
 
 import numpy as np
@@ -153,3 +154,11 @@ def described_recommender(events, cell="linear", session=None):
     params = network.with_attributes(params, attributes_of(catalogue, encodings))
     rec = Recommender(network, params, vocabulary, config, catalogue, {}, "", encodings, vocabulary.size)
     return with_fingerprint(rec)
+
+
+def until(true, seconds=20):
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -16,7 +16,7 @@ from segue.serve.shelf import Rule
 from segue.serve.tokens import sealer_of
 from segue.serve.valkey_store import ValkeyStore
 from served import ITEMS, Server, bundle
-from tests_support import small_recommender
+from tests_support import small_recommender, until
 
 
 @pytest.fixture(name="stores")
@@ -33,13 +33,6 @@ def two_services(stores):
     yield services
     for service in services:
         service.close()
-
-
-def until(true, seconds=20):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def together(*works):

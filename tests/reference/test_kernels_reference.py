@@ -226,6 +226,7 @@ def test_shapes_that_do_not_fit_never_reach_c():
     x, scale, none = drawn(2, 3, 8), drawn(8), jnp.zeros((2, 3), bool)
     wrong = [
         lambda: fused.rms_norm(x, scale[:7]),
+        lambda: fused.clipped(x, scale[:7]),
         lambda: fused.swiglu(x[..., :7]),
         lambda: fused.geglu(x, x[:1]),
         lambda: fused.convolve(x, drawn(3, 3, 8), none, drawn(2, 3, 8), drawn(4, 8), scale),

@@ -21,7 +21,7 @@ from segue.serve.running import Settings, reload
 from segue.serve.service import Service
 from segue.serve.sqlite_store import SqliteStore
 from segue.serve.store import Readiness, Write
-from tests_support import small_recommender
+from tests_support import small_recommender, until
 
 ERRORS = [KeyError("x"), MemoryError(), ZeroDivisionError(), SystemExit(), StoreError("this one is broken")]
 
@@ -38,13 +38,6 @@ def a_service(store, tmp_path):
     service = Service(small_recommender(), store, bundles=tmp_path)
     yield service
     service.close()
-
-
-def until(true, seconds=20):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def late(service, *users):

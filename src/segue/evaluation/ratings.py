@@ -136,12 +136,12 @@ def predictions(rec: Recommender, asked: Asked, *, shared: bool = True) -> tuple
     """
     outputs = outputs_at(rec, asked.sequences, asked.users, asked.places)
     gaps = _gaps(asked)
+    head = head_of(rec)
     latent, spread = rate(rec, outputs, gaps, asked.rows)
     if shared and asked.times is not None:
-        head = head_of(rec)
         residuals = np.rint(residuals_of(head, asked.ratings, latent) * UNIT).astype(np.int64)
         latent = latent + np.float32(head.unit) * moved(rec, asked.rows, residuals, asked.times)
-    found = head_of(rec).distribution(rec.params.rating, latent, spread)
+    found = head.distribution(rec.params.rating, latent, spread)
     return found.mean, found.deviation
 
 

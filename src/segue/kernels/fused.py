@@ -7,6 +7,7 @@ Does not know: weights, losses. Call these only where `library.available()`; the
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -100,32 +101,29 @@ def _turned(x: Array, kind: Any) -> Array:
 @jax.custom_vjp
 def rms_norm(x: Array, scale: Array) -> Array:
     """Return `x / sqrt(mean(x^2) + 1e-6) * scale`, see `segue.model.blocks.rms_norm`."""
-    _check("rms_norm", (x, x.shape, _FLOAT), (scale, x.shape[-1:], _FLOAT))
-    found: Array = _call("segue_rms_norm", x.shape)(x, scale)[0]
-    return found
-
-
-def _rms_norm_back(kept: tuple[Array, Array], ahead: Array) -> Any:
-    x, scale = kept
-    return tuple(_call("segue_rms_norm_back", x.shape, scale.shape)(x, scale, ahead))
-
-
-rms_norm.defvjp(lambda x, scale: (rms_norm(x, scale), (x, scale)), _rms_norm_back)
+    return _of_rows("rms_norm", x, scale)
 
 
 @jax.custom_vjp
 def clipped(x: Array, scale: Array) -> Array:
     """Return `x * min(1, LONGEST / sqrt(mean(x^2))) * scale`, see `segue.model.blocks.clipped`."""
-    found: Array = _call("segue_clipped", x.shape)(x, scale)[0]
+    return _of_rows("clipped", x, scale)
+
+
+def _of_rows(name: str, x: Array, scale: Array) -> Array:
+    """Return what a loop makes of each row of x and of a scale."""
+    _check(name, (x, x.shape, _FLOAT), (scale, x.shape[-1:], _FLOAT))
+    found: Array = _call(f"segue_{name}", x.shape)(x, scale)[0]
     return found
 
 
-def _clipped_back(kept: tuple[Array, Array], ahead: Array) -> Any:
+def _of_rows_back(name: str, kept: tuple[Array, Array], ahead: Array) -> Any:
     x, scale = kept
-    return tuple(_call("segue_clipped_back", x.shape, scale.shape)(x, scale, ahead))
+    return tuple(_call(f"segue_{name}_back", x.shape, scale.shape)(x, scale, ahead))
 
 
-clipped.defvjp(lambda x, scale: (clipped(x, scale), (x, scale)), _clipped_back)
+rms_norm.defvjp(lambda x, scale: (rms_norm(x, scale), (x, scale)), partial(_of_rows_back, "rms_norm"))
+clipped.defvjp(lambda x, scale: (clipped(x, scale), (x, scale)), partial(_of_rows_back, "clipped"))
 
 
 @jax.custom_vjp

@@ -63,14 +63,15 @@ def best_biases(sequences: Sequences, scale: Scale, items: int) -> Biases:
     count = np.bincount(some.items[known], minlength=items)[some.items]
     others = (bias[some.items] * (count + ITEM_PRIOR) - (above - own[user])) / np.maximum(count - 1 + ITEM_PRIOR, 1)
     begins = moment_begins(some)
+    numbers = {decay: _sums_before(known.astype(np.float64), some, decay)[begins] for decay in DECAYS}
     found = []
     for share in ITEMS:
         left = np.where(known, above - share * others, 0.0)
         read = np.where(known, above - share * bias[some.items], 0.0)
         for decay in DECAYS:
-            sums, counts = (_sums_before(values, some, decay)[begins] for values in (read, known.astype(np.float64)))
+            sums = _sums_before(read, some, decay)[begins]
             for prior in PRIORS:
-                errors = (left - sums / (counts + prior))[known]
+                errors = (left - sums / (numbers[decay] + prior))[known]
                 found.append(Biases(share, decay, prior, float(np.sqrt(np.mean(errors**2)))))
     return min(found, key=lambda one: one.deviation)
 
