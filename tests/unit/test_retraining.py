@@ -108,7 +108,7 @@ def a_folder_and_what_both_reach(tmp_path, monkeypatch):
         given.append((events, settings))
         return candidate
 
-    def retrain(new, old, log=log, **options):
+    def retrained(new, old, log=log, **options):
         def scored(job, rec, test, rated):
             numbers = old if rec.fingerprint == running.fingerprint else new
             return np.resize(numbers, len(test)), test.table["user"].rank("dense").to_numpy()
@@ -118,8 +118,8 @@ def a_folder_and_what_both_reach(tmp_path, monkeypatch):
         (tmp_path / "current").write_text("a.segue\n")
         return retrain.retrain(log, tmp_path, **options)
 
-    retrain.given, retrain.folder = given, tmp_path
-    return retrain
+    retrained.given, retrained.folder = given, tmp_path
+    return retrained
 
 
 def test_it_says_what_is_not_excluded_and_how_many_events_would_tell(ready):
@@ -167,7 +167,7 @@ def test_the_command_line_takes_a_tolerance_and_exits_3(tmp_path, monkeypatch):
         given.append(options["tolerance"])
         return retrain.Retrained(False, "why")
 
-    monkeypatch.setattr(store, "retrain_and_publish", retrain)
+    monkeypatch.setattr(store_verbs, "retrain_and_publish", retrain)
     verb = ["retrain", "--store", store, "--models", str(tmp_path)]
     assert run.invoke(app, verb).exit_code == run.invoke(app, [*verb, "--tolerance", "0.2"]).exit_code == 3
     assert given == [0.05, 0.2]
