@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import segue
+from segue.cli import store as store_verbs
 from segue.cli.app import app
 from segue.data.sequences.sequences import item_vocabulary
 from segue.errors import ArgumentError, ColumnError, ConfigError
@@ -163,11 +164,11 @@ def test_the_command_line_takes_a_tolerance_and_exits_3(tmp_path, monkeypatch):
     run, store, given = CliRunner(), str(tmp_path / "s.db"), []
     assert run.invoke(app, ["import", str(tmp_path / "log.parquet"), "--store", store]).exit_code == 0
 
-    def retrain(log, folder, **options):
+    def refused(log, folder, **options):
         given.append(options["tolerance"])
         return retrain.Retrained(False, "why")
 
-    monkeypatch.setattr(store_verbs, "retrain_and_publish", retrain)
+    monkeypatch.setattr(store_verbs, "retrain_and_publish", refused)
     verb = ["retrain", "--store", store, "--models", str(tmp_path)]
     assert run.invoke(app, verb).exit_code == run.invoke(app, [*verb, "--tolerance", "0.2"]).exit_code == 3
     assert given == [0.05, 0.2]
