@@ -52,7 +52,7 @@ def build_network(
     config: Config, *, items: int, longest_gap: float, encodings: Encodings = IDS_ALONE, cell: Cell | None = None
 ) -> Network:
     """Return the network that settings without gaps describe; `cell` is one that they cannot name."""
-    model, apart = config.model, config.train.task == "both"
+    model, experiment, apart = config.model, config.experiment, config.train.task == "both"
     if model.width is None or model.session_gap == "auto":
         raise ConfigError("config model.width: expected settings without gaps, came some to derive. Use derive first.")
     head = None
@@ -63,8 +63,8 @@ def build_network(
         items=items,
         width=model.width,
         depth=model.depth,
-        expand=model.expand,
-        clock=Clock(longest_gap) if model.clock else None,
+        expand=experiment.expand,
+        clock=Clock(longest_gap) if model.time_features else None,
         attributes=encodings.items.width if encodings.items else 0,
         details=encodings.event_width - (NOTED if head and apart else 0),
         asked=encodings.asked if encodings.events else 0,
@@ -72,7 +72,7 @@ def build_network(
         profile=encodings.users.width if encodings.users else 0,
         session=model.session_gap,
         rating=head,
-        norm=True if model.norm is None else model.norm,  # older models do not say, and have norms
+        norm=True if experiment.norm is None else experiment.norm,  # older models do not say, and have norms
     )
 
 
