@@ -12,7 +12,7 @@
     │   ├── LockedError      another process owns the store
     │   ├── FullError        no room: all is as before
     │   ├── LostError        the connection broke: whether it was done is not known
-    │   ├── ForgottenError   a user or event that was erased on request
+    │   ├── ErasedError      a user or event that was erased on request
     │   └── ConflictError    the id of an event stands for another one already
     ├── NotFoundError        a user, event, item or model that is not there
     ├── EvaluationError      a measurement that would not mean what it says
@@ -70,7 +70,7 @@ class LostError(StoreError):
     """The connection to a store broke; whether the last write was done is not known."""
 
 
-class ForgottenError(StoreError):
+class ErasedError(StoreError):
     """A user was erased on request and is not to come back unasked."""
 
 

@@ -157,7 +157,7 @@ def test_a_store_is_read_while_another_owns_it(store, tmp_path):
     assert [event.user for event in other.log(after=5)] == ["dan"] and other.head("dan", "").count == 1
     with pytest.raises(StoreError, match=r"opened to be read only, came a write. Open it with open_store"):
         other.put_value("a", b"b")
-    assert store.forget_user("ann")  # a reader between its pages is in nobody's way
+    assert store.erase_user("ann")  # a reader between its pages is in nobody's way
     assert b"ann" not in (tmp_path / "s.db").read_bytes()
     other.close()
     other.close()
@@ -512,7 +512,7 @@ def test_the_id_of_an_erased_user_is_taken_again_by_a_verb(tmp_path, kind):
     address = server.address if server else str(tmp_path / "s.db")
     run, store = CliRunner(), open_store(address)
     try:
-        store.forget_user("né/1")
+        store.erase_user("né/1")
         if kind == "sqlite":
             held = run.invoke(app, ["readmit", "né/1", "--store", address]).exception
             assert isinstance(held, LockedError) and "DELETE /v1/users/USER/block" in str(held)
