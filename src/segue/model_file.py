@@ -23,11 +23,10 @@ from segue.config import Config
 from segue.data.features.catalogue import Catalogue
 from segue.data.features.feature_encoders import IDS_ALONE, Encodings
 from segue.data.features.table_encoder import Encoding
-from segue.data.log.columns import listed
 from segue.data.log.rating_scale import NOTED
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.arrow_file import table_from_bytes, table_to_bytes
-from segue.errors import ConfigError, ModelError, SegueError
+from segue.errors import ConfigError, ModelError, SegueError, listed
 from segue.files import read_arrays, replacing, write_arrays
 from segue.interop.keras_cell import KerasCell
 from segue.manifest import FORMAT, Manifest, read_manifest

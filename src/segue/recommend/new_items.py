@@ -17,11 +17,10 @@ from segue.data.features.feature_encoders import as_learnt
 from segue.data.features.fitting import fitted_table
 from segue.data.features.kinds import plain_name
 from segue.data.features.table_encoder import Encoding
-from segue.data.log.columns import listed
 from segue.data.log.sources import Reading
 from segue.data.sequences.transition_counts import highest
 from segue.data.values.ids import likely_difference
-from segue.errors import ArgumentError, ColumnError, DataError
+from segue.errors import ArgumentError, ColumnError, DataError, listed
 from segue.metrics.metrics import ndcg
 from segue.metrics.ranks import target_ranks
 from segue.model.backend import map_tree
