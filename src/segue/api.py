@@ -29,9 +29,9 @@ from segue.errors import ArgumentError, DataError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
 from segue.model.transitions import Counts
-from segue.model_file import build_network, load_model, with_fingerprint
+from segue.model_file import build_network, with_fingerprint
 from segue.recommend.new_items import with_catalogue
-from segue.recommend.recommender import Recommender
+from segue.recommend.recommender import Recommender, load_model
 
 if TYPE_CHECKING:
     from segue.model.network import Network
@@ -402,7 +402,7 @@ def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Cal
 
 
 def load(path: str | Path) -> Recommender:
-    """Return the recommender in a model; see `segue.model_file.load_model`."""
+    """Return the recommender in a model; see `segue.model_file.read_model`."""
     return load_model(path)
 
 
