@@ -128,7 +128,7 @@ def test_a_restart_runs_the_model_in_force(tmp_path):
         }
         for events in sent.values():
             assert server.call("POST", "/v1/events", {"events": events})[0] == 200
-        small = [word for one in ("model.width=8", "model.depth=1", "train.passes=3") for word in ("--set", one)]
+        small = [word for one in ("model.width=8", "model.depth=1", "train.epochs=3") for word in ("--set", one)]
         verb = ["retrain", "--store", tmp_path / "s.db", "--models", tmp_path, *small]
         done = subprocess.run([sys.executable, "-m", "segue", *map(str, verb)], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
