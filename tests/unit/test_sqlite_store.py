@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from segue.errors import ArgumentError, FullError, LockedError, StoreError
-from segue.jobs.export_log import import_events
+from segue.jobs.import_export import import_events
 from segue.store import sqlite_file
 from segue.store.base import Snapshot, Write, Written
 from segue.store.events import Event, Position

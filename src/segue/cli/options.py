@@ -19,7 +19,7 @@ from segue.data.features.table_encoder import Encoding as LearntEncoding
 from segue.data.log.events import Events, Reading
 from segue.data.values.times import microseconds
 from segue.errors import ArgumentError
-from segue.jobs.export_log import events_of
+from segue.jobs.import_export import read_log
 from segue.recommend.arguments import check_known
 from segue.recommend.recommender import Recommender
 from segue.store.readonly import is_store, read_store
@@ -111,7 +111,7 @@ def _of_store(address: str, options: Mapping[str, Any], context: list[str] | Non
         )
     store = read_store(address)
     try:
-        return events_of(store, source=Path(shown(address)).name, context=context)
+        return read_log(store, source=Path(shown(address)).name, context=context)
     finally:
         store.close()
 

@@ -38,8 +38,8 @@ from segue.data.log.sources import Reading, open_source
 from segue.errors import ArgumentError, LockedError, StoreError
 from segue.files import check_file, check_folder
 from segue.jobs.batch_recommend import recommend_all, state_of
-from segue.jobs.event_frames import CONTEXT, told_by
-from segue.jobs.export_log import events_of, export_file, import_events
+from segue.jobs.event_frames import CONTEXT, LogEvents
+from segue.jobs.import_export import export_file, import_events, read_log
 from segue.jobs.retrain import TOLERANCE
 from segue.jobs.retrain import retrain as retrain_and_publish
 from segue.recommend.arguments import profiles_of
@@ -92,7 +92,7 @@ def import_log(
         typer.echo(note, err=True)
     opened = open_store(store)
     try:
-        done = import_events(opened, told_by(log), source=source or log.source)
+        done = import_events(opened, LogEvents(log), source=source or log.source)
     finally:
         opened.close()
     if done.behind:
@@ -165,7 +165,7 @@ def retrain(
     configure(wanted)  # what cannot hold is said before the store is read
     check_folder(models, f"--models {models}")
     with _reading(store) as opened:
-        log = events_of(opened, source=Path(shown(store)).name)
+        log = read_log(opened, source=Path(shown(store)).name)
     done = retrain_and_publish(
         log,
         models,
