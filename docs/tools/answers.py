@@ -48,7 +48,11 @@ REQUESTS: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/v1/items?q=golden&limit=2", None),
     ("POST", "/v1/items", {"items": [{"item": "n1", "title": "Brave New River", "genres": "Drama"}]}),
     ("PATCH", "/v1/items/42", {"available": False}),
-    ("PUT", "/v1/admin/rules", {"rules": [{"kind": "boost", "where": {"genres": "Drama"}, "by": 0.7, "name": "drama week"}]}),
+    (
+        "PUT",
+        "/v1/admin/rules",
+        {"rules": [{"kind": "boost", "where": {"genres": "Drama"}, "by": 0.7, "name": "drama week"}]},
+    ),
     ("POST", "/v1/admin/bundle", {"bundle": "films-2.segue"}),
     ("GET", "/v1/status", None),
     ("GET", "/v1/quality", None),
@@ -87,7 +91,9 @@ def model(folder: Path) -> Path:
 def ask(base: str, method: str, path: str, body: Any = None) -> Answer:
     """Send a request and return the answer; a long one is cut."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(base + path, data, {"Content-Type": "application/json"} if data else {}, method=method)
+    request = urllib.request.Request(
+        base + path, data, {"Content-Type": "application/json"} if data else {}, method=method
+    )
     try:
         with urllib.request.urlopen(request, timeout=20) as got:
             status, text = got.status, got.read().decode()

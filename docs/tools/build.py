@@ -18,10 +18,16 @@ WARNING = re.compile(r"^(?:griffe|mkdocstrings|mkdocs_autorefs|autorefs)\b", re.
 
 def main() -> int:
     """Make the generated pages, then the site; return 0 where nothing was wrong."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(TOOLS), os.environ.get("PYTHONPATH")))), "NO_COLOR": "1"}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(TOOLS), os.environ.get("PYTHONPATH")))),
+        "NO_COLOR": "1",
+    }
     subprocess.run([sys.executable, TOOLS / "generate.py"], check=True, cwd=ROOT)
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
-    done = subprocess.run(command, check=False, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     said = done.stdout if done.returncode == 0 else done.stdout.partition("Traceback")[0]
     print(re.sub(r"\x1b\[[\d;]*m", "", said))
     return done.returncode or int(bool(WARNING.search(said)))

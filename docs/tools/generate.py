@@ -83,7 +83,11 @@ def command_line() -> str:
     }
     often = Counter(line for of in lines.values() for line in of)
     shared = [line for line, times in often.items() if times >= SHARED and line[0].startswith("`--")]
-    page = ["# Command line", "", "Each verb says the same with `--help`. Exit codes: 0 done, 1 bad input with a message,"]
+    page = [
+        "# Command line",
+        "",
+        "Each verb says the same with `--help`. Exit codes: 0 done, 1 bad input with a message,",
+    ]
     page += ["2 wrong usage. `segue retrain` also ends with 3: trained, and not published.", ""]
     for words, command in commands():
         own = [line for line in lines[words] if line not in shared]
@@ -118,8 +122,16 @@ def values(schema: Mapping[str, Any]) -> str:
 
 def settings() -> str:
     """Return the page of all settings, and how those that are left out are chosen."""
-    page = ["# Settings", "", "Most settings are chosen from your data. `segue info MODEL` shows what was chosen. Give one"]
-    page += ["by `--set train.minutes=5`, many in a TOML file by `--config FILE`, and in Python by", "`config={...}`.", ""]
+    page = [
+        "# Settings",
+        "",
+        "Most settings are chosen from your data. `segue info MODEL` shows what was chosen. Give one",
+    ]
+    page += [
+        "by `--set train.minutes=5`, many in a TOML file by `--config FILE`, and in Python by",
+        "`config={...}`.",
+        "",
+    ]
     for part in dataclasses.fields(config.Config):
         kind = typing.get_type_hints(config.Config)[part.name]
         schema = TypeAdapter(kind).json_schema()["properties"]
@@ -128,9 +140,19 @@ def settings() -> str:
         for field in dataclasses.fields(kind):
             default = schema[field.name].get("default")
             shown = "from the data" if default is None and "None derives" in said[field.name] else f"`{default}`"
-            shown = "none" if default is None and shown == "`None`" else shown.replace("True", "true").replace("False", "false")
+            shown = (
+                "none"
+                if default is None and shown == "`None`"
+                else shown.replace("True", "true").replace("False", "false")
+            )
             rows.append((f"`{part.name}.{field.name}`", values(schema[field.name]), shown, said[field.name]))
-        page += [f"## {part.name}", "", kind.__doc__.splitlines()[0], "", table(("setting", "values", "default", "what"), rows)]
+        page += [
+            f"## {part.name}",
+            "",
+            kind.__doc__.splitlines()[0],
+            "",
+            table(("setting", "values", "default", "what"), rows),
+        ]
     page += ["## How settings are chosen from the data", ""]
     page += [f"- {' '.join(point.split())}" for point in POINT.findall(str(config.derive.__doc__))]
     return "\n".join([*page, ""])
@@ -139,7 +161,16 @@ def settings() -> str:
 # Python and metrics
 
 GROUPS = {
-    "Read and split a log": ("read_events", "inspect", "Reading", "Events", "hold_out", "split_*", "windows", "Windows"),
+    "Read and split a log": (
+        "read_events",
+        "inspect",
+        "Reading",
+        "Events",
+        "hold_out",
+        "split_*",
+        "windows",
+        "Windows",
+    ),
     "Train and measure": ("train", "evaluate", "evaluate_ratings", "configure", "Config"),
     "Recommend": ("load", "Recommender", "Item", "State", "States", "Plan", "Beam", "Sample", "convert"),
     "Errors": ("SegueError",),
@@ -172,9 +203,18 @@ def metrics_module() -> ModuleType:
 def metrics() -> str:
     """Return the page of all metrics with their formulas, from their docstrings."""
     module = metrics_module()
-    page = ["# Metrics", "", f"Each is one function of `{module.__name__}`, with its formula and an example that runs.", ""]
+    page = [
+        "# Metrics",
+        "",
+        f"Each is one function of `{module.__name__}`, with its formula and an example that runs.",
+        "",
+    ]
     page += ["Ranks count from 1. A target that ties with other items stands behind all of them.", ""]
-    page += [f"::: {module.__name__}", "    options: {show_root_heading: false, show_root_toc_entry: false, heading_level: 2}", ""]
+    page += [
+        f"::: {module.__name__}",
+        "    options: {show_root_heading: false, show_root_toc_entry: false, heading_level: 2}",
+        "",
+    ]
     return "\n".join(page)
 
 
@@ -199,7 +239,9 @@ def shown(answer: answers.Answer) -> str:
     return "\n".join([*lines, f"```{language}\n{answer.text}\n```", ""])
 
 
-def operation(method: str, path: str, said: Mapping[str, Any], schemas: Mapping[str, Any], seen: list[answers.Answer]) -> str:
+def operation(
+    method: str, path: str, said: Mapping[str, Any], schemas: Mapping[str, Any], seen: list[answers.Answer]
+) -> str:
     """Return one route: what it does, what it takes, an example, what it answers."""
     page = [f"### `{method.upper()} {path}`", "", said.get("description", said.get("summary", "")), ""]
     taken = [
@@ -217,7 +259,11 @@ def operation(method: str, path: str, said: Mapping[str, Any], schemas: Mapping[
 
 def http(openapi: Mapping[str, Any], seen: Mapping[tuple[str, str], list[answers.Answer]]) -> str:
     """Return the page of all routes, with what a real server answered, and the schemas that they name."""
-    page = ["# HTTP", "", "A server describes itself at `/openapi.json`, and `/docs` shows this description in a browser."]
+    page = [
+        "# HTTP",
+        "",
+        "A server describes itself at `/openapi.json`, and `/docs` shows this description in a browser.",
+    ]
     page += ["The answers below came from a server that ran while this page was made.", ""]
     schemas = openapi["components"]["schemas"]
     tags: dict[str, list[str]] = {}
@@ -227,11 +273,22 @@ def http(openapi: Mapping[str, Any], seen: Mapping[tuple[str, str], list[answers
             tags.setdefault(said.get("tags", ["other"])[0], []).append(made)
     for tag, routes in tags.items():
         page += [f"## {tag.capitalize()}", "", *routes]
-    page += ["## Refusals", "", "A refusal is one JSON object. It says what was expected, what came, and what to do.", ""]
+    page += [
+        "## Refusals",
+        "",
+        "A refusal is one JSON object. It says what was expected, what came, and what to do.",
+        "",
+    ]
     page += [shown(answer) for answer in seen["refused", ""]]
     page += ["## Schemas", ""]
     for name, schema in schemas.items():
-        page += [f"### {name}", "", schema.get("description", ""), "", table(("field", "values", "what"), fields(schema))]
+        page += [
+            f"### {name}",
+            "",
+            schema.get("description", ""),
+            "",
+            table(("field", "values", "what"), fields(schema)),
+        ]
     return "\n".join(page)
 
 

@@ -67,5 +67,7 @@ def write(folder: Path) -> Path:
     rows = [(i, name, f"{a}|{b}", year) for i, name, year, a, b in films]
     _write(folder / "films.csv", ["item", "title", "genres", "year"], rows)
     _write(folder / "people.csv", ["user", "age", "job"], people)
-    _write(folder / "new-films.csv", ["item", "title", "genres", "year"], [("n1", "Brave New River", "Sci-Fi|Drama", 1999)])
+    _write(
+        folder / "new-films.csv", ["item", "title", "genres", "year"], [("n1", "Brave New River", "Sci-Fi|Drama", 1999)]
+    )
     return folder
