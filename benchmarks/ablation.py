@@ -25,24 +25,24 @@ import numpy as np
 from sets import halves, load
 
 from segue.api import data_size, without_last
-from segue.bundle import build_network
 from segue.config import configure, derive
-from segue.data.events import Events
-from segue.data.sequences import Sequences, encode, gaps, item_vocabulary
-from segue.data.vocabulary import Vocabulary
-from segue.measure.metrics import ndcg
-from segue.measure.ranks import target_ranks
+from segue.data.log.events import Events
+from segue.data.sequences.sequences import Sequences, encode, gaps, item_vocabulary
+from segue.data.sequences.vocabulary import Vocabulary
+from segue.metrics.metrics import ndcg
+from segue.metrics.ranks import target_ranks
 from segue.model import blocks, network
 from segue.model.backend import namespace, parts
 from segue.model.cells import GRU, Linear
-from segue.model.counts import Counts, with_counts
 from segue.model.network import Network
+from segue.model.transitions import Counts, with_counts
+from segue.model_file import build_network
 from segue.shapes import Array
-from segue.training import update
-from segue.training.fusion import learn_fusion
-from segue.training.losses import softmax_cross_entropy
-from segue.training.noise import dropout_mask
+from segue.training.blend import learn_fusion
 from segue.training.trainer import Progress, Trainer, fit
+from segue.training.update import update
+from segue.training.update.dropout import dropout_mask
+from segue.training.update.losses import softmax_cross_entropy
 from segue.training.validation import Answers, Validation
 
 

@@ -20,8 +20,8 @@ import polars as pl
 from sets import Set, load
 
 import segue
-from segue.data.catalogue import read_items
-from segue.evaluation.cold import by_history
+from segue.data.features.catalogue import read_items
+from segue.evaluation.cold_start import by_history
 from segue.evaluation.registry import fit_all
 from segue.recommend.recommender import Recommender
 
@@ -90,8 +90,8 @@ def new_items(known: Set, read: tuple[str, ...], asked: argparse.Namespace) -> d
     table, _, _ = read_items(known.items)
     held = test.table["item"].cast(pl.String).unique()
     more = rec.add_items(table.filter(pl.col("item").is_in(held.implode())))
-    from segue.data.described import attributes_of
-    from segue.data.sequences import encode
+    from segue.data.features.feature_encoders import attributes_of
+    from segue.data.sequences.sequences import encode
 
     features = attributes_of(more.catalogue, more.encodings)
     beside = fit_all(

@@ -20,11 +20,11 @@ from sets import load
 
 import segue
 from segue.api import data_size, without_last
-from segue.bundle import build_network
 from segue.config import configure, derive
-from segue.data.sequences import encode, gaps, item_vocabulary
+from segue.data.sequences.sequences import encode, gaps, item_vocabulary
 from segue.model.backend import draw_normal, namespace, product
 from segue.model.cells import Linear, LinearState
+from segue.model_file import build_network
 from segue.training.trainer import Trainer
 from segue.training.validation import Validation
 

@@ -21,7 +21,7 @@ from scipy import sparse
 from scipy.linalg import lapack
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from segue.evaluation.ease import _gram, invert
+from segue.evaluation.baselines.ease import _gram, invert
 
 USERS, EVENTS, REGULARISATION = 50_000, 2_000_000, 300.0
 

@@ -1,6 +1,6 @@
 """An encoder and a decoder: one recurrence reads, another writes the next n items; against plans of the plain model.
 
-    python benchmarks/encoder_decoder.py --data DIR --set ml-1m-a [--setting train.minutes=3] [--bundle F] [--out F]
+    python benchmarks/encoder_decoder.py --data DIR --set ml-1m-a [--setting train.minutes=3] [--model F] [--out F]
 
 The encoder is Segue's default network. At every position it learns the next item, as always. From some positions of
 each window a GRU also learns to write the next n, by teacher forcing: it begins with the encoder's output, reads the
@@ -32,14 +32,14 @@ from sets import load
 import segue
 from segue.api import without_last
 from segue.config import Config
-from segue.data.batches import Batcher
-from segue.data.sequences import encode
+from segue.data.sequences.batches import Batcher
+from segue.data.sequences.sequences import encode
 from segue.model.backend import draw_normal, take
 from segue.model.cells import GRU
 from segue.model.network import Network, Window
-from segue.training.losses import softmax_cross_entropy
-from segue.training.optimiser import kept_share, learning_rate, make_optimiser, running_average
-from segue.training.update import draw_masks, hide_some
+from segue.training.update.losses import softmax_cross_entropy
+from segue.training.update.optimiser import kept_share, learning_rate, make_optimiser, running_average
+from segue.training.update.update import draw_masks, hide_some
 from segue.training.validation import Validation
 
 GROUP = 16  # updates in one call of the device
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--places", type=int, default=128, help="positions of a window that the decoder writes from")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--setting", action="append", default=[], help="path=value, such as train.minutes=3")
-    parser.add_argument("--bundle", type=Path, help="of the plain model, kept and taken from there")
+    parser.add_argument("--model", type=Path, help="of the plain model, kept and taken from there")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     asked = Asked(load(given.set, given.data).events, given.n, given.users)

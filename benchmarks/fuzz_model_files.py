@@ -30,9 +30,9 @@ FILES, SECONDS, ROOM = 500, 300, 4 << 30
 def child(folder, begin, end):
     """Load files in turn, and write what becomes of each as a line."""
     from damage import Parts, damaged, outcome
-    from segue.kernels import library
+    from segue.kernels import build
 
-    assert library.lists() is not None, "the loops in C are what is asked here"
+    assert build.lists() is not None, "the loops in C are what is asked here"
     whole = [Parts(path) for path in sorted(folder.glob("*.segue"))]
     pages = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (pages + ROOM, pages + ROOM))

@@ -2,7 +2,7 @@
 
     python benchmarks/histories.py --events 300000 -o benchmarks/results/histories.json
 
-In the process, without HTTP, with a bundle of random weights: one user with many events and users with three are
+In the process, without HTTP, with a model of random weights: one user with many events and users with three are
 told events and asked for lists in turn, so that other work on the machine meets both alike.
 """
 
@@ -19,15 +19,15 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
-from serving import random_bundle
+from serving import random_model
 
-from segue.bundle import save_bundle
-from segue.recommend.many import state_to_bytes
-from segue.serve.answers import Question, Tell
-from segue.serve.events import Event
-from segue.serve.service import Service
-from segue.serve.sqlite_store import SqliteStore
-from segue.serve.store import Write
+from segue.model_file import save_model
+from segue.recommend.batch import state_to_bytes
+from segue.serve.live.service import Service
+from segue.serve.ranking.types import Question, Tell
+from segue.store.base import Write
+from segue.store.events import Event
+from segue.store.sqlite_store import SqliteStore
 
 
 def spread(times):
@@ -96,10 +96,10 @@ def bytes_per_user(service, rng, items, users=2000):
 
 def measure(asked, folder):
     rng, long, begin = np.random.default_rng(0), "long", 1_000_000_000
-    save_bundle(random_bundle(asked.items, asked.width), folder / "a.segue")
-    rec = random_bundle(asked.items, asked.width)
+    save_model(random_model(asked.items, asked.width), folder / "a.segue")
+    rec = random_model(asked.items, asked.width)
     store = SqliteStore(folder / "s.db")
-    service = Service(rec, store, bundles=folder)
+    service = Service(rec, store, models=folder)
     found = {"import_s": round(timed(lambda: fill(store, long, asked.events, asked.items, rng, begin)), 1)}
     service.ask(long, Question(10))
     found["first_state_s"] = round(timed(service.settle), 1)
@@ -123,13 +123,13 @@ def measure(asked, folder):
     found["erase_event_ms"] = round(1e3 * timed(lambda: service.forget_event(long, f"{long}-{asked.events // 2}")), 1)
     found["list_after_it_ms"] = round(1e3 * timed(lambda: service.ask(long, Question(10))), 1)
     found["state_after_it_s"] = round(timed(service.settle), 2)
-    other = random_bundle(asked.items, asked.width, seed=1)
-    save_bundle(other, folder / "b.segue")
+    other = random_model(asked.items, asked.width, seed=1)
+    save_model(other, folder / "b.segue")
     began = time.perf_counter()
     service.swap("b.segue")
     service.settle()
     found["swap_s"] = round(time.perf_counter() - began, 2)
-    assert service.ask(long, Question()).bundle == other.fingerprint
+    assert service.ask(long, Question()).model == other.fingerprint
     found["erase_user_ms"] = round(1e3 * timed(lambda: service.forget_user(long)), 1)
     found["memory_bytes_per_recent_user"] = bytes_per_user(service, rng, asked.items)
     service.close()

@@ -2,7 +2,7 @@
 
 The vectors are synthetic: drawn around centres of very unequal size, longer where an item is popular, with a
 bias that follows popularity, and queries near items. Vectors that were learnt may be easier or harder; the
-recall of a real bundle is measured when its index is built, and kept with it.
+recall of a real model is measured when its index is built, and kept with it.
 
     nice python benchmarks/index.py [--items 1000000] [--width 64] [--queries 1000] [-o benchmarks/results/index.json]
 """
@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from segue.bundle import build_network
 from segue.config import DataSize, configure, derive
-from segue.data.vocabulary import Vocabulary
-from segue.recommend.approximate import build_index, exact_index, open_index, recall_of
-from segue.recommend.index import ExactIndex
+from segue.data.sequences.vocabulary import Vocabulary
+from segue.model_file import build_network
+from segue.recommend.index.approximate import build_index, exact_index, open_index, recall_of
+from segue.recommend.index.exact import ExactIndex
 from segue.recommend.recommender import Recommender
 
 K = 20
@@ -97,10 +97,10 @@ def main():
         "threads_of_blas": os.environ["OPENBLAS_NUM_THREADS"],
     }
     with tempfile.TemporaryDirectory() as folder:
-        bundle = Path(folder) / "large.segue"
-        built = build_index(rec, bundle, queries=tuned, of="512 queries near items", say=print)
+        model = Path(folder) / "large.segue"
+        built = build_index(rec, model, queries=tuned, of="512 queries near items", say=print)
         began = time.perf_counter()
-        index, said = open_index(rec, bundle)
+        index, said = open_index(rec, model)
         results["opened_in_seconds"] = time.perf_counter() - began
         print(said)
         results["facts"] = asdict(built.facts)

@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from serving import free_port, random_bundle
+from serving import free_port, random_model
 
 import segue
-from segue.bundle import save_bundle
 from segue.model.backend import leaves
-from segue.recommend.many import state_from_bytes
-from segue.serve.sqlite_store import SqliteStore
+from segue.model_file import save_model
+from segue.recommend.batch import state_from_bytes
+from segue.store.sqlite_store import SqliteStore
 
 STATE = 1e-4
 
@@ -143,7 +143,7 @@ def measure(asked, folder):
     known = json.loads(notes.read_text()) if notes.exists() else {"seconds": [], "users": {}, "codes": {}}
     users = {f"u{n}": Told(**known["users"].get(f"u{n}", {})) for n in range(asked.clients * asked.users)}
     if not (folder / "b.segue").exists():
-        save_bundle(random_bundle(asked.items, asked.width), folder / "b.segue")
+        save_model(random_model(asked.items, asked.width), folder / "b.segue")
     port, draw = free_port(), random.Random(len(known["seconds"]))
     server, _ = start(folder, port)
     names = list(users)

@@ -49,10 +49,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.work) as folder:
-        log, bundle = Path(folder) / "log.parquet", Path(folder) / "large.segue"
+        log, model = Path(folder) / "log.parquet", Path(folder) / "large.segue"
         make(log, asked.events)
         began = time.perf_counter()
-        command = [sys.executable, "-m", "segue", "train", str(log), "-o", str(bundle)]
+        command = [sys.executable, "-m", "segue", "train", str(log), "-o", str(model)]
         run = subprocess.run([*command, "--set", f"train.minutes={asked.minutes}"], capture_output=True, text=True)
         found = {
             "date": time.strftime("%Y-%m-%d"),

@@ -11,7 +11,7 @@ compared with the first n of them:
               place in the path; 1 is the true order
     in order  of all pairs of true items in a path, the share that stand in the true order (.5 is chance)
 
-`--bundle FILE` keeps the trained model, and takes it from there if it exists.
+`--model FILE` keeps the trained model, and takes it from there if it exists.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import numpy as np
 from sets import load
 
 import segue
-from segue.measure.bootstrap import paired_bootstrap
+from segue.metrics.bootstrap import paired_bootstrap
 
 METHODS = {
     "greedy": segue.Beam(1),
@@ -103,7 +103,7 @@ def popular(rec: segue.Recommender, asked: Asked, n: int) -> dict[str, list[str]
 
 
 def model(asked: Asked, given: argparse.Namespace) -> segue.Recommender:
-    kept = given.bundle
+    kept = given.model
     if kept and kept.exists():
         return segue.load(kept)
     settings = dict(text.split("=", 1) for text in given.setting)
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--setting", action="append", default=[], help="path=value, such as train.minutes=3")
-    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--model", type=Path)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     asked = Asked(load(given.set, given.data).events, max(given.n), given.users)

@@ -2,14 +2,14 @@
 
     python benchmarks/quality.py --data DIR --set ml-1m-a [--size large] [--seed 0] [--minutes 5] [--json]
     python benchmarks/quality.py --set ml-100k
-    python benchmarks/quality.py --data DIR --set ml-1m-a --bundle FILE --out FILE
+    python benchmarks/quality.py --data DIR --set ml-1m-a --model FILE --out FILE
     python benchmarks/quality.py --data DIR --queue benchmarks/results/quality
 
 `--data` is a folder with `ml-1m`, `amazon-beauty-5core`, `yoochoose1_64`; ml-100k is fetched by name.
 `--split last`: the last event of each user is the test, the one before it validation; neither is learnt.
 `--split time`: the last tenth of the log is the test. yoochoose has a test of its own. Of the rest, all is learnt but
 the last events of the users of validation.
-`--bundle FILE` measures what a run kept with `--save` and weighs its counts again, by the code of today.
+`--model FILE` measures what a run kept with `--save` and weighs its counts again, by the code of today.
 With `--queue` the runs of `QUEUE` follow each other; one whose result is in the folder is not run again, and one that
 was cut goes on from its checkpoint.
 
@@ -31,10 +31,10 @@ from sets import NAMES, halves, load
 
 import segue
 from segue.api import without_last
-from segue.data.sequences import encode
-from segue.evaluation.baselines import DecayedMarkov, ItemKNN, OwnPopularity, Popularity
-from segue.evaluation.tuning import tuned
-from segue.training.fusion import Fusion, Mix, learn_fusion, recounted
+from segue.data.sequences.sequences import encode
+from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, OwnPopularity, Popularity
+from segue.evaluation.baselines.tuning import tuned
+from segue.training.blend import Fusion, Mix, learn_fusion, recounted
 from segue.training.validation import Validation, validation_users
 
 #: The counts that are hardest to beat.
@@ -67,12 +67,12 @@ def measure(
     seed: int = 0,
     save: Path | None = None,
     checkpoint: Path | None = None,
-    bundle: Path | None = None,
+    model: Path | None = None,
 ) -> dict:
     train, test = halves(load(name, data), split)
     began = time.perf_counter()
-    if bundle:
-        rec = weighed_again(segue.load(bundle), train)
+    if model:
+        rec = weighed_again(segue.load(model), train)
     else:
         rec = segue.train(
             train,
@@ -96,12 +96,12 @@ def measure(
         "split": split,
         "seed": rec.config.train.seed,
         "settings": settings or {},
-        "counts_weighed_again": bundle is not None,
+        "counts_weighed_again": model is not None,
         "derived": asdict(rec.config),
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "training_seconds": round(curve[-1]["seconds"], 1),
-        "seconds_with_validation_and_compilation": None if bundle else round(trained, 1),
+        "seconds_with_validation_and_compilation": None if model else round(trained, 1),
         "load_of_other_work": round(os.getloadavg()[2], 1),
         "events_per_second": round(float(np.mean([row["events_per_second"] for row in curve]))),
         "curve": [[round(row["seconds"], 1), round(row["validation"]["ndcg@10"], 4)] for row in curve],
@@ -178,8 +178,8 @@ def run_queue(folder: Path, data: Path | None, only: str | None) -> None:
             continue
         print(f"== {name}", flush=True)
         kept = folder / f"{name}.checkpoint"
-        bundle = folder / f"{name}.segue"
-        found = measure(of, data, split=split, settings=settings, seed=seed, checkpoint=kept, save=bundle)
+        model = folder / f"{name}.segue"
+        found = measure(of, data, split=split, settings=settings, seed=seed, checkpoint=kept, save=model)
         out.write_text(json.dumps(found) + "\n")
         kept.unlink(missing_ok=True)
         show(found)
@@ -203,8 +203,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--setting", action="append", default=[], help="path=value")
-    parser.add_argument("--save", type=Path, help="also keep the bundle here")
-    parser.add_argument("--bundle", type=Path, help="measure what a run kept, in place of training")
+    parser.add_argument("--save", type=Path, help="also keep the model here")
+    parser.add_argument("--model", type=Path, help="measure what a run kept, in place of training")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path, help="also keep the JSON here")
     asked = parser.parse_args()
@@ -215,7 +215,7 @@ def main() -> None:
         return run_queue(asked.queue, asked.data, asked.only)
     if not asked.set:
         parser.error("give --set or --queue")
-    kept = {"save": asked.save, "bundle": asked.bundle}
+    kept = {"save": asked.save, "model": asked.model}
     found = measure(asked.set, asked.data, split=asked.split, settings=settings, seed=asked.seed, **kept)
     if asked.out:
         asked.out.write_text(json.dumps(found) + "\n")

@@ -43,8 +43,8 @@ def write_log(path: Path, rows: int) -> None:
 
 def measured(which: str, path: Path) -> dict[str, float]:
     """Run one of the two in this process."""
-    from segue.data.events import read_events
-    from segue.data.sequences import encode
+    from segue.data.log.events import read_events
+    from segue.data.sequences.sequences import encode
 
     before = peak_bytes()
     start = time.perf_counter()

@@ -3,7 +3,7 @@
     python benchmarks/recall_by_lag.py [--lags 20 100] [--cells linear ...] [--passes 110] [--json] [--out FILE]
     python benchmarks/recall_by_lag.py --draw benchmarks/results/recall_by_lag.json -o recall-by-lag.png
 
-The shop is `segue.data.synthetic.copy`; the test is the last event of users who were not learnt, and best is 1.
+The shop is `segue.data.log.synthetic.copy`; the test is the last event of users who were not learnt, and best is 1.
 All cells train with the same settings, for the same number of updates. A window is two rounds, so that the
 gradient reaches the cue. `--draw` trains nothing: it draws the rows of such a file, in the style of `segue look`.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import segue
-from segue.data import synthetic
+from segue.data.log import synthetic
 from segue.errors import TrainingError
 
 CELLS = {

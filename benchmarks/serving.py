@@ -1,11 +1,11 @@
 """How fast the server answers: events with lists, beside the empty handler of the same stack and the disk's sync.
 
     python benchmarks/serving.py --items 10000 --seconds 10 --out FILE.json
-    python benchmarks/serving.py --items 1000000 --bundle large.segue --rate 500 --out FILE.json
+    python benchmarks/serving.py --items 1000000 --model large.segue --rate 500 --out FILE.json
 
 A server in a process of its own, loaded from this process over loopback with a bounded number of connections
-kept open. The bundle has random weights (speed does not depend on them); above 50,000 items it has an index,
-which is built beside `--bundle` where there is none yet, and its items lie around centres. In the same run: an empty
+kept open. The model has random weights (speed does not depend on them); above 50,000 items it has an index,
+which is built beside `--model` where there is none yet, and its items lie around centres. In the same run: an empty
 handler of FastAPI and uvicorn that reads the same JSON, and the time of an append with fdatasync on the same disk. Of
 both servers also the processor time of a request, which other work on the machine changes least.
 """
@@ -28,10 +28,10 @@ import numpy as np
 import polars as pl
 from index import catalogue
 
-from segue.bundle import build_network, load_bundle, save_bundle, with_fingerprint
 from segue.config import DataSize, configure, derive
-from segue.data.vocabulary import Vocabulary
-from segue.recommend.approximate import (
+from segue.data.sequences.vocabulary import Vocabulary
+from segue.model_file import build_network, load_model, save_model, with_fingerprint
+from segue.recommend.index.approximate import (
     ApproximateIndex,
     build_index,
     exact_index,
@@ -41,7 +41,7 @@ from segue.recommend.approximate import (
     recall_of,
 )
 from segue.recommend.recommender import Recommender
-from segue.serve.opening import EVERY
+from segue.serve.live.model_source import EVERY
 
 EMPTY = """
 import uvicorn, sys
@@ -55,7 +55,7 @@ uvicorn.run(app, port=int(sys.argv[1]), access_log=False, log_level="error")
 """
 
 
-def random_bundle(items: int, width: int, seed: int = 0) -> Recommender:
+def random_model(items: int, width: int, seed: int = 0) -> Recommender:
     vocabulary = Vocabulary(pl.Series([str(i) for i in range(items)]))
     config = configure({"model.width": width, "train.repeats": "exclude"})
     config = derive(config, DataSize(10**6, 10**5, vocabulary.size, True, 0.0))
@@ -63,19 +63,19 @@ def random_bundle(items: int, width: int, seed: int = 0) -> Recommender:
     return with_fingerprint(Recommender(network, network.init(seed), vocabulary, config, learnt=vocabulary.size))
 
 
-def clustered_bundle(path: Path, items: int, width: int, seed: int = 0) -> dict:
-    """Write a bundle whose items lie around centres, as learnt ones do, and the index beside it; return its facts.
+def clustered_model(path: Path, items: int, width: int, seed: int = 0) -> dict:
+    """Write a model whose items lie around centres, as learnt ones do, and the index beside it; return its facts.
 
-    What a user looks for lies near the last items, for the network, though untrained, passes them on. A bundle that
+    What a user looks for lies near the last items, for the network, though untrained, passes them on. A model that
     is there is taken as it is, for its index takes long to build.
     """
     if not index_path(path).exists():
-        rec = random_bundle(items, width, seed)
+        rec = random_model(items, width, seed)
         vectors, bias = catalogue(items, width, 2000, np.random.default_rng(seed))
         rec = with_fingerprint(replace(rec, params=rec.params._replace(items=vectors, bias=bias)))
-        save_bundle(rec, path)
+        save_model(rec, path)
         build_index(rec, path)
-    rec = load_bundle(path)
+    rec = load_model(path)
     index, _ = open_index(rec, path)
     assert isinstance(index, ApproximateIndex)
     queries = random_queries(rec, 1000, seed + 1)
@@ -199,13 +199,13 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict:
     finally:
         empty.kill()
         empty.wait()
-    bundle = asked.bundle or folder / "b.segue"
+    model = asked.model or folder / "b.segue"
     if asked.items > EVERY:
-        found["index"] = clustered_bundle(bundle, asked.items, asked.width)
+        found["index"] = clustered_model(model, asked.items, asked.width)
     else:
-        save_bundle(random_bundle(asked.items, asked.width), bundle)
+        save_model(random_model(asked.items, asked.width), model)
     port = free_port()
-    command = [sys.executable, "-m", "segue", "serve", str(bundle), "--store", str(folder / "s.db")]
+    command = [sys.executable, "-m", "segue", "serve", str(model), "--store", str(folder / "s.db")]
     server = subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.DEVNULL)
     try:
         found["start_seconds"] = round(wait_for(port), 2)
@@ -242,13 +242,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--rate", type=float, nargs="*", default=[200.0, 500.0, 1000.0])
-    parser.add_argument("--bundle", type=Path, help="kept there, with its index")
+    parser.add_argument("--model", type=Path, help="kept there, with its index")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(asked, Path(folder))
     machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-    settings = {name: value for name, value in vars(asked).items() if name not in ("out", "bundle")}
+    settings = {name: value for name, value in vars(asked).items() if name not in ("out", "model")}
     found = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "settings": settings, **found}
     found["load_at_the_end"] = os.getloadavg()[0]
     text = json.dumps(found)

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 import segue
-from segue.data.datasets import get
+from segue.data.log.datasets import get
 
 
 class Set(NamedTuple):

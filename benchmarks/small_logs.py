@@ -22,7 +22,7 @@ import polars as pl
 import segue
 from segue.errors import SegueError
 from segue.evaluation.ratings import evaluate_ratings
-from segue.measure.bootstrap import Interval
+from segue.metrics.bootstrap import Interval
 
 EVENTS = 8_000
 #: Users of whom an interval over users says something.

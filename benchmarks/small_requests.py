@@ -2,7 +2,7 @@
 
     python benchmarks/small_requests.py [--items 10000 50000 300000] -o benchmarks/results/small-requests.json
 
-In the process, without HTTP, with a bundle of random weights (width 64) whose items have a title, categories, a price
+In the process, without HTTP, with a model of random weights (width 64) whose items have a title, categories, a price
 and a date, and one user with 10,000 events. Of each call the first (it may lay something out), p50 and the longest.
 """
 
@@ -22,19 +22,19 @@ import numpy as np
 import polars as pl
 
 import segue
-from segue.bundle import build_network, with_fingerprint
 from segue.config import Config, DataSize, configure, derive
-from segue.data.catalogue import Catalogue
-from segue.data.described import attributes_of, learn_encodings
-from segue.data.events import Events
-from segue.data.vocabulary import Vocabulary
+from segue.data.features.catalogue import Catalogue
+from segue.data.features.feature_encoders import attributes_of, learn_encodings
+from segue.data.log.events import Events
+from segue.data.sequences.vocabulary import Vocabulary
 from segue.model.backend import map_tree
+from segue.model_file import build_network, with_fingerprint
 from segue.recommend.recommender import Recommender
-from segue.serve.answers import Question, Tell
-from segue.serve.events import Event
-from segue.serve.service import Service
-from segue.serve.shelf import Rule
-from segue.serve.sqlite_store import SqliteStore
+from segue.serve.live.service import Service
+from segue.serve.ranking.item_filters import Rule
+from segue.serve.ranking.types import Question, Tell
+from segue.store.events import Event
+from segue.store.sqlite_store import SqliteStore
 
 START = 1_700_000_000_000_000
 

@@ -25,12 +25,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from serving import cpu_seconds, free_port, random_bundle, wait_for
+from serving import cpu_seconds, free_port, random_model, wait_for
 
-from segue.bundle import save_bundle
-from segue.serve.events import Event
-from segue.serve.sqlite_store import SqliteStore
-from segue.serve.transfer import import_events
+from segue.jobs.export_log import import_events
+from segue.model_file import save_model
+from segue.store.events import Event
+from segue.store.sqlite_store import SqliteStore
 
 
 def touch(port, users, items):
@@ -136,7 +136,7 @@ def line_through(minutes, values):
 
 def measure(asked, folder):
     """Run the server under load, and return what was seen."""
-    save_bundle(random_bundle(asked.items, asked.width), folder / "b.segue")
+    save_model(random_model(asked.items, asked.width), folder / "b.segue")
     rng, begin = np.random.default_rng(0), int(time.time()) - 10**7
     store = SqliteStore(folder / "s.db")
     rows = zip(rng.integers(asked.users, size=asked.filled), rng.integers(asked.items, size=asked.filled), strict=True)

@@ -14,10 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from segue.serve.events import Event
-from segue.serve.opening import open_store
-from segue.serve.store import Write, Written
-from segue.serve.transfer import import_events
+from segue.jobs.export_log import import_events
+from segue.store.base import Write, Written
+from segue.store.events import Event
+from segue.store.factory import open_store
 
 MEMORY = os.urandom(4096)
 

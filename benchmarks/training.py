@@ -38,15 +38,15 @@ from timing import best_seconds
 
 import segue
 from segue.api import data_size, without_last
-from segue.bundle import build_network
 from segue.config import configure, derive
-from segue.data.sequences import Sequences, encode, item_vocabulary
+from segue.data.sequences.sequences import Sequences, encode, item_vocabulary
 from segue.model.backend import draw_normal, take
 from segue.model.cells import GRU
 from segue.model.network import Masks, Memory, NetworkParams, Window
+from segue.model_file import build_network
 from segue.training.cost import operations_per_target
 from segue.training.trainer import UPDATES_PER_CALL, Trainer
-from segue.training.update import update_many
+from segue.training.update.update import update_many
 
 #: Names of the compiled program's products of matrices.
 PRODUCT = re.compile(r"^(ynn_fusion|dot|dot_general|custom-call|onednn)")

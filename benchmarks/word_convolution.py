@@ -27,22 +27,22 @@ from sets import Set, halves, load
 
 import segue
 from segue.api import data_size, without_last
-from segue.bundle import build_network
 from segue.config import Config, configure, derive
-from segue.data.catalogue import read_items
-from segue.data.described import as_learnt
-from segue.data.sequences import encode, gaps, item_vocabulary
-from segue.data.text import TextEncoder, _wordllama, text_encoder
-from segue.data.vocabulary import Vocabulary
-from segue.measure.metrics import ndcg
-from segue.measure.ranks import target_ranks
+from segue.data.features.catalogue import read_items
+from segue.data.features.feature_encoders import as_learnt
+from segue.data.features.text import TextEncoder, _wordllama, text_encoder
+from segue.data.sequences.sequences import encode, gaps, item_vocabulary
+from segue.data.sequences.vocabulary import Vocabulary
+from segue.metrics.metrics import ndcg
+from segue.metrics.ranks import target_ranks
 from segue.model.activations import relu
 from segue.model.backend import draw_normal, namespace, product, take
 from segue.model.network import Network, NetworkParams
+from segue.model_file import build_network
 from segue.recommend.recommender import Recommender
 from segue.shapes import Array, Floats
 from segue.training.trainer import Trained, Trainer, fit
-from segue.training.update import Known
+from segue.training.update.update import Known
 from segue.training.validation import Validation
 
 #: Word pieces read of a text, at most, and the numbers that stand for each.

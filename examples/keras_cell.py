@@ -11,7 +11,7 @@ The cell is the minimal gated unit (Zhou et al., 2016), which has one gate where
     h_t = (1 - f_t) h_{t-1} + f_t n_t
 
 Segue gives it the rest: item vectors, the clock, blocks, training window by window, the softmax over the
-catalogue, and a bundle that names the class. Whoever loads the bundle imports this file first.
+catalogue, and a model that names the class. Whoever loads the model imports this file first.
 """
 
 import argparse
@@ -19,8 +19,8 @@ import tempfile
 from pathlib import Path
 
 import segue
-from segue.data import synthetic
-from segue.data.datasets import get
+from segue.data.log import synthetic
+from segue.data.log.datasets import get
 from segue.interop import KerasCell, keras_on_jax
 
 keras = keras_on_jax()

@@ -28,8 +28,8 @@ import numpy as np
 import polars as pl
 
 import segue
-from segue.data.datasets import get
-from segue.data.windows import FEATURES, Windows
+from segue.data.log.datasets import get
+from segue.data.sequences.windows import FEATURES, Windows
 
 UNITS, BATCH, TEST = 64, 32, 0.1
 #: Share of the windows whose user, and of the steps whose film, is hidden in training: so a new one has a vector.

@@ -19,9 +19,9 @@ from safetensors.numpy import save
 import segue
 from segue.errors import SegueError
 from segue.files import read_arrays
-from segue.recommend.many import observe_each, observe_long, score_each, state_from_bytes, state_to_bytes
+from segue.recommend.batch import observe_each, observe_long, score_each, state_from_bytes, state_to_bytes
 from segue.recommend.plan import Beam, Sample
-from segue.serve.events import Event
+from segue.store.events import Event
 from tests_support import ITEMS, described_log, described_recommender, small_rater, small_recommender
 
 NUMBERS = [0, 1, -1, 2, 7, 255, 2**31 - 1, 2**31, -(2**31), 10**12, 2**62, -(2**63), 10**30, 0.5, -0.0, 1e-45, 1e38]

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from segue.evaluation.baselines import Popularity
-from segue.evaluation.contract import Baseline
+from segue.evaluation.baselines.contract import Baseline
+from segue.evaluation.baselines.counting import Popularity
 
 
 @dataclass(frozen=True)

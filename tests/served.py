@@ -14,15 +14,15 @@ from dataclasses import replace
 
 import polars as pl
 
-from segue.bundle import with_fingerprint
-from segue.data.catalogue import read_catalogue
+from segue.data.features.catalogue import read_catalogue
+from segue.model_file import with_fingerprint
 from tests_support import small_rater, small_recommender
 
 ITEMS = [f"{i:03d}" for i in range(12)]
 
 
-def bundle(path, seed=5, levels=()):
-    """Write a bundle of random weights, with a title that is dangerous to a page that trusts it.
+def model(path, seed=5, levels=()):
+    """Write a model of random weights, with a title that is dangerous to a page that trusts it.
 
     With levels it has learnt ratings.
     """

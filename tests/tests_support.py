@@ -8,15 +8,15 @@ import polars as pl
 from scipy import sparse
 
 import segue
-from segue.bundle import build_network, with_fingerprint
 from segue.config import Config, DataSize, configure, derive
-from segue.data.catalogue import read_catalogue, read_profiles
-from segue.data.described import Encodings, attributes_of, learn_encodings
-from segue.data.ratings import Scale
-from segue.data.sequences import item_vocabulary
-from segue.data.vocabulary import Vocabulary
+from segue.data.features.catalogue import read_catalogue, read_profiles
+from segue.data.features.feature_encoders import Encodings, attributes_of, learn_encodings
+from segue.data.log.rating_scale import Scale
+from segue.data.sequences.sequences import item_vocabulary
+from segue.data.sequences.vocabulary import Vocabulary
 from segue.model.backend import map_tree
-from segue.model.counts import REACH, RECENT, Counts
+from segue.model.transitions import REACH, RECENT, Counts
+from segue.model_file import build_network, with_fingerprint
 from segue.recommend.recommender import Recommender
 
 

@@ -1,8 +1,8 @@
 """How far Segue is ahead of a peer, user by user, and how sure that is.
 
-    python benchmarks/peers/compare.py --data DIR --set ml-1m --bundle FILE.segue --ranks peer-gru4rec-ml-1m.ranks.npy
+    python benchmarks/peers/compare.py --data DIR --set ml-1m --model FILE.segue --ranks peer-gru4rec-ml-1m.ranks.npy
 
-The bundle was trained by `benchmarks/quality.py` on the same split, the ranks are what `run.py` kept of the peer where
+The model was trained by `benchmarks/quality.py` on the same split, the ranks are what `run.py` kept of the peer where
 its validation was best. Prints the mean NDCG@10 of both and the difference with its 95 % interval over users.
 """
 
@@ -17,8 +17,8 @@ from common import SETS, read_split
 
 import segue
 from segue.evaluation.protocols import ask, questions
-from segue.measure.bootstrap import paired_bootstrap
-from segue.measure.metrics import ndcg
+from segue.metrics.bootstrap import paired_bootstrap
+from segue.metrics.metrics import ndcg
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sets import halves, load
@@ -27,9 +27,9 @@ from sets import halves, load
 OURS = {"ml-1m": "ml-1m-a", "beauty": "beauty-order"}
 
 
-def own_ranks(bundle: Path, data: Path, name: str, timed: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def own_ranks(model: Path, data: Path, name: str, timed: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return by question, in the order of the peers: Segue's rank of the answer, whose it is, the answer's name."""
-    rec = segue.load(bundle)
+    rec = segue.load(model)
     _, test = halves(load(OURS.get(name, name), data), "last")
     asked = questions(rec, test)
     ranks = np.concatenate(ask(rec, asked, {}, at_event=timed)["segue"].ranks)
@@ -44,11 +44,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--set", required=True, choices=SETS)
-    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--ranks", type=Path, required=True)
     parser.add_argument("--timed", action="store_true", help="ask Segue at the time of the event, too")
     asked = parser.parse_args()
-    own, users, names = own_ranks(asked.bundle, asked.data, asked.set, asked.timed)
+    own, users, names = own_ranks(asked.model, asked.data, asked.set, asked.timed)
     other, split = np.load(asked.ranks), read_split(asked.data, asked.set)
     if asked.set != "yoochoose":  # whose rows were counted anew
         wrong = (names != split.answers("test").astype(str)) & (names != "")

@@ -12,13 +12,13 @@ from common import Run, Split, blocks, facts, guarded, measure, read_split
 
 import segue
 from segue.api import data_size
-from segue.bundle import build_network
 from segue.config import configure, derive
-from segue.data.sequences import Sequences, encode, item_vocabulary
-from segue.model.counts import Counts, with_counts
+from segue.data.sequences.sequences import Sequences, encode, item_vocabulary
 from segue.model.network import Network, NetworkParams
-from segue.training.compiled import keep_compiled
-from segue.training.fusion import learn_fusion
+from segue.model.transitions import Counts, with_counts
+from segue.model_file import build_network
+from segue.training.blend import learn_fusion
+from segue.training.jit_cache import keep_compiled
 from segue.training.trainer import Trainer
 from segue.training.validation import Validation, validation_users
 

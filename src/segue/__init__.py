@@ -9,9 +9,9 @@ rec.save("movies.segue")
 
 from segue.api import convert, load, train
 from segue.config import Config, configure
-from segue.data.events import Events, Reading, inspect, read_events
-from segue.data.split import hold_out, split_by_time, split_items, split_last, split_users
-from segue.data.windows import Windows, windows
+from segue.data.log.events import Events, Reading, inspect, read_events
+from segue.data.log.split import hold_out, split_by_time, split_items, split_last, split_users
+from segue.data.sequences.windows import Windows, windows
 from segue.errors import SegueError
 from segue.evaluation.protocols import evaluate
 from segue.evaluation.ratings import evaluate_ratings

@@ -13,24 +13,24 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from segue.bundle import build_network, load_bundle, with_fingerprint
 from segue.config import Config, DataSize, asked_of, configure, derive
-from segue.data.catalogue import Catalogue, Profiles, in_order_of, read_items, read_profiles, unmatched
-from segue.data.described import Encodings, attributes_of, encode_log, learn_encodings
-from segue.data.events import Events, as_events
-from segue.data.ids import check_matched
-from segue.data.rating_columns import look_at, ratings_of
-from segue.data.ratings import scale_of
-from segue.data.sequences import Sequences, encode, gaps, item_vocabulary, mapped, natural_gap
-from segue.data.sources import Reading
-from segue.data.split import digest
-from segue.data.type_weights import check_some_count, check_types
-from segue.data.vocabulary import Vocabulary
+from segue.data.features.catalogue import Catalogue, Profiles, in_order_of, read_items, read_profiles, unmatched
+from segue.data.features.feature_encoders import Encodings, attributes_of, encode_log, learn_encodings
+from segue.data.log.events import Events, as_events
+from segue.data.log.rating_columns import look_at, ratings_of
+from segue.data.log.rating_scale import scale_of
+from segue.data.log.sources import Reading
+from segue.data.log.split import digest
+from segue.data.sequences.sequences import Sequences, encode, gaps, item_vocabulary, mapped, natural_gap
+from segue.data.sequences.type_weights import check_some_count, check_types
+from segue.data.sequences.vocabulary import Vocabulary
+from segue.data.values.ids import check_matched
 from segue.errors import ArgumentError, DataError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
-from segue.model.counts import Counts
-from segue.recommend.growth import with_catalogue
+from segue.model.transitions import Counts
+from segue.model_file import build_network, load_model, with_fingerprint
+from segue.recommend.new_items import with_catalogue
 from segue.recommend.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -69,14 +69,14 @@ def train(
         catalogue: a path or table with titles and attributes by item; None for ids alone. Items that no event names
             are in lists too, ranked by their attributes (`train.items_without_events`).
         users: a path or table with profiles by user; None for ids alone.
-        kinds: column -> kind (`segue.data.attributes.KINDS`), where a guess is wrong; "ignored" leaves it out.
+        kinds: column -> kind (`segue.data.features.kinds.KINDS`), where a guess is wrong; "ignored" leaves it out.
         config: settings, or paths and values such as `{"model.cell": "gru", "train.minutes": 5}`.
         cell: a recurrence made with Keras, in place of `model.cell`; its units are the width.
         checkpoint: a file to keep the run in while it lasts.
         resume: go on from the checkpoint if there is one.
         report: called every few updates with where the run stands.
         say: called before anything is learnt with lines to show: what was derived, the memory it takes.
-        facts: to be kept in the bundle beside those of the training.
+        facts: to be kept in the model beside those of the training.
 
     Raises:
         ArgumentError: `events` is a path or table that was not read yet.
@@ -86,15 +86,15 @@ def train(
 
     Cost: about 6 operations for each weight and target (`segue.training.cost`); memory is said before the run.
     """
-    from segue.kernels import library
+    from segue.kernels import build
     from segue.training.budget import Budget
 
     settings = config if isinstance(config, Config) else configure(config)
     budget = Budget(60.0 * settings.train.minutes if settings.train.minutes else None)
-    from segue.training.compiled import keep_compiled  # these import JAX, which takes of the budget
     from segue.training.cost import check_memory, describe
-    from segue.training.expectation import rating_tables
+    from segue.training.jit_cache import keep_compiled  # these import JAX, which takes of the budget
     from segue.training.moving_biases import best_biases, better_head
+    from segue.training.rating_tables import rating_tables
     from segue.training.validation import Validation, validation_users
 
     vocabulary = item_vocabulary(as_events(events, "train"))
@@ -120,7 +120,7 @@ def train(
     ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale) if encodings.scale else ()
     say(describe(network, settings, len(learnt.items)))
     say(str(validation))
-    say(f"{library.described()} Compiling; seconds on a free machine, less when this was run before.")
+    say(f"{build.described()} Compiling; seconds on a free machine, less when this was run before.")
     keep_compiled()
     budget.add("encoding", budget.spent() - budget.parts["reading"])
     budget.kept = _kept_back(settings, learnt, validation, vocabulary.size, budget)
@@ -182,7 +182,7 @@ def _with_all_items(
     rec: Recommender, lines: pl.DataFrame, source: str, answers: "Answers | None", say: Callable[[str], None]
 ) -> Recommender:
     """Return a recommender that also knows the items of its catalogue that no event names, and say how many."""
-    from segue.memory import memory_available
+    from segue.free_memory import memory_available
 
     more, said = with_catalogue(rec, lines, source, answers, room=memory_available())
     if said:
@@ -199,9 +199,9 @@ def _fused(
     budget: "Budget",
     say: Callable[[str], None],
 ) -> tuple[Counts | None, dict[str, Any]]:
-    """Return the counts that are blended with the network, None where these gain nothing, and what a bundle keeps."""
+    """Return the counts that are blended with the network, None where these gain nothing, and what a model keeps."""
+    from segue.training.blend import learn_fusion, recounted
     from segue.training.budget import BLEND, blend_seconds
-    from segue.training.fusion import learn_fusion, recounted
 
     least = blend_seconds(len(learnt.items), len(answers.targets), vocabulary.size, least=True)
     if budget.seconds is not None and least > max(budget.left() - budget.kept, 2.0, 0.1 * budget.seconds):
@@ -264,7 +264,7 @@ def data_size(learnt: Sequences, items: int, *, share_of_repeats: float = 0.0, r
         share_of_repeats: see `share_of_repeats`; 0 where lists leave out what was had.
         rated: whether ratings are learnt.
     """
-    from segue.kernels import library
+    from segue.kernels import build
 
     return DataSize(
         events=len(learnt.items),
@@ -274,12 +274,12 @@ def data_size(learnt: Sequences, items: int, *, share_of_repeats: float = 0.0, r
         share_of_repeats=share_of_repeats,
         session_gap=natural_gap(gaps(learnt)),
         rated=rated,
-        fast_bfloat16=library.fast_bfloat16(),
+        fast_bfloat16=build.fast_bfloat16(),
     )
 
 
 def _noted(events: Events, learnt: Sequences, span: list[int] | None, trained: "Trained") -> dict[str, Any]:
-    """Return what a bundle keeps of its training."""
+    """Return what a model keeps of its training."""
     return {
         "events": len(learnt.items),
         "users": len(learnt),
@@ -402,8 +402,8 @@ def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Cal
 
 
 def load(path: str | Path) -> Recommender:
-    """Return the recommender in a bundle; see `segue.bundle.load_bundle`."""
-    return load_bundle(path)
+    """Return the recommender in a model; see `segue.model_file.load_model`."""
+    return load_model(path)
 
 
 def _with_cell(config: Config, cell: KerasCell) -> Config:

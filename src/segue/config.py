@@ -88,7 +88,7 @@ class TrainConfig:
         learning_rate: at its highest; None derives it.
         weight_decay: of weight matrices, per update and unit of learning rate.
         clip: largest norm of the gradient.
-        average: decay of the running average of weights that is kept in the bundle.
+        average: decay of the running average of weights that is kept in the model.
         unknown_items: share of the read items replaced by *unknown*.
         unknown_gaps: share of event gaps replaced by *unknown*.
         unknown_question: share of questions whose gap is *unknown*, and of those whose context is.

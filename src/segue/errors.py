@@ -14,7 +14,7 @@
     │   ├── LostError        the connection broke: whether it was done is not known
     │   ├── ForgottenError   a user or event that was erased on request
     │   └── ConflictError    the id of an event stands for another one already
-    ├── NotFoundError        a user, event, item or bundle that is not there
+    ├── NotFoundError        a user, event, item or model that is not there
     ├── EvaluationError      a measurement that would not mean what it says
     └── ArgumentError        a call with arguments that do not fit together
 
@@ -79,7 +79,7 @@ class ConflictError(StoreError):
 
 
 class NotFoundError(SegueError):
-    """A user, event, item or bundle that was named is not there."""
+    """A user, event, item or model that was named is not there."""
 
 
 class EvaluationError(SegueError):

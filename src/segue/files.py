@@ -111,7 +111,7 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, s
         ModelError: there is no such file, or it is cut short or not of this kind.
     """
     if path.is_dir():
-        raise ModelError(f"{path}: expected a bundle, came a folder. Name a bundle in it.")
+        raise ModelError(f"{path}: expected a model, came a folder. Name a model in it.")
     if not path.is_file():
         raise ModelError(f"{path}: expected a file written by Segue, found none. Check the path.")
     try:

@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from segue.config import Config
-from segue.data import kept
-from segue.data.ratings import Scale
+from segue.data.log.rating_scale import Scale
+from segue.data.values import plain
 from segue.errors import ModelError
 
 FORMAT = 1
@@ -57,20 +57,20 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
     """
     text = metadata.get("segue", "")
     if not text:
-        raise ModelError(f"{path}: expected a bundle, came another kind of file. Give what segue train wrote.")
+        raise ModelError(f"{path}: expected a model, came another kind of file. Give what segue train wrote.")
     if hashlib.sha256(text.encode()).hexdigest() != metadata.get("digest"):
-        raise ModelError(f"{path}: the manifest was edited or damaged. Take the bundle from a backup.")
+        raise ModelError(f"{path}: the manifest was edited or damaged. Take the model from a backup.")
     try:
-        said = kept.json_of(text)
-        if kept.whole(said["format"], "format") > FORMAT:
+        said = plain.json_of(text)
+        if plain.whole(said["format"], "format") > FORMAT:
             raise ModelError(
-                f"{path}: expected a bundle of format {FORMAT} or older, came format {said['format']}. "
+                f"{path}: expected a model of format {FORMAT} or older, came format {said['format']}. "
                 "Update Segue to read it."
             )
         return _manifest(said)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ModelError(
-            f"{path}: expected the manifest of a model, its is none: {kept.in_a_line(error)}. "
+            f"{path}: expected the manifest of a model, its is none: {plain.in_a_line(error)}. "
             "Take the model from its source again, or update Segue if it is of a newer one."
         ) from None
 
@@ -79,20 +79,20 @@ def _manifest(said: Mapping[str, Any]) -> Manifest:
     config = TypeAdapter(Config).validate_python(said["config"])
     if config.model.width is None or config.model.session_gap == "auto":
         raise ValueError("config: a width or a session gap is left to derive")
-    items = kept.whole(said["items"], "items", 1, _MOST)
-    longest = kept.number(said["longest_gap"], "longest_gap")
+    items = plain.whole(said["items"], "items", 1, _MOST)
+    longest = plain.number(said["longest_gap"], "longest_gap")
     if not 0 <= longest <= 1e18:
         raise ValueError(f"longest_gap: expected seconds from 0, came {longest}")
     return Manifest(
         config=config,
         items=items,
-        learnt=kept.whole(said.get("learnt", items), "learnt", 1, items),
-        asked=kept.whole(said.get("asked", 0), "asked", 0, _MOST),
+        learnt=plain.whole(said.get("learnt", items), "learnt", 1, items),
+        asked=plain.whole(said.get("asked", 0), "asked", 0, _MOST),
         scale=Scale.kept(said["ratings"]) if said.get("ratings") else None,
         longest_gap=longest,
         facts=_facts(said["facts"]),
-        digests={name: kept.text(digest, f"digest of {name}") for name, digest in said["digests"].items()},
-        cell=kept.text(said["cell"], "cell") if "cell" in said else None,
+        digests={name: plain.text(digest, f"digest of {name}") for name, digest in said["digests"].items()},
+        cell=plain.text(said["cell"], "cell") if "cell" in said else None,
     )
 
 
@@ -101,7 +101,7 @@ def _facts(facts: Any) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise ValueError("facts: expected them by name")
     if (span := facts.get("range")) is not None:
-        begin, end = (kept.whole(time, "range", -_TIME, _TIME) for time in span)
+        begin, end = (plain.whole(time, "range", -_TIME, _TIME) for time in span)
         if begin > end:
             raise ValueError("range: expected two times in order")
     shapes = {"asked": dict, "kinds": dict, "curve": list, "hold_out": str, "digest": str, "hold_out_digest": str}

@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from segue.data.sequences import Sequences
-from segue.evaluation.als import ALS
-from segue.evaluation.baselines import RecentPopularity
-from segue.evaluation.content import ContentKNN
-from segue.evaluation.contract import Baseline, Fitted
+from segue.data.sequences.sequences import Sequences
+from segue.evaluation.baselines.als import ALS
+from segue.evaluation.baselines.content_knn import ContentKNN
+from segue.evaluation.baselines.contract import Baseline, Fitted
+from segue.evaluation.baselines.counting import RecentPopularity
+from segue.evaluation.baselines.tuning import tuned
 from segue.evaluation.registry import BASELINES
-from segue.evaluation.tuning import tuned
 
 ITEMS = 12
 FEATURES = np.random.default_rng(8).normal(size=(ITEMS + 3, 4)).astype(np.float32)

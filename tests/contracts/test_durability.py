@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from engines import Server, missing, require
-from segue.serve.opening import open_store
+from segue.store.factory import open_store
 
 WRITER = Path(__file__).with_name("writer.py")
 KILLS = 20

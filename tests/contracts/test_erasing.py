@@ -6,10 +6,10 @@ import time
 import pytest
 
 import engines
-from segue.serve.events import Event
-from segue.serve.opening import open_store
-from segue.serve.store import Write
-from served import Server, bundle
+from segue.store.base import Write
+from segue.store.events import Event
+from segue.store.factory import open_store
+from served import Server, model
 
 
 @pytest.fixture(name="valkey")
@@ -30,7 +30,7 @@ def a_store(valkey):
 
 @pytest.fixture(name="server")
 def a_server(tmp_path, valkey):
-    bundle(tmp_path / "b.segue")
+    model(tmp_path / "b.segue")
     server = Server(tmp_path, "--store", valkey.address)
     users = [{"user": f"user-{n}-here", "item": "003", "time": 1000 + n} for n in range(250)]
     assert server.call("POST", "/v1/events", {"events": users})[0] == 200

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engines import require
-from served import Server, bundle
+from served import Server, model
 
 #: What the generated package is asked to do, by the Python that the generator lives in.
 USE = """
@@ -64,7 +64,7 @@ print(json.dumps(found))
 @pytest.fixture(name="server", scope="module")
 def a_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("client")
-    bundle(folder / "b.segue")
+    model(folder / "b.segue")
     server = Server(folder)
     yield server
     server.stop()

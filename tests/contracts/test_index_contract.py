@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import polars as pl
 
-from segue.data.vocabulary import Vocabulary
-from segue.recommend.approximate import build_index, index_path, open_index
-from segue.recommend.index import ExactIndex
+from segue.data.sequences.vocabulary import Vocabulary
+from segue.recommend.index.approximate import build_index, index_path, open_index
+from segue.recommend.index.exact import ExactIndex
 from segue.testing import IndexContract
 from tests_support import small_recommender
 
@@ -38,7 +38,7 @@ def recommender_of(vectors, bias):
 
 
 def test_threads_and_blocks_change_nothing(monkeypatch):
-    from segue.recommend import index as module
+    from segue.recommend.index import exact as module
 
     rng = np.random.default_rng(0)
     vectors, bias = rng.integers(-2, 3, (30_000, 4)).astype(np.float32), np.zeros(30_000, np.float32)

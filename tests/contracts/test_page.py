@@ -11,8 +11,8 @@ import pytest
 
 import segue.serve
 from engines import missing, require
-from segue.serve.keys import add_key
-from served import Server, bundle
+from segue.serve.http.auth import add_key
+from served import Server, model
 
 SIZES = {"desktop": (1280, 900), "tablet": (840, 1100), "phone": (360, 780)}
 DANGEROUS = "<script>alert(1)</script> & <b>bold</b>"
@@ -21,7 +21,7 @@ DANGEROUS = "<script>alert(1)</script> & <b>bold</b>"
 @pytest.fixture(name="server", scope="module")
 def a_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    bundle(folder / "b.segue", levels=(1.0, 2.0, 3.0, 4.0, 5.0))
+    model(folder / "b.segue", levels=(1.0, 2.0, 3.0, 4.0, 5.0))
     server = Server(folder)
     yield server
     server.stop()
@@ -163,7 +163,7 @@ def test_a_title_is_text_wherever_it_stands(browser):
     assert DANGEROUS in texts(browser, "#found .title")
     assert browser.execute_script("return document.querySelectorAll('main script, main b').length") == 0
     assert complaints(browser) == []
-    script = (Path(segue.serve.__file__).parent / "page/page.js").read_text()
+    script = (Path(segue.serve.__file__).parent / "static/page.js").read_text()
     assert not [word for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "eval(") if word in script]
 
 
@@ -367,7 +367,7 @@ def test_the_question_whether_to_erase_is_of_whom_it_named(browser, server):
     ids=["none", "halves", "two"],
 )
 def test_ratings_are_asked_for_where_the_model_knows_them_and_as_it_does(window, tmp_path, levels, labels):
-    bundle(tmp_path / "b.segue", levels=levels)
+    model(tmp_path / "b.segue", levels=levels)
     server = Server(tmp_path)
     try:
         window.get(server.url)
@@ -388,9 +388,9 @@ def test_ratings_are_asked_for_where_the_model_knows_them_and_as_it_does(window,
 
 
 def test_the_key_is_asked_for_where_the_server_asks_for_one(window, tmp_path):
-    bundle(tmp_path / "b.segue")
+    model(tmp_path / "b.segue")
     secret = add_key(tmp_path / "keys.json", "page", "write")
-    bundle(tmp_path / "other.segue", seed=6)
+    model(tmp_path / "other.segue", seed=6)
     server = Server(tmp_path, "--keys", tmp_path / "keys.json", "--shadow", tmp_path / "other.segue")
     try:
         window.get(server.url)

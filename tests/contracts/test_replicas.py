@@ -6,16 +6,16 @@ import time
 import pytest
 
 import engines
-from segue.serve import leases
-from segue.serve.answers import Question, Tell
-from segue.serve.events import Event
-from segue.serve.leases import Leases
-from segue.serve.opening import open_store
-from segue.serve.service import Service
-from segue.serve.shelf import Rule
-from segue.serve.tokens import sealer_of
-from segue.serve.valkey_store import ValkeyStore
-from served import ITEMS, Server, bundle
+from segue.serve.http.state_tokens import sealer_of
+from segue.serve.live import leases
+from segue.serve.live.leases import Leases
+from segue.serve.live.service import Service
+from segue.serve.ranking.item_filters import Rule
+from segue.serve.ranking.types import Question, Tell
+from segue.store.events import Event
+from segue.store.factory import open_store
+from segue.store.valkey_store import ValkeyStore
+from served import ITEMS, Server, model
 from tests_support import small_recommender, until
 
 
@@ -110,11 +110,11 @@ def test_states_that_another_replica_uses_stay_and_those_of_a_dead_one_go(stores
 
 
 def test_what_an_older_version_kept_of_bundles_is_understood(stores):
-    stores[0].put_value("bundles", b'["b1", "b2"]')
+    stores[0].put_value("models", b'["b1", "b2"]')
     assert Leases(stores[0]).renew(["b2"]) == ["b1"]
 
 
-def test_a_replica_with_another_bundle_drops_no_state_of_the_first(services, stores, tmp_path):
+def test_a_replica_with_another_model_drops_no_state_of_the_first(services, stores, tmp_path):
     one, _ = services
     assert one.tell([Tell(tuple(Event(f"u{n}", ITEMS[n % 12], 5) for n in range(20)))])[0].events
     old = one.rec.fingerprint
@@ -132,9 +132,9 @@ def test_a_replica_with_another_bundle_drops_no_state_of_the_first(services, sto
 
 def test_two_servers_over_one_store(tmp_path):
     valkey = engines.Server(tmp_path)
-    bundle(tmp_path / "b.segue")
+    model(tmp_path / "b.segue")
     (tmp_path / "two").mkdir()
-    bundle(tmp_path / "two" / "b.segue", seed=6)
+    model(tmp_path / "two" / "b.segue", seed=6)
     servers = [Server(folder, "--store", valkey.address) for folder in (tmp_path, tmp_path / "two")]
     one, two = servers
     try:
@@ -156,8 +156,8 @@ def test_two_servers_over_one_store(tmp_path):
             assert code == 200 and {line["item"] for line in told["items"]} == set(ITEMS[8:])
         assert two.call("GET", "/v1/users/ann")[1]["count"] == 3
         store = open_store(valkey.address)
-        head = store.head("ann", one.call("GET", "/v1/status")[1]["bundle"])
-        assert head.state is not None  # the other server runs another bundle
+        head = store.head("ann", one.call("GET", "/v1/status")[1]["model"])
+        assert head.state is not None  # the other server runs another model
         store.close()
     finally:
         for server in servers:
@@ -168,7 +168,7 @@ def test_two_servers_over_one_store(tmp_path):
 
 def test_a_server_is_ready_as_soon_as_its_store_is_back(tmp_path):
     valkey = engines.Server(tmp_path)
-    bundle(tmp_path / "b.segue")
+    model(tmp_path / "b.segue")
     server = Server(tmp_path, "--store", valkey.address)
     try:
         valkey.kill()

@@ -11,10 +11,10 @@ import engines
 import segue
 from segue.addresses import shown
 from segue.errors import SegueError
-from segue.serve.opening import open_store
-from segue.serve.reading import is_store, read_store
-from segue.serve.running import Settings
-from served import Server, bundle
+from segue.serve.server import Settings
+from segue.store.factory import open_store
+from segue.store.readonly import is_store, read_store
+from served import Server, model
 
 SECRET = "hush4711"
 
@@ -28,7 +28,7 @@ def run(*words, **more):
 def test_a_server_never_tells_the_password_of_its_store(tmp_path):
     valkey = engines.Server(tmp_path, "--requirepass", SECRET)
     address = valkey.address.replace("://", f"://:{SECRET}@")
-    bundle(tmp_path / "b.segue")
+    model(tmp_path / "b.segue")
     server = Server(tmp_path, "--store", address)
     told = []
     try:

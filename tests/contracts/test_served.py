@@ -11,15 +11,15 @@ import time
 import pytest
 
 import segue
-from segue.recommend.many import state_from_bytes
-from segue.serve.reading import read_store
-from segue.serve.sqlite_store import SqliteStore
-from served import ITEMS, Server, bundle
+from segue.recommend.batch import state_from_bytes
+from segue.store.readonly import read_store
+from segue.store.sqlite_store import SqliteStore
+from served import ITEMS, Server, model
 
 
 @pytest.fixture(name="server")
 def a_server(tmp_path):
-    bundle(tmp_path / "b.segue")
+    model(tmp_path / "b.segue")
     server = Server(tmp_path)
     yield server
     server.stop()
@@ -93,9 +93,9 @@ def test_kills_under_load_lose_nothing_and_repeat_nothing(server, tmp_path):
 
 
 def swapped_to(server, fingerprint):
-    """Wait until a bundle answers everybody."""
+    """Wait until a model answers everybody."""
     end = time.monotonic() + 20
-    while (status := server.call("GET", "/v1/status")[1])["bundle"] != fingerprint:
+    while (status := server.call("GET", "/v1/status")[1])["model"] != fingerprint:
         assert time.monotonic() < end, status
         time.sleep(0.02)
 
@@ -117,8 +117,8 @@ def kept_and_equal_to_replay(server, rec, sent):
     store.close()
 
 
-def test_a_restart_runs_the_bundle_in_force(tmp_path):
-    bundle(tmp_path / "first.segue")
+def test_a_restart_runs_the_model_in_force(tmp_path):
+    model(tmp_path / "first.segue")
     server = Server(tmp_path, name=".")
     try:
         assert f"the newest in {tmp_path}" in (tmp_path / "server.log").read_text()
@@ -129,19 +129,19 @@ def test_a_restart_runs_the_bundle_in_force(tmp_path):
         for events in sent.values():
             assert server.call("POST", "/v1/events", {"events": events})[0] == 200
         small = [word for one in ("model.width=8", "model.depth=1", "train.passes=3") for word in ("--set", one)]
-        verb = ["retrain", "--store", tmp_path / "s.db", "--bundles", tmp_path, *small]
+        verb = ["retrain", "--store", tmp_path / "s.db", "--models", tmp_path, *small]
         done = subprocess.run([sys.executable, "-m", "segue", *map(str, verb)], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         trained = (tmp_path / "current").read_text().strip()
         rec = segue.load(tmp_path / trained)
 
-        assert server.call("POST", "/v1/admin/bundle", {"bundle": trained})[1]["bundle"] == rec.fingerprint
+        assert server.call("POST", "/v1/admin/model", {"model": trained})[1]["model"] == rec.fingerprint
         more = {"user": "u7", "item": "004", "time": 9000}
         assert server.call("POST", "/v1/events", more)[0] == 200  # while it is swapped in
         sent["u7"].append(more)
         swapped_to(server, rec.fingerprint)
         kept_and_equal_to_replay(server, rec, sent)
-        bundle(tmp_path / "other.segue", seed=6)
+        model(tmp_path / "other.segue", seed=6)
         other = segue.load(tmp_path / "other.segue")
         (tmp_path / "current").write_text("other.segue\n")
         server.process.send_signal(signal.SIGHUP)
@@ -149,15 +149,15 @@ def test_a_restart_runs_the_bundle_in_force(tmp_path):
         server.kill()
         server.start()
         kept_and_equal_to_replay(server, other, sent)
-        assert server.call("GET", "/v1/status")[1]["bundle"] == other.fingerprint
+        assert server.call("GET", "/v1/status")[1]["model"] == other.fingerprint
         assert f"other.segue, named in {tmp_path / 'current'}" in (tmp_path / "server.log").read_text()
 
-        assert server.call("POST", "/v1/admin/bundle", {"bundle": trained})[0] == 200
+        assert server.call("POST", "/v1/admin/model", {"model": trained})[0] == 200
         server.kill()  # whoever was told that it is swapped in finds it so
         server.start()
-        assert server.call("GET", "/v1/status")[1]["bundle"] == rec.fingerprint
-        assert server.call("POST", "/v1/admin/bundle", {"bundle": "other.segue"})[0] == 200
-        assert server.call("POST", "/v1/admin/bundle", {"roll_back": True})[1]["bundle"] == rec.fingerprint
+        assert server.call("GET", "/v1/status")[1]["model"] == rec.fingerprint
+        assert server.call("POST", "/v1/admin/model", {"model": "other.segue"})[0] == 200
+        assert server.call("POST", "/v1/admin/model", {"roll_back": True})[1]["model"] == rec.fingerprint
         kept_and_equal_to_replay(server, rec, sent)
         assert (tmp_path / "current").read_text().strip() == trained
     finally:

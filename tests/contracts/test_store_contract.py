@@ -2,8 +2,8 @@
 
 import pytest
 
-from segue.serve.sqlite_store import SqliteStore
-from segue.serve.valkey_store import ValkeyStore
+from segue.store.sqlite_store import SqliteStore
+from segue.store.valkey_store import ValkeyStore
 from segue.testing import StoreContract
 
 

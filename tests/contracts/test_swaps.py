@@ -1,4 +1,4 @@
-"""Bundles swapped back and forth under load: nothing fails, and each list is that of the bundle which it names."""
+"""Models swapped back and forth under load: nothing fails, and each list is that of the model which it names."""
 
 import http.client
 import json
@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 import segue
-from served import ITEMS, Server, bundle
+from served import ITEMS, Server, model
 
 SWAPS = 20
 #: Longer histories are caught up in the background, shorter ones within their request.
@@ -20,8 +20,8 @@ LONG, SHORT = 900, 5
 @pytest.fixture(name="server")
 def a_server(tmp_path):
     for seed, name in enumerate(("a.segue", "b.segue"), start=5):
-        bundle(tmp_path / name, seed=seed)
-    server = Server(tmp_path, "--bundles", tmp_path, name="a.segue")
+        model(tmp_path / name, seed=seed)
+    server = Server(tmp_path, "--models", tmp_path, name="a.segue")
     yield server
     server.stop()
 
@@ -70,15 +70,15 @@ def test_swaps_under_load_fail_no_request_and_mix_no_bundles(server, tmp_path):
         for user in client.told:
             events = [client.event(user) for _ in range(LONG if user.startswith("long") else SHORT)]
             assert client.call("/v1/events", {"events": events}) is not None
-    bundles = {rec.fingerprint: rec for rec in (segue.load(tmp_path / name) for name in ("a.segue", "b.segue"))}
+    models = {rec.fingerprint: rec for rec in (segue.load(tmp_path / name) for name in ("a.segue", "b.segue"))}
     for client in clients:
         client.start()
     for n in range(SWAPS):
         name = ("a.segue", "b.segue")[n % 2]
-        code, swapped = server.call("POST", "/v1/admin/bundle", {"bundle": name})
+        code, swapped = server.call("POST", "/v1/admin/model", {"model": name})
         assert code == 200, swapped
         end = time.monotonic() + 20
-        while server.call("GET", "/v1/status")[1]["bundle"] != swapped["bundle"]:
+        while server.call("GET", "/v1/status")[1]["model"] != swapped["model"]:
             assert time.monotonic() < end
         time.sleep(0.02)
     for client in clients:
@@ -86,22 +86,22 @@ def test_swaps_under_load_fail_no_request_and_mix_no_bundles(server, tmp_path):
     for client in clients:
         client.join(30)
         assert client.failed == []
-    named = Counter(answer["bundle"] for client in clients for *_, answer in client.answers)
-    assert set(named) == set(bundles)
+    named = Counter(answer["model"] for client in clients for *_, answer in client.answers)
+    assert set(named) == set(models)
     assert min(named.values()) > SWAPS
     for client in clients:
         for user, told in client.told.items():
-            check(bundles, told, [rest for name, *rest in client.answers if name == user])
+            check(models, told, [rest for name, *rest in client.answers if name == user])
 
 
-def check(bundles, told, answers):
-    """Assert that each answer is that of a replay under the bundle which it names."""
-    states = {name: [rec.start()] for name, rec in bundles.items()}
-    for name, rec in bundles.items():
+def check(models, told, answers):
+    """Assert that each answer is that of a replay under the model which it names."""
+    states = {name: [rec.start()] for name, rec in models.items()}
+    for name, rec in models.items():
         for item, at in told:
             states[name].append(rec.observe(states[name][-1], item, time=at))
     for count, at, answer in answers:
-        rec, state = bundles[answer["bundle"]], states[answer["bundle"]][count]
+        rec, state = models[answer["model"]], states[answer["model"]][count]
         assert (answer["count"], answer["rebuilding"]) == (count, False)
         replayed = {line.item: line.score for line in rec.recommend(state, k=len(ITEMS), at=at)}
         assert {line["item"]: line["score"] for line in answer["items"]} == pytest.approx(replayed, abs=1e-4)

@@ -8,9 +8,9 @@ Each event has an id, so that a retry after a crash is harmless; each state hold
 import itertools
 import sys
 
-from segue.serve.events import Event
-from segue.serve.opening import open_store
-from segue.serve.store import Duplicate, Write, Written
+from segue.store.base import Duplicate, Write, Written
+from segue.store.events import Event
+from segue.store.factory import open_store
 
 
 def run(address, client, mode="single", synced="synced", commits=None):

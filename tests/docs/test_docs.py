@@ -8,7 +8,7 @@ import polars as pl
 from typer.testing import CliRunner
 
 import segue
-from segue import cli
+from segue.cli import app as cli
 from segue.config import ModelConfig, TrainConfig
 
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,4 @@
-"""What was written down once stays true: bundles of every format are read, and the help says what it said.
+"""What was written down once stays true: models of every format are read, and the help says what it said.
 
 The texts of the help are in `help/`, the routes of the server in `openapi.json`;
 `UPDATE_GOLDEN=1 python -m pytest tests/golden` writes them anew.
@@ -17,29 +17,29 @@ import typer
 from typer.testing import CliRunner
 
 import segue
-from golden.make_bundle import HERE, answer
-from segue import cli
-from segue.bundle import FORMAT
+from golden.make_model import HERE, answer
+from segue.cli import app as cli
 from segue.files import read_arrays
 from segue.model.backend import leaves
-from segue.serve.http import make_app
-from segue.serve.service import Service
-from segue.serve.sqlite_store import SqliteStore
+from segue.model_file import FORMAT
+from segue.serve.app import make_app
+from segue.serve.live.service import Service
+from segue.store.sqlite_store import SqliteStore
 from tests_support import small_recommender
 
-BUNDLES = sorted(HERE.glob("bundle-v*.segue"))
+MODELS = sorted(HERE.glob("model-v*.segue"))
 HELP = HERE / "help"
 HOW = "UPDATE_GOLDEN=1 python -m pytest tests/golden"
 UPDATE = os.environ.get("UPDATE_GOLDEN", "0") not in ("", "0")
 
 
-def test_the_format_that_is_written_now_has_its_bundle():
-    made = [path.name for path in BUNDLES]
-    assert f"bundle-v{FORMAT}.segue" in made, "run tests/golden/make_bundle.py and keep what it writes"
+def test_the_format_that_is_written_now_has_its_model():
+    made = [path.name for path in MODELS]
+    assert f"model-v{FORMAT}.segue" in made, "run tests/golden/make_model.py and keep what it writes"
 
 
-@pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.stem)
-def test_an_old_bundle_is_read_and_answers_as_it_did(path):
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_an_old_model_is_read_and_answers_as_it_did(path):
     kept = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     rec = segue.load(path)
     assert rec.items == kept["items"]
@@ -54,8 +54,8 @@ def test_an_old_bundle_is_read_and_answers_as_it_did(path):
         assert [score for _, score, _ in now] == pytest.approx([score for _, score, _ in asked["list"]], abs=1e-4)
 
 
-@pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.stem)
-def test_an_old_bundle_is_saved_again_without_a_loss(path, tmp_path):
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_an_old_model_is_saved_again_without_a_loss(path, tmp_path):
     rec = segue.load(path)
     rec.save(tmp_path / "again.segue")
     again = segue.load(tmp_path / "again.segue")

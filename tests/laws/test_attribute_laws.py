@@ -8,9 +8,9 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segue.data.attributes import KINDS, kinds_of
-from segue.data.encoding import Encoding, learn_encoding
-from segue.data.text import text_encoder
+from segue.data.features.kinds import KINDS, kinds_of
+from segue.data.features.table_encoder import Encoding, learn_encoding
+from segue.data.features.text import text_encoder
 
 quick = settings(max_examples=60, deadline=None)
 

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import segue
-from segue.data.calendar import DAYS, KNOTS, Calendar
-from segue.data.described import learn_encodings
-from segue.data.encoding import Encoding, learn_encoding
+from segue.data.features.calendar import DAYS, KNOTS, Calendar
+from segue.data.features.feature_encoders import learn_encodings
+from segue.data.features.table_encoder import Encoding, learn_encoding
 from segue.errors import ColumnError
 from segue.evaluation.protocols import ask, questions
-from segue.recommend.many import observe_each, observe_long
-from segue.serve.bulk import recommend_all
-from segue.serve.events import Event
+from segue.jobs.batch_recommend import recommend_all
+from segue.recommend.batch import observe_each, observe_long
+from segue.store.events import Event
 from tests_support import described_log, described_recommender
 
 HOUR = 3600

@@ -6,7 +6,8 @@ import pytest
 from segue.insight.gates import Watched
 from segue.model.backend import leaves
 from segue.model.cells import CELLS, GRU, LSTM, Linear, LinearState, LSTMState, SimpleRNN, make_cell
-from segue.testing import CellContract, close
+from segue.testing import CellContract
+from segue.testing.cells import close
 
 LAWS = CellContract()
 EVERY = [make_cell(name) for name in CELLS] + [SimpleRNN("relu"), SimpleRNN("leaky_relu")]

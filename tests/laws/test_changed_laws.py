@@ -1,4 +1,4 @@
-"""A change of one item changes that item alone, and is what laying all changes over the bundle at once would be."""
+"""A change of one item changes that item alone, and is what laying all changes over the model at once would be."""
 
 import json
 import pickle
@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segue.errors import ArgumentError
-from segue.recommend import growth
-from segue.recommend.approximate import exact_index
-from segue.recommend.changed import ROWS, Changed, with_attributes
-from segue.recommend.pages import Pages
-from segue.serve.answers import Question
-from segue.serve.service import Service
-from segue.serve.shelf import rows_where
-from segue.serve.sqlite_store import SqliteStore
+from segue.recommend import new_items
+from segue.recommend.changed_items import ROWS, Changed, with_attributes
+from segue.recommend.copy_on_write import Pages
+from segue.recommend.index.approximate import exact_index
+from segue.serve.live.service import Service
+from segue.serve.ranking.item_filters import rows_where
+from segue.serve.ranking.types import Question
+from segue.store.sqlite_store import SqliteStore
 from tests_support import ITEMS, described_log, described_recommender
 
 REC = described_recommender(described_log())
@@ -126,7 +126,7 @@ def test_what_an_older_server_kept_of_another_kind_is_left_out_and_said(tmp_path
     }
     store.put_value("items", json.dumps(kept).encode())
     service = Service(REC, store)
-    assert "item 90 of bundle" in caplog.text and "item 01 of bundle" in caplog.text
+    assert "item 90 of model" in caplog.text and "item 01 of model" in caplog.text
     assert service.rec.catalogue.line(REC.vocabulary.row("01")) == {
         **REC.catalogue.line(REC.vocabulary.row("01")),
         "kind": "a",
@@ -151,7 +151,7 @@ def test_pages_are_laid_out_anew_after_many_rows_and_every_copy_stands():
 
 @pytest.mark.parametrize("few", [0, 3, 100])
 def test_items_added_one_by_one_are_those_added_at_once(few, monkeypatch):
-    monkeypatch.setattr(growth, "FEW", few)
+    monkeypatch.setattr(new_items, "FEW", few)
     new = pl.DataFrame(
         {
             "item": list("pqrstu"),

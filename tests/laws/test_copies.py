@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 import segue
-from segue.recommend.approximate import build_index, exact_index
-from segue.recommend.many import observe_each
-from segue.serve.events import Event
+from segue.recommend.batch import observe_each
+from segue.recommend.index.approximate import build_index, exact_index
+from segue.store.events import Event
 from tests_support import ITEMS, described_log, described_recommender, rated_log, small_rater, small_recommender
 
 LOG = described_log()
@@ -72,7 +72,7 @@ def test_a_pickle_holds_the_vectors_once_though_the_index_has_them_too():
 
 def test_an_approximate_index_comes_along(tmp_path):
     pytest.importorskip("faiss")
-    rec = small_recommender(segue.data.vocabulary.Vocabulary(pl.Series([str(i) for i in range(300)])))
+    rec = small_recommender(segue.data.sequences.vocabulary.Vocabulary(pl.Series([str(i) for i in range(300)])))
     rec = rec.with_index(build_index(rec, tmp_path / "m.segue", threads=1))
     assert answers(pickle.loads(pickle.dumps(rec))) == answers(rec)
 

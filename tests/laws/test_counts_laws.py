@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 
 import segue
 from segue.api import without_last
-from segue.data.sequences import encode, item_vocabulary
-from segue.kernels import library
-from segue.measure.metrics import ndcg
-from segue.measure.ranks import target_ranks
-from segue.model import counts as counting
-from segue.model.counts import REACH, RECENT, expected, likeliest, mixed, with_counts
-from segue.recommend.growth import grown
-from segue.training import fusion
-from segue.training.fusion import ALONE, GRID, SCALES, Mix, count_pairs, learn_fusion, weighed
+from segue.data.sequences.sequences import encode, item_vocabulary
+from segue.kernels import build
+from segue.metrics.metrics import ndcg
+from segue.metrics.ranks import target_ranks
+from segue.model import transitions as counting
+from segue.model.transitions import REACH, RECENT, expected, likeliest, mixed, with_counts
+from segue.recommend.new_items import grown
+from segue.training import blend
+from segue.training.blend import ALONE, GRID, SCALES, Mix, count_pairs, learn_fusion, weighed
 from segue.training.validation import Answers
 from tests_support import random_counts, small_recommender
 
-needs_compiler = pytest.mark.skipif(library.lists() is None, reason="no C compiler: the pure code is used")
+needs_compiler = pytest.mark.skipif(build.lists() is None, reason="no C compiler: the pure code is used")
 
 
 def test_law_the_mixture_is_its_formula_and_rows_alone_score_as_among_all():
@@ -164,10 +164,10 @@ def test_the_weight_is_the_least_that_validation_cannot_tell_from_the_best(monke
     answers, table = answers_of(rng, 400, size, often), np.eye(size, dtype=np.float32)
     vague = (rng.normal(size=(400, size)) + 2.0 * table[answers.targets]).astype(np.float32)
     answers = replace(answers, queries=vague, items=table)
-    monkeypatch.setitem(fusion.GRID, "half_life", (0.5, 1.0, 1.5, 3.0, 6.0, 12.0))
-    monkeypatch.setattr(fusion, "_SCORES", 400 * size * 10)  # the search asks half of them, the weight all
+    monkeypatch.setitem(blend.GRID, "half_life", (0.5, 1.0, 1.5, 3.0, 6.0, 12.0))
+    monkeypatch.setattr(blend, "_SCORES", 400 * size * 10)  # the search asks half of them, the weight all
     found = learn_fusion(known, answers, size)
-    monkeypatch.setattr(fusion, "_lightest", lambda job, best, weights: best)
+    monkeypatch.setattr(blend, "_lightest", lambda job, best, weights: best)
     best = learn_fusion(known, answers, size)
     assert best.mix.weight > found.mix.weight and best.mix._replace(weight=found.mix.weight) == found.mix
     pairs = count_pairs(known, size, best.mix.half_life)
@@ -183,8 +183,8 @@ def test_the_weight_is_the_least_that_validation_cannot_tell_from_the_best(monke
 
 
 def test_what_a_list_leaves_out_is_left_out_of_the_comparison_and_the_scale_is_the_likeliest(monkeypatch):
-    monkeypatch.setattr(fusion, "STARTS", fusion.STARTS[:2])
-    monkeypatch.setitem(fusion.GRID, "weight", fusion.GRID["weight"][:-1])  # the counts are not tried alone
+    monkeypatch.setattr(blend, "STARTS", blend.STARTS[:2])
+    monkeypatch.setitem(blend.GRID, "weight", blend.GRID["weight"][:-1])  # the counts are not tried alone
     rng = np.random.default_rng(5)
     known, vocabulary = cycles(rng, 20)
     size = vocabulary.size

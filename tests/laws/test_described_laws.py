@@ -7,15 +7,15 @@ import polars as pl
 import pytest
 
 import segue
-from segue.data.catalogue import read_profiles
-from segue.data.described import as_learnt, attributes_of
+from segue.data.features.catalogue import read_profiles
+from segue.data.features.feature_encoders import as_learnt, attributes_of
 from segue.errors import ArgumentError
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import CELLS
-from segue.recommend.approximate import exact_index
-from segue.serve.answers import Question
-from segue.serve.scores import ask_for, score_all
-from segue.serve.shelf import Shelf
+from segue.recommend.index.approximate import exact_index
+from segue.serve.ranking.candidates import ask_for, score_all
+from segue.serve.ranking.item_filters import Shelf
+from segue.serve.ranking.types import Question
 from tests_support import ITEMS, USERS, described_log, described_recommender
 
 

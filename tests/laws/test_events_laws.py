@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segue.data.events import Events, inspect, read_events
-from segue.data.sequences import encode, gaps, item_vocabulary
-from segue.data.split import digest, split_by_time, split_last
+from segue.data.log.events import Events, inspect, read_events
+from segue.data.log.split import digest, split_by_time, split_last
+from segue.data.sequences.sequences import encode, gaps, item_vocabulary
 
 IDS = st.sampled_from(
     ["7", "007", "a,b", 'say "x"', "ünï", " pad", "9223372036854775808", "x", "long-id-of-more-than-12"]

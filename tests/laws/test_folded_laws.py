@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from segue.kernels import library
+from segue.kernels import build
 from segue.model.backend import map_tree
 from segue.model.cells import Linear
-from segue.model.features import Clock
 from segue.model.network import Network
-from segue.recommend.folded import Folded
-from segue.recommend.many import _flat
-from segue.recommend.table import FEW
+from segue.model.time_encoding import Clock
+from segue.recommend.batch import _flat
+from segue.recommend.fused_inference import Folded
+from segue.recommend.index.blocked_matmul import FEW
 
 
 def drawn(rng, **parts):
@@ -37,8 +37,8 @@ def drawn(rng, **parts):
 @pytest.mark.parametrize("compiled", [True, False])
 def test_law_step_question_and_scores_are_those_of_the_network(parts, batch, compiled, monkeypatch):
     if not compiled:
-        monkeypatch.setattr(library, "lists", lambda: None)
-    elif library.lists() is None:
+        monkeypatch.setattr(build, "lists", lambda: None)
+    elif build.lists() is None:
         pytest.skip("no C compiler: the pure code is used")
     rng = np.random.default_rng(batch)
     network, params = drawn(rng, **parts)

@@ -6,17 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segue.errors import ArgumentError
-from segue.kernels import library, lists
-from segue.serve.scores import Scored
+from segue.kernels import build, serving_loops
+from segue.serve.ranking.candidates import Scored
 
 #: Each by its name: in C where there is a compiler, and as it stands in Python.
 BEST = {
-    "compiled": lists.best,
-    "pure": lists.pure_best,
+    "compiled": serving_loops.best,
+    "pure": serving_loops.pure_best,
     "of a server": lambda scores, count: Scored(scores).best(count),
 }
-FORESEEN = {"compiled": lists.foreseen, "pure": lists.pure_foreseen}
-needs_compiler = pytest.mark.skipif(library.lists() is None, reason="no C compiler: the pure code is used")
+FORESEEN = {"compiled": serving_loops.foreseen, "pure": serving_loops.pure_foreseen}
+needs_compiler = pytest.mark.skipif(build.lists() is None, reason="no C compiler: the pure code is used")
 WAYS = [pytest.param("compiled", marks=needs_compiler), "pure"]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from segue.data.vocabulary import Vocabulary
+from segue.data.sequences.vocabulary import Vocabulary
 from segue.errors import ArgumentError
 from segue.model.backend import leaves
 from segue.model.cells import CELLS

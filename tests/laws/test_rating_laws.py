@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import segue
-from segue.data.ratings import Scale
+from segue.data.log.rating_scale import Scale
 from segue.evaluation.ratings import predictions, questions
 from segue.model.backend import leaves
 from segue.model.heads import RatingHead
-from segue.recommend.many import observe_each, observe_long, score_each, state_from_bytes, state_to_bytes
+from segue.recommend.batch import observe_each, observe_long, score_each, state_from_bytes, state_to_bytes
 from segue.recommend.ratings import Rated, outputs_at
-from segue.serve.events import Event
+from segue.store.events import Event
 from tests_support import rated_log, small_rater, small_recommender
 
 BOTH = pytest.mark.parametrize(("loss", "task"), [("squared", "both"), ("ordinal", "both"), ("squared", "rating")])

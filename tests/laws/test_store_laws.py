@@ -7,10 +7,10 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segue.serve.events import Event
-from segue.serve.snapshots import thin
-from segue.serve.sqlite_store import SqliteStore
-from segue.serve.store import Snapshot, Write
+from segue.store.base import Snapshot, Write
+from segue.store.events import Event
+from segue.store.snapshots import thin
+from segue.store.sqlite_store import SqliteStore
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=300))

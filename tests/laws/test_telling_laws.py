@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from engines import Server
 from segue.errors import ConflictError, ForgottenError
-from segue.recommend.many import observe_long, state_from_bytes
-from segue.serve.answers import Tell, Told
-from segue.serve.events import Event
-from segue.serve.service import Service
-from segue.serve.sqlite_store import SqliteStore
-from segue.serve.store import Write
-from segue.serve.valkey_store import ValkeyStore
+from segue.recommend.batch import observe_long, state_from_bytes
+from segue.serve.live.service import Service
+from segue.serve.ranking.types import Tell, Told
+from segue.store.base import Write
+from segue.store.events import Event
+from segue.store.sqlite_store import SqliteStore
+from segue.store.valkey_store import ValkeyStore
 from tests_support import small_recommender
 
 REC = small_recommender()

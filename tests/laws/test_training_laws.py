@@ -10,15 +10,15 @@ import pytest
 
 import segue
 from segue.config import TrainConfig, configure
-from segue.data.batches import Batcher
-from segue.data.described import Encodings, encode_log
-from segue.data.sequences import Sequences, item_vocabulary
+from segue.data.features.feature_encoders import Encodings, encode_log
+from segue.data.sequences.batches import Batcher
+from segue.data.sequences.sequences import Sequences, item_vocabulary
 from segue.model.cells import make_cell
 from segue.model.network import Network
-from segue.training import fusion
-from segue.training.seen import hidden_classes
+from segue.training import blend
 from segue.training.trainer import Trainer
-from segue.training.update import Carried, Known, hide_some, loss_of
+from segue.training.update.seen_mask import hidden_classes
+from segue.training.update.update import Carried, Known, hide_some, loss_of
 from segue.training.validation import Validation
 from tests_support import rated_log, small_rater, small_recommender
 
@@ -211,7 +211,7 @@ def test_law_validation_asks_what_a_server_would_be_asked():
     log = segue.read_events(table, time="none")
     validation = Validation(rec.sequences(log), exclude_seen=True)
     answers = validation.answers(rec.network, rec.params)
-    scores = fusion.with_counts(rec.counts, answers.scores(), answers.recent)
+    scores = blend.with_counts(rec.counts, answers.scores(), answers.recent)
     hidden = answers.hidden(scores)
     for place, user in enumerate(validation.sequences.users):
         *before, last = table.filter(pl.col("user") == user)["item"]
@@ -237,8 +237,8 @@ def test_law_the_rating_of_validation_is_foretold_from_the_moment_before():
 
 def test_what_is_held_out_for_validation_is_counted_nowhere(monkeypatch):
     log, seen = rated_log(users=12, events=120, missing=0.0), []
-    left_out = fusion.Fusion(None, 0.0, 0.0, fusion.Mix())
-    monkeypatch.setattr(fusion, "learn_fusion", lambda *given: seen.append(given) or left_out)
+    left_out = blend.Fusion(None, 0.0, 0.0, blend.Mix())
+    monkeypatch.setattr(blend, "learn_fusion", lambda *given: seen.append(given) or left_out)
     settings = {"train.task": "both", "train.passes": 1, "model.width": 8}
     rec = segue.train(log, config=settings)
     [(known, answers, size, *_)] = seen

@@ -5,8 +5,8 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segue.data.events import Events
-from segue.data.windows import windows
+from segue.data.log.events import Events
+from segue.data.sequences.windows import windows
 
 ROW = st.tuples(
     st.integers(0, 4),  # user

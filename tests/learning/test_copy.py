@@ -3,7 +3,7 @@
 import pytest
 
 import segue
-from segue.data import synthetic
+from segue.data.log import synthetic
 
 LAG = 20
 #: The window is longer than the lag, so that the gradient reaches the cue.

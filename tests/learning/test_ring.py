@@ -3,7 +3,7 @@
 import pytest
 
 import segue
-from segue.data import synthetic
+from segue.data.log import synthetic
 
 
 def ring():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import segue
-from segue.data.events import Events
+from segue.data.log.events import Events
 from segue.evaluation.ratings import evaluate_ratings
 
 

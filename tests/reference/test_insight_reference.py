@@ -5,10 +5,10 @@ import polars as pl
 import pytest
 
 import segue
+from segue.insight.cell_choices import NAMES, cell_of
 from segue.insight.clipping import descend
 from segue.insight.gates import gate_openings, half_lives
 from segue.insight.gradients import gradient_by_lag, gradient_in_network, input_gradients, last_loss, with_gain
-from segue.insight.named import NAMES, cell_of
 from segue.insight.reach import drawn_histories, lags_up_to, reach
 from segue.model.backend import map_tree
 from segue.model.cells import Linear, SimpleRNN

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from segue.config import configure
-from segue.data.batches import Batch
+from segue.data.sequences.batches import Batch
 from segue.errors import ArgumentError
-from segue.kernels import fused, library
+from segue.kernels import build, training_loops
 from segue.model import activations, blocks, cells
 from segue.model.backend import product
 from segue.model.cells import Linear, LinearState
 from segue.model.network import Network
-from segue.training import losses
-from segue.training.losses import Candidates, softmax_cross_entropy
-from segue.training.update import NOTHING, Carried, loss_of
+from segue.training.update import losses
+from segue.training.update.losses import Candidates, softmax_cross_entropy
+from segue.training.update.update import NOTHING, Carried, loss_of
 
-pytestmark = pytest.mark.skipif(not library.available(), reason="no C compiler: the pure code is used")
+pytestmark = pytest.mark.skipif(not build.available(), reason="no C compiler: the pure code is used")
 RNG = np.random.default_rng(0)
 
 
@@ -114,7 +114,7 @@ def test_memory_that_hardly_decays_is_as_exact(purely):
     gates, c = drawn(6, lanes, 2 * width) - 9.0, drawn(6, lanes, width)
     nothing, bias = jnp.zeros((lanes, width)), jnp.zeros(2 * width)
     decay, reset = jnp.full(width, 1e-3), jnp.zeros((6, lanes), bool)
-    y = fused.linear(gates, bias, decay, c, nothing, reset, nothing)
+    y = training_loops.linear(gates, bias, decay, c, nothing, reset, nothing)
     r, i = (1 / (1 + np.exp(-np.float64(part))) for part in np.split(np.asarray(gates), 2, axis=-1))
     log_a, s = -1e-3 * r, np.zeros((lanes, width))
     for t in range(6):
@@ -149,13 +149,13 @@ def test_products_of_rounded_numbers(shape):
     np.testing.assert_allclose(y, x_ @ w_, atol=1e-4)
     np.testing.assert_allclose(dx, ahead_ @ w_.T, atol=1e-4)
     np.testing.assert_allclose(np.asarray(dw, np.float32), x_.T @ ahead_, rtol=2**-8, atol=1e-4)
-    np.testing.assert_allclose(fused.summed_over_rows(x, ahead, short), x_.T @ ahead_, atol=1e-4)
+    np.testing.assert_allclose(training_loops.summed_over_rows(x, ahead, short), x_.T @ ahead_, atol=1e-4)
     np.testing.assert_allclose(product(x.reshape(rows, 1, width), w.astype(short))[:, 0], y)
 
 
 def test_rounding_is_to_the_nearest_and_to_even():
     x = jnp.float32([[1.0, 1.00390625, 1.01171875, 1e30, -3.4e38, jnp.inf, jnp.nan, 1e-40]])
-    turned = fused._turned(x, jnp.bfloat16)
+    turned = training_loops._turned(x, jnp.bfloat16)
     np.testing.assert_array_equal(np.asarray(turned.astype(jnp.float32)), x.astype(jnp.bfloat16).T.astype(jnp.float32))
 
 
@@ -185,10 +185,12 @@ def test_a_network_of_rounded_factors_learns_the_same(cell):
 def test_what_is_no_number_stays_visible():
     """A loop must not turn a lost run into one that looks well."""
     bad = drawn(2, 3, 8).at[0, 0, 0].set(jnp.nan)
-    assert jnp.isnan(fused.swiglu(bad)[0, 0]).any()
-    assert jnp.isnan(fused.rms_norm(bad, jnp.ones(8))[0, 0]).all()
-    assert jnp.isnan(fused.clipped(bad, jnp.ones(8))[0, 0]).all()
-    _, losses, _ = fused.softmax(bad[0], jnp.zeros(8), jnp.ones(3, jnp.int32), jnp.ones(3), jnp.zeros((3, 0), bool))
+    assert jnp.isnan(training_loops.swiglu(bad)[0, 0]).any()
+    assert jnp.isnan(training_loops.rms_norm(bad, jnp.ones(8))[0, 0]).all()
+    assert jnp.isnan(training_loops.clipped(bad, jnp.ones(8))[0, 0]).all()
+    _, losses, _ = training_loops.softmax(
+        bad[0], jnp.zeros(8), jnp.ones(3, jnp.int32), jnp.ones(3), jnp.zeros((3, 0), bool)
+    )
     assert jnp.isnan(losses[0])
     assert jnp.isfinite(losses[1:]).all()
 
@@ -204,18 +206,18 @@ def test_sums_do_not_depend_on_threads():
 def test_without_a_compiler_there_is_no_library(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGUE_CACHE", str(tmp_path))
     headers = jax.ffi.include_dir()
-    assert library.compiled(library.SOURCE, headers, "no-such-compiler") is None
-    assert library.compiled(library.SOURCE, headers, "false") is None
-    assert library.compiled(library.SOURCE, str(tmp_path)) is None  # no headers there
+    assert build.compiled(build.SOURCE, headers, "no-such-compiler") is None
+    assert build.compiled(build.SOURCE, headers, "false") is None
+    assert build.compiled(build.SOURCE, str(tmp_path)) is None  # no headers there
     assert not [path for path in (tmp_path / "kernels").iterdir() if path.suffix != ".failed"]
-    paths = [library.compiled(library.SOURCE, headers), library.compiled(library.LISTS)]
+    paths = [build.compiled(build.SOURCE, headers), build.compiled(build.LISTS)]
     assert None not in paths
-    assert paths == [library.compiled(library.SOURCE, headers), library.compiled(library.LISTS)]
+    assert paths == [build.compiled(build.SOURCE, headers), build.compiled(build.LISTS)]
     assert paths[0] != paths[1]
 
 
 def test_the_loops_can_be_turned_off():
-    code = "from segue.kernels import library; print(library.available())"
+    code = "from segue.kernels import library; print(build.available())"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"SEGUE_KERNELS": "0"}
     )
@@ -225,21 +227,25 @@ def test_the_loops_can_be_turned_off():
 def test_shapes_that_do_not_fit_never_reach_c():
     x, scale, none = drawn(2, 3, 8), drawn(8), jnp.zeros((2, 3), bool)
     wrong = [
-        lambda: fused.rms_norm(x, scale[:7]),
-        lambda: fused.clipped(x, scale[:7]),
-        lambda: fused.swiglu(x[..., :7]),
-        lambda: fused.geglu(x, x[:1]),
-        lambda: fused.convolve(x, drawn(3, 3, 8), none, drawn(2, 3, 8), drawn(4, 8), scale),
-        lambda: fused.linear(drawn(2, 3, 16), drawn(16), scale, x, drawn(3, 8), none, drawn(2, 8)),
-        lambda: fused.gru(drawn(2, 3, 24), drawn(8, 24), drawn(9), drawn(3, 8), none, drawn(3, 8)),
-        lambda: fused.softmax(drawn(4, 9), drawn(8), jnp.zeros(4, jnp.int32), drawn(4), jnp.zeros((4, 0), bool)),
-        lambda: fused.softmax(drawn(4, 9), drawn(9), jnp.zeros(4, jnp.int16), drawn(4), jnp.zeros((4, 0), bool)),
+        lambda: training_loops.rms_norm(x, scale[:7]),
+        lambda: training_loops.clipped(x, scale[:7]),
+        lambda: training_loops.swiglu(x[..., :7]),
+        lambda: training_loops.geglu(x, x[:1]),
+        lambda: training_loops.convolve(x, drawn(3, 3, 8), none, drawn(2, 3, 8), drawn(4, 8), scale),
+        lambda: training_loops.linear(drawn(2, 3, 16), drawn(16), scale, x, drawn(3, 8), none, drawn(2, 8)),
+        lambda: training_loops.gru(drawn(2, 3, 24), drawn(8, 24), drawn(9), drawn(3, 8), none, drawn(3, 8)),
+        lambda: training_loops.softmax(
+            drawn(4, 9), drawn(8), jnp.zeros(4, jnp.int32), drawn(4), jnp.zeros((4, 0), bool)
+        ),
+        lambda: training_loops.softmax(
+            drawn(4, 9), drawn(9), jnp.zeros(4, jnp.int16), drawn(4), jnp.zeros((4, 0), bool)
+        ),
     ]
     for call in wrong:
         with pytest.raises(ArgumentError, match="Give weights and states of one network"):
             call()
     targets = jnp.int32([1, 9, -1])
-    share, found, sums = fused.softmax(drawn(3, 9), drawn(9), targets, jnp.ones(3), jnp.zeros((3, 0), bool))
+    share, found, sums = training_loops.softmax(drawn(3, 9), drawn(9), targets, jnp.ones(3), jnp.zeros((3, 0), bool))
     assert jnp.isnan(found).tolist() == [False, True, True]
     assert not share[1:].any()
     assert jnp.isfinite(sums).all()

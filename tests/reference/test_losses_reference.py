@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segue.training.losses import softmax_cross_entropy
+from segue.training.update.losses import softmax_cross_entropy
 
 
 def plain(query, items, bias, targets, weights, hidden):

@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from segue.data.sequences import Sequences
-from segue.evaluation.baselines import DecayedMarkov, ItemKNN, Popularity, RecentPopularity
-from segue.measure.bootstrap import paired_bootstrap
-from segue.measure.metrics import next_item_metrics
-from segue.measure.ranks import target_ranks
+from segue.data.sequences.sequences import Sequences
+from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, Popularity, RecentPopularity
+from segue.metrics.bootstrap import paired_bootstrap
+from segue.metrics.metrics import next_item_metrics
+from segue.metrics.ranks import target_ranks
 
 
 def test_ranks_are_counted_one_by_one():

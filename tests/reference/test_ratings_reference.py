@@ -6,10 +6,10 @@ import pytest
 from scipy import optimize
 
 import segue
-from segue.evaluation.rating_baselines import Ratings, Size, biased_factors, running_biases
+from segue.evaluation.baselines.rating_baselines import Ratings, Size, biased_factors, running_biases
 from segue.evaluation.ratings import predictions, questions
 from segue.model.heads import DECAYS
-from segue.model.rating_shares import shares_of
+from segue.model.rating_distribution import shares_of
 from tests_support import rated_log, small_rater
 
 

@@ -9,15 +9,15 @@ import optax
 import polars as pl
 
 from segue.config import Config, ModelConfig, TrainConfig
-from segue.data.batches import Batcher
-from segue.data.sequences import Sequences
+from segue.data.sequences.batches import Batcher
+from segue.data.sequences.sequences import Sequences
 from segue.model.cells import make_cell
 from segue.model.network import Network
-from segue.training.losses import Candidates, softmax_cross_entropy
-from segue.training.negatives import Sampler
-from segue.training.optimiser import kept_share, make_optimiser
-from segue.training.rows import Learnt
-from segue.training.update import NOTHING, Carried, Run, Update, begin, loss_of, settled, update
+from segue.training.update.losses import Candidates, softmax_cross_entropy
+from segue.training.update.negatives import Sampler
+from segue.training.update.optimiser import kept_share, make_optimiser
+from segue.training.update.sparse_rows import Learnt
+from segue.training.update.update import NOTHING, Carried, Run, Update, begin, loss_of, settled, update
 
 ROWS = 60
 CONFIG = Config(

@@ -15,13 +15,14 @@ import pytest
 
 import planted
 import segue
-from segue.data.sequences import encode, item_vocabulary
-from segue.evaluation import apart, registry
-from segue.evaluation.apart import Fault, each_apart
-from segue.evaluation.baselines import DecayedMarkov, ItemKNN, Popularity
-from segue.evaluation.cold import by_history
-from segue.evaluation.ease import EASE
-from segue.evaluation.rating_baselines import GRIDS, Ratings, Size, predict_all, predict_tuned
+from segue.data.sequences.sequences import encode, item_vocabulary
+from segue.evaluation import registry
+from segue.evaluation.baselines import own_process
+from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, Popularity
+from segue.evaluation.baselines.ease import EASE
+from segue.evaluation.baselines.own_process import Fault, each_apart
+from segue.evaluation.baselines.rating_baselines import GRIDS, Ratings, Size, predict_all, predict_tuned
+from segue.evaluation.cold_start import by_history
 from tests_support import small_recommender
 
 
@@ -68,7 +69,7 @@ def test_the_report_stands_whatever_a_baseline_does(halves, monkeypatch):
 def test_a_baseline_that_does_not_end_is_stopped(halves, monkeypatch):
     rec, train, test = halves
     monkeypatch.setattr(registry, "BASELINES", (planted.Hangs, Popularity))
-    monkeypatch.setattr(apart, "LONGEST", 5.0)
+    monkeypatch.setattr(own_process, "LONGEST", 5.0)
     report = segue.evaluate(rec, test, train=train)
     assert list(report.rows) == ["segue", "popularity"]
     (mark,) = report.marks
@@ -106,8 +107,8 @@ def test_a_class_that_only_this_process_knows_is_fitted_here_and_may_raise(halve
 def test_a_class_of_a_file_that_no_path_leads_to_is_fitted_apart(tmp_path, monkeypatch):
     file = tmp_path / "far_away.py"
     file.write_text("import os\ndef pid(given): return os.getpid() + given\nclass Key: pass\n")
-    spec = apart.importlib.util.spec_from_file_location("far_away", file)
-    module = apart.importlib.util.module_from_spec(spec)
+    spec = own_process.importlib.util.spec_from_file_location("far_away", file)
+    module = own_process.importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "far_away", module)
     spec.loader.exec_module(module)
     (found,) = each_apart(planted.name_and_process, None, [module.Key])
@@ -182,7 +183,7 @@ def test_a_baseline_that_is_given_and_raises_costs_itself_alone(halves):
 SCRIPT = """
 import segue, polars as pl, planted
 from segue.evaluation import registry
-from segue.data.sequences import item_vocabulary
+from segue.data.sequences.sequences import item_vocabulary
 from tests_support import small_recommender
 print("once")
 class Own(registry.Popularity):
@@ -209,7 +210,7 @@ def test_a_script_without_a_guard_runs_once(tmp_path):
 
 TOLD = """
 import planted, sys
-from segue.evaluation.apart import each_apart
+from segue.evaluation.baselines.own_process import each_apart
 list(each_apart(planted.tell, sys.argv[1], [1]))
 """
 

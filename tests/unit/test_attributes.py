@@ -8,13 +8,13 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from segue.data.attributes import kinds_of
-from segue.data.catalogue import joined, read_catalogue, read_items, read_profiles, unmatched
-from segue.data.encoding import Encoding, learn_encoding
-from segue.data.events import Reading
-from segue.data.sketch import places
-from segue.data.values import moment_of, text_of
-from segue.data.vocabulary import Vocabulary
+from segue.data.features.catalogue import joined, read_catalogue, read_items, read_profiles, unmatched
+from segue.data.features.hashing import places
+from segue.data.features.kinds import kinds_of
+from segue.data.features.table_encoder import Encoding, learn_encoding
+from segue.data.log.events import Reading
+from segue.data.sequences.vocabulary import Vocabulary
+from segue.data.values.parsing import moment_of, text_of
 from segue.errors import ColumnError, ModelError
 
 N = 200

@@ -10,17 +10,18 @@ import pytest
 from fastapi.testclient import TestClient
 
 from segue.errors import LostError, StoreError
-from segue.serve import background, batching, desk
-from segue.serve.answers import Question, Tell
-from segue.serve.background import Background
-from segue.serve.batching import Batcher
-from segue.serve.events import Event
-from segue.serve.http import make_app
-from segue.serve.routes import plain
-from segue.serve.running import Settings, reload
-from segue.serve.service import Service
-from segue.serve.sqlite_store import SqliteStore
-from segue.serve.store import Readiness, Write
+from segue.serve.api import health
+from segue.serve.app import make_app
+from segue.serve.http import app_context, batching
+from segue.serve.http.batching import Batcher
+from segue.serve.live import background
+from segue.serve.live.background import Background
+from segue.serve.live.service import Service
+from segue.serve.ranking.types import Question, Tell
+from segue.serve.server import Settings, reload
+from segue.store.base import Readiness, Write
+from segue.store.events import Event
+from segue.store.sqlite_store import SqliteStore
 from tests_support import small_recommender, until
 
 ERRORS = [KeyError("x"), MemoryError(), ZeroDivisionError(), SystemExit(), StoreError("this one is broken")]
@@ -35,7 +36,7 @@ def a_store(tmp_path):
 
 @pytest.fixture(name="service")
 def a_service(store, tmp_path):
-    service = Service(small_recommender(), store, bundles=tmp_path)
+    service = Service(small_recommender(), store, models=tmp_path)
     yield service
     service.close()
 
@@ -75,7 +76,7 @@ def test_a_user_whose_state_cannot_be_rebuilt_stops_no_other(service, monkeypatc
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), StoreError("this one is broken")])
-def test_a_user_whose_state_cannot_be_rebuilt_does_not_hold_up_a_new_bundle(service, tmp_path, monkeypatch, error):
+def test_a_user_whose_state_cannot_be_rebuilt_does_not_hold_up_a_new_model(service, tmp_path, monkeypatch, error):
     late(service, *(f"u{n}" for n in range(9)))
     assert service._swaps.wait()
     small_recommender(seed=6).save(tmp_path / "new.segue")
@@ -89,18 +90,18 @@ def test_a_user_whose_state_cannot_be_rebuilt_does_not_hold_up_a_new_bundle(serv
     monkeypatch.setattr(service._swaps, "_catch_up", broken)
     new = service.swap("new.segue")
     assert service._swaps.wait() and service.rec.fingerprint == new
-    assert service.ask("u4", Question(k=3)).bundle == new == service.ask("u5", Question(k=3)).bundle
+    assert service.ask("u4", Question(k=3)).model == new == service.ask("u5", Question(k=3)).model
 
 
 def test_a_store_in_trouble_is_tried_less_and_less_often_and_all_is_made_good(service, monkeypatch):
     monkeypatch.setattr(background, "PAUSE", 0.02)
     down, tried, heads = [True], [], service.store.heads
 
-    def lost(users, bundle):
+    def lost(users, model):
         if down[0] and threading.current_thread().name == "segue-replay":
             tried.append(time.monotonic())
             raise LostError("gone")
-        return heads(users, bundle)
+        return heads(users, model)
 
     monkeypatch.setattr(service.store, "heads", lost)
     ready = service.store.ready
@@ -251,12 +252,12 @@ def test_an_error_of_an_answer_or_erasure_is_of_that_request_alone(service, monk
                     raise error
 
                 patched.setattr(Service, name, broken)
-                assert [client.request(method, path).status_code for _ in range(desk.ERASURES + 2)] == [500] * 34
+                assert [client.request(method, path).status_code for _ in range(app_context.ERASURES + 2)] == [500] * 34
             assert client.request(method, path).status_code in (200, 404)
         assert client.get("/readyz").status_code == 200
 
 
-def test_an_error_while_the_bundle_is_read_again_is_told(service, tmp_path, monkeypatch, caplog):
+def test_an_error_while_the_model_is_read_again_is_told(service, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(Service, "swap_to", lambda *args: 1 / 0)
     reload(Settings(tmp_path / "b.segue"), service, None)
     assert any("SIGHUP: ZeroDivisionError at " in record.getMessage() for record in caplog.records)
@@ -273,12 +274,14 @@ def test_a_busy_server_says_whether_it_is_ready_and_a_store_that_hangs_is_not(se
     with TestClient(make_app(service), base_url="http://localhost:8000") as client:
         with monkeypatch.context() as patched:
             patched.setattr(service, "ask", slow)
-            threads = [threading.Thread(target=client.get, args=("/v1/recommend?user=a",)) for _ in range(desk.THREADS)]
+            threads = [
+                threading.Thread(target=client.get, args=("/v1/recommend?user=a",)) for _ in range(app_context.THREADS)
+            ]
             for thread in threads:
                 thread.start()
-            until(lambda: len(waiting) == desk.THREADS)
+            until(lambda: len(waiting) == app_context.THREADS)
             assert client.get("/readyz").status_code == 200
-            patched.setattr(plain, "PATIENCE", 0.1)
+            patched.setattr(health, "PATIENCE", 0.1)
             patched.setattr(service.store, "ready", slow)
             answer = client.get("/readyz")
             assert answer.status_code == 503 and "within 0.1 seconds, it has not" in answer.json()["reason"]

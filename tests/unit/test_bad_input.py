@@ -8,12 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 import segue
-from segue import cli
+from segue.cli import app as cli
 from segue.config import read_config
-from segue.data.sources import Source
-from segue.data.vocabulary import Vocabulary
+from segue.data.log.sources import Source
+from segue.data.sequences.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError, ConfigError, DataError, EvaluationError, SegueError, TrainingError
-from segue.serve.tables import told_by
+from segue.jobs.event_frames import told_by
 from tests_support import small_rater, small_recommender
 
 CONTEXT = segue.Reading(context=("context",))
@@ -87,31 +87,31 @@ def test_command_line_from_log_to_list(run, tmp_path):
     )
     shop.write_csv(log)
     shop.select(pl.col("item").unique()).with_columns(title="film " + pl.col("item")).write_csv(tmp_path / "items.csv")
-    bundle = tmp_path / "b.segue"
-    trained = run("train", log, "-o", bundle, "--items", tmp_path / "items.csv", "--hold-out", "last:1",
+    model = tmp_path / "b.segue"
+    trained = run("train", log, "-o", model, "--items", tmp_path / "items.csv", "--hold-out", "last:1",
                   "--set", "model.width=8", "--set", "train.passes=2")  # fmt: skip
     assert trained[0] == 0, trained
     assert "user = user" in trained[2]
-    code, out, err = run("recommend", bundle, "--history", "i01,nope", "--json", "-k", 2)
+    code, out, err = run("recommend", model, "--history", "i01,nope", "--json", "-k", 2)
     assert code == 0
     assert '"title": "film i' in out
     assert '"unknown": ["nope"]' in out
-    code, out, err = run("recommend", bundle, "--user", "u3", "--events", log)
+    code, out, err = run("recommend", model, "--user", "u3", "--events", log)
     assert (code, err) == (0, "")
-    code, out, err = run("evaluate", bundle, log)
+    code, out, err = run("evaluate", model, log)
     assert code == 0
     assert "decayed Markov" in out
     assert "ties against the model" in out
     assert "time of the question not given" in out
-    assert "time of the question that of the event" in run("evaluate", bundle, log, "--at-event")[1]
-    assert run("evaluate", bundle, log, "--at-event", "--task", "rating")[0] == 2
-    code, out, err = run("evaluate", bundle, log, "--time-col", "none")
+    assert "time of the question that of the event" in run("evaluate", model, log, "--at-event")[1]
+    assert run("evaluate", model, log, "--at-event", "--task", "rating")[0] == 2
+    code, out, err = run("evaluate", model, log, "--time-col", "none")
     assert code in (0, 1)
-    assert run("info", bundle)[0] == 0
+    assert run("info", model)[0] == 0
     assert run("inspect", log, "--json")[0] == 0
     other = tmp_path / "other.csv"
     shop.with_columns(item=pl.lit("i00")).write_csv(other)
-    code, out, err = run("evaluate", bundle, other)
+    code, out, err = run("evaluate", model, other)
     assert (code, out) == (1, "")
     assert "whose held-out rows differ" in err
 
@@ -126,15 +126,15 @@ def test_command_line_bad_input_is_a_message_and_exit_1(run, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
+def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("ids") / "ids.segue"
     small_recommender().save(path)
     return path
 
 
 @pytest.mark.parametrize("plan", [(), ("--plan", 2)])
-def test_a_question_about_what_was_not_learnt_is_an_error(run, bundle, plan):
-    asked = ("recommend", bundle, "--history", "001", *plan)
+def test_a_question_about_what_was_not_learnt_is_an_error(run, model, plan):
+    asked = ("recommend", model, "--history", "001", *plan)
     for name, option in [("device", ("--context", "device=tv")), ("type", ("--type", "buy"))]:
         code, out, err = run(*asked, *option)
         assert (code, out) == (1, "")
@@ -164,7 +164,7 @@ def test_a_type_that_was_learnt_takes_any_value_and_the_command_line_says_which_
         ("convert", "no.segue", "-o"),
         ("export", "--store", "no.db", "-o"),
         ("look", "-o"),
-        ("retrain", "--store", "no.db", "--bundles"),
+        ("retrain", "--store", "no.db", "--models"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_said_before_all_else(run, tmp_path, verb):
@@ -217,8 +217,8 @@ def test_a_log_that_was_not_read_is_refused_with_the_way_to_read_it():
                 call(log)
 
 
-def test_a_folder_is_no_bundle(run, tmp_path):
-    assert run("info", tmp_path)[2] == f"segue: {tmp_path}: expected a bundle, came a folder. Name a bundle in it.\n"
+def test_a_folder_is_no_model(run, tmp_path):
+    assert run("info", tmp_path)[2] == f"segue: {tmp_path}: expected a model, came a folder. Name a model in it.\n"
 
 
 def test_an_id_may_begin_with_a_dash(run, tmp_path):

@@ -7,16 +7,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from segue.data import counting
-from segue.data.sequences import Sequences
+from segue.data.sequences import transition_counts
+from segue.data.sequences.sequences import Sequences
 from segue.errors import ArgumentError
-from segue.evaluation import content, ease, tuning
-from segue.evaluation.als import ALS
-from segue.evaluation.baselines import DecayedMarkov, ItemKNN, Popularity, RecentPopularity
-from segue.evaluation.content import ContentKNN
-from segue.evaluation.ease import EASE
+from segue.evaluation.baselines import content_knn, ease, tuning
+from segue.evaluation.baselines.als import ALS
+from segue.evaluation.baselines.content_knn import ContentKNN
+from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, Popularity, RecentPopularity
+from segue.evaluation.baselines.ease import EASE
+from segue.evaluation.baselines.tuning import tuned
 from segue.evaluation.registry import fit_all
-from segue.evaluation.tuning import tuned
 
 
 def sequences_of(*lists, times=None):
@@ -53,7 +53,7 @@ def slow_markov(lists, n_items, setting, history):
 @pytest.mark.parametrize("norm", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("block", [1, 2**23])
 def test_markov_equals_the_slow_twin(norm, block, monkeypatch):
-    monkeypatch.setattr(counting, "PAIRS", block)
+    monkeypatch.setattr(transition_counts, "PAIRS", block)
     lists, setting = random_lists(), DecayedMarkov(window=3, half_life=1.5, norm=norm, smoothing=0.3)
     fitted = setting.fit(sequences_of(*lists), 10)
     for history in ([], [0, 0], [4], [1, 0, 2, 3], [7, 7, 1, 2, 3, 5], [9, 8]):
@@ -80,7 +80,7 @@ def slow_knn(lists, n_items, setting, history):
 @pytest.mark.parametrize("setting", [ItemKNN(3, 0.0, None), ItemKNN(4, 2.0, 2), ItemKNN(100, 1.0, None)])
 @pytest.mark.parametrize("block", [1, 60, 2**23])
 def test_knn_equals_the_slow_twin(setting, block, monkeypatch):
-    monkeypatch.setattr(counting, "PAIRS", block)
+    monkeypatch.setattr(transition_counts, "PAIRS", block)
     lists = random_lists(seed=3)
     fitted = setting.fit(sequences_of(*lists), 10)
     for history in ([4], [1, 0, 2, 3], [7, 7, 1, 2]):
@@ -273,7 +273,7 @@ def slow_content(features, setting, history):
 @pytest.mark.parametrize("setting", [ContentKNN(3, None, np.inf), ContentKNN(4, 2, 1.5), ContentKNN(100, 3, 2.0)])
 @pytest.mark.parametrize("block", [1, 60, 2**24])
 def test_content_equals_the_slow_twin(setting, block, monkeypatch):
-    monkeypatch.setattr(content, "_COSINES", block)
+    monkeypatch.setattr(content_knn, "_COSINES", block)
     features = np.random.default_rng(2).normal(size=(14, 3)).astype(np.float32)
     features[[5, 8]] = 0
     fitted = setting.fit(sequences_of([1, 2], [3]), 14, features)  # most items have no event
@@ -308,7 +308,7 @@ def test_when_one_trial_is_too_much_the_defaults_are_taken():
 
 def test_what_cannot_be_fitted_is_named_with_the_reason(monkeypatch):
     monkeypatch.setattr(ease, "LARGEST", 5)
-    monkeypatch.setattr("segue.evaluation.als.find_spec", lambda name: None)
+    monkeypatch.setattr("segue.evaluation.baselines.als.find_spec", lambda name: None)
     beside = fit_all(sequences_of([1, 2, 3, 1]), 10)
     assert [name.partition(" (")[0] for name in beside.fitted] == [
         "popularity",

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import segue
-from segue.data import synthetic
-from segue.data.sequences import encode, item_vocabulary
+from segue.data.log import synthetic
+from segue.data.sequences.sequences import encode, item_vocabulary
+from segue.training import blend, trainer
 from segue.training import budget as budgets
-from segue.training import fusion, trainer
 from segue.training.budget import Budget, Every, blend_seconds
 
 QUICK = {"model.width": 8, "model.depth": 1, "train.lanes": 8, "train.seed": 1}
@@ -50,8 +50,8 @@ def a_machine_of_known_speed(monkeypatch):
 
     monkeypatch.setattr(trainer, "update_many", clock.taking(update_many, 0.0, first=5.0))
     monkeypatch.setattr(trainer.Validation, "answered", clock.taking(trainer.Validation.answered, 2.0))
-    monkeypatch.setattr(fusion._Job, "counts", clock.taking(fusion._Job.counts, 0.2))
-    monkeypatch.setattr(fusion, "recounted", clock.taking(fusion.recounted, 0.5))
+    monkeypatch.setattr(blend._Job, "counts", clock.taking(blend._Job.counts, 0.2))
+    monkeypatch.setattr(blend, "recounted", clock.taking(blend.recounted, 0.5))
     monkeypatch.setattr(budgets, "Budget", lambda seconds: made.append(Budget(seconds, clock)) or made[-1])
     made = clock.made = []
     return clock

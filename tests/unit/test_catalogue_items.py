@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 import segue
 from segue.api import _with_all_items
-from segue.cli import app
-from segue.data.catalogue import read_items
-from segue.recommend import growth
-from segue.recommend.growth import grown, with_catalogue
+from segue.cli.app import app
+from segue.data.features.catalogue import read_items
+from segue.recommend import new_items
+from segue.recommend.new_items import grown, with_catalogue
 from tests_support import random_counts
 
 GENRES, ITEMS, USERS = 5, 50, 150
@@ -140,9 +140,9 @@ def test_a_retrained_model_keeps_them(tmp_path):
     some = pl.DataFrame({"item": ["i0", "new"], "genre": ["genre 0", "genre 0"]})
     for items, more in ((None, set()), (some, {"new"})):
         (tmp_path / "current").write_text("a.segue\n")
-        done = segue.retraining.retrain(log, tmp_path, catalogue=items, tolerance=1.0)
+        done = segue.jobs.retrain.retrain(log, tmp_path, catalogue=items, tolerance=1.0)
         assert done.published, done
-        assert set(segue.load(tmp_path / done.bundle).items) == set(NAMES) | more
+        assert set(segue.load(tmp_path / done.model).items) == set(NAMES) | more
 
 
 def test_they_are_lowered_as_far_as_validation_asks_and_no_further(both):
@@ -161,8 +161,8 @@ def test_they_are_lowered_as_far_as_validation_asks_and_no_further(both):
     def ndcg(rec):
         known = replace(answers, items=rec.params.items, bias=rec.params.bias)
         scores = known.hidden(rec.finished(known.scores(), known.recent, None))
-        ranks = segue.measure.ranks.target_ranks(scores, known.targets)
-        return segue.measure.metrics.ndcg(ranks, k=10).mean()
+        ranks = segue.metrics.ranks.target_ranks(scores, known.targets)
+        return segue.metrics.metrics.ndcg(ranks, k=10).mean()
 
     before, after = ndcg(plain), ndcg(more)
     assert 0.96 * before < after < before and after >= 0.98 * before
@@ -184,8 +184,8 @@ def test_very_many_alike_items_cost_no_more_than_is_said(monkeypatch):
     items = np.concatenate([rng.normal(size=(40, 4)), np.repeat(rng.normal(size=(3, 4)), 200, axis=0)])
     items = items.astype(np.float32)
     plain = grown(counts, items)
-    monkeypatch.setattr(growth, "_PAIRS", 2000)
-    monkeypatch.setattr(growth, "_COMPARED", 600 * 20)
+    monkeypatch.setattr(new_items, "_PAIRS", 2000)
+    monkeypatch.setattr(new_items, "_COMPARED", 600 * 20)
     few = grown(counts, items)
     assert len(few.shares) < len(counts.shares) + 4 * 2000 < len(plain.shares)
     assert few.popularity.shape == plain.popularity.shape == (640,)

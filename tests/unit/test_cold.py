@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from segue.data.events import Events
-from segue.data.sequences import encode, item_vocabulary
-from segue.data.split import digest, split_by_time, split_users
+from segue.data.log.events import Events
+from segue.data.log.split import digest, split_by_time, split_users
+from segue.data.sequences.sequences import encode, item_vocabulary
 from segue.errors import ArgumentError, EvaluationError
-from segue.evaluation.baselines import Popularity
-from segue.evaluation.cold import by_history
+from segue.evaluation.baselines.counting import Popularity
+from segue.evaluation.cold_start import by_history
 from tests_support import small_recommender
 
 

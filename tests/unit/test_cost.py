@@ -4,7 +4,7 @@ import pytest
 
 import segue
 from segue.config import DataSize, configure, derive
-from segue.data import synthetic
+from segue.data.log import synthetic
 from segue.model.cells import CELLS, make_cell
 from segue.model.network import Network
 from segue.training.cost import check_memory, memory_available, memory_needed, operations_per_target

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 import segue
-from segue.data import datasets
+from segue.data.log import datasets
 from segue.errors import DatasetError
 
 

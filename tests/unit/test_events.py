@@ -11,9 +11,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from segue.data.columns import choose_columns
-from segue.data.events import Events, Reading, inspect, read_events
-from segue.data.times import TimeRule
+from segue.data.log.columns import choose_columns
+from segue.data.log.events import Events, Reading, inspect, read_events
+from segue.data.values.times import TimeRule
 from segue.errors import ArgumentError, ColumnError, DataError, SegueError, TimeParseError
 
 LOG = b"user,item,time\n7,x,1700000000\n8,y,1700000060\n"

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from segue.bundle import name_running
 from segue.files import replacing, write_arrays
-from segue.serve.keys import add_key, remove_key
-from segue.serve.parts import Parts
+from segue.jobs.resumable_parquet import Parts
+from segue.model_file import name_running
+from segue.serve.http.auth import add_key, remove_key
 from tests_support import small_recommender
 
 

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from segue.cli import app
-from segue.data.blocks import Categories
-from segue.data.catalogue import Catalogue
-from segue.data.fitting import Column
-from segue.data.numeric import Numbers, Vectors
+from segue.cli.app import app
+from segue.data.features.catalogue import Catalogue
+from segue.data.features.column_encoders import Categories
+from segue.data.features.fitting import Column
+from segue.data.features.numeric import Numbers, Vectors
 from segue.errors import ArgumentError
 from tests_support import USERS, described_log, described_recommender
 

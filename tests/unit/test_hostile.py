@@ -26,9 +26,10 @@ from schemathesis import GenerationMode
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from segue.serve import running, wire
-from segue.serve.keys import add_key
-from segue.serve.limits import Limits
+from segue.serve import server
+from segue.serve.http import wire
+from segue.serve.http.auth import add_key
+from segue.serve.http.limits import Limits
 from tests_support import described_log, described_recommender
 
 BODIES = int(os.environ.get("SEGUE_HOSTILE", "300"))
@@ -39,16 +40,16 @@ SEED = [{"user": user, "item": item, "id": f"{user}{item}"} for user in ("a", "0
 @contextlib.contextmanager
 def serving(folder, keys=None):
     """Give the address of a server in a thread."""
-    bundle = folder / "b.segue"
-    described_recommender(described_log()).save(bundle)
-    asked = running.Settings(bundle, str(folder / "s.db"), port=0, bundles=folder, limits=LIMITS, keys=keys, rate=0)
-    with running._opened(asked) as (server, listener, _):
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    model = folder / "b.segue"
+    described_recommender(described_log()).save(model)
+    asked = server.Settings(model, str(folder / "s.db"), port=0, models=folder, limits=LIMITS, keys=keys, rate=0)
+    with server._opened(asked) as (process, listener, _):
+        thread = threading.Thread(target=process.run, kwargs={"sockets": [listener]})
         thread.start()
-        while not server.started:
+        while not process.started:
             time.sleep(0.01)
         yield listener.getsockname()[:2]
-        server.should_exit = True
+        process.should_exit = True
         thread.join(20)
         assert not thread.is_alive()
 

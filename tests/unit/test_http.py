@@ -9,18 +9,18 @@ import pytest
 from fastapi.testclient import TestClient
 
 import segue
-from segue.bundle import load_bundle
 from segue.errors import FullError, StoreError
-from segue.serve.answer_schemas import ProblemOut
-from segue.serve.bodies import parse_json
-from segue.serve.gate import HEADERS, Access
-from segue.serve.http import make_app
-from segue.serve.keys import add_key, read_keys
-from segue.serve.limits import Limits, Rates
-from segue.serve.problems import Problem
-from segue.serve.routes import lists, people, plain, shop
-from segue.serve.service import Service
-from segue.serve.sqlite_store import SqliteStore
+from segue.model_file import load_model
+from segue.serve.api import health, items, recommend, users
+from segue.serve.api.answer_schemas import ProblemOut
+from segue.serve.app import make_app
+from segue.serve.http.auth import add_key, read_keys
+from segue.serve.http.bodies import parse_json
+from segue.serve.http.limits import Limits, Rates
+from segue.serve.http.middleware import HEADERS, Access
+from segue.serve.http.problems import Problem
+from segue.serve.live.service import Service
+from segue.store.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, small_recommender
 
 NOW = 1_700_000_000.0
@@ -30,7 +30,7 @@ EVENT = {"user": "u1", "item": "001"}
 @pytest.fixture(name="service")
 def a_service(tmp_path):
     store = SqliteStore(tmp_path / "s.db")
-    service = Service(small_recommender(), store, bundles=tmp_path, clock=lambda: NOW)
+    service = Service(small_recommender(), store, models=tmp_path, clock=lambda: NOW)
     yield service
     service.close()
     store.close()
@@ -75,7 +75,7 @@ def test_one_post_tells_an_event_and_returns_the_list_after_it(client, service):
     expected = rec.recommend(rec.observe(rec.start(), "001", time=NOW), 3, at=NOW)
     assert [line["item"] for line in told["items"]] == [line.item for line in expected]
     assert told["items"][0]["title"] == expected[0].title
-    assert (told["bundle"], told["unknown"], told["count"]) == (rec.fingerprint, [], 1)
+    assert (told["model"], told["unknown"], told["count"]) == (rec.fingerprint, [], 1)
     assert told["events"] == [{"seq": 1, "user": "u1", "item": "001", "time": NOW}]
 
 
@@ -265,7 +265,7 @@ def test_a_user_a_history_and_a_token_get_the_same_list(client):
     assert by_token["token"] != token
 
 
-def test_ids_that_the_bundle_does_not_know_are_told(client):
+def test_ids_that_the_model_does_not_know_are_told(client):
     assert client.get("/v1/recommend?history=001&history=new").json()["unknown"] == ["new"]
     best, second, third = (line["item"] for line in client.get("/v1/recommend?history=001&k=3").json()["items"])
     left = client.get(f"/v1/recommend?history=001&k=1&exclude={best}&exclude={second}").json()["items"]
@@ -281,7 +281,7 @@ def test_a_list_is_filtered(client):
     refused(client.get("/v1/recommend?user=u1&where=colour:red"), 422, "attribute")
 
 
-def test_a_token_that_was_changed_or_is_old_or_of_another_bundle_is_refused(client, service):
+def test_a_token_that_was_changed_or_is_old_or_of_another_model_is_refused(client, service):
     token = client.post("/v1/recommend", json={"token": "new"}).json()["token"]
     for bad in (token[:-2] + "AA", "x", "%%%%", token[:40]):
         refused(client.post("/v1/recommend", json={"token": bad}), 422, "token")
@@ -290,7 +290,7 @@ def test_a_token_that_was_changed_or_is_old_or_of_another_bundle_is_refused(clie
     refused(client.post("/v1/recommend", json={"token": token}), 409, "token")
     state = bytearray(service.new_token())
     state[:4] = b"zzzz"
-    refused(client.post("/v1/recommend", json={"token": desk.sealer.seal(bytes(state))}), 409, "bundle")
+    refused(client.post("/v1/recommend", json={"token": desk.sealer.seal(bytes(state))}), 409, "model")
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_what_is_alike_why_and_what_if(client):
     assert [line["item"] for line in why["what_if"]["items"]] == [line["item"] for line in alone["items"]]
 
 
-# --- users, items, bundles --------------------------------------------------------------------------------------
+# --- users, items, models --------------------------------------------------------------------------------------
 
 
 def test_users_are_shown_by_pages_merged_and_erased(client):
@@ -412,18 +412,18 @@ def test_rules_hold_from_the_next_list_on(client):
     assert shown["debug"]["009"] == {"week": True}
 
 
-def test_a_bundle_is_swapped_by_name_only(client, opened, service, tmp_path):
+def test_a_model_is_swapped_by_name_only(client, opened, service, tmp_path):
     small_recommender(seed=6).save(tmp_path / "b.segue")
-    new = client.post("/v1/admin/bundle", json={"bundle": "b.segue"}).json()["bundle"]
-    assert new == load_bundle(tmp_path / "b.segue").fingerprint
+    new = client.post("/v1/admin/model", json={"model": "b.segue"}).json()["model"]
+    assert new == load_model(tmp_path / "b.segue").fingerprint
     assert service._swaps.wait(10)
-    assert client.get("/v1/status").json()["bundle"] == new
-    assert client.post("/v1/admin/bundle", json={"roll_back": True}).json()["bundle"] != new
+    assert client.get("/v1/status").json()["model"] == new
+    assert client.post("/v1/admin/model", json={"roll_back": True}).json()["model"] != new
     assert service._swaps.wait(10)  # while one is under way any other is refused, whatever its name
-    refused(client.post("/v1/admin/bundle", json={"bundle": "../b.segue"}), 422, "not a path")
-    refused(client.post("/v1/admin/bundle", json={"bundle": "none.segue"}), 404)
-    refused(client.post("/v1/admin/bundle", json={"bundle": "b.segue", "roll_back": True}), 422)
-    refused(opened().post("/v1/admin/bundle", json={"bundle": "b.segue"}), 404, "--bundles")
+    refused(client.post("/v1/admin/model", json={"model": "../b.segue"}), 422, "not a path")
+    refused(client.post("/v1/admin/model", json={"model": "none.segue"}), 404)
+    refused(client.post("/v1/admin/model", json={"model": "b.segue", "roll_back": True}), 422)
+    refused(opened().post("/v1/admin/model", json={"model": "b.segue"}), 404, "--models")
 
 
 def test_a_store_that_fails_is_a_503_and_all_is_as_before(client, service, monkeypatch):
@@ -463,8 +463,8 @@ WRITES = {
     "add_items": ("POST", "/v1/items", {"items": [{"item": "900", "title": "red car", "price": 2.0}]}),
     "change_item": ("PATCH", "/v1/items/003", {"available": False, "attributes": {"title": "renamed"}}),
     "set_rules": ("PUT", "/v1/admin/rules", {"rules": [{"kind": "pin", "items": ["009"]}]}),
-    "change_model": ("POST", "/v1/admin/bundle", {"bundle": "b.segue"}),
-    "roll_back": ("POST", "/v1/admin/bundle", {"roll_back": True}),
+    "change_model": ("POST", "/v1/admin/model", {"model": "b.segue"}),
+    "roll_back": ("POST", "/v1/admin/model", {"roll_back": True}),
 }
 
 
@@ -476,7 +476,7 @@ def prepared(client, service, name):
     kept = client.post("/v1/events", json={"events": sent}).json()["events"]
     assert [one["seq"] for one in kept] == [1, 2, 3, 4, 5, 6]
     if name == "roll_back":
-        client.post("/v1/admin/bundle", json={"bundle": "b.segue"})
+        client.post("/v1/admin/model", json={"model": "b.segue"})
         assert service._swaps.wait(10)
 
 
@@ -496,7 +496,7 @@ def test_a_request_sent_twice_does_what_it_does_once(opened, tmp_path, name):
     found = []
     for turn, times in enumerate((1, 2, "at once")):
         store = SqliteStore(tmp_path / f"{turn}.db")
-        service = Service(replace(rec), store, bundles=tmp_path, clock=lambda: NOW)
+        service = Service(replace(rec), store, models=tmp_path, clock=lambda: NOW)
         answers = []
         with TestClient(make_app(service, swaps=True), base_url="http://localhost:8000") as client:
             prepared(client, service, name)
@@ -540,10 +540,10 @@ def test_every_answer_has_the_shape_it_is_described_with(client, service, tmp_pa
         "get_health": ("GET", "/healthz", None),
         "get_readiness": ("GET", "/readyz", None),
     }
-    every = [route for part in (lists, people, plain, shop) for route in part.router.routes]
+    every = [route for part in (recommend, users, health, items) for route in part.router.routes]
     routes = {route.name: route.response_model for route in every if route.include_in_schema}
     assert set(routes) == set(asked) - {"roll_back"} | {"get_metrics", "predict_rating"}
-    del asked["add_items"]  # of a bundle that learnt attributes; the two of erasures come last
+    del asked["add_items"]  # of a model that learnt attributes; the two of erasures come last
     order = [name for name in asked if not name.startswith("erase")] + [name for name in asked if name[:5] == "erase"]
     for name in order:
         method, path, body = asked[name]
@@ -600,7 +600,7 @@ def test_an_erasure_by_id_never_takes_a_number_and_one_by_number_never_an_id(cli
 
 
 def test_an_erasure_that_a_reader_delayed_is_done_when_it_is_asked_for_again(client, service, tmp_path, monkeypatch):
-    monkeypatch.setattr("segue.serve.sqlite_file.PATIENCE", 0.05, raising=False)
+    monkeypatch.setattr("segue.store.sqlite_file.PATIENCE", 0.05, raising=False)
     prepared(client, service, "")
     paths = ["/v1/users/u1/events/3", "/v1/users/u1/events/by-seq/3", "/v1/users/u1", "/v1/users/nobody"]
     for path in paths:

@@ -1,4 +1,4 @@
-"""Cells of Keras in bundles and conversion; what cannot be taken over says so. examples/keras_cell.py trains one."""
+"""Cells of Keras in models and conversion; what cannot be taken over says so. examples/keras_cell.py trains one."""
 
 import copy
 import hashlib
@@ -15,19 +15,19 @@ import pytest
 from typer.testing import CliRunner
 
 import segue
-from segue import cli
-from segue.bundle import build_network, with_fingerprint
+from segue.cli import app as cli
 from segue.config import configure
-from segue.data import synthetic
+from segue.data.log import synthetic
 from segue.errors import ArgumentError, ConfigError, ModelError
 from segue.files import read_arrays, write_arrays
 from segue.interop import KerasCell, from_keras, to_keras
 from segue.model.backend import map_tree
 from segue.model.cells import GRU, LSTM, Linear, SimpleRNN
-from segue.serve.answers import Question, Tell, Told
-from segue.serve.events import Event
-from segue.serve.service import Service
-from segue.serve.sqlite_store import SqliteStore
+from segue.model_file import build_network, with_fingerprint
+from segue.serve.live.service import Service
+from segue.serve.ranking.types import Question, Tell, Told
+from segue.store.events import Event
+from segue.store.sqlite_store import SqliteStore
 from tests_support import minimal_gated_cell, small_recommender
 
 UNITS = 8
@@ -52,7 +52,7 @@ def gru(keras):
     return recommender(keras.layers.GRUCell(UNITS))
 
 
-def test_a_bundle_keeps_its_cell_and_says_what_answering_takes(gru, tmp_path, caplog):
+def test_a_model_keeps_its_cell_and_says_what_answering_takes(gru, tmp_path, caplog):
     gru.save(tmp_path / "gru.segue")
     with caplog.at_level(logging.WARNING, "segue"):
         again = segue.load(tmp_path / "gru.segue")
@@ -96,7 +96,7 @@ def test_a_log_at_once_and_a_server_give_the_states_of_one_by_one(keras, tmp_pat
     assert [line.score for line in answer.items] == pytest.approx([line.score for line in expected], abs=1e-5)
 
 
-def test_a_bundle_of_a_class_that_is_not_registered_here_is_refused(keras, tmp_path):
+def test_a_model_of_a_class_that_is_not_registered_here_is_refused(keras, tmp_path):
     own = minimal_gated_cell(keras)
     recommender(own(UNITS)).save(tmp_path / "own.segue")
     known = keras.saving.get_custom_objects()
@@ -132,7 +132,7 @@ def gru_path(rec, folder):
     return folder / "gru.segue"
 
 
-def test_without_keras_a_bundle_says_what_to_install(gru, tmp_path, monkeypatch):
+def test_without_keras_a_model_says_what_to_install(gru, tmp_path, monkeypatch):
     gru.save(tmp_path / "gru.segue")
     monkeypatch.setitem(sys.modules, "keras", None)
     with pytest.raises(ModelError, match=r'gru.segue: keras: expected .* Run: pip install "segue\[keras\]"'):
@@ -158,7 +158,7 @@ def test_another_backend_is_refused(keras, monkeypatch):
     ],
     ids=["tanh", "relu", "leaky_relu", "gru", "lstm"],
 )
-def test_converted_bundles_give_the_same_scores(keras, tmp_path, make, own):
+def test_converted_models_give_the_same_scores(keras, tmp_path, make, own):
     rec = recommender(make(keras.layers))
     rec.save(tmp_path / "keras.segue")
     done = CliRunner().invoke(cli.app, ["convert", str(tmp_path / "keras.segue"), "-o", str(tmp_path / "own.segue")])

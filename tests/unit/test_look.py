@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from segue import cli
-from segue.data import synthetic
+from segue.cli import app as cli
+from segue.data.log import synthetic
 from segue.errors import ArgumentError, SegueError
-from segue.insight import look, recall
+from segue.insight import recall, report
+from segue.insight.cell_choices import NAMES, cell_of, settings_of
 from segue.insight.gradients import gradient_by_lag
-from segue.insight.named import NAMES, cell_of, settings_of
 from segue.insight.recall import recall_at
 from segue.model.cells import CELLS
 from tests_support import small_recommender
@@ -30,7 +30,7 @@ def run(*words):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
+def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("look") / "b.segue"
     small_recommender(repeats="exclude").save(path)
     return path
@@ -57,8 +57,8 @@ def written(folder):
 
 
 def test_cells_are_looked_at(tmp_path, monkeypatch):
-    monkeypatch.setattr(look, "descend", lambda cell, **given: recorded(cell, **given))
-    monkeypatch.setattr(look, "gradient_by_lag", lambda cell, **given: small_gradient(cell, **given))
+    monkeypatch.setattr(report, "descend", lambda cell, **given: recorded(cell, **given))
+    monkeypatch.setattr(report, "gradient_by_lag", lambda cell, **given: small_gradient(cell, **given))
     code, out, _ = run("look", "-o", tmp_path / "f", "--cell", "simple_rnn", "--cell", "gru", "--seed", 4)
     assert code == 0 and "gradient-by-lag.png: The gradient by lag" in out and out.count("\n") == 4
     found = written(tmp_path / "f")
@@ -88,35 +88,35 @@ def test_recall_is_a_training_run(tmp_path, monkeypatch):
         asked.append((cell, lag, given["passes"]))
         return recall_at(cell, lag, users=8, rounds=2, **given)
 
-    monkeypatch.setattr(look, "recall_at", quick)
+    monkeypatch.setattr(report, "recall_at", quick)
     monkeypatch.setattr(recall, "ASKED", 20)
-    monkeypatch.setattr(look, "gradient_by_lag", lambda cell, **given: small_gradient(cell, **given))
+    monkeypatch.setattr(report, "gradient_by_lag", lambda cell, **given: small_gradient(cell, **given))
     code, _, _ = run("look", "-o", tmp_path, "--cell", "linear", "--recall", 2, "--passes", 1)
     assert code == 0 and asked == [("linear", 2, 1)]
     [row] = written(tmp_path)["recall-by-lag"]
     assert row["cell"] == "linear" and 0 <= row["recall"] <= 1 and row["best_pass"] == 1
 
 
-def test_a_bundle_is_looked_at(tmp_path, bundle, log):
-    code, out, _ = run("look", bundle, "-o", tmp_path / "drawn", "--lags", 5)
+def test_a_model_is_looked_at(tmp_path, model, log):
+    code, out, _ = run("look", model, "-o", tmp_path / "drawn", "--lags", 5)
     assert code == 0 and "How far back it looks" in out
     found = written(tmp_path / "drawn")
     assert found["reach"]["reach"]["change"]["at"] == [0, 1, 2, 3, 4, 5] and found["reach"]["reach"]["users"] == 64
     assert len(found["gates"]["items"]) == 7 and len(found["gates"]["gates"]) == 2
-    code, _, _ = run("look", bundle, "-o", tmp_path / "log", "--events", log, "--user", "u3")
+    code, _, _ = run("look", model, "-o", tmp_path / "log", "--events", log, "--user", "u3")
     found = written(tmp_path / "log")
     assert code == 0 and found["reach"]["reach"]["users"] == 6
     assert found["gates"]["items"] == [f"{(15 + t) % 12:03d}" for t in range(9)]
     assert len(found["reach"]["gradient"]["at"]) == 8
 
 
-def test_bad_input_is_told(tmp_path, bundle, log, monkeypatch):
+def test_bad_input_is_told(tmp_path, model, log, monkeypatch):
     code, _, error = run("look", "-o", tmp_path, "--cell", "tcn")
     assert code == 1 and "cell: expected one of simple_rnn:tanh, simple_rnn:relu" in error and 'came "tcn"' in error
-    assert run("look", bundle, "-o", tmp_path, "--cell", "gru")[0] == 2
+    assert run("look", model, "-o", tmp_path, "--cell", "gru")[0] == 2
     assert run("look", "-o", tmp_path, "--events", log)[0] == 2
-    assert run("look", bundle, "-o", tmp_path, "--user", "u1")[0] == 2
-    code, _, error = run("look", bundle, "-o", tmp_path, "--events", log, "--user", "nobody")
+    assert run("look", model, "-o", tmp_path, "--user", "u1")[0] == 2
+    code, _, error = run("look", model, "-o", tmp_path, "--events", log, "--user", "nobody")
     assert code == 1 and 'expected events of user "nobody", found none' in error
     code, _, error = run("look", "-o", tmp_path, "--recall", 1)
     assert code == 1 and "recall: expected lags from 2, came 1. 20 is one" in error
@@ -133,10 +133,10 @@ def test_every_cell_has_a_name_and_settings_that_make_it():
     assert settings_of("lstm") == {"model.cell": "lstm"}
 
 
-def test_plans_on_the_command_line(bundle):
+def test_plans_on_the_command_line(model):
     rec = small_recommender(repeats="exclude")
     state = rec.observe_all(rec.start(), ["001", "004"])
-    words = ("recommend", bundle, "--history", "001,004,nope", "--json", "--plan", 3)
+    words = ("recommend", model, "--history", "001,004,nope", "--json", "--plan", 3)
     state = rec.observe(state, "nope")
     found = json.loads(run(*words)[1])
     best = rec.plan(state, 3)
@@ -147,8 +147,8 @@ def test_plans_on_the_command_line(bundle):
     assert one == two != three
     assert run(*words[:-1], 0)[0] == 1 and "expected n from 1" in run(*words[:-1], 0)[2]
     assert run(*words, "--beam", 2, "--temperature", 1)[0] == 2
-    assert run("recommend", bundle, "--all", "--events", "x", "-o", "y", "--plan", 2)[0] == 2
-    assert "film " in run("recommend", bundle, "--history", "001", "--plan", 2)[1]
+    assert run("recommend", model, "--all", "--events", "x", "-o", "y", "--plan", 2)[0] == 2
+    assert "film " in run("recommend", model, "--history", "001", "--plan", 2)[1]
 
 
 def test_the_copy_task_is_the_one_that_is_described():

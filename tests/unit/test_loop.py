@@ -15,24 +15,24 @@ from typer.testing import CliRunner
 
 import segue
 from engines import Server
-from segue import cli_options, retraining
-from segue.bundle import running_bundle, with_fingerprint
-from segue.cli import app
-from segue.data import synthetic
-from segue.data.split import digest
-from segue.data.vocabulary import Vocabulary
+from segue.cli import options
+from segue.cli.app import app
+from segue.data.log import synthetic
+from segue.data.log.split import digest
+from segue.data.sequences.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError, DataError, LockedError, ModelError, StoreError
+from segue.jobs import batch_recommend, export_log, retrain
+from segue.jobs.event_frames import told_by
+from segue.jobs.export_log import events_of, export, export_file, import_events
+from segue.jobs.resumable_parquet import Parts
 from segue.model.backend import map_tree
-from segue.recommend.approximate import open_index
-from segue.serve import bulk, transfer
-from segue.serve.events import Event
-from segue.serve.opening import open_store
-from segue.serve.parts import Parts
-from segue.serve.reading import is_store, read_store
-from segue.serve.sqlite_store import SqliteStore
-from segue.serve.store import Write, Written
-from segue.serve.tables import told_by
-from segue.serve.transfer import events_of, export, export_file, import_events
+from segue.model_file import running_model, with_fingerprint
+from segue.recommend.index.approximate import open_index
+from segue.store.base import Write, Written
+from segue.store.events import Event
+from segue.store.factory import open_store
+from segue.store.readonly import is_store, read_store
+from segue.store.sqlite_store import SqliteStore
 from tests_support import rated_log, small_rater, small_recommender
 
 TABLE = pl.DataFrame(
@@ -143,7 +143,7 @@ def test_a_log_that_grew_by_a_late_row_is_imported_to_its_end(tmp_path):
         log.write_text("\n".join(["user,item,time", *rows[:count]]))
         done = run.invoke(app, ["import", str(log), "--store", store])
         assert done.exit_code == 0 and said in done.output, done.output
-    assert cli_options.read(store, {}).table["item"].to_list() == ["x", "z", "y"]
+    assert options.read(store, {}).table["item"].to_list() == ["x", "z", "y"]
     log.rename(tmp_path / "renamed.csv")
     done = run.invoke(app, ["import", str(tmp_path / "renamed.csv"), "--store", store])
     assert "begins with what was imported as log.csv" in done.output and "0 events written" in done.output
@@ -207,7 +207,7 @@ def test_an_export_that_breaks_leaves_the_old_file_and_nothing_else(store, tmp_p
     grown(store, read())
     out = tmp_path / "out.parquet"
     assert export_file(store, out) == 5
-    monkeypatch.setattr(transfer, "_TABLE", 1)
+    monkeypatch.setattr(export_log, "_TABLE", 1)
     monkeypatch.setattr(Parts, "finish", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_file(store, out)
@@ -234,7 +234,7 @@ def known_items(log):
 @pytest.mark.parametrize("repeats", ["allow", "exclude"])
 @pytest.mark.parametrize("of", ["log", "store"])
 def test_all_is_one_by_one(store, tmp_path, monkeypatch, repeats, of):
-    monkeypatch.setattr(bulk, "USERS", 7)
+    monkeypatch.setattr(batch_recommend, "USERS", 7)
     log = shop()
     rec = small_recommender(known_items(log), repeats=repeats)
     grown(store, log)
@@ -244,42 +244,42 @@ def test_all_is_one_by_one(store, tmp_path, monkeypatch, repeats, of):
         store.commit([Write("both", None, (Event("both", "i3", 5), Event("both", "i4"), Event("both", "i5", 9)))])
     out = tmp_path / "all.parquet"
     at = float(log.table["time"].max()) / 1e6 + 60
-    done = bulk.recommend_all(rec, source, out, k=5, at=at)
-    assert done == bulk.Listed(len(log.users) + 2 * (of == "store"), 0)
+    done = batch_recommend.recommend_all(rec, source, out, k=5, at=at)
+    assert done == batch_recommend.Listed(len(log.users) + 2 * (of == "store"), 0)
     lists = {user: rows for (user,), rows in pl.read_parquet(out).group_by("user", maintain_order=True)}
     assert len(lists) == done.users
     for user, rows in lists.items():
-        state = bulk.state_of(rec, store, user)
+        state = batch_recommend.state_of(rec, store, user)
         expected = rec.recommend(state, 5, at=at)
         assert rows["item"].to_list() == [line.item for line in expected]
         assert rows["place"].to_list() == list(range(1, len(expected) + 1))
         np.testing.assert_allclose(rows["score"], [line.score for line in expected], atol=1e-4)
-    assert bulk.state_of(rec, store, lists.popitem()[0]).count > 0
+    assert batch_recommend.state_of(rec, store, lists.popitem()[0]).count > 0
 
 
 @pytest.mark.parametrize("of", ["log", "store"])
 def test_a_stopped_run_for_all_goes_on(store, tmp_path, monkeypatch, of):
-    monkeypatch.setattr(bulk, "USERS", 7)
+    monkeypatch.setattr(batch_recommend, "USERS", 7)
     log = shop()
     rec = small_recommender(known_items(log))
     source = log if of == "log" else grown(store, log)
     whole, out = tmp_path / "whole.parquet", tmp_path / "all.parquet"
-    bulk.recommend_all(rec, source, whole, k=3)
+    batch_recommend.recommend_all(rec, source, whole, k=3)
 
     def stop(done, of):
         if done >= 14:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bulk.recommend_all(rec, source, out, k=3, report=stop)
+        batch_recommend.recommend_all(rec, source, out, k=3, report=stop)
     assert not out.exists()
-    assert bulk.recommend_all(rec, source, out, k=3) == bulk.Listed(len(log.users) - 14, 14)
+    assert batch_recommend.recommend_all(rec, source, out, k=3) == batch_recommend.Listed(len(log.users) - 14, 14)
     assert pl.read_parquet(out).equals(pl.read_parquet(whole)) and not list(tmp_path.glob(".all*"))
     with pytest.raises(KeyboardInterrupt):
-        bulk.recommend_all(rec, source, out, k=3, report=stop)
-    assert bulk.recommend_all(rec, source, out, k=4).before == 0  # another job begins anew
+        batch_recommend.recommend_all(rec, source, out, k=3, report=stop)
+    assert batch_recommend.recommend_all(rec, source, out, k=4).before == 0  # another job begins anew
     with pytest.raises(ArgumentError, match="expected k from 1, a whole number, came 0"):
-        bulk.recommend_all(rec, source, out, k=0)
+        batch_recommend.recommend_all(rec, source, out, k=0)
 
 
 def test_users_who_become_active_while_users_are_read_are_there(store):
@@ -296,10 +296,10 @@ def test_users_who_become_active_while_users_are_read_are_there(store):
         return page
 
     store.users = moved
-    assert set(bulk.all_users(store)) == {"u0", "u1", "u2", "new"}
+    assert set(batch_recommend.all_users(store)) == {"u0", "u1", "u2", "new"}
 
 
-def a_running_bundle(log, folder, name="2020-01-01-a.segue", **facts):
+def a_running_model(log, folder, name="2020-01-01-a.segue", **facts):
     rec = small_recommender(known_items(log))
     rec = replace(rec, facts={"range": [0, int(log.table["time"][len(log) // 2])], **facts})
     rec.save(folder / name)
@@ -308,13 +308,13 @@ def a_running_bundle(log, folder, name="2020-01-01-a.segue", **facts):
 
 def test_retraining_publishes_what_is_better_and_exits_0(tmp_path):
     log = shop(users=150)
-    run, bundles = CliRunner(), tmp_path / "bundles"
-    bundles.mkdir()
-    a_running_bundle(log, bundles)
+    run, models = CliRunner(), tmp_path / "models"
+    models.mkdir()
+    a_running_model(log, models)
     log.as_text().with_columns(pl.col("time").cast(pl.Datetime("us"))).write_parquet(tmp_path / "log.parquet")
     assert run.invoke(app, ["import", str(tmp_path / "log.parquet"), "--store", str(tmp_path / "s.db")]).exit_code == 0
     small = [word for one in ("model.width=8", "model.depth=1", "train.passes=3") for word in ("--set", one)]
-    verb = ["retrain", "--store", str(tmp_path / "s.db"), "--bundles", str(bundles), *small, "--json"]
+    verb = ["retrain", "--store", str(tmp_path / "s.db"), "--models", str(models), *small, "--json"]
     server = SqliteStore(tmp_path / "s.db")  # it may run meanwhile
     done = run.invoke(app, verb)
     server.close()
@@ -322,15 +322,15 @@ def test_retraining_publishes_what_is_better_and_exits_0(tmp_path):
     said = json.loads(done.stdout)
     assert said["published"] and said["running"] == "2020-01-01-a.segue" and said["lead"]["low"] > 0
     assert "has learnt less than the candidate" in said["marks"][0]
-    new = segue.load(bundles / said["bundle"])
-    assert (bundles / "current").read_text().strip() == said["bundle"]
-    assert said["bundle"].endswith(f"-{new.fingerprint[:12]}.segue")
+    new = segue.load(models / said["model"])
+    assert (models / "current").read_text().strip() == said["model"]
+    assert said["model"].endswith(f"-{new.fingerprint[:12]}.segue")
     assert new.facts["digest"] == digest(log) and new.facts["retrained"]["questions"] == said["questions"]
     again = run.invoke(app, verb)
     assert again.exit_code == 3 and json.loads(again.stdout)["why"].startswith("0 events are new to"), again.output
 
 
-def test_retraining_goes_on_with_what_the_running_bundle_was_given(tmp_path):
+def test_retraining_goes_on_with_what_the_running_model_was_given(tmp_path):
     log = shop(users=150)
     ids = known_items(log).ids
     items = pl.DataFrame({"item": ids, "year": [1990 + n % 4 for n in range(len(ids))]})
@@ -340,11 +340,11 @@ def test_retraining_goes_on_with_what_the_running_bundle_was_given(tmp_path):
     half = {"range": [0, int(log.table["time"][len(log) // 2])]}
     replace(rec, facts=rec.facts | half).save(tmp_path / "a.segue")
     with pytest.raises(ArgumentError, match=r"that a\.segue was trained with, came none.*Give --users FILE"):
-        retraining.retrain(log, tmp_path)
+        retrain.retrain(log, tmp_path)
     said = []
-    done = retraining.retrain(log, tmp_path, users=people, config={"train.seed": 7, "train.passes": 2}, say=said.append)
+    done = retrain.retrain(log, tmp_path, users=people, config={"train.seed": 7, "train.passes": 2}, say=said.append)
     assert done.published, done
-    new = segue.load(tmp_path / done.bundle)
+    new = segue.load(tmp_path / done.model)
     assert f"No --items: items are what a.segue holds of them, {len(ids)} lines; newer ones are ids alone." in said
     assert new.encodings == rec.encodings and "year: category, 4 values" in new.encodings.items.describe()
     assert new.facts["asked"] == quick | {"train.seed": 7, "train.passes": 2}
@@ -360,9 +360,9 @@ def test_retraining_with_some_items_keeps_what_was_known_of_the_others(tmp_path)
     newer = tmp_path / "newer.csv"
     newer.write_text(f"item,year,price\n{ids[0]},2001,5\nnobody had it,2001,5\n")
     said = []
-    done = retraining.retrain(log, tmp_path, catalogue=newer, config=quick, say=said.append)
+    done = retrain.retrain(log, tmp_path, catalogue=newer, config=quick, say=said.append)
     assert f"newer.csv: {len(ids) - 1} items that have no line there keep that of a.segue." in said, said
-    table = segue.load(tmp_path / done.bundle).catalogue.table.sort("item")
+    table = segue.load(tmp_path / done.model).catalogue.table.sort("item")
     first = table["item"] == ids[0]
     assert table.filter(first).select("year", "price", "title").rows() == [("2001", "5", None)]
     assert table.filter(item="nobody had it").select("year", "price", "title").rows() == [("2001", "5", None)]
@@ -372,10 +372,10 @@ def test_retraining_with_some_items_keeps_what_was_known_of_the_others(tmp_path)
     assert table.filter(~first)["title"].to_list() == before["title"].to_list()
     lists = pl.DataFrame({"item": [ids[1]], "year": [[2001]]})
     with pytest.raises(ColumnError, match=r"expected year as \w+, as .* has it, came List"):
-        retraining.retrain(log, tmp_path, catalogue=lists, config=quick)
+        retrain.retrain(log, tmp_path, catalogue=lists, config=quick)
 
 
-def test_a_folder_in_place_of_the_bundle_is_refused_before_training(tmp_path):
+def test_a_folder_in_place_of_the_model_is_refused_before_training(tmp_path):
     TABLE.write_csv(tmp_path / "log.csv")
     done = CliRunner().invoke(app, ["train", str(tmp_path / "log.csv"), "-o", str(tmp_path)])
     assert isinstance(done.exception, ArgumentError), done.output
@@ -384,29 +384,29 @@ def test_a_folder_in_place_of_the_bundle_is_refused_before_training(tmp_path):
 
 def test_retraining_refuses_what_is_worse(tmp_path, monkeypatch):
     log = shop(users=150)
-    good, bad = a_running_bundle(log, tmp_path), small_recommender(known_items(log), seed=9)
+    good, bad = a_running_model(log, tmp_path), small_recommender(known_items(log), seed=9)
     asked = []
 
     def train(events, **given):
         asked.append((len(events), given["config"].train.minutes))
         return bad
 
-    monkeypatch.setattr(retraining, "train", train)
+    monkeypatch.setattr(retrain, "train", train)
     numbers = lambda job, rec, test, rated: (scores(rec, test), np.arange(len(test)))  # noqa: E731
-    monkeypatch.setattr(retraining._Job, "_scored", numbers)
+    monkeypatch.setattr(retrain._Job, "_scored", numbers)
 
     def scores(rec, test):
         return np.full(len(test), 0.2 if rec.fingerprint == good.fingerprint else level)
 
     level = 0.1
-    done = retraining.retrain(log, tmp_path, minutes=4)
+    done = retrain.retrain(log, tmp_path, minutes=4)
     assert not done.published and "is worse than 2020-01-01-a.segue, by more than noise" in str(done)
     assert [path.name for path in tmp_path.glob("*.segue")] == ["2020-01-01-a.segue"]
     assert not (tmp_path / "current").exists() and asked == [(len(log) - done.questions, 2.0)]
     level = 0.2
-    done = retraining.retrain(log, tmp_path, now=datetime(2026, 5, 4, tzinfo=UTC))
-    assert done.published and done.bundle == f"2026-05-04-{bad.fingerprint[:12]}.segue"
-    assert running_bundle(tmp_path).name == done.bundle
+    done = retrain.retrain(log, tmp_path, now=datetime(2026, 5, 4, tzinfo=UTC))
+    assert done.published and done.model == f"2026-05-04-{bad.fingerprint[:12]}.segue"
+    assert running_model(tmp_path).name == done.model
 
 
 def test_what_learnt_ratings_alone_is_compared_by_their_errors(tmp_path, monkeypatch):
@@ -422,8 +422,8 @@ def test_what_learnt_ratings_alone_is_compared_by_their_errors(tmp_path, monkeyp
     for folder, running, candidate in (("up", far, mean), ("down", mean, far)):
         (tmp_path / folder).mkdir()
         running.save(tmp_path / folder / "2020-01-01-a.segue")
-        monkeypatch.setattr(retraining, "train", lambda events, given=candidate, **_: given)
-        done = retraining.retrain(log, tmp_path / folder)
+        monkeypatch.setattr(retrain, "train", lambda events, given=candidate, **_: given)
+        done = retrain.retrain(log, tmp_path / folder)
         assert done.published is (folder == "up")
         assert done.ndcg is None
         assert (done.rmse[0] < done.rmse[1]) is done.published
@@ -432,50 +432,50 @@ def test_what_learnt_ratings_alone_is_compared_by_their_errors(tmp_path, monkeyp
         assert "RMSE of the candidate" in str(done)
     assert "is worse than 2020-01-01-a.segue, by more than noise" in done.why
     wide = replace(mean, facts={"curve": [{"validation": {"rmse": 1.0}}, {"validation": {"rmse": 1.2}}, {}]})
-    assert retraining._validated(wide, True) == 1.2
-    assert retraining._validated(wide, False) is None
+    assert retrain._validated(wide, True) == 1.2
+    assert retrain._validated(wide, False) is None
     both = small_rater(task="both")
-    assert [retraining._by_ratings(*pair) for pair in ((mean, both), (both, both), (mean, small_recommender()))] == [
+    assert [retrain._by_ratings(*pair) for pair in ((mean, both), (both, both), (mean, small_recommender()))] == [
         True, False, False
     ]  # fmt: skip
 
 
-def test_only_events_that_the_running_bundle_has_not_learnt_are_compared_on(tmp_path):
+def test_only_events_that_the_running_model_has_not_learnt_are_compared_on(tmp_path):
     log = shop(users=150)
     time = log.table["time"]
     for end in (time[len(log) // 2], time[len(log) - 60]):
-        learnt, test, _ = retraining.newest_slice(log, {"range": [0, end]})
+        learnt, test, _ = retrain.newest_slice(log, {"range": [0, end]})
         assert test.table["time"].min() > max(end, learnt.table["time"].max()) and len(learnt) + len(test) == len(log)
     untimed = segue.read_events(TABLE.drop("time", "device"), time="none")
-    assert "may have learnt" in retraining.newest_slice(untimed, {"range": None})[2][0]
-    assert "does not say until when" in retraining.newest_slice(log, {})[2][0]
+    assert "may have learnt" in retrain.newest_slice(untimed, {"range": None})[2][0]
+    assert "does not say until when" in retrain.newest_slice(log, {})[2][0]
 
 
-def test_the_running_bundle_is_named_or_the_newest(tmp_path):
-    assert running_bundle(tmp_path) is None
+def test_the_running_model_is_named_or_the_newest(tmp_path):
+    assert running_model(tmp_path) is None
     for number, name in enumerate(("b.segue", "a.segue")):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (number, number))
-    assert running_bundle(tmp_path).name == "a.segue"
+    assert running_model(tmp_path).name == "a.segue"
     (tmp_path / "current").write_text("b.segue\n")
-    assert running_bundle(tmp_path).name == "b.segue"
+    assert running_model(tmp_path).name == "b.segue"
     for name in ("c.segue", "../b.segue", ""):
         (tmp_path / "current").write_text(name)
-        with pytest.raises(ModelError, match="expected the name of a bundle in this folder"):
-            running_bundle(tmp_path)
+        with pytest.raises(ModelError, match="expected the name of a model in this folder"):
+            running_model(tmp_path)
 
 
 def test_two_runs_in_one_folder_do_not_meet(tmp_path):
-    with retraining._alone(tmp_path), pytest.raises(LockedError, match="expected no other run, but one is at work"):
-        retraining.retrain(shop(), tmp_path)
+    with retrain._alone(tmp_path), pytest.raises(LockedError, match="expected no other run, but one is at work"):
+        retrain.retrain(shop(), tmp_path)
     with pytest.raises(ModelError, match=r"expected an existing folder, found none\. Make it first"):
-        retraining.retrain(shop(), tmp_path / "nowhere")
+        retrain.retrain(shop(), tmp_path / "nowhere")
 
 
 def test_the_verbs_for_lists_and_indexes(tmp_path):
     log = shop()
     rec = small_recommender(Vocabulary(pl.Series([f"i{n}" for n in range(40)])))
-    rec.save(bundle := tmp_path / "b.segue")
+    rec.save(model := tmp_path / "b.segue")
     log.as_text().with_columns(pl.col("time").cast(pl.Datetime("us"))).write_parquet(tmp_path / "log.parquet")
     run, store = CliRunner(), str(tmp_path / "s.db")
     user = str(log.users[0])
@@ -486,26 +486,24 @@ def test_the_verbs_for_lists_and_indexes(tmp_path):
         return done.output
 
     said("import", tmp_path / "log.parquet", "--store", store)
-    one = said("recommend", bundle, "--user", user, "--store", store, "--json")
-    assert one == said("recommend", bundle, "--user", user, "--events", tmp_path / "log.parquet", "--json")
-    everyone = ("recommend", bundle, "--all", "-k", 3)
+    one = said("recommend", model, "--user", user, "--store", store, "--json")
+    assert one == said("recommend", model, "--user", user, "--events", tmp_path / "log.parquet", "--json")
+    everyone = ("recommend", model, "--all", "-k", 3)
     assert "lists of 40 users" in said(*everyone, "--store", store, "-o", tmp_path / "a.parquet")
     said(*everyone, "--events", store, "-o", tmp_path / "b.parquet")
     lists = [pl.read_parquet(tmp_path / name).sort("user", "place") for name in ("a.parquet", "b.parquet")]
     assert lists[0]["item"].equals(lists[1]["item"])
-    assert "recall@20" in said("index", bundle, "--events", store) and "recall@20" in said("index", bundle)
-    assert open_index(rec, bundle)[0] is not None
+    assert "recall@20" in said("index", model, "--events", store) and "recall@20" in said("index", model)
+    assert open_index(rec, model)[0] is not None
     assert "recall@20" in said(*everyone, "--store", store, "-o", tmp_path / "c.parquet")
     said("export", "--store", store, "-o", tmp_path / "out.parquet")
     again = str(tmp_path / "again.db")
     assert json.loads(said("import", tmp_path / "out.parquet", "--store", again, "--json"))["written"] == len(log)
     assert said("import", store, "--store", str(tmp_path / "third.db")).count(f"{len(log)} events written")
-    assert (
-        digest(cli_options.read(again, {})) == digest(cli_options.read(str(tmp_path / "third.db"), {})) == digest(log)
-    )
+    assert digest(options.read(again, {})) == digest(options.read(str(tmp_path / "third.db"), {})) == digest(log)
     assert "expected no options for columns" in run.invoke(app, ["inspect", store, "--user-col", "x"]).exception.args[0]
     for words in (["--all", "--store", store], ["--user", "x"], ["--all", "--user", "x", "--store", store], []):
-        said("recommend", bundle, *words, code=2)
+        said("recommend", model, *words, code=2)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "valkey"])
@@ -539,9 +537,9 @@ def test_an_import_that_was_killed_goes_on(tmp_path):
     log.as_text().with_columns(pl.col("time").cast(pl.Datetime("us"))).write_parquet(tmp_path / "log.parquet")
     code = (
         "import os, signal, segue, itertools\n"
-        "from segue.serve.sqlite_store import SqliteStore\n"
-        "from segue.serve.tables import told_by\n"
-        "from segue.serve.transfer import import_events\n"
+        "from segue.store.sqlite_store import SqliteStore\n"
+        "from segue.jobs.event_frames import told_by\n"
+        "from segue.jobs.export_log import import_events\n"
         "def broken():\n"
         "    yield from itertools.islice(told_by(segue.read_events('log.parquet')), 35)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -552,4 +550,4 @@ def test_an_import_that_was_killed_goes_on(tmp_path):
     assert killed.returncode == -9
     said = CliRunner().invoke(app, ["import", str(tmp_path / "log.parquet"), "--store", str(tmp_path / "s.db")])
     assert f"{len(log) - 30} events written, 0 known already, 0 refused; {len(log)} of" in said.output
-    assert digest(cli_options.read(tmp_path / "s.db", {})) == digest(log)
+    assert digest(options.read(tmp_path / "s.db", {})) == digest(log)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from segue.data.datasets import cache_folder
+from segue.data.log.datasets import cache_folder
 from segue.errors import DatasetError
-from segue.kernels import library
-from segue.kernels.library import LISTS, compiled, opened
-from segue.kernels.private import private_folder
+from segue.kernels import build
+from segue.kernels.build import LISTS, compiled, opened
+from segue.kernels.private_folder import private_folder
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler: the pure code is used")
 
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compile
 @pytest.fixture(name="cache", autouse=True)
 def a_cache_folder_of_the_test(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGUE_CACHE", str(tmp_path / "cache"))
-    library._tell.cache_clear()
+    build._tell.cache_clear()
     yield tmp_path / "cache" / "kernels"
-    library._tell.cache_clear()
+    build._tell.cache_clear()
 
 
 @pytest.fixture(name="counted")
@@ -100,18 +100,18 @@ def test_the_key_names_compiler_arguments_headers_and_what_a_library_is_made_for
     other.symlink_to(shutil.which("cc"))
 
     def keys():
-        yield library._key(LISTS, None, library._command("cc"), ())
-        yield library._key(LISTS, None, library._command("cc -m64"), ())
-        yield library._key(LISTS, None, library._command("cc"), ("0.10",))
-        yield library._key(LISTS, None, library._command(str(other)), ())
-        yield library._key(LISTS, str(headers.parent), library._command("cc"), ())
+        yield build._key(LISTS, None, build._command("cc"), ())
+        yield build._key(LISTS, None, build._command("cc -m64"), ())
+        yield build._key(LISTS, None, build._command("cc"), ("0.10",))
+        yield build._key(LISTS, None, build._command(str(other)), ())
+        yield build._key(LISTS, str(headers.parent), build._command("cc"), ())
         (headers / "c_api.h").write_text("// 2")
-        yield library._key(LISTS, str(headers.parent), library._command("cc"), ())
+        yield build._key(LISTS, str(headers.parent), build._command("cc"), ())
 
     found = list(keys())
     assert len(set(found)) == len(found)
     monkeypatch.setenv("CC", "cc -m64 -DNOTHING='a b'")
-    assert library._command(os.environ["CC"])[1:] == ["-m64", "-DNOTHING=a b"]
+    assert build._command(os.environ["CC"])[1:] == ["-m64", "-DNOTHING=a b"]
     assert compiled(LISTS) is not None
     monkeypatch.setenv("CC", "env LC_ALL=C cc")  # as ccache is written before a compiler
     assert opened(LISTS) is not None
@@ -127,12 +127,12 @@ def test_a_failure_is_said_once_and_tried_again_after_a_day(cache, caplog, compi
     [kept] = cache.iterdir()
     assert kept.suffix == ".failed"
     assert why in kept.read_text()
-    library._tell.cache_clear()  # as in another process
+    build._tell.cache_clear()  # as in another process
     assert opened(LISTS, compiler=compiler) is None
     [said] = messages(caplog)
     assert why in said
     assert "SEGUE_KERNELS=0" in said
-    os.utime(kept, (0, kept.stat().st_mtime - library.RETRY - 1))
+    os.utime(kept, (0, kept.stat().st_mtime - build.RETRY - 1))
     assert compiled(LISTS, compiler=compiler) is None
     assert len(messages(caplog)) == 2
 
@@ -203,7 +203,7 @@ def test_programs_of_jax_are_kept_in_a_folder_of_this_user_alone(tmp_path, caplo
     """They are code, too: a folder that others can write to is left alone, and that is said."""
     code = (
         "import logging, jax; logging.basicConfig()\n"
-        "from segue.training.compiled import keep_compiled\n"
+        "from segue.training.jit_cache import keep_compiled\n"
         "keep_compiled(); print(jax.config.jax_compilation_cache_dir)\n"
     )
     folder = tmp_path / "cache" / "compiled"
@@ -224,7 +224,7 @@ def test_programs_of_jax_are_kept_in_a_folder_of_this_user_alone(tmp_path, caplo
 def test_no_check_that_guards_memory_is_an_assert():
     """`python -O` leaves asserts out."""
     for name in ("lists.py", "library.py", "private.py", "fused.py"):
-        assert "assert " not in (library.FOLDER / name).read_text()
+        assert "assert " not in (build.FOLDER / name).read_text()
 
 
 def test_a_private_folder_is_made_with_those_above(tmp_path):
@@ -234,5 +234,5 @@ def test_a_private_folder_is_made_with_those_above(tmp_path):
 
 def test_where_there_is_a_compiler_both_sources_are_compiled():
     """What skips without the loops would else be silent where a source does not compile."""
-    assert library.loaded() is not None
-    assert library.lists() is not None
+    assert build.loaded() is not None
+    assert build.lists() is not None

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from segue.errors import ArgumentError
-from segue.measure import bootstrap, metrics
-from segue.measure.bootstrap import paired_bootstrap
-from segue.measure.metrics import coverage, mae, next_item_metrics, novelty, rmse
-from segue.measure.ranks import Relevance
+from segue.metrics import bootstrap, metrics
+from segue.metrics.bootstrap import paired_bootstrap
+from segue.metrics.metrics import coverage, mae, next_item_metrics, novelty, rmse
+from segue.metrics.ranks import Relevance
 
 
 def slow(name, hits, relevant, k):

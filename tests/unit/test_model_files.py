@@ -17,10 +17,10 @@ import pytest
 
 import segue
 from damage import Parts, damaged, outcome, whole_files
-from segue.data.arrow_file import table_from_bytes, table_to_bytes
+from segue.data.values.arrow_file import table_from_bytes, table_to_bytes
 from segue.errors import ArgumentError, ModelError
-from segue.kernels import library, lists
-from segue.recommend.many import state_from_bytes, state_to_bytes
+from segue.kernels import build, serving_loops
+from segue.recommend.batch import state_from_bytes, state_to_bytes
 from tests_support import ITEMS, described_log, described_recommender, random_counts, small_rater, small_recommender
 
 FILES = 300
@@ -198,19 +198,19 @@ def test_the_loops_in_c_are_not_asked_for_what_is_not_there():
     scores = np.zeros((2, 5), np.float32)
     for count in (0, -3):
         with pytest.raises(ArgumentError, match="a count from 1"):
-            lists.best(scores, count)
+            serving_loops.best(scores, count)
     for places in ([0, 5], [-1, 0], [0], [[0], [1]]):
         with pytest.raises(ArgumentError, match="a place inside each line"):
-            lists.foreseen(scores, np.array(places))
+            serving_loops.foreseen(scores, np.array(places))
 
 
-@pytest.mark.skipif(library.lists() is None, reason="no C compiler: the pure code is used")
+@pytest.mark.skipif(build.lists() is None, reason="no C compiler: the pure code is used")
 def test_arrays_that_do_not_fit_never_reach_c():
     rng = np.random.default_rng(0)
     with pytest.raises(ArgumentError, match="in one piece of memory"):
-        lists.best(np.zeros((5, 2), np.float32).T, 1)
+        serving_loops.best(np.zeros((5, 2), np.float32).T, 1)
     with pytest.raises(ArgumentError, match="in one piece of memory"):
-        lists.best(np.zeros((2, 5)), 1)
+        serving_loops.best(np.zeros((2, 5)), 1)
     counts = random_counts(13, rng)
     recent = np.zeros((2, 100), np.int32)
     for scores, last in (((2, 12), recent), ((3, 13), recent), ((2, 13), recent[:, 1:])):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from segue.errors import ArgumentError
-from segue.measure import ranks
-from segue.measure.ranks import relevance, target_ranks
+from segue.metrics import ranks
+from segue.metrics.ranks import relevance, target_ranks
 
 INF = np.inf
 

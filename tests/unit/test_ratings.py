@@ -10,13 +10,13 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 import segue
-from segue import cli
-from segue.data.rating_columns import ends_of, look_at
-from segue.data.ratings import Scale, scale_of
+from segue.cli import app as cli
+from segue.data.log.rating_columns import ends_of, look_at
+from segue.data.log.rating_scale import Scale, scale_of
 from segue.errors import ArgumentError, ColumnError, ConfigError, DataError, EvaluationError
-from segue.serve.http import make_app
-from segue.serve.service import Service
-from segue.serve.sqlite_store import SqliteStore
+from segue.serve.app import make_app
+from segue.serve.live.service import Service
+from segue.store.sqlite_store import SqliteStore
 from tests_support import rated_log, small_rater, small_recommender
 
 NOW = 1_700_000_000.0
@@ -111,11 +111,11 @@ def test_rows_without_a_rating_are_noted_and_no_targets():
     assert rec.params.rating.tables.count.sum() < 120
 
 
-def test_a_bundle_of_next_items_says_that_it_has_no_ratings():
+def test_a_model_of_next_items_says_that_it_has_no_ratings():
     rec = small_recommender()
-    with pytest.raises(ArgumentError, match="expected a bundle that learnt ratings"):
+    with pytest.raises(ArgumentError, match="expected a model that learnt ratings"):
         rec.predict_rating(rec.start(), "001")
-    with pytest.raises(ArgumentError, match="expected a bundle that learnt ratings"):
+    with pytest.raises(ArgumentError, match="expected a model that learnt ratings"):
         segue.evaluate_ratings(rec, rated_log())
 
 
@@ -172,7 +172,7 @@ def test_scales_hold_what_lies_outside():
 
 
 @pytest.fixture(name="films", scope="module")
-def a_bundle(tmp_path_factory):
+def a_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("films")
     rated_log(events=400, users=20, seconds=4000, missing=0.0).table.write_csv(folder / "log.csv")
     settings = ["--set", "train.passes=1", "--set", "model.width=8", "--hold-out", "time:0.2", "--task", "rating"]
@@ -247,6 +247,6 @@ def test_the_server_says_what_a_user_would_think(tmp_path):
     with TestClient(make_app(service), base_url="http://localhost:8000") as client:
         refused = client.get("/v1/ratings", params={"user": "u1", "item": "002"})
         assert refused.status_code == 422
-        assert "expected a bundle that learnt ratings" in refused.json()["detail"]
+        assert "expected a model that learnt ratings" in refused.json()["detail"]
     service.close()
     plain.close()

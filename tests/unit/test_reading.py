@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import segue
-from segue.data.sequences import encode, gaps, item_vocabulary
+from segue.data.sequences.sequences import encode, gaps, item_vocabulary
 from segue.errors import ColumnError, DataError, SegueError, TimeParseError
 
 

@@ -13,59 +13,59 @@ from unittest import mock
 import pytest
 from typer.testing import CliRunner
 
-from segue import cli
+from segue.cli import app as cli
 from segue.errors import ArgumentError, ModelError, NotFoundError
-from segue.serve import ending
-from segue.serve.keys import KeyRing, add_key, read_keys, remove_key
-from segue.serve.limits import Rates
-from segue.serve.running import RATE, Settings
+from segue.serve.http import shutdown
+from segue.serve.http.auth import KeyRing, add_key, read_keys, remove_key
+from segue.serve.http.limits import Rates
+from segue.serve.server import RATE, Settings
 from tests_support import small_recommender
 
 
-@pytest.fixture(name="bundle")
-def a_bundle(tmp_path):
+@pytest.fixture(name="model")
+def a_model(tmp_path):
     path = tmp_path / "b.segue"
     small_recommender().save(path)
     return path
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org", ""])
-def test_an_address_that_others_reach_needs_keys(bundle, host):
+def test_an_address_that_others_reach_needs_keys(model, host):
     with pytest.raises(ArgumentError, match="--keys"):
-        Settings(bundle, host=host)
+        Settings(model, host=host)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_this_machine_alone_needs_none(bundle, host):
-    access = Settings(bundle, host=host).access()
+def test_this_machine_alone_needs_none(model, host):
+    access = Settings(model, host=host).access()
     assert access.keys is None
     assert access.rates.rate == 0
 
 
-def test_others_are_bounded_and_named(bundle, tmp_path):
+def test_others_are_bounded_and_named(model, tmp_path):
     add_key(tmp_path / "k.json", "web", "read")
-    access = Settings(bundle, host="0.0.0.0", keys=tmp_path / "k.json", allow_host=("Shop.example",)).access()
+    access = Settings(model, host="0.0.0.0", keys=tmp_path / "k.json", allow_host=("Shop.example",)).access()
     assert access.rates.rate == RATE
     assert "shop.example" in access.hosts
     assert "*" not in access.hosts
 
 
-def test_the_bundle_lies_in_the_folder_of_bundles(bundle, tmp_path):
+def test_the_model_lies_in_the_folder_of_bundles(model, tmp_path):
     (tmp_path / "other").mkdir()
-    with pytest.raises(ArgumentError, match="--bundles"):
-        Settings(bundle, bundles=tmp_path / "other")
-    assert Settings(bundle).in_force() == (bundle, "")
-    assert Settings(bundle, bundles=bundle.parent).in_force() == (bundle, "")
+    with pytest.raises(ArgumentError, match="--models"):
+        Settings(model, models=tmp_path / "other")
+    assert Settings(model).in_force() == (model, "")
+    assert Settings(model, models=model.parent).in_force() == (model, "")
     (tmp_path / "many").mkdir()
-    with pytest.raises(ModelError, match=r"expected a bundle in it, found none"):
+    with pytest.raises(ModelError, match=r"expected a model in it, found none"):
         Settings(tmp_path / "many").in_force()
     other = tmp_path / "many" / "b.segue"
     other.touch()
     assert Settings(tmp_path / "many").in_force() == (other, f", the newest in {tmp_path / 'many'}")
     (tmp_path / "many" / "current").write_text("b.segue")
-    assert Settings(tmp_path / "many" / "a.segue", bundles=tmp_path / "many").in_force()[0] == other
+    assert Settings(tmp_path / "many" / "a.segue", models=tmp_path / "many").in_force()[0] == other
     with pytest.raises(ArgumentError, match="--rate"):
-        Settings(bundle, rate=-1)
+        Settings(model, rate=-1)
 
 
 def test_a_rate_is_kept_and_what_was_saved_up_is_bounded():
@@ -160,25 +160,25 @@ def running_server(tmp_path, *options):
         process.wait(20)
 
 
-def test_hangup_reads_bundle_and_keys_again_and_termination_loses_nothing(bundle, tmp_path):
+def test_hangup_reads_model_and_keys_again_and_termination_loses_nothing(model, tmp_path):
     keys = tmp_path / "k.json"
     first = add_key(keys, "web", "admin")
-    with running_server(tmp_path, bundle, "--keys", keys) as (process, url, log):
-        before = ask(url, "/v1/status", key=first)["bundle"]
+    with running_server(tmp_path, model, "--keys", keys) as (process, url, log):
+        before = ask(url, "/v1/status", key=first)["model"]
         ask(url, "/v1/events", {"user": "u1", "item": "001"}, first)
-        small_recommender(seed=6).save(bundle)
+        small_recommender(seed=6).save(model)
         second = add_key(keys, "app", "read")
         process.send_signal(signal.SIGHUP)
         after = before
         while after == before:
             assert process.poll() is None, log.read_text()
-            after = ask(url, "/v1/status", key=first)["bundle"]
-        assert ask(url, "/v1/users/u1", key=second)["bundle"] == after
-        bundle.write_bytes(b"damaged")
+            after = ask(url, "/v1/status", key=first)["model"]
+        assert ask(url, "/v1/users/u1", key=second)["model"] == after
+        model.write_bytes(b"damaged")
         process.send_signal(signal.SIGHUP)
-        while "SIGHUP: " + str(bundle) not in log.read_text():
+        while "SIGHUP: " + str(model) not in log.read_text():
             assert process.poll() is None, log.read_text()
-        assert ask(url, "/v1/status", key=second)["bundle"] == after
+        assert ask(url, "/v1/status", key=second)["model"] == after
         process.terminate()
         assert process.wait(20) == -signal.SIGTERM
     said = log.read_text()
@@ -198,8 +198,8 @@ def test_hangup_reads_bundle_and_keys_again_and_termination_loses_nothing(bundle
         (signal.SIGSEGV, "Fatal Python error: Segmentation fault"),
     ],
 )
-def test_a_server_says_why_it_ends(bundle, tmp_path, number, last):
-    with running_server(tmp_path, bundle) as (process, url, log):
+def test_a_server_says_why_it_ends(model, tmp_path, number, last):
+    with running_server(tmp_path, model) as (process, url, log):
         ask(url, "/v1/events", {"user": "u1", "item": "001"})
         process.send_signal(number)
         assert process.wait(20) == (0 if number == signal.SIGINT else -number)
@@ -212,7 +212,7 @@ def test_the_end_is_said_once_all_is_closed_and_the_signal_sent_on():
     lines, sent = [], []
     before = signal.signal(signal.SIGUSR1, lambda number, _: sent.append(number))
     try:
-        with ending.said(lines.append) as end, contextlib.closing(mock.Mock(close=lambda: lines.append("closed"))):
+        with shutdown.said(lines.append) as end, contextlib.closing(mock.Mock(close=lambda: lines.append("closed"))):
             signal.raise_signal(signal.SIGHUP)
             assert end.hung_up
             signal.raise_signal(signal.SIGUSR1)  # while it starts
@@ -232,7 +232,7 @@ def test_an_error_that_ends_a_server_is_said_once(error, lines):
     found = []
 
     def end():
-        with ending.said(found.append):
+        with shutdown.said(found.append):
             raise error
 
     with pytest.raises(type(error)):
@@ -240,12 +240,12 @@ def test_an_error_that_ends_a_server_is_said_once(error, lines):
     assert found == lines
 
 
-def test_an_address_that_is_taken_is_an_error_without_a_traceback(bundle):
+def test_an_address_that_is_taken_is_an_error_without_a_traceback(model):
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        command = [sys.executable, "-m", "segue", "serve", str(bundle), "--port", port]
+        command = [sys.executable, "-m", "segue", "serve", str(model), "--port", port]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "cannot be listened on" in done.stderr

@@ -11,18 +11,18 @@ import pytest
 
 import segue
 from engines import Server
-from segue.data.catalogue import read_catalogue
+from segue.data.features.catalogue import read_catalogue
 from segue.errors import ArgumentError, ConflictError, ForgottenError, FullError, NotFoundError, StoreError
 from segue.model.backend import leaves
-from segue.recommend.many import observe_each, observe_long, state_from_bytes, state_to_bytes
-from segue.serve import replaying, swapping, telling
-from segue.serve.answers import Ask, Question, Tell, Told
-from segue.serve.events import Event
-from segue.serve.service import Service
-from segue.serve.shelf import Rule
-from segue.serve.sqlite_store import SqliteStore
-from segue.serve.store import Write
-from segue.serve.valkey_store import ValkeyStore
+from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
+from segue.serve.live import ingest, replay, rollout
+from segue.serve.live.service import Service
+from segue.serve.ranking.item_filters import Rule
+from segue.serve.ranking.types import Ask, Question, Tell, Told
+from segue.store.base import Write
+from segue.store.events import Event
+from segue.store.sqlite_store import SqliteStore
+from segue.store.valkey_store import ValkeyStore
 from tests_support import small_rater, small_recommender
 
 NOW = 1_700_000_000
@@ -62,7 +62,7 @@ def a_store(tmp_path, request):
 
 @pytest.fixture(name="service")
 def a_service(rec, store, tmp_path):
-    service = Service(rec, store, bundles=tmp_path, clock=lambda: NOW)
+    service = Service(rec, store, models=tmp_path, clock=lambda: NOW)
     yield service
     service.close()
 
@@ -97,7 +97,7 @@ def drawn(rng, rows=60, users=4):
 
 @pytest.mark.parametrize("size", [1, 7, 60])
 def test_law_batches_of_any_size_in_any_order_are_the_log_in_order(rec, service, size, monkeypatch):
-    monkeypatch.setattr(replaying, "SPACING", 8)
+    monkeypatch.setattr(replay, "SPACING", 8)
     events = drawn(np.random.default_rng(size))
     for begin in range(0, len(events), size):
         told = service.tell([tell(one) for one in events[begin : begin + size]])
@@ -118,7 +118,7 @@ def test_a_told_event_changes_the_next_list_at_once(rec, service):
     [one] = service.tell([tell(event("ann", "003", 100), event("ann", "005", 160), k=5)])
     state = expected(rec, [event("ann", "003", 100), event("ann", "005", 160)])
     assert [line.item for line in one.answer.items] == [line.item for line in rec.recommend(state, 5, at=160)]
-    assert one.answer.bundle == rec.fingerprint
+    assert one.answer.model == rec.fingerprint
     assert [kept.item for kept in one.events] == ["003", "005"]
     again = service.ask("ann", Question(k=5, at=160_000_000))
     assert [line.item for line in again.items] == [line.item for line in one.answer.items]
@@ -165,7 +165,7 @@ def test_what_was_kept_is_told_again_though_it_would_not_be_taken_anew(store, tm
 
 
 def test_scores_come_in_pieces_that_fit_into_memory(rec, service, monkeypatch):
-    monkeypatch.setattr("segue.serve.wanted.SCORES", 80)
+    monkeypatch.setattr("segue.serve.ranking.list_requests.SCORES", 80)
     told = service.tell([tell(event(f"u{n}", ITEMS[n % 12], 100 + n), k=4) for n in range(10)])
     for n, one in enumerate(told):
         state = expected(rec, [event("u", ITEMS[n % 12], 100 + n)])
@@ -243,7 +243,7 @@ def test_lists_made_while_a_sync_failed_are_told_to_nobody_and_not_counted(rec, 
 def test_a_long_history_is_rebuilt_in_the_background_and_said(rec, service, monkeypatch):
     line = [event("ann", ITEMS[i % 12], 1000 + i) for i in range(300)]
     service.tell([tell(*line)])
-    monkeypatch.setattr(telling, "REPLAY_NOW", 10)
+    monkeypatch.setattr(ingest, "REPLAY_NOW", 10)
     [late] = service.tell([tell(event("ann", "007", 10), k=3)])
     assert late.answer.rebuilding
     assert service._swaps.wait()
@@ -255,12 +255,12 @@ def test_forgetting_gives_the_state_of_one_who_never_did_it(rec, service):
     line = [event("ann", ITEMS[i % 5], 1000 + i, id=f"e{i}") for i in range(20)]
     service.tell([tell(*line)])
     receipt = service.forget_event("ann", "e3", client="shop")
-    assert (receipt.erased, receipt.events, receipt.bundles[0]["bundle"]) == ("event", 1, rec.fingerprint)
+    assert (receipt.erased, receipt.events, receipt.models[0]["model"]) == ("event", 1, rec.fingerprint)
     service.ask("ann", Question())
     same(stored(service, "ann"), expected(rec, line[:3] + line[4:]))
     assert isinstance(service.tell([tell(line[3])])[0], ForgottenError)
     again = service.forget_event("ann", "e3", client="shop")
-    assert (again.events, again.already, again.bundles) == (0, True, receipt.bundles)
+    assert (again.events, again.already, again.models) == (0, True, receipt.models)
     for nobodys in (("4", "shop"), ("e4", "app"), (99, "shop")):
         with pytest.raises(NotFoundError, match="expected one of this user"):
             service.forget_event("ann", *nobodys)
@@ -305,7 +305,7 @@ def test_bursts_from_many_threads_lose_no_update(rec, service):
 
 
 def test_a_swap_moves_each_user_when_caught_up_and_never_mixes(rec, service, tmp_path, monkeypatch):
-    monkeypatch.setattr(swapping, "AT_ONCE", 5)
+    monkeypatch.setattr(rollout, "AT_ONCE", 5)
     lines = {u: [event(u, ITEMS[(i * 7) % 12], 1000 + i) for i in range(n)] for u, n in (("long", 30), ("short", 3))}
     service.tell([tell(*line) for line in lines.values()])
     other = small_recommender(seed=6)
@@ -315,12 +315,12 @@ def test_a_swap_moves_each_user_when_caught_up_and_never_mixes(rec, service, tmp
     monkeypatch.setattr(service._swaps, "_catch_up", lambda *a: (held.wait(30), catch_up(*a)))
     assert service.swap("new.segue") == other.fingerprint
     assert service.status().swapping_to == other.fingerprint
-    assert service.ask("long", Question(k=3)).bundle == rec.fingerprint
+    assert service.ask("long", Question(k=3)).model == rec.fingerprint
     quick = service.ask("short", Question(k=12))
-    assert quick.bundle == other.fingerprint
+    assert quick.model == other.fingerprint
     assert [x.item for x in quick.items] == [x.item for x in other.recommend(expected(other, lines["short"]), 12)]
     more = event("long", "002", 2000)
-    assert service.tell([tell(more, k=3)])[0].answer.bundle == rec.fingerprint
+    assert service.tell([tell(more, k=3)])[0].answer.model == rec.fingerprint
     service.change_item("002", attributes={"title": "renamed"})
     held.set()
     assert service._swaps.wait()
@@ -331,7 +331,7 @@ def test_a_swap_moves_each_user_when_caught_up_and_never_mixes(rec, service, tmp
     assert service.roll_back() == rec.fingerprint
     assert service._swaps.wait()
     back = service.ask("long", Question(k=12))
-    assert back.bundle == rec.fingerprint
+    assert back.model == rec.fingerprint
     assert [service.rec.title(item) for item in ("002", "003")] == ["renamed", "renamed too"]
     same(stored(service, "long"), expected(rec, [*lines["long"], more]))
     for name, error in (("../new.segue", ArgumentError), ("", ArgumentError), ("none.segue", NotFoundError)):
@@ -340,24 +340,24 @@ def test_a_swap_moves_each_user_when_caught_up_and_never_mixes(rec, service, tmp
 
 
 def test_a_user_who_comes_while_others_are_caught_up_is_next(rec, service, tmp_path, monkeypatch):
-    monkeypatch.setattr(swapping, "AT_ONCE", 5)
+    monkeypatch.setattr(rollout, "AT_ONCE", 5)
     users = [f"u{n}" for n in range(8)]
     for n, user in enumerate(users):  # the last of them is the most recent, and so the first in the queue
         service.tell([tell(*[event(user, ITEMS[i % 12], 1000 + 20 * n + i) for i in range(9)])])
     small_recommender(seed=6).save(tmp_path / "new.segue")
     begun, held, order, catch_up = threading.Event(), threading.Event(), [], service._swaps._catch_up
 
-    def watched(bundle, user):
+    def watched(model, user):
         order.append(user)
         begun.set()
         assert held.wait(30)
-        catch_up(bundle, user)
+        catch_up(model, user)
 
     monkeypatch.setattr(service._swaps, "_catch_up", watched)
     service.swap("new.segue")
     assert begun.wait(30)
-    assert service.ask("u1", Question(k=3)).bundle == rec.fingerprint
-    assert service.tell([tell(event("u0", "002", 2000), k=3)])[0].answer.bundle == rec.fingerprint
+    assert service.ask("u1", Question(k=3)).model == rec.fingerprint
+    assert service.tell([tell(event("u0", "002", 2000), k=3)])[0].answer.model == rec.fingerprint
     held.set()
     assert service._swaps.wait()
     assert order[:3] == ["u7", "u1", "u0"]
@@ -385,22 +385,22 @@ def test_live_quality_is_the_offline_report_of_the_same_log(rec, store):
     assert live["mrr@10"] == pytest.approx(report["mrr@10"], abs=1e-6)
 
 
-def test_a_bundle_in_the_shadow_reads_along_and_is_compared_on_the_same_events(rec, store, tmp_path):
+def test_a_model_in_the_shadow_reads_along_and_is_compared_on_the_same_events(rec, store, tmp_path):
     other, rng = small_recommender(seed=6), np.random.default_rng(4)
-    with pytest.raises(ArgumentError, match="expected another bundle"):
+    with pytest.raises(ArgumentError, match="expected another model"):
         Service(rec, store, shadow=rec)
     store.commit([Write("old", 0, tuple(event("old", ITEMS[i], 900 + i) for i in range(5)))])
-    service = Service(rec, store, bundles=tmp_path, clock=lambda: NOW, shadow=other)
+    service = Service(rec, store, models=tmp_path, clock=lambda: NOW, shadow=other)
     lines = [event(f"u{u}", ITEMS[i], 1000 + 50 * n) for n, (u, i) in enumerate(rng.integers(0, (4, 12), (120, 2)))]
     lines += [event("old", ITEMS[7], 9000), event("old", ITEMS[8], 9050)]
     for begin in range(0, 121, 11):
         told = service.tell([tell(one, k=3) for one in lines[begin : begin + 11]])
-        assert {one.answer.bundle for one in told} == {rec.fingerprint}
+        assert {one.answer.model for one in told} == {rec.fingerprint}
         assert service._swaps.wait()  # of a user who was there before, the state is rebuilt aside
     service.tell([tell(lines[121])])
     found = service.live_quality()
     assert found["all"]["all"]["n"] == 122 and found["shadow"]["shadow"]["n"] == 121
-    assert found["shadow"]["running"]["n"] == 121 and found["shadow_bundle"] == other.fingerprint
+    assert found["shadow"]["running"]["n"] == 121 and found["shadow_model"] == other.fingerprint
     table = pl.DataFrame({"user": [x.user for x in lines], "item": [x.item for x in lines]})
     log = table.with_columns(time=pl.Series([x.time // 10**6 for x in lines]))[:120]
     for name, one in (("running", rec), ("shadow", other)):
@@ -417,10 +417,10 @@ def test_a_bundle_in_the_shadow_reads_along_and_is_compared_on_the_same_events(r
     assert store.head("u0", other.fingerprint).state is None
     other.save(tmp_path / "b.segue")
     service.swap("b.segue")
-    assert service.ask("u2", Question()).bundle == other.fingerprint  # at once: its states are there
+    assert service.ask("u2", Question()).model == other.fingerprint  # at once: its states are there
     assert service._swaps.wait() and "shadow" not in service.live_quality()
     service.close()
-    again = Service(other, store, clock=lambda: NOW)  # after a restart the states of the bundle before are let go
+    again = Service(other, store, clock=lambda: NOW)  # after a restart the states of the model before are let go
     until(lambda: store.head("u2", rec.fingerprint).state is None)
     assert store.head("u2", other.fingerprint).fresh
     again.close()
@@ -460,7 +460,7 @@ def test_history_and_token_answer_without_a_trace(rec, service):
     for one in line:
         last, token = service.ask_token(token, one, Question(k=4))
     assert [line.item for line in last.items] == [line.item for line in answer.items]
-    with pytest.raises(ConflictError, match="state of the running bundle"):
+    with pytest.raises(ConflictError, match="state of the running model"):
         service.ask_token(b"0" * 64 + token[64:], None, Question())
     assert service.store.log() == []
 

@@ -9,20 +9,20 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from segue.bundle import save_bundle
-from segue.data.catalogue import read_catalogue
-from segue.data.vocabulary import Vocabulary
+from segue.data.features.catalogue import read_catalogue
+from segue.data.sequences.vocabulary import Vocabulary
 from segue.model.backend import map_tree
-from segue.recommend.approximate import build_index, exact_index, index_path, open_index
-from segue.recommend.codes import Codes
-from segue.serve import opening
-from segue.serve.answers import Question, Tell
-from segue.serve.events import Event
-from segue.serve.metrics import Metrics
-from segue.serve.opening import open_bundle
-from segue.serve.service import Service
-from segue.serve.shelf import Rule
-from segue.serve.sqlite_store import SqliteStore
+from segue.model_file import save_model
+from segue.recommend.index.approximate import build_index, exact_index, index_path, open_index
+from segue.recommend.index.codes import Codes
+from segue.serve.http.metrics import Metrics
+from segue.serve.live.model_source import open_model
+from segue.serve.live.service import Service
+from segue.serve.ranking.item_filters import Rule
+from segue.serve.ranking.types import Question, Tell
+from segue.store import factory
+from segue.store.events import Event
+from segue.store.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, small_recommender
 
 NOW = 1_700_000_000
@@ -36,18 +36,18 @@ def a_recommender():
     return replace(rec, catalogue=read_catalogue(table, rec.vocabulary))
 
 
-@pytest.fixture(name="bundle", scope="module")
-def a_bundle(rec, tmp_path_factory):
-    path = tmp_path_factory.mktemp("bundle") / "b.segue"
-    save_bundle(rec, path)
+@pytest.fixture(name="model", scope="module")
+def a_model(rec, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "b.segue"
+    save_model(rec, path)
     build_index(rec, path)
     return path
 
 
 @pytest.fixture(name="pair", params=["codes", "exact"])
-def two_services(rec, bundle, tmp_path, request):
+def two_services(rec, model, tmp_path, request):
     """One that scores all items, one that asks an index."""
-    found = rec.with_index(exact_index(rec)) if request.param == "exact" else open_bundle(bundle)[0]
+    found = rec.with_index(exact_index(rec)) if request.param == "exact" else open_model(model)[0]
     stores = [SqliteStore(tmp_path / name) for name in ("a", "b")]
     services = [Service(one, store, clock=lambda: NOW) for one, store in zip((rec, found), stores, strict=True)]
     yield services
@@ -118,12 +118,12 @@ def test_live_quality_comes_from_candidates_and_a_sample(pair):
 
 
 def test_the_sample_stands_for_all_other_items(pair, monkeypatch):
-    monkeypatch.setattr("segue.recommend.folded.SAMPLE", 200)
+    monkeypatch.setattr("segue.recommend.fused_inference.SAMPLE", 200)
     test_live_quality_comes_from_candidates_and_a_sample(pair)
 
 
 def test_a_sample_of_all_is_exact_where_the_hour_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr("segue.serve.wanted.JUDGED", Question(k=1))
+    monkeypatch.setattr("segue.serve.ranking.list_requests.JUDGED", Question(k=1))
     rec, found = described_recommender(described_log()), []
     rec = replace(rec, params=map_tree(lambda a: 0.4 * a, rec.params))  # no item is nearly certain
     for number, one in enumerate((rec, rec.with_index(exact_index(rec)))):
@@ -137,8 +137,8 @@ def test_a_sample_of_all_is_exact_where_the_hour_counts(tmp_path, monkeypatch):
     assert found[1] == pytest.approx(found[0], rel=1e-6)
 
 
-def test_prometheus_reads_the_recall_of_the_index_in_use(pair, bundle):
-    kept = open_index(open_bundle(bundle)[0], bundle)[0].facts.recall
+def test_prometheus_reads_the_recall_of_the_index_in_use(pair, model):
+    kept = open_index(open_model(model)[0], model)[0].facts.recall
     for service in pair:
         coded = hasattr(service.rec.index, "codes")
         text = Metrics(service.live_quality, service.index_recall).text().decode()
@@ -146,23 +146,23 @@ def test_prometheus_reads_the_recall_of_the_index_in_use(pair, bundle):
         assert float(line.split()[1]) == (kept if coded else 1.0)
 
 
-def test_an_index_that_does_not_fit_is_refused_and_said(rec, bundle, tmp_path, monkeypatch):
-    opened, said = open_bundle(bundle)
+def test_an_index_that_does_not_fit_is_refused_and_said(rec, model, tmp_path, monkeypatch):
+    opened, said = open_model(model)
     assert opened.index is not None and "recall@20" in said
     other = tmp_path / "b.segue"
-    save_bundle(small_recommender(rec.vocabulary, seed=9), other)
-    index_path(other).write_bytes(index_path(bundle).read_bytes())
-    refused, said = open_bundle(other)
-    assert refused.index is None and "of another bundle; all 1,500 items are scored" in said
+    save_model(small_recommender(rec.vocabulary, seed=9), other)
+    index_path(other).write_bytes(index_path(model).read_bytes())
+    refused, said = open_model(other)
+    assert refused.index is None and "of another model; all 1,500 items are scored" in said
     assert "segue index" in said
-    monkeypatch.setattr(opening, "EVERY", 1000)
-    assert type(open_bundle(other)[0].index).__name__ == "ExactIndex"
+    monkeypatch.setattr(factory, "EVERY", 1000)
+    assert type(open_model(other)[0].index).__name__ == "ExactIndex"
 
 
-def test_the_index_of_a_swapped_bundle_is_opened_and_changes_are_laid_over_it(rec, bundle, tmp_path):
+def test_the_index_of_a_swapped_model_is_opened_and_changes_are_laid_over_it(rec, model, tmp_path):
     store = SqliteStore(tmp_path / "s.db")
-    service = Service(small_recommender(rec.vocabulary, seed=9), store, bundles=bundle.parent, clock=lambda: NOW)
-    service.swap(bundle.name)
+    service = Service(small_recommender(rec.vocabulary, seed=9), store, models=model.parent, clock=lambda: NOW)
+    service.swap(model.name)
     assert service._swaps.wait()
     assert service.rec.index is not None and "recall@20" in service.status().lists
     assert service.rec.index.facts.fingerprint == service.rec.fingerprint
@@ -171,14 +171,14 @@ def test_the_index_of_a_swapped_bundle_is_opened_and_changes_are_laid_over_it(re
     assert ITEMS[3] in [x.item for x in service.ask("ann", Question(k=600, where={"kind": "b"})).items]
     service.close()
     store.close()
-    assert open_bundle(bundle)[0].index.facts.recall > 0.9
+    assert open_model(model)[0].index.facts.recall > 0.9
 
 
-def test_a_crafted_index_never_reaches_faiss(rec, bundle, tmp_path):
+def test_a_crafted_index_never_reaches_faiss(rec, model, tmp_path):
     """What is wrong is found by what it says, for its digest is made anew; then all items are scored."""
     path = tmp_path / "b.segue"
-    path.write_bytes(bundle.read_bytes())
-    with safe_open(index_path(bundle), "numpy") as file:
+    path.write_bytes(model.read_bytes())
+    with safe_open(index_path(model), "numpy") as file:
         facts = json.loads(file.metadata()["facts"])
         arrays = {name: file.get_tensor(name) for name in Codes._fields}
     cells = arrays["cells"]
@@ -221,7 +221,7 @@ def test_a_crafted_index_never_reaches_faiss(rec, bundle, tmp_path):
     index, said = opened(format=2)  # of an older version, whose bytes faiss would have read
     assert index is None
     assert "expected format 3, it is of format 2" in said
-    rng, whole = np.random.default_rng(0), index_path(bundle).read_bytes()
+    rng, whole = np.random.default_rng(0), index_path(model).read_bytes()
     for _ in range(100):
         data = bytearray(whole)
         for at in rng.integers(0, len(data) if rng.random() < 0.5 else 1500, 3):

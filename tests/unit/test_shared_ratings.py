@@ -8,15 +8,15 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from engines import Server
-from segue import cli
-from segue.serve import replaying
-from segue.serve.answers import Tell, Told
-from segue.serve.events import Event
-from segue.serve.http import make_app
-from segue.serve.service import Service
-from segue.serve.sqlite_store import SqliteStore
-from segue.serve.transfer import import_events
-from segue.serve.valkey_store import ValkeyStore
+from segue.cli import app as cli
+from segue.jobs.export_log import import_events
+from segue.serve.app import make_app
+from segue.serve.live import replay
+from segue.serve.live.service import Service
+from segue.serve.ranking.types import Tell, Told
+from segue.store.events import Event
+from segue.store.sqlite_store import SqliteStore
+from segue.store.valkey_store import ValkeyStore
 from tests_support import small_rater
 
 NOW = 1_700_000_000
@@ -52,7 +52,7 @@ def a_rater():
 
 @pytest.fixture(name="service")
 def a_service(rec, store, tmp_path):
-    service = Service(rec, store, bundles=tmp_path, clock=lambda: NOW)
+    service = Service(rec, store, models=tmp_path, clock=lambda: NOW)
     yield service
     service.close()
 
@@ -103,7 +103,7 @@ def same(rec, store):
 
 @pytest.mark.parametrize("size", [1, 7, 40])
 def test_law_the_shared_value_is_that_of_the_log(rec, service, size, monkeypatch):
-    monkeypatch.setattr(replaying, "SPACING", 4)
+    monkeypatch.setattr(replay, "SPACING", 4)
     told(service, drawn(size), size)
     assert service.settle(60)
     assert same(rec, service.store)
@@ -131,7 +131,7 @@ def test_a_forgotten_user_leaves_no_trace(rec, service):
 
 
 def test_a_forgotten_event_and_a_merge_are_as_if_the_log_had_always_been_so(rec, service, monkeypatch):
-    monkeypatch.setattr(replaying, "SPACING", 4)
+    monkeypatch.setattr(replay, "SPACING", 4)
     told(service, sorted(drawn(3), key=lambda one: one.time))
     before = kept(rec, service.store)
     first = next(event for event in service.store.events("ann") if event.rating is not None)
@@ -168,7 +168,7 @@ def same_number(rec, store):
     return kept(rec, store).every.number == walked(rec, store).every.number
 
 
-def test_a_bundle_that_is_swapped_in_has_a_value_of_its_own(rec, service, tmp_path):
+def test_a_model_that_is_swapped_in_has_a_value_of_its_own(rec, service, tmp_path):
     told(service, sorted(drawn(6), key=lambda one: one.time))
     other = small_rater(seed=8)
     other.save(tmp_path / "other.segue")
@@ -178,13 +178,13 @@ def test_a_bundle_that_is_swapped_in_has_a_value_of_its_own(rec, service, tmp_pa
     assert same(other, service.store)
     told(service, [Event("ann", "003", 2_000 * 10**6, rating=2.0)])
     assert same(other, service.store)
-    assert not same_number(rec, service.store)  # it is not read by the bundle before
+    assert not same_number(rec, service.store)  # it is not read by the model before
     service.roll_back()
     assert service.settle(60)
     assert same(rec, service.store)
 
 
-def test_a_bundle_in_the_shadow_counts_too(rec, store):
+def test_a_model_in_the_shadow_counts_too(rec, store):
     shadow = small_rater(seed=8)
     service = Service(rec, store, clock=lambda: NOW, shadow=shadow)
     told(service, drawn(7))
@@ -242,7 +242,7 @@ def test_others_move_what_the_server_says(rec, service):
 
 def test_the_verb_reads_the_value_of_a_store(rec, tmp_path):
     rec.save(tmp_path / "b.segue")
-    rec = cli.load_bundle(tmp_path / "b.segue")
+    rec = cli.load_model(tmp_path / "b.segue")
     store = SqliteStore(tmp_path / "s.db")
     service = Service(rec, store, clock=lambda: NOW)
     told(service, sorted(drawn(11), key=lambda one: one.time))

@@ -8,23 +8,23 @@ import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
-from segue.data.catalogue import Catalogue, read_items
-from segue.data.encoding import Encoding
-from segue.data.lookup import Haystack, Postings
-from segue.data.vocabulary import Vocabulary
+from segue.data.features.catalogue import Catalogue, read_items
+from segue.data.features.table_encoder import Encoding
+from segue.data.sequences.vocabulary import Vocabulary
+from segue.data.values.lookup import Haystack, Postings
 from segue.errors import ColumnError
-from segue.recommend import many
-from segue.recommend.changed import ROWS
-from segue.recommend.pages import Pages
-from segue.recommend.table import Table
-from segue.serve import explaining, replaying
-from segue.serve.answers import Question, Tell
-from segue.serve.events import Event
-from segue.serve.http import make_app
-from segue.serve.replaying import REACH
-from segue.serve.service import Service
-from segue.serve.shelf import Rule
-from segue.serve.sqlite_store import SqliteStore
+from segue.recommend import batch
+from segue.recommend.changed_items import ROWS
+from segue.recommend.copy_on_write import Pages
+from segue.recommend.index.blocked_matmul import Table
+from segue.serve.app import make_app
+from segue.serve.live import explain, replay
+from segue.serve.live.replay import REACH
+from segue.serve.live.service import Service
+from segue.serve.ranking.item_filters import Rule
+from segue.serve.ranking.types import Question, Tell
+from segue.store.events import Event
+from segue.store.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, small_recommender
 
 SECOND = 1_000_000
@@ -133,7 +133,7 @@ def test_of_a_large_catalogue_a_change_or_filter_copies_little(store):
 
 
 def test_vectors_are_shared_until_they_change_and_laid_out_again_after_some_hundred(monkeypatch):
-    from segue.recommend.changed import Changed
+    from segue.recommend.changed_items import Changed
 
     rec, made = described_recommender(described_log()), []
     inner = Pages.of.__func__
@@ -152,7 +152,7 @@ def test_vectors_are_shared_until_they_change_and_laid_out_again_after_some_hund
     assert np.array_equal(versions[0][2:], more.params.items[2:])
 
 
-def test_old_bundles_are_let_go(store):
+def test_old_models_are_let_go(store):
     import gc
     import weakref
 
@@ -186,18 +186,18 @@ def test_what_would_be_without_an_event_is_read_from_the_last_state_before_it(st
     rec, count = small_recommender(), REACH + 300
     service = long_history(rec, store, count)
     replayed = []
-    inner = replaying.observe_long
+    inner = replay.observe_long
     monkeypatch.setattr(
-        replaying, "observe_long", lambda rec, state, some: replayed.append(len(some)) or inner(rec, state, some)
+        replay, "observe_long", lambda rec, state, some: replayed.append(len(some)) or inner(rec, state, some)
     )
     events = store.events("ann", limit=count)
     for back in (1, 40, REACH - 1, REACH):
         replayed.clear()
         gone = events[count - back]
         found = service.what_if("ann", [gone.seq], Question(12))
-        rest = many.observe_long(rec, rec.start(), [event for event in events if event.seq != gone.seq])
+        rest = batch.observe_long(rec, rec.start(), [event for event in events if event.seq != gone.seq])
         assert [line.item for line in found.items] == [line.item for line in rec.recommend(rest, 12)]
-        assert sum(replayed) <= 3 * back + replaying.SPACING
+        assert sum(replayed) <= 3 * back + replay.SPACING
     with pytest.raises(
         Exception, match=rf"expected numbers \(seq\) of the last 1,000 events of the user, came {events[0].seq}"
     ):
@@ -206,7 +206,7 @@ def test_what_would_be_without_an_event_is_read_from_the_last_state_before_it(st
         service.what_if("ann", [10**9], Question(3))
     replayed.clear()
     service.explain("ann", "003", last=20)
-    assert sum(replayed) <= 2 * 20 + replaying.SPACING
+    assert sum(replayed) <= 2 * 20 + replay.SPACING
     service.close()
 
 
@@ -214,9 +214,9 @@ def test_an_explanation_takes_half_the_steps_of_all_lanes_side_by_side(store, mo
     rec = small_recommender()
     service = long_history(rec, store, 40)
     lanes = []
-    inner = explaining.observe_each
+    inner = explain.observe_each
     monkeypatch.setattr(
-        explaining, "observe_each", lambda rec, states, some: lanes.append(len(states)) or inner(rec, states, some)
+        explain, "observe_each", lambda rec, states, some: lanes.append(len(states)) or inner(rec, states, some)
     )
     service.explain("ann", "003", last=30)
     assert lanes == list(range(1, 31))

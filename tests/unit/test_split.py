@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from segue.data.events import Events, read_events
-from segue.data.sequences import encode, item_vocabulary
-from segue.data.split import digest, hold_out, split_by_time, split_items, split_last, split_users
+from segue.data.log.events import Events, read_events
+from segue.data.log.split import digest, hold_out, split_by_time, split_items, split_last, split_users
+from segue.data.sequences.sequences import encode, item_vocabulary
 from segue.errors import ArgumentError, ConfigError, DataError
 from segue.evaluation.protocols import questions
 from tests_support import small_recommender

@@ -11,12 +11,12 @@ import threading
 import pytest
 
 from segue.errors import ArgumentError, FullError, LockedError, StoreError
-from segue.serve import sqlite_file
-from segue.serve.events import Event, Position
-from segue.serve.opening import open_store
-from segue.serve.sqlite_store import SqliteStore
-from segue.serve.store import Snapshot, Write, Written
-from segue.serve.transfer import import_events
+from segue.jobs.export_log import import_events
+from segue.store import sqlite_file
+from segue.store.base import Snapshot, Write, Written
+from segue.store.events import Event, Position
+from segue.store.factory import open_store
+from segue.store.sqlite_store import SqliteStore
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def dump(path):
 def test_a_second_owner_is_refused_until_the_first_has_gone(store, path):
     with pytest.raises(LockedError, match=rf"only owner, but process {os.getpid()} has it open. Stop that process"):
         SqliteStore(path)
-    code = f"from segue.serve.sqlite_store import SqliteStore; SqliteStore({str(path)!r})"
+    code = f"from segue.store.sqlite_store import SqliteStore; SqliteStore({str(path)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode and f"but process {os.getpid()} has it open" in done.stderr
     store.close()
@@ -251,7 +251,7 @@ def test_no_question_reads_a_whole_table(store):
     store.events("ann"), store.events("ann", backwards=True, after=Position(4, 1))
     store.snapshot("ann", "b1", at=Position(4, 1)), store.find("web", "a"), store.get_value("v")
     store.log(), store.users(), store.head("ann", "b1"), store.forget_event("ann", 1), store.merge("bob", "ann")
-    store.drop_bundle("b1"), store.forget_user("ann"), store.readmit("ann")
+    store.drop_model("b1"), store.forget_user("ann"), store.readmit("ann")
     store._file._writer.set_trace_callback(None)
     plans = {text: plan(store, text) for text in seen if text.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT")}
     assert len(plans) > 30

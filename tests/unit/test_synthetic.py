@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import segue
-from segue.data import synthetic
+from segue.data.log import synthetic
 
 SHOPS = {
     "ring": synthetic.ring,

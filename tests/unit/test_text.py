@@ -8,8 +8,8 @@ import types
 import numpy as np
 import pytest
 
-from segue.data import text as module
-from segue.data.text import text_encoder, text_encoder_from
+from segue.data.features import text as module
+from segue.data.features.text import text_encoder, text_encoder_from
 from segue.errors import ArgumentError
 
 FILMS = ["Toy Story (1995)", "Toy Story 2 (1999)", "Heat (1995)", "The Matrix (1999)", "The Matrix Reloaded"]

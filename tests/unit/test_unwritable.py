@@ -15,14 +15,14 @@ import pytest
 
 import engines
 from segue.errors import FullError, LockedError, StoreError
-from segue.serve import sqlite_file
-from segue.serve.events import Event
-from segue.serve.opening import open_store
-from segue.serve.reading import read_store
-from segue.serve.sqlite_store import SqliteStore
-from segue.serve.store import Write, Written
-from segue.serve.valkey_store import ValkeyStore
-from served import Server, bundle
+from segue.store import sqlite_file
+from segue.store.base import Write, Written
+from segue.store.events import Event
+from segue.store.factory import open_store
+from segue.store.readonly import read_store
+from segue.store.sqlite_store import SqliteStore
+from segue.store.valkey_store import ValkeyStore
+from served import Server, model
 
 
 @pytest.fixture(name="folder")
@@ -200,7 +200,7 @@ def test_one_process_owns_a_file_whatever_it_is_called(tmp_path, way):
     else:
         (tmp_path / "s.db.lock").unlink()
         other = path
-    code = f"from segue.serve.opening import open_store; open_store({str(other)!r})"
+    code = f"from segue.store.factory import open_store; open_store({str(other)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode and "LockedError" in done.stderr and "only owner" in done.stderr, done.stderr
     store.close()
@@ -211,7 +211,7 @@ def test_one_process_owns_a_file_whatever_it_is_called(tmp_path, way):
 
 
 def test_a_server_is_not_ready_while_its_disk_takes_nothing(tmp_path):
-    bundle(tmp_path / "b.segue")
+    model(tmp_path / "b.segue")
     server = Server(tmp_path)
     event = {"user": "ann", "item": "003", "time": 1000}
     try:

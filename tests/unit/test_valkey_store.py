@@ -6,11 +6,11 @@ import pytest
 
 from engines import Server
 from segue.errors import FullError, LostError, StoreError
-from segue.serve import opening
-from segue.serve.events import Event
-from segue.serve.opening import open_store
-from segue.serve.store import Snapshot, Stale, Write, Written
-from segue.serve.valkey_store import ValkeyStore
+from segue.store import factory
+from segue.store.base import Snapshot, Stale, Write, Written
+from segue.store.events import Event
+from segue.store.factory import open_store
+from segue.store.valkey_store import ValkeyStore
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,6 @@ def test_keys_of_another_program_are_refused_with_a_word(store):
 
 
 def test_without_the_extra_the_way_to_it_is_told(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "segue.serve.valkey_store", None)
+    monkeypatch.setitem(__import__("sys").modules, "segue.store.valkey_store", None)
     with pytest.raises(StoreError, match=r'expected the extra for it.* Run: pip install "segue\[valkey\]"'):
-        opening.open_store("valkey://localhost:1/0")
+        factory.open_store("valkey://localhost:1/0")

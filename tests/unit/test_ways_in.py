@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 
 import segue
 from segue.api import describe_tables
-from segue.cli import app
-from segue.data.attributes import kinds_of
-from segue.data.catalogue import read_catalogue, read_items, read_profiles
-from segue.data.columns import choose_columns
-from segue.data.times import TimeRule, microseconds
-from segue.data.vocabulary import Vocabulary
+from segue.cli.app import app
+from segue.data.features.catalogue import read_catalogue, read_items, read_profiles
+from segue.data.features.kinds import kinds_of
+from segue.data.log.columns import choose_columns
+from segue.data.sequences.vocabulary import Vocabulary
+from segue.data.values.times import TimeRule, microseconds
 from segue.errors import ArgumentError, ColumnError, DataError, TimeParseError
-from segue.serve.schema import EventIn, RecommendIn
+from segue.serve.api.schemas import EventIn, RecommendIn
 from tests_support import small_recommender
 
 NAN = float("nan")
@@ -217,12 +217,12 @@ def test_a_log_of_which_a_model_knows_no_item_is_refused(tmp_path):
     rec = segue.train(segue.read_events(log_of(str)), config=TINY)
     rec.save(tmp_path / "b.segue")
     log_of(lambda n: f"{n}.0").write_csv(tmp_path / "log.csv")
-    why = r"bundle: expected items of .*, none of its 8 ids is in the log: 1\d\.0 in the log, 1\d in the bundle\?"
+    why = r"model: expected items of .*, none of its 8 ids is in the log: 1\d\.0 in the log, 1\d in the model\?"
     with pytest.raises(DataError, match=why):
         segue.evaluate(rec, segue.split_last(segue.read_events(tmp_path / "log.csv"))[1])
     for words in (("evaluate", "--in-sample"), ("recommend", "--user", "u1", "--events")):
         code, told = said(words[0], tmp_path / "b.segue", *words[1:], tmp_path / "log.csv")
-        assert code == 1 and "in the bundle? Whole numbers became floats in the log" in told
+        assert code == 1 and "in the model? Whole numbers became floats in the log" in told
 
 
 def test_ids_written_as_floats_are_told(tmp_path):

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 import segue
-from segue.data.events import Events
-from segue.data.windows import FEATURES, windows
+from segue.data.log.events import Events
+from segue.data.sequences.windows import FEATURES, windows
 from segue.errors import ArgumentError, ColumnError
 
 

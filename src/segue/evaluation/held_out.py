@@ -1,13 +1,13 @@
-"""Which rows of a log a bundle did not learn.
+"""Which rows of a log a model did not learn.
 
-Knows: what the bundle's facts say of its hold-out and its range. Does not know: how ranks are made.
+Knows: what the model's facts say of its hold-out and its range. Does not know: how ranks are made.
 """
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from segue.data.events import Events
-from segue.data.split import digest, hold_out, split_after, split_last
+from segue.data.log.events import Events
+from segue.data.log.split import digest, hold_out, split_after, split_last
 from segue.errors import EvaluationError
 
 
@@ -20,13 +20,13 @@ class HeldOut(NamedTuple):
 
 
 def held_out_rows(facts: Mapping[str, Any], events: Events, *, in_sample: bool = False) -> HeldOut:
-    """Return the rows of a log that a bundle did not learn.
+    """Return the rows of a log that a model did not learn.
 
-    A bundle trained with a hold-out is measured on just those rows, recognised by their digest. One trained
+    A model trained with a hold-out is measured on just those rows, recognised by their digest. One trained
     without is measured on what happened after its training range.
 
     Args:
-        facts: of the bundle.
+        facts: of the model.
         events: the log.
         in_sample: measure on the last event of each user, learnt or not; the report is marked.
 
@@ -35,13 +35,13 @@ def held_out_rows(facts: Mapping[str, Any], events: Events, *, in_sample: bool =
     """
     if in_sample:
         train, test = split_last(events)
-        return HeldOut(train, test, ("In-sample: the bundle may have learnt these rows.",))
+        return HeldOut(train, test, ("In-sample: the model may have learnt these rows.",))
     rule = facts.get("hold_out")
     if rule:
         train, test = hold_out(events, rule)
         if digest(test) != facts["hold_out_digest"]:
             raise EvaluationError(
-                f"{events.source}: expected the log this bundle was trained on with --hold-out {rule}, came one "
+                f"{events.source}: expected the log this model was trained on with --hold-out {rule}, came one "
                 "whose held-out rows differ. Give that log, or --in-sample to measure on any rows."
             )
         return HeldOut(train, test, ())
@@ -55,6 +55,6 @@ def _later(facts: Mapping[str, Any], events: Events) -> HeldOut:
         if len(test):
             return HeldOut(train, test, ())
     raise EvaluationError(
-        f"{events.source}: expected rows that the bundle has not learnt, found none: it was trained without "
+        f"{events.source}: expected rows that the model has not learnt, found none: it was trained without "
         "a hold-out. Train with --hold-out last:1 or time:0.1, or give --in-sample to insist."
     )

@@ -10,19 +10,19 @@ from typing import Literal
 
 import numpy as np
 
-from segue.data.catalogue import Profiles
-from segue.data.described import attributes_of
-from segue.data.events import Events, as_events
-from segue.data.sequences import encode, sequence_order
-from segue.data.split import digest
+from segue.data.features.catalogue import Profiles
+from segue.data.features.feature_encoders import attributes_of
+from segue.data.log.events import Events, as_events
+from segue.data.log.split import digest
+from segue.data.sequences.sequences import encode, sequence_order
 from segue.errors import EvaluationError
-from segue.evaluation.contract import Fitted
+from segue.evaluation.baselines.contract import Fitted
 from segue.evaluation.questions import Exam, Questions, Tally, tally
 from segue.evaluation.registry import Answers, Learning, answer_all, answers_of
 from segue.evaluation.report import Report
-from segue.measure.bootstrap import paired_bootstrap
-from segue.measure.metrics import coverage, ndcg, next_item_metrics
-from segue.recommend.given import check_count, check_known, profiles_of
+from segue.metrics.bootstrap import paired_bootstrap
+from segue.metrics.metrics import coverage, ndcg, next_item_metrics
+from segue.recommend.arguments import check_count, check_known, profiles_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats
 

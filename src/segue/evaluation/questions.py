@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.data.sequences import Sequences
-from segue.measure.ranks import target_ranks
-from segue.model.counts import RECENT
+from segue.data.sequences.sequences import Sequences
+from segue.metrics.ranks import target_ranks
+from segue.model.transitions import RECENT
 from segue.shapes import Floats, Rows, Times
 
 #: Questions that are scored at once.

@@ -13,15 +13,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from segue.data.events import Events, as_events
-from segue.data.rating_columns import ratings_of
-from segue.data.ratings import Scale
-from segue.data.sequences import Sequences, moment_begins, sequence_order
-from segue.data.split import digest
+from segue.data.log.events import Events, as_events
+from segue.data.log.rating_columns import ratings_of
+from segue.data.log.rating_scale import Scale
+from segue.data.log.split import digest
+from segue.data.sequences.sequences import Sequences, moment_begins, sequence_order
 from segue.errors import EvaluationError
-from segue.evaluation.rating_baselines import Numbers, Predictions, Ratings, Size, predict_all
-from segue.measure.bootstrap import Interval, paired_bootstrap
-from segue.recommend.given import profiles_of
+from segue.evaluation.baselines.rating_baselines import Numbers, Predictions, Ratings, Size, predict_all
+from segue.metrics.bootstrap import Interval, paired_bootstrap
+from segue.recommend.arguments import profiles_of
 from segue.recommend.ratings import UNIT, head_of, moved_bias, outputs_at, rate, residuals_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats, Rows, Times
@@ -205,11 +205,11 @@ def evaluate_ratings(
         users: a path or table with the profiles of the users, where the recommender reads them.
         reads: "all" lets states and the shared value read held-out ratings once they are past, as a server does;
             "history" reads none of them, for comparison with models that do not move; None takes "history" where the
-            bundle held rows out at random, and "all" elsewhere.
+            model held rows out at random, and "all" elsewhere.
         marks: sentences for the report.
 
     Raises:
-        ArgumentError: the bundle was trained without ratings.
+        ArgumentError: the model was trained without ratings.
         DataError: a held-out rating lies outside the scale.
         EvaluationError: there is no held-out rating, or all of these were learnt.
 

@@ -6,15 +6,15 @@ Knows: their order in a report, and that the fault of one costs no other. Does n
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from segue.data.sequences import Sequences
-from segue.evaluation.als import ALS
-from segue.evaluation.apart import Fault, called, each_apart
-from segue.evaluation.baselines import DecayedMarkov, ItemKNN, OwnPopularity, Popularity, RecentPopularity
-from segue.evaluation.content import ContentKNN
-from segue.evaluation.contract import Baseline, Fitted
-from segue.evaluation.ease import EASE
+from segue.data.sequences.sequences import Sequences
+from segue.evaluation.baselines.als import ALS
+from segue.evaluation.baselines.content_knn import ContentKNN
+from segue.evaluation.baselines.contract import Baseline, Fitted
+from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, OwnPopularity, Popularity, RecentPopularity
+from segue.evaluation.baselines.ease import EASE
+from segue.evaluation.baselines.own_process import Fault, called, each_apart
+from segue.evaluation.baselines.tuning import tuned
 from segue.evaluation.questions import Exam, Tally, tally
-from segue.evaluation.tuning import tuned
 from segue.shapes import Floats
 
 #: Every baseline, in the order of a report.

@@ -6,7 +6,7 @@ Knows: rows of metrics, the words of the protocol, the interval of the lead. Doe
 from dataclasses import dataclass
 from typing import Any
 
-from segue.measure.bootstrap import Interval
+from segue.metrics.bootstrap import Interval
 
 SHOWN = ("hr@10", "ndcg@10", "mrr@10", "precision@10", "coverage@10")
 

@@ -15,7 +15,7 @@ import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from segue.data import synthetic
+from segue.data.log import synthetic
 from segue.insight.gradients import with_gain
 from segue.model.backend import draw_normal
 from segue.model.cells import Cell

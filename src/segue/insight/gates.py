@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segue.data.sequences import Sequences
+from segue.data.sequences.sequences import Sequences
 from segue.errors import ArgumentError
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import Cell, StepwiseCell

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from segue.data.sequences import Sequences
+from segue.data.sequences.sequences import Sequences
 from segue.errors import ArgumentError
 from segue.insight.spread import Spread, spread
 from segue.model.backend import draw_normal

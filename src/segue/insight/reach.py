@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from segue.data.events import Events
-from segue.data.sequences import Sequences
+from segue.data.log.events import Events
+from segue.data.sequences.sequences import Sequences
 from segue.errors import ArgumentError
 from segue.insight.spread import Spread, spread
-from segue.model.counts import RECENT
 from segue.model.network import Memory
+from segue.model.transitions import RECENT
 from segue.recommend.encoder import encode_users, window_of
 from segue.recommend.plan import Sample, plan
 from segue.recommend.recommender import Recommender

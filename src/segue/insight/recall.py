@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import segue
-from segue.data import synthetic
+from segue.data.log import synthetic
 from segue.errors import TrainingError
-from segue.insight.named import settings_of
+from segue.insight.cell_choices import settings_of
 
 #: Of every run, so that cells differ in nothing else.
 SETTINGS = {
@@ -43,7 +43,7 @@ def recall_at(
     """Train a cell on the copy task and return how often it recalls the cue; one in `cues` is chance.
 
     Args:
-        cell: one of `segue.insight.named.NAMES`.
+        cell: one of `segue.insight.cell_choices.NAMES`.
         lag: events from a cue to its return.
         cues: items to be recalled.
         fillers: items between them.

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from segue.data.kept import json_of
+from segue.data.values.plain import json_of
 from segue.errors import ArgumentError, ConfigError
 from segue.interop.library import keras_on_jax
 from segue.interop.weights import params_of, segue_cell
@@ -32,7 +32,7 @@ class KerasCell(StepwiseCell):
     """A cell of Keras as a cell of Segue: `segue.train(events, cell=KerasCell(keras.layers.GRUCell(64)))`.
 
     Any object that `keras.layers.RNN` accepts will do: with `state_size` and `call(inputs, states)`, one of
-    Keras's or your own, which is registered (`@keras.saving.register_keras_serializable`) so that a bundle
+    Keras's or your own, which is registered (`@keras.saving.register_keras_serializable`) so that a model
     can name it: it is kept as JSON, and loaded where the same class is registered again.
 
     Args:
@@ -252,7 +252,7 @@ def _check_units(node: Any, most: int) -> None:
         if name == "units" and not (isinstance(value, int) and 1 <= value * value <= most):
             raise ArgumentError(
                 f"KerasCell: expected units whose square is at most the {most:,} weights, came {value!r:.40}. "
-                "Take the bundle from its source again."
+                "Take the model from its source again."
             )
         _check_units(value, most)
 
@@ -284,7 +284,7 @@ def _check_registered(keras: Any, node: Any) -> None:
         if not own and keras.saving.get_registered_object(name) is None:
             raise ArgumentError(
                 f'KerasCell: expected classes and functions of Keras or registered ones, came "{name}". Put '
-                '@keras.saving.register_keras_serializable(package="mine") above it, and import it before the bundle '
+                '@keras.saving.register_keras_serializable(package="mine") above it, and import it before the model '
                 "is loaded."
             )
     for value in node.values():

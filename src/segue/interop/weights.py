@@ -1,7 +1,7 @@
 """The weights of the classical cells, in the order and form of Keras and of Segue.
 
 Knows: which layer of Keras has the equation of which cell, and where each number stands in both.
-Does not know: networks, bundles.
+Does not know: networks, models.
 
     Segue                    Keras                      weights of Keras
     SimpleRNN(activation)    SimpleRNN                  kernel, recurrent, bias [d]

@@ -86,18 +86,18 @@ def product(x: Array, weights: Array) -> Array:
         return product(x.reshape(-1, x.shape[-1]), weights).reshape(*x.shape[:-1], weights.shape[-1])
     if weights.dtype.itemsize > 2:
         return x @ weights
-    from segue.kernels import fused
+    from segue.kernels import training_loops
 
-    return fused.product(x, weights)
+    return training_loops.product(x, weights)
 
 
 def fused(array: Array) -> Any:
     """Return the module of compiled loops where it can compute with this array, else None: then the pure code does."""
     if not is_jax(namespace(array)) or array.dtype != np.float32:
         return None
-    from segue.kernels import fused, library
+    from segue.kernels import build, training_loops
 
-    return fused if library.available() else None
+    return training_loops if build.available() else None
 
 
 def parts(x: Array, count: int) -> list[Array]:

@@ -16,9 +16,9 @@ A unit is the standard deviation of the ratings learnt, so that all of this is t
 apart reads vectors that others made, for another end and of any length: it bounds their length, and divides by
 sqrt(d) where the others multiply.
 
-The mean of the rating is the latent value itself, held within the scale (loss "squared"; `segue.model.rating_shares`
-makes the share of each step), or the mean of an ordinal distribution over the steps of the scale, P(rating <= step k) =
-sigmoid((cut_k - latent) / spread) ("ordinal").
+The mean of the rating is the latent value itself, held within the scale (loss "squared";
+`segue.model.rating_distribution` makes the share of each step), or the mean of an ordinal distribution over the
+steps of the scale, P(rating <= step k) = sigmoid((cut_k - latent) / spread) ("ordinal").
 """
 
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segue.data.ratings import NOTED, Scale
+from segue.data.log.rating_scale import NOTED, Scale
 from segue.model.activations import sigmoid
 from segue.model.backend import draw_normal, namespace, product, scan, take, where_tree
-from segue.model.rating_shares import Spread, shares_of, spread_of, within
+from segue.model.rating_distribution import Spread, shares_of, spread_of, within
 from segue.shapes import Array, Floats
 
 #: What of a sum is left after each further event. The first keeps all: its count is the number of ratings.

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segue.config import Norm
-from segue.data.ratings import NOTED
+from segue.data.log.rating_scale import NOTED
 from segue.model.backend import draw_normal, namespace, product, take, where_tree
 from segue.model.blocks import BlockMasks, BlockParams, dropped, init_block, normed, scan_block, step_block
 from segue.model.cells import Cell
-from segue.model.features import Clock
 from segue.model.heads import ItemSide, RatingHead
+from segue.model.time_encoding import Clock
 from segue.shapes import Array, Tree
 
 

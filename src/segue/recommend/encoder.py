@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from segue.data.sequences import Sequences
+from segue.data.sequences.sequences import Sequences
 from segue.model.backend import map_tree
 from segue.model.network import Memory, Network, NetworkParams, Window
 from segue.shapes import Bools, Floats, Times

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.config import Repeats
-from segue.data.ids import ids_of
-from segue.data.times import microseconds
+from segue.data.values.ids import ids_of
+from segue.data.values.times import microseconds
 from segue.errors import ArgumentError
-from segue.recommend.given import check_count
-from segue.recommend.many import observe_each, question_details, score_each
+from segue.recommend.arguments import check_count
+from segue.recommend.batch import observe_each, question_details, score_each
 from segue.recommend.recommender import Item, Recommender, Time
 from segue.recommend.state import State
 from segue.shapes import Floats, Rows
@@ -144,10 +144,10 @@ def plan(
         context: of the events to come.
         exclude: ids to leave out; unknown ones are ignored.
         repeats: "exclude" leaves out what the user had, and "allow" lets an item come more than once. None takes
-            the bundle's own policy for what the user had, and no item comes twice.
+            the model's own policy for what the user had, and no item comes twice.
 
     Raises:
-        ArgumentError: n is below 1, the state is of another bundle, or the bundle reads no types or no such column
+        ArgumentError: n is below 1, the state is of another model, or the model reads no types or no such column
             of the context.
 
     Cost: n steps of `width` users and n `width` times O(items x width of the network). All items are scored,

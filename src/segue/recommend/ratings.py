@@ -1,6 +1,6 @@
 """What a user will think of an item: the answer of the rating head, and what moves online across users.
 
-Knows: a prediction with its spread; the shared value, sums of how far ratings lay from what the frozen bundle
+Knows: a prediction with its spread; the shared value, sums of how far ratings lay from what the frozen model
 foretold, by item and in all. It stands beside the states and is read by the output only: a user's state depends
 on that user's events alone.
 Does not know: training, files, HTTP.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.data.sequences import Sequences
+from segue.data.sequences.sequences import Sequences
 from segue.errors import ArgumentError
 from segue.model.heads import ItemSide, RatingHead
 from segue.recommend.encoder import encode_users
@@ -70,8 +70,8 @@ class Shared(NamedTuple):
 class RatingDistribution(NamedTuple):
     """A rating to come: its mean and standard deviation in the scale of the log, and the share of each step.
 
-    The shares have that mean and that deviation; see `segue.model.rating_shares`. There are none where ratings are
-    measurements and not steps.
+    The shares have that mean and that deviation; see `segue.model.rating_distribution`. There are none
+    where ratings are measurements and not steps.
     """
 
     mean: float
@@ -117,11 +117,11 @@ def head_of(rec: "Recommender") -> RatingHead:
     """Return the rating head.
 
     Raises:
-        ArgumentError: the bundle was trained without one.
+        ArgumentError: the model was trained without one.
     """
     if rec.network.rating is None:
         raise ArgumentError(
-            "ratings: expected a bundle that learnt ratings, came one of the next item alone. "
+            "ratings: expected a model that learnt ratings, came one of the next item alone. "
             "Train on a log with ratings: segue train --task both, or --task rating."
         )
     return rec.network.rating

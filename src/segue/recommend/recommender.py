@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from segue.config import Config, Repeats
-from segue.data.attributes import plain_name
-from segue.data.catalogue import Catalogue, Profiles
-from segue.data.described import IDS_ALONE, Encodings, encode_log
-from segue.data.events import Events, as_events
-from segue.data.fitting import Column, columns_of
-from segue.data.ids import ids_of
-from segue.data.sequences import Sequences
-from segue.data.times import microseconds
-from segue.data.vocabulary import Vocabulary
+from segue.data.features.catalogue import Catalogue, Profiles
+from segue.data.features.feature_encoders import IDS_ALONE, Encodings, encode_log
+from segue.data.features.fitting import Column, columns_of
+from segue.data.features.kinds import plain_name
+from segue.data.log.events import Events, as_events
+from segue.data.sequences.sequences import Sequences
+from segue.data.sequences.vocabulary import Vocabulary
+from segue.data.values.ids import ids_of
+from segue.data.values.times import microseconds
 from segue.errors import ArgumentError
 from segue.model.backend import leaves
-from segue.model.counts import RECENT, Counts, expected, likeliest, nothing_recent, pushed, with_counts
 from segue.model.network import Memory, Network, NetworkParams
+from segue.model.transitions import RECENT, Counts, expected, likeliest, nothing_recent, pushed, with_counts
+from segue.recommend.arguments import check_count, profiles_of
 from segue.recommend.encoder import encode_users
-from segue.recommend.folded import Folded
-from segue.recommend.given import check_count, profiles_of
-from segue.recommend.index import Index
+from segue.recommend.fused_inference import Folded
+from segue.recommend.index.exact import Index
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, residuals_of, shared_bias
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds
 from segue.shapes import Bools, Floats, Rows
@@ -156,8 +156,8 @@ class Recommender:
                 and a value of another kind is unknown: an event has happened whatever is said of it.
 
         Raises:
-            ArgumentError: the state is of another bundle, the time is not a time, or the rating lies outside the
-                scale that the bundle learnt.
+            ArgumentError: the state is of another model, the time is not a time, or the rating lies outside the
+                scale that the model learnt.
 
         Cost: constant, whatever the user did before.
         """
@@ -204,7 +204,7 @@ class Recommender:
             repeats: "allow" or "exclude" what the user had; None as in training; else repeats rank by taste alone.
 
         Raises:
-            ArgumentError: k is below 1, the state is of another bundle, or the bundle reads no types or no such
+            ArgumentError: k is below 1, the state is of another model, or the model reads no types or no such
                 column of the context.
 
         Cost: O(items x width), the same for every history.
@@ -232,10 +232,10 @@ class Recommender:
             state: of the user, before the rating.
             item: its id. An unknown item is rated as the user rates.
             at: the time of the question; None when unknown.
-            shared: what moved across users since the training; None takes the biases of the bundle.
+            shared: what moved across users since the training; None takes the biases of the model.
 
         Raises:
-            ArgumentError: the bundle was trained without ratings, or the state is of another bundle.
+            ArgumentError: the model was trained without ratings, or the state is of another model.
 
         Cost: O(width squared), whatever the history and the catalogue.
         """
@@ -252,9 +252,9 @@ class Recommender:
         return RatingDistribution(float(found.mean[0]), float(found.deviation[0]), steps)
 
     def rated(self, state: State, item: str, rating: float, *, at: Time = None) -> Rated:
-        """Return a rating as `observe_shared` takes it: how far it lies from what the frozen bundle foretells.
+        """Return a rating as `observe_shared` takes it: how far it lies from what the frozen model foretells.
 
-        It depends on the user's own events and the bundle alone, so forgetting finds the same by a replay.
+        It depends on the user's own events and the model alone, so forgetting finds the same by a replay.
 
         Args:
             state: of the user, before the rating.
@@ -353,12 +353,12 @@ class Recommender:
 
         Raises:
             ColumnError: the table has no column of ids, or an id stands twice.
-            ArgumentError: this bundle was trained without attributes of items, or a value is of another kind than
+            ArgumentError: this model was trained without attributes of items, or a value is of another kind than
                 was learnt of its column.
 
         Cost: O(all items x width), for the table of vectors is copied.
         """
-        from segue.recommend.growth import with_items
+        from segue.recommend.new_items import with_items
 
         return with_items(self, table)
 
@@ -421,14 +421,14 @@ class Recommender:
         return replace(self, index=index)
 
     def save(self, path: str | Path) -> None:
-        """Write a bundle; see `segue.bundle.save_bundle`."""
-        from segue.bundle import save_bundle  # the arrow points back here for this one convenience
+        """Write a model; see `segue.model_file.save_model`."""
+        from segue.model_file import save_model  # the arrow points back here for this one convenience
 
-        save_bundle(self, path)
+        save_model(self, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Say how it is pickled and copied in depth: as what a bundle holds, without what was computed and kept."""
-        from segue.bundle import put_together, taken_apart
+        """Say how it is pickled and copied in depth: as what a model holds, without what was computed and kept."""
+        from segue.model_file import put_together, taken_apart
 
         return put_together, taken_apart(self)
 
@@ -553,8 +553,8 @@ class Recommender:
         return list(map(Item, [ids[row - 1] for row in rows], scores, titles))
 
     def _check(self, state: State | States) -> None:
-        if state.bundle != self.fingerprint:
+        if state.model != self.fingerprint:
             raise ArgumentError(
-                f"state: expected one of bundle {self.fingerprint[:12]}, came one of {state.bundle[:12]}. "
+                f"state: expected one of model {self.fingerprint[:12]}, came one of {state.model[:12]}. "
                 "A state means nothing to other weights: rebuild it with rec.encode(events)."
             )

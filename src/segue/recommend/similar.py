@@ -7,8 +7,8 @@ Does not know: users, files, HTTP.
 import numpy as np
 
 from segue.errors import ArgumentError
-from segue.kernels.lists import best
-from segue.recommend.given import check_count
+from segue.kernels.serving_loops import best
+from segue.recommend.arguments import check_count
 from segue.recommend.recommender import Item, Recommender
 from segue.shapes import Bools, Floats
 

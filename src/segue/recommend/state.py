@@ -102,7 +102,7 @@ class State:
         time: of the last event, microseconds since 1970; None when unknown.
         count: events so far.
         seen: what the user had.
-        bundle: the fingerprint of the weights that made the memory.
+        model: the fingerprint of the weights that made the memory.
         recent: int32[1, RECENT], the rows of the last items, the newest last.
     """
 
@@ -110,7 +110,7 @@ class State:
     time: int | None
     count: int
     seen: Seen
-    bundle: str
+    model: str
     recent: Rows
 
 
@@ -124,7 +124,7 @@ class States:
         times: int64[user], `NO_TIME` where unknown.
         counts: int64[user].
         seen: a filter per user.
-        bundle: the fingerprint of the weights.
+        model: the fingerprint of the weights.
         recent: int32[user, RECENT], the rows of the last items of each, the newest last.
     """
 
@@ -133,7 +133,7 @@ class States:
     times: Times
     counts: Times
     seen: tuple[Seen, ...]
-    bundle: str
+    model: str
     recent: Rows
 
     def __len__(self) -> int:
@@ -147,13 +147,13 @@ class States:
         if isinstance(index, slice):
             memory = map_tree(lambda a: a[index], self.memory)
             users, seen, recent = self.users[index], self.seen[index], self.recent[index]
-            return States(users, memory, self.times[index], self.counts[index], seen, self.bundle, recent)
+            return States(users, memory, self.times[index], self.counts[index], seen, self.model, recent)
         place = range(len(self))[index]
         memory = map_tree(lambda a: a[place : place + 1].copy(), self.memory)
         time = int(self.times[place])
         known = None if time == NO_TIME else time
         recent = self.recent[place : place + 1]
-        return State(memory, known, int(self.counts[place]), self.seen[place], self.bundle, recent)
+        return State(memory, known, int(self.counts[place]), self.seen[place], self.model, recent)
 
     def of(self, user: str) -> State:
         """Return the state of a user.

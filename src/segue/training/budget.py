@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from segue.model.counts import REACH
+from segue.model.transitions import REACH
 
 #: Kept back at most for the first validation, and for the blend with counts, as shares of the budget.
 VALIDATION, BLEND = 0.15, 0.15
@@ -18,7 +18,7 @@ FORWARD = 5.0
 LEAST = 10_000
 #: Scores and counted pairs a second on two cores, about: how long tuning the blend takes on all that it would look at.
 _SCORES_A_SECOND, _PAIRS_A_SECOND = 2e8, 3e7
-#: At most so many scores and events of a search (`segue.training.fusion`), and so many settings of the shortest.
+#: At most so many scores and events of a search (`segue.training.blend`), and so many settings of the shortest.
 _SCORES, _EVENTS, _FEW = 6e9, 1e7, 20
 #: Seconds between two lines on a part that takes long.
 _LINES = 5.0

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from segue.data.kept import json_of
+from segue.data.values.plain import json_of
 from segue.errors import ModelError, TrainingError
 from segue.files import read_arrays, write_arrays
 

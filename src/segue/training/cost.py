@@ -7,13 +7,13 @@ Does not know: how long an operation takes.
 from dataclasses import replace
 
 from segue.config import Config
-from segue.data.batches import windows_in_a_pass
+from segue.data.sequences.batches import windows_in_a_pass
 from segue.errors import TrainingError
-from segue.memory import GIB, memory_available
+from segue.free_memory import GIB, memory_available
 from segue.model.backend import leaves
 from segue.model.network import Network
-from segue.training.losses import LOGITS
 from segue.training.trainer import UPDATES_PER_CALL
+from segue.training.update.losses import LOGITS
 
 #: Tables of float32 beside the weights: average, two moments, the best average so far, a gradient.
 TABLES = 6

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.data.ratings import Doubles, Scale, shrunken_biases
-from segue.data.sequences import Sequences, moment_begins
+from segue.data.log.rating_scale import Doubles, Scale, shrunken_biases
+from segue.data.sequences.sequences import Sequences, moment_begins
 from segue.model.heads import DECAYS, RatingHead, RatingParams
 from segue.model.network import Network, NetworkParams
-from segue.training.expectation import ITEM_PRIOR, USER_PRIOR
+from segue.training.rating_tables import ITEM_PRIOR, USER_PRIOR
 from segue.training.validation import Validation
 
 #: What is tried: how much of the item biases is taken, which decay, and the ratings that a user's mean is worth

@@ -29,18 +29,18 @@ from jax import Array
 from pydantic import TypeAdapter
 
 from segue.config import Config
-from segue.data.batches import Batch, Batcher
-from segue.data.kept import in_a_line
-from segue.data.sequences import Sequences
+from segue.data.sequences.batches import Batch, Batcher
+from segue.data.sequences.sequences import Sequences
+from segue.data.values.plain import in_a_line
 from segue.errors import TrainingError
 from segue.model.network import Network, NetworkParams
 from segue.shapes import Times
 from segue.training.budget import FORWARD, LEAST, VALIDATION, Budget
 from segue.training.checkpoint import load_checkpoint, save_checkpoint
-from segue.training.negatives import Sampler, cuts
-from segue.training.optimiser import learning_rate
-from segue.training.seen import Histories
-from segue.training.update import Known, Update, begin, described, settled, update_many
+from segue.training.update.negatives import Sampler, cuts
+from segue.training.update.optimiser import learning_rate
+from segue.training.update.seen_mask import Histories
+from segue.training.update.update import Known, Update, begin, described, settled, update_many
 from segue.training.validation import Answers, Validation
 
 #: Updates in one call of the device. It asks the system for fresh memory once a call, and touching fresh

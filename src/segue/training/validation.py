@@ -14,13 +14,13 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from segue.data.batches import Batcher
-from segue.data.sequences import Sequences, moment_begins
-from segue.measure.metrics import next_item_metrics
-from segue.measure.ranks import target_ranks
-from segue.model.counts import RECENT
+from segue.data.sequences.batches import Batcher
+from segue.data.sequences.sequences import Sequences, moment_begins
+from segue.metrics.metrics import next_item_metrics
+from segue.metrics.ranks import target_ranks
 from segue.model.heads import ItemSide
 from segue.model.network import Memory, Network, NetworkParams, Window
+from segue.model.transitions import RECENT
 from segue.shapes import Floats, Rows, Times
 
 #: Users looked at after each pass; the standard error of NDCG@10 is then about .006.

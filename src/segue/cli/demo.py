@@ -1,0 +1,97 @@
+"""The whole path on real films, told as it goes.
+
+Knows: the order of the story. Does not know: anything that the public functions do not.
+"""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+import segue
+from segue.cli.progress import TrainingView
+from segue.data.features.catalogue import Catalogue
+from segue.data.log.datasets import get
+from segue.data.log.events import Events
+from segue.data.log.synthetic import shop
+from segue.errors import DatasetError
+from segue.recommend.recommender import Item, Recommender
+
+TYPED = (("Star Wars", "Empire Strikes Back", "Raiders"), ("Toy Story", "Lion King", "Aladdin"))
+
+
+def run_demo(console: Console) -> None:
+    """Fetch, inspect, train, measure beside baselines, save, load and ask."""
+    began = time.perf_counter()
+    events, catalogue = load_films(console)
+    _title(console, "The log")
+    _say(console, str(segue.inspect(events)))
+    train, test = segue.split_last(events)
+    _title(console, "Training; the last event of each user is held out")
+    with TrainingView(console) as view:
+        rec = segue.train(train, catalogue=catalogue, report=view, say=lambda text: _say(console, text))
+    _title(console, "Measured beside baselines")
+    _say(console, str(segue.evaluate(rec, test, train=train)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "films.segue"
+        rec.save(path)
+        size = path.stat().st_size
+        rec = segue.load(path)
+    _title(console, f"Lists, from the model saved and loaded again ({size / 1e6:.1f} MB)")
+    show_lists(console, rec, events)
+    _title(console, f"Done in {time.perf_counter() - began:.0f} s. Next, on a log of your own:")
+    _say(console, "segue inspect LOG.csv")
+    _say(console, "segue train LOG.csv -o my.segue --hold-out last:1")
+    _say(console, "segue evaluate my.segue LOG.csv")
+    _say(console, "segue recommend my.segue --history ID,ID,ID")
+
+
+def load_films(console: Console) -> tuple[Events, object]:
+    """Return ml-100k and its films, or the synthetic shop where there is no package index."""
+    try:
+        files = get("ml-100k")
+    except DatasetError as error:
+        _say(console, f"{error}\nGoing on with a synthetic shop instead.")
+        made = shop()
+        return segue.read_events(made.events), made.catalogue
+    _say(console, files.terms)
+    return segue.read_events(files.events), files.items
+
+
+def show_lists(console: Console, rec: Recommender, events: Events) -> None:
+    """Print lists for two known users and for histories that nobody had."""
+    states = rec.encode(events)
+    for user in [str(id) for id in states.users[:2]]:
+        state = states.of(user)
+        _list(console, f"user {user}, after {state.count} events", rec.recommend(state, k=5, at=_last(state.time)))
+    if rec.catalogue is None:
+        return
+    typed = [found for words in TYPED if (found := _found(rec.catalogue, words))]
+    for ids in typed or [rec.items[5:8], rec.items[20:23]]:
+        titles = [rec.catalogue.title(rec.vocabulary.row(id)) or id for id in ids]
+        state = rec.observe_all(rec.start(), ids)
+        _list(console, "somebody new who saw " + "; ".join(titles), rec.recommend(state, k=5))
+
+
+def _found(catalogue: Catalogue, words: Sequence[str]) -> list[str]:
+    return [hits[0] for word in words if (hits := catalogue.find(word))]
+
+
+def _last(time: int | None) -> float | None:
+    return None if time is None else time / 1e6
+
+
+def _list(console: Console, heading: str, items: Sequence[Item]) -> None:
+    _say(console, f"\n{heading}:")
+    for place, line in enumerate(items, start=1):
+        _say(console, f"  {place}. {line.title or line.item}")
+
+
+def _title(console: Console, text: str) -> None:
+    console.print(f"\n[bold]{text}[/bold]")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, highlight=False, markup=False)

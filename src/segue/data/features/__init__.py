@@ -1,0 +1,1 @@
+"""What things are: attributes of items, of users and of events become arrays."""

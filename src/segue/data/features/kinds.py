@@ -1,0 +1,251 @@
+"""What kind of attribute each column of a table is, judged by its type, its name and its values.
+
+Knows: that few values among many rows are categories, that titles are text, that codes say nothing.
+Does not know: how a kind becomes numbers.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import polars as pl
+
+from segue.data.log.columns import KNOWN_NAMES, find_column
+from segue.data.values.ids import seems_missing
+from segue.data.values.parsing import distinct, moment_of, number_of, vector_of, word, words_of
+from segue.data.values.times import written_date
+from segue.errors import ColumnError
+
+#: A calendar is read of the times of events alone; the others may be asked for by name.
+Kind: TypeAlias = Literal["number", "category", "categories", "text", "date", "vector", "ignored", "calendar"]
+KINDS: tuple[Kind, ...] = get_args(Kind)[:-1]
+
+_NOTHING_ASKED: Mapping[str, str] = MappingProxyType({})
+#: Whole numbers with so few values are codes such as an age band.
+_FEW = 32
+#: A rule holds for a column when it holds for this share of its values.
+_NEARLY_ALL = 0.95
+#: A column is of numbers, dates or vectors when this share of its values is, of those that do not seem to be missing.
+_MOST = 0.75
+#: So many distinct values are looked at; counts are taken over all rows.
+_LOOKED_AT = 5_000
+#: A column that is named like a time and has such numbers counts from 1970.
+_AN_EPOCH = 1e8
+#: A piece between separators is short, and pieces come again: the distinct ones are this share of all at most.
+_SHORT = 30
+_RECURRING = {"|": 0.8, ";": 0.6, ",": 0.5}
+
+_TITLE = re.compile(r".*(title|description|summary|overview|plot|synopsis|abstract|headline|text|review|name)")
+_CODE = re.compile(r".*(zip|zipcode|postcode|postalcode|postal)")
+_IDS = {*KNOWN_NAMES["user"], *KNOWN_NAMES["item"], *KNOWN_NAMES["id"], "id"} - {"artist", "artistid", "book", "game"}
+_ID_NAME = re.compile(r"(^|[_\W])(id|ID|Id)$|[a-z]I[dD]$")
+_SUFFIX = re.compile(r":(token|token_seq|float|float_seq)$")
+
+
+def kinds_of(table: pl.DataFrame, asked: Mapping[str, str] = _NOTHING_ASKED) -> dict[str, Kind]:
+    """Return the kind of each column: the one asked for, or else the likeliest.
+
+    In this order: lists of numbers are vectors, other lists categories; dates are dates; a column that is
+    empty, that says the same in each row or in which no two rows share a code is ignored; values that are
+    mostly numbers make a number, unless they are whole and few or begin with zeros; titles and long or
+    mostly distinct texts are text; a text whose pieces between `|`, `;` or `,` recur is categories, and
+    so is a RecBole column `:token_seq` by blanks; what is left is a category.
+
+    Args:
+        table: attributes, a row per item, user or event.
+        asked: column -> kind, where the guess is wrong; RecBole's `:type` may be left out of the name.
+
+    Raises:
+        ColumnError: a column asked for is not there, or a kind does not exist.
+
+    Cost: O(rows) to count distinct values of each column, the rest on at most 5,000 of them.
+
+    Example:
+        >>> films = pl.DataFrame({
+        ...     "title": ["Heat (1995)", "Casino (1995)", "Alien (1979)", "Big Fish (2003)"],
+        ...     "genres": ["Crime|Drama", "Crime|Drama", "Horror|Sci-Fi", "Drama"],
+        ...     "minutes": [170.5, 178.0, 117.0, 125.0],
+        ... })
+        >>> kinds_of(films)
+        {'title': 'text', 'genres': 'categories', 'minutes': 'number'}
+        >>> kinds_of(films, {"minutes": "ignored"})["minutes"]
+        'ignored'
+    """
+    wanted: dict[str, Kind] = {}
+    for name, kind in asked.items():
+        column = find_column(name, table.columns, source="attributes", option="the name of")
+        wanted[column] = _known_kind(kind, column)
+    return {name: wanted.get(name) or _guess(table[name]) for name in table.columns}
+
+
+def plain_name(name: str) -> str:
+    """Return a column's name without the `:type` that RecBole appends."""
+    return _SUFFIX.sub("", name)
+
+
+def separator_of(column: pl.Series) -> str | None:
+    """Return the separator between the categories of a text column, None where there is none.
+
+    The likeliest is the one whose pieces recur; where none is (but categories were asked for), the one
+    that most values hold.
+    """
+    if column.dtype.base_type() in (pl.List, pl.Array):
+        return None
+    texts = _sample(column)
+    found = _separator(column.name, texts)
+    counts = {each: sum(each in text for text in texts) for each in _RECURRING}
+    most = max(counts, key=lambda each: counts[each])
+    return found or (most if counts[most] else None)
+
+
+def why_ignored(column: pl.Series) -> str:
+    """Return the reason why a column says nothing, in words.
+
+    Example:
+        >>> why_ignored(pl.Series("asin", ["B1", "B2", "B3"]))
+        'no two rows share a value'
+    """
+    present = column.drop_nulls()
+    if column.dtype in (pl.Object, pl.Struct, pl.Binary, pl.Null):
+        return "empty" if not len(present) else f"values of type {column.dtype}"
+    if not any(word(each) or isinstance(each, list) for each in present.head(_LOOKED_AT).to_list()):
+        return "empty"
+    if column.dtype.is_nested():
+        return "as asked"
+    if present.n_unique() == 1 and len(present) == len(column):
+        return "the same in every row"
+    if present.n_unique() >= _NEARLY_ALL * len(present):
+        return "no two rows share a value" if present.n_unique() == len(present) else "hardly two rows share a value"
+    return "as asked"
+
+
+def _known_kind(kind: str, column: str) -> Kind:
+    for known in KINDS:
+        if known == kind:
+            return known
+    near = [known for known in KINDS if known[:3] == kind[:3].lower()]
+    advice = f'Did you mean "{near[0]}"?' if near else "Give one of these."
+    raise ColumnError(f'column "{column}": expected a kind among {", ".join(KINDS)}, came "{kind}". {advice}')
+
+
+def _guess(column: pl.Series) -> Kind:
+    kind = column.dtype
+    if kind.base_type() in (pl.List, pl.Array):
+        return _guess_of_lists(column)
+    if kind in (pl.Object, pl.Struct, pl.Binary, pl.Null):
+        return "ignored"
+    if kind in (pl.Categorical, pl.Enum):
+        column = column.cast(pl.String)
+    if column.dtype == pl.String:
+        column = column.str.strip_chars().replace("", None)
+    elif kind.is_float():
+        column = column.fill_nan(None)
+    present = column.drop_nulls()
+    values = present.n_unique() if len(present) else 0
+    if values == 0 or (values == 1 and len(present) == len(column)) or _is_id(column.name, values, len(present)):
+        return "ignored"
+    if kind.is_temporal():
+        return "number" if kind == pl.Duration else "category" if kind == pl.Time else "date"
+    if kind.is_numeric():
+        return _guess_of_numbers(column.name, present, values)
+    if kind == pl.Boolean:
+        return "category"
+    return _guess_of_texts(column.name, present, values)
+
+
+def _guess_of_lists(column: pl.Series) -> Kind:
+    inner = getattr(column.dtype, "inner", None)
+    if inner is not None and inner.is_numeric():
+        return "vector"
+    rows = [words_of(each, None) for each in column.drop_nulls().head(_LOOKED_AT).to_list()]
+    pieces = [piece for row in rows for piece in row]
+    if not pieces:
+        return "ignored"
+    longish = float(np.median([len(piece) for piece in pieces])) > _SHORT
+    return "text" if longish and len(set(pieces)) > len(pieces) / 2 else "categories"
+
+
+def _is_id(name: str, values: int, rows: int) -> bool:
+    plain = re.sub(r"[\W_]", "", plain_name(name).lower())
+    return (
+        (plain in _IDS or _ID_NAME.search(plain_name(name)) is not None) and rows > 1 and values >= _NEARLY_ALL * rows
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", plain_name(name).lower())
+
+
+def _guess_of_numbers(name: str, present: pl.Series, values: int) -> Kind:
+    numbers = np.array([number_of(each) for each in present.to_list()], np.float64)
+    read = np.isfinite(numbers)
+    if not read.any():
+        return "ignored"
+    if not read.all():
+        numbers, present = numbers[read], present.filter(pl.Series(read))
+        values = present.n_unique()
+    whole = bool((numbers == np.round(numbers)).all()) and not name.endswith(":float")
+    span = numbers.max() - numbers.min() + 1
+    if whole and values == len(present) == span and values >= 10:
+        return "ignored"  # the rows counted through
+    if _plain(name) in KNOWN_NAMES["time"] and float(np.median(numbers)) >= _AN_EPOCH:
+        return "date"
+    if (
+        whole
+        and np.abs(numbers).max() < 1e15
+        and all(map(written_date, numbers.astype(np.int64)[:_LOOKED_AT].tolist()))
+    ):
+        return "date"
+    return "category" if whole and values <= _FEW and 4 * values <= len(present) else "number"
+
+
+def _guess_of_texts(name: str, present: pl.Series, values: int) -> Kind:
+    texts = _sample(present)
+    plain = _plain(name)
+    share = values / len(present)
+    if name.endswith(":float_seq") or _mostly(texts, lambda text: text[:1] in "[(" and vector_of(text) is not None):
+        return "vector"
+    code = _CODE.fullmatch(plain) or any(re.match(r"0\d", text) for text in texts)
+    if not code and _mostly(texts, lambda text: number_of(text) is not None):
+        return _guess_of_numbers(name, present, values)
+    if _mostly(texts, lambda text: not text.isdigit() and number_of(text) is None and moment_of(text) is not None):
+        return "date"
+    titled = _TITLE.fullmatch(plain) is not None
+    if titled and 4 * values > len(present):
+        return "text"
+    if not titled and _separator(name, texts) is not None:
+        return "categories"
+    words = float(np.median([len(text.split()) for text in texts]))
+    if words <= 1:
+        return "ignored" if share >= _NEARLY_ALL and len(present) > 1 else "category"
+    return "category" if share <= (0.8 if words <= 3 else 0.5) else "text"
+
+
+def _mostly(texts: list[str], rule: Callable[[str], bool]) -> bool:
+    said = [text for text in texts if not seems_missing(text)]
+    return sum(map(rule, said)) >= _MOST * len(said) > 0
+
+
+def _separator(name: str, texts: list[str]) -> str | None:
+    for separator, recurring in _RECURRING.items():
+        if _recur(texts, separator, recurring):
+            return separator
+    return " " if name.endswith(":token_seq") and _recur(texts, " ", 0.5) else None
+
+
+def _recur(texts: list[str], separator: str, recurring: float) -> bool:
+    if sum(separator in text for text in texts) < max(1, 0.05 * len(texts)):
+        return False
+    pieces = [piece for text in texts for piece in words_of(text, separator)]
+    return len(set(pieces)) <= recurring * len(pieces) and float(np.median([len(each) for each in pieces])) <= _SHORT
+
+
+def _sample(column: pl.Series) -> list[str]:
+    """Return values evenly spaced over the rows, as trimmed texts."""
+    present = column.drop_nulls()
+    some = present.gather_every(max(1, len(present) // _LOOKED_AT)) if len(present) else present
+    values, which = distinct(some)
+    found = [word(value) for value in values]
+    return [text for number in which if (text := found[number]) is not None]

@@ -1,0 +1,334 @@
+"""From a source to a table of events in order: each way in is read, checked and counted here.
+
+Knows: roles and their columns, what is wrong with a row, what is left out and what is an error.
+Does not know: what becomes of a log.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from segue.data.log.columns import (
+    Chosen,
+    candidates,
+    choose_columns,
+    find_column,
+    hints_by_position,
+    hints_by_type,
+    listed,
+    option_of,
+)
+from segue.data.log.findings import Intake, iso
+from segue.data.log.log_format import kept, recalled
+from segue.data.log.sources import Reading, Source, open_source, without_words
+from segue.data.values.ids import check_ids, seems_missing, settle, text_of_ids
+from segue.data.values.times import TimeRule, other_units, unit_of
+from segue.errors import ColumnError, DataError, TimeParseError
+
+_SAMPLE = 1_000
+#: Up to this share of ratings may be no numbers.
+_FEW = 0.25
+
+
+class Log(NamedTuple):
+    """A log that was read: the table as `Events` takes it, what messages call it, what was noted, where rows stood."""
+
+    table: pl.DataFrame
+    source: str
+    intake: Intake
+    places: pl.Series | None
+
+
+def read_log(source: object, asked: Mapping[str, str | None], said: Reading, like: Mapping[str, Any]) -> Log:
+    """Return the events of a source in order; see `segue.data.log.events.read_events`.
+
+    Args:
+        source: a path or a table.
+        asked: role -> the column's name, "none", or None to guess.
+        said: how the file is written, as far as somebody said so.
+        like: how a log was read before. Where this one cannot be read so, its columns alone are taken from there.
+    """
+    try:
+        return _read(source, asked, recalled(said, like), like)
+    except DataError:
+        known = {name: like[name] for name in ("columns", "context", "missing") if name in like}
+        if recalled(said, known) != recalled(said, like):  # this file may be written in another way
+            with contextlib.suppress(DataError):
+                return _read(source, asked, recalled(said, known), known)
+        raise
+
+
+def _read(source: object, asked: Mapping[str, str | None], reading: Reading, like: Mapping[str, Any]) -> Log:
+    opened = open_source(source, reading)
+    with opened.explained():
+        schema = opened.frame.collect_schema()
+    hints = _hints(opened, schema, reading, like)
+    chosen = choose_columns(schema.names(), asked, source=opened.name, hints=hints, known=like.get("columns"))
+    context = _context(reading.context, schema.names(), opened.name)
+    context += [name for name in like.get("context", ()) if name in schema.names() and name not in context]
+    frame = without_words(opened.frame, [*chosen.columns.values(), *context], chosen.columns, reading.missing)
+    absent = [f"context: {opened.name} has no column {name}, it is unknown." for name in _absent(like, schema.names())]
+    opened = replace(opened, frame=frame, notes=(*opened.notes, *absent))
+    raw = _Raw(opened, chosen, context, schema, reading)
+    for role in ("user", "item"):
+        with opened.explained():
+            check_ids(frame, chosen.columns[role], source=opened.name, role=role)
+    return _in_order(raw, *_collected(raw, _time_rule(raw)), asked)
+
+
+def _absent(like: Mapping[str, Any], names: list[str]) -> list[str]:
+    return [name for name in like.get("context", ()) if name not in names]
+
+
+class _Raw(NamedTuple):
+    """A log that was opened, and what is to be read of it."""
+
+    source: Source
+    chosen: Chosen
+    context: list[str]
+    schema: pl.Schema
+    reading: Reading
+
+    def column(self, role: str) -> tuple[pl.Expr, pl.DataType]:
+        """Return the column of a role and its type; categories and texts as trimmed texts, null where empty."""
+        name = self.chosen.columns[role]
+        column, kind = pl.col(name), self.schema[name]
+        if kind in (pl.String, pl.Categorical, pl.Enum):
+            text = column.cast(pl.String).str.strip_chars()
+            return pl.when(text != "").then(text), pl.String()
+        return column.fill_nan(None) if kind.is_float() else column, kind
+
+
+def _hints(source: Source, schema: pl.Schema, reading: Reading, like: Mapping[str, Any]) -> dict[str, str]:
+    if reading.header is not False and candidates(schema.names(), "time"):
+        return {}
+    with source.explained():
+        sample = source.frame.head(_SAMPLE).collect()
+    if reading.header is not False:
+        return hints_by_type(sample)
+    first = [str(value) for value in sample.row(0)] if sample.height else []
+    if like.get("header") is False and candidates(first, "user") and candidates(first, "item"):
+        raise ColumnError(
+            f"{source.name}: expected no names of columns, the first line has some: {listed(first)}. "
+            "Say header=True (--header)."
+        )
+    return hints_by_position(sample)
+
+
+def _context(wanted: tuple[str, ...], names: list[str], source: str) -> list[str]:
+    found = [find_column(name, names, source=source, option=option_of("context")) for name in wanted]
+    clash = next((name for name in found if name in ("user", "item", "time", "rating", "type", "id")), None)
+    if clash is not None:
+        raise ColumnError(
+            f'{source}: expected context columns with names of their own, "{clash}" is the name of a role. Rename it.'
+        )
+    return found
+
+
+def _time_rule(raw: _Raw) -> TimeRule | None:
+    if "time" not in raw.chosen.columns:
+        return None
+    name, source = raw.chosen.columns["time"], raw.source
+    kind = raw.schema[name]
+    if not (kind in (pl.String, pl.Datetime, pl.Date, pl.Null, pl.Categorical) or kind.is_numeric()):
+        raise ColumnError(
+            f'{source.name}: expected times as numbers, text or dates, column "{name}" has type {kind}. '
+            f"Cast it, or give {option_of('time')} another column."
+        )
+    column, _ = raw.column("time")
+    with source.explained():
+        present = source.frame.select(time=column).filter(pl.col("time").is_not_null())
+        # The first rows alone are quick to get; only a log that begins without times is searched further.
+        sample = source.frame.select(time=column).head(_SAMPLE).collect().drop_nulls()
+        sample = sample if sample.height else present.head(_SAMPLE).collect()
+    rule = TimeRule.guess(sample["time"], raw.reading.time_format)
+    if rule.unit == "YYYY":
+        raise TimeParseError(
+            f'{source.name}: expected times, column "{name}" seems to hold years, such as {sample["time"][0]}. '
+            'Give --time-format "%Y" if these are years, --time-format s if they count seconds, or another column '
+            f"with {option_of('time')}."
+        )
+    return rule
+
+
+def _plan(raw: _Raw, rule: TimeRule | None, trimmed: bool) -> dict[str, pl.Expr]:
+    """Return role -> expression; null where the source has no value or one that cannot be read.
+
+    Nearly no log has blanks around its numbers: they are looked for only once some cannot be read.
+    """
+    plan = {}
+    for role, name in raw.chosen.columns.items():
+        column, kind = raw.column(role)
+        if kind == pl.String and raw.schema[name] == pl.String and role in ("time", "rating") and not trimmed:
+            column = pl.col(name)
+        if role in ("user", "item"):
+            # Codes in place of text: a log is sorted and encoded at a third of the memory.
+            plan[role] = text_of_ids(pl.col(name), raw.schema[name]).cast(pl.Categorical)
+        elif role == "time" and rule is not None:
+            plan[role] = rule.microseconds(column, kind)
+        elif role == "rating":
+            number = column.cast(pl.Float32, strict=False)
+            plan[role] = pl.when(number.is_finite()).then(number)
+        else:
+            plan[role] = column.cast(pl.String)
+    return plan
+
+
+def _collected(
+    raw: _Raw, rule: TimeRule | None, trimmed: bool = False
+) -> tuple[pl.DataFrame, TimeRule | None, list[str]]:
+    """Run the plan; where values are missing, look whether they were missing or could not be read."""
+    plan = _plan(raw, rule, trimmed)
+    with raw.source.explained():
+        columns = {name: pl.col(name) for name in raw.context}
+        table = raw.source.frame.select(**plan, **columns).collect(engine="streaming")
+    notes = [*raw.source.notes, *raw.chosen.notes]
+    for role in ("time", "rating"):
+        fault = _fault(raw, role, plan[role]) if role in plan and table[role].null_count() else None
+        if fault is None:
+            continue
+        if not trimmed:
+            return _collected(raw, rule, trimmed=True)
+        if role == "time" and rule is not None and (wider := rule.widened()):
+            return _collected(raw, wider, trimmed)
+        if role == "time" or fault.bad > _FEW * fault.present:
+            raise _unreadable(raw, role, fault, rule)
+        notes.append(
+            f'{role}: {fault.bad:,} of {fault.present:,} values are no numbers, the first is "{fault.text}" in row '
+            f"{fault.row:,}; they count as missing."
+        )
+    for role in ("user", "item"):
+        settled = settle(table[role], raw.reading.missing)
+        table = table.with_columns(settled.ids.alias(role))
+        notes += settled.notes(role)
+    return table, rule, notes
+
+
+class _Fault(NamedTuple):
+    """Values that are there and cannot be read: how many, of how many, the first."""
+
+    bad: int
+    present: int
+    row: int
+    text: str
+
+
+def _fault(raw: _Raw, role: str, expression: pl.Expr) -> _Fault | None:
+    values = raw.source.frame.select(raw=raw.column(role)[0], read=expression).with_row_index("row")
+    bad = pl.col("read").is_null()
+    first = values.filter(pl.col("raw").is_not_null()).select(
+        count=bad.sum(), present=pl.len(), row=pl.col("row").filter(bad).first(), text=pl.col("raw").filter(bad).first()
+    )
+    count, present, row, text = first.collect().row(0)
+    return _Fault(count, present, row + 1, str(text)) if count else None
+
+
+def _unreadable(raw: _Raw, role: str, fault: _Fault, rule: TimeRule | None) -> DataError:
+    where, text = f"{raw.source.name}, row {fault.row:,}: ", fault.text
+    words = f' If "{text}" stands where none is known, give missing= (--missing).' * seems_missing(text)
+    header = " Is the first line a header? Say header=True (--header)." * (
+        fault.row == 1 and raw.reading.header is False
+    )
+    if role == "rating":
+        return ColumnError(
+            f'{where}rating "{text}" is not a number. Correct it, give {option_of(role)} another column, '
+            f"or leave ratings out with --rating-col none.{words}{header}"
+        )
+    if rule is not None and rule.is_epoch and rule.guessed and unit_of(text) not in ("", rule.unit):
+        return TimeParseError(
+            f'{where}time "{text}" is not a timestamp in {rule.unit}, as the others are: it seems to count '
+            f"{unit_of(text)}. Write all times in one unit.{words}"
+        )
+    if rule is not None and rule.kind == "digits":
+        return TimeParseError(
+            f'{where}time "{text}" is not a date written as {rule.unit}, as the others seem to be. Correct it, or give '
+            f"--time-format s if these are no dates and count seconds.{words}"
+        )
+    if rule is not None and not rule.guessed:
+        wanted = f'written as "{rule.formats[0]}"' if rule.formats else f"in epoch {rule.unit}"
+        return TimeParseError(
+            f'{where}time "{text}" is not a timestamp {wanted}. Give another --time-format.{words}{header}'
+        )
+    return TimeParseError(
+        f'{where}time "{text}" is not a timestamp. Give --time-format, or ISO 8601, or epoch seconds.{words}{header}'
+    )
+
+
+def _in_order(
+    raw: _Raw,
+    table: pl.DataFrame,
+    rule: TimeRule | None,
+    notes: list[str],
+    asked: Mapping[str, str | None],
+) -> Log:
+    """Leave out and count what is incomplete, sort what is left."""
+    source, columns = raw.source, raw.chosen.columns
+    if not table.height:
+        raise DataError(f"{source.name}: expected rows of events, it has a header but no rows. Check its export.")
+    rows, dropped = table.height, {}
+    for role in ("user", "item", "time"):
+        if role in columns and (missing := table[role].null_count()):
+            dropped[f"no {role}"] = missing
+            table = table.filter(pl.col(role).is_not_null())
+    if not table.height:
+        reasons = ", ".join(f"{count:,} with {why}" for why, count in dropped.items())
+        raise DataError(
+            f"{source.name}: expected events, every row was left out ({reasons}). "
+            f"Check the columns: {', '.join(f'{role} = {name}' for role, name in columns.items())}."
+        )
+    late, places = 0, None
+    if rule is not None and not table["time"].is_sorted():
+        late = _count_late(table["time"])
+        # The streaming engine sorts in half the time; all that comes after is faster on whole columns.
+        numbered = table.lazy().with_row_index("row").sort("time", maintain_order=True)
+        table = numbered.collect(engine="streaming").rechunk()
+        places, table = table["row"], table.drop("row")
+    if rule is not None and rule.is_epoch:
+        notes = notes + _mixed_units(raw, table["time"], rule)
+    intake = Intake(
+        rows=rows,
+        columns=columns,
+        guessed=raw.chosen.guessed,
+        time=rule.words if rule else "",
+        dropped=dropped,
+        out_of_order=late,
+        notes=tuple(notes),
+        reading=kept(raw.reading, columns, raw.context, asked),
+    )
+    return Log(table, source.name, intake, places)
+
+
+def _mixed_units(raw: _Raw, times: pl.Series, rule: TimeRule) -> list[str]:
+    """Return what is to be said of times in another unit than most.
+
+    Raises:
+        TimeParseError: there are some, and nobody said what the unit is.
+    """
+    others = other_units(times)
+    if not len(others):
+        return []
+    column, kind = raw.column("time")
+    found = raw.source.frame.select(raw=column, time=rule.microseconds(column, kind)).with_row_index("row")
+    row, text, _ = found.filter(pl.col("time") == others[0]).head(1).collect().row(0)
+    said = (
+        f'row {row + 1:,}: time "{text}" differs from others by a factor of 1,000 or more: read in {rule.unit}, '
+        f"as they are, it is {iso(others[0])}; {len(others):,} of {len(times):,} rows are such"
+    )
+    if rule.guessed:
+        raise TimeParseError(f"{raw.source.name}, {said}. Write all times in one unit.")
+    return [f"{said}."]
+
+
+def _count_late(time: pl.Series, *, block: int = 1 << 20) -> int:
+    """Count the rows that are earlier than a row above them, block by block: no second column is held."""
+    late, latest = 0, np.iinfo(np.int64).min
+    for start in range(0, len(time), block):
+        part = time.slice(start, block).to_numpy()
+        highest = np.maximum(np.maximum.accumulate(part), latest)
+        late += int(np.count_nonzero(part < highest))
+        latest = highest[-1]
+    return late

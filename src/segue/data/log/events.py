@@ -1,0 +1,259 @@
+"""The event log: the one shape in which the rest of Segue takes it, and how it is had from a file or a table.
+
+Knows: users, items, times, and what a log must hold.
+Does not know: vocabularies, sequences, networks.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from segue.data.log.event_table import read_log
+from segue.data.log.findings import Findings, Intake, inspect_table, iso
+from segue.data.log.sources import Reading
+from segue.data.values.ids import ids_of
+from segue.data.values.times import EARLIEST, LATEST
+from segue.errors import ArgumentError, ColumnError, DataError
+
+__all__ = ["Events", "Findings", "Intake", "Reading", "inspect", "read_events"]
+
+_PLAIN = Reading()
+_IDS = (pl.Categorical, pl.String)
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """A log in order: by time, rows of equal time as they stood in the file.
+
+    `read_events` makes it; a table that already has this shape can be given directly.
+
+    Args:
+        table: `user` and `item` (text: Categorical or String), `time` (Int64, microseconds since 1970 in
+            UTC; absent in a log without times), and where the log has them `rating` (Float32, null where
+            missing), `type` and `id` (String) and context columns.
+        source: what messages and reports call the log.
+        intake: what was noted while it was read.
+        history: what the users of a test part did before, see `segue.data.log.split`.
+        places: int[event], where each row stood in the file, or in the log that part and history were cut from; None
+            where that is their order.
+
+    Raises:
+        ColumnError: a column is missing, has another type, or has an id or time without a value.
+        DataError: the rows are not in the order of time, or a time is not in microseconds.
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann", "bob"], "item": ["17", "007"], "time": [0, 5]}))
+        >>> len(log), log.has_times
+        (2, True)
+        >>> log
+        Events(table: 2 events, 1970-01-01T00:00:00Z to 1970-01-01T00:00:00.000005Z)
+    """
+
+    table: pl.DataFrame
+    source: str = "table"
+    intake: Intake = field(default_factory=Intake)
+    history: "Events | None" = None
+    places: pl.Series | None = None
+
+    def __post_init__(self) -> None:
+        expected: Mapping[str, tuple[object, ...]] = {"user": _IDS, "item": _IDS, "time": (pl.Int64,)}
+        for name, kinds in expected.items():
+            if name not in self.table.columns:
+                if name == "time":
+                    continue
+                raise ColumnError(
+                    f'{self.source}: expected a column "{name}", found {", ".join(self.table.columns)}. '
+                    "Use read_events, which finds and renames columns."
+                )
+            column = self.table[name]
+            if column.dtype not in kinds or column.null_count():
+                wanted = " or ".join(str(kind) for kind in kinds)
+                raise ColumnError(
+                    f"{self.source}: expected {name} as {wanted} without nulls, came {column.dtype} "
+                    f"with {column.null_count():,} nulls. Use read_events, which converts it."
+                )
+        if self.has_times and not self.table["time"].is_sorted():
+            raise DataError(
+                f"{self.source}: expected rows in the order of time, some are earlier than the row above. "
+                'Sort them (table.sort("time", maintain_order=True)) or use read_events.'
+            )
+        if self.has_times and len(self) and not EARLIEST <= self.table["time"][0] <= self.table["time"][-1] <= LATEST:
+            raise DataError(
+                f"{self.source}: expected times in microseconds since 1970, from year 1 to year 9999, came "
+                f"{self.table['time'][0]:,} to {self.table['time'][-1]:,}. Use read_events, which finds the unit."
+            )
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    def __repr__(self) -> str:
+        span = ", no times"
+        if self.has_times:
+            time = self.table["time"]
+            span = f", {iso(time[0])} to {iso(time[-1])}" if len(self) else ""
+        return f"Events({self.source}: {len(self):,} events{span})"
+
+    @property
+    def has_times(self) -> bool:
+        """Whether the log says when things happened."""
+        return "time" in self.table.columns
+
+    @property
+    def users(self) -> pl.Series:
+        """The distinct user ids as text, in the order in which they first appear. Cost: O(events)."""
+        return self.table["user"].unique(maintain_order=True).cast(pl.String)
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What the log holds, counted at the first call. Cost: O(events)."""
+        return inspect_table(self.table, source=self.source, intake=self.intake)
+
+    def as_text(self) -> pl.DataFrame:
+        """Return the table with ids as plain String columns, to join with other tables."""
+        return self.table.with_columns(pl.col("user", "item").cast(pl.String))
+
+    def with_table(
+        self,
+        table: pl.DataFrame,
+        *notes: str,
+        history: "Events | None" = None,
+        places: pl.Series | None = None,
+    ) -> "Events":
+        """Return a part of this log: other rows, the same source, and notes on how they were chosen."""
+        return replace(self, table=table, intake=self.intake.part(table.height, *notes), history=history, places=places)
+
+    def joined_with_history(self) -> "Events":
+        """Return history and own rows as one log, in order; at equal times history stands first.
+
+        Example:
+            >>> log = Events(pl.DataFrame({"user": ["a", "a"], "item": ["x", "y"], "time": [1, 2]}))
+            >>> later = log.with_table(log.table[1:], history=log.with_table(log.table[:1]))
+            >>> later.joined_with_history().table["item"].to_list()
+            ['x', 'y']
+        """
+        return self if self.history is None else self.joined_with_marks()[0]
+
+    def joined_with_marks(self) -> tuple["Events", pl.Series]:
+        """Return history and own rows as one log, in order, and bool[event]: which rows are its own.
+
+        Where both know their `places`, these are the order. Otherwise time is, and at equal times, or in a
+        log without times, history stands first.
+
+        Example:
+            >>> log = Events(pl.DataFrame({"user": ["a"] * 3, "item": ["x", "y", "z"]}))
+            >>> before = log.with_table(log.table[1:2], places=pl.Series([1]))
+            >>> part = log.with_table(log.table[::2], history=before, places=pl.Series([0, 2]))
+            >>> joined, own = part.joined_with_marks()
+            >>> joined.table["item"].to_list(), own.to_list()
+            (['x', 'y', 'z'], [True, False, True])
+        """
+        if self.history is None:
+            return self, pl.repeat(True, len(self), dtype=pl.Boolean, eager=True)
+        same = {"user": self.table["user"].dtype, "item": self.table["item"].dtype}
+        earlier = self.history.joined_with_history()
+        own = pl.Series(np.arange(len(earlier) + len(self)) >= len(earlier))
+        table = pl.concat([earlier.table.cast(same), self.table], how="diagonal")  # type: ignore[arg-type]
+        key = table["time"] if self.has_times else None
+        if self.places is not None and earlier.places is not None:
+            key = pl.concat([earlier.places, self.places])
+        if key is not None:
+            order = key.to_frame("key").with_row_index().sort("key", maintain_order=True)["index"]
+            table, own = table[order], own[order]
+        return self.with_table(table, "history and later rows together"), own
+
+
+def inspect(events: Events) -> Findings:
+    """Return what a log holds and what was dropped, for people (`str`) and machines (`to_dict`).
+
+    Raises:
+        ArgumentError: `events` is a path or table that was not read yet.
+
+    Cost: O(events) time and memory at the first call, O(1) after.
+
+    Example:
+        >>> log = read_events(pl.DataFrame({"user": [1, 1, 2], "item": [5, 5, 7], "time": [0, 60, 60]}))
+        >>> found = inspect(log)
+        >>> found.users, found.items, found.repeats
+        (2, 2, 1)
+    """
+    return as_events(events, "inspect").findings
+
+
+def as_events(given: object, name: str) -> Events:
+    """Return what was given where it is a log that was read.
+
+    Args:
+        given: an argument.
+        name: what messages call the function that was called.
+
+    Raises:
+        ArgumentError: it is a path, a table or anything else.
+    """
+    if isinstance(given, Events):
+        return given
+    raise ArgumentError(
+        f"{name}: expected events, came {type(given).__name__}. Read the log first: segue.read_events(path or table)."
+    )
+
+
+def read_events(
+    source: object,
+    *,
+    user: str | None = None,
+    item: str | None = None,
+    time: str | None = None,
+    rating: str | None = None,
+    type: str | None = None,
+    id: str | None = None,
+    missing: Iterable[str] | None = None,
+    reading: Reading | None = None,
+    like: Mapping[str, Any] | None = None,
+) -> Events:
+    """Read a log of events, check it, and put it in order.
+
+    Columns that are not named are guessed from their names, or by position and content in a file without
+    a header; the guess is kept in `events.intake`. Ids are text, as they stood but for blanks around them: `007`
+    stays `007`, 64-bit integers stay whole. A column of floats, which pandas makes of integers with gaps, is read as
+    the whole numbers that it holds: 17.0 is "17", NaN is missing. Times are epoch seconds, milliseconds,
+    microseconds or nanoseconds (by magnitude), ISO 8601, dates, whole numbers that write dates (20240131), a given
+    format, or a column of dates; no zone means UTC. Rows without a user, item or time are left out, counted and
+    reported. Of ratings, a few that are no numbers are missing, counted and reported. Everything else that cannot be
+    read is an error. Rows are counted from 1, the header not counted.
+
+    Args:
+        source: a path (CSV, TSV, NDJSON, each also .gz or .zst; Parquet) or a Polars, pandas or Arrow table.
+        user, item: the columns' names.
+        time: the column's name, or "none" for a log without times: the order of the rows is then the order.
+        rating, type, id: the columns' names, or "none" to leave a column out that would be guessed.
+        missing: words that stand where a value is missing, such as "NULL"; None takes those of `reading`.
+        reading: how the file is written, where that is unusual.
+        like: how a log was read before: what `rec.facts["reading"]` of a model keeps. What is not said here is as it
+            was then, where the source has such columns.
+
+    Returns:
+        The events in the order of time; rows of equal time stay in the order of the file.
+
+    Raises:
+        DataError: the file is missing, empty, damaged, of an unknown kind or encoding, or no row is left.
+        ColumnError: a column is not found, doubled, or holds what it cannot hold.
+        TimeParseError: a time cannot be read, or is of another unit than the others; the message names the row and
+            the text.
+        ArgumentError: `source` is neither a path nor a table.
+
+    Cost: O(events log events); memory about twice the result while it is sorted.
+
+    Example:
+        >>> table = pl.DataFrame({"userId": ["007", "b"], "sku": ["x", "y"], "ts": [1700000060, 1700000000]})
+        >>> log = read_events(table)
+        >>> log.table["user"].to_list(), log.intake.columns["item"], log.intake.out_of_order
+        (['b', '007'], 'sku', 1)
+    """
+    said = reading or _PLAIN
+    said = said if missing is None else replace(said, missing=tuple(ids_of(missing, "missing")))
+    asked = {"user": user, "item": item, "time": time, "rating": rating, "type": type, "id": id}
+    found = read_log(source, asked, said, like or {})
+    return Events(found.table, found.source, found.intake, places=found.places)

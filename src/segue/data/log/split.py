@@ -1,0 +1,403 @@
+"""Holding out a part of a log, so that a measurement is of events that were not learnt.
+
+Knows: the rules - by time, by each user's last events, whole users, whole items - and the digest that
+recognises held-out rows.
+Does not know: what is learnt or measured.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from segue.data.log.events import Events, as_events
+from segue.data.log.findings import iso
+from segue.errors import ArgumentError, ConfigError, DataError
+
+_EXAMPLES = (
+    'Give "time:0.1" (the last tenth of the events) or "last:1" (the last event of each user); "users:0.1" or '
+    '"items:0.1" (a tenth of the users or items, with all their events) for those that training never meets.'
+)
+_CHUNK = 1 << 20
+_OUT = "held out"
+
+
+def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]:
+    """Cut a log at one moment for all users: train on what was before, test on what came after.
+
+        ann   a a . a | a . .        time ->
+        bob   . b . . | . b b        | the cut: everything at or after it is tested,
+        cid   . . . . | c . .          and `test.history` has the events of ann and bob before it
+
+    The cut is the latest moment for which at least `test` of all events lie at or after it. Rows of equal
+    time are never parted, so the last time in train is before the first in test. Where the oldest moment
+    would be cut off, the next one is taken, and test is smaller than asked.
+
+    Args:
+        events: a log with times.
+        test: the share of the events to hold out, between 0 and 1.
+
+    Returns:
+        train, and test whose `history` has the earlier events of its users; who has none is new.
+
+    Raises:
+        ArgumentError: `test` is not between 0 and 1.
+        DataError: the log has no times, or all its events have the same.
+
+    Cost: O(events).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann", "bob", "ann", "ann", "cid"], "item": list("abcde"),
+        ...                            "time": [1, 2, 3, 4, 4]}))
+        >>> train, test = split_by_time(log, test=0.2)
+        >>> train.table["item"].to_list(), test.table["item"].to_list()    # d and e share a time
+        (['a', 'b', 'c'], ['d', 'e'])
+        >>> test.history.table["item"].to_list()
+        ['a', 'c']
+    """
+    as_events(events, "split_by_time")
+    if not 0 < test < 1:
+        raise ArgumentError(f"split_by_time: expected test between 0 and 1, came {test}. 0.1 is a tenth.")
+    if not events.has_times:
+        raise DataError(
+            f"{events.source}: expected times to split by, the log has none. "
+            'Hold out the last event of each user: "last:1".'
+        )
+    time = events.table["time"].to_numpy()
+    moment = time[len(time) - max(1, round(len(time) * test))] if len(time) else 0
+    cut = int(np.searchsorted(time, moment, side="left"))
+    cut = cut or int(np.searchsorted(time, moment, side="right"))
+    if cut == len(time):
+        raise DataError(
+            f"{events.source}: expected events at different times, all {len(time):,} have the same. "
+            'Hold out the last event of each user: "last:1".'
+        )
+    return _cut(events, cut, f"time:{test:g}, cut at {iso(int(time[cut]))}")
+
+
+def split_after(events: Events, moment: int) -> tuple[Events, Events]:
+    """Cut a log with times after a moment, microseconds since 1970; either part may be empty. O(events).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann", "bob", "ann"], "item": list("abc"), "time": [1, 2, 3]}))
+        >>> [part.table["item"].to_list() for part in split_after(log, 2)]
+        [['a', 'b'], ['c']]
+    """
+    cut = int(np.searchsorted(events.table["time"].to_numpy(), moment, side="right"))
+    return _cut(events, cut, f"after {iso(moment)}")
+
+
+def _cut(events: Events, cut: int, rule: str) -> tuple[Events, Events]:
+    out = pl.Series(np.arange(len(events)) >= cut)
+    return _parted(events, events.table[:cut], events.table[cut:], out, rule)
+
+
+def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
+    """Leave the last events of each user out.
+
+        ann   a a a | a          n = 1
+        bob   b | b
+        cid   c                  one event only: stays in train, and a note says how many such users
+
+    A user is tested when something remains to be learnt from: with more than `n` events. This rule lets
+    train see what other users did later than a test event; prefer `split_by_time` where there are times.
+
+    Args:
+        events: a log, with or without times.
+        n: the number of events to leave out, at least 1.
+
+    Returns:
+        train, and test whose `history` has the earlier events of its users.
+
+    Raises:
+        ArgumentError: `n` is not a whole number from 1.
+        DataError: no user has more than `n` events.
+
+    Cost: O(events).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann", "bob", "ann", "bob", "cid"], "item": list("abcde")}))
+        >>> train, test = split_last(log)
+        >>> train.table["item"].to_list(), test.table["item"].to_list()
+        (['a', 'b', 'e'], ['c', 'd'])
+        >>> test.intake.notes[-1]
+        'held out last:1; 1 of 3 users had no more than 1 events and stay in train'
+    """
+    as_events(events, "split_last")
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ArgumentError(f"split_last: expected n from 1, a whole number, came {n!r}. 1 is usual.")
+    place = events.table.select(
+        left=pl.int_range(pl.len()).reverse().over("user"), count=pl.len().over("user"), user="user"
+    )
+    out = place.select((pl.col("left") < n) & (pl.col("count") > n)).to_series()
+    if not out.any():
+        raise DataError(
+            f"{events.source}: expected users with more than {n} events, none has. Give a smaller n, or more data."
+        )
+    few = place.filter(pl.col("count") <= n)["user"].n_unique()
+    users = place["user"].n_unique()
+    rule = f"last:{n}; {few:,} of {users:,} users had no more than {n} events and stay in train"
+    return _parted(events, events.table.filter(~out), events.table.filter(out), out, rule)
+
+
+def split_tail(events: Events, *, share: float = 0.1) -> tuple[Events, Events]:
+    """Leave the last share of each user's events out: `split_last` with a number that grows with the history.
+
+        ann   a a a a a a a a a a | a a      share = 0.2
+        bob   b b b b | b                    at least one is left out of two events or more
+
+    Like `split_last`, it lets train see what other users did later than a test event.
+
+    Args:
+        events: a log, with or without times.
+        share: of each user's events, between 0 and 1, rounded down.
+
+    Returns:
+        train, and test whose `history` has the earlier events of its users.
+
+    Raises:
+        ArgumentError: `share` is not between 0 and 1.
+        DataError: no user has two events.
+
+    Cost: O(events).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann", "bob", "ann", "bob", "cid"], "item": list("abcde")}))
+        >>> split_tail(log, share=0.1)[1].table["item"].to_list()
+        ['c', 'd']
+    """
+    as_events(events, "split_tail")
+    if not 0 < share < 1:
+        raise ArgumentError(f"split_tail: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    left, count = pl.int_range(pl.len()).reverse().over("user"), pl.len().over("user")
+    number = (count * share).floor().clip(1)
+    out = events.table.select((left < number) & (count > 1)).to_series()
+    if not out.any():
+        raise DataError(f"{events.source}: expected users with two events or more, none has. Give more data.")
+    return _parted(events, events.table.filter(~out), events.table.filter(out), out, f"last:{share:g} of each user")
+
+
+def split_random(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[Events, Events]:
+    """Leave events out at random, as older papers on ratings do.
+
+    Train then holds what came later than a test event, of the same user too; `split_by_time` is what a server meets.
+    Events are drawn by their place in the log.
+
+    Args:
+        events: a log, with or without times.
+        share: of the events, between 0 and 1; at least one is left out and one stays.
+        seed: another seed draws other events.
+
+    Returns:
+        train, and test whose `history` has the other events of its users, each in its place.
+
+    Raises:
+        ArgumentError: `share` is not between 0 and 1.
+        DataError: there are fewer than two events.
+
+    Cost: O(events log events).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann"] * 4, "item": list("abcd")}))
+        >>> [len(part) for part in split_random(log, share=0.3)]
+        [3, 1]
+    """
+    as_events(events, "split_random")
+    if not 0 < share < 1:
+        raise ArgumentError(f"split_random: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    if len(events) < 2:
+        raise DataError(f"{events.source}: expected two events or more, found {len(events)}. Give a longer log.")
+    count = min(max(1, round(share * len(events))), len(events) - 1)
+    out = np.zeros(len(events), bool)
+    out[np.random.default_rng(seed).permutation(len(events))[:count]] = True
+    return _woven(events, pl.Series(out), f"random:{share:g}" + (f" seed {seed}" if seed else ""))
+
+
+def split_users(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[Events, Events]:
+    """Leave some users out entirely, to measure how those are served whom training never met.
+
+        ann   a a a a            time ->
+        bob   b b b              share = 1/3
+        cid   | c c c            all events of cid are tested
+
+    Users are drawn by a hash of id and seed: the same of them whatever the order of the log. This rule
+    lets train see what others did later than a test event.
+
+    Args:
+        events: a log, with or without times.
+        share: of the users, between 0 and 1; at least one user is left out and one stays.
+        seed: another seed draws other users.
+
+    Returns:
+        train, and test whose `history` is empty.
+
+    Raises:
+        ArgumentError: `share` is not between 0 and 1.
+        DataError: there are fewer than two users.
+
+    Cost: O(events + users log users).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann", "bob", "ann", "cid", "bob"], "item": list("abcde")}))
+        >>> train, test = split_users(log, share=0.3)
+        >>> train.table["item"].to_list(), test.table["item"].to_list(), len(test.history)
+        (['a', 'b', 'c', 'e'], ['d'], 0)
+    """
+    as_events(events, "split_users")
+    out, rule = _drawn(events, "user", share, seed)
+    return _parted(events, events.table.filter(~out), events.table.filter(out), out, rule)
+
+
+def split_items(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[Events, Events]:
+    """Leave some items out entirely, to measure how those are recommended that nobody had in training.
+
+        ann   a | x | a a | x |        time ->
+        bob   b b                      x: an item left out
+        cid   | x | c c
+
+    All events on the items left out are tested, and train holds none of them. The history of a test event
+    is all that its user did before, test events included: `test.history` has the events on other items that
+    stand before the last test event of their user, and `joined_with_history` puts both in their old order.
+    Items are drawn as users are in `split_users`.
+
+    Args:
+        events: a log, with or without times.
+        share: of the items, between 0 and 1; at least one item is left out and one stays.
+        seed: another seed draws other items.
+
+    Returns:
+        train, and test with its `history`.
+
+    Raises:
+        ArgumentError: `share` is not between 0 and 1.
+        DataError: there are fewer than two items.
+
+    Cost: O(events log events + items log items).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann"] * 5 + ["bob"], "item": ["a", "x", "b", "x", "c", "a"]}))
+        >>> train, test = split_items(log, share=0.25, seed=4)
+        >>> train.table["item"].to_list(), test.table["item"].to_list()
+        (['a', 'b', 'c', 'a'], ['x', 'x'])
+        >>> test.joined_with_history().table["item"].to_list()    # c came after the last question
+        ['a', 'x', 'b', 'x']
+    """
+    as_events(events, "split_items")
+    out, rule = _drawn(events, "item", share, seed)
+    return _woven(events, out, rule)
+
+
+def _drawn(events: Events, role: str, share: float, seed: int) -> tuple[pl.Series, str]:
+    """Return bool[event], whether the event's user or item is drawn, and the rule in words."""
+    if not 0 < share < 1:
+        raise ArgumentError(f"split_{role}s: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    column = events.table[role]
+    ids = column.unique().cast(pl.String)
+    if len(ids) < 2:
+        raise DataError(
+            f"{events.source}: expected at least two {role}s to leave some out, found {len(ids)}. Give a longer log."
+        )
+    hashes = {id: hashlib.blake2b(f"{seed} {id}".encode(), digest_size=16).digest() for id in ids}
+    count = min(max(1, round(share * len(ids))), len(ids) - 1)
+    drawn = sorted(hashes, key=hashes.__getitem__)[:count]
+    rule = f"{role}s:{share:g}" + (f" seed {seed}" if seed else "")
+    return column.cast(pl.String).is_in(drawn), f"{rule}; {count:,} of {len(ids):,} {role}s"
+
+
+#: How a share is held out, by the word of its rule.
+_BY_SHARE: dict[str, Callable[[Events, float], tuple[Events, Events]]] = {
+    "time": lambda events, share: split_by_time(events, test=share),
+    "last": lambda events, share: split_tail(events, share=share),
+    "random": lambda events, share: split_random(events, share=share),
+    "users": lambda events, share: split_users(events, share=share),
+    "items": lambda events, share: split_items(events, share=share),
+}
+
+
+def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
+    """Split by a rule as the command line writes it: "time:0.1", "last:1", "users:0.1" or "items:0.1".
+
+    "last:0.1" leaves out the last tenth of each user's events, "random:0.1" a tenth of all events at random.
+
+    Raises:
+        ConfigError: the rule is none of these.
+        ArgumentError, DataError: as the function of that rule, `split_by_time` for example.
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["a", "a"], "item": ["x", "y"]}))
+        >>> [len(part) for part in hold_out(log, "last:1")]
+        [1, 1]
+    """
+    as_events(events, "hold_out")
+    kind, _, size = rule.partition(":")
+    try:
+        if kind == "last" and float(size) >= 1:
+            return split_last(events, n=int(size))
+        if kind in _BY_SHARE and 0 < (share := float(size)) < 1:
+            return _BY_SHARE[kind](events, share)
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+    raise ConfigError(f'--hold-out: expected a rule and its size, came "{rule}". {_EXAMPLES}')
+
+
+def digest(events: Events) -> str:
+    """Return a fingerprint of the rows: SHA-256 over user, item and time, in order.
+
+    Equal rows have equal digests whatever they were read from; neither source nor ratings enter.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Cost: O(events) time, O(1) memory.
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["a"], "item": ["x"]}))
+        >>> digest(log)[:8], digest(log) == digest(Events(log.as_text()))
+        ('799b19bd', True)
+    """
+    sha = hashlib.sha256(f"segue events 1, {len(events)} rows, times {events.has_times}\n".encode())
+    for start in range(0, len(events), _CHUNK):
+        part = events.table.slice(start, _CHUNK)
+        for name in ("user", "item"):
+            ids = part[name].cast(pl.String)
+            # Lengths go first: "ab", "c" and "a", "bc" are not the same rows.
+            sha.update(ids.str.len_bytes().to_numpy().astype("<u4").tobytes())
+            sha.update(str(ids.str.join("").item()).encode())
+        if events.has_times:
+            sha.update(part["time"].to_numpy().astype("<i8").tobytes())
+    return sha.hexdigest()
+
+
+def _parted(
+    events: Events, train: pl.DataFrame, test: pl.DataFrame, out: pl.Series, rule: str
+) -> tuple[Events, Events]:
+    note = f"held out {rule}"
+    marked = replace(events, table=events.table.with_columns(out.alias(_OUT))).joined_with_history().table
+    held_out = pl.col(_OUT).fill_null(False)
+    # Counted inside one table, never joined: categoricals of two tables need not share their codes.
+    known = marked.filter(~held_out & held_out.any().over("user")).drop(_OUT)
+    earlier = events.with_table(known, f"earlier events of the users {note}")
+    learnt = events.with_table(train, f"without rows {note}", history=events.history)
+    return learnt, events.with_table(test, note, history=earlier)
+
+
+def _woven(events: Events, out: pl.Series, rule: str) -> tuple[Events, Events]:
+    """Return train, and test with a history between whose rows it may stand."""
+    note = f"held out {rule}"
+    whole, own = events.joined_with_marks()
+    held = np.zeros(len(whole), bool)
+    held[own.to_numpy()] = out.to_numpy()
+    places = pl.Series(np.arange(len(whole)))
+    marked = whole.table.select("user", place=places, held=pl.Series(held))
+    last = pl.when("held").then("place").max().over("user")
+    before = marked.select(pl.col("place") < last).to_series().fill_null(False)
+    known = before & ~pl.Series(held)
+    earlier = events.with_table(
+        whole.table.filter(known), f"earlier events of the users {note}", places=places.filter(known)
+    )
+    learnt = events.with_table(events.table.filter(~out), f"without rows {note}", history=events.history)
+    test = events.with_table(events.table.filter(out), note, history=earlier, places=places.filter(pl.Series(held)))
+    return learnt, test

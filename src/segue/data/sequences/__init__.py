@@ -1,0 +1,1 @@
+"""What the network reads: each user's events in time order, as arrays."""

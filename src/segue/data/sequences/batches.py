@@ -1,0 +1,139 @@
+"""Windows for training: many users side by side, back to back, without padding.
+
+Knows: how a pass over the sequences becomes windows `[T, B]` of positions with their targets, where a
+user begins, and where the memory is to be emptied.
+Does not know: the network. The same seed and pass give the same windows, so a run can be resumed.
+
+    lane 0   a a a a a b b b | b b c c c c ...      a user per letter; | a window of T = 8 steps
+    lane 1   k k l l l l l l | l m m m m m ...      the memory goes on from window to window
+
+A pass shuffles the users, lays their positions in one long line and cuts the line in B equal lanes.
+A user who lies across a cut is read on in the next lane with an empty memory: B - 1 users a pass,
+others in each pass, and no position is lost or computed for nothing but the last window's end.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segue.data.sequences.sequences import Sequences
+from segue.shapes import Bools, Floats, Rows, Times
+
+
+class Batch(NamedTuple):
+    """`T` positions of `B` lanes and the item that comes next at each."""
+
+    items: Rows  # [T, B]: the item read; 0 where `first`
+    gaps: Floats  # [T, B]: seconds before it; NaN unknown
+    first: Bools  # [T, B]: nothing is read, the user begins
+    reset: Bools  # [T, B]: the memory is emptied before this position
+    targets: Rows  # [T, B]: the item that comes next
+    question_gaps: Floats  # [T, B]: seconds from the item read to the target; NaN unknown
+    weights: Floats  # [T, B]: 1 or what the event counts, and 0 where the line has ended or the target is unknown
+    details: Any = None  # [T, B, m]: of the event read, 0 where `first`; None in a log without
+    question_details: Any = None  # [T, B, m]: of the target
+    profiles: Any = None  # [T, B, p]: of the user, 0 but where `first`; None without profiles
+    ratings: Any = None  # [T, B]: of the target, NaN where there is none; None in a log without
+    apart: Any = None  # [T, B]: the target came later than the item read, not in the same moment; with ratings
+
+
+def windows_in_a_pass(events: int, lanes: int, steps: int) -> int:
+    """Return how many windows hold all events; the last may be part empty."""
+    return max(1, -(-events // (lanes * steps)))
+
+
+@dataclass(frozen=True)
+class Batcher:
+    """Windows over sequences.
+
+    Args:
+        sequences: what to learn; may be memory-mapped.
+        lanes: B.
+        steps: T.
+        seed: of the order of users.
+        rated: whether the ratings of the targets are asked for.
+
+    Example:
+        >>> import polars as pl
+        >>> two = Sequences(pl.Series(["a", "b"]), np.array([0, 3, 5]), np.array([1, 2, 3, 4, 5], np.int32))
+        >>> batches = list(Batcher(two, lanes=1, steps=5, seed=1).windows(0))
+        >>> batches[0].items[:, 0].tolist(), batches[0].targets[:, 0].tolist()
+        ([0, 1, 2, 0, 4], [1, 2, 3, 4, 5])
+        >>> batches[0].reset[:, 0].tolist()
+        [True, False, False, True, False]
+    """
+
+    sequences: Sequences
+    lanes: int
+    steps: int
+    seed: int
+    rated: bool = False
+
+    @property
+    def updates(self) -> int:
+        """Windows in a pass."""
+        return windows_in_a_pass(len(self.sequences.items), self.lanes, self.steps)
+
+    def windows(self, number: int, *, begin: int = 0) -> Iterator[Batch]:
+        """Yield the windows of pass `number`, from window `begin` on. Cost: O(users + positions)."""
+        for batch, _ in self.placed_windows(number, begin=begin):
+            yield batch
+
+    def placed_windows(self, number: int, *, begin: int = 0) -> Iterator[tuple[Batch, Times]]:
+        """Yield each window with int64[T, B], where in the sequences its targets stand."""
+        users = np.random.default_rng([self.seed, number]).permutation(len(self.sequences))
+        line = _Line(users, np.cumsum(self.sequences.lengths[users]), self.sequences.lengths[users])
+        lane_starts = np.arange(self.lanes) * (self.updates * self.steps)
+        for window in range(begin, self.updates):
+            places = (window * self.steps + np.arange(self.steps))[:, None] + lane_starts
+            yield self._window(places, line, lane_starts)
+
+    def _window(self, places: Times, line: "_Line", lane_starts: Times) -> tuple[Batch, Times]:
+        sequences = self.sequences
+        inside = places < line.ends[-1]
+        place = np.minimum(places, line.ends[-1] - 1)
+        slot = np.searchsorted(line.ends, place, side="right")
+        position = place - (line.ends[slot] - line.lengths[slot])
+        event = sequences.offsets[line.users[slot]] + position
+        first = position == 0
+        before = np.where(first, event, event - 1)
+        targets = sequences.items[event]
+        weights = (
+            inside & (targets > 0) if sequences.weights is None else inside * (targets > 0) * sequences.weights[event]
+        )
+        details, profiles = sequences.details, sequences.profiles
+        new = first[..., None]
+        batch = Batch(
+            items=np.where(first, 0, sequences.items[before]).astype(np.int32),
+            gaps=sequences.gaps_before(before, position > 1),
+            first=first,
+            reset=first | (places == lane_starts) | ~inside,
+            targets=targets,
+            question_gaps=sequences.gaps_before(event, position > 0),
+            weights=weights.astype(np.float32),
+            details=None if details is None else np.where(new, 0, details[before]).astype(np.float32),
+            question_details=None if details is None else details[event].astype(np.float32),
+            profiles=None if profiles is None else np.where(new, profiles[line.users[slot]], 0).astype(np.float32),
+            **self._rated(event, before, first, inside),
+        )
+        return batch, event
+
+    def _rated(self, event: Times, before: Times, first: Bools, inside: Bools) -> dict[str, Any]:
+        sequences = self.sequences
+        if sequences.ratings is None or not self.rated:
+            return {}
+        apart = np.ones_like(first)
+        if sequences.times is not None:
+            apart = first | (sequences.times[event] > sequences.times[before])
+        ratings = np.where(inside, sequences.ratings[event], np.nan).astype(np.float32)
+        return {"ratings": ratings, "apart": apart}
+
+
+class _Line(NamedTuple):
+    """Users in the order of a pass: who, where each one's positions end, and how many they are."""
+
+    users: Times
+    ends: Times
+    lengths: Times

@@ -1,0 +1,133 @@
+"""Ids and the rows that stand for them inside the arrays.
+
+Knows: that row 0 means *unknown* and that ids are text, exactly as they stood in the log.
+Does not know: what the ids name, or where they came from.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from segue.data.values.ids import id_of, ids_of
+from segue.data.values.lookup import Haystack
+from segue.errors import ArgumentError
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """A fixed list of ids; the id at position `i` has row `i + 1`, and row 0 is *unknown*.
+
+    Args:
+        ids: the ids as text, without repeats and without nulls.
+
+    Raises:
+        ArgumentError: an id is missing (null) or stands twice.
+
+    Example:
+        >>> items = Vocabulary(pl.Series(["17", "007"]))
+        >>> items.size
+        3
+        >>> items.rows(["007", "never seen"]).tolist()
+        [2, 0]
+        >>> items.id(2)
+        '007'
+    """
+
+    ids: pl.Series
+
+    def __post_init__(self) -> None:
+        if self.ids.dtype != pl.String or self.ids.null_count() or self.ids.n_unique() != len(self.ids):
+            raise ArgumentError(
+                f"vocabulary: expected distinct ids as text, came {self.ids.dtype} with "
+                f"{self.ids.null_count()} nulls and {self.ids.n_unique()} distinct of {len(self.ids)}. "
+                "Cast the ids to text and drop nulls and repeats."
+            )
+
+    @property
+    def size(self) -> int:
+        """The number of rows, row 0 included: the length of an embedding table."""
+        return len(self.ids) + 1
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._row_of or id_of(id) in self._row_of
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {id: row for row, id in enumerate(self.ids, start=1)}
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The ids, of row 1 first."""
+        return [str(id) for id in self.ids]
+
+    def more(self, ids: pl.Series) -> "Vocabulary":
+        """Return a vocabulary with some ids behind these. Cost: O(all ids), of copies; what was laid out is continued.
+
+        Raises:
+            ArgumentError: an id is missing (null) or stands twice.
+        """
+        found, kept, texts = Vocabulary(pl.concat([self.ids, ids])), vars(self), [str(id) for id in ids]
+        if "texts" in kept:
+            vars(found)["texts"] = [*self.texts, *texts]
+        if "_row_of" in kept:
+            vars(found)["_row_of"] = {**self._row_of, **dict(zip(texts, range(self.size, found.size), strict=True))}
+        if "_haystack" in kept:
+            vars(found)["_haystack"] = self._haystack.more(texts)
+        return found
+
+    def lay_out(self) -> None:
+        """Lay out what is looked up, before anybody waits for it. Cost: O(ids), once."""
+        self._row_of, self._haystack  # noqa: B018
+
+    def find(self, part: str) -> Iterator[str]:
+        """Yield the ids that hold a part, whatever the case, in their order.
+
+        Cost: once O(ids); then a search of one text, about 1 ms for 300,000 ids.
+        """
+        return (self.texts[number] for number in self._haystack.find(part))
+
+    @cached_property
+    def _haystack(self) -> Haystack:
+        return Haystack.of(self.texts)
+
+    def row(self, id: str) -> int:
+        """Return the row of an id, 0 when it is unknown; blanks around it and a number's type do not count. O(1)."""
+        return self._row_of.get(id, 0) or self._row_of.get(id_of(id), 0)
+
+    def rows(self, ids: Iterable[str]) -> NDArray[np.int32]:
+        """Return int32[n], the row of each id, 0 where unknown; O(n).
+
+        Raises:
+            ArgumentError: `ids` is one text.
+        """
+        if isinstance(ids, pl.Series):
+            return self.rows_of_series(ids)
+        return np.fromiter((self.row(id) for id in ids_of(ids, "ids")), dtype=np.int32)
+
+    def rows_of_series(self, ids: pl.Series) -> NDArray[np.int32]:
+        """Return int32[n] for a whole column at once, without a Python object per id."""
+        table = pl.DataFrame({"id": self.ids, "row": np.arange(1, self.size, dtype=np.int32)})
+        asked = pl.DataFrame({"id": ids.cast(pl.String)})
+        joined = asked.join(table, on="id", how="left", maintain_order="left")
+        return joined["row"].fill_null(0).to_numpy().astype(np.int32)
+
+    def id(self, row: int) -> str:
+        """Return the id of a row.
+
+        Raises:
+            ArgumentError: the row is 0 (*unknown* has no id) or beyond the last.
+        """
+        if not 1 <= row < self.size:
+            raise ArgumentError(f"vocabulary: expected a row from 1 to {self.size - 1}, came {row}.")
+        return str(self.ids[int(row) - 1])
+
+    def ids_of(self, rows: Sequence[int] | NDArray[np.integer]) -> list[str]:
+        """Return the id of each row."""
+        return [self.id(int(row)) for row in rows]

@@ -1,0 +1,1 @@
+"""Single values and the plain containers of them: ids, times, words and numbers."""

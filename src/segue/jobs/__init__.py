@@ -1,0 +1,1 @@
+"""Offline work on a store: import, export, lists for all users, retraining."""

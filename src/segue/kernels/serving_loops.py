@@ -1,0 +1,288 @@
+"""Loops of the server: a step through a block, the mixture with counts, the best of a line, the rank of a place.
+
+Knows: lines, places, -infinity for what is left out. Each runs in C where there is a compiler, which holds no lock of
+the interpreter meanwhile, and else as it stands here or where it is called; both say the same (laws). C asks nothing:
+what it would read or write is checked here to be there.
+Does not know: ids, rows of a catalogue, what scores mean.
+"""
+
+import ctypes
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segue.config import Norm
+from segue.errors import ArgumentError
+from segue.kernels import build
+from segue.metrics.ranks import target_ranks
+from segue.shapes import Floats, Rows
+
+#: Columns of a panel of weights, as in `serving_loops.c`.
+_COLUMNS = 32
+#: Scores of a line that are put in order one by one; of more they are sorted.
+_INSERTED = 256
+
+
+class Best(NamedTuple):
+    """The best of one line, best first: places and their scores."""
+
+    places: list[int]
+    scores: list[float]
+
+
+def best(scores: Floats, count: int) -> list[Best]:
+    """Return for each line its highest scores, at most `count`, of equals the first; -infinity is left out.
+
+    Args:
+        scores: float32[line, n], line after line in memory.
+        count: at least 1.
+
+    Raises:
+        ArgumentError: the scores lie otherwise, or the count is below 1.
+
+    Cost: O(lines x n), and O(count) for each score that was among the best for a while.
+
+    Example:
+        >>> best(np.float32([[1, 3, -np.inf, 3], [-np.inf, -np.inf, 2, -np.inf]]), 2)
+        [Best(places=[1, 3], scores=[3.0, 3.0]), Best(places=[2], scores=[2.0])]
+    """
+    if scores.ndim != 2 or count < 1:
+        raise _unfit("scores of two axes and a count from 1", scores, f", and {count}")
+    loops = build.lists()
+    if loops is None or count > _INSERTED:
+        return pure_best(scores, count)
+    lines, size = scores.shape
+    places, values = np.empty((lines, count), np.int64), np.empty((lines, count), np.float32)
+    found = np.empty(lines, np.int64)
+    loops.segue_best(_at(scores), *_sizes(lines, size, count), _at(places), _at(values), _at(found))
+    lists = zip(places.tolist(), values.tolist(), found.tolist(), strict=True)
+    return [Best(some[:n], their[:n]) for some, their, n in lists]
+
+
+def pure_best(scores: Floats, count: int) -> list[Best]:
+    """Do what `best` does."""
+    size, edges = scores.shape[1], np.maximum(_edges(scores, count), np.finfo(np.float32).min)
+    places = np.flatnonzero(scores >= edges[:, None])
+    line, values = places // size, scores.ravel()[places]
+    places = places - line * size
+    order = np.lexsort((places, -values, line))
+    begins = np.searchsorted(line, np.arange(len(scores) + 1)).tolist()
+    columns, values = places[order].tolist(), values[order].tolist()
+    ends = [min(begin + count, end) for begin, end in itertools.pairwise(begins)]
+    return [Best(columns[begin:end], values[begin:end]) for begin, end in zip(begins, ends, strict=False)]
+
+
+def foreseen(scores: Floats, places: NDArray[np.integer]) -> tuple[NDArray[np.float64], Floats]:
+    """Return for each line the rank of one place, ties against it, and `log(sum(exp(line)))`.
+
+    Args:
+        scores: float32[line, n], line after line in memory; the first place of a line is never ranked, and -infinity
+            adds nothing to the sum.
+        places: int[line], each with a score above -infinity.
+
+    Returns:
+        float64[line], float32[line].
+
+    Raises:
+        ArgumentError: a score is NaN, or a place is none of the line.
+
+    Cost: O(lines x n).
+
+    Example:
+        >>> ranks, sums = foreseen(np.float32([[-np.inf, 0, 0, 1]]), np.array([2]))
+        >>> ranks.tolist(), round(float(sums[0]), 3)
+        ([3.0], 1.551)
+    """
+    columns = np.ascontiguousarray(places, np.int64)
+    inside = scores.ndim == 2 and columns.shape == scores.shape[:1]
+    if not inside or (len(columns) and not 0 <= columns.min() <= columns.max() < scores.shape[1]):
+        raise _unfit("a place inside each line of scores", scores)
+    loops = build.lists()
+    if loops is None:
+        return pure_foreseen(scores, places)
+    ranks, sums = np.empty(len(scores), np.int64), np.empty(len(scores), np.float32)
+    loops.segue_foreseen(_at(scores), *_sizes(*scores.shape), _at(columns), _at(ranks), _at(sums))
+    if np.isnan(sums).any():
+        return target_ranks(scores, places), sums  # which says of what question
+    return ranks.astype(np.float64), sums
+
+
+def pure_foreseen(scores: Floats, places: NDArray[np.integer]) -> tuple[NDArray[np.float64], Floats]:
+    """Do what `foreseen` does."""
+    return target_ranks(scores, places), log_sums(scores)
+
+
+def log_sums(scores: Floats) -> Floats:
+    """Return float32[line]: log(sum(exp(line))); what is -infinity adds nothing."""
+    top = np.maximum(scores.max(axis=1), np.float32(-1e30))
+    powers = np.exp(scores - top[:, None])
+    sums = powers @ np.ones(scores.shape[1], np.float32)  # in a third of the time of a sum by lines
+    total: Floats = np.log(np.maximum(sums, np.float32(1e-30))) + top
+    return total
+
+
+#: The norms by their numbers in `serving_loops.c`.
+NORMS: dict[Norm, int] = {False: 0, True: 1, "clip": 2}
+
+
+class BlockStep:
+    """One event of some users through a block whose constants are put together, in C.
+
+    Args:
+        loops: `build.lists()`.
+        weights: float32 arrays in the order of `Block` in `serving_loops.c`.
+
+    Raises:
+        ArgumentError: their shapes do not fit each other.
+    """
+
+    def __init__(self, loops: ctypes.CDLL, weights: Sequence[Floats]) -> None:
+        self.loops = loops
+        d, past, inside = len(weights[1]), len(weights[2]), len(weights[9])
+        shapes = [(d, 2 * d), (d,), (past,), (d,), (d, 2 * d), (2 * d,), (d,), (d, d), (d, 2 * inside), (inside, d)]
+        if [one.shape for one in weights] != shapes or past % d or any(one.dtype != np.float32 for one in weights):
+            raise _unfit(f"weights of a block of width {d}", weights[0])
+        self.width, self.past, self.inside = d, past, inside
+        self.weights = [_panels(array) if array.ndim == 2 else np.ascontiguousarray(array) for array in weights]
+        self._block = (ctypes.c_void_p * len(self.weights))(*(array.ctypes.data for array in self.weights))
+
+    def __call__(self, before: Floats, x: Floats, after: Floats, norm: Norm) -> None:
+        """Read a state and write the one after it, and change x, all in place.
+
+        Args:
+            before: float32[B, n], a part of lines that lie one after the other: numbers of what came before, the newest
+                first, then the state of the cell.
+            x: float32[B, d], line after line.
+            after: as `before`, with the same distance between lines.
+            norm: what each part does with a vector before it is read.
+
+        Raises:
+            ArgumentError: the arrays lie otherwise.
+            MemoryError: there is none to work in.
+        """
+        users, d = x.shape
+        wanted, stride = (users, self.past + self.width), before.strides[0]
+        alike = before.shape == after.shape == wanted and before.strides == after.strides and d == self.width
+        lines = stride % 4 == 0 and stride >= 4 * wanted[1] and before.strides[1] == 4
+        if not (alike and lines and before.dtype == after.dtype == np.float32):
+            raise _unfit(f"states of shape {list(wanted)} in lines", before)
+        sizes = _sizes(users, d, self.past, self.inside, NORMS[norm])
+        places = ctypes.c_void_p(before.ctypes.data), ctypes.c_void_p(after.ctypes.data)
+        if not self.loops.segue_step(self._block, *places, *_sizes(stride // 4), _at(x), *sizes):
+            raise MemoryError
+
+
+def _panels(weights: Floats) -> Floats:
+    """Return a matrix as it is multiplied: `_COLUMNS` columns after the others, the last filled up with 0."""
+    inside, width = weights.shape
+    filled = np.zeros((inside, -(-width // _COLUMNS) * _COLUMNS), np.float32)
+    filled[:, :width] = weights
+    return np.ascontiguousarray(filled.reshape(inside, -1, _COLUMNS).swapaxes(0, 1))
+
+
+class _Counts(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("offsets", "rows", "shares", "popularity", "decay", "habit_decay")),
+        *((name, ctypes.c_int64) for name in ("size", "counted", "reach", "recent")),
+        *((name, ctypes.c_float) for name in ("weight", "smoothing", "habit", "scale", "rarest")),
+    )
+
+
+class Mixture:
+    """A network's scores mixed with what followed the last items, in C.
+
+    Args:
+        loops: `build.lists()`.
+        pairs: offsets int64[V + 1], rows int32[n] and shares float32[n] of the pairs.
+        popularity: float32[V].
+        decays: float32[REACH] and float32[RECENT], how much the last items count in either way.
+        counted: rows that were not added since.
+        numbers: weight, smoothing, habit, scale and the log for a row that came after the counts.
+
+    Raises:
+        ArgumentError: the arrays do not fit each other, or a pair leads out of them.
+
+    Cost: O(pairs), once.
+    """
+
+    def __init__(
+        self,
+        loops: ctypes.CDLL,
+        pairs: tuple[NDArray[np.int64], Rows, Floats],
+        popularity: Floats,
+        decays: tuple[Floats, Floats],
+        counted: int,
+        numbers: Sequence[float],
+    ) -> None:
+        self.loops = loops
+        self.arrays = [np.ascontiguousarray(one) for one in (*pairs, popularity, *decays)]  # kept while C points there
+        size, kinds = len(popularity), (np.int64, np.int32, *[np.float32] * 4)
+        whole = all(one.dtype == kind and one.ndim == 1 for one, kind in zip(self.arrays, kinds, strict=True))
+        if not (whole and pairs_fit(*pairs, size) and 0 <= counted <= size and len(decays[0]) <= len(decays[1])):
+            raise _unfit("pairs of rows that are there, with a share each", popularity)
+        sizes = (size, counted, *map(len, decays))
+        self._counts = _Counts(*(one.ctypes.data for one in self.arrays), *map(int, sizes), *map(float, numbers))
+
+    def __call__(self, scores: Floats, recent: Rows) -> None:
+        """Mix float32[user, n], scores of all rows in order, with the last items int32[user, RECENT], in place.
+
+        Raises:
+            ArgumentError: they are of fewer rows than the counts, or of other shapes.
+        """
+        recent = np.ascontiguousarray(recent, np.int32)
+        wide = scores.ndim == 2 and scores.shape[1] >= self._counts.size and scores.flags.writeable
+        if not wide or recent.shape != (len(scores), self._counts.recent):
+            raise _unfit(f"scores of {self._counts.size} rows or more, and the last items of each user", scores)
+        room = np.empty(self._counts.size, np.float32)
+        counts, (lines, width) = ctypes.byref(self._counts), scores.shape
+        self.loops.segue_mixed(counts, _at(recent), *_sizes(lines), _at(scores), *_sizes(width), _at(room))
+
+
+def pairs_fit(offsets: NDArray[np.int64], rows: Rows, shares: Floats, size: int) -> bool:
+    """Say whether pairs are those of so many rows: offsets that rise from 0 to their number, rows that are there.
+
+    Cost: O(pairs).
+
+    Example:
+        >>> offsets, rows, shares = np.array([0, 0, 2]), np.int32([0, 1]), np.float32([0.5, 0.5])
+        >>> pairs_fit(offsets, rows, shares, 2), pairs_fit(offsets, rows + np.int32(1), shares, 2)
+        (True, False)
+    """
+    if len(offsets) != size + 1 or offsets[0] != 0 or offsets[-1] != len(rows) or len(rows) != len(shares):
+        return False
+    rises = bool((offsets[1:] >= offsets[:-1]).all())
+    return rises and (not len(rows) or bool(rows.min() >= 0 and rows.max() < size))
+
+
+def _at(array: NDArray[np.generic]) -> ctypes.c_void_p:
+    if not (array.flags.c_contiguous and array.flags.aligned and array.dtype in (np.float32, np.int32, np.int64)):
+        raise _unfit("numbers of 4 or 8 bytes in one piece of memory", array)
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _unfit(wanted: str, came: NDArray[np.generic], beside: str = "") -> ArgumentError:
+    given = f"{came.dtype}{list(came.shape)}{beside}"
+    return ArgumentError(f"loops: expected {wanted}, came {given}. Give arrays of one model and its states.")
+
+
+def _sizes(*numbers: int) -> tuple[ctypes.c_int64, ...]:
+    return tuple(map(ctypes.c_int64, numbers))
+
+
+def _edges(scores: Floats, count: int) -> Floats:
+    """Return float32[line]: a score that at least `count` of its line reach, and few more.
+
+    The `count` highest maxima of groups are as many scores, so that most are looked at once. A group is every n-th
+    score, so that maxima are taken of neighbours all at a time.
+    """
+    lines, size = scores.shape
+    block = max(1, size // (16 * count))
+    groups = size // block
+    if groups <= count:
+        return np.full(lines, -np.inf, np.float32)
+    tops = scores[:, : groups * block].reshape(lines, block, groups).max(axis=1)
+    edges: Floats = np.partition(tops, groups - count, axis=1)[:, groups - count]
+    return edges

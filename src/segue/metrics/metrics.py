@@ -1,0 +1,354 @@
+"""What a rank, a list or a predicted rating is worth: one pure function per metric.
+
+Knows: ranks (`ranks.target_ranks`), relevance (`ranks.relevance`), lists of rows, ratings.
+Does not know: models or logs. Metrics of queries return one number per query, so that means, intervals
+and comparisons (`bootstrap.py`) are made from the same array.
+
+Two families. Where one item came next, a metric is a function of its rank: `hit_rate`, `precision`,
+`recall`, `ndcg`, `mrr`, `mean_average_precision`. Where a query has several targets, it is a function of
+the hits in its list: the same names with `set_` before. For one target both give the same number.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from segue.errors import ArgumentError
+from segue.metrics.ranks import Relevance
+
+PerQuery = NDArray[np.float64]
+
+
+def hit_rate(ranks: NDArray[np.floating], *, k: int) -> PerQuery:
+    """Return 1 for each query whose target is among the first k, else 0.
+
+    `hit@k = [rank <= k]`; rank k itself is a hit.
+
+    Args:
+        ranks: float[query], 1 is the best.
+        k: the length of the list, at least 1.
+
+    Returns:
+        float64[query].
+
+    Raises:
+        ArgumentError: `k` is below 1, or a rank is below 1.
+
+    Source: Cremonesi, Koren, Turrin 2010, section 3.1 (there "recall").
+
+    Example:
+        >>> hit_rate(np.array([1., 10., 11.]), k=10).tolist()
+        [1.0, 1.0, 0.0]
+    """
+    return (_ranks(ranks, k) <= k).astype(np.float64)
+
+
+def precision(ranks: NDArray[np.floating], *, k: int) -> PerQuery:
+    """Return the share of the k places that hold the target: `hit@k / k`.
+
+    With one target it can be no more than 1 / k.
+
+    Example:
+        >>> precision(np.array([2., 6.]), k=5).tolist()
+        [0.2, 0.0]
+    """
+    return hit_rate(ranks, k=k) / k
+
+
+def recall(ranks: NDArray[np.floating], *, k: int) -> PerQuery:
+    """Return the share of the targets that the k places hold: with one target, `hit@k`.
+
+    Example:
+        >>> recall(np.array([2., 6.]), k=5).tolist()
+        [1.0, 0.0]
+    """
+    return hit_rate(ranks, k=k)
+
+
+def ndcg(ranks: NDArray[np.floating], *, k: int) -> PerQuery:
+    """Return the discounted gain of the target's place, 0 beyond k.
+
+    `ndcg@k = [rank <= k] / log2(rank + 1)`: the best possible list has it first and is worth 1.
+
+    Source: Järvelin, Kekäläinen 2002, with one relevant item and binary gain.
+
+    Example:
+        >>> ndcg(np.array([1., 3., 11.]), k=10).tolist()
+        [1.0, 0.5, 0.0]
+    """
+    return hit_rate(ranks, k=k) / np.log2(_ranks(ranks, k) + 1)
+
+
+def mrr(ranks: NDArray[np.floating], *, k: int) -> PerQuery:
+    """Return the reciprocal rank of the target, 0 beyond k: `mrr@k = [rank <= k] / rank`.
+
+    Source: Voorhees 1999 (TREC-8 question answering), cut at k.
+
+    Example:
+        >>> mrr(np.array([1., 4., 11.]), k=10).tolist()
+        [1.0, 0.25, 0.0]
+    """
+    return hit_rate(ranks, k=k) / _ranks(ranks, k)
+
+
+def mean_average_precision(ranks: NDArray[np.floating], *, k: int) -> PerQuery:
+    """Return the average precision at k of each query; with one target it equals `mrr`.
+
+    The precision at the only hit is 1 / rank, and there is one hit to average over.
+
+    Example:
+        >>> mean_average_precision(np.array([4.]), k=10).tolist()
+        [0.25]
+    """
+    return mrr(ranks, k=k)
+
+
+def set_hit_rate(found: Relevance, *, k: int) -> PerQuery:
+    """Return 1 for each query with at least one target among the first k, else 0.
+
+    Args:
+        found: the hits of each list and the number of targets of each query, from `relevance`.
+        k: the length of the list, from 1 to the width of `found.hits`.
+
+    Returns:
+        float64[query].
+
+    Raises:
+        ArgumentError: `k` is below 1 or beyond the width of the lists.
+
+    Example:
+        >>> found = Relevance(np.array([[False, True], [False, False]]), np.array([3, 1]))
+        >>> set_hit_rate(found, k=2).tolist()
+        [1.0, 0.0]
+    """
+    return np.asarray(_hits(found, k).any(axis=1), np.float64)
+
+
+def set_precision(found: Relevance, *, k: int) -> PerQuery:
+    """Return the share of the k places that hold a target: `hits / k`.
+
+    A list shorter than k counts as if its missing places were wrong.
+
+    Example:
+        >>> set_precision(Relevance(np.array([[True, False, True, False]]), np.array([5])), k=4).tolist()
+        [0.5]
+    """
+    return _hits(found, k).mean(axis=1)
+
+
+def set_recall(found: Relevance, *, k: int) -> PerQuery:
+    """Return the share of a query's targets that the k places hold: `hits / targets`.
+
+    A query with more than k targets cannot reach 1.
+
+    Example:
+        >>> set_recall(Relevance(np.array([[True, False, True, False]]), np.array([4])), k=4).tolist()
+        [0.5]
+    """
+    return _hits(found, k).sum(axis=1) / found.relevant
+
+
+def set_ndcg(found: Relevance, *, k: int) -> PerQuery:
+    """Return the discounted gain of the hits as a share of the best list's.
+
+    `sum over places p of hit_p / log2(p + 1)`, divided by the same sum with hits at the first
+    `min(k, targets)` places.
+
+    Source: Järvelin, Kekäläinen 2002, binary gain.
+
+    Example:
+        >>> set_ndcg(Relevance(np.array([[False, True, True]]), np.array([2])), k=3).round(4).tolist()
+        [0.6934]
+    """
+    worth = 1 / np.log2(np.arange(2, k + 2))
+    best = np.cumsum(worth)[np.minimum(found.relevant, k) - 1]
+    return (_hits(found, k) * worth).sum(axis=1) / best
+
+
+def set_mrr(found: Relevance, *, k: int) -> PerQuery:
+    """Return the reciprocal of the place of the first hit, 0 without one.
+
+    Source: Voorhees 1999.
+
+    Example:
+        >>> set_mrr(Relevance(np.array([[False, True, True]]), np.array([2])), k=3).tolist()
+        [0.5]
+    """
+    hits = _hits(found, k)
+    return hits.any(axis=1) / (hits.argmax(axis=1) + 1)
+
+
+def set_mean_average_precision(found: Relevance, *, k: int) -> PerQuery:
+    """Return the mean, over the targets that fit in the list, of the precision at each hit.
+
+    `sum over places p of hit_p * (hits up to p) / p`, divided by `min(k, targets)`; a target that is
+    not found counts as 0.
+
+    Source: Manning, Raghavan, Schütze 2008, section 8.4, cut at k.
+
+    Example:
+        >>> set_mean_average_precision(Relevance(np.array([[False, True, True]]), np.array([2])),
+        ...                            k=3).round(4).tolist()
+        [0.5833]
+    """
+    hits = _hits(found, k)
+    at_place = np.cumsum(hits, axis=1) / np.arange(1, k + 1)
+    return (hits * at_place).sum(axis=1) / np.minimum(found.relevant, k)
+
+
+def coverage(top: NDArray[np.integer], *, n_items: int) -> float:
+    """Return the share of the catalogue that appears in at least one list.
+
+    Row 0 fills short lists and is not counted.
+
+    Args:
+        top: int[query, k], vocabulary rows.
+        n_items: the length of a score row, row 0 included.
+
+    Raises:
+        ArgumentError: the catalogue is empty, or a row is beyond it.
+
+    Source: Ge, Delgado-Battenfeld, Jannach 2010, "catalog coverage".
+
+    Example:
+        >>> coverage(np.array([[1, 2], [1, 0]]), n_items=5)
+        0.5
+    """
+    shown = np.unique(top)
+    if n_items < 2 or (shown.size and (shown[0] < 0 or shown[-1] >= n_items)):
+        raise ArgumentError(
+            f"coverage: expected rows from 0 up to below n_items and n_items of 2 or more, came rows "
+            f"{shown.min(initial=0)} to {shown.max(initial=0)} and n_items {n_items}. "
+            "n_items is the length of a score row, row 0 included."
+        )
+    return float(np.count_nonzero(shown) / (n_items - 1))
+
+
+def novelty(top: NDArray[np.integer], *, counts: NDArray[np.integer]) -> PerQuery:
+    """Return how surprising the items of each list are, in bits.
+
+    The mean over the list of `-log2 p(item)`, where p is the item's share of the events with one
+    added to each item, so that an item without events has a finite value. Row 0 is skipped; a list
+    with nothing in it is worth 0.
+
+    Args:
+        top: int[query, k], vocabulary rows.
+        counts: int[item], the events of each item in the log that was learnt; entry 0 is not used.
+
+    Raises:
+        ArgumentError: a row of `top` has no entry in `counts`.
+
+    Source: Vargas, Castells 2011, mean self-information.
+
+    Example:
+        >>> novelty(np.array([[1, 2], [2, 0]]), counts=np.array([0, 5, 1])).tolist()
+        [1.207518749639422, 2.0]
+    """
+    if top.size and top.max() >= len(counts):
+        raise ArgumentError(
+            f"novelty: expected rows below {len(counts)}, the length of counts, came row {top.max()}. "
+            "Count over the same vocabulary that made the lists."
+        )
+    smoothed = counts[1:] + 1.0
+    bits = np.concatenate([[0.0], -np.log2(smoothed / smoothed.sum())])
+    return bits[top].sum(axis=1) / np.maximum((top > 0).sum(axis=1), 1)
+
+
+def rmse(predicted: ArrayLike, actual: ArrayLike) -> float:
+    """Return the root of the mean squared error of ratings.
+
+    Args:
+        predicted: float[rating].
+        actual: float[rating].
+
+    Raises:
+        ArgumentError: there is nothing to compare, the lengths differ, or a value is NaN.
+
+    Source: Bennett, Lanning 2007 (the Netflix Prize).
+
+    Example:
+        >>> rmse([3., 4.], [3., 2.])
+        1.4142135623730951
+    """
+    return float(np.sqrt(np.mean(_errors(predicted, actual) ** 2)))
+
+
+def mae(predicted: ArrayLike, actual: ArrayLike) -> float:
+    """Return the mean absolute error of ratings; arguments and errors as in `rmse`.
+
+    Example:
+        >>> mae([3., 4.], [3., 2.])
+        1.0
+    """
+    return float(np.mean(np.abs(_errors(predicted, actual))))
+
+
+#: The rows of a next-item report, in the order in which they are printed.
+NEXT_ITEM = {
+    "hr": hit_rate,
+    "precision": precision,
+    "recall": recall,
+    "ndcg": ndcg,
+    "mrr": mrr,
+    "map": mean_average_precision,
+}
+
+
+def next_item_metrics(ranks: NDArray[np.floating], ks: Sequence[int] = (5, 10, 20)) -> dict[str, float]:
+    """Return the rows of a next-item report: the mean over queries of each metric at each k.
+
+    Args:
+        ranks: float[query], 1 is the best.
+        ks: the lengths of list to report.
+
+    Returns:
+        A value for `hr@k`, `precision@k`, `recall@k`, `ndcg@k`, `mrr@k` and `map@k`, for each k in turn.
+
+    Raises:
+        ArgumentError: there is no query, a rank is below 1, or a k is below 1.
+
+    Example:
+        >>> for name, value in next_item_metrics(np.array([1., 3., 30.]), ks=(10,)).items():
+        ...     print(name, round(value, 3))
+        hr@10 0.667
+        precision@10 0.067
+        recall@10 0.667
+        ndcg@10 0.5
+        mrr@10 0.444
+        map@10 0.444
+    """
+    if not np.size(ranks):
+        raise ArgumentError("ranks: expected at least one query, came none. Check the split that made them.")
+    return {f"{name}@{k}": float(metric(ranks, k=k).mean()) for k in ks for name, metric in NEXT_ITEM.items()}
+
+
+def _ranks(ranks: NDArray[np.floating], k: int) -> NDArray[np.floating]:
+    """Check ranks and k, and give the ranks back."""
+    ranks = np.asarray(ranks)
+    if k < 1 or not (ranks >= 1).all():
+        raise ArgumentError(
+            f"expected k and every rank to be 1 or more, came k {k} and lowest rank "
+            f"{ranks.min(initial=np.inf)}. Rank 1 is the best: take the ranks from target_ranks."
+        )
+    return ranks
+
+
+def _hits(found: Relevance, k: int) -> NDArray[np.bool_]:
+    """Check k and give the hits of the first k places."""
+    if not 1 <= k <= found.hits.shape[1]:
+        raise ArgumentError(
+            f"k: expected 1 to {found.hits.shape[1]}, the width of the lists, came {k}. Ask for longer lists."
+        )
+    return found.hits[:, :k]
+
+
+def _errors(predicted: ArrayLike, actual: ArrayLike) -> NDArray[np.float64]:
+    """Return predicted minus actual in float64, after checking that they can be compared."""
+    one, other = np.asarray(predicted, np.float64), np.asarray(actual, np.float64)
+    if one.shape != other.shape or not one.size or np.isnan(one).any() or np.isnan(other).any():
+        raise ArgumentError(
+            f"ratings: expected two equally long lists of numbers, came shapes {one.shape} and {other.shape} "
+            f"with {np.isnan(one).sum() + np.isnan(other).sum()} NaN. Leave out events without a rating."
+        )
+    return one - other

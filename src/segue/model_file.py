@@ -1,0 +1,298 @@
+"""A trained model as one safe file.
+
+Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and
+`catalogue` (bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
+facts of the training, a digest of each array and, where the cell is one of Keras, its description (JSON).
+No pickle. It holds no histories and no profiles. In a folder of models the file `current` names the one that runs.
+Does not know: how a model is trained or asked.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from segue.config import Config
+from segue.data.features.catalogue import Catalogue
+from segue.data.features.feature_encoders import IDS_ALONE, Encodings
+from segue.data.features.table_encoder import Encoding
+from segue.data.log.columns import listed
+from segue.data.log.rating_scale import NOTED
+from segue.data.sequences.vocabulary import Vocabulary
+from segue.data.values.arrow_file import table_from_bytes, table_to_bytes
+from segue.errors import ConfigError, ModelError, SegueError
+from segue.files import read_arrays, replacing, write_arrays
+from segue.interop.keras_cell import KerasCell
+from segue.manifest import FORMAT, Manifest, read_manifest
+from segue.model.backend import leaves, map_tree
+from segue.model.cells import Cell, make_cell
+from segue.model.heads import RatingHead
+from segue.model.network import Network
+from segue.model.parameters import kept_params
+from segue.model.time_encoding import Clock
+from segue.model.transitions import Counts
+from segue.recommend.recommender import Recommender
+
+logger = logging.getLogger("segue")
+#: The file in a folder of models that names the one to run.
+CURRENT = "current"
+_PREFIX, _COUNTS = "weights.", "counts."
+#: The names under which encodings are kept.
+_ENCODED = tuple((role, f"encoding.{role}") for role in ("items", "users", "events"))
+
+
+def build_network(
+    config: Config, *, items: int, longest_gap: float, encodings: Encodings = IDS_ALONE, cell: Cell | None = None
+) -> Network:
+    """Return the network that settings without gaps describe; `cell` is one that they cannot name."""
+    model, apart = config.model, config.train.task == "both"
+    if model.width is None or model.session_gap == "auto":
+        raise ConfigError("config model.width: expected settings without gaps, came some to derive. Use derive first.")
+    head = None
+    if encodings.scale is not None:
+        head = RatingHead(encodings.scale, model.width, config.train.rating_loss, apart)
+    return Network(
+        cell=cell or make_cell(model.cell, activation=model.activation),
+        items=items,
+        width=model.width,
+        depth=model.depth,
+        expand=model.expand,
+        clock=Clock(longest_gap) if model.clock else None,
+        attributes=encodings.items.width if encodings.items else 0,
+        details=encodings.event_width - (NOTED if head and apart else 0),
+        asked=encodings.asked if encodings.events else 0,
+        timed=encodings.timed,
+        profile=encodings.users.width if encodings.users else 0,
+        session=model.session_gap,
+        rating=head,
+        norm=True if model.norm is None else model.norm,  # older models do not say, and have norms
+    )
+
+
+def with_fingerprint(rec: Recommender) -> Recommender:
+    """Return the recommender named by what it holds: the digest of weights and vocabulary."""
+    return replace(rec, fingerprint=_fingerprint(_digests(_arrays(_as_learnt(rec)))))
+
+
+def save_model(rec: Recommender, path: str | Path) -> None:
+    """Write a model; what stood at `path` is replaced only when the new file is whole and on disk.
+
+    Raises:
+        ModelError: it cannot be written; the old file is untouched.
+    """
+    arrays = _arrays(rec)
+    write_arrays(Path(path), arrays, _metadata(rec, _digests(arrays)))
+
+
+def taken_apart(rec: Recommender) -> tuple[Any, ...]:
+    """Return what `put_together` makes a recommender of: what a model holds, and what is known beside it.
+
+    So it can be pickled and copied, whatever it has computed and kept. Cost: O(items), the weights are not copied.
+    """
+    beside = {"fingerprint": rec.fingerprint, "facts": rec.facts, "learnt": rec.learnt, "index": rec.index}
+    return _arrays(rec), _metadata(rec, {}), rec.catalogue.notes if rec.catalogue else (), beside
+
+
+def put_together(
+    arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], notes: tuple[str, ...], beside: Mapping[str, Any]
+) -> Recommender:
+    """Return the recommender that `taken_apart` was given.
+
+    Raises:
+        ModelError: its cell is one of Keras whose class is not registered here.
+    """
+    rec = _recommender(read_manifest("recommender", metadata), arrays, "recommender")
+    catalogue = None if rec.catalogue is None else replace(rec.catalogue, notes=notes)
+    return replace(rec, catalogue=catalogue, **beside)
+
+
+def _metadata(rec: Recommender, digests: Mapping[str, str]) -> dict[str, str]:
+    """Return the manifest of a model with the digests of its arrays, and its own digest."""
+    manifest = {
+        "format": FORMAT,
+        "config": asdict(rec.config),
+        "items": rec.vocabulary.size,
+        "learnt": rec.learnt or rec.vocabulary.size,
+        "asked": rec.encodings.asked,
+        "ratings": asdict(rec.encodings.scale) if rec.encodings.scale else None,
+        "longest_gap": rec.network.clock.longest if rec.network.clock else 0.0,
+        "facts": rec.facts,
+        "digests": digests,
+    }
+    if isinstance(rec.network.cell, KerasCell):
+        manifest["cell"] = rec.network.cell.description
+    text = json.dumps(manifest, sort_keys=True)
+    return {"segue": text, "digest": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def load_model(path: str | Path) -> Recommender:
+    """Return the recommender in a model. Imports no JAX, unless its cell is one of Keras, which is then logged.
+
+    Raises:
+        ModelError: the file is missing, cut short, edited (the message says in which part), newer, or its parts do
+            not fit each other.
+
+    Cost: O(bytes), in time and memory, whatever the file says of itself.
+    """
+    arrays, metadata = read_arrays(Path(path))
+    manifest = read_manifest(path, metadata)
+    digests = _digests(arrays)
+    for name in sorted(digests.keys() | manifest.digests.keys()):
+        if digests.get(name) != manifest.digests.get(name):
+            raise ModelError(f"{path}: part {name} was edited or damaged. Take the model from a backup.")
+    try:
+        rec = _recommender(manifest, arrays, path)
+    except SegueError as error:
+        said = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+        raise error if isinstance(error, ModelError) and said == str(error) else ModelError(said) from error
+    return with_fingerprint(rec) if rec.learnt < manifest.items else replace(rec, fingerprint=_fingerprint(digests))
+
+
+def _recommender(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], path: str | Path) -> Recommender:
+    """Return what is in a model, each part held against those before it; without its fingerprint."""
+    weights, counted = _named(arrays, _PREFIX), _named(arrays, _COUNTS)
+    encodings = _encodings(manifest, arrays)
+    cell = _outside_cell(path, manifest, sum(array.size for array in weights.values()))
+    items, gap = manifest.items, manifest.longest_gap
+    network = build_network(manifest.config, items=items, longest_gap=gap, encodings=encodings, cell=cell)
+    params = kept_params(network, weights)
+    vocabulary = Vocabulary(_table(arrays, "vocabulary", items - 1, ("id",))["id"])
+    catalogue = None
+    if "catalogue" in arrays:
+        catalogue = Catalogue(_table(arrays, "catalogue", items - 1, ("item", "title")))
+        catalogue.check(vocabulary)
+    counts = Counts.kept(counted, items) if counted else None
+    parts = (network, params, vocabulary, manifest.config, catalogue, manifest.facts, "", encodings, manifest.learnt)
+    return Recommender(*parts, counts=counts)
+
+
+def _named(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays whose names begin with a prefix, by what comes after it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _encodings(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> Encodings:
+    found = {role: Encoding.from_json(_bytes_of(arrays, key)) for role, key in _ENCODED if key in arrays}
+    widths = {role: encoding.width for role, encoding in found.items()}
+    if not all(widths.values()) or manifest.asked > widths.get("events", 0):
+        raise ModelError(
+            f"encodings: expected numbers of {', '.join(found) or 'events'}, {manifest.asked} of them of a question, "
+            f"came {widths or 'none'}. Take the model from its source again."
+        )
+    return Encodings(**found, asked=manifest.asked, scale=manifest.scale)
+
+
+def _bytes_of(arrays: Mapping[str, NDArray[Any]], name: str) -> bytes:
+    if name not in arrays or arrays[name].dtype != np.uint8:
+        raise ModelError(f"{name}: expected bytes, came none. Take the model from its source again.")
+    return arrays[name].tobytes()
+
+
+def _table(arrays: Mapping[str, NDArray[Any]], name: str, height: int, columns: tuple[str, ...]) -> pl.DataFrame:
+    """Return the table in an array of bytes, which has these columns."""
+    try:
+        table = table_from_bytes(_bytes_of(arrays, name), height)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}") from None
+    if not set(columns) <= set(table.columns):
+        raise ModelError(
+            f"{name}: expected columns {', '.join(columns)}, came {listed(table.columns)}. "
+            "Take the model from its source again."
+        )
+    return table
+
+
+def _outside_cell(path: str | Path, manifest: Manifest, most: int) -> KerasCell | None:
+    """Return the cell that a model describes in words of Keras, and say what that means; None in all others.
+
+    It is made only if its weights can be among as many numbers as there are.
+    """
+    if manifest.cell is None:
+        return None
+    cell = KerasCell.from_description(manifest.cell, most=most)
+    logger.warning("%s: its cell is one of Keras, so answering imports Keras and JAX (segue convert).", path)
+    return cell
+
+
+def running_model(folder: Path) -> Path | None:
+    """Return the model that a folder says is running: named in `current`, or else the newest.
+
+    Raises:
+        ModelError: `current` names a file that is not there.
+    """
+    named = folder / CURRENT
+    if named.is_file():
+        path = folder / named.read_text().strip()
+        if not path.is_file() or path.parent != folder:
+            raise ModelError(
+                f"{named}: expected the name of a model in this folder, came {named.read_text().strip()[:80]!r}. "
+                "Write the name of the running model into it, or remove it."
+            )
+        return path
+    models = [(path.stat().st_mtime_ns, path.name, path) for path in folder.glob("*.segue")]
+    return max(models)[2] if models else None
+
+
+def name_running(path: Path) -> None:
+    """Write into the folder of a model that it is the one to run; on disk when this returns.
+
+    Raises:
+        ModelError: it cannot be written.
+    """
+    named = path.parent / CURRENT
+    try:
+        with replacing(named) as part:
+            part.write_text(path.name + "\n")
+    except OSError as error:
+        raise ModelError(f"{named}: cannot be written: {error}. Make the folder writable for the server.") from error
+
+
+def _as_learnt(rec: Recommender) -> Recommender:
+    """Return a recommender without the items added since its training: states go on over added items."""
+    if not rec.learnt or rec.learnt == rec.vocabulary.size:
+        return rec
+    params = rec.params._replace(items=rec.params.items[: rec.learnt], bias=rec.params.bias[: rec.learnt])
+    if params.rating:
+        tables = map_tree(lambda table: table[: rec.learnt], params.rating.tables)
+        params = params._replace(rating=params.rating._replace(tables=tables))
+    return replace(rec, params=params, vocabulary=Vocabulary(rec.vocabulary.ids[: rec.learnt - 1]))
+
+
+def _arrays(rec: Recommender) -> dict[str, NDArray[Any]]:
+    arrays = {_PREFIX + name: np.asarray(array) for name, array in leaves(rec.params)}
+    if rec.counts is not None:
+        arrays |= {_COUNTS + field.name: np.asarray(getattr(rec.counts, field.name)) for field in fields(Counts)}
+    arrays["vocabulary"] = _as_bytes(table_to_bytes(pl.DataFrame({"id": rec.vocabulary.ids})))
+    if rec.catalogue is not None:
+        arrays["catalogue"] = _as_bytes(table_to_bytes(rec.catalogue.table))
+    for role, key in _ENCODED:
+        encoding = getattr(rec.encodings, role)
+        if encoding is not None:
+            arrays[key] = _as_bytes(encoding.to_json().encode())
+    return arrays
+
+
+def _as_bytes(data: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(data, np.uint8)
+
+
+def _digests(arrays: dict[str, NDArray[Any]]) -> dict[str, str]:
+    """Return the sha256 of each array's type, shape and bytes."""
+
+    def digest(array: NDArray[Any]) -> str:
+        head = f"{array.dtype.str}{array.shape}".encode()
+        return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+    return {name: digest(array) for name, array in sorted(arrays.items())}
+
+
+def _fingerprint(digests: dict[str, str]) -> str:
+    named = {name: digest for name, digest in digests.items() if name != "catalogue"}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()

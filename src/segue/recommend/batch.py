@@ -1,0 +1,382 @@
+"""Several users or several events at once, by the steps that `Recommender.observe` makes one by one.
+
+Knows: how states are laid side by side for one step, and how a long history becomes a scan. Equal to
+observing event by event (a law).
+Does not know: stores, lists, HTTP.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from segue.errors import ArgumentError
+from segue.model.backend import leaves, map_tree
+from segue.model.network import Memory, Window
+from segue.model.transitions import RECENT, nothing_recent, pushed
+from segue.recommend.ratings import Rated, rate, residuals_of
+from segue.recommend.recommender import Recommender
+from segue.recommend.state import NO_TIME, Seen, State, gaps_seconds
+from segue.shapes import Bools, Floats, Rows
+
+#: Positions in one scan of a replay.
+_STEPS = 256
+
+
+class Happened(Protocol):
+    """What is read of an event, told or kept."""
+
+    @property
+    def item(self) -> str:
+        """The id."""
+
+    @property
+    def time(self) -> int | None:
+        """Microseconds since 1970."""
+
+    @property
+    def rating(self) -> float | None:
+        """Its value."""
+
+    @property
+    def type(self) -> str | None:
+        """What was done."""
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """What else was known of it."""
+
+
+def observe_each(rec: Recommender, states: Sequence[State], events: Sequence[Happened]) -> list[State]:
+    """Return the state of each user after one more event of theirs: `observe` for each, in one step.
+
+    Args:
+        rec: whose states these are.
+        states: one for each user.
+        events: one for each user.
+
+    Cost: one step of B users, which costs little more than that of one.
+    """
+    if not states:
+        return []
+    items = [rec.vocabulary.row(event.item) for event in events]
+    gaps = gaps_seconds([event.time for event in events], [state.time for state in states])
+    rows, memories, details = np.array(items, np.int32), _rows(states), _details(rec, events)
+    if rec.folded.fits:
+        memories = rec.folded.step(memories, rows, gaps, details)
+    else:
+        memories = _flat(rec.network.step(rec.params, _unflat(rec, memories), rows, gaps, details))
+    recent = pushed(np.concatenate([state.recent for state in states]), rows)
+    return [
+        Packed(rec, row, event.time, state.count + 1, state.seen.add(item), last[None])
+        for row, event, state, item, last in zip(memories, events, states, items, recent, strict=True)
+    ]
+
+
+def observe_long(rec: Recommender, state: State, events: Sequence[Happened]) -> State:
+    """Return a user's state after many events: `observe` one after the other, as a scan.
+
+    Cost: O(events), without the overhead of a step for each.
+    """
+    return observe_rated(rec, state, events)[0]
+
+
+def observe_rated(rec: Recommender, state: State, events: Sequence[Happened]) -> tuple[State, list[Rated | None]]:
+    """Return what `observe_long` does, and for each event what it adds to the shared value, as `rated_each` says."""
+    rated: list[Rated | None] = []
+    for begin in range(0, len(events), _STEPS):
+        some = events[begin : begin + _STEPS]
+        rows = np.array([rec.vocabulary.row(event.item) for event in some], np.int32)
+        times = [state.time, *(event.time for event in some)]
+        gaps = gaps_seconds(times[1:], times[:-1])
+        details = _details(rec, some)
+        none = np.zeros((len(some), 1), bool)
+        window = Window(rows[:, None], gaps[:, None], none, none, None if details is None else details[:, None])
+        memory, outputs = rec.network.scan(rec.params, state.memory, window)
+        rated += _rated(rec, np.concatenate([state.memory.output, outputs[:-1, 0]]), gaps, some)
+        seen = state.seen.to_rows()
+        known = Seen.of(max(state.seen.size, rec.vocabulary.size), np.concatenate([seen, rows]))
+        recent = np.concatenate([state.recent[0], rows])[None, -RECENT:]
+        state = State(memory, some[-1].time, state.count + len(some), known, rec.fingerprint, recent)
+    return state, rated
+
+
+def rated_each(rec: Recommender, states: Sequence[State], events: Sequence[Happened]) -> list[Rated | None]:
+    """Return for each user what one more event of theirs adds to the shared value; None for nothing.
+
+    An event adds something if it has a rating that the model has not learnt already: a time after those of the
+    training, or any where the training had none. A rating outside the scale, from a log that no model was asked
+    about, counts as the end of the scale.
+
+    Args:
+        rec: whose states these are.
+        states: one for each user, before the event.
+        events: one for each user.
+
+    Cost: O(width squared) for each event that has a rating, nothing for the others.
+    """
+    if rec.network.rating is None or not events:
+        return [None] * len(events)
+    gaps = gaps_seconds([event.time for event in events], [state.time for state in states])
+    return _rated(rec, _rows(states)[:, -rec.network.read_width :], gaps, events)
+
+
+def _rated(rec: Recommender, outputs: Floats, gaps: Floats, events: Sequence[Happened]) -> list[Rated | None]:
+    found: list[Rated | None] = [None] * len(events)
+    until = rec.learnt_until
+    places = [n for n, event in enumerate(events) if event.rating is not None and _later(event.time, until)]
+    if rec.network.rating is None or not places:
+        return found
+    rows = np.array([rec.vocabulary.row(events[n].item) for n in places], np.int32)
+    latent, _ = rate(rec, outputs[places], gaps[places], rows)
+    residuals = residuals_of(rec.network.rating, [events[n].rating for n in places], latent)
+    for n, row, residual in zip(places, rows.tolist(), residuals.tolist(), strict=True):
+        if np.isfinite(residual):
+            found[n] = Rated(row, residual)
+    return found
+
+
+def _later(time: int | None, until: int | None) -> bool:
+    return until is None or (time is not None and time > until)
+
+
+def score_each(
+    rec: Recommender, states: Sequence[State], at: Sequence[int | None], details: Floats | None = None
+) -> Floats:
+    """Return float32[user, row]: the score of every row of the catalogue, row 0 -inf; nothing else is filtered.
+
+    Args:
+        rec: whose states these are.
+        states: one for each user.
+        at: the time of each question, microseconds since 1970; None when unknown.
+        details: float32[user, m], what is known of the events to come.
+    """
+    scores = rec.score_outputs(*_asked(rec, states, at), details)
+    scores[:, 0] = -np.inf
+    return scores
+
+
+def score_rows(
+    rec: Recommender, states: Sequence[State], at: Sequence[int | None], rows: Rows, details: Floats | None = None
+) -> Floats:
+    """Return float32[user, n]: what `score_each` says of some rows, without scoring the others.
+
+    Args:
+        rec: whose states these are.
+        states: one for each user.
+        at: as of `score_each`.
+        rows: int32[n], the same for all, or int32[user, n].
+        details: as of `score_each`.
+
+    Cost: O(users x n x width).
+    """
+    scores = rec.score_outputs(*_asked(rec, states, at), details, rows)
+    return np.where(rows == 0, np.float32(-np.inf), scores)
+
+
+def score_sample(
+    rec: Recommender, states: Sequence[State], at: Sequence[int | None], number: int, details: Floats | None = None
+) -> tuple[Rows, Floats]:
+    """Return some rows drawn by chance, int32[n], in order, and float32[user, n]: what `score_each` says of them.
+
+    Args:
+        rec: whose states these are.
+        states: one for each user.
+        at: as of `score_each`.
+        number: of the sample; see `Folded.sample`.
+        details: as of `score_each`.
+    """
+    outputs, gaps, recent = _asked(rec, states, at)
+    rows, table = rec.folded.sample(number)
+    return rows, rec.finished(table.scores(rec.folded.query(outputs, gaps, details)), recent, rows)
+
+
+def find_each(
+    rec: Recommender,
+    states: Sequence[State],
+    at: Sequence[int | None],
+    k: int,
+    details: Floats | None = None,
+    *,
+    allowed: Bools | None = None,
+    excluded: Sequence[Rows] | None = None,
+) -> list[Rows]:
+    """Return for each user rows of an index among which are the k best; see `Recommender.candidates`.
+
+    `score_rows` says what they are worth.
+
+    Args:
+        rec: whose states these are, with an index.
+        states: one for each user.
+        at: as of `score_each`.
+        k: how many.
+        details: as of `score_each`.
+        allowed: bool[row], what may be found; None allows all.
+        excluded: for each user the rows to leave out.
+    """
+    return rec.candidates(*_asked(rec, states, at), k, details, allowed=allowed, excluded=excluded)
+
+
+def _asked(rec: Recommender, states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats, Rows]:
+    """Return the outputs of states, the seconds from their last events to the questions, and their last items."""
+    outputs = _rows(states)[:, -rec.network.read_width :]  # the last numbers of a memory
+    gaps = gaps_seconds(at, [state.time for state in states])
+    return outputs, gaps, np.concatenate([state.recent for state in states])
+
+
+class ToCome(Protocol):
+    """What may be known of an event to come: its type and context."""
+
+    @property
+    def type(self) -> str | None:
+        """What will be done."""
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """What else is known of it."""
+
+
+def question_details(rec: Recommender, questions: Sequence[ToCome], at: Sequence[int | None]) -> Floats | None:
+    """Return float32[question, m] of times, types and contexts; None where this model reads none."""
+    asked = zip(questions, at, strict=True)
+    return rec.encodings.of_events([{**one.context, "time": time, "type": one.type} for one, time in asked])
+
+
+def _details(rec: Recommender, events: Sequence[Happened]) -> Floats | None:
+    happened = [{**e.context, "time": e.time, "type": e.type, "rating": e.rating} for e in events]
+    return rec.encodings.of_events(happened)
+
+
+class Packed(State):
+    """A state whose memory is one row of numbers, float32[n], until somebody asks for its arrays.
+
+    So the states of many users are laid side by side by one copy, and stored by none.
+    """
+
+    rec: Recommender
+    row: Floats
+
+    def __init__(self, rec: Recommender, row: Floats, time: int | None, count: int, seen: Seen, recent: Rows) -> None:
+        vars(self).update(rec=rec, row=row, time=time, count=count, seen=seen, model=rec.fingerprint, recent=recent)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """The network's arrays, as views of the row."""
+        return _unflat(self.rec, self.row[None])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how it is pickled and copied: as a plain state, without the recommender."""
+        return State, (self.memory, self.time, self.count, self.seen, self.model, self.recent)
+
+
+def _row(state: State) -> Floats:
+    """Return float32[n]: all numbers of the memory of one user in a row."""
+    return state.row if isinstance(state, Packed) else _flat(state.memory)[0]
+
+
+def _rows(states: Sequence[State]) -> Floats:
+    """Return float32[user, n]."""
+    rows: Floats = np.concatenate([_row(state) for state in states]).reshape(len(states), -1)
+    return rows
+
+
+def _flat(memory: Memory) -> Floats:
+    """Return float32[user, n]: all numbers of a memory in a row, so that users are joined by one copy."""
+    rows: Floats = np.concatenate([array.reshape(len(array), -1) for _, array in leaves(memory)], axis=1)
+    return rows
+
+
+def _unflat(rec: Recommender, flat: Floats) -> Memory:
+    """Return the memory in the rows of `_flat`, as views."""
+    at = 0
+
+    def take(like: Floats) -> Floats:
+        nonlocal at
+        at += like.size
+        return flat[:, at - like.size : at].reshape(len(flat), *like.shape[1:])
+
+    memory: Memory = map_tree(take, rec.empty_memory)
+    return memory
+
+
+class _Kept(msgspec.Struct, array_like=True):
+    """What is written of a state; rows of the catalogue stand for items."""
+
+    time: int
+    count: int
+    size: int
+    rows: bytes | None
+    bits: bytes | None
+    memory: bytes
+    recent: bytes = b""
+
+
+_DECODER = msgspec.msgpack.Decoder(_Kept)
+
+
+def state_to_bytes(state: State) -> bytes:
+    """Return a state as bytes: numbers only, no ids. Its size does not grow with the history.
+
+    Rows of the catalogue stand for items, so they mean something to the model of the state alone.
+    """
+    seen, time = state.seen, NO_TIME if state.time is None else state.time
+    rows = None if seen.rows is None else seen.rows.tobytes()
+    bits = None if seen.bits is None else seen.bits.tobytes()
+    memory, recent = _row(state).tobytes(), state.recent.tobytes()
+    return msgspec.msgpack.encode(_Kept(time, state.count, seen.size, rows, bits, memory, recent))
+
+
+def state_from_bytes(rec: Recommender, body: bytes) -> State:
+    """Return the state in the bytes that `state_to_bytes` made with the same model.
+
+    Raises:
+        ArgumentError: they are no state, or one of another model: of other lengths, of rows that it does not have.
+    """
+    try:
+        kept = _DECODER.decode(body)
+        memory = _memory(rec, kept.memory)
+        seen = _seen(rec, kept)
+        recent = _recent(kept.recent)
+        if kept.count < 0 or not NO_TIME <= kept.time <= -(NO_TIME + 1):
+            raise ValueError(f"a count of {kept.count}, a time of {kept.time}")
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise ArgumentError(
+            f"state: expected the bytes of a state of model {rec.fingerprint[:12]}, came others ({error}). "
+            "Rebuild it from the events of its user."
+        ) from None
+    return Packed(rec, memory, None if kept.time == NO_TIME else kept.time, kept.count, seen, recent)
+
+
+def _memory(rec: Recommender, body: bytes) -> Floats:
+    numbers, zeros = np.frombuffer(body, np.float32), rec.no_memory
+    with np.errstate(invalid="ignore"):
+        finite = len(numbers) == len(zeros) and numbers.dot(zeros) == 0  # what is not finite makes NaN
+    if not finite:
+        raise ValueError(f"expected {len(zeros):,} finite numbers of memory, came {len(numbers):,}")
+    return numbers
+
+
+def _seen(rec: Recommender, kept: _Kept) -> Seen:
+    if not 0 < kept.size <= rec.vocabulary.size:
+        raise ValueError(f"a catalogue of {kept.size:,} rows")
+    if kept.bits is not None:
+        if kept.rows is not None or len(kept.bits) != -(-kept.size // 8) or kept.bits[0] & 128:
+            raise ValueError("bits of other rows than those of the catalogue")
+        return Seen(kept.size, bits=np.frombuffer(kept.bits, np.uint8))
+    if kept.rows is None:
+        return Seen(kept.size)
+    rows = np.frombuffer(kept.rows, np.int32)
+    if len(rows) and (rows[0] < 1 or rows[-1] >= kept.size or not (rows[1:] > rows[:-1]).all()):
+        raise ValueError("seen rows that are not those of the catalogue, in order")
+    return Seen(kept.size, rows=rows)
+
+
+def _recent(body: bytes) -> Rows:
+    # States that keep fewer of the last items, or none, are of models that do not ask for more. Rows that the counts
+    # do not know say nothing, so they are not looked at here.
+    recent = np.frombuffer(body, np.int32)[None]
+    if recent.shape[1] != RECENT:
+        recent = np.concatenate([nothing_recent(1), recent], axis=1)[:, -RECENT:]
+    return recent

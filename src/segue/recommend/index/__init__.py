@@ -1,0 +1,1 @@
+"""The best items for a query vector: exact and approximate."""

@@ -1,0 +1,387 @@
+"""An index for large catalogues: rows in cells, a code of 4 bits a number for each, in a file beside the model.
+
+Knows: which cells a query looks into, how many candidates are scored exactly, how good that was when it was
+built, whether it is of this model. Needs the extra `index` (faiss).
+Does not know: users, stores, HTTP.
+
+The row with vector x and bias b is (x, b), a query q is (q, 1), their product is the score. Rows are laid in cells
+by k-means, and of each the difference to the centre of its cell is kept, 4 bits for each number (product quantisation:
+Jégou, Douze, Schmid 2011; scanned from registers: André, Kermarrec, Le Scouarnec 2015). A search scans the codes of
+some cells and scores the best of them exactly. A cell is worth what its best row may be: for n rows at a mean distance
+of r from the centre c in d dimensions, about q.c + |q| r sqrt(2 log(n) / d), as of the highest of n normal draws.
+(By q.c alone, twice to four times as many cells are needed: docs/results.md.)
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from segue.data.values.plain import json_of
+from segue.errors import ArgumentError, ModelError
+from segue.files import replacing
+from segue.recommend.index.codes import Codes, faiss_module
+from segue.recommend.index.exact import QUERIES, ExactIndex, Found, Index, best_columns, check, pairs_of
+from segue.recommend.recommender import Recommender
+from segue.shapes import Bools, Floats, Rows
+
+#: Older ones held bytes that faiss would read without a look at them.
+FORMAT = 3
+#: Items from which an index is worth its building.
+LARGE = 200_000
+#: The recall at `K` that is aimed at, for .98 on queries that were not tuned with; half of what may be missed is left
+#: to the codes, all of it to both.
+WANTED, K = 0.985, 20
+#: Candidates of a query, for each row that is wanted, and beside them; taken so often, until the codes are good enough.
+_EACH, _BESIDE, _TIMES = 2, 60, (1, 2, 4, 8)
+#: Candidates of one query, at most; from there on scoring all rows is the better way.
+_MOST = 4096
+#: Queries from which a second thread is worth its start.
+_MANY = 64
+_QUERIES = 512
+
+
+@dataclass(frozen=True)
+class IndexFacts:
+    """What is known of an index, kept in its file.
+
+    Args:
+        fingerprint: of the model.
+        rows: of the catalogue that training made, row 0 included; later ones are searched exactly.
+        width: of the vectors.
+        size: of the codes, in bytes.
+        digest: of what is in the file beside these facts.
+        cells: in which the rows lie.
+        probes: cells that a search looks into, where all rows are allowed.
+        times: how often the usual number of candidates is scored exactly.
+        recall: the share of the exact `k` best that was found, over the queries below.
+        k: of that recall.
+        queries: what was asked, in words.
+        seconds: that building took.
+        format: of this file.
+    """
+
+    fingerprint: str
+    rows: int
+    width: int
+    size: int
+    digest: str
+    cells: int
+    probes: int
+    times: int
+    recall: float
+    k: int
+    queries: str
+    seconds: float
+    format: int = FORMAT
+
+    def check(self, rec: Recommender, coded: Codes) -> None:
+        """Do nothing if these facts can be those of an index of a model with these codes.
+
+        Raises:
+            ArgumentError: a number is none that building an index gives, or the codes are of other rows.
+        """
+        coded.check(self.rows, self.width)
+        looks = 1 <= self.probes <= self.cells == len(coded.centres) and self.times in _TIMES and self.k >= 1
+        ours = self.rows == (rec.learnt or rec.vocabulary.size) and self.width == rec.network.width
+        if not (looks and ours and 0 <= self.recall <= 1 and 0 <= self.seconds < np.inf):
+            raise ArgumentError(f"index: expected the facts of an index of {rec.vocabulary.size:,} rows, came others.")
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rows - 1:,} items, recall@{self.k} {self.recall:.3f} against exact search on {self.queries}, "
+            f"{self.size:,} bytes, built in {self.seconds:.0f} s"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ApproximateIndex(Index):
+    """Asks codes for candidates and scores these exactly; where they cannot fill a list, all rows are scored.
+
+    Args:
+        coded: of the rows from 1 to below `facts.rows`.
+        exact: over all rows; those that came later are always searched by it.
+        facts: of the index.
+
+    Cost: a search of a million rows of width 64 took .2 ms of processor time (docs/results.md).
+    """
+
+    coded: Codes
+    exact: ExactIndex
+    facts: IndexFacts
+
+    @cached_property
+    def codes(self) -> Any:
+        """The index of faiss."""
+        return self.coded.searcher()
+
+    @cached_property
+    def _centres(self) -> Floats:
+        return np.asfortranarray(self.coded.centres)  # for products with few queries
+
+    def search(
+        self, queries: Floats, k: int, *, allowed: Bools | None = None, excluded: Sequence[Rows] | None = None
+    ) -> Found:
+        """Return the k best rows of each query, but for those the codes miss; see `Index.search`."""
+        check(self.exact.vectors, queries, k, allowed, excluded)
+        blocks = [slice(begin, begin + QUERIES) for begin in range(0, len(queries), QUERIES)]
+        found = [self._search(queries[b], k, allowed, excluded and excluded[b]) for b in blocks]
+        empty = Found(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
+        return Found(*(np.concatenate(parts) for parts in zip(empty, *found, strict=True)))
+
+    def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "ApproximateIndex":
+        """Return an index of more rows; see `Index.over`."""
+        return self._with(exact=self.exact.over(vectors, bias, hidden))
+
+    def _with(self, **changed: Any) -> "ApproximateIndex":
+        """Return the index with another part, and the same codes as faiss has them."""
+        other = replace(self, **changed)
+        vars(other)["codes"] = self.codes
+        return other
+
+    def _search(self, queries: Floats, k: int, allowed: Bools | None, excluded: Sequence[Rows] | None) -> Found:
+        share = 1.0 if allowed is None else np.count_nonzero(allowed[1 : self.facts.rows]) / (self.facts.rows - 1)
+        wanted = self._wanted(k, excluded)
+        count = self.facts.times * (_EACH * wanted + _BESIDE)
+        if count > min(_MOST, share * (self.facts.rows - 1)):
+            return self.exact.search(queries, k, allowed=allowed, excluded=excluded)
+        # Further down a list the rows lie in more cells, and so many more are needed of which a share is allowed.
+        probes = self.facts.probes * max(1.0, wanted / K) ** 0.5 / share
+        rows = self._candidates(queries, count, min(self.facts.cells, int(np.ceil(probes))), allowed)
+        found = self._rescored(queries, k, rows, allowed, excluded)
+        short = np.flatnonzero(found.rows[:, -1] == 0)
+        if len(short):
+            some = [excluded[query] for query in short.tolist()] if excluded is not None else None
+            part = self.exact.search(queries[short], k, allowed=allowed, excluded=some)
+            found.rows[short], found.scores[short] = part
+        return found
+
+    def _wanted(self, k: int, excluded: Sequence[Rows] | None) -> int:
+        """Return how many rows are wanted of a query, so that those left out do not shorten its list.
+
+        Of a long history few items are among the best: a part of it is added, and exact search is there
+        for the few lists that come out short.
+        """
+        left_out = max(map(len, excluded), default=0) if excluded is not None else 0
+        return k + min(left_out, 4 * k + 64)
+
+    def _rescored(
+        self, queries: Floats, k: int, rows: Rows, allowed: Bools | None, excluded: Sequence[Rows] | None
+    ) -> Found:
+        """Return the best of some rows, int32[q, n], and of those that came later, by their exact scores."""
+        size, exact = len(self.exact.vectors), self.exact
+        scores = np.matmul(exact.vectors[rows], queries[:, :, None])[:, :, 0] + exact.bias[rows]
+        good = rows > 0
+        of_query, left_out = pairs_of(excluded)
+        if len(left_out):
+            good &= ~np.isin(np.arange(len(queries))[:, None] * size + rows, of_query * size + left_out)
+        scores[~good] = -np.inf
+        if size > self.facts.rows:
+            tail = exact.within(queries, k, range(self.facts.rows, size), allowed=allowed, excluded=excluded)
+            rows, scores = np.hstack([rows, tail.rows]), np.hstack([scores, tail.scores])
+        return best_columns(rows, scores.astype(np.float32, copy=False), k)
+
+    def _candidates(self, queries: Floats, count: int, probes: int, allowed: Bools | None) -> Rows:
+        """Return int32[q, count]: rows with the best codes in the cells worth a look, row 0 where there are fewer."""
+        faiss = faiss_module()
+        asked = np.concatenate([queries, np.ones((len(queries), 1))], axis=1, dtype=np.float32)
+        centred = asked @ self._centres.T
+        worth = centred + np.linalg.norm(asked, axis=1, keepdims=True) * self.coded.reach
+        chosen = np.argpartition(worth, -probes, axis=1)[:, -probes:]
+        middles = np.take_along_axis(centred, chosen, axis=1)
+        bits = None if allowed is None else np.packbits(allowed[: self.facts.rows], bitorder="little")
+        only = None if bits is None else faiss.IDSelectorBitmap(self.facts.rows, faiss.swig_ptr(bits))
+        rows, near = np.empty((len(asked), count), np.int64), np.empty((len(asked), count), np.float32)
+        # A setting of this thread alone; a small batch is done before a second thread has started.
+        faiss.omp_set_num_threads(1 if len(asked) < _MANY else (os.cpu_count() or 1))
+        arrays = (asked, np.ascontiguousarray(chosen, np.int64), middles, near, rows)
+        x, cell, middle, distance, label = map(faiss.swig_ptr, arrays)
+        how = faiss.SearchParametersIVF(nprobe=probes, sel=only)
+        self.codes.search_preassigned_c(len(asked), x, count, cell, middle, distance, label, False, how)
+        return np.maximum(rows, 0).astype(np.int32)
+
+
+def exact_index(rec: Recommender) -> ExactIndex:
+    """Return the exact index of a recommender's items."""
+    return ExactIndex(rec.params.items, rec.params.bias, rec.unreachable)
+
+
+def index_path(model: str | Path) -> Path:
+    """Return where the index of a model lies.
+
+    Example:
+        >>> index_path("shop/films.segue").name
+        'films.segue.index'
+    """
+    return Path(model).with_name(Path(model).name + ".index")
+
+
+def build_index(
+    rec: Recommender,
+    model: str | Path,
+    *,
+    queries: Floats | None = None,
+    of: str = "",
+    say: Callable[[str], None] | None = None,
+    threads: int = 0,
+) -> ApproximateIndex:
+    """Build the index of a model, measure it, and keep it beside the model.
+
+    As many cells are looked into as are needed to find `WANTED` of the exact best; what was reached is
+    kept in its facts.
+
+    Args:
+        rec: what is in the model.
+        model: its path.
+        queries: float32[q, d] to measure with; None makes histories of random items, the popular more often.
+        of: what the queries are, in words.
+        say: called with lines to show.
+        threads: 0 takes all cores for a large catalogue, one for a small one.
+
+    Raises:
+        ArgumentError: the extra is not installed, or there are too few items.
+        ModelError: it cannot be written.
+
+    Cost: O(items x sqrt(items) x width).
+    """
+    say = say or (lambda text: None)
+    rows = rec.learnt or rec.vocabulary.size
+    if rows - 1 <= K:
+        raise ArgumentError(f"index: expected more than {K} items, came {rows - 1}. Exact search is fast enough.")
+    if queries is None:
+        queries, of = random_queries(rec), f"{_QUERIES} histories of random items"
+    faiss, began = faiss_module(), time.perf_counter()
+    # Threads that wait for each other cost a small catalogue more than they save.
+    faiss.omp_set_num_threads(threads or (1 if rows < LARGE else os.cpu_count() or 1))
+    say(f"{index_path(model)}: building an index of {rows - 1:,} items.")
+    extended = extended_rows(rec.params.items[1:rows], rec.params.bias[1:rows])
+    coded = Codes.of(extended)
+    cells = len(coded.centres)
+    facts = IndexFacts(rec.fingerprint, rows, rec.network.width, 0, "", cells, cells, 1, 0.0, K, of, 0.0)
+    index = _measured(ApproximateIndex(coded, exact_index(rec), facts), queries)
+    return _kept(index, index_path(model), time.perf_counter() - began)
+
+
+def open_index(rec: Recommender, model: str | Path) -> tuple[Index | None, str]:
+    """Return the index beside a model, and a sentence; None where there is none that fits.
+
+    Without an index a recommender scores all items, which is always right.
+
+    Args:
+        rec: what is in the model.
+        model: its path.
+
+    Example:
+        >>> open_index(rec, "films.segue")  # doctest: +SKIP
+        (None, 'films.segue.index: no index; all 3,706 items are scored for each list.')
+    """
+    path = index_path(model)
+    every = f"all {rec.vocabulary.size - 1:,} items are scored for each list."
+    anew = f"Build it anew: segue index {model}"
+    if not path.exists():
+        advice = f" Build one: segue index {model}" if rec.vocabulary.size > LARGE else ""
+        return None, f"{path}: no index; {every}{advice}"
+    try:
+        with safe_open(path, "numpy") as file:
+            known = json_of(file.metadata()["facts"])
+            if known["format"] != FORMAT:
+                return None, f"{path}: expected format {FORMAT}, it is of format {known['format']}; {every} {anew}"
+            facts = TypeAdapter(IndexFacts).validate_python(known)
+            if facts.fingerprint != rec.fingerprint:
+                return None, f"{path}: it is of another model; {every} {anew}"
+            coded = Codes(*(file.get_tensor(name) for name in Codes._fields))
+            facts.check(rec, coded)
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError):
+        return None, f"{path}: it is damaged, or of an older version of Segue; {every} {anew}"
+    if coded.digest != facts.digest:
+        return None, f"{path}: it is damaged; {every} {anew}"
+    index = ApproximateIndex(coded, exact_index(rec), facts)
+    try:
+        _ = index.codes
+    except (ArgumentError, RuntimeError) as error:
+        return None, f"{path}: it cannot be opened ({error}); {every}"
+    return index, f"{path}: {facts}."
+
+
+def random_queries(rec: Recommender, count: int = _QUERIES, seed: int = 0) -> Floats:
+    """Return float32[q, d]: what is looked for after random histories of 1 to 20 items, the popular more often."""
+    rng = np.random.default_rng(seed)
+    rows = rec.learnt or rec.vocabulary.size
+    weights = np.exp(np.clip(rec.params.bias[1:rows] - rec.params.bias[1:rows].max(), -30, 0)).astype(np.float64)
+    drawn = rng.choice(np.arange(1, rows), (20, count), p=weights / weights.sum()).astype(np.int32)
+    lengths = rng.integers(1, 21, count)
+    memory = rec.network.start(rec.params, count)
+    unknown = np.full(count, np.nan, np.float32)
+    outputs = np.zeros((count, rec.network.read_width), np.float32)
+    for step, items in enumerate(drawn, start=1):
+        memory = rec.network.step(rec.params, memory, items, unknown)
+        outputs = np.where((lengths == step)[:, None], memory.output, outputs)
+    return np.asarray(rec.network.query(rec.params, outputs, unknown), np.float32)
+
+
+def queries_of(rec: Recommender, outputs: Floats) -> Floats:
+    """Return what is looked for in some states, evenly spread over them, the time of the question unknown."""
+    some = np.unique(np.linspace(0, len(outputs) - 1, min(len(outputs), _QUERIES)).astype(np.int64))
+    unknown = np.full(len(some), np.nan, np.float32)
+    return np.asarray(rec.network.query(rec.params, outputs[some], unknown), np.float32)
+
+
+def extended_rows(vectors: Floats, bias: Floats) -> Floats:
+    """Return float32[V, d + 1]: vector and bias.
+
+    Example:
+        >>> extended_rows(np.float32([[3], [0]]), np.float32([4, 0])).tolist()
+        [[3.0, 4.0], [0.0, 0.0]]
+    """
+    return np.concatenate([vectors, bias[:, None]], axis=1, dtype=np.float32)
+
+
+def recall_of(index: Index, exact: Found, queries: Floats) -> float:
+    """Return the share of the exact best rows that an index finds."""
+    found = index.search(queries, exact.rows.shape[1]).rows
+    shares = [np.isin(a[a > 0], b).mean() for a, b in zip(exact.rows, found, strict=True)]
+    return float(np.mean(shares))
+
+
+def _measured(index: ApproximateIndex, queries: Floats) -> ApproximateIndex:
+    """Return the index with the fewest candidates and cells that find what is wanted, and its recall."""
+    learnt = ExactIndex(index.exact.vectors[: index.facts.rows], index.exact.bias[: index.facts.rows])
+    best, facts = learnt.search(queries, K), index.facts
+
+    def tried(times: int, probes: int) -> IndexFacts:
+        asked = replace(facts, times=times, probes=probes)
+        return replace(asked, recall=recall_of(index._with(exact=learnt, facts=asked), best, queries))
+
+    for times in _TIMES:
+        facts = tried(times, facts.cells)
+        if facts.recall >= (1 + WANTED) / 2:
+            break
+    few, enough = 0, facts.cells
+    while enough - few > max(1, enough // 16) and facts.recall >= WANTED:
+        middle = (few + enough + 1) // 2
+        asked = tried(facts.times, middle)
+        few, enough, facts = (few, middle, asked) if asked.recall >= WANTED else (middle, enough, facts)
+    return index._with(facts=facts)
+
+
+def _kept(index: ApproximateIndex, path: Path, seconds: float) -> ApproximateIndex:
+    """Write codes and facts as one file, all or nothing."""
+    coded = index.coded
+    facts = replace(index.facts, size=coded.size, digest=coded.digest, seconds=round(seconds, 1))
+    try:
+        with replacing(path) as part:
+            arrays = {name: np.ascontiguousarray(array) for name, array in coded._asdict().items()}
+            save_file(arrays, part, {"facts": json.dumps(asdict(facts))})
+        path.with_name(path.name + ".json").unlink(missing_ok=True)  # facts of format 1
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot be saved: {error}. Make room, or give another folder.") from error
+    return index._with(facts=facts)

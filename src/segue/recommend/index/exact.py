@@ -1,0 +1,284 @@
+"""What finds the best items for a query vector: the contract, and the index that is always right.
+
+Knows: inner products with a bias, the order of a list, what is left out. `segue.testing.IndexContract` asks
+every promise of `Index`.
+Does not know: users, ids, networks, files.
+
+The score of a row is `query . vector + bias`. Row 0 is *unknown* and is never found.
+"""
+
+import itertools
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from segue.errors import ArgumentError
+from segue.shapes import Bools, Floats, Rows, Times
+
+#: Queries scored at one time, and scores that exist at one time in each thread.
+QUERIES, SCORES = 256, 1 << 22
+#: Rows in a block, at most: the scores of one query over them stay in the cache.
+_BLOCK = 1 << 16
+#: Scores from which a second thread is worth its start.
+_MANY = 1 << 19
+
+
+class Found(NamedTuple):
+    """The best rows of each query, best first; where there are fewer than k, row 0 with -inf fills up.
+
+    Example:
+        >>> Found(np.array([[3, 0]], np.int32), np.array([[1.5, -np.inf]], np.float32)).of(0)
+        [(3, 1.5)]
+    """
+
+    rows: Rows  # int32[q, k]
+    scores: Floats  # float32[q, k]
+
+    def of(self, query: int) -> list[tuple[int, float]]:
+        """Return the rows and scores of one query."""
+        pairs = zip(self.rows[query].tolist(), self.scores[query].tolist(), strict=True)
+        return [(row, score) for row, score in pairs if row]
+
+
+class Index(Protocol):
+    """Finds the rows with the highest scores. Every method may be called from several threads."""
+
+    def search(
+        self, queries: Floats, k: int, *, allowed: Bools | None = None, excluded: Sequence[Rows] | None = None
+    ) -> Found:
+        """Return the k best rows of each query, ties by row, the lower first.
+
+        Args:
+            queries: float32[q, d].
+            k: how many; fewer are found where fewer are allowed.
+            allowed: bool[V], the rows that may be found at all; None allows each but row 0.
+            excluded: for each query the rows to leave out of its list; None leaves out nothing.
+
+        Raises:
+            ArgumentError: the arrays do not fit each other, or k is below 1.
+        """
+        ...
+
+    def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "Index":
+        """Return an index of more rows: those there were, then new ones, of which `hidden` are not to be found."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ExactIndex(Index):
+    """Scores every row, block by block, in threads.
+
+    Args:
+        vectors: float32[V, d].
+        bias: float32[V].
+        hidden: rows that are never found, beside row 0.
+        threads: how many; None takes as many as there are cores.
+
+    Cost: O(q x V x d) time; memory of 4 million scores for each thread.
+
+    Example:
+        >>> index = ExactIndex(np.float32([[9, 9], [1, 0], [0, 1], [1, 1]]), np.float32([9, 0, 0, -1]))
+        >>> query = np.float32([[2, 1]])
+        >>> index.search(query, 2).of(0)  # 1 and 3 both score 2
+        [(1, 2.0), (3, 2.0)]
+        >>> index.search(query, 2, excluded=[np.int32([1])]).of(0)
+        [(3, 2.0), (2, 1.0)]
+    """
+
+    vectors: Floats
+    bias: Floats
+    hidden: Rows = field(default_factory=lambda: np.zeros(0, np.int32))
+    threads: int | None = None
+
+    def search(
+        self, queries: Floats, k: int, *, allowed: Bools | None = None, excluded: Sequence[Rows] | None = None
+    ) -> Found:
+        """Return the k best rows of each query; see `Index.search`."""
+        check(self.vectors, queries, k, allowed, excluded)
+        return self.within(queries, k, range(1, len(self.vectors)), allowed=allowed, excluded=excluded)
+
+    def within(
+        self,
+        queries: Floats,
+        k: int,
+        rows: range,
+        *,
+        allowed: Bools | None = None,
+        excluded: Sequence[Rows] | None = None,
+    ) -> Found:
+        """Return the k best among some neighbouring rows."""
+        found = []
+        for begin in range(0, len(queries), QUERIES):
+            left_out = None if excluded is None else excluded[begin : begin + QUERIES]
+            job = _Job(self, queries[begin : begin + QUERIES], k, allowed, *pairs_of(left_out))
+            found.append(job.best(self._parts(rows, len(job.queries))))
+        empty = Found(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
+        return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True))) if found else empty
+
+    def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "ExactIndex":
+        """Return an index of more rows; see `Index.over`."""
+        return replace(self, vectors=vectors, bias=bias, hidden=hidden)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled and copied: all but the threads."""
+        return {name: value for name, value in vars(self).items() if name != "pool"}
+
+    @cached_property
+    def pool(self) -> ThreadPoolExecutor:
+        """The threads; they are kept, for starting them costs more than a small search."""
+        return ThreadPoolExecutor(self.threads or os.cpu_count() or 1)
+
+    def _parts(self, rows: range, queries: int) -> list[range]:
+        """Return the rows in as many pieces as are worth a thread."""
+        threads = min(self.threads or os.cpu_count() or 1, max(1, len(rows) * queries // _MANY))
+        cuts = np.linspace(rows.start, max(rows.stop, rows.start), threads + 1).astype(int).tolist()
+        return [range(a, b) for a, b in itertools.pairwise(cuts)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One search of at most `QUERIES` queries; `left_out` are pairs of query and row, by row."""
+
+    index: ExactIndex
+    queries: Floats
+    k: int
+    allowed: Bools | None
+    of_query: Times
+    left_out: Times
+
+    def best(self, parts: list[range]) -> Found:
+        """Return the best of all parts."""
+        pieces = list((self.index.pool.map if len(parts) > 1 else map)(self._part, parts))
+        return best_of(*_joined(pieces), queries=len(self.queries), k=self.k)
+
+    def _part(self, rows: range) -> tuple[Times, Rows, Floats]:
+        """Return candidates among some rows: the k best of each query, and no more."""
+        kept: tuple[Times, Rows, Floats] = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+        least = np.full(len(self.queries), -np.inf, np.float32)
+        step = max(4096, min(_BLOCK, SCORES // max(1, len(self.queries))))
+        for begin in range(rows.start, rows.stop, step):
+            scores = self._scores(begin, min(begin + step, rows.stop))
+            if begin == rows.start and scores.shape[1] > self.k:
+                least = np.partition(scores, -self.k, axis=1)[:, -self.k]
+            # A score as high as the least of the best is looked at too: ties are decided by the row.
+            query, column = np.nonzero((scores >= least[:, None]) & (scores > -np.inf))
+            if len(query):
+                new = (query, (column + begin).astype(np.int32), scores[query, column])
+                kept = _pruned(*_joined([kept, new]), self.k)
+                least = np.maximum(least, _least(kept[0], kept[2], len(least), self.k))
+        return kept
+
+    def _scores(self, begin: int, end: int) -> Floats:
+        index = self.index
+        scores: Floats = self.queries @ index.vectors[begin:end].T
+        scores += index.bias[begin:end]
+        if self.allowed is not None:
+            scores[:, ~self.allowed[begin:end]] = -np.inf
+        hidden = index.hidden[(index.hidden >= begin) & (index.hidden < end)]
+        scores[:, hidden - begin] = -np.inf
+        a, b = np.searchsorted(self.left_out, (begin, end))
+        scores[self.of_query[a:b], self.left_out[a:b] - begin] = -np.inf
+        return scores
+
+
+def best_of(query: Times, row: Rows, score: Floats, *, queries: int, k: int) -> Found:
+    """Return the k best of candidates, each a query with a row and its score, in any order and each once."""
+    query, row, score = _pruned(query, row, score, k)
+    place = _places(query)
+    found = Found(np.zeros((queries, k), np.int32), np.full((queries, k), -np.inf, np.float32))
+    found.rows[query, place] = row
+    found.scores[query, place] = score
+    return found
+
+
+def best_columns(rows: Rows, scores: Floats, k: int) -> Found:
+    """Return the k best of each query, from the scores of some rows; -inf is left out.
+
+    Args:
+        rows: int32[q, n], each row once for a query, but for those at -inf.
+        scores: float32[q, n].
+        k: how many.
+
+    Example:
+        >>> best_columns(np.int32([[1, 2, 3]]), np.float32([[0, 5, 5]]), 2).rows.tolist()
+        [[2, 3]]
+    """
+    enough = scores > -np.inf
+    if scores.shape[1] > k:  # what is as high as the k-th is looked at too: ties are decided by the row
+        enough &= scores >= np.partition(scores, -k, axis=1)[:, -k, None]
+    query, column = np.nonzero(enough)
+    return best_of(query, rows[query, column], scores[query, column], queries=len(scores), k=k)
+
+
+def side_by_side(lists: Sequence[Rows]) -> Rows:
+    """Return int32[q, n]: lists of rows as one array, filled up with row 0.
+
+    Example:
+        >>> side_by_side([np.int32([3]), np.int32([1, 2])]).tolist()
+        [[3, 0], [1, 2]]
+    """
+    filled = np.zeros((len(lists), max([1, *map(len, lists)])), np.int32)
+    for line, rows in zip(filled, lists, strict=True):
+        line[: len(rows)] = rows
+    return filled
+
+
+def pairs_of(excluded: Sequence[Rows] | None) -> tuple[Times, Times]:
+    """Return the rows to leave out as pairs of query and row, in the order of rows."""
+    if not excluded:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    query = np.repeat(np.arange(len(excluded)), [len(rows) for rows in excluded])
+    row = np.concatenate([np.asarray(rows, np.int64) for rows in excluded])
+    order = np.argsort(row, kind="stable")
+    return query[order], row[order]
+
+
+def check(vectors: Floats, queries: Floats, k: int, allowed: Bools | None, excluded: Sequence[Rows] | None) -> None:
+    """Raise unless the arguments of a search fit each other."""
+    if k < 1:
+        raise ArgumentError(f"index: expected k of at least 1, came {k}. Ask for 1 row or more.")
+    if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
+        raise ArgumentError(
+            f"index: expected queries of shape [q, {vectors.shape[1]}], came {list(queries.shape)}. "
+            "Give a row for each query, of the width of the model."
+        )
+    if allowed is not None and allowed.shape != (len(vectors),):
+        raise ArgumentError(
+            f"index: expected allowed of shape [{len(vectors)}], came {list(allowed.shape)}. "
+            "Give a truth for each row of the catalogue, row 0 included."
+        )
+    if excluded is not None and len(excluded) != len(queries):
+        raise ArgumentError(
+            f"index: expected rows to exclude for each of {len(queries)} queries, came {len(excluded)}. "
+            "Give an empty array where nothing is to be left out."
+        )
+
+
+def _joined(pieces: Sequence[tuple[Times, Rows, Floats]]) -> tuple[Times, Rows, Floats]:
+    query, row, score = (np.concatenate([piece[at] for piece in pieces]) for at in range(3))
+    return query, row, score
+
+
+def _pruned(query: Times, row: Rows, score: Floats, k: int) -> tuple[Times, Rows, Floats]:
+    """Return the k best of each query, by query, then best first."""
+    order = np.lexsort((row, -score, query))
+    order = order[_places(query[order]) < k]
+    return query[order], row[order], score[order]
+
+
+def _places(query: Times) -> Times:
+    """Return int64[n]: how many of the same query stand before, where equal ones stand together."""
+    return np.arange(len(query)) - np.searchsorted(query, query)
+
+
+def _least(query: Times, score: Floats, queries: int, k: int) -> Floats:
+    """Return float32[q]: the k-th best score of each query so far; -inf where there are fewer."""
+    least = np.full(queries, -np.inf, np.float32)
+    last = _places(query) == k - 1
+    least[query[last]] = score[last]
+    return least

@@ -1,0 +1,322 @@
+"""A recommender that knows more items than it was trained on.
+
+Knows: how the attributes of an item become its vector and its bias, and what may follow it, or it follow.
+Does not know: training; the weights stay as they are.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from segue.data.features.catalogue import Catalogue, ChangedCatalogue, read_items
+from segue.data.features.feature_encoders import as_learnt
+from segue.data.features.fitting import fitted_table
+from segue.data.features.kinds import plain_name
+from segue.data.features.table_encoder import Encoding
+from segue.data.log.columns import listed
+from segue.data.log.sources import Reading
+from segue.data.sequences.transition_counts import highest
+from segue.data.values.ids import likely_difference
+from segue.errors import ArgumentError, ColumnError, DataError
+from segue.metrics.metrics import ndcg
+from segue.metrics.ranks import target_ranks
+from segue.model.backend import map_tree
+from segue.model.transitions import Counts
+from segue.shapes import Floats, Rows
+
+#: Known items after which a new one may come for being like them.
+ALIKE = 50
+#: Lines that are laid behind a catalogue one by one.
+FEW = 4096
+#: What lists may lose by items that nobody has had, as a share of NDCG@10 on validation; scores to find that, at most.
+COST, _SCORED = 0.02, 2**30
+#: Cosines at hand at once: 64 MB; and all together.
+_COSINES, _COMPARED = 2**24, 2**29
+#: Pairs that new items bring in one direction, at most.
+_PAIRS = 4_000_000
+#: Lines encoded at one time; tables of vectors at hand while items are added.
+_LINES, _TABLES = 1 << 14, 4
+
+if TYPE_CHECKING:
+    from segue.recommend.recommender import Recommender
+    from segue.training.validation import Answers
+
+
+def with_items(rec: "Recommender", table: object) -> "Recommender":
+    """Return a recommender that also knows the items of a table; see `Recommender.add_items`."""
+    encoding, _ = _described(rec)
+    new, _, notes = new_items(rec, table)
+    return _with_lines(rec, new, _attributes(encoding, new), notes) if len(new) else rec
+
+
+def with_catalogue(
+    rec: "Recommender", table: pl.DataFrame, source: str, answers: "Answers | None", *, room: float = np.inf
+) -> tuple["Recommender", str]:
+    """Return a recommender that also knows the items of its catalogue that no event names, and a sentence on these.
+
+    They are ranked by their attributes, as those of `Recommender.add_items`. What nobody has had is in truth behind
+    what is like it and was had. So all of them are moved down until the lists of validation lose no more than `COST`.
+    An item of which nothing is known that was learnt is left out: there is nothing to rank it by.
+
+    Args:
+        rec: trained with that catalogue.
+        table: all lines of the catalogue, see `segue.data.features.catalogue.read_items`.
+        source: what the sentence calls it.
+        answers: what the network says at the questions of validation; None where there are none.
+        room: GiB of memory that may be taken; more items than fit are left out, all of them.
+
+    Cost: as of `Recommender.add_items`, and at most `_SCORED` scores.
+    """
+    new = table.filter(~pl.col("item").is_in(rec.vocabulary.ids.implode()))
+    if not len(new):
+        return rec, ""
+    these = f"{source}: {len(new):,} item{'s' * (len(new) != 1)} without an event"
+    if not rec.config.train.items_without_events:
+        return rec, f"{these} left out (train.items_without_events is false)."
+    if rec.encodings.items is None or rec.catalogue is None:
+        return rec, f"{these} left out: no attributes of items are read, so there is nothing to rank them by."
+    need = _TABLES * 4.0 * len(new) * rec.network.width / 2**30
+    if need > room:
+        return rec, f"{these} left out: about {need:.1f} GiB are needed for them, {room:.1f} are free."
+    attributes = _attributes(rec.encodings.items, new)
+    says = np.diff(attributes.indptr) > 0
+    silent = int((~says).sum())
+    if silent == len(new):
+        return rec, f"{these} left out: nothing that was learnt is known of them."
+    more, lower = _lowered(_with_lines(rec, new.filter(says), attributes[says], rec.catalogue.notes), answers)
+    share = (len(new) - silent) / len(more.vocabulary)
+    said = [f"{these}: {len(new) - silent:,} ranked by their attributes, {share:.1%} of all {len(more.vocabulary):,}"]
+    if lower:
+        said.append(f"{lower:.2g} lower, so that the first 10 lose no more than {COST:.0%} NDCG on validation")
+    if silent:
+        said.append(f"{silent:,} left out, as nothing that was learnt is known of them")
+    return more, "; ".join(said) + "."
+
+
+def _lowered(more: "Recommender", answers: "Answers | None") -> tuple["Recommender", float]:
+    """Return a recommender whose added items are no higher than validation bears, and by how much they are lower."""
+    if answers is None:
+        return more, 0.0
+    size, learnt = more.vocabulary.size, more.learnt
+    few = answers.some(max(50, _SCORED // size))
+    ranks, above, step = [], [], max(1, 4 * _COSINES // size)
+    for begin in range(0, len(few.targets), step):
+        block = few.of(slice(begin, begin + step))
+        network = block.queries @ more.params.items.T + more.params.bias
+        scores = block.hidden(more.finished(network, block.recent, None))
+        scores[:, 0] = -np.inf
+        goals = scores[np.arange(len(scores)), block.targets]
+        ranks.append(target_ranks(scores[:, :learnt], block.targets))
+        best = -np.partition(-scores[:, learnt:], min(10, size - learnt) - 1, axis=1)[:, :10]
+        above.append(best - goals[:, None])
+    rank, gaps = np.concatenate(ranks), np.concatenate(above)
+
+    def left(lower: float) -> float:
+        return float(ndcg(rank + (gaps >= lower).sum(axis=1), k=10).mean())
+
+    low, high = 0.0, max(float(gaps.max()), 0.0) + 1e-3
+    wanted = (1 - COST) * float(ndcg(rank, k=10).mean())
+    if left(low) >= wanted:
+        return more, 0.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (low, middle) if left(middle) >= wanted else (middle, high)
+    high += 1e-3
+    bias = more.params.bias.copy()
+    bias[learnt:] -= np.float32(high / (1.0 if more.counts is None else float(more.counts.scale)))
+    return replace(more, params=more.params._replace(bias=bias)), high
+
+
+def _attributes(encoding: Encoding, lines: pl.DataFrame) -> sparse.csr_array:
+    """Return sparse float32[line, m], what some items are; a block of lines at a time, most numbers are 0."""
+    blocks = [
+        sparse.csr_array(as_learnt(encoding.encode(lines[at : at + _LINES]))) for at in range(0, len(lines), _LINES)
+    ]
+    return sparse.csr_array(sparse.vstack(blocks))
+
+
+def _with_lines(
+    rec: "Recommender", new: pl.DataFrame, attributes: sparse.csr_array, notes: tuple[str, ...]
+) -> "Recommender":
+    """Return a recommender that also knows some lines, none of them known before, and their attributes [line, m]."""
+    assert rec.catalogue is not None
+    own = rec.params.attributes
+    params = rec.params._replace(
+        items=np.concatenate([rec.params.items, attributes @ own.vector]),
+        bias=np.concatenate([rec.params.bias, attributes @ own.bias]),
+    )
+    if params.rating:  # what they are is all that speaks for them, by their vectors
+        none = np.zeros(len(new), np.float32)
+        tables = map_tree(lambda table: np.concatenate([table, none]), params.rating.tables)
+        params = params._replace(rating=params.rating._replace(tables=tables))
+    more = replace(
+        rec,
+        params=params,
+        network=replace(rec.network, items=len(params.items)),
+        vocabulary=rec.vocabulary.more(new["item"]),
+        catalogue=_longer(rec.catalogue, new, notes),
+        learnt=rec.learnt or rec.vocabulary.size,
+        counts=None if rec.counts is None else grown(rec.counts, params.items),
+    )
+    if rec.index is not None:
+        more = more.with_index(rec.index.over(params.items, params.bias, more.unreachable))
+    vars(more)["folded"] = rec.folded.more(more.network, params)
+    return more
+
+
+def _longer(known: Catalogue, new: pl.DataFrame, notes: tuple[str, ...]) -> Catalogue:
+    """Return a catalogue with lines behind the last; of few the rest is shared, of many the table is a new one."""
+    if len(new) + (len(known.lines) if isinstance(known, ChangedCatalogue) else 0) > FEW:
+        lines = _joined(known.table, new)
+        return Catalogue(lines.select(known.table.columns), notes)
+    nothing = dict.fromkeys(known.schema)
+    numbered = enumerate(new.iter_rows(named=True), start=known.height + 1)
+    found = known.changed({row: {**nothing, **line} for row, line in numbered})
+    vars(found)["notes"] = notes
+    return found
+
+
+class NewItems(NamedTuple):
+    """Items that are to be added.
+
+    Args:
+        lines: of each, as the catalogue keeps them.
+        unread: columns that the catalogue does not have.
+        notes: what was left out, in sentences.
+    """
+
+    lines: pl.DataFrame
+    unread: list[str]
+    notes: tuple[str, ...]
+
+
+def new_items(rec: "Recommender", table: object) -> NewItems:
+    """Return those items of a table that are not known yet.
+
+    Raises:
+        ColumnError: the table has no column of ids, or an id stands twice.
+        ArgumentError: this model was trained without attributes of items, or a value is of another kind than was
+            learnt; the message names column, kind, value and item.
+    """
+    encoding, _ = _described(rec)
+    kept = rec.facts.get("reading", {})
+    reading, like = Reading(missing=tuple(kept.get("missing", ()))), kept.get("columns", {}).get("item")
+    named, name, notes = read_items(table, reading=reading, like=like)
+    named = _as_named(named, encoding.slices)
+    _check_ids(named["item"], rec.vocabulary.ids, name)
+    new = named.filter([item not in rec.vocabulary for item in named["item"]])
+    columns = rec.columns
+    lines = fitted_table(new, columns, name)
+    unread = [column for column in new.columns if column not in {"item", *(each.name for each in columns.values())}]
+    complaints = encoding.complaints(lines) if len(lines) else []
+    if unread:
+        complaints = [*complaints, f"expected attributes that were learnt, left out {listed(unread)}."]
+    return NewItems(lines, unread, (*notes, *(f"{name}: {complaint}" for complaint in complaints)))
+
+
+def _described(rec: "Recommender") -> tuple[Encoding, Catalogue]:
+    if rec.encodings.items is None or rec.catalogue is None:
+        raise ArgumentError(
+            "add_items: expected a model that was trained with attributes of items, came one of ids alone. "
+            "Train with a table of items (--items), or train again once the new items have events."
+        )
+    return rec.encodings.items, rec.catalogue
+
+
+def _check_ids(given: pl.Series, known: pl.Series, source: str) -> None:
+    """Do nothing if a table has known ids, or its ids are no other writing of known ones: those would be doubled."""
+    if given.is_in(known.implode()).any():
+        return
+    found = likely_difference(given, known, sure=True)
+    if found is not None and found.alike >= len(given) / 2:
+        raise DataError(
+            f"{source}: expected ids written as the model has them, came {found.table} for {found.log}: "
+            f"{found.alike:,} of {len(given):,} items would be known twice. Write their ids as the model does."
+        )
+
+
+def grown(counts: Counts, items: Floats) -> Counts:
+    """Return counts of more items: a new one follows, and is followed by, what the known item most like it is.
+
+    After the known items that it is like it comes besides as often as what followed them most, times the cosine.
+
+    Args:
+        counts: of the first rows of `items`.
+        items: float32[V, d], the vectors of all items.
+
+    Of very many new items the most like are looked for among the known items that are most frequent, and of these
+    fewer pairs are taken.
+
+    Cost: O(pairs + new items x known items x d), at most `_COMPARED` cosines and `_PAIRS` further pairs each way.
+    """
+    pairs, alike = counts.pairs, _most_alike(items, len(counts.popularity))
+    nearest = np.asarray(alike.argmax(axis=1)).ravel()
+    strongest = pairs.max(axis=1).toarray().ravel()
+    before = sparse.csr_array(_at_most(sparse.csr_array(pairs.T), nearest)[nearest].T)
+    columns = sparse.csr_array(before + (alike @ sparse.diags_array(strongest)).T)
+    after = [_at_most(part, nearest)[nearest] for part in (pairs, columns)]
+    both = sparse.vstack([sparse.hstack([pairs, columns]), sparse.hstack(after)]).tocsr()
+    return replace(
+        counts,
+        offsets=both.indptr.astype(np.int64),
+        rows=both.indices.astype(np.int32),
+        shares=both.data.astype(np.float32),
+        popularity=np.concatenate([counts.popularity, counts.popularity[nearest]]),
+        added=np.int64(counts.added + len(nearest)),
+    )
+
+
+def _at_most(pairs: sparse.csr_array, rows: Rows) -> sparse.csr_array:
+    """Return a matrix of which some rows, each as often as it stands there, hold no more than `_PAIRS` pairs."""
+    if np.diff(pairs.indptr)[rows].sum() <= _PAIRS:
+        return pairs
+    return highest(pairs.copy(), max(1, _PAIRS // len(rows)))
+
+
+def _most_alike(items: Floats, known: int) -> sparse.csr_array:
+    """Return sparse float32[new, known]: the highest cosines with known items of each item after these, above 0."""
+    new = max(1, len(items) - known)
+    unit = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    frequent = unit[: max(2, min(known, _COMPARED // new))]
+    step, count = max(1, _COSINES // len(frequent)), max(1, min(ALIKE, _PAIRS // new))
+    found = []
+    for at in range(known, len(unit), step):
+        cosines = np.maximum(unit[at : at + step] @ frequent.T, 0)
+        cosines[:, 0] = 0
+        if cosines.shape[1] > count:
+            cosines[cosines < np.partition(cosines, -count, axis=1)[:, [-count]]] = 0
+        found.append(sparse.csr_array(cosines))
+    alike = sparse.csr_array(sparse.vstack(found))
+    alike.resize(alike.shape[0], known)
+    return alike
+
+
+def _joined(known: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+    """Return the lines of a catalogue and new ones, in types that hold both.
+
+    Raises:
+        ColumnError: no type holds the values of a column in both.
+    """
+    try:
+        return pl.concat([known, new], how="diagonal_relaxed")
+    except pl.exceptions.PolarsError as error:
+        raise ColumnError(
+            "add_items: expected columns of the types that they had in training, Polars says: "
+            f"{str(error).partition(chr(10))[0]}. Convert or drop the column."
+        ) from None
+
+
+def _as_named(table: pl.DataFrame, learnt: Collection[str]) -> pl.DataFrame:
+    """Return a table with the column names of the training, whichever side has RecBole's `:type`.
+
+    Example:
+        >>> _as_named(pl.DataFrame({"item": ["a"], "year": [1995]}), ["year:token"]).columns
+        ['item', 'year:token']
+    """
+    free = {plain_name(column): column for column in table.columns if column not in learnt}
+    absent = {plain_name(name): name for name in learnt if name not in table.columns}
+    return table.rename({free[plain]: name for plain, name in absent.items() if plain in free})

@@ -1,0 +1,1 @@
+"""Events in, states on: the service without HTTP."""

@@ -1,0 +1,172 @@
+"""What a shop shows: what is in stock, and its rules, laid over the rows of one model.
+
+Knows: attributes, availability, rules. Does not know: users, scores, lists.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from segue.data.features.column_encoders import Categories
+from segue.data.features.kinds import plain_name
+from segue.data.features.numeric import Numbers
+from segue.data.values.lookup import Postings, keys_of
+from segue.errors import ArgumentError
+from segue.recommend.recommender import Recommender
+from segue.shapes import Bools, Floats, Rows
+
+logger = logging.getLogger("segue.serve")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the shop wants of a list.
+
+    Args:
+        kind: "pin" puts items first, "block" never shows them, "boost" adds `by` to their scores.
+        where: attribute -> value or values; all must hold.
+        items: ids; with `where` both must hold, empty means any.
+        by: of a boost, in log-odds.
+        name: as shown with debug.
+    """
+
+    kind: Literal["pin", "block", "boost"]
+    where: Mapping[str, Any] = field(default_factory=dict)
+    items: tuple[str, ...] = ()
+    by: float = 0.0
+    name: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Shelf:
+    """What may be shown now, by row of one model.
+
+    Args:
+        rules: each with int32[n], ascending, the items that it is about.
+        unavailable: how many items are out of stock.
+        shown: bool[row], in stock and not blocked; None where all are.
+        boosts: float32[row], added to the scores; None where nothing is.
+        pins: int32[n], rows that come first.
+        turns: int32[n], of each the first rule that pins it.
+    """
+
+    rules: tuple[tuple[Rule, Rows], ...] = ()
+    unavailable: int = 0
+    shown: Bools | None = None
+    boosts: Floats | None = None
+    pins: Rows = field(default_factory=lambda: np.zeros(0, np.int32))
+    turns: Rows = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    @cached_property
+    def classes(self) -> list[Bools] | None:
+        """For each value of a boost, bool[row]: the items that have it. The best of each are the best of all."""
+        return None if self.boosts is None else [self.boosts == value for value in np.unique(self.boosts)]
+
+    def said(self, row: int) -> dict[str, Any]:
+        """Return what the rules do to a row, for a list that is to say so."""
+        return {rule.name or rule.kind: rule.by or True for rule, rows in self.rules if row in rows}
+
+
+def lay_rules(rec: Recommender, rules: Sequence[Rule]) -> Shelf:
+    """Return what the rules let a model show. A rule of attributes that its items do not have is logged and left out.
+
+    Cost: the items that each rule is about, and a few passes over all.
+    """
+    laid = []
+    for rule in rules:
+        try:
+            laid.append((rule, rows_of(rec, rule)))
+        except ArgumentError as error:
+            logger.error("rule %s of model %s: %s", rule.name or rule.kind, rec.fingerprint[:12], error)
+    shown = np.ones(rec.vocabulary.size, bool)
+    boosts = np.zeros(rec.vocabulary.size, np.float32)
+    turns = np.full(rec.vocabulary.size, len(laid), np.int32)
+    for turn, (rule, rows) in enumerate(laid):
+        if rule.kind == "block":
+            shown[rows] = False
+        elif rule.kind == "boost":
+            boosts[rows] += np.float32(rule.by)
+        else:
+            turns[rows] = np.minimum(turns[rows], turn)
+    pins = np.flatnonzero(turns < len(laid)).astype(np.int32)
+    all_shown, none_boosted = bool(shown.all()), not boosts.any()
+    return Shelf(tuple(laid), 0, None if all_shown else shown, None if none_boosted else boosts, pins, turns[pins])
+
+
+def in_stock(rec: Recommender, shelf: Shelf, unavailable: Sequence[str]) -> Shelf:
+    """Return a shelf without the items that are out of stock. Cost: O(these), and a pass over all."""
+    gone = rec.vocabulary.rows(unavailable)
+    gone = gone[gone > 0]
+    if not len(gone):
+        return shelf
+    shown = np.ones(rec.vocabulary.size, bool) if shelf.shown is None else shelf.shown.copy()
+    shown[gone] = False
+    return replace(shelf, unavailable=len(gone), shown=shown)
+
+
+def lay_out(rec: Recommender) -> None:
+    """Lay out what filters, searches and lists read, before anybody waits for it. Cost: O(items), once."""
+    if rec.catalogue is not None:
+        rec.catalogue.lay_out()
+        for block in rec.encodings.items.blocks if rec.encodings.items else ():
+            if isinstance(block, (Categories, Numbers)):
+                _postings(rec, block.name)
+    rec.vocabulary.lay_out()
+    rec.folded.lay_out(table=rec.index is None)
+
+
+def rows_of(rec: Recommender, rule: Rule) -> Rows:
+    """Return int32[n], ascending and distinct: the items that a rule is about.
+
+    Raises:
+        ArgumentError: it names an attribute that items do not have.
+    """
+    named = np.unique(rec.vocabulary.rows(rule.items)) if rule.items else None
+    lists = [_having(rec, name, wanted) for name, wanted in rule.where.items()]
+    lists += [named[named > 0]] if named is not None else []
+    if not lists:
+        return np.arange(1, rec.vocabulary.size, dtype=np.int32)
+    rows, *others = sorted(lists, key=len)
+    for other in others:
+        flags = np.zeros(rec.vocabulary.size, bool)
+        flags[other] = True
+        rows = rows[flags[rows]]
+    return rows
+
+
+def rows_where(rec: Recommender, where: Mapping[str, Any]) -> Bools:
+    """Return bool[row], true for items whose attributes are as asked; a list of values asks for any of them.
+
+    Raises:
+        ArgumentError: there is no such attribute.
+
+    Cost: the items that have the values, and a pass over bool[row]; O(items) once for each attribute.
+    """
+    found = np.zeros(rec.vocabulary.size, bool)
+    found[rows_of(rec, Rule("block", where))] = True
+    return found
+
+
+def _having(rec: Recommender, name: str, wanted: Any) -> Rows:
+    """Return the rows with an attribute as asked."""
+    values = wanted if isinstance(wanted, (list, tuple)) else [wanted]
+    return _postings(rec, name).find(set[str]().union(*map(keys_of, values)))
+
+
+def _postings(rec: Recommender, name: str) -> Postings:
+    known: Mapping[str, Any] = rec.catalogue.schema if rec.catalogue else {}
+    column = name if name in known else {plain_name(other): other for other in known}.get(plain_name(name))
+    if column is None or rec.catalogue is None:
+        raise ArgumentError(
+            f'where: expected an attribute of the items ({", ".join(known) or "there are none"}), came "{name}". '
+            "Filter by one of these."
+        )
+    blocks = rec.encodings.items.blocks if rec.encodings.items else ()
+    block = next((block for block in blocks if block.name == column), None)
+    several = isinstance(block, Categories) and block.several
+    separator = block.separator if isinstance(block, Categories) and several else None
+    return rec.catalogue.postings(column, several=several, separator=separator)

@@ -1,0 +1,168 @@
+"""What goes into the service and what comes out of it.
+
+Knows: the values. Does not know: how they travel (HTTP), or how they are computed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from segue.config import Repeats
+from segue.recommend.ratings import RatingDistribution
+from segue.recommend.recommender import Item
+from segue.store.base import Readiness
+from segue.store.events import Event, StoredEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What list is wanted.
+
+    Args:
+        k: how many items.
+        at: the time of the question, microseconds since 1970; None: unknown, for a told event its own time.
+        type: of the event to come; None for any.
+        context: of the question.
+        exclude: ids to leave out.
+        repeats: whether what the user had may be shown; None takes the model's policy.
+        where: attribute -> value or values that an item must have, such as `{"genres": "Drama"}`.
+        diversity: 0 ranks by score alone, up to 1 the more unlike the items of a list are (MMR).
+        explore: the share of places given to items drawn by chance from the next 10 k.
+        seed: of that chance, for this user; None takes the number of the user's events.
+        debug: say how each item came to its place.
+    """
+
+    k: int = 10
+    at: int | None = None
+    type: str | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
+    exclude: tuple[str, ...] = ()
+    repeats: Repeats | None = None
+    where: Mapping[str, Any] = field(default_factory=dict)
+    diversity: float = 0.0
+    explore: float = 0.0
+    seed: int | None = None
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A list.
+
+    Args:
+        items: best first.
+        unknown: ids of the history or the event told that the model does not know.
+        model: the fingerprint of the model that answered.
+        events: of the user, in the state that answered.
+        rebuilding: the state does not hold all events yet; it is being rebuilt in the background.
+        debug: where asked for, what each rule did, by item.
+    """
+
+    items: list[Item]
+    unknown: list[str]
+    model: str
+    events: int
+    rebuilding: bool = False
+    debug: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What a user would think of an item.
+
+    Args:
+        item: its id.
+        found: mean, deviation and the share of each step.
+        known: whether the model knows the item.
+        model: the fingerprint of the model that answered.
+        events: of the user, in the state that answered.
+        rebuilding: the state does not hold all events yet.
+    """
+
+    item: str
+    found: RatingDistribution
+    known: bool
+    model: str
+    events: int
+    rebuilding: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Events of one request: all of them or none.
+
+    Args:
+        events: in the order of arrival, of one user or several.
+        client: the name of the API key; ids of events are its own.
+        question: the list wanted after the last event, for its user; None for no list.
+    """
+
+    events: tuple[Event, ...]
+    client: str = ""
+    question: Question | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A list is wanted by a user, after all that was told."""
+
+    user: str
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """It is on disk.
+
+    Args:
+        events: as they are kept, in the order in which they were sent.
+        duplicates: how many of them had been told before, under the same ids.
+        answer: the list, where one was wanted.
+    """
+
+    events: list[StoredEvent]
+    duplicates: int = 0
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserView:
+    """What a server knows of a user, for people.
+
+    Args:
+        user: the name that events are kept under.
+        events: a page, latest first.
+        titles: of their items, where there are any.
+        count: events in all.
+        model: the fingerprint of the state.
+        state_bytes: its size, the same for every history but for the items seen.
+        rebuilding: the state does not hold all events yet.
+        picture: at most 256 numbers from -1 to 1: the memory, for the eye.
+    """
+
+    user: str
+    events: list[StoredEvent]
+    titles: Mapping[str, str]
+    count: int
+    model: str
+    state_bytes: int
+    rebuilding: bool
+    picture: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a server stands.
+
+    `lists` says how lists are found, with the recall of the index where there is one. `ratings` are the steps of the
+    scale that the model learnt, where it learnt ratings and they have steps.
+    """
+
+    model: str
+    swapping_to: str | None
+    caught_up: float
+    ready: Readiness
+    items: int
+    unavailable: int
+    lists: str = ""
+    ratings: tuple[float, ...] = ()

@@ -1,0 +1,1 @@
+"""Durable events and states. Knows no HTTP."""

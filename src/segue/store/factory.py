@@ -1,0 +1,70 @@
+"""From an address to a store.
+
+Knows: the kinds of stores. Does not know: what they do.
+"""
+
+from pathlib import Path
+
+from segue.addresses import is_address, is_whole, shown
+from segue.errors import StoreError
+from segue.store.base import Store
+
+
+def is_shared(address: str | Path) -> bool:
+    """Return whether an address is one of a server that several processes share.
+
+    Example:
+        >>> is_shared("valkey://db:6379/0"), is_shared("shop.db")
+        (True, False)
+    """
+    kind, mark, _ = str(address).partition("://")
+    return bool(mark) and kind.lower() in ("valkey", "valkeys", "redis", "rediss")
+
+
+def open_store(address: str | Path, *, accept_loss: bool = False) -> Store:
+    """Return the store at an address, to which something can be written just now.
+
+    Args:
+        address: a path of an SQLite file, made if it is not there, or `valkey://host:port/database`
+            (`redis://` is the same).
+        accept_loss: be ready although a shared server does not sync each write.
+
+    Raises:
+        StoreError: the extra for servers is not installed, or the store cannot be opened or written.
+
+    Example:
+        >>> open_store("mysql://db")
+        Traceback (most recent call last):
+        ...
+        segue.errors.StoreError: store mysql://db: expected a file path or valkey://host:port/0. Give one of these.
+    """
+    store = open_unproved(address, accept_loss=accept_loss)
+    try:
+        store.prove()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def open_unproved(address: str | Path, *, accept_loss: bool = False) -> Store:
+    """Return the store at an address, whether it can be written or not; see `open_store`."""
+    if not is_address(address):
+        from segue.store.sqlite_store import SqliteStore
+
+        return SqliteStore(address)
+    if not is_shared(address):
+        raise StoreError(f"store {shown(address)}: expected a file path or valkey://host:port/0. Give one of these.")
+    if not is_whole(address):
+        raise StoreError(
+            f"store {shown(address)}: expected valkey://:password@host:port/0, came something that cannot be read so. "
+            "Check each part; in a user or password write / ? # @ : as %2F %3F %23 %40 %3A."
+        )
+    try:
+        from segue.store.valkey_store import ValkeyStore
+    except ImportError as error:
+        raise StoreError(
+            f"store {shown(address)}: expected the extra for it, but {error.name} is not installed. "
+            'Run: pip install "segue[valkey]"'
+        ) from error
+    return ValkeyStore(str(address), accept_loss=accept_loss)

@@ -1,0 +1,17 @@
+-- What is known of users. Message: {hashes, model}. Reply: for each {} | {"forgotten"} |
+-- {name, version, count, last or ""} | the same with the state behind it, as version, ":" and bytes.
+local heads = {}
+for i, hash in ipairs(message[1]) do
+  local uid = call("HGET", P .. "names", hash)
+  if not uid then
+    heads[i] = {}
+  elseif uid == "" then
+    heads[i] = {"forgotten"}
+  else
+    local user = call("HMGET", user_key(uid), "name", "version", "count", "last")
+    heads[i] = {user[1], tonumber(user[2]), tonumber(user[3]), user[4]}
+    local state = call("HGET", P .. "states:" .. uid, message[2])
+    if state then heads[i][5] = state end
+  end
+end
+return heads

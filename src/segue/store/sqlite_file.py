@@ -1,0 +1,361 @@
+"""One SQLite file that one process owns, written by transactions that are on disk when they return.
+
+Knows: the tables, the lock, the settings that durability rests on, what SQLite's errors mean, how to erase.
+Does not know: what a write is.
+
+What people sent lies in two tables only: `bodies` and `people`. Rows are only added at their ends and are
+erased by zeros of the same length in the same place. The reason: SQLite copies cells between pages when it
+splits or joins them and leaves the old copies in the gaps, which `secure_delete` does not clean (seen: 5
+ids of 19,500 deleted were still in the file). Rows that are only appended, never moved and never deleted,
+leave no copies. All other tables hold numbers, keyed hashes and the bytes of states.
+"""
+
+import fcntl
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from segue.errors import FullError, LockedError, StoreError
+from segue.store.id_hashing import new_secret
+
+logger = logging.getLogger("segue.serve")
+
+FORMAT = 1
+#: Bytes that must be free for a store that is ready.
+ROOM = 1 << 18
+#: Seconds that another program may hold the file before somebody is told so.
+PATIENCE = 5
+_APPLICATION = int.from_bytes(b"Segu")
+_SETTINGS = {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
+_SCHEMA = """
+CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE people(uid INTEGER PRIMARY KEY, name BLOB NOT NULL);
+CREATE TABLE bodies(seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
+-- a hash without a uid is a user who was erased, one without a seq an event that was erased
+CREATE TABLE names(hash BLOB PRIMARY KEY, uid INTEGER) WITHOUT ROWID;
+CREATE INDEX names_of ON names(uid);
+CREATE TABLE keys(hash BLOB PRIMARY KEY, seq INTEGER, digest BLOB) WITHOUT ROWID;
+CREATE TABLE users(uid INTEGER PRIMARY KEY, version INTEGER NOT NULL, count INTEGER NOT NULL,
+                   place INTEGER, seq INTEGER, active INTEGER NOT NULL);
+CREATE INDEX users_by_activity ON users(active);
+CREATE TABLE log(seq INTEGER PRIMARY KEY, uid INTEGER NOT NULL, place INTEGER NOT NULL, key BLOB);
+CREATE INDEX log_in_order ON log(uid, place, seq);
+CREATE TABLE bundles(bid INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE states(uid INTEGER NOT NULL, bid INTEGER NOT NULL, version INTEGER NOT NULL, memory BLOB NOT NULL,
+                    UNIQUE(uid, bid));
+CREATE INDEX states_of_bundle ON states(bid);
+CREATE TABLE snapshots(uid INTEGER NOT NULL, bid INTEGER NOT NULL, place INTEGER NOT NULL, seq INTEGER NOT NULL,
+                       count INTEGER NOT NULL, memory BLOB NOT NULL, UNIQUE(uid, bid, place, seq));
+CREATE INDEX snapshots_of_bundle ON snapshots(bid);
+"""
+#: The shared values follow from what events added to them, whoever adds or takes away; row -1 is all items.
+_RATED = [
+    """CREATE TABLE IF NOT EXISTS rated(bid INTEGER NOT NULL, seq INTEGER NOT NULL, item INTEGER NOT NULL,
+                                         amount INTEGER NOT NULL, UNIQUE(seq, bid))""",
+    "CREATE INDEX IF NOT EXISTS rated_of_bundle ON rated(bid)",
+    """CREATE TABLE IF NOT EXISTS shared(bid INTEGER NOT NULL, item INTEGER NOT NULL, sum INTEGER NOT NULL,
+                                          count INTEGER NOT NULL, PRIMARY KEY(bid, item)) WITHOUT ROWID""",
+    """CREATE TRIGGER IF NOT EXISTS rated_comes AFTER INSERT ON rated BEGIN
+         INSERT INTO shared VALUES (new.bid, new.item, new.amount, 1), (new.bid, -1, new.amount, 1)
+           ON CONFLICT(bid, item) DO UPDATE SET sum = sum + excluded.sum, count = count + 1;
+       END""",
+    """CREATE TRIGGER IF NOT EXISTS rated_goes AFTER DELETE ON rated BEGIN
+         UPDATE shared SET sum = sum - old.amount, count = count - 1 WHERE bid = old.bid AND item IN (old.item, -1);
+         DELETE FROM shared WHERE bid = old.bid AND item IN (old.item, -1) AND count = 0;
+       END""",
+]
+
+
+class SqliteFile:
+    """A file of events and states, open for one writer and one reader at a time.
+
+    Raises:
+        LockedError: another process, or another store of this one, has it open.
+        StoreError: it is no store, of a newer format, or lies where SQLite cannot keep its promises.
+    """
+
+    _writer: Any = None
+    _reader: Any = None
+    _held = _lock = -1
+    _wal: tuple[int, int] | None = None
+    failed = False
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = _own(self.path)
+        self._writing, self._reading = threading.RLock(), threading.RLock()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="segue-meanwhile")
+        try:
+            self._held = self._hold()
+            self._writer = _connect(self.path)
+            self._prepare()
+            self._reader = _connect(self.path)
+            self._reader.execute("PRAGMA query_only = ON")
+            self._wal_path = os.path.realpath(self.path) + "-wal"
+            self._wal = _identity(self._wal_path)
+        except (sqlite3.Error, StoreError) as error:
+            self._let_go()
+            raise self._translate(error) from error
+
+    def _hold(self) -> int:
+        """Return a handle of the file itself, made if not there, which keeps out who comes to it by another name."""
+        try:
+            held = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise self._unwritable(error.strerror) from error
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(held)
+            raise LockedError(
+                f"{self.path}: expected to be its only owner, but another process has it open, by another name or "
+                "after its .lock was removed. Stop that process, or give another store."
+            ) from error
+        return held
+
+    def _let_go(self) -> None:
+        """Close what is open; the handles last, which keep others out."""
+        for db in (self._reader, self._writer):
+            if db is not None:
+                db.close()
+        if self._lock >= 0:
+            with suppress(OSError):
+                os.ftruncate(self._lock, 0)
+        for handle in (self._held, self._lock):
+            if handle >= 0:
+                os.close(handle)
+        self._held = self._lock = -1
+
+    def _prepare(self) -> None:
+        db = self._writer
+        kind, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+        empty = kind == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if not empty and kind != _APPLICATION:
+            raise StoreError(f"{self.path}: expected a store of Segue, came another database. Give another path.")
+        if version > FORMAT:
+            raise StoreError(f"{self.path}: expected format {FORMAT} or older, came {version}. Update Segue.")
+        db.execute("PRAGMA journal_mode = WAL")
+        for name, wanted in _SETTINGS.items():
+            if (found := _pragma(db, name)) != wanted:
+                raise StoreError(
+                    f"{self.path}: expected SQLite to run with {name} = {wanted}, came {found}. "
+                    "Put the store on a local disk."
+                )
+        if empty:
+            self._create()
+        with self.write() as db:  # files made before there were any lack them
+            for statement in _RATED:
+                db.execute(statement)
+
+    def _create(self) -> None:
+        with self.write() as db:
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute("INSERT INTO meta VALUES ('secret', ?)", (new_secret(),))
+            db.execute(f"PRAGMA application_id = {_APPLICATION}")
+            db.execute(f"PRAGMA user_version = {FORMAT}")
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    @property
+    def writing(self) -> threading.RLock:
+        """Held while somebody writes."""
+        return self._writing
+
+    @contextmanager
+    def write(self, meanwhile: Callable[[], None] | None = None) -> Iterator[sqlite3.Connection]:
+        """Give the writing connection inside a transaction that is on disk when the block ends.
+
+        Args:
+            meanwhile: is called by another thread while the transaction is put on disk; it must not raise.
+
+        Raises:
+            StoreError: SQLite could not; everything is as before. `FullError` when there was no room.
+        """
+        with self._writing:
+            self._check_there()
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                yield self._writer
+                # This thread syncs at once; the other one would have to wait for the interpreter first.
+                working = None if meanwhile is None else self._worker.submit(meanwhile)
+                try:
+                    self._writer.execute("COMMIT")
+                finally:
+                    if working is not None:
+                        working.result()
+            except BaseException as error:
+                with suppress(sqlite3.Error):
+                    if self._writer.in_transaction:
+                        self._writer.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    self.failed = True
+                    raise self._translate(error) from error
+                raise
+
+    def check_room(self) -> None:
+        """Do nothing where there is some room left on disk.
+
+        Raises:
+            FullError: there is none.
+        """
+        disk = os.statvfs(self.path.parent)
+        if disk.f_blocks and (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize < ROOM:
+            raise FullError(f"{self.path}: no room to write (less than {ROOM:,} bytes are free). Make room.")
+
+    def _check_there(self) -> None:
+        """Raise `StoreError` where the path does not lead to the file that is open: who starts next would miss it."""
+        held = os.fstat(self._held)
+        if _identity(self.path) != (held.st_dev, held.st_ino):
+            raise StoreError(
+                f"{self.path}: expected the file that was opened, it was removed or replaced. Nothing was changed. Put "
+                "it back, or stop this process and start it again."
+            )
+        if self._wal is not None and _identity(self._wal_path) != self._wal:  # SQLite keeps it while it is open
+            raise StoreError(
+                f"{self._wal_path}: expected the file that was opened, it was removed or replaced. Nothing was "
+                "changed. Stop this process in the usual way, which saves what it has written, and start it again."
+            )
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Give the reading connection inside a transaction: what is read is of one moment."""
+        with self._reading:
+            try:
+                self._reader.execute("BEGIN")
+                try:
+                    yield self._reader
+                finally:
+                    self._reader.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise self._translate(error) from error
+
+    def erase_traces(self) -> None:
+        """Move the log of recent writes into the file and empty it, so that old pages are gone from disk."""
+        end = time.monotonic() + PATIENCE
+        while not self._emptied():
+            if time.monotonic() > end:
+                raise StoreError(
+                    f"{self.path}: erased, but {self.path.name}-wal still holds it, because another program reads the "
+                    "file. Stop that program, and erase again."
+                )
+            time.sleep(0.05)  # in which others read and write
+
+    def _emptied(self) -> bool:
+        """Try to empty the log of recent writes; False while another program reads it."""
+        with self._writing, self._reading:
+            try:
+                self._writer.execute("PRAGMA busy_timeout = 0")
+                try:
+                    return not self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                finally:
+                    self._writer.execute(f"PRAGMA busy_timeout = {int(PATIENCE * 1000)}")
+            except sqlite3.Error as error:
+                raise self._translate(error) from error
+
+    def settings(self) -> dict[str, int | str]:
+        """Return what the writing connection runs with, of the settings that durability rests on."""
+        with self._writing:
+            try:
+                return {name: _pragma(self._writer, name) for name in _SETTINGS}
+            except sqlite3.Error as error:
+                raise self._translate(error) from error
+
+    def close(self) -> None:
+        """Close the file and let others have it."""
+        with self._writing, self._reading:
+            self._worker.shutdown()
+            self._let_go()
+
+    def _translate(self, error: Exception) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            return FullError(f"{self.path}: no room to write ({error}). Nothing was changed. Make room, and repeat.")
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return LockedError(f"{self.path}: another program holds it ({error}). Nothing was changed. Stop it.")
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            return self._unwritable(error)
+        if code == sqlite3.SQLITE_NOTADB:
+            return StoreError(f"{self.path}: expected a store of Segue, came another file. Give another path.")
+        return StoreError(f"{self.path}: cannot be read or written ({error}). Nothing was changed. Check the disk.")
+
+    def _unwritable(self, said: object) -> StoreError:
+        return StoreError(
+            f"{self.path}: expected a file and a folder that can be written, came others ({said}). Nothing was "
+            "changed. Change their rights, mount the disk for writing, or give another path."
+        )
+
+
+def asked_of(settings: dict[str, int | str]) -> list[str]:
+    """Return what differs from the settings that durability rests on, in words.
+
+    Example:
+        >>> asked_of({"journal_mode": "wal", "synchronous": 0, "secure_delete": 1})
+        ['synchronous is 0 and not 2']
+    """
+    return [
+        f"{name} is {settings[name]} and not {_SETTINGS[name]}"
+        for name in _SETTINGS
+        if settings[name] != _SETTINGS[name]
+    ]
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """Return what tells the file at a path from any other, None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _own(path: Path) -> int:
+    """Return a handle that keeps every other process out while it is open, also after a crash of this one."""
+    lock = path.resolve().with_name(path.resolve().name + ".lock")
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be opened ({error.strerror}). Give a path that can be written.") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.read(handle, 32).decode() or "unknown"
+        os.close(handle)
+        raise LockedError(
+            f"{path}: expected to be its only owner, but process {owner} has it open. Stop that process, "
+            "or give another store; several replicas share a valkey:// store."
+        ) from None
+    if left := os.read(handle, 32).decode(errors="replace"):  # who closes takes this line away
+        logger.warning("%s: process %s, its last owner, was ended before it could close it or say why.", path, left)
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+    except OSError as error:
+        os.close(handle)
+        raise FullError(f"{lock}: cannot be written ({error.strerror}). Make room.") from error
+    return handle
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=PATIENCE)
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA secure_delete = ON")
+    db.execute("PRAGMA temp_store = MEMORY")
+    db.execute("PRAGMA cache_size = -65536")
+    return db
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> Any:
+    return db.execute(f"PRAGMA {name}").fetchone()[0]

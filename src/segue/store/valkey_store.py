@@ -1,0 +1,265 @@
+"""The store in a Valkey or Redis server, which several replicas share.
+
+Knows: what goes to the scripts and what comes back. Each write is one script, which the server does as one
+transaction. The data must fit into its memory, on one server.
+Does not know: the connection, and the settings that durability rests on (`valkey_server`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from segue.errors import ForgottenError, StoreError
+from segue.recommend.ratings import Shared, Tally
+from segue.store.base import (
+    ActiveUser,
+    Conflict,
+    Duplicate,
+    Forgotten,
+    Head,
+    Meanwhile,
+    Outcome,
+    Readiness,
+    Snapshot,
+    Stale,
+    Store,
+    StoredState,
+    Write,
+    Written,
+    moved,
+)
+from segue.store.events import START, Event, Position, StoredEvent, event_from_bytes, event_to_bytes
+from segue.store.id_hashing import Hasher, new_secret
+from segue.store.valkey_server import ValkeyServer
+
+_SHIFT = 1 << 63
+
+
+class ValkeyStore(Store):
+    """Events and states in a server that several processes share; see `Store` for what it promises.
+
+    Args:
+        address: valkey://host:port/database; redis:// and unix:// are understood too.
+        prefix: of the keys, so that several stores can share a server.
+        accept_loss: be ready although the server does not sync each write.
+        erase_wait: seconds that an erasure may take until the server's files are free of what was erased.
+
+    Raises:
+        LostError: the server does not answer.
+    """
+
+    def __init__(
+        self, address: str, *, prefix: str = "segue", accept_loss: bool = False, erase_wait: float = 300
+    ) -> None:
+        self._server = ValkeyServer(address, prefix=prefix)
+        self._accept_loss = accept_loss
+        self._erase_wait = erase_wait
+        key = self._server.prefix + "secret"
+        if (secret := self._server.call("GET", key)) is None:
+            self._server.call("SET", key, new_secret(), "NX")
+            secret = self._server.call("GET", key)
+        self._hasher = Hasher(secret)
+
+    def commit(
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+        meanwhile: Meanwhile | None = None,
+    ) -> list[Outcome]:
+        """Write all of this in one transaction; see `Store.commit`."""
+        packed = [self._pack(write) for write in writes]
+        replies = self._server.run("commit", packed, list((values or {}).items()), list((versions or {}).items()))
+        if replies == b"moved":
+            raise moved(versions or ())
+        outcomes = [_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)]
+        if meanwhile is not None:  # the server tells what came of it once it is done
+            meanwhile(outcomes)
+        return outcomes
+
+    def heads(self, users: Sequence[str], model: str) -> list[Head]:
+        """Return what is known of each user; see `Store.heads`."""
+        rows = self._server.run("heads", [self._user(user) for user in users], model)
+        return [_head(user, row, model) for user, row in zip(users, rows, strict=True)]
+
+    def events(
+        self, user: str, *, after: Position | None = None, limit: int = 1000, backwards: bool = False
+    ) -> list[StoredEvent]:
+        """Return a page of a user's events; see `Store.events`."""
+        start = f"({_member(after)}" if after else "+" if backwards else "-"
+        return [_event(row) for row in self._server.run("page", self._user(user), start, limit, backwards)]
+
+    def find(self, client: str, id: str) -> StoredEvent | None:
+        """Return the event under an id; see `Store.find`."""
+        rows = self._server.run("find", self._hasher.event(client, id).hex())
+        return _event(rows[0]) if rows else None
+
+    def snapshot(self, user: str, model: str, *, at: Position) -> Snapshot | None:
+        """Return the last snapshot at or before a position; see `Store.snapshot`."""
+        row = self._server.run("snapshot", self._user(user), model, _member(at))
+        if not row:
+            return None
+        member, count = row[0].decode().split(":")
+        return Snapshot(model, int(count), row[1], _position(member))
+
+    def forget_event(self, user: str, seq: int) -> bool:
+        """Erase an event; see `Store.forget_event`."""
+        found = self._server.run("forget_event", self._user(user), str(seq))
+        self._server.rewrite(wait=self._erase_wait)
+        return bool(found)
+
+    def erased(self, event: int | tuple[str, str]) -> bool:
+        """Return whether an event was erased; see `Store.erased`."""
+        call, prefix = self._server.call, self._server.prefix
+        if isinstance(event, tuple):
+            return bool(call("HGET", prefix + "keys", self._hasher.event(*event).hex()) == b"")
+        return 0 < event <= int(call("GET", prefix + "seqs") or 0) and not call("HEXISTS", prefix + "owners", event)
+
+    def finish_erasures(self) -> None:
+        """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
+        self._server.rewrite(wait=self._erase_wait)
+
+    def forget_user(self, user: str) -> bool:
+        """Erase a user; see `Store.forget_user`."""
+        found = self._server.run("forget_user", self._user(user))
+        self._server.rewrite(wait=self._erase_wait)
+        return bool(found)
+
+    def readmit(self, user: str) -> bool:
+        """Let an erased user begin anew; see `Store.readmit`."""
+        return bool(self._server.run("readmit", self._user(user)))
+
+    def merge(self, old: str, new: str) -> int:
+        """Give all events of one user to another; see `Store.merge`."""
+        version: int = self._server.run("merge", self._user(old), old, self._user(new), new)
+        if version < 0:
+            name = old if version == -1 else new
+            raise ForgottenError(f"user {name!r} was erased. Readmit the user, or use another name.")
+        return version
+
+    def drop_model(self, model: str) -> int:
+        """Drop all states, snapshots and the shared value of a model; see `Store.drop_model`."""
+        users = int(self._server.call("GET", self._server.prefix + "uids") or 0)
+        step = 1000  # in short scripts, between which others can write
+        chunks = ((first, min(first + step - 1, users)) for first in range(1, users + 1, step))
+        return sum(self._server.run("drop_model", model, *chunk) for chunk in chunks)
+
+    def shared(self, model: str, rows: Sequence[int]) -> Shared:
+        """Return the shared value of a model; see `Store.shared`."""
+        names = ["", *(str(row) for row in rows)]
+        asked = [kind + name for name in names for kind in "sc"]
+        reply = [
+            int(number or 0) for number in self._server.call("HMGET", f"{self._server.prefix}shared:{model}", *asked)
+        ]
+        every, *own = (Tally(*pair) for pair in zip(reply[::2], reply[1::2], strict=True))
+        return Shared({row: tally for row, tally in zip(rows, own, strict=True) if tally.number}, every)
+
+    def get_value(self, name: str) -> bytes | None:
+        """Return a value; see `Store.get_value`."""
+        value: bytes | None = self._server.call("HGET", self._server.prefix + "values", name)
+        return value
+
+    def put_value(self, name: str, value: bytes) -> None:
+        """Put a value under a name; see `Store.put_value`."""
+        self.commit([], values={name: value})
+
+    def value_version(self, name: str) -> str:
+        """Return the version of a value; see `Store.value_version`."""
+        version: str = self._server.run("value_version", name).decode()
+        return version
+
+    def replace_value(self, name: str, version: str, value: bytes) -> bool:
+        """Put a value in the place of one; see `Store.replace_value`."""
+        return bool(self._server.run("replace_value", name, version, value))
+
+    def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
+        """Return a page of all events in the order of arrival; see `Store.log`."""
+        return [_event(row) for row in self._server.run("log", after, limit)]
+
+    def users(self, *, before: int | None = None, limit: int = 1000) -> list[ActiveUser]:
+        """Return a page of users by activity; see `Store.users`."""
+        reply = self._server.run("users", "+inf" if before is None else f"({before}", limit)
+        return [ActiveUser(name.decode(), active) for name, active in zip(reply[::2], reply[1::2], strict=True)]
+
+    def ready(self) -> Readiness:
+        """Return whether the server takes and syncs each write, or its loss is accepted; see `Store.ready`."""
+        said = self._server.ready(accept_loss=self._accept_loss)
+        try:
+            if said.ready:
+                self.prove()
+        except StoreError as error:
+            return Readiness(False, f"{error}")
+        return said
+
+    def close(self) -> None:
+        """Let go of the connections; the server keeps the data."""
+        self._server.close()
+
+    def _user(self, name: str) -> str:
+        return self._hasher.user(name).hex()
+
+    def _pack(self, write: Write) -> tuple[Any, ...]:
+        def pack(event: Event) -> tuple[str, str, str, bytes]:
+            key = self._hasher.event(write.client, event.id).hex() if event.id is not None else ""
+            place = f"{event.time + _SHIFT:016x}" if event.time is not None else ""
+            return key, self._hasher.body(event.digest).hex(), place, event_to_bytes(event)
+
+        expected = -1 if write.expected is None else write.expected
+        shots = [(shot.model, shot.count, shot.memory) for shot in write.snapshots]
+        events = [pack(event) for event in write.events]
+        rated = [
+            (model, [(n, str(one.row), str(one.amount)) for n, one in enumerate(some, start=1) if one is not None])
+            for model, some in write.rated.items()
+        ]
+        replayed = [
+            (model, [(str(seq), str(one.row), str(one.amount)) for seq, one in some.items()])
+            for model, some in write.replayed.items()
+        ]
+        states = list(write.states.items())
+        group = -1 if write.group is None else write.group
+        return self._user(write.user), write.user, expected, events, states, shots, rated, replayed, group
+
+
+def _outcome(write: Write, reply: Any) -> Outcome:
+    kind = reply[0].decode()
+    if kind == "written":
+        return Written(reply[1], tuple(_event(row) for row in reply[2]))
+    if kind == "duplicate":
+        return Duplicate(reply[1], tuple(_event(row) if row else None for row in reply[2]))
+    if kind == "stale":
+        return Stale(reply[1])
+    ids = tuple(str(write.events[place - 1].id) for place in reply[1])
+    return Conflict(ids) if kind == "conflict" else Forgotten(ids)
+
+
+def _head(user: str, row: Any, model: str) -> Head:
+    if not row:
+        return Head(user)
+    if len(row) == 1:
+        return Head(user, forgotten=True)
+    name, version, count, last = row[:4]
+    held, _, memory = row[4].partition(b":") if len(row) > 4 else (b"", b"", b"")
+    state = StoredState(model, int(held), memory) if held else None
+    return Head(name.decode(), version, count, _position(last.decode()) if last else None, state)
+
+
+def _event(row: Any) -> StoredEvent:
+    seq, place, body, name = row
+    return event_from_bytes(body, name.decode(), Position(int(place, 16) - _SHIFT, seq))
+
+
+def _member(position: Position) -> str:
+    """Return the text of a position; texts are ordered like positions.
+
+    Example:
+        >>> _member(Position(-1, 12)), _member(Position(0, 3))
+        ('7fffffffffffffff0000000000000012', '80000000000000000000000000000003')
+    """
+    return f"{position.place + _SHIFT:016x}{min(position.seq, 10**16 - 1):016d}"
+
+
+def _position(member: str) -> Position:
+    return Position(int(member[:16], 16) - _SHIFT, int(member[16:]))
+
+
+assert _member(START) == "0" * 32

@@ -1,0 +1,35 @@
+"""Compiled programs, kept between runs.
+
+Knows: where JAX keeps them, that a choice of the user's own is left alone, and that a folder which others can write to
+is no place for code.
+Does not know: what is compiled.
+"""
+
+import logging
+from typing import Any
+
+import jax
+
+from segue.data.log.datasets import cache_folder
+from segue.errors import SegueError
+from segue.kernels.private_folder import private_folder
+
+logger = logging.getLogger("segue")
+
+
+def keep_compiled() -> None:
+    """Let JAX keep its compiled programs in the cache folder, unless it was told where, or not to.
+
+    A second run of the same shapes then begins to learn at once. JAX's own setting is
+    `JAX_COMPILATION_CACHE_DIR`, and `JAX_ENABLE_COMPILATION_CACHE=0` turns it off.
+    """
+    config: Any = jax.config  # its attributes are made at run time
+    if config.jax_compilation_cache_dir is None and config.jax_enable_compilation_cache:
+        try:
+            folder = private_folder(cache_folder() / "compiled")
+        except (OSError, SegueError) as error:
+            logger.warning(
+                "Compiled programs are not kept: %s. Each run compiles anew; SEGUE_CACHE names a folder.", error
+            )
+            return
+        config.update("jax_compilation_cache_dir", str(folder))

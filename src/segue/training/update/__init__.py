@@ -1,0 +1,1 @@
+"""One update of the weights: from a window of events to new weights."""

@@ -1,0 +1,253 @@
+"""The loss: how surprised the network is by the item that came next, and by its rating.
+
+Knows: cross-entropy over the whole catalogue or over a sample of it, in chunks, with its gradient; the loss of a
+rating, asked of the moment before.
+Does not know: where queries come from, how candidates are drawn, optimisers.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from segue.data.sequences.batches import Batch
+from segue.kernels.training_loops import product, summed_over_rows, turned_product
+from segue.model.backend import fused
+from segue.model.heads import ItemSide
+from segue.model.network import Network, NetworkParams
+
+#: Logits that exist at one time: 16 MB. More chunks make smaller products and more sums of them.
+LOGITS = 1 << 22
+#: The logit of a row that is not a class: small enough for exp to give 0, finite so that nothing is NaN.
+UNRANKED = -1e30
+
+
+class Candidates(NamedTuple):
+    """A sample of the catalogue that every target of an update is compared with."""
+
+    rows: Array  # int32[S], rows of the table
+    log_expected: Array  # float32[S], log of how often a draw of S is expected to hold each
+    target_log_expected: Array  # float32[N], the same of each target
+
+
+def positions_at_once(count: int, classes: int) -> int:
+    """Return how many of `count` positions are compared with the classes at one time: a divisor of count.
+
+    Example:
+        >>> positions_at_once(1024, 3417), positions_at_once(1024, 12_000), positions_at_once(48, 100)
+        (1024, 256, 48)
+    """
+    chunk = count
+    while chunk % 2 == 0 and chunk * classes > LOGITS:
+        chunk //= 2
+    return chunk
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(7, 8))
+def softmax_cross_entropy(
+    query: Array,
+    items: Array,
+    bias: Array,
+    targets: Array,
+    weights: Array,
+    candidates: Candidates | None = None,
+    hidden: Array | None = None,
+    chunk: int | None = None,
+    rounded: bool = False,
+) -> Array:
+    """Return the weighted sum of `-log softmax(query @ items.T + bias)[target]`, row 0 left out.
+
+    With candidates, the classes are each position's target and the candidates that are not that target,
+    and `log_expected` is subtracted from every logit, so that the sum estimates the full one (Bengio and
+    Senécal, 2008). The logits never exist beyond a chunk of positions, and nothing is computed twice: the
+    gradient is made while the softmax of a chunk is at hand, and kept in place of it.
+
+    Args:
+        query: float32[N, d].
+        items: float32[V, d], the item table. Row 0 is *unknown* and is not a class.
+        bias: float32[V].
+        targets: int32[N], from 1 to V - 1; anything in range where the weight is 0.
+        weights: float32[N].
+        candidates: None compares with the whole table.
+        hidden: bool[N, C], of all rows or of the candidates: no classes here, as what a user had is none where no
+            list may hold it. None hides nothing. No target may be hidden.
+        chunk: positions at a time, a divisor of N; derived where None.
+        rounded: whether products are of numbers rounded to bfloat16.
+
+    Cost: 6 N V d operations forward and backward together, or 6 N S d with S candidates; `LOGITS` floats of
+    memory beside the gradients.
+    """
+    return _forward(query, items, bias, targets, weights, candidates, hidden, chunk, rounded)[0]
+
+
+def _forward(
+    query: Array,
+    items: Array,
+    bias: Array,
+    targets: Array,
+    weights: Array,
+    candidates: Candidates | None,
+    hidden: Array | None,
+    chunk: int | None,
+    rounded: bool,
+) -> tuple[Array, Any]:
+    count, table, offset = len(query), items, bias.at[0].set(UNRANKED)
+    own, goals = None, jnp.zeros(count)
+    if candidates is not None:
+        own = items[targets]
+        goals = jnp.sum(query * own, axis=1) + bias[targets] - candidates.target_log_expected
+        table, offset = items[candidates.rows], offset[candidates.rows] - candidates.log_expected
+
+    kind = jnp.bfloat16 if rounded else jnp.float32
+    factors = table.astype(kind)
+
+    def one(sums: tuple[Array, Array, Array], part: tuple[Array, ...]) -> tuple[Any, Any]:
+        loss, d_table, d_offset = sums
+        q, target, weight, goal, hides = part
+        found = logit_gradients(turned_product(q, factors), offset, target, weight, goal, candidates, hides)
+        d_table, d_offset = d_table + summed_over_rows(found.logits, q, kind), d_offset + found.offset
+        return (loss + jnp.sum(found.losses), d_table, d_offset), (product(found.logits, factors), found.goals)
+
+    chunk = chunk or positions_at_once(count, len(table))
+    hidden = jnp.zeros((count, 0), bool) if hidden is None else hidden
+    split = [a.reshape(count // chunk, chunk, *a.shape[1:]) for a in (query, targets, weights, goals, hidden)]
+    zeros = (jnp.zeros(()), jnp.zeros_like(table), jnp.zeros_like(offset))
+    (loss, d_items, d_bias), (d_query, d_own) = lax.scan(one, zeros, tuple(split))
+    d_query = d_query.reshape(query.shape)
+    if candidates is not None:
+        d_own = d_own.reshape(count)
+        d_items = jnp.zeros_like(items).at[candidates.rows].add(d_items)
+        d_bias = jnp.zeros_like(bias).at[candidates.rows].add(d_bias)
+        d_query = d_query + d_own[:, None] * own
+        d_items = d_items.at[targets].add(d_own[:, None] * query)
+        d_bias = d_bias.at[targets].add(d_own)
+    return loss, (d_query, d_items, d_bias)
+
+
+class LogitGradients(NamedTuple):
+    """What a chunk of logits comes to: the losses, and their gradient by all that made them."""
+
+    logits: Array  # float32[N, V]
+    losses: Array  # float32[N]
+    offset: Array  # float32[V]
+    goals: Array  # float32[N], 0 where the targets are among the classes
+
+
+def logit_gradients(
+    logits: Array,
+    offset: Array,
+    targets: Array,
+    weights: Array,
+    goals: Array,
+    candidates: Candidates | None,
+    hidden: Array,
+) -> LogitGradients:
+    """Return the losses of `logits + offset` and their gradients.
+
+    Args:
+        logits: float32[N, V] without offset.
+        offset: float32[V].
+        targets: int32[N]: classes, or rows of the table with candidates.
+        weights: float32[N].
+        goals: float32[N], the logits of the targets; read with candidates.
+        candidates: the classes, where they are a sample; a class that is a position's target is left out there.
+        hidden: bool[N, V], what is no class; [N, 0] hides nothing.
+    """
+    loops = fused(logits)
+    if loops and candidates is None:
+        d_logits, losses, d_offset = loops.softmax(logits, offset, targets, weights, hidden)
+        return LogitGradients(d_logits, losses, d_offset, goals)
+    if loops and candidates is not None:
+        return LogitGradients(*loops.softmax_sampled(logits, offset, targets, weights, hidden, candidates.rows, goals))
+    logits, own = logits + offset, jnp.zeros_like(goals)
+    if hidden.size:
+        logits = jnp.where(hidden, UNRANKED, logits)
+    if candidates is None:
+        goals = jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
+    else:
+        logits = jnp.where(candidates.rows == targets[:, None], UNRANKED, logits)
+    top = jnp.maximum(jnp.max(logits, axis=1), goals)
+    exponentials = jnp.exp(logits - top[:, None])
+    total = jnp.sum(exponentials, axis=1)
+    if candidates is not None:
+        own = jnp.exp(goals - top)
+        total = total + own
+        own = weights * (own / total - 1.0)
+    share = exponentials * (weights / total)[:, None]
+    if candidates is None:
+        share = share.at[jnp.arange(len(share)), targets].add(-weights)
+    losses = weights * (jnp.log(total) + top - goals)
+    return LogitGradients(share, losses, jnp.sum(share, axis=0), own)
+
+
+def _backward(chunk: int | None, rounded: bool, gradients: tuple[Array, Array, Array], ahead: Array) -> tuple[Any, ...]:
+    return (*(ahead * gradient for gradient in gradients), None, None, None, None)
+
+
+softmax_cross_entropy.defvjp(_forward, _backward)
+
+
+def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: Batch, kindred_mask: Any) -> Array:
+    """Return the mean loss of the ratings of a window; positions without one count nothing.
+
+    Of a head that stands apart the gradient ends at the head.
+
+    "squared" is half the squared error, and beside it the normal likelihood of that error, which teaches the spread
+    alone; "ordinal" is the likelihood of the step of the scale next to the rating.
+
+    Args:
+        network: with a rating head.
+        params: the weights, with tables.
+        earlier: float32[T, B, read_width], what heads read of the moment before each target's.
+        batch: with ratings.
+        kindred_mask: dropout; None without.
+    """
+    head = network.rating
+    assert head is not None
+    if head.apart:
+        params, earlier = lax.stop_gradient(params)._replace(rating=params.rating), lax.stop_gradient(earlier)
+    known = jnp.isfinite(batch.ratings)
+    held = jnp.clip(batch.ratings, head.scale.lowest, head.scale.highest)
+    ratings = jnp.where(known, held, head.scale.mean)
+    side = ItemSide(params.rating.tables.bias[batch.targets], params.items[batch.targets])
+    latent, spread = network.rate(params, earlier, batch.question_gaps, side, kindred_mask)
+    if head.loss == "squared":
+        squares = ((latent - ratings) / head.unit) ** 2
+        _, spread = network.rate(_but_spread(params), lax.stop_gradient(earlier), batch.question_gaps, side)
+        spread = spread / head.unit
+        loss = 0.5 * squares + jnp.log(spread) + 0.5 * lax.stop_gradient(squares) / spread**2
+    else:
+        shares = head.shares(params.rating, latent, spread)
+        step = jnp.argmin(jnp.abs(ratings[..., None] - jnp.asarray(head.scale.levels, jnp.float32)), axis=-1)
+        loss = -jnp.log(jnp.take_along_axis(shares, step[..., None], axis=-1)[..., 0] + 1e-9)
+    total: Array = jnp.sum(jnp.where(known, loss, 0.0)) / loss.size
+    return total
+
+
+def _but_spread(params: NetworkParams) -> NetworkParams:
+    """Return weights of which those of the spread alone are learnt."""
+    own, fixed = params.rating, lax.stop_gradient(params)
+    return fixed._replace(rating=fixed.rating._replace(spread=own.spread, spread_offset=own.spread_offset))
+
+
+def strictly_earlier(outputs: Array, apart: Array, carried: Array) -> Array:
+    """Return for each position the output of the latest one that read an event of an earlier moment than its target.
+
+    Ratings of one user in the same moment are so blind to each other.
+
+    Args:
+        outputs: float32[T, B, n], at each position.
+        apart: bool[T, B], the target came later than the event read.
+        carried: float32[B, n], the same of the last position of the window before.
+
+    Example:
+        >>> outputs, apart = jnp.arange(3.0).reshape(3, 1, 1), jnp.array([[False], [True], [False]])
+        >>> strictly_earlier(outputs, apart, jnp.full((1, 1), 9.0))[:, 0, 0].tolist()
+        [9.0, 1.0, 1.0]
+    """
+    places = jnp.where(apart, jnp.arange(len(apart))[:, None], -1)
+    latest = lax.cummax(places, axis=0)
+    own = jnp.take_along_axis(outputs, jnp.maximum(latest, 0)[..., None], axis=0)
+    return jnp.where((latest >= 0)[..., None], own, carried)

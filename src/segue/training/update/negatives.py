@@ -1,0 +1,104 @@
+"""Which rows of the catalogue an update compares its targets with, and which rows it touches at all.
+
+Knows: drawing rows by popularity, how often each is expected, renumbering a window so that it speaks of
+the touched rows alone.
+Does not know: losses or weights. The same seed and update give the same rows.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from segue.config import TrainConfig
+from segue.data.sequences.batches import Batch
+from segue.shapes import Floats, Rows
+
+
+class Sampled(NamedTuple):
+    """A window that speaks of `rows` alone: its items, targets and candidates are places in `rows`.
+
+    Of a catalogue no larger than that nothing is cut out: the window speaks of the whole, and `rows` is None.
+    """
+
+    batch: Batch
+    rows: Rows | None  # [R], rows of the catalogue, each once, row 0 first; past the catalogue where there are fewer
+    candidates: Rows  # [S], places in `rows`
+    log_expected: Floats  # [S]
+    target_log_expected: Floats  # [T, B]
+
+    @property
+    def drawn(self) -> Rows:
+        """The candidates as rows of the catalogue, int32[S]."""
+        return self.candidates if self.rows is None else self.rows[self.candidates]
+
+
+def cuts(items: int, train: TrainConfig) -> bool:
+    """Say whether an update of drawn rows sees a part of a catalogue of so many rows, and not the whole."""
+    assert train.lanes is not None
+    return bool(train.negatives) and items > 1 + 2 * train.lanes * train.steps + (train.negatives or 0)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws rows with probability proportional to popularity to the power of a half.
+
+    The root lies between drawing by popularity, which never shows rare items, and evenly, which shows
+    too few of those that compete with the target.
+
+    Args:
+        cumulative: float64[V], the share of all rows up to each one; row 0 has none.
+        count: S, rows drawn for an update.
+        cuts: whether windows are to speak of the rows that they touch alone.
+    """
+
+    cumulative: np.ndarray
+    count: int
+    cuts: bool = True
+
+    @classmethod
+    def of(cls, items: Rows, rows: int, count: int, *, cuts: bool = True) -> "Sampler":
+        """Return the sampler of a log.
+
+        Args:
+            items: rows of the events; those of row 0, *unknown*, are not counted.
+            rows: V.
+            count: S.
+            cuts: see above.
+
+        Example:
+            >>> Sampler.of(np.array([1, 1, 1, 1, 2], np.int32), 4, 1).cumulative.tolist()
+            [0.0, 0.5, 0.75, 1.0]
+        """
+        counts = np.bincount(items, minlength=rows)
+        weights = np.sqrt(np.maximum(counts, 1))  # a row that was never seen can still be a wrong answer
+        weights[0] = 0.0
+        cumulative = np.cumsum(weights)
+        return cls(cumulative / cumulative[-1], count, cuts)
+
+    def log_expected(self, rows: Rows) -> Floats:
+        """Return the log of how often each row is expected in a draw of S."""
+        share = self.cumulative[rows] - self.cumulative[np.maximum(rows, 1) - 1]
+        logs: Floats = np.log(np.maximum(share, 1e-12) * self.count).astype(np.float32)
+        return logs
+
+    def sample(self, batch: Batch, seed: tuple[int, int]) -> Sampled:
+        """Return the window with its candidates, renumbered. Cost: O(R log R + S log V)."""
+        chances = np.random.default_rng(seed).random(self.count)
+        drawn: Rows = np.searchsorted(self.cumulative, chances, side="right").astype(np.int32)
+        expected = self.log_expected(drawn), self.log_expected(batch.targets)
+        if not self.cuts:
+            return Sampled(batch, None, drawn, *expected)
+        shape, cells = batch.items.shape, batch.items.size
+        read = np.concatenate([np.zeros(1, np.int32), batch.items.ravel(), batch.targets.ravel(), drawn])
+        touched, at = np.unique(read, return_inverse=True)
+        past = len(self.cumulative) + np.arange(len(read) - len(touched), dtype=np.int32)
+        places: Rows = at.astype(np.int32)
+        items, targets = places[1 : 1 + 2 * cells].reshape(2, *shape)
+        return Sampled(
+            batch=batch._replace(items=items, targets=targets),
+            rows=np.concatenate([touched, past]),
+            candidates=places[1 + 2 * cells :],
+            log_expected=expected[0],
+            target_log_expected=expected[1],
+        )

@@ -1,0 +1,248 @@
+"""One update of a training run: a window in, the loss, its gradient, the weights after it.
+
+Knows: what is hidden and dropped in training, what a window's loss is, the memory that goes on to the next window.
+Does not know: where windows come from, passes, validation, files. What changes comes in as a value and goes out as one.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from segue.config import Config, TrainConfig
+from segue.data.sequences.batches import Batch
+from segue.model.backend import is_leaf
+from segue.model.blocks import BlockMasks
+from segue.model.network import Masks, Memory, Network, NetworkParams, Window
+from segue.training.update.dropout import chance, dropout_mask
+from segue.training.update.losses import Candidates, rating_loss, softmax_cross_entropy, strictly_earlier
+from segue.training.update.negatives import Sampled, cuts
+from segue.training.update.optimiser import kept_share, make_optimiser, running_average
+from segue.training.update.seen_mask import hidden_classes
+from segue.training.update.sparse_rows import Learnt, Moment, after_update, beginning, put_rows, settle, take_rows
+
+#: Of what dropout leaves elsewhere, the share that it leaves of a user's liking by sums, which fits fastest.
+KINDRED_KEPT = 0.4
+
+
+class Run(NamedTuple):
+    """Everything that changes while training. Where every update sees the whole table, no row's touch is noted."""
+
+    learnt: Learnt
+    memory: Memory
+    touched: Any  # Moment of every row, or None
+    now: Moment
+    carried: Any = ()  # [B, read_width], what the last ratings of the window before were asked of
+
+
+class Known(NamedTuple):
+    """What is known of the items and is not learnt by gradient."""
+
+    attributes: Any = None  # float16[V, m]; None for ids alone
+    ratings: Any = ()  # RatingTables; () without a rating head
+
+
+#: Of ids alone.
+NOTHING = Known()
+
+
+def draw_masks(network: Network, rate: float, seed: Array, shape: tuple[int, int]) -> Masks | None:
+    """Return dropout masks for a window `[T, B]`, or None where nothing is dropped."""
+    if rate == 0.0:
+        return None
+    full = (*shape, network.width)
+    streams = iter(range(10, 10 + 2 + 2 * network.depth))
+
+    def draw() -> Any:
+        return dropout_mask(seed, next(streams), full, rate)
+
+    masks = Masks(draw(), tuple(BlockMasks(draw(), draw()) for _ in range(network.depth)), draw())
+    if network.rating:
+        masks = masks._replace(kindred=dropout_mask(seed, 9, full, 1.0 - KINDRED_KEPT * (1.0 - rate)))
+    return masks
+
+
+def rounded_weights(tree: Any) -> Any:
+    """Return weights of which those that multiply vectors, by name `w_...`, are rounded to bfloat16."""
+    if is_leaf(tree):
+        return tree
+    names = getattr(tree, "_fields", ("",) * len(tree))
+    parts = [
+        part.astype(jnp.bfloat16) if name.startswith("w_") else rounded_weights(part)
+        for name, part in zip(names, tree, strict=True)
+    ]
+    return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+
+
+def rounded_factors(params: NetworkParams) -> NetworkParams:
+    """Return the weights with what multiplies attributes and what blocks multiply by rounded to bfloat16."""
+    said = params.attributes and params.attributes._replace(vector=params.attributes.vector.astype(jnp.bfloat16))
+    return params._replace(attributes=said, blocks=rounded_weights(params.blocks))
+
+
+def hide_some(train: TrainConfig, batch: Any, seed: Array, timed: tuple[int, int] = (0, 0)) -> Any:
+    """Return a batch in which some of everything is unknown, so that the unknown is learnt too.
+
+    Of the details those from `timed[0]` to before `timed[1]` tell the time: they are unknown where the gap is.
+    """
+    shape = batch.items.shape
+    no_gap = chance(seed, 1, shape, train.unknown_gaps)
+    no_question_gap = chance(seed, 2, shape, train.unknown_question)
+
+    def without(values: Any, stream: int, rate: float, untimed: Any = None) -> Any:
+        if values is None:
+            return None
+        gone = chance(seed, stream, shape, rate)[..., None]
+        if untimed is not None:
+            place = jnp.arange(values.shape[-1])
+            gone = jnp.where((place >= timed[0]) & (place < timed[1]), untimed[..., None], gone)
+        return jnp.where(gone, 0.0, values)
+
+    return batch._replace(
+        items=jnp.where(chance(seed, 0, shape, train.unknown_items), 0, batch.items),
+        gaps=jnp.where(no_gap, jnp.nan, batch.gaps),
+        question_gaps=jnp.where(no_question_gap, jnp.nan, batch.question_gaps),
+        details=without(batch.details, 3, train.unknown_details, no_gap),
+        question_details=without(batch.question_details, 4, train.unknown_question, no_question_gap),
+        profiles=without(batch.profiles, 5, train.unknown_profiles),
+    )
+
+
+class Carried(NamedTuple):
+    """What goes on from window to window."""
+
+    memory: Memory
+    earlier: Any
+
+
+def loss_of(
+    network: Network,
+    config: Config,
+    params: NetworkParams,
+    carried: Carried,
+    batch: Batch,
+    candidates: Candidates | None,
+    known: Known,
+    seed: Array,
+    before: Any = None,
+) -> tuple[Array, Carried]:
+    """Return the mean loss of a window, in nats or squared ratings, and what is carried after it.
+
+    With `before`, what each user had before the window (`Histories.before`), a target is compared with what a list
+    may hold and nothing else.
+    """
+    hidden = None
+    if before is not None:
+        classes = candidates.rows if candidates else jnp.arange(network.items)
+        hidden = hidden_classes(before, batch, classes).reshape(-1, len(classes))
+    batch = hide_some(config.train, batch, seed, network.timed)
+    if network.rating:
+        params = params._replace(rating=params.rating._replace(tables=known.ratings))
+    rounded = config.train.precision == "bfloat16"
+    if rounded:
+        params = rounded_factors(params)
+    if known.attributes is not None:
+        # An item without its own row is like one that came after the training.
+        own = 1.0 - chance(seed, 6, params.bias.shape, config.train.unknown_ids).astype(jnp.float32)
+        with jax.named_scope("attributes"):
+            params = network.with_attributes(params, known.attributes.astype(jnp.float32), own)
+    masks = draw_masks(network, config.model.dropout or 0.0, seed, batch.items.shape)
+    window = Window(batch.items, batch.gaps, batch.first, batch.reset, batch.details, batch.profiles)
+    with jax.named_scope("network"):
+        memory, output = network.scan(params, carried.memory, window, masks)
+    total, earlier = jnp.zeros(()), carried.earlier
+    if config.train.task != "rating":
+        query = network.query(params, output, batch.question_gaps, batch.question_details).reshape(-1, network.width)
+        targets: Any = batch.targets.reshape(-1)
+        weights: Any = batch.weights.reshape(-1) / len(query)  # so that no gradient of a table has to be divided
+        with jax.named_scope("loss"):
+            total = softmax_cross_entropy(
+                query, params.items, params.bias, targets, weights, candidates, hidden, rounded=rounded
+            )
+    if network.rating:
+        asked = strictly_earlier(output, batch.apart | batch.reset, carried.earlier)
+        earlier = asked[-1]
+        total = total + rating_loss(network, params, asked, batch, masks and masks.kindred)
+    return total, Carried(memory, earlier)
+
+
+class Update(NamedTuple):
+    """What one update needs: a window, sampled or not, and its dials. Many of them have a leading axis."""
+
+    window: Any  # Batch | Sampled
+    seed: Any  # uint32
+    rate: Any  # float32
+    before: Any = None  # bool[B, C]: of the classes, what each user had before; None where lists may repeat it
+
+
+def update(network: Network, config: Config, run: Run, new: Update, known: Known = NOTHING) -> tuple[Run, Array]:
+    """Learn from one window: return the run after it and the window's mean loss.
+
+    Of a sampled window that names rows only these are read, differentiated and changed.
+    """
+    learnt, touched, after = run.learnt, run.touched, after_update(run.now, config.train, new.rate)
+    batch, candidates, sampled = new.window, None, None
+    if isinstance(new.window, Sampled):
+        sampled = jax.tree.map(jnp.asarray, new.window)
+        batch = sampled.batch
+        candidates = Candidates(sampled.candidates, sampled.log_expected, sampled.target_log_expected.reshape(-1))
+        if sampled.rows is not None:
+            learnt = take_rows(learnt, touched, run.now, sampled.rows)
+            known = jax.tree.map(lambda table: table.at[sampled.rows].get(mode="clip"), known)
+    grad = jax.value_and_grad(partial(loss_of, network, config), has_aux=True)
+    carried = Carried(run.memory, run.carried)
+    (loss, carried), gradient = grad(learnt.params, carried, batch, candidates, known, new.seed, new.before)
+    with jax.named_scope("optimiser"):
+        change, optimiser = make_optimiser(config.train).update(gradient, learnt.optimiser, learnt.params)
+        params = jax.tree.map(lambda weights, delta: weights - new.rate * delta, learnt.params, change)
+        kept = kept_share(config.train.average, run.now.step.astype(jnp.float32))
+        learnt = Learnt(params, running_average(learnt.average, params, kept), optimiser)
+    if sampled and sampled.rows is not None:
+        learnt, touched = put_rows(run.learnt, touched, learnt, after, sampled.rows)
+    return Run(learnt, carried.memory, touched, after, carried.earlier), loss
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2,))
+def update_many(
+    network: Network, config: Config, run: Run, many: Update, count: Array, known: Known = NOTHING
+) -> tuple[Run, Array]:
+    """Learn from the first `count` windows of many: return the run after them, and their losses."""
+
+    def one(i: Array, carried: tuple[Run, Array]) -> tuple[Run, Array]:
+        run, losses = carried
+        run, loss = update(network, config, run, jax.tree.map(lambda rows: rows[i], many), known)
+        return run, losses.at[i].set(loss)
+
+    result: tuple[Run, Array] = lax.fori_loop(0, count, one, (run, jnp.zeros(many.rate.shape)))
+    return result
+
+
+@partial(jax.jit, donate_argnums=(0,))
+def settled(run: Run) -> Run:
+    """Return the run with every row of the item table up to date."""
+    learnt, touched = settle(run.learnt, run.touched, run.now)
+    return run._replace(learnt=learnt, touched=touched)
+
+
+@partial(jax.jit, static_argnums=0)
+def described(network: Network, params: NetworkParams, attributes: Array) -> NetworkParams:
+    """Return the weights with item vectors that hold what the attributes say."""
+    return network.with_attributes(params, attributes.astype(jnp.float32))
+
+
+def begin(network: Network, config: Config) -> Run:
+    """Return a run that has learnt nothing yet."""
+    params = jax.tree.map(jnp.asarray, without_tables(network.init(config.train.seed)))
+    assert config.train.lanes is not None
+    memory = jax.tree.map(jnp.array, network.empty(params, config.train.lanes))
+    learnt = Learnt(params, jax.tree.map(jnp.copy, params), make_optimiser(config.train).init(params))
+    carried = jnp.zeros((config.train.lanes, network.read_width)) if network.rating else ()
+    touched = beginning(network.items) if cuts(network.items, config.train) else None
+    return Run(learnt, memory, touched, beginning(), carried)
+
+
+def without_tables(params: NetworkParams) -> NetworkParams:
+    """Return the weights without the tables of ratings, which no gradient changes."""
+    return params._replace(rating=params.rating._replace(tables=())) if params.rating else params
