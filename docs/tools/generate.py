@@ -20,8 +20,9 @@ import typer
 from pydantic import TypeAdapter
 
 import segue
-from segue import cli, config
-from segue.measure import metrics as segue_metrics
+from segue import config
+from segue.cli import app as cli
+from segue.metrics import metrics as segue_metrics
 
 sys.path.insert(0, str(Path(__file__).parent))
 import answers
@@ -135,7 +136,7 @@ def settings() -> str:
     for part in dataclasses.fields(config.Config):
         kind = typing.get_type_hints(config.Config)[part.name]
         schema = TypeAdapter(kind).json_schema()["properties"]
-        said = {name: text for name, text in SETTING.findall(kind.__doc__)}
+        said = dict(SETTING.findall(kind.__doc__))
         rows = []
         for field in dataclasses.fields(kind):
             default = schema[field.name].get("default")
