@@ -16,8 +16,8 @@ import numpy as np
 
 from segue.config import Config, Repeats
 from segue.data.features.catalogue import Catalogue, Profiles
-from segue.data.features.feature_encoders import IDS_ALONE, Encodings, encode_log
-from segue.data.features.fitting import Column, columns_of
+from segue.data.features.column_types import Column, columns_of
+from segue.data.features.feature_encoders import IDS_ALONE, FeatureEncoders, encode_log
 from segue.data.features.kinds import plain_name
 from segue.data.log.events import Events, as_events
 from segue.data.sequences.sequences import Sequences
@@ -78,7 +78,7 @@ class Recommender:
     catalogue: Catalogue | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = "unsaved"
-    encodings: Encodings = IDS_ALONE
+    encodings: FeatureEncoders = IDS_ALONE
     learnt: int = 0
     index: Index | None = None
     counts: Counts | None = None
@@ -211,7 +211,7 @@ class Recommender:
         """
         check_count(k, "recommend: expected k")
         self._check(state)
-        self.encodings.check_question(type, context)
+        self.encodings.check_request(type, context)
         now = microseconds(at, "at")
         gap, details = gap_seconds(now, state.time), self.details(now, context, type=type)
         asked = (state.memory.output, gap, state.recent)
@@ -247,7 +247,7 @@ class Recommender:
         """Return what `predict_rating` does, with its standard deviation and the share of each step of the scale."""
         head, latent, spread = head_of(self), *self._rating(state, item, at, shared)
         found = head.distribution(self.params.rating, latent, spread)
-        shares = found.shares[0].tolist() if head.scale.stepped else ()
+        shares = found.shares[0].tolist() if head.scale.has_steps else ()
         steps = dict(zip(head.scale.levels, shares, strict=False))
         return RatingDistribution(float(found.mean[0]), float(found.deviation[0]), steps)
 
@@ -339,7 +339,7 @@ class Recommender:
     @property
     def columns(self) -> Mapping[str, Column]:
         """The attributes of items by their plain names: what may be said of each."""
-        blocks = () if self.encodings.items is None else self.encodings.items.blocks
+        blocks = () if self.encodings.items is None else self.encodings.items.columns
         return {} if self.catalogue is None else columns_of(self.catalogue.schema, blocks)
 
     def add_items(self, table: object) -> "Recommender":
