@@ -99,7 +99,7 @@ def test_outliers_are_found_on_any_scale_and_count_as_the_nearer_end(scale):
     found = Scale.fit(ratings)
     assert not found.closed
     assert found.highest == pytest.approx(5.0 * scale)
-    assert found.units(ratings)[-1] == pytest.approx((5.0 * scale - found.mean) / found.unit, rel=1e-4)
+    assert found.standardise(ratings)[-1] == pytest.approx((5.0 * scale - found.mean) / found.unit, rel=1e-4)
     assert np.abs(found.encode(ratings)).max() < 3
 
 
