@@ -61,10 +61,9 @@ from segue.data.log.split import digest
 from segue.errors import ArgumentError, SegueError
 from segue.evaluation.held_out import held_out_rows
 from segue.files import check_file
-from segue.model_file import load_model
 from segue.recommend.plan import Beam, Sample
 from segue.recommend.ratings import RatingDistribution
-from segue.recommend.recommender import Item, Recommender
+from segue.recommend.recommender import Item, Recommender, load_model
 from segue.recommend.state import State
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, cls=Verbs)

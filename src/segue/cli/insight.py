@@ -10,8 +10,8 @@ from segue.cli.options import ContextCol, Header, ItemCol, RatingCol, Sep, TimeC
 from segue.data.log.events import Events
 from segue.errors import ArgumentError
 from segue.files import check_folder
-from segue.model_file import load_model
 from segue.recommend.arguments import profiles_of
+from segue.recommend.recommender import load_model
 
 #: The verbs of this page; `segue.cli.app` takes them among its own.
 insight = typer.Typer()

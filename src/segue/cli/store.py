@@ -42,11 +42,10 @@ from segue.jobs.event_frames import CONTEXT, told_by
 from segue.jobs.export_log import events_of, export_file, import_events
 from segue.jobs.retrain import TOLERANCE
 from segue.jobs.retrain import retrain as retrain_and_publish
-from segue.model_file import load_model
 from segue.recommend.arguments import profiles_of
 from segue.recommend.index.approximate import LARGE, build_index, open_index, queries_of
 from segue.recommend.ratings import Shared
-from segue.recommend.recommender import Recommender, Time
+from segue.recommend.recommender import Recommender, Time, load_model
 from segue.recommend.state import State
 from segue.store.base import Store
 from segue.store.factory import open_store
