@@ -15,7 +15,7 @@ import typer
 import segue
 from segue.addresses import hidden, shown
 from segue.config import parse_settings
-from segue.data.features.table_encoder import Encoding as LearntEncoding
+from segue.data.features.table_encoder import TableEncoder
 from segue.data.log.events import Events, Reading
 from segue.data.values.times import microseconds
 from segue.errors import ArgumentError
@@ -116,9 +116,9 @@ def _of_store(address: str, options: Mapping[str, Any], context: list[str] | Non
         store.close()
 
 
-def say_unmet(encoding: LearntEncoding | None, values: Mapping[str, object], *, option: str) -> None:
+def say_unmet(encoding: TableEncoder | None, values: Mapping[str, object], *, option: str) -> None:
     """Say on stderr which values of an option were never met in learning: they are no error, and change nothing."""
-    if unmet := encoding.unmet(values) if encoding else []:
+    if unmet := encoding.unknown_values(values) if encoding else []:
         typer.echo(f"never met in learning, so it says nothing here ({option}): {', '.join(unmet)}", err=True)
 
 
