@@ -314,7 +314,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     settings = dict(text.split("=", 1) for text in asked.setting)
-    settings |= {"train.passes": asked.passes, "train.seed": asked.seed, "train.negatives": 0}
+    settings |= {"train.epochs": asked.passes, "train.seed": asked.seed, "train.negatives": 0}
     kept = json.loads(asked.out.read_text()) if asked.out.exists() else {"rows": {}}
     kept["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     kept["words"] = {"length": LENGTH, "word": WORD, "filters": FILTERS}

@@ -29,9 +29,9 @@ from segue.errors import ArgumentError, DataError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
 from segue.model.transitions import Counts
-from segue.model_file import build_network, load_model, with_fingerprint
+from segue.model_file import build_network, with_fingerprint
 from segue.recommend.new_items import with_catalogue
-from segue.recommend.recommender import Recommender
+from segue.recommend.recommender import Recommender, load_model
 
 if TYPE_CHECKING:
     from segue.model.network import Network
@@ -135,7 +135,7 @@ def train(
         say(str(answer))
         params, noted = answer.params, noted | {"ratings": str(answer)}
     counts = None
-    if settings.model.counts and answers is not None:
+    if settings.model.transitions and answers is not None:
         counts, about = _fused(learnt, answers, vocabulary, settings.train.refit and events, budget, say)
         noted |= about
     rec = Recommender(
@@ -248,7 +248,7 @@ def _kept_back(settings: Config, learnt: Sequences, validation: "Validation", it
     """Return the seconds of a budget that are kept back for what comes after the training."""
     from segue.training.budget import BLEND, blend_seconds
 
-    if budget.seconds is None or not (settings.model.counts and settings.train.task != "rating"):
+    if budget.seconds is None or not (settings.model.transitions and settings.train.task != "rating"):
         return 0.0
     blend = blend_seconds(len(learnt.items), len(validation.sequences), items)
     least = min(BLEND / 3 * budget.seconds, 10.0)  # a machine may be slower than is foreseen
@@ -305,7 +305,7 @@ def _encodings(
     found = learn_encodings(events, catalogue, profiles, kinds=kinds, text=model.text)
     if not model.attributes:
         found = found._replace(items=None)
-    if not model.details:
+    if not model.event_features:
         found = found._replace(events=None, asked=0)
     for role in ("items", "users", "events"):
         encoding = getattr(found, role)
@@ -402,7 +402,7 @@ def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Cal
 
 
 def load(path: str | Path) -> Recommender:
-    """Return the recommender in a model; see `segue.model_file.load_model`."""
+    """Return the recommender in a model; see `segue.model_file.read_model`."""
     return load_model(path)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from segue.config import Config
+from segue.config import OLD_NAMES, Config, by_path
 from segue.data.log.rating_scale import Scale
 from segue.data.values import plain
 from segue.errors import ModelError
@@ -76,7 +76,7 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
 
 
 def _manifest(said: Mapping[str, Any]) -> Manifest:
-    config = TypeAdapter(Config).validate_python(said["config"])
+    config = _config(said["config"])
     if config.model.width is None or config.model.session_gap == "auto":
         raise ValueError("config: a width or a session gap is left to derive")
     items = plain.whole(said["items"], "items", 1, _MOST)
@@ -96,6 +96,15 @@ def _manifest(said: Mapping[str, Any]) -> Manifest:
     )
 
 
+def _config(parts: Mapping[str, Any]) -> Config:
+    """Return the settings of a training, from their earlier names, too."""
+    renamed: dict[str, dict[str, Any]] = {}
+    for path, value in by_path(parts).items():
+        part, _, name = OLD_NAMES.get(path, path).partition(".")
+        renamed.setdefault(part, {})[name] = value
+    return TypeAdapter(Config).validate_python(renamed)
+
+
 def _facts(facts: Any) -> dict[str, Any]:
     """Return the facts of a training; those that answers and later training depend on have their shape."""
     if not isinstance(facts, dict):
@@ -108,4 +117,5 @@ def _facts(facts: Any) -> dict[str, Any]:
     for name, shape in shapes.items():
         if facts.get(name) is not None and not isinstance(facts[name], shape):
             raise ValueError(f"facts: expected {name} as {shape.__name__}")
-    return facts
+    asked = facts.get("asked") or {}
+    return facts | ({"asked": {OLD_NAMES.get(path, path): value for path, value in asked.items()}} if asked else {})

@@ -129,7 +129,7 @@ def test_a_habit_of_the_hour_is_learnt():
     table = pl.DataFrame(
         {"user": np.repeat(np.arange(users), length), "item": items.ravel(), "time": times.ravel()}
     ).sort("time")
-    settings = {"train.repeats": "allow", "model.width": 16, "train.passes": 8, "model.counts": False}
+    settings = {"train.repeats": "allow", "model.width": 16, "train.epochs": 8, "model.transitions": False}
     train, test = segue.split_last(segue.read_events(table))
     rec = segue.train(train, config=settings)
     hits = {at: segue.evaluate(rec, test, ask_at=at, ks=(3,)).rows["segue"]["hr@3"] for at in ("event", "unknown")}

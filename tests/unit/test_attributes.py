@@ -14,7 +14,8 @@ from segue.data.features.kinds import kinds_of
 from segue.data.features.table_encoder import Encoding, learn_encoding
 from segue.data.log.events import Reading
 from segue.data.sequences.vocabulary import Vocabulary
-from segue.data.values.parsing import moment_of, text_of
+from segue.data.values.parsing import text_of
+from segue.data.values.times import moment_of
 from segue.errors import ColumnError, ModelError
 
 N = 200

@@ -157,7 +157,7 @@ def test_a_store_is_read_while_another_owns_it(store, tmp_path):
     assert [event.user for event in other.log(after=5)] == ["dan"] and other.head("dan", "").count == 1
     with pytest.raises(StoreError, match=r"opened to be read only, came a write. Open it with open_store"):
         other.put_value("a", b"b")
-    assert store.forget_user("ann")  # a reader between its pages is in nobody's way
+    assert store.erase_user("ann")  # a reader between its pages is in nobody's way
     assert b"ann" not in (tmp_path / "s.db").read_bytes()
     other.close()
     other.close()
@@ -313,7 +313,7 @@ def test_retraining_publishes_what_is_better_and_exits_0(tmp_path):
     a_running_model(log, models)
     log.as_text().with_columns(pl.col("time").cast(pl.Datetime("us"))).write_parquet(tmp_path / "log.parquet")
     assert run.invoke(app, ["import", str(tmp_path / "log.parquet"), "--store", str(tmp_path / "s.db")]).exit_code == 0
-    small = [word for one in ("model.width=8", "model.depth=1", "train.passes=3") for word in ("--set", one)]
+    small = [word for one in ("model.width=8", "model.depth=1", "train.epochs=3") for word in ("--set", one)]
     verb = ["retrain", "--store", str(tmp_path / "s.db"), "--models", str(models), *small, "--json"]
     server = SqliteStore(tmp_path / "s.db")  # it may run meanwhile
     done = run.invoke(app, verb)
@@ -335,19 +335,19 @@ def test_retraining_goes_on_with_what_the_running_model_was_given(tmp_path):
     ids = known_items(log).ids
     items = pl.DataFrame({"item": ids, "year": [1990 + n % 4 for n in range(len(ids))]})
     people = pl.DataFrame({"user": log.users, "age": [20 + n % 30 for n in range(len(log.users))]})
-    quick = {"train.passes": 1, "model.width": 8, "model.depth": 1, "model.cell": "gru"}
+    quick = {"train.epochs": 1, "model.width": 8, "model.depth": 1, "model.cell": "gru"}
     rec = segue.train(log, catalogue=items, users=people, kinds={"year": "category"}, config=quick)
     half = {"range": [0, int(log.table["time"][len(log) // 2])]}
     replace(rec, facts=rec.facts | half).save(tmp_path / "a.segue")
     with pytest.raises(ArgumentError, match=r"that a\.segue was trained with, came none.*Give --users FILE"):
         retrain.retrain(log, tmp_path)
     said = []
-    done = retrain.retrain(log, tmp_path, users=people, config={"train.seed": 7, "train.passes": 2}, say=said.append)
+    done = retrain.retrain(log, tmp_path, users=people, config={"train.seed": 7, "train.epochs": 2}, say=said.append)
     assert done.published, done
     new = segue.load(tmp_path / done.model)
     assert f"No --items: items are what a.segue holds of them, {len(ids)} lines; newer ones are ids alone." in said
     assert new.encodings == rec.encodings and "year: category, 4 values" in new.encodings.items.describe()
-    assert new.facts["asked"] == quick | {"train.seed": 7, "train.passes": 2}
+    assert new.facts["asked"] == quick | {"train.seed": 7, "train.epochs": 2}
     assert new.config.model == rec.config.model and new.facts["kinds"] == {"year": "category"}
 
 
@@ -355,7 +355,7 @@ def test_retraining_with_some_items_keeps_what_was_known_of_the_others(tmp_path)
     log = shop(users=150)
     ids = known_items(log).ids
     items = pl.DataFrame({"item": ids, "year:float": [1990 + n % 4 for n in range(len(ids))], "title": ids})
-    quick = {"train.passes": 1, "model.width": 8, "model.depth": 1}
+    quick = {"train.epochs": 1, "model.width": 8, "model.depth": 1}
     segue.train(segue.split_last(log)[0], catalogue=items, config=quick).save(tmp_path / "a.segue")
     newer = tmp_path / "newer.csv"
     newer.write_text(f"item,year,price\n{ids[0]},2001,5\nnobody had it,2001,5\n")
@@ -512,7 +512,7 @@ def test_the_id_of_an_erased_user_is_taken_again_by_a_verb(tmp_path, kind):
     address = server.address if server else str(tmp_path / "s.db")
     run, store = CliRunner(), open_store(address)
     try:
-        store.forget_user("né/1")
+        store.erase_user("né/1")
         if kind == "sqlite":
             held = run.invoke(app, ["readmit", "né/1", "--store", address]).exception
             assert isinstance(held, LockedError) and "DELETE /v1/users/USER/block" in str(held)

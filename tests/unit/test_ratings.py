@@ -105,7 +105,7 @@ def test_outliers_are_found_on_any_scale_and_count_as_the_nearer_end(scale):
 
 def test_rows_without_a_rating_are_noted_and_no_targets():
     said = []
-    settings = {"train.task": "rating", "train.passes": 1, "model.width": 8}
+    settings = {"train.task": "rating", "train.epochs": 1, "model.width": 8}
     rec = segue.train(rated_log(events=120), config=settings, say=said.append)
     assert any("rows have none and are no targets" in line for line in said)
     assert rec.params.rating.tables.count.sum() < 120
@@ -175,7 +175,7 @@ def test_scales_hold_what_lies_outside():
 def a_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("films")
     rated_log(events=400, users=20, seconds=4000, missing=0.0).table.write_csv(folder / "log.csv")
-    settings = ["--set", "train.passes=1", "--set", "model.width=8", "--hold-out", "time:0.2", "--task", "rating"]
+    settings = ["--set", "train.epochs=1", "--set", "model.width=8", "--hold-out", "time:0.2", "--task", "rating"]
     done = CliRunner().invoke(cli.app, ["train", str(folder / "log.csv"), "-o", str(folder / "b.segue"), *settings])
     assert done.exit_code == 0, done.output
     return folder

@@ -27,7 +27,7 @@ from segue.serve.api.schemas import EventIn, RecommendIn
 from tests_support import small_recommender
 
 NAN = float("nan")
-TINY = {"model.width": 4, "train.passes": 1}
+TINY = {"model.width": 4, "train.epochs": 1}
 
 
 def every_table(frame, folder):
@@ -523,7 +523,7 @@ def odd(tmp_path_factory):
     options = ["--sep", "^", "--user-col", "who", "--item-col", "what", "--time-col", "wann", "--rating-col", "none"]
     options += ["--time-format", "ms", "--context-col", "how", "--missing", "NULL", "--hold-out", "last:1"]
     code, told = said("train", folder / "log.txt", "-o", folder / "b.segue", *options, "--set", "model.width=4",
-                      "--set", "train.passes=1")  # fmt: skip
+                      "--set", "train.epochs=1")  # fmt: skip
     assert code == 0, told
     return folder
 
@@ -566,5 +566,5 @@ def test_the_separator_of_the_log_is_not_that_of_the_catalogue(odd, tmp_path):
     (tmp_path / "films.csv").write_text("what;genre\n" + "\n".join(f"{n + 10};{'ab'[n % 2]}" for n in range(8)))
     options = ["--sep", "^", "--user-col", "who", "--item-col", "what", "--time-col", "wann", "--missing", "NULL"]
     code, told = said("train", odd / "log.txt", "-o", tmp_path / "b.segue", "--items", tmp_path / "films.csv", *options,
-                      "--set", "model.width=4", "--set", "train.passes=1")  # fmt: skip
+                      "--set", "model.width=4", "--set", "train.epochs=1")  # fmt: skip
     assert code == 0 and "genre: category, 2" in told and "films.csv is read as columns separated by semicolon" in told

@@ -10,8 +10,8 @@ from segue.cli.options import LogOptions, Users, reads_log
 from segue.data.log.events import Events
 from segue.errors import ArgumentError
 from segue.files import check_folder
-from segue.model_file import load_model
 from segue.recommend.arguments import profiles_of
+from segue.recommend.recommender import load_model
 
 verbs = typer.Typer()
 

@@ -13,9 +13,8 @@ from segue.addresses import shown
 from segue.cli.options import AsJson, LogOptions, Model, in_words, print_json
 from segue.errors import ArgumentError
 from segue.files import check_file
-from segue.model_file import load_model
 from segue.recommend.index.approximate import LARGE, build_index, queries_of
-from segue.recommend.recommender import Recommender
+from segue.recommend.recommender import Recommender, load_model
 
 verbs = typer.Typer()
 NewModel = Annotated[Path, typer.Option("-o", "--out", help="File of the new model.")]

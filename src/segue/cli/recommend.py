@@ -31,12 +31,11 @@ from segue.data.log.events import Events
 from segue.errors import ArgumentError
 from segue.files import check_file
 from segue.jobs.batch_recommend import recommend_all, state_of
-from segue.model_file import load_model
 from segue.recommend.arguments import profiles_of
 from segue.recommend.index.approximate import LARGE, open_index
 from segue.recommend.plan import Beam, Sample
 from segue.recommend.ratings import RatingDistribution, Shared
-from segue.recommend.recommender import Item, Recommender, Time
+from segue.recommend.recommender import Item, Recommender, Time, load_model
 from segue.recommend.state import State
 
 verbs = typer.Typer()

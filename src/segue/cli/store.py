@@ -34,7 +34,7 @@ from segue.jobs.event_frames import CONTEXT, told_by
 from segue.jobs.export_log import events_of, export_file, import_events
 from segue.jobs.retrain import TOLERANCE
 from segue.jobs.retrain import retrain as retrain_and_publish
-from segue.model_file import load_model
+from segue.recommend.recommender import load_model
 from segue.store.base import Store
 from segue.store.factory import open_store
 from segue.store.readonly import is_store, read_store

@@ -31,7 +31,7 @@ from segue.data.log.events import Events
 from segue.data.log.split import digest
 from segue.evaluation.held_out import held_out_rows
 from segue.files import check_file
-from segue.model_file import load_model
+from segue.recommend.recommender import load_model
 
 verbs = typer.Typer()
 

@@ -17,10 +17,10 @@ SETTINGS = {
     "model.width": 32,
     "model.depth": 1,
     "model.dropout": 0.0,
-    "model.clock": False,
+    "model.time_features": False,
     "train.learning_rate": 3e-3,
-    "train.average": 0.95,
-    "train.unknown_items": 0.0,
+    "experiment.weight_average": 0.95,
+    "experiment.item_dropout": 0.0,
     "train.patience": 1000,
     "train.repeats": "allow",
 }
@@ -64,7 +64,8 @@ def recall_at(
     size: Mapping[str, int] = {"lag": lag, "items": cues, "fillers": fillers, "rounds": rounds}
     train = segue.read_events(synthetic.copy(**size, users=users, seed=seed).events)
     _, test = segue.split_last(segue.read_events(synthetic.copy(**size, users=MEASURED, seed=seed + 1).events))
-    windows = {"train.steps": 3 * lag + 3, "train.lanes": batch_size, "train.passes": epochs, "train.seed": seed}
+    windows = {"train.bptt_steps": 3 * lag + 3, "train.batch_size": batch_size}
+    windows |= {"train.epochs": epochs, "train.seed": seed}
     began = time.perf_counter()
     try:
         rec = segue.train(train, config=SETTINGS | settings_of(cell) | windows)

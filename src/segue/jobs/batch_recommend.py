@@ -21,8 +21,8 @@ from segue.jobs.event_frames import as_columns
 from segue.jobs.resumable_parquet import Parts
 from segue.recommend.arguments import check_count
 from segue.recommend.batch import observe_long
-from segue.recommend.index.topk import best_each
 from segue.recommend.recommender import Recommender, Time
+from segue.recommend.scorer import best_each
 from segue.recommend.state import NO_TIME, Seen, State, States, gaps_seconds
 from segue.shapes import Floats, Rows
 from segue.store.base import Store

@@ -15,7 +15,7 @@ from segue.errors import ConflictError, DataError
 from segue.store.base import (
     Conflict,
     Duplicate,
-    Forgotten,
+    Erased,
     Outcome,
     Store,
     Write,
@@ -265,5 +265,5 @@ def _add(report: Imported, done: Iterable[tuple[Write, Outcome]], position: int)
         size = len(write.events)
         written += size * isinstance(outcome, Written)
         known += size * isinstance(outcome, Duplicate)
-        refused += size * isinstance(outcome, Conflict | Forgotten)
+        refused += size * isinstance(outcome, Conflict | Erased)
     return Imported(position, written, known, refused, report.behind)

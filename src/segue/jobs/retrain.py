@@ -44,9 +44,9 @@ from segue.interop.keras_cell import KerasCell
 from segue.metrics.bootstrap import Interval
 from segue.metrics.comparison import Comparison, compare
 from segue.metrics.metrics import ndcg
-from segue.model_file import load_model, name_running, running_model
+from segue.model_file import name_running, running_model
 from segue.recommend.arguments import profiles_of
-from segue.recommend.recommender import Recommender
+from segue.recommend.recommender import Recommender, load_model
 from segue.training.budget import Budget
 
 #: The share of the log that is compared on, that of a small log at most, and the events that a comparison needs.

@@ -37,13 +37,13 @@ class Snapshot:
     Args:
         model: the fingerprint of the weights that made it.
         count: events of the user, in their order, that it holds.
-        memory: its bytes.
+        data: its bytes.
         position: of the last of these events; the store fills it in.
     """
 
     model: str
     count: int
-    memory: bytes
+    data: bytes
     position: Position | None = None
 
 
@@ -53,7 +53,7 @@ class StoredState:
 
     model: str
     version: int
-    memory: bytes
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Head:
         count: events.
         last: where the last event stands; None without events.
         state: of the model that was asked for, if there is one.
-        forgotten: the user was erased, and writes are refused.
+        erased: the user was erased, and writes are refused.
     """
 
     user: str
@@ -74,7 +74,7 @@ class Head:
     count: int = 0
     last: Position | None = None
     state: StoredState | None = None
-    forgotten: bool = False
+    erased: bool = False
 
     @property
     def fresh(self) -> bool:
@@ -168,7 +168,7 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
+class Erased:
     """Something was erased on request and must not come back; nothing was done.
 
     Args:
@@ -183,7 +183,7 @@ PROOF = "proof"
 #: How often a change of a value is tried while others change it too.
 ATTEMPTS = 100
 
-Outcome: TypeAlias = Written | Duplicate | Conflict | Stale | Forgotten
+Outcome: TypeAlias = Written | Duplicate | Conflict | Stale | Erased
 Meanwhile: TypeAlias = Callable[[Sequence[Outcome]], None]
 
 
@@ -229,7 +229,7 @@ class Store(Protocol):
         A write that is not `Written` changes nothing and does not spoil others than those of its group, which are
         then `Stale` where nothing else is against them. Later writes see earlier ones: two for one user are chained
         by giving the second the version that the first leads to. Of several reasons against a write the first of
-        these is told: forgotten, conflict, duplicate, stale. An event that comes late is put in its place; snapshots
+        these is told: erased, conflict, duplicate, stale. An event that comes late is put in its place; snapshots
         behind it, which lack it, are dropped, and so is what older events behind it added to the shared values.
 
         Args:
@@ -267,7 +267,7 @@ class Store(Protocol):
         """
 
     @abstractmethod
-    def find(self, client: str, id: str) -> StoredEvent | None:
+    def find_event(self, client: str, id: str) -> StoredEvent | None:
         """Return the event that a client sent under an id, if it is there."""
 
     @abstractmethod
@@ -278,7 +278,7 @@ class Store(Protocol):
         """
 
     @abstractmethod
-    def forget_event(self, user: str, seq: int) -> bool:
+    def erase_event(self, user: str, seq: int) -> bool:
         """Erase an event, with every state and snapshot that holds it, from the files too.
 
         What it and the events behind it added to the shared values is taken away. Its id stays refused, known
@@ -286,7 +286,7 @@ class Store(Protocol):
         """
 
     @abstractmethod
-    def erased(self, event: int | tuple[str, str]) -> bool:
+    def was_erased(self, event: int | tuple[str, str]) -> bool:
         """Return whether an event was erased, alone or with its user: by its `seq`, or by its client and id."""
 
     @abstractmethod
@@ -298,7 +298,7 @@ class Store(Protocol):
         """
 
     @abstractmethod
-    def forget_user(self, user: str) -> bool:
+    def erase_user(self, user: str) -> bool:
         """Erase a user with all names, events, keys, states and snapshots, from the files too.
 
         The shared values are as if the user had never been. The names and the ids of the events stay refused,
@@ -319,7 +319,7 @@ class Store(Protocol):
         along the names that mean them.
 
         Raises:
-            ForgottenError: one of them was erased.
+            ErasedError: one of them was erased.
         """
 
     @abstractmethod
@@ -358,7 +358,7 @@ class Store(Protocol):
     def users(self, *, before: int | None = None, limit: int = 1000) -> list[ActiveUser]:
         """Return a page of users, those with the most recent arrivals first, before an `active`."""
 
-    def prove(self) -> None:
+    def check_writable(self) -> None:
         """Write something, as an event is written, and return when it is on disk.
 
         Raises:

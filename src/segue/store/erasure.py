@@ -23,11 +23,11 @@ def erase_event(store: Store, user: str, event: int | tuple[str, str]) -> bool:
     if isinstance(event, int):
         seq = event
     else:
-        kept = store.find(*event)
+        kept = store.find_event(*event)
         seq = 0 if kept is None else kept.seq  # no event has this number
-    if seq and store.forget_event(user, seq):
+    if seq and store.erase_event(user, seq):
         return True
-    if not store.erased(event):
+    if not store.was_erased(event):
         raise NotFoundError("event: expected one of this user, came another. See GET /v1/users/USER.")
     store.finish_erasures()
     return False
@@ -43,5 +43,5 @@ def erase_user(store: Store, user: str, model: str) -> tuple[int, bool]:
         StoreError: it is erased, but files hold it still; asked again, that is finished.
     """
     head = store.head(user, model)
-    done = store.forget_user(user)
-    return head.count if done else 0, head.forgotten or (head.count > 0 and not done)
+    done = store.erase_user(user)
+    return head.count if done else 0, head.erased or (head.count > 0 and not done)

@@ -40,7 +40,7 @@ def open_store(address: str | Path, *, accept_loss: bool = False) -> Store:
     """
     store = open_unproved(address, accept_loss=accept_loss)
     try:
-        store.prove()
+        store.check_writable()
     except BaseException:
         store.close()
         raise

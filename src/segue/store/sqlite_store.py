@@ -52,7 +52,7 @@ class SqliteStore(Store):
         ...     store.close()
         >>> first.version, type(again).__name__, again.originals == first.events
         (1, 'Duplicate', True)
-        >>> head.count, head.fresh, head.state.memory
+        >>> head.count, head.fresh, head.state.data
         (1, True, b'memory')
     """
 
@@ -126,8 +126,8 @@ class SqliteStore(Store):
         with self._file.read() as db:
             return [event_of_row(row) for row in db.execute(EVENT + query, (self._uid(db, user), *after, limit))]
 
-    def find(self, client: str, id: str) -> StoredEvent | None:
-        """Return the event under an id; see `Store.find`."""
+    def find_event(self, client: str, id: str) -> StoredEvent | None:
+        """Return the event under an id; see `Store.find_event`."""
         query = "WHERE l.seq = (SELECT seq FROM keys WHERE hash = ?)"
         with self._file.read() as db:
             row = db.execute(EVENT + query, (self._hasher.event(client, id),)).fetchone()
@@ -143,8 +143,8 @@ class SqliteStore(Store):
             row = db.execute(query, (self._uid(db, user), model, *at)).fetchone()
         return Snapshot(model, row[0], row[1], Position(row[2], row[3])) if row else None
 
-    def forget_event(self, user: str, seq: int) -> bool:
-        """Erase an event; see `Store.forget_event`."""
+    def erase_event(self, user: str, seq: int) -> bool:
+        """Erase an event; see `Store.erase_event`."""
         with self._file.write() as db:
             self._recent.users.clear()
             uid = self._uid(db, user)
@@ -159,8 +159,8 @@ class SqliteStore(Store):
         self._file.erase_traces()
         return row is not None
 
-    def erased(self, event: int | tuple[str, str]) -> bool:
-        """Return whether an event was erased; see `Store.erased`."""
+    def was_erased(self, event: int | tuple[str, str]) -> bool:
+        """Return whether an event was erased; see `Store.was_erased`."""
         value: int | bytes
         if isinstance(event, tuple):
             query, value = "SELECT 1 FROM keys WHERE hash = ? AND seq IS NULL", self._hasher.event(*event)
@@ -173,8 +173,8 @@ class SqliteStore(Store):
         """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
         self._file.erase_traces()
 
-    def forget_user(self, user: str) -> bool:
-        """Erase a user; see `Store.forget_user`."""
+    def erase_user(self, user: str) -> bool:
+        """Erase a user; see `Store.erase_user`."""
         with self._file.write() as db:
             self._recent.users.clear()
             uid = self._uid(db, user)
@@ -278,14 +278,14 @@ class SqliteStore(Store):
         """Return whether commits are done and synced; see `Store.ready`."""
         try:
             wrong = asked_of(self._file.settings())
-            self.prove()
+            self.check_writable()
         except StoreError as error:
             return Readiness(False, f"{error}")
         advice = f"{self._file.path}: {', '.join(wrong)}: a loss of power would lose events. Open the store again."
         return Readiness(False, advice) if wrong else Readiness(True)
 
-    def prove(self) -> None:
-        """Write something; see `Store.prove`. Where a write has failed, there must be room for more than that."""
+    def check_writable(self) -> None:
+        """Write something; see `Store.check_writable`. After a failed write, there must be room for more than that."""
         self._file.check_room()
         if self._file.failed:
             self.put_value(PROOF, bytes(ROOM))
@@ -306,7 +306,7 @@ def _head(user: str, row: Any, model: str) -> Head:
         return Head(user)
     uid, name, version, count, place, seq, held, memory = row
     if uid is None:
-        return Head(user, forgotten=True)
+        return Head(user, erased=True)
     state = StoredState(model, held, memory) if memory is not None else None
     return Head(name.decode(), version, count, Position(place, seq) if seq is not None else None, state)
 

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from segue.errors import ForgottenError
+from segue.errors import ErasedError
 from segue.recommend.ratings import Rated
 from segue.store.base import (
     Conflict,
     Duplicate,
-    Forgotten,
+    Erased,
     Head,
     Outcome,
     Snapshot,
@@ -131,7 +131,7 @@ class Transaction:
         """Return the user of a write, the hashes of its ids, and what there is against it."""
         known = self._known(write.user)
         if known is ERASED:
-            return known, [], Forgotten()
+            return known, [], Erased()
         keys = [self._hasher.event(write.client, e.id) if e.id is not None else None for e in write.events]
         version = known.version if known else 0
         refused = self._refuse(write, keys, version)
@@ -168,7 +168,7 @@ class Transaction:
         """Return the number of a user, who is made if not there."""
         known = self._known(name)
         if known is ERASED:
-            raise ForgottenError(f"user {name!r} was erased. Readmit the user, or use another name.")
+            raise ErasedError(f"user {name!r} was erased. Readmit the user, or use another name.")
         return (known or self._new(name)).uid
 
     def _known(self, name: str) -> Known | None:
@@ -202,7 +202,7 @@ class Transaction:
         pairs = [(event, row) for event, row in zip(write.events, found, strict=True) if row]
         gone = tuple(str(event.id) for event, row in pairs if row[0] is None)
         if gone:
-            return Forgotten(gone)
+            return Erased(gone)
         other = tuple(str(event.id) for event, row in pairs if row[1] != self._hasher.body(event.digest))
         if other:
             return Conflict(other)
@@ -266,7 +266,7 @@ class Transaction:
         self.flush()
         query = "SELECT place, seq FROM log WHERE uid = ? ORDER BY place DESC, seq DESC LIMIT 1 OFFSET ?"
         place, seq = self._one(query, uid, count - snapshot.count)
-        row = (uid, bid, place, seq, snapshot.count, snapshot.memory)
+        row = (uid, bid, place, seq, snapshot.count, snapshot.data)
         db.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", row)
         query = "SELECT count, place, seq FROM snapshots WHERE uid = ? AND bid = ? ORDER BY place, seq"
         there = db.execute(query, (uid, bid)).fetchall()

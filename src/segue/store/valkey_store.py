@@ -8,13 +8,13 @@ Does not know: the connection, and the settings that durability rests on (`valke
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segue.errors import ForgottenError, StoreError
+from segue.errors import ErasedError, StoreError
 from segue.recommend.ratings import Shared, Tally
 from segue.store.base import (
     ActiveUser,
     Conflict,
     Duplicate,
-    Forgotten,
+    Erased,
     Head,
     Meanwhile,
     Outcome,
@@ -89,8 +89,8 @@ class ValkeyStore(Store):
         start = f"({_member(after)}" if after else "+" if backwards else "-"
         return [_event(row) for row in self._server.run("page", self._user(user), start, limit, backwards)]
 
-    def find(self, client: str, id: str) -> StoredEvent | None:
-        """Return the event under an id; see `Store.find`."""
+    def find_event(self, client: str, id: str) -> StoredEvent | None:
+        """Return the event under an id; see `Store.find_event`."""
         rows = self._server.run("find", self._hasher.event(client, id).hex())
         return _event(rows[0]) if rows else None
 
@@ -102,14 +102,14 @@ class ValkeyStore(Store):
         member, count = row[0].decode().split(":")
         return Snapshot(model, int(count), row[1], _position(member))
 
-    def forget_event(self, user: str, seq: int) -> bool:
-        """Erase an event; see `Store.forget_event`."""
-        found = self._server.run("forget_event", self._user(user), str(seq))
+    def erase_event(self, user: str, seq: int) -> bool:
+        """Erase an event; see `Store.erase_event`."""
+        found = self._server.run("erase_event", self._user(user), str(seq))
         self._server.rewrite(wait=self._erase_wait)
         return bool(found)
 
-    def erased(self, event: int | tuple[str, str]) -> bool:
-        """Return whether an event was erased; see `Store.erased`."""
+    def was_erased(self, event: int | tuple[str, str]) -> bool:
+        """Return whether an event was erased; see `Store.was_erased`."""
         call, prefix = self._server.call, self._server.prefix
         if isinstance(event, tuple):
             return bool(call("HGET", prefix + "keys", self._hasher.event(*event).hex()) == b"")
@@ -119,9 +119,9 @@ class ValkeyStore(Store):
         """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
         self._server.rewrite(wait=self._erase_wait)
 
-    def forget_user(self, user: str) -> bool:
-        """Erase a user; see `Store.forget_user`."""
-        found = self._server.run("forget_user", self._user(user))
+    def erase_user(self, user: str) -> bool:
+        """Erase a user; see `Store.erase_user`."""
+        found = self._server.run("erase_user", self._user(user))
         self._server.rewrite(wait=self._erase_wait)
         return bool(found)
 
@@ -134,7 +134,7 @@ class ValkeyStore(Store):
         version: int = self._server.run("merge", self._user(old), old, self._user(new), new)
         if version < 0:
             name = old if version == -1 else new
-            raise ForgottenError(f"user {name!r} was erased. Readmit the user, or use another name.")
+            raise ErasedError(f"user {name!r} was erased. Readmit the user, or use another name.")
         return version
 
     def drop_model(self, model: str) -> int:
@@ -186,7 +186,7 @@ class ValkeyStore(Store):
         said = self._server.ready(accept_loss=self._accept_loss)
         try:
             if said.ready:
-                self.prove()
+                self.check_writable()
         except StoreError as error:
             return Readiness(False, f"{error}")
         return said
@@ -205,7 +205,7 @@ class ValkeyStore(Store):
             return key, self._hasher.body(event.digest).hex(), place, event_to_bytes(event)
 
         expected = -1 if write.expected is None else write.expected
-        shots = [(shot.model, shot.count, shot.memory) for shot in write.snapshots]
+        shots = [(shot.model, shot.count, shot.data) for shot in write.snapshots]
         events = [pack(event) for event in write.events]
         rated = [
             (model, [(n, str(one.row), str(one.amount)) for n, one in enumerate(some, start=1) if one is not None])
@@ -229,14 +229,14 @@ def _outcome(write: Write, reply: Any) -> Outcome:
     if kind == "stale":
         return Stale(reply[1])
     ids = tuple(str(write.events[place - 1].id) for place in reply[1])
-    return Conflict(ids) if kind == "conflict" else Forgotten(ids)
+    return Conflict(ids) if kind == "conflict" else Erased(ids)
 
 
 def _head(user: str, row: Any, model: str) -> Head:
     if not row:
         return Head(user)
     if len(row) == 1:
-        return Head(user, forgotten=True)
+        return Head(user, erased=True)
     name, version, count, last = row[:4]
     held, _, memory = row[4].partition(b":") if len(row) > 4 else (b"", b"", b"")
     state = StoredState(model, int(held), memory) if held else None

@@ -14,13 +14,13 @@ import numpy as np
 import polars as pl
 
 from segue.data.features.fitting import Column
-from segue.data.log.columns import KNOWN_NAMES, candidates, find_column, guess_column, listed
+from segue.data.log.columns import KNOWN_NAMES, candidates, find_column, guess_column
 from segue.data.log.sources import Reading, open_source, without_words
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.ids import check_ids, check_matched, id_of, settle, text_of_ids
 from segue.data.values.lookup import Haystack, Postings, first, folded_text
 from segue.data.values.parsing import word, words_of
-from segue.errors import ColumnError, DataError, ModelError
+from segue.errors import ColumnError, DataError, ModelError, listed
 
 _ITEM = ("item", "itemid", "movieid", "movie", "sku", "productid", "product", "asin", "id")
 #: Columns that hold titles, by their usual names.

@@ -16,7 +16,8 @@ import polars as pl
 from segue.data.features.column_encoders import Block, Categories, Ignored, Texts
 from segue.data.features.kinds import plain_name
 from segue.data.features.numeric import Vectors
-from segue.data.values.parsing import distinct, is_present, moment_of, number_of, vector_of, word, words_of
+from segue.data.values.parsing import distinct, is_present, number_of, vector_of, word, words_of
+from segue.data.values.times import moment_of
 from segue.errors import ArgumentError
 
 _TEXTS = (pl.String, pl.Categorical, pl.Enum, pl.Null)

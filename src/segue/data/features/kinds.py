@@ -14,9 +14,9 @@ import polars as pl
 
 from segue.data.log.columns import KNOWN_NAMES, find_column
 from segue.data.values.ids import seems_missing
-from segue.data.values.parsing import distinct, moment_of, number_of, vector_of, word, words_of
-from segue.data.values.times import written_date
-from segue.errors import ColumnError
+from segue.data.values.parsing import distinct, number_of, vector_of, word, words_of
+from segue.data.values.times import moment_of, written_date
+from segue.errors import ColumnError, nearest
 
 #: A calendar is read of the times of events alone; the others may be asked for by name.
 Kind: TypeAlias = Literal["number", "category", "categories", "text", "date", "vector", "ignored", "calendar"]
@@ -125,8 +125,8 @@ def _known_kind(kind: str, column: str) -> Kind:
     for known in KINDS:
         if known == kind:
             return known
-    near = [known for known in KINDS if known[:3] == kind[:3].lower()]
-    advice = f'Did you mean "{near[0]}"?' if near else "Give one of these."
+    like = nearest(kind, KINDS, cutoff=0.4)
+    advice = f'Did you mean "{like}"?' if like else "Give one of these."
     raise ColumnError(f'column "{column}": expected a kind among {", ".join(KINDS)}, came "{kind}". {advice}')
 
 

@@ -7,14 +7,14 @@ Does not know: the other columns, or where the numbers go. Whatever cannot be re
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.features.kinds import plain_name
-from segue.data.values.parsing import moment_of, number_of, numbers_of, vector_of
+from segue.data.values.parsing import number_of, numbers_of, vector_of
+from segue.data.values.times import iso, moment_of
 from segue.shapes import Floats
 
 #: Numbers are spread over so many knots.
@@ -110,7 +110,7 @@ class Numbers:
 
     def _written(self, number: float) -> str:
         if self.kind == "date" and abs(number) < 6e10:
-            return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=number)).date().isoformat()
+            return iso(round(number * 1e6))[:10]
         return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
 
 

@@ -18,10 +18,9 @@ from segue.data.features.column_encoders import Block, Categories, Ignored, Text
 from segue.data.features.kinds import Kind, plain_name, why_ignored
 from segue.data.features.numeric import Numbers, Vectors
 from segue.data.features.text import TextEncoder, text_encoder, text_encoder_from
-from segue.data.log.columns import listed
 from segue.data.values import plain
 from segue.data.values.parsing import distinct, is_present, text_of
-from segue.errors import ArgumentError, ColumnError, ModelError
+from segue.errors import ArgumentError, ColumnError, ModelError, listed
 from segue.shapes import Floats
 
 _FORMAT = 1

@@ -3,7 +3,7 @@
 -- an event: {key or "", digest, place or "", body}; a state: {model, memory}; a shot: {model, count, memory};
 -- rated: {model, {{place among the events, row, amount}}}, replayed: the same with seq for the place.
 -- Reply: for each write {"written", version, events} | {"duplicate", version, events or {}} |
--- {"conflict", which} | {"forgotten", which} | {"stale", version}, and an event as `event` tells it.
+-- {"conflict", which} | {"erased", which} | {"stale", version}, and an event as `event` tells it.
 -- A third part of the message, {name, version} of values that must be there still, may make the reply "moved".
 for _, one in ipairs(message[3]) do
   local value = call("HGET", P .. "values", one[1])
@@ -23,7 +23,7 @@ local function refuse(events, version)
       if parts[2] ~= one[2] then other[#other + 1] = i else there[i] = event(parts[1]) end
     end
   end
-  if #gone > 0 then return {"forgotten", gone} end
+  if #gone > 0 then return {"erased", gone} end
   if #other > 0 then return {"conflict", other} end
   if any then return {"duplicate", version, there} end
 end
@@ -73,7 +73,7 @@ end
 -- What there is against a write, if anything, and the version of its user; `ahead` counts events of its group before it.
 local function look(write, ahead)
   local uid = call("HGET", P .. "names", write[1])
-  if uid == "" then return {"forgotten", {}}, 0 end
+  if uid == "" then return {"erased", {}}, 0 end
   local version, owner = uid and number(uid, "version") or 0, uid or write[1]
   local refused, expected = refuse(write[4], version), write[3] - (ahead[owner] or 0)
   if not refused and write[3] >= 0 and expected ~= version then refused = {"stale", version} end
