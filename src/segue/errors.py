@@ -12,7 +12,7 @@
     │   ├── LockedError      another process owns the store
     │   ├── FullError        no room on disk or in memory; nothing was changed
     │   ├── LostError        the connection broke; whether the write was done is not known
-    │   ├── ForgottenError   a user or event was erased on request
+    │   ├── ErasedError      a user or event was erased on request
     │   └── ConflictError    the id of an event already stands for another event
     ├── NotFoundError        a user, event, item or model that is not there
     ├── EvaluationError      a measurement that would not mean what it says
@@ -73,7 +73,7 @@ class LostError(StoreError):
     """The connection to a store broke; whether the last write was done is not known."""
 
 
-class ForgottenError(StoreError):
+class ErasedError(StoreError):
     """A user or event was erased on request; the id cannot be used until the user is readmitted."""
 
 
