@@ -247,7 +247,7 @@ def test_an_error_of_an_answer_or_erasure_is_of_that_request_alone(service, monk
     with TestClient(make_app(service), base_url="http://localhost:8000") as client:
         for name, method, path in (
             ("ask_history", "GET", "/v1/recommend?history=003"),
-            ("forget_user", "DELETE", "/v1/users/a"),
+            ("erase_user", "DELETE", "/v1/users/a"),
         ):
             with monkeypatch.context() as patched:
 

@@ -11,7 +11,6 @@ from starlette.testclient import TestClient
 
 import segue
 from segue.errors import FullError, StoreError
-from segue.model_file import load_model
 from segue.serve.api.health import OPERATIONS
 from segue.serve.app import make_app
 from segue.serve.http.auth import add_key, read_keys
@@ -405,7 +404,7 @@ def test_rules_hold_from_the_next_list_on(client):
 def test_a_model_is_swapped_by_name_only(client, opened, service, tmp_path):
     small_recommender(seed=6).save(tmp_path / "b.segue")
     new = client.post("/v1/admin/model", json={"model": "b.segue"}).json()["model"]
-    assert new == load_model(tmp_path / "b.segue").fingerprint
+    assert new == segue.load(tmp_path / "b.segue").fingerprint
     assert service._swaps.wait(10)
     assert client.get("/v1/status").json()["model"] == new
     assert client.post("/v1/admin/model", json={"roll_back": True}).json()["model"] != new
@@ -474,7 +473,7 @@ def standing(service):
     """Return all that routes can change."""
     assert service._swaps.wait(10)
     heads = service.store.heads(["u1", "u2", "u3", "gone"], service.rec.fingerprint)
-    plain = [(head.user, head.version, head.count, head.last, head.forgotten) for head in heads]
+    plain = [(head.user, head.version, head.count, head.last, head.erased) for head in heads]
     return service.store.log(), plain, service.store.get_value("items"), service.rec.fingerprint, service.rec.items
 
 

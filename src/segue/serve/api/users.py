@@ -44,7 +44,7 @@ async def erase_user(call: Call, user: PathId) -> ErasureReceipt:
 
     The id is blocked also where nothing is known under it, since events may come late. Asked again, it is done.
     """
-    return _receipt(await call.context.erase(call.context.service.forget_user, user))
+    return _receipt(await call.context.erase(call.context.service.erase_user, user))
 
 
 @router.route("DELETE", "/v1/users/{user}/block", "admin")
@@ -57,13 +57,13 @@ async def readmit_user(call: Call, user: PathId) -> BlockOut:
 @router.route("DELETE", "/v1/users/{user}/events/{id}", "write")
 async def erase_event(call: Call, user: PathId, id: PathId) -> ErasureReceipt:
     """Erase an event, by its `id` as this API key sent it; what follows is computed anew. Asked again, it is done."""
-    return _receipt(await call.context.erase(call.context.service.forget_event, user, str(id), call.key.name))
+    return _receipt(await call.context.erase(call.context.service.erase_event, user, str(id), call.key.name))
 
 
 @router.route("DELETE", "/v1/users/{user}/events/by-seq/{seq}", "write")
 async def erase_event_by_seq(call: Call, user: PathId, seq: PathSeq) -> ErasureReceipt:
     """Erase an event, by its number in the order of arrival (`seq`), whoever sent it. Asked again, it is done."""
-    return _receipt(await call.context.erase(call.context.service.forget_event, user, seq))
+    return _receipt(await call.context.erase(call.context.service.erase_event, user, seq))
 
 
 @router.route("POST", "/v1/users/{user}/merge", "write")
