@@ -98,7 +98,9 @@ class Reader:
         key, out = tuple(words), words[words.index("-o") + 1] if "-o" in words else ""
         if key not in self.kept:
             done = CliRunner().invoke(cli.app, words)
-            assert done.exit_code in ((0, 3) if words[0] == "retrain" else (0,)), f"{words}: {done.output} {done.exception}"
+            assert done.exit_code in ((0, 3) if words[0] == "retrain" else (0,)), (
+                f"{words}: {done.output} {done.exception}"
+            )
             made = (self.folder / out).read_bytes() if words[0] == "train" else b""
             if words[0] not in ("train", "evaluate"):
                 return done.output

@@ -40,7 +40,11 @@ def test_every_command_that_is_only_shown_has_its_verb_and_options():
             words = line.split()[1:]
             verb = next((key for key in (tuple(words[:2]), tuple(words[:1])) if key in commands), None)
             assert verb or words[0] in ("--version", "keys", "datasets"), f"{page}: {line}"
-            known = {name for each in commands[verb].params for name in [*each.opts, *each.secondary_opts]} if verb else set()
+            known = (
+                {name for each in commands[verb].params for name in [*each.opts, *each.secondary_opts]}
+                if verb
+                else set()
+            )
             for option in re.findall(r"(?<=\s)--?[a-z][\w-]*", line.partition("&&")[0].partition("#")[0]):
                 assert not verb or option in known or option == "--help", f"{page}: {option} of {line}"
 
@@ -67,7 +71,9 @@ def test_every_path_of_the_architecture_exists():
 
 def test_every_path_in_src_or_tests_that_a_page_names_exists():
     for page in [*PAGES, *DOCS.glob("decisions/*.md")]:
-        for path in re.findall(r"`((?:src|tests|benchmarks|examples|deploy|docs)/[\w./-]+\.(?:py|json|md|yaml))`", page.read_text()):
+        for path in re.findall(
+            r"`((?:src|tests|benchmarks|examples|deploy|docs)/[\w./-]+\.(?:py|json|md|yaml))`", page.read_text()
+        ):
             assert (ROOT / path).exists(), f"{page}: {path}"
 
 
@@ -127,4 +133,6 @@ def test_lines_of_prose_are_short():
     for page in [page for page in PAGES if page.name != "results.md"]:
         text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
         for line in text.splitlines():
-            assert len(line) <= 110 or line.startswith(("|", "![", "[", "<", "    ")) or "](" in line or "$" in line, f"{page}: {line}"
+            assert len(line) <= 110 or line.startswith(("|", "![", "[", "<", "    ")) or "](" in line or "$" in line, (
+                f"{page}: {line}"
+            )
