@@ -50,8 +50,9 @@ _NOUNS = {
 }
 _CODES = ("id", "ids", "key", "code", "no", "nr", "num", "number", "uuid", "guid", "hash", "pk", "index", "idx")
 #: Words that may follow the word of a time, and words that make a name the time of something else.
-_UNITS = tuple(
-    ["ms", "us", "ns", "s", "sec", "secs", "seconds", "millis", "milliseconds", "micros", "unix", "utc", "gmt", "iso"]
+_UNITS = (
+    *("ms", "us", "ns", "s", "sec", "secs", "seconds", "millis", "milliseconds", "micros"),
+    *("unix", "utc", "gmt", "iso"),
 )
 _NOT_OF_EVENTS = {
     *("birth", "birthday", "release", "released", "publish", "published", "publication", "signup", "registration"),
