@@ -37,7 +37,7 @@ from segue.model.heads import RatingHead
 from segue.model.network import Network
 from segue.model.parameters import kept_params
 from segue.model.time_encoding import Clock
-from segue.model.transitions import Counts
+from segue.model.transitions import TransitionCounts
 from segue.recommend.recommender import Recommender
 
 logger = logging.getLogger("segue")
@@ -168,7 +168,7 @@ def _recommender(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], path: s
     if "catalogue" in arrays:
         catalogue = Catalogue(_table(arrays, "catalogue", items - 1, ("item", "title")))
         catalogue.check(vocabulary)
-    counts = Counts.kept(counted, items) if counted else None
+    counts = TransitionCounts.kept(counted, items) if counted else None
     parts = (network, params, vocabulary, manifest.config, catalogue, manifest.facts, "", encodings, manifest.learnt)
     return Recommender(*parts, counts=counts)
 
@@ -268,7 +268,9 @@ def _as_learnt(rec: Recommender) -> Recommender:
 def _arrays(rec: Recommender) -> dict[str, NDArray[Any]]:
     arrays = {_PREFIX + name: np.asarray(array) for name, array in leaves(rec.params)}
     if rec.counts is not None:
-        arrays |= {_COUNTS + field.name: np.asarray(getattr(rec.counts, field.name)) for field in fields(Counts)}
+        arrays |= {
+            _COUNTS + field.name: np.asarray(getattr(rec.counts, field.name)) for field in fields(TransitionCounts)
+        }
     arrays["vocabulary"] = _as_bytes(table_to_bytes(pl.DataFrame({"id": rec.vocabulary.ids})))
     if rec.catalogue is not None:
         arrays["catalogue"] = _as_bytes(table_to_bytes(rec.catalogue.table))

@@ -94,7 +94,7 @@ def test_recall_is_a_training_run(tmp_path, monkeypatch):
     code, _, _ = run("look", "-o", tmp_path, "--cell", "linear", "--recall", 2, "--passes", 1)
     assert code == 0 and asked == [("linear", 2, 1)]
     [row] = written(tmp_path)["recall-by-lag"]
-    assert row["cell"] == "linear" and 0 <= row["recall"] <= 1 and row["best_pass"] == 1
+    assert row["cell"] == "linear" and 0 <= row["recall"] <= 1 and row["best_epoch"] == 1
 
 
 def test_a_model_is_looked_at(tmp_path, model, log):

@@ -54,7 +54,7 @@ def recall_at(
         seed: of log and weights.
 
     Returns:
-        cell, lag, recall (NaN where the loss was no number any more), best_pass, seconds.
+        cell, lag, recall (NaN where the loss was no number any more), best_epoch, seconds.
 
     Raises:
         ArgumentError: there is no such cell.
@@ -69,8 +69,8 @@ def recall_at(
     try:
         rec = segue.train(train, config=SETTINGS | settings_of(cell) | windows)
         recall = float(segue.evaluate(rec, test, ks=(1,)).rows["segue"]["hr@1"])
-        best = rec.facts["best_pass"]
+        best = rec.facts["best_epoch"]
     except TrainingError:  # nothing was learnt
         recall, best = float("nan"), 0
     seconds = round(time.perf_counter() - began, 1)
-    return {"cell": cell, "lag": lag, "recall": recall, "best_pass": best, "seconds": seconds}
+    return {"cell": cell, "lag": lag, "recall": recall, "best_epoch": best, "seconds": seconds}

@@ -27,7 +27,15 @@ from segue.data.values.times import microseconds
 from segue.errors import ArgumentError
 from segue.model.backend import leaves
 from segue.model.network import Memory, Network, NetworkParams
-from segue.model.transitions import RECENT, Counts, expected, likeliest, nothing_recent, pushed, with_counts
+from segue.model.transitions import (
+    RECENT,
+    TransitionCounts,
+    blend_scores,
+    likeliest,
+    nothing_recent,
+    pushed,
+    transition_shares,
+)
 from segue.recommend.arguments import check_count, profiles_of
 from segue.recommend.encoder import encode_users
 from segue.recommend.fused_inference import Folded
@@ -81,7 +89,7 @@ class Recommender:
     encodings: Encodings = IDS_ALONE
     learnt: int = 0
     index: Index | None = None
-    counts: Counts | None = None
+    counts: TransitionCounts | None = None
 
     @property
     def items(self) -> list[str]:
@@ -461,7 +469,7 @@ class Recommender:
     def finished(self, scores: Floats, recent: Rows, rows: Rows | None) -> Floats:
         """Return the network's scores with what else `score_outputs` knows, in place where all rows were scored."""
         if self.counts is not None:
-            scores = with_counts(self.counts, scores, recent, rows)
+            scores = blend_scores(self.counts, scores, recent, rows)
         if rows is None:
             scores[:, self.unreachable] = -np.inf
         elif len(self.unreachable):
@@ -504,7 +512,7 @@ class Recommender:
         lists = [rows[rows > 0] for rows in found]
         if self.counts is None:
             return lists
-        also = likeliest(expected(self.counts, recent), k + MORE)
+        also = likeliest(transition_shares(self.counts, recent), k + MORE)
         if excluded is not None:
             also = [rows[~np.isin(rows, out)] for rows, out in zip(also, excluded, strict=True)]
         return [np.union1d(*pair).astype(np.int32) for pair in zip(lists, also, strict=True)]
