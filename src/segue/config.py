@@ -5,7 +5,6 @@ training data by `derive`, which says why.
 Does not know: how the settings are used.
 """
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from segue.errors import ConfigError
+from segue.errors import ConfigError, nearest
 
 CellName = Literal["linear", "gru", "lstm", "simple_rnn", "keras"]
 Size = Literal["small", "base", "large"]
@@ -245,8 +244,7 @@ def configure(settings: Mapping[str, Any] | None = None, *, base: Config | None 
         if path in OLD_NAMES:
             raise ConfigError(f"config {path}: this setting is now {OLD_NAMES[path]}.")
         if path not in known:
-            nearest = difflib.get_close_matches(path[:100], known, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"config {path[:100]}: no such setting. Did you mean {nearest}?")
+            raise ConfigError(f"config {path[:100]}: no such setting. Did you mean {nearest(path, known, cutoff=0.0)}?")
         part, name = path.split(".")
         parts.setdefault(part, {})[name] = value
     for part, values in parts.items():

@@ -73,7 +73,7 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
         return _manifest(said)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ModelError(
-            f"{path}: expected the manifest of a model, came an invalid manifest: {plain.in_a_line(error)}. "
+            f"{path}: expected the manifest of a model, came an invalid manifest: {plain.one_line(error)}. "
             "Take the model from its source again, or update Segue if a newer version wrote it."
         ) from None
 
@@ -91,7 +91,7 @@ def _manifest(said: Mapping[str, Any]) -> Manifest:
         items=items,
         learnt=plain.whole(said.get("learnt", items), "learnt", 1, items),
         asked=plain.whole(said.get("asked", 0), "asked", 0, _MOST),
-        scale=Scale.kept(said["ratings"]) if said.get("ratings") else None,
+        scale=Scale.from_dict(said["ratings"]) if said.get("ratings") else None,
         longest_gap=longest,
         facts=_facts(said["facts"]),
         digests={name: plain.text(digest, f"digest of {name}") for name, digest in said["digests"].items()},
@@ -120,9 +120,13 @@ def _facts(facts: Any) -> dict[str, Any]:
     for name, shape in shapes.items():
         if facts.get(name) is not None and not isinstance(facts[name], shape):
             raise ValueError(f"facts: expected {name} as {shape.__name__}")
-    named: dict[str, Any] = {_OLD_FACTS.get(name, name): value for name, value in facts.items()}
-    if asked := named.get("asked"):
-        named["asked"] = {OLD_NAMES.get(path, path): value for path, value in asked.items()}
-    if curve := named.get("curve"):
-        named["curve"] = [{_OLD_FACTS.get(name, name): value for name, value in row.items()} for row in curve]
+    named = _renamed(facts, _OLD_FACTS)
+    if "asked" in named:
+        named["asked"] = _renamed(named["asked"] or {}, OLD_NAMES)
+    if "curve" in named:
+        named["curve"] = [_renamed(row, _OLD_FACTS) for row in named["curve"] or ()]
     return named
+
+
+def _renamed(values: Mapping[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
+    return {new_names.get(name, name): value for name, value in values.items()}

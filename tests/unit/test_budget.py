@@ -108,7 +108,7 @@ def test_a_resumed_run_has_what_its_updates_left(clock, tmp_path):
     assert kept.exists()
     segue.train(LOG, config=config, checkpoint=kept, resume=True, say=said.append)
     earlier = clock.made[1].earlier
-    assert 10 < earlier < 60 and f"{earlier:.0f} of them before it was resumed" in said[-1]
+    assert 10 < earlier < 60 and f"{earlier:.0f} s of it before the run was resumed" in said[-1]
     assert earlier + clock.now - before <= 61.5
     segue.train(LOG, config=config | {"train.minutes": 0.1}, checkpoint=kept, resume=True, say=said.append)
     assert " s over" in said[-1]  # nothing is left, what was learnt is used

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from segue.data.log.datasets import cache_folder
 from segue.errors import DatasetError
+from segue.files import cache_folder
 from segue.kernels import build
 from segue.kernels.build import LISTS, compiled, opened
 from segue.kernels.private_folder import private_folder

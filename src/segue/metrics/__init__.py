@@ -4,6 +4,7 @@
     metrics.py     metrics of ranks, lists and ratings
     bootstrap.py   confidence intervals of differences
     comparison.py  whether one model may take the place of another
+    coordinate_search.py  the best settings of a simple model, one setting at a time
 
 Knows: scores, rows, ranks.
 Does not know: models, logs, reports.

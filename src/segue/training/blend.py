@@ -15,6 +15,7 @@ from scipy import sparse
 
 from segue.data.sequences.sequences import Sequences
 from segue.data.sequences.transition_counts import followers, highest, shares
+from segue.metrics.coordinate_search import coordinate_search
 from segue.metrics.metrics import ndcg
 from segue.metrics.ranks import target_ranks
 from segue.model.transitions import REACH, RECENT, TransitionCounts, blend_scores
@@ -147,7 +148,8 @@ def tune_blend(
         fit = left / 3 / asking
         few, many = few.subset(max(200, int(fit / trials))), many.subset(max(200, int(fit / 15)))
         search = replace(search, answers=few, stops=stops + max(left, 0.0) / 3)
-    best = max((_climb(search, start, grid) for start in starts), key=search.value)
+    climbed = [coordinate_search(start, grid, search.value, BlendSettings._replace) for start in starts]
+    best = max(climbed, key=search.value)
     short, search, answers = search.short(), replace(search, answers=many, stops=stops), many
     best = _lightest(search, best, grid["weight"])
     alone = np.concatenate([_ndcg(block, block.scores()) for block in answers.blocks()])
@@ -174,16 +176,6 @@ def recounted(blend: Blend, known: Sequences, size: int) -> TransitionCounts | N
         return None
     counts = transition_counts(count_pairs(known, size, blend.settings.half_life), blend.settings, known)
     return replace(counts, scale=blend.counts.scale)
-
-
-def _climb(search: "_Search", best: BlendSettings, grid: dict[str, tuple[float, ...]]) -> BlendSettings:
-    """Vary one setting at a time and keep what is better, until nothing changes or no time is left."""
-    before = None
-    while best != before:
-        before = best
-        for name, values in grid.items():
-            best = max([best, *(best._replace(**{name: value}) for value in values)], key=search.value)
-    return best
 
 
 def _lightest(search: "_Search", best: BlendSettings, weights: tuple[float, ...]) -> BlendSettings:

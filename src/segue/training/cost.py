@@ -7,7 +7,7 @@ Does not know: how long an operation takes.
 from dataclasses import replace
 
 from segue.config import Config
-from segue.data.sequences.batches import windows_in_an_epoch
+from segue.data.sequences.batches import windows_per_epoch
 from segue.errors import TrainingError
 from segue.free_memory import GIB, memory_available
 from segue.model.backend import leaves
@@ -99,7 +99,7 @@ def plan(config: Config, events: int) -> str:
     """
     train = config.train
     assert train.batch_size is not None and train.epochs is not None
-    updates = windows_in_an_epoch(events, train.batch_size, train.bptt_steps)
+    updates = windows_per_epoch(events, train.batch_size, train.bptt_steps)
     epochs = f"{train.epochs} epoch{'s' * (train.epochs > 1)}"
     return f"Training for up to {epochs} ({updates:,} update{'s' * (updates != 1)} each). Details: `segue info`."
 

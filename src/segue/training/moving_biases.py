@@ -55,7 +55,7 @@ def best_biases(sequences: Sequences, scale: Scale, items: int) -> Biases:
     sample = _sampled(sequences)
     assert sample.ratings is not None
     known = np.isfinite(sample.ratings) & (sample.items > 0)
-    above = np.where(known, np.nan_to_num(scale.units(sample.ratings)), 0.0).astype(np.float64)
+    above = np.where(known, np.nan_to_num(scale.standardise(sample.ratings)), 0.0).astype(np.float64)
     user = np.repeat(np.arange(len(sample)), sample.lengths)
     size, priors = (len(sample), items), (USER_PRIOR, ITEM_PRIOR)
     user_bias, bias = shrunken_biases(user[known], sample.items[known], above[known], size, priors)
