@@ -84,7 +84,7 @@ def train(
         DataError: there are too few events to learn from.
         TrainingError: the run does not fit into memory, or the loss is not a number.
 
-    Cost: about 6 operations for each weight and target (`segue.training.cost`); memory is said before the run.
+    Cost: about 6 operations for each weight and target (`segue.training.cost`).
     """
     from segue.kernels import build
     from segue.training.budget import Budget
@@ -99,7 +99,7 @@ def train(
 
     vocabulary = item_vocabulary(as_events(events, "train"))
     lines, source, known, profiles = _tables(events, vocabulary, catalogue, users)
-    given = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
+    noted: dict[str, Any] = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
     check_types(events, weights := settings.train.weight_of_type())
     say = say or (lambda text: None)
@@ -116,12 +116,11 @@ def train(
     attributes = attributes_of(known, encodings)
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings, cell=cell)
     check_memory(network, settings, len(sequences.items))
-    about = describe(network, settings, len(learnt.items))
+    noted["training"] = describe(network, settings, len(learnt.items))
     validation = Validation(sequences.select(held_out), exclude_seen=settings.train.repeats == "exclude")
     ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale) if encodings.scale else ()
-    say(plan(settings, len(learnt.items)))
-    say(str(validation))
-    say(build.compiling())
+    for line in (plan(settings, len(learnt.items)), str(validation), build.compiling()):
+        say(line)
     keep_compiled()
     budget.add("encoding", budget.spent() - budget.parts["reading"])
     budget.kept = _kept_back(settings, learnt, validation, vocabulary.size, budget)
@@ -130,7 +129,7 @@ def train(
     rest = (attributes, ratings, budget)
     trained, answers = _run(network, settings, learnt, validation, rest, checkpoint, resume, report, say)
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
-    noted = _noted(events, learnt, span, trained) | {"training": about} | given | dict(facts or {})
+    noted = _noted(events, learnt, span, trained) | noted | dict(facts or {})
     if encodings.scale is not None:
         answer = better_head(network, params, best_biases(learnt, encodings.scale, vocabulary.size), validation)
         say(str(answer))

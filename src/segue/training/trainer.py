@@ -245,8 +245,8 @@ class Trainer:
             self.pace, self.rate = took / count, targets / max(took, 1e-9)
         self.compiled = True
         if self.rate and self.validation and self.budget.seconds is not None and "validation" not in self.budget.parts:
-            foreseen = len(self.validation.sequences.items) / (FORWARD * self.rate)
-            self.budget.validation = min(foreseen, VALIDATION * self.budget.seconds)
+            estimate = len(self.validation.sequences.items) / (FORWARD * self.rate)
+            self.budget.validation = min(estimate, VALIDATION * self.budget.seconds)
 
     def _how_many(self) -> int:
         """Return how many updates go into the next call: as many as there is time for after those under way."""
