@@ -112,7 +112,7 @@ def describe(network: Network, config: Config, events: int) -> str:
         of_ratings = f"{network.rating.loss} loss of ratings"
         loss = of_ratings if train.task == "rating" else f"{loss}, {of_ratings}"
     return (
-        f"{config.model.cell}, {network.depth} blocks of width {network.width}, "
+        f"{config.model.cell}, {network.depth} block{'s' * (network.depth > 1)} of width {network.width}, "
         f"{'with' if network.clock else 'without'} time features; {loss}; matrix products in {train.precision}; "
         f"updates of {train.batch_size} x {train.bptt_steps} targets; "
         f"about {memory_needed(network, config, events):.1f} GiB of memory"
