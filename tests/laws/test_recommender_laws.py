@@ -130,8 +130,7 @@ def test_law_lists_of_many_are_those_of_each(by, repeats, monkeypatch):
     left_out = [vocabulary.rows(ids) for ids in liked]
     if repeats == "exclude":
         left_out = [np.append(rows, seen.to_rows()) for rows, seen in zip(left_out, states.seen, strict=True)]
-    found = scorer.best_each(
-        whole.with_index(exact_index(whole)) if by == "index" else whole,
+    found = (whole.with_index(exact_index(whole)) if by == "index" else whole).best_each(
         states.memory.output,
         np.array([max(at - time / 1e6, 0) for time in states.times], np.float32),
         states.recent,

@@ -22,7 +22,6 @@ from segue.jobs.resumable_parquet import Parts
 from segue.recommend.arguments import check_count
 from segue.recommend.batch import observe_long
 from segue.recommend.recommender import Recommender, Time
-from segue.recommend.scorer import best_each
 from segue.recommend.state import NO_TIME, Seen, State, States, gaps_seconds
 from segue.shapes import Floats, Rows
 from segue.store.base import Store
@@ -130,9 +129,9 @@ def all_users(store: Store) -> list[str]:
 
 def _lists(rec: Recommender, asked: Asked, k: int, now: int | None, ids: pl.Series) -> pl.DataFrame:
     gaps = gaps_seconds([now] * len(asked.times), asked.times)
-    excluded = [seen.to_rows() for seen in asked.seen] if rec.repeats == "exclude" else None
+    excluded = [seen.to_rows() for seen in asked.seen] if rec.repeats == "exclude" else []
     details = rec.encodings.of_events([{"time": now}] * len(asked.times))
-    found = best_each(rec, asked.outputs, gaps, asked.recent, k, details, excluded=excluded)
+    found = rec.best_each(asked.outputs, gaps, asked.recent, k, details, excluded=excluded)
     user, place = np.nonzero(found.rows)
     rows = found.rows[user, place]
     columns = {
