@@ -3,7 +3,7 @@ BIN := .venv/bin
 # Files of tests run beside each other, a file in one process.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check bench
+.PHONY: demo test check bench docs
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -13,6 +13,10 @@ SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .venv/developed: .venv/installed
 	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+.venv/documented: .venv/installed
+	$(BIN)/python -m pip install --quiet --group docs
 	touch $@
 
 demo: .venv/installed        ## Train, measure and ask on real films
@@ -28,3 +32,6 @@ check: .venv/developed       ## Lint, format and types
 
 bench: .venv/developed       ## This machine's numbers
 	$(BIN)/python benchmarks/reading.py
+
+docs: .venv/documented       ## The site, into site/; a warning fails
+	$(BIN)/python docs/tools/build.py

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import segue
 from segue.cli import app as cli
-from segue.config import ModelConfig, TrainConfig
+from segue.config import ExperimentConfig, ModelConfig, TrainConfig
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -23,7 +23,7 @@ def test_python_blocks_of_the_readme_run(keras, tmp_path, monkeypatch):
     quick = segue.train
 
     def train(*events, **given):  # a cell has its own width
-        return quick(*events, **given, config={"train.passes": 1} | ({} if "cell" in given else {"model.width": 8}))
+        return quick(*events, **given, config={"train.epochs": 1} | ({} if "cell" in given else {"model.width": 8}))
 
     monkeypatch.setattr(segue, "train", train)
     scope = {}
@@ -46,7 +46,7 @@ def test_the_version_said_is_the_one_that_is_built():
 
 
 def test_every_setting_has_its_words():
-    for config in (ModelConfig, TrainConfig):
+    for config in (ModelConfig, TrainConfig, ExperimentConfig):
         for name in config.__dataclass_fields__:
             assert f"        {name}: " in config.__doc__, name
 

@@ -483,7 +483,7 @@ def standing(service):
     """Return all that routes can change."""
     assert service._swaps.wait(10)
     heads = service.store.heads(["u1", "u2", "u3", "gone"], service.rec.fingerprint)
-    plain = [(head.user, head.version, head.count, head.last, head.forgotten) for head in heads]
+    plain = [(head.user, head.version, head.count, head.last, head.erased) for head in heads]
     return service.store.log(), plain, service.store.get_value("items"), service.rec.fingerprint, service.rec.items
 
 

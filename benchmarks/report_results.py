@@ -1,0 +1,701 @@
+"""Print the page of results from the files in `benchmarks/results`.
+
+    python benchmarks/report_results.py > docs/results.md
+
+A table for each claim: accuracy, speed, serving, faults. A number that is in no file is not on the page, and a file
+that no table shows ends the script with its name.
+"""
+
+import json
+import statistics
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+#: The runs of each table of accuracy with the defaults of today: what is said of the log, and a run for each seed.
+DEFAULTS = {
+    "ml-1m, protocol A (SASRec's file)": ("quality/ml-1m-a", "quality/ml-1m-a-1", "quality/ml-1m-a-2"),
+    "ml-1m, protocol C (LRURec's file)": ("quality/ml-1m-c",),
+    "ml-1m with exact times": ("quality/ml-1m-times-hour-and-day",),
+    "ml-1m with exact times, last tenth in time": ("quality/ml-1m-time",),
+    "ml-100k": ("quality/ml-100k-0", "quality/ml-100k-1", "quality/ml-100k-2"),
+    "Beauty 5-core": ("quality/beauty",),
+    "Beauty, last tenth in time": ("quality/beauty-time",),
+    "yoochoose 1/64, its own test sessions": ("quality/yoochoose",),
+    "groceries (The Complete Journey, ten weeks)": ("quality/groceries",),
+}
+#: Settings that had other names when a run was kept.
+RENAMED = {
+    "train.passes": "train.epochs",
+    "train.lanes": "train.batch_size",
+    "train.steps": "train.bptt_steps",
+    "train.compare_had": "train.seen_as_negatives",
+    "model.details": "model.event_features",
+    "model.counts": "model.transitions",
+    "model.clock": "model.time_features",
+}
+#: Words of the files of which the page uses others.
+WORDS = {
+    "what was had is compared with, too": "seen items as negatives, too",
+    "tell one event, with a list": "one event with a list",
+    "running biases": "moving biases",
+    "no hidden items": "no item dropout",
+    "not compared with had (train.compare_had=false)": "seen items no negatives",
+    "compared with had (derived)": "seen items as negatives (derived)",
+}
+#: Moments at which projects are compared.
+SECONDS = (36, 60, 84, 145, 180, 300, 420)
+shown: set[str] = set()
+
+
+def read(name: str) -> Any:
+    """Return what a file holds, and note that the page shows it."""
+    shown.add(name)
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def names(pattern: str) -> list[str]:
+    """Return the files that a pattern names, in order."""
+    return sorted(path.relative_to(RESULTS).with_suffix("").as_posix() for path in RESULTS.glob(pattern + ".json"))
+
+
+def share(value: Any, digits: int = 4) -> str:
+    """Return a number below 1 as tables write it: .2175."""
+    if not isinstance(value, int | float):
+        return ""
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def number(value: Any, digits: int = 0) -> str:
+    """Return a number with its thousands parted; nothing where there is none."""
+    return f"{value:,.{digits}f}" if isinstance(value, int | float) else ""
+
+
+def interval(lead: Mapping[str, Any] | None, digits: int = 4) -> str:
+    """Return an improvement with its 95 % confidence interval."""
+    if not lead:
+        return ""
+    return (
+        " ".join(f"{sign}{lead[key]:+.{digits}f}" for sign, key in (("", "mean"), ("(", "low"), ("to ", "high"))) + ")"
+    )
+
+
+def worded(text: str) -> str:
+    """Return a text of a file in the words of the page."""
+    for old, new in WORDS.items():
+        text = text.replace(old, new)
+    return text.replace("passes", "epochs")
+
+
+def of_settings(settings: Any) -> str:
+    """Return settings as a cell of a table, by their names of today."""
+    pairs = settings.items() if isinstance(settings, Mapping) else (text.partition("=")[::2] for text in settings)
+    return ", ".join(f"`{RENAMED.get(key, key)}={value}`" for key, value in pairs)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Return the lines of a table and an empty one."""
+    head = list(head)
+    return [" | ".join(["", *line, ""]).strip() for line in (head, ["---"] * len(head), *map(list, rows))] + [""]
+
+
+def said(text: str) -> list[str]:
+    """Return a paragraph, wrapped, and an empty line."""
+    return [*textwrap.wrap(text, 100, break_on_hyphens=False, break_long_words=False), ""]
+
+
+def section(title: str, text: str, *parts: list[str], again: str = "") -> list[str]:
+    """Return a section: what it says, its tables, and the command that measures it again."""
+    lines = [f"### {title}", "", *said(text), *(line for part in parts for line in part)]
+    return [*lines, f"Run again: `{again}`", ""] if again else lines
+
+
+def best_baseline(run: Mapping[str, Any], metric: str = "ndcg@10") -> tuple[str, float]:
+    """Return the name of the best baseline of a run and its score."""
+    found = {name.partition(" (")[0]: each[metric] for name, each in run["models"].items() if name != "segue"}
+    best = max(found, key=lambda name: found[name])
+    return best, found[best]
+
+
+def quality() -> list[str]:
+    """Return the table of accuracy with the defaults."""
+    rows = []
+    for log, files in DEFAULTS.items():
+        runs = [read(name) for name in files]
+        mean = {key: statistics.fmean(run["models"]["segue"][key] for run in runs) for key in ("hr@10", "ndcg@10")}
+        alone = statistics.fmean(run["network_alone"]["ndcg@10"] for run in runs)
+        timed = [run["asked_at_the_time_of_the_event"] for run in runs if run["asked_at_the_time_of_the_event"]]
+        at = share(statistics.fmean(each["ndcg@10"] for each in timed)) if timed else ""
+        name, score = best_baseline(runs[0])
+        seconds = [f(run["training_seconds"] for run in runs) for f in (min, max)]
+        rows.append(
+            [
+                log,
+                ", ".join(str(run["seed"]) for run in runs),
+                f"**{share(mean['hr@10'])}**",
+                f"**{share(mean['ndcg@10'])}**",
+                share(alone),
+                at,
+                f"{name} {share(score)}",
+                "; ".join(interval(run["lead"]) for run in runs),
+                share(runs[0]["history_shuffled"]),
+                " to ".join(dict.fromkeys(f"{s / 60:.0f}" for s in sorted(seconds))),
+                ", ".join(dict.fromkeys(run["date"] for run in runs)),
+            ]
+        )
+    head = ["log", "seeds", "HR@10", "NDCG@10", "network alone", "at the time of the event", "best baseline"]
+    head += ["improvement, 95 % interval, by seed", "history shuffled", "training, minutes", "date"]
+    return section(
+        "Next item, default settings",
+        "The last event of each user is the test, and the one before it validation, unless the table says otherwise. "
+        "Neither is learnt. All items are ranked; seen items are left out where lists leave them out; ties count "
+        "against the model. Baselines are tuned (popularity, own popularity, decayed Markov counts, item-kNN). *At the "
+        "time of the event*: the model is told when the event came. *History shuffled*: the same model reads each "
+        "history in another order; a log whose order means nothing would lose nothing. Machine: x86_64, 2 cores, other "
+        "work beside it, so minutes are upper bounds.",
+        table(head, rows),
+        again="python benchmarks/quality.py --data DIR --queue FOLDER",
+    )
+
+
+def variants() -> list[str]:
+    """Return the table of runs with other settings, or by earlier versions."""
+    known = {name for files in DEFAULTS.values() for name in files}
+    rows = []
+    for name in [*names("quality/*"), *names("ml-1m*"), *names("ml-100k-seed*")]:
+        if name in known:
+            continue
+        run = read(name)
+        model, alone = run["models"]["segue"], run.get("network_alone") or {}
+        rows.append(
+            [
+                f"`{name}`",
+                str(run["seed"]),
+                of_settings(run["settings"]),
+                share(model["hr@10"]),
+                share(model["ndcg@10"]),
+                share(alone.get("ndcg@10")),
+                interval(run["lead"]),
+                run["date"],
+            ]
+        )
+    head = ["run", "seed", "settings", "HR@10", "NDCG@10", "network alone", "improvement, 95 % interval", "date"]
+    return section(
+        "Next item, other settings and earlier versions",
+        "The name of a run says what differs: `normed` has norms in its blocks, `compared-with-had` compares targets "
+        "with seen items, `rate-.002` has that learning rate, `best-weight` blends with the best weight in place of "
+        "the least within a standard error. The [lab notes](lab-notes/index.md) tell more.",
+        table(head, rows),
+    )
+
+
+def peers() -> list[str]:
+    """Return the table of other projects on the same machine."""
+    rows = []
+    for name in [*names("side-by-side-*"), *names("peer-*")]:
+        if name.endswith("-speed"):
+            continue
+        run = read(name)
+        best = run.get("best_in_validation") or {}
+        scores = [share(best.get(part, {}).get("ndcg@10")) for part in ("validation", "test")]
+        hits = share(best.get("test", {}).get("hr@10"))
+        rows.append(
+            [
+                run["peer"].replace("_", " "),
+                run["set"],
+                number(best.get("seconds")),
+                *scores,
+                hits,
+                number(run.get("events_per_second")),
+                f"`{name}`",
+                run["date"],
+            ]
+        )
+    rows.sort(key=lambda row: (row[1], row[0]))
+    curves = []
+    for name in names("side-by-side-*"):
+        run = read(name)
+        found = [[p["validation"]["ndcg@10"] for p in run["curve"] if p["seconds"] < second + 2] for second in SECONDS]
+        curves.append(
+            [run["peer"].replace("_", " "), run["set"], *(share(max(each, default=None), 3) for each in found)]
+        )
+    curves.sort(key=lambda row: (row[1], row[0]))
+    head = [
+        "project",
+        "log",
+        "seconds at its best",
+        "validation NDCG@10",
+        "test NDCG@10",
+        "test HR@10",
+        "targets a second",
+    ]
+    return section(
+        "Beside other projects, on one machine",
+        "Each was trained on the same log, and measured by the same questions, by papers' rule. A row shows the moment "
+        "at which its own validation was best. Segue ran with `size=small` and a time budget, compiling included, "
+        "and blended at the end. Settings and the whole curves are in the files. Machine: x86_64, 2 cores, seed 0.",
+        table([*head, "file", "date"], rows),
+        said("The best validation NDCG@10 within so many seconds; the last number of Segue is blended."),
+        table(["project", "log", *(f"{second} s" for second in SECONDS)], curves),
+        again="python benchmarks/peers/run.py --data DIR --peer segue:1.4 --peer gru4rec:7 --out FOLDER",
+    )
+
+
+def beyond_ids() -> list[str]:
+    """Return the tables of items, users and events that are more than ids."""
+    warm, new, fresh = [], [], []
+    for name in [*names("beyond-ids-*"), *names("new-items-*"), *names("sessions-*"), "pieces-of-lives-ml-1m"]:
+        kept = read(name)
+        runs = kept["runs"] if "runs" in kept else {key: kept[key] for key in ("warm", "users")}
+        for which, run in runs.items():
+            run = {"date": kept.get("date", "")} | run
+            what, _, read_columns = which.partition(" ")
+            columns = {"details": "event features", "all": "all columns", "items": "items' columns", "": "ids"}.get(
+                read_columns, read_columns
+            )
+            columns += f", {of_settings(kept['settings'])}" if kept.get("settings") else ""
+            if what == "users":
+                fresh += fresh_users(name, columns, run)
+                continue
+            model = run["models"]["segue"]
+            scores = [share(model["hr@10"]), share(model["ndcg@10"])]
+            if what == "items":
+                rival = next((m for n, m in run["models"].items() if n.startswith("content-kNN")), {})
+                beside = [share(rival.get("hr@10")), share(rival.get("ndcg@10")), share(run["chance_hr@10"])]
+                new.append([f"`{name}`", columns, *scores, *beside, run["date"]])
+            else:
+                warm.append(
+                    [
+                        f"`{name}`",
+                        columns,
+                        share(run["validation"]),
+                        *scores,
+                        number(run["events_per_second"]),
+                        run["date"],
+                    ]
+                )
+    scores = ["HR@10", "NDCG@10"]
+    return section(
+        "More than ids",
+        "Known users and items; each row reads other columns besides ids.",
+        table(["run", "reads", "validation NDCG@10", *scores, "events a second", "date"], warm),
+        said(
+            "New items: a tenth of the items is held out of training and added by its attributes. All items are ranked."
+        ),
+        table(["run", "reads", *scores, *(f"content-kNN {name}" for name in scores), "chance HR@10", "date"], new),
+        said(
+            "New users: a tenth of the users is held out. *First n*: the event after their first n. *Last n*: their "
+            "last event, from the n events before it alone. NDCG@10."
+        ),
+        table(["run", "reads", "question", "0", "1", "2", "5", "10", "all", "date"], fresh),
+        again="python benchmarks/beyond_ids.py --set ml-100k --out FILE",
+    )
+
+
+def fresh_users(name: str, columns: str, run: Mapping[str, Any]) -> list[list[str]]:
+    """Return two rows about new users: their first events, and their last from few."""
+    rows = []
+    for question in ("first", "last"):
+        scores = {str(each["events"]): share(each["models"]["segue"]["ndcg@10"]) for each in run[question]}
+        cells = [scores.pop(n, "") for n in ("0", "1", "2", "5", "10")]
+        rows.append([f"`{name}`", columns, f"{question} n", *cells, next(iter(scores.values()), ""), run["date"]])
+    return rows
+
+
+def ratings() -> list[str]:
+    """Return the tables of predicted ratings."""
+    rows = []
+    for name in names("ratings-*"):
+        for which, run in read(name)["runs"].items():
+            models = {key.partition(" (")[0]: value for key, value in run["models"].items()}
+            beside = [
+                share(models.get(key, {}).get("rmse"))
+                for key in ("running biases", "biased factors", "biases", "global mean")
+            ]
+            rows.append(
+                [
+                    f"`{name}`",
+                    which,
+                    of_settings(run["settings"]),
+                    share(models["segue"]["rmse"]),
+                    share(models["segue"]["mae"]),
+                    *beside,
+                    interval(run["lead"], 3),
+                    share(run["coverage"]["95 %"], 3),
+                    run["date"],
+                ]
+            )
+    head = [
+        "file",
+        "split, task, seed",
+        "settings",
+        "RMSE",
+        "MAE",
+        "moving biases",
+        "biased factors",
+        "biases",
+        "global mean",
+    ]
+    head += ["squared error below the best baseline", "inside the 95 % interval", "date"]
+    worked, kept = [], read("keras-rating")
+    for label in ("ten_epochs", "stopped_by_validation"):
+        runs = kept[label]["runs"]
+        for pair in dict.fromkeys((run["inputs"], run["variant"]) for run in runs):
+            same = [run["rmse"] for run in runs if (run["inputs"], run["variant"]) == pair]
+            spread = statistics.stdev(same) if len(same) > 1 else 0.0
+            worked.append(
+                [
+                    pair[1],
+                    pair[0],
+                    label.replace("_", " "),
+                    f"{statistics.fmean(same):.3f} ± {spread:.3f}",
+                    str(len(same)),
+                ]
+            )
+    return section(
+        "Ratings",
+        "Each held-out rating is predicted from earlier ratings only. Ratings with the same timestamp do not influence "
+        "each other. *time* holds out the last tenth of the log, *last* the last tenth of each user, *random* a tenth "
+        "at random of which nothing is read. RMSE but where said.",
+        table(head, rows),
+        said("Run again: `python benchmarks/ratings.py --set ml-100k --out FILE`"),
+        said(
+            f"The worked example with Keras, the last tenth of ml-100k in time, {kept['date']}, RMSE over all "
+            "rows, mean and standard deviation over seeds. *Codes* reads the numbers of user and film, "
+            "*embedded* learns vectors."
+        ),
+        table(["network", "inputs", "training", "RMSE", "seeds"], worked),
+        again="python examples/keras_rating.py",
+    )
+
+
+def ablation() -> list[str]:
+    """Return the tables of parts left out and settings tried."""
+    lines = [
+        "### Each part left out",
+        "",
+        "The network with one part or setting changed. Short runs, so compare within a table.",
+        "",
+    ]
+    for name in [
+        *names("ablation-*"),
+        *names("*-compared-with-had"),
+        *names("*-rate-*"),
+        *names("dropout-*"),
+        "learning-rates",
+    ]:
+        if name.startswith("ablation") and "rate" in name and name in shown:
+            continue
+        kept = read(name)
+        for part in kept.get("runs", [kept]):
+            settings = of_settings(part.get("settings", {}))
+            note = f" {worded(part['settings of all'])}." if "settings of all" in part else ""
+            lines += [
+                f"`{name}`: {part.get('set', '')}, {settings}, seed {part.get('seed', 0)}, {part['date']}.{note}",
+                "",
+            ]
+            keys = ("validation", "validation_log_loss", "test", "validation_with_counts", "test_with_counts")
+            rows = [[worded(row), *(share(each.get(key)) for key in keys)] for row, each in part["rows"].items()]
+            lines += table(
+                ["variant", "validation NDCG@10", "log loss", "test NDCG@10", "blended, validation", "blended, test"],
+                rows,
+            )
+    lines += ["Run again: `python benchmarks/ablation.py --data DIR --set ml-1m-a --out FILE`", ""]
+    cells = read("convolution")
+    lines += [
+        *said(f"Convolutions in the cell: {cells['set']}, {cells['minutes']} minutes, {cells['date']}, validation."),
+    ]
+    lines += table(["cell", "NDCG@10"], [[name, share(each["ndcg@10"])] for name, each in cells["cells"].items()])
+    words = read("word-convolution")
+    lines += ["Convolution over the words of a title.", ""]
+    rows = [
+        [worded(n), share(e["validation"]), share(e.get("test", e.get("ndcg@10"))), e["date"]]
+        for n, e in words["rows"].items()
+    ]
+    return lines + table(["run", "validation NDCG@10", "test or new items, NDCG@10", "date"], rows)
+
+
+def memory_and_plans() -> list[str]:
+    """Return the tables of recall by lag, of plans and of small logs."""
+    recall, plans, small = read("recall_by_lag"), read("encoder-decoder-ml-100k"), read("small-logs")["summary"]
+    lags = sorted({row["lag"] for row in recall["rows"]})
+    cells = list(dict.fromkeys(row["cell"] for row in recall["rows"]))
+    found = {(row["cell"], row["lag"]): share(row["recall"], 3) for row in recall["rows"]}
+    rows = [[cell, *(found.get((cell, lag), "") for lag in lags)] for cell in cells]
+    keys = ("in", "in place", "ndcg", "in order")
+    paths = [
+        [n, worded(who), *(share(each[key]) for key in keys)]
+        for n, part in plans["n"].items()
+        for who, each in part.items()
+    ]
+    summary = [[worded(key), str(round(v, 4) if isinstance(v, float) else v)] for key, v in small.items()]
+    return [
+        *section(
+            "Recall over noise",
+            f"One of four cues, then noise, then the cue is asked for; chance is {share(recall['chance'], 2)}; "
+            f"{recall['date']}, one seed.",
+            table(["cell", *(f"lag {lag}" for lag in lags)], rows),
+            again="python benchmarks/recall_by_lag.py --out FILE",
+        ),
+        *section(
+            "Plans",
+            f"{plans['set']}, {plans['date']}, seed {plans['seed']}: the path of n items against the next n events.",
+            table(["n", "made by", "share of the next n", "at its place", "NDCG", "pairs in order"], paths),
+            again="python benchmarks/encoder_decoder.py",
+        ),
+        *section(
+            "Small ordinary logs",
+            "Random logs, trained with no option, beside the best of the baselines on the test.",
+            table(["what", "value"], summary),
+            again="python benchmarks/small_logs.py",
+        ),
+    ]
+
+
+def speed() -> list[str]:
+    """Return the tables of training and reading."""
+    rows, sampled = [], []
+    for name in names("training*"):
+        run = read(name)
+        rows.append(
+            [
+                f"`{name}`",
+                of_settings(run["settings"]),
+                run.get("precision", "float32"),
+                number(run["events_per_second"]),
+                number(run["achieved_gflops"], 1),
+                number(run["peak_gflops"], 1),
+                f"{run['share_of_peak']:.0%}",
+                run["date"],
+            ]
+        )
+        for each in run.get("sampled", ()):
+            times = [number(each.get(key), 1) for key in ("update_ms", "input_ms", "memory_gib")]
+            sampled.append([f"`{name}`", number(each["items"]), *times])
+    gru = {str(each["units"]): each["events_per_second"] for each in read("training")["plain_gru"]}
+    rival = read("peer-gru4rec-ml-1m-speed")["events_per_second_by_width_first_30_seconds"]
+    units = [[n, number(rival[n]), number(gru[n]), f"{gru[n] / rival[n]:.1f}"] for n in rival if n in gru]
+    large, forms, ease = read("large"), read("recurrence"), read("ease")
+    steps = [[n, *(number(ms, 2) for ms in each.values())] for n, each in forms["milliseconds"].items()]
+    solved = [
+        [number(int(n)), way, number(each.get("processor_seconds"), 1) or f"ended by signal {each['ended_by_signal']}"]
+        for n, ways in ease["items"].items() for way, each in ways.items()
+    ]  # fmt: skip
+    return section(
+        "Training",
+        "One epoch over ml-1m (987,531 targets), softmax over all items. Only products of matrices count as "
+        "operations; the peak is the best float32 product in the same run. AMD EPYC, 2 cores.",
+        table(["run", "settings", "factors", "events a second", "GFLOPS", "peak", "share of the peak", "date"], rows),
+        said("An update with 2,048 drawn negatives, by the size of the catalogue."),
+        table(["run", "items", "update, ms", "drawing, ms", "memory, GiB"], sampled),
+        said("One GRU layer with 2,048 drawn negatives, events a second."),
+        table(["units", "GRU4Rec (official)", "Segue", "ratio"], units),
+        said("Run again: `python benchmarks/training.py --data DIR --json`"),
+        said(
+            f"A log of {large['events']:,} events, {large['minutes_of_training']} minutes of training: "
+            f"{large['seconds_in_all']} s in all, at most {large['peak_memory_gib']} GiB of memory ({large['date']}, "
+            f"{large['cores']} cores). Run again: `python benchmarks/large.py --minutes 0.5`"
+        ),
+        said(
+            f"Forms of the linear recurrence, milliseconds for forward and gradient ({forms['date']}; "
+            "`python benchmarks/recurrence.py`)."
+        ),
+        table(["steps", *next(iter(forms["milliseconds"].values()))], steps),
+        said(f"Solving EASE, processor seconds ({ease['date']}; `python benchmarks/ease.py`)."),
+        table(["items", "way", "processor seconds"], solved),
+    )
+
+
+def latency(each: Mapping[str, Any] | None, keys: tuple[str, ...] = ("p50_ms", "p90_ms", "p99_ms")) -> str:
+    """Return percentiles as a cell of a table."""
+    return " / ".join(f"{each[key]:.1f}" for key in keys) if each else ""
+
+
+def rates(what: str, key: str) -> list[tuple[str, Callable[[Any], str]]]:
+    """Return a row for each rate of requests: its words, and how a run becomes its cell."""
+    return [
+        (f"{what}, {n} a second, p50 / p90 / p99 ms", lambda run, n=n: latency(run.get(f"{key}_{n}_per_second")))
+        for n in (200, 500, 1000)
+    ]
+
+
+def serving() -> list[str]:
+    """Return the tables of serving."""
+    million = read("serving-million")
+    runs = {
+        "10,000 items": read("serving"),
+        "10,000 items, again": read("serving-again"),
+        "a million items": million["after"],
+    }
+    runs["a million items, the version before"] = million["before"]
+    what = (
+        ("events with lists a second", lambda r: number(r["events_with_list_per_second"])),
+        ("processor time of one, us", lambda r: number(r["cpu_us"])),
+        ("an empty handler: a second", lambda r: number(r["empty_per_second"])),
+        ("share of the empty handler", lambda r: share(r["share_of_empty"], 2)),
+        *rates("event with list", "at"),
+        *rates("list alone", "lists_alone_at"),
+        ("start to listening, s", lambda r: number(r["start_seconds"], 2)),
+        ("peak memory, MiB", lambda r: number(r.get("peak_memory_mib"))),
+        ("recall@20 of the index", lambda r: share(r.get("index", {}).get("recall_on_1000_other_queries"))),
+        ("date", lambda r: r["date"]),
+    )  # fmt: skip
+    rows = [[label, *(of(run) for run in runs.values())] for label, of in what]
+    return [
+        *section(
+            "Events with lists over HTTP",
+            "One process on 2 cores; the load comes from the same cores over 32 open connections. An event is on disk "
+            "before its answer, and is ranked by the state before it. Random weights, width 64.",
+            table(["", *runs], rows),
+            again="python benchmarks/serving.py",
+        ),
+        *histories(),
+        *index(),
+        *small_requests(),
+    ]
+
+
+def histories() -> list[str]:
+    """Return the table of long histories."""
+    run = read("histories")
+    rows = [[what, *(latency(run[key][who]) for who in ("short", "long")), f"{run[key]['ratio']['p99_ms']:.2f}"]
+            for what, key in (("event with list", "event_with_list"), ("list alone", "list"))]  # fmt: skip
+    return section(
+        "Long histories",
+        f"One user with {run['settings']['events']:,} events beside users with three, {run['date']}, in the process, "
+        "p50 / p90 / p99 ms.",
+        table(["", "3 events", f"{run['settings']['events']:,} events", "ratio of the p99"], rows),
+        again="python benchmarks/histories.py",
+    )
+
+
+def index() -> list[str]:
+    """Return the table of the index of a large catalogue."""
+    run = read("index")
+    ways = {
+        "index": "approximate",
+        "index, 50 items left out": "approximate_with_50_left_out",
+        "all items scored": "exact",
+    }
+    rows = [[n, latency(run[key]), number(run[key]["queries_per_second_in_batches"])] for n, key in ways.items()]
+    found = (run["facts"]["recall"], run["recall_on_other_queries"], run["recall_with_50_left_out"])
+    recall = ", ".join(map(share, found))
+    return section(
+        "Index of a million items",
+        f"{run['items']:,} synthetic vectors of width {run['width']}, built in {run['facts']['seconds']} s. "
+        f"Recall@{run['k']} on the queries of its tuning, on others, and with 50 items left out: {recall}.",
+        table(["search", "p50 / p90 / p99 ms", "queries a second, in batches"], rows),
+        again="python benchmarks/index.py",
+    )
+
+
+def small_requests() -> list[str]:
+    """Return the table of all requests, one by one."""
+    run = read("small-requests")
+    sizes = list(run["items"])
+    rows = []
+    for what in run["items"][sizes[0]]:
+        cells = [run["items"][size].get(what, {}) for size in sizes]
+        if all("p50" in cell for cell in cells):
+            rows.append([worded(what), *(f"{cell['p50']:.2f} ({cell['max']:.2f})" for cell in cells)])
+    return section(
+        "Each request by itself",
+        f"In the process, one user with {run['events']:,} events, no index, {run['date']}; p50 in ms, in brackets the "
+        "longest.",
+        table(["request", *(f"{int(size):,} items" for size in sizes)], rows),
+        again="python benchmarks/small_requests.py",
+    )
+
+
+def faults() -> list[str]:
+    """Return the tables of kills, of long load and of hostile input."""
+    rows = []
+    for name in names("kills*"):
+        run = read(name)
+        first = run["first_answer_after_start"]
+        rows.append(
+            [
+                number(run["kills"]),
+                number(run["acknowledged_events"]),
+                str(run["lost"]),
+                str(run["doubled"]),
+                f"{run['states_unequal_to_replay']} of {run['states_stored']}",
+                f"{first['p50_s']:.2f} / {first['max_s']:.2f}",
+                run["date"],
+            ]
+        )
+    soak, hostile, fuzz = read("soak"), read("hostile"), read("fuzz-model-files")
+    statuses: dict[str, int] = {}
+    for answers in hostile["answers_by_operation"].values():
+        for label, count in answers.items():
+            statuses[label.split()[-1]] = statuses.get(label.split()[-1], 0) + count
+    fine = all(key.endswith(" 200") for key in soak["answers"])
+    ms = soak["milliseconds"]
+    mixed = [
+        f"{soak['requests']:,} mixed requests in {soak['settings']['minutes']:.0f} minutes (`benchmarks/soak.py`)",
+        f"{'all answered with 200' if fine else 'some refused'}; p50 {ms['p50']:.0f}, p99 {ms['p99']:.0f} ms; memory "
+        f"grew by {soak['after_warm_up']['anonymous']['mib_a_minute']:.4f} MiB a minute after the beginning",
+        soak["date"],
+    ]
+    drawn = [
+        f"{hostile['requests']:,} requests drawn from the server's description (`tests/unit/test_hostile.py`)",
+        "answers by status: " + ", ".join(f"{code} {count:,}" for code, count in sorted(statuses.items())),
+        hostile["date"],
+    ]
+    damaged = [
+        f"{fuzz['files']:,} damaged and crafted model files (`benchmarks/fuzz_model_files.py`)",
+        f"{fuzz['refused_with_ModelError']:,} refused, {fuzz['answered']:,} still good, {fuzz['faults']} faults",
+        fuzz["date"],
+    ]
+    head = ["kills", "acknowledged events", "lost", "twice", "states unlike a replay"]
+    return [
+        *section(
+            "Kills",
+            "A server under load is ended by SIGKILL again and again; eight clients write to 32 users.",
+            table([*head, "first list after a start, p50 / longest, s", "date"], rows),
+            again="python benchmarks/kills.py",
+        ),
+        *section(
+            "Long load, hostile requests, damaged files", "", table(["what", "result", "date"], [mixed, drawn, damaged])
+        ),
+    ]
+
+
+def page() -> str:
+    """Return the page."""
+    lines = [
+        "# Results",
+        "",
+        "This page is printed by `benchmarks/report_results.py` from the files in `benchmarks/results/`.",
+        "",
+    ]
+    lines += [
+        "What was tried and dropped stands in the [lab notes](lab-notes/index.md). Scores below 1 are written",
+        "as .2175.",
+        "",
+    ]
+    for title, parts in (
+        ("Accuracy", (quality, peers, beyond_ids, ratings, memory_and_plans)),
+        ("Speed", (speed,)),
+        ("Serving", (serving,)),
+        ("Faults", (faults,)),
+        ("Other settings", (variants, ablation)),
+    ):
+        lines += [f"## {title}", "", *(line for part in parts for line in part())]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> int:
+    """Print the page; return 1 where a file is on it nowhere."""
+    print(page(), end="")
+    if left := sorted(set(names("**/*")) - shown):
+        print(f"report_results: expected each file in a table, found none for {', '.join(left)}.", file=sys.stderr)
+    return int(bool(left))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Every example on a page runs, what a page names exists, and generated pages say what the code says."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import segue
+from docs.runner import PAGES, ROOT, blocks, kept, reader  # noqa: F401
+from segue.config import configure, setting_names
+
+sys.path.insert(0, str(ROOT / "docs" / "tools"))
+import generate  # noqa: E402
+
+DOCS = ROOT / "docs"
+WRITTEN = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+RUNNABLE = [page for page in PAGES if any(language in ("sh", "python") for language, _ in blocks(page))]
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_a_page_shows_runs(page, reader, request, monkeypatch):  # noqa: F811
+    if "segue.interop" in page.read_text():
+        request.getfixturevalue("keras")
+    quick = segue.train
+
+    def train(*events, **given):  # a cell has its own width
+        settings = given.pop("config", {}) | {"train.epochs": 1} | ({} if "cell" in given else {"model.width": 8})
+        return quick(*events, **given, config=configure(settings))
+
+    monkeypatch.setattr(segue, "train", train)
+    reader.follow(page)
+
+
+def test_every_command_that_is_only_shown_has_its_verb_and_options():
+    commands = {words[1:]: command for words, command in generate.commands()}
+    for page in PAGES:
+        text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
+        for line in re.findall(r"^    (segue .*)$", text, re.M) + re.findall(r"`(segue [^`]+)`", text):
+            words = line.split()[1:]
+            verb = next((key for key in (tuple(words[:2]), tuple(words[:1])) if key in commands), None)
+            assert verb or words[0] in ("--version", "keys", "datasets"), f"{page}: {line}"
+            known = {name for each in commands[verb].params for name in [*each.opts, *each.secondary_opts]} if verb else set()
+            for option in re.findall(r"(?<=\s)--?[a-z][\w-]*", line.partition("&&")[0].partition("#")[0]):
+                assert not verb or option in known or option == "--help", f"{page}: {option} of {line}"
+
+
+def test_every_setting_that_a_page_names_exists():
+    names, values = set(setting_names()), {name: None for name in setting_names()}
+    assert values
+    for page in [page for page in PAGES if page.name not in ("concepts.md",)]:
+        for name in re.findall(r"`(?:--set )?((?:train|model)\.[a-z_]+)\b(?!\()", page.read_text()):
+            assert name in names, f"{page}: {name}"
+
+
+def test_every_path_of_the_architecture_exists():
+    text = (DOCS / "architecture.md").read_text()
+    paths = set(re.findall(r"`([\w./-]+/[\w./-]*)`", text))
+    assert len(paths) > 40
+    for path in paths:
+        assert (ROOT / path).exists() or (ROOT / "src/segue" / path).exists(), path
+    for path, names in re.findall(r"`([\w/]+\.py)` ((?:`[\w.]+`(?:, )?)+)", text):
+        source = (ROOT / "src/segue" / path).read_text()
+        for name in re.findall(r"`(?:\w+\.)?(\w+)`", names):
+            assert re.search(rf"\b(def|class) {name}\b", source), f"{path}: {name}"
+
+
+def test_every_path_in_src_or_tests_that_a_page_names_exists():
+    for page in [*PAGES, *DOCS.glob("decisions/*.md")]:
+        for path in re.findall(r"`((?:src|tests|benchmarks|examples|deploy|docs)/[\w./-]+\.(?:py|json|md|yaml))`", page.read_text()):
+            assert (ROOT / path).exists(), f"{page}: {path}"
+
+
+def test_every_page_can_be_found_from_the_navigation():
+    nav = (ROOT / "mkdocs.yml").read_text()
+    indexes = {folder: (DOCS / folder / "index.md").read_text() for folder in ("decisions", "lab-notes")}
+    for page in DOCS.rglob("*.md"):
+        name = page.relative_to(DOCS).as_posix()
+        if page.name != "index.md" and page.parent.name in indexes:
+            assert f"]({page.name})" in indexes[page.parent.name], name
+        else:
+            assert f": {name}\n" in nav, name
+
+
+def test_links_and_pictures_of_a_page_exist():
+    for page in WRITTEN:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text()):
+            if "reference/" not in target:
+                assert (page.parent / target).exists(), f"{page}: {target}"
+    for picture in DOCS.rglob("*.png"):
+        assert picture.stat().st_size < 300_000, picture
+
+
+def test_the_page_of_results_is_what_the_script_prints():
+    script = ROOT / "benchmarks" / "report_results.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (DOCS / "results.md").read_text(), "python benchmarks/report_results.py > docs/results.md"
+
+
+def test_generated_pages_say_all_that_the_code_has():
+    page = generate.command_line()
+    for words, command in generate.commands():
+        assert f"## `{' '.join(words)}`" in page
+        for each in command.params:
+            assert (each.help or "").split("|")[0] in page
+    page = generate.settings()
+    assert all(f"`{name}`" in page for name in setting_names())
+    assert "| from the data |" in page and "How settings are chosen" in page
+    page = generate.python()
+    assert all(f"::: segue.{name}\n" in page for name in segue.__all__)
+    assert "## More" not in page, "name the group of a new public name in docs/tools/generate.py"
+    assert generate.metrics_module().ndcg
+
+
+def test_every_route_has_an_answer_on_its_page(tmp_path):
+    openapi, seen = generate.answers.collect(generate.answers.model(tmp_path))
+    page = generate.http(openapi, seen)
+    for path, methods in openapi["paths"].items():
+        for method in methods:
+            assert f"### `{method.upper()} {path}`" in page
+            assert all(answer.status == 200 for answer in seen[method.upper(), path]), seen[method.upper(), path]
+    assert all(400 <= answer.status < 500 for answer in seen["refused", ""])
+
+
+def test_lines_of_prose_are_short():
+    for page in [page for page in PAGES if page.name != "results.md"]:
+        text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
+        for line in text.splitlines():
+            assert len(line) <= 110 or line.startswith(("|", "![", "[", "<", "    ")) or "](" in line or "$" in line, f"{page}: {line}"
