@@ -39,7 +39,7 @@ from segue.shapes import Bools, Floats
 __all__ = ["Item", "Recommender", "Time", "load_model"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Recommender(Scorer):
     """What was learnt, ready to answer. It holds no histories: a user's state goes in and comes out.
 

@@ -35,7 +35,7 @@ class Item(NamedTuple):
     title: str | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scorer(Model):
     """A model that scores: what is computed once is kept, and an index finds the best items.
 
