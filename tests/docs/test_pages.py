@@ -11,7 +11,7 @@ from docs.runner import PAGES, ROOT, blocks, kept, reader  # noqa: F401
 from segue.config import configure, setting_names
 
 sys.path.insert(0, str(ROOT / "docs" / "tools"))
-import generate  # noqa: E402
+import generate
 
 DOCS = ROOT / "docs"
 WRITTEN = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
@@ -46,7 +46,7 @@ def test_every_command_that_is_only_shown_has_its_verb_and_options():
 
 
 def test_every_setting_that_a_page_names_exists():
-    names, values = set(setting_names()), {name: None for name in setting_names()}
+    names, values = set(setting_names()), dict.fromkeys(setting_names())
     assert values
     for page in [page for page in PAGES if page.name not in ("concepts.md",)]:
         for name in re.findall(r"`(?:--set )?((?:train|model)\.[a-z_]+)\b(?!\()", page.read_text()):
