@@ -251,7 +251,9 @@ def test_no_question_reads_a_whole_table(store):
     store.events("ann"), store.events("ann", backwards=True, after=Position(4, 1))
     store.snapshot("ann", "b1", at=Position(4, 1)), store.find_event("web", "a"), store.get_value("v")
     store.log(), store.users(), store.head("ann", "b1"), store.erase_event("ann", 1), store.merge("bob", "ann")
-    store.drop_model("b1"), store.erase_user("ann"), store.readmit("ann")
+    store.was_erased("ann", 1), store.was_erased("ann", ("web", "a"))
+    store.drop_model("b1"), store.erase_user("ann"), store.was_erased("ann", 1), store.was_erased("ann", ("web", "a"))
+    store.readmit("ann")
     store._file._writer.set_trace_callback(None)
     plans = {text: plan(store, text) for text in seen if text.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT")}
     assert len(plans) > 30

@@ -135,6 +135,29 @@ def test_a_server_that_is_gone_is_told_and_found_again(tmp_path):
         open_store(server.address)
 
 
+def test_a_database_that_is_emptied_under_a_store_takes_no_erased_id(tmp_path):
+    server = Server(tmp_path)
+    store, other = open_store(server.address), open_store(server.address)
+    add(store, "ann", "1", id="a")
+    store.erase_user("ann")
+    other._server.call("FLUSHALL")
+    with pytest.raises(
+        StoreError, match=r"emptied or replaced\. Nothing was changed\. Stop every server of this store"
+    ):
+        add(store, "ann", "1", id="a")
+    new = ValkeyStore(server.address)  # a server that starts on the empty database, with another secret
+    add(new, "bob", "1")
+    for opened in (store, other):
+        assert "emptied or replaced" in opened.ready().reason
+        for method, *arguments in (("head", "bob", "b1"), ("put_value", "v", b""), ("readmit", "ann")):
+            with pytest.raises(StoreError, match="emptied or replaced"):
+                getattr(opened, method)(*arguments)
+    assert [event.user for event in new.log()] == ["bob"] and new.get_value("v") is None and new.ready().ready
+    for opened in (store, other, new):
+        opened.close()
+    server.stop()
+
+
 def test_keys_of_another_program_are_refused_with_a_word(store):
     store._server.call("SET", store._server.prefix + "names", "not ours")
     with pytest.raises(StoreError, match=r"refused \(.*WRONGTYPE.*\). Check the server and who else uses it"):

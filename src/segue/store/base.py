@@ -317,8 +317,11 @@ class Store(Protocol):
         """
 
     @abstractmethod
-    def was_erased(self, event: int | tuple[str, str]) -> bool:
-        """Return whether an event, named by `seq` or by client and id, was erased."""
+    def was_erased(self, user: str, event: int | tuple[str, str]) -> bool:
+        """Return whether an event of a user, named by `seq` or by client and id, was erased.
+
+        The store knows nothing of an erased user, for whom any event that was erased counts.
+        """
 
     @abstractmethod
     def finish_erasures(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from segue.errors import ConflictError, DataError, ErasedError
+from segue.errors import ConflictError, DataError, ErasedError, NotFoundError
 from segue.jobs.import_export import ImportReport, export_events, import_events
 from segue.recommend.ratings import Rated, Tally
 from segue.store.base import (
@@ -29,6 +29,7 @@ from segue.store.base import (
     change_value,
     version_of,
 )
+from segue.store.erasure import erase_event
 from segue.store.events import Event, Position, StoredEvent
 from segue.store.snapshots import thin
 
@@ -290,17 +291,27 @@ class StoreContract(ABC):
         (other,) = written(put(store, Event("bob", "3", 3, "b"), client="web")).events
         known: list[int | tuple[str, str]] = [one.seq, two.seq, other.seq, ("web", "2"), ("web", "b")]
         never: list[int | tuple[str, str]] = [0, -1, other.seq + 1, ("app", "2"), ("web", str(one.seq)), ("web", "")]
-        assert not any(store.was_erased(event) for event in known + never)
+        assert not any(store.was_erased(user, event) for event in known + never for user in ("ann", "bob"))
         store.erase_event("ann", one.seq)
-        assert [store.was_erased(event) for event in known] == [True, False, False, True, False]
+        assert [store.was_erased("ann", event) for event in known] == [True, False, False, True, False]
+        assert not any(store.was_erased(user, event) for event in known + never for user in ("bob", "eve"))
+        assert not erase_event(store, "ann", one.seq) and not erase_event(store, "ann", ("web", "2"))
+        for user, event in (("bob", one.seq), ("bob", ("web", "2")), ("eve", one.seq), ("ann", other.seq)):
+            with pytest.raises(NotFoundError, match="expected one of this user"):
+                erase_event(store, user, event)
         store.erase_user("bob")
         store.finish_erasures()
-        assert [store.was_erased(event) for event in known] == [True, False, True, True, True]
-        assert (
-            store.readmit("bob")
-            and store.was_erased(("web", "b"))
-            and not any(store.was_erased(event) for event in never)
-        )
+        assert [store.was_erased("bob", event) for event in known] == [True, False, True, True, True]
+        assert [store.was_erased("ann", event) for event in known] == [True, False, False, True, False]
+        assert not any(store.was_erased("bob", event) for event in never)
+        assert store.readmit("bob") and not any(store.was_erased("bob", event) for event in known)
+        assert put(store, Event("bob", "3", 3, "b"), client="web") == Erased(("b",))
+        put(store, Event("cid", "1"))
+        store.merge("ann", "cid")
+        for user in ("ann", "cid"):
+            assert [store.was_erased(user, event) for event in known] == [True, False, False, True, False]
+        store.erase_user("cid")
+        assert all(store.was_erased("ann", event) for event in known)
 
     def test_an_erased_user_is_gone_and_refused_until_readmitted(self, store: Store) -> None:
         put(store, Event("ann", "1", 1, "a"), client="web", states={"b1": b"m"}, snapshots=(Snapshot("b1", 1, b"s"),))
