@@ -5,7 +5,7 @@
 
 The shop is `segue.data.log.synthetic.copy`; the test is the last event of users who were not learnt, and best is 1.
 All cells train with the same settings, for the same number of updates. A window is two rounds, so that the
-gradient reaches the cue. `--draw` trains nothing: it draws the rows of such a file, in the style of `segue look`.
+gradient reaches the cue. `--draw` trains nothing: it draws the rows of such a file, in the style of `segue insight`.
 """
 
 import argparse

@@ -178,7 +178,7 @@ def test_a_type_that_was_learnt_takes_any_value_and_the_command_line_says_which_
         ("add-items", "no.segue", "no.csv", "-o"),
         ("convert", "no.segue", "-o"),
         ("export", "--store", "no.db", "-o"),
-        ("look", "-o"),
+        ("insight", "-o"),
         ("retrain", "--store", "no.db", "--models"),
     ],
 )
@@ -187,7 +187,7 @@ def test_a_place_that_cannot_be_written_is_said_before_all_else(run, tmp_path, v
     closed.mkdir()
     (tmp_path / "file").touch()
     found = [tmp_path / "file" / "x"] if verb[0] != "retrain" else [tmp_path / "file", tmp_path / "none"]
-    found += [] if verb[0] in ("look", "retrain") else [closed, tmp_path / "none" / "x"]
+    found += [] if verb[0] in ("insight", "retrain") else [closed, tmp_path / "none" / "x"]
     for place in found:
         code, out, err = run(*verb, place)
         assert (code, out) == (1, "")
@@ -243,6 +243,26 @@ def test_an_id_may_begin_with_a_dash(run, tmp_path):
         assert (code, len(out.splitlines()), err) == (0, 1, "")
     code, out, err = run("recommend", tmp_path / "b.segue", "--history", "-2,-k")
     assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("look", "-o", "figures"), "segue look: this command is now segue insight."),
+        (("look", "--help"), "segue look: this command is now segue insight."),
+        (("retrain", "--store", "s.db", "--bundles", "m"), "--bundles: this option is now --models."),
+        (("serve", "m.segue", "--bundles=m"), "--bundles: this option is now --models."),
+        (("insight", "-o", "f", "--passes", 3), "--passes: this option is now --epochs."),
+    ],
+)
+def test_an_old_name_is_refused_with_the_new_one(run, words, why):
+    code, out, err = run(*words)
+    assert (code, out) == (2, "") and why in err
+
+
+def test_no_old_name_is_in_use():
+    names = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert not names & set(cli.RENAMED_VERBS) and set(cli.RENAMED_VERBS.values()) <= names
 
 
 def test_every_verb_has_help():
