@@ -111,9 +111,9 @@ def test_on_a_full_disk_all_is_as_before_and_goes_on_when_there_is_room(store, p
     db = store._file._writer
     pages = db.execute("PRAGMA page_count").fetchone()[0]
     db.execute(f"PRAGMA max_page_count = {pages + 2}")
-    memory = bytes(50_000)
+    data = bytes(50_000)
     small = Write("bob", 0, (Event("bob", "2", id="b"),), {"b1": b"m"})
-    large = Write("ann", 1, (Event("ann", "3", id="c"),), {"b1": memory}, (Snapshot("b1", 1, memory),))
+    large = Write("ann", 1, (Event("ann", "3", id="c"),), {"b1": data}, (Snapshot("b1", 1, data),))
     for _ in range(3):
         with pytest.raises(FullError, match=r"no room to write \(.*full\). Nothing was changed. Make room, and repeat"):
             store.commit([small, large], values={"v": b"1"})
@@ -122,7 +122,7 @@ def test_on_a_full_disk_all_is_as_before_and_goes_on_when_there_is_room(store, p
     assert isinstance(store.commit([small])[0], Written)
     db.execute("PRAGMA max_page_count = 1000000")
     assert isinstance(store.commit([large])[0], Written)
-    assert store.head("ann", "b1").state.data == memory
+    assert store.head("ann", "b1").state.data == data
 
 
 def test_what_cannot_be_synced_is_not_done_whatever_was_done_meanwhile(store, path, monkeypatch):
@@ -193,21 +193,21 @@ def test_no_file_holds_what_was_erased(store, path):
         store.erase_user(user)
     left = raw(path)
     assert [user for user in names[8:] if user.encode() in left] == []
-    one = store.events(kept[0])[0]
-    store.erase_event(kept[0], one.seq)
+    event = store.events(kept[0])[0]
+    store.erase_event(kept[0], event.seq)
     left = raw(path)
-    assert one.item.encode() not in left and one.id.encode() not in left
+    assert event.item.encode() not in left and event.id.encode() not in left
     assert all(user.encode() in left for user in kept)
 
 
-def test_another_program_that_reads_the_file_holds_up_an_erasure_with_a_word_and_nobody_else(store, path, monkeypatch):
+def test_another_program_that_reads_the_file_delays_an_erasure_with_a_message_and_nobody_else(store, path, monkeypatch):
     add(store, "ann", "1")
     monkeypatch.setattr(sqlite_file, "PATIENCE", 1)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN")
     other.execute("SELECT * FROM log").fetchall()
     add(store, "bob", "2")
-    said, told = [], 0
+    said, written = [], 0
 
     def erase():
         try:
@@ -219,15 +219,15 @@ def test_another_program_that_reads_the_file_holds_up_an_erasure_with_a_word_and
     erasing.start()
     while erasing.is_alive():
         add(store, "bob", "3")
-        told += erasing.is_alive()
+        written += erasing.is_alive()
     assert "erased, but shop.db-wal still holds it, because another program reads" in said[0]
-    assert told >= 5
+    assert written >= 5
     other.close()
     store.erase_user("ann")
     assert b"ann" not in raw(path)
 
 
-def test_a_tombstone_and_its_secret_do_not_hold_the_id(store, path):
+def test_a_hashed_id_and_its_secret_do_not_hold_the_id(store, path):
     add(store, "ann-of-the-hills", "1", id="id-of-ann")
     store.erase_user("ann-of-the-hills")
     text = "\n".join(dump(path)) + raw(path).decode("latin-1")
@@ -240,8 +240,8 @@ def plan(store, query, *values):
     return " / ".join(row[-1] for row in rows)
 
 
-def test_no_question_reads_a_whole_table(store):
-    """Every statement that is run in a life of a store is explained; none scans a table or sorts one."""
+def test_no_statement_reads_a_whole_table(store):
+    """Every statement that a store runs is explained; none scans or sorts a table."""
     seen = set()
     for db in (store._file._writer, store._file._reader):
         db.set_trace_callback(lambda text: seen.add(text))
