@@ -250,22 +250,6 @@ class SqliteStore(Store):
             row = db.execute("SELECT value FROM meta WHERE name = ?", ("value:" + name,)).fetchone()
         return bytes(row[0]) if row else None
 
-    def put_value(self, name: str, value: bytes) -> None:
-        """Put a value under a name; see `Store.put_value`."""
-        self.commit([], values={name: value})
-
-    def value_version(self, name: str) -> str:
-        """Return the version of a value; see `Store.value_version`."""
-        return version_of(self.get_value(name))
-
-    def replace_value(self, name: str, version: str, value: bytes) -> bool:
-        """Replace a value of a known version; see `Store.replace_value`."""
-        with self._file.write() as db:
-            same = _version(db, name) == version
-            if same:
-                _put(db, name, value)
-        return same
-
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival; see `Store.log`."""
         with self._file.read() as db:

@@ -158,18 +158,10 @@ class ValkeyStore(Store):
         value: bytes | None = self._server.call("HGET", self._server.prefix + "values", name)
         return value
 
-    def put_value(self, name: str, value: bytes) -> None:
-        """Put a value under a name; see `Store.put_value`."""
-        self.commit([], values={name: value})
-
     def value_version(self, name: str) -> str:
         """Return the version of a value; see `Store.value_version`."""
         version: str = self._server.run("value_version", name).decode()
         return version
-
-    def replace_value(self, name: str, version: str, value: bytes) -> bool:
-        """Replace a value of a known version; see `Store.replace_value`."""
-        return bool(self._server.run("replace_value", name, version, value))
 
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival; see `Store.log`."""
