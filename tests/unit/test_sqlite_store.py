@@ -84,6 +84,18 @@ def test_other_databases_newer_formats_and_missing_folders_are_refused(path, tmp
         SqliteStore(newer)
 
 
+def test_a_file_of_an_older_version_gets_the_tables_that_it_lacks(path):
+    SqliteStore(path).close()
+    with sqlite3.connect(path) as db:
+        for name in ("rated", "shared", "erased"):
+            db.execute(f"DROP TABLE {name}")
+    db.close()
+    store = SqliteStore(path)
+    (event,) = add(store, "ann", "1", id="a").events
+    assert store.erase_event("ann", event.seq) and store.was_erased("ann", event.seq)
+    store.close()
+
+
 @pytest.mark.parametrize("setting", ["synchronous = NORMAL", "synchronous = OFF", "secure_delete = OFF"])
 def test_a_store_that_would_not_sync_or_not_erase_does_not_open(path, monkeypatch, setting):
     connect = sqlite_file._connect
