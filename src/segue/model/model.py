@@ -17,7 +17,7 @@ from segue.data.features.column_types import Column, columns_of
 from segue.data.features.feature_encoders import IDS_ALONE, FeatureEncoders
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.model.network import Network, NetworkParams
-from segue.model.transitions import Counts
+from segue.model.transitions import TransitionCounts
 from segue.shapes import Floats, Rows
 
 
@@ -47,7 +47,7 @@ class Model:
     fingerprint: str = "unsaved"
     encodings: FeatureEncoders = IDS_ALONE
     learnt: int = 0
-    counts: Counts | None = None
+    counts: TransitionCounts | None = None
 
     @property
     def learnt_rows(self) -> int:

@@ -24,7 +24,7 @@ from segue.errors import ArgumentError, ColumnError, DataError, listed
 from segue.metrics.metrics import ndcg
 from segue.metrics.ranks import target_ranks
 from segue.model.backend import map_tree
-from segue.model.transitions import Counts
+from segue.model.transitions import TransitionCounts
 from segue.recommend.scorer import Scorer
 from segue.shapes import Floats, Rows
 
@@ -104,7 +104,7 @@ def _lowered(more: S, answers: "Answers | None") -> tuple[S, float]:
     if answers is None:
         return more, 0.0
     size, learnt = more.vocabulary.size, more.learnt
-    few = answers.some(max(50, _SCORED // size))
+    few = answers.subset(max(50, _SCORED // size))
     ranks, above, step = [], [], max(1, 4 * _COSINES // size)
     for begin in range(0, len(few.targets), step):
         block = few.of(slice(begin, begin + step))
@@ -239,7 +239,7 @@ def _check_ids(given: pl.Series, known: pl.Series, source: str) -> None:
         )
 
 
-def grown(counts: Counts, items: Floats) -> Counts:
+def grown(counts: TransitionCounts, items: Floats) -> TransitionCounts:
     """Return counts of more items: a new one follows, and is followed by, what the known item most like it is.
 
     After the known items that it is like it comes besides as often as what followed them most, times the cosine.

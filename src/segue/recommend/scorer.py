@@ -16,7 +16,7 @@ from segue.errors import ArgumentError
 from segue.model.backend import leaves
 from segue.model.model import Model
 from segue.model.network import Memory
-from segue.model.transitions import expected, likeliest, with_counts
+from segue.model.transitions import blend_scores, likeliest, transition_shares
 from segue.recommend.fused_inference import Folded
 from segue.recommend.index.approximate import exact_index
 from segue.recommend.index.exact import SCORES, Found, Index, best_columns, side_by_side
@@ -79,7 +79,7 @@ class Scorer(Model):
     def finished(self, scores: Floats, recent: Rows, rows: Rows | None) -> Floats:
         """Return the network's scores with what else `score_outputs` knows, in place where all rows were scored."""
         if self.counts is not None:
-            scores = with_counts(self.counts, scores, recent, rows)
+            scores = blend_scores(self.counts, scores, recent, rows)
         if rows is None:
             scores[:, self.unreachable] = -np.inf
         elif len(self.unreachable):
@@ -122,7 +122,7 @@ class Scorer(Model):
         lists = [rows[rows > 0] for rows in found]
         if self.counts is None:
             return lists
-        also = likeliest(expected(self.counts, recent), k + MORE)
+        also = likeliest(transition_shares(self.counts, recent), k + MORE)
         if excluded is not None:
             also = [rows[~np.isin(rows, out)] for rows, out in zip(also, excluded, strict=True)]
         return [np.union1d(*pair).astype(np.int32) for pair in zip(lists, also, strict=True)]
