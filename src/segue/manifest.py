@@ -70,7 +70,7 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
         return _manifest(said)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ModelError(
-            f"{path}: expected the manifest of a model, its is none: {plain.in_a_line(error)}. "
+            f"{path}: expected the manifest of a model, its is none: {plain.one_line(error)}. "
             "Take the model from its source again, or update Segue if it is of a newer one."
         ) from None
 
@@ -88,7 +88,7 @@ def _manifest(said: Mapping[str, Any]) -> Manifest:
         items=items,
         learnt=plain.whole(said.get("learnt", items), "learnt", 1, items),
         asked=plain.whole(said.get("asked", 0), "asked", 0, _MOST),
-        scale=Scale.kept(said["ratings"]) if said.get("ratings") else None,
+        scale=Scale.from_dict(said["ratings"]) if said.get("ratings") else None,
         longest_gap=longest,
         facts=_facts(said["facts"]),
         digests={name: plain.text(digest, f"digest of {name}") for name, digest in said["digests"].items()},

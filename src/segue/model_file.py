@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from segue.config import Config
 from segue.data.features.catalogue import Catalogue
-from segue.data.features.feature_encoders import IDS_ALONE, Encodings
-from segue.data.features.table_encoder import Encoding
-from segue.data.log.rating_scale import NOTED
+from segue.data.features.feature_encoders import IDS_ALONE, FeatureEncoders
+from segue.data.features.table_encoder import TableEncoder
+from segue.data.log.rating_scale import RATING_WIDTH
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.arrow_file import table_from_bytes, table_to_bytes
 from segue.errors import ConfigError, ModelError, SegueError, listed
@@ -51,7 +51,7 @@ _ENCODED = tuple((role, f"encoding.{role}") for role in ("items", "users", "even
 
 
 def build_network(
-    config: Config, *, items: int, longest_gap: float, encodings: Encodings = IDS_ALONE, cell: Cell | None = None
+    config: Config, *, items: int, longest_gap: float, encodings: FeatureEncoders = IDS_ALONE, cell: Cell | None = None
 ) -> Network:
     """Return the network that settings without gaps describe; `cell` is one that they cannot name."""
     model, experiment, apart = config.model, config.experiment, config.train.task == "both"
@@ -68,8 +68,8 @@ def build_network(
         expand=experiment.expand,
         clock=Clock(longest_gap) if model.time_features else None,
         attributes=encodings.items.width if encodings.items else 0,
-        details=encodings.event_width - (NOTED if head and apart else 0),
-        asked=encodings.asked if encodings.events else 0,
+        details=encodings.event_width - (RATING_WIDTH if head and apart else 0),
+        asked=encodings.request_width if encodings.events else 0,
         timed=encodings.timed,
         profile=encodings.users.width if encodings.users else 0,
         session=model.session_gap,
@@ -121,7 +121,7 @@ def _metadata(model: Model, digests: Mapping[str, str]) -> dict[str, str]:
         "config": asdict(model.config),
         "items": model.vocabulary.size,
         "learnt": model.learnt_rows,
-        "asked": model.encodings.asked,
+        "asked": model.encodings.request_width,
         "ratings": asdict(model.encodings.scale) if model.encodings.scale else None,
         "longest_gap": model.network.clock.longest if model.network.clock else 0.0,
         "facts": model.facts,
@@ -181,15 +181,15 @@ def _named(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _encodings(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> Encodings:
-    found = {role: Encoding.from_json(_bytes_of(arrays, key)) for role, key in _ENCODED if key in arrays}
+def _encodings(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> FeatureEncoders:
+    found = {role: TableEncoder.from_json(_bytes_of(arrays, key)) for role, key in _ENCODED if key in arrays}
     widths = {role: encoding.width for role, encoding in found.items()}
     if not all(widths.values()) or manifest.asked > widths.get("events", 0):
         raise ModelError(
             f"encodings: expected numbers of {', '.join(found) or 'events'}, {manifest.asked} of them of a question, "
             f"came {widths or 'none'}. Take the model from its source again."
         )
-    return Encodings(**found, asked=manifest.asked, scale=manifest.scale)
+    return FeatureEncoders(**found, request_width=manifest.asked, scale=manifest.scale)
 
 
 def _bytes_of(arrays: Mapping[str, NDArray[Any]], name: str) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 import segue
 from segue.config import Config, ExperimentConfig, configure
-from segue.data.features.feature_encoders import Encodings, encode_log
+from segue.data.features.feature_encoders import FeatureEncoders, encode_log
 from segue.data.sequences.batches import Batcher
 from segue.data.sequences.sequences import Sequences, item_vocabulary
 from segue.model.cells import make_cell
@@ -68,7 +68,7 @@ def test_law_a_weight_is_that_of_the_event_whatever_the_order_of_the_log():
     log = segue.read_events(pl.DataFrame({"user": users, "item": kinds, "time": np.arange(60), "type": kinds}))
     vocabulary = item_vocabulary(log)
     weights = {"1": 1.0, "2": 2.0, "3": 3.0}
-    sequences = encode_log(log, vocabulary, Encodings(), weight_of_type=weights)
+    sequences = encode_log(log, vocabulary, FeatureEncoders(), weight_of_type=weights)
     assert sequences.weights.tolist() == [weights[vocabulary.id(int(row))] for row in sequences.items]
 
 

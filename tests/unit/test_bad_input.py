@@ -14,7 +14,7 @@ from segue.config import OLD_NAMES, read_config, setting_names
 from segue.data.log.sources import Source
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError, ConfigError, DataError, EvaluationError, SegueError, TrainingError
-from segue.jobs.event_frames import told_by
+from segue.jobs.event_frames import LogEvents
 from tests_support import small_rater, small_recommender
 
 CONTEXT = segue.Reading(context=("context",))
@@ -312,4 +312,4 @@ def test_a_reader_that_gives_up_is_a_message_and_a_context_without_end_is_no_jso
     for text in ("[" * 100_000, '{"a": ' * 100_000, "7"):
         log = segue.read_events(table(["a"], ["x"]).with_columns(context=pl.lit(text)), reading=CONTEXT)
         with pytest.raises(ColumnError, match='expected the column "context" to hold objects of JSON'):
-            list(told_by(log))
+            list(LogEvents(log))

@@ -115,7 +115,7 @@ def a_folder_and_what_both_reach(tmp_path, monkeypatch):
             return np.resize(numbers, len(test)), test.table["user"].rank("dense").to_numpy()
 
         monkeypatch.setattr(retraining, "train", train)
-        monkeypatch.setattr(retraining._Job, "_scored", scored)
+        monkeypatch.setattr(retraining._Retraining, "_scored", scored)
         (tmp_path / "current").write_text("a.segue\n")
         return retraining.retrain(log, tmp_path, **options)
 
@@ -123,18 +123,18 @@ def a_folder_and_what_both_reach(tmp_path, monkeypatch):
     return retrain
 
 
-def test_it_says_what_is_not_excluded_and_how_many_events_would_tell(ready):
+def test_it_says_what_is_not_excluded_and_how_many_events_would_decide(ready):
     new, old = [0.5, 0.0, 0.6, 0.2], [0.3, 0.5, 0.0, 0.6]
     done = ready(new, old)
     assert not done.published and (ready.folder / "current").read_text() == "a.segue\n"
-    assert f"{done.questions} events of 40 users cannot tell whether the candidate is worse than a.segue" in done.why
+    assert f"{done.questions} events of 40 users cannot decide whether the candidate is worse than a.segue" in done.why
     assert "a loss of 0.0175 NDCG@10 (tolerance 0.05) is not excluded" in done.why
-    assert f"About {done.needed:,} new events would tell" in done.why and done.needed > done.questions
+    assert f"About {done.needed:,} new events would decide" in done.why and done.needed > done.questions
     assert json.loads(json.dumps(done.to_dict()))["tolerance"] == 0.05
     assert ready(new, old, tolerance=1.0).published  # all is tolerated
     worse = ready([0.1], [0.5])
     assert "is worse than a.segue, by more than noise" in worse.why and worse.needed is None
-    assert "neither lists one of them among its first 10" in ready([0.0], [0.0]).why
+    assert "neither lists any of them among its first 10" in ready([0.0], [0.0]).why
     for share in (-0.1, 1.5, float("nan")):
         with pytest.raises(ArgumentError, match=r"--tolerance: expected a share from 0 to 1"):
             ready(new, old, tolerance=share)
@@ -153,7 +153,7 @@ def test_the_tolerance_of_ratings_is_a_share_of_the_error(tmp_path, monkeypatch)
             error = rise if rec.fingerprint == "new" else 1.0
             return -((2 * error) ** 2) + noise[: len(test)] * (error - 1), np.arange(len(test)) % 40
 
-        monkeypatch.setattr(retraining._Job, "_scored", scored)
+        monkeypatch.setattr(retraining._Retraining, "_scored", scored)
         done = retraining.retrain(log, tmp_path, tolerance=0.06)
         assert done.published is published, done
         assert done.rmse == pytest.approx((2 * rise, 2.0), rel=1e-2)
@@ -166,7 +166,7 @@ def test_the_command_line_takes_a_tolerance_and_exits_3(tmp_path, monkeypatch):
 
     def retrain(log, folder, **options):
         given.append(options["tolerance"])
-        return retraining.Retrained(False, "why")
+        return retraining.RetrainReport(False, "why")
 
     monkeypatch.setattr(cli_store, "retrain_and_publish", retrain)
     verb = ["retrain", "--store", store, "--models", str(tmp_path)]

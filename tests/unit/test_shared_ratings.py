@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import segue
 from engines import Server
 from segue.cli import app as cli
-from segue.jobs.export_log import import_events
+from segue.jobs.import_export import import_events
 from segue.serve.app import make_app
 from segue.serve.live import replay
 from segue.serve.live.service import Service

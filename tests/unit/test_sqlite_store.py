@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from segue.errors import ArgumentError, FullError, LockedError, StoreError
-from segue.jobs.export_log import import_events
+from segue.jobs.import_export import import_events
 from segue.store import sqlite_file
 from segue.store.base import Snapshot, Write, Written
 from segue.store.events import Event, Position
@@ -295,9 +295,11 @@ def test_readers_see_whole_commits_while_others_write(store):
 def test_writes_that_make_no_sense_are_refused_before_they_are_sent():
     with pytest.raises(ArgumentError, match=r"write for 'ann': came an event of 'bob'. Make one write for each user"):
         Write("ann", 0, (Event("bob", "1"),))
-    with pytest.raises(ArgumentError, match=r"expected ids that differ, came one twice. Send each event once"):
+    with pytest.raises(ArgumentError, match=r"expected event ids that differ, came an id twice. Send each event once"):
         Write("ann", 0, (Event("ann", "1", id="a"), Event("ann", "2", id="a")))
-    with pytest.raises(ArgumentError, match=r"came a state without the version it is made of. Give expected="):
+    with pytest.raises(
+        ArgumentError, match=r"came a state without the version that it was computed from. Give expected="
+    ):
         Write("ann", None, states={"b1": b""})
     for fields in ({"context": {"x": {1j}}}, {"item": "\ud800"}, {"rating": 1j}):
         with pytest.raises(ArgumentError, match=r"expected fields that JSON can say, came something else"):

@@ -110,7 +110,7 @@ def test_no_file_of_the_server_holds_what_was_erased(server, store):
 def test_an_erasure_that_the_files_do_not_follow_in_time_says_so(server, tmp_path):
     hasty = ValkeyStore(server.address, prefix=str(tmp_path), erase_wait=-1)
     add(hasty, "ann", "1")
-    with pytest.raises(StoreError, match=r"erased, but the server has not written its files anew in time"):
+    with pytest.raises(StoreError, match=r"erased, but the server has not rewritten its files in time"):
         hasty.erase_user("ann")
     assert hasty.head("ann", "b1").erased
     hasty.close()

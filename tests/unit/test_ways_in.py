@@ -63,7 +63,7 @@ def test_nan_is_no_id_whatever_the_table(tmp_path, kind):
         assert rows(events) == [("1", "17"), ("3", "19")] and dict(events.intake.dropped) == {"no item": 1}
     for source in every_table(frame.select("item", price=pl.lit(5)), tmp_path):
         table, _, notes = read_items(source)
-        assert table["item"].to_list() == ["17", "19"] and "1 line without an item was left out" in notes[0]
+        assert table["item"].to_list() == ["17", "19"] and "1 row without an item was left out" in notes[0]
 
 
 @pytest.mark.parametrize(("kind", "size"), [(pl.Float32, 2**24), (pl.Float64, 2**53)])
@@ -95,7 +95,7 @@ def test_words_for_missing_are_named_or_left_out_and_blanks_around_ids_do_not_co
         assert rows(clean) == [("c", "x"), ("c", "a"), ("c", "a")] and clean.intake.dropped["no item"] == 4
         assert 'item: left out as missing: "NULL" in 1 row' in str(segue.inspect(clean))
         items, _, notes = read_items(source, reading=segue.Reading(missing=("NULL", "\\N", "nan", "x", "a")))
-        assert not len(items) and "8 lines without an item were left out" in notes[0]
+        assert not len(items) and "8 rows without an item were left out" in notes[0]
     code, told = said("inspect", tmp_path / "t.csv", "--missing", "NULL,\\N", "--missing", "nan")
     assert code == 0 and "dropped      4: no item" in told
     with pytest.raises(ArgumentError, match="missing: expected a list"):
@@ -181,7 +181,7 @@ def test_profiles_of_other_ids_stop_training_and_measuring_and_new_items_under_o
     train, test = segue.split_last(events)
     lines = []
     rec = segue.train(train, catalogue=films, config=TINY, say=lines.append)
-    assert any("0 of 7 items have no event to learn from; 1 item of the log has no line." in line for line in lines)
+    assert any("0 of 7 items have no event to learn from; 1 item of the log has no row." in line for line in lines)
     with pytest.raises(DataError, match="none of its 12 ids is in the log"):
         segue.evaluate(rec, test, users=people)
     with pytest.raises(DataError, match=r"came (1\d)\.0 for \1: 7 of 7 items would be known twice"):
@@ -264,7 +264,7 @@ def test_what_cannot_be_read_of_items_users_and_context_is_said_with_an_example(
     )
     assert '1 of 48 values cannot be read so, the first is "oops" of user u' in whole
     assert {"price", "born", "dwell"} <= {
-        block.name for part in rec.encodings[:3] for block in part.blocks if block.width
+        block.name for part in rec.encodings[:3] for block in part.columns if block.width
     }
 
 

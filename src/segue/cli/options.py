@@ -17,11 +17,11 @@ import typer
 import segue
 from segue.addresses import shown
 from segue.config import parse_settings
-from segue.data.features.table_encoder import Encoding as LearntEncoding
+from segue.data.features.table_encoder import TableEncoder
 from segue.data.log.events import Events, Reading
 from segue.data.values.times import microseconds
 from segue.errors import ArgumentError
-from segue.jobs.export_log import events_of
+from segue.jobs.import_export import read_log
 from segue.recommend.arguments import check_known
 from segue.recommend.recommender import Recommender
 from segue.store.readonly import is_store, read_store
@@ -107,7 +107,7 @@ class LogOptions:
             )
         store = read_store(address)
         try:
-            return events_of(store, source=Path(shown(address)).name, context=self.context_col)
+            return read_log(store, source=Path(shown(address)).name, context=self.context_col)
         finally:
             store.close()
 
@@ -130,9 +130,9 @@ def reads_log(verb: Callable[..., None]) -> Callable[..., None]:
     return with_log
 
 
-def warn_unmet(encoding: LearntEncoding | None, values: Mapping[str, object], *, option: str) -> None:
+def warn_unmet(encoding: TableEncoder | None, values: Mapping[str, object], *, option: str) -> None:
     """Say on stderr which values of an option training never met: they are no error, and change nothing."""
-    if unmet := encoding.unmet(values) if encoding else []:
+    if unmet := encoding.unknown_values(values) if encoding else []:
         typer.echo(f"never met in training, no effect ({option}): {', '.join(unmet)}", err=True)
 
 

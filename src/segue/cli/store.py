@@ -30,8 +30,8 @@ from segue.config import configure, parse_settings, read_config
 from segue.data.log.sources import Reading, open_source
 from segue.errors import LockedError, StoreError
 from segue.files import check_file, check_folder
-from segue.jobs.event_frames import CONTEXT, told_by
-from segue.jobs.export_log import events_of, export_file, import_events
+from segue.jobs.event_frames import CONTEXT, LogEvents
+from segue.jobs.import_export import export_file, import_events, read_log
 from segue.jobs.retrain import TOLERANCE
 from segue.jobs.retrain import retrain as retrain_and_publish
 from segue.recommend.recommender import load_model
@@ -71,7 +71,7 @@ def import_log(
         typer.echo(note, err=True)
     opened = open_store(store)
     try:
-        done = import_events(opened, told_by(known), source=source or known.source)
+        done = import_events(opened, LogEvents(known), source=source or known.source)
     finally:
         opened.close()
     if done.behind:
@@ -143,7 +143,7 @@ def retrain(
     configure(wanted)  # impossible settings are refused before the store is read
     check_folder(models, f"--models {models}")
     with opened_store(store) as opened:
-        log = events_of(opened, source=Path(shown(store)).name)
+        log = read_log(opened, source=Path(shown(store)).name)
     done = retrain_and_publish(
         log,
         models,

@@ -118,7 +118,7 @@ def rating_queries(rec: Recommender, test: Events, users: object, reads: Literal
     read = np.ones(len(held_out), bool) if reads == "all" else ~held_out
     places = np.concatenate([[0], np.cumsum(read)])[moment_begins(sequences)[rated]]
     times = None if sequences.times is None else sequences.times[rated]
-    ratings = head_of(rec).scale.held(sequences.ratings[rated])
+    ratings = head_of(rec).scale.clip(sequences.ratings[rated])
     return RatingQueries(sequences.keep(read), user, places, sequences.items[rated], ratings, times)
 
 
@@ -231,7 +231,7 @@ def evaluate_ratings(
     reads = reads or ("history" if str(rec.facts.get("hold_out", "")).startswith("random") else "all")
     queries = rating_queries(rec, test, users, reads)
     mean, deviation = predict_ratings(rec, queries, shared=reads == "all")
-    outside = int(np.count_nonzero(known & (head.scale.held(ratings) != ratings)))
+    outside = int(np.count_nonzero(known & (head.scale.clip(ratings) != ratings)))
     if outside:
         ends = f"{head.scale.lowest:g} to {head.scale.highest:g}"
         notes = (*notes, f"{outside:,} held-out ratings lie outside {ends} and count as the nearer end.")
@@ -246,7 +246,7 @@ def evaluate_ratings(
 
 def _predict_beside(train: Events, test: Events, queries: RatingQueries, scale: Scale, *, moving: bool) -> Predictions:
     """Return the baselines' predictions in the order of the queries."""
-    parts = [events.as_text().with_columns(rating=scale.held(ratings_of(events.table))) for events in (train, test)]
+    parts = [events.as_text().with_columns(rating=scale.clip(ratings_of(events.table))) for events in (train, test)]
     marked = [part.with_columns(test=pl.lit(place == 1)) for place, part in enumerate(parts)]
     table = pl.concat(marked, how="diagonal").with_row_index("place").filter(pl.col("rating").is_not_nan())
     coded = table.with_columns(pl.col("user", "item").rank("dense").cast(pl.Int64) - 1)

@@ -13,8 +13,8 @@ import numpy as np
 
 from segue.config import Config, Repeats
 from segue.data.features.catalogue import Catalogue
-from segue.data.features.feature_encoders import IDS_ALONE, Encodings
-from segue.data.features.fitting import Column, columns_of
+from segue.data.features.column_types import Column, columns_of
+from segue.data.features.feature_encoders import IDS_ALONE, FeatureEncoders
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.model.network import Network, NetworkParams
 from segue.model.transitions import Counts
@@ -45,7 +45,7 @@ class Model:
     catalogue: Catalogue | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = "unsaved"
-    encodings: Encodings = IDS_ALONE
+    encodings: FeatureEncoders = IDS_ALONE
     learnt: int = 0
     counts: Counts | None = None
 
@@ -75,7 +75,7 @@ class Model:
     @property
     def columns(self) -> Mapping[str, Column]:
         """The attributes of items by their plain names: what may be said of each."""
-        blocks = () if self.encodings.items is None else self.encodings.items.blocks
+        blocks = () if self.encodings.items is None else self.encodings.items.columns
         return {} if self.catalogue is None else columns_of(self.catalogue.schema, blocks)
 
     def details(

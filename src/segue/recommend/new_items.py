@@ -13,10 +13,10 @@ import polars as pl
 from scipy import sparse
 
 from segue.data.features.catalogue import Catalogue, ChangedCatalogue, read_items
-from segue.data.features.feature_encoders import as_learnt
-from segue.data.features.fitting import fitted_table
+from segue.data.features.column_types import cast_table
+from segue.data.features.feature_encoders import as_float16
 from segue.data.features.kinds import plain_name
-from segue.data.features.table_encoder import Encoding
+from segue.data.features.table_encoder import TableEncoder
 from segue.data.log.sources import Reading
 from segue.data.sequences.transition_counts import highest
 from segue.data.values.ids import likely_difference
@@ -133,10 +133,10 @@ def _lowered(more: S, answers: "Answers | None") -> tuple[S, float]:
     return replace(more, params=more.params._replace(bias=bias)), high
 
 
-def _attributes(encoding: Encoding, lines: pl.DataFrame) -> sparse.csr_array:
+def _attributes(encoding: TableEncoder, lines: pl.DataFrame) -> sparse.csr_array:
     """Return sparse float32[line, m], what some items are; a block of lines at a time, most numbers are 0."""
     blocks = [
-        sparse.csr_array(as_learnt(encoding.encode(lines[at : at + _LINES]))) for at in range(0, len(lines), _LINES)
+        sparse.csr_array(as_float16(encoding.encode(lines[at : at + _LINES]))) for at in range(0, len(lines), _LINES)
     ]
     return sparse.csr_array(sparse.vstack(blocks))
 
@@ -210,15 +210,15 @@ def new_items(rec: S, table: object) -> NewItems:
     _check_ids(named["item"], rec.vocabulary.ids, name)
     new = named.filter([item not in rec.vocabulary for item in named["item"]])
     columns = rec.columns
-    lines = fitted_table(new, columns, name)
+    lines = cast_table(new, columns, name)
     unread = [column for column in new.columns if column not in {"item", *(each.name for each in columns.values())}]
-    complaints = encoding.complaints(lines) if len(lines) else []
+    complaints = encoding.warnings(lines) if len(lines) else []
     if unread:
         complaints = [*complaints, f"expected attributes that were learnt, left out {listed(unread)}."]
     return NewItems(lines, unread, (*notes, *(f"{name}: {complaint}" for complaint in complaints)))
 
 
-def _described(rec: S) -> tuple[Encoding, Catalogue]:
+def _described(rec: S) -> tuple[TableEncoder, Catalogue]:
     if rec.encodings.items is None or rec.catalogue is None:
         raise ArgumentError(
             "add_items: expected a model that was trained with attributes of items, came one of ids alone. "

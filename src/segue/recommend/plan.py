@@ -156,7 +156,7 @@ def plan(
     check_count(n, "plan: expected n")
     by, policy = by or Beam(), repeats or rec.repeats
     rec._check(state)
-    rec.encodings.check_question(type, context)
+    rec.encodings.check_request(type, context)
     asked = _Question(
         microseconds(at, "at"), _between(every), type, context or {}, rec.vocabulary.rows(ids_of(exclude, "exclude")),
         seen_too=policy == "allow", twice=repeats == "allow",

@@ -144,7 +144,7 @@ def rate(model: Model, outputs: Floats, gaps: Floats, rows: Rows, above: Floats 
 
 def residuals_of(head: RatingHead, ratings: Any, latent: Floats) -> NDArray[np.float64]:
     """Return float64[n]: how far ratings, held within the scale, lie from what was predicted, in units."""
-    held = head.scale.held(np.asarray(ratings, np.float32))
+    held = head.scale.clip(np.asarray(ratings, np.float32))
     return np.subtract(held, latent, dtype=np.float64) / head.unit
 
 

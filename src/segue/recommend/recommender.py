@@ -153,7 +153,7 @@ class Recommender(Scorer):
         """
         check_count(k, "recommend: expected k")
         self._check(state)
-        self.encodings.check_question(type, context)
+        self.encodings.check_request(type, context)
         now = microseconds(at, "at")
         gap, details = gap_seconds(now, state.time), self.details(now, context, type=type)
         asked = (state.memory.output, gap, state.recent)
@@ -189,7 +189,7 @@ class Recommender(Scorer):
         """Return what `predict_rating` does, with its standard deviation and the share of each step of the scale."""
         head, latent, spread = head_of(self), *self._rating(state, item, at, shared)
         found = head.distribution(self.params.rating, latent, spread)
-        shares = found.shares[0].tolist() if head.scale.stepped else ()
+        shares = found.shares[0].tolist() if head.scale.has_steps else ()
         steps = dict(zip(head.scale.levels, shares, strict=False))
         return RatingDistribution(float(found.mean[0]), float(found.deviation[0]), steps)
 

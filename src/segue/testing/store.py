@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from segue.errors import ConflictError, DataError, ErasedError
-from segue.jobs.export_log import export
-from segue.jobs.import_log import Imported, import_events
+from segue.jobs.import_export import ImportReport, export_events, import_events
 from segue.recommend.ratings import Rated, Tally
 from segue.store.base import (
     ActiveUser,
@@ -242,7 +241,7 @@ class StoreContract(ABC):
         assert [event.seq for event in store.log(after=seqs[1], limit=1)] == [seqs[2]]
         assert store.users(limit=2) == [ActiveUser("a", seqs[3]), ActiveUser("c", seqs[2])]
         assert store.users(before=seqs[2]) == [ActiveUser("b", seqs[1])]
-        assert [[event.item for event in batch] for batch in export(store, batch=3)] == [["a", "b", "c"], ["a"]]
+        assert [[event.item for event in batch] for batch in export_events(store, batch=3)] == [["a", "b", "c"], ["a"]]
 
     def test_snapshots_are_found_at_or_before_a_position_and_thinned(self, store: Store) -> None:
         counts: list[int] = []
@@ -453,22 +452,22 @@ class StoreContract(ABC):
 
         with pytest.raises(KeyboardInterrupt):
             import_events(store, broken(), source="old.csv", batch=3)
-        assert import_events(store, iter(events), source="old.csv", batch=3) == Imported(10, 4, 0, 0)
+        assert import_events(store, iter(events), source="old.csv", batch=3) == ImportReport(10, 4, 0, 0)
         assert [event.item for event in store.events("ann")] == ["0", "1", "2", "3", "4", "5"]
         assert items(store, "bob") == ["6", "7", "8", "9"] and not store.head("ann", "b1").fresh
-        assert import_events(store, iter(events), source="old.csv", batch=3) == Imported(10, 0, 0, 0)
+        assert import_events(store, iter(events), source="old.csv", batch=3) == ImportReport(10, 0, 0, 0)
         store.erase_user("bob")
         more = [Event("bob", "1"), Event("bob", "2"), Event("ann", "other", id="e1"), events[2], Event("ann", "new")]
-        assert import_events(store, more, source="more.csv") == Imported(5, 1, 1, 3)
+        assert import_events(store, more, source="more.csv") == ImportReport(5, 1, 1, 3)
 
     def test_an_import_takes_only_what_is_new(self, store: Store) -> None:
         first, late = [Event("ann", "x", 100), Event("ann", "y", 200)], Event("bob", "z", 150)
         assert import_events(store, first, source="log").written == 2
         assert import_events(store, [*first, late], source="log").written == 1
-        assert import_events(store, [*first, late], source="log") == Imported(3)
-        assert import_events(store, [late, *first[::-1]], source="log") == Imported(3)  # sorted anew
+        assert import_events(store, [*first, late], source="log") == ImportReport(3)
+        assert import_events(store, [late, *first[::-1]], source="log") == ImportReport(3)  # sorted anew
         renamed = [*first, late, Event("cid", "x", 50)]
-        assert import_events(store, renamed, source="other") == Imported(4, 1, behind="log")
+        assert import_events(store, renamed, source="other") == ImportReport(4, 1, behind="log")
         for events in (first, [first[0], late, Event("ann", "y", 201)]):  # rows were lost, a row was changed
             with pytest.raises(DataError, match=r"Nothing was imported.*give the new rows behind those") as said:
                 import_events(store, events, source="log")

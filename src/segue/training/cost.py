@@ -7,7 +7,7 @@ Does not know: how long an operation takes.
 from dataclasses import replace
 
 from segue.config import Config
-from segue.data.sequences.batches import windows_in_a_pass
+from segue.data.sequences.batches import windows_per_epoch
 from segue.errors import TrainingError
 from segue.free_memory import GIB, memory_available
 from segue.model.backend import leaves
@@ -93,7 +93,7 @@ def describe(network: Network, config: Config, events: int) -> str:
     """Return in one line what a run will do: the network, the loss, the updates, the memory."""
     train = config.train
     assert train.batch_size is not None and train.epochs is not None
-    updates = windows_in_a_pass(events, train.batch_size, train.bptt_steps)
+    updates = windows_per_epoch(events, train.batch_size, train.bptt_steps)
     loss = f"softmax over {f'{train.negatives:,} drawn' if train.negatives else f'all {network.items - 1:,}'} items"
     if network.rating:
         own = f"{network.rating.loss} loss of ratings"

@@ -31,7 +31,7 @@ from pydantic import TypeAdapter
 from segue.config import Config
 from segue.data.sequences.batches import Batch, Batcher
 from segue.data.sequences.sequences import Sequences
-from segue.data.values.plain import in_a_line
+from segue.data.values.plain import one_line
 from segue.errors import TrainingError
 from segue.model.network import Network, NetworkParams
 from segue.shapes import Times
@@ -171,7 +171,7 @@ class Trainer:
             curve = [Progress(**row) for row in at.curve]
         except (TypeError, ValueError) as error:
             raise TrainingError(
-                f"{self.checkpoint}: damaged ({in_a_line(error)}). Remove the file to begin anew."
+                f"{self.checkpoint}: damaged ({one_line(error)}). Remove the file to begin anew."
             ) from None
         stands = (
             at.number == len(curve) and 0 <= at.best < max(len(curve), 1) and 0 <= at.window <= self.batcher.updates

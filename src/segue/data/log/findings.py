@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from segue.data.log.rating_columns import look_at
+from segue.data.log.rating_columns import inspect_ratings
 from segue.data.values.times import iso
 
 QUANTILES = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
@@ -165,7 +165,7 @@ def inspect_table(table: pl.DataFrame, *, source: str, intake: Intake) -> Findin
         repeats=table.height - _distinct(table.select("user", "item")),
         missing={name: table[name].null_count() for name in table.columns},
         per_user={name: float(per_user.quantile(share) or 0) for name, share in QUANTILES.items()},
-        ratings=look_at(table).text,
+        ratings=inspect_ratings(table).text,
         intake=intake,
     )
 

@@ -80,7 +80,7 @@ def weights_of(events: Events, weight_of_type: Mapping[str, float]) -> Floats:
     return weights
 
 
-def check_some_count(
+def check_weights_count(
     weights: Floats | None, weight_of_type: Mapping[str, float], source: str, *, task: str | None = None
 ) -> None:
     """Do nothing if there are no weights, or an event that is learnt counts as a target of what comes next.
