@@ -17,11 +17,11 @@ import planted
 import segue
 from segue.data.sequences.sequences import encode, item_vocabulary
 from segue.evaluation import registry
-from segue.evaluation.baselines import own_process
+from segue.evaluation.baselines import separate_process
 from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, Popularity
 from segue.evaluation.baselines.ease import EASE
-from segue.evaluation.baselines.own_process import Failure, each_apart
 from segue.evaluation.baselines.rating_baselines import GRIDS, Ratings, Size, predict_all, predict_tuned
+from segue.evaluation.baselines.separate_process import Failure, call_each
 from segue.evaluation.cold_start import by_history
 from tests_support import small_recommender
 
@@ -69,7 +69,7 @@ def test_the_report_stands_whatever_a_baseline_does(halves, monkeypatch):
 def test_a_baseline_that_does_not_end_is_stopped(halves, monkeypatch):
     rec, train, test = halves
     monkeypatch.setattr(registry, "BASELINES", (planted.Hangs, Popularity))
-    monkeypatch.setattr(own_process, "LONGEST", 5.0)
+    monkeypatch.setattr(separate_process, "LONGEST", 5.0)
     report = segue.evaluate(rec, test, train=train)
     assert list(report.rows) == ["segue", "popularity"]
     (note,) = report.notes
@@ -107,11 +107,11 @@ def test_a_class_that_only_this_process_knows_is_fitted_here_and_may_raise(halve
 def test_a_class_of_a_file_that_no_path_leads_to_is_fitted_apart(tmp_path, monkeypatch):
     file = tmp_path / "far_away.py"
     file.write_text("import os\ndef pid(given): return os.getpid() + given\nclass Key: pass\n")
-    spec = own_process.importlib.util.spec_from_file_location("far_away", file)
-    module = own_process.importlib.util.module_from_spec(spec)
+    spec = separate_process.importlib.util.spec_from_file_location("far_away", file)
+    module = separate_process.importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "far_away", module)
     spec.loader.exec_module(module)
-    (found,) = each_apart(planted.name_and_process, None, [module.Key])
+    (found,) = call_each(planted.name_and_process, None, [module.Key])
     assert found[0] == "Key" and found[1] != os.getpid()
 
 
@@ -126,7 +126,7 @@ def test_where_no_process_can_be_begun_all_is_done_here(halves, monkeypatch, exe
 
 
 def test_one_process_serves_until_it_ends_and_none_is_left():
-    given = each_apart(planted.crash_at, 10, [0, 1, 2, 3, 4, 5])
+    given = call_each(planted.crash_at, 10, [0, 1, 2, 3, 4, 5])
     found = [next(given) for _ in range(5)]
     assert isinstance(found[2], Failure)
     (zero, first), (one, again), (three, second), (four, last) = found[:2] + found[3:]
@@ -210,8 +210,8 @@ def test_a_script_without_a_guard_runs_once(tmp_path):
 
 TOLD = """
 import planted, sys
-from segue.evaluation.baselines.own_process import each_apart
-list(each_apart(planted.tell, sys.argv[1], [1]))
+from segue.evaluation.baselines.separate_process import call_each
+list(call_each(planted.tell, sys.argv[1], [1]))
 """
 
 

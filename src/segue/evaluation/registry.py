@@ -12,7 +12,7 @@ from segue.evaluation.baselines.content_knn import ContentKNN
 from segue.evaluation.baselines.contract import Baseline, Fitted
 from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, OwnPopularity, Popularity, RecentPopularity
 from segue.evaluation.baselines.ease import EASE
-from segue.evaluation.baselines.own_process import Failure, attempt, each_apart
+from segue.evaluation.baselines.separate_process import Failure, attempt, call_each
 from segue.evaluation.baselines.tuning import tuned
 from segue.evaluation.queries import Rankings, RankingTask, rank_queries
 from segue.shapes import Floats
@@ -76,7 +76,7 @@ class BaselineRankings(NamedTuple):
 def rank_baselines(data: TrainingData, tasks: Sequence[RankingTask], say: Say | None = None) -> BaselineRankings:
     """Return how every baseline ranks that can be fitted, tuned on the last training event of each user.
 
-    All work is done in a separate process (`each_apart`). A baseline that crashes, takes too much memory or does not
+    All work is done in a separate process (`call_each`). A baseline that crashes, takes too much memory or does not
     end is named in `left_out`, and the others stand.
 
     Args:
@@ -88,7 +88,7 @@ def rank_baselines(data: TrainingData, tasks: Sequence[RankingTask], say: Say | 
     """
     able, obstacles = _able(data)
     plain = [RankingTask(task.queries.items_only(), task.seen and task.seen.items_only()) for task in tasks]
-    results = each_apart(_tune_and_rank, (data, plain), _announced(able, say))
+    results = call_each(_tune_and_rank, (data, plain), _announced(able, say))
     return BaselineRankings(*_collected(able, results, obstacles))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from segue.data.log.rating_scale import shrunken_biases
 from segue.errors import ArgumentError
-from segue.evaluation.baselines.own_process import Failure, each_apart
+from segue.evaluation.baselines.separate_process import Failure, call_each
 
 Numbers = NDArray[np.float64]
 #: Ratings at the end of the training that settings are chosen with, at most, and before them, at most.
@@ -155,11 +155,11 @@ class Predictions(NamedTuple):
 def predict_all(train: Ratings, test: Ratings, size: Size, *, moving: bool = True) -> Predictions:
     """Return the predictions of each baseline; without `moving`, running biases, which read test ratings, are left out.
 
-    Predictions are made in a separate process (`each_apart`): the failure of one baseline costs no other.
+    Predictions are made in a separate process (`call_each`): the failure of one baseline costs no other.
     """
     names = [name for name, (predict, _) in GRIDS.items() if moving or predict is not running_biases]
     predicted, left_out = {}, []
-    for name, result in zip(names, each_apart(predict_tuned, (train, test, size), names), strict=True):
+    for name, result in zip(names, call_each(predict_tuned, (train, test, size), names), strict=True):
         if isinstance(result, Failure):
             left_out.append(f"Left out: {name}: {result.why}")
         else:

@@ -39,7 +39,7 @@ LONGEST, STARTING = 3600.0, 120.0
 _OF_A_THREAD = 128 * 2**20
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline()); "
-    "from segue.evaluation.baselines.own_process import serve; serve()"
+    "from segue.evaluation.baselines.separate_process import serve; serve()"
 )
 
 
@@ -53,7 +53,7 @@ class _CallHere(NamedTuple):
     """The answer of the other process to a key that it cannot import."""
 
 
-def each_apart(
+def call_each(
     function: Callable[[Given, Key], Value], given: Given, keys: Iterable[Key], *, longest: float | None = None
 ) -> Iterator[Value | Failure]:
     """Yield `function(given, key)` for each key, or the `Failure` in its place.
@@ -73,7 +73,7 @@ def each_apart(
 
     Example:
         >>> from operator import truediv
-        >>> list(each_apart(truediv, 6, [2, 0]))
+        >>> list(call_each(truediv, 6, [2, 0]))
         [3.0, Failure(why='ZeroDivisionError: division by zero')]
     """
     limit, other, able = LONGEST if longest is None else longest, None, True
@@ -82,10 +82,10 @@ def each_apart(
             if other is None and able:
                 other = _Other.started(function, given)
                 able = other is not None
-            found = other.call(key, limit) if other else _CallHere()
+            result = other.call(key, limit) if other else _CallHere()
             if other and other.ended:
                 other = None
-            yield attempt(function, given, key) if isinstance(found, _CallHere) else found
+            yield attempt(function, given, key) if isinstance(result, _CallHere) else result
     finally:
         if other:
             other.end()
@@ -145,8 +145,8 @@ class _Other:
         began = time.monotonic()
         module = getattr(key, "__module__", None)
         self._send(pickle.dumps((module, getattr(sys.modules.get(module or ""), "__file__", None), packed)))
-        found = self._receive(limit)
-        return Failure(self._why(time.monotonic() - began)) if found is None else found[0]
+        answer = self._receive(limit)
+        return Failure(self._why(time.monotonic() - began)) if answer is None else answer[0]
 
     def _send(self, content: bytes) -> None:
         with contextlib.suppress(OSError):  # the process has ended: seen at the next answer
@@ -188,7 +188,7 @@ class _Other:
         """Return how the process ended, in words."""
         code = self.process.returncode
         last = self.errors[-1].decode(errors="replace").strip() if self.errors else ""
-        said = f' Its last message: "{last}".' if last else ""
+        message = f' Its last message: "{last}".' if last else ""
         if self.late:
             return (
                 f"it had not ended after {seconds:,.0f} seconds and was stopped. Fit it with "
@@ -203,10 +203,10 @@ class _Other:
             with contextlib.suppress(ValueError):
                 name = f"{signal.Signals(-code).name}, {signal.strsignal(-code)}".rstrip(", ")
                 return (
-                    f"a library ended its process ({name}).{said} Measure with OPENBLAS_NUM_THREADS=1, or with other "
-                    "versions of NumPy and SciPy."
+                    f"a library ended its process ({name}).{message} Measure with OPENBLAS_NUM_THREADS=1, or with "
+                    "other versions of NumPy and SciPy."
                 )
-        return f"its process ended with code {code}.{said} Fit it alone to see more."
+        return f"its process ended with code {code}.{message} Fit it alone to see more."
 
 
 def _open(pipe: Any) -> Any:
