@@ -75,6 +75,11 @@ def number(value: Any, digits: int = 0) -> str:
     return f"{value:,.{digits}f}" if isinstance(value, int | float) else ""
 
 
+def improvement(run: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the improvement over the best baseline; older runs named it "lead"."""
+    return run["improvement"] if "improvement" in run else run["lead"]
+
+
 def interval(lead: Mapping[str, Any] | None, digits: int = 4) -> str:
     """Return an improvement with its 95 % confidence interval."""
     if not lead:
@@ -141,7 +146,7 @@ def quality() -> list[str]:
                 share(alone),
                 at,
                 f"{name} {share(score)}",
-                "; ".join(interval(run["lead"]) for run in runs),
+                "; ".join(interval(improvement(run)) for run in runs),
                 share(runs[0]["history_shuffled"]),
                 " to ".join(dict.fromkeys(f"{s / 60:.0f}" for s in sorted(seconds))),
                 ", ".join(dict.fromkeys(run["date"] for run in runs)),
@@ -179,7 +184,7 @@ def variants() -> list[str]:
                 share(model["hr@10"]),
                 share(model["ndcg@10"]),
                 share(alone.get("ndcg@10")),
-                interval(run["lead"]),
+                interval(improvement(run)),
                 run["date"],
             ]
         )
@@ -324,7 +329,7 @@ def ratings() -> list[str]:
                     share(models["segue"]["rmse"]),
                     share(models["segue"]["mae"]),
                     *beside,
-                    interval(run["lead"], 3),
+                    interval(improvement(run), 3),
                     share(run["coverage"]["95 %"], 3),
                     run["date"],
                 ]
