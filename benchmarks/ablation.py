@@ -118,30 +118,30 @@ VARIANTS: dict[str, dict] = {
     "no short convolution": {"cell": Linear(taps=1)},
     "no feed-forward": {"patch": {"feed_forward": lambda params, x, norm: namespace(x).zeros_like(x)}},
     "no gate beside the cell": {"patch": {"geglu": lambda gate, y: y}},
-    "with norms": {"model.norm": True},
-    "norms in blocks alone": {"model.norm": True, "patch": {"network.normed": scaled}},
-    "a norm at the output alone": {"model.norm": True, "patch": {"blocks.normed": scaled}},
+    "with norms": {"experiment.norm": True},
+    "norms in blocks alone": {"experiment.norm": True, "patch": {"network.normed": scaled}},
+    "a norm at the output alone": {"experiment.norm": True, "patch": {"blocks.normed": scaled}},
     "one block": {"model.depth": 1},
     "no dropout": {"model.dropout": 0.0},
-    "no averaged weights": {"train.average": 0.0},
+    "no averaged weights": {"experiment.weight_average": 0.0},
     "no weight decay": {"train.weight_decay": 0.0},
     "gru": {"model.cell": "gru"},
     "lstm": {"model.cell": "lstm"},
     "simple_rnn (tanh)": {"model.cell": "simple_rnn"},
     "2,048 drawn negatives": {"train.negatives": 2048},
-    "gradient through one step": {"train.steps": 1, "lanes": 8},
-    "gradient through 32 steps": {"train.steps": 32, "lanes": 1 / 4},
-    "what was had is compared with, too": {"train.compare_had": True},
-    "no hidden items": {"train.unknown_items": 0.0},
+    "gradient through one step": {"train.bptt_steps": 1, "lanes": 8},
+    "gradient through 32 steps": {"train.bptt_steps": 32, "lanes": 1 / 4},
+    "what was had is compared with, too": {"train.seen_as_negatives": True},
+    "no hidden items": {"experiment.item_dropout": 0.0},
     "no clipping": {"train.clip": 1e9},
     "three blocks": {"model.depth": 3},
     "one mask a window": {"patch": {"update.dropout_mask": one_mask_a_window}},
-    "a tenth of the items hidden": {"train.unknown_items": 0.1},
+    "a tenth of the items hidden": {"experiment.item_dropout": 0.1},
     "smoothed targets, .1": {"patch": {"update.softmax_cross_entropy": smoothed(0.1)}},
     "linear and gru side by side": {"cell": Beside()},
     "output without the last item": {"network": WithoutInput},
     "weight decay .1": {"train.weight_decay": 0.1},
-    "average .9995": {"train.average": 0.9995},
+    "average .9995": {"experiment.weight_average": 0.9995},
     "learning rate .001": {"train.learning_rate": 1e-3},
     "learning rate .004": {"train.learning_rate": 4e-3},
 }
@@ -195,8 +195,8 @@ def measure(variant: dict, settings: dict, learnt: Sequences, asked_of: Asked, s
     own = {name: value for name, value in variant.items() if "." in name}
     config = derive(configure(settings | own), data_size(learnt, size))
     if "lanes" in variant:  # as many targets an update as the default
-        lanes = max(1, int(config.train.lanes * variant["lanes"]))
-        config = replace(config, train=replace(config.train, lanes=lanes))
+        lanes = max(1, int(config.train.batch_size * variant["lanes"]))
+        config = replace(config, train=replace(config.train, batch_size=lanes))
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
     model = build_network(config, items=size, longest_gap=longest)
     if "cell" in variant:
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--counts", action="store_true", help="also with the counts that fit a variant best")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    settings = dict(text.split("=", 1) for text in asked.setting) | {"train.passes": asked.passes}
+    settings = dict(text.split("=", 1) for text in asked.setting) | {"train.epochs": asked.passes}
     kept = json.loads(asked.out.read_text()) if asked.out.exists() else {"rows": {}}
     kept |= {"set": asked.set, "settings": settings, "seed": 0, "date": time.strftime("%Y-%m-%d")}
     kept["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

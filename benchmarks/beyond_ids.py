@@ -49,7 +49,7 @@ def kinds_of(known: Set, read: tuple[str, ...]) -> dict[str, str]:
 
 
 def train(known: Set, log: segue.Events, read: tuple[str, ...], asked: argparse.Namespace) -> Recommender:
-    config = {"train.seed": asked.seed, "model.details": "details" in read, "train.items_without_events": False}
+    config = {"train.seed": asked.seed, "model.event_features": "details" in read, "train.items_without_events": False}
     config |= dict(text.split("=", 1) for text in asked.setting)
     if asked.minutes:
         config["train.minutes"] = asked.minutes

@@ -94,7 +94,7 @@ def read_back(network: Network, params: Both, items: Any) -> Any:
 
 
 def loss_of(network: Network, config: Config, params: Both, memory: Any, batch: Any, future: Future, seed: Any):
-    batch = hide_some(config.train, batch, seed)
+    batch = hide_some(config.experiment, batch, seed)
     masks = draw_masks(network, config.model.dropout, seed, batch.items.shape)
     window = Window(batch.items, batch.gaps, batch.first, batch.reset)
     encoder = params.encoder
@@ -132,7 +132,7 @@ def update_group(network: Network, config: Config, run: Run, group: Any):
         (_, (memory, plain, path)), gradient = grad(run.params, run.memory, batch, future, seed)
         change, optimiser = make_optimiser(config.train).update(gradient, run.optimiser, run.params)
         params = jax.tree.map(lambda weights, delta: weights - rate * delta, run.params, change)
-        average = running_average(run.average, params, kept_share(config.train.average, run.step))
+        average = running_average(run.average, params, kept_share(config.experiment.weight_average, run.step))
         return Run(params, average, optimiser, memory, run.step + 1), jnp.stack([plain, path])
 
     return lax.scan(one, run, group)
@@ -154,10 +154,10 @@ def train(asked: Asked, plain: segue.Recommender, n: int, places: int, report) -
     learnt, updates, seed = without_last(whole), plain.facts["curve"][-1]["done"], config.train.seed
     validation = Validation.sample(whole, exclude_seen=config.train.repeats == "exclude", seed=seed)
     params = jax.tree.map(jnp.asarray, Both(network.init(seed), init_decoder(network.width, seed)))
-    memory = jax.tree.map(jnp.array, network.empty(params.encoder, config.train.lanes))
+    memory = jax.tree.map(jnp.array, network.empty(params.encoder, config.train.batch_size))
     average = jax.tree.map(jnp.copy, params)
     run = Run(params, average, make_optimiser(config.train).init(params), memory, jnp.zeros(()))
-    batcher = Batcher(learnt, config.train.lanes, config.train.steps, seed)
+    batcher = Batcher(learnt, config.train.batch_size, config.train.bptt_steps, seed)
     rng, spent, number, done, curve = np.random.default_rng(seed), 0.0, 0, 0, []
     while done < updates:
         windows, losses, began = batcher.placed_windows(number), [], time.perf_counter()

@@ -120,7 +120,7 @@ def measure(asked, folder):
             "state_s": round(whole, 2),
         }
     print(json.dumps(found), flush=True)
-    found["erase_event_ms"] = round(1e3 * timed(lambda: service.forget_event(long, f"{long}-{asked.events // 2}")), 1)
+    found["erase_event_ms"] = round(1e3 * timed(lambda: service.erase_event(long, f"{long}-{asked.events // 2}")), 1)
     found["list_after_it_ms"] = round(1e3 * timed(lambda: service.ask(long, Question(10))), 1)
     found["state_after_it_s"] = round(timed(service.settle), 2)
     other = random_model(asked.items, asked.width, seed=1)
@@ -130,7 +130,7 @@ def measure(asked, folder):
     service.settle()
     found["swap_s"] = round(time.perf_counter() - began, 2)
     assert service.ask(long, Question()).model == other.fingerprint
-    found["erase_user_ms"] = round(1e3 * timed(lambda: service.forget_user(long)), 1)
+    found["erase_user_ms"] = round(1e3 * timed(lambda: service.erase_user(long)), 1)
     found["memory_bytes_per_recent_user"] = bytes_per_user(service, rng, asked.items)
     service.close()
     store.close()

@@ -124,7 +124,7 @@ def check(folder, users):
         if head.count != len(kept) or not head.fresh:
             found["states_unequal_to_replay"] += 1
             continue
-        state = state_from_bytes(rec, head.state.memory)
+        state = state_from_bytes(rec, head.state.data)
         apart = max(
             float(np.abs(x - y).max(initial=0.0))
             for (_, x), (_, y) in zip(leaves(state.memory), leaves(replayed.memory), strict=True)

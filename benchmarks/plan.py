@@ -116,7 +116,7 @@ def model(asked: Asked, given: argparse.Namespace) -> segue.Recommender:
 def facts(rec: segue.Recommender) -> dict:
     curve = rec.facts["curve"]
     return {
-        "settings": {"passes": rec.config.train.passes, "minutes": rec.config.train.minutes},
+        "settings": {"passes": rec.config.train.epochs, "minutes": rec.config.train.minutes},
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "training_seconds": round(curve[-1]["seconds"], 1),

@@ -52,7 +52,7 @@ QUEUE = (
     ("ml-1m-times", "ml-1m-times", "last", {}, 0),
     ("beauty-time", "beauty", "time", {}, 0),
     ("ml-1m-time", "ml-1m-times", "time", {}, 0),
-    ("ml-1m-c-gru", "ml-1m-c", "last", {"model.cell": "gru", "model.counts": "false"}, 0),
+    ("ml-1m-c-gru", "ml-1m-c", "last", {"model.cell": "gru", "model.transitions": "false"}, 0),
     ("ml-1m-a-1", "ml-1m-a", "last", {}, 1),
     ("ml-1m-a-2", "ml-1m-a", "last", {}, 2),
 )

@@ -5,7 +5,7 @@
 
 The shop is `segue.data.log.synthetic.copy`; the test is the last event of users who were not learnt, and best is 1.
 All cells train with the same settings, for the same number of updates. A window is two rounds, so that the
-gradient reaches the cue. `--draw` trains nothing: it draws the rows of such a file, in the style of `segue look`.
+gradient reaches the cue. `--draw` trains nothing: it draws the rows of such a file, in the style of `segue insight`.
 """
 
 import argparse
@@ -34,11 +34,11 @@ SETTINGS = {
     "model.width": 32,
     "model.depth": 1,
     "model.dropout": 0.0,
-    "model.clock": False,
-    "train.lanes": 8,
+    "model.time_features": False,
+    "train.batch_size": 8,
     "train.learning_rate": 0.003,
-    "train.average": 0.95,
-    "train.unknown_items": 0.0,
+    "experiment.weight_average": 0.95,
+    "experiment.item_dropout": 0.0,
     "train.patience": 100,
     "train.repeats": "allow",
 }
@@ -48,7 +48,7 @@ def measure(cell: str, lag: int, *, items: int, fillers: int, users: int, rounds
     size = {"lag": lag, "items": items, "fillers": fillers, "rounds": rounds}
     train = segue.read_events(synthetic.copy(**size, users=users, seed=seed).events)
     _, test = segue.split_last(segue.read_events(synthetic.copy(**size, users=300, seed=seed + 1).events))
-    config = {**SETTINGS, **CELLS[cell], "train.steps": 2 * lag + 2, "train.passes": passes, "train.seed": seed}
+    config = {**SETTINGS, **CELLS[cell], "train.bptt_steps": 2 * lag + 2, "train.epochs": passes, "train.seed": seed}
     began = time.perf_counter()
     try:
         rec = segue.train(train, config=config)

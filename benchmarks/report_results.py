@@ -36,6 +36,9 @@ RENAMED = {
     "model.details": "model.event_features",
     "model.counts": "model.transitions",
     "model.clock": "model.time_features",
+    "model.norm": "experiment.norm",
+    "train.average": "experiment.weight_average",
+    "train.unknown_items": "experiment.item_dropout",
 }
 #: Words of the files of which the page uses others.
 WORDS = {

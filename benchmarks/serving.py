@@ -30,7 +30,7 @@ from index import catalogue
 
 from segue.config import DataSize, configure, derive
 from segue.data.sequences.vocabulary import Vocabulary
-from segue.model_file import build_network, load_model, save_model, with_fingerprint
+from segue.model_file import build_network, save_model, with_fingerprint
 from segue.recommend.index.approximate import (
     ApproximateIndex,
     build_index,
@@ -40,7 +40,7 @@ from segue.recommend.index.approximate import (
     random_queries,
     recall_of,
 )
-from segue.recommend.recommender import Recommender
+from segue.recommend.recommender import Recommender, load_model
 from segue.serve.live.model_source import EVERY
 
 EMPTY = """

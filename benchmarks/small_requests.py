@@ -24,7 +24,7 @@ import polars as pl
 import segue
 from segue.config import Config, DataSize, configure, derive
 from segue.data.features.catalogue import Catalogue
-from segue.data.features.feature_encoders import attributes_of, learn_encodings
+from segue.data.features.feature_encoders import attributes_of, fit_feature_encoders
 from segue.data.log.events import Events
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.model.backend import map_tree
@@ -55,7 +55,7 @@ def described(count: int, width: int = 64) -> Recommender:
     )
     log = Events(pl.DataFrame({"user": ["a", "b"], "item": ids[:2], "time": [START, START]}))
     vocabulary, catalogue = Vocabulary(ids), Catalogue(table)
-    encodings = learn_encodings(log, catalogue, kinds={"genre": "category", "tags": "categories"}, text="words")
+    encodings = fit_feature_encoders(log, catalogue, kinds={"genre": "category", "tags": "categories"}, text="words")
     wanted = {"model.width": width, "train.repeats": "allow"}
     config = derive(configure(wanted, base=Config()), DataSize(100 * count, 1000, count + 1, True, 0.0))
     network = build_network(config, items=count + 1, longest_gap=1e6, encodings=encodings)

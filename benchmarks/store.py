@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from segue.jobs.export_log import import_events
+from segue.jobs.import_export import import_events
 from segue.store.base import Write, Written
 from segue.store.events import Event
 from segue.store.factory import open_store

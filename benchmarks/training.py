@@ -182,7 +182,7 @@ def sampled_update(items: int, *, width: int = 64, calls: int = 6) -> dict[str, 
     rows = np.where(rng.random(len(rows)) < 0.5, rows, spread)
     log = Sequences(pl.Series([str(u) for u in range(users)]), np.arange(0, len(rows) + 1, length), rows)
     config = derive(
-        configure({"model.width": width, "train.lanes": 128, "train.negatives": 2048, "train.passes": 1}),
+        configure({"model.width": width, "train.batch_size": 128, "train.negatives": 2048, "train.epochs": 1}),
         data_size(log, items),
     )
     trainer = Trainer(build_network(config, items=items, longest_gap=1.0), config, log)

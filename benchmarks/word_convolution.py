@@ -29,7 +29,7 @@ import segue
 from segue.api import data_size, without_last
 from segue.config import Config, configure, derive
 from segue.data.features.catalogue import read_items
-from segue.data.features.feature_encoders import as_learnt
+from segue.data.features.feature_encoders import as_float16
 from segue.data.features.text import TextEncoder, _wordllama, text_encoder
 from segue.data.sequences.sequences import encode, gaps, item_vocabulary
 from segue.data.sequences.vocabulary import Vocabulary
@@ -170,7 +170,7 @@ class Texts(NamedTuple):
     @classmethod
     def learnt(cls, texts: list[str]) -> "Texts":
         texts = [text for text in texts if text.strip()]
-        return cls(text_encoder("wordllama", texts), Words.learnt(texts))
+        return cls(text_encoder("wordllama", texts), Words.fit(texts))
 
 
 class Variant(NamedTuple):
@@ -181,7 +181,7 @@ class Variant(NamedTuple):
 
     def reader(self, plain: Network, texts: Texts, own: list[str]) -> tuple[Network, Any]:
         """Return a network that reads texts, and what it reads of each."""
-        mean = as_learnt(texts.encoder.encode(own)) if self.mean else np.zeros((len(own), 0), np.float32)
+        mean = as_float16(texts.encoder.encode(own)) if self.mean else np.zeros((len(own), 0), np.float32)
         if not self.span:
             return replace(plain, attributes=mean.shape[1]), mean
         windows, lengths = windows_of(texts.words, own, self.span, mean)
@@ -314,7 +314,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     settings = dict(text.split("=", 1) for text in asked.setting)
-    settings |= {"train.passes": asked.passes, "train.seed": asked.seed, "train.negatives": 0}
+    settings |= {"train.epochs": asked.passes, "train.seed": asked.seed, "train.negatives": 0}
     kept = json.loads(asked.out.read_text()) if asked.out.exists() else {"rows": {}}
     kept["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     kept["words"] = {"length": LENGTH, "word": WORD, "filters": FILTERS}

@@ -241,14 +241,14 @@ def other_manifest(parts, draw):
 
 def other_size(parts, draw):
     """Ask for more than there is."""
-    config, size = parts.manifest["config"]["model"], one(draw, [0, 1, 3, 9, 16, 10**6, 10**9, 10**12, 2**63, 10**40])
+    config, size = parts.manifest["config"], one(draw, [0, 1, 3, 9, 16, 10**6, 10**9, 10**12, 2**63, 10**40])
     name = one(draw, ["items", "learnt", "asked", "width", "depth", "expand", "both"])
     if name in ("items", "learnt", "asked"):
         parts.manifest[name] = size
     elif name == "both":
         parts.manifest["items"] = parts.manifest["learnt"] = size
     else:
-        config[name] = size
+        config["experiment" if name == "expand" else "model"][name] = size
 
 
 def other_encoding(parts, draw):

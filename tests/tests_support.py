@@ -10,7 +10,7 @@ from scipy import sparse
 import segue
 from segue.config import Config, DataSize, configure, derive
 from segue.data.features.catalogue import read_catalogue, read_profiles
-from segue.data.features.feature_encoders import Encodings, attributes_of, learn_encodings
+from segue.data.features.feature_encoders import FeatureEncoders, attributes_of, fit_feature_encoders
 from segue.data.log.rating_scale import Scale
 from segue.data.sequences.sequences import item_vocabulary
 from segue.data.sequences.vocabulary import Vocabulary
@@ -40,7 +40,7 @@ def small_rater(*, loss="squared", task="both", levels=(1.0, 2.0, 3.0, 4.0, 5.0)
     vocabulary = Vocabulary(pl.Series([f"{i:03d}" for i in range(12)]))
     config = configure({"model.width": 8, "train.task": task, "train.rating_loss": loss})
     config = derive(config, DataSize(80, 9, vocabulary.size, clock, 0.0, rated=True))
-    encodings = Encodings(scale=Scale(levels, float(np.clip(3.5, levels[0], levels[-1]))))
+    encodings = FeatureEncoders(scale=Scale(levels, float(np.clip(3.5, levels[0], levels[-1]))))
     network = build_network(config, items=vocabulary.size, longest_gap=1e6, encodings=encodings)
     params = map_tree(lambda a: a + rng.normal(0, 0.2, a.shape).astype(np.float32), network.init(0))
     tables = map_tree(np.abs, params.rating.tables)
@@ -144,7 +144,7 @@ def described_recommender(events, cell="linear", session=None):
     """An untrained recommender whose every part counts."""
     vocabulary = item_vocabulary(events)
     catalogue, profiles = read_catalogue(ITEMS, vocabulary), read_profiles(USERS)
-    encodings = learn_encodings(events, catalogue, profiles, text="words")
+    encodings = fit_feature_encoders(events, catalogue, profiles, text="words")
     wanted = {"model.cell": cell, "model.width": 8, "model.session_gap": session, "train.repeats": "allow"}
     size = DataSize(len(events), 9, vocabulary.size, True, 0.0)
     config = derive(configure(wanted, base=Config()), size)

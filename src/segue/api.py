@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 
 from segue.config import Config, DataSize, asked_of, configure, derive
 from segue.data.features.catalogue import Catalogue, Profiles, in_order_of, read_items, read_profiles, unmatched
-from segue.data.features.feature_encoders import Encodings, attributes_of, encode_log, learn_encodings
+from segue.data.features.feature_encoders import FeatureEncoders, attributes_of, encode_log, fit_feature_encoders
 from segue.data.log.events import Events, as_events
-from segue.data.log.rating_columns import look_at, ratings_of
+from segue.data.log.rating_columns import inspect_ratings, ratings_of
 from segue.data.log.rating_scale import scale_of
 from segue.data.log.sources import Reading
 from segue.data.log.split import digest
 from segue.data.sequences.sequences import Sequences, encode, gaps, item_vocabulary, mapped, natural_gap
-from segue.data.sequences.type_weights import check_some_count, check_types
+from segue.data.sequences.type_weights import check_types, check_weights_count
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.ids import check_matched
 from segue.errors import ArgumentError, DataError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
 from segue.model.transitions import Counts
-from segue.model_file import build_network, load_model, with_fingerprint
+from segue.model_file import build_network, with_fingerprint
 from segue.recommend.new_items import with_catalogue
-from segue.recommend.recommender import Recommender
+from segue.recommend.recommender import Recommender, load_model
 
 if TYPE_CHECKING:
     from segue.model.network import Network
@@ -111,7 +111,7 @@ def train(
     _check_enough(events, sequences, vocabulary.size - 1)
     repeated, rated = share_of_repeats(sequences), encodings.scale is not None
     settings = derive(settings, data_size(learnt, vocabulary.size, share_of_repeats=repeated, rated=rated))
-    check_some_count(learnt.weights, weights, events.source, task=settings.train.task)
+    check_weights_count(learnt.weights, weights, events.source, task=settings.train.task)
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
     attributes = attributes_of(known, encodings)
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings, cell=cell)
@@ -135,7 +135,7 @@ def train(
         say(str(answer))
         params, noted = answer.params, noted | {"ratings": str(answer)}
     counts = None
-    if settings.model.counts and answers is not None:
+    if settings.model.transitions and answers is not None:
         counts, about = _fused(learnt, answers, vocabulary, settings.train.refit and events, budget, say)
         noted |= about
     rec = Recommender(
@@ -248,7 +248,7 @@ def _kept_back(settings: Config, learnt: Sequences, validation: "Validation", it
     """Return the seconds of a budget that are kept back for what comes after the training."""
     from segue.training.budget import BLEND, blend_seconds
 
-    if budget.seconds is None or not (settings.model.counts and settings.train.task != "rating"):
+    if budget.seconds is None or not (settings.model.transitions and settings.train.task != "rating"):
         return 0.0
     blend = blend_seconds(len(learnt.items), len(validation.sequences), items)
     least = min(BLEND / 3 * budget.seconds, 10.0)  # a machine may be slower than is foreseen
@@ -299,14 +299,14 @@ def _encodings(
     settings: Config,
     kinds: Mapping[str, str] | None,
     say: Callable[[str], None],
-) -> Encodings:
+) -> FeatureEncoders:
     """Return what is read beside ids, and say what becomes of each column."""
     model = settings.model
-    found = learn_encodings(events, catalogue, profiles, kinds=kinds, text=model.text)
+    found = fit_feature_encoders(events, catalogue, profiles, kinds=kinds, text=model.text)
     if not model.attributes:
         found = found._replace(items=None)
-    if not model.details:
-        found = found._replace(events=None, asked=0)
+    if not model.event_features:
+        found = found._replace(events=None, request_width=0)
     for role in ("items", "users", "events"):
         encoding = getattr(found, role)
         if encoding is not None:
@@ -346,15 +346,15 @@ def _of_tables(events: Events, catalogue: Catalogue | None, profiles: Profiles |
 
 
 def _unreadable(
-    found: Encodings, events: Events, catalogue: Catalogue | None, profiles: Profiles | None
+    found: FeatureEncoders, events: Events, catalogue: Catalogue | None, profiles: Profiles | None
 ) -> Iterator[str]:
     """Give a sentence for each column of which some values cannot be read as what most of them are."""
     if found.items is not None and catalogue is not None:
-        yield from found.items.complaints(catalogue.table, "item")
+        yield from found.items.warnings(catalogue.table, "item")
     if found.users is not None and profiles is not None:
-        yield from found.users.complaints(profiles.rows(events.users), "user")
+        yield from found.users.warnings(profiles.rows(events.users), "user")
     if found.events is not None:
-        yield from found.events.complaints(events.table, "user")
+        yield from found.events.warnings(events.table, "user")
 
 
 def convert(rec: Recommender) -> Recommender:
@@ -383,9 +383,11 @@ def convert(rec: Recommender) -> Recommender:
     return with_fingerprint(replace(rec, network=network, params=params, config=config, facts=facts))
 
 
-def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Callable[[str], None]) -> Encodings:
+def _with_scale(
+    encodings: FeatureEncoders, events: Events, settings: Config, say: Callable[[str], None]
+) -> FeatureEncoders:
     """Return the encodings with the scale of the ratings where these are learnt, and say what they are."""
-    ratings = look_at(events.table)
+    ratings = inspect_ratings(events.table)
     if not (ratings.predicted if settings.train.task is None else settings.train.task != "next"):
         if ratings.text and settings.train.task is None:
             say(f"Ratings: {ratings.text}.")
@@ -393,8 +395,8 @@ def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Cal
     scale = scale_of(events, settings.train.rating_scale)
     given = ratings_of(events.table)
     missing = int(np.isnan(given).sum())
-    beyond = int(np.count_nonzero(scale.held(given) != given)) - missing
-    steps = f"{len(scale.levels)} steps" if scale.stepped else "any number between"
+    beyond = int(np.count_nonzero(scale.clip(given) != given)) - missing
+    steps = f"{len(scale.levels)} steps" if scale.has_steps else "any number between"
     without = f"; {missing:,} of {len(events):,} rows have none and are no targets" if missing else ""
     outside = f"; {beyond:,} lie far outside and count as the nearer end" if beyond else ""
     say(f"Ratings: {scale.lowest:g} to {scale.highest:g}, {steps}, mean {scale.mean:.4g}{outside}{without}.")
@@ -402,7 +404,7 @@ def _with_scale(encodings: Encodings, events: Events, settings: Config, say: Cal
 
 
 def load(path: str | Path) -> Recommender:
-    """Return the recommender in a model; see `segue.model_file.load_model`."""
+    """Return the recommender in a model; see `segue.model_file.read_model`."""
     return load_model(path)
 
 

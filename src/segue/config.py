@@ -5,7 +5,6 @@ training data by `derive`, which says why.
 Does not know: how the settings are used.
 """
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -15,15 +14,15 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from segue.errors import ConfigError
+from segue.errors import ConfigError, nearest
 
 CellName = Literal["linear", "gru", "lstm", "simple_rnn", "keras"]
 Size = Literal["small", "base", "large"]
 Repeats = Literal["allow", "exclude"]
 Task = Literal["next", "rating", "both"]
 Precision = Literal["float32", "bfloat16"]
-#: What a part of a network does with a vector before it reads it: true gives all one length (RMSNorm), "clip" shortens
-#: long ones alone, false takes them as they are.
+#: What a part of a network does with a vector before reading it: true gives all vectors one length (RMSNorm), "clip"
+#: shortens long ones alone, false takes them as they are.
 Norm = bool | Literal["clip"]
 
 _STRICT = ConfigDict(extra="forbid")
@@ -37,22 +36,23 @@ class ModelConfig:
     """The network.
 
     Args:
-        size: how much a network may learn, and how long it takes: "small", "base" or "large"; see `derive`.
-        cell: the recurrence of every block; `keras` stands for the cell that was given to `segue.train(cell=...)`.
+        size: "small" trains in a third of the time, "base" suits most logs, "large" may learn more of a long log.
+        cell: the recurrence: "linear" trains fastest, "gru", "lstm" and "simple_rnn" are the classic ones; "keras"
+            stands for the cell that was given to `segue.train(cell=...)`.
         activation: of `simple_rnn` alone.
-        width: length of an item vector and of the memory of a block.
-        depth: number of blocks.
-        expand: width of the feed-forward as a multiple of `width`.
-        dropout: share of numbers zeroed in training, on the embedding, in every block, on the output.
-        clock: whether elapsed time is read; None means wherever the log has times.
-        attributes: whether items are more than ids where a catalogue is given.
-        details: whether type, rating and context of events are read where the log has them.
+        width: numbers in an item vector and in the state of a block. None derives it; a larger one is slower and fits
+            more.
+        depth: number of blocks. Logs of many events may gain by a third.
+        dropout: share of numbers zeroed in training, against overfitting: raise it if the validation score falls while
+            the loss still does. None derives it.
+        time_features: whether the time between events is read. None reads it wherever the log has times.
+        attributes: whether the columns of a catalogue are read, so that new items can be recommended.
+        event_features: whether types, ratings and context of events are read where the log has them.
         text: what makes vectors of texts: auto, words, wordllama, or the folder of a sentence-transformers model.
-        session_gap: seconds without an event after which a session begins and the first block's memory is emptied,
-            so that it remembers the session and the others the user; "auto" learns them; None never does.
-        norm: what each part of a block, and who reads the output, does with a vector first: true gives all vectors
-            one length (RMSNorm), "clip" shortens long ones alone, false neither; None derives it.
-        counts: whether counts of what followed the last items are mixed into the scores, where validation gains by it.
+        session_gap: seconds without an event after which a new session begins and the state of the first block is
+            emptied, so that this block follows the session and the others the user. "auto" finds the gap in the log;
+            None never empties it.
+        transitions: whether transition counts are blended into the scores where validation gains by them.
     """
 
     size: Size = "base"
@@ -60,15 +60,13 @@ class ModelConfig:
     activation: Literal["tanh", "relu", "leaky_relu"] = "tanh"
     width: PositiveInt | None = None
     depth: PositiveInt = 2
-    expand: PositiveInt = 2
     dropout: Rate | None = None
-    clock: bool | None = None
+    time_features: bool | None = None
     attributes: bool = True
-    details: bool = True
+    event_features: bool = True
     text: str = "auto"
     session_gap: Positive | Literal["auto"] | None = None
-    norm: Norm | None = None
-    counts: bool = True
+    transitions: bool = True
 
 
 @checked(frozen=True, config=_STRICT)
@@ -76,59 +74,50 @@ class TrainConfig:
     """How the network learns.
 
     Args:
-        seed: of everything random; one seed gives one result on one machine.
-        passes: times the log is read; None derives it.
-        minutes: time budget of all that training does, from reading the tables to the blend with counts; the
-            learning-rate schedule ends with it if it ends before the passes. What cannot be interrupted, such as
-            compiling, may overrun a small one, and is said. A resumed run counts what its updates took before.
-        lanes: users read side by side; None derives it.
-        steps: positions of each lane between two updates.
-        negatives: rows of the catalogue drawn for an update to compare its targets with; 0 compares with all of
-            them; None derives it.
-        learning_rate: at its highest; None derives it.
-        weight_decay: of weight matrices, per update and unit of learning rate.
-        clip: largest norm of the gradient.
-        average: decay of the running average of weights that is kept in the model.
-        unknown_items: share of the read items replaced by *unknown*.
-        unknown_gaps: share of event gaps replaced by *unknown*.
-        unknown_question: share of questions whose gap is *unknown*, and of those whose context is.
-        unknown_ids: share of the items read and ranked by their attributes alone, others in each update.
-        unknown_details: share of the events read whose type, value and context are *unknown*.
-        unknown_profiles: share of the users who begin without their profile.
-        patience: passes without a better validation score before the run stops.
-        refit: whether all is learnt but what validation needs, and the counts, once weighed, count that too; if not,
-            nobody's last event is learnt, as papers have it.
-        repeats: whether lists may hold what the user already had; None derives it.
-        compare_had: whether a target is compared with what the user already had, too; None derives it.
-        type_weights: how much events of a type of the log count as targets, such as "buy:3,view:0.5"; others count 1.
-        task: what is learnt: the next item, the ratings to come, or both on one state; None derives it.
+        seed: of everything random. The same seed gives the same result on the same machine.
+        epochs: times the log is read, at most. None derives it.
+        minutes: time budget of the whole training, from reading the tables to tuning the blend. The learning-rate
+            schedule ends with the budget. Compiling cannot be interrupted and may overrun a small budget; the last
+            line says so. A resumed run counts the time of its earlier updates.
+        batch_size: users read side by side. None derives it.
+        bptt_steps: events of each user between two updates, through which the gradient flows back. Raise it if what
+            matters lies further back; the state itself is carried on whatever its value.
+        negatives: items drawn for each update to compare its targets with; 0 compares with the whole catalogue, which
+            is exact and slow on a large one. None derives it.
+        learning_rate: the highest of the schedule. None derives it; lower it if the loss is not a number.
+        weight_decay: of weight matrices, per update and unit of learning rate. Raise it against overfitting.
+        clip: largest norm of the gradient. Lower it if the loss jumps.
+        id_dropout: share of item ids that each update hides, so that the model learns to score new items from their
+            attributes. Raise it where most items are new. Without a catalogue nothing is hidden.
+        patience: epochs without a better validation score before training stops.
+        refit: whether the model learns all events but those that validation needs, and the transition counts, once
+            the blend is tuned, those too. If false, nobody's last event is learnt, as in published comparisons.
+        repeats: whether lists may hold seen items: "allow" or "exclude". None takes what the log shows.
+        seen_as_negatives: whether the target is compared with seen items, too. None derives it.
+        type_weights: how much events of a type count as targets, such as "buy:3,view:0.5"; other types count 1.
+        task: what is predicted: "next" item, "rating", or "both" from one state. None derives it.
         rating_loss: "squared" predicts a mean, "ordinal" the probability of each step of the scale.
-        rating_scale: "lowest:highest" of the ratings; empty takes what the log holds.
-        precision: of the factors of products in training; sums and weights are float32. None takes the faster.
-        items_without_events: whether items of the catalogue that no event names are in lists too, ranked by their
-            attributes as they are after the training.
+        rating_scale: "lowest:highest" of the ratings, such as "1:5"; empty takes what the log holds.
+        precision: of the factors of matrix products in training, "float32" or "bfloat16"; sums and weights are
+            float32. None takes the faster on this machine.
+        items_without_events: whether lists may hold items of the catalogue that have no event yet, ranked by their
+            attributes.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
-    passes: PositiveInt | None = None
+    epochs: PositiveInt | None = None
     minutes: Positive | None = None
-    lanes: PositiveInt | None = None
-    steps: PositiveInt = 8
+    batch_size: PositiveInt | None = None
+    bptt_steps: PositiveInt = 8
     negatives: Annotated[int, Field(ge=0)] | None = None
     learning_rate: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.01
     clip: Positive = 1.0
-    average: Rate = 0.998
-    unknown_items: Rate = 0.01
-    unknown_gaps: Rate = 0.1
-    unknown_question: Rate = 0.5
-    unknown_ids: Rate = 0.1
-    unknown_details: Rate = 0.1
-    unknown_profiles: Rate = 0.2
+    id_dropout: Rate = 0.1
     patience: PositiveInt = 10
     refit: bool = True
     repeats: Repeats | None = None
-    compare_had: bool | None = None
+    seen_as_negatives: bool | None = None
     type_weights: str = ""
     task: Task | None = None
     rating_loss: Literal["squared", "ordinal"] = "squared"
@@ -140,9 +129,9 @@ class TrainConfig:
         self.weight_of_type()
 
     @property
-    def hides_had(self) -> bool:
-        """Whether what a user had is no class of the loss at hand."""
-        return self.task != "rating" and self.compare_had is False
+    def hides_seen(self) -> bool:
+        """Whether seen items are left out of the comparison with a target."""
+        return self.task != "rating" and self.seen_as_negatives is False
 
     def weight_of_type(self) -> dict[str, float]:
         """Return `type_weights` by type.
@@ -164,6 +153,53 @@ class TrainConfig:
 
 
 @checked(frozen=True, config=_STRICT)
+class ExperimentConfig:
+    """Settings for experiments alone: benchmarks measure what each is worth, and no log is known to need another value.
+
+    Args:
+        expand: width of the feed-forward layer as a multiple of `model.width`.
+        norm: what each part of a block, and the output, does with a vector first: true gives all vectors one length
+            (RMSNorm), "clip" shortens long ones alone, false neither. None derives it.
+        weight_average: decay of the running average of the weights; the model holds the average.
+        item_dropout: share of the events read whose item is replaced by *unknown*.
+        gap_dropout: share of the gaps between events replaced by *unknown*.
+        question_dropout: share of targets whose gap is *unknown*, and of those whose context is.
+        event_feature_dropout: share of the events read whose type, rating and context are *unknown*.
+        profile_dropout: share of users who begin without their profile.
+    """
+
+    expand: PositiveInt = 2
+    norm: Norm | None = None
+    weight_average: Rate = 0.998
+    item_dropout: Rate = 0.01
+    gap_dropout: Rate = 0.1
+    question_dropout: Rate = 0.5
+    event_feature_dropout: Rate = 0.1
+    profile_dropout: Rate = 0.2
+
+
+#: Earlier names of settings, refused with the new name; model files that hold them are read.
+OLD_NAMES = {
+    "model.clock": "model.time_features",
+    "model.counts": "model.transitions",
+    "model.details": "model.event_features",
+    "model.expand": "experiment.expand",
+    "model.norm": "experiment.norm",
+    "train.average": "experiment.weight_average",
+    "train.compare_had": "train.seen_as_negatives",
+    "train.lanes": "train.batch_size",
+    "train.passes": "train.epochs",
+    "train.steps": "train.bptt_steps",
+    "train.unknown_details": "experiment.event_feature_dropout",
+    "train.unknown_gaps": "experiment.gap_dropout",
+    "train.unknown_ids": "train.id_dropout",
+    "train.unknown_items": "experiment.item_dropout",
+    "train.unknown_profiles": "experiment.profile_dropout",
+    "train.unknown_question": "experiment.question_dropout",
+}
+
+
+@checked(frozen=True, config=_STRICT)
 class Config:
     """All settings, by part.
 
@@ -180,6 +216,7 @@ class Config:
 
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    experiment: ExperimentConfig = ExperimentConfig()
 
 
 def setting_names(config: Any = Config, prefix: str = "") -> list[str]:
@@ -198,15 +235,16 @@ def configure(settings: Mapping[str, Any] | None = None, *, base: Config | None 
     """Return `base` with settings replaced by path; values may be text, as from a command line.
 
     Raises:
-        ConfigError: a path does not exist (the message names the nearest), or a value does not fit.
+        ConfigError: a path is not a setting (the message names the new name or the nearest), or a value does not fit.
     """
     base = base or Config()
     known = setting_names()
     parts: dict[str, dict[str, Any]] = {}
     for path, value in (settings or {}).items():
+        if path in OLD_NAMES:
+            raise ConfigError(f"config {path}: this setting is now {OLD_NAMES[path]}.")
         if path not in known:
-            nearest = difflib.get_close_matches(path[:100], known, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"config {path[:100]}: no such setting. Did you mean {nearest}?")
+            raise ConfigError(f"config {path[:100]}: no such setting. Did you mean {nearest(path, known, cutoff=0.0)}?")
         part, name = path.split(".")
         parts.setdefault(part, {})[name] = value
     for part, values in parts.items():
@@ -271,12 +309,21 @@ def read_config(path: Path | str) -> dict[str, Any]:
             raise
         said = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ConfigError(f"{path}: not TOML: {said[:200]}. Write it as [train] and then seed = 3.") from None
+    return by_path(parts)
+
+
+def by_path(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings by path.
+
+    Example:
+        >>> by_path({"train": {"seed": 3}, "width": 8})
+        {'train.seed': 3, 'width': 8}
+    """
     settings: dict[str, Any] = {}
     for part, values in parts.items():
-        if isinstance(values, dict):
-            settings |= {f"{part}.{name}": value for name, value in values.items()}
-        else:
-            settings[part] = values
+        settings |= (
+            {f"{part}.{name}": value for name, value in values.items()} if isinstance(values, dict) else {part: values}
+        )
     return settings
 
 
@@ -318,11 +365,11 @@ class DataSize:
 def derive(config: Config, data: DataSize) -> Config:
     """Return the settings with every None replaced by a value that suits the data.
 
-    - `lanes`: the power of two next to sqrt(events) / 8, from 8 to 128. Many small updates learn several
+    - `batch_size`: the power of two next to sqrt(events) / 8, from 8 to 128. Many small updates learn several
       times faster than few large ones; below that, gradients get noisy and the machine idles.
     - `negatives`: all items up to 20,000, and at a width of 256 up to 10,000; above that the softmax over all of them
       would take most of an update, and 2,048 drawn ones stand for them.
-    - `passes`: about 10,000 updates in all, from 4 to 40 passes.
+    - `epochs`: about 10,000 updates in all, from 4 to 40 epochs.
     - `width` and `dropout`, by size and events. Below 300,000 events 64 and .4: wider ones overfit; but 256 and .5
       from 50,000 events on where there are fewer than 25 an item (docs/decisions.md). Up to 5 million events 256 and
       .3, the best on validation of ml-1m (`docs/results.md`), in about a quarter of an hour for a million events on
@@ -338,10 +385,10 @@ def derive(config: Config, data: DataSize) -> Config:
     - `learning_rate`: .004, and .002 for ratings alone (docs/decisions.md).
     - `precision`: bfloat16 where the processor multiplies it at twice the rate (docs/results.md).
     - `repeats`: excluded where fewer than 2 % of the events repeat an item of the same user.
-    - `compare_had`: not where lists leave out what was had, for the network need not learn to; but on a sparse log all
-      the same, where the counts add more to a network that did (docs/decisions.md).
+    - `seen_as_negatives`: false where lists exclude seen items, for the network need not learn to; but true on a sparse
+      log, where transition counts add more to a network that did (docs/decisions.md).
     """
-    model, train = config.model, config.train
+    model, train, norm = config.model, config.train, config.experiment.norm
     task = train.task or ("both" if data.rated else "next")
     width, dropout = next((w, d) for least, w, d in WIDTHS if data.events >= least)
     sparse = SPARSE_EVENTS <= data.events < min(WIDTHS[1][0], SPARSE * data.items)
@@ -353,29 +400,30 @@ def derive(config: Config, data: DataSize) -> Config:
         width, dropout = 2 * width, dropout + 0.1
     if task == "rating":
         width, dropout = min(width, 128), dropout + 0.1 * (width <= 128)
-    lanes = train.lanes or min(max(1 << round(max(data.events, 1) ** 0.5 / 8).bit_length(), 8), 128)
-    updates = max(1, data.events // (lanes * train.steps))
+    batch_size = train.batch_size or min(max(1 << round(max(data.events, 1) ** 0.5 / 8).bit_length(), 8), 128)
+    updates = max(1, data.events // (batch_size * train.bptt_steps))
     width = model.width or width
     full = data.items * max(width, 128) / 128
+    seen = train.seen_as_negatives
     repeats: Repeats = train.repeats or ("exclude" if data.share_of_repeats < 0.02 else "allow")
     return Config(
         model=replace(
             model,
             width=width,
             dropout=round(dropout, 2) if model.dropout is None else model.dropout,
-            clock=data.has_times and (task != "rating" if model.clock is None else model.clock),
+            time_features=data.has_times and (task != "rating" if model.time_features is None else model.time_features),
             session_gap=data.session_gap if model.session_gap == "auto" else model.session_gap,
-            norm=(task == "rating" or "clip") if model.norm is None else model.norm,
         ),
         train=replace(
             train,
             task=task,
             learning_rate=train.learning_rate or (2e-3 if task == "rating" else 4e-3),
             precision=train.precision or ("bfloat16" if data.fast_bfloat16 else "float32"),
-            lanes=lanes,
+            batch_size=batch_size,
             negatives=(2048 if full > 20_000 else 0) if train.negatives is None else train.negatives,
-            passes=train.passes or min(max(round((1_500 if task == "rating" else 10_000) / updates), 4), 40),
+            epochs=train.epochs or min(max(round((1_500 if task == "rating" else 10_000) / updates), 4), 40),
             repeats=repeats,
-            compare_had=repeats == "allow" or sparse if train.compare_had is None else train.compare_had,
+            seen_as_negatives=repeats == "allow" or sparse if seen is None else seen,
         ),
+        experiment=replace(config.experiment, norm=(task == "rating" or "clip") if norm is None else norm),
     )

@@ -17,7 +17,28 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from segue.errors import ArgumentError, ModelError
+from segue.errors import ArgumentError, DatasetError, ModelError
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder of downloads and compiled code: SEGUE_CACHE, or `segue` in XDG_CACHE_HOME or in ~/.cache.
+
+    Example:
+        >>> cache_folder({"XDG_CACHE_HOME": "/c"}).as_posix()
+        '/c/segue'
+
+    Raises:
+        DatasetError: none of them is set, and the user has no home.
+    """
+    if environment.get("SEGUE_CACHE"):
+        return Path(environment["SEGUE_CACHE"])
+    home = Path(environment.get("XDG_CACHE_HOME", ""))
+    try:
+        return (home if home.is_absolute() else Path.home() / ".cache") / "segue"
+    except RuntimeError:
+        raise DatasetError(
+            "cache folder: expected SEGUE_CACHE, XDG_CACHE_HOME or a home folder, found none. Set SEGUE_CACHE."
+        ) from None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from segue.config import Config
+from segue.config import OLD_NAMES, Config, by_path
 from segue.data.log.rating_scale import Scale
 from segue.data.values import plain
 from segue.errors import ModelError
@@ -70,13 +70,13 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
         return _manifest(said)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ModelError(
-            f"{path}: expected the manifest of a model, its is none: {plain.in_a_line(error)}. "
+            f"{path}: expected the manifest of a model, its is none: {plain.one_line(error)}. "
             "Take the model from its source again, or update Segue if it is of a newer one."
         ) from None
 
 
 def _manifest(said: Mapping[str, Any]) -> Manifest:
-    config = TypeAdapter(Config).validate_python(said["config"])
+    config = _config(said["config"])
     if config.model.width is None or config.model.session_gap == "auto":
         raise ValueError("config: a width or a session gap is left to derive")
     items = plain.whole(said["items"], "items", 1, _MOST)
@@ -88,12 +88,21 @@ def _manifest(said: Mapping[str, Any]) -> Manifest:
         items=items,
         learnt=plain.whole(said.get("learnt", items), "learnt", 1, items),
         asked=plain.whole(said.get("asked", 0), "asked", 0, _MOST),
-        scale=Scale.kept(said["ratings"]) if said.get("ratings") else None,
+        scale=Scale.from_dict(said["ratings"]) if said.get("ratings") else None,
         longest_gap=longest,
         facts=_facts(said["facts"]),
         digests={name: plain.text(digest, f"digest of {name}") for name, digest in said["digests"].items()},
         cell=plain.text(said["cell"], "cell") if "cell" in said else None,
     )
+
+
+def _config(parts: Mapping[str, Any]) -> Config:
+    """Return the settings of a training, from their earlier names, too."""
+    renamed: dict[str, dict[str, Any]] = {}
+    for path, value in by_path(parts).items():
+        part, _, name = OLD_NAMES.get(path, path).partition(".")
+        renamed.setdefault(part, {})[name] = value
+    return TypeAdapter(Config).validate_python(renamed)
 
 
 def _facts(facts: Any) -> dict[str, Any]:
@@ -108,4 +117,5 @@ def _facts(facts: Any) -> dict[str, Any]:
     for name, shape in shapes.items():
         if facts.get(name) is not None and not isinstance(facts[name], shape):
             raise ValueError(f"facts: expected {name} as {shape.__name__}")
-    return facts
+    asked = facts.get("asked") or {}
+    return facts | ({"asked": {OLD_NAMES.get(path, path): value for path, value in asked.items()}} if asked else {})

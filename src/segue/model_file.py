@@ -13,7 +13,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
@@ -21,26 +21,28 @@ from numpy.typing import NDArray
 
 from segue.config import Config
 from segue.data.features.catalogue import Catalogue
-from segue.data.features.feature_encoders import IDS_ALONE, Encodings
-from segue.data.features.table_encoder import Encoding
-from segue.data.log.columns import listed
-from segue.data.log.rating_scale import NOTED
+from segue.data.features.feature_encoders import IDS_ALONE, FeatureEncoders
+from segue.data.features.table_encoder import TableEncoder
+from segue.data.log.rating_scale import RATING_WIDTH
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.arrow_file import table_from_bytes, table_to_bytes
-from segue.errors import ConfigError, ModelError, SegueError
+from segue.errors import ConfigError, ModelError, SegueError, listed
 from segue.files import read_arrays, replacing, write_arrays
 from segue.interop.keras_cell import KerasCell
 from segue.manifest import FORMAT, Manifest, read_manifest
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import Cell, make_cell
 from segue.model.heads import RatingHead
+from segue.model.model import Model
 from segue.model.network import Network
 from segue.model.parameters import kept_params
 from segue.model.time_encoding import Clock
 from segue.model.transitions import Counts
-from segue.recommend.recommender import Recommender
 
 logger = logging.getLogger("segue")
+M = TypeVar("M", bound=Model)
+#: Arrays, metadata and notes of the catalogue of a model, and what else it knows by name.
+Parts: TypeAlias = tuple[Mapping[str, NDArray[Any]], Mapping[str, str], tuple[str, ...], Mapping[str, Any]]
 #: The file in a folder of models that names the one to run.
 CURRENT = "current"
 _PREFIX, _COUNTS = "weights.", "counts."
@@ -49,10 +51,10 @@ _ENCODED = tuple((role, f"encoding.{role}") for role in ("items", "users", "even
 
 
 def build_network(
-    config: Config, *, items: int, longest_gap: float, encodings: Encodings = IDS_ALONE, cell: Cell | None = None
+    config: Config, *, items: int, longest_gap: float, encodings: FeatureEncoders = IDS_ALONE, cell: Cell | None = None
 ) -> Network:
     """Return the network that settings without gaps describe; `cell` is one that they cannot name."""
-    model, apart = config.model, config.train.task == "both"
+    model, experiment, apart = config.model, config.experiment, config.train.task == "both"
     if model.width is None or model.session_gap == "auto":
         raise ConfigError("config model.width: expected settings without gaps, came some to derive. Use derive first.")
     head = None
@@ -63,77 +65,76 @@ def build_network(
         items=items,
         width=model.width,
         depth=model.depth,
-        expand=model.expand,
-        clock=Clock(longest_gap) if model.clock else None,
+        expand=experiment.expand,
+        clock=Clock(longest_gap) if model.time_features else None,
         attributes=encodings.items.width if encodings.items else 0,
-        details=encodings.event_width - (NOTED if head and apart else 0),
-        asked=encodings.asked if encodings.events else 0,
+        details=encodings.event_width - (RATING_WIDTH if head and apart else 0),
+        asked=encodings.request_width if encodings.events else 0,
         timed=encodings.timed,
         profile=encodings.users.width if encodings.users else 0,
         session=model.session_gap,
         rating=head,
-        norm=True if model.norm is None else model.norm,  # older models do not say, and have norms
+        norm=True if experiment.norm is None else experiment.norm,  # older models do not say, and have norms
     )
 
 
-def with_fingerprint(rec: Recommender) -> Recommender:
-    """Return the recommender named by what it holds: the digest of weights and vocabulary."""
-    return replace(rec, fingerprint=_fingerprint(_digests(_arrays(_as_learnt(rec)))))
+def with_fingerprint(model: M) -> M:
+    """Return a model named by what it holds: the digest of weights and vocabulary."""
+    return replace(model, fingerprint=_fingerprint(_digests(_arrays(_as_learnt(model)))))
 
 
-def save_model(rec: Recommender, path: str | Path) -> None:
+def save_model(model: Model, path: str | Path) -> None:
     """Write a model; what stood at `path` is replaced only when the new file is whole and on disk.
 
     Raises:
         ModelError: it cannot be written; the old file is untouched.
     """
-    arrays = _arrays(rec)
-    write_arrays(Path(path), arrays, _metadata(rec, _digests(arrays)))
+    arrays = _arrays(model)
+    write_arrays(Path(path), arrays, _metadata(model, _digests(arrays)))
 
 
-def taken_apart(rec: Recommender) -> tuple[Any, ...]:
-    """Return what `put_together` makes a recommender of: what a model holds, and what is known beside it.
+def taken_apart(model: Model) -> Parts:
+    """Return what `put_together` makes a model of: what its file holds, and what is known beside it.
 
-    So it can be pickled and copied, whatever it has computed and kept. Cost: O(items), the weights are not copied.
+    So a model can be pickled and copied, whatever it has computed and kept. Cost: O(items), the weights are not copied.
     """
-    beside = {"fingerprint": rec.fingerprint, "facts": rec.facts, "learnt": rec.learnt, "index": rec.index}
-    return _arrays(rec), _metadata(rec, {}), rec.catalogue.notes if rec.catalogue else (), beside
+    beside = {name: getattr(model, name) for name in ("fingerprint", "facts", "learnt")}
+    return _arrays(model), _metadata(model, {}), model.catalogue.notes if model.catalogue else (), beside
 
 
-def put_together(
-    arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], notes: tuple[str, ...], beside: Mapping[str, Any]
-) -> Recommender:
-    """Return the recommender that `taken_apart` was given.
+def put_together(parts: Parts) -> Model:
+    """Return the model that `taken_apart` was given.
 
     Raises:
         ModelError: its cell is one of Keras whose class is not registered here.
     """
-    rec = _recommender(read_manifest("recommender", metadata), arrays, "recommender")
-    catalogue = None if rec.catalogue is None else replace(rec.catalogue, notes=notes)
-    return replace(rec, catalogue=catalogue, **beside)
+    arrays, metadata, notes, beside = parts
+    model = _model(read_manifest("recommender", metadata), arrays, "recommender")
+    catalogue = None if model.catalogue is None else replace(model.catalogue, notes=notes)
+    return replace(model, catalogue=catalogue, **beside)
 
 
-def _metadata(rec: Recommender, digests: Mapping[str, str]) -> dict[str, str]:
+def _metadata(model: Model, digests: Mapping[str, str]) -> dict[str, str]:
     """Return the manifest of a model with the digests of its arrays, and its own digest."""
     manifest = {
         "format": FORMAT,
-        "config": asdict(rec.config),
-        "items": rec.vocabulary.size,
-        "learnt": rec.learnt or rec.vocabulary.size,
-        "asked": rec.encodings.asked,
-        "ratings": asdict(rec.encodings.scale) if rec.encodings.scale else None,
-        "longest_gap": rec.network.clock.longest if rec.network.clock else 0.0,
-        "facts": rec.facts,
+        "config": asdict(model.config),
+        "items": model.vocabulary.size,
+        "learnt": model.learnt_rows,
+        "asked": model.encodings.request_width,
+        "ratings": asdict(model.encodings.scale) if model.encodings.scale else None,
+        "longest_gap": model.network.clock.longest if model.network.clock else 0.0,
+        "facts": model.facts,
         "digests": digests,
     }
-    if isinstance(rec.network.cell, KerasCell):
-        manifest["cell"] = rec.network.cell.description
+    if isinstance(model.network.cell, KerasCell):
+        manifest["cell"] = model.network.cell.description
     text = json.dumps(manifest, sort_keys=True)
     return {"segue": text, "digest": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def load_model(path: str | Path) -> Recommender:
-    """Return the recommender in a model. Imports no JAX, unless its cell is one of Keras, which is then logged.
+def read_model(path: str | Path) -> Model:
+    """Return the model in a file. Imports no JAX, unless its cell is one of Keras, which is then logged.
 
     Raises:
         ModelError: the file is missing, cut short, edited (the message says in which part), newer, or its parts do
@@ -148,14 +149,16 @@ def load_model(path: str | Path) -> Recommender:
         if digests.get(name) != manifest.digests.get(name):
             raise ModelError(f"{path}: part {name} was edited or damaged. Take the model from a backup.")
     try:
-        rec = _recommender(manifest, arrays, path)
+        model = _model(manifest, arrays, path)
     except SegueError as error:
         said = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
         raise error if isinstance(error, ModelError) and said == str(error) else ModelError(said) from error
-    return with_fingerprint(rec) if rec.learnt < manifest.items else replace(rec, fingerprint=_fingerprint(digests))
+    if model.learnt < manifest.items:
+        return with_fingerprint(model)
+    return replace(model, fingerprint=_fingerprint(digests))
 
 
-def _recommender(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], path: str | Path) -> Recommender:
+def _model(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], path: str | Path) -> Model:
     """Return what is in a model, each part held against those before it; without its fingerprint."""
     weights, counted = _named(arrays, _PREFIX), _named(arrays, _COUNTS)
     encodings = _encodings(manifest, arrays)
@@ -170,7 +173,7 @@ def _recommender(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], path: s
         catalogue.check(vocabulary)
     counts = Counts.kept(counted, items) if counted else None
     parts = (network, params, vocabulary, manifest.config, catalogue, manifest.facts, "", encodings, manifest.learnt)
-    return Recommender(*parts, counts=counts)
+    return Model(*parts, counts=counts)
 
 
 def _named(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
@@ -178,15 +181,15 @@ def _named(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _encodings(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> Encodings:
-    found = {role: Encoding.from_json(_bytes_of(arrays, key)) for role, key in _ENCODED if key in arrays}
+def _encodings(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> FeatureEncoders:
+    found = {role: TableEncoder.from_json(_bytes_of(arrays, key)) for role, key in _ENCODED if key in arrays}
     widths = {role: encoding.width for role, encoding in found.items()}
     if not all(widths.values()) or manifest.asked > widths.get("events", 0):
         raise ModelError(
             f"encodings: expected numbers of {', '.join(found) or 'events'}, {manifest.asked} of them of a question, "
             f"came {widths or 'none'}. Take the model from its source again."
         )
-    return Encodings(**found, asked=manifest.asked, scale=manifest.scale)
+    return FeatureEncoders(**found, request_width=manifest.asked, scale=manifest.scale)
 
 
 def _bytes_of(arrays: Mapping[str, NDArray[Any]], name: str) -> bytes:
@@ -254,26 +257,26 @@ def name_running(path: Path) -> None:
         raise ModelError(f"{named}: cannot be written: {error}. Make the folder writable for the server.") from error
 
 
-def _as_learnt(rec: Recommender) -> Recommender:
-    """Return a recommender without the items added since its training: states go on over added items."""
-    if not rec.learnt or rec.learnt == rec.vocabulary.size:
-        return rec
-    params = rec.params._replace(items=rec.params.items[: rec.learnt], bias=rec.params.bias[: rec.learnt])
+def _as_learnt(model: Model) -> Model:
+    """Return a model without the items added since its training: states go on over added items."""
+    if not model.learnt or model.learnt == model.vocabulary.size:
+        return model
+    params = model.params._replace(items=model.params.items[: model.learnt], bias=model.params.bias[: model.learnt])
     if params.rating:
-        tables = map_tree(lambda table: table[: rec.learnt], params.rating.tables)
+        tables = map_tree(lambda table: table[: model.learnt], params.rating.tables)
         params = params._replace(rating=params.rating._replace(tables=tables))
-    return replace(rec, params=params, vocabulary=Vocabulary(rec.vocabulary.ids[: rec.learnt - 1]))
+    return replace(model, params=params, vocabulary=Vocabulary(model.vocabulary.ids[: model.learnt - 1]))
 
 
-def _arrays(rec: Recommender) -> dict[str, NDArray[Any]]:
-    arrays = {_PREFIX + name: np.asarray(array) for name, array in leaves(rec.params)}
-    if rec.counts is not None:
-        arrays |= {_COUNTS + field.name: np.asarray(getattr(rec.counts, field.name)) for field in fields(Counts)}
-    arrays["vocabulary"] = _as_bytes(table_to_bytes(pl.DataFrame({"id": rec.vocabulary.ids})))
-    if rec.catalogue is not None:
-        arrays["catalogue"] = _as_bytes(table_to_bytes(rec.catalogue.table))
+def _arrays(model: Model) -> dict[str, NDArray[Any]]:
+    arrays = {_PREFIX + name: np.asarray(array) for name, array in leaves(model.params)}
+    if model.counts is not None:
+        arrays |= {_COUNTS + field.name: np.asarray(getattr(model.counts, field.name)) for field in fields(Counts)}
+    arrays["vocabulary"] = _as_bytes(table_to_bytes(pl.DataFrame({"id": model.vocabulary.ids})))
+    if model.catalogue is not None:
+        arrays["catalogue"] = _as_bytes(table_to_bytes(model.catalogue.table))
     for role, key in _ENCODED:
-        encoding = getattr(rec.encodings, role)
+        encoding = getattr(model.encodings, role)
         if encoding is not None:
             arrays[key] = _as_bytes(encoding.to_json().encode())
     return arrays

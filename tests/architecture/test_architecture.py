@@ -27,10 +27,10 @@ ORDER = [
     ("interop",),
     ("training.update",),
     ("training",),
-    ("recommend.index",),
-    ("recommend",),
     ("manifest",),
     ("model_file",),
+    ("recommend.index",),
+    ("recommend",),
     ("evaluation.baselines",),
     ("evaluation",),
     ("store",),
@@ -50,7 +50,6 @@ ORDER = [
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
 #: Parts that still import each other.
 KNOTS = [
-    {"recommend", "recommend.index", "manifest", "model_file"},
     {"serve.ranking", "serve.live", "serve.http", "serve.api"},
 ]
 

@@ -57,7 +57,7 @@ def check(address, acknowledged, users):
             head = store.head(user, "b1")
             assert (head.version, head.count) == (done, done)
             if done:
-                assert head.fresh and head.state.memory == b"%d" % done
+                assert head.fresh and head.state.data == b"%d" % done
     finally:
         store.close()
 

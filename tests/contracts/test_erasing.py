@@ -118,7 +118,7 @@ def test_two_replicas_erase_at_a_time(valkey, store):
     store.commit([Write(f"u{n}", None, (Event(f"u{n}", "1"),)) for n in range(200)])
     done = []
     threads = [
-        threading.Thread(target=lambda one=one, n=n: done.append(one.forget_user(f"u{n}")))
+        threading.Thread(target=lambda one=one, n=n: done.append(one.erase_user(f"u{n}")))
         for n, one in enumerate([store, other] * 3)
     ]
     for thread in threads:

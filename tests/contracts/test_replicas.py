@@ -110,7 +110,7 @@ def test_states_that_another_replica_uses_stay_and_those_of_a_dead_one_go(stores
 
 
 def test_what_an_older_version_kept_of_bundles_is_understood(stores):
-    stores[0].put_value("models", b'["b1", "b2"]')
+    stores[0].put_value("bundles", b'["b1", "b2"]')
     assert Leases(stores[0]).renew(["b2"]) == ["b1"]
 
 

@@ -83,7 +83,7 @@ def test_kills_under_load_lose_nothing_and_repeat_nothing(server, tmp_path):
         assert {event.id: event.seq for event in kept if event.id in client.acknowledged} == client.acknowledged
         head = store.head(client.user, rec.fingerprint)
         assert head.fresh
-        state, replayed = state_from_bytes(rec, head.state.memory), rec.start()
+        state, replayed = state_from_bytes(rec, head.state.data), rec.start()
         for event in kept:
             replayed = rec.observe(replayed, event.item, time=event.time / 1e6)
         assert abs(state.memory.output - replayed.memory.output).max() < 1e-4
@@ -111,7 +111,7 @@ def kept_and_equal_to_replay(server, rec, sent):
         assert head.fresh
         for event in events:
             replayed = rec.observe(replayed, event["item"], time=event["time"])
-        state = state_from_bytes(rec, head.state.memory)
+        state = state_from_bytes(rec, head.state.data)
         assert abs(state.memory.output - replayed.memory.output).max() < 1e-4
         assert state.count == len(events)
     store.close()
@@ -128,7 +128,7 @@ def test_a_restart_runs_the_model_in_force(tmp_path):
         }
         for events in sent.values():
             assert server.call("POST", "/v1/events", {"events": events})[0] == 200
-        small = [word for one in ("model.width=8", "model.depth=1", "train.passes=3") for word in ("--set", one)]
+        small = [word for one in ("model.width=8", "model.depth=1", "train.epochs=3") for word in ("--set", one)]
         verb = ["retrain", "--store", tmp_path / "s.db", "--models", tmp_path, *small]
         done = subprocess.run([sys.executable, "-m", "segue", *map(str, verb)], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from docs.runner import PAGES
 from segue.cli import app as cli
-from segue.config import ModelConfig, TrainConfig
+from segue.config import ExperimentConfig, ModelConfig, TrainConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,7 @@ def test_the_version_said_is_the_one_that_is_built():
 
 
 def test_every_setting_has_its_words():
-    for config in (ModelConfig, TrainConfig):
+    for config in (ModelConfig, TrainConfig, ExperimentConfig):
         for name in config.__dataclass_fields__:
             assert f"        {name}: " in config.__doc__, name
 

@@ -23,10 +23,10 @@ SETTINGS = {
     "model.width": 8,
     "model.depth": 1,
     "model.dropout": 0.0,
-    "train.passes": 4,
-    "train.lanes": 8,
+    "train.epochs": 4,
+    "train.batch_size": 8,
     "train.learning_rate": 0.03,
-    "train.average": 0.9,
+    "experiment.weight_average": 0.9,
     "train.repeats": "allow",
 }
 #: Histories to be asked for a list: (item, time) of each event, then the time of the question; None is unknown.

@@ -8,9 +8,10 @@ import difflib
 import json
 import os
 import re
+from inspect import signature
 from pathlib import Path
 from types import NoneType
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import pytest
 import typer
@@ -77,6 +78,7 @@ def commands(command=SEGUE, words=("segue",)):
 
 def kind(hint) -> str:
     """Return the name of an annotated type without its None: `Path | None` is a Path."""
+    hint = getattr(hint, "__origin__", hint) if hasattr(hint, "__metadata__") else hint
     members = [member for member in get_args(hint) if member is not NoneType] or [hint]
     return getattr(members[0], "__name__", str(members[0]))
 
@@ -84,7 +86,7 @@ def kind(hint) -> str:
 def spoken(words, command) -> str:
     """Return all that a help says, drawn by ourselves: Typer's boxes, colours and types change with its version."""
     lines = [" ".join(words), "", command.help]
-    hints = get_type_hints(command.callback) if command.params else {}
+    taken = signature(command.callback).parameters if command.params else {}
     for asked in command.params:
         name = asked.metavar or asked.name
         if asked.param_type_name == "option":
@@ -92,7 +94,7 @@ def spoken(words, command) -> str:
         need = "required" if asked.required else ""
         if isinstance(asked.default, str | int | float) and asked.default is not False:
             need = f"default {asked.default}"
-        notes = "; ".join(note for note in (kind(hints[asked.name]), need) if note)
+        notes = "; ".join(note for note in (kind(taken[asked.name].annotation), need) if note)
         lines += ["", f"{name}  ({notes})", f"    {asked.help or ''}".rstrip()]
     for name, below in getattr(command, "commands", {}).items():
         lines += ["", name, f"    {below.help}"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segue.data.features.kinds import KINDS, kinds_of
-from segue.data.features.table_encoder import Encoding, learn_encoding
+from segue.data.features.table_encoder import TableEncoder, fit_table_encoder
 from segue.data.features.text import text_encoder
 
 quick = settings(max_examples=60, deadline=None)
@@ -49,7 +49,7 @@ def tables(draw, names=("a", "b", "c")):
 def learnt(table, data):
     guessed = kinds_of(table)
     kinds = {name: data.draw(st.sampled_from([guessed[name], *KINDS])) for name in table.columns}
-    return learn_encoding(table, kinds, text=text_encoder("words", ["drama war", "war b", "x drama"]))
+    return fit_table_encoder(table, kinds, text=text_encoder("words", ["drama war", "war b", "x drama"]))
 
 
 @quick
@@ -73,7 +73,7 @@ def test_a_row_alone_equals_the_row_in_a_table_and_in_a_table_of_one(table, othe
 def test_the_norm_of_each_block_is_about_one_or_nothing(table, data):
     encoding = learnt(table, data)
     whole = encoding.encode(table)
-    for block in encoding.blocks:
+    for block in encoding.columns:
         norms = np.linalg.norm(whole[:, encoding.slices[block.name]], axis=1)
         assert ((norms == 0) | ((norms > 0.5) & (norms < 1.5))).all(), block
 
@@ -82,7 +82,7 @@ def test_the_norm_of_each_block_is_about_one_or_nothing(table, data):
 @given(tables(), st.data())
 def test_what_is_written_down_is_read_back_equal(table, data):
     encoding = learnt(table, data)
-    back = Encoding.from_json(encoding.to_json())
+    back = TableEncoder.from_json(encoding.to_json())
     assert back == encoding
     assert back.to_json() == encoding.to_json()
     np.testing.assert_array_equal(back.encode(table), encoding.encode(table))
@@ -94,7 +94,7 @@ def test_tables_and_rows_that_are_given_stay_as_they_were_and_every_answer_is_wo
     before = table.clone()
     encoding = learnt(table, data)
     encoding.encode(table)
-    assert all(isinstance(line, str) for line in [*encoding.describe(), *encoding.complaints(table)])
+    assert all(isinstance(line, str) for line in [*encoding.describe(), *encoding.warnings(table)])
     assert table.equals(before)
     for row in table[:3].iter_rows(named=True):
         kept = copy.deepcopy(row)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import segue
 from segue.data.features.calendar import DAYS, KNOTS, Calendar
-from segue.data.features.feature_encoders import learn_encodings
-from segue.data.features.table_encoder import Encoding, learn_encoding
+from segue.data.features.feature_encoders import fit_feature_encoders
+from segue.data.features.table_encoder import TableEncoder, fit_table_encoder
 from segue.errors import ColumnError
 from segue.evaluation.protocols import ask, questions
 from segue.jobs.batch_recommend import recommend_all
@@ -56,21 +56,21 @@ def test_law_hours_and_days_are_those_of_utc(times):
 )
 def test_what_is_read_is_what_may_be_a_habit(step, count, read):
     times = pl.Series("time", (MONDAY + step * np.arange(count)) * 1_000_000)
-    found = Calendar.learnt(times)
+    found = Calendar.fit(times)
     assert (found.hours, found.days) == read
     assert found.width == KNOTS * read[0] + DAYS * read[1]
-    encoding = learn_encoding(times.to_frame(), {"time": "calendar"})
-    assert Encoding.from_json(encoding.to_json()) == encoding == Encoding((found,))
+    encoding = fit_table_encoder(times.to_frame(), {"time": "calendar"})
+    assert TableEncoder.from_json(encoding.to_json()) == encoding == TableEncoder((found,))
 
 
 def test_times_are_left_out_where_one_says_so():
-    assert learn_encodings(described_log()).events.describe()[1] == "time: hour of the day, UTC"
-    assert learn_encodings(described_log()).timed == (3, 3 + KNOTS)
-    assert "time" not in learn_encodings(described_log(), kinds={"time": "ignored"}).events.slices
+    assert fit_feature_encoders(described_log()).events.describe()[1] == "time: hour of the day, UTC"
+    assert fit_feature_encoders(described_log()).timed == (3, 3 + KNOTS)
+    assert "time" not in fit_feature_encoders(described_log(), kinds={"time": "ignored"}).events.slices
     with pytest.raises(ColumnError, match="kind time=number: expected ignored"):
-        learn_encodings(described_log(), kinds={"time": "number"})
+        fit_feature_encoders(described_log(), kinds={"time": "number"})
     short = segue.Events(described_log().table.head(20).select("user", "item", "time"))
-    assert learn_encodings(short).events is None
+    assert fit_feature_encoders(short).events is None
 
 
 def test_law_a_question_at_a_time_is_the_same_by_every_way(tmp_path):
@@ -129,7 +129,7 @@ def test_a_habit_of_the_hour_is_learnt():
     table = pl.DataFrame(
         {"user": np.repeat(np.arange(users), length), "item": items.ravel(), "time": times.ravel()}
     ).sort("time")
-    settings = {"train.repeats": "allow", "model.width": 16, "train.passes": 8, "model.counts": False}
+    settings = {"train.repeats": "allow", "model.width": 16, "train.epochs": 8, "model.transitions": False}
     train, test = segue.split_last(segue.read_events(table))
     rec = segue.train(train, config=settings)
     hits = {at: segue.evaluate(rec, test, ask_at=at, ks=(3,)).rows["segue"]["hr@3"] for at in ("event", "unknown")}

@@ -48,7 +48,7 @@ def test_kinds_stay_and_other_items_are_the_same_to_the_last_bit(changes):
             with pytest.raises(ArgumentError, match=f'column "{name}": expected .* came '):
                 with_attributes(done.rec, item, {name: value})
             continue
-        line = done.rec.columns[name].fitted(value)
+        line = done.rec.columns[name].cast(value)
         said.setdefault(row, {})[name] = line
         done = done.with_lines({row: {**REC.catalogue.line(row), **said[row]}})
         touched.add(row)

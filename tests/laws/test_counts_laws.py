@@ -270,7 +270,7 @@ def test_refit_counts_the_events_kept_for_validation():
             "item": [f"i{(7 * u + t) % 30}" for u in range(60) for t in range(6)],
         }
     )
-    log, quick = segue.read_events(table, time="none"), {"train.passes": 1, "model.width": 8}
+    log, quick = segue.read_events(table, time="none"), {"train.epochs": 1, "model.width": 8}
     found = {refit: segue.train(log, config=quick | {"train.refit": refit}) for refit in (True, False)}
     whole = encode(log, found[True].vocabulary)
     for refit, rec in found.items():
@@ -304,7 +304,7 @@ def test_what_a_user_has_again_and_again_is_mixed_in_only_where_it_may_be_listed
 def test_all_is_learnt_but_what_validation_needs(monkeypatch):
     monkeypatch.setattr("segue.training.validation.LEAST", 5)  # a tenth of the events is 8
     table = pl.DataFrame({"user": [f"u{n // 4}" for n in range(80)], "item": [f"i{n % 7}" for n in range(80)]})
-    log, quick = segue.read_events(table, time="none"), {"train.passes": 1, "model.width": 8}
+    log, quick = segue.read_events(table, time="none"), {"train.epochs": 1, "model.width": 8}
     learnt = {refit: segue.train(log, config=quick | {"train.refit": refit}).facts["events"] for refit in (True, False)}
     assert learnt == {True: 80 - 8, False: 80 - 20}
 

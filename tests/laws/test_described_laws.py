@@ -8,7 +8,7 @@ import pytest
 
 import segue
 from segue.data.features.catalogue import read_profiles
-from segue.data.features.feature_encoders import as_learnt, attributes_of
+from segue.data.features.feature_encoders import as_float16, attributes_of
 from segue.errors import ArgumentError
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import CELLS
@@ -115,7 +115,7 @@ def test_law_added_items_leave_the_others_as_they_were(tmp_path):
     assert "12" in shown and "13" not in shown
     assert more.vocabulary.ids_of(more.unreachable) == ["13"]
     [values] = ITEMS.filter(item="12").rows(named=True)
-    own, numbers = rec.params.attributes, as_learnt(rec.encodings.items.encode_row(values))
+    own, numbers = rec.params.attributes, as_float16(rec.encodings.items.encode_row(values))
     np.testing.assert_allclose(more.params.items[more.vocabulary.row("12")], numbers @ own.vector, atol=1e-6)
     np.testing.assert_allclose(more.params.bias[more.vocabulary.row("12")], numbers @ own.bias, atol=1e-6)
     assert rec.add_items(ITEMS.head(12)) is rec

@@ -9,10 +9,10 @@ import pytest
 import segue
 from segue.data.sequences.sequences import encode, item_vocabulary
 from segue.data.sequences.vocabulary import Vocabulary
+from segue.model import encoder
 from segue.model.backend import leaves
 from segue.model.cells import CELLS
-from segue.recommend import encoder
-from segue.recommend.index import topk
+from segue.recommend import scorer
 from segue.recommend.index.approximate import exact_index
 from segue.recommend.state import Seen
 from tests_support import small_recommender
@@ -119,7 +119,7 @@ def test_law_lists_do_not_depend_on_who_else_is_there():
 @pytest.mark.parametrize("by", ["all", "index"])
 @pytest.mark.parametrize("repeats", ["allow", "exclude"])
 def test_law_lists_of_many_are_those_of_each(by, repeats, monkeypatch):
-    monkeypatch.setattr(topk, "SCORES", 900)  # three users at a time
+    monkeypatch.setattr(scorer, "SCORES", 900)  # three users at a time
     vocabulary = Vocabulary(pl.Series([f"{i:03d}" for i in range(300)]))
     rec, events = small_recommender(vocabulary, repeats=repeats), log(np.random.default_rng(7), items=300)
     # Nothing that the network likes was met before; what followed is found by the counts alone.
@@ -130,7 +130,7 @@ def test_law_lists_of_many_are_those_of_each(by, repeats, monkeypatch):
     left_out = [vocabulary.rows(ids) for ids in liked]
     if repeats == "exclude":
         left_out = [np.append(rows, seen.to_rows()) for rows, seen in zip(left_out, states.seen, strict=True)]
-    found = topk.best_each(
+    found = scorer.best_each(
         whole.with_index(exact_index(whole)) if by == "index" else whole,
         states.memory.output,
         np.array([max(at - time / 1e6, 0) for time in states.times], np.float32),

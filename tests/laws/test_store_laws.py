@@ -36,7 +36,7 @@ def test_law_the_store_is_a_stable_sort_and_its_snapshots_tell_the_truth(arrival
             if erase and mine:
                 _, item = mine.pop(time % len(mine))
                 (event,) = [event for event in store.events(name) if event.item == item]
-                assert store.forget_event(name, event.seq)
+                assert store.erase_event(name, event.seq)
             else:
                 mine.append((time, str(n)))
                 mine.sort(key=lambda one: one[0])
@@ -49,5 +49,5 @@ def test_law_the_store_is_a_stable_sort_and_its_snapshots_tell_the_truth(arrival
                 found = store.snapshot(name, "b1", at=event.position)
                 if found:
                     assert found.count <= place + 1
-                    assert found.memory.decode() == ",".join(item for _, item in mine[: found.count])
+                    assert found.data.decode() == ",".join(item for _, item in mine[: found.count])
         store.close()

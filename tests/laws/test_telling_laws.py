@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engines import Server
-from segue.errors import ConflictError, ForgottenError
+from segue.errors import ConflictError, ErasedError
 from segue.recommend.batch import observe_long, state_from_bytes
 from segue.serve.live.service import Service
 from segue.serve.ranking.types import Tell, Told
@@ -61,7 +61,7 @@ class Model:
         """Return how many events were known, or the error."""
         ids = [(client, id) for _, _, id, _ in events]
         if any(user in self.erased for user, *_ in events) or self.gone & set(ids):
-            return ForgottenError
+            return ErasedError
         if any(self.known.get(id, event) != event for id, event in zip(ids, events, strict=True)):
             return ConflictError
         new = [(id, event) for id, event in zip(ids, events, strict=True) if id not in self.known]
@@ -81,7 +81,7 @@ def holds_its_events(store, head):
     """Assert that the state of a user is that of a replay of the log."""
     if head.count:
         assert head.fresh
-        state = state_from_bytes(REC, head.state.memory)
+        state = state_from_bytes(REC, head.state.data)
         replayed = observe_long(REC, REC.start(), store.events(head.user))
         np.testing.assert_allclose(state.memory.output, replayed.memory.output, atol=1e-4)
         assert (state.count, state.recent.tolist()) == (replayed.count, replayed.recent.tolist())
@@ -104,10 +104,10 @@ def agrees(store, steps):
                         assert answer.duplicates == expected
                         assert [(kept.user, kept.item, kept.id, kept.time) for kept in answer.events] == events
                     else:
-                        assert isinstance(answer, ForgottenError | ConflictError), answer
+                        assert isinstance(answer, ErasedError | ConflictError), answer
             elif kind == "erase":
                 model.erase(what)
-                store.forget_user(what)
+                store.erase_user(what)
             else:
                 model.erased.discard(what)
                 store.readmit(what)

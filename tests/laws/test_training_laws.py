@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 import segue
-from segue.config import TrainConfig, configure
-from segue.data.features.feature_encoders import Encodings, encode_log
+from segue.config import Config, ExperimentConfig, configure
+from segue.data.features.feature_encoders import FeatureEncoders, encode_log
 from segue.data.sequences.batches import Batcher
 from segue.data.sequences.sequences import Sequences, item_vocabulary
 from segue.model.cells import make_cell
@@ -23,7 +23,10 @@ from segue.training.validation import Validation
 from tests_support import rated_log, small_rater, small_recommender
 
 #: Nothing is hidden.
-SHOWN = {f"unknown_{name}": 0.0 for name in ("items", "gaps", "question", "ids", "details", "profiles")}
+SHOWN = {
+    "train.id_dropout": 0.0,
+    **{f"experiment.{n}_dropout": 0.0 for n in ("item", "gap", "question", "event_feature", "profile")},
+}
 
 
 def marked(users=7, seed=0):
@@ -65,16 +68,16 @@ def test_law_a_weight_is_that_of_the_event_whatever_the_order_of_the_log():
     log = segue.read_events(pl.DataFrame({"user": users, "item": kinds, "time": np.arange(60), "type": kinds}))
     vocabulary = item_vocabulary(log)
     weights = {"1": 1.0, "2": 2.0, "3": 3.0}
-    sequences = encode_log(log, vocabulary, Encodings(), weight_of_type=weights)
+    sequences = encode_log(log, vocabulary, FeatureEncoders(), weight_of_type=weights)
     assert sequences.weights.tolist() == [weights[vocabulary.id(int(row))] for row in sequences.items]
 
 
 HIDDEN = {
-    "items": {"items": 0},
-    "gaps": {"gaps": np.nan},
+    "item": {"items": 0},
+    "gap": {"gaps": np.nan},
     "question": {"question_gaps": np.nan, "question_details": 0},
-    "details": {"details": 0},
-    "profiles": {"profiles": 0},
+    "event_feature": {"details": 0},
+    "profile": {"profiles": 0},
 }
 
 
@@ -82,7 +85,7 @@ HIDDEN = {
 def test_law_what_is_hidden_is_that_and_nothing_else(what):
     batch = next(Batcher(marked(40), lanes=8, steps=16, seed=1).windows(0))
     for rate in (0.999999, 0.4):
-        hidden = hide_some(TrainConfig(**SHOWN | {f"unknown_{what}": rate}), batch, np.uint32(9))
+        hidden = hide_some(configure(SHOWN | {f"experiment.{what}_dropout": rate}).experiment, batch, np.uint32(9))
         for name, before in batch._asdict().items():
             if before is None or name not in HIDDEN[what]:
                 assert before is None or np.array_equal(before, getattr(hidden, name), equal_nan=True)
@@ -95,7 +98,7 @@ def test_law_what_is_hidden_is_that_and_nothing_else(what):
 def test_law_hour_and_day_are_unknown_where_the_gap_is():
     batch = next(Batcher(marked(40), lanes=8, steps=16, seed=1).windows(0))
     three = batch._replace(details=np.ones((16, 8, 3)), question_details=np.ones((16, 8, 3)))
-    hidden = hide_some(TrainConfig(), three, np.uint32(9), (1, 2))
+    hidden = hide_some(ExperimentConfig(), three, np.uint32(9), (1, 2))
     for gaps, before, details in [
         (hidden.gaps, batch.gaps, hidden.details),
         (hidden.question_gaps, batch.question_gaps, hidden.question_details),
@@ -114,11 +117,11 @@ def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     log = Sequences(pl.Series(map(str, range(users))), offsets, rng.integers(1, items, offsets[-1]).astype(np.int32))
     train = {
-        "compare_had": False,
+        "seen_as_negatives": False,
         "negatives": negatives,
-        "lanes": 3,
-        "steps": 4,
-        "passes": 1,
+        "batch_size": 3,
+        "bptt_steps": 4,
+        "epochs": 1,
         "task": "next",
         "learning_rate": 0.01,
     }
@@ -139,14 +142,16 @@ def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
             assert hidden[t, lane][asked].tolist() == [row in had for row in classes[asked].tolist()]
             hidden_of_all += len(had)
     assert hidden_of_all > 300
-    assert replace(trainer, config=replace(config, train=replace(config.train, compare_had=True))).histories is None
+    assert (
+        replace(trainer, config=replace(config, train=replace(config.train, seen_as_negatives=True))).histories is None
+    )
 
 
 def test_law_what_a_user_had_is_not_pushed_down():
     rec = small_recommender()
     log = replace(marked(), items=(marked().items % 12 + 1).astype(np.int32), details=None, profiles=None)
     batch = next(Batcher(log, lanes=1, steps=4, seed=3).windows(0))
-    config = replace(rec.config, model=replace(rec.config.model, dropout=0.0), train=TrainConfig(**SHOWN))
+    config = configure(SHOWN | {"model.dropout": 0.0}, base=Config(model=rec.config.model))
     before = np.ones((1, rec.network.items), bool)
     batch = batch._replace(first=np.zeros_like(batch.first))
 
@@ -159,14 +164,9 @@ def test_law_what_a_user_had_is_not_pushed_down():
     assert not gradient(before).any()  # each target stands alone and cannot be missed
 
 
-def plain(rec, **more):
-    train = replace(rec.config.train, **SHOWN | more)
-    return replace(rec.config, model=replace(rec.config.model, dropout=0.0), train=train)
-
-
-def loss(rec, network, **more):
+def loss(rec, network, settings):
     """Return the loss of a window as a compiled function of weights, window and what is known; nothing is dropped."""
-    config = replace(rec.config, model=replace(rec.config.model, dropout=0.0), train=replace(rec.config.train, **more))
+    config = configure(settings | {"model.dropout": 0.0}, base=rec.config)
 
     def of(params, batch, known):
         memory = network.empty(params, batch.items.shape[1])
@@ -181,7 +181,7 @@ def test_law_an_item_whose_id_is_hidden_teaches_its_attributes_alone():
     attributes = np.random.default_rng(1).normal(size=(network.items, 3)).astype(np.float32)
     log = replace(marked(), items=(marked().items % 12 + 1).astype(np.int32), details=None, profiles=None)
     batch = next(Batcher(log, lanes=2, steps=3, seed=3).windows(0))
-    learn = jax.jit(jax.grad(loss(rec, network, **SHOWN | {"unknown_ids": 0.5})))
+    learn = jax.jit(jax.grad(loss(rec, network, SHOWN | {"train.id_dropout": 0.5})))
     gradient = learn(network.init(0), batch, Known(attributes))
     hidden = np.asarray(gradient.bias) == 0
     assert 2 < hidden[1:].sum() < 10
@@ -192,7 +192,7 @@ def test_law_an_item_whose_id_is_hidden_teaches_its_attributes_alone():
 def test_law_a_rating_is_not_learnt_from_one_of_the_same_moment():
     rec = small_rater(task="rating")
     noted = np.array([[0.5, 1], [1.5, 1], [-1.5, 1]], np.float16)
-    of, known = jax.jit(loss(rec, rec.network, **SHOWN)), Known(None, rec.params.rating.tables)
+    of, known = jax.jit(loss(rec, rec.network, SHOWN)), Known(None, rec.params.rating.tables)
     for third, moves in ((2_000_000, False), (3_000_000, True)):
         times = np.array([1_000_000, 2_000_000, third])
         one = Sequences(pl.Series(["u"]), np.array([0, 3]), np.int32([1, 2, 3]), times, np.float32([4, 5, 2]), noted)
@@ -239,7 +239,7 @@ def test_what_is_held_out_for_validation_is_counted_nowhere(monkeypatch):
     log, seen = rated_log(users=12, events=120, missing=0.0), []
     left_out = blend.Fusion(None, 0.0, 0.0, blend.Mix())
     monkeypatch.setattr(blend, "learn_fusion", lambda *given: seen.append(given) or left_out)
-    settings = {"train.task": "both", "train.passes": 1, "model.width": 8}
+    settings = {"train.task": "both", "train.epochs": 1, "model.width": 8}
     rec = segue.train(log, config=settings)
     [(known, answers, size, *_)] = seen
     whole = rec.sequences(log)

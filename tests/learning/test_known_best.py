@@ -17,13 +17,13 @@ def hit_rate(shop, settings):
 @pytest.mark.parametrize("cell", ["linear", "gru"])
 def test_markov_shop_reaches_97_percent_of_the_best(cell):
     shop = synthetic.markov(users=1000, length=30)
-    assert hit_rate(shop, {"train.passes": 8, "model.cell": cell}) >= 0.97 * shop.best
+    assert hit_rate(shop, {"train.epochs": 8, "model.cell": cell}) >= 0.97 * shop.best
 
 
 def test_noise_stays_at_chance():
     shop = synthetic.noise()
     spread = np.sqrt(shop.best * (1 - shop.best) / 400)
-    assert abs(hit_rate(shop, {"train.passes": 4}) - shop.best) < 4 * spread
+    assert abs(hit_rate(shop, {"train.epochs": 4}) - shop.best) < 4 * spread
 
 
 def test_markov_best_is_what_the_true_matrix_scores():

@@ -13,10 +13,10 @@ QUICK = {
     "model.width": 16,
     "model.depth": 1,
     "model.dropout": 0.1,
-    "train.passes": 16,
-    "train.lanes": 16,
+    "train.epochs": 16,
+    "train.batch_size": 16,
     "train.learning_rate": 0.01,
-    "train.average": 0.99,
+    "experiment.weight_average": 0.99,
 }
 
 
@@ -50,13 +50,13 @@ def test_new_users_are_rated_near_the_best():
 
 def test_noise_has_the_error_of_its_spread():
     train, test = segue.split_by_time(films(own=0, liking=0, noise=0.7), test=0.2)
-    usual = {"train.task": "rating", "model.width": 16, "train.passes": 6}
+    usual = {"train.task": "rating", "model.width": 16, "train.epochs": 6}
     report = evaluate_ratings(segue.train(train, config=usual), test)
     assert report.rows["segue"]["rmse"] == pytest.approx(0.7, rel=0.06)
 
 
 def test_the_next_item_is_foretold_as_if_there_were_no_ratings():
-    log, settings = films(users=60, length=10), {"train.passes": 1, "model.width": 8, "model.dropout": 0.2}
+    log, settings = films(users=60, length=10), {"train.epochs": 1, "model.width": 8, "model.dropout": 0.2}
     both = segue.train(log, config=settings)
     plain = segue.train(log, config=settings | {"train.task": "next"})
     assert (both.config.train.task, plain.network.rating) == ("both", None)
@@ -77,7 +77,7 @@ def test_both_tasks_learn_on_one_state(loss):
     log = films(users=60, length=12)
     stars = log.with_table(log.table.with_columns(pl.col("rating").round().clip(1, 5)))
     rec = segue.train(
-        stars, config={"train.task": "both", "train.rating_loss": loss, "train.passes": 2, "model.width": 8}
+        stars, config={"train.task": "both", "train.rating_loss": loss, "train.epochs": 2, "model.width": 8}
     )
     state = rec.observe(rec.start(), "3", rating=5)
     found = rec.rating_distribution(state, "4")

@@ -13,7 +13,7 @@ def ring():
 @pytest.mark.parametrize("cell", ["linear", "gru"])
 def test_ring_top_one_is_exact(cell):
     train, test = segue.split_last(ring())
-    settings = {"model.cell": cell, "model.width": 32, "train.passes": 30, "train.repeats": "allow"}
+    settings = {"model.cell": cell, "model.width": 32, "train.epochs": 30, "train.repeats": "allow"}
     rec = segue.train(train, config=settings)
     assert segue.evaluate(rec, test, ks=(1,)).rows["segue"]["hr@1"] == 1.0
     state = rec.observe_all(rec.start(), ["i3", "i4"])
@@ -25,7 +25,7 @@ def test_ring_same_seed_same_weights_and_resume_is_no_interruption(tmp_path, mon
     train, _ = segue.split_last(ring())
     monkeypatch.setattr("segue.training.trainer.CHECKPOINT_SECONDS", -1.0)
     monkeypatch.setattr("segue.training.trainer.UPDATES_PER_CALL", 4)
-    settings = {"model.width": 16, "train.passes": 3}
+    settings = {"model.width": 16, "train.epochs": 3}
     whole = segue.train(train, config=settings)
     assert segue.train(train, config=settings).fingerprint == whole.fingerprint
 
@@ -47,13 +47,13 @@ def test_ring_same_seed_same_weights_and_resume_is_no_interruption(tmp_path, mon
 
 def test_a_checkpoint_of_another_seed_is_refused(tmp_path):
     kept = tmp_path / "run.checkpoint"
-    settings = {"train.passes": 1, "model.width": 8, "train.seed": 1}
+    settings = {"train.epochs": 1, "model.width": 8, "train.seed": 1}
     segue.train(ring(), config=settings, checkpoint=kept)
     said = []
-    longer = segue.train(ring(), config=settings | {"train.passes": 2}, checkpoint=kept, resume=True, say=said.append)
+    longer = segue.train(ring(), config=settings | {"train.epochs": 2}, checkpoint=kept, resume=True, say=said.append)
     assert len(longer.facts["curve"]) == 2
     assert any("going on from pass 2" in line for line in said)
-    with pytest.raises(segue.errors.TrainingError, match="other settings or another log"):
+    with pytest.raises(segue.errors.TrainingError, match="other settings, another log or version"):
         segue.train(ring(), config=settings | {"train.seed": 2}, checkpoint=kept, resume=True)
 
 
@@ -62,7 +62,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
 
     from segue.files import read_arrays, write_arrays
 
-    kept, settings = tmp_path / "run.checkpoint", {"train.passes": 1, "model.width": 8}
+    kept, settings = tmp_path / "run.checkpoint", {"train.epochs": 1, "model.width": 8}
     segue.train(ring(), config=settings, checkpoint=kept)
     arrays, metadata = read_arrays(kept)
     facts = json.loads(metadata["facts"])

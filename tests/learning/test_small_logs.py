@@ -54,7 +54,7 @@ def test_ratings_by_chance_are_learnt_without_divergence_and_answered_by_the_sim
 def test_answers_move_with_the_scale_of_the_ratings():
     """Ratings times a thousand and more are predicted as a thousand times as much, with the same weights."""
     table = random_stars(users=40)
-    options = {"train.passes": 3, "model.norm": "clip", "train.precision": "float32"}
+    options = {"train.epochs": 3, "experiment.norm": "clip", "train.precision": "float32"}
     plain = asked(trained(table, **options)[0])
     large = asked(trained(table.with_columns(rating=pl.col("rating") * 1000 + 70), **options)[0])
     assert large.mean == pytest.approx(1000 * plain.mean + 70, rel=1e-3)
@@ -65,7 +65,7 @@ def test_answers_move_with_the_scale_of_the_ratings():
 def test_a_quantity_with_a_heavy_tail_is_learnt_where_it_is_asked_for():
     rng = np.random.default_rng(5)
     table = random_stars(users=30).with_columns(rating=pl.Series(rng.lognormal(9, 2, 180).round()))
-    rec, losses, said = trained(table, **{"train.task": "both", "train.passes": 4})
+    rec, losses, said = trained(table, **{"train.task": "both", "train.epochs": 4})
     assert losses[-1] <= losses[0]
     assert any("lie far outside and count as the nearer end" in line for line in said)
     highest = rec.network.rating.scale.highest
@@ -76,7 +76,7 @@ def test_a_quantity_with_a_heavy_tail_is_learnt_where_it_is_asked_for():
 def test_a_quantity_with_a_heavy_tail_is_not_predicted_unless_asked():
     rng = np.random.default_rng(5)
     table = random_stars(users=20).with_columns(rating=pl.Series(rng.lognormal(9, 2, 120).round()))
-    rec, losses, said = trained(table, **{"train.passes": 2})
+    rec, losses, said = trained(table, **{"train.epochs": 2})
     assert rec.network.rating is None
     assert any("a quantity with a heavy tail" in line and "--task both would" in line for line in said)
     assert np.isfinite(losses).all()
@@ -87,7 +87,7 @@ def test_a_quantity_with_a_heavy_tail_is_not_predicted_unless_asked():
 def test_one_outlier_among_stars_counts_as_the_highest_star():
     table = random_stars(users=30)
     wild = table.with_columns(rating=pl.when(pl.arange(pl.len()) == 100).then(1e12).otherwise("rating"))
-    rec, losses, said = trained(wild, **{"train.passes": 3})
+    rec, losses, said = trained(wild, **{"train.epochs": 3})
     assert losses[-1] <= losses[0]
     assert any("1 to 5, 5 steps" in line and "1 lie far outside" in line for line in said)
     assert 1 <= asked(rec).mean <= 5
@@ -119,7 +119,7 @@ def test_law_the_loss_ends_no_higher_than_it_began(users, items, each, kind, gap
     place = np.tile(np.arange(each), users)
     table = random_stars(users=users, each=each, items=items, seed=seed)
     table = table.with_columns(rating=pl.Series(ratings), time=pl.Series(1_500_000_000 + gap * place))
-    rec, losses, _ = trained(table, **{"train.passes": 6})
+    rec, losses, _ = trained(table, **{"train.epochs": 6})
     assert np.isfinite(losses).all()
     assert losses[-1] <= losses[0] + 2 / np.sqrt(len(table))  # what two means over a pass differ by chance
     if rec.network.rating is not None:

@@ -217,7 +217,7 @@ def test_without_a_compiler_there_is_no_library(tmp_path, monkeypatch):
 
 
 def test_the_loops_can_be_turned_off():
-    code = "from segue.kernels import library; print(build.available())"
+    code = "from segue.kernels import build; print(build.available())"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"SEGUE_KERNELS": "0"}
     )

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import polars as pl
 
-from segue.config import Config, ModelConfig, TrainConfig
+from segue.config import Config, ExperimentConfig, ModelConfig, TrainConfig
 from segue.data.sequences.batches import Batcher
 from segue.data.sequences.sequences import Sequences
 from segue.model.cells import make_cell
@@ -22,7 +22,8 @@ from segue.training.update.update import NOTHING, Carried, Run, Update, begin, l
 ROWS = 60
 CONFIG = Config(
     model=ModelConfig(width=8, dropout=0.1),
-    train=TrainConfig(lanes=2, steps=3, negatives=5, weight_decay=0.5, learning_rate=0.005, average=0.9),
+    train=TrainConfig(batch_size=2, bptt_steps=3, negatives=5, weight_decay=0.5, learning_rate=0.005),
+    experiment=ExperimentConfig(weight_average=0.9),
 )
 NETWORK = Network(make_cell("linear"), ROWS, 8, 1)
 
@@ -47,7 +48,7 @@ def dense_update(config, run, batch, candidates, touched, seed, rate):
     params = params._replace(
         items=jnp.where(touched[:, None], params.items, decayed), bias=jnp.where(touched, params.bias, old.bias)
     )
-    kept = kept_share(config.train.average, run.now.step.astype(jnp.float32))
+    kept = kept_share(config.experiment.weight_average, run.now.step.astype(jnp.float32))
     average = jax.tree.map(lambda a, p: kept * a + (1 - kept) * p, run.learnt.average, params)
     return Run(Learnt(params, average, optimiser), carried.memory, None, run.now._replace(step=run.now.step + 1))
 

@@ -11,10 +11,11 @@ import pytest
 from segue.data.features.catalogue import joined, read_catalogue, read_items, read_profiles, unmatched
 from segue.data.features.hashing import places
 from segue.data.features.kinds import kinds_of
-from segue.data.features.table_encoder import Encoding, learn_encoding
+from segue.data.features.table_encoder import TableEncoder, fit_table_encoder
 from segue.data.log.events import Reading
 from segue.data.sequences.vocabulary import Vocabulary
-from segue.data.values.parsing import moment_of, text_of
+from segue.data.values.parsing import text_of
+from segue.data.values.times import moment_of
 from segue.errors import ColumnError, ModelError
 
 N = 200
@@ -82,13 +83,13 @@ def test_a_table_without_rows_or_columns_is_no_problem():
     empty = pl.DataFrame(schema={"a": pl.String, "b": pl.Float64, "c": pl.List(pl.Float64)})
     assert set(kinds_of(empty).values()) <= {"ignored", "vector"}
     every = {"a": "text", "b": "number", "c": "vector"}
-    encoding = learn_encoding(empty, every, text="words")
+    encoding = fit_table_encoder(empty, every, text="words")
     assert encoding.encode(pl.DataFrame({"a": ["x"], "b": [1.0], "c": [[1.0]]})).shape == (1, encoding.width)
-    assert learn_encoding(pl.DataFrame(), {}).encode_row({}).shape == (0,)
+    assert fit_table_encoder(pl.DataFrame(), {}).encode_row({}).shape == (0,)
 
 
 def one(column, kind, **others):
-    return learn_encoding(pl.DataFrame({"x": column}), {"x": kind}, text="words")
+    return fit_table_encoder(pl.DataFrame({"x": column}), {"x": kind}, text="words")
 
 
 def test_numbers_lie_between_knots_and_are_clipped_at_the_ends():
@@ -114,7 +115,7 @@ def test_nan_and_infinity_in_a_whole_column_give_zeros():
     encoding = one([1.0, 2.0], "number")
     bad = pl.DataFrame({"x": [float("nan"), float("inf"), -float("inf"), None, 1e308]})
     assert not encoding.encode(bad).any()
-    vectors = learn_encoding(pl.DataFrame({"x": [[1.0, 2.0], [3.0, float("inf")]]}), {"x": "vector"})
+    vectors = fit_table_encoder(pl.DataFrame({"x": [[1.0, 2.0], [3.0, float("inf")]]}), {"x": "vector"})
     assert not vectors.encode(pl.DataFrame({"x": [[float("nan"), 1.0], [1.0], [], None]})).any()
 
 
@@ -172,7 +173,7 @@ def test_a_million_categories_cost_256_columns_and_seconds():
     values = pl.select(pl.int_range(1_000_000)).to_series().cast(pl.String) + "x"
     table = pl.DataFrame({"x": pl.concat([values, values])})
     assert kinds_of(table) == {"x": "category"}
-    encoding = learn_encoding(table, {"x": "category"})
+    encoding = fit_table_encoder(table, {"x": "category"})
     assert encoding.width == 256
     assert encoding.encode(table[:20_000]).any(axis=1).all()
     assert encoding.encode_row({"x": "999999x"}).any()
@@ -223,32 +224,32 @@ STRANGE = {
 
 
 def test_types_that_change_after_learning_count_as_missing_and_are_reported():
-    encoding = learn_encoding(LEARNT, KINDS, text="words")
-    assert encoding.complaints(LEARNT) == []
+    encoding = fit_table_encoder(LEARNT, KINDS, text="words")
+    assert encoding.warnings(LEARNT) == []
     strange = pl.DataFrame(STRANGE)
     whole = encoding.encode(strange)
     assert np.count_nonzero(whole) == 1
     assert whole[1, 0] == 1
-    said = encoding.complaints(strange)
+    said = encoding.warnings(strange)
     assert [line.split('"')[1] for line in said] == list(KINDS)
     assert said[0] == (
         'column "year": expected number, 1990 to 2020, 2 of 3 values cannot be read so, the first is "nineteen" in '
         "row 1. They count as missing; correct them, or train again."
     )
-    assert said[1].endswith('none of its values was met in learning, for example "1.5". Write them as they were then.')
+    assert said[1].endswith('training had none of its values, for example "1.5". Write them as they were in training.')
 
 
 def test_columns_that_are_gone_give_zeros_and_are_reported_and_new_ones_are_nothing():
-    encoding = learn_encoding(LEARNT, KINDS, text="words")
+    encoding = fit_table_encoder(LEARNT, KINDS, text="words")
     other = LEARNT.select("genre", new=pl.lit(1))
     assert encoding.encode(other).sum() == 4
-    assert len(encoding.complaints(other)) == 5
-    assert 'column "year": expected number, 1990 to 2020, found genre, new.' in encoding.complaints(other)[0]
+    assert len(encoding.warnings(other)) == 5
+    assert 'column "year": expected number, 1990 to 2020, found genre, new.' in encoding.warnings(other)[0]
     assert not encoding.encode_row({}).any()
 
 
 def test_rows_of_any_python_value_never_raise():
-    encoding = learn_encoding(LEARNT, KINDS, text="words")
+    encoding = fit_table_encoder(LEARNT, KINDS, text="words")
     odd = [
         object(),
         {"a": 1},
@@ -269,14 +270,14 @@ def test_rows_of_any_python_value_never_raise():
 
 
 def test_an_object_column_is_encoded_value_by_value():
-    encoding = learn_encoding(LEARNT, {"year": "number"})
+    encoding = fit_table_encoder(LEARNT, {"year": "number"})
     mixed = pl.DataFrame({"year": pl.Series([1990, "2020", {}], dtype=pl.Object)})
     assert encoding.encode(mixed).sum(axis=1).tolist() == [1, 1, 0]
 
 
 def test_describe_tells_what_became_of_each_column():
     table = LEARNT.with_columns(asin=pl.Series(["B1", "B2", "B3", "B4"]), shop=pl.lit("x"))
-    encoding = learn_encoding(table, KINDS | {"asin": "ignored", "shop": "ignored"}, text="words")
+    encoding = fit_table_encoder(table, KINDS | {"asin": "ignored", "shop": "ignored"}, text="words")
     assert encoding.describe() == [
         "year: number, 1990 to 2020",
         "genre: category, 2 values",
@@ -296,18 +297,18 @@ def test_describe_tells_what_became_of_each_column():
     "text", ["", "{}", "[]", '{"format": 1}', '{"format": 1, "text": null, "columns": [{"name": 1}]}']
 )
 def test_json_that_is_no_encoding_is_refused(text):
-    with pytest.raises(ModelError, match=r"encoding: expected what Encoding\.to_json wrote"):
-        Encoding.from_json(text)
+    with pytest.raises(ModelError, match=r"encoding: expected what TableEncoder\.to_json wrote"):
+        TableEncoder.from_json(text)
 
 
 def test_a_later_format_is_refused():
     with pytest.raises(ModelError, match=r"expected format 1, came 2. Update Segue"):
-        Encoding.from_json('{"format": 2}')
+        TableEncoder.from_json('{"format": 2}')
 
 
 def test_a_kind_for_a_column_that_is_not_there_is_refused():
-    with pytest.raises(ColumnError, match=r'attributes: expected a column "b", found a. Take kinds_of'):
-        learn_encoding(pl.DataFrame({"a": [1]}), {"b": "number"})
+    with pytest.raises(ColumnError, match=r'attributes: expected a column "b", found a. Call kinds_of'):
+        fit_table_encoder(pl.DataFrame({"a": [1]}), {"b": "number"})
 
 
 ITEMS = Vocabulary(pl.Series(["1", "2", "9"]))
@@ -321,15 +322,15 @@ def test_a_catalogue_keeps_every_column_a_line_for_what_the_log_alone_has_and_sa
     assert catalogue.table.row(2) == ("9", None, None, None)
     assert catalogue.title(1) == "Amélie"
     assert catalogue.notes == (
-        "films.csv: 1 line without an item was left out.",
-        "films.csv: 1 of 3 items has no event to learn from; 1 item of the log has no line.",
+        "films.csv: 1 row without an item was left out.",
+        "films.csv: 1 of 3 items has no event to learn from; 1 item of the log has no row.",
     )
 
 
 def test_doubled_ids_are_refused_in_both_tables():
-    with pytest.raises(ColumnError, match='expected one line per item, found item "1" more than once'):
+    with pytest.raises(ColumnError, match='expected one row per item, found item "1" more than once'):
         read_catalogue(pl.DataFrame({"item": ["1", "1"], "title": ["a", "b"]}), ITEMS)
-    with pytest.raises(ColumnError, match=r'expected one line per user, found user "7" more than once. Remove'):
+    with pytest.raises(ColumnError, match=r'expected one row per user, found user "7" more than once. Remove'):
         read_profiles(pl.DataFrame({"user_id": [7, 7], "age": [1, 2]}))
 
 
@@ -339,7 +340,7 @@ def test_profiles_find_their_column_and_keep_the_rest():
     )
     assert people.of("7") == {"age": 30.0, "mix": ["1"]}
     assert people.of("nobody") == {}
-    assert people.notes == ("table: 1 line without a user was left out.",)
+    assert people.notes == ("table: 1 row without a user was left out.",)
     assert people.rows(["8", "x"])["user"].to_list() == ["8", "x"]
     with pytest.raises(ColumnError, match=r"expected a column of users, found age. Name it with user="):
         read_profiles(pl.DataFrame({"age": [1]}))
@@ -369,4 +370,4 @@ def test_vectors_are_joined_by_id(tmp_path):
 
 def test_unmatched_counts_both_ways():
     said = unmatched(pl.Series(["a", "b", "c"]), pl.Series(["c", "d", "e", "c"]), source="u.csv", role="user")
-    assert said == "u.csv: 2 of 3 users have no event to learn from; 2 users of the log have no line."
+    assert said == "u.csv: 2 of 3 users have no event to learn from; 2 users of the log have no row."

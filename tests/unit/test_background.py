@@ -245,7 +245,7 @@ def test_who_cannot_be_answered_keeps_no_other_from_an_answer():
 @pytest.mark.parametrize("error", ERRORS[:-1], ids=lambda error: type(error).__name__)
 def test_an_error_of_an_answer_or_erasure_is_of_that_request_alone(service, monkeypatch, error):
     with TestClient(make_app(service), base_url="http://localhost:8000") as client:
-        for name, method, path in (("ask", "GET", "/v1/recommend?user=a"), ("forget_user", "DELETE", "/v1/users/a")):
+        for name, method, path in (("ask", "GET", "/v1/recommend?user=a"), ("erase_user", "DELETE", "/v1/users/a")):
             with monkeypatch.context() as patched:
 
                 def broken(*args, **more):

@@ -1,5 +1,6 @@
 """Logs and settings that cannot work say so, in words that help."""
 
+import re
 from pathlib import Path
 from unittest import mock
 
@@ -9,11 +10,11 @@ from typer.testing import CliRunner
 
 import segue
 from segue.cli import app as cli
-from segue.config import read_config
+from segue.config import OLD_NAMES, read_config, setting_names
 from segue.data.log.sources import Source
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError, ConfigError, DataError, EvaluationError, SegueError, TrainingError
-from segue.jobs.event_frames import told_by
+from segue.jobs.event_frames import LogEvents
 from tests_support import small_rater, small_recommender
 
 CONTEXT = segue.Reading(context=("context",))
@@ -35,15 +36,29 @@ def test_one_item_only_and_no_user_with_two_events():
 
 def test_one_user_trains():
     log = segue.read_events(table(["a"] * 12, ["x", "y", "z"] * 4))
-    rec = segue.train(log, config={"model.width": 4, "train.passes": 1})
+    rec = segue.train(log, config={"model.width": 4, "train.epochs": 1})
     assert {line.item for line in rec.recommend(rec.start())} == {"x", "y", "z"}
 
 
 def test_all_at_one_time_trains_in_file_order_and_cannot_be_split_by_time():
     log = segue.read_events(table(["a", "b"] * 8, list("xyzw") * 4, [7] * 16))
-    assert segue.train(log, config={"model.width": 4, "train.passes": 1}).items
+    assert segue.train(log, config={"model.width": 4, "train.epochs": 1}).items
     with pytest.raises(DataError, match="last:1"):
         segue.split_by_time(log)
+
+
+@pytest.mark.parametrize(("old", "new"), list(OLD_NAMES.items()))
+def test_an_old_name_of_a_setting_is_refused_with_the_new_one(run, old, new, tmp_path):
+    assert new in setting_names() and old not in setting_names()
+    file = tmp_path / "settings.toml"
+    file.write_text(f"[{old.partition('.')[0]}]\n{old.partition('.')[2]} = 1\n")
+    log, said = tmp_path / "log.csv", f"config {old}: this setting is now {new}."
+    log.write_text("user,item\na,x\na,y\n")
+    for given in (["--set", f"{old}=1"], ["--config", file]):
+        code, _, errors = run("train", log, "-o", tmp_path / "m.segue", *given)
+        assert code == 1 and said in errors
+    with pytest.raises(ConfigError, match=f"^{re.escape(said)}$"):
+        segue.train(log, config={old: 1})
 
 
 def test_a_misspelt_setting_names_the_nearest():
@@ -61,7 +76,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run():
 
 def test_rows_that_were_learnt_are_refused():
     log = segue.read_events(table(["a"] * 12, ["x", "y", "z"] * 4))
-    rec = segue.train(log, config={"model.width": 4, "train.passes": 1})
+    rec = segue.train(log, config={"model.width": 4, "train.epochs": 1})
     with pytest.raises(EvaluationError, match="learnt"):
         segue.evaluate(rec, log)
 
@@ -89,7 +104,7 @@ def test_command_line_from_log_to_list(run, tmp_path):
     shop.select(pl.col("item").unique()).with_columns(title="film " + pl.col("item")).write_csv(tmp_path / "items.csv")
     model = tmp_path / "b.segue"
     trained = run("train", log, "-o", model, "--items", tmp_path / "items.csv", "--hold-out", "last:1",
-                  "--set", "model.width=8", "--set", "train.passes=2")  # fmt: skip
+                  "--set", "model.width=8", "--set", "train.epochs=2")  # fmt: skip
     assert trained[0] == 0, trained
     assert "user = user" in trained[2]
     code, out, err = run("recommend", model, "--history", "i01,nope", "--json", "-k", 2)
@@ -144,7 +159,7 @@ def test_a_question_about_what_was_not_learnt_is_an_error(run, model, plan):
 
 def test_a_type_that_was_learnt_takes_any_value_and_the_command_line_says_which_say_nothing(run, tmp_path):
     log = table(["a", "b"] * 8, list("xyzw") * 4).with_columns(type=pl.Series(["view", "buy", "buy", "view"] * 4))
-    rec = segue.train(segue.read_events(log), config={"model.width": 4, "train.passes": 1})
+    rec = segue.train(segue.read_events(log), config={"model.width": 4, "train.epochs": 1})
     assert rec.recommend(rec.start(), type="never met")
     with pytest.raises(ArgumentError, match=r'expected columns among type, came "device"'):
         rec.recommend(rec.start(), context={"device": "tv"})
@@ -163,7 +178,7 @@ def test_a_type_that_was_learnt_takes_any_value_and_the_command_line_says_which_
         ("add-items", "no.segue", "no.csv", "-o"),
         ("convert", "no.segue", "-o"),
         ("export", "--store", "no.db", "-o"),
-        ("look", "-o"),
+        ("insight", "-o"),
         ("retrain", "--store", "no.db", "--models"),
     ],
 )
@@ -172,7 +187,7 @@ def test_a_place_that_cannot_be_written_is_said_before_all_else(run, tmp_path, v
     closed.mkdir()
     (tmp_path / "file").touch()
     found = [tmp_path / "file" / "x"] if verb[0] != "retrain" else [tmp_path / "file", tmp_path / "none"]
-    found += [] if verb[0] in ("look", "retrain") else [closed, tmp_path / "none" / "x"]
+    found += [] if verb[0] in ("insight", "retrain") else [closed, tmp_path / "none" / "x"]
     for place in found:
         code, out, err = run(*verb, place)
         assert (code, out) == (1, "")
@@ -230,6 +245,26 @@ def test_an_id_may_begin_with_a_dash(run, tmp_path):
     assert (code, err) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("look", "-o", "figures"), "segue look: this command is now segue insight."),
+        (("look", "--help"), "segue look: this command is now segue insight."),
+        (("retrain", "--store", "s.db", "--bundles", "m"), "--bundles: this option is now --models."),
+        (("serve", "m.segue", "--bundles=m"), "--bundles: this option is now --models."),
+        (("insight", "-o", "f", "--passes", 3), "--passes: this option is now --epochs."),
+    ],
+)
+def test_an_old_name_is_refused_with_the_new_one(run, words, why):
+    code, out, err = run(*words)
+    assert (code, out) == (2, "") and why in err
+
+
+def test_no_old_name_is_in_use():
+    names = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert not names & set(cli.RENAMED_VERBS) and set(cli.RENAMED_VERBS.values()) <= names
+
+
 def test_every_verb_has_help():
     for command in cli.app.registered_commands:
         assert CliRunner().invoke(cli.app, [command.name or command.callback.__name__, "--help"]).exit_code == 0
@@ -277,4 +312,4 @@ def test_a_reader_that_gives_up_is_a_message_and_a_context_without_end_is_no_jso
     for text in ("[" * 100_000, '{"a": ' * 100_000, "7"):
         log = segue.read_events(table(["a"], ["x"]).with_columns(context=pl.lit(text)), reading=CONTEXT)
         with pytest.raises(ColumnError, match='expected the column "context" to hold objects of JSON'):
-            list(told_by(log))
+            list(LogEvents(log))

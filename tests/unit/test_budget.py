@@ -10,7 +10,7 @@ from segue.training import blend, trainer
 from segue.training import budget as budgets
 from segue.training.budget import Budget, Every, blend_seconds
 
-QUICK = {"model.width": 8, "model.depth": 1, "train.lanes": 8, "train.seed": 1}
+QUICK = {"model.width": 8, "model.depth": 1, "train.batch_size": 8, "train.seed": 1}
 
 
 class Clock:
@@ -59,7 +59,7 @@ def a_machine_of_known_speed(monkeypatch):
 
 def train(minutes, **settings):
     said, reports = [], []
-    config = QUICK | {"train.minutes": minutes, "train.passes": 10_000, "train.patience": 10_000} | settings
+    config = QUICK | {"train.minutes": minutes, "train.epochs": 10_000, "train.patience": 10_000} | settings
     return segue.train(LOG, config=config, say=said.append, report=reports.append), said, reports
 
 
@@ -77,7 +77,7 @@ def test_a_search_that_is_cut_short_says_so(clock):
     _, said, _ = train(0.5)
     [line] = [line for line in said if line.startswith("NDCG@10 on validation") or "are left out" in line]
     assert "; cut short for want of time (train.minutes): " in line
-    _, said, _ = train(None, **{"train.passes": 1})
+    _, said, _ = train(None, **{"train.epochs": 1})
     assert any(line.startswith("Tuning the blend: ") for line in said)
     assert not any("cut short" in line or line.startswith("Took ") for line in said)
 
@@ -101,7 +101,7 @@ def test_a_resumed_run_has_what_its_updates_left(clock, tmp_path):
         if report.seconds > 20 and report.pass_ended:
             raise KeyboardInterrupt
 
-    config = QUICK | {"train.minutes": 1.0, "train.passes": 10_000, "train.patience": 10_000}
+    config = QUICK | {"train.minutes": 1.0, "train.epochs": 10_000, "train.patience": 10_000}
     with pytest.raises(KeyboardInterrupt):
         segue.train(LOG, config=config, checkpoint=kept, report=stop)
     before, said = clock.now, []
@@ -118,7 +118,7 @@ def test_with_a_real_clock_it_ends_in_time():
     budget = 10.0
     begun = budgets.time.perf_counter()
     said = []
-    segue.train(LOG, config=QUICK | {"train.minutes": budget / 60, "train.passes": 100_000}, say=said.append)
+    segue.train(LOG, config=QUICK | {"train.minutes": budget / 60, "train.epochs": 100_000}, say=said.append)
     assert budgets.time.perf_counter() - begun < 2.5 * budget, said[-1]  # of a machine that others use, too
     assert f" of {budget:.1f} s (" in said[-1]
 

@@ -21,7 +21,7 @@ NAMES = [f"i{n}" for n in range(ITEMS)]
 CATALOGUE = pl.DataFrame({"item": NAMES, "genre": [f"genre {n % GENRES}" for n in range(ITEMS)]})
 #: A fifth of the items, some of every genre, in no event.
 SILENT = {name for n, name in enumerate(NAMES) if n // GENRES % 5 == 4}
-QUICK = {"model.width": 16, "model.depth": 1, "train.passes": 8}
+QUICK = {"model.width": 16, "model.depth": 1, "train.epochs": 8}
 
 
 def liked(user):
@@ -112,7 +112,7 @@ def test_a_saved_model_knows_them_and_states_are_the_same(both, tmp_path):
     ],
 )
 def test_what_has_nothing_to_be_ranked_by_is_left_out_and_told(catalogue, settings, words):
-    rec, said = trained(shop(), catalogue, **settings | {"train.passes": 1})
+    rec, said = trained(shop(), catalogue, **settings | {"train.epochs": 1})
     assert set(rec.items) == set(NAMES) - SILENT and rec.facts["items_without_events"] == 0
     assert [line for line in said if line.startswith("table: 10 items without an event") and words in line], said
 
@@ -120,7 +120,7 @@ def test_what_has_nothing_to_be_ranked_by_is_left_out_and_told(catalogue, settin
 def test_some_with_and_some_without_attributes():
     some = CATALOGUE.with_columns(genre=pl.when(pl.col("item") != "i20").then("genre"))
     assert "i20" in SILENT
-    rec, said = trained(shop(), some, **{"train.passes": 1, "model.counts": False})
+    rec, said = trained(shop(), some, **{"train.epochs": 1, "model.transitions": False})
     assert "i20" not in rec.items and len(rec.items) == ITEMS - 1
     assert "9 ranked by their attributes, 18.4% of all 49" in said[-1]
     assert said[-1].endswith("; 1 left out, as nothing that was learnt is known of them.")
@@ -128,14 +128,14 @@ def test_some_with_and_some_without_attributes():
 
 def test_ratings_of_them_are_predicted_and_there_is_no_list_to_lower_them_in():
     rated = shop().table.with_columns(rating=pl.int_range(pl.len()) % 5 + 1.0)
-    rec, said = trained(segue.read_events(rated), **{"train.task": "rating", "train.passes": 1})
+    rec, said = trained(segue.read_events(rated), **{"train.task": "rating", "train.epochs": 1})
     assert set(rec.items) == set(NAMES) and "lower" not in said[-1]
     assert 1 <= rec.predict_rating(rec.start(), "i20") <= 5
 
 
 def test_a_retrained_model_keeps_them(tmp_path):
     log = shop()
-    rec, _ = trained(segue.split_last(log)[0], **{"train.passes": 1})
+    rec, _ = trained(segue.split_last(log)[0], **{"train.epochs": 1})
     rec.save(tmp_path / "a.segue")
     some = pl.DataFrame({"item": ["i0", "new"], "genre": ["genre 0", "genre 0"]})
     for items, more in ((None, set()), (some, {"new"})):

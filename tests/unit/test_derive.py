@@ -31,10 +31,10 @@ def test_ratings_alone_are_learnt_by_a_narrow_network_on_a_sparse_log_too():
 
 def test_there_is_a_norm_where_ratings_alone_are_learnt_or_it_is_asked_for():
     size = DataSize(1_000_000, 6_000, 3_700, True, 0.0, rated=True)
-    assert derive(Config(), size).model.norm == "clip"
-    assert derive(configure({"train.task": "rating"}), size).model.norm is True
-    assert derive(configure({"model.norm": True}), size).model.norm is True
-    assert derive(configure({"model.norm": "false"}), size).model.norm is False
+    assert derive(Config(), size).experiment.norm == "clip"
+    assert derive(configure({"train.task": "rating"}), size).experiment.norm is True
+    assert derive(configure({"experiment.norm": True}), size).experiment.norm is True
+    assert derive(configure({"experiment.norm": "false"}), size).experiment.norm is False
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_there_is_a_norm_where_ratings_alone_are_learnt_or_it_is_asked_for():
         (1_682, 0.0, {}, False),  # lists leave out what was had
         (1_682, 0.5, {}, True),  # they may hold it
         (12_000, 0.0, {}, True),  # sparse
-        (12_000, 0.0, {"train.compare_had": False}, False),
+        (12_000, 0.0, {"train.seen_as_negatives": False}, False),
         (1_682, 0.0, {"train.repeats": "allow"}, True),
     ],
 )
@@ -51,4 +51,4 @@ def test_targets_are_compared_with_what_was_had_where_lists_may_hold_it_and_on_s
     items, repeated, settings, expected
 ):
     found = derive(configure(settings), DataSize(150_000, 1_000, items, True, repeated)).train
-    assert found.compare_had is expected
+    assert found.seen_as_negatives is expected

@@ -10,7 +10,6 @@ from fastapi.testclient import TestClient
 
 import segue
 from segue.errors import FullError, StoreError
-from segue.model_file import load_model
 from segue.serve.api import health, items, recommend, users
 from segue.serve.api.answer_schemas import ProblemOut
 from segue.serve.app import make_app
@@ -415,7 +414,7 @@ def test_rules_hold_from_the_next_list_on(client):
 def test_a_model_is_swapped_by_name_only(client, opened, service, tmp_path):
     small_recommender(seed=6).save(tmp_path / "b.segue")
     new = client.post("/v1/admin/model", json={"model": "b.segue"}).json()["model"]
-    assert new == load_model(tmp_path / "b.segue").fingerprint
+    assert new == segue.load(tmp_path / "b.segue").fingerprint
     assert service._swaps.wait(10)
     assert client.get("/v1/status").json()["model"] == new
     assert client.post("/v1/admin/model", json={"roll_back": True}).json()["model"] != new
@@ -484,7 +483,7 @@ def standing(service):
     """Return all that routes can change."""
     assert service._swaps.wait(10)
     heads = service.store.heads(["u1", "u2", "u3", "gone"], service.rec.fingerprint)
-    plain = [(head.user, head.version, head.count, head.last, head.forgotten) for head in heads]
+    plain = [(head.user, head.version, head.count, head.last, head.erased) for head in heads]
     return service.store.log(), plain, service.store.get_value("items"), service.rec.fingerprint, service.rec.items
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from segue.data.log.datasets import cache_folder
 from segue.errors import DatasetError
+from segue.files import cache_folder
 from segue.kernels import build
 from segue.kernels.build import LISTS, compiled, opened
 from segue.kernels.private_folder import private_folder
@@ -223,7 +223,7 @@ def test_programs_of_jax_are_kept_in_a_folder_of_this_user_alone(tmp_path, caplo
 
 def test_no_check_that_guards_memory_is_an_assert():
     """`python -O` leaves asserts out."""
-    for name in ("lists.py", "library.py", "private.py", "fused.py"):
+    for name in ("serving_loops.py", "build.py", "private_folder.py", "training_loops.py"):
         assert "assert " not in (build.FOLDER / name).read_text()
 
 

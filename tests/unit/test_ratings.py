@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import segue
 from segue.cli import app as cli
-from segue.data.log.rating_columns import ends_of, look_at
+from segue.data.log.rating_columns import ends_of, inspect_ratings
 from segue.data.log.rating_scale import Scale, scale_of
 from segue.errors import ArgumentError, ColumnError, ConfigError, DataError, EvaluationError
 from segue.serve.app import make_app
@@ -33,7 +33,7 @@ def test_half_stars_are_steps_and_measurements_are_not():
     measured = np.linspace(0, 100, 40).tolist()
     many = scale_of(log(measured))
     assert many.levels == (0.0, 100.0)
-    assert not many.stepped
+    assert not many.has_steps
     assert not many.outside(np.float32([101])).any()
     for closed in (scale_of(log(measured), "0:100"), scale_of(log([0.0, 1.0]))):
         assert closed.outside(np.float32([-1, 0, 101, np.nan])).tolist() == [True, False, True, False]
@@ -61,10 +61,10 @@ def test_text_among_ratings_is_named_with_its_row():
 
 
 def test_the_task_is_guessed_from_what_there_is():
-    assert look_at(log([1.0, 2.0]).table).predicted
-    assert not look_at(log([1.0, 1.0]).table).predicted
-    assert not look_at(log([1.0, None, None, 2.0, None]).table).predicted
-    assert not look_at(rated_log().table.drop("rating")).predicted
+    assert inspect_ratings(log([1.0, 2.0]).table).predicted
+    assert not inspect_ratings(log([1.0, 1.0]).table).predicted
+    assert not inspect_ratings(log([1.0, None, None, 2.0, None]).table).predicted
+    assert not inspect_ratings(rated_log().table.drop("rating")).predicted
 
 
 STARS = [1.0, 3.0, 4.0, 5.0, 5.0]
@@ -86,7 +86,7 @@ STARS = [1.0, 3.0, 4.0, 5.0, 5.0]
     ],
 )
 def test_a_quantity_is_not_taken_for_a_rating_and_outliers_are_told(ratings, predicted, said):
-    found = look_at(log(ratings).table)
+    found = inspect_ratings(log(ratings).table)
     assert found.predicted is predicted
     assert said in found.text
     assert said in str(segue.inspect(log(ratings)))
@@ -96,16 +96,16 @@ def test_a_quantity_is_not_taken_for_a_rating_and_outliers_are_told(ratings, pre
 def test_outliers_are_found_on_any_scale_and_count_as_the_nearer_end(scale):
     ratings = np.float32([*STARS * 40, 1e12]) * np.float32(scale)
     assert ends_of(ratings) == pytest.approx((1.0 * scale, 5.0 * scale))
-    found = Scale.learnt(ratings)
+    found = Scale.fit(ratings)
     assert not found.closed
     assert found.highest == pytest.approx(5.0 * scale)
-    assert found.units(ratings)[-1] == pytest.approx((5.0 * scale - found.mean) / found.unit, rel=1e-4)
-    assert np.abs(found.noted(ratings)).max() < 3
+    assert found.standardise(ratings)[-1] == pytest.approx((5.0 * scale - found.mean) / found.unit, rel=1e-4)
+    assert np.abs(found.encode(ratings)).max() < 3
 
 
 def test_rows_without_a_rating_are_noted_and_no_targets():
     said = []
-    settings = {"train.task": "rating", "train.passes": 1, "model.width": 8}
+    settings = {"train.task": "rating", "train.epochs": 1, "model.width": 8}
     rec = segue.train(rated_log(events=120), config=settings, say=said.append)
     assert any("rows have none and are no targets" in line for line in said)
     assert rec.params.rating.tables.count.sum() < 120
@@ -168,14 +168,14 @@ def test_the_state_moves_with_ratings_and_the_shared_value_beside_it():
 
 
 def test_scales_hold_what_lies_outside():
-    assert Scale((1.0, 5.0), 3.0).noted(np.float32([9, np.nan])).tolist() == [[2.0, 1.0], [0.0, 0.0]]
+    assert Scale((1.0, 5.0), 3.0).encode(np.float32([9, np.nan])).tolist() == [[2.0, 1.0], [0.0, 0.0]]
 
 
 @pytest.fixture(name="films", scope="module")
 def a_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("films")
     rated_log(events=400, users=20, seconds=4000, missing=0.0).table.write_csv(folder / "log.csv")
-    settings = ["--set", "train.passes=1", "--set", "model.width=8", "--hold-out", "time:0.2", "--task", "rating"]
+    settings = ["--set", "train.epochs=1", "--set", "model.width=8", "--hold-out", "time:0.2", "--task", "rating"]
     done = CliRunner().invoke(cli.app, ["train", str(folder / "log.csv"), "-o", str(folder / "b.segue"), *settings])
     assert done.exit_code == 0, done.output
     return folder
@@ -202,7 +202,7 @@ def test_verbs_train_measure_and_rate(films):
     assert rated["rating"] == pytest.approx(rec.predict_rating(state, "003"), abs=1e-5)
     assert [step["rating"] for step in rated["shares"]] == [1, 2, 3, 4, 5]
     of_user = run("rate", films / "b.segue", "--item", "003", "--user", "u1", "--events", films / "log.csv")
-    assert "give or take" in of_user.stdout
+    assert "standard deviation" in of_user.stdout
     assert run("rate", films / "b.segue", "--item", "003").exit_code == 2
     wrong = run("rate", films / "b.segue", "--item", "003", "--history", "001=five")
     assert 'expected ITEM=RATING, came "001=five"' in str(wrong.exception)

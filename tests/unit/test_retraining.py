@@ -9,10 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 import segue
+from segue.cli import store as cli_store
 from segue.cli.app import app
 from segue.data.sequences.sequences import item_vocabulary
 from segue.errors import ArgumentError, ColumnError, ConfigError
-from segue.jobs import retrain
+from segue.jobs import retrain as retraining
 from segue.metrics.comparison import compare
 from segue.training.budget import Budget
 from tests_support import small_rater, small_recommender
@@ -113,27 +114,27 @@ def a_folder_and_what_both_reach(tmp_path, monkeypatch):
             numbers = old if rec.fingerprint == running.fingerprint else new
             return np.resize(numbers, len(test)), test.table["user"].rank("dense").to_numpy()
 
-        monkeypatch.setattr(retrain, "train", train)
-        monkeypatch.setattr(retrain._Job, "_scored", scored)
+        monkeypatch.setattr(retraining, "train", train)
+        monkeypatch.setattr(retraining._Retraining, "_scored", scored)
         (tmp_path / "current").write_text("a.segue\n")
-        return retrain.retrain(log, tmp_path, **options)
+        return retraining.retrain(log, tmp_path, **options)
 
     retrain.given, retrain.folder = given, tmp_path
     return retrain
 
 
-def test_it_says_what_is_not_excluded_and_how_many_events_would_tell(ready):
+def test_it_says_what_is_not_excluded_and_how_many_events_would_decide(ready):
     new, old = [0.5, 0.0, 0.6, 0.2], [0.3, 0.5, 0.0, 0.6]
     done = ready(new, old)
     assert not done.published and (ready.folder / "current").read_text() == "a.segue\n"
-    assert f"{done.questions} events of 40 users cannot tell whether the candidate is worse than a.segue" in done.why
+    assert f"{done.questions} events of 40 users cannot decide whether the candidate is worse than a.segue" in done.why
     assert "a loss of 0.0175 NDCG@10 (tolerance 0.05) is not excluded" in done.why
-    assert f"About {done.needed:,} new events would tell" in done.why and done.needed > done.questions
+    assert f"About {done.needed:,} new events would decide" in done.why and done.needed > done.questions
     assert json.loads(json.dumps(done.to_dict()))["tolerance"] == 0.05
     assert ready(new, old, tolerance=1.0).published  # all is tolerated
     worse = ready([0.1], [0.5])
     assert "is worse than a.segue, by more than noise" in worse.why and worse.needed is None
-    assert "neither lists one of them among its first 10" in ready([0.0], [0.0]).why
+    assert "neither lists any of them among its first 10" in ready([0.0], [0.0]).why
     for share in (-0.1, 1.5, float("nan")):
         with pytest.raises(ArgumentError, match=r"--tolerance: expected a share from 0 to 1"):
             ready(new, old, tolerance=share)
@@ -143,7 +144,7 @@ def test_the_tolerance_of_ratings_is_a_share_of_the_error(tmp_path, monkeypatch)
     log = segue.read_events(LOG.with_columns(rating=pl.lit(3.0), item=pl.col("item").str.replace("i", "00")))
     rec = replace(small_rater(task="rating"), facts={"range": [0, 10**8]})
     rec.save(tmp_path / "a.segue")
-    monkeypatch.setattr(retrain, "train", lambda *_, **__: replace(rec, fingerprint="new"))
+    monkeypatch.setattr(retraining, "train", lambda *_, **__: replace(rec, fingerprint="new"))
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 0.02, 1200)
     for rise, published in ((1.03, True), (1.07, False)):
@@ -152,8 +153,8 @@ def test_the_tolerance_of_ratings_is_a_share_of_the_error(tmp_path, monkeypatch)
             error = rise if rec.fingerprint == "new" else 1.0
             return -((2 * error) ** 2) + noise[: len(test)] * (error - 1), np.arange(len(test)) % 40
 
-        monkeypatch.setattr(retrain._Job, "_scored", scored)
-        done = retrain.retrain(log, tmp_path, tolerance=0.06)
+        monkeypatch.setattr(retraining._Retraining, "_scored", scored)
+        done = retraining.retrain(log, tmp_path, tolerance=0.06)
         assert done.published is published, done
         assert done.rmse == pytest.approx((2 * rise, 2.0), rel=1e-2)
 
@@ -165,9 +166,9 @@ def test_the_command_line_takes_a_tolerance_and_exits_3(tmp_path, monkeypatch):
 
     def retrain(log, folder, **options):
         given.append(options["tolerance"])
-        return retrain.Retrained(False, "why")
+        return retraining.RetrainReport(False, "why")
 
-    monkeypatch.setattr(store, "retrain_and_publish", retrain)
+    monkeypatch.setattr(cli_store, "retrain_and_publish", retrain)
     verb = ["retrain", "--store", store, "--models", str(tmp_path)]
     assert run.invoke(app, verb).exit_code == run.invoke(app, [*verb, "--tolerance", "0.2"]).exit_code == 3
     assert given == [0.05, 0.2]
@@ -201,6 +202,6 @@ def test_a_retraining_shares_its_time_and_does_not_keep_it_for_the_next(ready, m
     assert all("train.minutes" not in settings["facts"]["asked"] for _, settings in ready.given)
     ready.given.clear()
     clock = iter([0.0, 0.0, 150.0])  # the candidate and the comparison took two minutes and a half
-    monkeypatch.setattr(retrain, "Budget", lambda seconds: Budget(seconds, clock=lambda: next(clock)))
+    monkeypatch.setattr(retraining, "Budget", lambda seconds: Budget(seconds, clock=lambda: next(clock)))
     ready([0.5], [0.5], minutes=4)
     assert [settings["config"].train.minutes for _, settings in ready.given] == [2, 1.5]

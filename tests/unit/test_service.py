@@ -12,7 +12,7 @@ import pytest
 import segue
 from engines import Server
 from segue.data.features.catalogue import read_catalogue
-from segue.errors import ArgumentError, ConflictError, ForgottenError, FullError, NotFoundError, StoreError
+from segue.errors import ArgumentError, ConflictError, ErasedError, FullError, NotFoundError, StoreError
 from segue.model.backend import leaves
 from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.serve.live import ingest, replay, rollout
@@ -79,7 +79,7 @@ def expected(rec, events):
 def stored(service, user):
     head = service.store.head(user, service.rec.fingerprint)
     assert head.fresh
-    return state_from_bytes(service.rec, head.state.memory)
+    return state_from_bytes(service.rec, head.state.data)
 
 
 def same(a, b):
@@ -254,20 +254,20 @@ def test_a_long_history_is_rebuilt_in_the_background_and_said(rec, service, monk
 def test_forgetting_gives_the_state_of_one_who_never_did_it(rec, service):
     line = [event("ann", ITEMS[i % 5], 1000 + i, id=f"e{i}") for i in range(20)]
     service.tell([tell(*line)])
-    receipt = service.forget_event("ann", "e3", client="shop")
+    receipt = service.erase_event("ann", "e3", client="shop")
     assert (receipt.erased, receipt.events, receipt.models[0]["model"]) == ("event", 1, rec.fingerprint)
     service.ask("ann", Question())
     same(stored(service, "ann"), expected(rec, line[:3] + line[4:]))
-    assert isinstance(service.tell([tell(line[3])])[0], ForgottenError)
-    again = service.forget_event("ann", "e3", client="shop")
+    assert isinstance(service.tell([tell(line[3])])[0], ErasedError)
+    again = service.erase_event("ann", "e3", client="shop")
     assert (again.events, again.already, again.models) == (0, True, receipt.models)
     for nobodys in (("4", "shop"), ("e4", "app"), (99, "shop")):
         with pytest.raises(NotFoundError, match="expected one of this user"):
-            service.forget_event("ann", *nobodys)
-    assert service.forget_user("ann").events == 19
-    with pytest.raises(ForgottenError, match="erased on request"):
+            service.erase_event("ann", *nobodys)
+    assert service.erase_user("ann").events == 19
+    with pytest.raises(ErasedError, match="erased on request"):
         service.ask("ann", Question())
-    assert isinstance(service.tell([tell(event("ann", "001", 5))])[0], ForgottenError)
+    assert isinstance(service.tell([tell(event("ann", "001", 5))])[0], ErasedError)
 
 
 def test_merged_users_are_one_in_the_order_of_time(rec, service):
@@ -412,8 +412,8 @@ def test_a_model_in_the_shadow_reads_along_and_is_compared_on_the_same_events(re
     for user in ("u0", "u1", "u2", "u3"):
         head = store.head(user, other.fingerprint)
         assert head.fresh
-        same(state_from_bytes(other, head.state.memory), expected(other, store.events(user)))
-    service.forget_user("u0")
+        same(state_from_bytes(other, head.state.data), expected(other, store.events(user)))
+    service.erase_user("u0")
     assert store.head("u0", other.fingerprint).state is None
     other.save(tmp_path / "b.segue")
     service.swap("b.segue")
@@ -549,7 +549,7 @@ def test_a_stored_state_that_is_damaged_is_made_anew_from_the_log(rec, service, 
     events = [event("ann", ITEMS[i % 7], 100 + i) for i in range(9)]
     service.tell([tell(one) for one in events])
     before, head = service.ask("ann", Question(k=5)), service.store.head("ann", rec.fingerprint)
-    whole = head.state.memory
+    whole = head.state.data
     for damaged in (b"", whole[:-3], b"\xc1" + whole[1:]):
         head = service.store.head("ann", rec.fingerprint)
         service.store.commit([Write("ann", head.version, states={rec.fingerprint: damaged})])

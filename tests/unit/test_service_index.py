@@ -16,11 +16,11 @@ from segue.model_file import save_model
 from segue.recommend.index.approximate import build_index, exact_index, index_path, open_index
 from segue.recommend.index.codes import Codes
 from segue.serve.http.metrics import Metrics
+from segue.serve.live import model_source
 from segue.serve.live.model_source import open_model
 from segue.serve.live.service import Service
 from segue.serve.ranking.item_filters import Rule
 from segue.serve.ranking.types import Question, Tell
-from segue.store import factory
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, small_recommender
@@ -155,7 +155,7 @@ def test_an_index_that_does_not_fit_is_refused_and_said(rec, model, tmp_path, mo
     refused, said = open_model(other)
     assert refused.index is None and "of another model; all 1,500 items are scored" in said
     assert "segue index" in said
-    monkeypatch.setattr(factory, "EVERY", 1000)
+    monkeypatch.setattr(model_source, "EVERY", 1000)
     assert type(open_model(other)[0].index).__name__ == "ExactIndex"
 
 

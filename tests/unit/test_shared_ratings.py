@@ -7,9 +7,10 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
+import segue
 from engines import Server
 from segue.cli import app as cli
-from segue.jobs.export_log import import_events
+from segue.jobs.import_export import import_events
 from segue.serve.app import make_app
 from segue.serve.live import replay
 from segue.serve.live.service import Service
@@ -123,10 +124,10 @@ def test_a_forgotten_user_leaves_no_trace(rec, service):
     without = kept(rec, service.store)
     told(service, [event for event in events if event.user == "ann"])
     assert kept(rec, service.store) != without
-    service.forget_user("ann")
+    service.erase_user("ann")
     assert kept(rec, service.store) == without
     for user in ("bob", "cat"):
-        service.forget_user(user)
+        service.erase_user(user)
     assert kept(rec, service.store) == rec.shared()
 
 
@@ -135,7 +136,7 @@ def test_a_forgotten_event_and_a_merge_are_as_if_the_log_had_always_been_so(rec,
     told(service, sorted(drawn(3), key=lambda one: one.time))
     before = kept(rec, service.store)
     first = next(event for event in service.store.events("ann") if event.rating is not None)
-    service.forget_event("ann", first.seq)
+    service.erase_event("ann", first.seq)
     assert service.settle(60)
     assert same(rec, service.store)
     assert kept(rec, service.store).every.number == before.every.number - 1
@@ -242,7 +243,7 @@ def test_others_move_what_the_server_says(rec, service):
 
 def test_the_verb_reads_the_value_of_a_store(rec, tmp_path):
     rec.save(tmp_path / "b.segue")
-    rec = cli.load_model(tmp_path / "b.segue")
+    rec = segue.load(tmp_path / "b.segue")
     store = SqliteStore(tmp_path / "s.db")
     service = Service(rec, store, clock=lambda: NOW)
     told(service, sorted(drawn(11), key=lambda one: one.time))

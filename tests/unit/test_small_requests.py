@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from segue.data.features.catalogue import Catalogue, read_items
-from segue.data.features.table_encoder import Encoding
+from segue.data.features.table_encoder import TableEncoder
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.lookup import Haystack, Postings
 from segue.errors import ColumnError
@@ -54,8 +54,8 @@ def counter(monkeypatch):
 
     for owner in (Postings, Haystack, Table, Pages):
         count(owner, "of")
-    count(Encoding, "encode")
-    count(Encoding, "encode_row")
+    count(TableEncoder, "encode")
+    count(TableEncoder, "encode_row")
     return calls
 
 
@@ -80,7 +80,7 @@ def test_changes_lists_and_searches_lay_nothing_out_anew(store, counted):
         service.ask("ann", Question(3, 0, where=where))
         service.find_items("car", 3)
         service.similar("03")
-    assert counted == {"Encoding.encode_row": 60}  # of each change, what was and what is
+    assert counted == {"TableEncoder.encode_row": 60}  # of each change, what was and what is
     service.close()
 
 
@@ -93,7 +93,7 @@ def test_one_more_change_costs_the_same_beside_many(store, counted):
     service.change_item("01", attributes={"price": 2})
     counted.clear()
     service.change_item("02", attributes={"price": 2})
-    assert counted == {"Encoding.encode_row": 2}
+    assert counted == {"TableEncoder.encode_row": 2}
     service.close()
 
 

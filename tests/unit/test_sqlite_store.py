@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from segue.errors import ArgumentError, FullError, LockedError, StoreError
-from segue.jobs.export_log import import_events
+from segue.jobs.import_export import import_events
 from segue.store import sqlite_file
 from segue.store.base import Snapshot, Write, Written
 from segue.store.events import Event, Position
@@ -118,11 +118,11 @@ def test_on_a_full_disk_all_is_as_before_and_goes_on_when_there_is_room(store, p
         with pytest.raises(FullError, match=r"no room to write \(.*full\). Nothing was changed. Make room, and repeat"):
             store.commit([small, large], values={"v": b"1"})
         assert dump(path) == before
-    assert store.head("bob", "b1").version == 0 and store.find("", "b") is None and store.get_value("v") is None
+    assert store.head("bob", "b1").version == 0 and store.find_event("", "b") is None and store.get_value("v") is None
     assert isinstance(store.commit([small])[0], Written)
     db.execute("PRAGMA max_page_count = 1000000")
     assert isinstance(store.commit([large])[0], Written)
-    assert store.head("ann", "b1").state.memory == memory
+    assert store.head("ann", "b1").state.data == memory
 
 
 def test_what_cannot_be_synced_is_not_done_whatever_was_done_meanwhile(store, path, monkeypatch):
@@ -190,11 +190,11 @@ def test_no_file_holds_what_was_erased(store, path):
     rng.shuffle(names)
     kept = names[:8]
     for user in names[8:]:
-        store.forget_user(user)
+        store.erase_user(user)
     left = raw(path)
     assert [user for user in names[8:] if user.encode() in left] == []
     one = store.events(kept[0])[0]
-    store.forget_event(kept[0], one.seq)
+    store.erase_event(kept[0], one.seq)
     left = raw(path)
     assert one.item.encode() not in left and one.id.encode() not in left
     assert all(user.encode() in left for user in kept)
@@ -211,7 +211,7 @@ def test_another_program_that_reads_the_file_holds_up_an_erasure_with_a_word_and
 
     def erase():
         try:
-            store.forget_user("ann")
+            store.erase_user("ann")
         except StoreError as error:
             said.append(str(error))
 
@@ -223,16 +223,16 @@ def test_another_program_that_reads_the_file_holds_up_an_erasure_with_a_word_and
     assert "erased, but shop.db-wal still holds it, because another program reads" in said[0]
     assert told >= 5
     other.close()
-    store.forget_user("ann")
+    store.erase_user("ann")
     assert b"ann" not in raw(path)
 
 
 def test_a_tombstone_and_its_secret_do_not_hold_the_id(store, path):
     add(store, "ann-of-the-hills", "1", id="id-of-ann")
-    store.forget_user("ann-of-the-hills")
+    store.erase_user("ann-of-the-hills")
     text = "\n".join(dump(path)) + raw(path).decode("latin-1")
     assert "ann" not in text
-    assert store.head("ann-of-the-hills", "b").forgotten
+    assert store.head("ann-of-the-hills", "b").erased
 
 
 def plan(store, query, *values):
@@ -249,9 +249,9 @@ def test_no_question_reads_a_whole_table(store):
     store.commit([Write("ann", 1, (Event("ann", "2", 3),), {"b1": b"m"}, (Snapshot("b1", 1, b"s"),))])
     add(store, "bob", "2", id="b")
     store.events("ann"), store.events("ann", backwards=True, after=Position(4, 1))
-    store.snapshot("ann", "b1", at=Position(4, 1)), store.find("web", "a"), store.get_value("v")
-    store.log(), store.users(), store.head("ann", "b1"), store.forget_event("ann", 1), store.merge("bob", "ann")
-    store.drop_model("b1"), store.forget_user("ann"), store.readmit("ann")
+    store.snapshot("ann", "b1", at=Position(4, 1)), store.find_event("web", "a"), store.get_value("v")
+    store.log(), store.users(), store.head("ann", "b1"), store.erase_event("ann", 1), store.merge("bob", "ann")
+    store.drop_model("b1"), store.erase_user("ann"), store.readmit("ann")
     store._file._writer.set_trace_callback(None)
     plans = {text: plan(store, text) for text in seen if text.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT")}
     assert len(plans) > 30
@@ -295,9 +295,11 @@ def test_readers_see_whole_commits_while_others_write(store):
 def test_writes_that_make_no_sense_are_refused_before_they_are_sent():
     with pytest.raises(ArgumentError, match=r"write for 'ann': came an event of 'bob'. Make one write for each user"):
         Write("ann", 0, (Event("bob", "1"),))
-    with pytest.raises(ArgumentError, match=r"expected ids that differ, came one twice. Send each event once"):
+    with pytest.raises(ArgumentError, match=r"expected event ids that differ, came an id twice. Send each event once"):
         Write("ann", 0, (Event("ann", "1", id="a"), Event("ann", "2", id="a")))
-    with pytest.raises(ArgumentError, match=r"came a state without the version it is made of. Give expected="):
+    with pytest.raises(
+        ArgumentError, match=r"came a state without the version that it was computed from. Give expected="
+    ):
         Write("ann", None, states={"b1": b""})
     for fields in ({"context": {"x": {1j}}}, {"item": "\ud800"}, {"rating": 1j}):
         with pytest.raises(ArgumentError, match=r"expected fields that JSON can say, came something else"):

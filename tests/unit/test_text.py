@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segue.data.features import text as module
-from segue.data.features.text import text_encoder, text_encoder_from
+from segue.data.features.text import text_encoder, text_encoder_from_dict
 from segue.errors import ArgumentError
 
 FILMS = ["Toy Story (1995)", "Toy Story 2 (1999)", "Heat (1995)", "The Matrix (1999)", "The Matrix Reloaded"]
@@ -61,7 +61,7 @@ def test_words_without_texts_are_refused():
 @pytest.mark.parametrize("texts", [FILMS, [], ["one"]])
 def test_words_are_kept_as_plain_values(texts):
     encoder = text_encoder("words", texts)
-    back = text_encoder_from(json.loads(json.dumps(encoder.kept())))
+    back = text_encoder_from_dict(json.loads(json.dumps(encoder.to_dict())))
     assert back == encoder
     np.testing.assert_array_equal(back.encode(FILMS), encoder.encode(FILMS))
 
@@ -94,7 +94,7 @@ def test_a_folder_is_asked_for_vectors_and_opened_only_when_there_is_text(tmp_pa
     assert norms(encoder.encode(["ab", "", "a longer one"])).round(5).tolist() == [1, 0, 1]
     module._folder_model.cache_clear()
     tmp_path.rmdir()
-    back = text_encoder_from(encoder.kept())
+    back = text_encoder_from_dict(encoder.to_dict())
     assert back == encoder
     assert not back.encode(["", " "]).any()
     with pytest.raises(ArgumentError, match="found no such folder"):
@@ -108,7 +108,7 @@ def test_without_wordllama_auto_means_words(monkeypatch):
 
 def test_wordllama_that_is_missing_is_named_when_text_must_be_encoded_and_not_before(without):
     without("wordllama")
-    encoder = text_encoder_from({"name": "wordllama", "mean": [0.0] * 256})
+    encoder = text_encoder_from_dict({"name": "wordllama", "mean": [0.0] * 256})
     assert not encoder.encode(["", "  "]).any()
     with pytest.raises(ArgumentError, match=r"expected the package wordllama.*Run pip install 'segue\[text\]'"):
         encoder.encode(["Heat"])
@@ -129,7 +129,7 @@ def test_wordllama_finds_what_is_alike_and_leaves_logging_alone():
     dog, puppy, tax, empty = encoder.encode(["a dog in the garden", "puppies and hounds", "income tax law", ""])
     assert dog @ puppy > dog @ tax + 0.1
     assert norms([dog, puppy, tax, empty]).round(5).tolist() == [1, 1, 1, 0]
-    assert text_encoder_from(json.loads(json.dumps(encoder.kept()))) == encoder
+    assert text_encoder_from_dict(json.loads(json.dumps(encoder.to_dict()))) == encoder
 
 
 @pytest.mark.usefixtures("wordllama")

@@ -15,7 +15,7 @@ LOG = pl.DataFrame(
         "type": ["view", "view", "buy", None] * 40,
     }
 )
-QUICK = {"model.width": 4, "train.passes": 1, "model.counts": False}
+QUICK = {"model.width": 4, "train.epochs": 1, "model.transitions": False}
 
 
 def trained(weights, table=LOG):

@@ -173,7 +173,7 @@ def test_a_store_whose_recent_writes_were_removed_takes_no_event_and_saves_them_
     with contextlib.closing(sqlite3.connect(path)) as other:  # who looks in and leaves takes nothing away
         other.execute("SELECT count(*) FROM log").fetchone()
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    store.forget_user("nobody")
+    store.erase_user("nobody")
     add(store, "bob")
     assert store.ready().ready
     wal.rename(tmp_path / "kept")

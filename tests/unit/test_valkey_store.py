@@ -62,9 +62,9 @@ def test_two_replicas_share_a_store_and_a_lost_race_is_stale(server, store, tmp_
     first, second = (Write("ann", 0, (Event("ann", item, id=item),), {"b1": item.encode()}) for item in "ab")
     assert isinstance(store.commit([first])[0], Written)
     assert other.commit([second]) == [Stale(1)]
-    assert other.head("ann", "b1").state.memory == b"a"
-    other.forget_user("ann")
-    assert store.head("ann", "b1").forgotten
+    assert other.head("ann", "b1").state.data == b"a"
+    other.erase_user("ann")
+    assert store.head("ann", "b1").erased
     other.close()
 
 
@@ -77,7 +77,7 @@ def test_a_full_server_changes_nothing(store):
     finally:
         store._server.call("CONFIG SET", "maxmemory", 0)
     assert [event.item for event in store.log()] == ["1"] and store.get_value("v") is None
-    assert store.head("ann", "b1").state is None and store.find("", "b") is None
+    assert store.head("ann", "b1").state is None and store.find_event("", "b") is None
     assert isinstance(add(store, "ann", "2"), Written)
 
 
@@ -95,10 +95,10 @@ def test_no_file_of_the_server_holds_what_was_erased(server, store):
 
     before = raw()
     assert all(f"user-{n}-of-this-shop".encode() in before for n in range(30))
-    store.forget_user("user-1-of-this-shop")
-    store.forget_user("user-2-of-this-shop")
+    store.erase_user("user-1-of-this-shop")
+    store.erase_user("user-2-of-this-shop")
     event = store.events("user-3-of-this-shop")[0]
-    store.forget_event("user-3-of-this-shop", event.seq)
+    store.erase_event("user-3-of-this-shop", event.seq)
     end = time.monotonic() + 10  # the server takes its old files away in the background
     gone = [b"user-0-of", b"user-1-of", b"user-2-of", event.item.encode(), event.id.encode()]
     while (left := raw()) and any(one in left for one in gone) and time.monotonic() < end:
@@ -110,9 +110,9 @@ def test_no_file_of_the_server_holds_what_was_erased(server, store):
 def test_an_erasure_that_the_files_do_not_follow_in_time_says_so(server, tmp_path):
     hasty = ValkeyStore(server.address, prefix=str(tmp_path), erase_wait=-1)
     add(hasty, "ann", "1")
-    with pytest.raises(StoreError, match=r"erased, but the server has not written its files anew in time"):
-        hasty.forget_user("ann")
-    assert hasty.head("ann", "b1").forgotten
+    with pytest.raises(StoreError, match=r"erased, but the server has not rewritten its files in time"):
+        hasty.erase_user("ann")
+    assert hasty.head("ann", "b1").erased
     hasty.close()
 
 

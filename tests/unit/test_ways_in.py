@@ -27,7 +27,7 @@ from segue.serve.api.schemas import EventIn, RecommendIn
 from tests_support import small_recommender
 
 NAN = float("nan")
-TINY = {"model.width": 4, "train.passes": 1}
+TINY = {"model.width": 4, "train.epochs": 1}
 
 
 def every_table(frame, folder):
@@ -63,7 +63,7 @@ def test_nan_is_no_id_whatever_the_table(tmp_path, kind):
         assert rows(events) == [("1", "17"), ("3", "19")] and dict(events.intake.dropped) == {"no item": 1}
     for source in every_table(frame.select("item", price=pl.lit(5)), tmp_path):
         table, _, notes = read_items(source)
-        assert table["item"].to_list() == ["17", "19"] and "1 line without an item was left out" in notes[0]
+        assert table["item"].to_list() == ["17", "19"] and "1 row without an item was left out" in notes[0]
 
 
 @pytest.mark.parametrize(("kind", "size"), [(pl.Float32, 2**24), (pl.Float64, 2**53)])
@@ -95,7 +95,7 @@ def test_words_for_missing_are_named_or_left_out_and_blanks_around_ids_do_not_co
         assert rows(clean) == [("c", "x"), ("c", "a"), ("c", "a")] and clean.intake.dropped["no item"] == 4
         assert 'item: left out as missing: "NULL" in 1 row' in str(segue.inspect(clean))
         items, _, notes = read_items(source, reading=segue.Reading(missing=("NULL", "\\N", "nan", "x", "a")))
-        assert not len(items) and "8 lines without an item were left out" in notes[0]
+        assert not len(items) and "8 rows without an item were left out" in notes[0]
     code, told = said("inspect", tmp_path / "t.csv", "--missing", "NULL,\\N", "--missing", "nan")
     assert code == 0 and "dropped      4: no item" in told
     with pytest.raises(ArgumentError, match="missing: expected a list"):
@@ -181,7 +181,7 @@ def test_profiles_of_other_ids_stop_training_and_measuring_and_new_items_under_o
     train, test = segue.split_last(events)
     lines = []
     rec = segue.train(train, catalogue=films, config=TINY, say=lines.append)
-    assert any("0 of 7 items have no event to learn from; 1 item of the log has no line." in line for line in lines)
+    assert any("0 of 7 items have no event to learn from; 1 item of the log has no row." in line for line in lines)
     with pytest.raises(DataError, match="none of its 12 ids is in the log"):
         segue.evaluate(rec, test, users=people)
     with pytest.raises(DataError, match=r"came (1\d)\.0 for \1: 7 of 7 items would be known twice"):
@@ -264,7 +264,7 @@ def test_what_cannot_be_read_of_items_users_and_context_is_said_with_an_example(
     )
     assert '1 of 48 values cannot be read so, the first is "oops" of user u' in whole
     assert {"price", "born", "dwell"} <= {
-        block.name for part in rec.encodings[:3] for block in part.blocks if block.width
+        block.name for part in rec.encodings[:3] for block in part.columns if block.width
     }
 
 
@@ -523,7 +523,7 @@ def odd(tmp_path_factory):
     options = ["--sep", "^", "--user-col", "who", "--item-col", "what", "--time-col", "wann", "--rating-col", "none"]
     options += ["--time-format", "ms", "--context-col", "how", "--missing", "NULL", "--hold-out", "last:1"]
     code, told = said("train", folder / "log.txt", "-o", folder / "b.segue", *options, "--set", "model.width=4",
-                      "--set", "train.passes=1")  # fmt: skip
+                      "--set", "train.epochs=1")  # fmt: skip
     assert code == 0, told
     return folder
 
@@ -543,7 +543,7 @@ def test_a_model_remembers_how_its_log_was_read(odd):
         ("evaluate", model, log),
         ("recommend", model, "--user", "u1", "--events", log),
         ("recommend", model, "--all", "--events", log, "-o", odd / "lists.parquet"),
-        ("look", model, "--events", log, "--user", "u1", "-o", odd / "looks"),
+        ("insight", model, "--events", log, "--user", "u1", "-o", odd / "insights"),
     ):
         code, told = said(*words)
         assert code == 0, told
@@ -566,5 +566,5 @@ def test_the_separator_of_the_log_is_not_that_of_the_catalogue(odd, tmp_path):
     (tmp_path / "films.csv").write_text("what;genre\n" + "\n".join(f"{n + 10};{'ab'[n % 2]}" for n in range(8)))
     options = ["--sep", "^", "--user-col", "who", "--item-col", "what", "--time-col", "wann", "--missing", "NULL"]
     code, told = said("train", odd / "log.txt", "-o", tmp_path / "b.segue", "--items", tmp_path / "films.csv", *options,
-                      "--set", "model.width=4", "--set", "train.passes=1")  # fmt: skip
+                      "--set", "model.width=4", "--set", "train.epochs=1")  # fmt: skip
     assert code == 0 and "genre: category, 2" in told and "films.csv is read as columns separated by semicolon" in told

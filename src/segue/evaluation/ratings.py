@@ -120,7 +120,7 @@ def questions(rec: Recommender, test: Events, users: object, reads: Literal["all
     read = np.ones(len(own), bool) if reads == "all" else ~own
     places = np.concatenate([[0], np.cumsum(read)])[moment_begins(sequences)[asked]]
     times = None if sequences.times is None else sequences.times[asked]
-    ratings = head_of(rec).scale.held(sequences.ratings[asked])
+    ratings = head_of(rec).scale.clip(sequences.ratings[asked])
     return Asked(sequences.keep(read), user, places, sequences.items[asked], ratings, times)
 
 
@@ -233,7 +233,7 @@ def evaluate_ratings(
     reads = reads or ("history" if str(rec.facts.get("hold_out", "")).startswith("random") else "all")
     asked = questions(rec, test, users, reads)
     mean, deviation = predictions(rec, asked, shared=reads == "all")
-    outside = int(np.count_nonzero(known & (head.scale.held(ratings) != ratings)))
+    outside = int(np.count_nonzero(known & (head.scale.clip(ratings) != ratings)))
     if outside:
         ends = f"{head.scale.lowest:g} to {head.scale.highest:g}"
         marks = (*marks, f"{outside:,} held-out ratings lie outside {ends} and count as the nearer end.")
@@ -248,7 +248,7 @@ def evaluate_ratings(
 
 def _beside(train: Events, test: Events, asked: Asked, scale: Scale, *, moving: bool) -> Predictions:
     """Return the baselines' predictions in the order of the questions."""
-    parts = [events.as_text().with_columns(rating=scale.held(ratings_of(events.table))) for events in (train, test)]
+    parts = [events.as_text().with_columns(rating=scale.clip(ratings_of(events.table))) for events in (train, test)]
     marked = [part.with_columns(test=pl.lit(place == 1)) for place, part in enumerate(parts)]
     table = pl.concat(marked, how="diagonal").with_row_index("place").filter(pl.col("rating").is_not_nan())
     coded = table.with_columns(pl.col("user", "item").rank("dense").cast(pl.Int64) - 1)

@@ -21,7 +21,7 @@ from segue.errors import ArgumentError
 from segue.insight.spread import Spread, spread
 from segue.model.backend import draw_normal
 from segue.model.cells import Cell
-from segue.recommend.encoder import encode_users, window_of
+from segue.model.encoder import encode_users, window_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats, Rows, Tree
 

@@ -13,9 +13,9 @@ from segue.data.log.events import Events
 from segue.data.sequences.sequences import Sequences
 from segue.errors import ArgumentError
 from segue.insight.spread import Spread, spread
+from segue.model.encoder import encode_users, window_of
 from segue.model.network import Memory
 from segue.model.transitions import RECENT
-from segue.recommend.encoder import encode_users, window_of
 from segue.recommend.plan import Sample, plan
 from segue.recommend.recommender import Recommender
 from segue.shapes import Bools, Floats

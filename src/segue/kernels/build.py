@@ -24,9 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from segue.data.log.datasets import cache_folder
 from segue.errors import SegueError
-from segue.files import replacing
+from segue.files import cache_folder, replacing
 from segue.kernels.private_folder import check_private, private_folder
 
 logger = logging.getLogger("segue")

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segue.data.log.rating_scale import NOTED, Scale
+from segue.data.log.rating_scale import RATING_WIDTH, Scale
 from segue.model.activations import sigmoid
 from segue.model.backend import draw_normal, namespace, product, scan, take, where_tree
 from segue.model.rating_distribution import Spread, shares_of, spread_of, within
@@ -117,12 +117,12 @@ class RatingHead:
         Args:
             params: with tables.
             items: int32[...], rows.
-            details: float32[..., m], whose last `NOTED` say what the rating was.
+            details: float32[..., m], whose last `RATING_WIDTH` say what the rating was.
         """
         xp = namespace(details)
         known = details[..., -1:]
-        noted = details[..., -NOTED:-1] - take(params.tables.bias, items)[..., None] * known
-        return xp.concat([details[..., :-NOTED], noted, known], axis=-1)
+        noted = details[..., -RATING_WIDTH:-1] - take(params.tables.bias, items)[..., None] * known
+        return xp.concat([details[..., :-RATING_WIDTH], noted, known], axis=-1)
 
     def entries(self, residual: Array, known: Array, vectors: Array) -> Array:
         """Return what each event adds to the ledger, [..., 2 k + d].
@@ -220,7 +220,7 @@ class RatingHead:
         scale = self.scale
         if self.loss == "ordinal":
             return spread_of(self.shares(params, latent, spread), scale.levels)
-        if scale.stepped:
+        if scale.has_steps:
             return shares_of(latent, spread, scale.levels)
         if scale.closed:
             return within(latent, spread, scale.lowest, scale.highest)

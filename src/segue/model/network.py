@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segue.config import Norm
-from segue.data.log.rating_scale import NOTED
+from segue.data.log.rating_scale import RATING_WIDTH
 from segue.model.backend import draw_normal, namespace, product, take, where_tree
 from segue.model.blocks import BlockMasks, BlockParams, dropped, init_block, normed, scan_block, step_block
 from segue.model.cells import Cell
@@ -192,7 +192,7 @@ class Network:
         if self.details and details is not None:
             if self.rating:
                 head, own = self.rating, params.rating
-                details = details[..., :-NOTED] if head.apart else head.residuals(own, items, details)
+                details = details[..., :-RATING_WIDTH] if head.apart else head.residuals(own, items, details)
             x = x + product(details, params.details.event) * self.width**0.5
         return x
 
@@ -250,7 +250,7 @@ class Network:
         vectors = take(params.items, items)
         if details is None:
             return namespace(vectors).zeros((*items.shape, self.rating.ledger), dtype=vectors.dtype)
-        noted = self.rating.residuals(params.rating, items, details[..., -NOTED:])
+        noted = self.rating.residuals(params.rating, items, details[..., -RATING_WIDTH:])
         return self.rating.entries(noted[..., -2], noted[..., -1], vectors)
 
     def start(self, params: NetworkParams, batch: int = 1, profiles: Array | None = None) -> Memory:

@@ -4,6 +4,7 @@ Knows: which numbers are counts, how a table was read in the training. Does not 
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from segue.data.log.events import Events
 from segue.data.log.sources import Reading
 from segue.data.values.ids import check_matched
 from segue.errors import ArgumentError
+
+#: Seconds since 1970, a datetime or its ISO text; None when unknown.
+Time = float | int | str | datetime | None
 
 
 def check_count(count: object, expected: str) -> None:

@@ -17,7 +17,7 @@ from segue.model.backend import leaves, map_tree
 from segue.model.network import Memory, Window
 from segue.model.transitions import RECENT, nothing_recent, pushed
 from segue.recommend.ratings import Rated, rate, residuals_of
-from segue.recommend.recommender import Recommender
+from segue.recommend.scorer import Scorer
 from segue.recommend.state import NO_TIME, Seen, State, gaps_seconds
 from segue.shapes import Bools, Floats, Rows
 
@@ -49,7 +49,7 @@ class Happened(Protocol):
         """What else was known of it."""
 
 
-def observe_each(rec: Recommender, states: Sequence[State], events: Sequence[Happened]) -> list[State]:
+def observe_each(rec: Scorer, states: Sequence[State], events: Sequence[Happened]) -> list[State]:
     """Return the state of each user after one more event of theirs: `observe` for each, in one step.
 
     Args:
@@ -75,7 +75,7 @@ def observe_each(rec: Recommender, states: Sequence[State], events: Sequence[Hap
     ]
 
 
-def observe_long(rec: Recommender, state: State, events: Sequence[Happened]) -> State:
+def observe_long(rec: Scorer, state: State, events: Sequence[Happened]) -> State:
     """Return a user's state after many events: `observe` one after the other, as a scan.
 
     Cost: O(events), without the overhead of a step for each.
@@ -83,7 +83,7 @@ def observe_long(rec: Recommender, state: State, events: Sequence[Happened]) -> 
     return observe_rated(rec, state, events)[0]
 
 
-def observe_rated(rec: Recommender, state: State, events: Sequence[Happened]) -> tuple[State, list[Rated | None]]:
+def observe_rated(rec: Scorer, state: State, events: Sequence[Happened]) -> tuple[State, list[Rated | None]]:
     """Return what `observe_long` does, and for each event what it adds to the shared value, as `rated_each` says."""
     rated: list[Rated | None] = []
     for begin in range(0, len(events), _STEPS):
@@ -103,7 +103,7 @@ def observe_rated(rec: Recommender, state: State, events: Sequence[Happened]) ->
     return state, rated
 
 
-def rated_each(rec: Recommender, states: Sequence[State], events: Sequence[Happened]) -> list[Rated | None]:
+def rated_each(rec: Scorer, states: Sequence[State], events: Sequence[Happened]) -> list[Rated | None]:
     """Return for each user what one more event of theirs adds to the shared value; None for nothing.
 
     An event adds something if it has a rating that the model has not learnt already: a time after those of the
@@ -123,7 +123,7 @@ def rated_each(rec: Recommender, states: Sequence[State], events: Sequence[Happe
     return _rated(rec, _rows(states)[:, -rec.network.read_width :], gaps, events)
 
 
-def _rated(rec: Recommender, outputs: Floats, gaps: Floats, events: Sequence[Happened]) -> list[Rated | None]:
+def _rated(rec: Scorer, outputs: Floats, gaps: Floats, events: Sequence[Happened]) -> list[Rated | None]:
     found: list[Rated | None] = [None] * len(events)
     until = rec.learnt_until
     places = [n for n, event in enumerate(events) if event.rating is not None and _later(event.time, until)]
@@ -142,9 +142,7 @@ def _later(time: int | None, until: int | None) -> bool:
     return until is None or (time is not None and time > until)
 
 
-def score_each(
-    rec: Recommender, states: Sequence[State], at: Sequence[int | None], details: Floats | None = None
-) -> Floats:
+def score_each(rec: Scorer, states: Sequence[State], at: Sequence[int | None], details: Floats | None = None) -> Floats:
     """Return float32[user, row]: the score of every row of the catalogue, row 0 -inf; nothing else is filtered.
 
     Args:
@@ -159,7 +157,7 @@ def score_each(
 
 
 def score_rows(
-    rec: Recommender, states: Sequence[State], at: Sequence[int | None], rows: Rows, details: Floats | None = None
+    rec: Scorer, states: Sequence[State], at: Sequence[int | None], rows: Rows, details: Floats | None = None
 ) -> Floats:
     """Return float32[user, n]: what `score_each` says of some rows, without scoring the others.
 
@@ -177,7 +175,7 @@ def score_rows(
 
 
 def score_sample(
-    rec: Recommender, states: Sequence[State], at: Sequence[int | None], number: int, details: Floats | None = None
+    rec: Scorer, states: Sequence[State], at: Sequence[int | None], number: int, details: Floats | None = None
 ) -> tuple[Rows, Floats]:
     """Return some rows drawn by chance, int32[n], in order, and float32[user, n]: what `score_each` says of them.
 
@@ -194,7 +192,7 @@ def score_sample(
 
 
 def find_each(
-    rec: Recommender,
+    rec: Scorer,
     states: Sequence[State],
     at: Sequence[int | None],
     k: int,
@@ -219,7 +217,7 @@ def find_each(
     return rec.candidates(*_asked(rec, states, at), k, details, allowed=allowed, excluded=excluded)
 
 
-def _asked(rec: Recommender, states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats, Rows]:
+def _asked(rec: Scorer, states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats, Rows]:
     """Return the outputs of states, the seconds from their last events to the questions, and their last items."""
     outputs = _rows(states)[:, -rec.network.read_width :]  # the last numbers of a memory
     gaps = gaps_seconds(at, [state.time for state in states])
@@ -238,13 +236,13 @@ class ToCome(Protocol):
         """What else is known of it."""
 
 
-def question_details(rec: Recommender, questions: Sequence[ToCome], at: Sequence[int | None]) -> Floats | None:
+def question_details(rec: Scorer, questions: Sequence[ToCome], at: Sequence[int | None]) -> Floats | None:
     """Return float32[question, m] of times, types and contexts; None where this model reads none."""
     asked = zip(questions, at, strict=True)
     return rec.encodings.of_events([{**one.context, "time": time, "type": one.type} for one, time in asked])
 
 
-def _details(rec: Recommender, events: Sequence[Happened]) -> Floats | None:
+def _details(rec: Scorer, events: Sequence[Happened]) -> Floats | None:
     happened = [{**e.context, "time": e.time, "type": e.type, "rating": e.rating} for e in events]
     return rec.encodings.of_events(happened)
 
@@ -255,10 +253,10 @@ class Packed(State):
     So the states of many users are laid side by side by one copy, and stored by none.
     """
 
-    rec: Recommender
+    rec: Scorer
     row: Floats
 
-    def __init__(self, rec: Recommender, row: Floats, time: int | None, count: int, seen: Seen, recent: Rows) -> None:
+    def __init__(self, rec: Scorer, row: Floats, time: int | None, count: int, seen: Seen, recent: Rows) -> None:
         vars(self).update(rec=rec, row=row, time=time, count=count, seen=seen, model=rec.fingerprint, recent=recent)
 
     @cached_property
@@ -288,7 +286,7 @@ def _flat(memory: Memory) -> Floats:
     return rows
 
 
-def _unflat(rec: Recommender, flat: Floats) -> Memory:
+def _unflat(rec: Scorer, flat: Floats) -> Memory:
     """Return the memory in the rows of `_flat`, as views."""
     at = 0
 
@@ -328,7 +326,7 @@ def state_to_bytes(state: State) -> bytes:
     return msgspec.msgpack.encode(_Kept(time, state.count, seen.size, rows, bits, memory, recent))
 
 
-def state_from_bytes(rec: Recommender, body: bytes) -> State:
+def state_from_bytes(rec: Scorer, body: bytes) -> State:
     """Return the state in the bytes that `state_to_bytes` made with the same model.
 
     Raises:
@@ -349,7 +347,7 @@ def state_from_bytes(rec: Recommender, body: bytes) -> State:
     return Packed(rec, memory, None if kept.time == NO_TIME else kept.time, kept.count, seen, recent)
 
 
-def _memory(rec: Recommender, body: bytes) -> Floats:
+def _memory(rec: Scorer, body: bytes) -> Floats:
     numbers, zeros = np.frombuffer(body, np.float32), rec.no_memory
     with np.errstate(invalid="ignore"):
         finite = len(numbers) == len(zeros) and numbers.dot(zeros) == 0  # what is not finite makes NaN
@@ -358,7 +356,7 @@ def _memory(rec: Recommender, body: bytes) -> Floats:
     return numbers
 
 
-def _seen(rec: Recommender, kept: _Kept) -> Seen:
+def _seen(rec: Scorer, kept: _Kept) -> Seen:
     if not 0 < kept.size <= rec.vocabulary.size:
         raise ValueError(f"a catalogue of {kept.size:,} rows")
     if kept.bits is not None:

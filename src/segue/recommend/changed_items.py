@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segue.data.features.feature_encoders import as_learnt
+from segue.data.features.feature_encoders import as_float16
 from segue.data.features.kinds import plain_name
 from segue.errors import ArgumentError
 from segue.recommend.copy_on_write import Pages
@@ -108,7 +108,7 @@ def fitted_attributes(rec: Recommender, attributes: Mapping[str, Any]) -> dict[s
                 f'attributes: expected columns among {", ".join(columns) or "none"}, came "{name}". Leave it out.'
             )
     pairs = [(columns[plain_name(name)], value) for name, value in attributes.items()]
-    return {column.name: column.fitted(value) for column, value in pairs}
+    return {column.name: column.cast(value) for column, value in pairs}
 
 
 def _moved(base: Recommender, lines: Mapping[int, Mapping[str, Any]]) -> tuple[Floats, Floats]:
@@ -120,7 +120,7 @@ def _moved(base: Recommender, lines: Mapping[int, Mapping[str, Any]]) -> tuple[F
         old = catalogue.line(row)
         other = [name for name, value in line.items() if value != old[name]]  # the rest speaks for the item as before
         change = np.subtract(
-            *(as_learnt(encoding.encode_row({name: one[name] for name in other})) for one in (line, old))
+            *(as_float16(encoding.encode_row({name: one[name] for name in other})) for one in (line, old))
         )
         vectors.append(base.params.items[row] + change @ own.vector)
         bias.append(base.params.bias[row] + change @ own.bias)

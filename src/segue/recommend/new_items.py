@@ -6,26 +6,26 @@ Does not know: training; the weights stay as they are.
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
 from scipy import sparse
 
 from segue.data.features.catalogue import Catalogue, ChangedCatalogue, read_items
-from segue.data.features.feature_encoders import as_learnt
-from segue.data.features.fitting import fitted_table
+from segue.data.features.column_types import cast_table
+from segue.data.features.feature_encoders import as_float16
 from segue.data.features.kinds import plain_name
-from segue.data.features.table_encoder import Encoding
-from segue.data.log.columns import listed
+from segue.data.features.table_encoder import TableEncoder
 from segue.data.log.sources import Reading
 from segue.data.sequences.transition_counts import highest
 from segue.data.values.ids import likely_difference
-from segue.errors import ArgumentError, ColumnError, DataError
+from segue.errors import ArgumentError, ColumnError, DataError, listed
 from segue.metrics.metrics import ndcg
 from segue.metrics.ranks import target_ranks
 from segue.model.backend import map_tree
 from segue.model.transitions import Counts
+from segue.recommend.scorer import Scorer
 from segue.shapes import Floats, Rows
 
 #: Known items after which a new one may come for being like them.
@@ -42,11 +42,13 @@ _PAIRS = 4_000_000
 _LINES, _TABLES = 1 << 14, 4
 
 if TYPE_CHECKING:
-    from segue.recommend.recommender import Recommender
     from segue.training.validation import Answers
 
+#: A scorer or what is made of it, such as a recommender.
+S = TypeVar("S", bound=Scorer)
 
-def with_items(rec: "Recommender", table: object) -> "Recommender":
+
+def with_items(rec: S, table: object) -> S:
     """Return a recommender that also knows the items of a table; see `Recommender.add_items`."""
     encoding, _ = _described(rec)
     new, _, notes = new_items(rec, table)
@@ -54,8 +56,8 @@ def with_items(rec: "Recommender", table: object) -> "Recommender":
 
 
 def with_catalogue(
-    rec: "Recommender", table: pl.DataFrame, source: str, answers: "Answers | None", *, room: float = np.inf
-) -> tuple["Recommender", str]:
+    rec: S, table: pl.DataFrame, source: str, answers: "Answers | None", *, room: float = np.inf
+) -> tuple[S, str]:
     """Return a recommender that also knows the items of its catalogue that no event names, and a sentence on these.
 
     They are ranked by their attributes, as those of `Recommender.add_items`. What nobody has had is in truth behind
@@ -97,7 +99,7 @@ def with_catalogue(
     return more, "; ".join(said) + "."
 
 
-def _lowered(more: "Recommender", answers: "Answers | None") -> tuple["Recommender", float]:
+def _lowered(more: S, answers: "Answers | None") -> tuple[S, float]:
     """Return a recommender whose added items are no higher than validation bears, and by how much they are lower."""
     if answers is None:
         return more, 0.0
@@ -131,17 +133,15 @@ def _lowered(more: "Recommender", answers: "Answers | None") -> tuple["Recommend
     return replace(more, params=more.params._replace(bias=bias)), high
 
 
-def _attributes(encoding: Encoding, lines: pl.DataFrame) -> sparse.csr_array:
+def _attributes(encoding: TableEncoder, lines: pl.DataFrame) -> sparse.csr_array:
     """Return sparse float32[line, m], what some items are; a block of lines at a time, most numbers are 0."""
     blocks = [
-        sparse.csr_array(as_learnt(encoding.encode(lines[at : at + _LINES]))) for at in range(0, len(lines), _LINES)
+        sparse.csr_array(as_float16(encoding.encode(lines[at : at + _LINES]))) for at in range(0, len(lines), _LINES)
     ]
     return sparse.csr_array(sparse.vstack(blocks))
 
 
-def _with_lines(
-    rec: "Recommender", new: pl.DataFrame, attributes: sparse.csr_array, notes: tuple[str, ...]
-) -> "Recommender":
+def _with_lines(rec: S, new: pl.DataFrame, attributes: sparse.csr_array, notes: tuple[str, ...]) -> S:
     """Return a recommender that also knows some lines, none of them known before, and their attributes [line, m]."""
     assert rec.catalogue is not None
     own = rec.params.attributes
@@ -163,7 +163,7 @@ def _with_lines(
         counts=None if rec.counts is None else grown(rec.counts, params.items),
     )
     if rec.index is not None:
-        more = more.with_index(rec.index.over(params.items, params.bias, more.unreachable))
+        more = replace(more, index=rec.index.over(params.items, params.bias, more.unreachable))
     vars(more)["folded"] = rec.folded.more(more.network, params)
     return more
 
@@ -194,7 +194,7 @@ class NewItems(NamedTuple):
     notes: tuple[str, ...]
 
 
-def new_items(rec: "Recommender", table: object) -> NewItems:
+def new_items(rec: S, table: object) -> NewItems:
     """Return those items of a table that are not known yet.
 
     Raises:
@@ -210,15 +210,15 @@ def new_items(rec: "Recommender", table: object) -> NewItems:
     _check_ids(named["item"], rec.vocabulary.ids, name)
     new = named.filter([item not in rec.vocabulary for item in named["item"]])
     columns = rec.columns
-    lines = fitted_table(new, columns, name)
+    lines = cast_table(new, columns, name)
     unread = [column for column in new.columns if column not in {"item", *(each.name for each in columns.values())}]
-    complaints = encoding.complaints(lines) if len(lines) else []
+    complaints = encoding.warnings(lines) if len(lines) else []
     if unread:
         complaints = [*complaints, f"expected attributes that were learnt, left out {listed(unread)}."]
     return NewItems(lines, unread, (*notes, *(f"{name}: {complaint}" for complaint in complaints)))
 
 
-def _described(rec: "Recommender") -> tuple[Encoding, Catalogue]:
+def _described(rec: S) -> tuple[TableEncoder, Catalogue]:
     if rec.encodings.items is None or rec.catalogue is None:
         raise ArgumentError(
             "add_items: expected a model that was trained with attributes of items, came one of ids alone. "

@@ -15,9 +15,9 @@ from segue.config import Repeats
 from segue.data.values.ids import ids_of
 from segue.data.values.times import microseconds
 from segue.errors import ArgumentError
-from segue.recommend.arguments import check_count
+from segue.recommend.arguments import Time, check_count
 from segue.recommend.batch import observe_each, question_details, score_each
-from segue.recommend.recommender import Item, Recommender, Time
+from segue.recommend.scorer import Item, Scorer
 from segue.recommend.state import State
 from segue.shapes import Floats, Rows
 
@@ -113,7 +113,7 @@ class _Question:
 
 
 def plan(
-    rec: Recommender,
+    rec: Scorer,
     state: State,
     n: int = 5,
     *,
@@ -156,7 +156,7 @@ def plan(
     check_count(n, "plan: expected n")
     by, policy = by or Beam(), repeats or rec.repeats
     rec._check(state)
-    rec.encodings.check_question(type, context)
+    rec.encodings.check_request(type, context)
     asked = _Question(
         microseconds(at, "at"), _between(every), type, context or {}, rec.vocabulary.rows(ids_of(exclude, "exclude")),
         seen_too=policy == "allow", twice=repeats == "allow",
@@ -184,7 +184,7 @@ def _between(every: float | None) -> int | None:
     return None if every is None else round(every * 1e6)
 
 
-def _moved(rec: Recommender, paths: Sequence[_Path], asked: _Question, step: int) -> list[_Path]:
+def _moved(rec: Scorer, paths: Sequence[_Path], asked: _Question, step: int) -> list[_Path]:
     """Return the paths with the states after their last choices: one step for all of them."""
     if step == 0:
         return list(paths)
@@ -194,7 +194,7 @@ def _moved(rec: Recommender, paths: Sequence[_Path], asked: _Question, step: int
     return [path._replace(state=state) for path, state in zip(paths, states, strict=True)]
 
 
-def _scores(rec: Recommender, paths: Sequence[_Path], asked: _Question, step: int) -> Floats:
+def _scores(rec: Scorer, paths: Sequence[_Path], asked: _Question, step: int) -> Floats:
     """Return float32[path, row], -inf where a row may not be chosen."""
     at = [asked.time(step)] * len(paths)
     details = question_details(rec, [asked] * len(paths), at)

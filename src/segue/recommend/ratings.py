@@ -7,19 +7,17 @@ Does not know: training, files, HTTP.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segue.data.sequences.sequences import Sequences
 from segue.errors import ArgumentError
+from segue.model.encoder import encode_users
 from segue.model.heads import ItemSide, RatingHead
-from segue.recommend.encoder import encode_users
+from segue.model.model import Model
 from segue.shapes import Floats, Rows, Times
-
-if TYPE_CHECKING:
-    from segue.recommend.recommender import Recommender
 
 #: Sums are whole millionths, so that what was added can be taken away without a trace.
 UNIT = 1_000_000
@@ -102,61 +100,59 @@ def moved_bias(sums: Any, counts: Any, learnt: Floats, total: Any, number: Any) 
     return above
 
 
-def shared_bias(rec: "Recommender", shared: Shared | None, rows: Rows) -> Floats:
+def shared_bias(model: Model, shared: Shared | None, rows: Rows) -> Floats:
     """Return float32[n]: what the shared value adds to the bias of some items; 0 without one."""
     if shared is None:
         return np.zeros(len(rows), np.float32)
     # An unknown item has no ratings of its own; what was rated as unknown tells of everybody alone.
     tallies = [shared.items.get(int(row), Tally()) if row else Tally() for row in rows]
     own = np.array(tallies, np.float64).reshape(-1, 2)
-    learnt = rec.params.rating.tables.count[rows]
+    learnt = model.params.rating.tables.count[rows]
     return moved_bias(own[:, 0] / UNIT, own[:, 1], learnt, shared.every.sum / UNIT, shared.every.number)
 
 
-def head_of(rec: "Recommender") -> RatingHead:
+def head_of(model: Model) -> RatingHead:
     """Return the rating head.
 
     Raises:
         ArgumentError: the model was trained without one.
     """
-    if rec.network.rating is None:
+    if model.network.rating is None:
         raise ArgumentError(
             "ratings: expected a model that learnt ratings, came one of the next item alone. "
             "Train on a log with ratings: segue train --task both, or --task rating."
         )
-    return rec.network.rating
+    return model.network.rating
 
 
-def rate(
-    rec: "Recommender", outputs: Floats, gaps: Floats, rows: Rows, above: Floats | None = None
-) -> tuple[Floats, Floats]:
+def rate(model: Model, outputs: Floats, gaps: Floats, rows: Rows, above: Floats | None = None) -> tuple[Floats, Floats]:
     """Return latent value and spread of a rating for each user and item, float32[n] each.
 
     Args:
-        rec: with a rating head.
+        model: with a rating head.
         outputs: float32[n, read_width], of states.
         gaps: float32[n], seconds from the last event to the question; NaN unknown.
         rows: int32[n], the items asked for; 0 for an unknown one.
         above: float32[n], see `shared_bias`.
     """
-    head_of(rec)
-    bias = rec.params.rating.tables.bias[rows]
-    side = ItemSide(bias if above is None else bias + above, rec.params.items[rows])
-    latent, spread = rec.network.rate(rec.params, outputs, gaps, side)
+    head_of(model)
+    bias = model.params.rating.tables.bias[rows]
+    side = ItemSide(bias if above is None else bias + above, model.params.items[rows])
+    latent, spread = model.network.rate(model.params, outputs, gaps, side)
     return latent, spread
 
 
 def residuals_of(head: RatingHead, ratings: Any, latent: Floats) -> NDArray[np.float64]:
     """Return float64[n]: how far ratings, held within the scale, lie from what was predicted, in units."""
-    held = head.scale.held(np.asarray(ratings, np.float32))
+    held = head.scale.clip(np.asarray(ratings, np.float32))
     return np.subtract(held, latent, dtype=np.float64) / head.unit
 
 
-def outputs_at(rec: "Recommender", sequences: Sequences, users: Times, places: Times) -> Floats:
+def outputs_at(model: Model, sequences: Sequences, users: Times, places: Times) -> Floats:
     """Return float32[n, read_width]: the output of a user's state just before an event, or after the last one.
 
     Args:
-        rec: whose network reads.
+        model: whose network reads.
         sequences: the events.
         users: int64[n], positions in `sequences`.
         places: int64[n], events of those users, `sequences.offsets[user + 1]` for the end.
@@ -164,7 +160,7 @@ def outputs_at(rec: "Recommender", sequences: Sequences, users: Times, places: T
     wanted = np.zeros(len(sequences.items) + 1, bool)
     at_end = places == sequences.offsets[users + 1]
     wanted[places[~at_end]] = True
-    memory, outputs = encode_users(rec.network, rec.params, sequences, wanted[:-1])
+    memory, outputs = encode_users(model.network, model.params, sequences, wanted[:-1])
     found = memory.output[users]
     found[~at_end] = outputs[(np.cumsum(wanted) - 1)[places[~at_end]]]
     return np.asarray(found, np.float32)

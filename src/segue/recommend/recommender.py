@@ -5,114 +5,56 @@ Does not know: training, files, HTTP.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from segue.config import Config, Repeats
-from segue.data.features.catalogue import Catalogue, Profiles
-from segue.data.features.feature_encoders import IDS_ALONE, Encodings, encode_log
-from segue.data.features.fitting import Column, columns_of
+from segue.config import Repeats
+from segue.data.features.catalogue import Profiles
+from segue.data.features.feature_encoders import encode_log
 from segue.data.features.kinds import plain_name
 from segue.data.log.events import Events, as_events
 from segue.data.sequences.sequences import Sequences
-from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.ids import ids_of
 from segue.data.values.times import microseconds
 from segue.errors import ArgumentError
-from segue.model.backend import leaves
-from segue.model.network import Memory, Network, NetworkParams
-from segue.model.transitions import RECENT, Counts, expected, likeliest, nothing_recent, pushed, with_counts
-from segue.recommend.arguments import check_count, profiles_of
-from segue.recommend.encoder import encode_users
-from segue.recommend.fused_inference import Folded
+from segue.model.encoder import encode_users
+from segue.model.model import Model
+from segue.model.transitions import RECENT, nothing_recent, pushed
+from segue.model_file import Parts, put_together, read_model, save_model, taken_apart
+from segue.recommend.arguments import Time, check_count, profiles_of
 from segue.recommend.index.exact import Index
+from segue.recommend.new_items import with_items
+from segue.recommend.plan import Plan, plan
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, residuals_of, shared_bias
+from segue.recommend.scorer import Item, Scorer
+from segue.recommend.similar import similar
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds
-from segue.shapes import Bools, Floats, Rows
+from segue.shapes import Bools, Floats
 
-if TYPE_CHECKING:
-    from segue.recommend.plan import Plan
-
-Time = float | int | str | datetime | None
-
-#: Candidates of an index, and of the counts, beside those asked for.
-MORE = 100
-
-
-class Item(NamedTuple):
-    """One line of a list: the id, its score (a log-odds: higher is better), its title if there is one."""
-
-    item: str
-    score: float
-    title: str | None
+__all__ = ["Item", "Recommender", "Time", "load_model"]
 
 
 @dataclass(frozen=True, eq=False)
-class Recommender:
+class Recommender(Scorer):
     """What was learnt, ready to answer. It holds no histories: a user's state goes in and comes out.
 
-    Args:
-        network: static settings.
-        params: float32 weights.
-        vocabulary: the ids behind the rows.
-        config: the settings it was trained with, none left to derive.
-        catalogue: titles and attributes by row, or None.
-        facts: of the training: range, curve, what was held out.
-        fingerprint: of the weights and the vocabulary; states carry it.
-        encodings: how attributes of items, profiles of users and details of events become numbers.
-        learnt: rows of the vocabulary that training made; those after it were added by their attributes.
-        index: finds the items of a list; None scores all of them.
-        counts: what followed what, mixed into the scores; None for the network alone.
+    Its fields are those of `segue.model.model.Model`, and the index of `segue.recommend.scorer.Scorer`.
     """
 
-    network: Network
-    params: NetworkParams
-    vocabulary: Vocabulary
-    config: Config
-    catalogue: Catalogue | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    fingerprint: str = "unsaved"
-    encodings: Encodings = IDS_ALONE
-    learnt: int = 0
-    index: Index | None = None
-    counts: Counts | None = None
+    @classmethod
+    def of(cls, model: Model, index: Index | None = None) -> "Recommender":
+        """Return the recommender of a model."""
+        return cls(**{part.name: getattr(model, part.name) for part in fields(Model)}, index=index)
 
     @property
     def items(self) -> list[str]:
         """The ids that can be recommended, in the order of the columns of `score`."""
         return self.vocabulary.texts
-
-    @cached_property
-    def empty_memory(self) -> Memory:
-        """The memory of one user who has read nothing: its shapes."""
-        return self.network.empty(self.params, 1)
-
-    @cached_property
-    def no_memory(self) -> Floats:
-        """float32[n], zeros: as many numbers as the memory of one user has."""
-        return np.zeros(sum(array.size for _, array in leaves(self.empty_memory)), np.float32)
-
-    @cached_property
-    def folded(self) -> Folded:
-        """What the network computes for a batch, in few calls."""
-        return Folded(self.network, self.params)
-
-    @property
-    def repeats(self) -> Repeats:
-        """Whether lists may hold what the user already had, unless a call says otherwise."""
-        return self.config.train.repeats or "allow"
-
-    @property
-    def learnt_until(self) -> int | None:
-        """The time of the last event that was learnt, microseconds since 1970; None where the log had no times."""
-        span = self.facts.get("range")
-        return int(span[1]) if span else None
 
     def start(self, profile: Mapping[str, object] | None = None) -> State:
         """Return the state of a user who has done nothing yet; it can be asked for a list at once.
@@ -211,7 +153,7 @@ class Recommender:
         """
         check_count(k, "recommend: expected k")
         self._check(state)
-        self.encodings.check_question(type, context)
+        self.encodings.check_request(type, context)
         now = microseconds(at, "at")
         gap, details = gap_seconds(now, state.time), self.details(now, context, type=type)
         asked = (state.memory.output, gap, state.recent)
@@ -247,7 +189,7 @@ class Recommender:
         """Return what `predict_rating` does, with its standard deviation and the share of each step of the scale."""
         head, latent, spread = head_of(self), *self._rating(state, item, at, shared)
         found = head.distribution(self.params.rating, latent, spread)
-        shares = found.shares[0].tolist() if head.scale.stepped else ()
+        shares = found.shares[0].tolist() if head.scale.has_steps else ()
         steps = dict(zip(head.scale.levels, shares, strict=False))
         return RatingDistribution(float(found.mean[0]), float(found.deviation[0]), steps)
 
@@ -297,10 +239,8 @@ class Recommender:
         gap = gap_seconds(microseconds(at, "at"), state.time)
         return rate(self, state.memory.output, gap, rows, shared_bias(self, shared, rows))
 
-    def plan(self, state: State, n: int = 5, **options: Any) -> "Plan":
+    def plan(self, state: State, n: int = 5, **options: Any) -> Plan:
         """Return the next n items as an ordered path; see `segue.recommend.plan.plan` for the options."""
-        from segue.recommend.plan import plan
-
         return plan(self, state, n, **options)
 
     def similar(self, item: str, k: int = 10, *, mix: float = 0.5) -> list[Item]:
@@ -320,8 +260,6 @@ class Recommender:
 
         Cost: O(items x width).
         """
-        from segue.recommend.similar import similar
-
         return similar(self, item, k, mix)
 
     def title(self, item: str) -> str | None:
@@ -335,12 +273,6 @@ class Recommender:
         if row == 0 or self.catalogue is None or self.encodings.items is None:
             return []
         return self.encodings.items.labels(self.catalogue.line(row))
-
-    @property
-    def columns(self) -> Mapping[str, Column]:
-        """The attributes of items by their plain names: what may be said of each."""
-        blocks = () if self.encodings.items is None else self.encodings.items.blocks
-        return {} if self.catalogue is None else columns_of(self.catalogue.schema, blocks)
 
     def add_items(self, table: object) -> "Recommender":
         """Return a recommender that also knows the items of a table, by what they are; no training is needed.
@@ -358,16 +290,7 @@ class Recommender:
 
         Cost: O(all items x width), for the table of vectors is copied.
         """
-        from segue.recommend.new_items import with_items
-
         return with_items(self, table)
-
-    @cached_property
-    def unreachable(self) -> Rows:
-        """int32[n]: rows of items that were added without an attribute that says anything; never in a list."""
-        added = np.arange(self.learnt or self.vocabulary.size, self.vocabulary.size, dtype=np.int32)
-        silent: Rows = added[~self.params.items[added].any(axis=1)]
-        return silent
 
     def sequences(self, events: Events, profiles: Profiles | None = None) -> Sequences:
         """Return a log in the terms of this recommender: rows, and numbers of what was learnt beside them."""
@@ -422,15 +345,11 @@ class Recommender:
 
     def save(self, path: str | Path) -> None:
         """Write a model; see `segue.model_file.save_model`."""
-        from segue.model_file import save_model  # the arrow points back here for this one convenience
-
         save_model(self, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Say how it is pickled and copied in depth: as what a model holds, without what was computed and kept."""
-        from segue.model_file import put_together, taken_apart
-
-        return put_together, taken_apart(self)
+        return _restored, (taken_apart(self), self.index)
 
     def __copy__(self) -> "Recommender":
         """Return another value of the same parts; what was computed and kept is shared."""
@@ -441,82 +360,6 @@ class Recommender:
     def outputs_before(self, sequences: Sequences, wanted: Bools) -> Floats:
         """Return float32[n, d]: the output of the state just before each wanted event (evaluation)."""
         return encode_users(self.network, self.params, sequences, wanted)[1]
-
-    def score_outputs(
-        self, output: Floats, gaps: Floats, recent: Rows, details: Floats | None = None, rows: Rows | None = None
-    ) -> Floats:
-        """Return float32[user, row]: a log-odds for each row of the catalogue, or for some rows; row 0 is scored too.
-
-        Args:
-            output: float32[user, d], the last output of the memory of each.
-            gaps: float32[user], seconds from the last event to the question; NaN unknown.
-            recent: int32[user, RECENT], the last items of each.
-            details: float32[user, m], what is known of the event to come.
-            rows: int32[n], the same for all, or int32[user, n]; None scores all.
-        """
-        query = self.folded.query(output, gaps, details)
-        scores: Floats = self.folded.scores(query) if rows is None else self.network.scores(self.params, query, rows)
-        return self.finished(scores, recent, rows)
-
-    def finished(self, scores: Floats, recent: Rows, rows: Rows | None) -> Floats:
-        """Return the network's scores with what else `score_outputs` knows, in place where all rows were scored."""
-        if self.counts is not None:
-            scores = with_counts(self.counts, scores, recent, rows)
-        if rows is None:
-            scores[:, self.unreachable] = -np.inf
-        elif len(self.unreachable):
-            scores = np.where(np.isin(rows, self.unreachable), np.float32(-np.inf), scores)
-        return scores
-
-    def candidates(
-        self,
-        output: Floats,
-        gaps: Floats,
-        recent: Rows,
-        k: int,
-        details: Floats | None = None,
-        *,
-        allowed: Bools | None = None,
-        excluded: Sequence[Rows] | None = None,
-    ) -> list[Rows]:
-        """Return for each user rows among which are, as far as the index finds them, the k best.
-
-        They are those that the index finds for the network alone, and those that the last items let one expect most
-        often. Where counts are mixed in, more than k are found, for the mixture orders them anew.
-
-        Args:
-            output: as of `score_outputs`, and so the other arrays.
-            gaps: of each user.
-            recent: of each user.
-            k: how many of the best are to be among them.
-            details: of each user.
-            allowed: bool[row], what may be found; None allows all. Rows that are expected are not held to it.
-            excluded: for each user the rows to leave out, held to likewise.
-
-        Raises:
-            ArgumentError: there is no index.
-        """
-        if self.index is None:
-            raise ArgumentError("candidates: expected a recommender with an index, came one without. Use with_index.")
-        query = self.folded.query(output, gaps, details)
-        count = k if self.counts is None else 2 * k + MORE
-        found = self.index.search(query, min(count, self.vocabulary.size), allowed=allowed, excluded=excluded).rows
-        lists = [rows[rows > 0] for rows in found]
-        if self.counts is None:
-            return lists
-        also = likeliest(expected(self.counts, recent), k + MORE)
-        if excluded is not None:
-            also = [rows[~np.isin(rows, out)] for rows, out in zip(also, excluded, strict=True)]
-        return [np.union1d(*pair).astype(np.int32) for pair in zip(lists, also, strict=True)]
-
-    def _best(self, scores: Floats, k: int, rows: Rows | None = None) -> list[Item]:
-        """Return the items of the k highest scores, of equals the first row; `rows` are theirs, or all of them."""
-        if rows is None:
-            rows = np.arange(len(scores), dtype=np.int32)
-        scores = np.where(rows == 0, np.float32(-np.inf), scores)
-        best = np.argpartition(-scores, k)[:k] if k < len(scores) else np.arange(len(scores))
-        best = best[np.lexsort((rows[best], -scores[best]))]
-        return [self._item(int(rows[at]), float(scores[at])) for at in best if scores[at] > -np.inf]
 
     def _profile(self, profile: Mapping[str, object]) -> Floats | None:
         encoding = self.encodings.users
@@ -533,28 +376,11 @@ class Recommender:
         encoding.check(named, "profile")
         return encoding.encode_row(named)[None]
 
-    def details(
-        self,
-        time: int | None,
-        context: Mapping[str, object] | None = None,
-        *,
-        type: str | None = None,
-        rating: float | None = None,
-    ) -> Floats | None:
-        """Return float32[1, m], what is read of an event or a question beside ids and gaps; None for nothing."""
-        return self.encodings.of_events([{**(context or {}), "time": time, "type": type, "rating": rating}])
 
-    def _item(self, row: int, score: float) -> Item:
-        return self._items([row], [score])[0]
+def load_model(path: str | Path) -> Recommender:
+    """Return the recommender of a model file; see `segue.model_file.read_model`."""
+    return Recommender.of(read_model(path))
 
-    def _items(self, rows: Sequence[int], scores: Sequence[float]) -> list[Item]:
-        ids, catalogue = self.items, self.catalogue
-        titles = itertools.repeat(None) if catalogue is None else map(catalogue.title, rows)
-        return list(map(Item, [ids[row - 1] for row in rows], scores, titles))
 
-    def _check(self, state: State | States) -> None:
-        if state.model != self.fingerprint:
-            raise ArgumentError(
-                f"state: expected one of model {self.fingerprint[:12]}, came one of {state.model[:12]}. "
-                "A state means nothing to other weights: rebuild it with rec.encode(events)."
-            )
+def _restored(parts: Parts, index: Index | None) -> Recommender:
+    return Recommender.of(put_together(parts), index)

@@ -9,11 +9,11 @@ import numpy as np
 from segue.errors import ArgumentError
 from segue.kernels.serving_loops import best
 from segue.recommend.arguments import check_count
-from segue.recommend.recommender import Item, Recommender
+from segue.recommend.scorer import Item, Scorer
 from segue.shapes import Bools, Floats
 
 
-def similar(rec: Recommender, item: str, k: int, mix: float, shown: Bools | None = None) -> list[Item]:
+def similar(rec: Scorer, item: str, k: int, mix: float, shown: Bools | None = None) -> list[Item]:
     """Do what `Recommender.similar` does; `shown` is bool[row], what may be in the list, None for all."""
     row = rec.vocabulary.row(item)
     if row == 0:
@@ -21,9 +21,10 @@ def similar(rec: Recommender, item: str, k: int, mix: float, shown: Bools | None
     check_count(k, "similar: expected k")
     if not 0 <= mix <= 1:
         raise ArgumentError(f"similar: expected mix from 0 to 1, came {mix}. 0.5 takes as much of both.")
-    start, vector = rec.start(), rec.params.items[row]
-    outputs = np.concatenate([rec.observe(start, item).memory.output, start.memory.output])
-    query = rec.network.query(rec.params, outputs, np.full(2, np.nan, np.float32))
+    network, params, unknown = rec.network, rec.params, np.full(2, np.nan, np.float32)
+    start, vector = network.start(params), params.items[row]
+    read = network.step(params, start, np.array([row], np.int32), unknown[:1], rec.details(None))
+    query = network.query(params, np.concatenate([read.output, start.output]), unknown)
     after, anyway, products = rec.folded.scores(np.concatenate([query, vector[None]]))[:, 1:]
     likeness = (products - rec.params.bias[1:]) / np.maximum(rec.folded.lengths[1:], 1e-9)
     scores = np.full((1, rec.vocabulary.size), -np.inf, np.float32)

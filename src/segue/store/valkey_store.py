@@ -1,20 +1,20 @@
-"""The store in a Valkey or Redis server, which several replicas share.
+"""The store in a Valkey or Redis server that several replicas share.
 
-Knows: what goes to the scripts and what comes back. Each write is one script, which the server does as one
-transaction. The data must fit into its memory, on one server.
+Knows: what goes to the scripts and what comes back. Each write is one script, which the server runs
+as one transaction. The data must fit into the memory of one server.
 Does not know: the connection, and the settings that durability rests on (`valkey_server`).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segue.errors import ForgottenError, StoreError
+from segue.errors import ErasedError, StoreError
 from segue.recommend.ratings import Shared, Tally
 from segue.store.base import (
     ActiveUser,
     Conflict,
     Duplicate,
-    Forgotten,
+    Erased,
     Head,
     Meanwhile,
     Outcome,
@@ -35,13 +35,13 @@ _SHIFT = 1 << 63
 
 
 class ValkeyStore(Store):
-    """Events and states in a server that several processes share; see `Store` for what it promises.
+    """Events and states in a server that several processes share; see `Store` for the promises.
 
     Args:
-        address: valkey://host:port/database; redis:// and unix:// are understood too.
+        address: valkey://host:port/database; redis:// and unix:// work too.
         prefix: of the keys, so that several stores can share a server.
         accept_loss: be ready although the server does not sync each write.
-        erase_wait: seconds that an erasure may take until the server's files are free of what was erased.
+        erase_wait: seconds that an erasure may take until the server's files hold no trace.
 
     Raises:
         LostError: the server does not answer.
@@ -78,7 +78,7 @@ class ValkeyStore(Store):
         return outcomes
 
     def heads(self, users: Sequence[str], model: str) -> list[Head]:
-        """Return what is known of each user; see `Store.heads`."""
+        """Return the heads of users; see `Store.heads`."""
         rows = self._server.run("heads", [self._user(user) for user in users], model)
         return [_head(user, row, model) for user, row in zip(users, rows, strict=True)]
 
@@ -89,8 +89,8 @@ class ValkeyStore(Store):
         start = f"({_member(after)}" if after else "+" if backwards else "-"
         return [_event(row) for row in self._server.run("page", self._user(user), start, limit, backwards)]
 
-    def find(self, client: str, id: str) -> StoredEvent | None:
-        """Return the event under an id; see `Store.find`."""
+    def find_event(self, client: str, id: str) -> StoredEvent | None:
+        """Return the event under an id; see `Store.find_event`."""
         rows = self._server.run("find", self._hasher.event(client, id).hex())
         return _event(rows[0]) if rows else None
 
@@ -102,14 +102,14 @@ class ValkeyStore(Store):
         member, count = row[0].decode().split(":")
         return Snapshot(model, int(count), row[1], _position(member))
 
-    def forget_event(self, user: str, seq: int) -> bool:
-        """Erase an event; see `Store.forget_event`."""
-        found = self._server.run("forget_event", self._user(user), str(seq))
+    def erase_event(self, user: str, seq: int) -> bool:
+        """Erase an event; see `Store.erase_event`."""
+        existed = self._server.run("erase_event", self._user(user), str(seq))
         self._server.rewrite(wait=self._erase_wait)
-        return bool(found)
+        return bool(existed)
 
-    def erased(self, event: int | tuple[str, str]) -> bool:
-        """Return whether an event was erased; see `Store.erased`."""
+    def was_erased(self, event: int | tuple[str, str]) -> bool:
+        """Return whether an event was erased; see `Store.was_erased`."""
         call, prefix = self._server.call, self._server.prefix
         if isinstance(event, tuple):
             return bool(call("HGET", prefix + "keys", self._hasher.event(*event).hex()) == b"")
@@ -119,11 +119,11 @@ class ValkeyStore(Store):
         """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
         self._server.rewrite(wait=self._erase_wait)
 
-    def forget_user(self, user: str) -> bool:
-        """Erase a user; see `Store.forget_user`."""
-        found = self._server.run("forget_user", self._user(user))
+    def erase_user(self, user: str) -> bool:
+        """Erase a user; see `Store.erase_user`."""
+        existed = self._server.run("erase_user", self._user(user))
         self._server.rewrite(wait=self._erase_wait)
-        return bool(found)
+        return bool(existed)
 
     def readmit(self, user: str) -> bool:
         """Let an erased user begin anew; see `Store.readmit`."""
@@ -134,7 +134,7 @@ class ValkeyStore(Store):
         version: int = self._server.run("merge", self._user(old), old, self._user(new), new)
         if version < 0:
             name = old if version == -1 else new
-            raise ForgottenError(f"user {name!r} was erased. Readmit the user, or use another name.")
+            raise ErasedError(f"user {name!r} was erased. Readmit the user, or use another name.")
         return version
 
     def drop_model(self, model: str) -> int:
@@ -147,12 +147,11 @@ class ValkeyStore(Store):
     def shared(self, model: str, rows: Sequence[int]) -> Shared:
         """Return the shared value of a model; see `Store.shared`."""
         names = ["", *(str(row) for row in rows)]
-        asked = [kind + name for name in names for kind in "sc"]
-        reply = [
-            int(number or 0) for number in self._server.call("HMGET", f"{self._server.prefix}shared:{model}", *asked)
-        ]
-        every, *own = (Tally(*pair) for pair in zip(reply[::2], reply[1::2], strict=True))
-        return Shared({row: tally for row, tally in zip(rows, own, strict=True) if tally.number}, every)
+        fields = [kind + name for name in names for kind in "sc"]
+        reply = self._server.call("HMGET", f"{self._server.prefix}shared:{model}", *fields)
+        numbers = [int(number or 0) for number in reply]
+        every, *tallies = (Tally(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
+        return Shared({row: tally for row, tally in zip(rows, tallies, strict=True) if tally.number}, every)
 
     def get_value(self, name: str) -> bytes | None:
         """Return a value; see `Store.get_value`."""
@@ -169,7 +168,7 @@ class ValkeyStore(Store):
         return version
 
     def replace_value(self, name: str, version: str, value: bytes) -> bool:
-        """Put a value in the place of one; see `Store.replace_value`."""
+        """Replace a value of a known version; see `Store.replace_value`."""
         return bool(self._server.run("replace_value", name, version, value))
 
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
@@ -182,17 +181,17 @@ class ValkeyStore(Store):
         return [ActiveUser(name.decode(), active) for name, active in zip(reply[::2], reply[1::2], strict=True)]
 
     def ready(self) -> Readiness:
-        """Return whether the server takes and syncs each write, or its loss is accepted; see `Store.ready`."""
-        said = self._server.ready(accept_loss=self._accept_loss)
+        """Return whether the server takes and syncs each write; see `Store.ready`."""
+        readiness = self._server.ready(accept_loss=self._accept_loss)
         try:
-            if said.ready:
-                self.prove()
+            if readiness.ready:
+                self.check_writable()
         except StoreError as error:
             return Readiness(False, f"{error}")
-        return said
+        return readiness
 
     def close(self) -> None:
-        """Let go of the connections; the server keeps the data."""
+        """Close the connections; the server keeps the data."""
         self._server.close()
 
     def _user(self, name: str) -> str:
@@ -205,19 +204,19 @@ class ValkeyStore(Store):
             return key, self._hasher.body(event.digest).hex(), place, event_to_bytes(event)
 
         expected = -1 if write.expected is None else write.expected
-        shots = [(shot.model, shot.count, shot.memory) for shot in write.snapshots]
+        snapshots = [(snapshot.model, snapshot.count, snapshot.data) for snapshot in write.snapshots]
         events = [pack(event) for event in write.events]
         rated = [
-            (model, [(n, str(one.row), str(one.amount)) for n, one in enumerate(some, start=1) if one is not None])
-            for model, some in write.rated.items()
+            (model, [(n, str(r.row), str(r.amount)) for n, r in enumerate(ratings, start=1) if r is not None])
+            for model, ratings in write.rated.items()
         ]
         replayed = [
-            (model, [(str(seq), str(one.row), str(one.amount)) for seq, one in some.items()])
-            for model, some in write.replayed.items()
+            (model, [(str(seq), str(r.row), str(r.amount)) for seq, r in ratings.items()])
+            for model, ratings in write.replayed.items()
         ]
         states = list(write.states.items())
         group = -1 if write.group is None else write.group
-        return self._user(write.user), write.user, expected, events, states, shots, rated, replayed, group
+        return self._user(write.user), write.user, expected, events, states, snapshots, rated, replayed, group
 
 
 def _outcome(write: Write, reply: Any) -> Outcome:
@@ -229,17 +228,17 @@ def _outcome(write: Write, reply: Any) -> Outcome:
     if kind == "stale":
         return Stale(reply[1])
     ids = tuple(str(write.events[place - 1].id) for place in reply[1])
-    return Conflict(ids) if kind == "conflict" else Forgotten(ids)
+    return Conflict(ids) if kind == "conflict" else Erased(ids)
 
 
 def _head(user: str, row: Any, model: str) -> Head:
     if not row:
         return Head(user)
     if len(row) == 1:
-        return Head(user, forgotten=True)
+        return Head(user, erased=True)
     name, version, count, last = row[:4]
-    held, _, memory = row[4].partition(b":") if len(row) > 4 else (b"", b"", b"")
-    state = StoredState(model, int(held), memory) if held else None
+    held, _, data = row[4].partition(b":") if len(row) > 4 else (b"", b"", b"")
+    state = StoredState(model, int(held), data) if held else None
     return Head(name.decode(), version, count, _position(last.decode()) if last else None, state)
 
 
@@ -249,7 +248,7 @@ def _event(row: Any) -> StoredEvent:
 
 
 def _member(position: Position) -> str:
-    """Return the text of a position; texts are ordered like positions.
+    """Return the text of a position; texts sort like positions.
 
     Example:
         >>> _member(Position(-1, 12)), _member(Position(0, 3))

@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-from segue.errors import ConflictError, DataError, ForgottenError
-from segue.jobs.export_log import export
-from segue.jobs.import_log import Imported, import_events
+from segue.errors import ConflictError, DataError, ErasedError
+from segue.jobs.import_export import ImportReport, export_events, import_events
 from segue.recommend.ratings import Rated, Tally
 from segue.store.base import (
     ActiveUser,
     Conflict,
     Duplicate,
-    Forgotten,
+    Erased,
     Head,
     Outcome,
     Snapshot,
@@ -51,7 +50,7 @@ class StoreContract(ABC):
     def test_an_unknown_user_has_an_empty_head_and_no_events(self, store: Store) -> None:
         assert store.heads(["ann", "bob"], "b1") == [Head("ann"), Head("bob")]
         assert store.events("ann") == [] and store.log() == [] and store.users() == []
-        assert store.snapshot("ann", "b1", at=Position.after(9)) is None and store.find("web", "a") is None
+        assert store.snapshot("ann", "b1", at=Position.after(9)) is None and store.find_event("web", "a") is None
 
     def test_an_event_comes_back_as_it_was_sent(self, store: Store) -> None:
         sent = Event("änn\0;", "007", 5, "a", 4.5, "buy", {"page": [1, {"x": None}]})
@@ -62,7 +61,7 @@ class StoreContract(ABC):
         kept = StoredEvent("änn\0;", "007", 5, "a", 4.5, "buy", {"page": [1, {"x": None}]}, first.seq, 5)
         assert first == kept and (second.item, second.time, second.place) == ("", None, 5)
         assert store.events("änn\0;") == [first, second] == store.log()
-        assert store.find("web", "a") == first and store.find("app", "a") is None
+        assert store.find_event("web", "a") == first and store.find_event("app", "a") is None
 
     def test_what_was_committed_is_there_when_opened_again(self, tmp_path: Path) -> None:
         store = self.open_store(tmp_path)
@@ -110,7 +109,7 @@ class StoreContract(ABC):
         outcomes = store.commit([stale, fresh, stale], values={"v": b"1"})
         assert outcomes[0] == outcomes[2] == Stale(1) and isinstance(outcomes[1], Written)
         assert [event.item for event in store.log()] == ["1", "3"] and store.get_value("v") == b"1"
-        assert memory(store, "ann") == b"one" and store.find("", "a") is None
+        assert memory(store, "ann") == b"one" and store.find_event("", "a") is None
         assert store.snapshot("ann", "b1", at=Position.after(9)) is None
 
     def test_writes_of_one_commit_see_each_other(self, store: Store) -> None:
@@ -152,9 +151,9 @@ class StoreContract(ABC):
         version = store.head("ann", "b1").version
         names = [Write(user, version + n, (Event(user, str(n)),), group=5) for n, user in enumerate(("ann", "cookie"))]
         assert [type(one).__name__ for one in store.commit(names)] == ["Written", "Written"]
-        store.forget_user("eve")
+        store.erase_user("eve")
         gone = store.commit(group(6, Event("fay", "1"), Event("eve", "2")))
-        assert gone == [Stale(0), Forgotten()] and store.head("fay", "b1") == Head("fay")
+        assert gone == [Stale(0), Erased()] and store.head("fay", "b1") == Head("fay")
 
     def test_work_meanwhile_sees_the_outcomes_and_its_error_spoils_nothing(self, store: Store) -> None:
         met: list[list[Outcome]] = []
@@ -242,7 +241,7 @@ class StoreContract(ABC):
         assert [event.seq for event in store.log(after=seqs[1], limit=1)] == [seqs[2]]
         assert store.users(limit=2) == [ActiveUser("a", seqs[3]), ActiveUser("c", seqs[2])]
         assert store.users(before=seqs[2]) == [ActiveUser("b", seqs[1])]
-        assert [[event.item for event in batch] for batch in export(store, batch=3)] == [["a", "b", "c"], ["a"]]
+        assert [[event.item for event in batch] for batch in export_events(store, batch=3)] == [["a", "b", "c"], ["a"]]
 
     def test_snapshots_are_found_at_or_before_a_position_and_thinned(self, store: Store) -> None:
         counts: list[int] = []
@@ -275,15 +274,15 @@ class StoreContract(ABC):
             one = Event("ann", str(n), 10 * n, f"e{n}")
             put(store, one, expected=n - 1, client="web", states={"b1": b"m"}, snapshots=(Snapshot("b1", n, b"s"),))
         third, last = store.events("ann")[2:]
-        assert not store.forget_event("bob", third.seq) and not store.forget_event("ann", 999)
-        assert store.forget_event("ann", third.seq) and not store.forget_event("ann", third.seq)
-        assert items(store, "ann") == ["1", "2", "4"] and store.find("web", "e3") is None
+        assert not store.erase_event("bob", third.seq) and not store.erase_event("ann", 999)
+        assert store.erase_event("ann", third.seq) and not store.erase_event("ann", third.seq)
+        assert items(store, "ann") == ["1", "2", "4"] and store.find_event("web", "e3") is None
         assert store.head("ann", "b1") == Head("ann", 5, 3, last.position)
         assert snapshot(store, Position.after(99)) == Snapshot("b1", 2, b"s", store.events("ann")[1].position)
-        assert put(store, Event("ann", "3", 30, "e3"), client="web") == Forgotten(("e3",))
-        assert put(store, Event("ann", "other", 1, "e3"), client="web") == Forgotten(("e3",))
+        assert put(store, Event("ann", "3", 30, "e3"), client="web") == Erased(("e3",))
+        assert put(store, Event("ann", "other", 1, "e3"), client="web") == Erased(("e3",))
         assert put(store, Event("ann", "x"), expected=4) == Stale(5)
-        assert store.forget_event("ann", last.seq) and store.head("ann", "b1").last == store.events("ann")[-1].position
+        assert store.erase_event("ann", last.seq) and store.head("ann", "b1").last == store.events("ann")[-1].position
         assert written(put(store, Event("ann", "y"))).events[0].seq > last.seq
 
     def test_an_erased_event_is_known_as_erased_by_its_number_and_by_its_id(self, store: Store) -> None:
@@ -291,25 +290,29 @@ class StoreContract(ABC):
         (other,) = written(put(store, Event("bob", "3", 3, "b"), client="web")).events
         known: list[int | tuple[str, str]] = [one.seq, two.seq, other.seq, ("web", "2"), ("web", "b")]
         never: list[int | tuple[str, str]] = [0, -1, other.seq + 1, ("app", "2"), ("web", str(one.seq)), ("web", "")]
-        assert not any(store.erased(event) for event in known + never)
-        store.forget_event("ann", one.seq)
-        assert [store.erased(event) for event in known] == [True, False, False, True, False]
-        store.forget_user("bob")
+        assert not any(store.was_erased(event) for event in known + never)
+        store.erase_event("ann", one.seq)
+        assert [store.was_erased(event) for event in known] == [True, False, False, True, False]
+        store.erase_user("bob")
         store.finish_erasures()
-        assert [store.erased(event) for event in known] == [True, False, True, True, True]
-        assert store.readmit("bob") and store.erased(("web", "b")) and not any(store.erased(event) for event in never)
+        assert [store.was_erased(event) for event in known] == [True, False, True, True, True]
+        assert (
+            store.readmit("bob")
+            and store.was_erased(("web", "b"))
+            and not any(store.was_erased(event) for event in never)
+        )
 
     def test_an_erased_user_is_gone_and_refused_until_readmitted(self, store: Store) -> None:
         put(store, Event("ann", "1", 1, "a"), client="web", states={"b1": b"m"}, snapshots=(Snapshot("b1", 1, b"s"),))
         put(store, Event("bob", "2", id="b"), client="web")
-        assert store.forget_user("ann") and not store.forget_user("ann") and not store.forget_user("eve")
-        assert store.heads(["ann", "eve"], "b1") == [Head("ann", forgotten=True), Head("eve", forgotten=True)]
+        assert store.erase_user("ann") and not store.erase_user("ann") and not store.erase_user("eve")
+        assert store.heads(["ann", "eve"], "b1") == [Head("ann", erased=True), Head("eve", erased=True)]
         assert [event.user for event in store.log()] == ["bob"] == [one.user for one in store.users()]
-        assert put(store, Event("ann", "9")) == Forgotten() == put(store, Event("eve", "9"))
+        assert put(store, Event("ann", "9")) == Erased() == put(store, Event("eve", "9"))
         assert store.events("ann") == [] and snapshot(store, Position.after(9)) is None
         assert store.readmit("ann") and not store.readmit("ann") and not store.readmit("bob")
         assert store.head("ann", "b1") == Head("ann") and store.events("ann") == []
-        assert put(store, Event("ann", "1", 1, "a"), client="web") == Forgotten(("a",))
+        assert put(store, Event("ann", "1", 1, "a"), client="web") == Erased(("a",))
         assert written(put(store, Event("ann", "9"), expected=0)).version == 1
 
     def test_two_users_become_one_in_the_order_of_time(self, store: Store) -> None:
@@ -335,13 +338,13 @@ class StoreContract(ABC):
         store.merge("c1", "c2")
         store.merge("c2", "ann")
         assert [head.user for head in store.heads(["c1", "c2", "ann"], "b1")] == ["ann"] * 3
-        store.forget_user("c1")
-        assert all(head.forgotten for head in store.heads(["c1", "c2", "ann"], "b1"))
-        assert put(store, Event("c2", "1")) == Forgotten()
+        store.erase_user("c1")
+        assert all(head.erased for head in store.heads(["c1", "c2", "ann"], "b1"))
+        assert put(store, Event("c2", "1")) == Erased()
         for pair in (("bob", "ann"), ("ann", "bob")):
-            with pytest.raises(ForgottenError, match=r"user 'ann' was erased. Readmit the user, or use another name"):
+            with pytest.raises(ErasedError, match=r"user 'ann' was erased. Readmit the user, or use another name"):
                 store.merge(*pair)
-        assert store.readmit("ann") and put(store, Event("ann", "1", id="a")) == Forgotten(("a",))
+        assert store.readmit("ann") and put(store, Event("ann", "1", id="a")) == Erased(("a",))
 
     def test_values_are_kept_by_name(self, store: Store) -> None:
         assert store.get_value("model") is None
@@ -427,15 +430,15 @@ class StoreContract(ABC):
         assert counts() == {1: 1, 2: 2, 3: 2, 4: 1}
         late = put(store, Event("bob", "late", 25), expected=2, states={"b1": b"m"}, rated={"b1": (Rated(5, 1.0),)})
         assert counts() == {1: 1, 2: 2, 3: 1, 4: 1, 5: 1} and isinstance(late, Written)
-        assert store.forget_event("ann", third.seq) and counts() == {1: 1, 2: 2, 5: 1}
+        assert store.erase_event("ann", third.seq) and counts() == {1: 1, 2: 2, 5: 1}
         told("cat", 2, 3)
         told("dog", 1, 4)
         assert counts() == {1: 2, 2: 3, 3: 1, 4: 1, 5: 1}
         store.merge("dog", "cat")
         assert counts() == {1: 1, 2: 2, 5: 1}
-        store.forget_user("ann")
+        store.erase_user("ann")
         assert counts() == {2: 1, 5: 1}
-        store.forget_user("bob")
+        store.erase_user("bob")
         assert store.shared("b1", range(9)) == ({}, (0, 0))
 
     def test_an_import_goes_on_where_it_stopped(self, store: Store) -> None:
@@ -449,22 +452,22 @@ class StoreContract(ABC):
 
         with pytest.raises(KeyboardInterrupt):
             import_events(store, broken(), source="old.csv", batch=3)
-        assert import_events(store, iter(events), source="old.csv", batch=3) == Imported(10, 4, 0, 0)
+        assert import_events(store, iter(events), source="old.csv", batch=3) == ImportReport(10, 4, 0, 0)
         assert [event.item for event in store.events("ann")] == ["0", "1", "2", "3", "4", "5"]
         assert items(store, "bob") == ["6", "7", "8", "9"] and not store.head("ann", "b1").fresh
-        assert import_events(store, iter(events), source="old.csv", batch=3) == Imported(10, 0, 0, 0)
-        store.forget_user("bob")
+        assert import_events(store, iter(events), source="old.csv", batch=3) == ImportReport(10, 0, 0, 0)
+        store.erase_user("bob")
         more = [Event("bob", "1"), Event("bob", "2"), Event("ann", "other", id="e1"), events[2], Event("ann", "new")]
-        assert import_events(store, more, source="more.csv") == Imported(5, 1, 1, 3)
+        assert import_events(store, more, source="more.csv") == ImportReport(5, 1, 1, 3)
 
     def test_an_import_takes_only_what_is_new(self, store: Store) -> None:
         first, late = [Event("ann", "x", 100), Event("ann", "y", 200)], Event("bob", "z", 150)
         assert import_events(store, first, source="log").written == 2
         assert import_events(store, [*first, late], source="log").written == 1
-        assert import_events(store, [*first, late], source="log") == Imported(3)
-        assert import_events(store, [late, *first[::-1]], source="log") == Imported(3)  # sorted anew
+        assert import_events(store, [*first, late], source="log") == ImportReport(3)
+        assert import_events(store, [late, *first[::-1]], source="log") == ImportReport(3)  # sorted anew
         renamed = [*first, late, Event("cid", "x", 50)]
-        assert import_events(store, renamed, source="other") == Imported(4, 1, behind="log")
+        assert import_events(store, renamed, source="other") == ImportReport(4, 1, behind="log")
         for events in (first, [first[0], late, Event("ann", "y", 201)]):  # rows were lost, a row was changed
             with pytest.raises(DataError, match=r"Nothing was imported.*give the new rows behind those") as said:
                 import_events(store, events, source="log")
@@ -485,7 +488,7 @@ class StoreContract(ABC):
         assert "--source" not in f"{new.value} {same.value}" and len(store.log()) == 250
 
     def test_it_says_that_it_is_ready(self, store: Store) -> None:
-        store.prove()
+        store.check_writable()
         assert store.ready().ready, store.ready().reason
 
 
@@ -519,7 +522,7 @@ def items(store: Store, user: str) -> list[str]:
 def memory(store: Store, user: str, model: str = "b1") -> bytes | None:
     """Return the bytes of a user's state."""
     state = store.head(user, model).state
-    return state.memory if state else None
+    return state.data if state else None
 
 
 def snapshot(store: Store, at: Position) -> Snapshot | None:

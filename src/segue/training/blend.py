@@ -15,6 +15,7 @@ from scipy import sparse
 
 from segue.data.sequences.sequences import Sequences
 from segue.data.sequences.transition_counts import followers, highest, shares
+from segue.metrics.coordinate_search import coordinate_search
 from segue.metrics.metrics import ndcg
 from segue.metrics.ranks import target_ranks
 from segue.model.transitions import REACH, RECENT, Counts, with_counts
@@ -144,7 +145,7 @@ def learn_fusion(
         left = budget.left() - stops - (len(grid["half_life"]) - 1) * counting
         few, many = (part.some(max(200, int(left / 3 / times / asking))) for part, times in ((few, trials), (many, 15)))
         job = replace(job, answers=few, stops=stops + max(left, 0.0) / 3)
-    best = max((_climb(job, start, grid) for start in starts), key=job.value)
+    best = max((coordinate_search(start, grid, job.value, Mix._replace) for start in starts), key=job.value)
     short, job, answers = job.short(), replace(job, answers=many, stops=stops), many
     best = _lightest(job, best, grid["weight"])
     alone = np.concatenate([_ndcg(block, block.scores()) for block in answers.blocks()])
@@ -171,16 +172,6 @@ def recounted(fusion: Fusion, known: Sequences, size: int) -> Counts | None:
         return None
     counts = weighed(count_pairs(known, size, fusion.mix.half_life), fusion.mix, known)
     return replace(counts, scale=fusion.counts.scale)
-
-
-def _climb(job: "_Job", best: Mix, grid: dict[str, tuple[float, ...]]) -> Mix:
-    """Vary one setting at a time, keep what is better, until nothing changes; nothing is where no time is left."""
-    before = None
-    while best != before:
-        before = best
-        for name, values in grid.items():
-            best = max([best, *(best._replace(**{name: value}) for value in values)], key=job.value)
-    return best
 
 
 def _lightest(job: "_Job", best: Mix, weights: tuple[float, ...]) -> Mix:

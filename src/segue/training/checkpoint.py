@@ -37,7 +37,7 @@ def load_checkpoint(path: Path, like: Any, identity: str) -> tuple[Any, dict[str
     alike = len(found) == len(arrays) and [_kind(a) for a in found] == [_kind(a) for a in leaves]
     if metadata.get("identity") != identity or not alike or not isinstance(facts, dict):
         raise TrainingError(
-            f"{path}: expected a checkpoint of this run, came one of other settings or another log. "
+            f"{path}: expected a checkpoint of this run, came one of other settings, another log or version. "
             "Give the same log and settings, or remove the file to begin anew."
         )
     return jax.tree.unflatten(structure, found), facts

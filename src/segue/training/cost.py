@@ -7,7 +7,7 @@ Does not know: how long an operation takes.
 from dataclasses import replace
 
 from segue.config import Config
-from segue.data.sequences.batches import windows_in_a_pass
+from segue.data.sequences.batches import windows_per_epoch
 from segue.errors import TrainingError
 from segue.free_memory import GIB, memory_available
 from segue.model.backend import leaves
@@ -55,13 +55,13 @@ def memory_needed(network: Network, config: Config, events: int) -> float:
         events: of the log, held as rows, times, ratings and what each was like.
     """
     train = config.train
-    assert train.lanes is not None
+    assert train.batch_size is not None
     tables = TABLES - (1 if train.negatives else 0)  # a sampled update has no gradient of the whole table
-    window = train.lanes * train.steps * network.width * network.depth * KEPT_ARRAYS
+    window = train.batch_size * train.bptt_steps * network.width * network.depth * KEPT_ARRAYS
     floats = tables * network.items * (network.width + 1) + 4 * network.items + window + 3 * LOGITS
     classes = 2 * train.negatives if train.negatives else network.items  # drawn, and the targets' own
     # A byte for each of what was had, of the windows of two calls, and of what is hidden at a position.
-    had = train.lanes * classes * (2 * UPDATES_PER_CALL + 2 * train.steps) if train.hides_had else 0
+    had = train.batch_size * classes * (2 * UPDATES_PER_CALL + 2 * train.bptt_steps) if train.hides_seen else 0
     # Numbers of an event are float16, and twice there while they are put in order.
     log = (16.0 + 4.0 * network.details) * events
     return (4.0 * floats + had + log) / GIB + 0.4  # the compiler and the libraries
@@ -92,8 +92,8 @@ def check_memory(network: Network, config: Config, events: int, *, available: fl
 def describe(network: Network, config: Config, events: int) -> str:
     """Return in one line what a run will do: the network, the loss, the updates, the memory."""
     train = config.train
-    assert train.lanes is not None and train.passes is not None
-    updates = windows_in_a_pass(events, train.lanes, train.steps)
+    assert train.batch_size is not None and train.epochs is not None
+    updates = windows_per_epoch(events, train.batch_size, train.bptt_steps)
     loss = f"softmax over {f'{train.negatives:,} drawn' if train.negatives else f'all {network.items - 1:,}'} items"
     if network.rating:
         own = f"{network.rating.loss} loss of ratings"
@@ -101,8 +101,8 @@ def describe(network: Network, config: Config, events: int) -> str:
     rounded = "products of bfloat16; " if train.precision == "bfloat16" else ""
     return (
         f"{config.model.cell}, {network.depth} blocks of width {network.width}, {'' if network.clock else 'no '}clock; "
-        f"{loss}; {rounded}{updates:,} update{'s' * (updates != 1)} a pass of {train.lanes} x "
-        f"{train.steps} targets, at most "
-        f"{train.passes} pass{'es' * (train.passes > 1)}; about {memory_needed(network, config, events):.1f} of "
+        f"{loss}; {rounded}{updates:,} update{'s' * (updates != 1)} a pass of {train.batch_size} x "
+        f"{train.bptt_steps} targets, at most "
+        f"{train.epochs} pass{'es' * (train.epochs > 1)}; about {memory_needed(network, config, events):.1f} of "
         f"{memory_available():.1f} GiB of free memory."
     )

@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 
-from segue.data.log.datasets import cache_folder
 from segue.errors import SegueError
+from segue.files import cache_folder
 from segue.kernels.private_folder import private_folder
 
 logger = logging.getLogger("segue")

@@ -56,7 +56,7 @@ def best_biases(sequences: Sequences, scale: Scale, items: int) -> Biases:
     some = _looked_at(sequences)
     assert some.ratings is not None
     known = np.isfinite(some.ratings) & (some.items > 0)
-    above = np.where(known, np.nan_to_num(scale.units(some.ratings)), 0.0).astype(np.float64)
+    above = np.where(known, np.nan_to_num(scale.standardise(some.ratings)), 0.0).astype(np.float64)
     user = np.repeat(np.arange(len(some)), some.lengths)
     size, priors = (len(some), items), (USER_PRIOR, ITEM_PRIOR)
     own, bias = shrunken_biases(user[known], some.items[known], above[known], size, priors)

@@ -38,6 +38,6 @@ def rating_tables(sequences: Sequences, items: int, scale: Scale) -> RatingTable
     known = np.isfinite(sequences.ratings) & (sequences.items > 0)
     item = sequences.items[known]
     user = np.repeat(np.arange(len(sequences)), sequences.lengths)[known]
-    above = scale.units(sequences.ratings[known]).astype(np.float64)
+    above = scale.standardise(sequences.ratings[known]).astype(np.float64)
     _, bias = shrunken_biases(user, item, above, (len(sequences), items), (USER_PRIOR, ITEM_PRIOR))
     return RatingTables(bias.astype(np.float32), np.bincount(item, minlength=items).astype(np.float32))

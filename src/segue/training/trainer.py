@@ -31,7 +31,7 @@ from pydantic import TypeAdapter
 from segue.config import Config
 from segue.data.sequences.batches import Batch, Batcher
 from segue.data.sequences.sequences import Sequences
-from segue.data.values.plain import in_a_line
+from segue.data.values.plain import one_line
 from segue.errors import TrainingError
 from segue.model.network import Network, NetworkParams
 from segue.shapes import Times
@@ -124,13 +124,15 @@ class Trainer:
         train = self.config.train
         attributes = None if self.attributes is None else jnp.asarray(self.attributes, jnp.float16)
         self.known = Known(attributes, jax.tree.map(jnp.asarray, self.ratings))
-        assert train.lanes is not None and train.passes is not None
-        self.batcher = Batcher(self.sequences, train.lanes, train.steps, train.seed, self.network.rating is not None)
+        assert train.batch_size is not None and train.epochs is not None
+        self.batcher = Batcher(
+            self.sequences, train.batch_size, train.bptt_steps, train.seed, self.network.rating is not None
+        )
         self.sampler = None
         if train.negatives:
             cut = cuts(self.network.items, train)
             self.sampler = Sampler.of(self.sequences.items, self.network.items, train.negatives, cuts=cut)
-        self.histories = Histories(self.sequences, self.network.items) if train.hides_had else None
+        self.histories = Histories(self.sequences, self.network.items) if train.hides_seen else None
         self.run = begin(self.network, self.config)
         self.best_params = _copied(self.run.learnt.average)
         self.at = Interrupted(0, 0, 0.0, [], 0)
@@ -140,12 +142,12 @@ class Trainer:
         self.best_answers: Answers | None = None
         if self.validation and self.budget.seconds is not None:
             self.budget.validation = VALIDATION * self.budget.seconds
-        self.total = train.passes * self.batcher.updates
+        self.total = train.epochs * self.batcher.updates
 
     @cached_property
     def identity(self) -> str:
         """What a checkpoint must be of to go on: the settings but for the length of the run, and the log."""
-        train = replace(self.config.train, passes=None, minutes=None, patience=1)
+        train = replace(self.config.train, epochs=None, minutes=None, patience=1)
         offsets: Any = self.sequences.offsets  # read as bytes
         items: Any = self.sequences.items
         log = zlib.crc32(items, zlib.crc32(offsets))
@@ -169,7 +171,7 @@ class Trainer:
             curve = [Progress(**row) for row in at.curve]
         except (TypeError, ValueError) as error:
             raise TrainingError(
-                f"{self.checkpoint}: damaged ({in_a_line(error)}). Remove the file to begin anew."
+                f"{self.checkpoint}: damaged ({one_line(error)}). Remove the file to begin anew."
             ) from None
         stands = (
             at.number == len(curve) and 0 <= at.best < max(len(curve), 1) and 0 <= at.window <= self.batcher.updates
@@ -355,7 +357,7 @@ class Trainer:
 
     def _mean_loss(self) -> float:
         """Return the mean loss of the pass's targets; that of an update is of its positions, some without a target."""
-        positions = self.batcher.lanes * self.config.train.steps
+        positions = self.batcher.lanes * self.config.train.bptt_steps
         return self.at.losses * positions / max(self.at.targets, 1.0)
 
     def result(self) -> Trained:

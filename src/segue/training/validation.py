@@ -104,7 +104,7 @@ class Validation:
         items, unknown = sequences.items[last], np.full(len(last), np.nan, np.float32)
         side = ItemSide(params.rating.tables.bias[items], params.items[items])
         mean = head.distribution(params.rating, *network.rate(params, read, unknown, side)).mean
-        errors: Floats = mean - head.scale.held(sequences.ratings[last])
+        errors: Floats = mean - head.scale.clip(sequences.ratings[last])
         return errors
 
     def answers(self, network: Network, params: NetworkParams) -> "Answers":

@@ -1,7 +1,7 @@
-"""The hour of the day and the day of the week at which something happened, as numbers.
+"""The hour of the day and the day of the week of a time, as numbers.
 
-Knows: UTC, hours on a circle, for which logs this says something.
-Does not know: elapsed time (`segue.model.time_encoding`), or what is read beside it.
+Knows: UTC, hours on a circle, which logs are long enough to have habits.
+Does not know: elapsed time (`segue.model.time_encoding`), the other columns.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from segue.shapes import Floats
 KNOTS = 24
 #: Days of the week, Monday first.
 DAYS = 7
-#: Distinct days from which an hour is a habit and not a coincidence, and distinct weeks for days of the week.
+#: The hour may be a habit in logs of this many distinct days, the day of the week in logs of this many weeks.
 LEAST_DAYS, LEAST_WEEKS = 7, 4
 
 _HOUR = 3_600_000_000
@@ -30,13 +30,13 @@ class Calendar:
 
     Args:
         name: the column of times, microseconds since 1970.
-        hours: whether the hour is read.
-        days: whether the day of the week is.
+        hours: whether the hour is encoded.
+        days: whether the day of the week is encoded.
 
     Example:
         >>> monday_noon = (4 * 24 + 12) * 3_600_000_000  # 5 January 1970
-        >>> found = Calendar("time", True, True).encode(pl.Series([monday_noon, None]))
-        >>> np.flatnonzero(found[0]).tolist(), float(found[0, 12]), found[1].any()
+        >>> encoded = Calendar("time", True, True).encode(pl.Series([monday_noon, None]))
+        >>> np.flatnonzero(encoded[0]).tolist(), float(encoded[0, 12]), encoded[1].any()
         ([12, 24], 1.0, np.False_)
     """
 
@@ -45,8 +45,8 @@ class Calendar:
     days: bool
 
     @classmethod
-    def learnt(cls, times: pl.Series) -> "Calendar":
-        """Read hours of a log of a week or more whose times are not all at one hour, days of one of four weeks."""
+    def fit(cls, times: pl.Series) -> "Calendar":
+        """Encode hours in a log of a week or more with several hours, and weekdays in a log of four weeks or more."""
         days = times.unique() // _DAY
         hours_apart = (times % _DAY // _HOUR).n_unique() > 1
         weeks, weekdays = ((days + _THURSDAY) // DAYS).n_unique(), ((days + _THURSDAY) % DAYS).n_unique()
@@ -58,10 +58,10 @@ class Calendar:
         return KNOTS * self.hours + DAYS * self.days
 
     def encode(self, column: pl.Series) -> Floats:
-        """Return float32[row, width]; zeros where the time is unknown, or is none."""
+        """Return float32[row, width]; zeros where the time is unknown or of another type."""
         out = np.zeros((len(column), self.width), np.float32)
         if not column.dtype.is_integer():
-            return out  # no times
+            return out
         rows = np.flatnonzero(column.is_not_null())
         times = column.drop_nulls().cast(pl.Int64).to_numpy()
         if self.hours:
@@ -90,10 +90,10 @@ class Calendar:
         return isinstance(value, int)
 
     def labels(self, value: object) -> list[str]:
-        """A time has no words that would explain a list."""
+        """Return nothing: a time does not explain a recommendation."""
         return []
 
     def describe(self) -> str:
-        """Return what is read, in words."""
-        said = ["hour of the day"] * self.hours + ["day of the week"] * self.days
-        return f"{' and '.join(said)}, UTC" if said else "nothing that comes again"
+        """Return what is encoded, in words."""
+        parts = ["hour of the day"] * self.hours + ["day of the week"] * self.days
+        return f"{' and '.join(parts)}, UTC" if parts else "nothing that comes again"

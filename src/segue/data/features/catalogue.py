@@ -1,7 +1,7 @@
-"""What the items and the users are: titles and attributes, a line for each.
+"""The tables of items and of users: titles and attributes, a row for each item or user.
 
-Knows: tables with a line per item or user, their columns of ids, and how they fit the log.
-Does not know: what an attribute means to the network.
+Knows: how such a table is read, its column of ids, and how its ids match the log.
+Does not know: how an attribute becomes numbers.
 """
 
 import heapq
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from segue.data.features.fitting import Column
-from segue.data.log.columns import KNOWN_NAMES, candidates, find_column, guess_column, listed
+from segue.data.features.column_types import Column
+from segue.data.log.columns import KNOWN_NAMES, candidates, find_column, guess_column
 from segue.data.log.sources import Reading, open_source, without_words
 from segue.data.sequences.vocabulary import Vocabulary
-from segue.data.values.ids import check_ids, check_matched, id_of, settle, text_of_ids
+from segue.data.values.ids import check_ids, check_matched, clean_ids, id_of, text_of_ids
 from segue.data.values.lookup import Haystack, Postings, first, folded_text
 from segue.data.values.parsing import word, words_of
-from segue.errors import ColumnError, DataError, ModelError
+from segue.errors import ColumnError, DataError, ModelError, listed
 
 _ITEM = ("item", "itemid", "movieid", "movie", "sku", "productid", "product", "asin", "id")
 #: Columns that hold titles, by their usual names.
@@ -30,21 +30,23 @@ _NAMES = {"item": (*_ITEM, *KNOWN_NAMES["item"]), "user": (*KNOWN_NAMES["user"],
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """A line per vocabulary row from 1 on; `table` has `item`, `title` (null where unknown) and the rest.
+    """The items of a vocabulary, in its order from row 1.
+
+    `table` has `item`, `title` (null where unknown) and the attributes.
 
     Args:
-        table: the lines; an item of the log that the source does not have is a line of nulls.
-        notes: how the source fits the log and what was left out of it, one sentence each.
+        table: a row per item; of an item that the source does not have, all but the id is null.
+        notes: how the source matches the log and which of its rows were left out, a sentence each.
     """
 
     table: pl.DataFrame
     notes: tuple[str, ...] = ()
 
     def check(self, vocabulary: Vocabulary) -> None:
-        """Do nothing if the table, which comes out of a file, has a line for each row of a vocabulary.
+        """Do nothing if the table, read from a model file, has the items of a vocabulary.
 
         Raises:
-            ModelError: its ids are others, its titles are no texts, or a moment in it is none that Python can say.
+            ModelError: its ids are others, its titles are no texts, or Python cannot represent a date in it.
         """
         kinds = {name: self.table[name].dtype for name in ("item", "title")}
         fits = set(kinds.values()) == {pl.String} and self.table["item"].equals(vocabulary.ids)
@@ -56,7 +58,7 @@ class Catalogue:
             fits = False
         if not fits:
             raise ModelError(
-                "catalogue: expected a line with id and title for each id of the vocabulary, came others. "
+                "catalogue: expected a row with id and title for each id of the vocabulary, came others. "
                 "Take the model from its source again."
             )
 
@@ -67,7 +69,7 @@ class Catalogue:
 
     @property
     def height(self) -> int:
-        """How many lines there are."""
+        """The number of items."""
         return self.table.height
 
     @cached_property
@@ -79,17 +81,17 @@ class Catalogue:
         return self._titles[row - 1]
 
     def line(self, row: int) -> Mapping[str, Any]:
-        """Return all that is known of a vocabulary row. O(1)."""
+        """Return the id, title and attributes of a vocabulary row. O(1)."""
         return self.table.row(row - 1, named=True)
 
     def lay_out(self) -> None:
-        """Lay out what a search reads, before anybody waits for it. Cost: O(items), once."""
+        """Build the index of titles now, so that the first search does not wait for it. Cost: O(items), once."""
         self._by_length  # noqa: B018
 
     def find(self, words: str, limit: int | None = None) -> list[str]:
         """Return the ids of items whose title holds these words, whatever the case, shortest title first.
 
-        Cost: once O(items); then a search of one text, about 1 ms for 100,000 titles, less where many hold the words.
+        Cost: once O(items); then about 1 ms for 100,000 titles, less where many titles hold the words.
         """
         return [self.line(row)["item"] for row in first(self._with_title(words), limit)]
 
@@ -104,33 +106,33 @@ class Catalogue:
         return rows, Haystack.of([self._titles[row - 1] or "" for row in rows])
 
     def postings(self, name: str, *, several: bool = False, separator: str | None = None) -> Postings:
-        """Return which rows have each value of a column; see `Postings`. Cost: O(items) once for each column."""
+        """Return the rows of each value of a column; see `Postings`. Cost: O(items) once for each column."""
         key = (name, several, separator)
         if key not in self._postings:
             self._postings[key] = self._posted(*key)
         return self._postings[key]
 
     def changed(self, lines: Mapping[int, Mapping[str, Any]]) -> "ChangedCatalogue":
-        """Return a catalogue in which some rows, or rows behind the last, have other lines. This one stays as it is.
+        """Return a catalogue with other lines in these rows, or with new rows behind the last. This catalogue stays.
 
         Args:
-            lines: by row, all columns.
+            lines: by vocabulary row, all columns.
 
-        Cost: O(lines), and the rows of the values that came or went where they were asked for before.
+        Cost: O(lines), and a copy of the postings of each value that changed.
         """
-        return ChangedCatalogue(self, lines, self._retitled(lines), self._moved(lines))
+        return ChangedCatalogue(self, lines, self._new_titles(lines), self._new_postings(lines))
 
-    def _retitled(self, lines: Mapping[int, Mapping[str, Any]]) -> dict[int, str | None]:
-        """Return of some lines the titles, as they are looked for, that are not those here."""
+    def _new_titles(self, lines: Mapping[int, Mapping[str, Any]]) -> dict[int, str | None]:
+        """Return the titles that differ from those here, folded for search."""
         titles = {row: line["title"] for row, line in lines.items()}
         other = {row: title for row, title in titles.items() if row > self.height or title != self.title(row)}
         return {row: title and folded_text(title) for row, title in other.items()}
 
-    def _moved(self, lines: Mapping[int, Mapping[str, Any]]) -> dict[tuple[str, bool, str | None], Postings]:
+    def _new_postings(self, lines: Mapping[int, Mapping[str, Any]]) -> dict[tuple[str, bool, str | None], Postings]:
         old = {row: self.line(row) if row <= self.height else {} for row in lines}
         return {
-            key: one.moved({row: (old[row].get(key[0]), line[key[0]]) for row, line in lines.items()})
-            for key, one in list(self._postings.items())
+            key: postings.updated({row: (old[row].get(key[0]), line[key[0]]) for row, line in lines.items()})
+            for key, postings in list(self._postings.items())
         }
 
     def _posted(self, name: str, several: bool, separator: str | None) -> Postings:
@@ -142,13 +144,13 @@ class Catalogue:
 
 
 class ChangedCatalogue(Catalogue):
-    """A catalogue of which some lines are others; the rest is shared. `Catalogue.changed` makes it.
+    """A catalogue with changed or new lines, which shares all others with its base. `Catalogue.changed` makes it.
 
     Args:
-        base: without the changes.
-        lines: by row, all that is known of it now.
-        titles: by row, those that are other than in the base, as they are looked for.
-        postings: that were laid out, with the changes.
+        base: the catalogue without the changes.
+        lines: by vocabulary row, all columns as they are now.
+        titles: by row, the titles that differ from the base, folded for search.
+        postings: those that were built before, with the changes.
 
     Example:
         >>> films = Catalogue(pl.DataFrame({"item": ["a", "b"], "title": ["Heat", "Casino"], "year": [1995, 1995]}))
@@ -172,16 +174,16 @@ class ChangedCatalogue(Catalogue):
 
     def changed(self, lines: Mapping[int, Mapping[str, Any]]) -> "ChangedCatalogue":
         """Return the catalogue with other lines too; see `Catalogue.changed`."""
-        every, titles = {**self.lines, **lines}, self.base._retitled(lines)
-        known = self.titles.keys() & lines.keys() - titles.keys()
-        again = {row: title for row, title in self.titles.items() if row not in known} if known else self.titles
-        return ChangedCatalogue(self.base, every, {**again, **titles}, self._moved(lines))
+        titles = self.base._new_titles(lines)
+        reverted = self.titles.keys() & lines.keys() - titles.keys()
+        earlier = {row: title for row, title in self.titles.items() if row not in reverted} if reverted else self.titles
+        return ChangedCatalogue(self.base, {**self.lines, **lines}, {**earlier, **titles}, self._new_postings(lines))
 
     @cached_property
     def table(self) -> pl.DataFrame:
-        """All lines, as they are now. Cost: O(items), once."""
-        blocks = {name: Column(name, kind, None) for name, kind in self.base.schema.items()}
-        cells = [column.series(line[name] for line in self.lines.values()) for name, column in blocks.items()]
+        """All lines with the changes. Cost: O(items), once."""
+        columns = {name: Column(name, kind, None) for name, kind in self.base.schema.items()}
+        cells = [column.series(line[name] for line in self.lines.values()) for name, column in columns.items()]
         both = pl.concat([self.base.table, pl.DataFrame(cells)], how="vertical_relaxed")
         places = np.arange(self.height)
         places[np.fromiter(self.lines, np.int64) - 1] = np.arange(self.base.height, both.height)
@@ -194,11 +196,11 @@ class ChangedCatalogue(Catalogue):
 
     @cached_property
     def height(self) -> int:
-        """How many lines there are."""
+        """The number of items."""
         return max(self.base.height, *self.lines)
 
     def lay_out(self) -> None:
-        """Lay out what a search reads; see `Catalogue.lay_out`."""
+        """Build the index of titles; see `Catalogue.lay_out`."""
         self.base.lay_out()
 
     def title(self, row: int) -> str | None:
@@ -207,34 +209,34 @@ class ChangedCatalogue(Catalogue):
         return self.base.title(row) if line is None else line["title"]
 
     def line(self, row: int) -> Mapping[str, Any]:
-        """Return all that is known of a vocabulary row. O(1)."""
+        """Return the id, title and attributes of a vocabulary row. O(1)."""
         return self.lines.get(row) or self.base.line(row)
 
     def _with_title(self, words: str) -> Iterator[int]:
-        wanted = folded_text(words)
-        other = [(len(self.title(row) or ""), row) for row, title in self.titles.items() if title and wanted in title]
+        folded = folded_text(words)
+        other = [(len(self.title(row) or ""), row) for row, title in self.titles.items() if title and folded in title]
         same = ((len(self.base.title(r) or ""), r) for r in self.base._with_title(words) if r not in self.titles)
         return (row for _, row in heapq.merge(sorted(other), same))
 
     def _posted(self, name: str, several: bool, separator: str | None) -> Postings:
-        found = self.base.postings(name, several=several, separator=separator)
+        postings = self.base.postings(name, several=several, separator=separator)
         old = {row: self.base.line(row)[name] if row <= self.base.height else None for row in self.lines}
-        return found.moved({row: (old[row], line[name]) for row, line in self.lines.items()})
+        return postings.updated({row: (old[row], line[name]) for row, line in self.lines.items()})
 
 
 @dataclass(frozen=True, eq=False)
 class Profiles:
-    """A line per user; `table` has `user` (text, distinct) and the rest.
+    """The attributes of users, a row per user; `table` has `user` (text, distinct) and the rest.
 
     Args:
-        table: the lines.
+        table: the rows.
         source: what messages call the table.
-        notes: what was left out, one sentence each.
+        notes: which rows were left out, a sentence each.
 
     Example:
         >>> people = read_profiles(pl.DataFrame({"userId": [7, 8, None], "age": [30, None, 50]}))
         >>> people.of("7"), people.of("9"), people.notes
-        ({'age': 30}, {}, ('table: 1 line without a user was left out.',))
+        ({'age': 30}, {}, ('table: 1 row without a user was left out.',))
         >>> people.rows(["8", "9", "7"])["age"].to_list()
         [None, None, 30]
     """
@@ -248,16 +250,16 @@ class Profiles:
         return {user: row for row, user in enumerate(self.table["user"])}
 
     def of(self, user: str) -> Mapping[str, Any]:
-        """Return the attributes of one user, nothing for a user without a line. O(1)."""
+        """Return the attributes of a user, nothing for a user without a row. O(1)."""
         row = self._row_of.get(user, self._row_of.get(id_of(user)))
         if row is None:
             return {}
         return {name: value for name, value in self.table.row(row, named=True).items() if name != "user"}
 
     def rows(self, users: Iterable[str]) -> pl.DataFrame:
-        """Return a line per user in the order given, of nulls for a user without one. O(users)."""
-        asked = pl.DataFrame({"user": pl.Series(users, dtype=pl.String)})
-        return asked.join(self.table, on="user", how="left", maintain_order="left")
+        """Return a row per user in the order given, nulls for a user without a row. O(users)."""
+        order = pl.DataFrame({"user": pl.Series(users, dtype=pl.String)})
+        return order.join(self.table, on="user", how="left", maintain_order="left")
 
 
 def read_catalogue(
@@ -274,10 +276,10 @@ def read_catalogue(
 
     Args:
         source: a path or a table, as for `read_events`.
-        vocabulary: the items of the log; others are left out here.
+        vocabulary: the items of the log; other items are left out.
         item, title: the columns' names; None guesses.
         reading: how the file is written.
-        like: the column of items in the log, which is that of the table where it has one of this name.
+        like: the log's column of items; a column of this name is taken before others.
         log: what messages call the log.
 
     Raises:
@@ -292,8 +294,8 @@ def read_catalogue(
 def in_order_of(vocabulary: Vocabulary, table: pl.DataFrame, source: str, notes: tuple[str, ...] = ()) -> Catalogue:
     """Return a table of items, as `read_items` returns it, in the order of the vocabulary."""
     rows = pl.DataFrame({"item": vocabulary.ids})
-    fit = unmatched(table["item"], vocabulary.ids, source=source)
-    return Catalogue(rows.join(table, on="item", how="left", maintain_order="left"), (*notes, fit))
+    match = unmatched(table["item"], vocabulary.ids, source=source)
+    return Catalogue(rows.join(table, on="item", how="left", maintain_order="left"), (*notes, match))
 
 
 def read_items(
@@ -304,11 +306,11 @@ def read_items(
     reading: Reading | None = None,
     like: str | None = None,
 ) -> tuple[pl.DataFrame, str, tuple[str, ...]]:
-    """Read a table of items as it is: all of its lines that have an id, all of its columns.
+    """Read a table of items: all of its rows that have an id, all of its columns.
 
     Returns:
         the table with `item` (text, distinct) and `title` (text) first; what messages call the source;
-        what was left out, in sentences.
+        which rows were left out, in sentences.
 
     Raises:
         ColumnError: there is no column of ids, or an id stands twice.
@@ -317,7 +319,7 @@ def read_items(
         >>> shop = pl.DataFrame({"sku": [1.0, None], "name": ["shoe", "hat"], "price": [9, 5]})
         >>> table, name, notes = read_items(shop)
         >>> table.columns, table["item"].to_list(), notes
-        (['item', 'title', 'price'], ['1'], ('table: 1 line without an item was left out.',))
+        (['item', 'title', 'price'], ['1'], ('table: 1 row without an item was left out.',))
     """
     table, name, notes = _read(source, reading)
     title = title or guess_column(table.columns, TITLES)
@@ -330,7 +332,7 @@ def read_items(
 
 
 def _titles(column: str, kind: pl.DataType, source: str) -> pl.Expr:
-    """Return titles as texts; the parts of a list are joined by blanks."""
+    """Return titles as texts; the parts of a list are joined with blanks."""
     inner: Any = getattr(kind, "inner", None)
     if (kind if inner is None else inner).is_nested() or kind == pl.Object:
         raise ColumnError(
@@ -343,26 +345,26 @@ def _titles(column: str, kind: pl.DataType, source: str) -> pl.Expr:
 
 
 def table_of(lines: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Return lines of names and values as a table; values of mixed types become texts, and what is not said is null.
+    """Return lines of names and values as a table; values of mixed types become texts, a missing name is null.
 
     Example:
         >>> table_of([{"item": "a", "price": 5.5}, {"item": "b", "price": "x"}]).rows()
         [('a', '5.5'), ('b', 'x')]
     """
     names = dict.fromkeys(name for line in lines for name in line)
-    return pl.DataFrame([_settled(name, [line.get(name) for line in lines]) for name in names])
+    return pl.DataFrame([_of_one_type(name, [line.get(name) for line in lines]) for name in names])
 
 
 def read_profiles(
     source: object, *, user: str | None = None, reading: Reading | None = None, like: str | None = None
 ) -> Profiles:
-    """Read a table of users: all of its lines that have an id, all of its columns.
+    """Read a table of users: all of its rows that have an id, all of its columns.
 
     Args:
         source: a path or a table, as for `read_events`.
         user: the name of the column of ids; None guesses.
         reading: how the file is written.
-        like: the column of users in the log, which is that of the table where it has one of this name.
+        like: the log's column of users; a column of this name is taken before others.
 
     Raises:
         ColumnError: there is no column of ids, or an id stands twice.
@@ -373,11 +375,11 @@ def read_profiles(
 
 
 def joined(table: pl.DataFrame, more: object, *, reading: Reading | None = None) -> pl.DataFrame:
-    """Return a table of items or users with the columns of a second table, such as vectors, by id.
+    """Return a table of items or users with the columns of a second table, such as vectors, joined by id.
 
     Args:
         table: has a column `item` or `user`, as in `Catalogue.table` and `Profiles.table`.
-        more: a path or a table with a column of the same ids (of that name, or `id`) and others.
+        more: a path or a table with a column of the same ids (`item` or `user`, or `id`) and others.
         reading: how the file is written.
 
     Raises:
@@ -401,18 +403,18 @@ def joined(table: pl.DataFrame, more: object, *, reading: Reading | None = None)
 
 
 def unmatched(ids_of_table: pl.Series, ids_of_log: pl.Series, *, source: str = "table", role: str = "item") -> str:
-    """Return in a sentence how many ids of a table have no event that is learnt, and how many of the log have no line.
+    """Return in a sentence how many ids of a table have no event, and how many of the log have no row.
 
     Example:
         >>> unmatched(pl.Series(["1", "2", "3"]), pl.Series(["3", "4"]), source="films.csv")
-        'films.csv: 2 of 3 items have no event to learn from; 1 item of the log has no line.'
+        'films.csv: 2 of 3 items have no event to learn from; 1 item of the log has no row.'
     """
     table, log = ids_of_table.cast(pl.String).unique(), ids_of_log.cast(pl.String).unique()
     both = table.is_in(log.implode()).sum()
     silent, absent = len(table) - both, len(log) - both
     return (
         f"{source}: {silent:,} of {len(table):,} {role}s {'has' if silent == 1 else 'have'} no event to learn from; "
-        f"{absent:,} {role}{'s' * (absent != 1)} of the log {'has' if absent == 1 else 'have'} no line."
+        f"{absent:,} {role}{'s' * (absent != 1)} of the log {'has' if absent == 1 else 'have'} no row."
     )
 
 
@@ -425,17 +427,17 @@ def _read(source: object, reading: Reading | None) -> tuple[pl.DataFrame, str, t
         return _from_pandas(source), "table", ()
     with opened.explained():
         table = opened.frame.collect()
-    loose = [column for column in table.columns if table[column].dtype == pl.Object]
-    return table.with_columns(_settled(name, table[name].to_list()) for name in loose), opened.name, opened.notes
+    mixed = [column for column in table.columns if table[column].dtype == pl.Object]
+    return table.with_columns(_of_one_type(name, table[name].to_list()) for name in mixed), opened.name, opened.notes
 
 
 def _from_pandas(table: Any) -> pl.DataFrame:
-    # Column by column: one whose types are mixed must not keep the others from being read.
+    # Column by column: mixed types in one column must not hinder the others.
     names = [str(name) for name in table.columns]
-    return pl.DataFrame([_settled(name, table.iloc[:, place].tolist()) for place, name in enumerate(names)])
+    return pl.DataFrame([_of_one_type(name, table.iloc[:, place].tolist()) for place, name in enumerate(names)])
 
 
-def _settled(name: str, values: list[Any]) -> pl.Series:
+def _of_one_type(name: str, values: list[Any]) -> pl.Series:
     """Return values of mixed types as one type: lists of words where there are lists, else words."""
     try:
         column = pl.Series(name, values)
@@ -451,33 +453,33 @@ def _settled(name: str, values: list[Any]) -> pl.Series:
 def _with_ids(
     table: pl.DataFrame, role: str, column: str | None, source: str, reading: Reading | None, like: str | None = None
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Return the table with a first column `role` of distinct ids, and what was noted of them."""
-    found = column or _column_of(table.columns, role, like)
-    if found is None:
+    """Return the table with a first column `role` of distinct ids, and notes on the ids."""
+    column = column or _column_of(table.columns, role, like)
+    if column is None:
         raise ColumnError(
             f"{source}: expected a column of {role}s, found {listed(table.columns)}. Name it with {role}=."
         )
-    found = find_column(found, table.columns, source=source, option=f"{role}=")
-    check_ids(table.lazy(), found, source=source, role=role)
+    column = find_column(column, table.columns, source=source, option=f"{role}=")
+    check_ids(table.lazy(), column, source=source, role=role)
     missing = reading.missing if reading else ()
-    texts = table.select(text_of_ids(pl.col(found), table.schema[found]).alias(role)).to_series()
-    settled = settle(texts, missing)
-    named = table.drop(found, *([role] if role in table.columns and found != role else []))
-    named = without_words(named.lazy(), named.columns, {}, missing).collect().insert_column(0, settled.ids)
-    kept = named.filter(pl.col(role).is_not_null())
-    doubled = kept.filter(pl.col(role).is_duplicated())
+    texts = table.select(text_of_ids(pl.col(column), table.schema[column]).alias(role)).to_series()
+    clean = clean_ids(texts, missing)
+    others = table.drop(column, *([role] if role in table.columns and column != role else []))
+    others = without_words(others.lazy(), others.columns, {}, missing).collect()
+    rows = others.insert_column(0, clean.ids).filter(pl.col(role).is_not_null())
+    doubled = rows.filter(pl.col(role).is_duplicated())
     if len(doubled):
         raise ColumnError(
-            f'{source}: expected one line per {role}, found {role} "{doubled[role][0]}" more than once. '
-            "Remove the doubled lines."
+            f'{source}: expected one row per {role}, found {role} "{doubled[role][0]}" more than once. '
+            "Remove the doubled rows."
         )
-    lost = len(named) - len(kept)
+    lost = len(table) - len(rows)
     an, s, were = ("an" if role == "item" else "a"), "s" * (lost > 1), "were" if lost > 1 else "was"
-    left_out = [f"{source}: {lost:,} line{s} without {an} {role} {were} left out."] * bool(lost)
-    return kept, [*left_out, *(f"{source}: {note}" for note in settled.notes(role))]
+    left_out = [f"{source}: {lost:,} row{s} without {an} {role} {were} left out."] * bool(lost)
+    return rows, [*left_out, *(f"{source}: {note}" for note in clean.notes(role))]
 
 
 def _column_of(names: list[str], role: str, like: str | None) -> str | None:
-    """Return the column of ids of a table: that of the log, a usual name, or one made of the words of such names."""
-    made = candidates([name for name in names if name not in TITLES], role)
-    return like if like in names else guess_column(names, _NAMES[role]) or next(iter(made), None)
+    """Return a table's column of ids: the name of the log's column, a usual name, or a name that ends as these do."""
+    similar = candidates([name for name in names if name not in TITLES], role)
+    return like if like in names else guess_column(names, _NAMES[role]) or next(iter(similar), None)

@@ -1,7 +1,7 @@
-"""How one column becomes numbers: a frozen value per kind, learnt from the column, kept as plain values.
+"""How one column becomes numbers: the contract of all column encoders, and those of categories and texts.
 
-Knows: the contract of all kinds; vocabularies and sketches of categories; texts and what is ignored.
-Does not know: the other columns, or where the numbers go. Whatever cannot be read gives zeros.
+Knows: vocabularies and count sketches of categories. A value that cannot be read gives zeros.
+Does not know: the other columns, or where the numbers go.
 """
 
 from collections import Counter
@@ -20,12 +20,12 @@ from segue.data.features.text import TextEncoder
 from segue.data.values.parsing import distinct, text_of, word, words_of
 from segue.shapes import Floats
 
-#: More categories than this share the columns of a sketch.
+#: Up to this many categories have a number each; more share a count sketch.
 ONE_HOT = 256
 
 
-class Block(Protocol):
-    """The numbers of one column: `name` is the column, `width` how many numbers a value has."""
+class ColumnEncoder(Protocol):
+    """A frozen value, fitted to one column of a table and kept in the model."""
 
     @property
     def name(self) -> str:
@@ -46,24 +46,24 @@ class Block(Protocol):
         ...
 
     def reads(self, value: object) -> bool:
-        """Return whether a value that is there has the type that was learnt."""
+        """Return whether a present value has the type that was fitted."""
         ...
 
     def labels(self, value: object) -> list[str]:
-        """Return what of a value was met in learning, in words."""
+        """Return the parts of a value that training knew, in words."""
         ...
 
     def describe(self) -> str:
-        """Return what became of the column, in words."""
+        """Return how the column is encoded, in words."""
         ...
 
 
 @dataclass(frozen=True)
 class Categories:
-    """One value or several of a vocabulary: a column each, or together in a sketch of 256.
+    """One value or several of a vocabulary: one-hot, or a count sketch of 256 numbers for large vocabularies.
 
-    A row's values are summed and divided by the square root of their number. The vocabulary has what at
-    least two rows share; a value outside of it gives zeros.
+    The numbers of a row's values are summed and divided by the square root of the number of values.
+    The vocabulary holds the values that at least two rows share; any other value gives zeros.
 
     Args:
         name: the column.
@@ -83,49 +83,49 @@ class Categories:
     words: tuple[str, ...]
 
     @classmethod
-    def learnt(cls, column: pl.Series, *, several: bool) -> "Categories":
+    def fit(cls, column: pl.Series, *, several: bool) -> "Categories":
         """Count the rows that share each value."""
         separator = separator_of(column) if several else None
         values, which = distinct(column)
         rows = np.bincount(which, minlength=len(values)).tolist() if len(values) else []
         counts: Counter[str] = Counter()
         for value, count in zip(values, rows, strict=True):
-            for each in _split(value, separator, several=several):
-                counts[each] += count
-        known = sorted((-count, each) for each, count in counts.items() if count > 1)
-        return cls(column.name, several, separator, tuple(each for _, each in known))
+            for part in _split(value, separator, several=several):
+                counts[part] += count
+        known = sorted((-count, part) for part, count in counts.items() if count > 1)
+        return cls(column.name, several, separator, tuple(part for _, part in known))
 
     @property
     def sketched(self) -> bool:
-        """Whether the values share columns."""
+        """Whether the values share a count sketch."""
         return len(self.words) > ONE_HOT
 
     @property
     def width(self) -> int:
-        """A column for each value, or 256."""
+        """One number for each value, or 256."""
         return PLACES if self.sketched else len(self.words)
 
     @cached_property
     def _number(self) -> dict[str, int]:
-        return {each: number for number, each in enumerate(self.words)}
+        return {known: number for number, known in enumerate(self.words)}
 
     def _known(self, value: object) -> list[str]:
-        return [each for each in _split(value, self.separator, several=self.several) if each in self._number]
+        return [part for part in _split(value, self.separator, several=self.several) if part in self._number]
 
     def _places(self, words: Sequence[str]) -> tuple[NDArray[np.int64], Floats]:
         if self.sketched:
             return places(self.name, words)
-        columns = np.array([self._number[each] for each in words], np.int64)
+        columns = np.array([self._number[known] for known in words], np.int64)
         return columns[:, None], np.ones((len(words), 1), np.float32)
 
     def encode(self, column: pl.Series) -> Floats:
         """Return float32[row, width]."""
         values, which = distinct(column)
         known = [self._known(value) for value in values]
-        counts = np.array([len(each) for each in known], np.int64)
-        columns, shares = self._places([each for some in known for each in some])
+        counts = np.array([len(words) for words in known], np.int64)
+        columns, shares = self._places([part for words in known for part in words])
         starts = np.cumsum(counts) - counts
-        # For each row the run of places that its distinct value has.
+        # Each row takes the run of places of its distinct value.
         rows = np.repeat(np.arange(len(which)), counts[which])
         firsts = np.cumsum(counts[which]) - counts[which]
         taken = np.arange(len(rows)) - np.repeat(firsts, counts[which]) + np.repeat(starts[which], counts[which])
@@ -135,22 +135,22 @@ class Categories:
         return out
 
     def add(self, value: object, out: Floats) -> None:
-        """Add the places of one value."""
+        """Add the numbers of one value."""
         known = self._known(value)
         if not self.sketched:
-            for each in known:
-                out[self._number[each]] += len(known) ** -0.5
+            for part in known:
+                out[self._number[part]] += len(known) ** -0.5
         elif known:
             columns, shares = places(self.name, known)
             np.add.at(out, columns, shares * np.float32(len(known) ** -0.5))
 
     def reads(self, value: object) -> bool:
-        """Return whether the value is a word (a number too), or several where several may be."""
+        """Return whether the value is a word (a number too), or several where a row may have several."""
         return bool(_split(value, self.separator, several=self.several))
 
     def labels(self, value: object) -> list[str]:
-        """Return each known value behind the column's name."""
-        return [f"{plain_name(self.name)} {each}" for each in self._known(value)]
+        """Return the column's name with each known value."""
+        return [f"{plain_name(self.name)} {part}" for part in self._known(value)]
 
     def describe(self) -> str:
         """Return the kind and the number of values."""
@@ -169,7 +169,7 @@ _NAMED = {"": "lists", " ": "blanks"}
 
 @dataclass(frozen=True)
 class Texts:
-    """A text as its encoder has it.
+    """A text as a vector, by a text encoder.
 
     Example:
         >>> from segue.data.features.text import text_encoder
@@ -198,21 +198,21 @@ class Texts:
             out += self.encoder.encode([text])[0]
 
     def reads(self, value: object) -> bool:
-        """Return whether the value has a text."""
+        """Return whether the value holds a text."""
         return bool(text_of(value))
 
     def labels(self, value: object) -> list[str]:
-        """Return nothing: a text would be too long."""
+        """Return nothing: a text is too long for a label."""
         return []
 
     def describe(self) -> str:
-        """Return the encoder."""
+        """Return the name of the text encoder."""
         return f'text by "{self.encoder.name}", {self.width} columns'
 
 
 @dataclass(frozen=True)
 class Ignored:
-    """A column that says nothing, and why."""
+    """A column that is not used, and why."""
 
     name: str
     why: str
@@ -226,7 +226,7 @@ class Ignored:
         """Add nothing."""
 
     def reads(self, value: object) -> bool:
-        """Return True: nothing is expected."""
+        """Return True: any value will do."""
         return True
 
     def labels(self, value: object) -> list[str]:
@@ -241,5 +241,5 @@ class Ignored:
 def _split(value: object, separator: str | None, *, several: bool) -> list[str]:
     if several:
         return words_of(value, separator)
-    one = word(value)
-    return [] if one is None else [one]
+    only = word(value)
+    return [] if only is None else [only]

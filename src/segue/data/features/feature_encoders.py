@@ -1,7 +1,7 @@
-"""What a model reads of items, users and events beside their ids: the three encodings, and a log with them.
+"""The features of items, users and events: their encoders together, and a log encoded with them.
 
-Knows: which columns of a log say what an event was like, and which of these are known when a question is asked.
-Does not know: how a column becomes numbers, or what the network makes of them.
+Knows: which columns of a log are features of an event, and which of these a request for recommendations knows.
+Does not know: how a column becomes numbers, or what the network does with them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,58 +15,58 @@ from numpy.typing import NDArray
 from segue.data.features.calendar import Calendar
 from segue.data.features.catalogue import Catalogue, Profiles
 from segue.data.features.kinds import KINDS, Kind, kinds_of, plain_name
-from segue.data.features.table_encoder import Encoding, learn_encoding
+from segue.data.features.table_encoder import TableEncoder, fit_table_encoder
+from segue.data.log.columns import ROLES
 from segue.data.log.events import Events
 from segue.data.log.rating_columns import ratings_of
-from segue.data.log.rating_scale import NOTED, Scale
+from segue.data.log.rating_scale import RATING_WIDTH, Scale
 from segue.data.sequences.sequences import Sequences, encode, sequence_order
 from segue.data.sequences.type_weights import weights_of
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError
 from segue.shapes import Floats
 
-#: Columns of a log that are roles and not context.
-_ROLES = ("user", "item", "time", "rating", "type", "id")
-#: Rows of a log encoded at one time.
+#: Rows of a log encoded at a time.
 _ROWS = 1 << 20
 
 
-class Encodings(NamedTuple):
-    """How items, users and events become numbers; None where nothing is known beside ids.
+class FeatureEncoders(NamedTuple):
+    """How items, users and events become numbers; None where there is nothing beside ids.
 
-    `events` has the context first, then the time, the type, and the rating: the first `asked` numbers are those that
-    can be known when a question is asked. Where ratings are predicted, `scale` is theirs, and the last numbers of an
-    event are its rating on it.
+    The columns of `events` are the context, the time, the type and the rating, in this order. A request knows all but
+    the rating: the first `request_width` numbers. Where ratings are predicted, the last numbers of an event are its
+    rating on `scale`.
     """
 
-    items: Encoding | None = None
-    users: Encoding | None = None
-    events: Encoding | None = None
-    asked: int = 0
+    items: TableEncoder | None = None
+    users: TableEncoder | None = None
+    events: TableEncoder | None = None
+    request_width: int = 0
     scale: Scale | None = None
 
     @property
     def event_width(self) -> int:
         """The numbers per event."""
-        return (self.events.width if self.events else 0) + (NOTED if self.scale else 0)
+        return (self.events.width if self.events else 0) + (RATING_WIDTH if self.scale else 0)
 
     @property
     def timed(self) -> tuple[int, int]:
-        """Which numbers of an event, from and to before, say at which hour and on which day it was."""
-        calendars = [block.name for block in (self.events.blocks if self.events else ()) if isinstance(block, Calendar)]
-        where = self.events.slices[calendars[0]] if self.events and calendars else slice(0, 0)
-        return where.start, where.stop
+        """The numbers of an event that hold its hour and weekday: the first, and the first after them."""
+        columns = self.events.columns if self.events else ()
+        calendar = next((column.name for column in columns if isinstance(column, Calendar)), None)
+        place = self.events.slices[calendar] if self.events and calendar is not None else slice(0, 0)
+        return place.start, place.stop
 
     def of_events(self, events: Sequence[Mapping[str, Any]]) -> Floats | None:
-        """Return float32[event, event_width], what is read of events or questions beside ids and gaps.
+        """Return float32[event, event_width], the features of events or requests.
 
         Args:
-            events: what is known of each: columns of the context, `time` in microseconds, `type`, `rating`.
+            events: by column: the context, `time` in microseconds, `type`, `rating`.
 
         Returns:
-            None where nothing is read.
+            None where events have no features.
 
-        Cost: about two microseconds an event, and one for each column.
+        Cost: about two microseconds an event, and one microsecond a column.
         """
         if not self.event_width:
             return None
@@ -76,17 +76,17 @@ class Encodings(NamedTuple):
                 self.events.add_row(values, line[: self.events.width])
         if self.scale is not None:
             ratings = [values.get("rating") for values in events]
-            given = np.array([np.nan if rating is None else rating for rating in ratings], np.float32)
-            out[:, out.shape[1] - NOTED :] = self.scale.noted(given)
-        return as_learnt(out)
+            known = np.array([np.nan if rating is None else rating for rating in ratings], np.float32)
+            out[:, out.shape[1] - RATING_WIDTH :] = self.scale.encode(known)
+        return as_float16(out)
 
-    def check_question(self, type: str | None = None, context: Mapping[str, object] | None = None) -> None:
-        """Do nothing if a question names only what was learnt; a value never met in learning is no error.
+    def check_request(self, type: str | None = None, context: Mapping[str, object] | None = None) -> None:
+        """Do nothing if the model reads all columns of a request; a value that training did not have is no error.
 
-        A server does not ask this: what its clients send outlives the model that reads it.
+        A server does not check this: its clients may know columns of an earlier or a later model.
 
         Raises:
-            ArgumentError: a type is given, or a column of the context, that this model does not read.
+            ArgumentError: the model does not read the type, or a column of the context.
         """
         if type is None and not context:
             return
@@ -101,27 +101,27 @@ class Encodings(NamedTuple):
                 )
 
 
-#: A network of ids alone.
-IDS_ALONE = Encodings()
+#: The encoders of a model that reads ids alone.
+IDS_ALONE = FeatureEncoders()
 
 
-def learn_encodings(
+def fit_feature_encoders(
     events: Events,
     catalogue: Catalogue | None = None,
     profiles: Profiles | None = None,
     *,
     kinds: Mapping[str, str] | None = None,
     text: str = "auto",
-) -> Encodings:
-    """Learn from a log and its tables how attributes become numbers.
+) -> FeatureEncoders:
+    """Fit encoders to the features of a log's items, users and events.
 
     Args:
         events: the log to train on.
-        catalogue: its items; a line of an item without an event is not in it.
-        profiles: of its users; the others are left out here.
-        kinds: column -> kind, where the guess is not to be trusted; "ignored" leaves a column out, "time" too, of
-            which hour and day of the week are read where they may be habits (`Calendar.learnt`).
-        text: what encodes texts, see `segue.data.features.text.text_encoder`.
+        catalogue: its items, those that have an event.
+        profiles: its users; other users are left out here.
+        kinds: column -> kind, where the guess is wrong; "ignored" leaves a column out. "time" is the hour and weekday
+            of an event, which are read where they may be habits (`Calendar.fit`).
+        text: the text encoder, see `segue.data.features.text.text_encoder`.
 
     Raises:
         ColumnError: a column of `kinds` is in no table, or a kind is unknown.
@@ -129,8 +129,8 @@ def learn_encodings(
     Example:
         >>> log = Events(pl.DataFrame({"user": ["a", "a", "b", "b"], "item": list("xyxy"),
         ...                            "type": ["view", "buy", "buy", "view"], "device": ["tv", "tv", "pc", "pc"]}))
-        >>> found = learn_encodings(log)
-        >>> found.events.describe(), found.asked
+        >>> encoders = fit_feature_encoders(log)
+        >>> encoders.events.describe(), encoders.request_width
         (['device: category, 2 values', 'type: category, 2 values'], 4)
     """
     tables: dict[str, pl.DataFrame | None] = {"items": None, "users": None, "events": None}
@@ -138,29 +138,29 @@ def learn_encodings(
         tables["items"] = catalogue.table.drop("item")
     if profiles is not None:
         tables["users"] = profiles.rows(events.users).drop("user")
-    context = [name for name in events.table.columns if name not in _ROLES]
+    context = [name for name in events.table.columns if name not in ROLES]
     of_events = [name for name in (*context, "time", "type", "rating") if name in events.table.columns]
     tables["events"] = events.table.select(of_events)
-    asked = dict(kinds or {})
-    _check_kinds(asked, tables)
-    learnt = {}
-    for role, table in tables.items():
-        learnt[role] = None if table is None else _learnt(table, asked, text, timed=role == "events")
-    width = 0
-    if learnt["events"] is not None:
-        width = sum(block.width for block in learnt["events"].blocks if block.name != "rating")
-    return Encodings(learnt["items"], learnt["users"], learnt["events"], width)
+    kinds = kinds or {}
+    _check_kinds(kinds, tables)
+    encoders = {
+        role: None if table is None else _fit(table, kinds, text, timed=role == "events")
+        for role, table in tables.items()
+    }
+    columns = encoders["events"].columns if encoders["events"] is not None else ()
+    request_width = sum(column.width for column in columns if column.name != "rating")
+    return FeatureEncoders(encoders["items"], encoders["users"], encoders["events"], request_width)
 
 
-def _check_kinds(asked: Mapping[str, str], tables: Mapping[str, pl.DataFrame | None]) -> None:
+def _check_kinds(kinds: Mapping[str, str], tables: Mapping[str, pl.DataFrame | None]) -> None:
     columns = {role: table.columns for role, table in tables.items() if table is not None}
     known = [name for names in columns.values() for name in names]
-    if asked.get("time", "ignored") != "ignored" and known.count("time") == columns["events"].count("time") == 1:
+    if kinds.get("time", "ignored") != "ignored" and known.count("time") == columns["events"].count("time") == 1:
         raise ColumnError(
-            f"kind time={asked['time']}: expected ignored, for of the times of events hour and day are read. "
+            f"kind time={kinds['time']}: expected ignored, since the hour and weekday of events are read from it. "
             "Leave it out, or give the time under another name too."
         )
-    for name, kind in asked.items():
+    for name, kind in kinds.items():
         if not any(name in (column, plain_name(column)) for column in known):
             raise ColumnError(
                 f"kind {name}={kind}: expected a column of the items, users or events, "
@@ -170,42 +170,42 @@ def _check_kinds(asked: Mapping[str, str], tables: Mapping[str, pl.DataFrame | N
             raise ColumnError(f"kind {name}={kind}: expected one of {', '.join(KINDS)}. Name one of these.")
 
 
-def _learnt(table: pl.DataFrame, asked: Mapping[str, str], text: str, *, timed: bool = False) -> Encoding | None:
-    own = {name: asked.get(name) or asked.get(plain_name(name)) for name in table.columns}
+def _fit(table: pl.DataFrame, requested: Mapping[str, str], text: str, *, timed: bool) -> TableEncoder | None:
+    by_user = {name: requested.get(name) or requested.get(plain_name(name)) for name in table.columns}
     times = [name for name in table.columns if timed and name == "time"]
     kinds: dict[str, Kind] = kinds_of(
-        table.drop(times), {n: kind for n, kind in own.items() if kind and n not in times}
+        table.drop(times), {name: kind for name, kind in by_user.items() if kind and name not in times}
     )
-    if "type" in table.columns and not own["type"] and kinds["type"] != "ignored":
+    if "type" in table.columns and not by_user["type"] and kinds["type"] != "ignored":
         kinds["type"] = "category"
-    if "rating" in table.columns and not own["rating"] and kinds["rating"] != "ignored":
+    if "rating" in table.columns and not by_user["rating"] and kinds["rating"] != "ignored":
         kinds["rating"] = "number"
-    if times and own["time"] != "ignored":
+    if times and by_user["time"] != "ignored":
         kinds = {name: kinds.get(name, "calendar") for name in table.columns}
-    encoding = learn_encoding(table, kinds, text=text)
-    said = tuple(block for block in encoding.blocks if block.width or not isinstance(block, Calendar))
-    return replace(encoding, blocks=said) if encoding.width else None
+    encoder = fit_table_encoder(table, kinds, text=text)
+    columns = tuple(column for column in encoder.columns if column.width or not isinstance(column, Calendar))
+    return replace(encoder, columns=columns) if encoder.width else None
 
 
 def encode_log(
     events: Events,
     vocabulary: Vocabulary,
-    encodings: Encodings,
+    encodings: FeatureEncoders,
     profiles: Profiles | None = None,
     *,
     weight_of_type: Mapping[str, float] | None = None,
 ) -> Sequences:
-    """Return a log as sequences, with the details of its events and the profiles of its users.
+    """Return a log as sequences, with the features of its events and the profiles of its users.
 
     Args:
         events: the log.
         vocabulary: its items; others get row 0.
-        encodings: what is read beside ids.
+        encodings: the encoders of features.
         profiles: of its users; None leaves them unknown.
-        weight_of_type: how much an event of a type counts as a target; a type that is not named counts 1.
+        weight_of_type: how much an event of a type counts as a target; other types count 1.
 
     Raises:
-        ColumnError, ConfigError: there are weights, and the log has no types, or not one that is named.
+        ColumnError, ConfigError: there are weights, and the log has no types, or lacks a type that has a weight.
 
     Cost: O(events log events) time; 2 bytes for each number of an event, 4 for each of a user.
     """
@@ -221,26 +221,26 @@ def encode_log(
     return replace(sequences, details=details, profiles=people, weights=weights)
 
 
-def _details(table: pl.DataFrame, encodings: Encodings) -> NDArray[np.float16]:
+def _details(table: pl.DataFrame, encodings: FeatureEncoders) -> NDArray[np.float16]:
     parts = [] if encodings.events is None else [encodings.events.encode(table)]
     if encodings.scale is not None:
-        parts.append(encodings.scale.noted(ratings_of(table)))
+        parts.append(encodings.scale.encode(ratings_of(table)))
     return np.concatenate(parts, axis=1).astype(np.float16)
 
 
-def attributes_of(catalogue: Catalogue | None, encodings: Encodings) -> Floats | None:
-    """Return float32[row, m], what the items of a catalogue are, row 0 of zeros; None for ids alone.
+def attributes_of(catalogue: Catalogue | None, encodings: FeatureEncoders) -> Floats | None:
+    """Return float32[row, m], the features of a catalogue's items, row 0 of zeros; None for ids alone.
 
-    Rounded to float16, in which they are kept and learnt.
+    The numbers are rounded to float16, in which training stores them.
     """
     if catalogue is None or encodings.items is None:
         return None
     encoded = encodings.items.encode(catalogue.table)
     rows: Floats = np.concatenate([np.zeros((1, encoded.shape[1]), np.float32), encoded])
-    return as_learnt(rows)
+    return as_float16(rows)
 
 
-def as_learnt(numbers: Floats) -> Floats:
-    """Return numbers rounded to float16, in which they are kept for training, so that answers read the same."""
+def as_float16(numbers: Floats) -> Floats:
+    """Return numbers rounded to float16, in which training stores them, so that serving reads the same numbers."""
     rounded: Floats = numbers.astype(np.float16).astype(np.float32)
     return rounded

@@ -1,6 +1,6 @@
-"""How many values share few columns: a count sketch.
+"""A count sketch: many values share 256 columns.
 
-Knows: the four places and signs that a value has, for ever and on every machine.
+Knows: the four places and signs of a value, the same on every machine and in every version.
 Does not know: what the values are.
 """
 
@@ -18,13 +18,13 @@ _QUARTER = PLACES // SHARES
 
 
 def places(salt: str, values: Sequence[str]) -> tuple[NDArray[np.int64], Floats]:
-    """Return the four columns of each value and what stands in them.
+    """Return the four columns of each value and the numbers in them.
 
-    A value has one column in each quarter of 256, with +.5 or -.5 in it: norm 1, and two values are
-    on average at right angles. All is taken from the digest BLAKE2b of salt and value.
+    A value has one column in each quarter of the 256, with +.5 or -.5 in it: norm 1, and two values are
+    on average at right angles. Columns and signs come from the BLAKE2b digest of salt and value.
 
     Args:
-        salt: the name of what the values belong to; the same value elsewhere has other places.
+        salt: the name of the values' column; the same value under another salt has other places.
         values: the values.
 
     Returns:
@@ -42,9 +42,9 @@ def places(salt: str, values: Sequence[str]) -> tuple[NDArray[np.int64], Floats]
     start = hashlib.blake2b(salt.encode() + b"\0", digest_size=8)
     digests = []
     for value in values:
-        each = start.copy()
-        each.update(value.encode("utf-8", "surrogatepass"))
-        digests.append(each.digest())
+        hasher = start.copy()
+        hasher.update(value.encode("utf-8", "surrogatepass"))
+        digests.append(hasher.digest())
     octets = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 8)
     columns = octets[:, :SHARES].astype(np.int64) % _QUARTER + _QUARTER * np.arange(SHARES)
     shares = np.where(octets[:, SHARES:] & 1, np.float32(0.5), np.float32(-0.5))

@@ -1,6 +1,6 @@
-"""What kind of attribute each column of a table is, judged by its type, its name and its values.
+"""The kind of each column of a table, guessed from its type, its name and its values.
 
-Knows: that few values among many rows are categories, that titles are text, that codes say nothing.
+Knows: few values in many rows are categories, titles are text, codes are not features.
 Does not know: how a kind becomes numbers.
 """
 
@@ -14,26 +14,26 @@ import polars as pl
 
 from segue.data.log.columns import KNOWN_NAMES, find_column
 from segue.data.values.ids import seems_missing
-from segue.data.values.parsing import distinct, moment_of, number_of, vector_of, word, words_of
-from segue.data.values.times import written_date
-from segue.errors import ColumnError
+from segue.data.values.parsing import distinct, number_of, vector_of, word, words_of
+from segue.data.values.times import moment_of, written_date
+from segue.errors import ColumnError, nearest
 
-#: A calendar is read of the times of events alone; the others may be asked for by name.
+#: Only the times of events are of kind "calendar"; the other kinds can be requested by name.
 Kind: TypeAlias = Literal["number", "category", "categories", "text", "date", "vector", "ignored", "calendar"]
 KINDS: tuple[Kind, ...] = get_args(Kind)[:-1]
 
-_NOTHING_ASKED: Mapping[str, str] = MappingProxyType({})
-#: Whole numbers with so few values are codes such as an age band.
+_NO_KINDS: Mapping[str, str] = MappingProxyType({})
+#: Whole numbers with at most this many values are codes such as an age band.
 _FEW = 32
-#: A rule holds for a column when it holds for this share of its values.
+#: Ids and codes: at least this share of the rows have a distinct value.
 _NEARLY_ALL = 0.95
-#: A column is of numbers, dates or vectors when this share of its values is, of those that do not seem to be missing.
+#: A column is of numbers, dates or vectors when this share of its present values is.
 _MOST = 0.75
-#: So many distinct values are looked at; counts are taken over all rows.
-_LOOKED_AT = 5_000
-#: A column that is named like a time and has such numbers counts from 1970.
+#: The most values that are read; distinct values are counted over all rows.
+_SAMPLE = 5_000
+#: A column that is named like a time and has numbers of this size counts from 1970.
 _AN_EPOCH = 1e8
-#: A piece between separators is short, and pieces come again: the distinct ones are this share of all at most.
+#: Pieces between separators have at most this median length; at most this share of them are distinct, by separator.
 _SHORT = 30
 _RECURRING = {"|": 0.8, ";": 0.6, ",": 0.5}
 
@@ -44,21 +44,21 @@ _ID_NAME = re.compile(r"(^|[_\W])(id|ID|Id)$|[a-z]I[dD]$")
 _SUFFIX = re.compile(r":(token|token_seq|float|float_seq)$")
 
 
-def kinds_of(table: pl.DataFrame, asked: Mapping[str, str] = _NOTHING_ASKED) -> dict[str, Kind]:
-    """Return the kind of each column: the one asked for, or else the likeliest.
+def kinds_of(table: pl.DataFrame, requested: Mapping[str, str] = _NO_KINDS) -> dict[str, Kind]:
+    """Return the kind of each column: the requested kind, or else the likeliest.
 
-    In this order: lists of numbers are vectors, other lists categories; dates are dates; a column that is
-    empty, that says the same in each row or in which no two rows share a code is ignored; values that are
-    mostly numbers make a number, unless they are whole and few or begin with zeros; titles and long or
-    mostly distinct texts are text; a text whose pieces between `|`, `;` or `,` recur is categories, and
-    so is a RecBole column `:token_seq` by blanks; what is left is a category.
+    The rules, the first that holds: lists of numbers are vectors, other lists categories. A column that is
+    empty, constant, or made of codes that no two rows share is ignored. Dates are dates. Values that are
+    mostly numbers are numbers, unless they are whole and few or begin with zeros. Titles, and long or mostly
+    distinct texts, are text. Texts whose pieces between `|`, `;` or `,` recur are categories, and so is a
+    RecBole column `:token_seq` with blanks. All other columns are a category.
 
     Args:
         table: attributes, a row per item, user or event.
-        asked: column -> kind, where the guess is wrong; RecBole's `:type` may be left out of the name.
+        requested: column -> kind, where the guess is wrong; RecBole's `:type` may be left out of the name.
 
     Raises:
-        ColumnError: a column asked for is not there, or a kind does not exist.
+        ColumnError: a requested column or kind does not exist.
 
     Cost: O(rows) to count distinct values of each column, the rest on at most 5,000 of them.
 
@@ -73,11 +73,11 @@ def kinds_of(table: pl.DataFrame, asked: Mapping[str, str] = _NOTHING_ASKED) -> 
         >>> kinds_of(films, {"minutes": "ignored"})["minutes"]
         'ignored'
     """
-    wanted: dict[str, Kind] = {}
-    for name, kind in asked.items():
+    kinds: dict[str, Kind] = {}
+    for name, kind in requested.items():
         column = find_column(name, table.columns, source="attributes", option="the name of")
-        wanted[column] = _known_kind(kind, column)
-    return {name: wanted.get(name) or _guess(table[name]) for name in table.columns}
+        kinds[column] = _known_kind(kind, column)
+    return {name: kinds.get(name) or _guess(table[name]) for name in table.columns}
 
 
 def plain_name(name: str) -> str:
@@ -88,20 +88,19 @@ def plain_name(name: str) -> str:
 def separator_of(column: pl.Series) -> str | None:
     """Return the separator between the categories of a text column, None where there is none.
 
-    The likeliest is the one whose pieces recur; where none is (but categories were asked for), the one
-    that most values hold.
+    The likeliest separator is one whose pieces recur. Where there is none, but the column was declared
+    categories, it is the separator that most values hold.
     """
     if column.dtype.base_type() in (pl.List, pl.Array):
         return None
     texts = _sample(column)
-    found = _separator(column.name, texts)
-    counts = {each: sum(each in text for text in texts) for each in _RECURRING}
-    most = max(counts, key=lambda each: counts[each])
-    return found or (most if counts[most] else None)
+    counts = {separator: sum(separator in text for text in texts) for separator in _RECURRING}
+    most = max(counts, key=lambda separator: counts[separator])
+    return _separator(column.name, texts) or (most if counts[most] else None)
 
 
 def why_ignored(column: pl.Series) -> str:
-    """Return the reason why a column says nothing, in words.
+    """Return in words why a column is ignored.
 
     Example:
         >>> why_ignored(pl.Series("asin", ["B1", "B2", "B3"]))
@@ -110,7 +109,7 @@ def why_ignored(column: pl.Series) -> str:
     present = column.drop_nulls()
     if column.dtype in (pl.Object, pl.Struct, pl.Binary, pl.Null):
         return "empty" if not len(present) else f"values of type {column.dtype}"
-    if not any(word(each) or isinstance(each, list) for each in present.head(_LOOKED_AT).to_list()):
+    if not any(word(value) or isinstance(value, list) for value in present.head(_SAMPLE).to_list()):
         return "empty"
     if column.dtype.is_nested():
         return "as asked"
@@ -125,8 +124,8 @@ def _known_kind(kind: str, column: str) -> Kind:
     for known in KINDS:
         if known == kind:
             return known
-    near = [known for known in KINDS if known[:3] == kind[:3].lower()]
-    advice = f'Did you mean "{near[0]}"?' if near else "Give one of these."
+    like = nearest(kind, KINDS, cutoff=0.4)
+    advice = f'Did you mean "{like}"?' if like else "Give one of these."
     raise ColumnError(f'column "{column}": expected a kind among {", ".join(KINDS)}, came "{kind}". {advice}')
 
 
@@ -159,7 +158,7 @@ def _guess_of_lists(column: pl.Series) -> Kind:
     inner = getattr(column.dtype, "inner", None)
     if inner is not None and inner.is_numeric():
         return "vector"
-    rows = [words_of(each, None) for each in column.drop_nulls().head(_LOOKED_AT).to_list()]
+    rows = [words_of(value, None) for value in column.drop_nulls().head(_SAMPLE).to_list()]
     pieces = [piece for row in rows for piece in row]
     if not pieces:
         return "ignored"
@@ -168,10 +167,8 @@ def _guess_of_lists(column: pl.Series) -> Kind:
 
 
 def _is_id(name: str, values: int, rows: int) -> bool:
-    plain = re.sub(r"[\W_]", "", plain_name(name).lower())
-    return (
-        (plain in _IDS or _ID_NAME.search(plain_name(name)) is not None) and rows > 1 and values >= _NEARLY_ALL * rows
-    )
+    named = _plain(name) in _IDS or _ID_NAME.search(plain_name(name)) is not None
+    return named and rows > 1 and values >= _NEARLY_ALL * rows
 
 
 def _plain(name: str) -> str:
@@ -179,7 +176,7 @@ def _plain(name: str) -> str:
 
 
 def _guess_of_numbers(name: str, present: pl.Series, values: int) -> Kind:
-    numbers = np.array([number_of(each) for each in present.to_list()], np.float64)
+    numbers = np.array([number_of(value) for value in present.to_list()], np.float64)
     read = np.isfinite(numbers)
     if not read.any():
         return "ignored"
@@ -189,14 +186,10 @@ def _guess_of_numbers(name: str, present: pl.Series, values: int) -> Kind:
     whole = bool((numbers == np.round(numbers)).all()) and not name.endswith(":float")
     span = numbers.max() - numbers.min() + 1
     if whole and values == len(present) == span and values >= 10:
-        return "ignored"  # the rows counted through
+        return "ignored"  # row numbers
     if _plain(name) in KNOWN_NAMES["time"] and float(np.median(numbers)) >= _AN_EPOCH:
         return "date"
-    if (
-        whole
-        and np.abs(numbers).max() < 1e15
-        and all(map(written_date, numbers.astype(np.int64)[:_LOOKED_AT].tolist()))
-    ):
+    if whole and np.abs(numbers).max() < 1e15 and all(map(written_date, numbers.astype(np.int64)[:_SAMPLE].tolist())):
         return "date"
     return "category" if whole and values <= _FEW and 4 * values <= len(present) else "number"
 
@@ -224,8 +217,8 @@ def _guess_of_texts(name: str, present: pl.Series, values: int) -> Kind:
 
 
 def _mostly(texts: list[str], rule: Callable[[str], bool]) -> bool:
-    said = [text for text in texts if not seems_missing(text)]
-    return sum(map(rule, said)) >= _MOST * len(said) > 0
+    present = [text for text in texts if not seems_missing(text)]
+    return sum(map(rule, present)) >= _MOST * len(present) > 0
 
 
 def _separator(name: str, texts: list[str]) -> str | None:
@@ -239,13 +232,13 @@ def _recur(texts: list[str], separator: str, recurring: float) -> bool:
     if sum(separator in text for text in texts) < max(1, 0.05 * len(texts)):
         return False
     pieces = [piece for text in texts for piece in words_of(text, separator)]
-    return len(set(pieces)) <= recurring * len(pieces) and float(np.median([len(each) for each in pieces])) <= _SHORT
+    return len(set(pieces)) <= recurring * len(pieces) and float(np.median([len(piece) for piece in pieces])) <= _SHORT
 
 
 def _sample(column: pl.Series) -> list[str]:
     """Return values evenly spaced over the rows, as trimmed texts."""
     present = column.drop_nulls()
-    some = present.gather_every(max(1, len(present) // _LOOKED_AT)) if len(present) else present
-    values, which = distinct(some)
-    found = [word(value) for value in values]
-    return [text for number in which if (text := found[number]) is not None]
+    sample = present.gather_every(max(1, len(present) // _SAMPLE)) if len(present) else present
+    values, which = distinct(sample)
+    words = [word(value) for value in values]
+    return [text for number in which if (text := words[number]) is not None]

@@ -1,37 +1,37 @@
-"""How a column of numbers, dates or vectors becomes numbers of one scale.
+"""The encoders of numbers, dates and vectors.
 
-Knows: knots at quantiles of what was learnt, the mean of vectors.
-Does not know: the other columns, or where the numbers go. Whatever cannot be read gives zeros.
+Knows: knots at the quantiles of a column, the mean of vectors. A value that cannot be read gives zeros.
+Does not know: the other columns, or where the numbers go.
 """
 
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.features.kinds import plain_name
-from segue.data.values.parsing import moment_of, number_of, numbers_of, vector_of
+from segue.data.values.parsing import number_of, numbers_of, vector_of
+from segue.data.values.times import iso, moment_of
 from segue.shapes import Floats
 
-#: Numbers are spread over so many knots.
+#: The most knots of a column.
 KNOTS = 8
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers or dates as weights of the two nearest knots; beyond the ends, the end itself.
+    """Numbers or dates as a linear spline: weights of the two nearest knots; a value beyond the ends counts as the end.
 
-    The weight of a knot falls in a straight line from 1 at the knot to 0 at its neighbours, so that the
-    weights of a value sum to 1 and a linear layer behind them learns any curve through the knots.
+    The weight of a knot falls in a straight line from 1 at the knot to 0 at its neighbours. The weights
+    of a value sum to 1, and a linear layer after them can learn any piecewise linear curve on the knots.
 
     Args:
         name: the column.
         kind: "number" or "date" (seconds since 1970).
-        knots: ascending, at quantiles of what was learnt.
+        knots: ascending, at the quantiles of the column.
 
     Example:
         >>> years = Numbers("year", "number", (1990.0, 2000.0, 2010.0))
@@ -44,8 +44,8 @@ class Numbers:
     knots: tuple[float, ...]
 
     @classmethod
-    def learnt(cls, column: pl.Series, kind: str) -> "Numbers":
-        """Place knots at quantiles; where many values are equal, the rest at quantiles of the distinct ones."""
+    def fit(cls, column: pl.Series, kind: str) -> "Numbers":
+        """Place knots at the quantiles; where many values are equal, the others at quantiles of the distinct values."""
         numbers = numbers_of(column, moment_of if kind == "date" else number_of)
         numbers = numbers[np.isfinite(numbers)]
         values = np.unique(numbers)
@@ -98,7 +98,7 @@ class Numbers:
         return self._read(value) is not None
 
     def labels(self, value: object) -> list[str]:
-        """Return the number or the date behind the column's name."""
+        """Return the column's name with the number or the date."""
         number = self._read(value)
         return [] if number is None else [f"{plain_name(self.name)} {self._written(number)}"]
 
@@ -110,13 +110,13 @@ class Numbers:
 
     def _written(self, number: float) -> str:
         if self.kind == "date" and abs(number) < 6e10:
-            return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=number)).date().isoformat()
+            return iso(round(number * 1e6))[:10]
         return f"{number:.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """A vector less the mean of those learnt, of norm 1; another length counts as missing.
+    """A vector less the column's mean, scaled to norm 1; a vector of another length counts as missing.
 
     Example:
         >>> Vectors("v", (1.0, 1.0)).encode(pl.Series([[1.0, 5.0], [1.0], None])).tolist()
@@ -127,9 +127,9 @@ class Vectors:
     mean: tuple[float, ...]
 
     @classmethod
-    def learnt(cls, column: pl.Series) -> "Vectors":
-        """Take the mean of the vectors that have the usual length."""
-        lengths = Counter(len(each) for value in column.to_list() if (each := vector_of(value)) is not None)
+    def fit(cls, column: pl.Series) -> "Vectors":
+        """Take the mean of the vectors of the most common length."""
+        lengths = Counter(len(vector) for value in column.to_list() if (vector := vector_of(value)) is not None)
         width = lengths.most_common(1)[0][0] if lengths else 0
         rows = _matrix(column, width)
         rows = rows[np.isfinite(rows).all(axis=1)]
@@ -161,12 +161,12 @@ class Vectors:
         return directions
 
     def reads(self, value: object) -> bool:
-        """Return whether the value is a vector of the learnt length."""
+        """Return whether the value is a vector of this length."""
         vector = vector_of(value)
         return vector is not None and len(vector) == self.width
 
     def labels(self, value: object) -> list[str]:
-        """Return nothing: a vector has no words."""
+        """Return nothing: a vector has no label."""
         return []
 
     def describe(self) -> str:

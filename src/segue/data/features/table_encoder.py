@@ -1,7 +1,7 @@
-"""A table of attributes becomes an array: what was learnt of each column, kept in a model.
+"""The encoder of a table: one encoder per column, fitted in training and kept in the model as JSON.
 
-Knows: the blocks of columns that lie side by side, and how they are written down and read again.
-Does not know: how one kind of column is encoded, or what the rows are: items, users or events.
+Knows: the order of the columns in a vector, and how encoders are written and read.
+Does not know: how a column is encoded, or whether the rows are items, users or events.
 """
 
 import json
@@ -14,73 +14,72 @@ import numpy as np
 import polars as pl
 
 from segue.data.features.calendar import Calendar
-from segue.data.features.column_encoders import Block, Categories, Ignored, Texts
+from segue.data.features.column_encoders import Categories, ColumnEncoder, Ignored, Texts
 from segue.data.features.kinds import Kind, plain_name, why_ignored
 from segue.data.features.numeric import Numbers, Vectors
-from segue.data.features.text import TextEncoder, text_encoder, text_encoder_from
-from segue.data.log.columns import listed
+from segue.data.features.text import TextEncoder, text_encoder, text_encoder_from_dict
 from segue.data.values import plain
 from segue.data.values.parsing import distinct, is_present, text_of
-from segue.errors import ArgumentError, ColumnError, ModelError
+from segue.errors import ArgumentError, ColumnError, ModelError, listed
 from segue.shapes import Floats
 
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Encoding:
+class TableEncoder:
     """How the rows of a table become float32 vectors.
 
     Args:
-        blocks: one per column, in the order of the vector.
-        text: what encodes the columns of text; None where there are none.
+        columns: an encoder per column, in the order of the vector.
+        text: the encoder of the columns of text; None where there are none.
 
     Example:
         >>> films = pl.DataFrame({"year": [1990, 2000], "genres": ["Drama|War", "Drama"]})
-        >>> encoding = learn_encoding(films, {"year": "number", "genres": "categories"}, text="words")
+        >>> encoding = fit_table_encoder(films, {"year": "number", "genres": "categories"}, text="words")
         >>> encoding.encode(films).tolist()
         [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]
         >>> encoding.encode_row({"year": 1995, "genres": "Western"}).tolist()
         [0.5, 0.5, 0.0]
         >>> encoding.describe()
         ['year: number, 1990 to 2000', 'genres: categories by |, 1 value']
-        >>> Encoding.from_json(encoding.to_json()) == encoding
+        >>> TableEncoder.from_json(encoding.to_json()) == encoding
         True
     """
 
-    blocks: tuple[Block, ...]
+    columns: tuple[ColumnEncoder, ...]
     text: TextEncoder | None = None
 
     @cached_property
     def slices(self) -> dict[str, slice]:
-        """Where the numbers of each column stand in a vector."""
-        ends = np.cumsum([block.width for block in self.blocks]).tolist()
-        return {block.name: slice(end - block.width, end) for block, end in zip(self.blocks, ends, strict=True)}
+        """The place of each column's numbers in a vector."""
+        ends = np.cumsum([column.width for column in self.columns]).tolist()
+        return {column.name: slice(end - column.width, end) for column, end in zip(self.columns, ends, strict=True)}
 
     @cached_property
     def width(self) -> int:
         """The numbers per row."""
-        return sum(block.width for block in self.blocks)
+        return sum(column.width for column in self.columns)
 
     def encode(self, table: pl.DataFrame) -> Floats:
         """Return float32[row, width] of a table.
 
-        A column that is not there, a null, a NaN, a value never met in learning and a value of a wrong
-        type all give zeros; `complaints` says which types were wrong.
+        A missing column, a null, a NaN, a value that training did not have and a value of a wrong type
+        all give zeros; `warnings` names the wrong types.
 
         Raises:
-            ArgumentError: there is text, and the package that encoded it in learning is not installed.
+            ArgumentError: there is text, and the package that encoded it in training is not installed.
 
-        Cost: O(rows x width) memory; texts as their encoder. Give slices of a table that is too large.
+        Cost: O(rows x width) memory; texts as their encoder. Slice a table that is too large.
         """
         out = np.zeros((table.height, self.width), np.float32)
-        for block in self.blocks:
-            if block.name in table.columns and block.width and table.height:
-                out[:, self.slices[block.name]] = block.encode(table[block.name])
+        for column in self.columns:
+            if column.name in table.columns and column.width and table.height:
+                out[:, self.slices[column.name]] = column.encode(table[column.name])
         return out
 
     def encode_row(self, values: Mapping[str, object]) -> Floats:
-        """Return float32[width], equal to `encode` of a table of this one row.
+        """Return float32[width], equal to `encode` of a table with this row alone.
 
         Cost: about a microsecond a column, more for texts.
         """
@@ -90,120 +89,122 @@ class Encoding:
 
     def add_row(self, values: Mapping[str, object], out: Floats) -> None:
         """Add what `encode_row` returns to float32[width], in place."""
-        for name, block, where in self._used:
+        for name, column, place in self._used:
             value = values.get(name)
             if value is not None:
-                block.add(value, out[where])
+                column.add(value, out[place])
 
-    def unmet(self, values: Mapping[str, object]) -> list[str]:
-        """Return "name=value" for each value that says nothing: never met in learning, or of another type.
+    def unknown_values(self, values: Mapping[str, object]) -> list[str]:
+        """Return "name=value" for each value that gives zeros: training did not have it, or its type is another.
 
         Example:
-            >>> encoding = learn_encoding(pl.DataFrame({"device": ["tv", "tv"]}), {"device": "category"})
-            >>> encoding.unmet({"device": "phone"}), encoding.unmet({"device": "tv"})
+            >>> encoding = fit_table_encoder(pl.DataFrame({"device": ["tv", "tv"]}), {"device": "category"})
+            >>> encoding.unknown_values({"device": "phone"}), encoding.unknown_values({"device": "tv"})
             (['device=phone'], [])
         """
         given = {name: value for name, value in values.items() if value is not None and name in self.slices}
         return [f"{name}={value}" for name, value in given.items() if not self.encode_row({name: value}).any()]
 
     def check(self, values: Mapping[str, object], source: str) -> None:
-        """Do nothing if each value has the kind that was learnt; one never met in learning is no error.
+        """Do nothing if each value has the kind of its column; a value that training did not have is no error.
 
         Args:
-            values: by column; what is not said is unknown.
+            values: by column; a column that is left out is unknown.
             source: what the message calls them.
 
         Raises:
-            ArgumentError: one has another kind.
+            ArgumentError: a value has another kind.
 
         Example:
-            >>> learn_encoding(pl.DataFrame({"age": [20, 40]}), {"age": "number"}).check({"age": "x"}, "profile")
+            >>> fit_table_encoder(pl.DataFrame({"age": [20, 40]}), {"age": "number"}).check({"age": "x"}, "profile")
             Traceback (most recent call last):
             ...
             segue.errors.ArgumentError: profile: column "age": expected number, 20 to 40, came "x". Leave it out.
         """
-        for block in self.blocks:
-            value = values.get(block.name)
-            if is_present(value) and not block.reads(value):
+        for column in self.columns:
+            value = values.get(column.name)
+            if is_present(value) and not column.reads(value):
                 raise ArgumentError(
-                    f'{source}: column "{plain_name(block.name)}": expected {block.describe()}, '
+                    f'{source}: column "{plain_name(column.name)}": expected {column.describe()}, '
                     f'came "{str(value)[:40]}". Leave it out.'
                 )
 
     @cached_property
-    def _used(self) -> list[tuple[str, Block, slice]]:
-        return [(block.name, block, self.slices[block.name]) for block in self.blocks if block.width]
+    def _used(self) -> list[tuple[str, ColumnEncoder, slice]]:
+        return [(column.name, column, self.slices[column.name]) for column in self.columns if column.width]
 
     def describe(self) -> list[str]:
-        """Return a line per column: its name, its kind, what became of it."""
-        return [f"{plain_name(block.name)}: {block.describe()}" for block in self.blocks]
+        """Return a line per column: its name, its kind, how it is encoded."""
+        return [f"{plain_name(column.name)}: {column.describe()}" for column in self.columns]
 
     def labels(self, values: Mapping[str, object]) -> list[str]:
-        """Return the attributes of one row that count, in words: "genres Action", "year 1995".
+        """Return the attributes of a row that training knew, in words: "genres Action", "year 1995".
 
-        Texts and vectors have none, and neither has a value that was never met in learning.
+        Texts and vectors have no labels.
         """
-        return [label for block in self.blocks for label in block.labels(values.get(block.name))]
+        return [label for column in self.columns for label in column.labels(values.get(column.name))]
 
-    def complaints(self, table: pl.DataFrame, by: str | None = None) -> list[str]:
-        """Return a sentence for each column that is missing or whose values have another type than in learning.
+    def warnings(self, table: pl.DataFrame, by: str | None = None) -> list[str]:
+        """Return a sentence for each column that is missing or whose values have another type than in training.
 
         Args:
             table: the rows.
-            by: the column that names a row, such as "item"; None counts the rows.
+            by: the column that identifies a row, such as "item"; None names rows by number.
 
         Cost: O(rows), on the distinct values of each column.
 
         Example:
             >>> films = pl.DataFrame({"year": [1990, 2000]})
-            >>> encoding = learn_encoding(films, {"year": "number"}, text="words")
-            >>> encoding.complaints(pl.DataFrame({"year": ["nineteen", "2000"]}))  # doctest: +NORMALIZE_WHITESPACE
+            >>> encoding = fit_table_encoder(films, {"year": "number"}, text="words")
+            >>> encoding.warnings(pl.DataFrame({"year": ["nineteen", "2000"]}))  # doctest: +NORMALIZE_WHITESPACE
             ['column "year": expected number, 1990 to 2000, 1 of 2 values cannot be read so, the first is
             "nineteen" in row 1. They count as missing; correct them, or train again.']
         """
-        found = (_complaint(block, table, by) for block in self.blocks if block.width)
-        return [each for each in found if each is not None]
+        warnings = (_warning(column, table, by) for column in self.columns if column.width)
+        return [warning for warning in warnings if warning is not None]
 
     def to_json(self) -> str:
-        """Return all that was learnt as JSON; `from_json` of it is equal."""
-        kept = {
+        """Return the encoder as JSON; `from_json` gives an equal encoder."""
+        fields = {
             "format": _FORMAT,
-            "text": None if self.text is None else self.text.kept(),
-            "columns": [_kept(block) for block in self.blocks],
+            "text": None if self.text is None else self.text.to_dict(),
+            "columns": [_to_dict(column) for column in self.columns],
         }
-        return json.dumps(kept, ensure_ascii=False, allow_nan=False)
+        return json.dumps(fields, ensure_ascii=False, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> "Encoding":
-        """Return the encoding that was written down; no package is imported and no folder opened.
+    def from_json(cls, text: str | bytes) -> "TableEncoder":
+        """Return the encoder that `to_json` wrote; no package is imported and no folder opened.
 
         Raises:
-            ModelError: it is not such JSON, or of a later format.
+            ModelError: the text is not such JSON, or of a later format.
         """
         try:
-            kept = plain.json_of(text)
-            if kept["format"] != _FORMAT:
+            fields = plain.json_of(text)
+            if fields["format"] != _FORMAT:
                 raise ModelError(
-                    f"encoding: expected format {_FORMAT}, came {kept['format']}. Update Segue to read this model."
+                    f"encoding: expected format {_FORMAT}, came {fields['format']}. Update Segue to read this model."
                 )
-            encoder = None if kept["text"] is None else text_encoder_from(kept["text"])
-            blocks = tuple(_block(column, encoder) for column in kept["columns"])
-            plain.distinct([block.name for block in blocks], "columns")
-            return cls(blocks, encoder)
+            encoder = None if fields["text"] is None else text_encoder_from_dict(fields["text"])
+            columns = tuple(_from_dict(column, encoder) for column in fields["columns"])
+            plain.distinct([column.name for column in columns], "columns")
+            return cls(columns, encoder)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ModelError(
-                f"encoding: expected what Encoding.to_json wrote, came {text[:40]!r} ({error!r}). "
+                f"encoding: expected what TableEncoder.to_json wrote, came {text[:40]!r} ({error!r}). "
                 "Take the model from its source again."
             ) from error
 
 
-def learn_encoding(table: pl.DataFrame, kinds: Mapping[str, Kind], *, text: TextEncoder | str = "auto") -> Encoding:
-    """Learn from a table how its columns become numbers.
+def fit_table_encoder(
+    table: pl.DataFrame, kinds: Mapping[str, Kind], *, text: TextEncoder | str = "auto"
+) -> TableEncoder:
+    """Fit an encoder to each column of a table.
 
     Args:
-        table: the rows that may be learnt from: no held-out ones.
-        kinds: column -> kind, as `kinds_of` returns; a column that is not named is left out.
-        text: what encodes texts; a name makes an encoder learnt from all texts of the table.
+        table: the rows to fit, without held-out rows.
+        kinds: column -> kind, as `kinds_of` returns; other columns are left out.
+        text: the text encoder; a name fits such an encoder to all texts of the table.
 
     Raises:
         ColumnError: a column is not in the table.
@@ -213,23 +214,23 @@ def learn_encoding(table: pl.DataFrame, kinds: Mapping[str, Kind], *, text: Text
 
     Example:
         >>> users = pl.DataFrame({"age": [20, 40, None], "device": ["tv", "tv", "phone"]})
-        >>> encoding = learn_encoding(users, {"age": "number", "device": "category"})
+        >>> encoding = fit_table_encoder(users, {"age": "number", "device": "category"})
         >>> encoding.encode(users).tolist()
         [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
     """
     absent = [name for name in kinds if name not in table.columns]
     if absent:
         raise ColumnError(
-            f'attributes: expected a column "{absent[0]}", found {listed(table.columns)}. Take kinds_of(table) anew.'
+            f'attributes: expected a column "{absent[0]}", found {listed(table.columns)}. Call kinds_of(table) again.'
         )
     encoder = None
     if "text" in kinds.values():
         encoder = text_encoder(text, texts_of(table, kinds)) if isinstance(text, str) else text
-    return Encoding(tuple(_learnt(table[name], kind, encoder) for name, kind in kinds.items()), encoder)
+    return TableEncoder(tuple(_fit(table[name], kind, encoder) for name, kind in kinds.items()), encoder)
 
 
 def texts_of(table: pl.DataFrame, kinds: Mapping[str, Kind]) -> list[str]:
-    """Return all texts of the columns of that kind, cleaned, without empty ones: what a `TextEncoder` learns from.
+    """Return all texts of the columns of kind "text", cleaned, without empty texts: what a `TextEncoder` is fitted to.
 
     Example:
         >>> texts_of(pl.DataFrame({"title": ["<b>Heat</b>", None]}), {"title": "text"})
@@ -239,74 +240,73 @@ def texts_of(table: pl.DataFrame, kinds: Mapping[str, Kind]) -> list[str]:
     return [text for column in columns for value in column.to_list() if (text := text_of(value))]
 
 
-def _learnt(column: pl.Series, kind: Kind, encoder: TextEncoder | None) -> Block:
+def _fit(column: pl.Series, kind: Kind, encoder: TextEncoder | None) -> ColumnEncoder:
     if kind in ("number", "date"):
-        return Numbers.learnt(column, kind)
+        return Numbers.fit(column, kind)
     if kind in ("category", "categories"):
-        return Categories.learnt(column, several=kind == "categories")
+        return Categories.fit(column, several=kind == "categories")
     if kind == "vector":
-        return Vectors.learnt(column)
+        return Vectors.fit(column)
     if kind == "calendar":
-        return Calendar.learnt(column)
+        return Calendar.fit(column)
     if kind == "text":
         assert encoder is not None
         return Texts(column.name, encoder)
     return Ignored(column.name, why_ignored(column))
 
 
-def _kept(block: Block) -> dict[str, Any]:
-    match block:
+def _to_dict(column: ColumnEncoder) -> dict[str, Any]:
+    match column:
         case Numbers():
-            return {"name": block.name, "kind": block.kind, "knots": list(block.knots)}
+            return {"name": column.name, "kind": column.kind, "knots": list(column.knots)}
         case Categories():
-            kind = "categories" if block.several else "category"
-            return {"name": block.name, "kind": kind, "separator": block.separator, "values": list(block.words)}
+            kind = "categories" if column.several else "category"
+            return {"name": column.name, "kind": kind, "separator": column.separator, "values": list(column.words)}
         case Vectors():
-            return {"name": block.name, "kind": "vector", "mean": list(block.mean)}
+            return {"name": column.name, "kind": "vector", "mean": list(column.mean)}
         case Calendar():
-            return {"name": block.name, "kind": "calendar", "hours": block.hours, "days": block.days}
+            return {"name": column.name, "kind": "calendar", "hours": column.hours, "days": column.days}
         case Ignored():
-            return {"name": block.name, "kind": "ignored", "why": block.why}
+            return {"name": column.name, "kind": "ignored", "why": column.why}
         case _:
-            return {"name": block.name, "kind": "text"}
+            return {"name": column.name, "kind": "text"}
 
 
-def _block(kept: Mapping[str, Any], encoder: TextEncoder | None) -> Block:
-    name, kind = plain.text(kept["name"], "a column", empty=True), kept["kind"]
+def _from_dict(fields: Mapping[str, Any], encoder: TextEncoder | None) -> ColumnEncoder:
+    name, kind = plain.text(fields["name"], "a column", empty=True), fields["kind"]
     if kind in ("number", "date"):
-        return Numbers(name, kind, plain.numbers(kept["knots"], f"knots of {name}", ascending=True))
+        return Numbers(name, kind, plain.numbers(fields["knots"], f"knots of {name}", ascending=True))
     if kind in ("category", "categories"):
-        separator = None if kept["separator"] is None else plain.text(kept["separator"], f"separator of {name}")
-        return Categories(name, kind == "categories", separator, plain.texts(kept["values"], f"values of {name}"))
+        separator = None if fields["separator"] is None else plain.text(fields["separator"], f"separator of {name}")
+        return Categories(name, kind == "categories", separator, plain.texts(fields["values"], f"values of {name}"))
     if kind == "vector":
-        return Vectors(name, plain.numbers(kept["mean"], f"mean of {name}"))
+        return Vectors(name, plain.numbers(fields["mean"], f"mean of {name}"))
     if kind == "calendar":
-        return Calendar(
-            name, plain.truth(kept["hours"], f"hours of {name}"), plain.truth(kept["days"], f"days of {name}")
-        )
+        hours, days = (plain.truth(fields[part], f"{part} of {name}") for part in ("hours", "days"))
+        return Calendar(name, hours, days)
     if kind == "ignored":
-        return Ignored(name, plain.text(kept["why"], f"why {name} is ignored"))
+        return Ignored(name, plain.text(fields["why"], f"why {name} is ignored"))
     if encoder is None or kind != "text":
         raise ValueError(f"column {name} is of kind {kind}")
     return Texts(name, encoder)
 
 
-def _complaint(block: Block, table: pl.DataFrame, by: str | None) -> str | None:
-    start = f'column "{plain_name(block.name)}": expected {block.describe()}, '
-    if block.name not in table.columns:
+def _warning(column: ColumnEncoder, table: pl.DataFrame, by: str | None) -> str | None:
+    start = f'column "{plain_name(column.name)}": expected {column.describe()}, '
+    if column.name not in table.columns:
         return f"{start}found {listed(table.columns)}. It counts as missing; add or rename a column, or train again."
-    values, which = distinct(table[block.name])
-    there = np.array([is_present(value) for value in values], bool)
-    wrong = np.array([present and not block.reads(v) for present, v in zip(there, values, strict=True)], bool)
+    values, which = distinct(table[column.name])
+    present = np.array([is_present(value) for value in values], bool)
+    wrong = np.array([there and not column.reads(v) for there, v in zip(present, values, strict=True)], bool)
     rows = np.flatnonzero(wrong[which]) if len(values) else np.zeros(0, int)
     if len(rows):
         shown = str(values[which[rows[0]]])[:40]
         where = f"in row {rows[0] + 1:,}" if by is None else f"of {by} {table[by][int(rows[0])]}"
         return (
-            f"{start}{len(rows):,} of {int(there[which].sum()):,} values cannot be read so, the first is "
+            f"{start}{len(rows):,} of {int(present[which].sum()):,} values cannot be read so, the first is "
             f'"{shown}" {where}. They count as missing; correct them, or train again.'
         )
-    if isinstance(block, Categories) and there.any() and not any(block.labels(value) for value in values):
+    if isinstance(column, Categories) and present.any() and not any(column.labels(value) for value in values):
         shown = str(next(value for value in values if is_present(value)))[:40]
-        return f'{start}none of its values was met in learning, for example "{shown}". Write them as they were then.'
+        return f'{start}training had none of its values, for example "{shown}". Write them as they were in training.'
     return None

@@ -1,7 +1,7 @@
 """How texts become vectors: by their words, by the static embeddings of a package, or by a model on disk.
 
-Knows: three encoders behind one contract, and how each is kept as plain values.
-Does not know: which column a text stood in, or what is learnt from the vectors.
+Knows: three encoders with one contract, and how a model file stores each.
+Does not know: columns, or what is learnt from the vectors.
 """
 
 import importlib
@@ -24,23 +24,23 @@ from segue.data.values import plain
 from segue.errors import ArgumentError
 from segue.shapes import Floats
 
-#: Texts are taken in groups of so many, so that memory does not grow with their number.
+#: Texts encoded at a time, so that memory does not grow with their number.
 _GROUP = 4_096
-#: The mean of the learnt texts is taken over so many of them at most.
-_LEARNT = 50_000
+#: The mean of the texts is taken over at most this many of them.
+_SAMPLE = 50_000
 #: Numbers of a vector of wordllama.
 _LLAMA = 256
-#: A vector shorter than this is rounding, not direction.
+#: A vector shorter than this is a rounding error.
 _NOTHING = 1e-6
 _WORD = re.compile(r"\w+")
 
 
 class TextEncoder(Protocol):
-    """What makes vectors of texts; `kept()` is all that a model needs to make the same again."""
+    """Texts to vectors; a model stores `to_dict()`, from which `text_encoder_from_dict` makes an equal encoder."""
 
     @property
     def name(self) -> str:
-        """How the encoder is asked for: "words", "wordllama" or a folder."""
+        """The value of the setting that selects the encoder: "words", "wordllama" or a folder."""
         ...
 
     @property
@@ -49,27 +49,27 @@ class TextEncoder(Protocol):
         ...
 
     def encode(self, texts: Sequence[str]) -> Floats:
-        """Return float32[text, width], each of norm 1, zeros for a text without anything known."""
+        """Return float32[text, width], each of norm 1; zeros for a text without a known word."""
         ...
 
-    def kept(self) -> dict[str, Any]:
-        """Return plain values from which `text_encoder_from` makes the same encoder."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the encoder as plain values."""
         ...
 
 
 def text_encoder(name: str = "auto", texts: Sequence[str] | None = None) -> TextEncoder:
-    """Return the encoder of a name, learnt from texts.
+    """Return the encoder of a name, fitted to texts.
 
     Args:
-        name: "words" (needs nothing), "wordllama" (the extra `text`), "auto" (wordllama where it is
-            installed, else words), or a folder that holds a model of sentence-transformers.
-        texts: what to learn from: the words and how rare they are, or the mean that is subtracted.
-            None is allowed where nothing must be learnt; then no mean is subtracted.
+        name: "words" (needs no package), "wordllama" (the extra `text`), "auto" (wordllama where it is
+            installed, else words), or a folder with a model of sentence-transformers.
+        texts: "words" takes its words and their rarity from them, the other encoders the mean that they
+            subtract. With None these subtract nothing.
 
     Raises:
         ArgumentError: "words" without texts; a package or the folder is missing.
 
-    Cost: O(characters) for words; about 10 microseconds a text for wordllama; a model's own cost for a folder.
+    Cost: O(characters) for words; about 10 microseconds a text for wordllama; the model's cost for a folder.
 
     Example:
         >>> encoder = text_encoder("words", ["A red shoe", "The red hat", "A blue hat"])
@@ -83,34 +83,34 @@ def text_encoder(name: str = "auto", texts: Sequence[str] | None = None) -> Text
             raise ArgumentError(
                 'text encoder "words": expected texts to learn words from, came none. Give texts, or use "wordllama".'
             )
-        return Words.learnt(texts)
+        return Words.fit(texts)
     if name == "wordllama":
         return WordLlama(_mean(_embed_wordllama, texts))
     width = _embed_folder(name, ["width"]).shape[1]
-    return Folder(name, width, _mean(lambda some: _embed_folder(name, some), texts))
+    return Folder(name, width, _mean(lambda part: _embed_folder(name, part), texts))
 
 
-def text_encoder_from(kept: Mapping[str, Any]) -> TextEncoder:
-    """Return the encoder that `kept()` described; nothing is imported until a text must be encoded.
+def text_encoder_from_dict(fields: Mapping[str, Any]) -> TextEncoder:
+    """Return the encoder that `to_dict()` described; packages are imported only when a text is encoded.
 
     Raises:
-        ValueError, KeyError, TypeError: it is no such description.
+        ValueError, KeyError, TypeError: this is no such description.
 
     Example:
         >>> encoder = text_encoder("words", ["red shoe", "red hat"])
-        >>> text_encoder_from(encoder.kept()) == encoder
+        >>> text_encoder_from_dict(encoder.to_dict()) == encoder
         True
     """
-    name = plain.text(kept["name"], "encoder of texts")
+    name = plain.text(fields["name"], "encoder of texts")
     if name == "words":
-        number = plain.whole(kept["texts"], "texts")
-        words = plain.texts(kept["words"], "words")
-        counts = tuple(plain.whole(count, "count of a word", 1, max(number, 1)) for count in kept["counts"])
+        number = plain.whole(fields["texts"], "texts")
+        words = plain.texts(fields["words"], "words")
+        counts = tuple(plain.whole(count, "count of a word", 1, max(number, 1)) for count in fields["counts"])
         if len(counts) != len(words):
             raise ValueError(f"counts: expected one for each of {len(words):,} words, came {len(counts):,}")
         return Words(words, counts, number)
-    mean = plain.numbers(kept["mean"], "mean of texts")
-    width = _LLAMA if name == "wordllama" else plain.whole(kept["width"], "width of texts", 1)
+    mean = plain.numbers(fields["mean"], "mean of texts")
+    width = _LLAMA if name == "wordllama" else plain.whole(fields["width"], "width of texts", 1)
     if len(mean) != width:
         raise ValueError(f"mean of texts: expected {width:,} numbers, came {len(mean):,}")
     return WordLlama(mean) if name == "wordllama" else Folder(name, width, mean)
@@ -118,14 +118,14 @@ def text_encoder_from(kept: Mapping[str, Any]) -> TextEncoder:
 
 @dataclass(frozen=True)
 class Words:
-    """A text is the set of its words, the rare ones weighing more, in 256 columns.
+    """A text is the set of its words, weighted by rarity, in a count sketch of 256 numbers.
 
-    A word weighs ln(1 + texts / texts that hold it); words that fewer than two texts held are not known.
+    The weight of a word is ln(1 + texts / texts that hold the word). Words that only one text held are not known.
 
     Args:
-        words: the known words in small letters.
-        counts: for each the number of learnt texts that hold it.
-        texts: the number of learnt texts.
+        words: the known words in lower case.
+        counts: for each word, the number of fitted texts that hold it.
+        texts: the number of fitted texts.
 
     Source: inverse document frequency, Spärck Jones (1972); the columns are those of `segue.data.features.hashing`.
     """
@@ -137,10 +137,10 @@ class Words:
     width: int = PLACES
 
     @classmethod
-    def learnt(cls, texts: Sequence[str]) -> "Words":
+    def fit(cls, texts: Sequence[str]) -> "Words":
         """Count the words of texts. Cost: O(characters)."""
-        found = Counter(word for text in texts for word in _words(text))
-        known = sorted((-count, word) for word, count in found.items() if count > 1)
+        counts = Counter(word for text in texts for word in _words(text))
+        known = sorted((-count, word) for word, count in counts.items() if count > 1)
         return cls(tuple(word for _, word in known), tuple(-count for count, _ in known), len(texts))
 
     @cached_property
@@ -163,23 +163,23 @@ class Words:
     def _sums(self, texts: Sequence[str]) -> np.ndarray:
         known = [[self._number[word] for word in _words(text) if word in self._number] for text in texts]
         columns, shares = self._table
-        numbers = np.array([number for each in known for number in each], np.int64)
-        rows = np.repeat(np.arange(len(texts)), [len(each) for each in known])
+        numbers = np.array([number for words in known for number in words], np.int64)
+        rows = np.repeat(np.arange(len(texts)), [len(words) for words in known])
         flat = (rows[:, None] * self.width + columns[numbers]).reshape(-1)
         sums = np.bincount(flat, shares[numbers].reshape(-1), minlength=len(texts) * self.width)
-        return sums.astype(np.float64).reshape(len(texts), self.width)  # of nothing, they are integers
+        return sums.astype(np.float64).reshape(len(texts), self.width)  # bincount of no words is of integers
 
-    def kept(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the words, their counts and the number of texts."""
         return {"name": self.name, "texts": self.texts, "words": list(self.words), "counts": list(self.counts)}
 
 
 @dataclass(frozen=True)
 class WordLlama:
-    """Static embeddings of word pieces, averaged: the package `wordllama` with the weights that lie in its wheel.
+    """Averaged static embeddings of word pieces: the package `wordllama` with the weights in its wheel.
 
     Args:
-        mean: what is subtracted, the mean of the learnt texts.
+        mean: the mean of the fitted texts, which is subtracted.
     """
 
     mean: tuple[float, ...]
@@ -194,7 +194,7 @@ class WordLlama:
         """Return float32[text, 256]; raises ArgumentError where the package is missing."""
         return _centred(texts, self.mean, _embed_wordllama)
 
-    def kept(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the mean."""
         return {"name": self.name, "mean": list(self.mean)}
 
@@ -206,7 +206,7 @@ class Folder:
     Args:
         name: the folder.
         width: the numbers per text.
-        mean: what is subtracted, the mean of the learnt texts.
+        mean: the mean of the fitted texts, which is subtracted.
     """
 
     name: str
@@ -215,9 +215,9 @@ class Folder:
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return float32[text, width]; raises ArgumentError where the package or the folder is missing."""
-        return _centred(texts, self.mean, lambda some: _embed_folder(self.name, some))
+        return _centred(texts, self.mean, lambda part: _embed_folder(self.name, part))
 
-    def kept(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return folder, width and mean."""
         return {"name": self.name, "width": self.width, "mean": list(self.mean)}
 
@@ -237,23 +237,23 @@ def _centred(texts: Sequence[str], mean: tuple[float, ...], embed: Any) -> Float
     rows = [row for row, text in enumerate(texts) if text.strip()]
     centre = np.array(mean, np.float32)
     for start in range(0, len(rows), _GROUP):
-        some = rows[start : start + _GROUP]
-        out[some] = _unit(_unit(embed([texts[row] for row in some])) - centre)
+        group = rows[start : start + _GROUP]
+        out[group] = _unit(_unit(embed([texts[row] for row in group])) - centre)
     return out
 
 
 def _mean(embed: Any, texts: Sequence[str] | None) -> tuple[float, ...]:
     """Return the mean of the unit vectors of texts, zeros where there are none."""
-    some = [text for text in texts or () if text.strip()]
-    some = some[:: max(1, len(some) // _LEARNT)]
-    if len(some) < 2:
+    sample = [text for text in texts or () if text.strip()]
+    sample = sample[:: max(1, len(sample) // _SAMPLE)]
+    if len(sample) < 2:
         return (0.0,) * int(embed(["width"]).shape[1])
-    total = sum(_unit(embed(some[start : start + _GROUP])).sum(axis=0) for start in range(0, len(some), _GROUP))
-    return tuple((np.asarray(total, np.float32) / np.float32(len(some))).tolist())
+    total = sum(_unit(embed(sample[start : start + _GROUP])).sum(axis=0) for start in range(0, len(sample), _GROUP))
+    return tuple((np.asarray(total, np.float32) / np.float32(len(sample))).tolist())
 
 
 def _embed_wordllama(texts: list[str]) -> Floats:
-    # Padding goes up to the longest text of a batch, so texts of like length go together and long ones alone.
+    # Padding goes up to the longest text of a batch: texts of like length go together, long texts alone.
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     short = sum(len(text) <= 1_000 for text in texts)
     out = np.zeros((len(texts), _LLAMA), np.float32)
@@ -269,7 +269,7 @@ def _wordllama() -> Any:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     package = _imported("wordllama", "wordllama", "pip install 'segue[text]'")
-    # The import configures the logging of the whole process; that is put back.
+    # The import configures the logging of the whole process; the old configuration is restored.
     root.handlers[:] = handlers
     root.setLevel(level)
     folder = Path(str(package.__file__)).parent

@@ -4,7 +4,6 @@ Knows: the names that logs give to their columns, the words of which names are m
 Does not know: files, how a time is read, or what happens to the rows afterwards.
 """
 
-import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from segue.data.values.times import ISO_FORMATS, TimeRule
-from segue.errors import ColumnError
+from segue.errors import ColumnError, listed, nearest
 
 _NAMES = """
 user    user userid username uid visitor visitorid customer customerid member memberid reviewerid reviewer
@@ -165,16 +164,9 @@ def find_column(name: str, names: Collection[str], *, source: str, option: str) 
     for column in names:
         if column == name or column.rpartition(":")[0] == name:
             return column
-    near = difflib.get_close_matches(name.lower(), {column.lower(): column for column in names}, n=1, cutoff=0.6)
-    like = next((column for column in names if near and column.lower() == near[0]), None)
+    like = nearest(name, names)
     advice = f'Did you mean "{like}"? Name it with {option}.' if like else f"Give {option} one of these."
     raise ColumnError(f'{source}: expected a column "{name}", found {listed(names)}. {advice}')
-
-
-def listed(names: Collection[str]) -> str:
-    """Return names as a message lists them, the first twenty."""
-    shown = ", ".join(list(names)[:20])
-    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def option_of(role: str) -> str:

@@ -5,7 +5,6 @@ Knows: where each comes from, its digest, its terms. Does not know: what is done
 
 import hashlib
 import io
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 import polars as pl
 
 from segue.errors import DatasetError
-from segue.files import replacing
+from segue.files import cache_folder, replacing
 
 _GROUPLENS = "GroupLens, research use, no redistribution; cite Harper and Konstan, ACM TiiS 5(4), 2015."
 _PUBLISHER = "https://files.grouplens.org/datasets/movielens/"
@@ -72,27 +71,6 @@ def datasets() -> tuple[Dataset, ...]:
         Dataset("ml-1m", "1,000,209 ratings of 3,706 films by 6,040 users", "6 MB", _GROUPLENS),
         Dataset("ml-latest-small", "100,836 ratings of 9,724 films by 610 users", "1 MB", _GROUPLENS),
     )
-
-
-def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where data sets are kept: SEGUE_CACHE, or `segue` in XDG_CACHE_HOME or in ~/.cache.
-
-    Example:
-        >>> cache_folder({"XDG_CACHE_HOME": "/c"}).as_posix()
-        '/c/segue'
-
-    Raises:
-        DatasetError: none of them is set, and the user has no home.
-    """
-    if environment.get("SEGUE_CACHE"):
-        return Path(environment["SEGUE_CACHE"])
-    home = Path(environment.get("XDG_CACHE_HOME", ""))
-    try:
-        return (home if home.is_absolute() else Path.home() / ".cache") / "segue"
-    except RuntimeError:
-        raise DatasetError(
-            "cache folder: expected SEGUE_CACHE, XDG_CACHE_HOME or a home folder, found none. Set SEGUE_CACHE."
-        ) from None
 
 
 def get(name: str, *, cache: Path | None = None, fetch: Callable[[str], bytes] | None = None) -> DatasetFiles:

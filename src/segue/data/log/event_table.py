@@ -19,15 +19,14 @@ from segue.data.log.columns import (
     find_column,
     hints_by_position,
     hints_by_type,
-    listed,
     option_of,
 )
-from segue.data.log.findings import Intake, iso
+from segue.data.log.findings import Intake
 from segue.data.log.log_format import kept, recalled
 from segue.data.log.sources import Reading, Source, open_source, without_words
-from segue.data.values.ids import check_ids, seems_missing, settle, text_of_ids
-from segue.data.values.times import TimeRule, other_units, unit_of
-from segue.errors import ColumnError, DataError, TimeParseError
+from segue.data.values.ids import check_ids, clean_ids, seems_missing, text_of_ids
+from segue.data.values.times import TimeRule, iso, other_units, unit_of
+from segue.errors import ColumnError, DataError, TimeParseError, listed
 
 _SAMPLE = 1_000
 #: Up to this share of ratings may be no numbers.
@@ -202,7 +201,7 @@ def _collected(
             f"{fault.row:,}; they count as missing."
         )
     for role in ("user", "item"):
-        settled = settle(table[role], raw.reading.missing)
+        settled = clean_ids(table[role], raw.reading.missing)
         table = table.with_columns(settled.ids.alias(role))
         notes += settled.notes(role)
     return table, rule, notes

@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 
 from segue.data.log.event_table import read_log
-from segue.data.log.findings import Findings, Intake, inspect_table, iso
+from segue.data.log.findings import Findings, Intake, inspect_table
 from segue.data.log.sources import Reading
 from segue.data.values.ids import ids_of
-from segue.data.values.times import EARLIEST, LATEST
+from segue.data.values.times import EARLIEST, LATEST, iso
 from segue.errors import ArgumentError, ColumnError, DataError
 
 __all__ = ["Events", "Findings", "Intake", "Reading", "inspect", "read_events"]

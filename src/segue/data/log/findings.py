@@ -6,12 +6,12 @@ Does not know: how a log was read, or what will be learnt from it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
-from segue.data.log.rating_columns import look_at
+from segue.data.log.rating_columns import inspect_ratings
+from segue.data.values.times import iso
 
 QUANTILES = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
 
@@ -165,21 +165,10 @@ def inspect_table(table: pl.DataFrame, *, source: str, intake: Intake) -> Findin
         repeats=table.height - _distinct(table.select("user", "item")),
         missing={name: table[name].null_count() for name in table.columns},
         per_user={name: float(per_user.quantile(share) or 0) for name, share in QUANTILES.items()},
-        ratings=look_at(table).text,
+        ratings=inspect_ratings(table).text,
         intake=intake,
     )
 
 
 def _distinct(table: pl.DataFrame) -> int:
     return int(table.lazy().unique().select(pl.len()).collect().item())
-
-
-def iso(microseconds: int) -> str:
-    """Return a time as ISO 8601 in UTC, without a fraction where there is none.
-
-    Example:
-        >>> iso(964_982_703_000_000)
-        '2000-07-30T18:45:03Z'
-    """
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
-    return moment.isoformat().replace("+00:00", "Z")

@@ -76,7 +76,7 @@ class Ratings(NamedTuple):
     text: str
 
 
-def look_at(table: pl.DataFrame) -> Ratings:
+def inspect_ratings(table: pl.DataFrame) -> Ratings:
     """Return what the ratings of a table of events look like.
 
     Ratings to come are learnt where at least half of the rows have one, they differ, and they are no quantity: prices,
@@ -84,9 +84,9 @@ def look_at(table: pl.DataFrame) -> Ratings:
     more than `STEPS` different values, of which more than one in a hundred lie beyond the outer fences (`ends_of`).
 
     Example:
-        >>> look_at(pl.DataFrame({"rating": [4.0, 2.0]})).text
+        >>> inspect_ratings(pl.DataFrame({"rating": [4.0, 2.0]})).text
         '2 to 4, 2 steps, mean 3: predicted beside the next item'
-        >>> look_at(pl.DataFrame({"rating": [1.5**n for n in range(40)]})).predicted
+        >>> inspect_ratings(pl.DataFrame({"rating": [1.5**n for n in range(40)]})).predicted
         False
     """
     if "rating" not in table.columns:

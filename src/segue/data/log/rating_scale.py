@@ -1,6 +1,6 @@
-"""The scale of a log's ratings, and how a rating is written among the details of an event.
+"""The scale of a log's ratings, and a rating as a feature of an event.
 
-Knows: the lowest and highest rating, the steps between, the mean; what a rating outside of it is.
+Knows: the lowest and highest rating, the steps between, the mean; which ratings lie outside.
 Does not know: users, items, or what is predicted.
 """
 
@@ -19,26 +19,26 @@ from segue.shapes import Floats
 
 Doubles: TypeAlias = NDArray[np.float64]
 _ROUNDS = 10
-#: Numbers that say of an event what its rating was: the rating less the mean, and 1; zeros without a rating.
-NOTED = 2
+#: Numbers of a rating among an event's features: the standardised rating, and 1; zeros without a rating.
+RATING_WIDTH = 2
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What ratings can be.
+    """The values that a rating can have.
 
     Args:
-        levels: the values, ascending; of more than `STEPS` different ones the lowest and the highest alone.
-        mean: of those learnt.
-        closed: whether nothing lies outside. A measurement of which the log holds some may well lie outside of these,
-            and where the log has outliers there may be more.
-        unit: the standard deviation of those learnt; None in models of before ratings were measured in it.
+        levels: the values, ascending; the lowest and the highest alone where there are more than `STEPS`.
+        mean: the mean of the training ratings.
+        closed: whether a rating outside is an error. It is none for measurements, whose range in a log is only a
+            sample, and in a log with outliers.
+        unit: the standard deviation of the training ratings; None in older models, which do not standardise.
 
     Example:
-        >>> scale = Scale.learnt(np.float32([1, 2, 5, np.nan, 5]))
+        >>> scale = Scale.fit(np.float32([1, 2, 5, np.nan, 5]))
         >>> scale.levels, scale.mean
         ((1.0, 2.0, 5.0), 3.25)
-        >>> scale.noted(np.float32([5, np.nan])).tolist()
+        >>> scale.encode(np.float32([5, np.nan])).tolist()
         [[0.9801960587501526, 1.0], [0.0, 0.0]]
         >>> scale.outside(np.float32([3.5, 6, np.nan])).tolist()
         [False, True, False]
@@ -50,12 +50,12 @@ class Scale:
     unit: float | None = None
 
     @classmethod
-    def learnt(cls, ratings: Floats, declared: tuple[float, float] | None = None) -> "Scale":
-        """Return the scale of some ratings; NaN is no rating.
+    def fit(cls, ratings: Floats, declared: tuple[float, float] | None = None) -> "Scale":
+        """Return the scale of a log's ratings; NaN is no rating.
 
         Args:
-            ratings: float32[event], some of them known and not all equal.
-            declared: the lowest and the highest rating there can be, where the log need not hold them.
+            ratings: float32[event]; at least two known ratings differ.
+            declared: the lowest and the highest possible rating, which the log need not hold; None takes the log's.
         """
         known = ratings[np.isfinite(ratings)]
         lowest, highest = ends_of(known) if declared is None else declared
@@ -71,24 +71,24 @@ class Scale:
         return cls(tuple(levels.tolist()), mean, closed, unit)
 
     @classmethod
-    def kept(cls, kept: Mapping[str, Any]) -> "Scale":
-        """Return the scale that a file holds; older ones do not say whether it is closed, nor its unit.
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Scale":
+        """Return the scale of a model file; older files lack `closed` or `unit`.
 
         Raises:
-            ValueError, KeyError, TypeError: it is no such scale.
+            ValueError, KeyError, TypeError: this is no such scale.
 
         Example:
-            >>> Scale.kept({"levels": [1, 5], "mean": 3.5})
+            >>> Scale.from_dict({"levels": [1, 5], "mean": 3.5})
             Scale(levels=(1.0, 5.0), mean=3.5, closed=False, unit=None)
         """
-        levels = plain.numbers(kept["levels"], "levels of ratings", ascending=True)
-        if len(levels) < 2 or not levels[0] <= plain.number(kept["mean"], "mean of ratings") <= levels[-1]:
+        levels = plain.numbers(fields["levels"], "levels of ratings", ascending=True)
+        if len(levels) < 2 or not levels[0] <= plain.number(fields["mean"], "mean of ratings") <= levels[-1]:
             raise ValueError(f"ratings: expected two levels or more around the mean, came {len(levels)}")
-        closed = plain.truth(kept.get("closed", len(levels) > 2), "closed")
-        unit = kept.get("unit")
+        closed = plain.truth(fields.get("closed", len(levels) > 2), "closed")
+        unit = fields.get("unit")
         if unit is not None and not plain.number(unit, "unit of ratings") > 0:
             raise ValueError(f"ratings: expected a unit above 0, came {unit}")
-        return cls(levels, float(kept["mean"]), closed, None if unit is None else float(unit))
+        return cls(levels, float(fields["mean"]), closed, None if unit is None else float(unit))
 
     @property
     def lowest(self) -> float:
@@ -101,20 +101,20 @@ class Scale:
         return self.levels[-1]
 
     @property
-    def stepped(self) -> bool:
-        """Whether the values between are known, as with stars."""
+    def has_steps(self) -> bool:
+        """Whether the values between the ends are known, as with stars."""
         return len(self.levels) > 2
 
     def outside(self, ratings: Floats) -> NDArray[np.bool_]:
-        """Return bool[event]: which ratings lie outside the scale, where it is closed; NaN does not."""
+        """Return bool[event]: which ratings lie outside a closed scale; NaN does not."""
         result: NDArray[np.bool_] = ((ratings < self.lowest) | (ratings > self.highest)) & self.closed
         return result
 
     def check(self, rating: float | None, item: str, *, needed: bool = False) -> None:
-        """Do nothing if a rating of an item can be, or if there is none (None or NaN) and none is needed.
+        """Do nothing if a rating of an item is possible, or missing (None or NaN) and not needed.
 
         Raises:
-            ArgumentError: it lies outside the scale, is no number, or is needed and there is none.
+            ArgumentError: the rating lies outside the scale, is no number, or is missing and needed.
 
         Example:
             >>> Scale((1.0, 5.0), 3.0).check(9, "17")  # doctest: +ELLIPSIS
@@ -138,10 +138,10 @@ class Scale:
             )
 
     def check_log(self, events: Events) -> None:
-        """Do nothing if all ratings of a log can be.
+        """Do nothing if all ratings of a log are possible.
 
         Raises:
-            DataError: one lies outside the scale; it is named with its user and item.
+            DataError: a rating lies outside the scale; the message names its user and item.
         """
         outside = np.flatnonzero(self.outside(ratings_of(events.table)))
         if len(outside):
@@ -152,22 +152,22 @@ class Scale:
                 "wider train.rating_scale."
             )
 
-    def noted(self, ratings: Floats) -> Floats:
-        """Return float32[event, NOTED]: each rating less the mean, held within the scale, and whether there is one."""
+    def encode(self, ratings: Floats) -> Floats:
+        """Return float32[event, RATING_WIDTH]: each standardised rating, and whether there is one."""
         known = np.isfinite(ratings)
-        return np.stack([np.where(known, self.units(ratings), 0.0), known], axis=-1).astype(np.float32)
+        return np.stack([np.where(known, self.standardise(ratings), 0.0), known], axis=-1).astype(np.float32)
 
-    def held(self, ratings: Floats) -> Floats:
-        """Return ratings of which those outside the scale are its ends; NaN stays.
+    def clip(self, ratings: Floats) -> Floats:
+        """Return ratings clipped to the ends of the scale; NaN stays.
 
-        Those are few and far outside, see `ends_of`, or of a measurement that was met in learning in a smaller range.
+        A rating outside is an outlier (`ends_of`), or a measurement beyond the range of training.
         """
         inside: Floats = np.clip(ratings, np.float32(self.lowest), np.float32(self.highest))
         return inside
 
-    def units(self, ratings: Floats) -> Floats:
-        """Return ratings as numbers around 0: those held within the scale, less the mean, in units; NaN stays."""
-        result: Floats = (self.held(ratings) - np.float32(self.mean)) / np.float32(self.unit or 1.0)
+    def standardise(self, ratings: Floats) -> Floats:
+        """Return clipped ratings less the mean, in units; NaN stays."""
+        result: Floats = (self.clip(ratings) - np.float32(self.mean)) / np.float32(self.unit or 1.0)
         return result
 
 
@@ -175,12 +175,12 @@ def scale_of(events: Events, declared: str = "") -> Scale:
     """Return the scale of a log's ratings, checked.
 
     Args:
-        events: the log; rows without a rating are no obstacle.
-        declared: "lowest:highest", or nothing to take what the log holds.
+        events: the log; rows may lack a rating.
+        declared: "lowest:highest"; empty takes the range of the log.
 
     Raises:
         ConfigError: `declared` is not two numbers.
-        DataError: there is no rating, all are equal, or one lies outside the declared scale.
+        DataError: there is no rating, all are equal, or a rating lies outside the declared scale.
 
     Example:
         >>> import polars as pl
@@ -195,7 +195,7 @@ def scale_of(events: Events, declared: str = "") -> Scale:
             f"{events.source}: expected ratings to learn from, found none in {len(events):,} rows. "
             "Name their column with --rating-col, or train without: --task next."
         )
-    scale = Scale.learnt(ratings, bounds)
+    scale = Scale.fit(ratings, bounds)
     if bounds is not None and (known.min() < bounds[0] or known.max() > bounds[1]):
         row = int(np.flatnonzero((ratings < bounds[0]) | (ratings > bounds[1]))[0])
         raise DataError(
@@ -215,7 +215,7 @@ def declared_scale(text: str) -> tuple[float, float] | None:
     """Return the two ends of a declared scale, None where nothing is declared.
 
     Raises:
-        ConfigError: it is not "lowest:highest".
+        ConfigError: the text is not "lowest:highest".
 
     Example:
         >>> declared_scale("0.5:5"), declared_scale("")
@@ -239,29 +239,30 @@ def shrunken_biases(
     size: tuple[int, int],
     prior: tuple[float, float],
 ) -> tuple[Doubles, Doubles]:
-    """Return the bias of each user and of each item, one beside the other.
+    """Return the bias of each user and of each item, estimated together.
 
-    `bias_i = sum (above - bias_u) / (count_i + prior)` and the same of users, ten times in turn, items first.
+    `bias_i = sum (above - bias_u) / (count_i + prior)`, and the same for users; ten rounds, items first.
 
     Args:
         user: int[n], of each rating.
         item: int[n].
         above: float64[n], the rating less the mean of all.
-        size: how many users and items there are.
-        prior: ratings that the mean of a user, and of an item, is worth beforehand.
+        size: the number of users and of items.
+        prior: the weight of a bias of 0, in ratings, for a user and for an item.
 
     Cost: O(ratings), ten times.
 
     Example:
-        >>> own, other = shrunken_biases(np.array([0, 0]), np.array([0, 1]), np.array([1.0, -1.0]), (1, 2), (1, 1))
-        >>> own.tolist(), other.tolist()
+        >>> user, item, above = np.array([0, 0]), np.array([0, 1]), np.array([1.0, -1.0])
+        >>> of_users, of_items = shrunken_biases(user, item, above, (1, 2), (1, 1))
+        >>> of_users.tolist(), of_items.tolist()
         ([0.0], [0.5, -0.5])
     """
     users, items = size
-    of_user = np.bincount(user, minlength=users) + float(prior[0])
-    of_item = np.bincount(item, minlength=items) + float(prior[1])
-    own, other = np.zeros(users), np.zeros(items)
+    user_counts = np.bincount(user, minlength=users) + float(prior[0])
+    item_counts = np.bincount(item, minlength=items) + float(prior[1])
+    of_users, of_items = np.zeros(users), np.zeros(items)
     for _ in range(_ROUNDS):
-        other = np.bincount(item, above - own[user], minlength=items) / of_item
-        own = np.bincount(user, above - other[item], minlength=users) / of_user
-    return own, other
+        of_items = np.bincount(item, above - of_users[user], minlength=items) / item_counts
+        of_users = np.bincount(user, above - of_items[item], minlength=users) / user_counts
+    return of_users, of_items

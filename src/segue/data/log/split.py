@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from segue.data.log.events import Events, as_events
-from segue.data.log.findings import iso
+from segue.data.values.times import iso
 from segue.errors import ArgumentError, ConfigError, DataError
 
 _EXAMPLES = (

@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     apart: Any = None  # [T, B]: the target came later than the item read, not in the same moment; with ratings
 
 
-def windows_in_a_pass(events: int, lanes: int, steps: int) -> int:
+def windows_per_epoch(events: int, lanes: int, steps: int) -> int:
     """Return how many windows hold all events; the last may be part empty."""
     return max(1, -(-events // (lanes * steps)))
 
@@ -74,7 +74,7 @@ class Batcher:
     @property
     def updates(self) -> int:
         """Windows in a pass."""
-        return windows_in_a_pass(len(self.sequences.items), self.lanes, self.steps)
+        return windows_per_epoch(len(self.sequences.items), self.lanes, self.steps)
 
     def windows(self, number: int, *, begin: int = 0) -> Iterator[Batch]:
         """Yield the windows of pass `number`, from window `begin` on. Cost: O(users + positions)."""

@@ -4,14 +4,13 @@ Knows: what the setting may say, which types a log has, what to do about a type 
 Does not know: how a target is learnt.
 """
 
-import difflib
 from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
 
 from segue.data.log.events import Events
-from segue.errors import ColumnError, ConfigError
+from segue.errors import ColumnError, ConfigError, listed, nearest
 from segue.shapes import Floats
 
 #: Types that a message names.
@@ -61,14 +60,11 @@ def check_types(events: Events, weight_of_type: Mapping[str, float]) -> None:
                 f"config train.type_weights: expected weights of 0 or from {LOWEST:g} to {HIGHEST:,.0f}, "
                 f"came {weight:g} for {name}. Ratios matter alone: keep within, or give 0 to learn none of a type."
             )
-    lowered = {name.lower(): name for name in reversed(known)}
     for name in weight_of_type:
         if name not in known:
-            nearest = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.0)[0]
-            shown = ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN:,} more" if len(known) > _SHOWN else "")
             raise ConfigError(
-                f'config train.type_weights: expected types of {events.source} ({shown}), came "{name}". '
-                f"Did you mean {lowered[nearest]}?"
+                f"config train.type_weights: expected types of {events.source} ({listed(known, _SHOWN)}), "
+                f'came "{name}". Did you mean {nearest(name, known, cutoff=0.0)}?'
             )
 
 
@@ -84,7 +80,7 @@ def weights_of(events: Events, weight_of_type: Mapping[str, float]) -> Floats:
     return weights
 
 
-def check_some_count(
+def check_weights_count(
     weights: Floats | None, weight_of_type: Mapping[str, float], source: str, *, task: str | None = None
 ) -> None:
     """Do nothing if there are no weights, or an event that is learnt counts as a target of what comes next.

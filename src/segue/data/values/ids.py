@@ -26,7 +26,7 @@ _WHOLE_AS_FLOAT = r"^[+-]?\d+\.0+$"
 
 
 @dataclass(frozen=True)
-class Settled:
+class CleanIds:
     """Ids as they are used, and what was noted of them.
 
     Args:
@@ -102,14 +102,14 @@ def check_ids(frame: pl.LazyFrame, name: str, *, source: str, role: str) -> None
         )
 
 
-def settle(ids: pl.Series, missing: Collection[str] = ()) -> Settled:
+def clean_ids(ids: pl.Series, missing: Collection[str] = ()) -> CleanIds:
     """Return a column of ids, text or categorical, by the rule: blanks around an id do not count, and words of
     `missing` and texts of blanks alone are no ids.
 
     Cost: O(rows) to find the distinct ids; no text is made for a row unless some id has to change.
 
     Example:
-        >>> found = settle(pl.Series(["7", " 7 ", "NULL", " ", "x", "-"]), ["NULL"])
+        >>> found = clean_ids(pl.Series(["7", " 7 ", "NULL", " ", "x", "-"]), ["NULL"])
         >>> found.ids.to_list(), found.trimmed, dict(found.missing), dict(found.suspects)
         (['7', '7', None, None, 'x', '-'], 1, {'NULL': 1}, {'-': 1})
     """
@@ -125,7 +125,7 @@ def settle(ids: pl.Series, missing: Collection[str] = ()) -> Settled:
     float_like = str(real.min()) if len(real) and real.str.contains(_WHOLE_AS_FLOAT).all() else ""
     odd = known.filter(pl.col("gone") | pl.col("padded") | pl.col("suspect"))
     if not odd.height:
-        return Settled(ids, float=float_like)
+        return CleanIds(ids, float=float_like)
     rows = ids.cast(pl.String)
     counts = rows.to_frame("raw").filter(pl.col("raw").is_in(odd["raw"].implode())).group_by("raw").len("rows")
     odd = odd.join(counts, on="raw", how="left").sort("rows", "raw", descending=[True, False])
@@ -133,7 +133,7 @@ def settle(ids: pl.Series, missing: Collection[str] = ()) -> Settled:
     settled = rows.to_frame("raw").select(
         pl.when(~pl.col("raw").is_in(gone["raw"].implode())).then(pl.col("raw").str.strip_chars())
     )
-    return Settled(
+    return CleanIds(
         settled.to_series().alias(ids.name).cast(ids.dtype),
         int(odd.filter(pl.col("padded") & ~pl.col("gone"))["rows"].sum()),
         _summed(gone.filter(pl.col("id") != "")),

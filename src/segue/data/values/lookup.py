@@ -1,7 +1,6 @@
-"""Rows by what stands in them, found without reading all of them.
+"""Two indexes over rows, each built once: the rows of a value (`Postings`), the texts that hold a part (`Haystack`).
 
-Knows: which rows have a value, which texts hold a part. What is looked for again and again is laid out once.
-Does not know: what the rows are.
+Knows: values and texts. Does not know: what the rows are.
 """
 
 from collections import defaultdict
@@ -20,17 +19,17 @@ from segue.shapes import Rows
 T = TypeVar("T")
 
 _NONE = np.zeros(0, np.int32)
-#: Between two texts: no text has it.
+#: Stands after each text; no text holds it.
 _END = "\0"
 
 
 def keys_of(cell: object, *, several: bool = False, separator: str | None = None) -> set[str]:
-    """Return the texts under which a cell is found: as it is written, and as equal values are.
+    """Return the texts under which a cell can be found: as it is written, and the text of equal values.
 
     Args:
         cell: of a table.
-        several: whether it holds several values.
-        separator: between them, where they stand in a text.
+        several: whether the cell holds several values.
+        separator: between values in a text.
 
     Example:
         >>> sorted(keys_of(5.0)), sorted(keys_of("a | b", several=True, separator="|")), keys_of(None)
@@ -49,21 +48,21 @@ def keys_of(cell: object, *, several: bool = False, separator: str | None = None
 
 @dataclass(frozen=True, eq=False)
 class Postings:
-    """The rows that have each value of a column.
+    """The rows of each value of a column: an inverted index.
 
     Args:
-        codes: a number for each text under which a value is found.
+        codes: a number for each text under which a value can be found (`keys_of`).
         offsets: int64[code + 1].
-        rows: int32[n], of each code those from one offset to the next, ascending.
-        several: as of `keys_of`.
-        separator: as of `keys_of`.
-        changed: rows of the texts of which other rows have come or gone.
+        rows: int32[n]; code `c` has the rows `offsets[c]` up to `offsets[c + 1]`, ascending.
+        several: as for `keys_of`.
+        separator: as for `keys_of`.
+        changed: the rows of texts that changed since `codes` was built.
 
     Example:
         >>> genres = Postings.of(pl.Series(["a|b", None, "b"]), several=True, separator="|")
         >>> genres.find(["b"]).tolist(), genres.find(["a", "b", "c"]).tolist()
         ([1, 3], [1, 3])
-        >>> later = genres.moved({3: ("b", "c"), 2: (None, "c|b")})
+        >>> later = genres.updated({3: ("b", "c"), 2: (None, "c|b")})
         >>> later.find(["c"]).tolist(), later.find(["b"]).tolist()
         ([2, 3], [1, 2])
     """
@@ -77,15 +76,15 @@ class Postings:
 
     @classmethod
     def of(cls, column: pl.Series, *, several: bool = False, separator: str | None = None) -> "Postings":
-        """Lay out a column of the rows from 1 on. Cost: O(rows), once."""
+        """Index a column, whose rows count from 1. Cost: O(rows)."""
         values, which = distinct(column)
         codes: dict[str, int] = {}
-        found = [
+        codes_of = [
             [codes.setdefault(key, len(codes)) for key in keys_of(value, several=several, separator=separator)]
             for value in values
         ]
-        counts = np.array([len(some) for some in found], np.int64)
-        flat = np.array([code for some in found for code in some], np.int64)
+        counts = np.array([len(each) for each in codes_of], np.int64)
+        flat = np.array([code for each in codes_of for code in each], np.int64)
         starts, of_row = np.cumsum(counts) - counts, counts[which] if len(counts) else counts
         rows = np.repeat(np.arange(1, len(which) + 1, dtype=np.int32), of_row)
         inside = np.arange(len(rows)) - np.repeat(np.cumsum(of_row) - of_row, of_row)
@@ -94,7 +93,7 @@ class Postings:
         return cls(codes, offsets, rows[np.argsort(of_code, kind="stable")], several, separator)
 
     def find(self, keys: Iterable[str]) -> Rows:
-        """Return int32[n], ascending and distinct: the rows found under any of some texts. Cost: O(n)."""
+        """Return int32[n], ascending and distinct: the rows of any of these texts. Cost: O(n)."""
         lists = [rows for key in set(keys) if len(rows := self._of(key))]
         if len(lists) < 2:
             return lists[0] if lists else _NONE
@@ -103,24 +102,27 @@ class Postings:
             flags[rows] = True
         return np.flatnonzero(flags).astype(np.int32)
 
-    def moved(self, cells: Mapping[int, tuple[object, object]]) -> "Postings":
-        """Return the same with other cells in some rows: of each the one that was there, and the one that is.
+    def updated(self, cells: Mapping[int, tuple[object, object]]) -> "Postings":
+        """Return an index with other cells in these rows.
 
-        Cost: that of copying the rows of the texts concerned.
+        Args:
+            cells: row -> the cell before, and the cell now.
+
+        Cost: a copy of the rows of each text that changed.
         """
-        gone: dict[str, list[int]] = defaultdict(list)
-        come: dict[str, list[int]] = defaultdict(list)
+        removed: dict[str, list[int]] = defaultdict(list)
+        added: dict[str, list[int]] = defaultdict(list)
         for row, pair in cells.items():
             before, after = (keys_of(cell, several=self.several, separator=self.separator) for cell in pair)
             for key in before - after:
-                gone[key].append(row)
+                removed[key].append(row)
             for key in after - before:
-                come[key].append(row)
+                added[key].append(row)
         changed = {}
-        for key in gone.keys() | come.keys():
+        for key in removed.keys() | added.keys():
             rows = self._of(key)
-            rows = np.delete(rows, np.searchsorted(rows, gone.get(key, [])))
-            new = np.array(sorted(come.get(key, [])), np.int32)
+            rows = np.delete(rows, np.searchsorted(rows, removed.get(key, [])))
+            new = np.array(sorted(added.get(key, [])), np.int32)
             changed[key] = np.insert(rows, np.searchsorted(rows, new), new)
         return replace(self, changed={**self.changed, **changed}) if changed else self
 
@@ -134,11 +136,11 @@ class Postings:
 
 @dataclass(frozen=True, eq=False)
 class Haystack:
-    """Texts in one: found by a part of them whatever the case, in their order, none behind the last that is wanted.
+    """Many texts joined to one, to search for a part of them whatever the case.
 
     Args:
-        text: all of them as UTF-8, in small letters, each behind an end.
-        starts: int64[n], where each begins.
+        text: all texts as UTF-8, case folded, a NUL byte after each.
+        starts: int64[n], where each text begins.
 
     Example:
         >>> names = Haystack.of(["Heat", "Casino", "Cheap"])
@@ -151,14 +153,14 @@ class Haystack:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "Haystack":
-        """Lay some texts out. Cost: O(their length), once."""
+        """Join texts. Cost: O(their length)."""
         folded = [folded_text(text).encode(errors="surrogatepass") for text in texts]
         lengths = np.array([len(text) + 1 for text in folded], np.int64)
         end = _END.encode()
         return cls(b"".join(text + end for text in folded), np.cumsum(lengths) - lengths)
 
     def more(self, texts: Sequence[str]) -> "Haystack":
-        """Return the same with some texts behind. Cost: a copy.
+        """Return the same with more texts at the end. Cost: a copy.
 
         Example:
             >>> list(Haystack.of(["Heat"]).more(["Cheap", "Casino"]).find("hea"))
@@ -168,18 +170,18 @@ class Haystack:
         return Haystack(self.text + new.text, np.concatenate([self.starts, new.starts + len(self.text)]))
 
     def find(self, part: str) -> Iterator[int]:
-        """Yield the numbers of the texts that hold a part. Cost: a search of the text, about 1 ms for 2 MB."""
-        wanted, at = part.casefold().encode(errors="surrogatepass"), 0
-        if _END.encode() in wanted:
+        """Yield the numbers of the texts that hold a part, in order. Cost: about 1 ms for 2 MB of text."""
+        folded, at = part.casefold().encode(errors="surrogatepass"), 0
+        if _END.encode() in folded:
             return
-        while at < len(self.text) and (at := self.text.find(wanted, at)) >= 0:
+        while at < len(self.text) and (at := self.text.find(folded, at)) >= 0:
             number = int(np.searchsorted(self.starts, at, side="right")) - 1
             yield number
             at = int(self.starts[number + 1]) if number + 1 < len(self.starts) else len(self.text)
 
 
 def folded_text(text: str) -> str:
-    """Return a text as it is looked for.
+    """Return a text folded for search: its case does not count.
 
     Example:
         >>> folded_text("Straße")
@@ -188,6 +190,6 @@ def folded_text(text: str) -> str:
     return text.casefold().replace(_END, " ")
 
 
-def first(found: Iterable[T], limit: int | None) -> list[T]:
-    """Return the first `limit` of what is found, all where it is None."""
-    return list(islice(found, limit))
+def first(results: Iterable[T], limit: int | None) -> list[T]:
+    """Return the first `limit` results, all where it is None."""
+    return list(islice(results, limit))

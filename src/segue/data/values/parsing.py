@@ -1,14 +1,14 @@
-"""One value of an attribute, whatever its type, as a word, a number, a moment, a vector or a text.
+"""One value of an attribute, whatever its type, as a word, a number, a vector or a text.
 
-Knows: how people and files write these, and that what cannot be read is missing.
-Does not know: columns, what was learnt, or what becomes of a value.
+Knows: how people and files write these. A value that cannot be read is missing.
+Does not know: dates (`segue.data.values.times`), columns, encoders.
 """
 
 import html
 import math
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,25 +16,33 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from segue.data.values.times import written_date
-
-#: A longer text is cut; what stands further back hardly changes its vector.
+#: Characters of a text that are used; later ones hardly change its vector.
 LONGEST_TEXT = 10_000
-#: So much is looked at before tags are removed.
+#: Characters of a text that are read before tags are removed.
 _LONGEST_RAW = 4 * LONGEST_TEXT
-#: Numbers beyond are errors of measurement, and differences of two of them would overflow.
+#: Larger numbers are errors of measurement, and differences of two of them would overflow.
 _LARGEST = 1e300
 
 _TAG = re.compile(r"<[A-Za-z/!?][^<>]*>")
 _BLANKS = re.compile(r"\s+")
 _NUMBER = re.compile(r"[$€£¥]?\s?([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)")
 _THOUSANDS = re.compile(r"[-+]?[$€£¥]?\s?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?")
-_DATE_FORMATS = ("%d-%b-%Y", "%Y/%m/%d", "%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%d %b %Y", "%Y-%m-%d %H:%M:%S UTC")
 _SEPARATORS_OF_NUMBERS = re.compile(r"[\s,;]+")
 
 
+def plain_value(value: object) -> Any:
+    """Return a value of NumPy or Polars as the Python value that it holds, any other as it is."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, pl.Series):
+        return value.to_list()
+    return value
+
+
 def word(value: object) -> str | None:
-    """Return a value as the text that two equal values share, None where there is none.
+    """Return the text that equal values share, None where there is no value.
 
     Example:
         >>> word(" F "), word(25), word(25.0), word(True), word(""), word(float("nan")), word(["a"])
@@ -42,7 +50,7 @@ def word(value: object) -> str | None:
     """
     if isinstance(value, str):
         return value.strip() or None
-    value = _plain(value)
+    value = plain_value(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -56,19 +64,19 @@ def word(value: object) -> str | None:
 
 
 def words_of(value: object, separator: str | None) -> list[str]:
-    """Return the distinct words of a list, or of a text with a separator, in their order.
+    """Return the distinct words of a list, or of a text with a separator, in order.
 
     Example:
         >>> words_of("Drama| War |Drama", "|"), words_of(["Drama", None], "|"), words_of(None, "|")
         (['Drama', 'War'], ['Drama'], [])
     """
-    value = _plain(value)
+    value = plain_value(value)
     if isinstance(value, str):
         parts: list[Any] = value.split(separator) if separator is not None else [value]
     else:
         parts = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
-    found = (word(part) for part in parts)
-    return list(dict.fromkeys(each for each in found if each is not None))
+    words = (word(part) for part in parts)
+    return list(dict.fromkeys(each for each in words if each is not None))
 
 
 def number_of(value: object) -> float | None:
@@ -78,7 +86,7 @@ def number_of(value: object) -> float | None:
         >>> number_of("$1,299.50"), number_of(True), number_of("3e2"), number_of("nan"), number_of("12 kg")
         (1299.5, 1.0, 300.0, None, None)
     """
-    value = _plain(value)
+    value = plain_value(value)
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, str):
@@ -96,40 +104,14 @@ def number_of(value: object) -> float | None:
     return number if abs(number) < _LARGEST else None
 
 
-def moment_of(value: object) -> float | None:
-    """Return a date or time as seconds since 1970; a number such as 1970 or 19700102 is a date, another an epoch.
-
-    Example:
-        >>> moment_of("1970-01-02"), moment_of("01-Jan-1970"), moment_of(1970), moment_of(19700102), moment_of("soon")
-        (86400.0, 0.0, 0.0, 86400.0, None)
-    """
-    value = _plain(value)
-    if isinstance(value, str):
-        value = _parsed(value.strip())
-    if isinstance(value, datetime):
-        return _since_1970(value)
-    if isinstance(value, date):
-        return _since_1970(datetime(value.year, value.month, value.day))
-    number = None if isinstance(value, (bool, timedelta)) else number_of(value)
-    if number is not None and number.is_integer() and (written := written_date(int(number))):
-        return _since_1970(written)
-    if number is not None and 1_000 <= number < 3_000 and number.is_integer():
-        return _since_1970(datetime(int(number), 1, 1))
-    if number is not None and abs(number) >= 1e21:
-        return None
-    while number is not None and abs(number) >= 1e11:  # milli-, micro-, nanoseconds: see TimeRule.guess
-        number /= 1_000
-    return number
-
-
 def vector_of(value: object) -> list[float] | None:
-    """Return a list of finite numbers, or a text that holds one, as floats; None where it is not one.
+    """Return a list of finite numbers, or a text that holds such a list, as floats; None for anything else.
 
     Example:
         >>> vector_of([1, 2]), vector_of("[0.5, -1]"), vector_of("0.5 -1"), vector_of([1, None]), vector_of("a b")
         ([1.0, 2.0], [0.5, -1.0], [0.5, -1.0], None, None)
     """
-    value = _plain(value)
+    value = plain_value(value)
     if isinstance(value, str):
         value = _SEPARATORS_OF_NUMBERS.split(value.strip().strip("[]()").strip())
     if not isinstance(value, (list, tuple)) or not value:
@@ -139,13 +121,13 @@ def vector_of(value: object) -> list[float] | None:
 
 
 def text_of(value: object) -> str:
-    """Return a text without html, trimmed and cut to 10,000 characters; empty where there is none.
+    """Return a text without HTML, trimmed and cut to 10,000 characters; empty where there is none.
 
     Example:
         >>> text_of(" <b>Salt</b> &amp; pepper<br>"), text_of(1984), text_of(None)
         ('Salt & pepper', '1984', '')
     """
-    value = _plain(value)
+    value = plain_value(value)
     if isinstance(value, (list, tuple)):
         value = " ".join(each for each in value[:_LONGEST_RAW] if isinstance(each, str))
     if not isinstance(value, str):
@@ -159,8 +141,8 @@ def text_of(value: object) -> str:
 
 
 def is_present(value: object) -> bool:
-    """Return whether somebody wrote a value, readable or not: not null, not NaN, not an empty text or list."""
-    value = _plain(value)
+    """Return whether there is a value, readable or not: not null, not NaN, not an empty text or list."""
+    value = plain_value(value)
     if isinstance(value, float):
         return not math.isnan(value)
     if isinstance(value, str):
@@ -169,9 +151,9 @@ def is_present(value: object) -> bool:
 
 
 def distinct(column: pl.Series) -> tuple[list[Any], NDArray[np.int64]]:
-    """Return the distinct values of a column and int64[row], which of them a row has.
+    """Return the distinct values of a column and int64[row], the position of each row's value among them.
 
-    Where a type has no order or hash (lists, objects), each row counts as a value of its own.
+    Where a type has no order or hash (lists, objects), each row counts as a separate value.
 
     Example:
         >>> values, numbers = distinct(pl.Series(["b", "a", None, "b"]))
@@ -190,7 +172,7 @@ def distinct(column: pl.Series) -> tuple[list[Any], NDArray[np.int64]]:
 
 
 def numbers_of(column: pl.Series, read: Callable[[object], float | None]) -> NDArray[np.float64]:
-    """Return float64[row], what `read` (`number_of` or `moment_of`) makes of each value, NaN where nothing.
+    """Return float64[row], each value read by `number_of` or `moment_of`, NaN where it cannot be read.
 
     Example:
         >>> numbers_of(pl.Series(["1", "x", None]), number_of).tolist()
@@ -200,37 +182,5 @@ def numbers_of(column: pl.Series, read: Callable[[object], float | None]) -> NDA
         numbers = column.cast(pl.Float64).to_numpy().astype(np.float64)
         return np.where(np.abs(numbers) < _LARGEST, numbers, np.nan)
     values, which = distinct(column)
-    found = (read(value) for value in values)
-    return np.array([np.nan if number is None else number for number in found], np.float64)[which]
-
-
-def _plain(value: object) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, pl.Series):
-        return value.to_list()
-    return value
-
-
-def _parsed(text: str) -> object:
-    if len(text) > 40 or not text:
-        return None
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        pass
-    if not text[-1].isalnum() or text.replace(".", "").isdigit():
-        return text
-    for form in _DATE_FORMATS:
-        try:
-            return datetime.strptime(text, form)
-        except ValueError:
-            continue
-    return None
-
-
-def _since_1970(moment: datetime) -> float:
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (aware - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+    numbers_read = (read(value) for value in values)
+    return np.array([np.nan if number is None else number for number in numbers_read], np.float64)[which]

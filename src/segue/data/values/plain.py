@@ -84,11 +84,11 @@ def truth(value: object, name: str) -> bool:
     return value
 
 
-def in_a_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Return what an error says, in a line of 300 characters at most.
 
     Example:
-        >>> in_a_line(KeyError("a")), in_a_line(ValueError("b   c"))
+        >>> one_line(KeyError("a")), one_line(ValueError("b   c"))
         ("no 'a'", 'b c')
     """
     said = f"no {error}" if isinstance(error, KeyError) else str(error)

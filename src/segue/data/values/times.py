@@ -1,7 +1,12 @@
-"""How a number, a text or a date becomes a time: one reader of columns, one of single values, one bound.
+"""Reading a time, whatever it is written as; all of Segue reads times here.
+
+- `microseconds` reads one time: an argument in Python, an option, a field of a request. It refuses what it cannot read.
+- `TimeRule` reads a column of a log; the rule is guessed from a sample, or given.
+- `moment_of` reads an attribute such as a date of birth; what it cannot read is missing.
+- `iso` writes a time.
 
 Knows: the ways in which logs write times, the units of epochs, the years that can be meant.
-Does not know: files, roles of columns, or what happens to the rows afterwards.
+Does not know: files, roles of columns.
 """
 
 import re
@@ -13,24 +18,29 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from segue.data.values.parsing import number_of, plain_value
 from segue.errors import ArgumentError
 
-#: Years 1 to 9999 in microseconds since 1970: what ISO 8601 can write. No time lies outside, whichever way it comes.
+#: Years 1 to 9999 in microseconds since 1970: what ISO 8601 can write. Every time lies between them.
 EARLIEST, LATEST = -62_135_596_800_000_000, 253_402_300_799_999_999
 
 _SECONDS_PER = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000, "nanoseconds": 1_000_000_000}
+#: Below these sizes a number counts in each unit; larger ones count nanoseconds.
+_MAGNITUDES = {"seconds": 1e11, "milliseconds": 1e14, "microseconds": 1e17}
 _SHORT = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _CLOCKS = ("T%H:%M:%S%.f", " %H:%M:%S%.f", "T%H:%M", " %H:%M")
-#: Every ISO 8601 form that is read, with and without a zone, and the "UTC" that some shops write for it.
+#: Every ISO 8601 form that a column may have, with and without a zone, and the "UTC" that some logs write for it.
 ISO_FORMATS = (
     *(f"%Y-%m-%d{clock}{zone}" for clock in _CLOCKS for zone in ("", "%#z")),
     "%Y-%m-%d %H:%M:%S%.f UTC",
     "%Y-%m-%d",
 )
-#: Dates written as whole numbers, by their digits; what is left out is the first of it.
+#: How attributes write dates otherwise.
+_DATE_FORMATS = ("%d-%b-%Y", "%Y/%m/%d", "%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%d %b %Y")
+#: Dates written as whole numbers, by their number of digits; the parts that are left out are 1 January, 0 o'clock.
 _DIGITS = {14: "YYYYMMDDHHMMSS", 12: "YYYYMMDDHHMM", 10: "YYYYMMDDHH", 8: "YYYYMMDD", 6: "YYYYMM", 4: "YYYY"}
 _FIRST = "YYYY0101000000"
-#: The years that a number is taken to name, and the share of a column that must look so: of few digits more of it.
+#: The years that a number may name, and the share of a column that must look so, larger where the digits are few.
 _YEARS, _MOST, _HALF = (1900, 2100), 0.9, 0.5
 _1970 = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -38,15 +48,13 @@ _1970 = datetime(1970, 1, 1, tzinfo=UTC)
 def microseconds(time: object, name: str = "time") -> int | None:
     """Return int microseconds since 1970 from seconds, a date or its text in ISO 8601 (no zone means UTC).
 
-    Every time that comes by itself is read here: in Python, on the command line, over HTTP.
-
     Args:
         time: the value; None is unknown.
         name: what messages call it.
 
     Raises:
-        ArgumentError: it is none of these, not finite, outside the years 1 to 9999, or a number such as 20240131
-            that writes a date by its digits.
+        ArgumentError: the value is none of these, not finite, outside the years 1 to 9999, or a number such as
+            20240131 that writes a date by its digits.
 
     Example:
         >>> microseconds(1.5), microseconds(datetime(1970, 1, 1, 0, 1)), microseconds(" 1970-01-01 00:01"), microseconds("60")
@@ -81,6 +89,49 @@ It seems to count milliseconds: divide it by 1,000.
     return value * 1_000_000 if isinstance(value, int) else round(value * 1e6)
 
 
+def moment_of(value: object) -> float | None:
+    """Return an attribute that is a date or time as seconds since 1970, None where it cannot be read.
+
+    A number such as 1970 or 19700102 is a date, another counts from 1970.
+
+    Example:
+        >>> moment_of("1970-01-02"), moment_of("01-Jan-1970"), moment_of(1970), moment_of(19700102), moment_of("soon")
+        (86400.0, 0.0, 0.0, 86400.0, None)
+    """
+    value = plain_value(value)
+    if isinstance(value, str):
+        value = _date_of_text(value.strip())
+    if isinstance(value, date):
+        return _since_1970(value) / 1e6 if value == value else None
+    number = None if isinstance(value, (bool, timedelta)) else number_of(value)
+    if number is not None and number.is_integer() and (written := written_date(int(number))):
+        return _since_1970(written) / 1e6
+    if number is not None and 1_000 <= number < 3_000 and number.is_integer():
+        return _since_1970(date(int(number), 1, 1)) / 1e6
+    if number is not None and abs(number) >= 1e21:
+        return None
+    while number is not None and abs(number) >= _MAGNITUDES["seconds"]:  # milli-, micro-, nanoseconds
+        number /= 1_000
+    return number
+
+
+def iso(time: int) -> str:
+    """Return microseconds since 1970 as ISO 8601 in UTC, without a fraction where there is none.
+
+    Example:
+        >>> iso(964_982_703_000_000)
+        '2000-07-30T18:45:03Z'
+    """
+    return (_1970 + timedelta(microseconds=time)).isoformat().replace("+00:00", "Z")
+
+
+def _of_iso(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text.removesuffix(" UTC"))
+    except ValueError:
+        return None
+
+
 def _of_text(text: str, name: str) -> object:
     plain = text.strip()
     if re.fullmatch(r"\d{8}", plain) and _looks_like(int(plain)):
@@ -90,27 +141,40 @@ def _of_text(text: str, name: str) -> object:
             f"{name}: expected seconds since 1970 or ISO 8601, came {_shown(text)}, which seems to be a year or month. "
             'Write a date, such as "2024-01-31".'
         )
-    try:
-        return int(plain)
-    except ValueError:
-        pass
-    try:
-        return float(plain)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(plain.removesuffix(" UTC"))
-    except ValueError:
-        raise _no_time(text, name) from None
+    for number in (int, float):
+        try:
+            return number(plain)
+        except ValueError:
+            pass
+    moment = _of_iso(plain)
+    if moment is None:
+        raise _no_time(text, name)
+    return moment
 
 
-def _bounded(found: int, time: object, name: str) -> int:
-    if not EARLIEST <= found <= LATEST:  # a zone moves a date of the first or last day beyond it
+def _date_of_text(text: str) -> object:
+    """Return the date that a text writes, the text where it may be a number, else None."""
+    if len(text) > 40 or not text:
+        return None
+    if (moment := _of_iso(text)) is not None:
+        return moment
+    if not text[-1].isalnum() or text.replace(".", "").isdigit():
+        return text
+    for form in _DATE_FORMATS:
+        try:
+            return datetime.strptime(text, form)
+        except ValueError:
+            continue
+    return None
+
+
+def _bounded(time: int, given: object, name: str) -> int:
+    if not EARLIEST <= time <= LATEST:  # a zone moves a date of the first or last day beyond it
         raise ArgumentError(
-            f"{name}: expected seconds since 1970 or a date, from year 1 to year 9999 in UTC, came {_shown(time)}. "
+            f"{name}: expected seconds since 1970 or a date, from year 1 to year 9999 in UTC, came {_shown(given)}. "
             "Leave it out if unknown."
         )
-    return found
+    return time
 
 
 def _since_1970(moment: date) -> int:
@@ -126,7 +190,7 @@ def _looks_like(value: int) -> str:
 
 
 def written_date(value: int) -> datetime | None:
-    """Return the date between 1900 and 2100 that a number writes by its digits; shorter than YYYYMMDD is none.
+    """Return the date between 1900 and 2100 that a number writes by its digits, YYYYMMDD or longer; else None.
 
     Example:
         >>> written_date(20240131), written_date(20240199), written_date(2024)
@@ -144,11 +208,14 @@ def written_date(value: int) -> datetime | None:
 def _unit_advice(value: float) -> str:
     if isinstance(value, int) and _looks_like(value):
         return f'It seems to write a date as {_looks_like(value)}: write ISO 8601, such as "2024-01-31T12:00".'
-    size = abs(value)
-    unit = next((unit for unit, top in (("milliseconds", 1e14), ("microseconds", 1e17)) if size < top), "nanoseconds")
-    if size > 1e20:
+    if abs(value) > 1e20:
         return "Leave it out if unknown."
+    unit = _unit_by_size(max(abs(value), _MAGNITUDES["seconds"]))
     return f"It seems to count {unit}: divide it by {_SECONDS_PER[unit]:,}."
+
+
+def _unit_by_size(size: float) -> str:
+    return next((unit for unit, limit in _MAGNITUDES.items() if size < limit), "nanoseconds")
 
 
 def _no_time(time: object, name: str) -> ArgumentError:
@@ -171,7 +238,7 @@ class TimeRule:
             (a column of that type).
         unit: of an epoch: seconds, milliseconds, microseconds, nanoseconds; of digits their form, such as YYYYMMDD.
         formats: of a text, in the notation of chrono; the first that fits counts. No zone means UTC.
-        guessed: whether nobody said so.
+        guessed: whether the rule was guessed, not given.
 
     Example:
         >>> rule = TimeRule.guess(pl.Series(["1700000000123", "1700000000999"]))
@@ -190,7 +257,7 @@ class TimeRule:
 
     @classmethod
     def guess(cls, sample: pl.Series, time_format: str | None = None) -> "TimeRule":
-        """Return the rule that reads the most of a sample; a format that was given is not questioned.
+        """Return the rule that reads the most of a sample; a given format is taken as it is.
 
         Whole numbers that write dates between 1900 and 2100 by their digits are these dates. Of other numbers a
         median below 1e11 counts seconds, below 1e14 milliseconds, below 1e17 microseconds: each is the only unit
@@ -216,18 +283,18 @@ class TimeRule:
         """Return the expression; null where a value is not a time between the years 1 and 9999.
 
         Args:
-            column: what the rule was guessed from, without blanks around a text.
+            column: the times, without blanks around a text.
             kind: its type; None for text.
         """
         kind = kind or pl.String()
         if self.kind == "datetime":
-            found = column.cast(pl.Datetime("us")).cast(pl.Int64)
-            return pl.when(found.is_between(EARLIEST, LATEST)).then(found)
+            times = column.cast(pl.Datetime("us")).cast(pl.Int64)
+            return pl.when(times.is_between(EARLIEST, LATEST)).then(times)
         if self.kind in ("text", "digits"):
             text = text_of_times(column, kind)
             forms = [_parsed(text, each) for each in self.formats] or [_dates(text, len(self.unit))]
-            found = pl.coalesce(forms).cast(pl.Int64)
-            return pl.when(found.is_between(EARLIEST, LATEST)).then(found)
+            times = pl.coalesce(forms).cast(pl.Int64)
+            return pl.when(times.is_between(EARLIEST, LATEST)).then(times)
         per_second = _SECONDS_PER[self.unit]
         value = column.cast(pl.Int64 if self.kind == "integer" else pl.Float64, strict=False)
         low, high = EARLIEST * per_second // 1_000_000, LATEST * per_second // 1_000_000
@@ -253,7 +320,7 @@ class TimeRule:
 
     @property
     def words(self) -> str:
-        """The rule as a report says it."""
+        """The rule in words."""
         if self.kind == "datetime":
             return "a column of dates; no zone means UTC"
         if self.kind == "digits":
@@ -264,7 +331,7 @@ class TimeRule:
 
 
 def unit_of(text: str) -> str:
-    """Return the unit of an epoch that a number seems to count in; empty where the text is no number.
+    """Return the unit in which a number seems to count from 1970; empty where the text is no number.
 
     Example:
         >>> unit_of("1700000000"), unit_of("1700000000000"), unit_of("soon")
@@ -278,9 +345,9 @@ def unit_of(text: str) -> str:
 
 
 def other_units(times: pl.Series) -> pl.Series:
-    """Return the times that differ from others of a log by a factor of about 1,000, a million or 1e9: another unit.
+    """Return the times that seem to be in another unit: a factor of about 1,000, a million or 1e9 from the others.
 
-    Only logs of after 1973 are judged, and only times that stand apart: a clock that starts at 0 has all magnitudes.
+    Logs before 1973 are not checked. A clock that starts at 0 has times of all magnitudes: these are not returned.
 
     Args:
         times: int64, microseconds since 1970, sorted.
@@ -298,10 +365,10 @@ def other_units(times: pl.Series) -> pl.Series:
             continue
         windows = [(reference / 10**power * 0.4, reference / 10**power * 2.5) for power in (9, 6, 3)]
         places = [[int(times.search_sorted(max(1, int(edge)))) for edge in window] for window in windows]
-        found = pl.concat([times[begin:end] for begin, end in places])
+        others = pl.concat([times[begin:end] for begin, end in places])
         lower = int(times.search_sorted(int(reference / 4)) - times.search_sorted(1))
-        if len(found) > 9 * (lower - len(found)):
-            return found
+        if len(others) > 9 * (lower - len(others)):
+            return others
     return times.clear()
 
 
@@ -319,10 +386,10 @@ def _form_of(sample: pl.Series) -> str:
         return ""
     texts = pl.DataFrame({"time": sample}).select(column)["time"]
     for width, form in _DIGITS.items():
-        own, share = texts.filter(texts.str.len_chars() == width), _HALF if width >= len("YYYYMMDD") else _MOST
-        if len(own) < max(1, share * len(texts)) or not own.str.contains(r"^\d+$").all():
+        of_width, share = texts.filter(texts.str.len_chars() == width), _HALF if width >= len("YYYYMMDD") else _MOST
+        if len(of_width) < max(1, share * len(texts)) or not of_width.str.contains(r"^\d+$").all():
             continue
-        dates = pl.DataFrame({"time": own}).select(_dates(pl.col("time"), width))["time"]
+        dates = pl.DataFrame({"time": of_width}).select(_dates(pl.col("time"), width))["time"]
         fits = dates.dt.year().is_between(*_YEARS)
         return form if int(fits.sum()) >= share * len(texts) else ""
     return ""
@@ -339,9 +406,7 @@ def _count(sample: pl.Series, kind: type[pl.DataType]) -> int:
 
 def _unit(sample: pl.Series) -> str:
     size = sample.cast(pl.Float64, strict=False).abs().median()
-    size = size if isinstance(size, float) else 0.0
-    limits = {"seconds": 1e11, "milliseconds": 1e14, "microseconds": 1e17}
-    return next((unit for unit, limit in limits.items() if size < limit), "nanoseconds")
+    return _unit_by_size(size if isinstance(size, float) else 0.0)
 
 
 def _formats_of(sample: pl.Series) -> tuple[str, ...]:

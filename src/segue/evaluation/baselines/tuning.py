@@ -13,6 +13,7 @@ from segue.data.sequences.sequences import Sequences
 from segue.data.sequences.transition_counts import PAIRS, known_events
 from segue.errors import ArgumentError
 from segue.evaluation.baselines.contract import Baseline, Fitted, Grid
+from segue.metrics.coordinate_search import coordinate_search
 from segue.metrics.metrics import ndcg
 from segue.metrics.ranks import target_ranks
 from segue.shapes import Floats, Rows
@@ -76,7 +77,8 @@ def tuned(
         trials = trials_worth(kind.operations(len(train.items), n_items), len(targets) * n_items)
     if grid and len(targets) and trials > 1:
         fit = _fitter(train, n_items, features)
-        best = _climb(best, grid, _trial(fit, histories, targets, exclude_seen), trials)
+        trial = _trial(fit, histories, targets, exclude_seen)
+        best = coordinate_search(best, grid, trial, replace, trials=trials)
     return best.fit(sequences, n_items, features)
 
 
@@ -129,20 +131,6 @@ def trials_worth(operations: float, scores: int) -> int:
     """
     worth = _SECONDS_WORTH / max(operations + scores, 1)
     return min(max(round(worth), 8), 60) if worth >= 1 else 1
-
-
-def _climb(best: Baseline, grid: Grid, trial: Callable[[Baseline], float], trials: int) -> Baseline:
-    """Vary one setting at a time, keep what is better, until nothing changes or the trials are used up."""
-    tried = {best: trial(best)}
-    before = None
-    while before != best:
-        before = best
-        for name, values in grid.items():
-            for candidate in (replace(best, **{name: value}) for value in values):
-                if candidate not in tried and len(tried) < trials:
-                    tried[candidate] = trial(candidate)
-            best = max(tried, key=tried.__getitem__)  # of equals the one tried first
-    return best
 
 
 def _held_out(known: Sequences, max_queries: int) -> tuple[Sequences, list[Rows], Rows]:

@@ -29,9 +29,9 @@ from safetensors.numpy import save_file
 from segue.data.values.plain import json_of
 from segue.errors import ArgumentError, ModelError
 from segue.files import replacing
+from segue.model.model import Model
 from segue.recommend.index.codes import Codes, faiss_module
 from segue.recommend.index.exact import QUERIES, ExactIndex, Found, Index, best_columns, check, pairs_of
-from segue.recommend.recommender import Recommender
 from segue.shapes import Bools, Floats, Rows
 
 #: Older ones held bytes that faiss would read without a look at them.
@@ -84,7 +84,7 @@ class IndexFacts:
     seconds: float
     format: int = FORMAT
 
-    def check(self, rec: Recommender, coded: Codes) -> None:
+    def check(self, rec: Model, coded: Codes) -> None:
         """Do nothing if these facts can be those of an index of a model with these codes.
 
         Raises:
@@ -92,7 +92,7 @@ class IndexFacts:
         """
         coded.check(self.rows, self.width)
         looks = 1 <= self.probes <= self.cells == len(coded.centres) and self.times in _TIMES and self.k >= 1
-        ours = self.rows == (rec.learnt or rec.vocabulary.size) and self.width == rec.network.width
+        ours = self.rows == (rec.learnt_rows) and self.width == rec.network.width
         if not (looks and ours and 0 <= self.recall <= 1 and 0 <= self.seconds < np.inf):
             raise ArgumentError(f"index: expected the facts of an index of {rec.vocabulary.size:,} rows, came others.")
 
@@ -210,7 +210,7 @@ class ApproximateIndex(Index):
         return np.maximum(rows, 0).astype(np.int32)
 
 
-def exact_index(rec: Recommender) -> ExactIndex:
+def exact_index(rec: Model) -> ExactIndex:
     """Return the exact index of a recommender's items."""
     return ExactIndex(rec.params.items, rec.params.bias, rec.unreachable)
 
@@ -226,7 +226,7 @@ def index_path(model: str | Path) -> Path:
 
 
 def build_index(
-    rec: Recommender,
+    rec: Model,
     model: str | Path,
     *,
     queries: Floats | None = None,
@@ -254,7 +254,7 @@ def build_index(
     Cost: O(items x sqrt(items) x width).
     """
     say = say or (lambda text: None)
-    rows = rec.learnt or rec.vocabulary.size
+    rows = rec.learnt_rows
     if rows - 1 <= K:
         raise ArgumentError(f"index: expected more than {K} items, came {rows - 1}. Exact search is fast enough.")
     if queries is None:
@@ -271,7 +271,7 @@ def build_index(
     return _kept(index, index_path(model), time.perf_counter() - began)
 
 
-def open_index(rec: Recommender, model: str | Path) -> tuple[Index | None, str]:
+def open_index(rec: Model, model: str | Path) -> tuple[Index | None, str]:
     """Return the index beside a model, and a sentence; None where there is none that fits.
 
     Without an index a recommender scores all items, which is always right.
@@ -312,10 +312,10 @@ def open_index(rec: Recommender, model: str | Path) -> tuple[Index | None, str]:
     return index, f"{path}: {facts}."
 
 
-def random_queries(rec: Recommender, count: int = _QUERIES, seed: int = 0) -> Floats:
+def random_queries(rec: Model, count: int = _QUERIES, seed: int = 0) -> Floats:
     """Return float32[q, d]: what is looked for after random histories of 1 to 20 items, the popular more often."""
     rng = np.random.default_rng(seed)
-    rows = rec.learnt or rec.vocabulary.size
+    rows = rec.learnt_rows
     weights = np.exp(np.clip(rec.params.bias[1:rows] - rec.params.bias[1:rows].max(), -30, 0)).astype(np.float64)
     drawn = rng.choice(np.arange(1, rows), (20, count), p=weights / weights.sum()).astype(np.int32)
     lengths = rng.integers(1, 21, count)
@@ -328,7 +328,7 @@ def random_queries(rec: Recommender, count: int = _QUERIES, seed: int = 0) -> Fl
     return np.asarray(rec.network.query(rec.params, outputs, unknown), np.float32)
 
 
-def queries_of(rec: Recommender, outputs: Floats) -> Floats:
+def queries_of(rec: Model, outputs: Floats) -> Floats:
     """Return what is looked for in some states, evenly spread over them, the time of the question unknown."""
     some = np.unique(np.linspace(0, len(outputs) - 1, min(len(outputs), _QUERIES)).astype(np.int64))
     unknown = np.full(len(some), np.nan, np.float32)

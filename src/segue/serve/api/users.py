@@ -96,7 +96,7 @@ async def erase_user(request: Request, user: PathId) -> Response:
     The id is blocked also where nothing is known under it, since events may come late. Asked again, it is done.
     """
     desk = desk_of(request)
-    return reply(await desk.erase(desk.service.forget_user, user))
+    return reply(await desk.erase(desk.service.erase_user, user))
 
 
 @router.delete("/v1/users/{user}/block", response_model=BlockOut, openapi_extra=needs("admin"), tags=["users"])
@@ -113,7 +113,7 @@ async def readmit_user(request: Request, user: PathId) -> Response:
 async def erase_event(request: Request, user: PathId, id: PathId) -> Response:
     """Erase an event, by its `id` as this API key sent it; what follows is computed anew. Asked again, it is done."""
     desk, client = desk_of(request), allow(request.scope, "write").name
-    return reply(await desk.erase(desk.service.forget_event, user, id, client))
+    return reply(await desk.erase(desk.service.erase_event, user, id, client))
 
 
 @router.delete(
@@ -122,7 +122,7 @@ async def erase_event(request: Request, user: PathId, id: PathId) -> Response:
 async def erase_event_by_seq(request: Request, user: PathId, seq: PathSeq) -> Response:
     """Erase an event, by its number in the order of arrival (`seq`), whoever sent it. Asked again, it is done."""
     desk = desk_of(request)
-    return reply(await desk.erase(desk.service.forget_event, user, seq))
+    return reply(await desk.erase(desk.service.erase_event, user, seq))
 
 
 @router.post("/v1/users/{user}/merge", response_model=MergeResult, openapi_extra=needs("write"), tags=["users"])

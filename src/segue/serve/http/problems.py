@@ -21,7 +21,7 @@ from segue.errors import (
     ArgumentError,
     ConflictError,
     DataError,
-    ForgottenError,
+    ErasedError,
     ModelError,
     NotFoundError,
     SegueError,
@@ -51,7 +51,7 @@ KINDS = {
 }
 #: The first that fits decides.
 STATUSES: Sequence[tuple[type[SegueError], int]] = (
-    (ForgottenError, 410),
+    (ErasedError, 410),
     (ConflictError, 409),
     (StoreError, 503),
     (NotFoundError, 404),

@@ -223,7 +223,7 @@ def _kept(rec: Recommender, item: str, attributes: Mapping[str, Any]) -> dict[st
         column = columns.get(plain_name(name))
         if column is not None:
             try:
-                found[column.name] = column.fitted(value)
+                found[column.name] = column.cast(value)
             except ArgumentError as error:
                 logger.error("item %s of model %s: %s", item, rec.fingerprint[:12], error)
     return found

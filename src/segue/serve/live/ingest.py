@@ -23,14 +23,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from segue.errors import ArgumentError, ConflictError, ForgottenError, SegueError
+from segue.errors import ArgumentError, ConflictError, ErasedError, SegueError
 from segue.recommend.batch import observe_each, rated_each, state_to_bytes
 from segue.recommend.ratings import Rated
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
 from segue.serve.live.replay import Rebuilt, is_late, read_state, rebuild, snapshot_after, to_replay
 from segue.serve.ranking.types import Answer, Tell
-from segue.store.base import Conflict, Duplicate, Forgotten, Head, Outcome, Snapshot, Store, Write, Written
+from segue.store.base import Conflict, Duplicate, Erased, Head, Outcome, Snapshot, Store, Write, Written
 from segue.store.events import Event, StoredEvent
 
 #: How far in the future an event may be, in microseconds.
@@ -83,7 +83,7 @@ class Entry:
             self.known += len(old)
         elif isinstance(outcome, Conflict):
             self.refused = conflict(self.tell, self._place(outcome.ids[0]))
-        elif isinstance(outcome, Forgotten):
+        elif isinstance(outcome, Erased):
             ids = outcome.ids
             self.refused = forgotten_event(self.tell, self._place(ids[0])) if ids else forgotten(self.tell, places[0])
 
@@ -367,16 +367,16 @@ def conflict(tell: Tell, place: int) -> ConflictError:
     )
 
 
-def forgotten_event(tell: Tell, place: int) -> ForgottenError:
+def forgotten_event(tell: Tell, place: int) -> ErasedError:
     """Return the error of an event that was erased."""
-    return ForgottenError(f"{named(tell, place)}: it was erased on request and is not taken again. Leave it out.")
+    return ErasedError(f"{named(tell, place)}: it was erased on request and is not taken again. Leave it out.")
 
 
-def forgotten(tell: Tell | None = None, place: int = 0) -> ForgottenError:
+def forgotten(tell: Tell | None = None, place: int = 0) -> ErasedError:
     """Return the error of a user who was erased; of events, that of the one at a place is named."""
     where = "user" if tell is None else f"{named(tell, place)}, its user"
     other = "Use another id" if tell is None else "Leave the event out"
-    return ForgottenError(
+    return ErasedError(
         f"{where}: the id was erased on request and is blocked. {other}, or let an operator take the id "
         "again: segue readmit USER --store STORE, or DELETE /v1/users/USER/block."
     )

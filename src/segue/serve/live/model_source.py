@@ -5,9 +5,8 @@ Knows: which index finds the lists of a model. Does not know: what an index does
 
 from pathlib import Path
 
-from segue.model_file import load_model
 from segue.recommend.index.approximate import exact_index, open_index
-from segue.recommend.recommender import Recommender
+from segue.recommend.recommender import Recommender, load_model
 
 #: Items up to which all are scored for each list, and live quality is exact.
 EVERY = 50_000

@@ -44,7 +44,7 @@ def read_state(rec: Recommender, head: Head) -> State | None:
 
     The log is the truth: a state whose bytes are damaged is said in the log of the process, and made anew.
     """
-    return None if head.state is None else _whole(rec, head.state.memory)
+    return None if head.state is None else _whole(rec, head.state.data)
 
 
 def state_at(rec: Recommender, begin: Snapshot | None) -> tuple[State, Position | None]:
@@ -52,7 +52,7 @@ def state_at(rec: Recommender, begin: Snapshot | None) -> tuple[State, Position 
 
     Where there is no snapshot, or no whole one, that is the state before the first event.
     """
-    state = None if begin is None else _whole(rec, begin.memory)
+    state = None if begin is None else _whole(rec, begin.data)
     return (rec.start(), None) if begin is None or state is None else (state, begin.position)
 
 
@@ -122,7 +122,7 @@ def state_before(rec: Recommender, store: Store, head: Head, edge: Position) -> 
     found = None
     if head.count >= SPACING:
         found = store.snapshot(head.user, rec.fingerprint, at=Position(edge.place, edge.seq - 1))
-    state = rec.start() if found is None else state_from_bytes(rec, found.memory)
+    state = rec.start() if found is None else state_from_bytes(rec, found.data)
     after = None if found is None else found.position
     for _ in range(PAGES):
         page = store.events(head.user, after=after, limit=PAGE)

@@ -311,7 +311,7 @@ class Swaps:
         """Bring the state of a user under a model up to date, whatever length it takes."""
         for _ in range(TRIES):
             head = self._store.head(user, rec.fingerprint)
-            if head.fresh or not head.count or head.forgotten:
+            if head.fresh or not head.count or head.erased:
                 return
             begin, _ = to_replay(rec, self._store, head)
             found = rebuild(rec, self._store, head, begin=begin)

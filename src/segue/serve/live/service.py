@@ -94,7 +94,7 @@ class Service:
         other. A retry under the same ids gets the original events and today's list.
 
         Returns:
-            For each request Told, or ConflictError, ForgottenError, ArgumentError (an event of the future, a rating
+            For each request Told, or ConflictError, ErasedError, ArgumentError (an event of the future, a rating
             outside the scale), StoreError (it could not be put on disk; all is as before).
 
         Cost: one step of the network for each round of events, one commit; a rating adds a row and moves two sums,
@@ -156,7 +156,7 @@ class Service:
             check_events(self.rec, request, int(self.clock() * 1e6))
         except ArgumentError as error:
             ids = [event.id for event in request.events]
-            known = ids and all(id is not None and self.store.find(request.client, id) for id in ids)
+            known = ids and all(id is not None and self.store.find_event(request.client, id) for id in ids)
             return None if known and len(set(ids)) == len(ids) else error
         return None
 
@@ -208,7 +208,7 @@ class Service:
         """Return the list of a user; one that nobody knows gets that of a new user.
 
         Raises:
-            ForgottenError: the user was erased.
+            ErasedError: the user was erased.
             ArgumentError: a filter names no attribute.
         """
         rec, state, rebuilding, head = self._state(user)
@@ -218,7 +218,7 @@ class Service:
         """Return the lists of several users, whose scores come in one product.
 
         Returns:
-            For each an Answer, or ForgottenError; None where the state is not at hand, so that `ask` has to replay
+            For each an Answer, or ErasedError; None where the state is not at hand, so that `ask` has to replay
             events, for which the others here should not wait.
         """
         found = [self._at_hand(ask) for ask in asks]
@@ -232,7 +232,7 @@ class Service:
             head = self.store.head(ask.user, rec.fingerprint)
         except SegueError as error:
             return error
-        if head.forgotten:
+        if head.erased:
             return forgotten()
         state = read_state(rec, head) if head.fresh else None if head.count else rec.start()
         return None if state is None else Wanted(rec, state, ask.question, who=head.user.encode())
@@ -248,7 +248,7 @@ class Service:
             at: the time of the question, microseconds since 1970; None when unknown.
 
         Raises:
-            ForgottenError: the user was erased.
+            ErasedError: the user was erased.
             ArgumentError: the model was trained without ratings.
         """
         rec, state, rebuilding, _ = self._state(user)
@@ -261,7 +261,7 @@ class Service:
         running = self._swaps.home([user])
         rec = running.rec
         head = self.store.head(user, rec.fingerprint)
-        if head.forgotten:
+        if head.erased:
             raise forgotten()
         current = current_state(rec, self.store, head)
         if current is None:
@@ -339,7 +339,7 @@ class Service:
 
         Raises:
             NotFoundError: nothing is.
-            ForgottenError: the user was erased.
+            ErasedError: the user was erased.
         """
         rec, state, rebuilding, head = self._state(user)
         if not head.count:
@@ -350,7 +350,7 @@ class Service:
         titles = _titles(rec, {event.item for event in events})
         return UserView(head.user, events, titles, head.count, rec.fingerprint, len(body), rebuilding, picture(state))
 
-    def forget_event(self, user: str, event: str | int, client: str = "") -> Receipt:
+    def erase_event(self, user: str, event: str | int, client: str = "") -> Receipt:
         """Erase an event, by the id that a client gave it or by its `seq`; the state is that of one who never did it.
 
         Done again it is done; see `erasing.erase_event`.
@@ -359,7 +359,7 @@ class Service:
         self._reckon(user)
         return receipt("event", int(done), self._swaps.bundles(), already=not done)
 
-    def forget_user(self, user: str) -> Receipt:
+    def erase_user(self, user: str) -> Receipt:
         """Erase a user with everything that is kept of them, and block the id. See `erasing.erase_user`."""
         count, already = erase_user(self.store, user, self.rec.fingerprint)
         return receipt("user", count, self._swaps.bundles(), already=already)

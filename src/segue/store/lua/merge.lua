@@ -6,11 +6,11 @@ local old, new = user_of(message[1], message[2]), user_of(message[3], message[4]
 if old == new then return number(new, "version") end
 local members = call("ZRANGE", log_key(old), 0, -1)
 if members[1] then
-  drop_shots(new, "[" .. members[1] .. ";")
+  drop_snapshots(new, "[" .. members[1] .. ";")
   drop_rated(new, "[" .. members[1])
 end
 drop_rated(old, "-")
-drop_shots(old, "-")
+drop_snapshots(old, "-")
 for _, member in ipairs(members) do
   local seq = seq_of(member)
   local key = split(call("HGET", P .. "owners", seq))[3]

@@ -35,8 +35,8 @@ class Sampled(NamedTuple):
 
 def cuts(items: int, train: TrainConfig) -> bool:
     """Say whether an update of drawn rows sees a part of a catalogue of so many rows, and not the whole."""
-    assert train.lanes is not None
-    return bool(train.negatives) and items > 1 + 2 * train.lanes * train.steps + (train.negatives or 0)
+    assert train.batch_size is not None
+    return bool(train.negatives) and items > 1 + 2 * train.batch_size * train.bptt_steps + (train.negatives or 0)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from segue.config import TrainConfig
+from segue.config import Config
 from segue.model.network import NetworkParams
 from segue.training.update.optimiser import B1, B2, kept_share
 
@@ -51,10 +51,10 @@ def beginning(rows: int | None = None) -> Moment:
     return Moment(jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32), ones, jnp.array(ones))
 
 
-def after_update(now: Moment, config: TrainConfig, rate: Array) -> Moment:
+def after_update(now: Moment, config: Config, rate: Array) -> Moment:
     """Return the moment one update later."""
-    kept = kept_share(config.average, now.step.astype(jnp.float32))
-    decay = now.decay * (1.0 - rate * config.weight_decay)
+    kept = kept_share(config.experiment.weight_average, now.step.astype(jnp.float32))
+    decay = now.decay * (1.0 - rate * config.train.weight_decay)
     averaged = decay + kept * (now.averaged - decay)
     return Moment(now.step + 1, now.log_kept + jnp.log(kept), decay, averaged)
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from segue.config import Config, TrainConfig
+from segue.config import Config, ExperimentConfig
 from segue.data.sequences.batches import Batch
 from segue.model.backend import is_leaf
 from segue.model.blocks import BlockMasks
@@ -82,14 +82,14 @@ def rounded_factors(params: NetworkParams) -> NetworkParams:
     return params._replace(attributes=said, blocks=rounded_weights(params.blocks))
 
 
-def hide_some(train: TrainConfig, batch: Any, seed: Array, timed: tuple[int, int] = (0, 0)) -> Any:
+def hide_some(experiment: ExperimentConfig, batch: Any, seed: Array, timed: tuple[int, int] = (0, 0)) -> Any:
     """Return a batch in which some of everything is unknown, so that the unknown is learnt too.
 
     Of the details those from `timed[0]` to before `timed[1]` tell the time: they are unknown where the gap is.
     """
     shape = batch.items.shape
-    no_gap = chance(seed, 1, shape, train.unknown_gaps)
-    no_question_gap = chance(seed, 2, shape, train.unknown_question)
+    no_gap = chance(seed, 1, shape, experiment.gap_dropout)
+    no_question_gap = chance(seed, 2, shape, experiment.question_dropout)
 
     def without(values: Any, stream: int, rate: float, untimed: Any = None) -> Any:
         if values is None:
@@ -101,12 +101,12 @@ def hide_some(train: TrainConfig, batch: Any, seed: Array, timed: tuple[int, int
         return jnp.where(gone, 0.0, values)
 
     return batch._replace(
-        items=jnp.where(chance(seed, 0, shape, train.unknown_items), 0, batch.items),
+        items=jnp.where(chance(seed, 0, shape, experiment.item_dropout), 0, batch.items),
         gaps=jnp.where(no_gap, jnp.nan, batch.gaps),
         question_gaps=jnp.where(no_question_gap, jnp.nan, batch.question_gaps),
-        details=without(batch.details, 3, train.unknown_details, no_gap),
-        question_details=without(batch.question_details, 4, train.unknown_question, no_question_gap),
-        profiles=without(batch.profiles, 5, train.unknown_profiles),
+        details=without(batch.details, 3, experiment.event_feature_dropout, no_gap),
+        question_details=without(batch.question_details, 4, experiment.question_dropout, no_question_gap),
+        profiles=without(batch.profiles, 5, experiment.profile_dropout),
     )
 
 
@@ -137,7 +137,7 @@ def loss_of(
     if before is not None:
         classes = candidates.rows if candidates else jnp.arange(network.items)
         hidden = hidden_classes(before, batch, classes).reshape(-1, len(classes))
-    batch = hide_some(config.train, batch, seed, network.timed)
+    batch = hide_some(config.experiment, batch, seed, network.timed)
     if network.rating:
         params = params._replace(rating=params.rating._replace(tables=known.ratings))
     rounded = config.train.precision == "bfloat16"
@@ -145,7 +145,7 @@ def loss_of(
         params = rounded_factors(params)
     if known.attributes is not None:
         # An item without its own row is like one that came after the training.
-        own = 1.0 - chance(seed, 6, params.bias.shape, config.train.unknown_ids).astype(jnp.float32)
+        own = 1.0 - chance(seed, 6, params.bias.shape, config.train.id_dropout).astype(jnp.float32)
         with jax.named_scope("attributes"):
             params = network.with_attributes(params, known.attributes.astype(jnp.float32), own)
     masks = draw_masks(network, config.model.dropout or 0.0, seed, batch.items.shape)
@@ -182,7 +182,7 @@ def update(network: Network, config: Config, run: Run, new: Update, known: Known
 
     Of a sampled window that names rows only these are read, differentiated and changed.
     """
-    learnt, touched, after = run.learnt, run.touched, after_update(run.now, config.train, new.rate)
+    learnt, touched, after = run.learnt, run.touched, after_update(run.now, config, new.rate)
     batch, candidates, sampled = new.window, None, None
     if isinstance(new.window, Sampled):
         sampled = jax.tree.map(jnp.asarray, new.window)
@@ -197,7 +197,7 @@ def update(network: Network, config: Config, run: Run, new: Update, known: Known
     with jax.named_scope("optimiser"):
         change, optimiser = make_optimiser(config.train).update(gradient, learnt.optimiser, learnt.params)
         params = jax.tree.map(lambda weights, delta: weights - new.rate * delta, learnt.params, change)
-        kept = kept_share(config.train.average, run.now.step.astype(jnp.float32))
+        kept = kept_share(config.experiment.weight_average, run.now.step.astype(jnp.float32))
         learnt = Learnt(params, running_average(learnt.average, params, kept), optimiser)
     if sampled and sampled.rows is not None:
         learnt, touched = put_rows(run.learnt, touched, learnt, after, sampled.rows)
@@ -235,10 +235,10 @@ def described(network: Network, params: NetworkParams, attributes: Array) -> Net
 def begin(network: Network, config: Config) -> Run:
     """Return a run that has learnt nothing yet."""
     params = jax.tree.map(jnp.asarray, without_tables(network.init(config.train.seed)))
-    assert config.train.lanes is not None
-    memory = jax.tree.map(jnp.array, network.empty(params, config.train.lanes))
+    assert config.train.batch_size is not None
+    memory = jax.tree.map(jnp.array, network.empty(params, config.train.batch_size))
     learnt = Learnt(params, jax.tree.map(jnp.copy, params), make_optimiser(config.train).init(params))
-    carried = jnp.zeros((config.train.lanes, network.read_width)) if network.rating else ()
+    carried = jnp.zeros((config.train.batch_size, network.read_width)) if network.rating else ()
     touched = beginning(network.items) if cuts(network.items, config.train) else None
     return Run(learnt, memory, touched, beginning(), carried)
 

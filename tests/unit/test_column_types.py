@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from segue.cli.app import app
 from segue.data.features.catalogue import Catalogue
 from segue.data.features.column_encoders import Categories
-from segue.data.features.fitting import Column
+from segue.data.features.column_types import Column
 from segue.data.features.numeric import Numbers, Vectors
 from segue.errors import ArgumentError
 from tests_support import USERS, described_log, described_recommender
@@ -56,7 +56,7 @@ REFUSED = [
 @pytest.mark.parametrize(("kind", "value", "kept"), KEPT, ids=str)
 def test_what_fits_is_kept_as_the_column_has_it(kind, value, kept):
     column = Column("c", kind, None)
-    assert column.fitted(value) == kept
+    assert column.cast(value) == kept
     below = pl.concat(
         [pl.Series("c", [None], kind).to_frame(), column.series([kept]).to_frame()], how="vertical_relaxed"
     )
@@ -66,24 +66,24 @@ def test_what_fits_is_kept_as_the_column_has_it(kind, value, kept):
 @pytest.mark.parametrize(("kind", "value", "words"), REFUSED, ids=str)
 def test_what_does_not_fit_is_refused_with_column_kind_and_value(kind, value, words):
     with pytest.raises(ArgumentError, match=f'column "c": expected {words}, came ".*". Send such a value'):
-        Column("c:token", kind, None).fitted(value)
+        Column("c:token", kind, None).cast(value)
 
 
 def test_the_kind_that_was_learnt_counts_beside_the_type():
     tags = Column("tags", pl.String(), Categories("tags", True, "|", ("a", "b")))
-    assert tags.fitted(["a", "new"]) == "a|new" and tags.fitted("a|b") == "a|b"
+    assert tags.cast(["a", "new"]) == "a|new" and tags.cast("a|b") == "a|b"
     with pytest.raises(ArgumentError, match=r'"tags": expected categories by \|, 2 values, came'):
-        tags.fitted(["a|b", "c"])  # would be read as three
+        tags.cast(["a|b", "c"])  # would be read as three
     price = Column("price", pl.String(), Numbers("price", "number", (0.0, 9.0)))
-    assert price.fitted(5.0) == "5" and price.fitted("$7") == "$7"
+    assert price.cast(5.0) == "5" and price.cast("$7") == "$7"
     with pytest.raises(ArgumentError, match='"price": expected number, 0 to 9, came "x"'):
-        price.fitted("x")
+        price.cast("x")
     vector = Column("v", pl.List(pl.Float64()), Vectors("v", (0.0, 0.0)))
     with pytest.raises(ArgumentError, match='"v": expected vector of 2 numbers'):
-        vector.fitted([1.0, 2.0, 3.0])
+        vector.cast([1.0, 2.0, 3.0])
     year = Column("year", pl.Int64(), Categories("year", False, None, ("1995",)))
     with pytest.raises(ArgumentError, match='"year": expected category, 1 value, as numbers, came "x"'):
-        year.fitted("x")
+        year.cast("x")
 
 
 @pytest.mark.parametrize("price", ["x", float("inf"), 1e301, [1.0, 2.0]])

@@ -1,0 +1,90 @@
+"""What a training made, as plain data: everything that a model file holds.
+
+Knows: weights, ids, settings, titles, how attributes become numbers, facts of the training.
+Does not know: states, lists, files, HTTP.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from segue.config import Config, Repeats
+from segue.data.features.catalogue import Catalogue
+from segue.data.features.column_types import Column, columns_of
+from segue.data.features.feature_encoders import IDS_ALONE, FeatureEncoders
+from segue.data.sequences.vocabulary import Vocabulary
+from segue.model.network import Network, NetworkParams
+from segue.model.transitions import Counts
+from segue.shapes import Floats, Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What was learnt. It holds no histories.
+
+    Args:
+        network: static settings.
+        params: float32 weights.
+        vocabulary: the ids behind the rows.
+        config: the settings it was trained with, none left to derive.
+        catalogue: titles and attributes by row, or None.
+        facts: of the training: range, curve, what was held out.
+        fingerprint: of the weights and the vocabulary; states carry it.
+        encodings: how attributes of items, profiles of users and details of events become numbers.
+        learnt: rows of the vocabulary that training made; those after it were added by their attributes.
+        counts: transition counts that are blended into the scores; None for the network alone.
+    """
+
+    network: Network
+    params: NetworkParams
+    vocabulary: Vocabulary
+    config: Config
+    catalogue: Catalogue | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = "unsaved"
+    encodings: FeatureEncoders = IDS_ALONE
+    learnt: int = 0
+    counts: Counts | None = None
+
+    @property
+    def learnt_rows(self) -> int:
+        """The rows that training made, row 0 included."""
+        return self.learnt or self.vocabulary.size
+
+    @property
+    def learnt_until(self) -> int | None:
+        """The time of the last event that was learnt, microseconds since 1970; None where the log had no times."""
+        span = self.facts.get("range")
+        return int(span[1]) if span else None
+
+    @property
+    def repeats(self) -> Repeats:
+        """Whether lists may hold the seen items, unless a call says otherwise."""
+        return self.config.train.repeats or "allow"
+
+    @cached_property
+    def unreachable(self) -> Rows:
+        """int32[n]: rows of items that were added without an attribute that says anything; never in a list."""
+        added = np.arange(self.learnt_rows, self.vocabulary.size, dtype=np.int32)
+        silent: Rows = added[~self.params.items[added].any(axis=1)]
+        return silent
+
+    @property
+    def columns(self) -> Mapping[str, Column]:
+        """The attributes of items by their plain names: what may be said of each."""
+        blocks = () if self.encodings.items is None else self.encodings.items.columns
+        return {} if self.catalogue is None else columns_of(self.catalogue.schema, blocks)
+
+    def details(
+        self,
+        time: int | None,
+        context: Mapping[str, object] | None = None,
+        *,
+        type: str | None = None,
+        rating: float | None = None,
+    ) -> Floats | None:
+        """Return float32[1, m], what is read of an event or a question beside ids and gaps; None for nothing."""
+        return self.encodings.of_events([{**(context or {}), "time": time, "type": type, "rating": rating}])
