@@ -78,7 +78,7 @@ LINES = 40
 def model(folder: Path) -> Path:
     """Train a small model of the shop in a folder, twice under two names, and return the first."""
     shop.write(folder)
-    settings = {"train.seed": 0, "model.width": 8, "train.minutes": 0.05, "model.text": "words"}
+    settings = {"train.seed": 0, "model.width": 8, "train.epochs": 1, "model.text": "words"}
     rec = segue.train(segue.read_events(folder / "ratings.csv"), catalogue=folder / "films.csv", config=settings)
     models = folder / "live"
     models.mkdir(exist_ok=True)
