@@ -6,7 +6,7 @@ import time
 import pytest
 
 import engines
-from segue.serve.http.state_tokens import sealer_of
+from segue.serve.live.state_tokens import sealer_of
 from segue.serve.live import leases
 from segue.serve.live.leases import Leases
 from segue.serve.live.service import Service
