@@ -5,7 +5,7 @@
 
 The shop is `segue.data.log.synthetic.copy`; the test is the last event of users who were not learnt, and best is 1.
 All cells train with the same settings, for the same number of updates. A window is two rounds, so that the
-gradient reaches the cue. `--draw` trains nothing: it draws the rows of such a file, in the style of `segue look`.
+gradient reaches the cue. `--draw` trains nothing: it draws the rows of such a file, in the style of `segue insight`.
 """
 
 import argparse
@@ -53,11 +53,11 @@ def measure(cell: str, lag: int, *, items: int, fillers: int, users: int, rounds
     try:
         rec = segue.train(train, config=config)
         recall = float(segue.evaluate(rec, test, ks=(1,)).rows["segue"]["hr@1"])
-        best_pass = rec.facts["best_pass"]
+        best_epoch = rec.facts["best_epoch"]
     except TrainingError:  # the loss is not a number: nothing was learnt
-        recall, best_pass = float("nan"), 0
+        recall, best_epoch = float("nan"), 0
     seconds = time.perf_counter() - began
-    return {"cell": cell, "lag": lag, "recall": recall, "best_pass": best_pass, "seconds": round(seconds, 1)}
+    return {"cell": cell, "lag": lag, "recall": recall, "best_epoch": best_epoch, "seconds": round(seconds, 1)}
 
 
 def table(rows: list[dict], lags: list[int]) -> str:

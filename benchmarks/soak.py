@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from serving import cpu_seconds, free_port, random_model, wait_for
 
-from segue.jobs.export_log import import_events
+from segue.jobs.import_export import import_events
 from segue.model_file import save_model
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore

@@ -14,7 +14,7 @@ from segue.config import OLD_NAMES, read_config, setting_names
 from segue.data.log.sources import Source
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError, ConfigError, DataError, EvaluationError, SegueError, TrainingError
-from segue.jobs.event_frames import told_by
+from segue.jobs.event_frames import LogEvents
 from tests_support import small_rater, small_recommender
 
 CONTEXT = segue.Reading(context=("context",))
@@ -116,9 +116,9 @@ def test_command_line_from_log_to_list(run, tmp_path):
     code, out, err = run("evaluate", model, log)
     assert code == 0
     assert "decayed Markov" in out
-    assert "ties against the model" in out
-    assert "time of the question not given" in out
-    assert "time of the question that of the event" in run("evaluate", model, log, "--at-event")[1]
+    assert "ties count against the model" in out
+    assert "Time of each request: unknown" in out
+    assert "Time of each request: that of the event" in run("evaluate", model, log, "--at-event")[1]
     assert run("evaluate", model, log, "--at-event", "--task", "rating")[0] == 2
     code, out, err = run("evaluate", model, log, "--time-col", "none")
     assert code in (0, 1)
@@ -178,7 +178,7 @@ def test_a_type_that_was_learnt_takes_any_value_and_the_command_line_says_which_
         ("add-items", "no.segue", "no.csv", "-o"),
         ("convert", "no.segue", "-o"),
         ("export", "--store", "no.db", "-o"),
-        ("look", "-o"),
+        ("insight", "-o"),
         ("retrain", "--store", "no.db", "--models"),
     ],
 )
@@ -187,7 +187,7 @@ def test_a_place_that_cannot_be_written_is_said_before_all_else(run, tmp_path, v
     closed.mkdir()
     (tmp_path / "file").touch()
     found = [tmp_path / "file" / "x"] if verb[0] != "retrain" else [tmp_path / "file", tmp_path / "none"]
-    found += [] if verb[0] in ("look", "retrain") else [closed, tmp_path / "none" / "x"]
+    found += [] if verb[0] in ("insight", "retrain") else [closed, tmp_path / "none" / "x"]
     for place in found:
         code, out, err = run(*verb, place)
         assert (code, out) == (1, "")
@@ -245,6 +245,26 @@ def test_an_id_may_begin_with_a_dash(run, tmp_path):
     assert (code, err) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("look", "-o", "figures"), "segue look: this command is now segue insight."),
+        (("look", "--help"), "segue look: this command is now segue insight."),
+        (("retrain", "--store", "s.db", "--bundles", "m"), "--bundles: this option is now --models."),
+        (("serve", "m.segue", "--bundles=m"), "--bundles: this option is now --models."),
+        (("insight", "-o", "f", "--passes", 3), "--passes: this option is now --epochs."),
+    ],
+)
+def test_an_old_name_is_refused_with_the_new_one(run, words, why):
+    code, out, err = run(*words)
+    assert (code, out) == (2, "") and why in err
+
+
+def test_no_old_name_is_in_use():
+    names = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert not names & set(cli.RENAMED_VERBS) and set(cli.RENAMED_VERBS.values()) <= names
+
+
 def test_every_verb_has_help():
     for command in cli.app.registered_commands:
         assert CliRunner().invoke(cli.app, [command.name or command.callback.__name__, "--help"]).exit_code == 0
@@ -292,4 +312,4 @@ def test_a_reader_that_gives_up_is_a_message_and_a_context_without_end_is_no_jso
     for text in ("[" * 100_000, '{"a": ' * 100_000, "7"):
         log = segue.read_events(table(["a"], ["x"]).with_columns(context=pl.lit(text)), reading=CONTEXT)
         with pytest.raises(ColumnError, match='expected the column "context" to hold objects of JSON'):
-            list(told_by(log))
+            list(LogEvents(log))

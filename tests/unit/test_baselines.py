@@ -17,6 +17,7 @@ from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, Populari
 from segue.evaluation.baselines.ease import EASE
 from segue.evaluation.baselines.tuning import tuned
 from segue.evaluation.registry import fit_all
+from segue.metrics.coordinate_search import coordinate_search
 
 
 def sequences_of(*lists, times=None):
@@ -130,15 +131,14 @@ def test_tuning_changes_the_settings_one_by_one_to_the_highest_and_keeps_the_fir
         return worth[asked[-1]]
 
     start = DecayedMarkov(window=1, norm=0.0)
-    found = tuning._climb(start, {"window": (1, 5, 9), "norm": (0.0, 1.0)}, trial, 99)
+    found = coordinate_search(start, {"window": (1, 5, 9), "norm": (0.0, 1.0)}, trial, replace, trials=99)
     assert (found.window, found.norm) == (1, 1.0)  # a second round leaves 5 for 1
     assert len(asked) == len(set(asked))
 
 
 def test_when_the_trials_are_used_up_the_best_so_far_is_taken():
-    found = tuning._climb(
-        DecayedMarkov(window=1), {"window": (2, 3, 4)}, lambda setting: {1: 0, 2: 5, 3: 9, 4: 99}[setting.window], 3
-    )
+    worth, grid = {1: 0, 2: 5, 3: 9, 4: 99}, {"window": (2, 3, 4)}
+    found = coordinate_search(DecayedMarkov(window=1), grid, lambda setting: worth[setting.window], replace, trials=3)
     assert found.window == 3
 
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from segue.files import replacing, write_arrays
-from segue.jobs.resumable_parquet import Parts
+from segue.jobs.resumable_parquet import ResumableParquet
 from segue.model_file import name_running
 from segue.serve.http.auth import add_key, remove_key
 from tests_support import small_recommender
@@ -29,7 +29,7 @@ def written(folder):
     small_recommender().save(folder / "model.segue")
     name_running(folder / "model.segue")
     write_arrays(folder / "checkpoint", {"0": np.zeros(3)}, {})
-    parts = Parts(folder / "lists.parquet", {"job": 1})
+    parts = ResumableParquet(folder / "lists.parquet", {"job": 1})
     parts.add(pl.DataFrame({"user": ["a"]}))
     parts.finish(pl.DataFrame())
     return sorted(folder.iterdir())

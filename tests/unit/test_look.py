@@ -1,4 +1,4 @@
-"""`segue look` and `segue recommend --plan`: files that are there and say what was computed, and bad input."""
+"""`segue insight` and `segue recommend --plan`: files that are there and say what was computed, and bad input."""
 
 import json
 import sys
@@ -31,21 +31,21 @@ def run(*words):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("look") / "b.segue"
+    path = tmp_path_factory.mktemp("insight") / "b.segue"
     small_recommender(repeats="exclude").save(path)
     return path
 
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
-    path = tmp_path_factory.mktemp("look") / "log.csv"
+    path = tmp_path_factory.mktemp("insight") / "log.csv"
     rows = [(f"u{u}", f"{(5 * u + t) % 12:03d}", 1_700_000_000 + 60 * t) for u in range(6) for t in range(9)]
     pl.DataFrame(rows, schema=["user", "item", "time"], orient="row").write_csv(path)
     return path
 
 
 def written(folder):
-    """Return the looks in a folder, each a figure that is no blank with numbers beside it and a place in the page."""
+    """Return the insights in a folder: each a figure that is not blank, with its numbers and a place in the page."""
     page = (folder / "index.html").read_text(encoding="utf-8")
     found = {}
     for path in folder.glob("*.png"):
@@ -56,10 +56,10 @@ def written(folder):
     return found
 
 
-def test_cells_are_looked_at(tmp_path, monkeypatch):
+def test_cells_have_insights(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "descend", lambda cell, **given: recorded(cell, **given))
     monkeypatch.setattr(report, "gradient_by_lag", lambda cell, **given: small_gradient(cell, **given))
-    code, out, _ = run("look", "-o", tmp_path / "f", "--cell", "simple_rnn", "--cell", "gru", "--seed", 4)
+    code, out, _ = run("insight", "-o", tmp_path / "f", "--cell", "simple_rnn", "--cell", "gru", "--seed", 4)
     assert code == 0 and "gradient-by-lag.png: The gradient by lag" in out and out.count("\n") == 4
     found = written(tmp_path / "f")
     assert set(found) == {"gradient-by-lag", "gradient-by-gain", "clipping"}
@@ -85,25 +85,25 @@ def test_recall_is_a_training_run(tmp_path, monkeypatch):
     asked = []
 
     def quick(cell, lag, **given):
-        asked.append((cell, lag, given["passes"]))
+        asked.append((cell, lag, given["epochs"]))
         return recall_at(cell, lag, users=8, rounds=2, **given)
 
     monkeypatch.setattr(report, "recall_at", quick)
-    monkeypatch.setattr(recall, "ASKED", 20)
+    monkeypatch.setattr(recall, "MEASURED", 20)
     monkeypatch.setattr(report, "gradient_by_lag", lambda cell, **given: small_gradient(cell, **given))
-    code, _, _ = run("look", "-o", tmp_path, "--cell", "linear", "--recall", 2, "--passes", 1)
+    code, _, _ = run("insight", "-o", tmp_path, "--cell", "linear", "--recall", 2, "--epochs", 1)
     assert code == 0 and asked == [("linear", 2, 1)]
     [row] = written(tmp_path)["recall-by-lag"]
-    assert row["cell"] == "linear" and 0 <= row["recall"] <= 1 and row["best_pass"] == 1
+    assert row["cell"] == "linear" and 0 <= row["recall"] <= 1 and row["best_epoch"] == 1
 
 
-def test_a_model_is_looked_at(tmp_path, model, log):
-    code, out, _ = run("look", model, "-o", tmp_path / "drawn", "--lags", 5)
-    assert code == 0 and "How far back it looks" in out
+def test_a_model_has_insights(tmp_path, model, log):
+    code, out, _ = run("insight", model, "-o", tmp_path / "drawn", "--lags", 5)
+    assert code == 0 and "How far back the model remembers" in out
     found = written(tmp_path / "drawn")
     assert found["reach"]["reach"]["change"]["at"] == [0, 1, 2, 3, 4, 5] and found["reach"]["reach"]["users"] == 64
     assert len(found["gates"]["items"]) == 7 and len(found["gates"]["gates"]) == 2
-    code, _, _ = run("look", model, "-o", tmp_path / "log", "--events", log, "--user", "u3")
+    code, _, _ = run("insight", model, "-o", tmp_path / "log", "--events", log, "--user", "u3")
     found = written(tmp_path / "log")
     assert code == 0 and found["reach"]["reach"]["users"] == 6
     assert found["gates"]["items"] == [f"{(15 + t) % 12:03d}" for t in range(9)]
@@ -111,19 +111,19 @@ def test_a_model_is_looked_at(tmp_path, model, log):
 
 
 def test_bad_input_is_told(tmp_path, model, log, monkeypatch):
-    code, _, error = run("look", "-o", tmp_path, "--cell", "tcn")
+    code, _, error = run("insight", "-o", tmp_path, "--cell", "tcn")
     assert code == 1 and "cell: expected one of simple_rnn:tanh, simple_rnn:relu" in error and 'came "tcn"' in error
-    assert run("look", model, "-o", tmp_path, "--cell", "gru")[0] == 2
-    assert run("look", "-o", tmp_path, "--events", log)[0] == 2
-    assert run("look", model, "-o", tmp_path, "--user", "u1")[0] == 2
-    code, _, error = run("look", model, "-o", tmp_path, "--events", log, "--user", "nobody")
+    assert run("insight", model, "-o", tmp_path, "--cell", "gru")[0] == 2
+    assert run("insight", "-o", tmp_path, "--events", log)[0] == 2
+    assert run("insight", model, "-o", tmp_path, "--user", "u1")[0] == 2
+    code, _, error = run("insight", model, "-o", tmp_path, "--events", log, "--user", "nobody")
     assert code == 1 and 'expected events of user "nobody", found none' in error
-    code, _, error = run("look", "-o", tmp_path, "--recall", 1)
-    assert code == 1 and "recall: expected lags from 2, came 1. 20 is one" in error
+    code, _, error = run("insight", "-o", tmp_path, "--recall", 1)
+    assert code == 1 and "recall: expected lags from 2, came 1. A lag of 20" in error
     with pytest.raises(ArgumentError, match="expected steps from 1, came 0"):
         gradient_by_lag(cell_of("gru"), steps=0)
     monkeypatch.setitem(sys.modules, "segue.insight.figures", None)
-    code, _, error = run("look", "-o", tmp_path)
+    code, _, error = run("insight", "-o", tmp_path)
     assert code == 1 and 'matplotlib is not installed. Run: pip install "segue[plot]"' in error
 
 

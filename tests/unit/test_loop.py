@@ -15,16 +15,16 @@ from typer.testing import CliRunner
 
 import segue
 from engines import Server
-from segue.cli import options
 from segue.cli.app import app
+from segue.cli.options import LogOptions
 from segue.data.log import synthetic
 from segue.data.log.split import digest
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError, DataError, LockedError, ModelError, StoreError
-from segue.jobs import batch_recommend, export_log, retrain
-from segue.jobs.event_frames import told_by
-from segue.jobs.export_log import events_of, export, export_file, import_events
-from segue.jobs.resumable_parquet import Parts
+from segue.jobs import batch_recommend, import_export, retrain
+from segue.jobs.event_frames import LogEvents
+from segue.jobs.import_export import export_events, export_file, import_events, read_log
+from segue.jobs.resumable_parquet import ResumableParquet
 from segue.model.backend import map_tree
 from segue.model_file import running_model, with_fingerprint
 from segue.recommend.index.approximate import open_index
@@ -60,8 +60,8 @@ def a_store(tmp_path):
 
 def test_what_comes_out_is_what_went_in(store):
     log = read()
-    import_events(store, told_by(log), source="log", batch=2)
-    out = events_of(store)
+    import_events(store, LogEvents(log), source="log", batch=2)
+    out = read_log(store)
     assert digest(out) == digest(log)
     shown = log.as_text().select("user", "item", "time", "rating", "type", "device")
     assert out.table.select(shown.columns).equals(shown)
@@ -70,23 +70,23 @@ def test_what_comes_out_is_what_went_in(store):
 
 def test_an_import_that_was_cut_short_goes_on_and_twice_is_once(store):
     log = read()
-    some = [event for n, event in enumerate(told_by(log)) if n < 3]
-    import_events(store, some, source="log", batch=2)
-    done = import_events(store, told_by(log), source="log", batch=2)
+    first = [event for n, event in enumerate(LogEvents(log)) if n < 3]
+    import_events(store, first, source="log", batch=2)
+    done = import_events(store, LogEvents(log), source="log", batch=2)
     assert (done.position, done.written) == (5, 2)
-    assert import_events(store, told_by(log), source="log").written == 0
-    assert digest(events_of(store)) == digest(log)
+    assert import_events(store, LogEvents(log), source="log").written == 0
+    assert digest(read_log(store)) == digest(log)
 
 
 def test_an_empty_store_is_no_log(store):
     with pytest.raises(DataError, match="expected a store with events, it holds none"):
-        events_of(store)
+        read_log(store)
 
 
 def test_a_log_without_times_keeps_the_order_of_arrival(store):
     log = segue.read_events(TABLE.drop("time", "device"), time="none")
-    import_events(store, told_by(log), source="log")
-    out = events_of(store)
+    import_events(store, LogEvents(log), source="log")
+    out = read_log(store)
     assert not out.has_times
     assert digest(out) == digest(log)
 
@@ -106,7 +106,7 @@ def test_the_verbs_take_a_store_for_a_log(tmp_path):
 
 
 def grown(store, log):
-    import_events(store, told_by(log), source="log")
+    import_events(store, LogEvents(log), source="log")
     return store
 
 
@@ -129,8 +129,8 @@ def test_an_import_that_an_older_version_made_goes_on(store):
         sha = hashlib.sha256(b"".join(event.digest for event in by_time[:done])).hexdigest()
         store.commit([], values={f"import:{name}": f"{done} {sha}".encode()})
         late = Event("cid", "x", 150 if done == 3 else 400)
-        found = import_events(store, [*events, late], source=name)
-        assert (found.position, found.written) == (4, 4 - done)
+        report = import_events(store, [*events, late], source=name)
+        assert (report.position, report.written) == (4, 4 - done)
         assert import_events(store, [*events, late], source=name).written == 0
     with pytest.raises(DataError, match="expected to begin with the 4 events"):
         import_events(store, [*events[1:], events[0].at(7)], source=name)
@@ -143,7 +143,7 @@ def test_a_log_that_grew_by_a_late_row_is_imported_to_its_end(tmp_path):
         log.write_text("\n".join(["user,item,time", *rows[:count]]))
         done = run.invoke(app, ["import", str(log), "--store", store])
         assert done.exit_code == 0 and said in done.output, done.output
-    assert options.read(store, {}).table["item"].to_list() == ["x", "z", "y"]
+    assert LogOptions().read(store).table["item"].to_list() == ["x", "z", "y"]
     log.rename(tmp_path / "renamed.csv")
     done = run.invoke(app, ["import", str(tmp_path / "renamed.csv"), "--store", store])
     assert "begins with what was imported as log.csv" in done.output and "0 events written" in done.output
@@ -152,7 +152,7 @@ def test_a_log_that_grew_by_a_late_row_is_imported_to_its_end(tmp_path):
 def test_a_store_is_read_while_another_owns_it(store, tmp_path):
     grown(store, read())
     other = read_store(tmp_path / "s.db")
-    assert digest(events_of(other)) == digest(read())
+    assert digest(read_log(other)) == digest(read())
     store.commit([Write("dan", None, (Event("dan", "x"),))])
     assert [event.user for event in other.log(after=5)] == ["dan"] and other.head("dan", "").count == 1
     with pytest.raises(StoreError, match=r"opened to be read only, came a write. Open it with open_store"):
@@ -170,7 +170,7 @@ def test_a_store_is_read_while_another_owns_it(store, tmp_path):
 def test_what_arrives_during_an_export_is_left_for_the_next(store):
     grown(store, read())
     seen = []
-    for page in export(store, batch=2):
+    for page in export_events(store, batch=2):
         seen += page
         store.commit([Write("new", None, (Event("new", "x"),))])
     assert [event.user for event in seen] == ["ann", "bob", "ann", "cid", "bob"]
@@ -180,7 +180,7 @@ def test_events_without_times_among_others_follow_the_one_before(store):
     sent = [("ann", "a", 5), ("ann", "b", None), ("bob", "c", None), ("bob", "d", 3), ("bob", "e", None)]
     for user, item, time in sent:
         store.commit([Write(user, None, (Event(user, item, time),))])
-    log = events_of(store)
+    log = read_log(store)
     assert log.table.rows() == [("bob", "d", 3), ("bob", "e", 3), ("ann", "a", 5), ("ann", "b", 5)]
     assert log.intake.dropped == {"no time": 1} and "2 events without a time" in log.intake.notes[0]
 
@@ -189,15 +189,15 @@ def test_context_comes_out_as_columns_and_an_export_as_it_was_sent(store, tmp_pa
     contexts = [{"page": 1, "new": True, "user": "x"}, {"page": 2.5, "tags": ["a"]}, {"page": None, "new": "no"}, {}]
     for n, context in enumerate(contexts):
         store.commit([Write("ann", None, (Event("ann", "x", n, id=f"e{n}", context=context),))])
-    table = events_of(store).table
+    table = read_log(store).table
     assert table["page"].to_list() == [1.0, 2.5, None, None] and table["tags"].to_list()[1] == '["a"]'
     assert table["new"].to_list() == ["true", None, "no", None] and "place" not in table.columns
-    assert events_of(store, context=["page"]).table.columns == ["user", "item", "time", "page"]
+    assert read_log(store, context=["page"]).table.columns == ["user", "item", "time", "page"]
     assert export_file(store, tmp_path / "out.parquet") == 4
     again = SqliteStore(tmp_path / "again.db")
     log = segue.read_events(tmp_path / "out.parquet", id="id", reading=segue.Reading(context=("context",)))
-    assert import_events(again, told_by(log), source="out").written == 4
-    sent = [{name: value for name, value in one.items() if value is not None} for one in contexts]
+    assert import_events(again, LogEvents(log), source="out").written == 4
+    sent = [{name: value for name, value in context.items() if value is not None} for context in contexts]
     assert [(e.time, e.id, dict(e.context)) for e in again.log()] == [(n, f"e{n}", c) for n, c in enumerate(sent)]
     again.close()
     assert not list(tmp_path.glob(".out*"))
@@ -207,8 +207,8 @@ def test_an_export_that_breaks_leaves_the_old_file_and_nothing_else(store, tmp_p
     grown(store, read())
     out = tmp_path / "out.parquet"
     assert export_file(store, out) == 5
-    monkeypatch.setattr(export_log, "_TABLE", 1)
-    monkeypatch.setattr(Parts, "finish", lambda *_: 1 / 0)
+    monkeypatch.setattr(import_export, "_TABLE", 1)
+    monkeypatch.setattr(ResumableParquet, "finish", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_file(store, out)
     assert pl.read_parquet(out).height == 5 and {path.name for path in tmp_path.glob("*.parquet*")} == {"out.parquet"}
@@ -245,7 +245,7 @@ def test_all_is_one_by_one(store, tmp_path, monkeypatch, repeats, of):
     out = tmp_path / "all.parquet"
     at = float(log.table["time"].max()) / 1e6 + 60
     done = batch_recommend.recommend_all(rec, source, out, k=5, at=at)
-    assert done == batch_recommend.Listed(len(log.users) + 2 * (of == "store"), 0)
+    assert done == batch_recommend.BatchReport(len(log.users) + 2 * (of == "store"), 0)
     lists = {user: rows for (user,), rows in pl.read_parquet(out).group_by("user", maintain_order=True)}
     assert len(lists) == done.users
     for user, rows in lists.items():
@@ -273,7 +273,7 @@ def test_a_stopped_run_for_all_goes_on(store, tmp_path, monkeypatch, of):
     with pytest.raises(KeyboardInterrupt):
         batch_recommend.recommend_all(rec, source, out, k=3, report=stop)
     assert not out.exists()
-    assert batch_recommend.recommend_all(rec, source, out, k=3) == batch_recommend.Listed(len(log.users) - 14, 14)
+    assert batch_recommend.recommend_all(rec, source, out, k=3) == batch_recommend.BatchReport(len(log.users) - 14, 14)
     assert pl.read_parquet(out).equals(pl.read_parquet(whole)) and not list(tmp_path.glob(".all*"))
     with pytest.raises(KeyboardInterrupt):
         batch_recommend.recommend_all(rec, source, out, k=3, report=stop)
@@ -313,15 +313,15 @@ def test_retraining_publishes_what_is_better_and_exits_0(tmp_path):
     a_running_model(log, models)
     log.as_text().with_columns(pl.col("time").cast(pl.Datetime("us"))).write_parquet(tmp_path / "log.parquet")
     assert run.invoke(app, ["import", str(tmp_path / "log.parquet"), "--store", str(tmp_path / "s.db")]).exit_code == 0
-    small = [word for one in ("model.width=8", "model.depth=1", "train.epochs=3") for word in ("--set", one)]
+    small = [word for text in ("model.width=8", "model.depth=1", "train.epochs=3") for word in ("--set", text)]
     verb = ["retrain", "--store", str(tmp_path / "s.db"), "--models", str(models), *small, "--json"]
     server = SqliteStore(tmp_path / "s.db")  # it may run meanwhile
     done = run.invoke(app, verb)
     server.close()
     assert done.exit_code == 0, (done.output, done.exception)
     said = json.loads(done.stdout)
-    assert said["published"] and said["running"] == "2020-01-01-a.segue" and said["lead"]["low"] > 0
-    assert "has learnt less than the candidate" in said["marks"][0]
+    assert said["published"] and said["running"] == "2020-01-01-a.segue" and said["improvement"]["low"] > 0
+    assert "has learnt less than the candidate" in said["notes"][0]
     new = segue.load(models / said["model"])
     assert (models / "current").read_text().strip() == said["model"]
     assert said["model"].endswith(f"-{new.fingerprint[:12]}.segue")
@@ -345,7 +345,7 @@ def test_retraining_goes_on_with_what_the_running_model_was_given(tmp_path):
     done = retrain.retrain(log, tmp_path, users=people, config={"train.seed": 7, "train.epochs": 2}, say=said.append)
     assert done.published, done
     new = segue.load(tmp_path / done.model)
-    assert f"No --items: items are what a.segue holds of them, {len(ids)} lines; newer ones are ids alone." in said
+    assert f"No --items: items keep the {len(ids)} lines that a.segue holds; newer items are ids alone." in said
     assert new.encodings == rec.encodings and "year: category, 4 values" in new.encodings.items.describe()
     assert new.facts["asked"] == quick | {"train.seed": 7, "train.epochs": 2}
     assert new.config.model == rec.config.model and new.facts["kinds"] == {"year": "category"}
@@ -361,7 +361,7 @@ def test_retraining_with_some_items_keeps_what_was_known_of_the_others(tmp_path)
     newer.write_text(f"item,year,price\n{ids[0]},2001,5\nnobody had it,2001,5\n")
     said = []
     done = retrain.retrain(log, tmp_path, catalogue=newer, config=quick, say=said.append)
-    assert f"newer.csv: {len(ids) - 1} items that have no line there keep that of a.segue." in said, said
+    assert f"newer.csv: {len(ids) - 1} items that have no line there keep the line of a.segue." in said, said
     table = segue.load(tmp_path / done.model).catalogue.table.sort("item")
     first = table["item"] == ids[0]
     assert table.filter(first).select("year", "price", "title").rows() == [("2001", "5", None)]
@@ -393,7 +393,7 @@ def test_retraining_refuses_what_is_worse(tmp_path, monkeypatch):
 
     monkeypatch.setattr(retrain, "train", train)
     numbers = lambda job, rec, test, rated: (scores(rec, test), np.arange(len(test)))  # noqa: E731
-    monkeypatch.setattr(retrain._Job, "_scored", numbers)
+    monkeypatch.setattr(retrain._Retraining, "_scored", numbers)
 
     def scores(rec, test):
         return np.full(len(test), 0.2 if rec.fingerprint == good.fingerprint else level)
@@ -427,7 +427,7 @@ def test_what_learnt_ratings_alone_is_compared_by_their_errors(tmp_path, monkeyp
         assert done.published is (folder == "up")
         assert done.ndcg is None
         assert (done.rmse[0] < done.rmse[1]) is done.published
-        assert done.lead.mean == pytest.approx(done.rmse[1] ** 2 - done.rmse[0] ** 2)
+        assert done.improvement.mean == pytest.approx(done.rmse[1] ** 2 - done.rmse[0] ** 2)
         assert done.questions == log.table["rating"][-100:].count()
         assert "RMSE of the candidate" in str(done)
     assert "is worse than 2020-01-01-a.segue, by more than noise" in done.why
@@ -486,8 +486,8 @@ def test_the_verbs_for_lists_and_indexes(tmp_path):
         return done.output
 
     said("import", tmp_path / "log.parquet", "--store", store)
-    one = said("recommend", model, "--user", user, "--store", store, "--json")
-    assert one == said("recommend", model, "--user", user, "--events", tmp_path / "log.parquet", "--json")
+    single = said("recommend", model, "--user", user, "--store", store, "--json")
+    assert single == said("recommend", model, "--user", user, "--events", tmp_path / "log.parquet", "--json")
     everyone = ("recommend", model, "--all", "-k", 3)
     assert "lists of 40 users" in said(*everyone, "--store", store, "-o", tmp_path / "a.parquet")
     said(*everyone, "--events", store, "-o", tmp_path / "b.parquet")
@@ -500,7 +500,7 @@ def test_the_verbs_for_lists_and_indexes(tmp_path):
     again = str(tmp_path / "again.db")
     assert json.loads(said("import", tmp_path / "out.parquet", "--store", again, "--json"))["written"] == len(log)
     assert said("import", store, "--store", str(tmp_path / "third.db")).count(f"{len(log)} events written")
-    assert digest(options.read(again, {})) == digest(options.read(str(tmp_path / "third.db"), {})) == digest(log)
+    assert digest(LogOptions().read(again)) == digest(LogOptions().read(str(tmp_path / "third.db"))) == digest(log)
     assert "expected no options for columns" in run.invoke(app, ["inspect", store, "--user-col", "x"]).exception.args[0]
     for words in (["--all", "--store", store], ["--user", "x"], ["--all", "--user", "x", "--store", store], []):
         said("recommend", model, *words, code=2)
@@ -517,11 +517,11 @@ def test_the_id_of_an_erased_user_is_taken_again_by_a_verb(tmp_path, kind):
             held = run.invoke(app, ["readmit", "né/1", "--store", address]).exception
             assert isinstance(held, LockedError) and "DELETE /v1/users/USER/block" in str(held)
         store.close()
-        for said in ("né/1: taken again from now on.", "né/1: was not blocked; nothing to do."):
+        for said in ("né/1: accepted again from now on.", "né/1: was not blocked; nothing to do."):
             done = run.invoke(app, ["readmit", "né/1", "--store", address])
             assert (done.exit_code, done.output) == (0, said + "\n"), done.exception
-        told = run.invoke(app, ["readmit", "bob", "--store", address, "--json"]).output
-        assert json.loads(told) == {"user": "bob", "blocked": False, "was_blocked": False}
+        output = run.invoke(app, ["readmit", "bob", "--store", address, "--json"]).output
+        assert json.loads(output) == {"user": "bob", "blocked": False, "was_blocked": False}
         store = open_store(address)
         assert isinstance(store.commit([Write("né/1", 0, (Event("né/1", "1"),))])[0], Written)
     finally:
@@ -538,10 +538,10 @@ def test_an_import_that_was_killed_goes_on(tmp_path):
     code = (
         "import os, signal, segue, itertools\n"
         "from segue.store.sqlite_store import SqliteStore\n"
-        "from segue.jobs.event_frames import told_by\n"
-        "from segue.jobs.export_log import import_events\n"
+        "from segue.jobs.event_frames import LogEvents\n"
+        "from segue.jobs.import_export import import_events\n"
         "def broken():\n"
-        "    yield from itertools.islice(told_by(segue.read_events('log.parquet')), 35)\n"
+        "    yield from itertools.islice(LogEvents(segue.read_events('log.parquet')), 35)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "import_events(SqliteStore('s.db'), broken(), source='log.parquet', batch=10)\n"
     )
@@ -550,4 +550,4 @@ def test_an_import_that_was_killed_goes_on(tmp_path):
     assert killed.returncode == -9
     said = CliRunner().invoke(app, ["import", str(tmp_path / "log.parquet"), "--store", str(tmp_path / "s.db")])
     assert f"{len(log) - 30} events written, 0 known already, 0 refused; {len(log)} of" in said.output
-    assert digest(options.read(tmp_path / "s.db", {})) == digest(log)
+    assert digest(LogOptions().read(tmp_path / "s.db")) == digest(log)

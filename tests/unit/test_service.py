@@ -379,7 +379,7 @@ def test_live_quality_is_the_offline_report_of_the_same_log(rec, store):
         service.tell([tell(event(row["user"], row["item"], row["time"])) for row in rows])
     live = service.quality.snapshot()["all"]["all"]
     service.close()
-    report = segue.evaluate(rec, segue.read_events(table), ask_at="event").rows["segue"]
+    report = segue.evaluate(rec, segue.read_events(table), request_time="event").rows["segue"]
     assert live["n"] == 200
     assert live["recall@10"] == pytest.approx(report["recall@10"], abs=1e-9)
     assert live["mrr@10"] == pytest.approx(report["mrr@10"], abs=1e-6)
@@ -404,7 +404,7 @@ def test_a_model_in_the_shadow_reads_along_and_is_compared_on_the_same_events(re
     table = pl.DataFrame({"user": [x.user for x in lines], "item": [x.item for x in lines]})
     log = table.with_columns(time=pl.Series([x.time // 10**6 for x in lines]))[:120]
     for name, one in (("running", rec), ("shadow", other)):
-        report = segue.evaluate(one, segue.read_events(log), ask_at="event").rows["segue"]
+        report = segue.evaluate(one, segue.read_events(log), request_time="event").rows["segue"]
         assert found["shadow"][name]["recall@10"] * 121 == pytest.approx(report["recall@10"] * 120, abs=1.01)
     service.tell([tell(event("u1", ITEMS[3], 1010))])  # late
     service.tell([tell(event("u1", ITEMS[4], 9999))])

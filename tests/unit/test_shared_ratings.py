@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
+import segue
 from engines import Server
 from segue.cli import app as cli
-from segue.jobs.export_log import import_events
+from segue.jobs.import_export import import_events
 from segue.serve.app import make_app
 from segue.serve.live import replay
 from segue.serve.live.service import Service
@@ -242,7 +243,7 @@ def test_others_move_what_the_server_says(rec, service):
 
 def test_the_verb_reads_the_value_of_a_store(rec, tmp_path):
     rec.save(tmp_path / "b.segue")
-    rec = cli.load_model(tmp_path / "b.segue")
+    rec = segue.load(tmp_path / "b.segue")
     store = SqliteStore(tmp_path / "s.db")
     service = Service(rec, store, clock=lambda: NOW)
     told(service, sorted(drawn(11), key=lambda one: one.time))

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import polars as pl
 import pytest
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 
 from segue.data.features.catalogue import Catalogue, read_items
 from segue.data.features.table_encoder import TableEncoder

@@ -11,7 +11,7 @@ from segue.data.log.events import Events, read_events
 from segue.data.log.split import digest, hold_out, split_by_time, split_items, split_last, split_users
 from segue.data.sequences.sequences import encode, item_vocabulary
 from segue.errors import ArgumentError, ConfigError, DataError
-from segue.evaluation.protocols import questions
+from segue.evaluation.protocols import queries_of
 from tests_support import small_recommender
 
 
@@ -106,7 +106,7 @@ def test_items_left_out_are_asked_after_all_that_their_user_did_before(times):
     assert not cold & set(train.table["item"])
     assert sorted(pairs(train) + pairs(test)) == sorted(pairs(events))
     rec = small_recommender(item_vocabulary(events), clock=times)
-    asked, whole = questions(rec, test), encode(events, rec.vocabulary)
+    asked, whole = queries_of(rec, test), encode(events, rec.vocabulary)
     expected = {}
     for place, user in enumerate(whole.users):
         rows = whole.items[whole.offsets[place] : whole.offsets[place + 1]].tolist()

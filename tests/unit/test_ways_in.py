@@ -543,7 +543,7 @@ def test_a_model_remembers_how_its_log_was_read(odd):
         ("evaluate", model, log),
         ("recommend", model, "--user", "u1", "--events", log),
         ("recommend", model, "--all", "--events", log, "-o", odd / "lists.parquet"),
-        ("look", model, "--events", log, "--user", "u1", "-o", odd / "looks"),
+        ("insight", model, "--events", log, "--user", "u1", "-o", odd / "insights"),
     ):
         code, told = said(*words)
         assert code == 0, told

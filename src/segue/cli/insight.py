@@ -1,4 +1,4 @@
-"""The verb that makes the method visible. No logic."""
+"""The verb `insight`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,46 +6,43 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from segue.cli.options import ContextCol, Header, ItemCol, RatingCol, Sep, TimeCol, TypeCol, UserCol, Users, read
+from segue.cli.options import LogOptions, Users, reads_log
 from segue.data.log.events import Events
 from segue.errors import ArgumentError
 from segue.files import check_folder
 from segue.recommend.arguments import profiles_of
 from segue.recommend.recommender import load_model
 
-#: The verbs of this page; `segue.cli.app` takes them among its own.
-insight = typer.Typer()
+verbs = typer.Typer()
 
 
-@insight.command()
-def look(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the figures, their numbers and a page.")],
+@verbs.command()
+@reads_log
+def insight(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the figures, their numbers and a page.")],
     model: Annotated[
-        Path | None, typer.Argument(help="A file that segue train wrote; without one, cells.", metavar="[MODEL]")
+        Path | None,
+        typer.Argument(help="A model that segue train wrote; without a model, cells are compared.", metavar="[MODEL]"),
     ] = None,
     cell: Annotated[
         list[str] | None,
         typer.Option(help="simple_rnn:tanh, simple_rnn:relu, ..., linear, gru, lstm; all if left out."),
     ] = None,
     recall: Annotated[list[int] | None, typer.Option(help="Lag of the copy task; trains each cell on it.")] = None,
-    passes: Annotated[int, typer.Option(help="Of that training.", min=1)] = 25,
-    events: Annotated[str | None, typer.Option(help="A log of users to look at; drawn if left out.")] = None,
-    user: Annotated[str | None, typer.Option(help="The user whose gates are shown.")] = None,
-    lags: Annotated[int, typer.Option(help="How many events back to look.", min=1)] = 50,
-    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
+    epochs: Annotated[int, typer.Option(help="For --recall: epochs of the training.", min=1)] = 25,
+    events: Annotated[
+        str | None, typer.Option(help="Log of the users to analyse; histories are drawn from the model if left out.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Id of the user whose gates are shown.")] = None,
+    lags: Annotated[int, typer.Option(help="How many events back to measure.", min=1)] = 50,
+    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
     users: Users = None,
-    user_col: UserCol = None,
-    item_col: ItemCol = None,
-    time_col: TimeCol = None,
-    rating_col: RatingCol = None,
-    type_col: TypeCol = None,
-    context_col: ContextCol = None,
-    header: Header = None,
-    sep: Sep = None,
+    *,
+    log: LogOptions,
 ) -> None:
-    """How a model or a cell remembers: gradients, gates, how far back it looks, as figures and numbers."""
+    """Show how a model or a cell remembers: gradients, gates, influence of earlier events; figures and numbers."""
     from segue.insight.cell_choices import NAMES
-    from segue.insight.report import look_at_cells, look_at_model, write_looks  # they differentiate: only now JAX
+    from segue.insight.report import cell_insights, model_insights, write_report  # imports JAX
 
     if model is not None and (cell or recall):
         raise typer.BadParameter("give a MODEL, or cells with --cell and --recall")
@@ -57,18 +54,17 @@ def look(
         raise ArgumentError(f"-o {out}: expected a folder, came a file. Name another.")
     check_folder(next(each for each in (out.absolute(), *out.absolute().parents) if each.exists()), f"-o {out}")
     if model is None:
-        looks = look_at_cells(cell or NAMES, recall=recall or (), passes=passes, seed=seed)
+        insights = cell_insights(cell or NAMES, recall=recall or (), epochs=epochs, seed=seed)
         title = "How recurrent cells remember"
     else:
         rec, place, sequences = load_model(model), 0, None
         if events is not None:
-            columns = {"user": user_col, "item": item_col, "time": time_col, "rating": rating_col, "type": type_col}
-            log = read(events, columns, header=header, sep=sep, context=context_col, of=rec)
-            sequences = rec.sequences(log, profiles_of(rec.facts, users, log))
-            place = 0 if user is None else _place(sequences.users, user, log)
-        looks = look_at_model(rec, sequences, user=place, longest=lags, seed=seed)
+            known = log.read(events, of=rec)
+            sequences = rec.sequences(known, profiles_of(rec.facts, users, known))
+            place = 0 if user is None else _place(sequences.users, user, known)
+        insights = model_insights(rec, sequences, user=place, longest=lags, seed=seed)
         title = f"How {model.name} remembers"
-    write_looks(looks, out, title=title, say=typer.echo)
+    write_report(insights, out, title=title, say=typer.echo)
 
 
 def _place(users: pl.Series, user: str, log: Events) -> int:

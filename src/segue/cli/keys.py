@@ -1,4 +1,4 @@
-"""The commands about API keys. Knows: their file. Does not know: how a server checks them."""
+"""The verbs `keys add`, `keys list` and `keys remove`."""
 
 from pathlib import Path
 from typing import Annotated, cast
@@ -6,19 +6,22 @@ from typing import Annotated, cast
 import typer
 
 from segue.cli.options import KeyFile
-from segue.serve.http import auth as segue_keys
+from segue.serve.http import auth
 
-keyring = typer.Typer(help="API keys of a server, in a file that holds only their hashes.", no_args_is_help=True)
+keyring = typer.Typer(help="Manage a server's API keys, in a file that holds only their hashes.", no_args_is_help=True)
+Client = Annotated[str, typer.Argument(help="Name of the client.", metavar="NAME")]
 
 
 @keyring.command("add")
 def add_key(
-    name: Annotated[str, typer.Argument(help="Of the client.", metavar="NAME")],
+    name: Client,
     keys: KeyFile = Path("keys.json"),
-    role: Annotated[str, typer.Option(help="read, write or admin; each may do what those before it may.")] = "write",
+    role: Annotated[
+        str, typer.Option(help="read, write or admin; each role may do what the roles before it may do.")
+    ] = "write",
 ) -> None:
-    """Make a key and print it once; it is kept nowhere."""
-    typer.echo(segue_keys.add_key(keys, name, cast(segue_keys.Role, role)))
+    """Make a key and print it once; the key itself is stored nowhere."""
+    typer.echo(auth.add_key(keys, name, cast(auth.Role, role)))
     typer.echo(
         f'The key of "{name}", which may {role}; it is not shown again. Send it as Authorization: Bearer KEY.', err=True
     )
@@ -26,14 +29,12 @@ def add_key(
 
 @keyring.command("list")
 def list_keys(keys: KeyFile = Path("keys.json")) -> None:
-    """The names and roles of all keys."""
-    for key in segue_keys.read_keys(keys).keys.values():
+    """List the names and roles of all keys."""
+    for key in auth.read_keys(keys).keys.values():
         typer.echo(f"{key.role:<6} {key.name}")
 
 
 @keyring.command("remove")
-def remove_key(
-    name: Annotated[str, typer.Argument(help="Of the client.", metavar="NAME")], keys: KeyFile = Path("keys.json")
-) -> None:
-    """Take a key out; a running server follows at SIGHUP."""
-    segue_keys.remove_key(keys, name)
+def remove_key(name: Client, keys: KeyFile = Path("keys.json")) -> None:
+    """Remove a key; a running server reads the file again at SIGHUP."""
+    auth.remove_key(keys, name)

@@ -1,25 +1,27 @@
-"""Options that several verbs share, and what they all do with them.
+"""Options that several verbs share, and what the verbs do with the options.
 
-Knows: names, help texts, how a log or a store becomes events. Does not know: verbs.
+Knows: names and help texts of options, how a log or a store becomes events. Does not know: the verbs.
 """
 
 import csv
+import inspect
 import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 import segue
-from segue.addresses import hidden, shown
+from segue.addresses import shown
 from segue.config import parse_settings
 from segue.data.features.table_encoder import TableEncoder
 from segue.data.log.events import Events, Reading
 from segue.data.values.times import microseconds
 from segue.errors import ArgumentError
-from segue.jobs.export_log import events_of
+from segue.jobs.import_export import read_log
 from segue.recommend.arguments import check_known
 from segue.recommend.recommender import Recommender
 from segue.store.readonly import is_store, read_store
@@ -30,96 +32,108 @@ Log = Annotated[
         help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet; or a store: an SQLite file, valkey://...", metavar="EVENTS"
     ),
 ]
-Model = Annotated[Path, typer.Argument(help="A file that segue train wrote.", metavar="MODEL")]
-UserCol = Annotated[str | None, typer.Option(help="Column of users; guessed if not given.")]
-ItemCol = Annotated[str | None, typer.Option(help="Column of items.")]
-TimeCol = Annotated[str | None, typer.Option(help='Column of times; "none": the order of the file is the order.')]
-RatingCol = Annotated[str | None, typer.Option(help="Column of ratings.")]
-TypeCol = Annotated[str | None, typer.Option(help="Column of event types.")]
-UsersLog = Annotated[str | None, typer.Option(help="A log that holds the user.")]
-UsersStore = Annotated[str | None, typer.Option(help="A store that holds the user.")]
-At = Annotated[str | None, typer.Option(help="Time of the question: epoch seconds or ISO 8601.")]
-About = Annotated[list[str] | None, typer.Option(help="column=value of who asks, such as age=30.")]
-TimeFormat = Annotated[str | None, typer.Option(help='Such as "%d.%m.%Y %H:%M", or s, ms, us, ns.')]
-Header = Annotated[
-    bool | None, typer.Option("--header/--no-header", help="Whether the first line names the columns; it does.")
-]
-Sep = Annotated[str | None, typer.Option(help="Character between columns of the log; found if not given.")]
-Missing = Annotated[
-    list[str] | None, typer.Option(help="Word that stands where a value is missing, such as NULL; or words, by commas.")
-]
-ContextCol = Annotated[list[str] | None, typer.Option(help="Column that says how an event was: device, place.")]
+Model = Annotated[Path, typer.Argument(help="A model that segue train wrote.", metavar="MODEL")]
+UsersLog = Annotated[str | None, typer.Option(help="Log with the user's events.")]
+UsersStore = Annotated[str | None, typer.Option(help="Store with the user's events.")]
+At = Annotated[str | None, typer.Option(help="Time of the request: epoch seconds or ISO 8601.")]
+Profile = Annotated[list[str] | None, typer.Option(help="column=value of the user's profile, such as age=30.")]
 Items = Annotated[Path | None, typer.Option(help="Table of items: titles, attributes, texts, vectors.")]
 Users = Annotated[Path | None, typer.Option(help="Table of users with their profiles.")]
 Kinds = Annotated[
-    list[str] | None, typer.Option("--kind", help="column=kind, such as genres=categories, where a guess is wrong.")
+    list[str] | None,
+    typer.Option("--kind", help="column=kind, such as genres=categories, where the guessed kind is wrong."),
 ]
-Encoding = Annotated[str | None, typer.Option(help="Of the log, a text file; found if not given.")]
 KeyFile = Annotated[Path, typer.Option("--keys", help="File of keys.")]
 StoreAt = Annotated[str, typer.Option("--store", help="SQLite file or valkey:// address.", envvar="SEGUE_STORE")]
+Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")]
+ListLength = Annotated[int, typer.Option("-k", help="Length of the list.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-#: What a call in a wrong way raises.
-_UsageError: Any = typer.BadParameter.__base__
+@dataclass(frozen=True)
+class LogOptions:
+    """How a log is read: each field is an option of every verb that reads a log; see `reads_log`."""
 
+    user_col: Annotated[str | None, typer.Option(help="Column of users; guessed if not given.")] = None
+    item_col: Annotated[str | None, typer.Option(help="Column of items.")] = None
+    time_col: Annotated[
+        str | None, typer.Option(help='Column of times; "none": the rows are in the order of time.')
+    ] = None
+    rating_col: Annotated[str | None, typer.Option(help="Column of ratings.")] = None
+    type_col: Annotated[str | None, typer.Option(help="Column of event types.")] = None
+    context_col: Annotated[
+        list[str] | None, typer.Option(help="Column of the event's context, such as device or place.")
+    ] = None
+    time_format: Annotated[str | None, typer.Option(help='Such as "%d.%m.%Y %H:%M", or s, ms, us, ns.')] = None
+    header: Annotated[
+        bool | None, typer.Option("--header/--no-header", help="Whether the first line names the columns.")
+    ] = None
+    sep: Annotated[str | None, typer.Option(help="Character between columns; detected if not given.")] = None
+    encoding: Annotated[str | None, typer.Option(help="Encoding of a text file; detected if not given.")] = None
+    missing: Annotated[
+        list[str] | None, typer.Option(help="Words that stand for a missing value, such as NULL; separate by commas.")
+    ] = None
 
-class Verbs(typer.core.TyperGroup):
-    """The verbs; where one is called in a wrong way, no address is repeated with its password."""
+    def read(self, path: str | Path, *, of: Recommender | None = None, more: Mapping[str, Any] | None = None) -> Events:
+        """Return the events of a file or of a store.
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run a verb."""
+        Args:
+            path: the file, or the address of the store.
+            of: the model whose log tells what no option says.
+            more: further columns by role, such as the event ids.
+        """
+        names = ("user", "item", "time", "rating", "type")
+        columns = {name: getattr(self, f"{name}_col") for name in names} | dict(more or {})
+        if is_store(path):
+            return self._of_store(str(path), columns)
+        words = tuple(word for several in self.missing or () for word in next(csv.reader([several]), []))
+        context = tuple(self.context_col or ())
+        reading = Reading(self.time_format, self.header, self.sep, self.encoding, context, words)
+        log = segue.read_events(path, **columns, reading=reading, like=of.facts.get("reading") if of else None)
+        if of is not None:
+            check_known(of.vocabulary.ids, log)
+            for note in log.intake.notes:
+                typer.echo(note, err=True)
+        return log
+
+    def _of_store(self, address: str, columns: Mapping[str, Any]) -> Events:
+        options = {**columns, "time_format": self.time_format, "sep": self.sep, "missing": self.missing}
+        named = [name for name, value in options.items() if value is not None]
+        if named:
+            raise ArgumentError(
+                f"{shown(address)}: expected no options for columns, a store has its own; came one for {named[0]}. "
+                "Leave it out."
+            )
+        store = read_store(address)
         try:
-            return super().invoke(ctx)
-        except _UsageError as error:
-            error.message = hidden(error.message, sys.argv)
-            raise
+            return read_log(store, source=Path(shown(address)).name, context=self.context_col)
+        finally:
+            store.close()
 
 
-def read(
-    path: str | Path,
-    columns: Mapping[str, Any],
-    time_format: str | None = None,
-    header: bool | None = None,
-    sep: str | None = None,
-    encoding: str | None = None,
-    context: list[str] | None = None,
-    missing: list[str] | None = None,
-    *,
-    of: Recommender | None = None,
-) -> Events:
-    """Return the events of a file or of a store; what is not said is as in the log that `of` was trained on."""
-    if is_store(path):
-        return _of_store(str(path), {**columns, "time_format": time_format, "sep": sep, "missing": missing}, context)
-    words = tuple(word for several in missing or () for word in next(csv.reader([several]), []))
-    reading = Reading(time_format, header, sep, encoding, tuple(context or ()), words)
-    log = segue.read_events(path, **columns, reading=reading, like=of.facts.get("reading") if of else None)
-    if of is not None:
-        check_known(of.vocabulary.ids, log)
-        for note in log.intake.notes:
-            typer.echo(note, err=True)
-    return log
+def reads_log(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb an option for each field of `LogOptions`; the verb takes all of them as its argument `log`."""
+    hints, names = get_type_hints(LogOptions, include_extras=True), [field.name for field in fields(LogOptions)]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    columns = [inspect.Parameter(name, kind, default=None, annotation=hints[name]) for name in names]
+    plain = inspect.signature(verb).parameters.values()
+    every = [new for old in plain for new in (columns if old.name == "log" else [old.replace(kind=kind)])]
+
+    @wraps(verb)
+    def with_log(**given: Any) -> None:
+        log = LogOptions(**{name: given.pop(name) for name in names})
+        verb(**given, log=log)
+
+    with_log.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
+    with_log.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    return with_log
 
 
-def _of_store(address: str, options: Mapping[str, Any], context: list[str] | None) -> Events:
-    named = [name for name, value in options.items() if value is not None]
-    if named:
-        raise ArgumentError(
-            f"{shown(address)}: expected no options for columns, a store has its own; came one for {named[0]}. "
-            "Leave it out."
-        )
-    store = read_store(address)
-    try:
-        return events_of(store, source=Path(shown(address)).name, context=context)
-    finally:
-        store.close()
-
-
-def say_unmet(encoding: TableEncoder | None, values: Mapping[str, object], *, option: str) -> None:
-    """Say on stderr which values of an option were never met in learning: they are no error, and change nothing."""
+def warn_unmet(encoding: TableEncoder | None, values: Mapping[str, object], *, option: str) -> None:
+    """Say on stderr which values of an option training never met: they are no error, and change nothing."""
     if unmet := encoding.unknown_values(values) if encoding else []:
-        typer.echo(f"never met in learning, so it says nothing here ({option}): {', '.join(unmet)}", err=True)
+        typer.echo(f"never met in training, no effect ({option}): {', '.join(unmet)}", err=True)
 
 
 def print_json(value: Any) -> None:
@@ -148,14 +162,14 @@ def rated_ids(history: str) -> list[tuple[str, float | None]]:
         >>> rated_ids("17=4.5, 42")
         [('17', 4.5), ('42', None)]
     """
-    found: list[tuple[str, float | None]] = []
+    rated: list[tuple[str, float | None]] = []
     for text in history_ids(history):
         id, equals, rating = text.rpartition("=")
         try:
-            found.append((id, float(rating)) if equals else (text, None))
+            rated.append((id, float(rating)) if equals else (text, None))
         except ValueError:
             raise ArgumentError(f'--history: expected ITEM=RATING, came "{text}". Write 17=4.5,42=3.') from None
-    return found
+    return rated
 
 
 def history_ids(history: str) -> list[str]:
@@ -178,3 +192,8 @@ def time_option(text: str | None) -> str | None:
 def kinds_option(kind: list[str] | None) -> dict[str, str]:
     """Return column -> kind of `--kind`."""
     return parse_settings(kind or [], option="--kind", example="genres=categories")
+
+
+def profile_option(profile: list[str] | None) -> dict[str, Any]:
+    """Return column -> value of `--profile`."""
+    return parse_settings(profile or [], option="--profile", example="age=30")

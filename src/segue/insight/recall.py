@@ -24,8 +24,8 @@ SETTINGS = {
     "train.patience": 1000,
     "train.repeats": "allow",
 }
-#: Users who are asked.
-ASKED = 300
+#: Users on whom recall is measured.
+MEASURED = 300
 
 
 def recall_at(
@@ -36,8 +36,8 @@ def recall_at(
     fillers: int = 2,
     users: int = 1000,
     rounds: int = 5,
-    passes: int = 25,
-    lanes: int = 16,
+    epochs: int = 25,
+    batch_size: int = 16,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Train a cell on the copy task and return how often it recalls the cue; one in `cues` is chance.
@@ -47,14 +47,14 @@ def recall_at(
         lag: events from a cue to its return.
         cues: items to be recalled.
         fillers: items between them.
-        users: to learn from; others are asked.
+        users: to train on; recall is measured on others.
         rounds: of each user.
-        passes: over the users, the same for every cell and lag.
-        lanes: users side by side in an update. A window is three rounds long, so that the gradient reaches the cue.
+        epochs: the same for every cell and lag.
+        batch_size: users in an update. A window is three rounds long, so that the gradient reaches the cue.
         seed: of log and weights.
 
     Returns:
-        cell, lag, recall (NaN where the loss was no number any more), best_pass, seconds.
+        cell, lag, recall (NaN where the loss became NaN), best_epoch, seconds.
 
     Raises:
         ArgumentError: there is no such cell.
@@ -63,14 +63,15 @@ def recall_at(
     """
     size: Mapping[str, int] = {"lag": lag, "items": cues, "fillers": fillers, "rounds": rounds}
     train = segue.read_events(synthetic.copy(**size, users=users, seed=seed).events)
-    _, test = segue.split_last(segue.read_events(synthetic.copy(**size, users=ASKED, seed=seed + 1).events))
-    windows = {"train.bptt_steps": 3 * lag + 3, "train.batch_size": lanes, "train.epochs": passes, "train.seed": seed}
+    _, test = segue.split_last(segue.read_events(synthetic.copy(**size, users=MEASURED, seed=seed + 1).events))
+    windows = {"train.bptt_steps": 3 * lag + 3, "train.batch_size": batch_size}
+    windows |= {"train.epochs": epochs, "train.seed": seed}
     began = time.perf_counter()
     try:
         rec = segue.train(train, config=SETTINGS | settings_of(cell) | windows)
         recall = float(segue.evaluate(rec, test, ks=(1,)).rows["segue"]["hr@1"])
-        best = rec.facts["best_pass"]
+        best = rec.facts["best_epoch"]
     except TrainingError:  # nothing was learnt
         recall, best = float("nan"), 0
     seconds = round(time.perf_counter() - began, 1)
-    return {"cell": cell, "lag": lag, "recall": recall, "best_pass": best, "seconds": seconds}
+    return {"cell": cell, "lag": lag, "recall": recall, "best_epoch": best, "seconds": seconds}

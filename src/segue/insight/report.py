@@ -1,6 +1,6 @@
-"""Looking at cells or at a model: numbers, figures, and a page that shows them.
+"""The insights into cells or into a model: numbers, figures, and a page that shows them.
 
-Knows: which looks there are, in what order, and what to see in each. Does not know: how they are computed or drawn.
+Knows: which insights there are, their order, and what to see in each. Does not know: how numbers are computed or drawn.
 """
 
 import html
@@ -27,7 +27,7 @@ from segue.recommend.recommender import Recommender
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Scales of the recurrent matrix at which the plain recurrence is looked at.
+#: Scales of the recurrent matrix at which the plain recurrence is measured.
 GAINS = (0.8, 1.0, 1.2, 1.5)
 #: What clipping is shown with: a gain at which the gradient of a ReLU explodes, and the clip of the product.
 CLIPPED_GAIN, CLIP = 1.5, 1.0
@@ -35,33 +35,33 @@ CUES = 4
 
 
 @dataclass(frozen=True)
-class Look:
-    """One thing looked at.
+class Insight:
+    """A figure with its numbers and its explanation.
 
     Args:
         name: of the files.
         title: in words.
-        seen: what to see in it.
+        text: what to see in the figure.
         numbers: what the figure shows, as JSON would hold it.
         figure: the figure.
     """
 
     name: str
     title: str
-    seen: str
+    text: str
     numbers: Any
     figure: "Figure"
 
 
-def look_at_cells(
-    names: Sequence[str] = NAMES, *, recall: Sequence[int] = (), passes: int = 25, seed: int = 0
-) -> Iterator[Look]:
-    """Yield what there is to see of cells with fresh weights, one after the other.
+def cell_insights(
+    names: Sequence[str] = NAMES, *, recall: Sequence[int] = (), epochs: int = 25, seed: int = 0
+) -> Iterator[Insight]:
+    """Yield insights into cells with fresh weights, one after the other.
 
     Args:
         names: of the cells, see `segue.insight.cell_choices.NAMES`.
         recall: lags of the copy task; each is a training run for each cell.
-        passes: of these runs.
+        epochs: of these runs.
         seed: of all that is drawn.
 
     Raises:
@@ -72,16 +72,16 @@ def look_at_cells(
     draw = _drawing()
     cells: dict[str, Cell | SimpleRNN] = {_full(name): cell_of(name) for name in names}
     if any(lag < 2 for lag in recall):
-        raise ArgumentError(f"recall: expected lags from 2, came {min(recall)}. 20 is one that tells cells apart.")
+        raise ArgumentError(f"recall: expected lags from 2, came {min(recall)}. A lag of 20 tells cells apart.")
     by_cell = {name: gradient_by_lag(cell, seed=seed) for name, cell in cells.items()}
-    yield Look(
+    yield Insight(
         "gradient-by-lag",
         "The gradient by lag, before anything is learnt",
-        "The gradient of the loss at one step, at inputs ever further back (median of 64 random sequences, eight in "
-        "ten in the band). A straight line down is a product of Jacobians that shrink: the plain recurrence and the "
-        "fresh GRU lose in tens of steps what they could have learnt from. A forget bias (LSTM) slows that; decays "
-        "spread up to hundreds of steps (linear) stop it.",
-        {name: asdict(found) for name, found in by_cell.items()},
+        "The gradient of the loss at one step, with respect to inputs ever further back: the median of 64 random "
+        "sequences, 80 % of them in the band. A straight line down is a product of Jacobians that shrink. The plain "
+        "recurrence and the fresh GRU lose the gradient within tens of steps. A forget bias (LSTM) slows the loss; "
+        "decays spread up to hundreds of steps (linear) stop it.",
+        {name: asdict(gradient) for name, gradient in by_cell.items()},
         draw.gradients_figure(by_cell),
     )
     plain = {cell.activation: cell for cell in cells.values() if isinstance(cell, SimpleRNN)}
@@ -89,41 +89,42 @@ def look_at_cells(
         by_gain = {
             name: {gain: gradient_by_lag(cell, gain=gain, seed=seed) for gain in GAINS} for name, cell in plain.items()
         }
-        yield Look(
+        yield Insight(
             "gradient-by-gain",
             "Vanishing and exploding",
-            "The same of the plain recurrence, its recurrent matrix scaled by a gain. Tanh bounds the memory, so its "
-            "gradient vanishes at every gain, only slower. ReLU is unbounded: a little more gain, and it explodes.",
-            {name: {str(gain): asdict(one) for gain, one in found.items()} for name, found in by_gain.items()},
+            "The same gradient in the plain recurrence, with its recurrent matrix scaled by a gain. Tanh bounds the "
+            "memory, so the gradient vanishes at every gain, only slower. ReLU is unbounded: with a little more gain "
+            "the gradient explodes.",
+            {name: {str(gain): asdict(line) for gain, line in lines.items()} for name, lines in by_gain.items()},
             draw.gains_figure(by_gain),
         )
         name = "relu" if "relu" in plain else next(iter(plain))
         runs = [descend(plain[name], clip=clip, gain=CLIPPED_GAIN, seed=seed) for clip in (CLIP, None)]
-        yield Look(
+        yield Insight(
             "clipping",
             f"Clipping, plain gradient descent with {name}",
-            f"The copy task, gain {CLIPPED_GAIN}, 54 steps back. Clipped to length {CLIP:g}, a gradient keeps its "
-            "direction and the step its size, and the run goes on to learn. As it came, one step ends it.",
+            f"The copy task, gain {CLIPPED_GAIN}, 54 steps back. Clipped to length {CLIP:g}, the gradient keeps its "
+            "direction, each step keeps its size, and the network learns. Without clipping, one step ends the run.",
             [asdict(run) for run in runs],
             draw.clipping_figure(runs),
         )
     if recall:
-        rows = [recall_at(name, lag, passes=passes, seed=seed, cues=CUES) for lag in recall for name in cells]
-        yield Look(
+        rows = [recall_at(name, lag, epochs=epochs, seed=seed, cues=CUES) for lag in recall for name in cells]
+        yield Insight(
             "recall-by-lag",
             "Recall on the copy task",
-            f"Whether training brings it off: one of {CUES} cues comes back after a number of random events. Chance is "
-            f"{1 / CUES:.2f}, best is 1. Width 32, one block, {passes} pass{'es' * (passes > 1)} over 1,000 users; "
-            "users never met asked.",
+            f"How often a trained network recalls the cue. In the copy task one of {CUES} cues comes back after some "
+            f"random events. Chance is {1 / CUES:.2f}, the best is 1. Width 32, one block, {epochs} "
+            f"epoch{'s' * (epochs > 1)} of 1,000 users; measured on users that training never met.",
             [row | {"recall": row["recall"] if np.isfinite(row["recall"]) else None} for row in rows],
             draw.recall_figure(rows, 1 / CUES),
         )
 
 
-def look_at_model(
+def model_insights(
     rec: Recommender, sequences: Sequences | None = None, *, user: int = 0, longest: int = 50, seed: int = 0
-) -> Iterator[Look]:
-    """Yield what there is to see of a trained network.
+) -> Iterator[Insight]:
+    """Yield insights into a trained network.
 
     Args:
         rec: what was trained.
@@ -144,19 +145,19 @@ def look_at_model(
     half = int(np.quantile(sequences.lengths, 0.5)) if len(sequences) else 0
     if half < 3:
         raise ArgumentError(
-            f"look: expected half of the users to have 3 events or more, came a median of {half}. Give a longer log."
+            f"insight: expected half of the users to have 3 events or more, came a median of {half}. Give a longer log."
         )
     longest = min(longest, half - 2)
-    found = reach(rec, sequences, longest=longest, seed=seed)
+    influence = reach(rec, sequences, longest=longest, seed=seed)
     gradient = gradient_in_network(rec, sequences, longest=longest)
-    yield Look(
+    yield Insight(
         "reach",
-        "How far back it looks",
-        f"One event is left out of a history, and the answer is compared ({found.users:,} {whose}). Beside it the "
-        "gradient of the loss at the input of each event, through all blocks. Where the curves level off at the left, "
-        "only the last events count; where they fall slowly, a long past does.",
-        {"reach": asdict(found), "gradient": asdict(gradient)},
-        draw.reach_figure(found, gradient),
+        "How far back the model remembers",
+        f"One event is left out of each history, and the lists are compared ({influence.users:,} {whose}). At the "
+        "right: the gradient of the loss at the input of each event, through all blocks. Where the curves fall early, "
+        "only the last events count. Where they fall slowly, older events count as well.",
+        {"reach": asdict(influence), "gradient": asdict(gradient)},
+        draw.reach_figure(influence, gradient),
     )
     if not has_gates(rec):
         return
@@ -165,35 +166,35 @@ def look_at_model(
     openings = gate_openings(rec, shown.keep(last))
     kept = [half_lives(gates["keep"]).round(2).tolist() for gates in openings.blocks]
     blocks = [{name: gate.round(3).tolist() for name, gate in gates.items()} for gates in openings.blocks]
-    yield Look(
+    yield Insight(
         "gates",
         "What the gates keep",
-        "Each row is a channel of the memory, each column an event of one user; bright is kept, dark is overwritten. "
-        "To the right, after how many events half of what a channel holds is left: few for most, many for some.",
+        "Each row is a channel of the memory, each column an event of one user. Bright channels are kept, dark ones "
+        "are overwritten. At the right: the half-life of each channel in events. Most decay fast, some slowly.",
         {"items": list(openings.items), "half_lives": kept, "gates": blocks},
         draw.gates_figure(openings),
     )
 
 
-def write_looks(looks: Iterable[Look], folder: Path, *, title: str, say: Callable[[str], None]) -> None:
-    """Write a figure and its numbers for each look, and a page of all of them; each is told when it is there."""
+def write_report(insights: Iterable[Insight], folder: Path, *, title: str, say: Callable[[str], None]) -> None:
+    """Write a figure and its numbers for each insight, and a page of all of them; `say` gets a line for each file."""
     draw = _drawing()
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
-    for look in looks:
-        draw.save_figure(look.figure, folder / f"{look.name}.png")
-        (folder / f"{look.name}.json").write_text(json.dumps(look.numbers) + "\n", encoding="utf-8")
-        say(f"{folder / look.name}.png: {look.title}")
-        shown.append(look)
+    for insight in insights:
+        draw.save_figure(insight.figure, folder / f"{insight.name}.png")
+        (folder / f"{insight.name}.json").write_text(json.dumps(insight.numbers) + "\n", encoding="utf-8")
+        say(f"{folder / insight.name}.png: {insight.title}")
+        shown.append(insight)
     (folder / "index.html").write_text(_page(title, shown), encoding="utf-8")
-    say(f"{folder / 'index.html'}: all of them, with what to see")
+    say(f"{folder / 'index.html'}: all figures with explanations")
 
 
-def _page(title: str, looks: Sequence[Look]) -> str:
+def _page(title: str, insights: Sequence[Insight]) -> str:
     parts = [
-        f'<h2>{html.escape(look.title)}</h2><p>{html.escape(look.seen)}</p><img src="{look.name}.png" '
-        f'alt="{html.escape(look.title)}"><p><a href="{look.name}.json">the numbers</a></p>'
-        for look in looks
+        f'<h2>{html.escape(each.title)}</h2><p>{html.escape(each.text)}</p><img src="{each.name}.png" '
+        f'alt="{html.escape(each.title)}"><p><a href="{each.name}.json">the numbers</a></p>'
+        for each in insights
     ]
     style = "body{font:16px/1.5 system-ui;max-width:56rem;margin:2rem auto;padding:0 1rem}img{max-width:100%}"
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
@@ -210,5 +211,5 @@ def _drawing() -> Any:
         return importlib.import_module("segue.insight.figures")
     except ImportError:
         raise ArgumentError(
-            'look: expected the extra for figures, matplotlib is not installed. Run: pip install "segue[plot]"'
+            'insight: expected the extra for figures, matplotlib is not installed. Run: pip install "segue[plot]"'
         ) from None

@@ -1,7 +1,7 @@
-"""Lists for all users of a store or a log, into one file.
+"""Recommendations for all users of a store or a log, in one Parquet file.
 
-Knows: batches of users, what a batch may take, where a stopped run goes on.
-Does not know: how a list is made (`recommend`), who reads the file.
+Knows: batches of users, their size, and where an interrupted run continues.
+Does not know: how a list is made (`recommend`); who reads the file.
 """
 
 import itertools
@@ -17,33 +17,32 @@ from segue.data.features.catalogue import Profiles
 from segue.data.features.kinds import plain_name
 from segue.data.log.events import Events
 from segue.data.values.times import microseconds
-from segue.jobs.event_frames import as_columns
-from segue.jobs.resumable_parquet import Parts
+from segue.jobs.event_frames import log_frame
+from segue.jobs.resumable_parquet import ResumableParquet
 from segue.recommend.arguments import check_count
 from segue.recommend.batch import observe_long
 from segue.recommend.recommender import Recommender, Time
-from segue.recommend.scorer import best_each
 from segue.recommend.state import NO_TIME, Seen, State, States, gaps_seconds
 from segue.shapes import Floats, Rows
 from segue.store.base import Store
 from segue.store.events import StoredEvent
 
-#: Users in a batch, at most, and events in one, but for a single user who has more.
+#: Users and events in a batch at most; a user with more events is a batch alone.
 USERS, EVENTS = 2_000, 200_000
 _PAGE = 5_000
 _SCHEMA = {"user": pl.String, "place": pl.Int32, "item": pl.String, "score": pl.Float32}
 
 
 @dataclass(frozen=True)
-class Listed:
-    """What became of a run: users with a list from this run, and from an earlier one that was stopped."""
+class BatchReport:
+    """The users with a list from this run, and from an earlier run that was interrupted."""
 
     users: int
     before: int
 
 
-class Asked(NamedTuple):
-    """Users and what is known of them after their last event."""
+class UserBatch(NamedTuple):
+    """Users and their states after the last event."""
 
     users: list[str]
     outputs: Floats  # float32[user, d]
@@ -61,25 +60,25 @@ def recommend_all(
     at: Time = None,
     profiles: Profiles | None = None,
     report: Callable[[int, int], None] | None = None,
-) -> Listed:
-    """Write the list of each user to a Parquet file: `user`, `place` (from 1), `item`, `score`, a row per item.
+) -> BatchReport:
+    """Write each user's list to a Parquet file: `user`, `place` (from 1), `item`, `score`.
 
-    Strictly equivalent to the following loop, in the order of users of the source, up to rounding of scores:
+    The result equals that of this loop over the users of the source, up to rounding of scores:
 
         for user in users:
-            for place, line in enumerate(rec.recommend(state_of(user), k, at=at), start=1):
-                rows.append((user, place, line.item, line.score))
+            for place, item in enumerate(rec.recommend(state_of(user), k, at=at), start=1):
+                rows.append((user, place, item.item, item.score))
 
-    States are made from the events, so that a list is of what the source holds when its batch is read. Batches
-    stand in parts beside the file until all are there; a run that is started again with the same model and
-    options goes on with the users who have no list yet.
+    States are computed from the events that the source holds when a batch is read. Finished batches
+    wait beside the file until all are there. A new run with the same model and options continues
+    with the users who have no list yet.
 
     Args:
-        rec: who is asked, by its index if it has one.
+        rec: makes the lists, with its index if there is one.
         source: a store (`read_store` while a server runs), or a log.
         out: the file.
-        k: how many items for each user.
-        at: the time of the question; None when unknown.
+        k: items for each user.
+        at: the time of the request; None when unknown.
         profiles: of the users.
         report: called after each batch with the users done and the users in all.
 
@@ -87,65 +86,67 @@ def recommend_all(
         ArgumentError: k is below 1.
         DataError: the file cannot be written.
 
-    Cost: O(events x network + users x items); memory of a batch, of all user ids, and of a log that is given.
+    Cost: O(events x network + users x items); memory of a batch, of all user ids, and of the log.
     """
     check_count(k, "recommend: expected k")
     now = microseconds(at, "at")
     of = f"{source.source}, {len(source)} events" if isinstance(source, Events) else "store"
-    parts = Parts(Path(out), {"model": rec.fingerprint, "items": len(rec.items), "k": k, "at": now, "of": of})
+    parts = ResumableParquet(
+        Path(out), {"model": rec.fingerprint, "items": len(rec.items), "k": k, "at": now, "of": of}
+    )
     paths = parts.paths()
     done = set(pl.scan_parquet(paths).select(pl.col("user").unique()).collect()["user"]) if paths else set()
     before, count = len(done), 0
     if isinstance(source, Events):
         users = [user for user in source.users if user not in done]
-        batches = _of_log(rec, source, users, profiles)
+        batches = _batches_of_log(rec, source, users, profiles)
     else:
         users = [user for user in all_users(source) if user not in done]
-        batches = _of_store(rec, source, users, profiles)
+        batches = _batches_of_store(rec, source, users, profiles)
     ids = rec.vocabulary.ids
-    for asked in batches:
-        parts.add(_lists(rec, asked, k, now, ids))
-        count += len(asked.users)
+    for batch in batches:
+        parts.add(_lists(rec, batch, k, now, ids))
+        count += len(batch.users)
         if report:
             report(before + count, before + len(users))
     parts.finish(pl.DataFrame(schema=_SCHEMA))
-    return Listed(count, before)
+    return BatchReport(count, before)
 
 
 def all_users(store: Store) -> list[str]:
-    """Return the users of a store, also those who become active while they are read."""
-    found: dict[str, None] = {}
+    """Return the users of a store, also those who become active meanwhile."""
+    users: dict[str, None] = {}
     reached, newest = -1, -1
     while True:
         page, before = store.users(), None
         newest = page[0].active if page else -1
         while page and page[0].active > reached:
-            found |= dict.fromkeys(user.user for user in page if user.active > reached)
+            users |= dict.fromkeys(user.user for user in page if user.active > reached)
             before = page[-1].active
             page = store.users(before=before)
         if newest <= reached:
-            return list(found)
+            return list(users)
         reached = newest
 
 
-def _lists(rec: Recommender, asked: Asked, k: int, now: int | None, ids: pl.Series) -> pl.DataFrame:
-    gaps = gaps_seconds([now] * len(asked.times), asked.times)
-    excluded = [seen.to_rows() for seen in asked.seen] if rec.repeats == "exclude" else None
-    details = rec.encodings.of_events([{"time": now}] * len(asked.times))
-    found = best_each(rec, asked.outputs, gaps, asked.recent, k, details, excluded=excluded)
-    user, place = np.nonzero(found.rows)
-    rows = found.rows[user, place]
+def _lists(rec: Recommender, batch: UserBatch, k: int, now: int | None, ids: pl.Series) -> pl.DataFrame:
+    gaps = gaps_seconds([now] * len(batch.times), batch.times)
+    excluded = [seen.to_rows() for seen in batch.seen] if rec.repeats == "exclude" else []
+    details = rec.encodings.of_events([{"time": now}] * len(batch.times))
+    best = rec.best_each(batch.outputs, gaps, batch.recent, k, details, excluded=excluded)
+    user, place = np.nonzero(best.rows)
+    rows = best.rows[user, place]
     columns = {
-        "user": pl.Series(asked.users, dtype=pl.String).gather(user),
+        "user": pl.Series(batch.users, dtype=pl.String).gather(user),
         "place": pl.Series((place + 1).astype(np.int32)),
         "item": ids.gather(rows.astype(np.int64) - 1),
-        "score": pl.Series(found.scores[user, place]),
+        "score": pl.Series(best.scores[user, place]),
     }
     return pl.DataFrame(columns).cast(_SCHEMA)  # type: ignore[arg-type]
 
 
 def state_of(rec: Recommender, store: Store, user: str, profiles: Profiles | None = None) -> State:
-    """Return the state of one user of a store, by all their events; without any it is that of a new user."""
+    """Return the state of a user of a store, from all their events."""
     state = start_of(rec, user, profiles)
     for page in _pages(store, user):
         state = observe_long(rec, state, page)
@@ -153,19 +154,20 @@ def state_of(rec: Recommender, store: Store, user: str, profiles: Profiles | Non
 
 
 def start_of(rec: Recommender, user: str, profiles: Profiles | None) -> State:
-    """Return the state of a user before any event; columns of the profile that were not learnt are not read."""
-    about = dict(profiles.of(user)) if profiles and rec.encodings.users is not None else {}
-    learnt = {plain_name(name) for name in rec.encodings.users.slices} if rec.encodings.users is not None else set()
-    return rec.start({name: value for name, value in about.items() if plain_name(name) in learnt})
+    """Return the state of a user before any event, from the profile columns that were learnt."""
+    if not profiles or rec.encodings.users is None:
+        return rec.start({})
+    learnt = {plain_name(name) for name in rec.encodings.users.slices}
+    return rec.start({name: value for name, value in profiles.of(user).items() if plain_name(name) in learnt})
 
 
-def _asked(states: States) -> Asked:
+def _user_batch(states: States) -> UserBatch:
     times = [None if time == NO_TIME else int(time) for time in states.times]
-    return Asked(states.users.to_list(), states.memory.output, times, list(states.seen), states.recent)
+    return UserBatch(states.users.to_list(), states.memory.output, times, list(states.seen), states.recent)
 
 
-def _of_log(rec: Recommender, log: Events, users: list[str], profiles: Profiles | None) -> Iterator[Asked]:
-    """Give the users of a log, batch by batch."""
+def _batches_of_log(rec: Recommender, log: Events, users: list[str], profiles: Profiles | None) -> Iterator[UserBatch]:
+    """Give the users of a log in batches."""
     if rec.network.rating is not None:
         rec.network.rating.scale.check_log(log)
     order = pl.DataFrame({"user": pl.Series(users, dtype=pl.String)}).with_row_index("number")
@@ -174,50 +176,52 @@ def _of_log(rec: Recommender, log: Events, users: list[str], profiles: Profiles 
     rows = np.argsort(number, kind="stable")
     offsets = np.searchsorted(number[rows], np.arange(len(users) + 1))
     for begin, end in _cut(np.diff(offsets).tolist()):
-        own = np.sort(rows[offsets[begin] : offsets[end]])  # in the order of the log again
-        states = rec.encode(rec.sequences(Events(log.table[own], log.source), profiles))
-        yield _asked(states)
+        batch = np.sort(rows[offsets[begin] : offsets[end]])  # in the order of the log again
+        states = rec.encode(rec.sequences(Events(log.table[batch], log.source), profiles))
+        yield _user_batch(states)
 
 
-def _of_store(rec: Recommender, store: Store, users: list[str], profiles: Profiles | None) -> Iterator[Asked]:
-    """Give the users of a store, batch by batch; who was erased meanwhile has no list."""
+def _batches_of_store(
+    rec: Recommender, store: Store, users: list[str], profiles: Profiles | None
+) -> Iterator[UserBatch]:
+    """Give the users of a store in batches; a user erased meanwhile gets no list."""
     histories: dict[str, list[StoredEvent]] = {}
     size = 0
     for user in users:
         events = list(itertools.chain.from_iterable(_pages(store, user)))
         if histories and (len(histories) >= USERS or size + len(events) > EVENTS):
-            yield from _of_histories(rec, histories, profiles)
+            yield _batch_of_histories(rec, histories, profiles)
             histories, size = {}, 0
         if events:
             histories[user] = events
             size += len(events)
     if histories:
-        yield from _of_histories(rec, histories, profiles)
+        yield _batch_of_histories(rec, histories, profiles)
 
 
-def _of_histories(
+def _batch_of_histories(
     rec: Recommender, histories: dict[str, list[StoredEvent]], profiles: Profiles | None
-) -> Iterator[Asked]:
-    """Give users by whether their events have times: all, none, or some, who are read event by event."""
-    kinds: dict[bool | None, dict[str, list[StoredEvent]]] = {True: {}, False: {}, None: {}}
+) -> UserBatch:
+    """Return users with their states; a user with times for some events is read event by event."""
+    by_timed: dict[bool | None, dict[str, list[StoredEvent]]] = {True: {}, False: {}, None: {}}
     for user, events in histories.items():
         timed = {event.time is not None for event in events}
-        kinds[timed.pop() if len(timed) == 1 else None][user] = events
-    pieces = [_encoded(rec, kinds[timed], profiles, timed) for timed in (True, False) if kinds[timed]]
-    for user, events in kinds[None].items():
+        by_timed[timed.pop() if len(timed) == 1 else None][user] = events
+    pieces = [_encoded(rec, by_timed[timed], profiles, timed) for timed in (True, False) if by_timed[timed]]
+    for user, events in by_timed[None].items():
         state = observe_long(rec, start_of(rec, user, profiles), events)
-        pieces.append(Asked([user], state.memory.output, [state.time], [state.seen], state.recent))
+        pieces.append(UserBatch([user], state.memory.output, [state.time], [state.seen], state.recent))
     joined = [list(itertools.chain.from_iterable(piece[at] for piece in pieces)) for at in (0, 2, 3)]
     outputs, recent = (np.concatenate([piece[at] for piece in pieces]) for at in (1, 4))
-    yield Asked(joined[0], outputs, joined[1], joined[2], recent)
+    return UserBatch(joined[0], outputs, joined[1], joined[2], recent)
 
 
 def _encoded(
     rec: Recommender, histories: dict[str, list[StoredEvent]], profiles: Profiles | None, timed: bool
-) -> Asked:
-    table = as_columns(list(itertools.chain.from_iterable(histories.values()))).drop("place")
+) -> UserBatch:
+    table = log_frame(list(itertools.chain.from_iterable(histories.values()))).drop("place")
     table = table.sort("time", maintain_order=True) if timed else table.drop("time")
-    return _asked(rec.encode(rec.sequences(Events(table), profiles)))
+    return _user_batch(rec.encode(rec.sequences(Events(table), profiles)))
 
 
 def _pages(store: Store, user: str) -> Iterator[list[StoredEvent]]:
@@ -228,7 +232,7 @@ def _pages(store: Store, user: str) -> Iterator[list[StoredEvent]]:
 
 
 def _cut(lengths: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Give the ranges of users that make a batch.
+    """Give the range of users of each batch.
 
     Example:
         >>> list(_cut([EVENTS - 1, 2, EVENTS * 3, 1, 1]))

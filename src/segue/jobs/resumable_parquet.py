@@ -1,6 +1,6 @@
-"""A large Parquet file, written in parts that outlive a crash and joined at the end.
+"""A large Parquet file, written in parts that survive a crash and are joined at the end.
 
-Knows: the folder beside the file, which parts are whole, whether they are of the same job.
+Knows: the folder of the parts beside the file, which parts are whole, and of which job they are.
 Does not know: what the rows are.
 """
 
@@ -18,19 +18,19 @@ from segue.files import replacing
 
 
 @dataclass(frozen=True)
-class Parts:
+class ResumableParquet:
     """The parts of a file that is being written, in a folder `.<name>.parts` beside it.
 
     Args:
         out: where the whole file goes.
-        job: what is written, in values of JSON; parts of another job are not gone on with.
+        job: what is written, in JSON values; the parts of another job are discarded.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     parts = Parts(Path(folder) / "all.parquet", {"of": "x"})
+        ...     parts = ResumableParquet(Path(folder) / "all.parquet", {"job": "x"})
         ...     parts.add(pl.DataFrame({"n": [1]}))
-        ...     again = Parts(Path(folder) / "all.parquet", {"of": "x"})  # after a crash
+        ...     again = ResumableParquet(Path(folder) / "all.parquet", {"job": "x"})  # after a crash
         ...     again.add(pl.DataFrame({"n": [2]}))
         ...     again.finish(pl.DataFrame({"n": []}, schema={"n": pl.Int64}))
         ...     pl.read_parquet(again.out)["n"].to_list(), again.paths()
@@ -42,11 +42,11 @@ class Parts:
 
     @property
     def folder(self) -> Path:
-        """Where the parts lie."""
+        """The folder of the parts."""
         return self.out.with_name(f".{self.out.name}.parts")
 
     def paths(self) -> list[Path]:
-        """Return the parts that are whole and of this job, in order."""
+        """Return the whole parts of this job, in order."""
         try:
             same = json.loads((self.folder / "job.json").read_text()) == dict(self.job)
         except (OSError, ValueError):
@@ -54,10 +54,10 @@ class Parts:
         return sorted(self.folder.glob("*.parquet")) if same else []
 
     def add(self, table: pl.DataFrame) -> None:
-        """Write one more part; it is on disk when this returns.
+        """Write another part; it is on disk when the method returns.
 
         Raises:
-            DataError: it cannot be written.
+            DataError: the part cannot be written.
         """
         paths = self.paths()
         try:
@@ -71,10 +71,10 @@ class Parts:
             raise self._unwritten(error) from error
 
     def finish(self, empty: pl.DataFrame) -> None:
-        """Join all parts to the whole file, or write `empty` if there are none, and remove them.
+        """Join and remove all parts, or write `empty` if there are none.
 
         Raises:
-            DataError: it cannot be written; the parts are kept.
+            DataError: the file cannot be written; the parts are kept.
         """
         paths = self.paths()
         try:

@@ -1,20 +1,25 @@
-"""A new model from the newest log, published only where events show that it is not worse. Fit for cron.
+"""Trains a model on the newest log, and publishes it if the events show that it is not worse.
 
-Knows: which events a comparison may be made on, what loss is tolerated, how a folder of models says which one runs.
-Does not know: where the log comes from; the server, which takes the new model at its next start or swap.
+Knows: which events may compare two models, what loss is tolerated, how a folder of models names the
+running model.
+Does not know: where the log comes from; the server, which takes the new model at its next start or
+roll-out.
 
-What is honest here. Both models must not have learnt the events they are compared on. So the log is cut at the
-later of two moments: where the newest 5 % of its events begin (more of a small log, for a comparison of few
-events says nothing), and the end of what the running model has learnt. A candidate learns what is before the
-cut; both are asked for every event after it. The candidate passes if the 95 % interval of the difference excludes a
-loss beyond the tolerance, a share of the running model's metric: too few events exclude nothing. Then the same
-settings learn the whole log, newest events included, and that is what is published: it is the candidate plus the
-newest slice. It cannot itself be measured on events that it has not learnt, so its score on its own validation (the
-last event of each user, kept back while it was fitted) must come near that of the candidate.
+A comparison needs events that neither model has learnt. So the log is cut where the newest 5 % of
+its events begin (more of a small log, because few events decide nothing), or where the running
+model stopped learning, if that is later. The candidate learns the events before the cut, and both
+models are evaluated on the events after the cut. The candidate passes if the 95 % confidence
+interval of the difference excludes a loss beyond the tolerance, which is a share of the running
+model's metric.
 
-Models of the next item are compared by NDCG@10, and so are those of both. Where one of the two learnt ratings alone
-it has no lists worth the name, and both are compared by the squared error of the ratings in these events, each
-predicted as a server would: from what is strictly earlier, with what moved across users.
+The final model learns the whole log with the same settings, and this model is published. No events
+are left to evaluate the final model, so its metric on its own validation (the last event of each
+user, held out in training) must come near the candidate's.
+
+Next-item models, with ratings or without, are compared by NDCG@10. A model of ratings alone makes
+no useful lists. If either model is such a model, both are compared by the squared error of the
+ratings of these events. Each rating is predicted as a server does: from earlier events, with the
+shared value.
 """
 
 import fcntl
@@ -39,7 +44,7 @@ from segue.data.log.split import split_after, split_by_time, split_last
 from segue.data.sequences.type_weights import check_types, types_of
 from segue.errors import ArgumentError, ColumnError, LockedError, ModelError
 from segue.evaluation import ratings
-from segue.evaluation.protocols import ask, questions
+from segue.evaluation.protocols import queries_of, rank_targets
 from segue.interop.keras_cell import KerasCell
 from segue.metrics.bootstrap import Interval
 from segue.metrics.comparison import Comparison, compare
@@ -49,34 +54,36 @@ from segue.recommend.arguments import profiles_of
 from segue.recommend.recommender import Recommender, load_model
 from segue.training.budget import Budget
 
-#: The share of the log that is compared on, that of a small log at most, and the events that a comparison needs.
+#: Share of the log that is held out, the largest share of a small log, and the events needed.
 SLICE, LARGEST_SLICE, LEAST = 0.05, 0.2, 50
-#: Up to so many events are compared on where they are no more than a tenth of the log.
+#: Up to so many events are held out where they are at most a tenth of the log.
 WANTED = 2000
-#: The loss that is tolerated, as a share of the running model's NDCG@10 or RMSE.
+#: The tolerated loss, as a share of the running model's NDCG@10 or RMSE.
 TOLERANCE = 0.05
-#: What the final model's own validation must reach of the candidate's.
+#: The share of the candidate's validation metric that the final model must reach.
 _NEAR = 0.8
 
 
 @dataclass(frozen=True)
-class Retrained:
-    """What became of a run.
+class RetrainReport:
+    """What a retraining did.
 
     Args:
-        published: whether a new model stands in the folder and is named as the current one.
+        published: whether a new model is in the folder and is named as the current one.
         why: in a sentence.
-        model: the name of the new file; None without one.
-        running: the name of the model that was compared with; None in a folder without models.
+        model: the name of the new file; None without a new model.
+        running: the name of the running model; None in a folder without models.
         events: of the log.
-        questions: held-out events that both were asked for.
+        questions: held-out events on which both models were evaluated.
         ndcg: NDCG@10 of candidate and running model; None where ratings were compared.
-        rmse: the root of the mean squared error of candidate and running model; None where lists were compared.
-        lead: the candidate's NDCG@10 minus the running model's, or the running model's squared error minus the
-            candidate's, with its interval over users. Above 0 the candidate is better.
-        tolerance: the loss that is tolerated, as a share of the running model's NDCG@10 or RMSE.
-        needed: about how many events would tell whether the candidate is worse; None where these told, or none can.
-        marks: what a reader must know.
+        rmse: root mean squared error of candidate and running model; None where lists were
+            compared.
+        improvement: the candidate's NDCG@10 minus the running model's, or the running model's
+            squared error minus the candidate's, with its confidence interval over users. Above 0
+            the candidate is better.
+        tolerance: the tolerated loss, as a share of the running model's NDCG@10 or RMSE.
+        needed: about how many events would decide; None where these decide or no number can.
+        notes: what a reader must know.
     """
 
     published: bool
@@ -87,10 +94,10 @@ class Retrained:
     questions: int = 0
     ndcg: tuple[float, float] | None = None
     rmse: tuple[float, float] | None = None
-    lead: Interval | None = None
+    improvement: Interval | None = None
     tolerance: float = TOLERANCE
     needed: int | None = None
-    marks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -98,14 +105,14 @@ class Retrained:
 
     def __str__(self) -> str:
         lines = [f"{'Published' if self.published else 'Not published'}: {self.why}"]
-        found = self.rmse or self.ndcg
-        if found and self.lead:
-            name, difference = ("RMSE", "squared error less by") if self.rmse else ("NDCG@10", "difference")
+        means = self.rmse or self.ndcg
+        if means and self.improvement:
+            name, difference = ("RMSE", "squared error less by") if self.rmse else ("NDCG@10", "improvement")
             lines.append(
-                f"{name} of the candidate {found[0]:.4f}, of {self.running} {found[1]:.4f}: {difference} "
-                f"{self.lead}, 95 % interval, on {self.questions:,} events that neither had learnt."
+                f"{name} of the candidate {means[0]:.4f}, of {self.running} {means[1]:.4f}: {difference} "
+                f"{self.improvement} (95 % confidence interval), on {self.questions:,} events that neither had learnt."
             )
-        return "\n".join([*lines, *self.marks])
+        return "\n".join([*lines, *self.notes])
 
 
 def retrain(
@@ -120,36 +127,35 @@ def retrain(
     tolerance: float = TOLERANCE,
     say: Callable[[str], None] | None = None,
     now: datetime | None = None,
-) -> Retrained:
-    """Train on a log, compare with the running model on the newest events, publish if it is not worse.
+) -> RetrainReport:
+    """Train a candidate, compare it with the running model on new events, and publish if not worse.
 
-    It is not worse where the 95 % interval of the difference in NDCG@10, or for ratings alone in squared error,
-    excludes a loss beyond the tolerance. Where the events exclude neither that nor that both are alike, nothing is
-    published, and the report says about how many events would tell. Fewer than `LEAST` new events are not tried.
-    In a folder without models there is nothing to compare with: the first is published as it is.
+    Where the events cannot decide, nothing is published, and the report says about how many events
+    would decide. Fewer than `LEAST` new events are not compared. The first model of a folder is
+    published without comparison.
 
     Args:
-        log: what to learn; see `segue.jobs.export_log.events_of`.
-        folder: of the models. The running one is that named in the file `current`, or the newest.
-        catalogue: as for `train`; items without a line in it keep that of the running model, None takes all of these.
-        users: as for `train`; needed if the running model reads profiles, of which a model holds none.
+        log: what to learn; see `segue.jobs.import_export.read_log`.
+        folder: of the models. The file `current` names the running model; else the newest runs.
+        catalogue: as for `train`. Items without a line keep the running model's; None keeps all.
+        users: as for `train`; needed if the running model reads profiles, which no model holds.
         kinds: as for `train`; None takes those of the running model.
-        config: as for `train`; settings that a mapping leaves out are those that the running model was asked for.
-        minutes: for all of it; half of it trains the candidate, what the comparison leaves of the other half the final
-            model. The first model of a folder takes all.
-        tolerance: the loss that is tolerated, as a share of the running model's NDCG@10 or RMSE, from 0 to 1. With 0
-            the candidate must be shown to be no worse at all.
+        config: as for `train`; settings that a mapping leaves out are as in the running model.
+        minutes: for everything. Half trains the candidate; the final model gets what the comparison
+            leaves of the other half. The first model of a folder gets all.
+        tolerance: the tolerated loss, as a share of the running model's metric, from 0 to 1. With 0
+            the events must show that the candidate is no worse at all.
         say: called with lines to show.
         now: for the name of the model; None takes the clock.
 
     Raises:
         LockedError: another run is at work in this folder.
-        ModelError: the folder is not there, or the running model cannot be read.
+        ModelError: there is no such folder, or the running model cannot be read.
         DataError: there is too little to learn.
-        ArgumentError: the running model reads profiles, and no `users` are given; or the tolerance is no share.
+        ArgumentError: `users` is missing for a model that reads profiles; the tolerance is no share.
         ConfigError: `train.type_weights` is given and names a type that the log does not have.
 
-    Cost: that of two trainings and of measuring two models.
+    Cost: two trainings and the evaluation of two models.
     """
     folder, say = Path(folder), say or (lambda text: None)
     if not 0 <= tolerance <= 1:
@@ -167,14 +173,15 @@ def retrain(
             log = replace(log, intake=replace(log.intake, reading=reading))
         given = {"catalogue": catalogue, "users": users, "kinds": kinds, "config": settings, "cell": cell}
         budget = Budget(minutes and 60 * minutes)
-        job = _Job(log, folder, given, profiles, say, now or datetime.now(UTC), tolerance, budget, 2 if running else 1)
+        now = now or datetime.now(UTC)
+        job = _Retraining(log, folder, given, profiles, say, now, tolerance, budget, 2 if running else 1)
         return job.compared(running, path.name) if running and path else job.first()
 
 
 def _settings(
     config: Config | Mapping[str, Any] | None, running: Recommender | None
 ) -> tuple[Config, KerasCell | None]:
-    """Return what is asked now over what the running model was asked for, and its cell where it is one of Keras."""
+    """Return the given settings over those of the running model, and its cell if of Keras."""
     if isinstance(config, Config):
         return config, None
     before = configure(running.facts.get("asked", {}) if running else {})
@@ -189,9 +196,9 @@ def _check_types(
     running: Recommender | None,
     say: Callable[[str], None],
 ) -> None:
-    """Refuse weights of types that are given now and not in the log; say which of those from before are not.
+    """Refuse weights given for types that the log lacks.
 
-    A type that a log lacks for once keeps its weight in the model, for a log to come.
+    A weight that the running model has for such a type is kept for later logs, which is reported.
     """
     weights, known = settings.train.weight_of_type(), types_of(log)
     absent = [name for name in weights if name not in known]
@@ -210,9 +217,9 @@ def _as_before(
     kinds: Mapping[str, str] | None,
     say: Callable[[str], None],
 ) -> tuple[object, Mapping[str, str]]:
-    """Return table and kinds of the items: those given, then those of the running model, which is said.
+    """Return table and kinds of the items: those given, or else those of the running model.
 
-    An item without a line in a table that is given keeps that of the running model.
+    An item without a line in the given table keeps the running model's line.
     """
     if users is None and running.encodings.users is not None:
         raise ArgumentError(
@@ -223,7 +230,7 @@ def _as_before(
         table = running.catalogue.table
         kept = table.filter(pl.any_horizontal(pl.exclude("item").is_not_null()))
         if catalogue is None:
-            say(f"No --items: items are what {name} holds of them, {len(kept):,} lines; newer ones are ids alone.")
+            say(f"No --items: items keep the {len(kept):,} lines that {name} holds; newer items are ids alone.")
             catalogue = kept
         else:
             catalogue = _with_lines_of(kept, catalogue, name, say, _item_column(running))
@@ -233,13 +240,13 @@ def _as_before(
 def _with_lines_of(
     kept: pl.DataFrame, catalogue: object, name: str, say: Callable[[str], None], like: str | None
 ) -> object:
-    """Return a table of items with the lines of another for items that it has none of; as it came if there are none."""
+    """Return a table of items, extended by the kept lines of items that it lacks."""
     given, source, _ = read_items(catalogue, like=like)
     names = {plain_name(column): column for column in given.columns}
     missing = kept.join(given, on="item", how="anti").rename(lambda column: names.get(plain_name(column), column))
     if missing.is_empty():
         return catalogue
-    say(f"{source}: {len(missing):,} items that have no line there keep that of {name}.")
+    say(f"{source}: {len(missing):,} items that have no line there keep the line of {name}.")
     both = {column: kind for column, kind in given.schema.items() if column in missing.columns}
     for column, kind in both.items():
         if kind.is_nested() != missing.schema[column].is_nested():
@@ -257,40 +264,40 @@ def _item_column(running: Recommender) -> str | None:
 
 
 def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events, tuple[str, ...]]:
-    """Return what a candidate may learn, what both are asked for, and what a reader must know.
+    """Return the events for the candidate, the held-out events, and notes for the report.
 
     Args:
         log: the newest log.
         facts: of the running model.
 
     Example:
-        >>> import polars as pl
         >>> log = Events(pl.DataFrame({"user": ["a", "b"] * 50, "item": ["x", "y"] * 50, "time": range(100)}))
         >>> [len(part) for part in newest_slice(log, {"range": [0, 50]})[:2]]  # the newest fifth of a small log
         [80, 20]
-        >>> [len(part) for part in newest_slice(log, {"range": [0, 97]})[:2]]  # all that the model has not learnt
+        >>> [len(part) for part in newest_slice(log, {"range": [0, 97]})[:2]]  # the events after the range
         [98, 2]
     """
     span = facts.get("range")
     if not log.has_times:
-        mark = "The log has no times: compared on the last event of each user, which the running model may have learnt."
-        return *split_last(log), (mark,)
+        note = "The log has no times: compared on the last event of each user, which the running model may have learnt."
+        return *split_last(log), (note,)
     events = max(1, len(log))
     share = max(SLICE, 2 * LEAST / events, min(2 * SLICE, WANTED / events))
-    train_part, test = split_by_time(log, test=min(LARGEST_SLICE, share))
+    learnt, test = split_by_time(log, test=min(LARGEST_SLICE, share))
+    note = ""
     if span is None:
-        return train_part, test, ("The running model does not say until when it learnt: it may know these events.",)
-    if len(test) and span[1] >= test.table["time"][0]:
-        train_part, test = split_after(log, span[1])
-        return train_part, test, ()
-    marks: tuple[str, ...] = ()
-    if len(train_part) and span[1] < train_part.table["time"][-1]:
-        marks = ("The running model has learnt less than the candidate: it is older than the events compared on.",)
-    return train_part, test, marks
+        note = "The running model does not say until when it learnt: it may have learnt these events."
+    elif len(test) and span[1] >= test.table["time"][0]:
+        learnt, test = split_after(log, span[1])
+    elif len(learnt) and span[1] < learnt.table["time"][-1]:
+        note = "The running model has learnt less than the candidate: it is older than the events compared on."
+    return learnt, test, (note,) if note else ()
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Retraining:
+    """A run in a locked folder; `given` are arguments of `train`, `trainings` the models to come."""
+
     log: Events
     folder: Path
     given: Mapping[str, Any]
@@ -301,74 +308,73 @@ class _Job:
     budget: Budget
     trainings: int
 
-    def first(self) -> Retrained:
-        """Publish without a comparison."""
-        mark = f"{self.folder} held no model: nothing to compare with."
-        return self._published(self._trained(self.log, {}), Retrained(False, "", events=len(self.log), marks=(mark,)))
-
-    def compared(self, running: Recommender, name: str) -> Retrained:
-        """Publish if the candidate is not worse."""
-        learnt, test, marks = newest_slice(self.log, running.facts)
-        tolerance = self.tolerance
-        report = Retrained(
-            False, "", running=name, events=len(self.log), questions=len(test), tolerance=tolerance, marks=marks
+    def first(self) -> RetrainReport:
+        """Publish the first model without a comparison."""
+        report = RetrainReport(
+            False, "", events=len(self.log), notes=(f"{self.folder} held no model: nothing to compare with.",)
         )
+        return self._published(self._trained(self.log, {}), report)
+
+    def compared(self, running: Recommender, name: str) -> RetrainReport:
+        """Train a candidate, and go on to the final model if the candidate is not worse."""
+        learnt, test, notes = newest_slice(self.log, running.facts)
+        report = RetrainReport(False, "", None, name, len(self.log), len(test), tolerance=self.tolerance, notes=notes)
         if len(test) < LEAST:
-            why = f"{len(test):,} events are new to {name}, a comparison needs {LEAST}."
-            return replace(report, why=why)
+            return replace(report, why=f"{len(test):,} events are new to {name}, a comparison needs {LEAST}.")
         self.say(f"{name} is the running model. A candidate learns {len(learnt):,} events.")
-        self.say(f"{len(test):,} newer ones are held out to compare on.")
+        self.say(f"{len(test):,} newer events are held out for the comparison.")
         candidate = self._trained(learnt, {})
         rated = _by_ratings(candidate, running)
-        (own, users), (other, _) = (self._scored(rec, test, rated) for rec in (candidate, running))
-        if len(own) < LEAST:
-            return replace(report, why=f"{len(own):,} new events have ratings, a comparison needs {LEAST}.")
-        means = float(own.mean()), float(other.mean())
-        margin = -means[1] * ((1 + tolerance) ** 2 - 1) if rated else tolerance * means[1]
-        compared = compare(own, other, users, margin)
-        found = {"rmse": tuple((-mean) ** 0.5 for mean in means)} if rated else {"ndcg": means}
-        report = replace(report, questions=len(own), lead=compared.difference, **found)
+        (new, users), (old, _) = (self._scored(rec, test, rated) for rec in (candidate, running))
+        if len(new) < LEAST:
+            return replace(report, why=f"{len(new):,} new events have ratings, a comparison needs {LEAST}.")
+        means = float(new.mean()), float(old.mean())
+        margin = -means[1] * ((1 + self.tolerance) ** 2 - 1) if rated else self.tolerance * means[1]
+        compared = compare(new, old, users, margin)
+        metric = {"rmse": tuple((-mean) ** 0.5 for mean in means)} if rated else {"ndcg": means}
+        report = replace(report, questions=len(new), improvement=compared.difference, **metric)
         if not compared.excluded:
             needed = None if compared.worse else compared.needed
-            return replace(report, why=_why(compared, name, tolerance, rated), needed=needed)
-        measure = "squared error less by" if rated else "NDCG@10"
-        lead = f"{measure} {compared.difference}"
-        self.say(f"Not worse than {name}: {lead}. The final model learns all {len(self.log):,} events.")
+            return replace(report, why=_why(compared, name, self.tolerance, rated), needed=needed)
+        difference = f"{'squared error less by' if rated else 'NDCG@10'} {compared.difference}"
+        self.say(f"Not worse than {name}: {difference}. The final model learns all {len(self.log):,} events.")
+        return self._final(candidate, rated, report)
+
+    def _final(self, candidate: Recommender, rated: bool, report: RetrainReport) -> RetrainReport:
+        """Train on the whole log, and publish if the validation comes near the candidate's."""
         final = self._trained(self.log, {"retrained": json.loads(json.dumps(report.to_dict()))})
         before, after = _validated(candidate, rated), _validated(final, rated)
-        if before is not None and after is None:
-            return replace(report, why="no time was left to validate the final model: give --minutes more.")
-        if before is not None and after is not None and (after > before / _NEAR if rated else after < _NEAR * before):
-            kind = "RMSE" if rated else "NDCG@10"
-            why = f"the final model reaches {kind} {after:.4f} on its validation, the candidate had {before:.4f}."
-            return replace(report, why=why)
+        if before is not None:
+            if after is None:
+                return replace(report, why="no time was left to validate the final model: give --minutes more.")
+            if after > before / _NEAR if rated else after < _NEAR * before:
+                reached = f"the final model reaches {'RMSE' if rated else 'NDCG@10'} {after:.4f} on its validation"
+                return replace(report, why=f"{reached}, the candidate had {before:.4f}.")
         return self._published(final, report)
 
     def _trained(self, log: Events, facts: Mapping[str, Any]) -> Recommender:
         settings = self.given["config"]
         known = types_of(log)
-        weights = {name: weight for name, weight in settings.train.weight_of_type().items() if name in known}
-        said = ",".join(f"{name}:{weight!r}" for name, weight in weights.items())
+        weights = settings.train.weight_of_type()
+        type_weights = ",".join(f"{name}:{weight!r}" for name, weight in weights.items() if name in known)
         minutes = settings.train.minutes
         if self.budget.seconds is not None:
             minutes = max(0.01, min(self.budget.seconds / self.trainings, self.budget.left()) / 60)
-        own = replace(settings.train, type_weights=said, minutes=minutes)
-        given = {**self.given, "config": replace(settings, train=own)}
+        section = replace(settings.train, type_weights=type_weights, minutes=minutes)
+        given = {**self.given, "config": replace(settings, train=section)}
         return train(log, **given, say=self.say, facts={"asked": asked_of(settings), **facts})
 
     def _scored(self, rec: Recommender, test: Events, rated: bool) -> tuple[Any, Any]:
-        """Return a number for each question, higher is better, and whose it is; the same questions for every model.
-
-        It is minus the squared error of a rating, or NDCG@10.
-        """
+        """Return NDCG@10, or minus the squared error, of each held-out event, and its user."""
         if rated:
-            rows = ratings.questions(rec, test, self.given["users"], "all")
-            return -((ratings.predictions(rec, rows)[0] - rows.ratings).astype(np.float64) ** 2), rows.users
-        asked = questions(rec, test, self.profiles)
-        ranks = np.concatenate(ask(rec, asked)["segue"].ranks)
-        return ndcg(ranks, k=10), asked.users
+            rated_rows = ratings.rating_queries(rec, test, self.given["users"], "all")
+            predicted = ratings.predict_ratings(rec, rated_rows)[0]
+            return -((predicted - rated_rows.ratings).astype(np.float64) ** 2), rated_rows.users
+        queries = queries_of(rec, test, self.profiles)
+        ranks = np.concatenate(rank_targets(rec, queries)["segue"].ranks)
+        return ndcg(ranks, k=10), queries.users
 
-    def _published(self, rec: Recommender, report: Retrained) -> Retrained:
+    def _published(self, rec: Recommender, report: RetrainReport) -> RetrainReport:
         name = f"{self.now:%Y-%m-%d}-{rec.fingerprint[:12]}.segue"
         rec.save(self.folder / name)
         name_running(self.folder / name)
@@ -376,27 +382,27 @@ class _Job:
 
 
 def _why(compared: Comparison, name: str, tolerance: float, rated: bool) -> str:
-    """Return why a candidate is not published that is not shown to be no worse."""
+    """Return why the comparison does not publish a candidate."""
     if compared.worse:
         return f"the candidate is worse than {name}, by more than noise."
     those = f"{compared.queries:,} events of {compared.users:,} user{'s' * (compared.users != 1)}"
-    cannot = f"{those} cannot tell whether the candidate is worse than {name}"
+    cannot = f"{those} cannot decide whether the candidate is worse than {name}"
     if not compared.known:
-        why = "an interval needs two users" if compared.users < 2 else "neither lists one of them among its first 10"
+        why = "an interval needs two users" if compared.users < 2 else "neither lists any of them among its first 10"
         return f"{cannot}: {why}. Retrain when there are more new events."
     loss = f"a loss of {compared.margin:.4f} {'in squared error' if rated else 'NDCG@10'} (tolerance {tolerance:.2g})"
-    needed = f"About {compared.needed:,} new events would tell: retrain" if compared.needed else "Retrain"
+    needed = f"About {compared.needed:,} new events would decide: retrain" if compared.needed else "Retrain"
     return f"{cannot}: {loss} is not excluded. {needed} when there are more, or give a larger --tolerance."
 
 
 def _by_ratings(candidate: Recommender, running: Recommender) -> bool:
-    """Say whether two models are compared by ratings: one learnt these alone, and both can predict them."""
+    """Return whether ratings compare two models: one learnt ratings alone, both predict them."""
     alone = any(rec.config.train.task == "rating" for rec in (candidate, running))
     return alone and all(rec.network.rating is not None for rec in (candidate, running))
 
 
 def _validated(rec: Recommender, rated: bool) -> float | None:
-    """Return what the kept pass reached on the model's own validation, if it was measured: RMSE or NDCG@10."""
+    """Return RMSE or NDCG@10 of the kept epoch on the model's own validation, if measured."""
     name = "rmse" if rated else "ndcg@10"
     known = [row["validation"][name] for row in rec.facts.get("curve", []) if name in row.get("validation", {})]
     return None if not known else known[-1] if rated else max(known)
@@ -404,7 +410,7 @@ def _validated(rec: Recommender, rated: bool) -> float | None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder, also after a crash of this one."""
+    """Lock other runs out of a folder; a crash releases the lock."""
     if not folder.is_dir():
         raise ModelError(f"--models {folder}: expected an existing folder, found none. Make it first.")
     handle = os.open(folder / ".retrain.lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -34,11 +34,11 @@ from segue.recommend.index.approximate import index_path
 from segue.serve.app import make_app
 from segue.serve.http import shutdown
 from segue.serve.http.auth import read_keys
+from segue.serve.http.connection import bounded
 from segue.serve.http.limits import Limits, Rates
 from segue.serve.http.metrics import Metrics
 from segue.serve.http.middleware import LOCAL, Access
-from segue.serve.http.problems import raised_at
-from segue.serve.http.wire import protocol
+from segue.serve.live.background import raised_at
 from segue.serve.live.model_source import open_model
 from segue.serve.live.service import Service
 from segue.store.base import Meanwhile, Outcome, Store, Write
@@ -217,7 +217,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         app = make_app(service, access=access, metrics=metrics, swaps=settings.folder is not None)
         limits = settings.limits
         config = uvicorn.Config(
-            app, http=protocol(limits, app.gate), ws="none", log_level="warning", access_log=False, log_config=None,
+            app, http=cast(Any, bounded(limits)), ws="none", log_level="warning", access_log=False, log_config=None,
             server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
             timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=30,
         )  # fmt: skip

@@ -1,20 +1,23 @@
-"""What a store promises, whatever it is made of.
+"""The contract of a store: what every store promises, in the order of the way of one event.
 
-Knows: the values that go in and come out, and what each method means. `segue.testing.StoreContract` asks
-every promise on this page.
+Knows: the values that go in and come out, and what each method means.
 Does not know: SQLite or Valkey; networks, lists, HTTP.
 
-The log is the truth and a state is a cache of it. `commit` puts events, their keys and the states that
-follow from them on disk in one transaction, and returns only then.
+The event log is the truth, and a user state is a cache of the log. `commit` writes events, their
+ids and the states that follow from them in one transaction. `commit` returns when all are on disk.
 
-Each user has a *version*: 0 at first, one more with every event and with every other change of the log (an
-erased event, a merge). A write says which version it was computed from, and is refused as `Stale` when
-another came first. A state carries the version that it holds, so a state whose version is that of its user
-is up to date, and any other must be rebuilt by replay.
+Each user has a *version*. The version begins at 0 and grows by one with every event and with every
+other change of the user's log (an erased event, a merge). A write names the version from which it
+was computed. The store refuses the write as `Stale` when another write came first. A state carries
+the version that it holds: the state is up to date when this is the version of its user, and has to
+be rebuilt by replay when it is not.
 
-What an event *rated* adds to a value that all users share follows from the events of its user before it, as a
-state does, and is such a cache too: kept for each event and model, dropped where that past changes (a late or
-erased event, a merge), written again by the replay. The shared value of a model is the sum of what is kept.
+A rated event adds an amount to the *shared value* of a model. The amount depends on the earlier
+events of its user, so the amount is a cache too. The store keeps the amount of each event and
+model, drops it where the earlier events change (a late or erased event, a merge), and takes it
+again from the replay. The shared value is the sum of the amounts that are kept.
+
+`segue.testing.StoreContract` tests every promise of this page.
 """
 
 import hashlib
@@ -32,12 +35,12 @@ from segue.store.events import Event, Position, StoredEvent
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of a user as it was after their first `count` events.
+    """A user's state after their first `count` events, from which a replay can begin.
 
     Args:
-        model: the fingerprint of the weights that made it.
-        count: events of the user, in their order, that it holds.
-        data: its bytes.
+        model: the fingerprint of the weights that made the state.
+        count: events that the state holds, in the user's order.
+        data: the bytes of the state.
         position: of the last of these events; the store fills it in.
     """
 
@@ -49,7 +52,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class StoredState:
-    """A state as bytes, and the version of its user that it holds."""
+    """A state as bytes, and the version of its user that the state holds."""
 
     model: str
     version: int
@@ -61,10 +64,10 @@ class Head:
     """What a store knows of a user without reading their events.
 
     Args:
-        user: the name that events are kept under: after a merge, the one that stayed.
-        version: to be given as `expected` in the next write; 0 for a user without events.
+        user: the name under which the events are kept: after a merge, the name that stayed.
+        version: the `expected` of the next write; 0 for a user without events.
         count: events.
-        last: where the last event stands; None without events.
+        last: the position of the last event; None without events.
         state: of the model that was asked for, if there is one.
         erased: the user was erased, and writes are refused.
     """
@@ -84,24 +87,26 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Something to be committed for one user, all of it or nothing.
+    """What to commit for one user, all of it or nothing.
 
     Args:
         user: whose.
-        expected: the version that this was computed from. None takes any, for events that come without a
-            state.
+        expected: the version from which the write was computed. None accepts any version, for
+            events without a state.
         events: new events, in the order of arrival.
-        states: bytes by model, each the state after these events.
-        snapshots: states along the log. One at a count that the user does not have is not kept.
-        client: who sent it; the ids of its events are its own.
+        states: by model, the bytes of the state after these events.
+        snapshots: states along the log. A snapshot at a count that the user does not have is not
+            kept.
+        client: who sent the events; event ids are unique for each client.
         rated: by model, what each of these events adds to the shared value, None for nothing.
-        replayed: by model, the same of events that are there already, by `seq`; it replaces what was kept of them.
-        group: writes of one commit that follow one another with the same number are done together or not at all;
-            None stands for itself.
+        replayed: by model and `seq`, the same for events that are stored already; replaces the old
+            amounts.
+        group: writes that follow one another with the same number are committed together or not at
+            all. A write with None stands for itself.
 
     Raises:
-        ArgumentError: an event of another user, an id twice, or a state, or what events add to the shared value,
-            without the version it is made of.
+        ArgumentError: an event of another user, an id twice, or a state or an amount without the
+            version from which it was computed.
     """
 
     user: str
@@ -121,14 +126,14 @@ class Write:
                 raise ArgumentError(f"{where}: came an event of {event.user!r}. Make one write for each user.")
         ids = [event.id for event in self.events if event.id is not None]
         if len(set(ids)) < len(ids):
-            raise ArgumentError(f"{where}: expected ids that differ, came one twice. Send each event once.")
+            raise ArgumentError(f"{where}: expected event ids that differ, came an id twice. Send each event once.")
         if self.expected is None and (self.states or self.snapshots or self.rated or self.replayed):
-            raise ArgumentError(f"{where}: came a state without the version it is made of. Give expected=.")
+            raise ArgumentError(f"{where}: came a state without the version that it was computed from. Give expected=.")
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """It is on disk.
+    """The write is on disk.
 
     Args:
         version: of the user from now on.
@@ -141,12 +146,12 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """Some of the events were there already, under the same ids, with the same bodies; nothing was done.
+    """Some of the events are stored already, with the same ids and bodies; nothing was written.
 
     Args:
         version: of the user.
-        originals: one for each event sent: the event that was there, or None for one that is new. To write
-            the new ones, send them without the others.
+        originals: for each event sent, the stored event, or None for a new event. To write the new
+            events, send them without the others.
     """
 
     version: int
@@ -155,41 +160,67 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Some of the ids belong to events with other bodies; nothing was done. `ids` says which."""
+    """Some of the ids belong to events with other bodies; nothing was written. `ids` names them."""
 
     ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """Another write, or one of its group, was in the way; nothing was done. Read the head, and compute again."""
+    """Another write came first, or a write of the group was refused; nothing was written.
+
+    Read the head, and compute the write again.
+    """
 
     version: int
 
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """Something was erased on request and must not come back; nothing was done.
+    """The user or an event was erased on request and is refused; nothing was written.
 
     Args:
-        ids: of erased events among those sent; empty when it is the user who was erased.
+        ids: of erased events among those sent; empty when the user was erased.
     """
 
     ids: tuple[str, ...] = ()
 
 
-#: The value that is written to see whether something can be.
-PROOF = "proof"
-#: How often a change of a value is tried while others change it too.
+#: The name of the value that is written to see whether the store can write.
+PROBE = "proof"
+#: How often a change of a value is tried while others change the value too.
 ATTEMPTS = 100
 
 Outcome: TypeAlias = Written | Duplicate | Conflict | Stale | Erased
-Meanwhile: TypeAlias = Callable[[Sequence[Outcome]], None]
+
+
+class Commit:
+    """A transaction on its way to the disk: a block that begins with its outcomes and ends when they are on disk.
+
+    Args:
+        outcomes: one for each write, in order. They hold once the block has ended without an error.
+    """
+
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        self.outcomes = outcomes
+
+    def wait(self) -> None:
+        """Return when everything is on disk.
+
+        Raises:
+            StoreError: it could not be put there; all is as before.
+        """
+
+    def __enter__(self) -> "Commit":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.wait()  # also after an error in the block: the transaction is under way
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveUser:
-    """A user, and the arrival number of their most recent event."""
+    """A user, and the `seq` of their most recent event."""
 
     user: str
     active: int
@@ -197,7 +228,7 @@ class ActiveUser:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether a store keeps its promises just now; if not, why, and what to do."""
+    """Whether a store can keep its promises now; if not, why, and what to do."""
 
     ready: bool
     reason: str = ""
@@ -206,25 +237,38 @@ class Readiness:
 class Store(Protocol):
     """Where a server keeps events, states, snapshots and a few values.
 
-    Every method may be called from several threads. Every write is on disk when the method returns. A
-    `StoreError` means that all is as before (`FullError`: no room), but for `LostError`, after which a
-    write may or may not have been done: send it again, with ids.
+    Every method may be called from several threads. Every write is on disk when the method returns.
+    After a `StoreError` nothing has changed (`FullError`: there is no room). `LostError` is the
+    exception: the write may or may not have been done, so send the events again, with ids.
 
-    `exclusive` says that one process owns it, so that nothing changes behind its back.
+    `exclusive` says that one process owns the store, so that no other process changes it.
     """
 
     exclusive: bool = False
 
+    # The way of an event: read the heads, commit, and rebuild a state from its events where needed.
+
     @abstractmethod
-    def commit(
+    def heads(self, users: Sequence[str], model: str) -> list[Head]:
+        """Return each user's head with the state of a model. Cost: O(users), not O(events)."""
+
+    def head(self, user: str, model: str) -> Head:
+        """Return a user's head with the state of a model."""
+        return self.heads([user], model)[0]
+
+    @abstractmethod
+    def begin(
         self,
         writes: Sequence[Write],
         *,
         values: Mapping[str, bytes] | None = None,
         versions: Mapping[str, str] | None = None,
-        meanwhile: Meanwhile | None = None,
-    ) -> list[Outcome]:
-        """Write all of this in one transaction, and return one outcome for each write, in order.
+    ) -> Commit:
+        """Start one transaction of writes, and return it with one outcome for each write, in order.
+
+        The outcomes are known at once. The caller works with them while the transaction is put on disk, then waits
+        for it: `with store.begin(writes) as commit:` is on disk when the block ends. Inside the block nothing may be
+        written to the store, and nobody may be told of the outcomes.
 
         A write that is not `Written` changes nothing and does not spoil others than those of its group, which are
         then `Stale` where nothing else is against them. Later writes see earlier ones: two for one user are chained
@@ -236,19 +280,31 @@ class Store(Protocol):
             writes: for any users.
             values: to put in the same transaction, whatever becomes of the writes.
             versions: of values that must be there still, as `version_of` tells them.
-            meanwhile: work that needs the outcomes but not the disk. It is called once they are known, while they are
-                put on disk if the store can do both, and must not write to the store. Nobody may be told of what
-                comes of it before this returns: where it raises, nothing was done.
+
+        Raises:
+            StoreError: the transaction could not be started; all is as before.
+            ConflictError: a value is of another version; all is as before.
+        """
+
+    def commit(
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+    ) -> list[Outcome]:
+        """Write all of this in one transaction, and return the outcomes when everything is on disk; see `begin`.
 
         Raises:
             StoreError: it could not be put on disk; all is as before.
             ConflictError: a value is of another version; all is as before.
-            Exception: of `meanwhile`; the writes are on disk.
         """
+        with self.begin(writes, values=values, versions=versions) as commit:
+            return commit.outcomes
 
     @abstractmethod
-    def heads(self, users: Sequence[str], model: str) -> list[Head]:
-        """Return what is known of each user, with the state of a model. Cost: O(users), not O(events)."""
+    def find_event(self, client: str, id: str) -> StoredEvent | None:
+        """Return the event that a client sent under an id, if there is one."""
 
     @abstractmethod
     def events(
@@ -257,130 +313,135 @@ class Store(Protocol):
         """Return a page of a user's events in their order: by time, then by arrival.
 
         Args:
-            user: an id; of a user who is unknown there are no events.
-            after: the position of the last event of the page before; None begins at the first event, or
-                backwards at the last.
+            user: an id; an unknown user has no events.
+            after: the position of the last event of the page before. None begins at the first
+                event, or backwards at the last.
             limit: events in a page.
-            backwards: from the end, latest first.
+            backwards: latest events first.
 
         Cost: O(limit + log events), wherever the page lies.
         """
 
     @abstractmethod
-    def find_event(self, client: str, id: str) -> StoredEvent | None:
-        """Return the event that a client sent under an id, if it is there."""
-
-    @abstractmethod
     def snapshot(self, user: str, model: str, *, at: Position) -> Snapshot | None:
         """Return the last snapshot at or before a position, if there is one.
 
-        Before an event of time t is put in place, `at=Position.after(t)` gives where to begin the replay.
+        For an event of time t that comes late, `at=Position.after(t)` gives where the replay
+        begins.
         """
+
+    @abstractmethod
+    def shared(self, model: str, rows: Sequence[int]) -> Shared:
+        """Return the shared value of a model, for the items of some rows. Cost: O(rows)."""
+
+    # Erasing.
 
     @abstractmethod
     def erase_event(self, user: str, seq: int) -> bool:
-        """Erase an event, with every state and snapshot that holds it, from the files too.
+        """Erase an event and every state and snapshot that holds it, from the files too.
 
-        What it and the events behind it added to the shared values is taken away. Its id stays refused, known
-        known only by a keyed hash. Returns False when that user has no such event.
-        """
-
-    @abstractmethod
-    def was_erased(self, event: int | tuple[str, str]) -> bool:
-        """Return whether an event was erased, alone or with its user: by its `seq`, or by its client and id."""
-
-    @abstractmethod
-    def finish_erasures(self) -> None:
-        """Erase from the files what an erasure before could not, because something was in its way.
-
-        Raises:
-            StoreError: something still is.
+        The store also drops the amounts that this event and the later events of the user added to
+        the shared values. The event's id stays refused; the store knows it by a keyed hash alone.
+        Returns False when the user has no such event.
         """
 
     @abstractmethod
     def erase_user(self, user: str) -> bool:
-        """Erase a user with all names, events, keys, states and snapshots, from the files too.
+        """Erase a user with all names, events, ids, states and snapshots, from the files too.
 
-        The shared values are as if the user had never been. The names and the ids of the events stay refused,
-        known only by a keyed hash. Returns False when nothing was known of the user; the name is refused from
-        then on all the same.
+        The shared values become as if the user had never been there. The user's names and event ids
+        stay refused; the store knows them by keyed hashes alone. Returns False when the user was
+        unknown; the name is refused from then on all the same.
+        """
+
+    @abstractmethod
+    def was_erased(self, user: str, event: int | tuple[str, str]) -> bool:
+        """Return whether an event of a user, named by `seq` or by client and id, was erased.
+
+        The store knows nothing of an erased user, for whom any event that was erased counts.
+        """
+
+    @abstractmethod
+    def finish_erasures(self) -> None:
+        """Remove from the files what an earlier erasure had to leave there.
+
+        Raises:
+            StoreError: the files still cannot be cleaned.
         """
 
     @abstractmethod
     def readmit(self, user: str) -> bool:
-        """Let an erased user begin anew; ids of erased events stay refused. False if it was not erased."""
+        """Unblock an erased user; ids of erased events stay refused. False if not erased."""
 
     @abstractmethod
     def merge(self, old: str, new: str) -> int:
         """Give all events of one user to another, in their order, and return the new version.
 
-        From then on the old name means the new user. States of both, and snapshots of what has changed, are
-        dropped, and what the events concerned added to the shared values. A user who was merged already takes
-        along the names that mean them.
+        The old name means the new user from then on, and so do all names that were merged into it
+        before. The store drops the states of both users, the snapshots of what has changed, and the
+        amounts that the events concerned added to the shared values.
 
         Raises:
-            ErasedError: one of them was erased.
+            ErasedError: one of the users was erased.
         """
 
     @abstractmethod
     def drop_model(self, model: str) -> int:
-        """Drop all states, snapshots and the shared value of a model, and return how many states there were."""
+        """Drop the states, snapshots and shared value of a model; return the number of states."""
 
-    @abstractmethod
-    def shared(self, model: str, rows: Sequence[int]) -> Shared:
-        """Return the shared value of a model, of its items those of some rows. Cost: O(rows), not O(events)."""
+    # Small values by name: which model runs, rules, positions of imports.
 
     @abstractmethod
     def get_value(self, name: str) -> bytes | None:
-        """Return a value that was put under a name, if any."""
+        """Return the value under a name, if there is one."""
 
-    @abstractmethod
     def put_value(self, name: str, value: bytes) -> None:
-        """Put a value under a name; `commit` can do it together with events."""
+        """Put a value under a name; `commit` can do so together with events."""
+        self.commit([], values={name: value})
 
-    @abstractmethod
     def value_version(self, name: str) -> str:
-        """Return the version of a value, as `version_of` tells it of its bytes, without fetching it."""
+        """Return `version_of` a value; a remote store does not send the value for this."""
+        return version_of(self.get_value(name))
 
-    @abstractmethod
     def replace_value(self, name: str, version: str, value: bytes) -> bool:
-        """Put a value under a name if that which is there is of a version; return whether it was.
+        """Put a value under a name if the present value has a version; return whether it had."""
+        try:
+            self.commit([], values={name: value}, versions={name: version})
+        except ConflictError:
+            return False
+        return True
 
-        So of several who read a value, change it and put it back none loses the change of another; see
-        `change_value`.
-        """
+    # The whole log, for exports and training.
 
     @abstractmethod
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
-        """Return a page of all events in the order of arrival, behind a `seq`; empty at the end."""
+        """Return a page of all events in the order of arrival, after a `seq`; empty at the end."""
 
     @abstractmethod
     def users(self, *, before: int | None = None, limit: int = 1000) -> list[ActiveUser]:
         """Return a page of users, those with the most recent arrivals first, before an `active`."""
 
-    def check_writable(self) -> None:
-        """Write something, as an event is written, and return when it is on disk.
-
-        Raises:
-            StoreError: nothing can be written just now; the message says why.
-        """
-        self.put_value(PROOF, b"")
+    # Health.
 
     @abstractmethod
     def ready(self) -> Readiness:
-        """Return whether something can be committed now, by doing so, and would survive a loss of power."""
+        """Commit a value; return whether that succeeds and would survive a loss of power."""
+
+    def check_writable(self) -> None:
+        """Write a value as an event is written, and return when it is on disk.
+
+        Raises:
+            StoreError: nothing can be written now; the message says why.
+        """
+        self.put_value(PROBE, b"")
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of it; what was committed stays."""
-
-    def head(self, user: str, model: str) -> Head:
-        """Return what is known of a user, with the state of a model."""
-        return self.heads([user], model)[0]
+        """Release the store; what was committed stays."""
 
 
 def version_of(value: bytes | None) -> str:
-    """Return the version of a value: that of the same bytes is the same. Of none it is "".
+    """Return the version of a value, which is the same for equal bytes; "" for no value.
 
     Example:
         >>> version_of(None), version_of(b"a")[:8]
@@ -390,7 +451,7 @@ def version_of(value: bytes | None) -> str:
 
 
 def moved(names: Iterable[str]) -> ConflictError:
-    """Return the error of values that are not of the version that they must be of; see `Store.commit`."""
+    """Return the error for values that are not of the versions that `Store.commit` was given."""
     return ConflictError(
         f"store: expected the values {', '.join(names)} as they were read, another has changed one since. Nothing was "
         "changed. Read them again."
@@ -398,15 +459,16 @@ def moved(names: Iterable[str]) -> ConflictError:
 
 
 def change_value(store: Store, name: str, change: Callable[[bytes | None], bytes]) -> bytes:
-    """Change a value that others may change at the same time, and return it.
+    """Change a value that others may change at the same time, and return the new value.
 
     Args:
-        store: where it is kept.
+        store: where the value is kept.
         name: of the value.
-        change: returns the new value for that which is there; called again where another came first.
+        change: returns the new value for the present one; called again where another change came
+            first.
 
     Raises:
-        StoreError: others came first each time.
+        StoreError: another change came first each time.
     """
     for attempt in range(ATTEMPTS):
         old = store.get_value(name)

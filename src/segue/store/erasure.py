@@ -1,7 +1,9 @@
-"""Erasures, which are done once however often they are asked for.
+"""Erasing an event or a user, with the same result however often it is requested.
 
-Knows: ids and numbers of events, and that what was erased before is erased. Does not know: requests, receipts, how a
-store erases. Nothing is locked meanwhile: a store may wait long until its files are rid of what was erased.
+Knows: ids and numbers of events, and that a repeated erasure finds nothing to do.
+Does not know: requests, receipts, how a store erases.
+
+Nothing is locked meanwhile: a store may take long until its files hold no trace.
 """
 
 from segue.errors import NotFoundError
@@ -9,38 +11,38 @@ from segue.store.base import Store
 
 
 def erase_event(store: Store, user: str, event: int | tuple[str, str]) -> bool:
-    """Erase an event, and return whether it was there; False where it was erased before.
+    """Erase an event; return True, or False where the event was erased before.
 
     Args:
         store: where.
         user: whose.
-        event: its `seq`, or the client that sent it and its id.
+        event: its `seq`, or the client that sent the event and its id.
 
     Raises:
-        NotFoundError: the user has no such event, and none was erased.
-        StoreError: it is erased, but files hold it still; asked again, that is finished.
+        NotFoundError: the user has no such event and had none.
+        StoreError: the event is erased, but files still hold traces. A repetition removes them.
     """
     if isinstance(event, int):
         seq = event
     else:
-        kept = store.find_event(*event)
-        seq = 0 if kept is None else kept.seq  # no event has this number
+        stored = store.find_event(*event)
+        seq = stored.seq if stored else 0  # no event has the number 0
     if seq and store.erase_event(user, seq):
         return True
-    if not store.was_erased(event):
+    if not store.was_erased(user, event):
         raise NotFoundError("event: expected one of this user, came another. See GET /v1/users/USER.")
     store.finish_erasures()
     return False
 
 
 def erase_user(store: Store, user: str, model: str) -> tuple[int, bool]:
-    """Erase a user, and block the id, also of one nobody knows.
+    """Erase a user and block the id, also the id of an unknown user.
 
     Returns:
         How many events were erased, and whether the user had been erased before.
 
     Raises:
-        StoreError: it is erased, but files hold it still; asked again, that is finished.
+        StoreError: the user is erased, but files still hold traces. A repetition removes them.
     """
     head = store.head(user, model)
     done = store.erase_user(user)

@@ -1,7 +1,8 @@
-"""An event as it was sent, and as it is kept.
+"""An event as it was sent, and as it is stored.
 
-Knows: the fields, the order of a user's events, the bytes of an event, the digest that tells two bodies apart.
-Does not know: vocabularies (ids are the strings that were sent), where events are kept.
+Knows: the fields, the order of a user's events, the bytes of an event, and the digest that tells
+two events under the same id apart.
+Does not know: vocabularies (ids are the strings that were sent), where events are stored.
 """
 
 import hashlib
@@ -17,11 +18,11 @@ _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1
 
 
 class Position(NamedTuple):
-    """A place in the order of a user's events: by `place` (a time), then by `seq` (arrival).
+    """A position in the order of a user's events: by `place` (a time), then by `seq` (arrival).
 
-    An event with a time has that time as its place. An event without one has the place of the latest event
-    of its user when it arrived, so that it comes last; a user without times has all events at one place, in
-    the order of arrival.
+    The place of an event is its time. An event without a time takes the place of its user's latest
+    event at arrival, so that the new event comes last. A user without times has all events at one
+    place, in the order of arrival.
 
     Example:
         >>> Position(5, 1) < Position(5, 2) < Position.after(5) < Position(6, 1)
@@ -33,11 +34,11 @@ class Position(NamedTuple):
 
     @classmethod
     def after(cls, time: int) -> "Position":
-        """Return the position behind all events of that time, where an event of that time would be put."""
+        """Return the position after all events of a time, where a new event of that time goes."""
         return cls(time, _HIGHEST)
 
 
-#: Before the first event, and behind the last one.
+#: Before the first event, and after the last event.
 START, END = Position(_LOWEST, 0), Position(_HIGHEST, _HIGHEST)
 
 
@@ -50,7 +51,7 @@ def digest_of(
     type: str | None,
     context: Mapping[str, Any],
 ) -> bytes:
-    """Return 16 bytes that tell what was sent from anything else."""
+    """Return 16 bytes that differ where any field differs."""
     whole = msgspec.msgpack.encode((user, item, time, rating, type, context), order="deterministic")
     return hashlib.sha256(whole + (id or "").encode()).digest()[:16]
 
@@ -63,21 +64,22 @@ class Event:
         user: an id.
         item: an id.
         time: microseconds since 1970; None when unknown.
-        id: of the event, to make a retry harmless; None makes every sending an event of its own.
+        id: of the event, which makes a retry harmless. Without an id a retry is another event.
         rating: if any.
         type: view, buy ..., if any.
-        context: what else was sent: anything that JSON can say.
-        digest: of the body, to tell a retry from another event under the same id. Left out, it is made of
-            the fields; give it where a field was filled in that a retry would fill in differently.
+        context: other fields: anything that JSON can say.
+        digest: of the body, which tells a retry from another event under the same id. The default
+            is made of the fields. Give a digest where a field was filled in that a retry would fill
+            in differently.
 
     Raises:
-        ArgumentError: a field that cannot be kept.
+        ArgumentError: a field that cannot be stored.
 
     Example:
-        >>> one = Event("u1", "17", time=5, id="a", context={"page": 2, "from": "home"})
-        >>> one.digest == Event("u1", "17", time=5, id="a", context={"from": "home", "page": 2}).digest
+        >>> event = Event("u1", "17", time=5, id="a", context={"page": 2, "from": "home"})
+        >>> event.digest == Event("u1", "17", time=5, id="a", context={"from": "home", "page": 2}).digest
         True
-        >>> one.digest == Event("u1", "18", time=5, id="a").digest
+        >>> event.digest == Event("u1", "18", time=5, id="a").digest
         False
     """
 
@@ -108,19 +110,19 @@ class Event:
         object.__setattr__(self, "digest", digest)
 
     def at(self, arrival: int) -> "Event":
-        """Return the event with the time of its arrival; a retry, which would have another, is the same event."""
+        """Return the event with the time of its arrival, which does not change the digest."""
         return Event(self.user, self.item, arrival, self.id, self.rating, self.type, self.context, self.digest)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """One thing a user did, as it is kept.
+    """One thing a user did, as it is stored.
 
     Args:
-        user: whose it is now: after a merge, the name that stayed.
-        item: and the rest, as in `Event`.
-        seq: its number in the order of arrival over all users, from 1, never given twice.
-        place: where it stands among the events of its user; see `Position`.
+        user: the present name of the user: after a merge, the name that stayed.
+        item: as in `Event`, and so are the fields up to `context`.
+        seq: the number in the order of arrival over all users, from 1, never given twice.
+        place: of the event among the events of its user; see `Position`.
     """
 
     user: str
@@ -135,12 +137,12 @@ class StoredEvent:
 
     @property
     def position(self) -> Position:
-        """Where it stands in the order of its user's events."""
+        """The position among the events of the user."""
         return Position(self.place, self.seq)
 
 
 def event_to_bytes(event: Event) -> bytes:
-    """Return what is kept of an event: all but the user, who may get another name.
+    """Return the bytes of an event: all but the user, whose name may change.
 
     Example:
         >>> event_from_bytes(event_to_bytes(Event("u1", "17", rating=4.5)), "u1", Position(0, 9)).rating
@@ -149,8 +151,8 @@ def event_to_bytes(event: Event) -> bytes:
     return msgspec.msgpack.encode((event.item, event.time, event.id, event.rating, event.type, event.context))
 
 
-def kept(event: Event, body: bytes, user: str, position: Position) -> StoredEvent:
-    """Return the event in the bytes that were made of `event`: a context as it will be read, the rest is the same."""
+def as_stored(event: Event, body: bytes, user: str, position: Position) -> StoredEvent:
+    """Return the event as it will be read from its bytes, decoding no more than the context."""
     if event.context:
         return event_from_bytes(body, user, position)
     seq, place = position.seq, position.place

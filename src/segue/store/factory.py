@@ -1,6 +1,7 @@
-"""From an address to a store.
+"""Turns an address into a store.
 
-Knows: the kinds of stores. Does not know: what they do.
+Knows: the kinds of stores and their addresses.
+Does not know: what a store does.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from segue.store.base import Store
 
 
 def is_shared(address: str | Path) -> bool:
-    """Return whether an address is one of a server that several processes share.
+    """Return whether an address names a server that several processes share.
 
     Example:
         >>> is_shared("valkey://db:6379/0"), is_shared("shop.db")
@@ -22,15 +23,15 @@ def is_shared(address: str | Path) -> bool:
 
 
 def open_store(address: str | Path, *, accept_loss: bool = False) -> Store:
-    """Return the store at an address, to which something can be written just now.
+    """Return the store at an address, after a write has shown that the store can be written.
 
     Args:
-        address: a path of an SQLite file, made if it is not there, or `valkey://host:port/database`
-            (`redis://` is the same).
+        address: the path of an SQLite file, which is made if missing, or
+            `valkey://host:port/database` (`redis://` is the same).
         accept_loss: be ready although a shared server does not sync each write.
 
     Raises:
-        StoreError: the extra for servers is not installed, or the store cannot be opened or written.
+    StoreError: the extra for servers is missing, or the store cannot be opened or written.
 
     Example:
         >>> open_store("mysql://db")
@@ -38,7 +39,7 @@ def open_store(address: str | Path, *, accept_loss: bool = False) -> Store:
         ...
         segue.errors.StoreError: store mysql://db: expected a file path or valkey://host:port/0. Give one of these.
     """
-    store = open_unproved(address, accept_loss=accept_loss)
+    store = open_unchecked(address, accept_loss=accept_loss)
     try:
         store.check_writable()
     except BaseException:
@@ -47,8 +48,8 @@ def open_store(address: str | Path, *, accept_loss: bool = False) -> Store:
     return store
 
 
-def open_unproved(address: str | Path, *, accept_loss: bool = False) -> Store:
-    """Return the store at an address, whether it can be written or not; see `open_store`."""
+def open_unchecked(address: str | Path, *, accept_loss: bool = False) -> Store:
+    """Return the store at an address without writing to it; see `open_store`."""
     if not is_address(address):
         from segue.store.sqlite_store import SqliteStore
 
@@ -57,7 +58,7 @@ def open_unproved(address: str | Path, *, accept_loss: bool = False) -> Store:
         raise StoreError(f"store {shown(address)}: expected a file path or valkey://host:port/0. Give one of these.")
     if not is_whole(address):
         raise StoreError(
-            f"store {shown(address)}: expected valkey://:password@host:port/0, came something that cannot be read so. "
+            f"store {shown(address)}: expected valkey://:password@host:port/0, came an address that cannot be read so. "
             "Check each part; in a user or password write / ? # @ : as %2F %3F %23 %40 %3A."
         )
     try:

@@ -1,10 +1,10 @@
-"""Names and ids as keyed hashes: what was erased can be recognised, but not read.
+"""Names and ids as keyed hashes: a store recognises what was erased, but cannot read it.
 
-Knows: one secret of 32 bytes, which a store makes at its beginning and keeps.
-Does not know: where hashes are kept.
+Knows: the secret of 32 bytes that each store makes once and keeps.
+Does not know: where hashes are stored.
 
-A store looks users and event ids up by these hashes from the start, so a hash whose entry has been emptied is
-the tombstone, and no index ever holds a name.
+A store looks up users and event ids by these hashes alone, so no index ever holds a name. An
+erasure empties the row of a hash and leaves the hash: the id stays recognisable and refused.
 """
 
 import hmac
@@ -41,7 +41,7 @@ class Hasher:
         return self._hash(b"event", b"%d:" % len(sender) + sender + id.encode())
 
     def body(self, digest: bytes) -> bytes:
-        """Return the hash of a body's digest, so that the digest of something guessed says nothing."""
+        """Return the hash of a body's digest, which a guess of the body cannot confirm."""
         return self._hash(b"body", digest)
 
     def _hash(self, kind: bytes, text: bytes) -> bytes:

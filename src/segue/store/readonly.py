@@ -1,21 +1,19 @@
-"""A store that is read while a server owns it, for reports and training.
+"""Reads a store while a server owns it, for reports and training.
 
-Knows: that SQLite lets others read beside its one writer (write-ahead log), and that each page is a read of
-its own: a reader that held one moment for long would keep what is erased from leaving the disk.
+Knows: that SQLite lets others read beside its one writer (write-ahead log). Each page is a separate
+read: a reader that held one moment for long would keep erased data on disk.
 Does not know: who writes.
 """
 
 import sqlite3
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from segue.addresses import is_address
 from segue.errors import StoreError
 from segue.store.base import Store
-from segue.store.factory import is_shared, open_unproved
+from segue.store.factory import is_shared, open_unchecked
 from segue.store.id_hashing import Hasher
 from segue.store.sqlite_file import FORMAT, SqliteFile
 from segue.store.sqlite_store import SqliteStore
@@ -25,7 +23,7 @@ _HEADER = b"SQLite format 3\0"
 
 
 def is_store(address: str | Path) -> bool:
-    """Return whether an address is one of a store: `valkey://...`, or a file that SQLite wrote.
+    """Return whether an address names a store: `valkey://...`, or a file that SQLite wrote.
 
     Example:
         >>> is_store("valkey://localhost:6379/0"), is_store("plays.csv")
@@ -41,12 +39,12 @@ def is_store(address: str | Path) -> bool:
 
 
 def read_store(address: str | Path) -> Store:
-    """Return a store to read from, also while a server has it open; a write raises `StoreError`.
+    """Return a store to read, also while a server has it open; a write raises `StoreError`.
 
-    Of a shared server it is the store itself, which several may open.
+    The store of a shared server is opened as usual, because several may open it.
 
     Raises:
-        StoreError: there is no such store, or it is of a newer format.
+        StoreError: there is no such store, or its format is newer.
 
     Example:
         >>> read_store("nowhere.db")
@@ -55,12 +53,12 @@ def read_store(address: str | Path) -> Store:
         segue.errors.StoreError: nowhere.db: expected a store of Segue, found none. Check the path.
     """
     if is_address(address):
-        return open_unproved(address, accept_loss=True)
+        return open_unchecked(address, accept_loss=True)
     return _ReadOnlyStore(Path(address))
 
 
 class _ReadOnlyFile(SqliteFile):
-    """The file of a store, without its lock: pages are read, nothing is written."""
+    """The file of a store, opened without its lock to be read only."""
 
     def __init__(self, path: Path) -> None:
         if not is_store(path):
@@ -80,13 +78,11 @@ class _ReadOnlyFile(SqliteFile):
             came = f"format {version}" if kind else "another database"
             raise StoreError(f"{path}: expected a store of Segue of format {FORMAT}, came {came}. Update Segue.")
 
-    @contextmanager
-    def write(self, meanwhile: object = None) -> Iterator[sqlite3.Connection]:
+    def begin(self) -> sqlite3.Connection:
         """Refuse."""
         raise StoreError(f"{self.path}: opened to be read only, came a write. Open it with open_store.")
-        yield self._reader
 
-    def erase_traces(self) -> None:
+    def purge_log(self) -> None:
         """Refuse."""
         raise StoreError(f"{self.path}: opened to be read only, came a write. Open it with open_store.")
 
@@ -95,5 +91,5 @@ class _ReadOnlyStore(SqliteStore):
     def __init__(self, path: Path) -> None:
         self._file = _ReadOnlyFile(path)
         with self._file.read() as db:
-            self._recent = Recent(0)  # nothing is remembered of what others write
+            self._recent = Recent(0)  # caches nothing: others write
             self._hasher = Hasher(db.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()[0])

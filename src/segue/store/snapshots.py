@@ -1,17 +1,18 @@
-"""Which snapshots of a state to keep along a log.
+"""Which snapshots of a state to keep along a user's log.
 
-Knows: counts of events. Does not know: what a snapshot holds, or where it lies.
+Knows: counts of events.
+Does not know: what a snapshot holds, where snapshots are stored.
 """
 
 from collections.abc import Sequence
 
 
 def thin(counts: Sequence[int], end: int) -> list[int]:
-    """Return the counts to keep, few and denser towards the end.
+    """Return the counts to keep: few, and denser towards the end.
 
-    A snapshot is dropped when its two neighbours, an older one and a newer one, are no further apart than
-    the newer one is from the end. So there are at most 2 log2(end) + 2, and an event that comes late by n
-    events is put in place by a replay of at most 2 n events, or of the first spacing if that is more.
+    A snapshot is dropped when its older and its newer neighbour are no further apart than the newer
+    neighbour is from the end. So at most 2 log2(end) + 2 snapshots stay. A replay for an event that
+    comes late by n events reads at most 2 n events, or the first spacing if that is more.
 
     Args:
         counts: of events at each snapshot, ascending.

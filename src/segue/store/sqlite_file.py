@@ -1,13 +1,14 @@
-"""One SQLite file that one process owns, written by transactions that are on disk when they return.
+"""One SQLite file that one process owns, whose transactions are on disk when they return.
 
-Knows: the tables, the lock, the settings that durability rests on, what SQLite's errors mean, how to erase.
+Knows: the tables, the lock, the settings that durability rests on, what SQLite's errors mean, how
+to erase.
 Does not know: what a write is.
 
-What people sent lies in two tables only: `bodies` and `people`. Rows are only added at their ends and are
-erased by zeros of the same length in the same place. The reason: SQLite copies cells between pages when it
-splits or joins them and leaves the old copies in the gaps, which `secure_delete` does not clean (seen: 5
-ids of 19,500 deleted were still in the file). Rows that are only appended, never moved and never deleted,
-leave no copies. All other tables hold numbers, keyed hashes and the bytes of states.
+Two tables hold what people sent: `bodies` and `people`. Rows are only appended to them, and are
+erased by zeros of the same length in the same place. The reason: SQLite copies cells between pages
+when it splits or joins pages, and leaves the old copies in the gaps, which `secure_delete` does not
+clean (seen: 5 of 19,500 deleted ids were still in the file). Rows that never move and are never
+deleted leave no copies. All other tables hold numbers, keyed hashes and the bytes of states.
 """
 
 import fcntl
@@ -16,11 +17,11 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from segue.errors import FullError, LockedError, StoreError
 from segue.store.id_hashing import new_secret
@@ -28,9 +29,9 @@ from segue.store.id_hashing import new_secret
 logger = logging.getLogger("segue.serve")
 
 FORMAT = 1
-#: Bytes that must be free for a store that is ready.
+#: Bytes on disk that must be free for a store to be ready.
 ROOM = 1 << 18
-#: Seconds that another program may hold the file before somebody is told so.
+#: Seconds to wait for another program that holds the file.
 PATIENCE = 5
 _APPLICATION = int.from_bytes(b"Segu")
 _SETTINGS = {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
@@ -55,8 +56,11 @@ CREATE TABLE snapshots(uid INTEGER NOT NULL, bid INTEGER NOT NULL, place INTEGER
                        count INTEGER NOT NULL, memory BLOB NOT NULL, UNIQUE(uid, bid, place, seq));
 CREATE INDEX snapshots_of_bundle ON snapshots(bid);
 """
-#: The shared values follow from what events added to them, whoever adds or takes away; row -1 is all items.
-_RATED = [
+#: Tables that files of older versions lack. Triggers keep the shared values equal to the sums of
+#: `rated`, where item -1 stands for all items.
+_LATER_SCHEMA = [
+    """CREATE TABLE IF NOT EXISTS erased(uid INTEGER NOT NULL, seq INTEGER NOT NULL, key BLOB,
+                                          PRIMARY KEY(uid, seq)) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS rated(bid INTEGER NOT NULL, seq INTEGER NOT NULL, item INTEGER NOT NULL,
                                          amount INTEGER NOT NULL, UNIQUE(seq, bid))""",
     "CREATE INDEX IF NOT EXISTS rated_of_bundle ON rated(bid)",
@@ -78,22 +82,23 @@ class SqliteFile:
 
     Raises:
         LockedError: another process, or another store of this one, has it open.
-        StoreError: it is no store, of a newer format, or lies where SQLite cannot keep its promises.
+        StoreError: the file is no store, has a newer format, or its disk does not keep SQLite's
+            promises.
     """
 
     _writer: Any = None
     _reader: Any = None
-    _held = _lock = -1
+    _file_handle = _lock_handle = -1
     _wal: tuple[int, int] | None = None
     failed = False
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock = _own(self.path)
+        self._lock_handle = _lock_path(self.path)
         self._writing, self._reading = threading.RLock(), threading.RLock()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="segue-meanwhile")
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="segue-sync")
         try:
-            self._held = self._hold()
+            self._file_handle = self._lock_file()
             self._writer = _connect(self.path)
             self._prepare()
             self._reader = _connect(self.path)
@@ -101,37 +106,37 @@ class SqliteFile:
             self._wal_path = os.path.realpath(self.path) + "-wal"
             self._wal = _identity(self._wal_path)
         except (sqlite3.Error, StoreError) as error:
-            self._let_go()
+            self._close_all()
             raise self._translate(error) from error
 
-    def _hold(self) -> int:
-        """Return a handle of the file itself, made if not there, which keeps out who comes to it by another name."""
+    def _lock_file(self) -> int:
+        """Return a locked handle of the file itself, which refuses other owners by other names."""
         try:
-            held = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise self._unwritable(error.strerror) from error
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(held)
+            os.close(handle)
             raise LockedError(
                 f"{self.path}: expected to be its only owner, but another process has it open, by another name or "
                 "after its .lock was removed. Stop that process, or give another store."
             ) from error
-        return held
+        return handle
 
-    def _let_go(self) -> None:
-        """Close what is open; the handles last, which keep others out."""
+    def _close_all(self) -> None:
+        """Close what is open; the locked handles last."""
         for db in (self._reader, self._writer):
             if db is not None:
                 db.close()
-        if self._lock >= 0:
+        if self._lock_handle >= 0:
             with suppress(OSError):
-                os.ftruncate(self._lock, 0)
-        for handle in (self._held, self._lock):
+                os.ftruncate(self._lock_handle, 0)
+        for handle in (self._file_handle, self._lock_handle):
             if handle >= 0:
                 os.close(handle)
-        self._held = self._lock = -1
+        self._file_handle = self._lock_handle = -1
 
     def _prepare(self) -> None:
         db = self._writer
@@ -143,15 +148,15 @@ class SqliteFile:
             raise StoreError(f"{self.path}: expected format {FORMAT} or older, came {version}. Update Segue.")
         db.execute("PRAGMA journal_mode = WAL")
         for name, wanted in _SETTINGS.items():
-            if (found := _pragma(db, name)) != wanted:
+            if (value := _pragma(db, name)) != wanted:
                 raise StoreError(
-                    f"{self.path}: expected SQLite to run with {name} = {wanted}, came {found}. "
+                    f"{self.path}: expected SQLite to run with {name} = {wanted}, came {value}. "
                     "Put the store on a local disk."
                 )
         if empty:
             self._create()
-        with self.write() as db:  # files made before there were any lack them
-            for statement in _RATED:
+        with self.write() as db:
+            for statement in _LATER_SCHEMA:
                 db.execute(statement)
 
     def _create(self) -> None:
@@ -167,44 +172,74 @@ class SqliteFile:
         finally:
             os.close(folder)
 
-    @property
-    def writing(self) -> threading.RLock:
-        """Held while somebody writes."""
-        return self._writing
+    def begin(self) -> sqlite3.Connection:
+        """Lock the writing connection and start a transaction, which `synced` or an error in `undone` ends.
+
+        Raises:
+            StoreError: SQLite could not; everything is as before.
+        """
+        self._writing.acquire()
+        with self.undone():
+            self._check_replaced()
+            self._writer.execute("BEGIN IMMEDIATE")
+            return cast(sqlite3.Connection, self._writer)
+
+    def sync(self) -> Future[None]:
+        """Start to put the transaction on disk, in another thread."""
+        begun = threading.Event()
+
+        def commit() -> None:
+            begun.set()
+            self._writer.execute("COMMIT")
+
+        syncing = self._worker.submit(commit)
+        begun.wait()  # the disk works before this thread takes the interpreter back
+        return syncing
 
     @contextmanager
-    def write(self, meanwhile: Callable[[], None] | None = None) -> Iterator[sqlite3.Connection]:
-        """Give the writing connection inside a transaction that is on disk when the block ends.
-
-        Args:
-            meanwhile: is called by another thread while the transaction is put on disk; it must not raise.
+    def synced(self, syncing: Future[None]) -> Iterator[None]:
+        """Begin a block when the transaction is on disk, and unlock the connection at its end.
 
         Raises:
             StoreError: SQLite could not; everything is as before. `FullError` when there was no room.
         """
-        with self._writing:
-            self._check_there()
-            try:
-                self._writer.execute("BEGIN IMMEDIATE")
-                yield self._writer
-                # This thread syncs at once; the other one would have to wait for the interpreter first.
-                working = None if meanwhile is None else self._worker.submit(meanwhile)
-                try:
-                    self._writer.execute("COMMIT")
-                finally:
-                    if working is not None:
-                        working.result()
-            except BaseException as error:
-                with suppress(sqlite3.Error):
-                    if self._writer.in_transaction:
-                        self._writer.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
-                    self.failed = True
-                    raise self._translate(error) from error
-                raise
+        with self.undone():
+            syncing.result()
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Take the transaction back and unlock the connection if the block ends with an error."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(sqlite3.Error):
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+            self._writing.release()
+            if isinstance(error, sqlite3.Error):
+                self.failed = True
+                raise self._translate(error) from error
+            raise
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Give the writing connection inside a transaction that is on disk when the block ends.
+
+        Raises:
+            StoreError: SQLite could not; everything is as before. `FullError` when there was no room.
+        """
+        db = self.begin()
+        with self.undone():
+            yield db
+            db.execute("COMMIT")
+        self._writing.release()
 
     def check_room(self) -> None:
-        """Do nothing where there is some room left on disk.
+        """Check that there is some room left on disk.
 
         Raises:
             FullError: there is none.
@@ -213,10 +248,10 @@ class SqliteFile:
         if disk.f_blocks and (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize < ROOM:
             raise FullError(f"{self.path}: no room to write (less than {ROOM:,} bytes are free). Make room.")
 
-    def _check_there(self) -> None:
-        """Raise `StoreError` where the path does not lead to the file that is open: who starts next would miss it."""
-        held = os.fstat(self._held)
-        if _identity(self.path) != (held.st_dev, held.st_ino):
+    def _check_replaced(self) -> None:
+        """Raise `StoreError` where the path leads to another file than the open one."""
+        opened = os.fstat(self._file_handle)
+        if _identity(self.path) != (opened.st_dev, opened.st_ino):
             raise StoreError(
                 f"{self.path}: expected the file that was opened, it was removed or replaced. Nothing was changed. Put "
                 "it back, or stop this process and start it again."
@@ -229,7 +264,7 @@ class SqliteFile:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Give the reading connection inside a transaction: what is read is of one moment."""
+        """Give the reading connection inside a transaction, which sees a single moment."""
         with self._reading:
             try:
                 self._reader.execute("BEGIN")
@@ -240,10 +275,10 @@ class SqliteFile:
             except sqlite3.Error as error:
                 raise self._translate(error) from error
 
-    def erase_traces(self) -> None:
-        """Move the log of recent writes into the file and empty it, so that old pages are gone from disk."""
+    def purge_log(self) -> None:
+        """Move the write-ahead log into the file and empty the log, so that no old page stays."""
         end = time.monotonic() + PATIENCE
-        while not self._emptied():
+        while not self._empty_log():
             if time.monotonic() > end:
                 raise StoreError(
                     f"{self.path}: erased, but {self.path.name}-wal still holds it, because another program reads the "
@@ -251,8 +286,8 @@ class SqliteFile:
                 )
             time.sleep(0.05)  # in which others read and write
 
-    def _emptied(self) -> bool:
-        """Try to empty the log of recent writes; False while another program reads it."""
+    def _empty_log(self) -> bool:
+        """Try to empty the write-ahead log; False while another program reads it."""
         with self._writing, self._reading:
             try:
                 self._writer.execute("PRAGMA busy_timeout = 0")
@@ -264,7 +299,7 @@ class SqliteFile:
                 raise self._translate(error) from error
 
     def settings(self) -> dict[str, int | str]:
-        """Return what the writing connection runs with, of the settings that durability rests on."""
+        """Return the settings of the writing connection that durability rests on."""
         with self._writing:
             try:
                 return {name: _pragma(self._writer, name) for name in _SETTINGS}
@@ -272,10 +307,10 @@ class SqliteFile:
                 raise self._translate(error) from error
 
     def close(self) -> None:
-        """Close the file and let others have it."""
+        """Close the file and release its locks."""
         with self._writing, self._reading:
             self._worker.shutdown()
-            self._let_go()
+            self._close_all()
 
     def _translate(self, error: Exception) -> StoreError:
         if isinstance(error, StoreError):
@@ -298,11 +333,11 @@ class SqliteFile:
         )
 
 
-def asked_of(settings: dict[str, int | str]) -> list[str]:
-    """Return what differs from the settings that durability rests on, in words.
+def wrong_settings(settings: dict[str, int | str]) -> list[str]:
+    """Say in words which settings that durability rests on are wrong.
 
     Example:
-        >>> asked_of({"journal_mode": "wal", "synchronous": 0, "secure_delete": 1})
+        >>> wrong_settings({"journal_mode": "wal", "synchronous": 0, "secure_delete": 1})
         ['synchronous is 0 and not 2']
     """
     return [
@@ -313,16 +348,16 @@ def asked_of(settings: dict[str, int | str]) -> list[str]:
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:
-    """Return what tells the file at a path from any other, None where there is none."""
+    """Return the device and inode of the file at a path, None without a file."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
-def _own(path: Path) -> int:
-    """Return a handle that keeps every other process out while it is open, also after a crash of this one."""
+def _lock_path(path: Path) -> int:
+    """Return an open handle of `.lock`, which locks out other processes until this one ends."""
     lock = path.resolve().with_name(path.resolve().name + ".lock")
     try:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
@@ -337,7 +372,7 @@ def _own(path: Path) -> int:
             f"{path}: expected to be its only owner, but process {owner} has it open. Stop that process, "
             "or give another store; several replicas share a valkey:// store."
         ) from None
-    if left := os.read(handle, 32).decode(errors="replace"):  # who closes takes this line away
+    if left := os.read(handle, 32).decode(errors="replace"):  # an owner that closes removes this line
         logger.warning("%s: process %s, its last owner, was ended before it could close it or say why.", path, left)
     try:
         os.ftruncate(handle, 0)

@@ -1,21 +1,23 @@
 """The store in one SQLite file: the default of the server.
 
-Knows: what a write, a page, an erasure and a merge are in tables.
-Does not know: how the file is locked, synced and erased (`sqlite_file`).
+Knows: what a head, a page, an erasure and a merge are in tables.
+Does not know: how a commit fills the tables (`sqlite_writes`); how the file is locked, synced and
+purged (`sqlite_file`).
 """
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from segue.errors import StoreError
 from segue.recommend.ratings import Shared, Tally
 from segue.store.base import (
-    PROOF,
+    PROBE,
     ActiveUser,
+    Commit,
     Head,
-    Meanwhile,
     Outcome,
     Readiness,
     Snapshot,
@@ -27,33 +29,33 @@ from segue.store.base import (
 )
 from segue.store.events import END, START, Position, StoredEvent
 from segue.store.id_hashing import Hasher
-from segue.store.sqlite_file import ROOM, SqliteFile, asked_of
-from segue.store.sqlite_writes import EVENT, Recent, Transaction, drop_rated, event_of_row
+from segue.store.sqlite_file import ROOM, SqliteFile, wrong_settings
+from segue.store.sqlite_writes import SELECT_EVENT, Recent, Transaction, drop_rated, event_of_row
 
 
 class SqliteStore(Store):
-    """Events and states in one SQLite file, which one process owns; see `Store` for what it promises.
+    """Events and states in one SQLite file that one process owns; see `Store` for the promises.
 
     Args:
-        path: of the file; it is made if it is not there.
+        path: of the file, which is made if missing.
 
     Raises:
-        LockedError: another process has it open.
-        StoreError: it is no store, or lies where SQLite cannot keep its promises.
+        LockedError: another process has the file open.
+        StoreError: the file is no store, or its disk does not keep SQLite's promises.
 
     Example:
         >>> import tempfile
         >>> from segue.store.events import Event
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     store = SqliteStore(folder + "/shop.db")
-        ...     write = Write("ann", 0, (Event("ann", "17", id="a"),), {"b1": b"memory"}, client="web")
+        ...     write = Write("ann", 0, (Event("ann", "17", id="a"),), {"b1": b"state"}, client="web")
         ...     first, again = store.commit([write, write])
         ...     head = store.head("ann", "b1")
         ...     store.close()
         >>> first.version, type(again).__name__, again.originals == first.events
         (1, 'Duplicate', True)
         >>> head.count, head.fresh, head.state.data
-        (1, True, b'memory')
+        (1, True, b'state')
     """
 
     exclusive = True
@@ -65,56 +67,42 @@ class SqliteStore(Store):
             last = db.execute("SELECT max(seq) FROM bodies").fetchone()[0]
         self._hasher, self._recent = Hasher(secret), Recent(last or 0)
 
-    def commit(
+    def begin(
         self,
         writes: Sequence[Write],
         *,
         values: Mapping[str, bytes] | None = None,
         versions: Mapping[str, str] | None = None,
-        meanwhile: Meanwhile | None = None,
-    ) -> list[Outcome]:
-        """Write all of this in one transaction; see `Store.commit`."""
-        outcomes: list[Outcome] = []
-        failed: list[Exception] = []
-
-        def work() -> None:
-            try:
-                if meanwhile is not None:
-                    meanwhile(outcomes)
-            except Exception as error:  # told when it is known what became of the transaction
-                failed.append(error)
-
-        with self._file.writing:
-            with self._file.write(None if meanwhile is None else work) as db:
-                for name, version in (versions or {}).items():
-                    if _version(db, name) != version:
-                        raise moved(versions or ())
-                transaction = Transaction(db, self._hasher, self._recent)
-                outcomes += transaction.apply_all(writes)
-                transaction.flush()
-                for name, value in (values or {}).items():
-                    _put(db, name, value)
-            self._recent.take(transaction)  # it is on disk, and nobody else has written since
-        if failed:
-            raise failed[0]
-        return outcomes
+    ) -> Commit:
+        """Start one transaction; see `Store.begin`."""
+        db = self._file.begin()
+        with self._file.undone():
+            for name, version in (versions or {}).items():
+                if _version(db, name) != version:
+                    raise moved(versions or ())
+            transaction = Transaction(db, self._hasher, self._recent)
+            outcomes = transaction.apply_all(writes)
+            transaction.flush()
+            for name, value in (values or {}).items():
+                _put(db, name, value)
+            return _Commit(outcomes, self._file, self._file.sync(), transaction, self._recent)
 
     def heads(self, users: Sequence[str], model: str) -> list[Head]:
-        """Return what is known of each user; see `Store.heads`."""
+        """Return the heads of users; see `Store.heads`."""
         query = (
             "SELECT n.uid, p.name, u.version, u.count, u.place, u.seq, s.version, s.memory FROM names n "
             "LEFT JOIN people p ON p.uid = n.uid LEFT JOIN users u ON u.uid = n.uid "
             "LEFT JOIN states s ON s.uid = n.uid AND s.bid = (SELECT bid FROM bundles WHERE name = ?) WHERE n.hash = ?"
         )
         recent = self._recent.users
-        found = {user: known.head(model) for user in users if (known := recent.get(user)) and model in known.states}
-        if len(found) < len(users):
+        heads = {user: known.head(model) for user in users if (known := recent.get(user)) and model in known.states}
+        if len(heads) < len(users):
             with self._file.read() as db:
                 for user in users:
-                    if user not in found:
+                    if user not in heads:
                         row = db.execute(query, (model, self._hasher.user(user))).fetchone()
-                        found[user] = _head(user, row, model)
-        return [found[user] for user in users]
+                        heads[user] = _head(user, row, model)
+        return [heads[user] for user in users]
 
     def events(
         self, user: str, *, after: Position | None = None, limit: int = 1000, backwards: bool = False
@@ -124,13 +112,13 @@ class SqliteStore(Store):
         after = after or (END if backwards else START)
         query = f"WHERE l.uid = ? AND (l.place, l.seq) {sign} (?, ?) ORDER BY l.place {order}, l.seq {order} LIMIT ?"
         with self._file.read() as db:
-            return [event_of_row(row) for row in db.execute(EVENT + query, (self._uid(db, user), *after, limit))]
+            return [event_of_row(row) for row in db.execute(SELECT_EVENT + query, (self._uid(db, user), *after, limit))]
 
     def find_event(self, client: str, id: str) -> StoredEvent | None:
         """Return the event under an id; see `Store.find_event`."""
         query = "WHERE l.seq = (SELECT seq FROM keys WHERE hash = ?)"
         with self._file.read() as db:
-            row = db.execute(EVENT + query, (self._hasher.event(client, id),)).fetchone()
+            row = db.execute(SELECT_EVENT + query, (self._hasher.event(client, id),)).fetchone()
         return event_of_row(row) if row else None
 
     def snapshot(self, user: str, model: str, *, at: Position) -> Snapshot | None:
@@ -151,27 +139,35 @@ class SqliteStore(Store):
             row = db.execute("SELECT place, key FROM log WHERE seq = ? AND uid = ?", (seq, uid)).fetchone()
             if row is not None:
                 drop_rated(db, uid, Position(row[0], seq))
+                db.execute("INSERT INTO erased VALUES (?, ?, ?)", (uid, seq, row[1]))
                 _erase_events(db, "seq = ?", seq)
                 _drop_states(db, uid)
                 db.execute("DELETE FROM snapshots WHERE uid = ? AND (place, seq) >= (?, ?)", (uid, row[0], seq))
                 db.execute("UPDATE users SET version = version + 1 WHERE uid = ?", (uid,))
                 _recount(db, uid)
-        self._file.erase_traces()
+        self._file.purge_log()
         return row is not None
 
-    def was_erased(self, event: int | tuple[str, str]) -> bool:
-        """Return whether an event was erased; see `Store.was_erased`."""
-        value: int | bytes
-        if isinstance(event, tuple):
-            query, value = "SELECT 1 FROM keys WHERE hash = ? AND seq IS NULL", self._hasher.event(*event)
-        else:
-            query, value = "SELECT 1 FROM bodies WHERE seq = ? AND seq NOT IN (SELECT seq FROM log)", event
+    def was_erased(self, user: str, event: int | tuple[str, str]) -> bool:
+        """Return whether an event of a user was erased; see `Store.was_erased`."""
+        by_id = isinstance(event, tuple)
+        value = self._hasher.event(*event) if isinstance(event, tuple) else event
         with self._file.read() as db:
+            row = db.execute("SELECT uid FROM names WHERE hash = ?", (self._hasher.user(user),)).fetchone()
+            if row is None:
+                return False
+            if row[0] is not None:
+                query = f"SELECT 1 FROM erased WHERE uid = ? AND {'key' if by_id else 'seq'} = ?"
+                return db.execute(query, (row[0], value)).fetchone() is not None
+            if by_id:
+                query = "SELECT 1 FROM keys WHERE hash = ? AND seq IS NULL"
+            else:
+                query = "SELECT 1 FROM bodies WHERE seq = ? AND seq NOT IN (SELECT seq FROM log)"
             return db.execute(query, (value,)).fetchone() is not None
 
     def finish_erasures(self) -> None:
         """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
-        self._file.erase_traces()
+        self._file.purge_log()
 
     def erase_user(self, user: str) -> bool:
         """Erase a user; see `Store.erase_user`."""
@@ -186,17 +182,18 @@ class SqliteStore(Store):
                 _drop_states(db, uid)
                 db.execute("DELETE FROM snapshots WHERE uid = ?", (uid,))
                 db.execute("DELETE FROM users WHERE uid = ?", (uid,))
+                db.execute("DELETE FROM erased WHERE uid = ?", (uid,))
                 db.execute("UPDATE people SET name = zeroblob(length(name)) WHERE uid = ?", (uid,))
                 db.execute("UPDATE names SET uid = NULL WHERE uid = ?", (uid,))
-        self._file.erase_traces()
+        self._file.purge_log()
         return uid is not None
 
     def readmit(self, user: str) -> bool:
         """Let an erased user begin anew; see `Store.readmit`."""
         with self._file.write() as db:
             self._recent.users.clear()
-            gone = db.execute("DELETE FROM names WHERE hash = ? AND uid IS NULL", (self._hasher.user(user),))
-            return gone.rowcount > 0
+            deleted = db.execute("DELETE FROM names WHERE hash = ? AND uid IS NULL", (self._hasher.user(user),))
+            return deleted.rowcount > 0
 
     def merge(self, old: str, new: str) -> int:
         """Give all events of one user to another; see `Store.merge`."""
@@ -205,7 +202,7 @@ class SqliteStore(Store):
             transaction = Transaction(db, self._hasher, self._recent)
             old_uid, new_uid = (transaction.user(name) for name in (old, new))
             if old_uid != new_uid:
-                _move(db, old_uid, new_uid)
+                _merge_users(db, old_uid, new_uid)
             version: int = db.execute("SELECT version FROM users WHERE uid = ?", (new_uid,)).fetchone()[0]
         return version
 
@@ -213,26 +210,26 @@ class SqliteStore(Store):
         """Drop all states, snapshots and the shared value of a model; see `Store.drop_model`."""
         dropped = 0
         for table in ("states", "snapshots", "rated"):
-            gone = f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE bid = ? LIMIT 1000)"
+            delete = f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE bid = ? LIMIT 1000)"
             rows = 1
             while rows:  # in short transactions, between which others can write
                 with self._file.write() as db:
                     self._recent.users.clear()
                     bid = db.execute("SELECT bid FROM bundles WHERE name = ?", (model,)).fetchone()
-                    rows = db.execute(gone, bid).rowcount if bid else 0
+                    rows = db.execute(delete, bid).rowcount if bid else 0
                 dropped += rows if table == "states" else 0
         return dropped
 
     def shared(self, model: str, rows: Sequence[int]) -> Shared:
         """Return the shared value of a model; see `Store.shared`."""
-        wanted = [-1, *rows]
+        items = [-1, *rows]  # -1 stands for all items
         query = (
             "SELECT item, sum, count FROM shared WHERE bid = (SELECT bid FROM bundles WHERE name = ?) "
-            f"AND item IN ({', '.join('?' * len(wanted))})"
+            f"AND item IN ({', '.join('?' * len(items))})"
         )
         with self._file.read() as db:
-            found = {item: Tally(*tally) for item, *tally in db.execute(query, (model, *wanted))}
-        return Shared(found, found.pop(-1, Tally()))
+            tallies = {item: Tally(*tally) for item, *tally in db.execute(query, (model, *items))}
+        return Shared(tallies, tallies.pop(-1, Tally()))
 
     def get_value(self, name: str) -> bytes | None:
         """Return a value; see `Store.get_value`."""
@@ -240,28 +237,12 @@ class SqliteStore(Store):
             row = db.execute("SELECT value FROM meta WHERE name = ?", ("value:" + name,)).fetchone()
         return bytes(row[0]) if row else None
 
-    def put_value(self, name: str, value: bytes) -> None:
-        """Put a value under a name; see `Store.put_value`."""
-        self.commit([], values={name: value})
-
-    def value_version(self, name: str) -> str:
-        """Return the version of a value; see `Store.value_version`."""
-        return version_of(self.get_value(name))
-
-    def replace_value(self, name: str, version: str, value: bytes) -> bool:
-        """Put a value in the place of one; see `Store.replace_value`."""
-        with self._file.write() as db:
-            same = _version(db, name) == version
-            if same:
-                _put(db, name, value)
-        return same
-
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival; see `Store.log`."""
         with self._file.read() as db:
             return [
                 event_of_row(row)
-                for row in db.execute(EVENT + "WHERE l.seq > ? ORDER BY l.seq LIMIT ?", (after, limit))
+                for row in db.execute(SELECT_EVENT + "WHERE l.seq > ? ORDER BY l.seq LIMIT ?", (after, limit))
             ]
 
     def users(self, *, before: int | None = None, limit: int = 1000) -> list[ActiveUser]:
@@ -277,7 +258,7 @@ class SqliteStore(Store):
     def ready(self) -> Readiness:
         """Return whether commits are done and synced; see `Store.ready`."""
         try:
-            wrong = asked_of(self._file.settings())
+            wrong = wrong_settings(self._file.settings())
             self.check_writable()
         except StoreError as error:
             return Readiness(False, f"{error}")
@@ -285,15 +266,15 @@ class SqliteStore(Store):
         return Readiness(False, advice) if wrong else Readiness(True)
 
     def check_writable(self) -> None:
-        """Write something; see `Store.check_writable`. After a failed write, there must be room for more than that."""
+        """Write a value, a large one after a failed write; see `Store.check_writable`."""
         self._file.check_room()
         if self._file.failed:
-            self.put_value(PROOF, bytes(ROOM))
-        self.put_value(PROOF, b"")
+            self.put_value(PROBE, bytes(ROOM))
+        self.put_value(PROBE, b"")
         self._file.failed = False
 
     def close(self) -> None:
-        """Close the file and let others have it."""
+        """Close the file and release its locks."""
         self._file.close()
 
     def _uid(self, db: sqlite3.Connection, user: str) -> int | None:
@@ -301,13 +282,31 @@ class SqliteStore(Store):
         return row[0] if row else None
 
 
+class _Commit(Commit):
+    def __init__(
+        self,
+        outcomes: list[Outcome],
+        file: SqliteFile,
+        syncing: Future[None],
+        transaction: Transaction,
+        recent: Recent,
+    ) -> None:
+        super().__init__(outcomes)
+        self._file, self._syncing, self._transaction, self._recent = file, syncing, transaction, recent
+
+    def wait(self) -> None:
+        """Return when everything is on disk; see `Commit.wait`."""
+        with self._file.synced(self._syncing):
+            self._recent.take(self._transaction)  # nobody else has written since
+
+
 def _head(user: str, row: Any, model: str) -> Head:
     if row is None:
         return Head(user)
-    uid, name, version, count, place, seq, held, memory = row
+    uid, name, version, count, place, seq, held, data = row
     if uid is None:
         return Head(user, erased=True)
-    state = StoredState(model, held, memory) if memory is not None else None
+    state = StoredState(model, held, data) if data is not None else None
     return Head(name.decode(), version, count, Position(place, seq) if seq is not None else None, state)
 
 
@@ -321,7 +320,7 @@ def _put(db: sqlite3.Connection, name: str, value: bytes) -> None:
 
 
 def _erase_events(db: sqlite3.Connection, which: str, value: int | None) -> None:
-    """Write zeros over some events where they lie, leave their keys as tombstones, and take them out of the log."""
+    """Write zeros over the bodies of events, empty the rows of their ids, and shorten the log."""
     chosen = f"(SELECT seq FROM log WHERE {which})"
     db.execute(f"UPDATE bodies SET body = zeroblob(length(body)) WHERE seq IN {chosen}", (value,))
     keys = f"(SELECT key FROM log WHERE {which} AND key IS NOT NULL)"
@@ -335,15 +334,15 @@ def _drop_states(db: sqlite3.Connection, uid: int | None) -> None:
 
 
 def _recount(db: sqlite3.Connection, uid: int | None) -> None:
-    """Bring count and last event of a user up to date after events have come or gone."""
+    """Set count and last event of a user anew after events have come or gone."""
     query = "SELECT place, seq FROM log WHERE uid = ? ORDER BY place DESC, seq DESC LIMIT 1"
     last = db.execute(query, (uid,)).fetchone() or (None, None)
     count = db.execute("SELECT count(*) FROM log WHERE uid = ?", (uid,)).fetchone()[0]
     db.execute("UPDATE users SET count = ?, place = ?, seq = ? WHERE uid = ?", (count, *last, uid))
 
 
-def _move(db: sqlite3.Connection, old: int, new: int) -> None:
-    """Make two users one."""
+def _merge_users(db: sqlite3.Connection, old: int, new: int) -> None:
+    """Give all rows of one user to another."""
     query = "SELECT place, seq FROM log WHERE uid = ? ORDER BY place, seq LIMIT 1"
     first = db.execute(query, (old,)).fetchone() or END
     db.execute("DELETE FROM snapshots WHERE uid = ? OR (uid = ? AND (place, seq) > (?, ?))", (old, new, *first))
@@ -352,6 +351,7 @@ def _move(db: sqlite3.Connection, old: int, new: int) -> None:
         drop_rated(db, uid, Position(*first))
     db.execute("UPDATE log SET uid = ? WHERE uid = ?", (new, old))
     db.execute("UPDATE names SET uid = ? WHERE uid = ?", (new, old))
+    db.execute("UPDATE erased SET uid = ? WHERE uid = ?", (new, old))
     both = "(SELECT version, active FROM users WHERE uid = ?)"
     db.execute(
         f"UPDATE users SET version = users.version + old.version + 1, active = max(users.active, old.active) "

@@ -1,7 +1,7 @@
 """A connection to a Valkey or Redis server: scripts in, replies out.
 
-Knows: how a script is sent, what errors mean, which settings of the server durability rests on, how to make
-it rewrite its files.
+Knows: how a script is sent, what errors mean, which settings of the server durability rests on, how
+to make the server rewrite its files.
 Does not know: what the scripts do.
 """
 
@@ -34,14 +34,14 @@ from segue.errors import FullError, LostError, StoreError
 from segue.store.base import Readiness
 
 _SCRIPTS = Path(__file__).parent / "lua"
-#: What must be so for a reply to come only after its write is on disk, and to stay.
+#: With these settings a reply comes after its write is on disk, and the write stays.
 _SETTINGS = {
     "appendonly": "yes",
     "appendfsync": "always",
     "no-appendfsync-on-rewrite": "no",
     "maxmemory-policy": "noeviction",
 }
-#: What says that the server writes a file in the background.
+#: Fields of INFO that say that the server writes a file in the background.
 _WRITING = ("aof_rewrite_in_progress", "aof_rewrite_scheduled", "rdb_bgsave_in_progress")
 
 
@@ -53,33 +53,34 @@ def _script(name: str) -> tuple[str, str]:
 
 
 class ValkeyServer:
-    """A server and the prefix of our keys in it.
+    """A server and the prefix of the store's keys.
 
-    Nothing is sent twice by itself: when a connection breaks, whether a write was done is not known.
+    No command is repeated when a connection breaks, because the write may have been done.
     """
 
     def __init__(self, address: str, *, prefix: str) -> None:
-        self.address = shown(address)  # as messages name it
+        self.address = shown(address)  # without the password, for messages
         self.prefix = f"{{{prefix}}}:"  # in a cluster, all keys of a prefix lie on one server
+        self.store_id = ""  # the SHA-1 of the store's secret, which each script compares
         self._purging, self._closed = threading.Lock(), False
         settings: dict[str, Any] = {"socket_timeout": 60, "socket_connect_timeout": 5, "health_check_interval": 10}
         try:
             self._client: Any = Valkey.from_url(address, retry=Retry(NoBackoff(), 0), **settings)
-            self._client.connection_pool.make_connection()  # reads the options, and does not connect
-        except (ValueError, TypeError, AttributeError, ValkeyError):  # which repeats what it could not read
+            self._client.connection_pool.make_connection()  # reads the options without connecting
+        except (ValueError, TypeError, AttributeError, ValkeyError):  # its message would repeat the password
             raise StoreError(
-                f"store {self.address}: expected valkey://:password@host:port/0, came something that cannot be read. "
+                f"store {self.address}: expected valkey://:password@host:port/0, came an address that cannot be read. "
                 "Check each part and each option."
             ) from None
 
     def run(self, name: str, *message: Any) -> Any:
-        """Return the reply of a script to a message; the server does all of it or, short of room, nothing."""
+        """Return the reply of a script. The server runs all of it or, short of room, nothing."""
         text, digest = _script(name)
         packed = _pack(message)
         try:
-            return self.call("EVALSHA", digest, 1, self.prefix, packed)
+            return self.call("EVALSHA", digest, 1, self.prefix, packed, self.store_id)
         except NoScriptError:
-            return self.call("EVAL", text, 1, self.prefix, packed)
+            return self.call("EVAL", text, 1, self.prefix, packed, self.store_id)
 
     def call(self, *command: Any) -> Any:
         """Return the reply of the server to a command."""
@@ -96,21 +97,23 @@ class ValkeyServer:
                 return Readiness(True)
             if self.call("INFO", "persistence").get("aof_last_write_status", "ok") != "ok":
                 return Readiness(False, where + "the server cannot write its append-only file. Check its disk.")
-            found = {name: self._setting(name) for name in _SETTINGS}
+            settings = {name: self._setting(name) for name in _SETTINGS}
         except StoreError as error:
             return Readiness(False, f"{error}")
-        wrong = [f"{name} {wanted} (is {found[name]})" for name, wanted in _SETTINGS.items() if found[name] != wanted]
+        wrong = [f"{name} {want} (is {settings[name]})" for name, want in _SETTINGS.items() if settings[name] != want]
         advice = "an acknowledged event could be lost. Set these in the server, or accept the loss (accept_loss)."
         return Readiness(False, f"{where}expected {', '.join(wrong)}: {advice}") if wrong else Readiness(True)
 
     def rewrite(self, *, wait: float) -> None:
-        """Wait until the server's files are free of all that has been erased; others write meanwhile.
+        """Wait until the server's files hold no trace of what was erased; others write meanwhile.
 
-        The server writes them anew in the background. Nothing is done where nothing was erased since it last did;
-        who waits at the same time waits for the same; what a crash cut short, the next to ask makes good.
+        The server rewrites its files in the background, unless nothing was erased since the last
+        rewrite. Callers at the same time share a rewrite. A rewrite that a crash interrupts is
+        done by the next call.
 
         Raises:
-            StoreError: they are not within `wait` seconds; what was asked is deleted, but old files hold it still.
+            StoreError: the rewrite took longer than `wait` seconds. The data is deleted, but old
+                files still hold it.
         """
         end, erased = time.monotonic() + wait, self._count("erased")
         if self._count("purged") >= erased:
@@ -118,9 +121,9 @@ class ValkeyServer:
         if not self._purging.acquire(timeout=max(0, wait)):
             raise self._unpurged("BGREWRITEAOF")
         try:
-            if self._count("purged") < erased:  # nobody else has seen to it since
+            if self._count("purged") < erased:  # no other caller has rewritten the files since
                 covered = self._count("erased")
-                self._write_anew(end)
+                self._rewrite_files(end)
                 self.run("purged", covered)
         finally:
             self._purging.release()
@@ -128,20 +131,20 @@ class ValkeyServer:
     def _count(self, name: str) -> int:
         return int(self.call("GET", self.prefix + name) or 0)
 
-    def _write_anew(self, end: float) -> None:
-        """Make the server write its files anew, without what was deleted, and wait until it has."""
+    def _rewrite_files(self, end: float) -> None:
+        """Make the server rewrite its files without what was deleted, and wait for the end."""
         if self.call("INFO", "persistence")["aof_enabled"]:
             self._in_background("BGREWRITEAOF", "aof_last_bgrewrite_status", end)
         if self._setting("save"):
             self._in_background("BGSAVE", "rdb_last_bgsave_status", end)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._closed = True
         self._client.close()
 
     def _in_background(self, command: str, status: str, end: float) -> None:
-        """Run a command that writes a file; one that already runs may be too old, and is waited for first."""
+        """Run a command that writes a file, after the end of any that runs already."""
         begun, busy = False, True
         while busy or not begun:
             if time.monotonic() > end or self._closed:
@@ -158,7 +161,7 @@ class ValkeyServer:
             )
 
     def _begin(self, command: str) -> bool:
-        """Begin what the server does in the background, unless another has just begun such a thing."""
+        """Start a background command; False where another has just started."""
         try:
             self.call(command)
         except StoreError as error:
@@ -169,8 +172,8 @@ class ValkeyServer:
 
     def _unpurged(self, command: str) -> StoreError:
         return StoreError(
-            f"{self.address}: erased, but the server has not written its files anew in time, and the old ones still "
-            f"hold it. Erase it again to wait for that, or run {command} in the server."
+            f"{self.address}: erased, but the server has not rewritten its files in time, and the old files still "
+            f"hold it. Erase again to wait for that, or run {command} in the server."
         )
 
     def _setting(self, name: str) -> str:
@@ -203,13 +206,18 @@ class ValkeyServer:
                     f"{self.address}: cannot be written ({error}). Nothing was changed. Give the primary, and see to "
                     "its replicas."
                 ) from error
+            if "EMPTIED" in str(error):
+                raise StoreError(
+                    f"{self.address}: expected the database that was opened, it was emptied or replaced. Nothing was "
+                    "changed. Stop every server of this store, restore the data, and start again."
+                ) from None
             raise StoreError(f"{self.address}: refused ({error}). Check the server and who else uses it.") from error
         except ValkeyError as error:
             raise StoreError(f"{self.address}: cannot be used ({error}). Check the server.") from error
 
 
 def _pack(value: Any) -> bytes:
-    """Return MessagePack as the scripts' reader knows it: it has no type for bytes, so they go as texts.
+    """Return MessagePack for the scripts' reader, which takes bytes as texts only.
 
     Example:
         >>> _pack([True, 1, b"a"]).hex(" ")
@@ -222,7 +230,7 @@ def _pack(value: Any) -> bytes:
     if isinstance(value, str | bytes):
         text = value.encode() if isinstance(value, str) else value
         return struct.pack(">BI", 0xDB, len(text)) + text
-    return struct.pack(">BI", 0xDD, len(value)) + b"".join(_pack(one) for one in value)
+    return struct.pack(">BI", 0xDD, len(value)) + b"".join(_pack(part) for part in value)
 
 
 def _text(value: Any) -> str:

@@ -1,10 +1,11 @@
-"""The store in a Valkey or Redis server, which several replicas share.
+"""The store in a Valkey or Redis server that several replicas share.
 
-Knows: what goes to the scripts and what comes back. Each write is one script, which the server does as one
-transaction. The data must fit into its memory, on one server.
+Knows: what goes to the scripts and what comes back. Each write is one script, which the server runs
+as one transaction. The data must fit into the memory of one server.
 Does not know: the connection, and the settings that durability rests on (`valkey_server`).
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,11 @@ from segue.errors import ErasedError, StoreError
 from segue.recommend.ratings import Shared, Tally
 from segue.store.base import (
     ActiveUser,
+    Commit,
     Conflict,
     Duplicate,
     Erased,
     Head,
-    Meanwhile,
     Outcome,
     Readiness,
     Snapshot,
@@ -35,13 +36,13 @@ _SHIFT = 1 << 63
 
 
 class ValkeyStore(Store):
-    """Events and states in a server that several processes share; see `Store` for what it promises.
+    """Events and states in a server that several processes share; see `Store` for the promises.
 
     Args:
-        address: valkey://host:port/database; redis:// and unix:// are understood too.
+        address: valkey://host:port/database; redis:// and unix:// work too.
         prefix: of the keys, so that several stores can share a server.
         accept_loss: be ready although the server does not sync each write.
-        erase_wait: seconds that an erasure may take until the server's files are free of what was erased.
+        erase_wait: seconds that an erasure may take until the server's files hold no trace.
 
     Raises:
         LostError: the server does not answer.
@@ -58,27 +59,24 @@ class ValkeyStore(Store):
             self._server.call("SET", key, new_secret(), "NX")
             secret = self._server.call("GET", key)
         self._hasher = Hasher(secret)
+        self._server.store_id = hashlib.sha1(secret, usedforsecurity=False).hexdigest()
 
-    def commit(
+    def begin(
         self,
         writes: Sequence[Write],
         *,
         values: Mapping[str, bytes] | None = None,
         versions: Mapping[str, str] | None = None,
-        meanwhile: Meanwhile | None = None,
-    ) -> list[Outcome]:
-        """Write all of this in one transaction; see `Store.commit`."""
+    ) -> Commit:
+        """Do one transaction, which is on disk when the server answers; see `Store.begin`."""
         packed = [self._pack(write) for write in writes]
         replies = self._server.run("commit", packed, list((values or {}).items()), list((versions or {}).items()))
         if replies == b"moved":
             raise moved(versions or ())
-        outcomes = [_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)]
-        if meanwhile is not None:  # the server tells what came of it once it is done
-            meanwhile(outcomes)
-        return outcomes
+        return Commit([_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)])
 
     def heads(self, users: Sequence[str], model: str) -> list[Head]:
-        """Return what is known of each user; see `Store.heads`."""
+        """Return the heads of users; see `Store.heads`."""
         rows = self._server.run("heads", [self._user(user) for user in users], model)
         return [_head(user, row, model) for user, row in zip(users, rows, strict=True)]
 
@@ -104,16 +102,14 @@ class ValkeyStore(Store):
 
     def erase_event(self, user: str, seq: int) -> bool:
         """Erase an event; see `Store.erase_event`."""
-        found = self._server.run("erase_event", self._user(user), str(seq))
+        existed = self._server.run("erase_event", self._user(user), str(seq))
         self._server.rewrite(wait=self._erase_wait)
-        return bool(found)
+        return bool(existed)
 
-    def was_erased(self, event: int | tuple[str, str]) -> bool:
-        """Return whether an event was erased; see `Store.was_erased`."""
-        call, prefix = self._server.call, self._server.prefix
-        if isinstance(event, tuple):
-            return bool(call("HGET", prefix + "keys", self._hasher.event(*event).hex()) == b"")
-        return 0 < event <= int(call("GET", prefix + "seqs") or 0) and not call("HEXISTS", prefix + "owners", event)
+    def was_erased(self, user: str, event: int | tuple[str, str]) -> bool:
+        """Return whether an event of a user was erased; see `Store.was_erased`."""
+        named = ("", self._hasher.event(*event).hex()) if isinstance(event, tuple) else (str(event), "")
+        return bool(self._server.run("was_erased", self._user(user), *named))
 
     def finish_erasures(self) -> None:
         """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
@@ -121,9 +117,9 @@ class ValkeyStore(Store):
 
     def erase_user(self, user: str) -> bool:
         """Erase a user; see `Store.erase_user`."""
-        found = self._server.run("erase_user", self._user(user))
+        existed = self._server.run("erase_user", self._user(user))
         self._server.rewrite(wait=self._erase_wait)
-        return bool(found)
+        return bool(existed)
 
     def readmit(self, user: str) -> bool:
         """Let an erased user begin anew; see `Store.readmit`."""
@@ -147,30 +143,21 @@ class ValkeyStore(Store):
     def shared(self, model: str, rows: Sequence[int]) -> Shared:
         """Return the shared value of a model; see `Store.shared`."""
         names = ["", *(str(row) for row in rows)]
-        asked = [kind + name for name in names for kind in "sc"]
-        reply = [
-            int(number or 0) for number in self._server.call("HMGET", f"{self._server.prefix}shared:{model}", *asked)
-        ]
-        every, *own = (Tally(*pair) for pair in zip(reply[::2], reply[1::2], strict=True))
-        return Shared({row: tally for row, tally in zip(rows, own, strict=True) if tally.number}, every)
+        fields = [kind + name for name in names for kind in "sc"]
+        reply = self._server.call("HMGET", f"{self._server.prefix}shared:{model}", *fields)
+        numbers = [int(number or 0) for number in reply]
+        every, *tallies = (Tally(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
+        return Shared({row: tally for row, tally in zip(rows, tallies, strict=True) if tally.number}, every)
 
     def get_value(self, name: str) -> bytes | None:
         """Return a value; see `Store.get_value`."""
         value: bytes | None = self._server.call("HGET", self._server.prefix + "values", name)
         return value
 
-    def put_value(self, name: str, value: bytes) -> None:
-        """Put a value under a name; see `Store.put_value`."""
-        self.commit([], values={name: value})
-
     def value_version(self, name: str) -> str:
         """Return the version of a value; see `Store.value_version`."""
         version: str = self._server.run("value_version", name).decode()
         return version
-
-    def replace_value(self, name: str, version: str, value: bytes) -> bool:
-        """Put a value in the place of one; see `Store.replace_value`."""
-        return bool(self._server.run("replace_value", name, version, value))
 
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival; see `Store.log`."""
@@ -182,17 +169,17 @@ class ValkeyStore(Store):
         return [ActiveUser(name.decode(), active) for name, active in zip(reply[::2], reply[1::2], strict=True)]
 
     def ready(self) -> Readiness:
-        """Return whether the server takes and syncs each write, or its loss is accepted; see `Store.ready`."""
-        said = self._server.ready(accept_loss=self._accept_loss)
+        """Return whether the server takes and syncs each write; see `Store.ready`."""
+        readiness = self._server.ready(accept_loss=self._accept_loss)
         try:
-            if said.ready:
+            if readiness.ready:
                 self.check_writable()
         except StoreError as error:
             return Readiness(False, f"{error}")
-        return said
+        return readiness
 
     def close(self) -> None:
-        """Let go of the connections; the server keeps the data."""
+        """Close the connections; the server keeps the data."""
         self._server.close()
 
     def _user(self, name: str) -> str:
@@ -205,19 +192,19 @@ class ValkeyStore(Store):
             return key, self._hasher.body(event.digest).hex(), place, event_to_bytes(event)
 
         expected = -1 if write.expected is None else write.expected
-        shots = [(shot.model, shot.count, shot.data) for shot in write.snapshots]
+        snapshots = [(snapshot.model, snapshot.count, snapshot.data) for snapshot in write.snapshots]
         events = [pack(event) for event in write.events]
         rated = [
-            (model, [(n, str(one.row), str(one.amount)) for n, one in enumerate(some, start=1) if one is not None])
-            for model, some in write.rated.items()
+            (model, [(n, str(r.row), str(r.amount)) for n, r in enumerate(ratings, start=1) if r is not None])
+            for model, ratings in write.rated.items()
         ]
         replayed = [
-            (model, [(str(seq), str(one.row), str(one.amount)) for seq, one in some.items()])
-            for model, some in write.replayed.items()
+            (model, [(str(seq), str(r.row), str(r.amount)) for seq, r in ratings.items()])
+            for model, ratings in write.replayed.items()
         ]
         states = list(write.states.items())
         group = -1 if write.group is None else write.group
-        return self._user(write.user), write.user, expected, events, states, shots, rated, replayed, group
+        return self._user(write.user), write.user, expected, events, states, snapshots, rated, replayed, group
 
 
 def _outcome(write: Write, reply: Any) -> Outcome:
@@ -238,8 +225,8 @@ def _head(user: str, row: Any, model: str) -> Head:
     if len(row) == 1:
         return Head(user, erased=True)
     name, version, count, last = row[:4]
-    held, _, memory = row[4].partition(b":") if len(row) > 4 else (b"", b"", b"")
-    state = StoredState(model, int(held), memory) if held else None
+    held, _, data = row[4].partition(b":") if len(row) > 4 else (b"", b"", b"")
+    state = StoredState(model, int(held), data) if held else None
     return Head(name.decode(), version, count, _position(last.decode()) if last else None, state)
 
 
@@ -249,7 +236,7 @@ def _event(row: Any) -> StoredEvent:
 
 
 def _member(position: Position) -> str:
-    """Return the text of a position; texts are ordered like positions.
+    """Return the text of a position; texts sort like positions.
 
     Example:
         >>> _member(Position(-1, 12)), _member(Position(0, 3))

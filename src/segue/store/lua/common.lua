@@ -1,10 +1,12 @@
--- What all scripts share. KEYS[1] is the prefix of every key; ARGV[1] is a message (MessagePack).
--- A member of a user's log is 16 hexadecimal digits of the place and 16 decimal digits of seq, so that the
--- order of texts is the order of events. A member of a user's snapshots has ":" and the count behind that.
--- In `names` and `keys`, a hash with an empty value is a tombstone.
+-- Functions of all scripts. KEYS[1] is the prefix of every key; ARGV[1] is a message (MessagePack);
+-- ARGV[2] is the SHA-1 of the store's secret: in an emptied database no script does anything.
+-- A member of a user's log is 16 hexadecimal digits of the place and 16 decimal digits of seq, so
+-- that the order of texts is the order of events. A member of a user's snapshots has ":" and the
+-- count after that. In `names` and `keys`, a hash with an empty value was erased.
 local P = KEYS[1]
 local message = cmsgpack.unpack(ARGV[1])
 local call = redis.call
+if redis.sha1hex(call("GET", P .. "secret") or "") ~= ARGV[2] then return redis.error_reply("EMPTIED") end
 
 local function split(text)
   local parts = {}
@@ -14,13 +16,13 @@ end
 
 local function user_key(uid) return P .. "user:" .. uid end
 local function log_key(uid) return P .. "log:" .. uid end
-local function shots_key(uid, model) return P .. "shots:" .. uid .. ":" .. model end
-local function shot_data_key(uid, model) return P .. "shotdata:" .. uid .. ":" .. model end
+local function snapshots_key(uid, model) return P .. "shots:" .. uid .. ":" .. model end
+local function snapshot_data_key(uid, model) return P .. "shotdata:" .. uid .. ":" .. model end
 local function seq_of(member) return string.format("%.0f", tonumber(string.sub(member, 17, 32))) end
 
 local function number(uid, field) return tonumber(call("HGET", user_key(uid), field) or "0") end
 
--- Return the number of a user, who is made if not there; nil if erased.
+-- Return the number of a user, who is created if new; nil if erased.
 local function user_of(hash, name)
   local uid = call("HGET", P .. "names", hash)
   if uid == "" then return nil end
@@ -32,26 +34,27 @@ local function user_of(hash, name)
   return uid
 end
 
--- Return seq, place, body and owner of an event.
+-- Return seq, place, body and user of an event.
 local function event(seq)
   local owner = split(call("HGET", P .. "owners", seq))
   local name = call("HGET", user_key(owner[1]), "name")
   return {tonumber(seq), string.sub(owner[2], 1, 16), call("HGET", P .. "bodies", seq), name}
 end
 
-local function drop_shots(uid, from)
+local function drop_snapshots(uid, from)
   for _, model in ipairs(call("SMEMBERS", P .. "bundles:" .. uid)) do
-    local key = shots_key(uid, model)
+    local key = snapshots_key(uid, model)
     for _, member in ipairs(call("ZRANGEBYLEX", key, from, "+")) do
       call("ZREM", key, member)
-      call("HDEL", shot_data_key(uid, model), member)
+      call("HDEL", snapshot_data_key(uid, model), member)
     end
   end
 end
 
 local function rated_key(uid, model) return P .. "rated:" .. uid .. ":" .. model end
 
--- Add to a shared value, or take away: sums have "s" and the row, counts "c" and the row; those of all items no row.
+-- Add to a shared value (times 1) or subtract (-1). The fields of an item are "s" and its row for
+-- the sum, "c" and its row for the count; those of all items have no row.
 local function share(model, row, amount, times)
   local key = P .. "shared:" .. model
   for _, item in ipairs({row, ""}) do
@@ -60,7 +63,7 @@ local function share(model, row, amount, times)
   end
 end
 
--- Take away what an event added to the shared value of a model, if it did.
+-- Subtract what an event added to the shared value of a model, if it did.
 local function unrate(uid, model, seq)
   local old = call("HGET", rated_key(uid, model), seq)
   if not old then return end
@@ -69,14 +72,14 @@ local function unrate(uid, model, seq)
   call("HDEL", rated_key(uid, model), seq)
 end
 
--- Keep what an event adds to the shared value of a model: {row, amount}, as texts.
-local function rate(uid, model, seq, one)
+-- Keep and add what an event adds to the shared value of a model; row and amount are texts.
+local function rate(uid, model, seq, row, amount)
   unrate(uid, model, seq)
-  share(model, one[1], one[2], 1)
-  call("HSET", rated_key(uid, model), seq, one[1] .. "|" .. one[2])
+  share(model, row, amount, 1)
+  call("HSET", rated_key(uid, model), seq, row .. "|" .. amount)
 end
 
--- Take away what a user's events from a place on added.
+-- Subtract what a user's events from a member on added.
 local function drop_rated(uid, from)
   local models = {}
   for _, model in ipairs(call("SMEMBERS", P .. "bundles:" .. uid)) do
@@ -88,13 +91,13 @@ local function drop_rated(uid, from)
   end
 end
 
--- Bring count and last event of a user up to date after events have come or gone.
+-- Set count and last event of a user anew after events have come or gone.
 local function recount(uid)
   local last = call("ZREVRANGE", log_key(uid), 0, 0)[1] or ""
   call("HSET", user_key(uid), "count", call("ZCARD", log_key(uid)), "last", last)
 end
 
--- Erase an event of a user, and leave its key as a tombstone.
+-- Erase an event of a user, and leave the hash of its id.
 local function erase(uid, member)
   local seq = seq_of(member)
   local key = split(call("HGET", P .. "owners", seq))[3]

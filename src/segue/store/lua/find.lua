@@ -1,4 +1,4 @@
--- The event under a key. Message: {key}. Reply: {} | {event}.
-local found = call("HGET", P .. "keys", message[1])
-if not found or found == "" then return {} end
-return {event(split(found)[1])}
+-- Return the event under the hash of an id. Message: {hash}. Reply: {} | {event}.
+local stored = call("HGET", P .. "keys", message[1])
+if not stored or stored == "" then return {} end
+return {event(split(stored)[1])}

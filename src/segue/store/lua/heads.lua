@@ -1,5 +1,5 @@
--- What is known of users. Message: {hashes, model}. Reply: for each {} | {"erased"} |
--- {name, version, count, last or ""} | the same with the state behind it, as version, ":" and bytes.
+-- Return the heads of users. Message: {hashes, model}. Reply: for each {} | {"erased"} |
+-- {name, version, count, last or ""} | the same and the state, as version, ":" and bytes.
 local heads = {}
 for i, hash in ipairs(message[1]) do
   local uid = call("HGET", P .. "names", hash)

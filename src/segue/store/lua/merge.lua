@@ -6,11 +6,11 @@ local old, new = user_of(message[1], message[2]), user_of(message[3], message[4]
 if old == new then return number(new, "version") end
 local members = call("ZRANGE", log_key(old), 0, -1)
 if members[1] then
-  drop_shots(new, "[" .. members[1] .. ";")
+  drop_snapshots(new, "[" .. members[1] .. ";")
   drop_rated(new, "[" .. members[1])
 end
 drop_rated(old, "-")
-drop_shots(old, "-")
+drop_snapshots(old, "-")
 for _, member in ipairs(members) do
   local seq = seq_of(member)
   local key = split(call("HGET", P .. "owners", seq))[3]
@@ -26,6 +26,8 @@ call("HSET", user_key(new), "version", version)
 local active = math.max(tonumber(call("ZSCORE", P .. "active", old) or "0"), tonumber(call("ZSCORE", P .. "active", new) or "0"))
 if active > 0 then call("ZADD", P .. "active", active, new) end
 call("ZREM", P .. "active", old)
-call("DEL", user_key(old), log_key(old), P .. "states:" .. old, P .. "bundles:" .. old, P .. "hashes:" .. old, P .. "states:" .. new)
+call("SUNIONSTORE", P .. "erased:" .. new, P .. "erased:" .. new, P .. "erased:" .. old)
+call("DEL", user_key(old), log_key(old), P .. "hashes:" .. old, P .. "bundles:" .. old, P .. "erased:" .. old)
+call("DEL", P .. "states:" .. old, P .. "states:" .. new)
 recount(new)
 return version

@@ -1,5 +1,6 @@
--- A page of a user's events. Message: {hash of the user, from, limit, backwards}. Reply: events.
-local uid, found = call("HGET", P .. "names", message[1]), {}
+-- Return a page of a user's events.
+-- Message: {hash of the user, from, limit, backwards}. Reply: events.
+local uid, page = call("HGET", P .. "names", message[1]), {}
 if uid and uid ~= "" then
   local members
   if message[4] then
@@ -7,6 +8,6 @@ if uid and uid ~= "" then
   else
     members = call("ZRANGEBYLEX", log_key(uid), message[2], "+", "LIMIT", 0, message[3])
   end
-  for i, member in ipairs(members) do found[i] = event(seq_of(member)) end
+  for i, member in ipairs(members) do page[i] = event(seq_of(member)) end
 end
-return found
+return page

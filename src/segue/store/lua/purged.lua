@@ -1,4 +1,5 @@
--- Note how many of the erasures (`erased`) the files of the server have followed. Message: {how many}. Reply: how many now.
+-- Count the erasures (of `erased` in all) that the server's files have followed.
+-- Message: {count}. Reply: the greatest count so far.
 local before = tonumber(call("GET", P .. "purged") or "0")
 if message[1] > before then call("SET", P .. "purged", string.format("%.0f", message[1])) end
 return math.max(before, message[1])

@@ -1,0 +1,60 @@
+"""The verbs that look at data: `demo`, `inspect`, and `datasets list | get`."""
+
+import typer
+from rich.console import Console
+
+import segue
+from segue.api import describe_tables
+from segue.cli.demo import run_demo
+from segue.cli.options import AsJson, Items, Kinds, Log, LogOptions, Users, kinds_option, print_json, reads_log
+from segue.data.log.datasets import datasets, get
+
+first = typer.Typer()
+named = typer.Typer(help="Fetch well-known data sets by name.", no_args_is_help=True)
+
+
+@first.command()
+def demo() -> None:
+    """Show every stage on real films: fetch, train, evaluate beside baselines, recommend."""
+    run_demo(Console())
+
+
+@first.command()
+@reads_log
+def inspect(
+    events: Log,
+    items: Items = None,
+    users: Users = None,
+    kind: Kinds = None,
+    *,
+    log: LogOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a log holds, which rows would be left out, and why."""
+    known = log.read(events)
+    findings, kinds = segue.inspect(known), kinds_option(kind)
+    tables = describe_tables(known, items, users, kinds) if items or users else []
+    if as_json:
+        print_json(findings.to_dict() | ({"tables": tables} if items or users else {}))
+        return
+    typer.echo(str(findings))
+    for line in tables:
+        typer.echo(f"{'table':<13}{line}")
+
+
+@named.command("list")
+def list_datasets() -> None:
+    """List the data sets that can be fetched by name, with their terms."""
+    for known in datasets():
+        typer.echo(f"{known.name:<18} {known.description} ({known.size})\n{'':<18} {known.terms}")
+
+
+@named.command("get")
+def get_dataset(name: str) -> None:
+    """Fetch a data set into the cache and print where its files are."""
+    files = get(name)
+    for path in (files.events, files.items, files.users):
+        if path:
+            typer.echo(str(path))
+    if files.note:
+        typer.echo(files.note, err=True)

@@ -1,0 +1,241 @@
+"""The verbs `recommend`, `rate` and `similar`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+import typer
+
+from segue.addresses import shown
+from segue.cli.options import (
+    AsJson,
+    At,
+    ListLength,
+    LogOptions,
+    Model,
+    Profile,
+    Users,
+    UsersLog,
+    UsersStore,
+    history_ids,
+    print_json,
+    profile_option,
+    rated_ids,
+    reads_log,
+    time_option,
+    warn_unmet,
+)
+from segue.cli.store import opened_store
+from segue.config import parse_settings
+from segue.data.log.events import Events
+from segue.errors import ArgumentError
+from segue.files import check_file
+from segue.jobs.batch_recommend import recommend_all, state_of
+from segue.recommend.arguments import profiles_of
+from segue.recommend.index.approximate import LARGE, open_index
+from segue.recommend.plan import Beam, Sample
+from segue.recommend.ratings import RatingDistribution, Shared
+from segue.recommend.recommender import Item, Recommender, Time, load_model
+from segue.recommend.state import State
+
+verbs = typer.Typer()
+UserId = Annotated[str | None, typer.Option(help="Id of a user of the log or store.")]
+
+
+@verbs.command()
+@reads_log
+def recommend(
+    model: Model,
+    history: Annotated[str | None, typer.Option(help="Item ids, oldest first, as one CSV line.")] = None,
+    user: UserId = None,
+    everyone: Annotated[bool, typer.Option("--all", help="Lists for all users, into the file of -o.")] = False,
+    events: UsersLog = None,
+    store: UsersStore = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Parquet file for --all.")] = None,
+    k: ListLength = 10,
+    plan: Annotated[int | None, typer.Option(help="Plan the next N items as an ordered path, not a list.")] = None,
+    beam: Annotated[int, typer.Option(help="For --plan: paths kept at each step; 1 takes the best item.")] = 1,
+    temperature: Annotated[
+        float | None, typer.Option(help="For --plan: draw items at random; 1 draws by the model's probabilities.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="For --temperature: seed of the draws.")] = 0,
+    at: At = None,
+    type: Annotated[str | None, typer.Option(help="Type of the next event, such as buy.")] = None,
+    context: Annotated[
+        list[str] | None, typer.Option(help="column=value of the request's context, such as device=tv.")
+    ] = None,
+    profile: Profile = None,
+    users: Users = None,
+    *,
+    log: LogOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend what comes next: for a history, for a user of a log or store, or for all users."""
+    if [history is not None, user is not None, everyone].count(True) != 1:
+        raise typer.BadParameter("give one of --history ID,ID,..., --user ID and --all")
+    if everyone != (out is not None):
+        raise typer.BadParameter("--all and -o FILE go together")
+    if (history is None) != ((events is None) != (store is None)):
+        of = "history stands by itself, without" if history is not None else "user and --all need one of"
+        raise typer.BadParameter(f"--{of} --events LOG and --store S")
+    if plan is not None and (everyone or (beam != 1 and temperature is not None)):
+        raise typer.BadParameter("--plan is for one history or user, with --beam or with --temperature")
+    if out is not None:
+        check_file(out, "-o", ".parquet")
+    rec = load_model(model)
+    if rec.config.train.task == "rating":
+        typer.echo("this model learnt ratings alone, not what comes next: train with --task both for lists", err=True)
+    known = log.read(events, of=rec) if events is not None else None
+    if out is not None:
+        return list_all(rec, model, known or str(store), out, k=k, at=time_option(at), users=users)
+    if history is not None:
+        items = history_ids(history)
+        about = profile_option(profile)
+        warn_unmet(rec.encodings.users, about, option="--profile")
+        state = rec.observe_all(rec.start(about), items)
+    else:
+        state, items = _user_state(rec, known or str(store), str(user), users)
+    unknown = [id for id in dict.fromkeys(items) if id not in rec.vocabulary]
+    given = parse_settings(context or [], option="--context", example="device=tv")
+    warn_unmet(rec.encodings.events, {"type": type}, option="--type")
+    warn_unmet(rec.encodings.events, given, option="--context")
+    if plan is None:
+        _print_list(rec.recommend(state, k, at=time_option(at), type=type, context=given), unknown, as_json)
+        return
+    by = Beam(beam) if temperature is None else Sample(temperature, seed)
+    path = rec.plan(state, plan, by=by, at=time_option(at), type=type, context=given)
+    _print_list(path.items, unknown, as_json, log_probability=path.log_probability)
+
+
+@verbs.command()
+@reads_log
+def rate(
+    model: Model,
+    item: Annotated[str, typer.Option(help="Id of the item.")],
+    history: Annotated[str | None, typer.Option(help="ITEM=RATING,... oldest first, as one CSV line.")] = None,
+    user: UserId = None,
+    events: UsersLog = None,
+    store: UsersStore = None,
+    at: At = None,
+    profile: Profile = None,
+    users: Users = None,
+    *,
+    log: LogOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Predict a user's rating of an item, in the scale of the log."""
+    if (history is None) == (user is None) or (user is None) != ((events is None) == (store is None)):
+        raise typer.BadParameter("give --history ITEM=RATING,... or --user ID with one of --events LOG and --store S")
+    rec = load_model(model)
+    if history is not None:
+        state = rec.start(profile_option(profile))
+        for id, rating in (rated := rated_ids(history)):
+            state = rec.observe(state, id, rating=rating)
+        if unrated := [id for id, rating in rated if rating is None]:
+            typer.echo(f"seen without a rating (write ITEM=RATING): {', '.join(unrated)}", err=True)
+    else:
+        source = log.read(events, of=rec) if events is not None else str(store)
+        state, _ = _user_state(rec, source, str(user), users)
+    shared = _shared_ratings(rec, store, item) if store else None
+    predicted = rec.rating_distribution(state, item, at=time_option(at), shared=shared)
+    _print_rating(predicted, item, known=item in rec.vocabulary, as_json=as_json)
+
+
+@verbs.command(context_settings={"ignore_unknown_options": True})  # an id may begin with a dash
+def similar(
+    model: Model,
+    item: Annotated[str, typer.Argument(help="Id of an item.", metavar="ITEM")],
+    k: ListLength = 10,
+    mix: Annotated[
+        float, typer.Option(help="0: alike by what users do next; 1: alike by attributes; between: both.")
+    ] = 0.5,
+    as_json: AsJson = False,
+) -> None:
+    """List the items most like an item: by what users do next and by the items' attributes."""
+    rec = load_model(model)
+    items = rec.similar(item, k, mix=mix)
+    shared = {line.item: [label for label in rec.labels(line.item) if label in rec.labels(item)] for line in items}
+    if as_json:
+        print_json({"items": [line._asdict() | {"shared": shared[line.item]} for line in items], "unknown": []})
+        return
+    width = max((len(line.item) for line in items), default=0)
+    for place, line in enumerate(items, start=1):
+        why = f"  [{', '.join(shared[line.item])}]" if shared[line.item] else ""
+        typer.echo(f"{place:3}  {line.item:<{width}}  {line.score:6.2f}  {line.title or ''}{why}".rstrip())
+
+
+def list_all(
+    rec: Recommender, model: Path, source: Events | str, out: Path, *, k: int, at: Time, users: Path | None
+) -> None:
+    """Write the lists of all users of a log or of the store at an address."""
+    index, note = open_index(rec, model)
+    if index is not None or len(rec.items) > LARGE:
+        typer.echo(note, err=True)
+    profiles = profiles_of(rec.facts, users)
+    rec = rec.with_index(index)
+    if isinstance(source, Events):
+        done = recommend_all(rec, source, out, k=k, at=at, profiles=profiles, report=_progress)
+    else:
+        with opened_store(source) as opened:
+            done = recommend_all(rec, opened, out, k=k, at=at, profiles=profiles, report=_progress)
+    count = done.users + done.before
+    before = f", {done.before:,} of them by the run before" if done.before else ""
+    typer.echo(f"{out}: lists of {count:,} user{'s' * (count != 1)}{before}.")
+
+
+def _progress(done: int, of: int) -> None:
+    typer.echo(f"{done:,} of {of:,} user{'s' * (of != 1)}", err=True)
+
+
+def _user_state(rec: Recommender, source: Events | str, user: str, users: Path | None) -> tuple[State, list[str]]:
+    """Return the state of a user of a log or of the store at an address, and the items of their latest events."""
+    if isinstance(source, Events):
+        events = source.table.filter(pl.col("user").cast(pl.String) == user)
+        if not len(events):
+            raise ArgumentError(
+                f'{source.source}: expected events of user "{user}", found none. Check --user and --user-col.'
+            )
+        return rec.encode(Events(events, source.source), users)[0], events["item"].cast(pl.String).to_list()
+    with opened_store(source) as opened:
+        latest = opened.events(user, backwards=True, limit=1000)
+        if not latest:
+            raise ArgumentError(f'{shown(source)}: expected events of user "{user}", found none. Check --user.')
+        state = state_of(rec, opened, user, profiles_of(rec.facts, users))
+    return state, [event.item for event in reversed(latest)]
+
+
+def _shared_ratings(rec: Recommender, store: str, item: str) -> Shared | None:
+    """Return what ratings of other users say of an item, from a store; None where the model learnt no ratings."""
+    if rec.network.rating is None:
+        return None
+    with opened_store(store) as opened:
+        return opened.shared(rec.fingerprint, [rec.vocabulary.row(item)])
+
+
+def _print_list(items: list[Item], unknown: list[str], as_json: bool, **more: float) -> None:
+    if as_json:
+        print_json({"items": [line._asdict() for line in items], "unknown": unknown, **more})
+        return
+    width = max((len(line.item) for line in items), default=0)
+    for place, line in enumerate(items, start=1):
+        typer.echo(f"{place:3}  {line.item:<{width}}  {line.score:8.3f}  {line.title or ''}".rstrip())
+    if unknown:
+        typer.echo(f"unknown, skipped: {', '.join(unknown)}", err=True)
+        if any("=" in item for item in unknown):
+            typer.echo(
+                "A history of `recommend` is of items alone; one with ratings (17=4.5) is for `segue rate`.", err=True
+            )
+
+
+def _print_rating(rating: RatingDistribution, item: str, *, known: bool, as_json: bool) -> None:
+    if as_json:
+        shares: Any = [{"rating": step, "share": share} for step, share in rating.shares.items()]
+        print_json(
+            {"item": item, "known": known, "rating": rating.mean, "deviation": rating.deviation, "shares": shares}
+        )
+        return
+    typer.echo(f"{rating.mean:.2f}, standard deviation {rating.deviation:.2f}")
+    for step, share in rating.shares.items():
+        typer.echo(f"{step:6g}  {share:6.1%}")
+    if not known:
+        typer.echo(f"unknown item, predicted from the user's other ratings: {item}", err=True)

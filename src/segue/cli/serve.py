@@ -1,0 +1,45 @@
+"""The verb `serve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+verbs = typer.Typer()
+
+
+@verbs.command()
+def serve(
+    model: Annotated[Path, typer.Argument(help="A model that segue train wrote, or a folder of models.")],
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="SQLite file or valkey:// address; segue.db beside the model if not given.", envvar="SEGUE_STORE"
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address; addresses other than 127.0.0.1 need --keys.")] = "127.0.0.1",
+    models: Annotated[Path | None, typer.Option(help="Folder of models; its file current says which runs.")] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="File that segue keys made; with it, each request needs a key.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A further name that Host headers may have; * for any.")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="Requests a second for each key or address; 0 for no limit; 200 if not local."),
+    ] = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Report ready even where the store may lose the latest events.")
+    ] = False,
+    shadow: Annotated[
+        Path | None, typer.Option(help="A second model that ranks the same events; its lists are only measured.")
+    ] = None,
+) -> None:
+    """Serve over HTTP: ingest events, recommend, survive a crash without losing an event."""
+    from segue.serve import server
+
+    names = tuple(allow_host or ())
+    settings = server.Settings(model, store, host, port, models, keys, names, rate, accept_loss, shadow=shadow)
+    server.serve(settings)

@@ -1,0 +1,149 @@
+"""The verbs `train` and `evaluate`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import segue
+from segue.cli.models import index_if_large
+from segue.cli.options import (
+    AsJson,
+    Config,
+    Items,
+    Kinds,
+    Log,
+    LogOptions,
+    Model,
+    Settings,
+    Users,
+    kinds_option,
+    print_json,
+    reads_log,
+)
+from segue.cli.progress import TrainingView
+from segue.config import configure, parse_settings, read_config
+from segue.data.log.events import Events
+from segue.data.log.split import digest
+from segue.evaluation.held_out import held_out_rows
+from segue.files import check_file
+from segue.recommend.recommender import load_model
+
+verbs = typer.Typer()
+
+
+@verbs.command()
+@reads_log
+def train(
+    events: Log,
+    out: Annotated[Path, typer.Option("-o", "--out", help="File of the new model.")],
+    items: Items = None,
+    users: Users = None,
+    kind: Kinds = None,
+    hold_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows kept for segue evaluate: time:0.1, last:1, last:0.1, random:0.1, users:0.1, items:0.1."
+        ),
+    ] = None,
+    config: Config = None,
+    settings: Settings = None,
+    task: Annotated[str | None, typer.Option(help="next, rating or both; guessed if not given.")] = None,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = False,
+    *,
+    log: LogOptions,
+) -> None:
+    """Train a model on a log."""
+    asked = {"train.task": task} if task else {}
+    wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []) | asked)
+    check_file(out, "-o")
+    known = log.read(events)
+    console = Console(stderr=True)
+    say = partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    for line in _notes(known):
+        say(line)
+    facts: dict[str, Any] = {}
+    if hold_out:
+        known, test = segue.hold_out(known, hold_out)
+        facts = {"hold_out": hold_out, "hold_out_digest": digest(test), "hold_out_events": len(test)}
+    kept = out.with_name(out.name + ".checkpoint")
+    if kept.exists() and not resume:
+        say(f"{kept}: checkpoint of an interrupted run, not used. Training starts anew; --resume continues that run.")
+    with _resumable(kept, console), TrainingView(console) as view:
+        rec = segue.train(
+            known,
+            catalogue=items,
+            users=users,
+            kinds=kinds_option(kind),
+            config=wanted,
+            checkpoint=kept,
+            resume=resume,
+            report=view,
+            say=say,
+            facts=facts,
+        )
+    rec.save(out)
+    kept.unlink(missing_ok=True)
+    typer.echo(f"{out}: {len(rec.items):,} items, {out.stat().st_size:,} bytes, model {rec.fingerprint[:12]}.")
+    index_if_large(rec, out)
+
+
+@contextmanager
+def _resumable(kept: Path, console: Console) -> Iterator[None]:
+    """Say, when a run is interrupted, where its checkpoint is and how the run continues."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if kept.exists():
+            console.print(f"Interrupted: {kept} keeps the run so far; add --resume to go on with it.", soft_wrap=True)
+        raise
+
+
+def _notes(log: Events) -> list[str]:
+    """Return what a reader of the log must know at once: the guessed columns and what was left out."""
+    chosen = ", ".join(f"{role} = {column}" for role, column in log.intake.columns.items())
+    dropped = [f"left out: {count:,} rows, {why}" for why, count in log.intake.dropped.items()]
+    return [f"{log.source}: {len(log):,} events; {chosen}", *dropped, *log.intake.notes]
+
+
+@verbs.command()
+@reads_log
+def evaluate(
+    model: Model,
+    events: Log,
+    in_sample: Annotated[
+        bool, typer.Option("--in-sample", help="Measure on rows that the model was trained on, too.")
+    ] = False,
+    task: Annotated[
+        str | None,
+        typer.Option(help="next: lists; rating: predicted ratings; as trained if not given."),
+    ] = None,
+    at_event: Annotated[
+        bool, typer.Option("--at-event", help="Request each list at the time of its event, as a server does.")
+    ] = False,
+    users: Users = None,
+    *,
+    log: LogOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on the rows it held out, beside baselines."""
+    if task not in (None, "next", "rating"):
+        raise typer.BadParameter("--task is next or rating")
+    rec = load_model(model)
+    task = task or ("rating" if rec.config.train.task == "rating" else "next")
+    if at_event and task == "rating":
+        raise typer.BadParameter("--at-event is for --task next; ratings are always predicted at their times")
+    rows = held_out_rows(rec.facts, log.read(events, of=rec), in_sample=in_sample)
+    typer.echo(f"Measuring {len(rows.test):,} events; the baselines beside it are tuned first.", err=True)
+    say = partial(typer.echo, err=True)
+    lists: Any = partial(segue.evaluate, request_time="event" if at_event else "unknown", say=say)
+    measure = lists if task == "next" else segue.evaluate_ratings
+    report = measure(rec, rows.test, train=rows.train, users=users, notes=rows.notes)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        typer.echo(str(report))
