@@ -105,6 +105,14 @@ def test_the_page_of_results_is_what_the_script_prints():
     assert done.stdout == (DOCS / "results.md").read_text(), "python benchmarks/report_results.py > docs/results.md"
 
 
+def test_each_number_of_how_good_it_is_stands_on_the_page_of_results():
+    said = (ROOT / "README.md").read_text().partition("## How good and how fast")[2].partition("\n## ")[0]
+    results = (DOCS / "results.md").read_text()
+    numbers = re.findall(r"(?<![\w@])\.\d+|\d+,\d{3}", said)
+    assert len(numbers) > 8
+    assert [number for number in numbers if number not in results] == []
+
+
 def test_generated_pages_say_all_that_the_code_has():
     page = generate.command_line()
     for words, command in generate.commands():
