@@ -24,7 +24,7 @@ from serving import random_model
 from segue.model_file import save_model
 from segue.recommend.batch import state_to_bytes
 from segue.serve.live.service import Service
-from segue.serve.ranking.types import ListOptions, IngestRequest
+from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.base import Write
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore

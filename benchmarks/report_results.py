@@ -36,6 +36,9 @@ RENAMED = {
     "model.details": "model.event_features",
     "model.counts": "model.transitions",
     "model.clock": "model.time_features",
+    "model.norm": "experiment.norm",
+    "train.average": "experiment.weight_average",
+    "train.unknown_items": "experiment.item_dropout",
 }
 #: Words of the files of which the page uses others.
 WORDS = {
@@ -73,6 +76,11 @@ def share(value: Any, digits: int = 4) -> str:
 def number(value: Any, digits: int = 0) -> str:
     """Return a number with its thousands parted; nothing where there is none."""
     return f"{value:,.{digits}f}" if isinstance(value, int | float) else ""
+
+
+def improvement(run: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the improvement over the best baseline; older runs named it "lead"."""
+    return run["improvement"] if "improvement" in run else run["lead"]
 
 
 def interval(lead: Mapping[str, Any] | None, digits: int = 4) -> str:
@@ -141,7 +149,7 @@ def quality() -> list[str]:
                 share(alone),
                 at,
                 f"{name} {share(score)}",
-                "; ".join(interval(run["lead"]) for run in runs),
+                "<br>".join(interval(run["lead"]) for run in runs),
                 share(runs[0]["history_shuffled"]),
                 " to ".join(dict.fromkeys(f"{s / 60:.0f}" for s in sorted(seconds))),
                 ", ".join(dict.fromkeys(run["date"] for run in runs)),
@@ -179,7 +187,7 @@ def variants() -> list[str]:
                 share(model["hr@10"]),
                 share(model["ndcg@10"]),
                 share(alone.get("ndcg@10")),
-                interval(run["lead"]),
+                interval(improvement(run)),
                 run["date"],
             ]
         )
@@ -324,7 +332,7 @@ def ratings() -> list[str]:
                     share(models["segue"]["rmse"]),
                     share(models["segue"]["mae"]),
                     *beside,
-                    interval(run["lead"], 3),
+                    interval(improvement(run), 3),
                     share(run["coverage"]["95 %"], 3),
                     run["date"],
                 ]

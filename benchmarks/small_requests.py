@@ -32,7 +32,7 @@ from segue.model_file import build_network, with_fingerprint
 from segue.recommend.recommender import Recommender
 from segue.serve.live.service import Service
 from segue.serve.ranking.item_filters import Rule
-from segue.serve.ranking.types import ListOptions, IngestRequest
+from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
 

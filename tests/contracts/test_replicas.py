@@ -11,7 +11,7 @@ from segue.serve.live.leases import Leases
 from segue.serve.live.service import Service
 from segue.serve.live.state_tokens import sealer_of
 from segue.serve.ranking.item_filters import Rule
-from segue.serve.ranking.types import ListOptions, IngestRequest
+from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
 from segue.store.factory import open_store
 from segue.store.valkey_store import ValkeyStore

@@ -17,7 +17,7 @@ from segue.serve.http.batching import Batcher
 from segue.serve.live import background
 from segue.serve.live.background import Background
 from segue.serve.live.service import Service
-from segue.serve.ranking.types import ListOptions, IngestRequest
+from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.serve.server import Settings, reload
 from segue.store.base import Readiness, Write
 from segue.store.events import Event

@@ -25,7 +25,7 @@ from segue.model.backend import map_tree
 from segue.model.cells import GRU, LSTM, Linear, SimpleRNN
 from segue.model_file import build_network, with_fingerprint
 from segue.serve.live.service import Service
-from segue.serve.ranking.types import ListOptions, IngestRequest, IngestResult
+from segue.serve.ranking.types import IngestRequest, IngestResult, ListOptions
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
 from tests_support import minimal_gated_cell, small_recommender

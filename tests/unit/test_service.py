@@ -18,7 +18,7 @@ from segue.recommend.batch import observe_each, observe_long, state_from_bytes, 
 from segue.serve.live import ingest, replay, rollout
 from segue.serve.live.service import Service
 from segue.serve.ranking.item_filters import Rule
-from segue.serve.ranking.types import RecommendRequest, ListOptions, IngestRequest, IngestResult
+from segue.serve.ranking.types import IngestRequest, IngestResult, ListOptions, RecommendRequest
 from segue.store.base import Write
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
@@ -379,7 +379,7 @@ def test_live_quality_is_the_offline_report_of_the_same_log(rec, store):
         service.ingest([tell(event(row["user"], row["item"], row["time"])) for row in rows])
     live = service.quality.snapshot()["all"]["all"]
     service.close()
-    report = segue.evaluate(rec, segue.read_events(table), ask_at="event").rows["segue"]
+    report = segue.evaluate(rec, segue.read_events(table), request_time="event").rows["segue"]
     assert live["n"] == 200
     assert live["recall@10"] == pytest.approx(report["recall@10"], abs=1e-9)
     assert live["mrr@10"] == pytest.approx(report["mrr@10"], abs=1e-6)
@@ -404,7 +404,7 @@ def test_a_model_in_the_shadow_reads_along_and_is_compared_on_the_same_events(re
     table = pl.DataFrame({"user": [x.user for x in lines], "item": [x.item for x in lines]})
     log = table.with_columns(time=pl.Series([x.time // 10**6 for x in lines]))[:120]
     for name, one in (("running", rec), ("shadow", other)):
-        report = segue.evaluate(one, segue.read_events(log), ask_at="event").rows["segue"]
+        report = segue.evaluate(one, segue.read_events(log), request_time="event").rows["segue"]
         assert found["shadow"][name]["recall@10"] * 121 == pytest.approx(report["recall@10"] * 120, abs=1.01)
     service.ingest([tell(event("u1", ITEMS[3], 1010))])  # late
     service.ingest([tell(event("u1", ITEMS[4], 9999))])
@@ -540,7 +540,9 @@ def test_filters_rules_and_variety_come_after_the_scores(rec, store):
     assert [x.item for x in again.recommend("ann", ListOptions(k=12)).items] == plain
     mixed = again.recommend("ann", ListOptions(k=4, diversity=0.9))
     assert mixed.items[0].item == plain[0] and [x.item for x in mixed.items] != plain[:4]
-    drawn_by = [[x.item for x in again.recommend("ann", ListOptions(k=4, explore=0.5, seed=s)).items] for s in (1, 1, 2)]
+    drawn_by = [
+        [x.item for x in again.recommend("ann", ListOptions(k=4, explore=0.5, seed=s)).items] for s in (1, 1, 2)
+    ]
     assert drawn_by[0] == drawn_by[1] != drawn_by[2]
     assert all(len(set(one)) == 4 for one in drawn_by)
     assert [x.item for x in again.find_items("FILM 00")][:2] == ["000", "001"]

@@ -22,7 +22,7 @@ from segue.serve.live import explain, replay
 from segue.serve.live.replay import REACH
 from segue.serve.live.service import Service
 from segue.serve.ranking.item_filters import Rule
-from segue.serve.ranking.types import ListOptions, IngestRequest
+from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, small_recommender

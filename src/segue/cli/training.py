@@ -140,9 +140,9 @@ def evaluate(
     rows = held_out_rows(rec.facts, log.read(events, of=rec), in_sample=in_sample)
     typer.echo(f"Measuring {len(rows.test):,} events; the baselines beside it are tuned first.", err=True)
     say = partial(typer.echo, err=True)
-    lists: Any = partial(segue.evaluate, ask_at="event" if at_event else "unknown", say=say)
+    lists: Any = partial(segue.evaluate, request_time="event" if at_event else "unknown", say=say)
     measure = lists if task == "next" else segue.evaluate_ratings
-    report = measure(rec, rows.test, train=rows.train, users=users, marks=rows.marks)
+    report = measure(rec, rows.test, train=rows.train, users=users, notes=rows.notes)
     if as_json:
         print_json(report.to_dict())
     else:

@@ -355,8 +355,11 @@ class Store(Protocol):
         """
 
     @abstractmethod
-    def was_erased(self, event: int | tuple[str, str]) -> bool:
-        """Return whether an event, named by `seq` or by client and id, was erased."""
+    def was_erased(self, user: str, event: int | tuple[str, str]) -> bool:
+        """Return whether an event of a user, named by `seq` or by client and id, was erased.
+
+        The store knows nothing of an erased user, for whom any event that was erased counts.
+        """
 
     @abstractmethod
     def finish_erasures(self) -> None:
@@ -392,21 +395,21 @@ class Store(Protocol):
     def get_value(self, name: str) -> bytes | None:
         """Return the value under a name, if there is one."""
 
-    @abstractmethod
     def put_value(self, name: str, value: bytes) -> None:
         """Put a value under a name; `commit` can do so together with events."""
+        self.commit([], values={name: value})
 
-    @abstractmethod
     def value_version(self, name: str) -> str:
-        """Return `version_of` a value without fetching the value."""
+        """Return `version_of` a value; a remote store does not send the value for this."""
+        return version_of(self.get_value(name))
 
-    @abstractmethod
     def replace_value(self, name: str, version: str, value: bytes) -> bool:
-        """Put a value under a name if the present value has a version; return whether it had.
-
-        `change_value` uses this so that nobody's change is lost when several change a value at
-        once.
-        """
+        """Put a value under a name if the present value has a version; return whether it had."""
+        try:
+            self.commit([], values={name: value}, versions={name: version})
+        except ConflictError:
+            return False
+        return True
 
     # The whole log, for exports and training.
 

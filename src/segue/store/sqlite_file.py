@@ -56,8 +56,11 @@ CREATE TABLE snapshots(uid INTEGER NOT NULL, bid INTEGER NOT NULL, place INTEGER
                        count INTEGER NOT NULL, memory BLOB NOT NULL, UNIQUE(uid, bid, place, seq));
 CREATE INDEX snapshots_of_bundle ON snapshots(bid);
 """
-#: Triggers keep the shared values equal to the sums of `rated`; item -1 stands for all items.
-_RATED_SCHEMA = [
+#: Tables that files of older versions lack. Triggers keep the shared values equal to the sums of
+#: `rated`, where item -1 stands for all items.
+_LATER_SCHEMA = [
+    """CREATE TABLE IF NOT EXISTS erased(uid INTEGER NOT NULL, seq INTEGER NOT NULL, key BLOB,
+                                          PRIMARY KEY(uid, seq)) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS rated(bid INTEGER NOT NULL, seq INTEGER NOT NULL, item INTEGER NOT NULL,
                                          amount INTEGER NOT NULL, UNIQUE(seq, bid))""",
     "CREATE INDEX IF NOT EXISTS rated_of_bundle ON rated(bid)",
@@ -152,8 +155,8 @@ class SqliteFile:
                 )
         if empty:
             self._create()
-        with self.write() as db:  # files of older versions lack these tables
-            for statement in _RATED_SCHEMA:
+        with self.write() as db:
+            for statement in _LATER_SCHEMA:
                 db.execute(statement)
 
     def _create(self) -> None:

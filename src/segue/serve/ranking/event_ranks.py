@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from segue.kernels.serving_loops import foreseen, log_sums
+from segue.kernels.serving_loops import log_sums, ranks_and_log_sums
 from segue.recommend.batch import question_details, score_sample
 from segue.recommend.recommender import Recommender
 from segue.serve.ranking.candidates import Asked, Scored
@@ -52,7 +52,7 @@ def rank_events(rec: Recommender, events: Sequence[Event], asked: Sequence[Asked
     losses = np.full(len(targets), np.log(max(rec.vocabulary.size - 1, 1)))
     if known.any():
         ranked = scores if known.all() else scores[known]
-        ranks[known], total = foreseen(ranked, columns[known])
+        ranks[known], total = ranks_and_log_sums(ranked, columns[known])
         if scored.rows is not None:
             total = np.logaddexp(total, _others(rec, asked, scored.rows, events)[known])
         losses[known] = total - own[known]
