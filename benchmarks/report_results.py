@@ -36,6 +36,9 @@ RENAMED = {
     "model.details": "model.event_features",
     "model.counts": "model.transitions",
     "model.clock": "model.time_features",
+    "model.norm": "experiment.norm",
+    "train.average": "experiment.weight_average",
+    "train.unknown_items": "experiment.item_dropout",
 }
 #: Words of the files of which the page uses others.
 WORDS = {
@@ -146,7 +149,7 @@ def quality() -> list[str]:
                 share(alone),
                 at,
                 f"{name} {share(score)}",
-                "; ".join(interval(improvement(run)) for run in runs),
+                "<br>".join(interval(run["lead"]) for run in runs),
                 share(runs[0]["history_shuffled"]),
                 " to ".join(dict.fromkeys(f"{s / 60:.0f}" for s in sorted(seconds))),
                 ", ".join(dict.fromkeys(run["date"] for run in runs)),

@@ -122,7 +122,7 @@ def measure(number: int) -> dict[str, Any]:
         return how | {"refused": str(error)}
     losses = [row["loss"] for row in rec.facts["curve"]]
     found = how | {"losses": [losses[0], losses[-1], max(losses)], "seconds": time.perf_counter() - began}
-    found["said"] = [line for line in said if line.startswith(("Ratings:", "NDCG", "Counts"))]
+    found["said"] = [line for line in said if line.startswith(("Ratings:", "NDCG", "Transition counts"))]
     users = test.table["user"].n_unique()
     try:
         report = segue.evaluate(rec, test, train=train)

@@ -15,7 +15,7 @@ from segue.data.log.rating_scale import Scale
 from segue.data.sequences.sequences import item_vocabulary
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.model.backend import map_tree
-from segue.model.transitions import REACH, RECENT, Counts
+from segue.model.transitions import REACH, RECENT, TransitionCounts
 from segue.model_file import build_network, with_fingerprint
 from segue.recommend.recommender import Recommender
 
@@ -65,9 +65,9 @@ def rated_log(*, users=6, events=60, seconds=20, seed=3, missing=0.1):
 
 
 def random_counts(size, rng):
-    """Counts of pairs of which half were never met, of a large catalogue nearly all."""
+    """Transition counts of pairs of which half were never met, of a large catalogue nearly all."""
     pairs = sparse.random_array((size, size), density=min(0.5, 5 / size), rng=rng, dtype=np.float32, format="csr")
-    return Counts(
+    return TransitionCounts(
         offsets=pairs.indptr.astype(np.int64),
         rows=pairs.indices.astype(np.int32),
         shares=pairs.data,

@@ -1,6 +1,7 @@
-"""What a model file says of itself, checked before anything is made of it.
+"""The manifest of a model file, checked before anything else is read.
 
-Knows: the manifest of the format, which facts have which shape. Does not know: arrays, networks.
+Knows: the manifest of each version of the format, earlier names of settings, which facts have which shape.
+Does not know: arrays, networks.
 """
 
 import hashlib
@@ -20,22 +21,24 @@ FORMAT = 1
 #: Rows are kept as int32.
 _MOST = 2**31 - 1
 _TIME = 2**63 - 1
+#: Earlier names of facts, and of the columns of the curve.
+_OLD_FACTS = {"best_pass": "best_epoch", "number": "epoch", "pass_ended": "epoch_ended"}
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of it but the digest of itself.
+    """The manifest, without its own digest.
 
     Args:
         config: the settings of the training, none left to derive.
         items: rows of the vocabulary, *unknown* included.
-        learnt: how many of them training made; the others were added.
-        asked: numbers of an event that are known when a question is asked.
+        learnt: how many of these rows training made; the others were added later.
+        asked: how many numbers of an event are known when a list is requested.
         scale: of the ratings, where they are predicted.
-        longest_gap: met in training, in seconds.
+        longest_gap: in the training data, in seconds.
         facts: of the training.
         digests: of each array by name.
-        cell: the description of a cell of Keras.
+        cell: the description of a Keras cell.
     """
 
     config: Config
@@ -53,11 +56,11 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
     """Return the manifest of a file's metadata.
 
     Raises:
-        ModelError: there is none, it was edited, is of a newer format, or says what cannot be.
+        ModelError: the manifest is missing, edited, of a newer format, or invalid.
     """
     text = metadata.get("segue", "")
     if not text:
-        raise ModelError(f"{path}: expected a model, came another kind of file. Give what segue train wrote.")
+        raise ModelError(f"{path}: expected a model, came another kind of file. Give a file that segue train wrote.")
     if hashlib.sha256(text.encode()).hexdigest() != metadata.get("digest"):
         raise ModelError(f"{path}: the manifest was edited or damaged. Take the model from a backup.")
     try:
@@ -70,8 +73,8 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
         return _manifest(said)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ModelError(
-            f"{path}: expected the manifest of a model, its is none: {plain.one_line(error)}. "
-            "Take the model from its source again, or update Segue if it is of a newer one."
+            f"{path}: expected the manifest of a model, came an invalid manifest: {plain.one_line(error)}. "
+            "Take the model from its source again, or update Segue if a newer version wrote it."
         ) from None
 
 
@@ -97,7 +100,7 @@ def _manifest(said: Mapping[str, Any]) -> Manifest:
 
 
 def _config(parts: Mapping[str, Any]) -> Config:
-    """Return the settings of a training, from their earlier names, too."""
+    """Return the settings of a training; earlier names are read."""
     renamed: dict[str, dict[str, Any]] = {}
     for path, value in by_path(parts).items():
         part, _, name = OLD_NAMES.get(path, path).partition(".")
@@ -106,7 +109,7 @@ def _config(parts: Mapping[str, Any]) -> Config:
 
 
 def _facts(facts: Any) -> dict[str, Any]:
-    """Return the facts of a training; those that answers and later training depend on have their shape."""
+    """Return the facts of a training; those that later work reads are checked, and earlier names are read."""
     if not isinstance(facts, dict):
         raise ValueError("facts: expected them by name")
     if (span := facts.get("range")) is not None:
@@ -117,5 +120,13 @@ def _facts(facts: Any) -> dict[str, Any]:
     for name, shape in shapes.items():
         if facts.get(name) is not None and not isinstance(facts[name], shape):
             raise ValueError(f"facts: expected {name} as {shape.__name__}")
-    asked = facts.get("asked") or {}
-    return facts | ({"asked": {OLD_NAMES.get(path, path): value for path, value in asked.items()}} if asked else {})
+    named = _renamed(facts, _OLD_FACTS)
+    if "asked" in named:
+        named["asked"] = _renamed(named["asked"] or {}, OLD_NAMES)
+    if "curve" in named:
+        named["curve"] = [_renamed(row, _OLD_FACTS) for row in named["curve"] or ()]
+    return named
+
+
+def _renamed(values: Mapping[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
+    return {new_names.get(name, name): value for name, value in values.items()}

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.data.sequences.sequences import Sequences
+from segue.kernels.serving_loops import leave_out, top_k
 from segue.metrics.ranks import target_ranks
 from segue.model.transitions import RECENT
 from segue.shapes import Floats, Rows, Times
@@ -84,15 +85,12 @@ class Rankings:
             targets: int32[query]; 0 is a miss.
             excluded: for each query the rows to exclude; empty to exclude nothing.
         """
-        scores[:, 0] = -np.inf
-        for row, rows in enumerate(excluded):
-            scores[row, rows] = -np.inf
+        leave_out(scores, excluded)
         known = targets > 0
         ranks = np.full(len(targets), scores.shape[1], np.float64)
         ranks[known] = target_ranks(scores[known], targets[known])
         self.ranks.append(ranks)
-        k = min(10, scores.shape[1] - 1)
-        self.lists.append(np.argpartition(-scores, k - 1, axis=1)[:, :k].astype(np.int32))
+        self.lists.append(top_k(np.ascontiguousarray(scores, np.float32), 10).places.astype(np.int32))
 
 
 def rank_queries(task: RankingTask, score: Callable[[range], Floats]) -> Rankings:

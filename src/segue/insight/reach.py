@@ -13,6 +13,7 @@ from segue.data.log.events import Events
 from segue.data.sequences.sequences import Sequences
 from segue.errors import ArgumentError
 from segue.insight.spread import Spread, spread
+from segue.kernels.serving_loops import leave_out, top_k
 from segue.model.encoder import encode_users, window_of
 from segue.model.network import Memory
 from segue.model.transitions import RECENT
@@ -117,8 +118,7 @@ def _log_probabilities(rec: Recommender, sequences: Sequences, memory: Memory, s
     _, output = rec.network.scan(rec.params, memory, window)
     unknown = np.full(len(sequences), np.nan, np.float32)
     recent = sequences.recent_before(sequences.offsets[1:] - 1, sequences.offsets[:-1], RECENT)
-    scores = rec.score_outputs(output[-1], unknown, recent)
-    scores[:, 0] = -np.inf
+    scores = leave_out(rec.score_outputs(output[-1], unknown, recent))
     scores -= scores.max(axis=1, keepdims=True)
     result: Floats = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     return result
@@ -135,6 +135,5 @@ def _seen(sequences: Sequences, size: int) -> Bools:
 
 
 def _best(scores: Floats, seen: Bools) -> list[list[int]]:
-    hidden = np.where(seen, -np.inf, scores)
-    best: list[list[int]] = np.argsort(-hidden, axis=1, kind="stable")[:, :K].tolist()
+    best: list[list[int]] = top_k(np.where(seen, np.float32(-np.inf), scores), K).places.tolist()
     return best

@@ -81,11 +81,10 @@ def fast_bfloat16() -> bool:
     return jax.__version_info__ >= FAST_BFLOAT16 and bool(library.segue_multiplies_bfloat16())
 
 
-def described() -> str:
-    """Return a line on whether the loops are compiled here."""
-    if available():
-        return "Loops between products: compiled for this processor."
-    return "Loops between products: XLA's own, a fifth to a half slower; a C compiler (cc) would make them faster."
+def compiling() -> str:
+    """Return the line to print before a model is compiled."""
+    slower = "" if available() else " Training is a fifth to a half slower without a C compiler (cc)."
+    return f"Compiling the model (first run: a few seconds).{slower}"
 
 
 def handlers() -> list[str]:

@@ -1,4 +1,4 @@
-"""From the mean and the deviation of a rating to come to the share of each step of the scale.
+"""The probability of each step of a scale, from the mean and the deviation of a predicted rating.
 
 Knows: which means and deviations steps can have, and the flattest shares that have them.
 Does not know: the network, users, items.

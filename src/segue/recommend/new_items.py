@@ -21,10 +21,11 @@ from segue.data.log.sources import Reading
 from segue.data.sequences.transition_counts import highest
 from segue.data.values.ids import likely_difference
 from segue.errors import ArgumentError, ColumnError, DataError, listed
+from segue.kernels.serving_loops import top_k
 from segue.metrics.metrics import ndcg
 from segue.metrics.ranks import target_ranks
 from segue.model.backend import map_tree
-from segue.model.transitions import Counts
+from segue.model.transitions import TransitionCounts
 from segue.recommend.scorer import Scorer
 from segue.shapes import Floats, Rows
 
@@ -104,17 +105,15 @@ def _lowered(more: S, answers: "Answers | None") -> tuple[S, float]:
     if answers is None:
         return more, 0.0
     size, learnt = more.vocabulary.size, more.learnt
-    few = answers.some(max(50, _SCORED // size))
+    few = answers.subset(max(50, _SCORED // size))
     ranks, above, step = [], [], max(1, 4 * _COSINES // size)
     for begin in range(0, len(few.targets), step):
         block = few.of(slice(begin, begin + step))
         network = block.queries @ more.params.items.T + more.params.bias
         scores = block.hidden(more.finished(network, block.recent, None))
-        scores[:, 0] = -np.inf
         goals = scores[np.arange(len(scores)), block.targets]
         ranks.append(target_ranks(scores[:, :learnt], block.targets))
-        best = -np.partition(-scores[:, learnt:], min(10, size - learnt) - 1, axis=1)[:, :10]
-        above.append(best - goals[:, None])
+        above.append(top_k(np.ascontiguousarray(scores[:, learnt:]), 10).scores - goals[:, None])
     rank, gaps = np.concatenate(ranks), np.concatenate(above)
 
     def left(lower: float) -> float:
@@ -239,7 +238,7 @@ def _check_ids(given: pl.Series, known: pl.Series, source: str) -> None:
         )
 
 
-def grown(counts: Counts, items: Floats) -> Counts:
+def grown(counts: TransitionCounts, items: Floats) -> TransitionCounts:
     """Return counts of more items: a new one follows, and is followed by, what the known item most like it is.
 
     After the known items that it is like it comes besides as often as what followed them most, times the cosine.

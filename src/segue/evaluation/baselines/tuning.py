@@ -13,6 +13,7 @@ from segue.data.sequences.sequences import Sequences
 from segue.data.sequences.transition_counts import PAIRS, known_events
 from segue.errors import ArgumentError
 from segue.evaluation.baselines.contract import Baseline, Fitted, Grid
+from segue.kernels.serving_loops import leave_out
 from segue.metrics.coordinate_search import coordinate_search
 from segue.metrics.metrics import ndcg
 from segue.metrics.ranks import target_ranks
@@ -105,8 +106,7 @@ def _trial(
     def block_ndcg(fitted: Fitted, block: slice) -> NDArray[np.float64]:
         scores = fitted.score(histories[block])
         if exclude_seen:
-            for row, history in zip(scores, histories[block], strict=True):
-                row[history] = -np.inf
+            leave_out(scores, histories[block])
         return ndcg(target_ranks(scores, targets[block]), k=10)
 
     def trial(baseline: Baseline) -> float:

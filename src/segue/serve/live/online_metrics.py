@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from segue.kernels.serving_loops import foreseen, log_sums
+from segue.kernels.serving_loops import log_sums, ranks_and_log_sums
 from segue.metrics.metrics import mrr, recall
 from segue.recommend.batch import question_details, score_sample
 from segue.recommend.recommender import Recommender
@@ -140,7 +140,7 @@ def judge(rec: Recommender, events: Sequence[Event], asked: Sequence[Asked], sco
     losses = np.full(len(targets), np.log(max(rec.vocabulary.size - 1, 1)))
     if known.any():
         ranked = scores if known.all() else scores[known]
-        ranks[known], total = foreseen(ranked, columns[known])
+        ranks[known], total = ranks_and_log_sums(ranked, columns[known])
         if scored.rows is not None:
             total = np.logaddexp(total, _others(rec, asked, scored.rows, events)[known])
         losses[known] = total - own[known]
