@@ -70,10 +70,10 @@ class RatingReport:
         width = max(len(name) for name in self.rows)
         lines = [self.protocol, " " * width + "     RMSE      MAE"]
         lines += [f"{name:<{width}}{row['rmse']:9.4f}{row['mae']:9.4f}" for name, row in self.rows.items()]
-        held = ", ".join(f"{name} hold {share:.1%}" for name, share in self.coverage.items())
+        held = ", ".join(f"{share:.1%} at {name}" for name, share in self.coverage.items())
         lines += ["predicted   given   ratings"]
         lines += [f"{p:9.2f}{g:8.2f}{n:10,}" for p, g, n in self.calibration]
-        lines += [f"Prediction intervals: {held} of the ratings."]
+        lines += [f"Coverage of the prediction intervals: {held}."]
         if self.improvement:
             lines.append(improvement_line(self.improvement, self.best_baseline or "", "squared error"))
         return "\n".join([*lines, *self.notes])
