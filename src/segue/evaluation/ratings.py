@@ -1,7 +1,8 @@
 """The measurement of predicted ratings: of a recommender and of the baselines beside it.
 
-Knows: each held-out rating is predicted from earlier ratings only; ratings with the same timestamp do not influence
-each other. What users share of an item moves with the held-out ratings in the order of time, over all users.
+Knows: each held-out rating is predicted from earlier ratings only; ratings with the same timestamp
+do not influence each other. What users share of an item moves with the held-out ratings in the
+order of time, over all users.
 Does not know: the network. It calls `recommend/`, as users do.
 """
 
