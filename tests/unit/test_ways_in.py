@@ -17,14 +17,14 @@ from typer.testing import CliRunner
 import segue
 from segue.api import describe_tables
 from segue.cli.app import app
-from segue.data.features.catalogue import read_catalogue, read_items, read_profiles
+from segue.data.features.catalogue import read_items, read_profiles
 from segue.data.features.kinds import kinds_of
 from segue.data.log.columns import choose_columns
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.times import TimeRule, microseconds
 from segue.errors import ArgumentError, ColumnError, DataError, TimeParseError
 from segue.serve.api.schemas import EventIn, RecommendIn
-from tests_support import small_recommender
+from tests_support import read_catalogue, small_recommender
 
 NAN = float("nan")
 TINY = {"model.width": 4, "train.epochs": 1}
