@@ -11,7 +11,6 @@ from starlette.testclient import TestClient
 
 import segue
 from segue.errors import FullError, StoreError
-from segue.model_file import load_model
 from segue.serve.api.health import OPERATIONS
 from segue.serve.app import make_app
 from segue.serve.http.auth import add_key, read_keys

@@ -51,15 +51,15 @@ def best(scores: Floats, count: int) -> list[Best]:
     """
     if scores.ndim != 2 or count < 1:
         raise _unfit("scores of two axes and a count from 1", scores, f", and {count}")
-    loops = build.lists()
+    loops = build.serving()
     if loops is None or count > _INSERTED:
         return pure_best(scores, count)
     lines, size = scores.shape
     places, values = np.empty((lines, count), np.int64), np.empty((lines, count), np.float32)
-    found = np.empty(lines, np.int64)
-    loops.segue_best(_at(scores), *_sizes(lines, size, count), _at(places), _at(values), _at(found))
-    lists = zip(places.tolist(), values.tolist(), found.tolist(), strict=True)
-    return [Best(some[:n], their[:n]) for some, their, n in lists]
+    counts = np.empty(lines, np.int64)
+    loops.segue_best(_at(scores), *_sizes(lines, size, count), _at(places), _at(values), _at(counts))
+    lists = zip(places.tolist(), values.tolist(), counts.tolist(), strict=True)
+    return [Best(line[:n], scores_of[:n]) for line, scores_of, n in lists]
 
 
 def pure_best(scores: Floats, count: int) -> list[Best]:
@@ -100,7 +100,7 @@ def ranks_and_log_sums(scores: Floats, places: NDArray[np.integer]) -> tuple[NDA
     inside = scores.ndim == 2 and columns.shape == scores.shape[:1]
     if not inside or (len(columns) and not 0 <= columns.min() <= columns.max() < scores.shape[1]):
         raise _unfit("a place inside each line of scores", scores)
-    loops = build.lists()
+    loops = build.serving()
     if loops is None:
         return pure_ranks_and_log_sums(scores, places)
     ranks, sums = np.empty(len(scores), np.int64), np.empty(len(scores), np.float32)
@@ -129,10 +129,10 @@ NORMS: dict[Norm, int] = {False: 0, True: 1, "clip": 2}
 
 
 class BlockStep:
-    """One event of some users through a block whose constants are put together, in C.
+    """One event of several users through a block whose constants are put together, in C.
 
     Args:
-        loops: `build.lists()`.
+        loops: `build.serving()`.
         weights: float32 arrays in the order of `Block` in `serving_loops.c`.
 
     Raises:
@@ -143,7 +143,7 @@ class BlockStep:
         self.loops = loops
         d, past, inside = len(weights[1]), len(weights[2]), len(weights[9])
         shapes = [(d, 2 * d), (d,), (past,), (d,), (d, 2 * d), (2 * d,), (d,), (d, d), (d, 2 * inside), (inside, d)]
-        if [one.shape for one in weights] != shapes or past % d or any(one.dtype != np.float32 for one in weights):
+        if [w.shape for w in weights] != shapes or past % d or any(w.dtype != np.float32 for w in weights):
             raise _unfit(f"weights of a block of width {d}", weights[0])
         self.width, self.past, self.inside = d, past, inside
         self.weights = [_panels(array) if array.ndim == 2 else np.ascontiguousarray(array) for array in weights]
@@ -195,7 +195,7 @@ class BlendLoop:
     """The blend of a network's scores with transition counts, in C.
 
     Args:
-        loops: `build.lists()`.
+        loops: `build.serving()`.
         pairs: offsets int64[V + 1], rows int32[n] and shares float32[n] of the pairs.
         popularity: float32[V].
         decays: float32[REACH] and float32[RECENT], how much the last items count for transitions and for repeats.
@@ -218,14 +218,15 @@ class BlendLoop:
         numbers: Sequence[float],
     ) -> None:
         self.loops = loops
-        self.arrays = [np.ascontiguousarray(one) for one in (*pairs, popularity, *decays)]  # kept while C points there
+        # Kept while C points there.
+        self.arrays = [np.ascontiguousarray(array) for array in (*pairs, popularity, *decays)]
         size, kinds = len(popularity), (np.int64, np.int32, *[np.float32] * 4)
-        whole = all(one.dtype == kind and one.ndim == 1 for one, kind in zip(self.arrays, kinds, strict=True))
+        whole = all(part.dtype == kind and part.ndim == 1 for part, kind in zip(self.arrays, kinds, strict=True))
         if not (whole and pairs_fit(*pairs, size) and 0 <= counted <= size and len(decays[0]) <= len(decays[1])):
             raise _unfit("pairs of rows that are there, with a share each", popularity)
         sizes = (size, counted, *map(len, decays))
         self._transitions = _Transitions(
-            *(one.ctypes.data for one in self.arrays), *map(int, sizes), *map(float, numbers)
+            *(array.ctypes.data for array in self.arrays), *map(int, sizes), *map(float, numbers)
         )
 
     def __call__(self, scores: Floats, recent: Rows) -> None:
