@@ -7,6 +7,7 @@ purged (`sqlite_file`).
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from segue.recommend.ratings import Shared, Tally
 from segue.store.base import (
     PROBE,
     ActiveUser,
+    Commit,
     Head,
-    Meanwhile,
     Outcome,
     Readiness,
     Snapshot,
@@ -66,39 +67,25 @@ class SqliteStore(Store):
             last = db.execute("SELECT max(seq) FROM bodies").fetchone()[0]
         self._hasher, self._recent = Hasher(secret), Recent(last or 0)
 
-    def commit(
+    def begin(
         self,
         writes: Sequence[Write],
         *,
         values: Mapping[str, bytes] | None = None,
         versions: Mapping[str, str] | None = None,
-        meanwhile: Meanwhile | None = None,
-    ) -> list[Outcome]:
-        """Write all of this in one transaction; see `Store.commit`."""
-        outcomes: list[Outcome] = []
-        failed: list[Exception] = []
-
-        def work() -> None:
-            try:
-                if meanwhile is not None:
-                    meanwhile(outcomes)
-            except Exception as error:  # told when it is known what became of the transaction
-                failed.append(error)
-
-        with self._file.writing:
-            with self._file.write(None if meanwhile is None else work) as db:
-                for name, version in (versions or {}).items():
-                    if _version(db, name) != version:
-                        raise moved(versions or ())
-                transaction = Transaction(db, self._hasher, self._recent)
-                outcomes += transaction.apply_all(writes)
-                transaction.flush()
-                for name, value in (values or {}).items():
-                    _put(db, name, value)
-            self._recent.take(transaction)  # it is on disk, and nobody else has written since
-        if failed:
-            raise failed[0]
-        return outcomes
+    ) -> Commit:
+        """Start one transaction; see `Store.begin`."""
+        db = self._file.begin()
+        with self._file.undone():
+            for name, version in (versions or {}).items():
+                if _version(db, name) != version:
+                    raise moved(versions or ())
+            transaction = Transaction(db, self._hasher, self._recent)
+            outcomes = transaction.apply_all(writes)
+            transaction.flush()
+            for name, value in (values or {}).items():
+                _put(db, name, value)
+            return _Commit(outcomes, self._file, self._file.sync(), transaction, self._recent)
 
     def heads(self, users: Sequence[str], model: str) -> list[Head]:
         """Return the heads of users; see `Store.heads`."""
@@ -152,6 +139,7 @@ class SqliteStore(Store):
             row = db.execute("SELECT place, key FROM log WHERE seq = ? AND uid = ?", (seq, uid)).fetchone()
             if row is not None:
                 drop_rated(db, uid, Position(row[0], seq))
+                db.execute("INSERT INTO erased VALUES (?, ?, ?)", (uid, seq, row[1]))
                 _erase_events(db, "seq = ?", seq)
                 _drop_states(db, uid)
                 db.execute("DELETE FROM snapshots WHERE uid = ? AND (place, seq) >= (?, ?)", (uid, row[0], seq))
@@ -160,14 +148,21 @@ class SqliteStore(Store):
         self._file.purge_log()
         return row is not None
 
-    def was_erased(self, event: int | tuple[str, str]) -> bool:
-        """Return whether an event was erased; see `Store.was_erased`."""
-        value: int | bytes
-        if isinstance(event, tuple):
-            query, value = "SELECT 1 FROM keys WHERE hash = ? AND seq IS NULL", self._hasher.event(*event)
-        else:
-            query, value = "SELECT 1 FROM bodies WHERE seq = ? AND seq NOT IN (SELECT seq FROM log)", event
+    def was_erased(self, user: str, event: int | tuple[str, str]) -> bool:
+        """Return whether an event of a user was erased; see `Store.was_erased`."""
+        by_id = isinstance(event, tuple)
+        value = self._hasher.event(*event) if isinstance(event, tuple) else event
         with self._file.read() as db:
+            row = db.execute("SELECT uid FROM names WHERE hash = ?", (self._hasher.user(user),)).fetchone()
+            if row is None:
+                return False
+            if row[0] is not None:
+                query = f"SELECT 1 FROM erased WHERE uid = ? AND {'key' if by_id else 'seq'} = ?"
+                return db.execute(query, (row[0], value)).fetchone() is not None
+            if by_id:
+                query = "SELECT 1 FROM keys WHERE hash = ? AND seq IS NULL"
+            else:
+                query = "SELECT 1 FROM bodies WHERE seq = ? AND seq NOT IN (SELECT seq FROM log)"
             return db.execute(query, (value,)).fetchone() is not None
 
     def finish_erasures(self) -> None:
@@ -187,6 +182,7 @@ class SqliteStore(Store):
                 _drop_states(db, uid)
                 db.execute("DELETE FROM snapshots WHERE uid = ?", (uid,))
                 db.execute("DELETE FROM users WHERE uid = ?", (uid,))
+                db.execute("DELETE FROM erased WHERE uid = ?", (uid,))
                 db.execute("UPDATE people SET name = zeroblob(length(name)) WHERE uid = ?", (uid,))
                 db.execute("UPDATE names SET uid = NULL WHERE uid = ?", (uid,))
         self._file.purge_log()
@@ -241,22 +237,6 @@ class SqliteStore(Store):
             row = db.execute("SELECT value FROM meta WHERE name = ?", ("value:" + name,)).fetchone()
         return bytes(row[0]) if row else None
 
-    def put_value(self, name: str, value: bytes) -> None:
-        """Put a value under a name; see `Store.put_value`."""
-        self.commit([], values={name: value})
-
-    def value_version(self, name: str) -> str:
-        """Return the version of a value; see `Store.value_version`."""
-        return version_of(self.get_value(name))
-
-    def replace_value(self, name: str, version: str, value: bytes) -> bool:
-        """Replace a value of a known version; see `Store.replace_value`."""
-        with self._file.write() as db:
-            same = _version(db, name) == version
-            if same:
-                _put(db, name, value)
-        return same
-
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival; see `Store.log`."""
         with self._file.read() as db:
@@ -300,6 +280,24 @@ class SqliteStore(Store):
     def _uid(self, db: sqlite3.Connection, user: str) -> int | None:
         row = db.execute("SELECT uid FROM names WHERE hash = ?", (self._hasher.user(user),)).fetchone()
         return row[0] if row else None
+
+
+class _Commit(Commit):
+    def __init__(
+        self,
+        outcomes: list[Outcome],
+        file: SqliteFile,
+        syncing: Future[None],
+        transaction: Transaction,
+        recent: Recent,
+    ) -> None:
+        super().__init__(outcomes)
+        self._file, self._syncing, self._transaction, self._recent = file, syncing, transaction, recent
+
+    def wait(self) -> None:
+        """Return when everything is on disk; see `Commit.wait`."""
+        with self._file.synced(self._syncing):
+            self._recent.take(self._transaction)  # nobody else has written since
 
 
 def _head(user: str, row: Any, model: str) -> Head:
@@ -353,6 +351,7 @@ def _merge_users(db: sqlite3.Connection, old: int, new: int) -> None:
         drop_rated(db, uid, Position(*first))
     db.execute("UPDATE log SET uid = ? WHERE uid = ?", (new, old))
     db.execute("UPDATE names SET uid = ? WHERE uid = ?", (new, old))
+    db.execute("UPDATE erased SET uid = ? WHERE uid = ?", (new, old))
     both = "(SELECT version, active FROM users WHERE uid = ?)"
     db.execute(
         f"UPDATE users SET version = users.version + old.version + 1, active = max(users.active, old.active) "

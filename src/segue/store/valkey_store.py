@@ -5,6 +5,7 @@ as one transaction. The data must fit into the memory of one server.
 Does not know: the connection, and the settings that durability rests on (`valkey_server`).
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,11 @@ from segue.errors import ErasedError, StoreError
 from segue.recommend.ratings import Shared, Tally
 from segue.store.base import (
     ActiveUser,
+    Commit,
     Conflict,
     Duplicate,
     Erased,
     Head,
-    Meanwhile,
     Outcome,
     Readiness,
     Snapshot,
@@ -58,24 +59,21 @@ class ValkeyStore(Store):
             self._server.call("SET", key, new_secret(), "NX")
             secret = self._server.call("GET", key)
         self._hasher = Hasher(secret)
+        self._server.store_id = hashlib.sha1(secret, usedforsecurity=False).hexdigest()
 
-    def commit(
+    def begin(
         self,
         writes: Sequence[Write],
         *,
         values: Mapping[str, bytes] | None = None,
         versions: Mapping[str, str] | None = None,
-        meanwhile: Meanwhile | None = None,
-    ) -> list[Outcome]:
-        """Write all of this in one transaction; see `Store.commit`."""
+    ) -> Commit:
+        """Do one transaction, which is on disk when the server answers; see `Store.begin`."""
         packed = [self._pack(write) for write in writes]
         replies = self._server.run("commit", packed, list((values or {}).items()), list((versions or {}).items()))
         if replies == b"moved":
             raise moved(versions or ())
-        outcomes = [_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)]
-        if meanwhile is not None:  # the server tells what came of it once it is done
-            meanwhile(outcomes)
-        return outcomes
+        return Commit([_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)])
 
     def heads(self, users: Sequence[str], model: str) -> list[Head]:
         """Return the heads of users; see `Store.heads`."""
@@ -108,12 +106,10 @@ class ValkeyStore(Store):
         self._server.rewrite(wait=self._erase_wait)
         return bool(existed)
 
-    def was_erased(self, event: int | tuple[str, str]) -> bool:
-        """Return whether an event was erased; see `Store.was_erased`."""
-        call, prefix = self._server.call, self._server.prefix
-        if isinstance(event, tuple):
-            return bool(call("HGET", prefix + "keys", self._hasher.event(*event).hex()) == b"")
-        return 0 < event <= int(call("GET", prefix + "seqs") or 0) and not call("HEXISTS", prefix + "owners", event)
+    def was_erased(self, user: str, event: int | tuple[str, str]) -> bool:
+        """Return whether an event of a user was erased; see `Store.was_erased`."""
+        named = ("", self._hasher.event(*event).hex()) if isinstance(event, tuple) else (str(event), "")
+        return bool(self._server.run("was_erased", self._user(user), *named))
 
     def finish_erasures(self) -> None:
         """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
@@ -158,18 +154,10 @@ class ValkeyStore(Store):
         value: bytes | None = self._server.call("HGET", self._server.prefix + "values", name)
         return value
 
-    def put_value(self, name: str, value: bytes) -> None:
-        """Put a value under a name; see `Store.put_value`."""
-        self.commit([], values={name: value})
-
     def value_version(self, name: str) -> str:
         """Return the version of a value; see `Store.value_version`."""
         version: str = self._server.run("value_version", name).decode()
         return version
-
-    def replace_value(self, name: str, version: str, value: bytes) -> bool:
-        """Replace a value of a known version; see `Store.replace_value`."""
-        return bool(self._server.run("replace_value", name, version, value))
 
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival; see `Store.log`."""
