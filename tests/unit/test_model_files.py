@@ -137,11 +137,11 @@ CRAFTED = {
         replaced("catalogue", table(lambda t: written(t.with_columns(x=pl.lit("y" * 10**5)), compression="zstd"))),
         r"catalogue: expected an Arrow file of 12 rows, its bytes are none \(compressed\)",
     ),
-    "a catalogue of others": ("linear", replaced("catalogue", table(lambda t: written(t.reverse()))), "a line with id"),
+    "a catalogue of others": ("linear", replaced("catalogue", table(lambda t: written(t.reverse()))), "a row with id"),
     "a moment after all": (
         "linear",
         replaced("catalogue", table(lambda t: written(t.with_columns(x=pl.lit(2**30, pl.Int32).cast(pl.Date))))),
-        "a moment in it is none|catalogue: expected a line",
+        "a moment in it is none|catalogue: expected a row",
     ),
     "a part that nobody names": ("linear", lambda parts: None, "part extra was edited or damaged"),
 }  # fmt: skip
@@ -220,7 +220,7 @@ def test_arrays_that_do_not_fit_never_reach_c():
     with pytest.raises(ArgumentError, match="pairs of rows that are there"):
         _ = replace(counts).loop
     rec = small_recommender()
-    [step, _] = rec.folded._loops
+    [step, _] = rec.fused._loops
     x, state = np.zeros((2, 8), np.float32), np.zeros((2, 32), np.float32)
     for before, after in (
         (state[:, :31], state[:, :31]),
