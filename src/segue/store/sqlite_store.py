@@ -117,6 +117,13 @@ class SqliteStore(Store):
                         heads[user] = _head(user, row, model)
         return [heads[user] for user in users]
 
+    def find_event(self, client: str, id: str) -> StoredEvent | None:
+        """Return the event under an id; see `Store.find_event`."""
+        query = "WHERE l.seq = (SELECT seq FROM keys WHERE hash = ?)"
+        with self._file.read() as db:
+            row = db.execute(SELECT_EVENT + query, (self._hasher.event(client, id),)).fetchone()
+        return event_of_row(row) if row else None
+
     def events(
         self, user: str, *, after: Position | None = None, limit: int = 1000, backwards: bool = False
     ) -> list[StoredEvent]:
@@ -127,13 +134,6 @@ class SqliteStore(Store):
         with self._file.read() as db:
             return [event_of_row(row) for row in db.execute(SELECT_EVENT + query, (self._uid(db, user), *after, limit))]
 
-    def find_event(self, client: str, id: str) -> StoredEvent | None:
-        """Return the event under an id; see `Store.find_event`."""
-        query = "WHERE l.seq = (SELECT seq FROM keys WHERE hash = ?)"
-        with self._file.read() as db:
-            row = db.execute(SELECT_EVENT + query, (self._hasher.event(client, id),)).fetchone()
-        return event_of_row(row) if row else None
-
     def snapshot(self, user: str, model: str, *, at: Position) -> Snapshot | None:
         """Return the last snapshot at or before a position; see `Store.snapshot`."""
         query = (
@@ -143,6 +143,17 @@ class SqliteStore(Store):
         with self._file.read() as db:
             row = db.execute(query, (self._uid(db, user), model, *at)).fetchone()
         return Snapshot(model, row[0], row[1], Position(row[2], row[3])) if row else None
+
+    def shared(self, model: str, rows: Sequence[int]) -> Shared:
+        """Return the shared value of a model; see `Store.shared`."""
+        items = [-1, *rows]  # -1 stands for all items
+        query = (
+            "SELECT item, sum, count FROM shared WHERE bid = (SELECT bid FROM bundles WHERE name = ?) "
+            f"AND item IN ({', '.join('?' * len(items))})"
+        )
+        with self._file.read() as db:
+            tallies = {item: Tally(*tally) for item, *tally in db.execute(query, (model, *items))}
+        return Shared(tallies, tallies.pop(-1, Tally()))
 
     def erase_event(self, user: str, seq: int) -> bool:
         """Erase an event; see `Store.erase_event`."""
@@ -160,6 +171,25 @@ class SqliteStore(Store):
                 _recount(db, uid)
         self._file.purge_log()
         return row is not None
+
+    def erase_user(self, user: str) -> bool:
+        """Erase a user; see `Store.erase_user`."""
+        with self._file.write() as db:
+            self._recent.users.clear()
+            uid = self._uid(db, user)
+            if uid is None:
+                db.execute("INSERT OR IGNORE INTO names VALUES (?, NULL)", (self._hasher.user(user),))
+            else:
+                drop_rated(db, uid, START)
+                _erase_events(db, "uid = ?", uid)
+                _drop_states(db, uid)
+                db.execute("DELETE FROM snapshots WHERE uid = ?", (uid,))
+                db.execute("DELETE FROM users WHERE uid = ?", (uid,))
+                db.execute("DELETE FROM erased WHERE uid = ?", (uid,))
+                db.execute("UPDATE people SET name = zeroblob(length(name)) WHERE uid = ?", (uid,))
+                db.execute("UPDATE names SET uid = NULL WHERE uid = ?", (uid,))
+        self._file.purge_log()
+        return uid is not None
 
     def was_erased(self, user: str, event: int | tuple[str, str]) -> bool:
         """Return whether an event of a user was erased; see `Store.was_erased`."""
@@ -181,25 +211,6 @@ class SqliteStore(Store):
     def finish_erasures(self) -> None:
         """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
         self._file.purge_log()
-
-    def erase_user(self, user: str) -> bool:
-        """Erase a user; see `Store.erase_user`."""
-        with self._file.write() as db:
-            self._recent.users.clear()
-            uid = self._uid(db, user)
-            if uid is None:
-                db.execute("INSERT OR IGNORE INTO names VALUES (?, NULL)", (self._hasher.user(user),))
-            else:
-                drop_rated(db, uid, START)
-                _erase_events(db, "uid = ?", uid)
-                _drop_states(db, uid)
-                db.execute("DELETE FROM snapshots WHERE uid = ?", (uid,))
-                db.execute("DELETE FROM users WHERE uid = ?", (uid,))
-                db.execute("DELETE FROM erased WHERE uid = ?", (uid,))
-                db.execute("UPDATE people SET name = zeroblob(length(name)) WHERE uid = ?", (uid,))
-                db.execute("UPDATE names SET uid = NULL WHERE uid = ?", (uid,))
-        self._file.purge_log()
-        return uid is not None
 
     def readmit(self, user: str) -> bool:
         """Let an erased user begin anew; see `Store.readmit`."""
@@ -232,17 +243,6 @@ class SqliteStore(Store):
                     rows = db.execute(delete, bid).rowcount if bid else 0
                 dropped += rows if table == "states" else 0
         return dropped
-
-    def shared(self, model: str, rows: Sequence[int]) -> Shared:
-        """Return the shared value of a model; see `Store.shared`."""
-        items = [-1, *rows]  # -1 stands for all items
-        query = (
-            "SELECT item, sum, count FROM shared WHERE bid = (SELECT bid FROM bundles WHERE name = ?) "
-            f"AND item IN ({', '.join('?' * len(items))})"
-        )
-        with self._file.read() as db:
-            tallies = {item: Tally(*tally) for item, *tally in db.execute(query, (model, *items))}
-        return Shared(tallies, tallies.pop(-1, Tally()))
 
     def get_value(self, name: str) -> bytes | None:
         """Return a value; see `Store.get_value`."""

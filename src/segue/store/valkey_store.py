@@ -84,17 +84,17 @@ class ValkeyStore(Store):
         rows = self._server.run("heads", [self._user(user) for user in users], model)
         return [_head(user, row, model) for user, row in zip(users, rows, strict=True)]
 
+    def find_event(self, client: str, id: str) -> StoredEvent | None:
+        """Return the event under an id; see `Store.find_event`."""
+        rows = self._server.run("find", self._hasher.event(client, id).hex())
+        return _event(rows[0]) if rows else None
+
     def events(
         self, user: str, *, after: Position | None = None, limit: int = 1000, backwards: bool = False
     ) -> list[StoredEvent]:
         """Return a page of a user's events; see `Store.events`."""
         start = f"({_member(after)}" if after else "+" if backwards else "-"
         return [_event(row) for row in self._server.run("page", self._user(user), start, limit, backwards)]
-
-    def find_event(self, client: str, id: str) -> StoredEvent | None:
-        """Return the event under an id; see `Store.find_event`."""
-        rows = self._server.run("find", self._hasher.event(client, id).hex())
-        return _event(rows[0]) if rows else None
 
     def snapshot(self, user: str, model: str, *, at: Position) -> Snapshot | None:
         """Return the last snapshot at or before a position; see `Store.snapshot`."""
@@ -104,9 +104,24 @@ class ValkeyStore(Store):
         member, count = row[0].decode().split(":")
         return Snapshot(model, int(count), row[1], _position(member))
 
+    def shared(self, model: str, rows: Sequence[int]) -> Shared:
+        """Return the shared value of a model; see `Store.shared`."""
+        names = ["", *(str(row) for row in rows)]
+        fields = [kind + name for name in names for kind in "sc"]
+        reply = self._server.call("HMGET", f"{self._server.prefix}shared:{model}", *fields)
+        numbers = [int(number or 0) for number in reply]
+        every, *tallies = (Tally(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
+        return Shared({row: tally for row, tally in zip(rows, tallies, strict=True) if tally.number}, every)
+
     def erase_event(self, user: str, seq: int) -> bool:
         """Erase an event; see `Store.erase_event`."""
         existed = self._server.run("erase_event", self._user(user), str(seq))
+        self._server.rewrite(wait=self._erase_wait)
+        return bool(existed)
+
+    def erase_user(self, user: str) -> bool:
+        """Erase a user; see `Store.erase_user`."""
+        existed = self._server.run("erase_user", self._user(user))
         self._server.rewrite(wait=self._erase_wait)
         return bool(existed)
 
@@ -118,12 +133,6 @@ class ValkeyStore(Store):
     def finish_erasures(self) -> None:
         """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
         self._server.rewrite(wait=self._erase_wait)
-
-    def erase_user(self, user: str) -> bool:
-        """Erase a user; see `Store.erase_user`."""
-        existed = self._server.run("erase_user", self._user(user))
-        self._server.rewrite(wait=self._erase_wait)
-        return bool(existed)
 
     def readmit(self, user: str) -> bool:
         """Let an erased user begin anew; see `Store.readmit`."""
@@ -143,15 +152,6 @@ class ValkeyStore(Store):
         step = 1000  # in short scripts, between which others can write
         chunks = ((first, min(first + step - 1, users)) for first in range(1, users + 1, step))
         return sum(self._server.run("drop_model", model, *chunk) for chunk in chunks)
-
-    def shared(self, model: str, rows: Sequence[int]) -> Shared:
-        """Return the shared value of a model; see `Store.shared`."""
-        names = ["", *(str(row) for row in rows)]
-        fields = [kind + name for name in names for kind in "sc"]
-        reply = self._server.call("HMGET", f"{self._server.prefix}shared:{model}", *fields)
-        numbers = [int(number or 0) for number in reply]
-        every, *tallies = (Tally(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
-        return Shared({row: tally for row, tally in zip(rows, tallies, strict=True) if tally.number}, every)
 
     def get_value(self, name: str) -> bytes | None:
         """Return a value; see `Store.get_value`."""
