@@ -90,7 +90,7 @@ def measure(
     alone = segue.evaluate(replace(rec, counts=None), test)
     refitted = segue.evaluate(with_validation(rec, train), test).to_dict()["models"]["segue"]
     curve = rec.facts["curve"]
-    timed = segue.evaluate(rec, test, ask_at="event").to_dict()["models"]["segue"] if test.has_times else None
+    timed = segue.evaluate(rec, test, request_time="event").to_dict()["models"]["segue"] if test.has_times else None
     return {
         "set": name,
         "split": split,
@@ -189,7 +189,7 @@ def show(found: dict) -> None:
     for name, row in found["models"].items():
         print(f"{name:<80} HR@10 {row['hr@10']:.4f}  NDCG@10 {row['ndcg@10']:.4f}")
     print(found["fusion"], "network alone", found["network_alone"]["ndcg@10"], "shuffled", found["history_shuffled"])
-    print(found["lead"], found["training_seconds"], "s", found["events_per_second"], "events/s", flush=True)
+    print(found["improvement"], found["training_seconds"], "s", found["events_per_second"], "events/s", flush=True)
 
 
 def main() -> None:

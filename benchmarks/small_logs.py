@@ -126,10 +126,10 @@ def measure(number: int) -> dict[str, Any]:
     users = test.table["user"].n_unique()
     try:
         report = segue.evaluate(rec, test, train=train)
-        found["next"] = _against(report.lead, report.best_baseline, users) | {"rows": report.rows}
+        found["next"] = _against(report.improvement, report.best_baseline, users) | {"rows": report.rows}
         if rec.network.rating is not None and how["gaps"] != "one moment":  # of one moment nothing is strictly earlier
             ratings = evaluate_ratings(rec, test, train=train)
-            found["rating"] = _against(ratings.lead, ratings.best_baseline, users) | {"rows": ratings.rows}
+            found["rating"] = _against(ratings.improvement, ratings.best_baseline, users) | {"rows": ratings.rows}
     except SegueError as error:
         found["not evaluated"] = str(error)
     return found

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -41,8 +41,6 @@ from segue.model.transitions import TransitionCounts
 
 logger = logging.getLogger("segue")
 M = TypeVar("M", bound=Model)
-#: Arrays, metadata and notes of the catalogue of a model, and what else it knows by name.
-Parts: TypeAlias = tuple[Mapping[str, NDArray[Any]], Mapping[str, str], tuple[str, ...], Mapping[str, Any]]
 #: The file in a folder of models that names the one to run.
 CURRENT = "current"
 _PREFIX, _COUNTS = "weights.", "counts."
@@ -93,7 +91,7 @@ def save_model(model: Model, path: str | Path) -> None:
     write_arrays(Path(path), arrays, _metadata(model, _digests(arrays)))
 
 
-def taken_apart(model: Model) -> Parts:
+def taken_apart(model: Model) -> tuple[Any, ...]:
     """Return what `put_together` makes a model of: what its file holds, and what is known beside it.
 
     So a model can be pickled and copied, whatever it has computed and kept. Cost: O(items), the weights are not copied.
@@ -102,13 +100,14 @@ def taken_apart(model: Model) -> Parts:
     return _arrays(model), _metadata(model, {}), model.catalogue.notes if model.catalogue else (), beside
 
 
-def put_together(parts: Parts) -> Model:
+def put_together(
+    arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], notes: tuple[str, ...], beside: Mapping[str, Any]
+) -> Model:
     """Return the model that `taken_apart` was given.
 
     Raises:
         ModelError: its cell is one of Keras whose class is not registered here.
     """
-    arrays, metadata, notes, beside = parts
     model = _model(read_manifest("recommender", metadata), arrays, "recommender")
     catalogue = None if model.catalogue is None else replace(model.catalogue, notes=notes)
     return replace(model, catalogue=catalogue, **beside)

@@ -12,12 +12,17 @@ from segue.serve.ranking.candidates import Scored
 #: Each by its name: in C where there is a compiler, and as it stands in Python.
 BEST = {
     "compiled": serving_loops.best,
-    "pure": serving_loops.pure_best,
+    "pure": lambda scores, count: lists_of(serving_loops.pure_top_k(scores, count)),
+    "double": lambda scores, count: lists_of(serving_loops.pure_top_k(scores.astype(np.float64), count)),
     "of a server": lambda scores, count: Scored(scores).best(count),
 }
 FORESEEN = {"compiled": serving_loops.ranks_and_log_sums, "pure": serving_loops.pure_ranks_and_log_sums}
 needs_compiler = pytest.mark.skipif(build.lists() is None, reason="no C compiler: the pure code is used")
 WAYS = [pytest.param("compiled", marks=needs_compiler), "pure"]
+
+
+def lists_of(top):
+    return [(row[:n], best[:n]) for row, best, n in zip(*(part.tolist() for part in top), strict=True)]
 
 
 def drawn(seed, size, level, hidden=(0.2, 0.99, 1.0)):
@@ -29,7 +34,7 @@ def drawn(seed, size, level, hidden=(0.2, 0.99, 1.0)):
     return scores
 
 
-@pytest.mark.parametrize("way", [*WAYS, "of a server"])
+@pytest.mark.parametrize("way", [*WAYS, "double", "of a server"])
 @given(st.integers(0, 2**31), st.integers(1, 3000), st.one_of(st.integers(1, 60), st.just(400)), st.booleans())
 def test_law_top_is_the_head_of_a_sort(way, seed, size, count, level):
     scores = drawn(seed, size, level)

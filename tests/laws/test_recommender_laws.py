@@ -130,8 +130,7 @@ def test_law_lists_of_many_are_those_of_each(by, repeats, monkeypatch):
     left_out = [vocabulary.rows(ids) for ids in liked]
     if repeats == "exclude":
         left_out = [np.append(rows, seen.to_rows()) for rows, seen in zip(left_out, states.seen, strict=True)]
-    found = scorer.best_each(
-        whole.with_index(exact_index(whole)) if by == "index" else whole,
+    found = (whole.with_index(exact_index(whole)) if by == "index" else whole).best_each(
         states.memory.output,
         np.array([max(at - time / 1e6, 0) for time in states.times], np.float32),
         states.recent,
@@ -157,3 +156,21 @@ def test_law_seen_is_a_set_of_rows():
 def test_law_a_whole_number_is_the_id_of_its_digits():
     vocabulary = Vocabulary(pl.Series(["17", "007"]))
     assert [vocabulary.row(id) for id in ("17", 17, np.int64(17), "007", 7)] == [1, 1, 1, 2, 0]
+
+
+def test_a_recommender_and_its_states_say_in_a_line_what_they_are():
+    rec = replace(small_recommender(), fingerprint="1f3a" * 16)
+    assert repr(rec) == "Recommender(12 items, linear 2 x 8, model 1f3a1f3a1f3a)"
+    rec = replace(rec, facts={"source": "ratings.csv", "range": [0, 1_046_476_800_000_000]})
+    assert ", trained on ratings.csv to 2003-03-01, model" in str(rec)
+    assert ", trained, model" in str(replace(rec, facts={"curve": []}))
+    assert repr(rec.start()) == "State(0 events, 0 seen items, model 1f3a1f3a1f3a)"
+    state = rec.observe(rec.start(), "003", time=1_046_476_800)
+    last = "last at 2003-03-01T00:00:00Z"
+    assert repr(state) == f"State(1 event, {last}, 1 seen item, model 1f3a1f3a1f3a)"
+    events = pl.DataFrame({"user": ["a", "b"], "item": ["003", "004"], "time": [5, 1_046_476_800]})
+    states = rec.encode(segue.read_events(events))
+    assert repr(states) == f"States(2 users, 2 events, {last}, model 1f3a1f3a1f3a)"
+    assert repr(states[:0]) == "States(0 users, 0 events, model 1f3a1f3a1f3a)"
+    timeless = rec.encode(segue.read_events(events[["user", "item"]], time="none"))
+    assert repr(timeless) == "States(2 users, 2 events, model 1f3a1f3a1f3a)"

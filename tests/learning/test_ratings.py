@@ -45,7 +45,7 @@ def test_new_users_are_rated_near_the_best():
     assert rows["segue"] < 0.8 * rows["running biases"]
     assert rows["running biases"] < rows["biases"]
     assert report.coverage["90 %"] == pytest.approx(0.9, abs=0.06)
-    assert report.lead.low > 0
+    assert report.improvement.low > 0
 
 
 def test_noise_has_the_error_of_its_spread():

@@ -1,4 +1,4 @@
-"""How a training run looks while it lasts.
+"""The progress of a training run.
 
 Knows: a bar in a terminal, plain lines elsewhere. Does not know: how training works.
 """
@@ -62,7 +62,7 @@ class TrainingView:
             )
 
     def _left(self, report: "Report") -> str:
-        """Return the time to the end at the pace since the first report: what is before it was compiling, mostly."""
+        """Return the remaining time at the pace since the first report; the time before it was mostly compiling."""
         assert self.first is not None
         done = report.done - self.first.done
         if not done:

@@ -170,7 +170,7 @@ def model_insights(
         "gates",
         "What the gates keep",
         "Each row is a channel of the memory, each column an event of one user. Bright channels are kept, dark ones "
-        "are overwritten. At the right: the half-life of each channel in events. Most forget fast, some slowly.",
+        "are overwritten. At the right: the half-life of each channel in events. Most decay fast, some slowly.",
         {"items": list(openings.items), "half_lives": kept, "gates": blocks},
         draw.gates_figure(openings),
     )

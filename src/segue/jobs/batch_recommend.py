@@ -22,7 +22,6 @@ from segue.jobs.resumable_parquet import ResumableParquet
 from segue.recommend.arguments import check_count
 from segue.recommend.batch import observe_long
 from segue.recommend.recommender import Recommender, Time
-from segue.recommend.scorer import best_each
 from segue.recommend.state import NO_TIME, Seen, State, States, gaps_seconds
 from segue.shapes import Floats, Rows
 from segue.store.base import Store
@@ -132,9 +131,9 @@ def all_users(store: Store) -> list[str]:
 
 def _lists(rec: Recommender, batch: UserBatch, k: int, now: int | None, ids: pl.Series) -> pl.DataFrame:
     gaps = gaps_seconds([now] * len(batch.times), batch.times)
-    excluded = [seen.to_rows() for seen in batch.seen] if rec.repeats == "exclude" else None
+    excluded = [seen.to_rows() for seen in batch.seen] if rec.repeats == "exclude" else []
     details = rec.encodings.of_events([{"time": now}] * len(batch.times))
-    best = best_each(rec, batch.outputs, gaps, batch.recent, k, details, excluded=excluded)
+    best = rec.best_each(batch.outputs, gaps, batch.recent, k, details, excluded=excluded)
     user, place = np.nonzero(best.rows)
     rows = best.rows[user, place]
     columns = {

@@ -44,7 +44,7 @@ from segue.data.log.split import split_after, split_by_time, split_last
 from segue.data.sequences.type_weights import check_types, types_of
 from segue.errors import ArgumentError, ColumnError, LockedError, ModelError
 from segue.evaluation import ratings
-from segue.evaluation.protocols import ask, questions
+from segue.evaluation.protocols import queries_of, rank_targets
 from segue.interop.keras_cell import KerasCell
 from segue.metrics.bootstrap import Interval
 from segue.metrics.comparison import Comparison, compare
@@ -367,11 +367,12 @@ class _Retraining:
     def _scored(self, rec: Recommender, test: Events, rated: bool) -> tuple[Any, Any]:
         """Return NDCG@10, or minus the squared error, of each held-out event, and its user."""
         if rated:
-            rows = ratings.questions(rec, test, self.given["users"], "all")
-            return -((ratings.predictions(rec, rows)[0] - rows.ratings).astype(np.float64) ** 2), rows.users
-        asked = questions(rec, test, self.profiles)
-        ranks = np.concatenate(ask(rec, asked)["segue"].ranks)
-        return ndcg(ranks, k=10), asked.users
+            rated_rows = ratings.rating_queries(rec, test, self.given["users"], "all")
+            predicted = ratings.predict_ratings(rec, rated_rows)[0]
+            return -((predicted - rated_rows.ratings).astype(np.float64) ** 2), rated_rows.users
+        queries = queries_of(rec, test, self.profiles)
+        ranks = np.concatenate(rank_targets(rec, queries)["segue"].ranks)
+        return ndcg(ranks, k=10), queries.users
 
     def _published(self, rec: Recommender, report: RetrainReport) -> RetrainReport:
         name = f"{self.now:%Y-%m-%d}-{rec.fingerprint[:12]}.segue"

@@ -7,7 +7,6 @@ Does not know: ids, rows of a catalogue.
 """
 
 import ctypes
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,12 +17,26 @@ from segue.config import Norm
 from segue.errors import ArgumentError
 from segue.kernels import build
 from segue.metrics.ranks import target_ranks
-from segue.shapes import Floats, Rows
+from segue.shapes import Bools, Floats, Rows
 
 #: Columns of a panel of weights, as in `serving_loops.c`.
 _COLUMNS = 32
 #: Longest list that C keeps by insertion; longer ones are sorted.
 _INSERTED = 256
+
+
+class TopK(NamedTuple):
+    """The highest scores of each line, best first, of equals the first; -infinity and place 0 fill up.
+
+    Args:
+        places: int64[line, k].
+        scores: float[line, k].
+        found: int64[line], how many scores above -infinity there were, at most k.
+    """
+
+    places: NDArray[np.int64]
+    scores: Floats
+    found: NDArray[np.int64]
 
 
 class Best(NamedTuple):
@@ -33,46 +46,82 @@ class Best(NamedTuple):
     scores: list[float]
 
 
-def best(scores: Floats, count: int) -> list[Best]:
-    """Return for each line at most `count` of its highest scores, of equals the first; -infinity is left out.
+def top_k(scores: Floats, k: int) -> TopK:
+    """Return the k highest scores of each line; -infinity is left out.
 
     Args:
         scores: float32[line, n], line after line in memory.
-        count: at least 1.
+        k: at least 1.
 
     Raises:
-        ArgumentError: the scores are not in one piece of memory, or the count is below 1.
+        ArgumentError: the scores lie otherwise, or k is below 1.
 
-    Cost: O(lines x n), and O(count) for each score that enters the list.
+    Cost: O(lines x n), and O(k) for each score that was among the best for a while.
+
+    Example:
+        >>> top_k(np.float32([[1, 3, -np.inf, 3], [-np.inf, -np.inf, 2, -np.inf]]), 2).places.tolist()
+        [[1, 3], [2, 0]]
+    """
+    if scores.ndim != 2 or k < 1:
+        raise _unfit("scores of two axes and a count from 1", scores, f", and {k}")
+    loops = build.lists()
+    if loops is None or k > _INSERTED:
+        return pure_top_k(scores, k)
+    lines, size = scores.shape
+    top = TopK(np.zeros((lines, k), np.int64), np.full((lines, k), -np.inf, np.float32), np.empty(lines, np.int64))
+    loops.segue_best(_at(scores), *_sizes(lines, size, k), *(_at(part) for part in top))
+    return top
+
+
+def pure_top_k(scores: NDArray[np.floating], k: int) -> TopK:
+    """Do what `top_k` does, of numbers of any precision."""
+    lines, size = scores.shape
+    edges = np.maximum(_edges(scores, k), np.finfo(scores.dtype).min)
+    places = np.flatnonzero(scores >= edges[:, None])
+    line, values = places // size, scores.ravel()[places]
+    places -= line * size
+    order = np.lexsort((places, -values, line))
+    number = np.arange(len(order)) - np.searchsorted(line, line)  # of the same line before
+    order, number = order[number < k], number[number < k]
+    top = TopK(
+        np.zeros((lines, k), np.int64),
+        np.full((lines, k), -np.inf, scores.dtype),
+        np.bincount(line[order], minlength=lines),
+    )
+    top.places[line[order], number], top.scores[line[order], number] = places[order], values[order]
+    return top
+
+
+def best(scores: Floats, count: int) -> list[Best]:
+    """Return what `top_k` does as lists, one for each line, of what is above -infinity.
 
     Example:
         >>> best(np.float32([[1, 3, -np.inf, 3], [-np.inf, -np.inf, 2, -np.inf]]), 2)
         [Best(places=[1, 3], scores=[3.0, 3.0]), Best(places=[2], scores=[2.0])]
     """
-    if scores.ndim != 2 or count < 1:
-        raise _unfit("scores of two axes and a count from 1", scores, f", and {count}")
-    loops = build.lists()
-    if loops is None or count > _INSERTED:
-        return pure_best(scores, count)
-    lines, size = scores.shape
-    places, values = np.empty((lines, count), np.int64), np.empty((lines, count), np.float32)
-    found = np.empty(lines, np.int64)
-    loops.segue_best(_at(scores), *_sizes(lines, size, count), _at(places), _at(values), _at(found))
-    lists = zip(places.tolist(), values.tolist(), found.tolist(), strict=True)
-    return [Best(some[:n], their[:n]) for some, their, n in lists]
+    columns = zip(*(part.tolist() for part in top_k(scores, count)), strict=True)
+    return [Best(places[:found], values[:found]) for places, values, found in columns]
 
 
-def pure_best(scores: Floats, count: int) -> list[Best]:
-    """Do what `best` does."""
-    size, edges = scores.shape[1], np.maximum(_edges(scores, count), np.finfo(np.float32).min)
-    places = np.flatnonzero(scores >= edges[:, None])
-    line, values = places // size, scores.ravel()[places]
-    places = places - line * size
-    order = np.lexsort((places, -values, line))
-    begins = np.searchsorted(line, np.arange(len(scores) + 1)).tolist()
-    columns, values = places[order].tolist(), values[order].tolist()
-    ends = [min(begin + count, end) for begin, end in itertools.pairwise(begins)]
-    return [Best(columns[begin:end], values[begin:end]) for begin, end in zip(begins, ends, strict=False)]
+def leave_out(scores: Floats, excluded: Sequence[Rows] = (), *, allowed: Bools | None = None) -> Floats:
+    """Set what no list may hold to -infinity, in place, and return the scores.
+
+    Args:
+        scores: float32[line, row], all rows of the catalogue; row 0 is always left out.
+        excluded: for each line the rows to leave out, such as the seen items; empty leaves out nothing.
+        allowed: bool[row], what a list may hold; None allows all.
+
+    Example:
+        >>> leave_out(np.float32([[9, 1, 2], [9, 3, 4]]), [np.int32([2]), np.int32([])]).tolist()
+        [[-inf, 1.0, -inf], [-inf, 3.0, 4.0]]
+    """
+    scores[:, 0] = -np.inf
+    if allowed is not None:
+        scores[:, ~allowed] = -np.inf
+    if len(excluded):
+        for line, rows in zip(scores, excluded, strict=True):
+            line[rows] = -np.inf
+    return scores
 
 
 def ranks_and_log_sums(scores: Floats, places: NDArray[np.integer]) -> tuple[NDArray[np.float64], Floats]:
@@ -274,8 +323,8 @@ def _sizes(*numbers: int) -> tuple[ctypes.c_int64, ...]:
     return tuple(map(ctypes.c_int64, numbers))
 
 
-def _edges(scores: Floats, count: int) -> Floats:
-    """Return float32[line]: a score that at least `count` scores of the line reach, and few more.
+def _edges(scores: NDArray[np.floating], count: int) -> NDArray[np.floating]:
+    """Return float[line]: a score that at least `count` of its line reach, and few more.
 
     The `count`-th highest of the maxima of groups is such a score. A group is every n-th score, so that maxima of
     neighbours are taken at a time.
@@ -284,7 +333,7 @@ def _edges(scores: Floats, count: int) -> Floats:
     block = max(1, size // (16 * count))
     groups = size // block
     if groups <= count:
-        return np.full(lines, -np.inf, np.float32)
+        return np.full(lines, -np.inf, scores.dtype)
     tops = scores[:, : groups * block].reshape(lines, block, groups).max(axis=1)
-    edges: Floats = np.partition(tops, groups - count, axis=1)[:, groups - count]
+    edges: NDArray[np.floating] = np.partition(tops, groups - count, axis=1)[:, groups - count]
     return edges

@@ -16,12 +16,13 @@ from segue.data.features.catalogue import Catalogue
 from segue.data.features.column_types import Column, columns_of
 from segue.data.features.feature_encoders import IDS_ALONE, FeatureEncoders
 from segue.data.sequences.vocabulary import Vocabulary
+from segue.data.values.times import iso
 from segue.model.network import Network, NetworkParams
 from segue.model.transitions import TransitionCounts
 from segue.shapes import Floats, Rows
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """What was learnt. It holds no histories.
 
@@ -48,6 +49,14 @@ class Model:
     encodings: FeatureEncoders = IDS_ALONE
     learnt: int = 0
     counts: TransitionCounts | None = None
+
+    def __repr__(self) -> str:
+        """Say in one line what was learnt, from which log, and which model it is."""
+        model, source, until = self.config.model, self.facts.get("source", ""), self.learnt_until
+        learnt = f"trained{source and f' on {source}'}" + (f" to {iso(until)[:10]}" if until is not None else "")
+        parts = [f"{len(self.vocabulary):,} items", f"{model.cell} {model.depth} x {model.width}"]
+        parts += [learnt] * bool(self.facts) + [f"model {self.fingerprint[:12]}"]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     @property
     def learnt_rows(self) -> int:

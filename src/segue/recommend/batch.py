@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from segue.errors import ArgumentError
+from segue.kernels.serving_loops import leave_out
 from segue.model.backend import leaves, map_tree
 from segue.model.network import Memory, Window
 from segue.model.transitions import RECENT, nothing_recent, pushed
@@ -151,9 +152,7 @@ def score_each(rec: Scorer, states: Sequence[State], at: Sequence[int | None], d
         at: the time of each question, microseconds since 1970; None when unknown.
         details: float32[user, m], what is known of the events to come.
     """
-    scores = rec.score_outputs(*_asked(rec, states, at), details)
-    scores[:, 0] = -np.inf
-    return scores
+    return leave_out(rec.score_outputs(*_asked(rec, states, at), details))
 
 
 def score_rows(

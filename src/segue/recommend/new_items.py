@@ -21,6 +21,7 @@ from segue.data.log.sources import Reading
 from segue.data.sequences.transition_counts import highest
 from segue.data.values.ids import likely_difference
 from segue.errors import ArgumentError, ColumnError, DataError, listed
+from segue.kernels.serving_loops import top_k
 from segue.metrics.metrics import ndcg
 from segue.metrics.ranks import target_ranks
 from segue.model.backend import map_tree
@@ -110,11 +111,9 @@ def _lowered(more: S, answers: "Answers | None") -> tuple[S, float]:
         block = few.of(slice(begin, begin + step))
         network = block.queries @ more.params.items.T + more.params.bias
         scores = block.hidden(more.finished(network, block.recent, None))
-        scores[:, 0] = -np.inf
         goals = scores[np.arange(len(scores)), block.targets]
         ranks.append(target_ranks(scores[:, :learnt], block.targets))
-        best = -np.partition(-scores[:, learnt:], min(10, size - learnt) - 1, axis=1)[:, :10]
-        above.append(best - goals[:, None])
+        above.append(top_k(np.ascontiguousarray(scores[:, learnt:]), 10).scores - goals[:, None])
     rank, gaps = np.concatenate(ranks), np.concatenate(above)
 
     def left(lower: float) -> float:

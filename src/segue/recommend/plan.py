@@ -15,6 +15,7 @@ from segue.config import Repeats
 from segue.data.values.ids import ids_of
 from segue.data.values.times import microseconds
 from segue.errors import ArgumentError
+from segue.kernels.serving_loops import leave_out, pure_top_k
 from segue.recommend.arguments import Time, check_count
 from segue.recommend.batch import observe_each, question_details, score_each
 from segue.recommend.scorer import Item, Scorer
@@ -199,13 +200,9 @@ def _scores(rec: Scorer, paths: Sequence[_Path], asked: _Question, step: int) ->
     at = [asked.time(step)] * len(paths)
     details = question_details(rec, [asked] * len(paths), at)
     scores = score_each(rec, [path.state for path in paths], at, details)
-    scores[:, asked.left_out] = -np.inf
-    for line, path in zip(scores, paths, strict=True):
-        if not asked.seen_too:
-            line[path.state.seen.to_rows()] = -np.inf
-        if not asked.twice:
-            line[list(path.rows)] = -np.inf
-    return scores
+    seen = [() if asked.seen_too else path.state.seen.to_rows() for path in paths]
+    chosen = [() if asked.twice else path.rows for path in paths]
+    return leave_out(scores, [np.array([*asked.left_out, *a, *b], np.int32) for a, b in zip(seen, chosen, strict=True)])
 
 
 def _log_softmax(scores: Floats) -> Doubles:
@@ -219,11 +216,8 @@ def _likeliest(width: int) -> _Choice:
     """Return what chooses the `width` likeliest paths, the first is the best; of equals the lowest row."""
 
     def choose(scores: Floats, likely: Doubles) -> list[tuple[int, int]]:
-        flat = likely.ravel()
-        some = np.argpartition(-flat, min(width, flat.size) - 1)[:width]
-        some = some[np.lexsort((some, -flat[some]))]
-        rows = likely.shape[1]
-        return [(int(at) // rows, int(at) % rows) for at in some if flat[at] > -np.inf]
+        places, _, found = pure_top_k(likely.reshape(1, -1), width)
+        return [divmod(place, likely.shape[1]) for place in places[0, : found[0]].tolist()]
 
     return choose
 

@@ -25,7 +25,7 @@ from segue.errors import ArgumentError
 from segue.model.encoder import encode_users
 from segue.model.model import Model
 from segue.model.transitions import RECENT, nothing_recent, pushed
-from segue.model_file import Parts, put_together, read_model, save_model, taken_apart
+from segue.model_file import put_together, read_model, save_model, taken_apart
 from segue.recommend.arguments import Time, check_count, profiles_of
 from segue.recommend.index.exact import Index
 from segue.recommend.new_items import with_items
@@ -39,7 +39,7 @@ from segue.shapes import Bools, Floats
 __all__ = ["Item", "Recommender", "Time", "load_model"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Recommender(Scorer):
     """What was learnt, ready to answer. It holds no histories: a user's state goes in and comes out.
 
@@ -156,16 +156,11 @@ class Recommender(Scorer):
         self.encodings.check_request(type, context)
         now = microseconds(at, "at")
         gap, details = gap_seconds(now, state.time), self.details(now, context, type=type)
-        asked = (state.memory.output, gap, state.recent)
         left_out = self.vocabulary.rows(ids_of(exclude, "exclude"))
         if (repeats or self.repeats) == "exclude":
             left_out = np.append(left_out, state.seen.to_rows())
-        if self.index is not None:
-            rows = self.candidates(*asked, k, details, excluded=[left_out])[0]
-            return self._best(self.score_outputs(*asked, details, rows)[0], k, rows)
-        scores = self.score_outputs(*asked, details)[0]
-        scores[left_out] = -np.inf
-        return self._best(scores, k)
+        found = self.best_each(state.memory.output, gap, state.recent, k, details, excluded=[left_out])
+        return [self._item(*pair) for pair in found.of(0)]
 
     def predict_rating(self, state: State, item: str, *, at: Time = None, shared: Shared | None = None) -> float:
         """Return the rating that a user is expected to give to an item, in the scale of the log.
@@ -349,7 +344,7 @@ class Recommender(Scorer):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Say how it is pickled and copied in depth: as what a model holds, without what was computed and kept."""
-        return _restored, (taken_apart(self), self.index)
+        return _restored, (*taken_apart(self), self.index)
 
     def __copy__(self) -> "Recommender":
         """Return another value of the same parts; what was computed and kept is shared."""
@@ -382,5 +377,5 @@ def load_model(path: str | Path) -> Recommender:
     return Recommender.of(read_model(path))
 
 
-def _restored(parts: Parts, index: Index | None) -> Recommender:
-    return Recommender.of(put_together(parts), index)
+def _restored(*parts: Any) -> Recommender:
+    return Recommender.of(put_together(*parts[:-1]), index=parts[-1])

@@ -5,7 +5,7 @@ Does not know: how a state comes about, policies, files, HTTP.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from segue.errors import ArgumentError
+from segue.kernels.serving_loops import leave_out
 from segue.model.backend import leaves
 from segue.model.model import Model
 from segue.model.network import Memory
 from segue.model.transitions import blend_scores, likeliest, transition_shares
 from segue.recommend.fused_inference import Folded
-from segue.recommend.index.approximate import exact_index
 from segue.recommend.index.exact import SCORES, Found, Index, best_columns, side_by_side
 from segue.recommend.state import State, States
 from segue.shapes import Bools, Floats, Rows
@@ -35,7 +35,7 @@ class Item(NamedTuple):
     title: str | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scorer(Model):
     """A model that scores: what is computed once is kept, and an index finds the best items.
 
@@ -97,7 +97,7 @@ class Scorer(Model):
         allowed: Bools | None = None,
         excluded: Sequence[Rows] | None = None,
     ) -> list[Rows]:
-        """Return for each user rows among which are, as far as the index finds them, the k best.
+        """Return for each user rows in order, among which are, as far as the index finds them, the k best.
 
         They are those that the index finds for the network alone, and those that the last items let one expect most
         often. Where counts are mixed in, more than k are found, for the mixture orders them anew.
@@ -119,7 +119,7 @@ class Scorer(Model):
         query = self.folded.query(output, gaps, details)
         count = k if self.counts is None else 2 * k + MORE
         found = self.index.search(query, min(count, self.vocabulary.size), allowed=allowed, excluded=excluded).rows
-        lists = [rows[rows > 0] for rows in found]
+        lists = [rows[rows > 0] for rows in np.sort(found, axis=1)]
         if self.counts is None:
             return lists
         also = likeliest(transition_shares(self.counts, recent), k + MORE)
@@ -127,14 +127,42 @@ class Scorer(Model):
             also = [rows[~np.isin(rows, out)] for rows, out in zip(also, excluded, strict=True)]
         return [np.union1d(*pair).astype(np.int32) for pair in zip(lists, also, strict=True)]
 
-    def _best(self, scores: Floats, k: int, rows: Rows | None = None) -> list[Item]:
-        """Return the items of the k highest scores, of equals the first row; `rows` are theirs, or all of them."""
-        if rows is None:
-            rows = np.arange(len(scores), dtype=np.int32)
-        scores = np.where(rows == 0, np.float32(-np.inf), scores)
-        best = np.argpartition(-scores, k)[:k] if k < len(scores) else np.arange(len(scores))
-        best = best[np.lexsort((rows[best], -scores[best]))]
-        return [self._item(int(rows[at]), float(scores[at])) for at in best if scores[at] > -np.inf]
+    def best_each(
+        self,
+        output: Floats,
+        gaps: Floats,
+        recent: Rows,
+        k: int,
+        details: Floats | None = None,
+        *,
+        excluded: Sequence[Rows] = (),
+    ) -> Found:
+        """Return the k best rows of each user, best first, of equals the first row.
+
+        Args:
+            output: as of `score_outputs`, and so the other arrays.
+            gaps: of each user.
+            recent: of each user.
+            k: how many.
+            details: of each user.
+            excluded: for each user the rows to leave out; empty leaves out nothing.
+
+        Cost: O(users x items x width) without an index; memory of `SCORES` scores.
+        """
+        k, step = min(k, self.vocabulary.size), max(1, SCORES // self.vocabulary.size)
+        found = [Found.nothing(0, k)]
+        for begin in range(0, len(output), step):
+            users = slice(begin, begin + step)
+            asked, left_out = (output[users], gaps[users], recent[users]), excluded[users]
+            known = None if details is None else details[users]
+            if self.index is None:
+                rows, scores = None, leave_out(self.score_outputs(*asked, known), left_out)
+            else:
+                rows = side_by_side(self.candidates(*asked, k, known, excluded=left_out or None))
+                scores = self.score_outputs(*asked, known, rows)
+                scores[rows == 0] = -np.inf
+            found.append(best_columns(rows, scores, k))
+        return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def _item(self, row: int, score: float) -> Item:
         return self._items([row], [score])[0]
@@ -148,56 +176,5 @@ class Scorer(Model):
         if state.model != self.fingerprint:
             raise ArgumentError(
                 f"state: expected one of model {self.fingerprint[:12]}, came one of {state.model[:12]}. "
-                "A state means nothing to other weights: rebuild it with scorer.encode(events)."
+                "A state means nothing to other weights: rebuild it with rec.encode(events)."
             )
-
-
-def best_each(
-    scorer: Scorer,
-    outputs: Floats,
-    gaps: Floats,
-    recent: Rows,
-    k: int,
-    details: Floats | None = None,
-    *,
-    excluded: Sequence[Rows] | None = None,
-) -> Found:
-    """Return the k best rows of each user, best first, of equals the first row.
-
-    Args:
-        scorer: whose states these are; its index finds the rows if it has one.
-        outputs: float32[user, n], the last output of the memory of each.
-        gaps: float32[user], seconds from the last event to the question; NaN unknown.
-        recent: int32[user, RECENT], the last items of each.
-        k: how many.
-        details: float32[user, m], what is known of the events to come.
-        excluded: for each user the rows to leave out; None leaves out nothing.
-
-    Cost: O(users x items x width) without an index; memory of `SCORES` scores.
-    """
-    k = min(k, scorer.vocabulary.size)
-    if scorer.index is None and scorer.counts is None:
-        return exact_index(scorer).search(
-            scorer.network.query(scorer.params, outputs, gaps, details), k, excluded=excluded
-        )
-    rows, scores = np.zeros((len(outputs), k), np.int32), np.full((len(outputs), k), -np.inf, np.float32)
-    for users in _blocks(len(outputs), scorer.vocabulary.size):
-        asked = (outputs[users], gaps[users], recent[users])
-        known_of = None if details is None else details[users]
-        left_out = excluded[users] if excluded is not None else [np.zeros(0, np.int32)] * len(asked[0])
-        if scorer.index is None:
-            found = scorer.score_outputs(*asked, known_of)
-            for line, out in zip(found, left_out, strict=True):
-                line[out] = -np.inf
-            known = np.broadcast_to(np.arange(found.shape[1], dtype=np.int32), found.shape)
-        else:
-            known = side_by_side(scorer.candidates(*asked, k, known_of, excluded=left_out))
-            found = scorer.score_outputs(*asked, known_of, known)
-        found[known == 0] = -np.inf
-        rows[users], scores[users] = best_columns(known, found, k)
-    return Found(rows, scores)
-
-
-def _blocks(users: int, items: int) -> Iterator[slice]:
-    step = max(1, SCORES // items)
-    return (slice(begin, begin + step) for begin in range(0, users, step))

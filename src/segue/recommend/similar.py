@@ -7,7 +7,7 @@ Does not know: users, files, HTTP.
 import numpy as np
 
 from segue.errors import ArgumentError
-from segue.kernels.serving_loops import best
+from segue.kernels.serving_loops import best, leave_out
 from segue.recommend.arguments import check_count
 from segue.recommend.scorer import Item, Scorer
 from segue.shapes import Bools, Floats
@@ -27,12 +27,9 @@ def similar(rec: Scorer, item: str, k: int, mix: float, shown: Bools | None = No
     query = network.query(params, np.concatenate([read.output, start.output]), unknown)
     after, anyway, products = rec.folded.scores(np.concatenate([query, vector[None]]))[:, 1:]
     likeness = (products - rec.params.bias[1:]) / np.maximum(rec.folded.lengths[1:], 1e-9)
-    scores = np.full((1, rec.vocabulary.size), -np.inf, np.float32)
+    scores = np.empty((1, rec.vocabulary.size), np.float32)
     scores[0, 1:] = (1 - mix) * _standard(after - anyway) + mix * _standard(likeness)
-    scores[0, row] = -np.inf
-    scores[0, rec.unreachable] = -np.inf
-    if shown is not None:
-        scores[0, ~shown] = -np.inf
+    leave_out(scores, [np.append(rec.unreachable, row)], allowed=shown)
     return rec._items(*best(scores, k)[0])
 
 

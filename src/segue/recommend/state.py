@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from segue.data.values.times import iso
 from segue.errors import ArgumentError
 from segue.model.backend import map_tree
 from segue.model.network import Memory
@@ -113,6 +114,12 @@ class State:
     model: str
     recent: Rows
 
+    def __repr__(self) -> str:
+        """Say in one line how many events were read, and when the last one was."""
+        last = "" if self.time is None else f", last at {iso(self.time)}"
+        events, seen = f"{self.count:,} event{'s' * (self.count != 1)}", len(self.seen)
+        return f"State({events}{last}, {seen:,} seen item{'s' * (seen != 1)}, model {self.model[:12]})"
+
 
 @dataclass(frozen=True, eq=False)
 class States:
@@ -138,6 +145,12 @@ class States:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def __repr__(self) -> str:
+        """Say in one line how many users and events there are, and when the last event was."""
+        last = self.times.max(initial=NO_TIME)
+        until = "" if last == NO_TIME else f", last at {iso(int(last))}"
+        return f"States({len(self):,} users, {self.counts.sum():,} events{until}, model {self.model[:12]})"
 
     @overload
     def __getitem__(self, index: int) -> State: ...

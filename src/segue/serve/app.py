@@ -7,7 +7,6 @@ Does not know: addresses, ports and processes (`server`).
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from difflib import get_close_matches
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,6 +14,7 @@ from starlette.middleware import Middleware as Before
 from starlette.requests import Request
 from starlette.responses import Response
 
+from segue.errors import nearest
 from segue.serve.api.health import OPERATIONS
 from segue.serve.http.app_context import AppContext
 from segue.serve.http.batching import Batcher
@@ -45,8 +45,8 @@ def make_app(
 
     @asynccontextmanager
     async def living(app: Starlette) -> AsyncIterator[None]:
-        tells = Batcher(service.tell, weight=lambda tell: len(tell.events), seen=metrics.batch)
-        context = AppContext(service, access, sealer, metrics, tells, Batcher(service.ask_each), swaps)
+        ingests = Batcher(service.ingest, weight=lambda ingest: len(ingest.events), seen=metrics.batch)
+        context = AppContext(service, access, sealer, metrics, ingests, Batcher(service.recommend_each), swaps)
         app.state.context = context
         yield
         await context.close()
@@ -69,8 +69,8 @@ async def _no_route(request: Request, error: Exception) -> Response:
         error = Refusal(405, f"{method[:10]}: the route takes {takes}. See /docs.", error.headers)
     else:
         words = "/".join(_WORDS.get(word, word) for word in path[:200].split("/"))
-        near = get_close_matches(words, [one.path for one in OPERATIONS], n=1)
-        meant = f"Did you mean `{near[0]}`?" if near else "See /docs."
+        near = nearest(words, [one.path for one in OPERATIONS])
+        meant = f"Did you mean `{near}`?" if near else "See /docs."
         error = Refusal(404, f"Not found: no route `{path[:100]}`. {meant}")
     return problem_of(error, path)
 

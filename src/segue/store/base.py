@@ -192,7 +192,30 @@ PROBE = "proof"
 ATTEMPTS = 100
 
 Outcome: TypeAlias = Written | Duplicate | Conflict | Stale | Erased
-Meanwhile: TypeAlias = Callable[[Sequence[Outcome]], None]
+
+
+class Commit:
+    """A transaction on its way to the disk: a block that begins with its outcomes and ends when they are on disk.
+
+    Args:
+        outcomes: one for each write, in order. They hold once the block has ended without an error.
+    """
+
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        self.outcomes = outcomes
+
+    def wait(self) -> None:
+        """Return when everything is on disk.
+
+        Raises:
+            StoreError: it could not be put there; all is as before.
+        """
+
+    def __enter__(self) -> "Commit":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.wait()  # also after an error in the block: the transaction is under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,15 +257,18 @@ class Store(Protocol):
         return self.heads([user], model)[0]
 
     @abstractmethod
-    def commit(
+    def begin(
         self,
         writes: Sequence[Write],
         *,
         values: Mapping[str, bytes] | None = None,
         versions: Mapping[str, str] | None = None,
-        meanwhile: Meanwhile | None = None,
-    ) -> list[Outcome]:
-        """Write all of this in one transaction, and return one outcome for each write, in order.
+    ) -> Commit:
+        """Start one transaction of writes, and return it with one outcome for each write, in order.
+
+        The outcomes are known at once. The caller works with them while the transaction is put on disk, then waits
+        for it: `with store.begin(writes) as commit:` is on disk when the block ends. Inside the block nothing may be
+        written to the store, and nobody may be told of the outcomes.
 
         A write that is not `Written` changes nothing and does not spoil others than those of its group, which are
         then `Stale` where nothing else is against them. Later writes see earlier ones: two for one user are chained
@@ -254,15 +280,27 @@ class Store(Protocol):
             writes: for any users.
             values: to put in the same transaction, whatever becomes of the writes.
             versions: of values that must be there still, as `version_of` tells them.
-            meanwhile: work that needs the outcomes but not the disk. It is called once they are known, while they are
-                put on disk if the store can do both, and must not write to the store. Nobody may be told of what
-                comes of it before this returns: where it raises, nothing was done.
+
+        Raises:
+            StoreError: the transaction could not be started; all is as before.
+            ConflictError: a value is of another version; all is as before.
+        """
+
+    def commit(
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+    ) -> list[Outcome]:
+        """Write all of this in one transaction, and return the outcomes when everything is on disk; see `begin`.
 
         Raises:
             StoreError: it could not be put on disk; all is as before.
             ConflictError: a value is of another version; all is as before.
-            Exception: of `meanwhile`; the writes are on disk.
         """
+        with self.begin(writes, values=values, versions=versions) as commit:
+            return commit.outcomes
 
     @abstractmethod
     def find_event(self, client: str, id: str) -> StoredEvent | None:

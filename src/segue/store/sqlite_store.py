@@ -7,6 +7,7 @@ purged (`sqlite_file`).
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from segue.recommend.ratings import Shared, Tally
 from segue.store.base import (
     PROBE,
     ActiveUser,
+    Commit,
     Head,
-    Meanwhile,
     Outcome,
     Readiness,
     Snapshot,
@@ -66,39 +67,25 @@ class SqliteStore(Store):
             last = db.execute("SELECT max(seq) FROM bodies").fetchone()[0]
         self._hasher, self._recent = Hasher(secret), Recent(last or 0)
 
-    def commit(
+    def begin(
         self,
         writes: Sequence[Write],
         *,
         values: Mapping[str, bytes] | None = None,
         versions: Mapping[str, str] | None = None,
-        meanwhile: Meanwhile | None = None,
-    ) -> list[Outcome]:
-        """Write all of this in one transaction; see `Store.commit`."""
-        outcomes: list[Outcome] = []
-        failed: list[Exception] = []
-
-        def work() -> None:
-            try:
-                if meanwhile is not None:
-                    meanwhile(outcomes)
-            except Exception as error:  # told when it is known what became of the transaction
-                failed.append(error)
-
-        with self._file.writing:
-            with self._file.write(None if meanwhile is None else work) as db:
-                for name, version in (versions or {}).items():
-                    if _version(db, name) != version:
-                        raise moved(versions or ())
-                transaction = Transaction(db, self._hasher, self._recent)
-                outcomes += transaction.apply_all(writes)
-                transaction.flush()
-                for name, value in (values or {}).items():
-                    _put(db, name, value)
-            self._recent.take(transaction)  # it is on disk, and nobody else has written since
-        if failed:
-            raise failed[0]
-        return outcomes
+    ) -> Commit:
+        """Start one transaction; see `Store.begin`."""
+        db = self._file.begin()
+        with self._file.undone():
+            for name, version in (versions or {}).items():
+                if _version(db, name) != version:
+                    raise moved(versions or ())
+            transaction = Transaction(db, self._hasher, self._recent)
+            outcomes = transaction.apply_all(writes)
+            transaction.flush()
+            for name, value in (values or {}).items():
+                _put(db, name, value)
+            return _Commit(outcomes, self._file, self._file.sync(), transaction, self._recent)
 
     def heads(self, users: Sequence[str], model: str) -> list[Head]:
         """Return the heads of users; see `Store.heads`."""
@@ -293,6 +280,24 @@ class SqliteStore(Store):
     def _uid(self, db: sqlite3.Connection, user: str) -> int | None:
         row = db.execute("SELECT uid FROM names WHERE hash = ?", (self._hasher.user(user),)).fetchone()
         return row[0] if row else None
+
+
+class _Commit(Commit):
+    def __init__(
+        self,
+        outcomes: list[Outcome],
+        file: SqliteFile,
+        syncing: Future[None],
+        transaction: Transaction,
+        recent: Recent,
+    ) -> None:
+        super().__init__(outcomes)
+        self._file, self._syncing, self._transaction, self._recent = file, syncing, transaction, recent
+
+    def wait(self) -> None:
+        """Return when everything is on disk; see `Commit.wait`."""
+        with self._file.synced(self._syncing):
+            self._recent.take(self._transaction)  # nobody else has written since
 
 
 def _head(user: str, row: Any, model: str) -> Head:

@@ -13,11 +13,11 @@ from segue.errors import ErasedError, StoreError
 from segue.recommend.ratings import Shared, Tally
 from segue.store.base import (
     ActiveUser,
+    Commit,
     Conflict,
     Duplicate,
     Erased,
     Head,
-    Meanwhile,
     Outcome,
     Readiness,
     Snapshot,
@@ -61,23 +61,19 @@ class ValkeyStore(Store):
         self._hasher = Hasher(secret)
         self._server.store_id = hashlib.sha1(secret, usedforsecurity=False).hexdigest()
 
-    def commit(
+    def begin(
         self,
         writes: Sequence[Write],
         *,
         values: Mapping[str, bytes] | None = None,
         versions: Mapping[str, str] | None = None,
-        meanwhile: Meanwhile | None = None,
-    ) -> list[Outcome]:
-        """Write all of this in one transaction; see `Store.commit`."""
+    ) -> Commit:
+        """Do one transaction, which is on disk when the server answers; see `Store.begin`."""
         packed = [self._pack(write) for write in writes]
         replies = self._server.run("commit", packed, list((values or {}).items()), list((versions or {}).items()))
         if replies == b"moved":
             raise moved(versions or ())
-        outcomes = [_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)]
-        if meanwhile is not None:  # the server tells what came of it once it is done
-            meanwhile(outcomes)
-        return outcomes
+        return Commit([_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)])
 
     def heads(self, users: Sequence[str], model: str) -> list[Head]:
         """Return the heads of users; see `Store.heads`."""

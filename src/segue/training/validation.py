@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from segue.data.sequences.batches import Batcher
 from segue.data.sequences.sequences import Sequences, moment_begins
+from segue.kernels.serving_loops import leave_out
 from segue.metrics.metrics import next_item_metrics
 from segue.metrics.ranks import target_ranks
 from segue.model.heads import ItemSide
@@ -186,15 +187,11 @@ class Answers:
 
     def scores(self) -> Floats:
         """Return float32[user, V], with row 0 at -inf."""
-        scores: Floats = self.queries @ self.items.T + self.bias
-        scores[:, 0] = -np.inf
-        return scores
+        return leave_out(self.queries @ self.items.T + self.bias)
 
     def hidden(self, scores: Floats) -> Floats:
-        """Return scores in which seen items are -inf, except the target."""
-        scores = scores.copy()
-        for row, rows in enumerate(self.seen):
-            kept = scores[row, self.targets[row]]
-            scores[row, rows] = -np.inf
-            scores[row, self.targets[row]] = kept
-        return scores
+        """Return scores in which the seen items and row 0 are -inf, but for the target."""
+        own = np.arange(len(scores)), self.targets
+        hidden = leave_out(scores.copy(), self.seen)
+        hidden[own] = scores[own]
+        return hidden

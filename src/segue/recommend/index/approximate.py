@@ -134,9 +134,9 @@ class ApproximateIndex(Index):
         """Return the k best rows of each query, but for those the codes miss; see `Index.search`."""
         check(self.exact.vectors, queries, k, allowed, excluded)
         blocks = [slice(begin, begin + QUERIES) for begin in range(0, len(queries), QUERIES)]
-        found = [self._search(queries[b], k, allowed, excluded and excluded[b]) for b in blocks]
-        empty = Found(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
-        return Found(*(np.concatenate(parts) for parts in zip(empty, *found, strict=True)))
+        found = [Found.nothing(0, k)]
+        found += [self._search(queries[b], k, allowed, excluded and excluded[b]) for b in blocks]
+        return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "ApproximateIndex":
         """Return an index of more rows; see `Index.over`."""
@@ -177,7 +177,7 @@ class ApproximateIndex(Index):
     def _rescored(
         self, queries: Floats, k: int, rows: Rows, allowed: Bools | None, excluded: Sequence[Rows] | None
     ) -> Found:
-        """Return the best of some rows, int32[q, n], and of those that came later, by their exact scores."""
+        """Return the best of some rows, int32[q, n] in order, and of those that came later, by their exact scores."""
         size, exact = len(self.exact.vectors), self.exact
         scores = np.matmul(exact.vectors[rows], queries[:, :, None])[:, :, 0] + exact.bias[rows]
         good = rows > 0
@@ -187,11 +187,13 @@ class ApproximateIndex(Index):
         scores[~good] = -np.inf
         if size > self.facts.rows:
             tail = exact.within(queries, k, range(self.facts.rows, size), allowed=allowed, excluded=excluded)
-            rows, scores = np.hstack([rows, tail.rows]), np.hstack([scores, tail.scores])
-        return best_columns(rows, scores.astype(np.float32, copy=False), k)
+            order = np.argsort(tail.rows, axis=1)
+            rows = np.hstack([rows, np.take_along_axis(tail.rows, order, axis=1)])
+            scores = np.hstack([scores, np.take_along_axis(tail.scores, order, axis=1)])
+        return best_columns(rows, np.ascontiguousarray(scores, np.float32), k)
 
     def _candidates(self, queries: Floats, count: int, probes: int, allowed: Bools | None) -> Rows:
-        """Return int32[q, count]: rows with the best codes in the cells worth a look, row 0 where there are fewer."""
+        """Return int32[q, count] in order: rows with the best codes in the best cells, row 0 where these are fewer."""
         faiss = faiss_module()
         asked = np.concatenate([queries, np.ones((len(queries), 1))], axis=1, dtype=np.float32)
         centred = asked @ self._centres.T
@@ -207,7 +209,7 @@ class ApproximateIndex(Index):
         x, cell, middle, distance, label = map(faiss.swig_ptr, arrays)
         how = faiss.SearchParametersIVF(nprobe=probes, sel=only)
         self.codes.search_preassigned_c(len(asked), x, count, cell, middle, distance, label, False, how)
-        return np.maximum(rows, 0).astype(np.int32)
+        return np.sort(np.maximum(rows, 0).astype(np.int32), axis=1)
 
 
 def exact_index(rec: Model) -> ExactIndex:

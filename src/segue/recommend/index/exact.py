@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from segue.errors import ArgumentError
+from segue.kernels.serving_loops import top_k
 from segue.shapes import Bools, Floats, Rows, Times
 
 #: Queries scored at one time, and scores that exist at one time in each thread.
@@ -38,6 +39,11 @@ class Found(NamedTuple):
 
     rows: Rows  # int32[q, k]
     scores: Floats  # float32[q, k]
+
+    @classmethod
+    def nothing(cls, queries: int, k: int) -> "Found":
+        """Return what is found where there is nothing."""
+        return cls(np.zeros((queries, k), np.int32), np.full((queries, k), -np.inf, np.float32))
 
     def of(self, query: int) -> list[tuple[int, float]]:
         """Return the rows and scores of one query."""
@@ -112,13 +118,12 @@ class ExactIndex(Index):
         excluded: Sequence[Rows] | None = None,
     ) -> Found:
         """Return the k best among some neighbouring rows."""
-        found = []
+        found = [Found.nothing(0, k)]
         for begin in range(0, len(queries), QUERIES):
             left_out = None if excluded is None else excluded[begin : begin + QUERIES]
             job = _Job(self, queries[begin : begin + QUERIES], k, allowed, *pairs_of(left_out))
             found.append(job.best(self._parts(rows, len(job.queries))))
-        empty = Found(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))
-        return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True))) if found else empty
+        return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "ExactIndex":
         """Return an index of more rows; see `Index.over`."""
@@ -153,25 +158,23 @@ class _Job:
 
     def best(self, parts: list[range]) -> Found:
         """Return the best of all parts."""
-        pieces = list((self.index.pool.map if len(parts) > 1 else map)(self._part, parts))
-        return best_of(*_joined(pieces), queries=len(self.queries), k=self.k)
+        return self._merged(list((self.index.pool.map if len(parts) > 1 else map)(self._part, parts)))
 
-    def _part(self, rows: range) -> tuple[Times, Rows, Floats]:
-        """Return candidates among some rows: the k best of each query, and no more."""
-        kept: tuple[Times, Rows, Floats] = (np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
-        least = np.full(len(self.queries), -np.inf, np.float32)
-        step = max(4096, min(_BLOCK, SCORES // max(1, len(self.queries))))
+    def _part(self, rows: range) -> Found:
+        """Return the best of some rows, scored block by block."""
+        step, found = max(4096, min(_BLOCK, SCORES // max(1, len(self.queries)))), []
         for begin in range(rows.start, rows.stop, step):
-            scores = self._scores(begin, min(begin + step, rows.stop))
-            if begin == rows.start and scores.shape[1] > self.k:
-                least = np.partition(scores, -self.k, axis=1)[:, -self.k]
-            # A score as high as the least of the best is looked at too: ties are decided by the row.
-            query, column = np.nonzero((scores >= least[:, None]) & (scores > -np.inf))
-            if len(query):
-                new = (query, (column + begin).astype(np.int32), scores[query, column])
-                kept = _pruned(*_joined([kept, new]), self.k)
-                least = np.maximum(least, _least(kept[0], kept[2], len(least), self.k))
-        return kept
+            end = min(begin + step, rows.stop)
+            found.append(best_columns(np.arange(begin, end, dtype=np.int32), self._scores(begin, end), self.k))
+            found = [self._merged(found)]
+        return self._merged(found)
+
+    def _merged(self, parts: Sequence[Found]) -> Found:
+        """Return the best of parts, each of higher rows than those before."""
+        if len(parts) < 2:
+            return parts[0] if parts else Found.nothing(len(self.queries), self.k)
+        rows, scores = (np.hstack(part) for part in zip(*parts, strict=True))
+        return best_columns(rows, scores, self.k)
 
     def _scores(self, begin: int, end: int) -> Floats:
         index = self.index
@@ -186,33 +189,25 @@ class _Job:
         return scores
 
 
-def best_of(query: Times, row: Rows, score: Floats, *, queries: int, k: int) -> Found:
-    """Return the k best of candidates, each a query with a row and its score, in any order and each once."""
-    query, row, score = _pruned(query, row, score, k)
-    place = _places(query)
-    found = Found(np.zeros((queries, k), np.int32), np.full((queries, k), -np.inf, np.float32))
-    found.rows[query, place] = row
-    found.scores[query, place] = score
-    return found
-
-
-def best_columns(rows: Rows, scores: Floats, k: int) -> Found:
+def best_columns(rows: Rows | None, scores: Floats, k: int) -> Found:
     """Return the k best of each query, from the scores of some rows; -inf is left out.
 
     Args:
-        rows: int32[q, n], each row once for a query, but for those at -inf.
+        rows: int32[n], or int32[q, n]: of equal scores the first of a line is the better; None where all rows of the
+            catalogue were scored, in order.
         scores: float32[q, n].
         k: how many.
 
     Example:
-        >>> best_columns(np.int32([[1, 2, 3]]), np.float32([[0, 5, 5]]), 2).rows.tolist()
+        >>> best_columns(np.int32([1, 2, 3]), np.float32([[0, 5, 5]]), 2).rows.tolist()
         [[2, 3]]
     """
-    enough = scores > -np.inf
-    if scores.shape[1] > k:  # what is as high as the k-th is looked at too: ties are decided by the row
-        enough &= scores >= np.partition(scores, -k, axis=1)[:, -k, None]
-    query, column = np.nonzero(enough)
-    return best_of(query, rows[query, column], scores[query, column], queries=len(scores), k=k)
+    top = top_k(scores, k)
+    if rows is None:  # what fills up is row 0 already
+        return Found(top.places.astype(np.int32), top.scores)
+    found = rows[top.places] if rows.ndim == 1 else np.take_along_axis(rows, top.places, axis=1)
+    found[top.scores == -np.inf] = 0
+    return Found(found, top.scores)
 
 
 def side_by_side(lists: Sequence[Rows]) -> Rows:
@@ -257,28 +252,3 @@ def check(vectors: Floats, queries: Floats, k: int, allowed: Bools | None, exclu
             f"index: expected rows to exclude for each of {len(queries)} queries, came {len(excluded)}. "
             "Give an empty array where nothing is to be left out."
         )
-
-
-def _joined(pieces: Sequence[tuple[Times, Rows, Floats]]) -> tuple[Times, Rows, Floats]:
-    query, row, score = (np.concatenate([piece[at] for piece in pieces]) for at in range(3))
-    return query, row, score
-
-
-def _pruned(query: Times, row: Rows, score: Floats, k: int) -> tuple[Times, Rows, Floats]:
-    """Return the k best of each query, by query, then best first."""
-    order = np.lexsort((row, -score, query))
-    order = order[_places(query[order]) < k]
-    return query[order], row[order], score[order]
-
-
-def _places(query: Times) -> Times:
-    """Return int64[n]: how many of the same query stand before, where equal ones stand together."""
-    return np.arange(len(query)) - np.searchsorted(query, query)
-
-
-def _least(query: Times, score: Floats, queries: int, k: int) -> Floats:
-    """Return float32[q]: the k-th best score of each query so far; -inf where there are fewer."""
-    least = np.full(queries, -np.inf, np.float32)
-    last = _places(query) == k - 1
-    least[query[last]] = score[last]
-    return least

@@ -23,6 +23,10 @@ REQUESTS, WEIGHT = 256, 4096
 PATIENCE = 0.02
 
 
+#: Turns of the event loop between two batches: answers are sent, what has arrived is read, and gets here.
+TURNS = 3
+
+
 class Batcher(Generic[R, T]):
     """Gathers requests and works on them in batches. To be used from one event loop.
 
@@ -83,7 +87,8 @@ class Batcher(Generic[R, T]):
                     outcome.set_exception(one)
                 else:
                     outcome.set_result(one)
-            await asyncio.sleep(0)  # what was answered is sent, and what has arrived is read
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
 
     def _next(self) -> list[tuple[R, asyncio.Future[T]]]:
         """Return the requests of the next batch."""

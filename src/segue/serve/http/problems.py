@@ -6,7 +6,6 @@ Does not know: when an error is raised.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from http import HTTPStatus
 
 import msgspec
@@ -22,6 +21,7 @@ from segue.errors import (
     NotFoundError,
     SegueError,
     StoreError,
+    nearest,
 )
 from segue.serve.live.background import raised_at
 
@@ -144,5 +144,5 @@ def unknown_name(name: str, known: Iterable[str]) -> str:
         >>> unknown_name("colour", ["exclude", "user"])
         'unknown name'
     """
-    near = next(iter(get_close_matches(name[:100], sorted(known), n=1)), None)
+    near = nearest(name, sorted(known))
     return "unknown name" + (f". Did you mean {near}?" if near else "")
