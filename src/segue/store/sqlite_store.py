@@ -24,7 +24,7 @@ from segue.store.base import (
     Store,
     StoredState,
     Write,
-    moved,
+    values_changed,
     version_of,
 )
 from segue.store.events import END, START, Position, StoredEvent
@@ -67,26 +67,6 @@ class SqliteStore(Store):
             last = db.execute("SELECT max(seq) FROM bodies").fetchone()[0]
         self._hasher, self._recent = Hasher(secret), Recent(last or 0)
 
-    def begin(
-        self,
-        writes: Sequence[Write],
-        *,
-        values: Mapping[str, bytes] | None = None,
-        versions: Mapping[str, str] | None = None,
-    ) -> Commit:
-        """Start one transaction; see `Store.begin`."""
-        db = self._file.begin()
-        with self._file.undone():
-            for name, version in (versions or {}).items():
-                if _version(db, name) != version:
-                    raise moved(versions or ())
-            transaction = Transaction(db, self._hasher, self._recent)
-            outcomes = transaction.apply_all(writes)
-            transaction.flush()
-            for name, value in (values or {}).items():
-                _put(db, name, value)
-            return _Commit(outcomes, self._file, self._file.sync(), transaction, self._recent)
-
     def heads(self, users: Sequence[str], model: str) -> list[Head]:
         """Return the heads of users; see `Store.heads`."""
         query = (
@@ -103,6 +83,26 @@ class SqliteStore(Store):
                         row = db.execute(query, (model, self._hasher.user(user))).fetchone()
                         heads[user] = _head(user, row, model)
         return [heads[user] for user in users]
+
+    def begin(
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+    ) -> Commit:
+        """Start one transaction; see `Store.begin`."""
+        db = self._file.begin()
+        with self._file.rollback_on_error():
+            for name, version in (versions or {}).items():
+                if _version(db, name) != version:
+                    raise values_changed(versions or ())
+            transaction = Transaction(db, self._hasher, self._recent)
+            outcomes = transaction.apply_all(writes)
+            transaction.flush()
+            for name, value in (values or {}).items():
+                _put(db, name, value)
+            return _Commit(outcomes, self._file, self._file.sync(), transaction, self._recent)
 
     def find_event(self, client: str, id: str) -> StoredEvent | None:
         """Return the event under an id; see `Store.find_event`."""

@@ -26,7 +26,7 @@ from segue.store.base import (
     StoredState,
     Write,
     Written,
-    moved,
+    values_changed,
 )
 from segue.store.events import START, Event, Position, StoredEvent, event_from_bytes, event_to_bytes
 from segue.store.id_hashing import Hasher, new_secret
@@ -61,6 +61,11 @@ class ValkeyStore(Store):
         self._hasher = Hasher(secret)
         self._server.store_id = hashlib.sha1(secret, usedforsecurity=False).hexdigest()
 
+    def heads(self, users: Sequence[str], model: str) -> list[Head]:
+        """Return the heads of users; see `Store.heads`."""
+        rows = self._server.run("heads", [self._user(user) for user in users], model)
+        return [_head(user, row, model) for user, row in zip(users, rows, strict=True)]
+
     def begin(
         self,
         writes: Sequence[Write],
@@ -72,13 +77,8 @@ class ValkeyStore(Store):
         packed = [self._pack(write) for write in writes]
         replies = self._server.run("commit", packed, list((values or {}).items()), list((versions or {}).items()))
         if replies == b"moved":
-            raise moved(versions or ())
+            raise values_changed(versions or ())
         return Commit([_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)])
-
-    def heads(self, users: Sequence[str], model: str) -> list[Head]:
-        """Return the heads of users; see `Store.heads`."""
-        rows = self._server.run("heads", [self._user(user) for user in users], model)
-        return [_head(user, row, model) for user, row in zip(users, rows, strict=True)]
 
     def find_event(self, client: str, id: str) -> StoredEvent | None:
         """Return the event under an id; see `Store.find_event`."""
