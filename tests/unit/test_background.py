@@ -17,7 +17,7 @@ from segue.serve.http.batching import Batcher
 from segue.serve.live import background
 from segue.serve.live.background import Background
 from segue.serve.live.service import Service
-from segue.serve.ranking.types import Question, Tell
+from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.serve.server import Settings, reload
 from segue.store.base import Readiness, Write
 from segue.store.events import Event
@@ -90,7 +90,7 @@ def test_a_user_whose_state_cannot_be_rebuilt_does_not_hold_up_a_new_model(servi
     monkeypatch.setattr(service._swaps, "_catch_up", broken)
     new = service.swap("new.segue")
     assert service._swaps.wait() and service.rec.fingerprint == new
-    assert service.ask("u4", Question(k=3)).model == new == service.ask("u5", Question(k=3)).model
+    assert service.recommend("u4", ListOptions(k=3)).model == new == service.recommend("u5", ListOptions(k=3)).model
 
 
 def test_a_store_in_trouble_is_tried_less_and_less_often_and_all_is_made_good(service, monkeypatch):
@@ -246,7 +246,7 @@ def test_who_cannot_be_answered_keeps_no_other_from_an_answer():
 def test_an_error_of_an_answer_or_erasure_is_of_that_request_alone(service, monkeypatch, error):
     with TestClient(make_app(service), base_url="http://localhost:8000") as client:
         for name, method, path in (
-            ("ask_history", "GET", "/v1/recommend?history=003"),
+            ("recommend_history", "GET", "/v1/recommend?history=003"),
             ("erase_user", "DELETE", "/v1/users/a"),
         ):
             with monkeypatch.context() as patched:
@@ -264,7 +264,7 @@ def test_an_error_while_the_model_is_read_again_is_told(service, tmp_path, monke
     monkeypatch.setattr(Service, "swap_to", lambda *args: 1 / 0)
     reload(Settings(tmp_path / "b.segue"), service, None)
     assert any("SIGHUP: ZeroDivisionError at " in record.getMessage() for record in caplog.records)
-    assert service.tell([Tell((Event("a", "003", 5),))])[0].events
+    assert service.ingest([IngestRequest((Event("a", "003", 5),))])[0].events
 
 
 def test_a_busy_server_says_whether_it_is_ready_and_a_store_that_hangs_is_not(service, monkeypatch):
@@ -276,7 +276,7 @@ def test_a_busy_server_says_whether_it_is_ready_and_a_store_that_hangs_is_not(se
 
     with TestClient(make_app(service), base_url="http://localhost:8000") as client:
         with monkeypatch.context() as patched:
-            patched.setattr(service, "ask_history", slow)
+            patched.setattr(service, "recommend_history", slow)
             threads = [
                 threading.Thread(target=client.get, args=("/v1/recommend?history=003",))
                 for _ in range(app_context.THREADS)

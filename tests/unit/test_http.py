@@ -204,14 +204,14 @@ def test_a_length_of_the_list_that_cannot_be_is_refused(client, k):
 
 
 def test_requests_that_come_together_are_one_batch(opened, service, monkeypatch):
-    batches, gate, tell = [], threading.Event(), service.tell
+    batches, gate, tell = [], threading.Event(), service.ingest
 
     def slow(requests):
         batches.append(len(requests))
         gate.wait(5)
         return tell(requests)
 
-    monkeypatch.setattr(service, "tell", slow)
+    monkeypatch.setattr(service, "ingest", slow)
     client = opened()
     sending = [threading.Thread(target=client.post, args=("/v1/events",), kwargs={"json": EVENT}) for _ in range(9)]
     for one in sending:
@@ -225,8 +225,8 @@ def test_requests_that_come_together_are_one_batch(opened, service, monkeypatch)
 
 
 def test_a_slow_batch_stops_the_loop_for_a_moment_only(opened, service, monkeypatch):
-    gate, tell = threading.Event(), service.tell
-    monkeypatch.setattr(service, "tell", lambda requests: gate.wait(30) and tell(requests))
+    gate, tell = threading.Event(), service.ingest
+    monkeypatch.setattr(service, "ingest", lambda requests: gate.wait(30) and tell(requests))
     client, told = opened(), []
     sending = threading.Thread(target=lambda: told.append(client.post("/v1/events", json=EVENT).status_code))
     sending.start()
@@ -420,7 +420,7 @@ def test_a_store_that_fails_is_a_503_and_all_is_as_before(client, service, monke
         raise FullError("disk: no room.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.store, "commit", full)
+        patch.setattr(service.store, "begin", full)
         answer = client.post("/v1/events?recommend=3", json=EVENT)
         refused(answer, 503)
         assert answer.headers["retry-after"] == "1"

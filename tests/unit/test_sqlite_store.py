@@ -143,8 +143,13 @@ def test_what_cannot_be_synced_is_not_done_whatever_was_done_meanwhile(store, pa
 
     with monkeypatch.context() as patched:
         patched.setattr(store._file, "_writer", Failing(store._file._writer))
+
+        def work():
+            with store.begin([Write("ann", 1, (Event("ann", "2"),), {"b1": b"m"})]) as commit:
+                met.append(commit.outcomes)
+
         with pytest.raises(StoreError, match="Nothing was changed"):
-            store.commit([Write("ann", 1, (Event("ann", "2"),), {"b1": b"m"})], meanwhile=met.append)
+            work()
     assert len(met) == 1 and dump(path) == before and store.head("ann", "b1").version == 1
     assert isinstance(store.commit([Write("ann", 1, (Event("ann", "2"),))])[0], Written)
 

@@ -45,8 +45,8 @@ def make_app(
 
     @asynccontextmanager
     async def living(app: Starlette) -> AsyncIterator[None]:
-        tells = Batcher(service.tell, weight=lambda tell: len(tell.events), seen=metrics.batch)
-        context = AppContext(service, access, sealer, metrics, tells, Batcher(service.ask_each), swaps)
+        ingests = Batcher(service.ingest, weight=lambda ingest: len(ingest.events), seen=metrics.batch)
+        context = AppContext(service, access, sealer, metrics, ingests, Batcher(service.recommend_each), swaps)
         app.state.context = context
         yield
         await context.close()

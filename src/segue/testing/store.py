@@ -158,16 +158,17 @@ class StoreContract(ABC):
         assert gone == [Stale(0), Erased()] and store.head("fay", "b1") == Head("fay")
 
     def test_work_meanwhile_sees_the_outcomes_and_its_error_spoils_nothing(self, store: Store) -> None:
-        met: list[list[Outcome]] = []
         writes = [Write("ann", 0, (Event("ann", "1", id="a"),), {"b1": b"one"}), Write("bob", 7)]
-        assert store.commit(writes, meanwhile=lambda outcomes: met.append(list(outcomes))) == met[0]
-        assert len(met) == 1 and isinstance(met[0][0], Written) and met[0][1] == Stale(0)
+        with store.begin(writes) as commit:
+            met = list(commit.outcomes)
+        assert isinstance(met[0], Written) and met[1] == Stale(0) and commit.outcomes == met
 
-        def broken(outcomes: Sequence[Outcome]) -> None:
-            raise KeyError("broken")
+        def broken() -> None:
+            with store.begin([Write("ann", 1, (Event("ann", "2", id="b"),), {"b1": b"two"})]):
+                raise KeyError("broken")
 
         with pytest.raises(KeyError, match="broken"):
-            store.commit([Write("ann", 1, (Event("ann", "2", id="b"),), {"b1": b"two"})], meanwhile=broken)
+            broken()
         assert isinstance(put(store, Event("ann", "3"), states={"b1": b"three"}, expected=2), Written)
         assert [event.item for event in store.log()] == ["1", "2", "3"] and state_of(store, "ann") == b"three"
 

@@ -8,7 +8,7 @@ from segue.serve.api.schemas import EventBatch, EventIn, HistoryEvent, IngestHea
 from segue.serve.api.serializers import ingested_of
 from segue.serve.http.problems import Refusal
 from segue.serve.http.routing import Call, Router
-from segue.serve.ranking.types import Question, Tell
+from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
 
 router = Router("events")
@@ -29,8 +29,8 @@ async def ingest_events(call: Call, body: EventIn | EventBatch, query: IngestQue
         events = tuple(_event(one, one.id, arrival) for one in body.events)
     else:
         raise Refusal(422, "Idempotency-Key: expected a single event, came a batch. Give each event its id.")
-    question = None if query.recommend is None else Question(query.recommend)
-    return ingested_of(await call.context.tells.send(Tell(events, call.key.name, question)))
+    options = None if query.recommend is None else ListOptions(query.recommend)
+    return ingested_of(await call.context.ingests.send(IngestRequest(events, call.key.name, options)))
 
 
 def history_of(sent: str | HistoryEvent) -> Event:

@@ -21,13 +21,13 @@ from segue.serve.api.serializers import explanation_of, items_of, list_of, ratin
 from segue.serve.http import limits
 from segue.serve.http.problems import Refusal
 from segue.serve.http.routing import Call, Router
-from segue.serve.ranking.types import Question
+from segue.serve.ranking.types import ListOptions
 
 router = Router("lists")
 
 
-def _question(wanted: ListIn, now: int) -> Question:
-    return Question(
+def _options(wanted: ListIn, now: int) -> ListOptions:
+    return ListOptions(
         wanted.k, now if wanted.at is None else wanted.at.micros, wanted.type, wanted.context, tuple(wanted.exclude),
         wanted.repeats, wanted.where, wanted.diversity, wanted.explore, wanted.seed, wanted.debug,
     )  # fmt: skip
@@ -40,16 +40,16 @@ async def recommend(call: Call, body: RecommendIn) -> ItemList:
     A client that is to stay unknown here holds its own state: `{"token": "new"}` begins one, each answer
     brings the next token, and `event` moves it. A token of another model, or an old one, is refused (409).
     """
-    context, question = call.context, _question(body, call.context.now())
+    context, options = call.context, _options(body, call.context.now())
     if body.user is not None:
-        return list_of(await context.recommend(body.user, question))
+        return list_of(await context.recommend(body.user, options))
     if body.history is not None:
         history = [history_of(one) for one in body.history]
-        return list_of(await context.run(context.service.ask_history, history, question, body.profile))
+        return list_of(await context.run(context.service.recommend_history, history, options, body.profile))
     new = body.token == "new"
     state = await context.run(context.service.new_token, body.profile) if new else context.sealer.open(body.token or "")
     event = None if body.event is None else history_of(body.event)
-    answer, after = await context.run(context.service.ask_token, state, event, question)
+    answer, after = await context.run(context.service.recommend_token, state, event, options)
     return list_of(answer, context.sealer.seal(after))
 
 
@@ -91,7 +91,7 @@ async def predict_rating(call: Call, query: RatingQuery) -> RatingOut:
     by all ratings since its training. A model that learnt no ratings has no answer (422).
     """
     at = call.context.now() if query.at is None else query.at.micros
-    return rating_of(await call.context.run(call.context.service.rate, query.user, query.item, at))
+    return rating_of(await call.context.run(call.context.service.predict_rating, query.user, query.item, at))
 
 
 @router.route("POST", "/v1/explain", "read")
@@ -101,7 +101,7 @@ async def explain(call: Call, body: ExplainIn) -> ExplanationOut:
     With `without`, the list had these events not been is shown too (`what_if`); nothing is written.
     """
     run, service = call.context.run, call.context.service
-    question = _question(body, call.context.now())
-    found = await run(service.explain, body.user, body.item, last=body.last, question=question)
-    what_if = await run(service.what_if, body.user, body.without, question) if body.without else None
+    options = _options(body, call.context.now())
+    found = await run(service.explain, body.user, body.item, last=body.last, options=options)
+    what_if = await run(service.what_if, body.user, body.without, options) if body.without else None
     return explanation_of(found, what_if)

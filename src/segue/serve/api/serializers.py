@@ -21,7 +21,7 @@ from segue.serve.api.answers import (
     UserOut,
 )
 from segue.serve.live.explain import Explanation
-from segue.serve.ranking.types import Answer, Rating, Told, UserView
+from segue.serve.ranking.types import Answer, IngestResult, Rating, UserView
 from segue.store.events import StoredEvent
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ def event_of(event: StoredEvent, title: str | None = None) -> EventOut:
     )
 
 
-def ingested_of(told: Told) -> Ingested:
+def ingested_of(told: IngestResult) -> Ingested:
     """Return what is on disk, with the list where one was wanted."""
     shown = {} if told.answer is None else _list(told.answer)
     return Ingested(events=[event_of(event) for event in told.events], duplicates=told.duplicates, **shown)

@@ -14,7 +14,7 @@ from segue.serve.http.metrics import Metrics
 from segue.serve.http.middleware import Access
 from segue.serve.live.service import Service
 from segue.serve.live.state_tokens import Sealer
-from segue.serve.ranking.types import Answer, Ask, Question, Tell, Told
+from segue.serve.ranking.types import Answer, IngestRequest, IngestResult, ListOptions, RecommendRequest
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,8 +45,8 @@ class AppContext:
     access: Access
     sealer: Sealer
     metrics: Metrics
-    tells: Batcher[Tell, Told]
-    asks: Batcher[Ask, Answer | None]
+    ingests: Batcher[IngestRequest, IngestResult]
+    recommends: Batcher[RecommendRequest, Answer | None]
     swaps: bool = False
     pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="segue-ask")
@@ -59,11 +59,11 @@ class AppContext:
         """Return microseconds since 1970."""
         return int(self.service.clock() * 1e6)
 
-    async def recommend(self, user: str, question: Question) -> Answer:
+    async def recommend(self, user: str, options: ListOptions) -> Answer:
         """Return the list of a user, made with others that are wanted at the same moment."""
-        answer = await self.asks.send(Ask(user, question))
+        answer = await self.recommends.send(RecommendRequest(user, options))
         if answer is None:  # events are replayed first, and nobody else is to wait for it
-            answer = await self.run(self.service.ask, user, question)
+            answer = await self.run(self.service.recommend, user, options)
         return answer
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -76,8 +76,8 @@ class AppContext:
 
     async def close(self) -> None:
         """Write what has come, and let the threads go."""
-        await self.tells.close()
-        await self.asks.close()
+        await self.ingests.close()
+        await self.recommends.close()
         self.pool.shutdown(cancel_futures=True)
         self.erasures.shutdown(wait=False, cancel_futures=True)  # who asked for what is not done was not told it is
 

@@ -15,7 +15,7 @@ from segue.store.events import Event, StoredEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ListOptions:
     """What list is wanted.
 
     Args:
@@ -88,7 +88,7 @@ class Rating:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class IngestRequest:
     """Events of one request: all of them or none.
 
     Args:
@@ -99,19 +99,19 @@ class Tell:
 
     events: tuple[Event, ...]
     client: str = ""
-    question: Question | None = None
+    options: ListOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RecommendRequest:
     """A list is wanted by a user, after all that was told."""
 
     user: str
-    question: Question
+    options: ListOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class IngestResult:
     """It is on disk.
 
     Args:
