@@ -38,7 +38,7 @@ import polars as pl
 from segue.api import train
 from segue.config import Config, asked_of, configure
 from segue.data.features.catalogue import Profiles, read_items, read_profiles
-from segue.data.features.kinds import plain_name
+from segue.data.log.columns import plain_name
 from segue.data.log.events import Events
 from segue.data.log.split import split_after, split_by_time, split_last
 from segue.data.sequences.type_weights import check_types, types_of
