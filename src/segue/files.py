@@ -45,8 +45,8 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 def replacing(path: Path, *, secret: bool = False) -> Iterator[Path]:
     """Yield a path beside `path` to write to; without an error, sync the new file and rename it to `path`.
 
-    After any error the old file is unchanged and nothing else is left. A new file has the mode of the umask; a file
-    that replaces another keeps its mode.
+    After any error the old file is unchanged and nothing else is left. A new file has the mode of
+    the umask; a file that replaces another keeps its mode.
 
     Args:
         path: of the file.
@@ -81,7 +81,8 @@ def check_file(path: Path, option: str, ending: str = "") -> None:
         ending: that the name must have, such as ".parquet".
 
     Raises:
-        ArgumentError: the folder is missing or cannot be written to, the path is a folder, or its name ends otherwise.
+        ArgumentError: the folder cannot be written to, the path is a folder, or its name ends
+            otherwise.
     """
     if path.is_dir():
         raise ArgumentError(f"{option} {path}: expected the name of a file, came a folder. Name a file in it.")

@@ -15,7 +15,7 @@ from segue.shapes import Floats
 KNOTS = 24
 #: Days of the week, Monday first.
 DAYS = 7
-#: The hour may be a habit in logs of this many distinct days, the day of the week in logs of this many weeks.
+#: Distinct days of a log whose hours may be a habit, and weeks of a log whose weekdays may be.
 LEAST_DAYS, LEAST_WEEKS = 7, 4
 
 _HOUR = 3_600_000_000

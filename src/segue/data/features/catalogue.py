@@ -46,7 +46,8 @@ class Catalogue:
         """Do nothing if the table, read from a model file, has the items of a vocabulary.
 
         Raises:
-            ModelError: its ids are others, its titles are no texts, or Python cannot represent a date in it.
+            ModelError: its ids are others, its titles are no texts, or a date in it is out of
+                range.
         """
         kinds = {name: self.table[name].dtype for name in ("item", "title")}
         fits = set(kinds.values()) == {pl.String} and self.table["item"].equals(vocabulary.ids)
@@ -91,7 +92,7 @@ class Catalogue:
     def find(self, words: str, limit: int | None = None) -> list[str]:
         """Return the ids of items whose title holds these words, whatever the case, shortest title first.
 
-        Cost: once O(items); then about 1 ms for 100,000 titles, less where many titles hold the words.
+        Cost: once O(items); then about 1 ms for 100,000 titles, less for frequent words.
         """
         return [self.line(row)["item"] for row in first(self._with_title(words), limit)]
 
@@ -280,8 +281,8 @@ def read_items(
     """Read a table of items: all of its rows that have an id, all of its columns.
 
     Returns:
-        the table with `item` (text, distinct) and `title` (text) first; what messages call the source;
-        which rows were left out, in sentences.
+        the table with `item` (text, distinct) and `title` (text) first; what messages call the
+        source; which rows were left out, in sentences.
 
     Raises:
         ColumnError: there is no column of ids, or an id stands twice.

@@ -1,6 +1,6 @@
 """How one column becomes numbers: the contract of all column encoders, and those of categories and texts.
 
-Knows: vocabularies and count sketches of categories. A value that cannot be read gives zeros.
+Knows: vocabularies and count sketches of categories. Unreadable values give zeros.
 Does not know: the other columns, or where the numbers go.
 """
 

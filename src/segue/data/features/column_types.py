@@ -50,8 +50,8 @@ class Column:
         """Return a value in the type of the column; None for a missing value.
 
         Raises:
-            ArgumentError: the value is of another kind than in training, is no finite number of 64 bits, or is a
-                vector of another length.
+            ArgumentError: the value is of another kind than in training, is no finite number of 64
+                bits, or is a vector of another length.
         """
         if not is_present(value):
             return None

@@ -1,6 +1,6 @@
 """The features of items, users and events: their encoders together, and a log encoded with them.
 
-Knows: which columns of a log are features of an event, and which of these a request for recommendations knows.
+Knows: which columns of a log are features of an event, and which of these a request knows.
 Does not know: how a column becomes numbers, or what the network does with them.
 """
 
@@ -33,9 +33,9 @@ _ROWS = 1 << 20
 class FeatureEncoders(NamedTuple):
     """How items, users and events become numbers; None where there is nothing beside ids.
 
-    The columns of `events` are the context, the time, the type and the rating, in this order. A request knows all but
-    the rating: the first `request_width` numbers. Where ratings are predicted, the last numbers of an event are its
-    rating on `scale`.
+    The columns of `events` are the context, the time, the type and the rating, in this order. A
+    request knows all but the rating: the first `request_width` numbers. Where ratings are
+    predicted, the last numbers of an event are its rating on `scale`.
     """
 
     items: TableEncoder | None = None
@@ -119,8 +119,8 @@ def fit_feature_encoders(
         events: the log to train on.
         catalogue: its items, those that have an event.
         profiles: its users; other users are left out here.
-        kinds: column -> kind, where the guess is wrong; "ignored" leaves a column out. "time" is the hour and weekday
-            of an event, which are read where they may be habits (`Calendar.fit`).
+        kinds: column -> kind, where the guess is wrong; "ignored" leaves a column out. "time" is
+            the hour and weekday of an event (`Calendar.fit`).
         text: the text encoder, see `segue.data.features.text.text_encoder`.
 
     Raises:
@@ -205,7 +205,7 @@ def encode_log(
         weight_of_type: how much an event of a type counts as a target; other types count 1.
 
     Raises:
-        ColumnError, ConfigError: there are weights, and the log has no types, or lacks a type that has a weight.
+        ColumnError, ConfigError: the log has no types, or lacks a type that has a weight.
 
     Cost: O(events log events) time; 2 bytes for each number of an event, 4 for each of a user.
     """

@@ -1,6 +1,6 @@
 """The encoders of numbers, dates and vectors.
 
-Knows: knots at the quantiles of a column, the mean of vectors. A value that cannot be read gives zeros.
+Knows: knots at the quantiles of a column, the mean of vectors. Unreadable values give zeros.
 Does not know: the other columns, or where the numbers go.
 """
 
@@ -25,8 +25,9 @@ KNOTS = 8
 class Numbers:
     """Numbers or dates as a linear spline: weights of the two nearest knots; a value beyond the ends counts as the end.
 
-    The weight of a knot falls in a straight line from 1 at the knot to 0 at its neighbours. The weights
-    of a value sum to 1, and a linear layer after them can learn any piecewise linear curve on the knots.
+    The weight of a knot falls in a straight line from 1 at the knot to 0 at its neighbours. The
+    weights of a value sum to 1, and a linear layer after them can learn any curve through the
+    knots.
 
     Args:
         name: the column.

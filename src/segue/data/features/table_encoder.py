@@ -65,11 +65,11 @@ class TableEncoder:
     def encode(self, table: pl.DataFrame) -> Floats:
         """Return float32[row, width] of a table.
 
-        A missing column, a null, a NaN, a value that training did not have and a value of a wrong type
-        all give zeros; `warnings` names the wrong types.
+        A missing column, a null, a NaN, a value that training did not have and a value of a wrong
+        type all give zeros; `warnings` names the wrong types.
 
         Raises:
-            ArgumentError: there is text, and the package that encoded it in training is not installed.
+            ArgumentError: there is text, and the package that encodes it is not installed.
 
         Cost: O(rows x width) memory; texts as their encoder. Slice a table that is too large.
         """

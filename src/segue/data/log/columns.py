@@ -90,20 +90,21 @@ def choose_columns(
 ) -> ColumnChoice:
     """Return the column of each role: the requested column, that of an earlier log, or else the likeliest by its name.
 
-    Names are compared in lower case without `_`, blanks and the `:type` that RecBole appends: `userId`,
-    `user_id` and `user_id:token` are equal. Where no name is usual, its last words decide: `click_article_id`
-    is an item, `click_timestamp` a time. `hints` are guesses by content; a guess by name goes before them.
+    Names are compared in lower case without `_`, blanks and the `:type` that RecBole appends:
+    `userId`, `user_id` and `user_id:token` are equal. Where no name is usual, its last words
+    decide: `click_article_id` is an item, `click_timestamp` a time. `hints` are guesses by content;
+    a guess by name goes before them.
 
     Args:
         names: the columns of the source.
         requested: for each role a column's name, None to guess, or "none" to leave the role out.
         source: what messages call the source.
         hints: role -> the column that its content suggests.
-        known: role -> its column in an earlier log, or "none"; a column that the source lacks does not count.
+        known: role -> its column in an earlier log, or "none"; a column must exist in the source.
 
     Raises:
-        ColumnError: a requested column does not exist or has two roles; the source has no user, item or time
-            column (the message lists its columns); a chosen column stands twice in the header.
+        ColumnError: a requested column does not exist or has two roles; the source has no user,
+            item or time column; a chosen column stands twice in the header.
 
     Cost: O(columns).
 
@@ -120,7 +121,7 @@ def choose_columns(
     guessed, notes = [], []
     for role in ROLES:
         if given[role] is None:
-            # A user or item is guessed among all columns: the column of another role is then an error that says so.
+            # A user or item is guessed among all columns: a column with two roles is an error.
             free = names if role in ("user", "item") else [name for name in names if name not in columns.values()]
             hint = (hints or {}).get(role)
             likely = candidates(free, role) or ([hint] if hint is not None and hint in free else [])

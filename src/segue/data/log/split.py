@@ -1,7 +1,7 @@
 """Splits: a part of a log is held out, so that a model is measured on events that it was not trained on.
 
-Knows: the rules - by time, by each user's last events, whole users, whole items - and the digest that
-recognises held-out rows.
+Knows: the rules - by time, by each user's last events, whole users, whole items - and the digest
+that recognises held-out rows.
 Does not know: models or metrics.
 """
 
@@ -31,9 +31,9 @@ def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]
         bob   . b . . | . b b        | the cut: all events at or after it are the test part;
         cid   . . . . | c . .          `test.history` has the events of ann and bob before it
 
-    The cut is the latest moment for which at least `test` of all events lie at or after it. Rows of equal
-    time stay together: the last time in train is before the first in test. Where all events would be
-    test, the cut is the next moment, and test is smaller.
+    The cut is the latest moment for which at least `test` of all events lie at or after it. Rows of
+    equal time stay together: the last time in train is before the first in test. Where all events
+    would be test, the cut is the next moment, and test is smaller.
 
     Args:
         events: a log with times.
@@ -100,8 +100,8 @@ def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
         bob   b | b
         cid   c                  one event only: stays in train; a note counts such users
 
-    Only users with more than `n` events are tested, so that each has events in train. Train holds events of
-    other users that are later than a test event; prefer `split_by_time` where there are times.
+    Only users with more than `n` events are tested, so that each has events in train. Train holds
+    events of other users that are later than a test event; prefer `split_by_time`.
 
     Args:
         events: a log, with or without times.
@@ -180,8 +180,8 @@ def split_tail(events: Events, *, share: float = 0.1) -> tuple[Events, Events]:
 def split_random(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[Events, Events]:
     """Hold out random events, as older papers on ratings do.
 
-    Train holds events that are later than a test event, of the same user too. A server never has these:
-    `split_by_time` measures what a server can do. Events are drawn by their place in the log.
+    Train holds events that are later than a test event, of the same user too. A server never has
+    these: `split_by_time` measures what a server can do. Events are drawn by place.
 
     Args:
         events: a log, with or without times.
@@ -219,8 +219,8 @@ def split_users(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[E
         bob   b b b              share = 1/3
         cid   | c c c            all events of cid are tested
 
-    Users are drawn by a hash of id and seed, whatever the order of the log. Train holds events of other
-    users that are later than a test event.
+    Users are drawn by a hash of id and seed, whatever the order of the log. Train holds events of
+    other users that are later than a test event.
 
     Args:
         events: a log, with or without times.
@@ -254,10 +254,10 @@ def split_items(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[E
         bob   b b                      x: a held-out item
         cid   | x | c c
 
-    All events of held-out items are tested; train has none of them. The history of a test event is all
-    that its user did before, test events included. `test.history` has the events of other items up to the
-    last test event of their user, and `joined_with_history` puts both in their old order. Items are drawn
-    as in `split_users`.
+    All events of held-out items are tested; train has none of them. The history of a test event is
+    all that its user did before, test events included. `test.history` has the events of other items
+    up to the last test event of their user, and `joined_with_history` puts both in their old order.
+    Items are drawn as in `split_users`.
 
     Args:
         events: a log, with or without times.
@@ -320,7 +320,7 @@ _BY_SHARE: dict[str, Callable[[Events, float], tuple[Events, Events]]] = {
 def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
     """Split by a rule as the command line writes it: "time:0.1", "last:1", "users:0.1" or "items:0.1".
 
-    "last:0.1" holds out the last tenth of each user's events, "random:0.1" a tenth of all events at random.
+    "last:0.1" holds out the last tenth of each user's events, "random:0.1" a random tenth.
 
     Raises:
         ConfigError: the rule is none of these.

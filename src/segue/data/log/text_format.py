@@ -1,6 +1,6 @@
 """The encoding of a text file and its separator, detected from the file.
 
-Knows: byte order marks, bytes that are not UTF-8, separators that give each line the same number of values.
+Knows: byte order marks, bytes that are not UTF-8, separators that split lines alike.
 Does not know: what the columns mean.
 """
 
@@ -41,7 +41,7 @@ class Detected(NamedTuple):
 def encoding_of(path: Path) -> Detected:
     """Return the encoding of a text file: by its mark, or UTF-8 where every byte fits, or else a Western encoding.
 
-    A text that is mostly UTF-8 and damaged in few places counts as UTF-8; the reader then names the damage.
+    A text that is mostly UTF-8 and damaged in few places counts as UTF-8; reading names the damage.
 
     Cost: one pass over the bytes; of a .zst file only the mark is read.
     """

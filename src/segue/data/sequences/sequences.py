@@ -144,8 +144,8 @@ class Sequences:
 def gaps(sequences: Sequences) -> Floats:
     """Return the seconds since the same user's event before; NaN where unknown.
 
-    Times are subtracted as whole microseconds and rounded once to float32. Times themselves in float32
-    would have steps of two minutes.
+    Times are subtracted as whole microseconds and rounded once to float32. Times themselves in
+    float32 would have steps of two minutes.
 
     Returns:
         float32[event], NaN at each user's first event and everywhere in a log without times.
@@ -188,8 +188,8 @@ def moment_begins(sequences: Sequences) -> NDArray[np.int64]:
 def natural_gap(between: Floats) -> float | None:
     """Return the gap in seconds that best separates short gaps from long gaps; None where there are no two kinds.
 
-    This is the threshold on log(1 + seconds) with the largest variance between the two groups (Otsu, 1979),
-    over an evenly spread sample. Gaps under a minute do not count.
+    This is the threshold on log(1 + seconds) with the largest variance between the two groups
+    (Otsu, 1979), over an evenly spread sample. Gaps under a minute do not count.
 
     Args:
         between: float32[event], seconds; NaN is left out.
@@ -230,12 +230,12 @@ def item_vocabulary(events: Events) -> Vocabulary:
 def encode(events: Events, items: Vocabulary | None = None) -> Sequences:
     """Return a log as sequences, one for each user.
 
-    Users are in the order in which they first appear, events in the order of the log. `items.id(row)`
-    gives back every known item.
+    Users are in the order in which they first appear, events in the order of the log.
+    `items.id(row)` gives back every known item.
 
     Args:
         events: the log, without its `history`; see `Events.joined_with_history`.
-        items: the vocabulary; an item outside of it gets row 0. None takes the vocabulary of the log.
+        items: the vocabulary; an item outside of it gets row 0. None takes the log's.
 
     Cost: O(events log events) time, about 40 bytes an event while it runs.
 

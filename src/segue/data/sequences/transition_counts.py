@@ -15,7 +15,7 @@ from segue.shapes import Floats, Rows
 
 #: Pairs of events counted at a time: about 100 MB of temporaries.
 PAIRS = 2**23
-#: The weight of popularity beside counts: it orders items of equal counts, and all items where there are no counts.
+#: The weight of popularity beside counts: it orders items of equal counts.
 TIE = 1e-6
 
 
@@ -99,8 +99,8 @@ def used_by(known: Sequences, n_items: int) -> sparse.csr_array:
 def followers(known: Sequences, n_items: int, window: int, half_life: float) -> sparse.csr_array:
     """Return sparse float64[item, item]: how often the second item follows the first, decayed by distance.
 
-    This is the product of two sparse matrices over events: the item of each event, and the items that
-    follow the event within the window.
+    This is the product of two sparse matrices over events: the item of each event, and the items
+    that follow the event within the window.
     """
     total = sparse.csr_array((n_items, n_items), dtype=np.float64)
     ends = np.repeat(known.offsets[1:], known.lengths)

@@ -37,8 +37,8 @@ def check_types(events: Events, weight_of_type: Mapping[str, float]) -> None:
 
     Raises:
         ColumnError: the log has no types, and there are weights.
-        ConfigError: a type is not in the log (the message names the log's types and the nearest), or a weight is out
-            of range.
+        ConfigError: a type is not in the log (the message names the log's types and the nearest),
+            or a weight is out of range.
 
     Example:
         >>> log = Events(pl.DataFrame({"user": ["a"] * 3, "item": ["x"] * 3, "type": ["buy", "view", "view"]}))

@@ -1,6 +1,6 @@
 """`Vocabulary`: the row of each id in the arrays of a model.
 
-Knows: row 0 means *unknown*; ids are text. Does not know: what the ids name, or where they came from.
+Knows: row 0 means *unknown*; ids are text. Does not know: what the ids name.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

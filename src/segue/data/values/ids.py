@@ -1,6 +1,7 @@
 """Ids: one rule for logs, for tables of items and of users, and for single values.
 
-Knows: an id is text, blanks around it do not count; which numbers can be ids; which words seem to mean "no id".
+Knows: an id is text, blanks around it do not count; which numbers can be ids; words that mean "no
+id".
 Does not know: files, or what an id names.
 """
 
@@ -75,7 +76,8 @@ def check_ids(frame: pl.LazyFrame, name: str, *, source: str, role: str) -> None
     """Do nothing if a column can hold ids: text, whole numbers, or floats and decimals that are all whole numbers.
 
     Raises:
-        ColumnError: the column has another type, or a number is not whole or so large that it has lost digits.
+        ColumnError: the column has another type, or a number is not whole or too large for exact
+            digits.
     """
     kind = frame.collect_schema()[name]
     wrong = kind.is_nested() or kind.is_temporal() or kind in (pl.Binary, pl.Object, pl.Boolean)
@@ -166,7 +168,7 @@ def ids_of(given: Iterable[object], name: str) -> list[str]:
     """Return the ids in an argument that is a list of ids, or of recommended `segue.Item`s.
 
     Raises:
-        ArgumentError: the argument is a single text or item, a table, or no list; or an id is None or NaN.
+        ArgumentError: the argument is no list, or a table; or an id is None or NaN.
 
     Example:
         >>> ids_of(("10", "11"), "exclude")
@@ -199,11 +201,11 @@ def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str,
         source: what messages call the table.
         of_log: what messages call the log.
         role: item or user.
-        what: a word for a table that need share only one id with the log; empty for catalogue and profiles.
+        what: a word for a table that need share only one id with the log; else empty.
 
     Raises:
-        DataError: no id matches; or at least two, and a tenth of the table, are ids of the log written in another way,
-            such as 17.0 or 017 for 17. The message shows an example and a likely reason.
+        DataError: no id matches; or at least two, and a tenth of the table, are ids of the log
+            written in another way, such as 17.0 or 017 for 17. The message shows why.
 
     Example:
         >>> check_matched(pl.Series(["17"]), pl.Series(["17.0"]), source="a.csv", of_log="log.csv", role="item")
