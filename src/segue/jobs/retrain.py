@@ -152,7 +152,7 @@ def retrain(
         LockedError: another run is at work in this folder.
         ModelError: there is no such folder, or the running model cannot be read.
         DataError: there is too little to learn.
-        ArgumentError: `users` is missing for a model that reads profiles; the tolerance is no share.
+        ArgumentError: `users` is missing for a model that reads profiles; a wrong tolerance.
         ConfigError: `train.type_weights` is given and names a type that the log does not have.
 
     Cost: two trainings and the evaluation of two models.
@@ -296,7 +296,7 @@ def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events,
 
 @dataclass(frozen=True)
 class _Retraining:
-    """A run in a locked folder; `given` are arguments of `train`, `trainings` the models to come."""
+    """A run in a locked folder; `given` are arguments of `train`, `trainings` its models."""
 
     log: Events
     folder: Path

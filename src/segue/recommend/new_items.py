@@ -163,7 +163,7 @@ def _with_lines(rec: S, new: pl.DataFrame, attributes: sparse.csr_array, notes: 
     )
     if rec.index is not None:
         more = replace(more, index=rec.index.over(params.items, params.bias, more.unreachable))
-    vars(more)["folded"] = rec.folded.more(more.network, params)
+    vars(more)["fused"] = rec.fused.more(more.network, params)
     return more
 
 

@@ -349,7 +349,7 @@ class Recommender(Scorer):
     def __copy__(self) -> "Recommender":
         """Return another value of the same parts; what was computed and kept is shared."""
         found = replace(self)
-        vars(found).update(vars(self), folded=self.folded)
+        vars(found).update(vars(self), fused=self.fused)
         return found
 
     def outputs_before(self, sequences: Sequences, wanted: Bools) -> Floats:

@@ -116,7 +116,7 @@ def lay_out(rec: Recommender) -> None:
             if isinstance(block, (Categories, Numbers)):
                 _postings(rec, block.name)
     rec.vocabulary.lay_out()
-    rec.folded.lay_out(table=rec.index is None)
+    rec.fused.lay_out(table=rec.index is None)
 
 
 def rows_of(rec: Recommender, rule: Rule) -> Rows:
