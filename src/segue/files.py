@@ -21,7 +21,7 @@ from segue.errors import ArgumentError, DatasetError, ModelError
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder of downloads and compiled code: SEGUE_CACHE, or `segue` in XDG_CACHE_HOME or in ~/.cache.
+    """Return the cache folder: SEGUE_CACHE, or `segue` in XDG_CACHE_HOME or in ~/.cache.
 
     Example:
         >>> cache_folder({"XDG_CACHE_HOME": "/c"}).as_posix()
@@ -43,7 +43,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path, *, secret: bool = False) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; without an error, sync the new file and rename it to `path`.
+    """Yield a path beside `path` to write to; then sync the new file and rename it to `path`.
 
     After any error the old file is unchanged and nothing else is left. A new file has the mode of
     the umask; a file that replaces another keeps its mode.
@@ -73,7 +73,7 @@ def replacing(path: Path, *, secret: bool = False) -> Iterator[Path]:
 
 
 def check_file(path: Path, option: str, ending: str = "") -> None:
-    """Do nothing if a file can be written at `path`; checked before long work, without leaving a file.
+    """Do nothing if a file can be written at `path`; for checks before long work.
 
     Args:
         path: of the file.

@@ -46,7 +46,7 @@ class Calendar:
 
     @classmethod
     def fit(cls, times: pl.Series) -> "Calendar":
-        """Encode hours in a log of a week or more with several hours, and weekdays in a log of four weeks or more."""
+        """Encode hours of logs of a week or more, and weekdays of logs of four weeks or more."""
         days = times.unique() // _DAY
         hours_apart = (times % _DAY // _HOUR).n_unique() > 1
         weeks, weekdays = ((days + _THURSDAY) // DAYS).n_unique(), ((days + _THURSDAY) % DAYS).n_unique()

@@ -51,7 +51,7 @@ class FeatureEncoders(NamedTuple):
 
     @property
     def timed(self) -> tuple[int, int]:
-        """The numbers of an event that hold its hour and weekday: the first, and the first after them."""
+        """The place of hour and weekday in an event: the first number, and the first after."""
         columns = self.events.columns if self.events else ()
         calendar = next((column.name for column in columns if isinstance(column, Calendar)), None)
         place = self.events.slices[calendar] if self.events and calendar is not None else slice(0, 0)
@@ -81,7 +81,7 @@ class FeatureEncoders(NamedTuple):
         return as_float16(out)
 
     def check_request(self, type: str | None = None, context: Mapping[str, object] | None = None) -> None:
-        """Do nothing if the model reads all columns of a request; a value that training did not have is no error.
+        """Do nothing if the model reads all columns of a request; new values are no error.
 
         A server does not check this: its clients may know columns of an earlier or a later model.
 
@@ -229,9 +229,9 @@ def _details(table: pl.DataFrame, encodings: FeatureEncoders) -> NDArray[np.floa
 
 
 def attributes_of(catalogue: Catalogue | None, encodings: FeatureEncoders) -> Floats | None:
-    """Return float32[row, m], the features of a catalogue's items, row 0 of zeros; None for ids alone.
+    """Return float32[row, m], the features of a catalogue's items; None for ids alone.
 
-    The numbers are rounded to float16, in which training stores them.
+    Row 0 is zeros. The numbers are rounded to float16, in which training stores them.
     """
     if catalogue is None or encodings.items is None:
         return None
@@ -241,6 +241,6 @@ def attributes_of(catalogue: Catalogue | None, encodings: FeatureEncoders) -> Fl
 
 
 def as_float16(numbers: Floats) -> Floats:
-    """Return numbers rounded to float16, in which training stores them, so that serving reads the same numbers."""
+    """Return numbers rounded to float16, as training stores them: serving reads the same."""
     rounded: Floats = numbers.astype(np.float16).astype(np.float32)
     return rounded

@@ -1,4 +1,4 @@
-"""How texts become vectors: by their words, by the static embeddings of a package, or by a model on disk.
+"""How texts become vectors: by words, static embeddings of a package, or a model on disk.
 
 Knows: three encoders with one contract, and how a model file stores each.
 Does not know: columns, or what is learnt from the vectors.
@@ -36,7 +36,7 @@ _WORD = re.compile(r"\w+")
 
 
 class TextEncoder(Protocol):
-    """Texts to vectors; a model stores `to_dict()`, from which `text_encoder_from_dict` makes an equal encoder."""
+    """Texts to vectors; `text_encoder_from_dict` restores an encoder from `to_dict()`."""
 
     @property
     def name(self) -> str:
@@ -91,7 +91,7 @@ def text_encoder(name: str = "auto", texts: Sequence[str] | None = None) -> Text
 
 
 def text_encoder_from_dict(fields: Mapping[str, Any]) -> TextEncoder:
-    """Return the encoder that `to_dict()` described; packages are imported only when a text is encoded.
+    """Return the encoder of a `to_dict()`; packages are imported with the first text.
 
     Raises:
         ValueError, KeyError, TypeError: this is no such description.
@@ -178,7 +178,7 @@ class Words:
 
 @dataclass(frozen=True)
 class WordLlama:
-    """Averaged static embeddings of word pieces: the package `wordllama` with the weights in its wheel.
+    """Averaged static embeddings of word pieces, from the wheel of the package `wordllama`.
 
     Args:
         mean: the mean of the fitted texts, which is subtracted.
@@ -216,7 +216,7 @@ class Folder:
     mean: tuple[float, ...]
 
     def encode(self, texts: Sequence[str]) -> Floats:
-        """Return float32[text, width]; raises ArgumentError where the package or the folder is missing."""
+        """Return float32[text, width]; raises ArgumentError without the package or the folder."""
         return _centred(texts, self.mean, lambda part: _embed_folder(self.name, part))
 
     def to_dict(self) -> dict[str, Any]:

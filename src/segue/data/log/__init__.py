@@ -1,4 +1,4 @@
-"""The event log: what users did, read from a file or a table, checked, and split to measure a model.
+"""The event log: what users did, read from a file or table, checked, and split.
 
 Knows: users, items, times, ratings and event types of a log; splits; known data sets.
 Does not know: rows of a vocabulary, sequences, networks.

@@ -74,7 +74,7 @@ def datasets() -> tuple[Dataset, ...]:
 
 
 def get(name: str, *, cache: Path | None = None, fetch: Callable[[str], bytes] | None = None) -> DatasetFiles:
-    """Return the files of a data set; they are fetched unless the cache has them whole and unchanged.
+    """Return the files of a data set, fetched unless the cache has them whole and unchanged.
 
     Args:
         name: one of `datasets()`.
@@ -171,7 +171,7 @@ def _from_publisher(name: str) -> bytes:
 
 
 def _members(archive: bytes, name: str, wanted: Mapping[str, str]) -> dict[str, bytes]:
-    """Return members of a zip file under new names; no path of the archive is used to write a file."""
+    """Return members of a zip file under new names, not under paths of the archive."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as whole:
             if sum(whole.getinfo(old).file_size for old in wanted) > _UNPACKED:

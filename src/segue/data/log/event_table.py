@@ -37,7 +37,7 @@ _OPTIONS = ("time_format", "header", "sep", "encoding", "missing")
 
 
 class Log(NamedTuple):
-    """A log that was read: the table for `Events`, its name in messages, notes, the place of each row in the file."""
+    """A log that was read: the table, its name in messages, notes, the places of the rows."""
 
     table: pl.DataFrame
     source: str
@@ -129,7 +129,7 @@ class _Raw(NamedTuple):
     reading: Reading
 
     def column(self, role: str) -> tuple[pl.Expr, pl.DataType]:
-        """Return the column of a role and its type; categories and texts as trimmed texts, null where empty."""
+        """Return the column of a role and its type; texts are trimmed, null where empty."""
         name = self.chosen.columns[role]
         column, kind = pl.col(name), self.schema[name]
         if kind in (pl.String, pl.Categorical, pl.Enum):
@@ -360,7 +360,7 @@ def _mixed_units(raw: _Raw, times: pl.Series, rule: TimeRule) -> list[str]:
 
 
 def _count_late(time: pl.Series, *, block: int = 1 << 20) -> int:
-    """Count the rows that are earlier than a row above them, block by block: the column is not copied."""
+    """Count the rows that are earlier than a row above them, without a copy of the column."""
     late, latest = 0, np.iinfo(np.int64).min
     for start in range(0, len(time), block):
         part = time.slice(start, block).to_numpy()

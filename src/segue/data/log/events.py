@@ -1,4 +1,4 @@
-"""`Events`: the event log as all of Segue takes it, and `read_events`, which makes it from a file or a table.
+"""`Events`, the log as all of Segue takes it, and `read_events`, which reads it.
 
 Knows: users, items, times, and what a log must hold.
 Does not know: vocabularies, sequences, networks.
@@ -104,7 +104,7 @@ class Events:
 
     @property
     def users(self) -> pl.Series:
-        """The distinct user ids as text, in the order in which they first appear. Cost: O(events)."""
+        """The distinct user ids as text, in order of first appearance. Cost: O(events)."""
         return self.table["user"].unique(maintain_order=True).cast(pl.String)
 
     @cached_property
@@ -123,7 +123,7 @@ class Events:
         history: "Events | None" = None,
         places: pl.Series | None = None,
     ) -> "Events":
-        """Return a part of this log: other rows, the same source, and notes on how the rows were chosen."""
+        """Return a part of this log: its rows, and notes on how they were chosen."""
         return replace(self, table=table, intake=self.intake.part(table.height, *notes), history=history, places=places)
 
     def joined_with_history(self) -> "Events":
@@ -138,7 +138,7 @@ class Events:
         return self if self.history is None else self.joined_with_marks()[0]
 
     def joined_with_marks(self) -> tuple["Events", pl.Series]:
-        """Return history and rows as one log, in order, and bool[event]: which rows are not history.
+        """Return history and rows as one log, in order, and bool[event], false for history.
 
         Where both have `places`, these are the order. Otherwise the order is that of time; at equal
         times, and in a log without times, the history comes first.

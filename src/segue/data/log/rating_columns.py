@@ -1,4 +1,4 @@
-"""What a column of ratings holds: steps such as stars, a measurement, or a quantity with a heavy tail.
+"""What a column of ratings holds: stars, a measurement, or a quantity with a heavy tail.
 
 Knows: the distribution of the ratings. Does not know: users, items, how ratings are predicted.
 """
@@ -25,7 +25,7 @@ def ratings_of(table: pl.DataFrame) -> Floats:
 
 
 def ends_of(known: Floats) -> tuple[float, float]:
-    """Return the lowest and the highest rating that are no outliers; outliers count as the nearer end.
+    """Return the lowest and highest rating without outliers, which count as the nearer end.
 
     A step is an outlier if it is an end, at most one rating in a hundred, and ten times as far from
     the next step as all other steps are apart. A measurement is an outlier beyond the outer fences,

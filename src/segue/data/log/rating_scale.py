@@ -153,7 +153,7 @@ class Scale:
             )
 
     def encode(self, ratings: Floats) -> Floats:
-        """Return float32[event, RATING_WIDTH]: each standardised rating, and whether there is one."""
+        """Return float32[event, RATING_WIDTH]: the standardised rating and 1, or zeros."""
         known = np.isfinite(ratings)
         return np.stack([np.where(known, self.standardise(ratings), 0.0), known], axis=-1).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Splits: a part of a log is held out, so that a model is measured on events that it was not trained on.
+"""Splits hold out a part of a log, to measure a model on events that it was not trained on.
 
 Knows: the rules - by time, by each user's last events, whole users, whole items - and the digest
 that recognises held-out rows.
@@ -77,7 +77,7 @@ def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]
 
 
 def split_after(events: Events, moment: int) -> tuple[Events, Events]:
-    """Cut a log with times after a moment, microseconds since 1970; either part may be empty. O(events).
+    """Cut a log after a moment, microseconds since 1970; a part may be empty. O(events).
 
     Example:
         >>> log = Events(pl.DataFrame({"user": ["ann", "bob", "ann"], "item": list("abc"), "time": [1, 2, 3]}))
@@ -142,7 +142,7 @@ def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
 
 
 def split_tail(events: Events, *, share: float = 0.1) -> tuple[Events, Events]:
-    """Hold out the last share of each user's events: `split_last` with a number that grows with the history.
+    """Hold out the last share of each user's events.
 
         ann   a a a a a a a a a a | a a      share = 0.2
         bob   b b b b | b                    of two events or more, at least one is held out
@@ -318,7 +318,7 @@ _BY_SHARE: dict[str, Callable[[Events, float], tuple[Events, Events]]] = {
 
 
 def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
-    """Split by a rule as the command line writes it: "time:0.1", "last:1", "users:0.1" or "items:0.1".
+    """Split by a rule of the command line: "time:0.1", "last:1", "users:0.1" or "items:0.1".
 
     "last:0.1" holds out the last tenth of each user's events, "random:0.1" a random tenth.
 
@@ -375,7 +375,7 @@ def digest(events: Events) -> str:
 def _parted(
     events: Events, train: pl.DataFrame, test: pl.DataFrame, out: pl.Series, rule: str
 ) -> tuple[Events, Events]:
-    """Return train and test, whose history is the other events of its users; `out` is bool[event]."""
+    """Return train, and test with the other events of its users as history."""
     note = f"held out {rule}"
     marked = replace(events, table=events.table.with_columns(out.alias(_OUT))).joined_with_history().table
     held_out = pl.col(_OUT).fill_null(False)
@@ -389,7 +389,7 @@ def _parted(
 
 
 def _interleaved(events: Events, out: pl.Series, rule: str) -> tuple[Events, Events]:
-    """Return train and test, whose history has events between those of test; `places` hold their order."""
+    """Return train, and test with a history between its events; `places` hold the order."""
     note = f"held out {rule}"
     whole, is_row = events.joined_with_marks()
     held = np.zeros(len(whole), bool)

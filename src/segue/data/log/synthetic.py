@@ -97,7 +97,7 @@ _SECOND = ("River", "Garden", "Station", "Letter", "Winter", "Harbour", "Mirror"
 
 
 def shop(*, items: int = 300, users: int = 600, seed: int = 0) -> Shop:
-    """Return a shop with titles and genres, whose users drift between tastes; `best` is not known: NaN."""
+    """Return a shop with titles and genres, whose users drift between tastes; `best` is NaN."""
     rng = np.random.default_rng(seed)
     genre = rng.integers(0, len(_GENRES), items)
     charm = rng.exponential(1.0, items)
@@ -122,7 +122,7 @@ def shop(*, items: int = 300, users: int = 600, seed: int = 0) -> Shop:
 
 
 def _events(walk: NDArray[np.int64]) -> pl.DataFrame:
-    """Return the table of an int[user, position] array of items; users act in turn, a second apart."""
+    """Return int[user, position] of items as a table; users act in turn, a second apart."""
     users, length = walk.shape
     return pl.DataFrame(
         {

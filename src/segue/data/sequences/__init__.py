@@ -1,4 +1,4 @@
-"""Sequences: each user's events in time order, as the arrays that the network and the baselines read.
+"""Sequences: each user's events in time order, as arrays for the network and the baselines.
 
 Knows: the rows of a vocabulary, gaps, batches, counts of transitions.
 Does not know: features, the network, or how a model is trained.

@@ -132,7 +132,7 @@ class Batcher:
 
 
 class _Line(NamedTuple):
-    """Users in the order of an epoch, the end of each user's positions in the line, and their number."""
+    """Users in the order of an epoch, the end of each in the line, and their lengths."""
 
     users: Times
     ends: Times

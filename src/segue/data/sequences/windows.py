@@ -59,7 +59,7 @@ class Windows:
         return self.mask[:, 0]
 
     def features(self, *names: str) -> Floats:
-        """Return float32[sample, step, len(names)]: these features of `FEATURES`, in the order given.
+        """Return float32[sample, step, len(names)]: these of `FEATURES`, in the order given.
 
         Raises:
             ArgumentError: there is no feature of a name.
@@ -71,7 +71,7 @@ class Windows:
         return chosen
 
     def select(self, samples: NDArray[Any]) -> "Windows":
-        """Return the windows of a mask bool[sample] or of positions, such as `w.select(w.times < moment)`."""
+        """Return the windows of a mask or of positions, such as `w.select(w.times < moment)`."""
         times = None if self.times is None else self.times[samples]
         return replace(self, X=self.X[samples], y=self.y[samples], rows=self.rows[samples], times=times)
 
@@ -84,7 +84,7 @@ class Windows:
 
 
 def windows(events: Events, *, length: int = 10) -> Windows:
-    """Return a log of ratings as windows of `length` consecutive ratings of one user, in the order of time.
+    """Return a log of ratings as windows of `length` consecutive ratings of a user.
 
     Each rating is the target `y` of one window, which ends with it; the steps before are the
     previous ratings of the same user. Where a user has fewer ratings, the first steps are padding

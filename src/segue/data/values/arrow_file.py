@@ -141,7 +141,7 @@ def _check_depth(parent: _Table, field: int, left: int) -> None:
 
 
 def _batches(data: bytes, footer: _Table, field: int) -> Iterator[tuple[_Table, int]]:
-    """Yield the batches of rows, or of words of a dictionary, and the size of the body of each in bytes."""
+    """Yield the batches of rows or of dictionary words, and the bytes of each body."""
     for at in footer.vector(field, 24):
         begin, metadata, body = (
             _number(footer.data, form, at + place) for form, place in (("<q", 0), ("<i", 8), ("<q", 16))

@@ -73,7 +73,7 @@ def text_of_ids(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
 
 
 def check_ids(frame: pl.LazyFrame, name: str, *, source: str, role: str) -> None:
-    """Do nothing if a column can hold ids: text, whole numbers, or floats and decimals that are all whole numbers.
+    """Do nothing if a column can be ids: text, whole numbers, or whole floats and decimals.
 
     Raises:
         ColumnError: the column has another type, or a number is not whole or too large for exact
@@ -151,7 +151,7 @@ def seems_missing(text: str) -> bool:
 
 
 def id_of(value: object) -> str:
-    """Return an id as text, by the rule of a column of ids; of a recommended `segue.Item`, the id of its item.
+    """Return an id as text, by the rule of a column of ids; of a `segue.Item`, its id.
 
     Example:
         >>> id_of(" 007 "), id_of(17), id_of(17.0), id_of("17.0")
@@ -231,7 +231,7 @@ def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str,
 
 
 def _check_written(known: pl.Series, log: pl.Series, *, source: str, of_log: str, role: str) -> None:
-    """Do nothing if few of the table's ids that do not match are another writing of an id that only the log has."""
+    """Do nothing if few ids of the table are another writing of ids that only the log has."""
     table = "catalogue" if role == "item" else "profiles"
     apart, without = known.filter(~known.is_in(log.implode())), log.filter(~log.is_in(known.implode()))
     differences = (_difference(apart, without, *rule) for rule in _DIFFERENCES[:2])
@@ -245,7 +245,7 @@ def _check_written(known: pl.Series, log: pl.Series, *, source: str, of_log: str
 
 
 class Difference(NamedTuple):
-    """How ids of a table seem to differ from those of a log: an example of each, the number of such ids, and why."""
+    """How ids of a table seem to differ from those of a log: an example, their number, and why."""
 
     log: str
     table: str
@@ -254,7 +254,7 @@ class Difference(NamedTuple):
 
 
 def likely_difference(known: pl.Series, log: pl.Series, *, sure: bool = False) -> Difference | None:
-    """Return how the ids of a table seem to differ from those of a log; None where no rule makes any of them alike.
+    """Return how the ids of a table seem to differ from those of a log, None if no rule fits.
 
     Args:
         known: ids of the table, text.

@@ -47,7 +47,7 @@ _1970 = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def microseconds(time: object, name: str = "time") -> int | None:
-    """Return int microseconds since 1970 from seconds, a date or its text in ISO 8601 (no zone means UTC).
+    """Return int microseconds since 1970 of seconds, a date or ISO 8601 (no zone means UTC).
 
     Args:
         time: the value; None is unknown.
@@ -91,7 +91,7 @@ It seems to count milliseconds: divide it by 1,000.
 
 
 def moment_of(value: object) -> float | None:
-    """Return an attribute that is a date or time as seconds since 1970, None where it cannot be read.
+    """Return a date or time of an attribute as seconds since 1970, None if unreadable.
 
     A number such as 1970 or 19700102 is a date, another counts from 1970.
 
@@ -191,7 +191,7 @@ def _looks_like(value: int) -> str:
 
 
 def written_date(value: int) -> datetime | None:
-    """Return the date between 1900 and 2100 that a number writes by its digits, YYYYMMDD or longer; else None.
+    """Return the date from 1900 to 2100 that the digits of a number write, YYYYMMDD or longer.
 
     Example:
         >>> written_date(20240131), written_date(20240199), written_date(2024)
@@ -307,7 +307,7 @@ class TimeRule:
         return inside * (1_000_000 // per_second) if per_second <= 1_000_000 else inside // 1_000
 
     def widened(self) -> "TimeRule | None":
-        """Return a slower rule that reads more, or None: floats among integers, any form of ISO 8601."""
+        """Return a slower rule that reads more (floats, any ISO 8601), or None."""
         if self.kind == "integer":
             return replace(self, kind="float")
         if self.kind == "text" and self.guessed and self.formats != ISO_FORMATS:
@@ -332,7 +332,7 @@ class TimeRule:
 
 
 def unit_of(text: str) -> str:
-    """Return the unit in which a number seems to count from 1970; empty where the text is no number.
+    """Return the unit in which a number seems to count from 1970; empty for other texts.
 
     Example:
         >>> unit_of("1700000000"), unit_of("1700000000000"), unit_of("soon")
@@ -346,7 +346,7 @@ def unit_of(text: str) -> str:
 
 
 def other_units(times: pl.Series) -> pl.Series:
-    """Return the times that seem to be in another unit: a factor of about 1,000, a million or 1e9 from the others.
+    """Return the times that seem to be in another unit: 1,000, a million or 1e9 times off.
 
     Logs before 1973, and clocks that start at 0, are not checked.
 
@@ -381,7 +381,7 @@ def text_of_times(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
 
 
 def _form_of(sample: pl.Series) -> str:
-    """Return the form of a date that most values of a column write as a whole number, "" where none does."""
+    """Return the form in which most values write a date as a whole number, or ""."""
     column = text_of_times(pl.col("time"), sample.dtype)
     if sample.dtype.is_float() and (sample != sample.round()).any():
         return ""
