@@ -108,12 +108,12 @@ def why_ignored(column: pl.Series) -> str:
     if not any(word(value) or isinstance(value, list) for value in present.head(_SAMPLE).to_list()):
         return "empty"
     if column.dtype.is_nested():
-        return "as asked"
+        return "as requested"
     if present.n_unique() == 1 and len(present) == len(column):
         return "the same in every row"
     if present.n_unique() >= _NEARLY_ALL * len(present):
         return "no two rows share a value" if present.n_unique() == len(present) else "hardly two rows share a value"
-    return "as asked"
+    return "as requested"
 
 
 def _known_kind(kind: str, column: str) -> Kind:
