@@ -69,7 +69,7 @@ def test_law_every_part_of_what_is_known_counts():
 
 
 @pytest.mark.parametrize("by", ["all", "index"])
-def test_law_questions_asked_together_are_those_asked_alone(by):
+def test_law_requests_in_a_batch_equal_requests_alone(by):
     plain = described_recommender(events := described_log())
     rec = plain.with_index(exact_index(plain)) if by == "index" else plain
     rng, states, asked = np.random.default_rng(8), plain.encode(events), []

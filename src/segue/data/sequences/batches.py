@@ -1,15 +1,15 @@
 """Batches for training: windows of many users side by side, back to back, without padding.
 
-Knows: how an epoch over the sequences becomes windows `[T, B]` of positions with their targets, where a
-user begins, and where the memory is reset.
-Does not know: the network. The same seed and epoch give the same windows, so that a run can be resumed.
+Knows: how an epoch over the sequences becomes windows `[T, B]` of positions with their targets,
+where a user begins, and where the memory is reset.
+Does not know: the network. The same seed and epoch give the same windows: a run can be resumed.
 
     lane 0   a a a a a b b b | b b c c c c ...      a user per letter; | a window of T = 8 steps
     lane 1   k k l l l l l l | l m m m m m ...      the memory goes on from window to window
 
-An epoch shuffles the users, lays their positions in one long line and cuts the line into B equal lanes.
-A user who lies across a cut continues in the next lane with an empty memory. This happens to B - 1
-users in an epoch, other users in each. Nothing is padded but the end of the last window.
+An epoch shuffles the users, lays their positions in one long line and cuts the line into B equal
+lanes. A user who lies across a cut continues in the next lane with an empty memory. This happens to
+B - 1 users in an epoch, other users in each. Nothing is padded but the end of the last window.
 """
 
 from collections.abc import Iterator
@@ -132,7 +132,7 @@ class Batcher:
 
 
 class _Line(NamedTuple):
-    """Users in the order of an epoch, the end of each user's positions in the line, and their number."""
+    """Users in the order of an epoch, the end of each in the line, and their lengths."""
 
     users: Times
     ends: Times
