@@ -220,7 +220,7 @@ def test_arrays_that_do_not_fit_never_reach_c():
     with pytest.raises(ArgumentError, match="pairs of rows that are there"):
         _ = replace(counts).loop
     rec = small_recommender()
-    [step, _] = rec.folded._loops
+    [step, _] = rec.fused._loops
     x, state = np.zeros((2, 8), np.float32), np.zeros((2, 32), np.float32)
     for before, after in (
         (state[:, :31], state[:, :31]),

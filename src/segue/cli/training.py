@@ -125,7 +125,7 @@ def evaluate(
     if at_event and task == "rating":
         raise typer.BadParameter("--at-event is for --task next; ratings are always predicted at their times")
     rows = held_out_rows(rec.facts, log.read(events, of=rec), in_sample=in_sample)
-    typer.echo(f"Measuring {len(rows.test):,} events; the baselines beside it are tuned first.", err=True)
+    typer.echo(f"Measuring {len(rows.test):,} events. The baselines are tuned first.", err=True)
     say = partial(typer.echo, err=True)
     lists: Any = partial(segue.evaluate, request_time="event" if at_event else "unknown", say=say)
     measure = lists if task == "next" else segue.evaluate_ratings

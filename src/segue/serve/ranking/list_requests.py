@@ -1,7 +1,10 @@
-"""Lists that are wanted, and events that are to be ranked by the lists before them, scored together.
+"""State in, list out: every list of the server is made here, and every event is ranked here.
 
-Knows: that one product serves both, how many scores may exist at one time.
-Does not know: where states come from, what is counted of the ranks.
+Knows: that one product scores both, and how many scores may exist at one time.
+Does not know: where states come from, or what is counted of the ranks.
+
+The path of a list: a `ListRequest` becomes rows (`candidates`), which are scored in one product; `item_filters` hide
+what may not be shown; `rerank` applies pins, boosts, diversity and exploration.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,21 +22,21 @@ from segue.store.events import Event
 
 #: Scores that exist at one time: 128 MB.
 SCORES = 1 << 25
-#: The question that an event answers.
+#: The list that an event is ranked in.
 DEFAULT = ListOptions()
 
 
 class ListRequest(NamedTuple):
-    """A list that is to be made.
+    """A list to make.
 
     Args:
         rec: the model.
         state: of the user.
-        question: what is wanted.
-        at: the time of the question where it does not say one.
+        options: of the list.
+        at: the time of the request where the options do not say it.
         events: of the request.
         rebuilding: the state lacks events.
-        who: what tells those who ask apart: the id of a user, or what a history or a token says.
+        who: what tells users apart, for draws by chance: the id of a user, or a history, or a token.
     """
 
     rec: Recommender
