@@ -91,7 +91,7 @@ def train(
 
     settings = config if isinstance(config, Config) else configure(config)
     budget = Budget(60.0 * settings.train.minutes if settings.train.minutes else None)
-    from segue.training.cost import check_memory, describe, plan
+    from segue.training.cost import check_memory, describe, training_line
     from segue.training.jit_cache import keep_compiled  # these import JAX, which takes of the budget
     from segue.training.moving_biases import best_biases, better_head
     from segue.training.rating_tables import rating_tables
@@ -119,7 +119,7 @@ def train(
     noted["training"] = describe(network, settings, len(learnt.items))
     validation = Validation(sequences.select(held_out), exclude_seen=settings.train.repeats == "exclude")
     ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale) if encodings.scale else ()
-    for line in (plan(settings, len(learnt.items)), str(validation), build.compiling()):
+    for line in (training_line(settings, len(learnt.items)), str(validation), build.compiling()):
         say(line)
     keep_compiled()
     budget.add("encoding", budget.spent() - budget.parts["reading"])
