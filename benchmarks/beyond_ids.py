@@ -93,7 +93,7 @@ def new_items(known: Set, read: tuple[str, ...], asked: argparse.Namespace) -> d
     from segue.data.features.feature_encoders import attributes_of
     from segue.data.sequences.sequences import encode
 
-    features = attributes_of(more.catalogue, more.encodings)
+    features = attributes_of(more.catalogue, more.encoders)
     beside = fit_all(
         encode(log, more.vocabulary), more.vocabulary.size, features=features, exclude_seen=more.repeats == "exclude"
     )

@@ -1,6 +1,6 @@
-"""What a model file says of itself, checked before anything is made of it.
+"""The manifest of a model file, checked before any array is read.
 
-Knows: the manifest of the format, which facts have which shape. Does not know: arrays, networks.
+Knows: the fields of the manifest, the shape of the facts. Does not know: arrays, networks.
 """
 
 import hashlib
@@ -17,22 +17,22 @@ from segue.data.values import plain
 from segue.errors import ModelError
 
 FORMAT = 1
-#: Rows are kept as int32.
+#: Rows are stored as int32.
 _MOST = 2**31 - 1
 _TIME = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of it but the digest of itself.
+    """The manifest without its own digest.
 
     Args:
         config: the settings of the training, none left to derive.
         items: rows of the vocabulary, *unknown* included.
-        learnt: how many of them training made; the others were added.
-        asked: numbers of an event that are known when a question is asked.
-        scale: of the ratings, where they are predicted.
-        longest_gap: met in training, in seconds.
+        learnt: rows that training made; the others were added.
+        asked: numbers of an event that a request knows, too.
+        scale: of the ratings, where these are predicted.
+        longest_gap: of the training, in seconds.
         facts: of the training.
         digests: of each array by name.
         cell: the description of a cell of Keras.
@@ -53,7 +53,7 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
     """Return the manifest of a file's metadata.
 
     Raises:
-        ModelError: there is none, it was edited, is of a newer format, or says what cannot be.
+        ModelError: the manifest is missing, edited, of a newer format, or has an impossible value.
     """
     text = metadata.get("segue", "")
     if not text:
@@ -61,38 +61,38 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
     if hashlib.sha256(text.encode()).hexdigest() != metadata.get("digest"):
         raise ModelError(f"{path}: the manifest was edited or damaged. Take the model from a backup.")
     try:
-        said = plain.json_of(text)
-        if plain.whole(said["format"], "format") > FORMAT:
+        fields = plain.json_of(text)
+        if plain.whole(fields["format"], "format") > FORMAT:
             raise ModelError(
-                f"{path}: expected a model of format {FORMAT} or older, came format {said['format']}. "
+                f"{path}: expected a model of format {FORMAT} or older, came format {fields['format']}. "
                 "Update Segue to read it."
             )
-        return _manifest(said)
+        return _manifest(fields)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ModelError(
-            f"{path}: expected the manifest of a model, its is none: {plain.one_line(error)}. "
-            "Take the model from its source again, or update Segue if it is of a newer one."
+            f"{path}: expected the manifest of a model, came another: {plain.one_line(error)}. "
+            "Take the model from its source again, or update Segue if a newer version wrote it."
         ) from None
 
 
-def _manifest(said: Mapping[str, Any]) -> Manifest:
-    config = _config(said["config"])
+def _manifest(fields: Mapping[str, Any]) -> Manifest:
+    config = _config(fields["config"])
     if config.model.width is None or config.model.session_gap == "auto":
         raise ValueError("config: a width or a session gap is left to derive")
-    items = plain.whole(said["items"], "items", 1, _MOST)
-    longest = plain.number(said["longest_gap"], "longest_gap")
+    items = plain.whole(fields["items"], "items", 1, _MOST)
+    longest = plain.number(fields["longest_gap"], "longest_gap")
     if not 0 <= longest <= 1e18:
         raise ValueError(f"longest_gap: expected seconds from 0, came {longest}")
     return Manifest(
         config=config,
         items=items,
-        learnt=plain.whole(said.get("learnt", items), "learnt", 1, items),
-        asked=plain.whole(said.get("asked", 0), "asked", 0, _MOST),
-        scale=Scale.from_dict(said["ratings"]) if said.get("ratings") else None,
+        learnt=plain.whole(fields.get("learnt", items), "learnt", 1, items),
+        asked=plain.whole(fields.get("asked", 0), "asked", 0, _MOST),
+        scale=Scale.from_dict(fields["ratings"]) if fields.get("ratings") else None,
         longest_gap=longest,
-        facts=_facts(said["facts"]),
-        digests={name: plain.text(digest, f"digest of {name}") for name, digest in said["digests"].items()},
-        cell=plain.text(said["cell"], "cell") if "cell" in said else None,
+        facts=_facts(fields["facts"]),
+        digests={name: plain.text(digest, f"digest of {name}") for name, digest in fields["digests"].items()},
+        cell=plain.text(fields["cell"], "cell") if "cell" in fields else None,
     )
 
 
@@ -106,7 +106,7 @@ def _config(parts: Mapping[str, Any]) -> Config:
 
 
 def _facts(facts: Any) -> dict[str, Any]:
-    """Return the facts of a training; those that answers and later training depend on have their shape."""
+    """Return the facts of a training; the shape of those that are read later is checked."""
     if not isinstance(facts, dict):
         raise ValueError("facts: expected them by name")
     if (span := facts.get("range")) is not None:

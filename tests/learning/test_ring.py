@@ -52,7 +52,7 @@ def test_a_checkpoint_of_another_seed_is_refused(tmp_path):
     said = []
     longer = segue.train(ring(), config=settings | {"train.epochs": 2}, checkpoint=kept, resume=True, say=said.append)
     assert len(longer.facts["curve"]) == 2
-    assert any("going on from pass 2" in line for line in said)
+    assert any("continuing in epoch 2" in line for line in said)
     with pytest.raises(segue.errors.TrainingError, match="other settings, another log or version"):
         segue.train(ring(), config=settings | {"train.seed": 2}, checkpoint=kept, resume=True)
 

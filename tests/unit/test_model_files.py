@@ -114,11 +114,11 @@ CRAFTED = {
     "a block too few": ("linear", set_model(depth=1), "weights: expected those that its settings ask for, blocks.1"),
     "another cell": ("lstm", set_model(cell="gru"), "weights: expected those that its settings ask for, blocks.0.cell"),
     "a cell of Keras without one": ("lstm", set_model(cell="keras"), "x.segue: config model.cell: expected"),
-    "a setting of another kind": ("lstm", set_model(width="wide"), "expected the manifest of a model, its is none"),
+    "a setting of another kind": ("lstm", set_model(width="wide"), "expected the manifest of a model, came another"),
     "a width to derive": ("lstm", set_model(width=None), "a width or a session gap is left to derive"),
     "more learnt than there are": ("lstm", said(learnt=99), "learnt: expected a whole number from 1 to 13"),
     "a range of words": ("lstm", said(facts={"range": ["a", "b"]}), "range: expected a whole number"),
-    "a question of more than is read": ("described", said(asked=10**9), "encodings: expected numbers of items"),
+    "a question of more than is read": ("described", said(asked=10**9), "encoders: expected numbers of items"),
     "levels that fall": ("rater", said(ratings={"levels": [5, 1], "mean": 3}), "levels of ratings: .* ascending"),
     "no finite gap": ("lstm", said(longest_gap=float("nan")), "longest_gap: expected a finite number"),
     "knots that fall": ("described", of_encoding("items", knots_the_other_way), "encoding: .* in ascending order"),
@@ -168,7 +168,7 @@ def test_json_that_never_ends_and_arrays_that_numpy_lacks_are_refused(whole, tmp
             {"__metadata__": {"segue": text, "digest": hashlib.sha256(text.encode()).hexdigest()}}
         ).encode()
         path.write_bytes(struct.pack("<Q", len(head)) + head)
-        with pytest.raises(ModelError, match="expected the manifest of a model, its is none"):
+        with pytest.raises(ModelError, match="expected the manifest of a model, came another"):
             segue.load(path)
     for kind in ("BF16", "F8_E4M3"):
         head = json.dumps({"a": {"dtype": kind, "shape": [1, 0], "data_offsets": [0, 0]}}).encode()

@@ -264,7 +264,7 @@ def test_what_cannot_be_read_of_items_users_and_context_is_said_with_an_example(
     )
     assert '1 of 48 values cannot be read so, the first is "oops" of user u' in whole
     assert {"price", "born", "dwell"} <= {
-        block.name for part in rec.encodings[:3] for block in part.columns if block.width
+        block.name for part in rec.encoders[:3] for block in part.columns if block.width
     }
 
 

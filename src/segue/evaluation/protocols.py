@@ -53,7 +53,7 @@ def beside(
     """
     if fitted or train is None:
         return answers_of(fitted or {}, exams)
-    features = attributes_of(rec.catalogue, rec.encodings)
+    features = attributes_of(rec.catalogue, rec.encoders)
     learning = Learning(encode(train, rec.vocabulary), rec.vocabulary.size, features, rec.repeats == "exclude")
     return answer_all(learning, exams, say)
 
@@ -92,7 +92,7 @@ def ask(
         gaps, details = np.full(len(block), np.nan, np.float32), None
         if at_event:
             gaps = _gaps(asked, block)
-            details = rec.encodings.of_events([{"time": time} for time in _times(asked, block)])
+            details = rec.encoders.of_events([{"time": time} for time in _times(asked, block)])
         return rec.score_outputs(outputs[block.start : block.stop], gaps, asked.recent(block), details)
 
     own = {"segue": tally(exam, scores)}
