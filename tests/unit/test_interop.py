@@ -56,7 +56,7 @@ def test_a_model_keeps_its_cell_and_says_what_answering_takes(gru, tmp_path, cap
     gru.save(tmp_path / "gru.segue")
     with caplog.at_level(logging.WARNING, "segue"):
         again = segue.load(tmp_path / "gru.segue")
-    assert "gru.segue: its cell is one of Keras, so answering imports Keras and JAX (segue convert)" in caplog.text
+    assert "gru.segue: the cell is one of Keras, so serving imports Keras and JAX (segue convert)" in caplog.text
     assert again.fingerprint == gru.fingerprint and again.network == gru.network
     assert answers(again).tolist() == answers(gru).tolist() and answers(again).dtype == np.float32
 

@@ -109,7 +109,7 @@ class Changes:
 
     def _grown(self, rec: Recommender) -> Recommender:
         """Return a model with the items added: another value, for what is laid over a model must not keep it."""
-        if not self._added or rec.encodings.items is None:
+        if not self._added or rec.encoders.items is None:
             return copy(rec)
         lines = [{"item": line["item"]} | _kept(rec, line["item"], line) for line in self._added]
         return copy(rec.add_items(table_of(lines)))
@@ -193,7 +193,7 @@ def _table(rec: Recommender, lines: Sequence[Mapping[str, Any]]) -> pl.DataFrame
     Raises:
         ArgumentError: there is no such attribute, or a value is of another kind than was learnt.
     """
-    if rec.encodings.items is None or rec.catalogue is None:
+    if rec.encoders.items is None or rec.catalogue is None:
         return pl.DataFrame({"item": [line["item"] for line in lines]})  # which is refused, for whatever they say
     missing = {word.strip() for word in rec.facts.get("reading", {}).get("missing", ())}
     fitted: list[dict[str, Any]] = []

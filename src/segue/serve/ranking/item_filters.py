@@ -112,7 +112,7 @@ def lay_out(rec: Recommender) -> None:
     """Lay out what filters, searches and lists read, before anybody waits for it. Cost: O(items), once."""
     if rec.catalogue is not None:
         rec.catalogue.lay_out()
-        for block in rec.encodings.items.columns if rec.encodings.items else ():
+        for block in rec.encoders.items.columns if rec.encoders.items else ():
             if isinstance(block, (Categories, Numbers)):
                 _postings(rec, block.name)
     rec.vocabulary.lay_out()
@@ -165,7 +165,7 @@ def _postings(rec: Recommender, name: str) -> Postings:
             f'where: expected an attribute of the items ({", ".join(known) or "there are none"}), came "{name}". '
             "Filter by one of these."
         )
-    blocks = rec.encodings.items.columns if rec.encodings.items else ()
+    blocks = rec.encoders.items.columns if rec.encoders.items else ()
     block = next((block for block in blocks if block.name == column), None)
     several = isinstance(block, Categories) and block.several
     separator = block.separator if isinstance(block, Categories) and several else None
