@@ -7,6 +7,7 @@ that no table shows ends the script with its name.
 """
 
 import json
+import re
 import statistics
 import sys
 import textwrap
@@ -96,7 +97,7 @@ def worded(text: str) -> str:
     """Return a text of a file in the words of the page."""
     for old, new in WORDS.items():
         text = text.replace(old, new)
-    return text.replace("passes", "epochs")
+    return re.sub(r"\bpass(es)?\b", lambda old: "epochs" if old[1] else "epoch", text)
 
 
 def of_settings(settings: Any) -> str:
@@ -162,7 +163,7 @@ def quality() -> list[str]:
         "The last event of each user is the test, and the one before it validation, unless the table says otherwise. "
         "Neither is learnt. All items are ranked; seen items are left out where lists leave them out; ties count "
         "against the model. Baselines are tuned (popularity, own popularity, decayed Markov counts, item-kNN). *At the "
-        "time of the event*: the model is told when the event came. *History shuffled*: the same model reads each "
+        "time of the event*: the model knows when the event came. *History shuffled*: the same model reads each "
         "history in another order; a log whose order means nothing would lose nothing. Machine: x86_64, 2 cores, other "
         "work beside it, so minutes are upper bounds.",
         table(head, rows),

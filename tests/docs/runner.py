@@ -159,7 +159,6 @@ def kept() -> dict:
 def reader(tmp_path, monkeypatch, kept):
     """Give a reader in a folder with the files of the shop."""
     monkeypatch.chdir(shop.write(tmp_path))
-    monkeypatch.setenv("SEGUE_CACHE", str(Path.home() / ".cache" / "segue"))
     reader = Reader(tmp_path, kept)
     yield reader
     reader.close()

@@ -64,7 +64,7 @@ def test_every_path_of_the_architecture_exists():
     assert len(paths) > 40
     for path in paths:
         assert (ROOT / path).exists() or (ROOT / "src/segue" / path).exists(), path
-    for path, names in re.findall(r"`([\w/]+\.py)` ((?:`[\w.]+`(?:, )?)+)", text):
+    for path, names in re.findall(r"`([\w/]+\.py)`\s+((?:`[\w.]+`(?:, )?)+)", text):
         source = (ROOT / "src/segue" / path).read_text()
         for name in re.findall(r"`(?:\w+\.)?(\w+)`", names):
             assert re.search(rf"\b(def|class) {name}\b", source), f"{path}: {name}"
@@ -136,6 +136,10 @@ def test_every_route_has_an_answer_on_its_page(tmp_path):
             assert f"### `{method.upper()} {path}`" in page
             assert all(answer.status == 200 for answer in seen[method.upper(), path]), seen[method.upper(), path]
     assert all(400 <= answer.status < 500 for answer in seen["refused", ""])
+    known = [re.sub(r"\{\w+\}", "[^/]+", path) for path in openapi["paths"]]
+    for page in PAGES:
+        for path in re.findall(r"(?<![\w.])/v1/[\w/{}.-]*\w", page.read_text()):
+            assert any(re.fullmatch(each, path) for each in known), f"{page}: {path}"
 
 
 def test_lines_of_prose_are_short():

@@ -111,7 +111,7 @@ def test_law_hour_and_day_are_unknown_where_the_gap_is():
 
 @pytest.mark.parametrize(("items", "negatives"), [(9, 0), (9, 6), (40, 6)])
 def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
-    """What a user had is no class, over windows, lanes and new users, for all items, drawn ones and cut-out ones."""
+    """Seen items are no classes, over windows and new users, for all items, drawn items and renumbered ones."""
     rng, users = np.random.default_rng(3), 30
     lengths = rng.integers(1, 14, users)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -147,7 +147,7 @@ def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
     )
 
 
-def test_law_what_a_user_had_is_not_pushed_down():
+def test_law_seen_items_are_not_pushed_down():
     rec = small_recommender()
     log = replace(marked(), items=(marked().items % 12 + 1).astype(np.int32), details=None, profiles=None)
     batch = next(Batcher(log, lanes=1, steps=4, seed=3).windows(0))
@@ -206,7 +206,7 @@ def test_law_a_rating_is_not_learnt_from_one_of_the_same_moment():
         assert (abs(losses[0] - losses[1]) > 1e-4) == moves
 
 
-def test_law_validation_asks_what_a_server_would_be_asked():
+def test_law_validation_makes_the_requests_of_a_server():
     rec = small_recommender()
     rng = np.random.default_rng(4)
     table = pl.DataFrame({"user": rng.integers(0, 5, 90).astype(str), "item": rng.choice(rec.items, 90)})
@@ -225,7 +225,7 @@ def test_law_validation_asks_what_a_server_would_be_asked():
         assert gone == ({0} | set(state.seen.to_rows().tolist())) - {rec.vocabulary.row(last)}
 
 
-def test_law_the_rating_of_validation_is_foretold_from_the_moment_before():
+def test_law_the_rating_of_validation_is_predicted_from_strictly_earlier_events():
     rec, log = small_rater(task="rating"), rated_log(seconds=6, missing=0.0)
     found = Validation(rec.sequences(log), exclude_seen=False).measure(rec.network, rec.params)["rmse"]
     errors = []
@@ -237,7 +237,7 @@ def test_law_the_rating_of_validation_is_foretold_from_the_moment_before():
     assert found == pytest.approx(np.sqrt(np.mean(np.square(errors))), abs=1e-4)
 
 
-def test_what_is_held_out_for_validation_is_counted_nowhere(monkeypatch):
+def test_held_out_events_are_counted_nowhere(monkeypatch):
     log, seen = rated_log(users=12, events=120, missing=0.0), []
     left_out = blend.Blend(None, 0.0, 0.0, blend.BlendSettings())
     monkeypatch.setattr(blend, "tune_blend", lambda *given: seen.append(given) or left_out)

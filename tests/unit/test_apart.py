@@ -55,7 +55,7 @@ def test_the_report_stands_whatever_a_baseline_does(halves, monkeypatch):
     # Those that are sound have the very numbers that they have in this process.
     sequences, size = encode(train, rec.vocabulary), rec.vocabulary.size
     monkeypatch.setattr(registry, "BASELINES", SOUND)
-    beside = registry.fit_all(sequences, size)
+    beside = registry.fit_all(registry.TrainingData(sequences, size))
     assert report.rows == segue.evaluate(rec, test, baselines=beside.fitted).rows
     assert len(report.rows) == 4
     assert len(report.notes) == len(FAULTS)

@@ -204,7 +204,7 @@ def test_the_loops_in_c_are_not_asked_for_what_is_not_there():
             serving_loops.ranks_and_log_sums(scores, np.array(places))
 
 
-@pytest.mark.skipif(build.lists() is None, reason="no C compiler: the pure code is used")
+@pytest.mark.skipif(build.serving() is None, reason="no C compiler: the pure code is used")
 def test_arrays_that_do_not_fit_never_reach_c():
     rng = np.random.default_rng(0)
     with pytest.raises(ArgumentError, match="in one piece of memory"):
@@ -220,7 +220,7 @@ def test_arrays_that_do_not_fit_never_reach_c():
     with pytest.raises(ArgumentError, match="pairs of rows that are there"):
         _ = replace(counts).loop
     rec = small_recommender()
-    [step, _] = rec.folded._loops
+    [step, _] = rec.fused._loops
     x, state = np.zeros((2, 8), np.float32), np.zeros((2, 32), np.float32)
     for before, after in (
         (state[:, :31], state[:, :31]),

@@ -11,7 +11,6 @@ import pytest
 
 import segue
 from engines import Server
-from segue.data.features.catalogue import read_catalogue
 from segue.errors import ArgumentError, ConflictError, ErasedError, FullError, NotFoundError, StoreError
 from segue.model.backend import leaves
 from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
@@ -23,7 +22,7 @@ from segue.store.base import Write
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
 from segue.store.valkey_store import ValkeyStore
-from tests_support import small_rater, small_recommender
+from tests_support import read_catalogue, small_rater, small_recommender
 
 NOW = 1_700_000_000
 ITEMS = [f"{i:03d}" for i in range(12)]

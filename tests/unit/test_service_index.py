@@ -9,7 +9,6 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from segue.data.features.catalogue import read_catalogue
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.model.backend import map_tree
 from segue.model_file import save_model
@@ -23,7 +22,7 @@ from segue.serve.ranking.item_filters import Rule
 from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
-from tests_support import described_log, described_recommender, small_recommender
+from tests_support import described_log, described_recommender, read_catalogue, small_recommender
 
 NOW = 1_700_000_000
 ITEMS = [f"{i:04d}" for i in range(1500)]

@@ -1,6 +1,7 @@
 """Options that several verbs share, and what the verbs do with the options.
 
-Knows: names and help texts of options, how a log or a store becomes events. Does not know: the verbs.
+Knows: names and help texts of options, how a log or a store becomes events.
+Does not know: the verbs.
 """
 
 import csv

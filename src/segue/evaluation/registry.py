@@ -1,6 +1,7 @@
 """Every baseline: all are fitted to one log and rank the same queries.
 
-Knows: the order of a report, and that the failure of one baseline costs no other. Does not know: how each is made.
+Knows: the order of a report, and that the failure of one baseline costs no other.
+Does not know: how each is made.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -104,32 +105,17 @@ def rank_fitted(fitted: Mapping[str, Fitted], tasks: Sequence[RankingTask]) -> B
     return BaselineRankings(rankings, tuple(left_out))
 
 
-def fit_all(
-    sequences: Sequences,
-    n_items: int,
-    *,
-    features: Floats | None = None,
-    exclude_seen: bool = False,
-    say: Say | None = None,
-) -> FittedBaselines:
+def fit_all(data: TrainingData, say: Say | None = None) -> FittedBaselines:
     """Return every baseline that can be fitted, in this process; a baseline that raises is named in `left_out`.
-
-    Args:
-        sequences: the training events.
-        n_items: the length of a score row, row 0 included.
-        features: float32[item, m], what is known of each item beside events, or None.
-        exclude_seen: whether lists exclude the items of the history.
-        say: called with a line for each baseline before it is tuned.
 
     Cost: `tuned` for each.
 
     Example:
         >>> import numpy as np, polars as pl
         >>> log = Sequences(pl.Series(["ann"]), np.array([0, 3]), np.array([1, 2, 1], np.int32))
-        >>> fit_all(log, 3).left_out[-1]
+        >>> fit_all(TrainingData(log, 3)).left_out[-1]
         'Left out: content-kNN: expected features of the items, came none. Give a catalogue with attributes.'
     """
-    data = TrainingData(sequences, n_items, features, exclude_seen)
     able, obstacles = _able(data)
     results = (attempt(_tune, data, kind) for kind in _announced(able, say))
     return FittedBaselines(*_collected(able, results, obstacles))

@@ -5,7 +5,8 @@ Does not know: figures, training runs.
 
     lag        L = t - s:   how many steps back from the loss at step t the input x_s lies
 
-A recurrence multiplies the gradient by one Jacobian d h_k / d h_{k-1} for each step; see docs/method.md.
+A recurrence multiplies the gradient by one Jacobian d h_k / d h_{k-1} for each step; see
+docs/method.md.
 """
 
 from typing import Any

@@ -79,9 +79,9 @@ def paired_bootstrap(
         >>> paired_bootstrap([1., 1., 0., 1.], [0., 0., 0., 1.], draws=500).mean
         0.5
     """
-    one, other = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    _check(one, other, groups, draws, level)
-    sums, counts = _per_user(one - other, groups)
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    _check(first, second, groups, draws, level)
+    sums, counts = _per_user(first - second, groups)
     users = len(sums)
     rng = np.random.default_rng(seed)
     step = max(1, _BLOCK // users)

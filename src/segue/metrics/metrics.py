@@ -345,10 +345,10 @@ def _hits(lists: Relevance, k: int) -> NDArray[np.bool_]:
 
 def _errors(predicted: ArrayLike, actual: ArrayLike) -> NDArray[np.float64]:
     """Return predicted minus actual in float64, after checking that they can be compared."""
-    one, other = np.asarray(predicted, np.float64), np.asarray(actual, np.float64)
-    if one.shape != other.shape or not one.size or np.isnan(one).any() or np.isnan(other).any():
+    guesses, truth = np.asarray(predicted, np.float64), np.asarray(actual, np.float64)
+    if guesses.shape != truth.shape or not guesses.size or np.isnan(guesses).any() or np.isnan(truth).any():
         raise ArgumentError(
-            f"ratings: expected two equally long lists of numbers, came shapes {one.shape} and {other.shape} "
-            f"with {np.isnan(one).sum() + np.isnan(other).sum()} NaN. Leave out events without a rating."
+            f"ratings: expected two equally long lists of numbers, came shapes {guesses.shape} and {truth.shape} "
+            f"with {np.isnan(guesses).sum() + np.isnan(truth).sum()} NaN. Leave out events without a rating."
         )
-    return one - other
+    return guesses - truth

@@ -148,11 +148,11 @@ def relevance(top: NDArray[np.integer], *, offsets: NDArray[np.integer], targets
     Cost: O(n log n) for n places and targets together.
 
     Example:
-        >>> found = relevance(np.array([[5, 2, 7], [1, 4, 0]]),
+        >>> lists = relevance(np.array([[5, 2, 7], [1, 4, 0]]),
         ...                   offsets=np.array([0, 2, 3]), targets=np.array([7, 5, 3]))
-        >>> found.hits.tolist()
+        >>> lists.hits.tolist()
         [[True, False, True], [False, False, False]]
-        >>> found.relevant.tolist()
+        >>> lists.relevant.tolist()
         [2, 1]
     """
     top, offsets, targets = np.asarray(top), np.asarray(offsets), np.asarray(targets)

@@ -39,7 +39,7 @@ DECAYS = (1.0, 0.95, 0.8)
 class RatingTables(NamedTuple):
     """What is known of each item's ratings when training ends; not learnt by gradient."""
 
-    bias: Array  # [V], in units: a shrunken mean of what ratings lie above the mean and their users' own biases
+    bias: Array  # [V], in units: a shrunken mean of how far ratings lie above the mean and their users' biases
     count: Array  # [V], how many ratings that was
 
 

@@ -1,4 +1,4 @@
-"""What a training made, as plain data: everything that a model file holds.
+"""A trained model as plain data: everything that a model file holds.
 
 Knows: weights, ids, settings, titles, how attributes become numbers, facts of the training.
 Does not know: states, lists, files, HTTP.
@@ -24,7 +24,7 @@ from segue.shapes import Floats, Rows
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """What was learnt. It holds no histories.
+    """A trained model; it holds no histories.
 
     Args:
         network: static settings.
@@ -35,7 +35,7 @@ class Model:
         facts: of the training: range, curve, what was held out.
         fingerprint: of the weights and the vocabulary; states carry it.
         encodings: how attributes of items, profiles of users and details of events become numbers.
-        learnt: rows of the vocabulary that training made; those after it were added by their attributes.
+        learnt: rows of the vocabulary that training made; later rows were added by their attributes.
         counts: transition counts that are blended into the scores; None for the network alone.
     """
 
@@ -65,25 +65,25 @@ class Model:
 
     @property
     def learnt_until(self) -> int | None:
-        """The time of the last event that was learnt, microseconds since 1970; None where the log had no times."""
+        """Time of the last learnt event, microseconds since 1970; None for a log without times."""
         span = self.facts.get("range")
         return int(span[1]) if span else None
 
     @property
     def repeats(self) -> Repeats:
-        """Whether lists may hold the seen items, unless a call says otherwise."""
+        """Whether lists may hold seen items, unless a call says otherwise."""
         return self.config.train.repeats or "allow"
 
     @cached_property
     def unreachable(self) -> Rows:
-        """int32[n]: rows of items that were added without an attribute that says anything; never in a list."""
+        """int32[n]: rows of items that were added without any known attribute; never in a list."""
         added = np.arange(self.learnt_rows, self.vocabulary.size, dtype=np.int32)
         silent: Rows = added[~self.params.items[added].any(axis=1)]
         return silent
 
     @property
     def columns(self) -> Mapping[str, Column]:
-        """The attributes of items by their plain names: what may be said of each."""
+        """The attributes of items by name, with the values that each may have."""
         blocks = () if self.encodings.items is None else self.encodings.items.columns
         return {} if self.catalogue is None else columns_of(self.catalogue.schema, blocks)
 
@@ -95,5 +95,5 @@ class Model:
         type: str | None = None,
         rating: float | None = None,
     ) -> Floats | None:
-        """Return float32[1, m], what is read of an event or a question beside ids and gaps; None for nothing."""
+        """Return float32[1, m], the features of an event or a request; None for a model without any."""
         return self.encodings.of_events([{**(context or {}), "time": time, "type": type, "rating": rating}])

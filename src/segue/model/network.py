@@ -35,8 +35,8 @@ class ClockParams(NamedTuple):
 class AttributeParams(NamedTuple):
     """The weights of item attributes."""
 
-    vector: Array  # [m, d], added to the item's own row
-    bias: Array  # [m], added to the item's own bias
+    vector: Array  # [m, d], added to the row of an item's id
+    bias: Array  # [m], added to the bias of an item's id
 
 
 class DetailParams(NamedTuple):

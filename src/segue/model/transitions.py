@@ -1,7 +1,7 @@
 """Transition counts and repeat consumption, blended with the network's scores.
 
 Knows: decayed counts of pairs as shares, the last items of a user, a log-linear blend of the two scores.
-Does not know: how the shares are counted and the weight is found (`segue.training.blend`), ids, policies.
+Does not know: how the shares are counted and the weight is tuned (`segue.training.blend`), ids, policies.
 
 A network of fixed width generalises: it describes what comes next in few numbers. Transition counts remember each pair
 of items in the log and nothing else. The product of both, each raised to a power, ranks better than either:
@@ -104,7 +104,7 @@ class TransitionCounts:
     @cached_property
     def loop(self) -> BlendLoop | None:
         """The blend over all rows in C; None without a compiler."""
-        loops = build.lists()
+        loops = build.serving()
         if loops is None:
             return None
         pairs, decays = (self.offsets, self.rows, self.shares), (self.decay, self.habit_decay)
@@ -157,7 +157,7 @@ def nothing_recent(users: int) -> Rows:
 
 
 def pushed(recent: Rows, rows: Rows) -> Rows:
-    """Return the last items after one more of each user.
+    """Return the last items of users after one more item each.
 
     Args:
         recent: int32[user, RECENT].
@@ -192,7 +192,7 @@ def transition_shares(counts: TransitionCounts, recent: Rows) -> sparse.csr_arra
 
 
 def _shares_at(shares: sparse.csr_array, rows: Rows) -> Floats:
-    """Return float32[user, n]: the shares of some rows, int32[user, n]."""
+    """Return float32[user, n]: the shares of given rows, int32[user, n]."""
     of_rows = np.zeros(rows.shape, np.float32)
     for user, (begin, end) in enumerate(itertools.pairwise(shares.indptr)):
         wanted, place = np.unique(rows[user], return_inverse=True)
@@ -279,7 +279,7 @@ def blend_shares(
             that were added after counting count as the rarest.
         out: where the result may go where all rows were scored, such as `scores` itself.
 
-    Cost: O(users x n), and where rows are given O(shares x log n) more; never O(V) for some rows.
+    Cost: O(users x n), and where rows are given O(shares x log n) more; never O(V) then.
     """
     known = len(counts.popularity)
     if rows is None:  # most items have no share: what is added to their scores is the same for every user

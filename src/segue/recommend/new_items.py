@@ -15,8 +15,8 @@ from scipy import sparse
 from segue.data.features.catalogue import Catalogue, ChangedCatalogue, read_items
 from segue.data.features.column_types import cast_table
 from segue.data.features.feature_encoders import as_float16
-from segue.data.features.kinds import plain_name
 from segue.data.features.table_encoder import TableEncoder
+from segue.data.log.columns import plain_name
 from segue.data.log.sources import Reading
 from segue.data.sequences.transition_counts import highest
 from segue.data.values.ids import likely_difference
@@ -163,7 +163,7 @@ def _with_lines(rec: S, new: pl.DataFrame, attributes: sparse.csr_array, notes: 
     )
     if rec.index is not None:
         more = replace(more, index=rec.index.over(params.items, params.bias, more.unreachable))
-    vars(more)["folded"] = rec.folded.more(more.network, params)
+    vars(more)["fused"] = rec.fused.more(more.network, params)
     return more
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from segue.config import Repeats
 from segue.data.features.catalogue import Profiles
 from segue.data.features.feature_encoders import encode_log
-from segue.data.features.kinds import plain_name
+from segue.data.log.columns import plain_name
 from segue.data.log.events import Events, as_events
 from segue.data.sequences.sequences import Sequences
 from segue.data.values.ids import ids_of
@@ -349,7 +349,7 @@ class Recommender(Scorer):
     def __copy__(self) -> "Recommender":
         """Return another value of the same parts; what was computed and kept is shared."""
         found = replace(self)
-        vars(found).update(vars(self), folded=self.folded)
+        vars(found).update(vars(self), fused=self.fused)
         return found
 
     def outputs_before(self, sequences: Sequences, wanted: Bools) -> Floats:

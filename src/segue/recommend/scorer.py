@@ -18,7 +18,7 @@ from segue.model.backend import leaves
 from segue.model.model import Model
 from segue.model.network import Memory
 from segue.model.transitions import blend_scores, likeliest, transition_shares
-from segue.recommend.fused_inference import Folded
+from segue.recommend.fused_inference import FusedInference
 from segue.recommend.index.exact import SCORES, Found, Index, best_columns, side_by_side
 from segue.recommend.state import State, States
 from segue.shapes import Bools, Floats, Rows
@@ -56,9 +56,9 @@ class Scorer(Model):
         return np.zeros(sum(array.size for _, array in leaves(self.empty_memory)), np.float32)
 
     @cached_property
-    def folded(self) -> Folded:
+    def fused(self) -> FusedInference:
         """What the network computes for a batch, in few calls."""
-        return Folded(self.network, self.params)
+        return FusedInference(self.network, self.params)
 
     def score_outputs(
         self, output: Floats, gaps: Floats, recent: Rows, details: Floats | None = None, rows: Rows | None = None
@@ -72,8 +72,8 @@ class Scorer(Model):
             details: float32[user, m], what is known of the event to come.
             rows: int32[n], the same for all, or int32[user, n]; None scores all.
         """
-        query = self.folded.query(output, gaps, details)
-        scores: Floats = self.folded.scores(query) if rows is None else self.network.scores(self.params, query, rows)
+        query = self.fused.query(output, gaps, details)
+        scores: Floats = self.fused.scores(query) if rows is None else self.network.scores(self.params, query, rows)
         return self.finished(scores, recent, rows)
 
     def finished(self, scores: Floats, recent: Rows, rows: Rows | None) -> Floats:
@@ -116,7 +116,7 @@ class Scorer(Model):
         """
         if self.index is None:
             raise ArgumentError("candidates: expected a recommender with an index, came one without. Use with_index.")
-        query = self.folded.query(output, gaps, details)
+        query = self.fused.query(output, gaps, details)
         count = k if self.counts is None else 2 * k + MORE
         found = self.index.search(query, min(count, self.vocabulary.size), allowed=allowed, excluded=excluded).rows
         lists = [rows[rows > 0] for rows in np.sort(found, axis=1)]

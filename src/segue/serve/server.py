@@ -219,7 +219,7 @@ def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
                 signal.raise_signal(signal.SIGHUP)
 
         server.listening = listening
-        build.lists()  # compiled or opened now, not while somebody waits
+        build.serving()  # compiled or opened now, not while somebody waits
         # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
         gc.freeze()
         # Requests are the threads here: products of matrices that start more of them wait for each other.

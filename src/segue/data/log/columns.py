@@ -161,17 +161,19 @@ def option_of(role: str) -> str:
     return f"{role}= (--{role}-col)"
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", _stem(name).lower())
+def plain_name(name: str) -> str:
+    """Return a column's name without the `:type` that RecBole appends."""
+    return re.sub(r":(token|token_seq|float|float_seq)$", "", name)
 
 
-def _stem(name: str) -> str:
-    return re.sub(r":(token|token_seq|float|float_seq)$", "", name.strip())
+def letters_of(name: str) -> str:
+    """Return a column's name in lower case, letters and digits only, as `KNOWN_NAMES` has it."""
+    return re.sub(r"[\W_]", "", plain_name(name.strip()).lower())
 
 
 def guess_column(names: Sequence[str], known: Sequence[str]) -> str | None:
     """Return the name that comes first among the known names (likeliest first), None where no name is known."""
-    plain = {_plain(name): name for name in reversed(names)}
+    plain = {letters_of(name): name for name in reversed(names)}
     return next((plain[each] for each in known if each in plain), None)
 
 
@@ -190,13 +192,15 @@ def candidates(names: Sequence[str], role: str) -> list[str]:
     exact = guess_column(names, usual)
     ranked = [(_rank(name, role), place, name) for place, name in enumerate(names)]
     similar = [name for rank, _, name in sorted(each for each in ranked if each[0] is not None)]
-    sessions = [name for name in names if role == "user" and (_plain(name) in _SESSIONS or _rank(name, "session") == 0)]
+    sessions = [
+        name for name in names if role == "user" and (letters_of(name) in _SESSIONS or _rank(name, "session") == 0)
+    ]
     return list(dict.fromkeys([*([exact] if exact is not None else []), *similar, *sessions]))
 
 
 def _rank(name: str, role: str) -> int | None:
     """Return how well the last words of a name fit a role, 0 the best; None where they do not."""
-    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", _stem(name))]
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", plain_name(name.strip()))]
     endings = _UNITS if role == "time" else _CODES
     while len(words) > 1 and words[-1] in endings and words[-1] not in _NOUNS.get(role, []):
         words.pop()

@@ -58,8 +58,7 @@ def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]
         ['a', 'c']
     """
     as_events(events, "split_by_time")
-    if not 0 < test < 1:
-        raise ArgumentError(f"split_by_time: expected test between 0 and 1, came {test}. 0.1 is a tenth.")
+    _check_share(test, "split_by_time", "test")
     if not events.has_times:
         raise DataError(
             f"{events.source}: expected times to split by, the log has none. "
@@ -169,8 +168,7 @@ def split_tail(events: Events, *, share: float = 0.1) -> tuple[Events, Events]:
         ['c', 'd']
     """
     as_events(events, "split_tail")
-    if not 0 < share < 1:
-        raise ArgumentError(f"split_tail: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    _check_share(share, "split_tail", "share")
     left, count = pl.int_range(pl.len()).reverse().over("user"), pl.len().over("user")
     number = (count * share).floor().clip(1)
     out = events.table.select((left < number) & (count > 1)).to_series()
@@ -205,8 +203,7 @@ def split_random(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[
         [3, 1]
     """
     as_events(events, "split_random")
-    if not 0 < share < 1:
-        raise ArgumentError(f"split_random: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    _check_share(share, "split_random", "share")
     if len(events) < 2:
         raise DataError(f"{events.source}: expected two events or more, found {len(events)}. Give a longer log.")
     count = min(max(1, round(share * len(events))), len(events) - 1)
@@ -291,8 +288,7 @@ def split_items(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[E
 
 def _drawn(events: Events, role: str, share: float, seed: int) -> tuple[pl.Series, str]:
     """Return bool[event], whether the event's user or item is held out, and the rule in words."""
-    if not 0 < share < 1:
-        raise ArgumentError(f"split_{role}s: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    _check_share(share, f"split_{role}s", "share")
     column = events.table[role]
     ids = column.unique().cast(pl.String)
     if len(ids) < 2:
@@ -304,6 +300,11 @@ def _drawn(events: Events, role: str, share: float, seed: int) -> tuple[pl.Serie
     drawn = sorted(hashes, key=hashes.__getitem__)[:count]
     rule = f"{role}s:{share:g}" + (f" seed {seed}" if seed else "")
     return column.cast(pl.String).is_in(drawn), f"{rule}; {count:,} of {len(ids):,} {role}s"
+
+
+def _check_share(share: float, function: str, argument: str) -> None:
+    if not 0 < share < 1:
+        raise ArgumentError(f"{function}: expected {argument} between 0 and 1, came {share}. 0.1 is a tenth.")
 
 
 #: The function of each rule with a share.

@@ -224,7 +224,7 @@ def item_vocabulary(events: Events) -> Vocabulary:
         >>> item_vocabulary(log).ids.to_list()
         ['y', 'x', 'z']
     """
-    return _by_frequency(*_coded(events.table["item"]))
+    return _by_frequency(*coded(events.table["item"]))
 
 
 def encode(events: Events, items: Vocabulary | None = None) -> Sequences:
@@ -246,8 +246,8 @@ def encode(events: Events, items: Vocabulary | None = None) -> Sequences:
         (['bob', 'ann'], [0, 2, 3], [1, 0, 2])
     """
     table = events.table
-    user, users = _coded(table["user"])
-    item, ids = _coded(table["item"])
+    user, users = coded(table["user"])
+    item, ids = coded(table["item"])
     rows = (_by_frequency(item, ids) if items is None else items).rows(ids)
     order, offsets = _by_user(user, len(users))
     ordered = pl.DataFrame({"item": rows[item]}).with_columns(
@@ -269,7 +269,7 @@ def sequence_order(events: Events) -> NDArray[np.int32]:
         >>> sequence_order(Events(pl.DataFrame({"user": ["bob", "ann", "bob"], "item": ["x", "y", "z"]}))).tolist()
         [0, 2, 1]
     """
-    user, users = _coded(events.table["user"])
+    user, users = coded(events.table["user"])
     return _by_user(user, len(users))[0]
 
 
@@ -308,8 +308,8 @@ def _by_frequency(dense: NDArray[np.int32], ids: pl.Series) -> Vocabulary:
     return Vocabulary(ids.gather(np.argsort(-counts, kind="stable")))
 
 
-def _coded(column: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:
-    """Return for each value the position of its text among the distinct ones, in order of appearance."""
+def coded(column: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:
+    """Return int32[row], the number of each value in order of appearance from 0, and the distinct values as text."""
     coded = column.cast(pl.Categorical)
     distinct = coded.unique(maintain_order=True)
     # The codes of a categorical may be shared with other columns; a table makes them dense.

@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.log.events import Events, as_events
+from segue.data.sequences.sequences import coded
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError
 from segue.shapes import Bools, Floats, Times
@@ -144,8 +145,8 @@ def windows(events: Events, *, length: int = 10) -> Windows:
             "Name their column: read_events(..., rating=NAME)."
         )
     table = events.table.with_row_index("row").filter(pl.col("rating").is_not_null())
-    user, users = _coded(table["user"])
-    item, items = _coded(table["item"])
+    user, users = coded(table["user"])
+    item, items = coded(table["item"])
     if max(len(users), len(items)) >= MOST_CODES:
         raise ArgumentError(
             f"{events.source}: expected fewer than {MOST_CODES:,} users and items, which float32 can tell apart, "
@@ -162,16 +163,10 @@ def windows(events: Events, *, length: int = 10) -> Windows:
     moment = np.arange(len(order)) if times is None else times
     rated = real & (moment[at] < moment[:, None])
     y = table["rating"].to_numpy().astype(np.float32)
-    columns = (user[at], item[at], _gaps(times, user, order)[at], np.where(rated, y[at], 0), rated)
+    columns = (user[at] + 1, item[at] + 1, _gaps(times, user, order)[at], np.where(rated, y[at], 0), rated)
     X = np.stack(columns, axis=-1, dtype=np.float32, casting="unsafe")
     X[~real] = 0
     return Windows(X, y, table["row"].to_numpy().astype(np.int64), times, Vocabulary(users), Vocabulary(items))
-
-
-def _coded(column: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:
-    """Return int32[row], codes from 1 in the order of first appearance, and the ids."""
-    ids = column.unique(maintain_order=True).cast(pl.String)
-    return Vocabulary(ids).rows_of_series(column), ids
 
 
 def _gaps(times: Times | None, user: NDArray[np.int32], order: NDArray[np.int64]) -> Floats:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from segue.data.features.column_encoders import Categories
-from segue.data.features.kinds import plain_name
 from segue.data.features.numeric import Numbers
+from segue.data.log.columns import plain_name
 from segue.data.values.lookup import Postings, keys_of
 from segue.errors import ArgumentError
 from segue.recommend.recommender import Recommender
@@ -118,7 +118,7 @@ def lay_out(rec: Recommender) -> None:
             if isinstance(block, (Categories, Numbers)):
                 _postings(rec, block.name)
     rec.vocabulary.lay_out()
-    rec.folded.lay_out(table=rec.index is None)
+    rec.fused.lay_out(table=rec.index is None)
 
 
 def rows_of(rec: Recommender, rule: Rule) -> Rows:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from segue.data.sequences.batches import Batch
-from segue.kernels.training_loops import product, summed_over_rows, turned_product
+from segue.kernels.training_loops import product, summed_over_rows, transposed_product
 from segue.model.backend import compiled_loops
 from segue.model.heads import ItemSide
 from segue.model.network import Network, NetworkParams
@@ -105,7 +105,7 @@ def _forward(
     def add_chunk(sums: tuple[Array, Array, Array], part: tuple[Array, ...]) -> tuple[Any, Any]:
         loss, d_table, d_offset = sums
         q, target, weight, goal, hides = part
-        by = logit_gradients(turned_product(q, factors), offset, target, weight, goal, candidates, hides)
+        by = logit_gradients(transposed_product(q, factors), offset, target, weight, goal, candidates, hides)
         d_table, d_offset = d_table + summed_over_rows(by.logits, q, kind), d_offset + by.offset
         return (loss + jnp.sum(by.losses), d_table, d_offset), (product(by.logits, factors), by.goals)
 
