@@ -323,7 +323,7 @@ class Service:
         """
         rec, state, rebuilding, head = self._state(user)
         if not head.count:
-            raise NotFoundError("user: expected one with events, there is none of this name. Tell an event first.")
+            raise NotFoundError("user: expected one with events, there is none of this name. Send an event first.")
         after = None if before is None else before.position
         events = self.store.events(head.user, limit=limit, backwards=True, after=after)
         body = state_to_bytes(state)
