@@ -30,10 +30,10 @@ class Batch(NamedTuple):
     first: Bools  # [T, B]: a user begins; there is no input
     reset: Bools  # [T, B]: the memory is reset before this position
     targets: Rows  # [T, B]: the next item
-    question_gaps: Floats  # [T, B]: seconds from the input event to the target; NaN unknown
+    query_gaps: Floats  # [T, B]: seconds from the input event to the target; NaN unknown
     weights: Floats  # [T, B]: how much the target counts; 0 behind the last event and for unknown targets
     details: Any = None  # [T, B, m]: features of the input event, 0 where `first`; None in a log without
-    question_details: Any = None  # [T, B, m]: features of the target
+    query_details: Any = None  # [T, B, m]: features of the target
     profiles: Any = None  # [T, B, p]: features of the user where `first`, else 0; None without profiles
     ratings: Any = None  # [T, B]: of the target, NaN where missing; None in a log without
     apart: Any = None  # [T, B]: the target is later than the input event, not at the same time; with ratings
@@ -111,10 +111,10 @@ class Batcher:
             first=first,
             reset=first | (places == lane_starts) | ~inside,
             targets=targets,
-            question_gaps=sequences.gaps_before(event, position > 0),
+            query_gaps=sequences.gaps_before(event, position > 0),
             weights=weights.astype(np.float32),
             details=None if details is None else np.where(new, 0, details[before]).astype(np.float32),
-            question_details=None if details is None else details[event].astype(np.float32),
+            query_details=None if details is None else details[event].astype(np.float32),
             profiles=None if profiles is None else np.where(new, profiles[line.users[slot]], 0).astype(np.float32),
             **self._rated(event, before, first, inside),
         )
