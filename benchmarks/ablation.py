@@ -35,10 +35,10 @@ from segue.model import blocks, network
 from segue.model.backend import namespace, parts
 from segue.model.cells import GRU, Linear
 from segue.model.network import Network
-from segue.model.transitions import Counts, with_counts
+from segue.model.transitions import TransitionCounts, blend_scores
 from segue.model_file import build_network
 from segue.shapes import Array
-from segue.training.blend import learn_fusion
+from segue.training.blend import tune_blend
 from segue.training.trainer import Progress, Trainer, fit
 from segue.training.update import update
 from segue.training.update.dropout import dropout_mask
@@ -153,12 +153,12 @@ def asked_after(later: Events, vocabulary: Vocabulary) -> Sequences:
     return sequences.select(np.flatnonzero(sequences.items[sequences.offsets[1:] - 1] > 0))
 
 
-def gains(answers: Answers, counts: Counts | None = None) -> float:
+def gains(answers: Answers, counts: TransitionCounts | None = None) -> float:
     """Return the mean NDCG@10 of a network, with counts or alone."""
     found = []
     for block in answers.blocks():
         scores = block.scores()
-        scores = scores if counts is None else with_counts(counts, scores, block.recent)
+        scores = scores if counts is None else blend_scores(counts, scores, block.recent)
         found.append(ndcg(target_ranks(block.hidden(scores), block.targets), k=10))
     return round(float(np.concatenate(found).mean()), 4)
 
@@ -176,8 +176,8 @@ def log_loss(answers: Answers) -> float:
 
 def show(progress: Progress) -> None:
     """Print what validation says after each pass."""
-    if progress.pass_ended:
-        print(progress.number + 1, round(progress.seconds), round(progress.validation["ndcg@10"], 4), flush=True)
+    if progress.epoch_ended:
+        print(progress.epoch + 1, round(progress.seconds), round(progress.validation["ndcg@10"], 4), flush=True)
 
 
 class Asked(NamedTuple):
@@ -213,8 +213,11 @@ def measure(variant: dict, settings: dict, learnt: Sequences, asked_of: Asked, s
         answers, asked, everybody = (part.answers(model, trained.params) for part in (validation, test, all_users))
     mixed_in = {}
     if counts:
-        fusion = learn_fusion(learnt, answers, size)  # weighed on the sample, as in training
-        mixed_in = {"validation_with_counts": round(fusion.mixture, 4), "test_with_counts": gains(asked, fusion.counts)}
+        blended = tune_blend(learnt, answers, size)  # tuned on the sample, as in training
+        mixed_in = {
+            "validation_with_counts": round(blended.blended, 4),
+            "test_with_counts": gains(asked, blended.counts),
+        }
     return {
         "validation": gains(everybody),
         "validation_log_loss": log_loss(everybody),

@@ -22,7 +22,7 @@ from sets import Set, load
 import segue
 from segue.data.features.catalogue import read_items
 from segue.evaluation.cold_start import by_history
-from segue.evaluation.registry import fit_all
+from segue.evaluation.registry import TrainingData, fit_all
 from segue.recommend.recommender import Recommender
 
 #: Which of items, texts, users and details are read.
@@ -94,9 +94,8 @@ def new_items(known: Set, read: tuple[str, ...], asked: argparse.Namespace) -> d
     from segue.data.sequences.sequences import encode
 
     features = attributes_of(more.catalogue, more.encoders)
-    beside = fit_all(
-        encode(log, more.vocabulary), more.vocabulary.size, features=features, exclude_seen=more.repeats == "exclude"
-    )
+    sequences, size = encode(log, more.vocabulary), more.vocabulary.size
+    beside = fit_all(TrainingData(sequences, size, features, more.repeats == "exclude"))
     chosen = {name: one for name, one in beside.fitted.items() if name.startswith(("popularity", "content"))}
     report = segue.evaluate(more, test, baselines=chosen, users=known.users if "profiles" in read else None)
     return of_training(rec) | {"new_items": len(held), "chance_hr@10": 10 / len(more.items)} | report.to_dict()

@@ -156,7 +156,7 @@ def main() -> None:
             continue
         network = replace(build_network(config, items=vocabulary.size, longest_gap=longest), cell=cell)
         trainer = Trainer(network, config, learnt, validation)
-        ends = [row for row in trainer.passes() if row.pass_ended]
+        ends = [row for row in trainer.epochs() if row.epoch_ended]
         kept["cells"][name] = {
             "ndcg@10": round(max(row.validation["ndcg@10"] for row in ends), 4),
             "curve": [[round(row.seconds, 1), round(row.validation["ndcg@10"], 4)] for row in ends],

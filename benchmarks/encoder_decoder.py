@@ -39,7 +39,7 @@ from segue.model.cells import GRU
 from segue.model.network import Network, Window
 from segue.training.update.losses import softmax_cross_entropy
 from segue.training.update.optimiser import kept_share, learning_rate, make_optimiser, running_average
-from segue.training.update.update import draw_masks, hide_some
+from segue.training.update.update import draw_masks, drop_inputs
 from segue.training.validation import Validation
 
 GROUP = 16  # updates in one call of the device
@@ -94,7 +94,7 @@ def read_back(network: Network, params: Both, items: Any) -> Any:
 
 
 def loss_of(network: Network, config: Config, params: Both, memory: Any, batch: Any, future: Future, seed: Any):
-    batch = hide_some(config.experiment, batch, seed)
+    batch = drop_inputs(config.experiment, batch, seed)
     masks = draw_masks(network, config.model.dropout, seed, batch.items.shape)
     window = Window(batch.items, batch.gaps, batch.first, batch.reset)
     encoder = params.encoder

@@ -24,7 +24,7 @@ from serving import random_model
 from segue.model_file import save_model
 from segue.recommend.batch import state_to_bytes
 from segue.serve.live.service import Service
-from segue.serve.ranking.types import Question, Tell
+from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.base import Write
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
@@ -57,8 +57,10 @@ def turns(service, users, repeats, rng, items, begin):
         for kind in sorted(users, reverse=bool(n % 2)):  # neither always comes after the other
             user = users[kind][n % len(users[kind])]
             event = Event(user, str(rng.integers(items)), (begin + n) * 1_000_000)
-            told[kind].append(timed(lambda event=event: service.tell([Tell((event,), question=Question(10))])))
-            asked[kind].append(timed(lambda user=user: service.ask(user, Question(10))))
+            told[kind].append(
+                timed(lambda event=event: service.ingest([IngestRequest((event,), options=ListOptions(10))]))
+            )
+            asked[kind].append(timed(lambda user=user: service.recommend(user, ListOptions(10))))
     return {"event_with_list": compared(told), "list": compared(asked)}
 
 
@@ -82,9 +84,11 @@ def bytes_per_user(service, rng, items, users=2000):
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for first in range(0, users, 100):
-        service.tell(
+        service.ingest(
             [
-                Tell(tuple(Event(f"m{u}", str(rng.integers(items)), (1000 + n) * 1_000_000) for n in range(20)))
+                IngestRequest(
+                    tuple(Event(f"m{u}", str(rng.integers(items)), (1000 + n) * 1_000_000) for n in range(20))
+                )
                 for u in range(first, first + 100)
             ]
         )
@@ -101,19 +105,19 @@ def measure(asked, folder):
     store = SqliteStore(folder / "s.db")
     service = Service(rec, store, models=folder)
     found = {"import_s": round(timed(lambda: fill(store, long, asked.events, asked.items, rng, begin)), 1)}
-    service.ask(long, Question(10))
+    service.recommend(long, ListOptions(10))
     found["first_state_s"] = round(timed(service.settle), 1)
     short = [f"s{n}" for n in range(asked.repeats)]
     for user in short:
         fill(store, user, 3, asked.items, rng, begin)
-    first = [timed(lambda user=user: service.ask(user, Question(10))) for user in short]
+    first = [timed(lambda user=user: service.recommend(user, ListOptions(10))) for user in short]
     found["first_list_of_short_after_import"] = spread(first)  # from then on the states of all are at hand
     print(json.dumps(found), flush=True)
     found |= turns(service, {"long": [long], "short": short}, asked.repeats, rng, asked.items, begin + asked.events)
     found["state_bytes"] = {"long": sizes(service, long), "short": sizes(service, short[0])}
     for name, back in (("near_the_end", 5000), ("in_the_middle", asked.events // 2)):
         event = Event(long, "5", (begin + asked.events - back) * 1_000_000 + 1)
-        first = timed(lambda event=event: service.tell([Tell((event,), question=Question(10))]))
+        first = timed(lambda event=event: service.ingest([IngestRequest((event,), options=ListOptions(10))]))
         whole = first + timed(service.settle)
         found[f"late_event_{name}"] = {
             "answered_ms": round(first * 1e3, 1),
@@ -121,7 +125,7 @@ def measure(asked, folder):
         }
     print(json.dumps(found), flush=True)
     found["erase_event_ms"] = round(1e3 * timed(lambda: service.erase_event(long, f"{long}-{asked.events // 2}")), 1)
-    found["list_after_it_ms"] = round(1e3 * timed(lambda: service.ask(long, Question(10))), 1)
+    found["list_after_it_ms"] = round(1e3 * timed(lambda: service.recommend(long, ListOptions(10))), 1)
     found["state_after_it_s"] = round(timed(service.settle), 2)
     other = random_model(asked.items, asked.width, seed=1)
     save_model(other, folder / "b.segue")
@@ -129,7 +133,7 @@ def measure(asked, folder):
     service.swap("b.segue")
     service.settle()
     found["swap_s"] = round(time.perf_counter() - began, 2)
-    assert service.ask(long, Question()).model == other.fingerprint
+    assert service.recommend(long, ListOptions()).model == other.fingerprint
     found["erase_user_ms"] = round(1e3 * timed(lambda: service.erase_user(long)), 1)
     found["memory_bytes_per_recent_user"] = bytes_per_user(service, rng, asked.items)
     service.close()

@@ -34,7 +34,7 @@ from segue.api import without_last
 from segue.data.sequences.sequences import encode
 from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, OwnPopularity, Popularity
 from segue.evaluation.baselines.tuning import tuned
-from segue.training.blend import Fusion, Mix, learn_fusion, recounted
+from segue.training.blend import Blend, BlendSettings, recounted, tune_blend
 from segue.training.validation import Validation, validation_users
 
 #: The counts that are hardest to beat.
@@ -77,7 +77,7 @@ def measure(
         rec = segue.train(
             train,
             config={"train.seed": seed, "train.refit": split != "last", **(settings or {})},
-            report=lambda p: p.pass_ended and print(p.number, round(p.seconds), p.validation["ndcg@10"], flush=True),
+            report=lambda p: p.epoch_ended and print(p.epoch, round(p.seconds), p.validation["ndcg@10"], flush=True),
             say=lambda text: print(text, flush=True),
             checkpoint=checkpoint,
             resume=checkpoint is not None,
@@ -90,7 +90,7 @@ def measure(
     alone = segue.evaluate(replace(rec, counts=None), test)
     refitted = segue.evaluate(with_validation(rec, train), test).to_dict()["models"]["segue"]
     curve = rec.facts["curve"]
-    timed = segue.evaluate(rec, test, ask_at="event").to_dict()["models"]["segue"] if test.has_times else None
+    timed = segue.evaluate(rec, test, request_time="event").to_dict()["models"]["segue"] if test.has_times else None
     return {
         "set": name,
         "split": split,
@@ -125,23 +125,23 @@ def rivals(rec: segue.Recommender, train: segue.Events) -> dict:
 
 
 def weighed_again(rec: segue.Recommender, train: segue.Events) -> segue.Recommender:
-    """Return a recommender with its counts weighed as its training would weigh them today."""
+    """Return a recommender with its blend tuned as its training would tune it today."""
     known = rec.sequences(train)
     held_out = validation_users(known, rec.config.train.seed)
     learnt = without_last(known, held_out if rec.config.train.refit else None)
     validation = Validation(known.select(held_out), exclude_seen=rec.repeats == "exclude")
-    fusion = learn_fusion(learnt, validation.answers(rec.network, rec.params), rec.vocabulary.size)
-    print(fusion, flush=True)
-    counts = recounted(fusion, known, rec.vocabulary.size) if rec.config.train.refit else fusion.counts
-    return replace(rec, counts=counts, facts=dict(rec.facts) | {"fusion": str(fusion), "mix": fusion.mix._asdict()})
+    blend = tune_blend(learnt, validation.answers(rec.network, rec.params), rec.vocabulary.size)
+    print(blend, flush=True)
+    counts = recounted(blend, known, rec.vocabulary.size) if rec.config.train.refit else blend.counts
+    return replace(rec, counts=counts, facts=dict(rec.facts) | {"fusion": str(blend), "mix": blend.settings._asdict()})
 
 
 def with_validation(rec: segue.Recommender, train: segue.Events) -> segue.Recommender:
     """Return what a user would have: the counts know the events kept for validation, too."""
     if rec.counts is None:
         return rec
-    fusion = Fusion(rec.counts, 0.0, 0.0, Mix(**rec.facts["mix"]))
-    return replace(rec, counts=recounted(fusion, rec.sequences(train), rec.vocabulary.size))
+    blend = Blend(rec.counts, 0.0, 0.0, BlendSettings(**rec.facts["mix"]))
+    return replace(rec, counts=recounted(blend, rec.sequences(train), rec.vocabulary.size))
 
 
 def shuffled(test: segue.Events, seed: int) -> segue.Events:
@@ -189,7 +189,7 @@ def show(found: dict) -> None:
     for name, row in found["models"].items():
         print(f"{name:<80} HR@10 {row['hr@10']:.4f}  NDCG@10 {row['ndcg@10']:.4f}")
     print(found["fusion"], "network alone", found["network_alone"]["ndcg@10"], "shuffled", found["history_shuffled"])
-    print(found["lead"], found["training_seconds"], "s", found["events_per_second"], "events/s", flush=True)
+    print(found["improvement"], found["training_seconds"], "s", found["events_per_second"], "events/s", flush=True)
 
 
 def main() -> None:

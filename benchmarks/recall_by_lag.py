@@ -53,11 +53,11 @@ def measure(cell: str, lag: int, *, items: int, fillers: int, users: int, rounds
     try:
         rec = segue.train(train, config=config)
         recall = float(segue.evaluate(rec, test, ks=(1,)).rows["segue"]["hr@1"])
-        best_pass = rec.facts["best_pass"]
+        best_epoch = rec.facts["best_epoch"]
     except TrainingError:  # the loss is not a number: nothing was learnt
-        recall, best_pass = float("nan"), 0
+        recall, best_epoch = float("nan"), 0
     seconds = time.perf_counter() - began
-    return {"cell": cell, "lag": lag, "recall": recall, "best_pass": best_pass, "seconds": round(seconds, 1)}
+    return {"cell": cell, "lag": lag, "recall": recall, "best_epoch": best_epoch, "seconds": round(seconds, 1)}
 
 
 def table(rows: list[dict], lags: list[int]) -> str:

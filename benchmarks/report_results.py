@@ -7,6 +7,7 @@ that no table shows ends the script with its name.
 """
 
 import json
+import re
 import statistics
 import sys
 import textwrap
@@ -36,6 +37,9 @@ RENAMED = {
     "model.details": "model.event_features",
     "model.counts": "model.transitions",
     "model.clock": "model.time_features",
+    "model.norm": "experiment.norm",
+    "train.average": "experiment.weight_average",
+    "train.unknown_items": "experiment.item_dropout",
 }
 #: Words of the files of which the page uses others.
 WORDS = {
@@ -75,6 +79,11 @@ def number(value: Any, digits: int = 0) -> str:
     return f"{value:,.{digits}f}" if isinstance(value, int | float) else ""
 
 
+def improvement(run: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the improvement over the best baseline; older runs named it "lead"."""
+    return run["improvement"] if "improvement" in run else run["lead"]
+
+
 def interval(lead: Mapping[str, Any] | None, digits: int = 4) -> str:
     """Return an improvement with its 95 % confidence interval."""
     if not lead:
@@ -88,7 +97,7 @@ def worded(text: str) -> str:
     """Return a text of a file in the words of the page."""
     for old, new in WORDS.items():
         text = text.replace(old, new)
-    return text.replace("passes", "epochs")
+    return re.sub(r"\bpass(es)?\b", lambda old: "epochs" if old[1] else "epoch", text)
 
 
 def of_settings(settings: Any) -> str:
@@ -141,7 +150,7 @@ def quality() -> list[str]:
                 share(alone),
                 at,
                 f"{name} {share(score)}",
-                "; ".join(interval(run["lead"]) for run in runs),
+                "<br>".join(interval(run["lead"]) for run in runs),
                 share(runs[0]["history_shuffled"]),
                 " to ".join(dict.fromkeys(f"{s / 60:.0f}" for s in sorted(seconds))),
                 ", ".join(dict.fromkeys(run["date"] for run in runs)),
@@ -154,7 +163,7 @@ def quality() -> list[str]:
         "The last event of each user is the test, and the one before it validation, unless the table says otherwise. "
         "Neither is learnt. All items are ranked; seen items are left out where lists leave them out; ties count "
         "against the model. Baselines are tuned (popularity, own popularity, decayed Markov counts, item-kNN). *At the "
-        "time of the event*: the model is told when the event came. *History shuffled*: the same model reads each "
+        "time of the event*: the model knows when the event came. *History shuffled*: the same model reads each "
         "history in another order; a log whose order means nothing would lose nothing. Machine: x86_64, 2 cores, other "
         "work beside it, so minutes are upper bounds.",
         table(head, rows),
@@ -179,7 +188,7 @@ def variants() -> list[str]:
                 share(model["hr@10"]),
                 share(model["ndcg@10"]),
                 share(alone.get("ndcg@10")),
-                interval(run["lead"]),
+                interval(improvement(run)),
                 run["date"],
             ]
         )
@@ -324,7 +333,7 @@ def ratings() -> list[str]:
                     share(models["segue"]["rmse"]),
                     share(models["segue"]["mae"]),
                     *beside,
-                    interval(run["lead"], 3),
+                    interval(improvement(run), 3),
                     share(run["coverage"]["95 %"], 3),
                     run["date"],
                 ]

@@ -6,7 +6,7 @@
 A server in a process of its own, loaded from this process over loopback with a bounded number of connections
 kept open. The model has random weights (speed does not depend on them); above 50,000 items it has an index,
 which is built beside `--model` where there is none yet, and its items lie around centres. In the same run: an empty
-handler of FastAPI and uvicorn that reads the same JSON, and the time of an append with fdatasync on the same disk. Of
+handler of Starlette and uvicorn that reads the same JSON, and the time of an append with fdatasync on the same disk. Of
 both servers also the processor time of a request, which other work on the machine changes least.
 """
 
@@ -45,12 +45,13 @@ from segue.serve.live.model_source import EVERY
 
 EMPTY = """
 import uvicorn, sys
-from fastapi import FastAPI, Request
-app = FastAPI(openapi_url=None)
-@app.post("/v1/events")
-async def events(request: Request):
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+async def events(request):
     await request.json()
-    return {"items": []}
+    return JSONResponse({"items": []})
+app = Starlette(routes=[Route("/v1/events", events, methods=["POST"])])
 uvicorn.run(app, port=int(sys.argv[1]), access_log=False, log_level="error")
 """
 

@@ -122,14 +122,14 @@ def measure(number: int) -> dict[str, Any]:
         return how | {"refused": str(error)}
     losses = [row["loss"] for row in rec.facts["curve"]]
     found = how | {"losses": [losses[0], losses[-1], max(losses)], "seconds": time.perf_counter() - began}
-    found["said"] = [line for line in said if line.startswith(("Ratings:", "NDCG", "Counts"))]
+    found["said"] = [line for line in said if line.startswith(("Ratings:", "NDCG", "Transition counts"))]
     users = test.table["user"].n_unique()
     try:
         report = segue.evaluate(rec, test, train=train)
-        found["next"] = _against(report.lead, report.best_baseline, users) | {"rows": report.rows}
+        found["next"] = _against(report.improvement, report.best_baseline, users) | {"rows": report.rows}
         if rec.network.rating is not None and how["gaps"] != "one moment":  # of one moment nothing is strictly earlier
             ratings = evaluate_ratings(rec, test, train=train)
-            found["rating"] = _against(ratings.lead, ratings.best_baseline, users) | {"rows": ratings.rows}
+            found["rating"] = _against(ratings.improvement, ratings.best_baseline, users) | {"rows": ratings.rows}
     except SegueError as error:
         found["not evaluated"] = str(error)
     return found

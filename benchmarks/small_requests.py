@@ -32,7 +32,7 @@ from segue.model_file import build_network, with_fingerprint
 from segue.recommend.recommender import Recommender
 from segue.serve.live.service import Service
 from segue.serve.ranking.item_filters import Rule
-from segue.serve.ranking.types import Question, Tell
+from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
 
@@ -72,47 +72,56 @@ def tell_history(service: Service, user: str, events: int, items: int) -> None:
         some = [
             Event(user, f"item-{row}", START + n * 10**6) for n, row in enumerate(rows[begin : begin + 1000], begin)
         ]
-        service.tell([Tell(tuple(some), "shop")])
+        service.ingest([IngestRequest(tuple(some), "shop")])
 
 
 def calls(service: Service, items: int):
     """Return for each request a name, how often it is made, and the call, given its number."""
-    question = Question(10, START + 10**11)
+    options = ListOptions(10, START + 10**11)
     cut = [f"item-{n}" for n in range(0, 1000)]
     seqs = [event.seq for event in service.store.events("reader", limit=100, backwards=True)]
     last = service.store.events("reader", limit=1)
     rules = [Rule("boost", {"genre": "drama", "tags": f"b{c}d"}, by=0.1 * n) for n, c in enumerate("aeiou" * 4)]
     price = itertools.count(1)
     return {
-        "recommend": (9, lambda n: service.ask("reader", question)),
-        "recommend, one filter": (9, lambda n: service.ask("reader", replace(question, where={"genre": "drama"}))),
-        "recommend, filter by tags": (9, lambda n: service.ask("reader", replace(question, where={"tags": ["bad"]}))),
-        "recommend, filter by price": (9, lambda n: service.ask("reader", replace(question, where={"price": 4.5}))),
-        "recommend, 1,000 excluded": (5, lambda n: service.ask("reader", replace(question, exclude=tuple(cut)))),
-        "recommend, diversity, k 1,000": (2, lambda n: service.ask("reader", replace(question, k=1000, diversity=0.5))),
+        "recommend": (9, lambda n: service.recommend("reader", options)),
+        "recommend, one filter": (9, lambda n: service.recommend("reader", replace(options, where={"genre": "drama"}))),
+        "recommend, filter by tags": (
+            9,
+            lambda n: service.recommend("reader", replace(options, where={"tags": ["bad"]})),
+        ),
+        "recommend, filter by price": (
+            9,
+            lambda n: service.recommend("reader", replace(options, where={"price": 4.5})),
+        ),
+        "recommend, 1,000 excluded": (5, lambda n: service.recommend("reader", replace(options, exclude=tuple(cut)))),
+        "recommend, diversity, k 1,000": (
+            2,
+            lambda n: service.recommend("reader", replace(options, k=1000, diversity=0.5)),
+        ),
         "recommend, history of 1,000": (
             3,
-            lambda n: service.ask_history([Event("", one, START) for one in cut], question),
+            lambda n: service.recommend_history([Event("", one, START) for one in cut], options),
         ),
         "tell one event, with a list": (
             9,
-            lambda n: service.tell([Tell((Event(f"new-{n}", "item-3", START),), "shop", question)]),
+            lambda n: service.ingest([IngestRequest((Event(f"new-{n}", "item-3", START),), "shop", options)]),
         ),
         "show a user, 1,000 events": (3, lambda n: service.user("reader", limit=1000)),
         "search items, many": (9, lambda n: service.find_items("ba", 20)),
         "search items, none": (9, lambda n: service.find_items("no such thing", 20)),
         "similar": (5, lambda n: service.similar("item-7", 10)),
-        "explain, last 20": (3, lambda n: service.explain("reader", "item-5", last=20, question=question)),
-        "explain, last 100": (2, lambda n: service.explain("reader", "item-5", last=100, question=question)),
-        "what if, without one of the last": (3, lambda n: service.what_if("reader", seqs[:1], question)),
-        "what if, without the first": (2, lambda n: what_if(service, last[0].seq, question)),
+        "explain, last 20": (3, lambda n: service.explain("reader", "item-5", last=20, options=options)),
+        "explain, last 100": (2, lambda n: service.explain("reader", "item-5", last=100, options=options)),
+        "what if, without one of the last": (3, lambda n: service.what_if("reader", seqs[:1], options)),
+        "what if, without the first": (2, lambda n: what_if(service, last[0].seq, options)),
         "status": (9, lambda n: service.status()),
         "rules, 20 of attributes": (2, lambda n: service.set_rules(rules)),
-        "recommend after rules": (5, lambda n: service.ask("reader", question)),
+        "recommend after rules": (5, lambda n: service.recommend("reader", options)),
         "patch availability": (7, lambda n: service.change_item(f"item-{n}", available=False)),
         "recommend after availability": (
             3,
-            lambda n: (service.change_item(f"item-{n}", available=True), service.ask("reader", question)),
+            lambda n: (service.change_item(f"item-{n}", available=True), service.recommend("reader", options)),
         ),
         "no rules": (1, lambda n: service.set_rules([])),
         "patch attributes": (
@@ -123,7 +132,7 @@ def calls(service: Service, items: int):
             7,
             lambda n: (
                 service.change_item(f"item-{n}", attributes={"genre": "drama"}),
-                service.ask("reader", replace(question, where={"genre": "drama"})),
+                service.recommend("reader", replace(options, where={"genre": "drama"})),
             ),
         ),
         "add one item": (
@@ -132,15 +141,15 @@ def calls(service: Service, items: int):
                 pl.DataFrame({"item": [f"new-{n}"], "title": ["bad bed"], "genre": ["war"], "price": [3.5]})
             ),
         ),
-        "recommend after adding": (3, lambda n: service.ask("reader", question)),
+        "recommend after adding": (3, lambda n: service.recommend("reader", options)),
         "merge 10,000 events": (1, lambda n: service.merge("old", "young")),
     }
 
 
-def what_if(service, seq, question):
+def what_if(service, seq, options):
     """Ask for what is refused where it reaches too far back."""
     try:
-        return service.what_if("reader", [seq], question)
+        return service.what_if("reader", [seq], options)
     except segue.errors.SegueError as error:
         return str(error)
 
@@ -153,11 +162,11 @@ def overridden(rec, folder, many: int, items: int):
     began = time.perf_counter()
     service = Service(rec, store)
     opened = time.perf_counter() - began
-    service.ask("nobody", Question(10, START))
-    question = Question(10, START, where={"genre": "war"})
-    service.ask("nobody", question)
+    service.recommend("nobody", ListOptions(10, START))
+    options = ListOptions(10, START, where={"genre": "war"})
+    service.recommend("nobody", options)
     times = [timed(lambda n=n: service.change_item(f"item-{n}", attributes={"price": 2.5})) for n in range(7)]
-    lists = [timed(lambda: service.ask("nobody", question)) for _ in range(5)]
+    lists = [timed(lambda: service.recommend("nobody", options)) for _ in range(5)]
     service.close()
     store.close()
     return {"opening": spread([opened]), "patch": spread(times), "recommend, one filter": spread(lists)}
@@ -184,8 +193,8 @@ def measure(items: int, events: int, many: int):
         service = Service(rec, store)
         for user in ("reader", "old"):
             tell_history(service, user, events, items)
-        service.tell([Tell((Event("young", "item-1", START),), "shop")])
-        service.ask("reader", Question(10, START + 10**11))
+        service.ingest([IngestRequest((Event("young", "item-1", START),), "shop")])
+        service.recommend("reader", ListOptions(10, START + 10**11))
         found = {
             name: spread([timed(lambda call=call, n=n: call(n)) for n in range(times)])
             for name, (times, call) in calls(service, items).items()

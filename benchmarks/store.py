@@ -1,7 +1,7 @@
 """Commits per second of a store, each on disk before the next, beside a bare append and sync of the same bytes.
 
-A commit puts one event with an id and a state of 4 KiB for each of some users; `--group` of them share one.
-Also measured: an import, a page of events, and reading a head, in a store of some size.
+A commit writes an event with an id and a state of 4 KiB for each user of a group of 1 or of 64.
+Other lines measure an import, a page of events, and reading a head.
 
     python benchmarks/store.py [--store PATH|valkey://...] [--seconds 5] [--users 10000]
 """
@@ -19,7 +19,7 @@ from segue.store.base import Write, Written
 from segue.store.events import Event
 from segue.store.factory import open_store
 
-MEMORY = os.urandom(4096)
+STATE = os.urandom(4096)
 
 
 def lasting(seconds, act):
@@ -31,8 +31,8 @@ def lasting(seconds, act):
     return times
 
 
-def said(name, times, per=1):
-    """Return one line of results."""
+def line_of(name, times, per=1):
+    """Return a line of results."""
     cuts = statistics.quantiles(times, n=100)
     rate = len(times) / sum(times)
     line = {"what": name, "calls_per_second": round(rate, 1), "each_per_second": round(rate * per, 1)}
@@ -44,7 +44,7 @@ def bare(folder, seconds, size):
     with (folder / "bare").open("wb") as file:
 
         def act(_):
-            file.write(MEMORY[:1] * size)
+            file.write(STATE[:1] * size)
             file.flush()
             os.fdatasync(file.fileno())
 
@@ -52,12 +52,12 @@ def bare(folder, seconds, size):
 
 
 def commits(store, seconds, group, users):
-    """Read the heads, commit one event and state for each of a group of users."""
+    """Read the heads, and commit an event and a state for each of a group of users."""
 
     def act(n):
         names = [f"u{(n * group + i) % users}" for i in range(group)]
         writes = [
-            Write(head.user, head.version, (Event(head.user, "17", n, f"{group}-{n}-{i}"),), {"b1": MEMORY})
+            Write(head.user, head.version, (Event(head.user, "17", n, f"{group}-{n}-{i}"),), {"b1": STATE})
             for i, head in enumerate(store.heads(names, "b1"))
         ]
         assert all(isinstance(outcome, Written) for outcome in store.commit(writes))
@@ -66,7 +66,7 @@ def commits(store, seconds, group, users):
 
 
 def main():
-    """Measure and print one JSON line for each result."""
+    """Measure, and print a JSON line for each result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store")
     parser.add_argument("--seconds", type=float, default=5)
@@ -75,17 +75,17 @@ def main():
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name)
         store = open_store(given.store or folder / "shop.db")
-        lines = [said("bare append + sync, 4.5 KiB", bare(folder, given.seconds, 4608))]
+        lines = [line_of("bare append + sync, 4.5 KiB", bare(folder, given.seconds, 4608))]
         count = 10 * given.users
         begin = time.perf_counter()
         import_events(store, (Event(f"u{n % given.users}", str(n % 999), n) for n in range(count)), source="log")
         rate = count / (time.perf_counter() - begin)
         lines.append({"what": "import", "each_per_second": round(rate)})
         for group in (1, 64):
-            lines.append(said(f"commits of {group}", commits(store, given.seconds, group, given.users), per=group))
-        lines.append(said("head", lasting(1, lambda n: store.head(f"u{n % given.users}", "b1"))))
-        import_events(store, (Event("one", str(n % 999), n) for n in range(count)), source="one")
-        lines.append(said("page of 1000", lasting(1, lambda n: store.events("one"))))
+            lines.append(line_of(f"commits of {group}", commits(store, given.seconds, group, given.users), per=group))
+        lines.append(line_of("head", lasting(1, lambda n: store.head(f"u{n % given.users}", "b1"))))
+        import_events(store, (Event("busy", str(n % 999), n) for n in range(count)), source="busy")
+        lines.append(line_of("page of 1000", lasting(1, lambda n: store.events("busy"))))
         print("\n".join(json.dumps(line) for line in lines))
         store.close()
 

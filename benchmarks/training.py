@@ -81,7 +81,7 @@ def one_pass(trainer: Trainer) -> dict[str, float]:
     trainer.run, losses = update_many(trainer.network, trainer.config, trainer.run, many, np.int32(count))
     losses.block_until_ready()
     trainer.at = trainer.at._replace(seconds=0.0)
-    for _ in trainer._one_pass():
+    for _ in trainer._one_epoch():
         pass
     targets = float(np.count_nonzero(trainer.sequences.items))
     began = time.perf_counter()

@@ -42,7 +42,7 @@ from segue.model_file import build_network
 from segue.recommend.recommender import Recommender
 from segue.shapes import Array, Floats
 from segue.training.trainer import Trained, Trainer, fit
-from segue.training.update.update import Known
+from segue.training.update.update import ItemData
 from segue.training.validation import Validation
 
 #: Word pieces read of a text, at most, and the numbers that stand for each.
@@ -222,7 +222,7 @@ class Learnt(NamedTuple):
         rates = [row.events_per_second for row in curve[1:]] or [curve[0].events_per_second]
         return {
             "validation": gain(self.validation, self.plain, self.described)[0],
-            "best_pass": self.trained.best + 1,
+            "best_epoch": self.trained.best + 1,
             "seconds": round(curve[-1].seconds, 1),
             "events_per_second": round(float(np.median(rates))),
             "events_per_second_of_the_fastest_pass": round(max(rates)),
@@ -245,7 +245,7 @@ def learn(variant: Variant, log: segue.Events, titles: dict[str, str], settings:
     network, attributes = variant.reader(plain, texts, own) if any(variant) else (plain, None)
     trainer = Trainer(network, config, learnt, validation)
     if attributes is not None:
-        trainer.known = Known(jax.tree.map(jnp.asarray, attributes))
+        trainer.known = ItemData(jax.tree.map(jnp.asarray, attributes))
     trained = fit(trainer)
     described = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
     return Learnt(plain, trained, described._replace(attributes=()), config, vocabulary, texts, validation)

@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> list[segue.Item]:
     cell = KerasCell(MinimalGatedCell(16 if quick else 64))
     settings = {"train.epochs": 20} if quick else {"train.minutes": 2}
     rec = segue.train(train, cell=cell, catalogue=files and files.items, config=settings, say=print)
-    best = rec.facts["curve"][rec.facts["best_pass"] - 1]
+    best = rec.facts["curve"][rec.facts["best_epoch"] - 1]
     print(f"validation NDCG@10 {best['validation']['ndcg@10']:.3f}, {best['events_per_second']:,.0f} events a second")
 
     with tempfile.TemporaryDirectory() as folder:

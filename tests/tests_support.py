@@ -9,15 +9,23 @@ from scipy import sparse
 
 import segue
 from segue.config import Config, DataSize, configure, derive
-from segue.data.features.catalogue import read_catalogue, read_profiles
+from segue.data.features.catalogue import in_order_of, read_items, read_profiles
 from segue.data.features.feature_encoders import FeatureEncoders, attributes_of, fit_feature_encoders
 from segue.data.log.rating_scale import Scale
 from segue.data.sequences.sequences import item_vocabulary
 from segue.data.sequences.vocabulary import Vocabulary
+from segue.data.values.ids import check_matched
 from segue.model.backend import map_tree
-from segue.model.transitions import REACH, RECENT, Counts
+from segue.model.transitions import REACH, RECENT, TransitionCounts
 from segue.model_file import build_network, with_fingerprint
 from segue.recommend.recommender import Recommender
+
+
+def read_catalogue(source, vocabulary, **how):
+    """A table of items in the order of a vocabulary, checked against its ids as `train` checks it."""
+    lines, name, notes = read_items(source, **how)
+    check_matched(lines["item"], vocabulary.ids, source=name, of_log="the log", role="item")
+    return in_order_of(vocabulary, lines, name, notes)
 
 
 def small_recommender(vocabulary=None, *, cell="linear", repeats="allow", clock=True, seed=5):
@@ -65,9 +73,9 @@ def rated_log(*, users=6, events=60, seconds=20, seed=3, missing=0.1):
 
 
 def random_counts(size, rng):
-    """Counts of pairs of which half were never met, of a large catalogue nearly all."""
+    """Transition counts of pairs of which half were never met, of a large catalogue nearly all."""
     pairs = sparse.random_array((size, size), density=min(0.5, 5 / size), rng=rng, dtype=np.float32, format="csr")
-    return Counts(
+    return TransitionCounts(
         offsets=pairs.indptr.astype(np.int64),
         rows=pairs.indices.astype(np.int32),
         shares=pairs.data,

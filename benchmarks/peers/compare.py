@@ -16,7 +16,7 @@ import numpy as np
 from common import SETS, read_split
 
 import segue
-from segue.evaluation.protocols import ask, questions
+from segue.evaluation.protocols import queries_of, rank_targets
 from segue.metrics.bootstrap import paired_bootstrap
 from segue.metrics.metrics import ndcg
 
@@ -31,8 +31,8 @@ def own_ranks(model: Path, data: Path, name: str, timed: bool) -> tuple[np.ndarr
     """Return by question, in the order of the peers: Segue's rank of the answer, whose it is, the answer's name."""
     rec = segue.load(model)
     _, test = halves(load(OURS.get(name, name), data), "last")
-    asked = questions(rec, test)
-    ranks = np.concatenate(ask(rec, asked, {}, at_event=timed)["segue"].ranks)
+    asked = queries_of(rec, test)
+    ranks = np.concatenate(rank_targets(rec, asked, {}, at_event=timed)["segue"].ranks)
     numbers = [int(re.sub("[^0-9]", "", user)) for user in asked.sequences.users.to_list()]
     users = np.array(numbers)[asked.users]
     order = np.argsort(users, kind="stable")
@@ -54,8 +54,8 @@ def main() -> None:
         wrong = (names != split.answers("test").astype(str)) & (names != "")
         assert not wrong.any(), f"expected the same questions, {wrong.sum()} differ"
     own, other = ndcg(own, k=10), ndcg(other, k=10)
-    lead = paired_bootstrap(own, other, groups=users)
-    print(json.dumps({"set": asked.set, "segue": own.mean(), "peer": other.mean(), "lead": vars(lead)}))
+    improvement = paired_bootstrap(own, other, groups=users)
+    print(json.dumps({"set": asked.set, "segue": own.mean(), "peer": other.mean(), "improvement": vars(improvement)}))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from segue.api import data_size
 from segue.config import configure, derive
 from segue.data.sequences.sequences import Sequences, encode, item_vocabulary
 from segue.model.network import Network, NetworkParams
-from segue.model.transitions import Counts, with_counts
+from segue.model.transitions import TransitionCounts, blend_scores
 from segue.model_file import build_network
-from segue.training.blend import learn_fusion
+from segue.training.blend import tune_blend
 from segue.training.jit_cache import keep_compiled
 from segue.training.trainer import Trainer
 from segue.training.validation import Validation, validation_users
@@ -37,7 +37,7 @@ class Questions:
             sequences = Sequences(users, offsets, np.concatenate(ends).astype(np.int32))
             self.parts[part] = Validation(sequences, exclude_seen=False)
 
-    def scorer(self, network: Network, params: NetworkParams, counts: Counts | None = None):
+    def scorer(self, network: Network, params: NetworkParams, counts: TransitionCounts | None = None):
         """Return the function of a part that yields the scores of all questions, in blocks."""
 
         def score(part: str):
@@ -45,7 +45,7 @@ class Questions:
             for some in blocks(len(answers.targets)):
                 block = answers.of(slice(some[0], some[-1] + 1))
                 own = block.scores()
-                own = own if counts is None else with_counts(counts, own, block.recent)
+                own = own if counts is None else blend_scores(counts, own, block.recent)
                 scores = np.full((len(some), self.split.n_items), -np.inf, np.float32)
                 known = np.flatnonzero(self.rows)
                 scores[:, known] = own[:, self.rows[known]]
@@ -81,22 +81,22 @@ def main(asked) -> None:
     keep_compiled()
     trainer = Trainer(network, config, sequences)
 
-    def look(counts: Counts | None = None) -> None:
+    def look(counts: TransitionCounts | None = None) -> None:
         run.pause()
         run.note(run.targets / split.targets, measure(split, questions.scorer(network, trainer.averaged(), counts)))
 
     run.go()
-    for progress in trainer.passes():
+    for progress in trainer.epochs():
         run.targets = round(progress.done / trainer.batcher.updates * split.targets)
-        if (run.due or progress.pass_ended) and not (run.curve and run.curve[-1]["targets"] == run.targets):
+        if (run.due or progress.epoch_ended) and not (run.curve and run.curve[-1]["targets"] == run.targets):
             look()
             run.go()
     held_out = questions.parts["validation"]
     sample = held_out.sequences.select(validation_users(held_out.sequences, asked.seed))
-    weighed = replace(held_out, sequences=sample, exclude_seen=not split.repeats)
-    fusion = learn_fusion(sequences, weighed.answers(network, trainer.averaged()), vocabulary.size)
-    run.record["with_counts"] = str(fusion)
-    look(fusion.counts)
+    tuned_on = replace(held_out, sequences=sample, exclude_seen=not split.repeats)
+    blended = tune_blend(sequences, tuned_on.answers(network, trainer.averaged()), vocabulary.size)
+    run.record["with_counts"] = str(blended)
+    look(blended.counts)
     run.write(finished=True)
 
 

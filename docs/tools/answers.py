@@ -78,7 +78,7 @@ LINES = 40
 def model(folder: Path) -> Path:
     """Train a small model of the shop in a folder, twice under two names, and return the first."""
     shop.write(folder)
-    settings = {"train.seed": 0, "model.width": 8, "train.minutes": 0.2, "model.text": "words"}
+    settings = {"train.seed": 0, "model.width": 8, "train.epochs": 1, "model.text": "words"}
     rec = segue.train(segue.read_events(folder / "ratings.csv"), catalogue=folder / "films.csv", config=settings)
     models = folder / "live"
     models.mkdir(exist_ok=True)
@@ -106,21 +106,28 @@ def ask(base: str, method: str, path: str, body: Any = None) -> Answer:
     return Answer(method, path, body, status, "\n".join(lines[:LINES] + ["..."] * (len(lines) > LINES)))
 
 
+def _alive(base: str) -> bool:
+    with contextlib.suppress(OSError):
+        return ask(base, "GET", "/healthz").status == 200
+    return False
+
+
 @contextlib.contextmanager
-def server(file: Path) -> Iterator[str]:
-    """Give the address of a server of a model that runs until the end of the block."""
+def server(file: Path, *options: str) -> Iterator[str]:
+    """Give the address of a server of a model, with options of `segue serve`, that runs until the end of the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     base = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "segue", "serve", str(file), "--store", str(file.parent / "segue.db")]
+    command = [sys.executable, "-m", "segue", "serve", str(file), *options]
     with (file.parent / "server.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log)
     try:
-        for _ in range(600):
-            with contextlib.suppress(OSError):
-                ask(base, "GET", "/healthz")
-                break
+        began = time.monotonic()
+        while not _alive(base):
+            said = (file.parent / "server.log").read_text(encoding="utf-8")
+            if process.poll() is not None or time.monotonic() - began > 60:
+                raise RuntimeError(f"expected a server of {file}, came none: {said[-2000:]}")
             time.sleep(0.05)
         yield base
     finally:
@@ -141,7 +148,9 @@ def route(method: str, path: str, openapi: Mapping[str, Any]) -> tuple[str, str]
 
 def collect(file: Path | None = None) -> tuple[dict[str, Any], Seen]:
     """Return what a server says of itself and its answers by route, those of `REFUSED` under `("refused", "")`."""
-    with tempfile.TemporaryDirectory() as folder, server(file or model(Path(folder))) as base:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        served = file or model(Path(folder))
+        base = stack.enter_context(server(served, "--models", str(served.parent)))
         with urllib.request.urlopen(base + "/openapi.json", timeout=20) as got:
             openapi: dict[str, Any] = json.loads(got.read())
         seen: Seen = {}

@@ -121,41 +121,41 @@ def values(schema: Mapping[str, Any]) -> str:
     return " ".join([named.get(kind, kind), *said])
 
 
+def linked(text: str) -> str:
+    """Return a text of the code with links where it names pages."""
+    return re.sub(
+        r"`?docs/(decisions|results)(?:\.md|/[\w-]*)?`?",
+        lambda page: f"[{page[1]}](../{'results' if page[1] == 'results' else 'decisions/index'}.md)",
+        text,
+    )
+
+
+def default_of(value: object, said: str) -> str:
+    """Return the default of a setting as a table shows it."""
+    if value is None:
+        return "from the data" if re.search(r"None (?!never)", said) else "none"
+    return f"`{json.dumps(value)}`" if isinstance(value, bool) else f"`{value}`" if value != "" else "empty"
+
+
 def settings() -> str:
     """Return the page of all settings, and how those that are left out are chosen."""
     page = [
         "# Settings",
         "",
-        "Most settings are chosen from your data. `segue info MODEL` shows what was chosen. Give one",
+        "Most settings are chosen from your data. `segue info MODEL` shows what was chosen. Give one by",
     ]
-    page += [
-        "by `--set train.minutes=5`, many in a TOML file by `--config FILE`, and in Python by",
-        "`config={...}`.",
-        "",
-    ]
+    page += ["`--set train.minutes=5`, many in a TOML file by `--config FILE`, and in Python by `config={...}`.", ""]
     for part in dataclasses.fields(config.Config):
         kind = typing.get_type_hints(config.Config)[part.name]
         schema = TypeAdapter(kind).json_schema()["properties"]
-        said = dict(SETTING.findall(kind.__doc__))
-        rows = []
-        for field in dataclasses.fields(kind):
-            default = schema[field.name].get("default")
-            shown = "from the data" if default is None and "None derives" in said[field.name] else f"`{default}`"
-            shown = (
-                "none"
-                if default is None and shown == "`None`"
-                else shown.replace("True", "true").replace("False", "false")
-            )
-            rows.append((f"`{part.name}.{field.name}`", values(schema[field.name]), shown, said[field.name]))
-        page += [
-            f"## {part.name}",
-            "",
-            kind.__doc__.splitlines()[0],
-            "",
-            table(("setting", "values", "default", "what"), rows),
+        rows = [
+            (f"`{part.name}.{name}`", values(schema[name]), default_of(schema[name].get("default"), said), said)
+            for name, said in SETTING.findall(kind.__doc__)
         ]
+        page += [f"## {part.name}", "", kind.__doc__.splitlines()[0], ""]
+        page += [table(("setting", "values", "default", "what"), rows)]
     page += ["## How settings are chosen from the data", ""]
-    page += [f"- {' '.join(point.split())}" for point in POINT.findall(str(config.derive.__doc__))]
+    page += [f"- {linked(' '.join(point.split()))}" for point in POINT.findall(str(config.derive.__doc__))]
     return "\n".join([*page, ""])
 
 

@@ -1,6 +1,6 @@
-"""How an address is named in messages: without what only its owner may know.
+"""Addresses of stores in messages: without user, password and options.
 
-Knows: what an address of a store looks like, also with a typo in it. Does not know: what lies there.
+Knows: what an address looks like, also with a typo. Does not know: what lies there.
 """
 
 import re
@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _KINDS = r"(?:valkeys?|rediss?|unix)"
-#: What begins like an address, rightly written or not; everything else is a path.
+#: What begins like an address, correct or not; everything else is a path.
 _LIKE = re.compile(rf"{_KINDS}(?::|;|//|/:)|[^/]*://|(?://)?[^/]*:.*@", re.IGNORECASE | re.DOTALL)
-#: kind, user and password, host and port, path, options. Who writes a password with / ? # @ in it must encode them.
+#: kind, user and password, host and port, path, options. The characters / ? # @ in a password must be encoded.
 _WHOLE = re.compile(
     r"([a-z][a-z0-9+.-]*://)(?:[^@/?#]*@)?((?:\[[0-9a-f:.]*\]|[^\s/:@?#]*)(?::\d{1,5})?(?:/[^:@?#]*)?)(?:\?[^@#]*)?",
     re.IGNORECASE,
@@ -35,7 +35,7 @@ def is_whole(text: str | Path) -> bool:
 def shown(address: str | Path) -> str:
     """Return an address without user, password and options; a path as it is.
 
-    One with a typo, of which nobody can say where the password ends, is its kind alone.
+    Of an address with a typo, in which the end of the password is not certain, only the kind is returned.
 
     Example:
         >>> shown("valkey://me:secret@db:6379/0?password=secret"), shown("plays.csv")
@@ -54,7 +54,7 @@ def shown(address: str | Path) -> str:
 
 
 def hidden(text: str, given: Iterable[str]) -> str:
-    """Return a text in which no address of those given is told with its password, however it came there.
+    """Return a text without the passwords of these addresses, whatever form of them the text holds.
 
     Example:
         >>> hidden("valkey:/:secret@db: found none", ["info", "--store=valkey://:secret@db"])

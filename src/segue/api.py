@@ -28,7 +28,7 @@ from segue.data.values.ids import check_matched
 from segue.errors import ArgumentError, DataError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
-from segue.model.transitions import Counts
+from segue.model.transitions import TransitionCounts
 from segue.model_file import build_network, with_fingerprint
 from segue.recommend.new_items import with_catalogue
 from segue.recommend.recommender import Recommender, load_model
@@ -84,14 +84,14 @@ def train(
         DataError: there are too few events to learn from.
         TrainingError: the run does not fit into memory, or the loss is not a number.
 
-    Cost: about 6 operations for each weight and target (`segue.training.cost`); `say` gets the memory before the run.
+    Cost: about 6 operations for each weight and target (`segue.training.cost`).
     """
     from segue.kernels import build
     from segue.training.budget import Budget
 
     settings = config if isinstance(config, Config) else configure(config)
     budget = Budget(60.0 * settings.train.minutes if settings.train.minutes else None)
-    from segue.training.cost import check_memory, describe
+    from segue.training.cost import check_memory, describe, plan
     from segue.training.jit_cache import keep_compiled  # these import JAX, and the budget counts that time
     from segue.training.moving_biases import best_biases, better_head
     from segue.training.rating_tables import rating_tables
@@ -99,7 +99,7 @@ def train(
 
     vocabulary = item_vocabulary(as_events(events, "train"))
     lines, source, known, profiles = _tables(events, vocabulary, catalogue, users)
-    given = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
+    noted: dict[str, Any] = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
     check_types(events, weights := settings.train.weight_of_type())
     say = say or (lambda text: None)
@@ -116,11 +116,11 @@ def train(
     attributes = attributes_of(known, encoders)
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encoders=encoders, cell=cell)
     check_memory(network, settings, len(sequences.items))
+    noted["training"] = describe(network, settings, len(learnt.items))
     validation = Validation(sequences.select(held_out), exclude_seen=settings.train.repeats == "exclude")
     ratings: Any = rating_tables(learnt, vocabulary.size, encoders.scale) if encoders.scale else ()
-    say(describe(network, settings, len(learnt.items)))
-    say(str(validation))
-    say(f"{build.described()} Compiling the model (first run: a few seconds).")
+    for line in (plan(settings, len(learnt.items)), str(validation), build.compiling()):
+        say(line)
     keep_compiled()
     budget.add("encoding", budget.spent() - budget.parts["reading"])
     budget.kept = _kept_back(settings, learnt, validation, vocabulary.size, budget)
@@ -129,15 +129,15 @@ def train(
     rest = (attributes, ratings, budget)
     trained, answers = _run(network, settings, learnt, validation, rest, checkpoint, resume, report, say)
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
-    noted = _noted(events, learnt, span, trained) | given | dict(facts or {})
+    noted = _noted(events, learnt, span, trained) | noted | dict(facts or {})
     if encoders.scale is not None:
         answer = better_head(network, params, best_biases(learnt, encoders.scale, vocabulary.size), validation)
         say(str(answer))
         params, noted = answer.params, noted | {"ratings": str(answer)}
     counts = None
     if settings.model.transitions and answers is not None:
-        counts, about = _blended(learnt, answers, vocabulary, settings.train.refit and events, budget, say)
-        noted |= about
+        counts, tuned = _blended(learnt, answers, vocabulary, settings.train.refit and events, budget, say)
+        noted |= tuned
     rec = Recommender(network, params, vocabulary, settings, known, noted, "", encoders, vocabulary.size, counts=counts)
     with budget.measured("the rest"):
         rec = with_fingerprint(rec if lines is None else _with_all_items(rec, lines, source, answers, say))
@@ -170,8 +170,11 @@ def _run(
         watched = validation if len(validation.sequences) else None
         trainer = Trainer(network, settings, learnt, watched, kept, *rest)
         if resume:
-            resumed = trainer.resume()
-            say(f"{kept}: " + (f"continuing in epoch {trainer.at.number + 1}." if resumed else "no such file."))
+            found = trainer.resume()
+            say(
+                f"{kept}: "
+                + (f"continuing at epoch {trainer.at.epoch + 1}." if found else "no such file, starting anew.")
+            )
         trained = fit(trainer, report=report)
         return trained, None if settings.train.task == "rating" else trainer.answers()
 
@@ -196,9 +199,9 @@ def _blended(
     refit: Events | bool,
     budget: "Budget",
     say: Callable[[str], None],
-) -> tuple[Counts | None, dict[str, Any]]:
+) -> tuple[TransitionCounts | None, dict[str, Any]]:
     """Return the transition counts to blend with the network, None where they do not help, and facts of the blend."""
-    from segue.training.blend import learn_fusion, recounted
+    from segue.training.blend import recounted, tune_blend
     from segue.training.budget import BLEND, blend_seconds
 
     least = blend_seconds(len(learnt.items), len(answers.targets), vocabulary.size, least=True)
@@ -208,13 +211,13 @@ def _blended(
     budget.kept = min(budget.parts["encoding"], BLEND * (budget.seconds or 0.0))
     say("Tuning the blend with transition counts on validation data.")
     with budget.measured("tuning the blend"):
-        fusion = learn_fusion(learnt, answers, vocabulary.size, budget, say)
-    say(str(fusion))
-    counts = fusion.counts
+        blend = tune_blend(learnt, answers, vocabulary.size, budget, say)
+    say(str(blend))
+    counts = blend.counts
     if isinstance(refit, Events) and counts is not None:
         with budget.measured("counting all"):
-            counts = recounted(fusion, encode(refit, vocabulary), vocabulary.size)
-    return counts, {"fusion": str(fusion), "mix": fusion.mix._asdict()}
+            counts = recounted(blend, encode(refit, vocabulary), vocabulary.size)
+    return counts, {"fusion": str(blend), "mix": blend.settings._asdict()}
 
 
 class _Tables(NamedTuple):
@@ -286,7 +289,7 @@ def _noted(events: Events, learnt: Sequences, span: list[int] | None, trained: "
         "source": events.source,
         "reading": dict(events.intake.reading),
         "curve": [vars(row) for row in trained.curve],
-        "best_pass": trained.best + 1,
+        "best_epoch": trained.best + 1,
     }
 
 

@@ -1,7 +1,7 @@
-"""Settings: frozen, checked when made, and mostly derived from the data.
+"""Settings: frozen, checked when made, and mostly chosen from the training data.
 
-Knows: every setting's name, meaning, range and default. A setting left at None is derived from the
-training data by `derive`, which says why.
+Knows: every setting's name, meaning, range and default; earlier names; `derive` replaces each None by a value that
+suits the data.
 Does not know: how the settings are used.
 """
 
@@ -137,19 +137,19 @@ class TrainConfig:
         """Return `type_weights` by type.
 
         Raises:
-            ConfigError: it is not a list of type:weight, a type stands twice, or a weight is below 0.
+            ConfigError: the setting is no list of type:weight, names a type twice, or a weight is below 0.
         """
         parts = [part.rpartition(":") for part in self.type_weights.split(",") if part.strip()]
         try:
-            found = {name.strip(): float(weight) for name, _, weight in parts}
+            weights = {name.strip(): float(weight) for name, _, weight in parts}
         except ValueError:
-            found = {}
-        if len(found) < len(parts) or "" in found or any(not weight >= 0 for weight in found.values()):
+            weights = {}
+        if len(weights) < len(parts) or "" in weights or any(not weight >= 0 for weight in weights.values()):
             raise ConfigError(
                 f"config train.type_weights: expected type:weight,type:weight, each type once, with weights from 0, "
                 f'came "{self.type_weights}". Write "buy:3,view:0.5".'
             )
-        return found
+        return weights
 
 
 @checked(frozen=True, config=_STRICT)
@@ -253,19 +253,19 @@ def configure(settings: Mapping[str, Any] | None = None, *, base: Config | None 
 
 
 def asked_of(config: Config) -> dict[str, Any]:
-    """Return by path what a configuration says other than the defaults: `configure(asked_of(c)) == c`.
+    """Return by path the settings that are not the defaults: `configure(asked_of(c)) == c`.
 
     Example:
         >>> asked_of(configure({"train.seed": 3, "model.cell": "linear"}))
         {'train.seed': 3}
     """
-    plain, found = Config(), {}
+    plain, changed = Config(), {}
     for path in setting_names():
         part, name = path.split(".")
         value = getattr(getattr(config, part), name)
         if value != getattr(getattr(plain, part), name):
-            found[path] = value
-    return found
+            changed[path] = value
+    return changed
 
 
 def _checked(part: str, old: Any, values: dict[str, Any]) -> Any:
@@ -274,9 +274,9 @@ def _checked(part: str, old: Any, values: dict[str, Any]) -> Any:
         return TypeAdapter(type(old)).validate_python(merged)
     except ValidationError as error:
         first = error.errors()[0]
-        own = first.get("ctx", {}).get("error")
-        if isinstance(own, ConfigError):
-            raise own from None
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, ConfigError):
+            raise cause from None
         where = ".".join([part, *(str(place) for place in first["loc"][:1])])
         raise ConfigError(
             f"config {where}: {first['msg'][0].lower()}{first['msg'][1:]}, came {repr(first['input'])[:100]}. "
@@ -284,7 +284,7 @@ def _checked(part: str, old: Any, values: dict[str, Any]) -> Any:
         ) from None
 
 
-#: Bytes of a file of settings, at most; there are some dozens of them.
+#: Bytes of a file of settings, at most.
 _LONGEST = 1 << 20
 
 
@@ -292,7 +292,7 @@ def read_config(path: Path | str) -> dict[str, Any]:
     """Return the settings of a TOML file by path, such as `{"train.seed": 3}`.
 
     Raises:
-        ConfigError: the file is missing, cannot be read, is longer than settings are, or is not TOML.
+        ConfigError: the file is missing, cannot be read, is too long, or is not TOML.
     """
     try:
         with Path(path).open("rb") as file:
@@ -342,9 +342,9 @@ def parse_settings(texts: Iterable[str], *, option: str = "--set", example: str 
     return settings
 
 
-#: Events from which a width and a dropout are taken.
+#: Width and dropout for logs from so many events.
 WIDTHS = ((5_000_000, 128, 0.2), (300_000, 256, 0.3), (0, 64, 0.4))
-#: And those of a sparse log: from so many events, of fewer than so many an item.
+#: A sparse log has at least so many events, and fewer than so many an item; its width and dropout.
 SPARSE_EVENTS, SPARSE, SPARSE_WIDTH = 50_000, 25, (256, 0.5)
 
 
@@ -363,30 +363,29 @@ class DataSize:
 
 
 def derive(config: Config, data: DataSize) -> Config:
-    """Return the settings with every None replaced by a value that suits the data.
+    """Return the settings with every None replaced by a value that suits the data (evidence: docs/decisions).
 
-    - `batch_size`: the power of two next to sqrt(events) / 8, from 8 to 128. Many small updates learn several
-      times faster than few large ones; below that, gradients get noisy and the machine idles.
-    - `negatives`: all items up to 20,000, and at a width of 256 up to 10,000; above that the softmax over all of them
-      would take most of an update, and 2,048 drawn ones stand for them.
+    - `batch_size`: the power of two next to sqrt(events) / 8, from 8 to 128. Many small updates learn several times
+      faster than few large ones; below 8, gradients are noisy and the machine idles.
+    - `negatives`: all items up to 20,000, and at a width of 256 up to 10,000. Above that the softmax over all items
+      would take most of an update, so 2,048 drawn items stand for them.
     - `epochs`: about 10,000 updates in all, from 4 to 40 epochs.
-    - `width` and `dropout`, by size and events. Below 300,000 events 64 and .4: wider ones overfit; but 256 and .5
-      from 50,000 events on where there are fewer than 25 an item (docs/decisions.md). Up to 5 million events 256 and
-      .3, the best on validation of ml-1m (`docs/results.md`), in about a quarter of an hour for a million events on
-      two cores. Above that 128 and .2, for the same hour of work sees more of the log. "small" halves the width where
-      it is above 64, at a third of the time; "large" doubles it, with a dropout of .1 more.
-    - `norm`: long vectors are clipped and short ones stay short, which says that little is known: on ml-1m, ml-100k and
-      Beauty the network alone is the better for it (docs/results.md). For ratings alone there is a norm: it predicts
-      these better.
-    - `session_gap`: "auto" takes the gap that best parts short gaps from long ones.
+    - `width` and `dropout`, by events. Below 300,000 events 64 and .4, since wider networks overfit; but 256 and .5 for
+      a sparse log, with at least 50,000 events and fewer than 25 an item. Up to 5 million events 256 and .3, the best
+      on validation of ml-1m; a million events take about a quarter of an hour on two cores. Above that 128 and .2, so
+      that the same hour reads more of the log. "small" halves a width above 64, in a third of the time; "large" doubles
+      the width, with a dropout of .1 more.
+    - `norm`: "clip" keeps short vectors short, which stand for little knowledge; ml-1m, ml-100k and Beauty rank better
+      with it. For ratings alone RMSNorm predicts better.
+    - `session_gap`: "auto" takes the gap that best separates short gaps from long ones.
     - `task`: both where the log has ratings, else the next item.
-    - For ratings alone no clock is read, about 1,500 updates are made, and more is dropped out: with more of the first
-      two, and less of the third, the past is fitted and not what comes (docs/decisions.md).
-    - `learning_rate`: .004, and .002 for ratings alone (docs/decisions.md).
-    - `precision`: bfloat16 where the processor multiplies it at twice the rate (docs/results.md).
-    - `repeats`: excluded where fewer than 2 % of the events repeat an item of the same user.
-    - `seen_as_negatives`: false where lists exclude seen items, for the network need not learn to; but true on a sparse
-      log, where transition counts add more to a network that did (docs/decisions.md).
+    - For ratings alone the network reads no time features, makes about 1,500 updates, and has a higher dropout, since
+      it would overfit the past.
+    - `learning_rate`: .004, and .002 for ratings alone.
+    - `precision`: bfloat16 where the processor multiplies it at twice the rate.
+    - `repeats`: "exclude" where fewer than 2 % of the events repeat an item of the same user.
+    - `seen_as_negatives`: false where lists exclude seen items, since the network need not learn to rank these low; but
+      true for a sparse log, where transition counts add more to a network trained so.
     """
     model, train, norm = config.model, config.train, config.experiment.norm
     task = train.task or ("both" if data.rated else "next")

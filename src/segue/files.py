@@ -1,6 +1,6 @@
-"""Arrays and text in one safe file.
+"""Files that are written whole or not at all: arrays with text in one file, and the cache folder.
 
-Knows: safetensors, how to replace a file so that a crash or a full disk leaves the old one whole.
+Knows: safetensors, how to replace a file so that a crash or a full disk leaves the old file whole.
 Does not know: what the arrays mean.
 """
 
@@ -28,7 +28,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
         '/c/segue'
 
     Raises:
-        DatasetError: none of them is set, and the user has no home.
+        DatasetError: none of the variables is set, and the user has no home.
     """
     if environment.get("SEGUE_CACHE"):
         return Path(environment["SEGUE_CACHE"])
@@ -43,25 +43,25 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path, *, secret: bool = False) -> Iterator[Path]:
-    """Give a path beside `path` to write to; when all went well, sync it and rename it to `path`.
+    """Yield a path beside `path` to write to; without an error, sync the new file and rename it to `path`.
 
-    Whatever goes wrong on the way, the old file stands as it was and nothing else is left. A new file may be read
-    and written by whom the umask lets; one that takes the place of another keeps its mode.
+    After any error the old file is unchanged and nothing else is left. A new file has the mode of the umask; a file
+    that replaces another keeps its mode.
 
     Args:
         path: of the file.
-        secret: only its owner may read and write the file, whatever stood there.
+        secret: only the owner may read and write the file, whatever the mode before.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600 if secret else 0o666))
     try:
-        kept = path if path.exists() and not secret else part
-        mode = stat.S_IMODE(kept.stat().st_mode) & 0o777
+        like = path if path.exists() and not secret else part
+        mode = stat.S_IMODE(like.stat().st_mode) & 0o777
         part.chmod(mode | 0o600)
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
-        part.chmod(mode)  # who wrote may have made the file anew
+        part.chmod(mode)  # the writer may have made the file anew
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -73,22 +73,22 @@ def replacing(path: Path, *, secret: bool = False) -> Iterator[Path]:
 
 
 def check_file(path: Path, option: str, ending: str = "") -> None:
-    """Do nothing if a file can be written at `path`; said before long work, by trying, and leaving nothing.
+    """Do nothing if a file can be written at `path`; checked before long work, without leaving a file.
 
     Args:
         path: of the file.
-        option: under which it was given.
-        ending: of the name, such as ".parquet", where that says what will be in it.
+        option: what messages call the argument.
+        ending: that the name must have, such as ".parquet".
 
     Raises:
-        ArgumentError: its folder is missing or cannot be written to, the path is a folder, or its name ends otherwise.
+        ArgumentError: the folder is missing or cannot be written to, the path is a folder, or its name ends otherwise.
     """
     if path.is_dir():
         raise ArgumentError(f"{option} {path}: expected the name of a file, came a folder. Name a file in it.")
     check_folder(path.parent, f"{option} {path}")
     if ending and path.suffix.lower() != ending:
         raise ArgumentError(
-            f"{option} {path}: expected a name that ends in {ending}, which is what is written. Name it so."
+            f"{option} {path}: expected a name that ends in {ending}, the format that is written. Rename it."
         )
 
 
@@ -96,7 +96,7 @@ def check_folder(folder: Path, named: str) -> None:
     """Do nothing if files can be written into a folder; see `check_file`.
 
     Raises:
-        ArgumentError: it is missing, or cannot be written to.
+        ArgumentError: the folder is missing, or cannot be written to.
     """
     if not folder.is_dir():
         raise ArgumentError(f"{named}: expected an existing folder, found no {folder}. Make it first.")
@@ -106,7 +106,7 @@ def check_folder(folder: Path, named: str) -> None:
     except OSError as error:
         raise ArgumentError(
             f"{named}: expected a folder that can be written to, {folder} cannot: {error.strerror or error}. "
-            "Give another, or change its rights."
+            "Give another, or change its permissions."
         ) from None
 
 
@@ -121,15 +121,15 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]], metadata
         with replacing(path) as part:
             part.write_bytes(save(whole, metadata=dict(metadata)))
     except OSError as error:
-        kept = "The file that was there is untouched." if path.exists() else "Nothing was written."
-        raise ModelError(f"{path}: cannot be saved: {error.strerror or error}. {kept}") from error
+        state = "The old file is unchanged." if path.exists() else "Nothing was written."
+        raise ModelError(f"{path}: cannot be saved: {error.strerror or error}. {state}") from error
 
 
 def read_arrays(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
     """Return the arrays and the metadata of a file that `write_arrays` wrote.
 
     Raises:
-        ModelError: there is no such file, or it is cut short or not of this kind.
+        ModelError: there is no such file, or the file is cut short or of another kind.
     """
     if path.is_dir():
         raise ModelError(f"{path}: expected a model, came a folder. Name a model in it.")
@@ -139,7 +139,7 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, s
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}. Check its rights.") from None
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}. Check its permissions.") from None
     except (TypeError, ValueError, AttributeError, MemoryError) as error:
         raise ModelError(
             f"{path}: expected arrays as Segue writes them, NumPy has none of this kind ({error}). "

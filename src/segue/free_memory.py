@@ -1,6 +1,6 @@
 """How much memory a process may still take.
 
-Knows: what the system and its containers say. Does not know: what memory is for.
+Knows: the limits of the system and of its container. Does not know: what the memory is for.
 """
 
 import os
@@ -10,21 +10,21 @@ GIB = 2.0**30
 
 
 def memory_available(system: Path = Path("/")) -> float:
-    """Return the GiB that a process may still take: what is free, within what its container has left.
+    """Return the GiB that a process may still take: the free memory of the system or of its container.
 
     Args:
-        system: where `proc` and `sys` are.
+        system: the folder with `proc` and `sys`.
     """
-    found = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
+    limits = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
     meminfo, group = system / "proc/meminfo", system / "sys/fs/cgroup"
     if meminfo.exists():
-        found.append(1024.0 * _numbers(meminfo)["MemAvailable:"])
+        limits.append(1024.0 * _numbers(meminfo)["MemAvailable:"])
     limit, current = group / "memory.max", group / "memory.current"
     if limit.exists() and (text := limit.read_text().strip()).isdigit():
         used = int(current.read_text()) if current.exists() else 0
         cached = _numbers(group / "memory.stat").get("inactive_file", 0) if (group / "memory.stat").exists() else 0
-        found.append(max(float(int(text) - used + cached), 0.0))
-    return min(found) / GIB
+        limits.append(max(float(int(text) - used + cached), 0.0))
+    return min(limits) / GIB
 
 
 def _numbers(file: Path) -> dict[str, int]:

@@ -1,6 +1,7 @@
-"""The manifest of a model file, checked before any array is read.
+"""The manifest of a model file, checked before anything else is read.
 
-Knows: the fields of the manifest, the shape of the facts. Does not know: arrays, networks.
+Knows: the manifest of each version of the format, earlier names of settings, which facts have which shape.
+Does not know: arrays, networks.
 """
 
 import hashlib
@@ -20,22 +21,24 @@ FORMAT = 1
 #: Rows are stored as int32.
 _MOST = 2**31 - 1
 _TIME = 2**63 - 1
+#: Earlier names of facts, and of the columns of the curve.
+_OLD_FACTS = {"best_pass": "best_epoch", "number": "epoch", "pass_ended": "epoch_ended"}
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The manifest without its own digest.
+    """The manifest, without its own digest.
 
     Args:
         config: the settings of the training, none left to derive.
         items: rows of the vocabulary, *unknown* included.
-        learnt: rows that training made; the others were added.
-        asked: numbers of an event that a request knows, too.
-        scale: of the ratings, where these are predicted.
-        longest_gap: of the training, in seconds.
+        learnt: how many of these rows training made; the others were added later.
+        asked: how many numbers of an event are known when a list is requested.
+        scale: of the ratings, where they are predicted.
+        longest_gap: in the training data, in seconds.
         facts: of the training.
         digests: of each array by name.
-        cell: the description of a cell of Keras.
+        cell: the description of a Keras cell.
     """
 
     config: Config
@@ -53,11 +56,11 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
     """Return the manifest of a file's metadata.
 
     Raises:
-        ModelError: the manifest is missing, edited, of a newer format, or has an impossible value.
+        ModelError: the manifest is missing, edited, of a newer format, or invalid.
     """
     text = metadata.get("segue", "")
     if not text:
-        raise ModelError(f"{path}: expected a model, came another kind of file. Give what segue train wrote.")
+        raise ModelError(f"{path}: expected a model, came another kind of file. Give a file that segue train wrote.")
     if hashlib.sha256(text.encode()).hexdigest() != metadata.get("digest"):
         raise ModelError(f"{path}: the manifest was edited or damaged. Take the model from a backup.")
     try:
@@ -70,7 +73,7 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
         return _manifest(fields)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ModelError(
-            f"{path}: expected the manifest of a model, came another: {plain.one_line(error)}. "
+            f"{path}: expected the manifest of a model, came an invalid manifest: {plain.one_line(error)}. "
             "Take the model from its source again, or update Segue if a newer version wrote it."
         ) from None
 
@@ -97,7 +100,7 @@ def _manifest(fields: Mapping[str, Any]) -> Manifest:
 
 
 def _config(parts: Mapping[str, Any]) -> Config:
-    """Return the settings of a training, from their earlier names, too."""
+    """Return the settings of a training; earlier names are read."""
     renamed: dict[str, dict[str, Any]] = {}
     for path, value in by_path(parts).items():
         part, _, name = OLD_NAMES.get(path, path).partition(".")
@@ -106,7 +109,7 @@ def _config(parts: Mapping[str, Any]) -> Config:
 
 
 def _facts(facts: Any) -> dict[str, Any]:
-    """Return the facts of a training; the shape of those that are read later is checked."""
+    """Return the facts of a training; those that later work reads are checked, and earlier names are read."""
     if not isinstance(facts, dict):
         raise ValueError("facts: expected them by name")
     if (span := facts.get("range")) is not None:
@@ -117,5 +120,13 @@ def _facts(facts: Any) -> dict[str, Any]:
     for name, shape in shapes.items():
         if facts.get(name) is not None and not isinstance(facts[name], shape):
             raise ValueError(f"facts: expected {name} as {shape.__name__}")
-    asked = facts.get("asked") or {}
-    return facts | ({"asked": {OLD_NAMES.get(path, path): value for path, value in asked.items()}} if asked else {})
+    named = _renamed(facts, _OLD_FACTS)
+    if "asked" in named:
+        named["asked"] = _renamed(named["asked"] or {}, OLD_NAMES)
+    if "curve" in named:
+        named["curve"] = [_renamed(row, _OLD_FACTS) for row in named["curve"] or ()]
+    return named
+
+
+def _renamed(values: Mapping[str, Any], new_names: Mapping[str, str]) -> dict[str, Any]:
+    return {new_names.get(name, name): value for name, value in values.items()}

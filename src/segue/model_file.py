@@ -37,7 +37,7 @@ from segue.model.model import Model
 from segue.model.network import Network
 from segue.model.parameters import kept_params
 from segue.model.time_encoding import Clock
-from segue.model.transitions import Counts
+from segue.model.transitions import TransitionCounts
 
 logger = logging.getLogger("segue")
 M = TypeVar("M", bound=Model)
@@ -170,7 +170,7 @@ def _model(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], path: str | P
     if "catalogue" in arrays:
         catalogue = Catalogue(_table(arrays, "catalogue", items - 1, ("item", "title")))
         catalogue.check(vocabulary)
-    counts = Counts.kept(counted, items) if counted else None
+    counts = TransitionCounts.kept(counted, items) if counted else None
     parts = (network, params, vocabulary, manifest.config, catalogue, manifest.facts, "", encoders, manifest.learnt)
     return Model(*parts, counts=counts)
 
@@ -270,7 +270,9 @@ def _as_learnt(model: Model) -> Model:
 def _arrays(model: Model) -> dict[str, NDArray[Any]]:
     arrays = {_PREFIX + name: np.asarray(array) for name, array in leaves(model.params)}
     if model.counts is not None:
-        arrays |= {_COUNTS + field.name: np.asarray(getattr(model.counts, field.name)) for field in fields(Counts)}
+        arrays |= {
+            _COUNTS + field.name: np.asarray(getattr(model.counts, field.name)) for field in fields(TransitionCounts)
+        }
     arrays["vocabulary"] = _as_bytes(table_to_bytes(pl.DataFrame({"id": model.vocabulary.ids})))
     if model.catalogue is not None:
         arrays["catalogue"] = _as_bytes(table_to_bytes(model.catalogue.table))

@@ -1,4 +1,4 @@
-"""While a shared server rids its files of what was erased, others tell and ask; nobody else pays for it."""
+"""While a shared server rewrites its files after an erasure, other users are served as before."""
 
 import threading
 import time
@@ -67,26 +67,26 @@ def gone(valkey, word):
         time.sleep(0.05)
 
 
-def test_others_tell_and_ask_while_many_are_erased(server, store, valkey):
+def test_other_users_are_served_while_many_are_erased(server, store, valkey):
     users = [f"user-{n}-here" for n in range(10, 20)]
     threads, answers = erasing(server, users)
     done = n = 0
     while any(thread.is_alive() for thread in threads):
-        told = server.call("POST", "/v1/events?recommend=3", {"user": f"other{n % 7}", "item": "004", "id": f"e{n}"})
-        asked = server.call("GET", "/v1/recommend?user=user-30-here")
+        sent = server.call("POST", "/v1/events?recommend=3", {"user": f"other{n % 7}", "item": "004", "id": f"e{n}"})
+        listed = server.call("GET", "/v1/recommend?user=user-30-here")
         ready = server.call("GET", "/readyz")
-        assert [told[0], asked[0], ready[0]] == [200, 200, 200]
+        assert [sent[0], listed[0], ready[0]] == [200, 200, 200]
         n += 1
         done += not answers
-    assert done >= 5, f"{done} events were told before the first erasure was done"
+    assert done >= 5, f"{done} events were ingested before the first erasure was done"
     assert [code for code, _ in answers] == [200] * 10
-    assert 1 <= rewrites(store) <= 3  # they wait for the same
+    assert 1 <= rewrites(store) <= 3  # they share a rewrite
     for user in users:
         gone(valkey, user.encode())
     assert server.call("GET", "/v1/recommend?user=user-11-here")[0] == 410
 
 
-def test_who_is_not_there_is_erased_without_a_rewrite_and_refused_all_the_same(server, store):
+def test_an_unknown_user_is_erased_without_a_rewrite_and_refused_all_the_same(server, store):
     before = rewrites(store)
     assert server.call("DELETE", "/v1/users/nobody")[0] in (200, 404)
     assert server.call("DELETE", "/v1/users/user-1-here/events/9999")[0] == 404
@@ -98,7 +98,7 @@ def test_who_is_not_there_is_erased_without_a_rewrite_and_refused_all_the_same(s
     assert rewrites(store) == before + 1
 
 
-def test_an_erasure_that_was_cut_short_is_made_good_by_the_next(server, store, valkey):
+def test_an_interrupted_erasure_is_completed_by_the_next(server, store, valkey):
     threads, answers = erasing(server, ["user-7-here"])
     while not rewrites(store):
         time.sleep(0.01)
@@ -118,8 +118,8 @@ def test_two_replicas_erase_at_a_time(valkey, store):
     store.commit([Write(f"u{n}", None, (Event(f"u{n}", "1"),)) for n in range(200)])
     done = []
     threads = [
-        threading.Thread(target=lambda one=one, n=n: done.append(one.erase_user(f"u{n}")))
-        for n, one in enumerate([store, other] * 3)
+        threading.Thread(target=lambda store=store, n=n: done.append(store.erase_user(f"u{n}")))
+        for n, store in enumerate([store, other] * 3)
     ]
     for thread in threads:
         thread.start()

@@ -6,12 +6,12 @@ import time
 import pytest
 
 import engines
-from segue.serve.http.state_tokens import sealer_of
 from segue.serve.live import leases
 from segue.serve.live.leases import Leases
 from segue.serve.live.service import Service
+from segue.serve.live.state_tokens import sealer_of
 from segue.serve.ranking.item_filters import Rule
-from segue.serve.ranking.types import Question, Tell
+from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
 from segue.store.factory import open_store
 from segue.store.valkey_store import ValkeyStore
@@ -45,7 +45,7 @@ def together(*works):
 
 
 def shown(service):
-    return {line.item for line in service.ask("nobody", Question(k=len(ITEMS))).items}
+    return {line.item for line in service.recommend("nobody", ListOptions(k=len(ITEMS))).items}
 
 
 def test_changes_of_items_and_rules_of_two_replicas_are_all_kept(services, stores):
@@ -116,7 +116,7 @@ def test_what_an_older_version_kept_of_bundles_is_understood(stores):
 
 def test_a_replica_with_another_model_drops_no_state_of_the_first(services, stores, tmp_path):
     one, _ = services
-    assert one.tell([Tell(tuple(Event(f"u{n}", ITEMS[n % 12], 5) for n in range(20)))])[0].events
+    assert one.ingest([IngestRequest(tuple(Event(f"u{n}", ITEMS[n % 12], 5) for n in range(20)))])[0].events
     old = one.rec.fingerprint
     other = Service(small_recommender(seed=6), stores[1])
     assert other._swaps.wait()

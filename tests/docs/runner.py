@@ -1,7 +1,7 @@
 """Run what a page shows: shell and Python blocks in their order, in a folder with the files of a small shop.
 
-A block of `sh` runs line by line: `segue` in this process, `curl` against a server that the page has started. A block of
-`text` or `json` after it is the output: its lines must come out again, but for numbers, ids and titles.
+A block of `sh` runs line by line: `segue` in this process, `curl` against a server that the page has started. A block
+of `text` or `json` after it is the output: its lines must come out again, but for numbers, ids and titles.
 """
 
 import argparse
@@ -38,9 +38,15 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
+def lines(text: str) -> list[str]:
+    """Return the commands of a block; a line that ends with a backslash, or within quotes, goes on with the next."""
+    joined = re.sub(r"'[^']*'", lambda quoted: " ".join(quoted[0].split()), text.replace("\\\n", " "))
+    return [line for line in joined.splitlines() if line.strip()]
+
+
 def shape(line: str) -> str:
     """Return a line without what differs between logs and machines: numbers, ids, titles."""
-    line = re.sub(r'"[^"]*"|\S+\.(tsv|csv|segue|db)\b', "#", line)
+    line = re.sub(r'"[^"]*"|\S+\.(tsv|csv|segue|db)\b|\b[0-9a-f]{12,}\b', "#", line)
     if re.match(r"\s*\d+\s+\S+\s+-?\d+\.\d+\b", line):  # a line of a list
         return "item"
     return " ".join(re.sub(r"[-+±]?\.?\d[\d.,:%TZ-]*", "#", line).split())
@@ -68,7 +74,7 @@ class Reader:
         said = ""
         for language, text in blocks(page):
             if language == "sh":
-                said = "\n".join(self.type(line) for line in text.replace("\\\n", " ").splitlines() if line.strip())
+                said = "\n".join(map(self.type, lines(text)))
             elif language == "python":
                 exec(compile(text, page.name, "exec"), self.scope)
             elif language == "json":
@@ -88,6 +94,9 @@ class Reader:
             return self.curl(words)
         if program == "#":
             return ""
+        if program == "mkdir":
+            (self.folder / words[0]).mkdir()
+            return ""
         assert program == "segue", f"no way to run: {line}"
         return self.serve(words) if words[0] == "serve" else self.segue(words)
 
@@ -95,10 +104,13 @@ class Reader:
         """Run a verb; a training that was run before leaves its model again."""
         if words[0] == "train":
             words = shlex.split(SLOW.sub("", shlex.join(words))) + list(QUICK)
-        key, out = tuple(words), words[words.index("-o") + 1] if "-o" in words else ""
+        out = words[words.index("-o") + 1] if "-o" in words else ""
+        key = tuple(word for word in words if word not in (out, "--resume"))
         if key not in self.kept:
             done = CliRunner().invoke(cli.app, words)
-            assert done.exit_code in ((0, 3) if words[0] == "retrain" else (0,)), f"{words}: {done.output} {done.exception}"
+            assert done.exit_code in ((0, 3) if words[0] == "retrain" else (0,)), (
+                f"{words}: {done.output} {done.exception}"
+            )
             made = (self.folder / out).read_bytes() if words[0] == "train" else b""
             if words[0] not in ("train", "evaluate"):
                 return done.output
@@ -111,7 +123,7 @@ class Reader:
     def serve(self, words: list[str]) -> str:
         """Start a server, in place of the one that ran."""
         self.close()
-        server = answers.server(self.folder / words[1])
+        server = answers.server(self.folder / words[1], *words[2:])
         self.base = server.__enter__()
         self.stack.append(server)
         return ""
@@ -147,7 +159,6 @@ def kept() -> dict:
 def reader(tmp_path, monkeypatch, kept):
     """Give a reader in a folder with the files of the shop."""
     monkeypatch.chdir(shop.write(tmp_path))
-    monkeypatch.setenv("SEGUE_CACHE", str(Path.home() / ".cache" / "segue"))
     reader = Reader(tmp_path, kept)
     yield reader
     reader.close()

@@ -8,10 +8,10 @@ import pytest
 
 import segue
 from docs.runner import PAGES, ROOT, blocks, kept, reader  # noqa: F401
-from segue.config import configure, setting_names
+from segue.config import Config, configure, setting_names
 
 sys.path.insert(0, str(ROOT / "docs" / "tools"))
-import generate  # noqa: E402
+import generate
 
 DOCS = ROOT / "docs"
 WRITTEN = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
@@ -24,9 +24,11 @@ def test_what_a_page_shows_runs(page, reader, request, monkeypatch):  # noqa: F8
         request.getfixturevalue("keras")
     quick = segue.train
 
-    def train(*events, **given):  # a cell has its own width
-        settings = given.pop("config", {}) | {"train.epochs": 1} | ({} if "cell" in given else {"model.width": 8})
-        return quick(*events, **given, config=configure(settings))
+    def train(*events, config=None, **given):  # a cell has its own width, and the command line its own settings
+        if isinstance(config, Config):
+            return quick(*events, config=config, **given)
+        short = {"train.epochs": 1, "model.text": "words"} | ({} if "cell" in given else {"model.width": 8})
+        return quick(*events, config=configure({**(config or {}), **short}), **given)
 
     monkeypatch.setattr(segue, "train", train)
     reader.follow(page)
@@ -40,16 +42,19 @@ def test_every_command_that_is_only_shown_has_its_verb_and_options():
             words = line.split()[1:]
             verb = next((key for key in (tuple(words[:2]), tuple(words[:1])) if key in commands), None)
             assert verb or words[0] in ("--version", "keys", "datasets"), f"{page}: {line}"
-            known = {name for each in commands[verb].params for name in [*each.opts, *each.secondary_opts]} if verb else set()
+            known = (
+                {name for each in commands[verb].params for name in [*each.opts, *each.secondary_opts]}
+                if verb
+                else set()
+            )
             for option in re.findall(r"(?<=\s)--?[a-z][\w-]*", line.partition("&&")[0].partition("#")[0]):
                 assert not verb or option in known or option == "--help", f"{page}: {option} of {line}"
 
 
 def test_every_setting_that_a_page_names_exists():
-    names, values = set(setting_names()), {name: None for name in setting_names()}
-    assert values
+    names = set(setting_names())
     for page in [page for page in PAGES if page.name not in ("concepts.md",)]:
-        for name in re.findall(r"`(?:--set )?((?:train|model)\.[a-z_]+)\b(?!\()", page.read_text()):
+        for name in re.findall(r"`(?:--set )?((?:train|model|experiment)\.(?!segue)[a-z_]+)\b(?!\()", page.read_text()):
             assert name in names, f"{page}: {name}"
 
 
@@ -59,7 +64,7 @@ def test_every_path_of_the_architecture_exists():
     assert len(paths) > 40
     for path in paths:
         assert (ROOT / path).exists() or (ROOT / "src/segue" / path).exists(), path
-    for path, names in re.findall(r"`([\w/]+\.py)` ((?:`[\w.]+`(?:, )?)+)", text):
+    for path, names in re.findall(r"`([\w/]+\.py)`\s+((?:`[\w.]+`(?:, )?)+)", text):
         source = (ROOT / "src/segue" / path).read_text()
         for name in re.findall(r"`(?:\w+\.)?(\w+)`", names):
             assert re.search(rf"\b(def|class) {name}\b", source), f"{path}: {name}"
@@ -67,7 +72,9 @@ def test_every_path_of_the_architecture_exists():
 
 def test_every_path_in_src_or_tests_that_a_page_names_exists():
     for page in [*PAGES, *DOCS.glob("decisions/*.md")]:
-        for path in re.findall(r"`((?:src|tests|benchmarks|examples|deploy|docs)/[\w./-]+\.(?:py|json|md|yaml))`", page.read_text()):
+        for path in re.findall(
+            r"`((?:src|tests|benchmarks|examples|deploy|docs)/[\w./-]+\.(?:py|json|md|yaml))`", page.read_text()
+        ):
             assert (ROOT / path).exists(), f"{page}: {path}"
 
 
@@ -98,6 +105,14 @@ def test_the_page_of_results_is_what_the_script_prints():
     assert done.stdout == (DOCS / "results.md").read_text(), "python benchmarks/report_results.py > docs/results.md"
 
 
+def test_each_number_of_how_good_it_is_stands_on_the_page_of_results():
+    said = (ROOT / "README.md").read_text().partition("## How good and how fast")[2].partition("\n## ")[0]
+    results = (DOCS / "results.md").read_text()
+    numbers = re.findall(r"(?<![\w@])\.\d+|\d+,\d{3}", said)
+    assert len(numbers) > 8
+    assert [number for number in numbers if number not in results] == []
+
+
 def test_generated_pages_say_all_that_the_code_has():
     page = generate.command_line()
     for words, command in generate.commands():
@@ -121,10 +136,16 @@ def test_every_route_has_an_answer_on_its_page(tmp_path):
             assert f"### `{method.upper()} {path}`" in page
             assert all(answer.status == 200 for answer in seen[method.upper(), path]), seen[method.upper(), path]
     assert all(400 <= answer.status < 500 for answer in seen["refused", ""])
+    known = [re.sub(r"\{\w+\}", "[^/]+", path) for path in openapi["paths"]]
+    for page in PAGES:
+        for path in re.findall(r"(?<![\w.])/v1/[\w/{}.-]*\w", page.read_text()):
+            assert any(re.fullmatch(each, path) for each in known), f"{page}: {path}"
 
 
 def test_lines_of_prose_are_short():
     for page in [page for page in PAGES if page.name != "results.md"]:
         text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
         for line in text.splitlines():
-            assert len(line) <= 110 or line.startswith(("|", "![", "[", "<", "    ")) or "](" in line or "$" in line, f"{page}: {line}"
+            assert len(line) <= 100 or line.startswith(("|", "![", "[", "<", "    ")) or "](" in line or "$" in line, (
+                f"{page}: {line}"
+            )

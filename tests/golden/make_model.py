@@ -2,8 +2,8 @@
 
     PYTHONPATH=src python tests/golden/make_model.py
 
-It is run once for each format, by the version that wrote that format; a model that is there already is not
-replaced, for then it would prove nothing. The shop is a ring: after `i3` comes `i4`, and after the last the first.
+It is run once for each format, by the version that wrote that format. A model that is there already is not replaced,
+or it would prove nothing. The shop is a ring: after `i3` comes `i4`, and after the last the first.
 """
 
 import json
@@ -18,6 +18,8 @@ from segue.model_file import FORMAT
 from segue.recommend.recommender import Recommender
 
 HERE = Path(__file__).parent
+#: The model that this version writes: its format, and which names of settings it holds.
+WRITTEN = HERE / f"model-v{FORMAT}-epochs.segue"
 ITEMS = 6
 SETTINGS = {
     "model.width": 8,
@@ -67,7 +69,7 @@ def held(path: Path) -> dict:
 
 
 def main() -> None:
-    path = HERE / f"model-v{FORMAT}.segue"
+    path = WRITTEN
     if path.exists():
         raise SystemExit(f"{path} is there already and is kept: it stands for the version that wrote it.")
     trained().save(path)

@@ -13,7 +13,7 @@ from segue.data.features.calendar import DAYS, KNOTS, Calendar
 from segue.data.features.feature_encoders import fit_feature_encoders
 from segue.data.features.table_encoder import TableEncoder, fit_table_encoder
 from segue.errors import ColumnError
-from segue.evaluation.protocols import ask, questions
+from segue.evaluation.protocols import queries_of, rank_targets
 from segue.jobs.batch_recommend import recommend_all
 from segue.recommend.batch import observe_each, observe_long
 from segue.store.events import Event
@@ -109,8 +109,8 @@ def test_law_many_events_are_read_with_their_times_as_one_by_one():
 def test_law_evaluation_at_the_event_asks_as_the_server_does():
     _, test = segue.split_last(described_log())
     rec = described_recommender(described_log())
-    asked = questions(rec, test)
-    found = np.concatenate(ask(rec, asked, {}, at_event=True)["segue"].ranks)
+    asked = queries_of(rec, test)
+    found = np.concatenate(rank_targets(rec, asked, {}, at_event=True)["segue"].ranks)
     states = rec.encode(test.history)
     place = {user: n for n, user in enumerate(states.users)}
     later = {str(user): (str(item), time) for user, item, time in test.table.select("user", "item", "time").iter_rows()}
@@ -132,5 +132,7 @@ def test_a_habit_of_the_hour_is_learnt():
     settings = {"train.repeats": "allow", "model.width": 16, "train.epochs": 8, "model.transitions": False}
     train, test = segue.split_last(segue.read_events(table))
     rec = segue.train(train, config=settings)
-    hits = {at: segue.evaluate(rec, test, ask_at=at, ks=(3,)).rows["segue"]["hr@3"] for at in ("event", "unknown")}
+    hits = {
+        at: segue.evaluate(rec, test, request_time=at, ks=(3,)).rows["segue"]["hr@3"] for at in ("event", "unknown")
+    }
     assert hits["event"] > 0.85 > 0.65 > hits["unknown"]

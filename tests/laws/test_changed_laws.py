@@ -16,7 +16,7 @@ from segue.recommend.copy_on_write import Pages
 from segue.recommend.index.approximate import exact_index
 from segue.serve.live.service import Service
 from segue.serve.ranking.item_filters import rows_where
-from segue.serve.ranking.types import Question
+from segue.serve.ranking.types import ListOptions
 from segue.store.sqlite_store import SqliteStore
 from tests_support import ITEMS, described_log, described_recommender
 
@@ -98,16 +98,16 @@ def test_a_server_answers_after_changes_as_one_that_is_started_on_them(tmp_path,
     store = SqliteStore(tmp_path / "s.db")
     service = Service(rec, store)
     new = pl.DataFrame({"item": ["90", "91"], "title": ["red car 90", "boat"], "kind": ["a|b", "c"], "price": [3, 1]})
-    question = Question(12, 0, where={"kind": ["a", "c"]}, debug=True)
+    question = ListOptions(12, 0, where={"kind": ["a", "c"]}, debug=True)
     lists = []
     for n, item in enumerate([*KNOWN, "90", *KNOWN]):
         if n == 3:
             service.add_items(new)
         if item in service.rec.vocabulary:
             service.change_item(item, available=n % 3 != 0, attributes={"price": n % 5, "kind": "abc"[n % 3]})
-        lists.append(service.ask("ann", question))
+        lists.append(service.recommend("ann", question))
         restarted = Service(rec, store)
-        again = restarted.ask("ann", question)
+        again = restarted.recommend("ann", question)
         assert [line.item for line in again.items] == [line.item for line in lists[-1].items]
         np.testing.assert_allclose([x.score for x in again.items], [x.score for x in lists[-1].items], rtol=1e-4)
         assert restarted.rec.params.items.tobytes() == service.rec.params.items.tobytes()

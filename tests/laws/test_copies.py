@@ -90,7 +90,7 @@ def test_states_logs_and_reports_are_values_too(how):
     assert np.array_equal(rec.score(COPIES[how](states)), rec.score(states))
     assert COPIES[how](LOG).table.equals(LOG.table)
     _, test = segue.split_by_time(LOG, test=0.3)
-    report = segue.evaluate(rec, test, marks=("in-sample",))
+    report = segue.evaluate(rec, test, notes=("in-sample",))
     assert str(COPIES[how](report)) == str(report)
     rater = small_rater()
     shared = rater.observe_shared(rater.shared(), rater.rated(rater.start(), "001", 4.0))

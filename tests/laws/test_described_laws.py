@@ -15,7 +15,7 @@ from segue.model.cells import CELLS
 from segue.recommend.index.approximate import exact_index
 from segue.serve.ranking.candidates import ask_for, score_all
 from segue.serve.ranking.item_filters import Shelf
-from segue.serve.ranking.types import Question
+from segue.serve.ranking.types import ListOptions
 from tests_support import ITEMS, USERS, described_log, described_recommender
 
 
@@ -76,13 +76,13 @@ def test_law_questions_asked_together_are_those_asked_alone(by):
     for place in range(len(states)):
         item = plain.items[int(rng.integers(len(plain.items)))]
         where = {"price": "1.0"} if place % 3 == 0 else {}
-        question = Question(
+        options = ListOptions(
             k=3, at=2 * 10**6 + place, type=["view", "buy"][place % 2], context={"device": ["tv", "pc"][place % 2]},
             exclude=(item,), repeats=["exclude", "allow"][place // 2 % 2], where=where,
         )  # fmt: skip
-        asked.append(ask_for(rec, states[place], question, Shelf()))
+        asked.append(ask_for(rec, states[place], options, Shelf()))
     for one, (rows, scores) in zip(asked, score_all(rec, Shelf(), asked).best(3), strict=True):
-        ask = one.question
+        ask = one.options
         lines = plain.recommend(
             one.state, len(plain.items), at=ask.at / 1e6, type=ask.type, context=ask.context,
             exclude=ask.exclude, repeats=ask.repeats,

@@ -37,8 +37,8 @@ def drawn(rng, **parts):
 @pytest.mark.parametrize("compiled", [True, False])
 def test_law_step_question_and_scores_are_those_of_the_network(parts, batch, compiled, monkeypatch):
     if not compiled:
-        monkeypatch.setattr(build, "lists", lambda: None)
-    elif build.lists() is None:
+        monkeypatch.setattr(build, "serving", lambda: None)
+    elif build.serving() is None:
         pytest.skip("no C compiler: the pure code is used")
     rng = np.random.default_rng(batch)
     network, params = drawn(rng, **parts)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import segue
 from segue.data.log.rating_scale import Scale
-from segue.evaluation.ratings import predictions, questions
+from segue.evaluation.ratings import predict_ratings, rating_queries
 from segue.model.backend import leaves
 from segue.model.heads import RatingHead
 from segue.recommend.batch import observe_each, observe_long, score_each, state_from_bytes, state_to_bytes
@@ -124,8 +124,8 @@ def test_law_ratings_of_one_second_are_blind_to_each_other():
 
     def predicted(table):
         part = test.with_table(table, history=test.history)
-        asked = questions(rec, part, None, "all")
-        found = predictions(rec, asked)[0]
+        asked = rating_queries(rec, part, None, "all")
+        found = predict_ratings(rec, asked)[0]
         keys = zip(asked.users.tolist(), asked.times.tolist(), asked.rows.tolist(), strict=True)
         return dict(zip(keys, found.tolist(), strict=True))
 

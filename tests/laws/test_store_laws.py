@@ -39,15 +39,15 @@ def test_law_the_store_is_a_stable_sort_and_its_snapshots_tell_the_truth(arrival
                 assert store.erase_event(name, event.seq)
             else:
                 mine.append((time, str(n)))
-                mine.sort(key=lambda one: one[0])
-                told = [item for _, item in mine]
-                shot = Snapshot("b1", len(told), ",".join(told).encode())
-                store.commit([Write(name, store.head(name, "").version, (Event(name, str(n), time),), {}, (shot,))])
+                mine.sort(key=lambda pair: pair[0])
+                kept = [item for _, item in mine]
+                snapshot = Snapshot("b1", len(kept), ",".join(kept).encode())
+                store.commit([Write(name, store.head(name, "").version, (Event(name, str(n), time),), {}, (snapshot,))])
             events = store.events(name)
             assert [(event.time, event.item) for event in events] == mine
             for place, event in enumerate(events):
-                found = store.snapshot(name, "b1", at=event.position)
-                if found:
-                    assert found.count <= place + 1
-                    assert found.data.decode() == ",".join(item for _, item in mine[: found.count])
+                snapshot = store.snapshot(name, "b1", at=event.position)
+                if snapshot:
+                    assert snapshot.count <= place + 1
+                    assert snapshot.data.decode() == ",".join(item for _, item in mine[: snapshot.count])
         store.close()

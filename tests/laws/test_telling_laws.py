@@ -16,7 +16,7 @@ from engines import Server
 from segue.errors import ConflictError, ErasedError
 from segue.recommend.batch import observe_long, state_from_bytes
 from segue.serve.live.service import Service
-from segue.serve.ranking.types import Tell, Told
+from segue.serve.ranking.types import IngestRequest, IngestResult
 from segue.store.base import Write
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
@@ -94,13 +94,13 @@ def agrees(store, steps):
         for kind, what in steps:
             if kind == "tell":
                 tells = [
-                    Tell(tuple(Event(user, item, time, id) for user, item, id, time in events), client)
+                    IngestRequest(tuple(Event(user, item, time, id) for user, item, id, time in events), client)
                     for events, client in what
                 ]
-                for answer, (events, client) in zip(service.tell(tells), what, strict=True):
+                for answer, (events, client) in zip(service.ingest(tells), what, strict=True):
                     expected = model.tell(events, client)
                     if isinstance(expected, int):
-                        assert isinstance(answer, Told), answer
+                        assert isinstance(answer, IngestResult), answer
                         assert answer.duplicates == expected
                         assert [(kept.user, kept.item, kept.id, kept.time) for kept in answer.events] == events
                     else:
@@ -151,12 +151,12 @@ def test_law_a_gathered_batch_is_its_requests_one_after_the_other_on_a_shared_se
 def test_many_retries_of_one_user_in_one_batch_are_all_answered(tmp_path):
     store = SqliteStore(tmp_path / "s.db")
     service = Service(REC, store, clock=lambda: 100)
-    bad = [Tell((Event("b", "001"), Event("a", "002", id=f"e{n}"))) for n in range(20)]
-    good = [Tell((Event("a", "001", id=f"e{n}"),)) for n in range(20)]
-    answers = service.tell([one for pair in zip(good, bad, good, strict=True) for one in pair])
-    assert [type(one) for one in answers] == [Told, ConflictError, Told] * 20
+    bad = [IngestRequest((Event("b", "001"), Event("a", "002", id=f"e{n}"))) for n in range(20)]
+    good = [IngestRequest((Event("a", "001", id=f"e{n}"),)) for n in range(20)]
+    answers = service.ingest([one for pair in zip(good, bad, good, strict=True) for one in pair])
+    assert [type(one) for one in answers] == [IngestResult, ConflictError, IngestResult] * 20
     assert [event.id for event in store.log()] == [f"e{n}" for n in range(20)]
-    [refused] = service.tell([Tell((Event("b", "001"), Event("a", "002", id="e7")))])
+    [refused] = service.ingest([IngestRequest((Event("b", "001"), Event("a", "002", id="e7")))])
     assert str(refused).startswith('events.1 id "e7": expected the event that was sent under it before')
     service.close()
     store.close()
@@ -165,19 +165,19 @@ def test_many_retries_of_one_user_in_one_batch_are_all_answered(tmp_path):
 def test_what_another_writer_did_meanwhile_leaves_no_part_of_a_request(tmp_path):
     store = SqliteStore(tmp_path / "s.db")
     service = Service(REC, store, clock=lambda: 100)
-    commit, meanwhile = store.commit, [Write("a", None, (Event("a", "002", id="x"),))]
+    commit, begin, meanwhile = store.commit, store.begin, [Write("a", None, (Event("a", "002", id="x"),))]
 
     def overtaken(writes, **more):
         if meanwhile:  # another replica, between the plan and the commit
             commit([meanwhile.pop()])
-        return commit(writes, **more)
+        return begin(writes, **more)
 
-    store.commit = overtaken
+    store.begin = overtaken
     both = (Event("b", "001"), Event("a", "001", id="x"))
-    [refused] = service.tell([Tell(both)])
+    [refused] = service.ingest([IngestRequest(both)])
     assert isinstance(refused, ConflictError) and [event.user for event in store.log()] == ["a"]
     meanwhile.append(Write("a", None, (Event("a", "003"),)))
-    [told] = service.tell([Tell((Event("b", "001"), Event("a", "001", id="y")))])
+    [told] = service.ingest([IngestRequest((Event("b", "001"), Event("a", "001", id="y")))])
     assert [event.user for event in told.events] == ["b", "a"] and len(store.log()) == 4
     service.close()
     store.close()

@@ -18,7 +18,7 @@ from segue.model.network import Network
 from segue.training import blend
 from segue.training.trainer import Trainer
 from segue.training.update.seen_mask import hidden_classes
-from segue.training.update.update import Carried, Known, hide_some, loss_of
+from segue.training.update.update import Carried, ItemData, drop_inputs, loss_of
 from segue.training.validation import Validation
 from tests_support import rated_log, small_rater, small_recommender
 
@@ -85,7 +85,7 @@ HIDDEN = {
 def test_law_what_is_hidden_is_that_and_nothing_else(what):
     batch = next(Batcher(marked(40), lanes=8, steps=16, seed=1).windows(0))
     for rate in (0.999999, 0.4):
-        hidden = hide_some(configure(SHOWN | {f"experiment.{what}_dropout": rate}).experiment, batch, np.uint32(9))
+        hidden = drop_inputs(configure(SHOWN | {f"experiment.{what}_dropout": rate}).experiment, batch, np.uint32(9))
         for name, before in batch._asdict().items():
             if before is None or name not in HIDDEN[what]:
                 assert before is None or np.array_equal(before, getattr(hidden, name), equal_nan=True)
@@ -98,7 +98,7 @@ def test_law_what_is_hidden_is_that_and_nothing_else(what):
 def test_law_hour_and_day_are_unknown_where_the_gap_is():
     batch = next(Batcher(marked(40), lanes=8, steps=16, seed=1).windows(0))
     three = batch._replace(details=np.ones((16, 8, 3)), question_details=np.ones((16, 8, 3)))
-    hidden = hide_some(ExperimentConfig(), three, np.uint32(9), (1, 2))
+    hidden = drop_inputs(ExperimentConfig(), three, np.uint32(9), (1, 2))
     for gaps, before, details in [
         (hidden.gaps, batch.gaps, hidden.details),
         (hidden.question_gaps, batch.question_gaps, hidden.question_details),
@@ -111,7 +111,7 @@ def test_law_hour_and_day_are_unknown_where_the_gap_is():
 
 @pytest.mark.parametrize(("items", "negatives"), [(9, 0), (9, 6), (40, 6)])
 def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
-    """What a user had is no class, over windows, lanes and new users, for all items, drawn ones and cut-out ones."""
+    """Seen items are no classes, over windows and new users, for all items, drawn items and renumbered ones."""
     rng, users = np.random.default_rng(3), 30
     lengths = rng.integers(1, 14, users)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -147,7 +147,7 @@ def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
     )
 
 
-def test_law_what_a_user_had_is_not_pushed_down():
+def test_law_seen_items_are_not_pushed_down():
     rec = small_recommender()
     log = replace(marked(), items=(marked().items % 12 + 1).astype(np.int32), details=None, profiles=None)
     batch = next(Batcher(log, lanes=1, steps=4, seed=3).windows(0))
@@ -157,7 +157,9 @@ def test_law_what_a_user_had_is_not_pushed_down():
 
     def gradient(before):
         carried = Carried(jax.tree.map(jax.numpy.asarray, rec.network.empty(rec.params, 1)), ())
-        of = jax.grad(lambda p: loss_of(rec.network, config, p, carried, batch, None, Known(), np.uint32(5), before)[0])
+        of = jax.grad(
+            lambda p: loss_of(rec.network, config, p, carried, batch, None, ItemData(), np.uint32(5), before)[0]
+        )
         return np.asarray(of(jax.tree.map(jax.numpy.asarray, rec.params)).bias)
 
     assert (gradient(None)[1:] != 0).all()
@@ -182,7 +184,7 @@ def test_law_an_item_whose_id_is_hidden_teaches_its_attributes_alone():
     log = replace(marked(), items=(marked().items % 12 + 1).astype(np.int32), details=None, profiles=None)
     batch = next(Batcher(log, lanes=2, steps=3, seed=3).windows(0))
     learn = jax.jit(jax.grad(loss(rec, network, SHOWN | {"train.id_dropout": 0.5})))
-    gradient = learn(network.init(0), batch, Known(attributes))
+    gradient = learn(network.init(0), batch, ItemData(attributes))
     hidden = np.asarray(gradient.bias) == 0
     assert 2 < hidden[1:].sum() < 10
     assert (np.asarray(gradient.items) == 0).all(axis=1).tolist() == hidden.tolist()
@@ -192,7 +194,7 @@ def test_law_an_item_whose_id_is_hidden_teaches_its_attributes_alone():
 def test_law_a_rating_is_not_learnt_from_one_of_the_same_moment():
     rec = small_rater(task="rating")
     noted = np.array([[0.5, 1], [1.5, 1], [-1.5, 1]], np.float16)
-    of, known = jax.jit(loss(rec, rec.network, SHOWN)), Known(None, rec.params.rating.tables)
+    of, known = jax.jit(loss(rec, rec.network, SHOWN)), ItemData(None, rec.params.rating.tables)
     for third, moves in ((2_000_000, False), (3_000_000, True)):
         times = np.array([1_000_000, 2_000_000, third])
         one = Sequences(pl.Series(["u"]), np.array([0, 3]), np.int32([1, 2, 3]), times, np.float32([4, 5, 2]), noted)
@@ -204,14 +206,14 @@ def test_law_a_rating_is_not_learnt_from_one_of_the_same_moment():
         assert (abs(losses[0] - losses[1]) > 1e-4) == moves
 
 
-def test_law_validation_asks_what_a_server_would_be_asked():
+def test_law_validation_makes_the_requests_of_a_server():
     rec = small_recommender()
     rng = np.random.default_rng(4)
     table = pl.DataFrame({"user": rng.integers(0, 5, 90).astype(str), "item": rng.choice(rec.items, 90)})
     log = segue.read_events(table, time="none")
     validation = Validation(rec.sequences(log), exclude_seen=True)
     answers = validation.answers(rec.network, rec.params)
-    scores = blend.with_counts(rec.counts, answers.scores(), answers.recent)
+    scores = blend.blend_scores(rec.counts, answers.scores(), answers.recent)
     hidden = answers.hidden(scores)
     for place, user in enumerate(validation.sequences.users):
         *before, last = table.filter(pl.col("user") == user)["item"]
@@ -223,7 +225,7 @@ def test_law_validation_asks_what_a_server_would_be_asked():
         assert gone == ({0} | set(state.seen.to_rows().tolist())) - {rec.vocabulary.row(last)}
 
 
-def test_law_the_rating_of_validation_is_foretold_from_the_moment_before():
+def test_law_the_rating_of_validation_is_predicted_from_strictly_earlier_events():
     rec, log = small_rater(task="rating"), rated_log(seconds=6, missing=0.0)
     found = Validation(rec.sequences(log), exclude_seen=False).measure(rec.network, rec.params)["rmse"]
     errors = []
@@ -235,10 +237,10 @@ def test_law_the_rating_of_validation_is_foretold_from_the_moment_before():
     assert found == pytest.approx(np.sqrt(np.mean(np.square(errors))), abs=1e-4)
 
 
-def test_what_is_held_out_for_validation_is_counted_nowhere(monkeypatch):
+def test_held_out_events_are_counted_nowhere(monkeypatch):
     log, seen = rated_log(users=12, events=120, missing=0.0), []
-    left_out = blend.Fusion(None, 0.0, 0.0, blend.Mix())
-    monkeypatch.setattr(blend, "learn_fusion", lambda *given: seen.append(given) or left_out)
+    left_out = blend.Blend(None, 0.0, 0.0, blend.BlendSettings())
+    monkeypatch.setattr(blend, "tune_blend", lambda *given: seen.append(given) or left_out)
     settings = {"train.task": "both", "train.epochs": 1, "model.width": 8}
     rec = segue.train(log, config=settings)
     [(known, answers, size, *_)] = seen

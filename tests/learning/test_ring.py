@@ -20,7 +20,7 @@ def test_ring_top_one_is_exact(cell):
     assert rec.recommend(state, k=1)[0].item == "i5"
 
 
-@pytest.mark.parametrize("where", ["between passes", "inside a pass"])
+@pytest.mark.parametrize("where", ["between epochs", "inside an epoch"])
 def test_ring_same_seed_same_weights_and_resume_is_no_interruption(tmp_path, monkeypatch, where):
     train, _ = segue.split_last(ring())
     monkeypatch.setattr("segue.training.trainer.CHECKPOINT_SECONDS", -1.0)
@@ -33,8 +33,8 @@ def test_ring_same_seed_same_weights_and_resume_is_no_interruption(tmp_path, mon
         pass
 
     def kill(progress):
-        ended = progress.pass_ended if where == "between passes" else progress.done % 16 == 8
-        if ended and progress.number == 1:
+        ended = progress.epoch_ended if where == "between epochs" else progress.done % 16 == 8
+        if ended and progress.epoch == 1:
             raise KilledError
 
     kept = tmp_path / "run"
@@ -52,7 +52,7 @@ def test_a_checkpoint_of_another_seed_is_refused(tmp_path):
     said = []
     longer = segue.train(ring(), config=settings | {"train.epochs": 2}, checkpoint=kept, resume=True, say=said.append)
     assert len(longer.facts["curve"]) == 2
-    assert any("continuing in epoch 2" in line for line in said)
+    assert any("continuing at epoch 2" in line for line in said)
     with pytest.raises(segue.errors.TrainingError, match="other settings, another log or version"):
         segue.train(ring(), config=settings | {"train.seed": 2}, checkpoint=kept, resume=True)
 
@@ -66,7 +66,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     segue.train(ring(), config=settings, checkpoint=kept)
     arrays, metadata = read_arrays(kept)
     facts = json.loads(metadata["facts"])
-    wrong = [{"number": 7}, {"best": 5}, {"window": 10**9}, {"seconds": -1.0}, {"curve": [{"a": 1}]}, {"other": 1}]
+    wrong = [{"epoch": 7}, {"best": 5}, {"window": 10**9}, {"seconds": -1.0}, {"curve": [{"a": 1}]}, {"other": 1}]
     for change in [json.dumps(facts | one) for one in wrong] + ["[" * 100_000, "[]", "7"]:
         write_arrays(kept, arrays, metadata | {"facts": change})
         with pytest.raises(segue.errors.TrainingError, match=r"run\.checkpoint: .*[Rr]emove the file"):

@@ -44,7 +44,7 @@ def test_ratings_by_chance_are_learnt_without_divergence_and_answered_by_the_sim
     rec, losses, said = trained(random_stars(), **({"train.task": task} if task else {}))
     assert losses[-1] <= losses[0]
     assert max(losses) < 2 * losses[0]
-    assert any("moving biases of users and items answer" in line for line in said)
+    assert any("moving biases of users and items predict" in line for line in said)
     found = asked(rec)
     assert 2 < found.mean < 4.2
     assert 1 < found.deviation < 2

@@ -18,7 +18,7 @@ from segue.model.cells import Linear, LinearState
 from segue.model.network import Network
 from segue.training.update import losses
 from segue.training.update.losses import Candidates, softmax_cross_entropy
-from segue.training.update.update import NOTHING, Carried, loss_of
+from segue.training.update.update import NO_ITEM_DATA, Carried, loss_of
 
 pytestmark = pytest.mark.skipif(not build.available(), reason="no C compiler: the pure code is used")
 RNG = np.random.default_rng(0)
@@ -35,7 +35,7 @@ def purely(monkeypatch):
     def call(function, *given):
         with monkeypatch.context() as patch:
             for module in (activations, blocks, cells, losses):
-                patch.setattr(module, "fused", lambda array: None)
+                patch.setattr(module, "compiled_loops", lambda array: None)
             return function(*given)
 
     return call
@@ -172,7 +172,7 @@ def test_a_network_of_rounded_factors_learns_the_same(cell):
     def learnt(precision):
         config = configure({"train.precision": precision, "model.dropout": 0.0, "train.task": "next"})
         carried = Carried(network.empty(params, 5), ())
-        args = (carried, batch, None, NOTHING, jnp.uint32(0))
+        args = (carried, batch, None, NO_ITEM_DATA, jnp.uint32(0))
         found = jax.value_and_grad(lambda p: loss_of(network, config, p, *args)[0])(params)
         return jax.tree.leaves(found)
 
@@ -206,13 +206,13 @@ def test_sums_do_not_depend_on_threads():
 def test_without_a_compiler_there_is_no_library(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGUE_CACHE", str(tmp_path))
     headers = jax.ffi.include_dir()
-    assert build.compiled(build.SOURCE, headers, "no-such-compiler") is None
-    assert build.compiled(build.SOURCE, headers, "false") is None
-    assert build.compiled(build.SOURCE, str(tmp_path)) is None  # no headers there
+    assert build.compiled(build.TRAINING, headers, "no-such-compiler") is None
+    assert build.compiled(build.TRAINING, headers, "false") is None
+    assert build.compiled(build.TRAINING, str(tmp_path)) is None  # no headers there
     assert not [path for path in (tmp_path / "kernels").iterdir() if path.suffix != ".failed"]
-    paths = [build.compiled(build.SOURCE, headers), build.compiled(build.LISTS)]
+    paths = [build.compiled(build.TRAINING, headers), build.compiled(build.SERVING)]
     assert None not in paths
-    assert paths == [build.compiled(build.SOURCE, headers), build.compiled(build.LISTS)]
+    assert paths == [build.compiled(build.TRAINING, headers), build.compiled(build.SERVING)]
     assert paths[0] != paths[1]
 
 

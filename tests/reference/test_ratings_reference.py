@@ -7,7 +7,7 @@ from scipy import optimize
 
 import segue
 from segue.evaluation.baselines.rating_baselines import Ratings, Size, biased_factors, running_biases
-from segue.evaluation.ratings import predictions, questions
+from segue.evaluation.ratings import predict_ratings, rating_queries
 from segue.model.heads import DECAYS
 from segue.model.rating_distribution import shares_of
 from tests_support import rated_log, small_rater
@@ -45,8 +45,8 @@ def slowly(rec, test, reads):
 def test_evaluation_is_the_walk_through_time(reads):
     rec, log = small_rater(), rated_log(events=90)
     _, test = segue.split_by_time(log, test=0.5)
-    asked = questions(rec, test, None, reads)
-    fast = predictions(rec, asked, shared=reads == "all")[0]
+    asked = rating_queries(rec, test, None, reads)
+    fast = predict_ratings(rec, asked, shared=reads == "all")[0]
     slow = slowly(rec, test, reads)
     assert len(slow) == len(fast) == test.table["rating"].count()
     users = asked.sequences.users

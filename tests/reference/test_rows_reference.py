@@ -17,7 +17,7 @@ from segue.training.update.losses import Candidates, softmax_cross_entropy
 from segue.training.update.negatives import Sampler
 from segue.training.update.optimiser import kept_share, make_optimiser
 from segue.training.update.sparse_rows import Learnt
-from segue.training.update.update import NOTHING, Carried, Run, Update, begin, loss_of, settled, update
+from segue.training.update.update import NO_ITEM_DATA, Carried, Run, Update, begin, loss_of, settled, update
 
 ROWS = 60
 CONFIG = Config(
@@ -40,7 +40,9 @@ def windows():
 @partial(jax.jit, static_argnums=0)
 def dense_update(config, run, batch, candidates, touched, seed, rate):
     grad = jax.value_and_grad(partial(loss_of, NETWORK, config), has_aux=True)
-    (_, carried), gradient = grad(run.learnt.params, Carried(run.memory, run.carried), batch, candidates, NOTHING, seed)
+    (_, carried), gradient = grad(
+        run.learnt.params, Carried(run.memory, run.carried), batch, candidates, NO_ITEM_DATA, seed
+    )
     change, optimiser = make_optimiser(config.train).update(gradient, run.learnt.optimiser, run.learnt.params)
     old = run.learnt.params
     params = jax.tree.map(lambda weights, delta: weights - rate * delta, old, change)

@@ -17,11 +17,11 @@ import planted
 import segue
 from segue.data.sequences.sequences import encode, item_vocabulary
 from segue.evaluation import registry
-from segue.evaluation.baselines import own_process
+from segue.evaluation.baselines import separate_process
 from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, Popularity
 from segue.evaluation.baselines.ease import EASE
-from segue.evaluation.baselines.own_process import Fault, each_apart
 from segue.evaluation.baselines.rating_baselines import GRIDS, Ratings, Size, predict_all, predict_tuned
+from segue.evaluation.baselines.separate_process import Failure, call_each
 from segue.evaluation.cold_start import by_history
 from tests_support import small_recommender
 
@@ -39,7 +39,7 @@ SOUND = (Popularity, DecayedMarkov, EASE)
 FAULTS = {
     planted.Segfault: r"a library ended its process \(SIGSEGV, Segmentation fault\)\.",
     planted.Killed: r"the system killed its process \(SIGKILL\), most often because memory ran out: [\d.]+ GiB",
-    planted.Aborted: r'a library ended its process \(SIGABRT, Aborted\)\. The last it said: "BLAS: bad memory unall',
+    planted.Aborted: r'a library ended its process \(SIGABRT, Aborted\)\. Its last message: "BLAS: bad memory unall',
     planted.Exits: r"its process ended with code 3\.",
     planted.Greedy: r"memory ran out \(Unable to allocate 8\.00 GiB .*\)\. Measure where there is more",
     planted.Raises: r"RuntimeError: the moon is full",
@@ -55,13 +55,13 @@ def test_the_report_stands_whatever_a_baseline_does(halves, monkeypatch):
     # Those that are sound have the very numbers that they have in this process.
     sequences, size = encode(train, rec.vocabulary), rec.vocabulary.size
     monkeypatch.setattr(registry, "BASELINES", SOUND)
-    beside = registry.fit_all(sequences, size)
+    beside = registry.fit_all(registry.TrainingData(sequences, size))
     assert report.rows == segue.evaluate(rec, test, baselines=beside.fitted).rows
     assert len(report.rows) == 4
-    assert len(report.marks) == len(FAULTS)
-    for kind, mark in zip(FAULTS, report.marks, strict=True):
-        assert mark.startswith(f"Left out: {kind.title}: ")
-        assert re.search(FAULTS[kind], mark), mark
+    assert len(report.notes) == len(FAULTS)
+    for kind, note in zip(FAULTS, report.notes, strict=True):
+        assert note.startswith(f"Left out: {kind.title}: ")
+        assert re.search(FAULTS[kind], note), note
     assert said[0] == "Tuning baseline 1 of 10: popularity."
     assert said[-2] == "Tuning baseline 10 of 10: EASE."
 
@@ -69,11 +69,11 @@ def test_the_report_stands_whatever_a_baseline_does(halves, monkeypatch):
 def test_a_baseline_that_does_not_end_is_stopped(halves, monkeypatch):
     rec, train, test = halves
     monkeypatch.setattr(registry, "BASELINES", (planted.Hangs, Popularity))
-    monkeypatch.setattr(own_process, "LONGEST", 5.0)
+    monkeypatch.setattr(separate_process, "LONGEST", 5.0)
     report = segue.evaluate(rec, test, train=train)
     assert list(report.rows) == ["segue", "popularity"]
-    (mark,) = report.marks
-    assert mark.startswith("Left out: hangs: it had not ended after 5 seconds and was stopped. Fit it with segue.ev")
+    (note,) = report.notes
+    assert note.startswith("Left out: hangs: it had not ended after 5 seconds and was stopped. Fit it with segue.ev")
 
 
 def test_a_cold_start_stands_as_well(halves, monkeypatch):
@@ -82,7 +82,7 @@ def test_a_cold_start_stands_as_well(halves, monkeypatch):
     monkeypatch.setattr(registry, "BASELINES", (planted.Segfault, Popularity))
     found = by_history(rec, new, counts=(0,), train=train)
     assert list(found.first[0].models) == list(found.last[-1].models) == ["segue", "popularity"]
-    assert "segfault: a library ended its process" in found.marks[0]
+    assert "segfault: a library ended its process" in found.notes[0]
 
 
 def test_a_class_that_only_this_process_knows_is_fitted_here_and_may_raise(halves, monkeypatch):
@@ -98,7 +98,7 @@ def test_a_class_that_only_this_process_knows_is_fitted_here_and_may_raise(halve
     monkeypatch.setattr(registry, "BASELINES", (Popularity, Own, DecayedMarkov))
     report = segue.evaluate(rec, test, train=train)
     assert [name.partition(" (")[0] for name in report.rows] == ["segue", "popularity", "decayed Markov"]
-    assert report.marks == (
+    assert report.notes == (
         "Left out: own: memory ran out (Unable to allocate 9 GiB). Measure where there is more, or keep fewer items.",
     )
     assert set(pids) == {os.getpid()}
@@ -107,11 +107,11 @@ def test_a_class_that_only_this_process_knows_is_fitted_here_and_may_raise(halve
 def test_a_class_of_a_file_that_no_path_leads_to_is_fitted_apart(tmp_path, monkeypatch):
     file = tmp_path / "far_away.py"
     file.write_text("import os\ndef pid(given): return os.getpid() + given\nclass Key: pass\n")
-    spec = own_process.importlib.util.spec_from_file_location("far_away", file)
-    module = own_process.importlib.util.module_from_spec(spec)
+    spec = separate_process.importlib.util.spec_from_file_location("far_away", file)
+    module = separate_process.importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "far_away", module)
     spec.loader.exec_module(module)
-    (found,) = each_apart(planted.name_and_process, None, [module.Key])
+    (found,) = call_each(planted.name_and_process, None, [module.Key])
     assert found[0] == "Key" and found[1] != os.getpid()
 
 
@@ -122,13 +122,13 @@ def test_where_no_process_can_be_begun_all_is_done_here(halves, monkeypatch, exe
     monkeypatch.setattr(registry, "BASELINES", (planted.Raises, Popularity))
     report = segue.evaluate(rec, test, train=train)
     assert list(report.rows) == ["segue", "popularity"]
-    assert report.marks == ("Left out: raises: RuntimeError: the moon is full",)
+    assert report.notes == ("Left out: raises: RuntimeError: the moon is full",)
 
 
 def test_one_process_serves_until_it_ends_and_none_is_left():
-    given = each_apart(planted.crash_at, 10, [0, 1, 2, 3, 4, 5])
+    given = call_each(planted.crash_at, 10, [0, 1, 2, 3, 4, 5])
     found = [next(given) for _ in range(5)]
-    assert isinstance(found[2], Fault)
+    assert isinstance(found[2], Failure)
     (zero, first), (one, again), (three, second), (four, last) = found[:2] + found[3:]
     assert (zero, one, three, four) == (10, 11, 13, 14)
     assert first == again != second == last
@@ -151,7 +151,7 @@ def test_baselines_of_ratings_predict_what_they_do_here_and_a_fault_is_named(mon
     for name, one in expected:
         np.testing.assert_array_equal(found[name], one)
     assert left_out == ("Left out: known here alone: KeyError: 'known here alone'",)
-    assert [name.partition(" (")[0] for name in predict_all(*given, moving=False).found] == [
+    assert [name.partition(" (")[0] for name in predict_all(*given, moving=False).predicted] == [
         "global mean",
         "biases",
         "biased factors",
@@ -163,7 +163,7 @@ def test_without_ratings_to_learn_from_baselines_of_ratings_are_named():
     found, left_out = predict_all(one.rows(slice(0, 0)), one, Size(1, 1))
     assert found == {}
     assert left_out[0] == (
-        "Left out: global mean: expected ratings to learn from before those asked for, came none. Give a log with both."
+        "Left out: global mean: expected training ratings before the held-out ones, came none. Give a log with both."
     )
     assert len(left_out) == len(GRIDS)
 
@@ -177,7 +177,7 @@ def test_a_baseline_that_is_given_and_raises_costs_itself_alone(halves):
     sound = Popularity().fit(encode(train, rec.vocabulary), rec.vocabulary.size)
     report = segue.evaluate(rec, test, baselines={"faulty": Faulty(), "sound": sound})
     assert list(report.rows) == ["segue", "sound"]
-    assert report.marks[0].startswith("Left out: faulty: ")
+    assert report.notes[0].startswith("Left out: faulty: ")
 
 
 SCRIPT = """
@@ -194,7 +194,7 @@ registry.BASELINES = (planted.Segfault, Own, registry.Popularity)
 rows = {"user": ["a", "a", "a", "b", "b"], "item": list("xyxyx"), "time": [1, 2, 3, 4, 5]}
 train, test = segue.split_last(segue.read_events(pl.DataFrame(rows)))
 report = segue.evaluate(small_recommender(item_vocabulary(train)), test, train=train)
-print(*report.rows, len(report.marks))
+print(*report.rows, len(report.notes))
 """
 
 
@@ -210,8 +210,8 @@ def test_a_script_without_a_guard_runs_once(tmp_path):
 
 TOLD = """
 import planted, sys
-from segue.evaluation.baselines.own_process import each_apart
-list(each_apart(planted.tell, sys.argv[1], [1]))
+from segue.evaluation.baselines.separate_process import call_each
+list(call_each(planted.tell, sys.argv[1], [1]))
 """
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 
 from segue.errors import LostError, StoreError
 from segue.serve.api import health
@@ -17,7 +17,7 @@ from segue.serve.http.batching import Batcher
 from segue.serve.live import background
 from segue.serve.live.background import Background
 from segue.serve.live.service import Service
-from segue.serve.ranking.types import Question, Tell
+from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.serve.server import Settings, reload
 from segue.store.base import Readiness, Write
 from segue.store.events import Event
@@ -90,7 +90,7 @@ def test_a_user_whose_state_cannot_be_rebuilt_does_not_hold_up_a_new_model(servi
     monkeypatch.setattr(service._swaps, "_catch_up", broken)
     new = service.swap("new.segue")
     assert service._swaps.wait() and service.rec.fingerprint == new
-    assert service.ask("u4", Question(k=3)).model == new == service.ask("u5", Question(k=3)).model
+    assert service.recommend("u4", ListOptions(k=3)).model == new == service.recommend("u5", ListOptions(k=3)).model
 
 
 def test_a_store_in_trouble_is_tried_less_and_less_often_and_all_is_made_good(service, monkeypatch):
@@ -218,10 +218,10 @@ def test_a_batch_that_cannot_be_begun_or_counted_holds_up_no_other(monkeypatch):
     def start(*args, **more):
         if error := next(calls):
             raise error
-        return run_in(*args, **more)
+        return submit(*args, **more)
 
-    run_in = batching.run_in
-    monkeypatch.setattr(batching, "run_in", start)
+    submit = batching.ThreadPoolExecutor.submit
+    monkeypatch.setattr(batching.ThreadPoolExecutor, "submit", start)
     assert batched(list, ["a", "b", "c"]) == ["a", RuntimeError, "c"]
     monkeypatch.undo()
     sizes = iter([1, 0, 1])
@@ -231,21 +231,24 @@ def test_a_batch_that_cannot_be_begun_or_counted_holds_up_no_other(monkeypatch):
 
 def test_who_cannot_be_answered_keeps_no_other_from_an_answer():
     async def run():
-        batcher, told = Batcher(list), []
-        batcher.take("a", lambda found: 1 / 0)
-        batcher.take("b", told.append)
-        await asyncio.sleep(0.05)
-        batcher.take("c", told.append)
+        batcher = Batcher(list)
+        gone, other = asyncio.create_task(batcher.send("a")), asyncio.create_task(batcher.send("b"))
+        await asyncio.sleep(0)  # both wait
+        gone.cancel()
+        told = [await other, await batcher.send("c")]
         await batcher.close()
-        return told
+        return told, gone.cancelled()
 
-    assert asyncio.run(run()) == ["b", "c"]
+    assert asyncio.run(run()) == (["b", "c"], True)
 
 
 @pytest.mark.parametrize("error", ERRORS[:-1], ids=lambda error: type(error).__name__)
 def test_an_error_of_an_answer_or_erasure_is_of_that_request_alone(service, monkeypatch, error):
     with TestClient(make_app(service), base_url="http://localhost:8000") as client:
-        for name, method, path in (("ask", "GET", "/v1/recommend?user=a"), ("erase_user", "DELETE", "/v1/users/a")):
+        for name, method, path in (
+            ("recommend_history", "GET", "/v1/recommend?history=003"),
+            ("erase_user", "DELETE", "/v1/users/a"),
+        ):
             with monkeypatch.context() as patched:
 
                 def broken(*args, **more):
@@ -261,7 +264,7 @@ def test_an_error_while_the_model_is_read_again_is_told(service, tmp_path, monke
     monkeypatch.setattr(Service, "swap_to", lambda *args: 1 / 0)
     reload(Settings(tmp_path / "b.segue"), service, None)
     assert any("SIGHUP: ZeroDivisionError at " in record.getMessage() for record in caplog.records)
-    assert service.tell([Tell((Event("a", "003", 5),))])[0].events
+    assert service.ingest([IngestRequest((Event("a", "003", 5),))])[0].events
 
 
 def test_a_busy_server_says_whether_it_is_ready_and_a_store_that_hangs_is_not(service, monkeypatch):
@@ -273,9 +276,10 @@ def test_a_busy_server_says_whether_it_is_ready_and_a_store_that_hangs_is_not(se
 
     with TestClient(make_app(service), base_url="http://localhost:8000") as client:
         with monkeypatch.context() as patched:
-            patched.setattr(service, "ask", slow)
+            patched.setattr(service, "recommend_history", slow)
             threads = [
-                threading.Thread(target=client.get, args=("/v1/recommend?user=a",)) for _ in range(app_context.THREADS)
+                threading.Thread(target=client.get, args=("/v1/recommend?history=003",))
+                for _ in range(app_context.THREADS)
             ]
             for thread in threads:
                 thread.start()

@@ -116,9 +116,9 @@ def test_command_line_from_log_to_list(run, tmp_path):
     code, out, err = run("evaluate", model, log)
     assert code == 0
     assert "decayed Markov" in out
-    assert "ties against the model" in out
-    assert "time of the question not given" in out
-    assert "time of the question that of the event" in run("evaluate", model, log, "--at-event")[1]
+    assert "ties count against the model" in out
+    assert "Time of each request: unknown" in out
+    assert "Time of each request: that of the event" in run("evaluate", model, log, "--at-event")[1]
     assert run("evaluate", model, log, "--at-event", "--task", "rating")[0] == 2
     code, out, err = run("evaluate", model, log, "--time-col", "none")
     assert code in (0, 1)

@@ -16,7 +16,7 @@ from segue.evaluation.baselines.content_knn import ContentKNN
 from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, Popularity, RecentPopularity
 from segue.evaluation.baselines.ease import EASE
 from segue.evaluation.baselines.tuning import tuned
-from segue.evaluation.registry import fit_all
+from segue.evaluation.registry import TrainingData, fit_all
 from segue.metrics.coordinate_search import coordinate_search
 
 
@@ -309,7 +309,7 @@ def test_when_one_trial_is_too_much_the_defaults_are_taken():
 def test_what_cannot_be_fitted_is_named_with_the_reason(monkeypatch):
     monkeypatch.setattr(ease, "LARGEST", 5)
     monkeypatch.setattr("segue.evaluation.baselines.als.find_spec", lambda name: None)
-    beside = fit_all(sequences_of([1, 2, 3, 1]), 10)
+    beside = fit_all(TrainingData(sequences_of([1, 2, 3, 1]), 10))
     assert [name.partition(" (")[0] for name in beside.fitted] == [
         "popularity",
         "recent popularity",

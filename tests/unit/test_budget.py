@@ -50,7 +50,7 @@ def a_machine_of_known_speed(monkeypatch):
 
     monkeypatch.setattr(trainer, "update_many", clock.taking(update_many, 0.0, first=5.0))
     monkeypatch.setattr(trainer.Validation, "answered", clock.taking(trainer.Validation.answered, 2.0))
-    monkeypatch.setattr(blend._Job, "counts", clock.taking(blend._Job.counts, 0.2))
+    monkeypatch.setattr(blend._Search, "counts", clock.taking(blend._Search.counts, 0.2))
     monkeypatch.setattr(blend, "recounted", clock.taking(blend.recounted, 0.5))
     monkeypatch.setattr(budgets, "Budget", lambda seconds: made.append(Budget(seconds, clock)) or made[-1])
     made = clock.made = []
@@ -73,19 +73,19 @@ def test_all_of_a_training_fits_into_its_budget(clock, seconds):
     assert rec.recommend(rec.start(), 3) and reports[-1].validation
 
 
-def test_a_search_that_is_cut_short_says_so(clock):
+def test_a_search_that_is_stopped_early_says_so(clock):
     _, said, _ = train(0.5)
     [line] = [line for line in said if line.startswith("NDCG@10 on validation") or "are left out" in line]
-    assert "; cut short for want of time (train.minutes): " in line
+    assert "; stopped early by train.minutes: " in line
     _, said, _ = train(None, **{"train.epochs": 1})
     assert any(line.startswith("Tuning the blend: ") for line in said)
-    assert not any("cut short" in line or line.startswith("Took ") for line in said)
+    assert not any("stopped early" in line or line.startswith("Took ") for line in said)
 
 
 def test_a_budget_that_is_too_small_gives_a_model_and_says_why_it_was_overrun(clock):
     rec, said, reports = train(0.05)
     assert said[-1].startswith("Took ") and " of 3.0 s (" in said[-1]
-    assert " s over, for " in said[-1] and "compiling cannot be interrupted" in said[-1]
+    assert " s over, because " in said[-1] and "compiling cannot be interrupted" in said[-1]
     assert "Raise train.minutes to " in said[-1]
     assert reports[-1].done == 1 and clock.now < 15
     assert len(rec.recommend(rec.start(), 5)) == 5 and all(
@@ -98,7 +98,7 @@ def test_a_resumed_run_has_what_its_updates_left(clock, tmp_path):
 
     def stop(report):
         seen.append(report)
-        if report.seconds > 20 and report.pass_ended:
+        if report.seconds > 20 and report.epoch_ended:
             raise KeyboardInterrupt
 
     config = QUICK | {"train.minutes": 1.0, "train.epochs": 10_000, "train.patience": 10_000}
@@ -108,7 +108,7 @@ def test_a_resumed_run_has_what_its_updates_left(clock, tmp_path):
     assert kept.exists()
     segue.train(LOG, config=config, checkpoint=kept, resume=True, say=said.append)
     earlier = clock.made[1].earlier
-    assert 10 < earlier < 60 and f"{earlier:.0f} of them before it was resumed" in said[-1]
+    assert 10 < earlier < 60 and f"{earlier:.0f} s of it before the run was resumed" in said[-1]
     assert earlier + clock.now - before <= 61.5
     segue.train(LOG, config=config | {"train.minutes": 0.1}, checkpoint=kept, resume=True, say=said.append)
     assert " s over" in said[-1]  # nothing is left, what was learnt is used
@@ -123,12 +123,12 @@ def test_with_a_real_clock_it_ends_in_time():
     assert f" of {budget:.1f} s (" in said[-1]
 
 
-def test_fewer_users_are_asked_where_there_is_no_time_for_all():
+def test_fewer_users_are_validated_where_there_is_no_time_for_all():
     sequences = encode(LOG, item_vocabulary(LOG))
     whole = trainer.Validation(sequences, exclude_seen=True)
-    half = whole.some(len(sequences.items) // 2)
-    assert len(half.sequences) == len(sequences) // 2 and whole.some(10**9) is whole
-    assert len(whole.some(0).sequences) == 1
+    half = whole.subset(len(sequences.items) // 2)
+    assert len(half.sequences) == len(sequences) // 2 and whole.subset(10**9) is whole
+    assert len(whole.subset(0).sequences) == 1
 
 
 def test_lines_on_a_long_part_come_every_few_seconds():

@@ -67,7 +67,7 @@ def test_baselines_answer_the_same_questions_and_what_is_missing_is_said():
     found = by_history(rec, test, counts=(0, 3), train=train)
     names = {name.partition(" (")[0] for name in found.first[0].models}
     assert {"segue", "popularity", "item-kNN", "EASE"} <= names
-    assert any("content-kNN" in mark for mark in found.marks)
+    assert any("content-kNN" in note for note in found.notes)
     popular = [row.models["popularity"]["ndcg@10"] for row in found.last]
     assert popular == [popular[0]] * 3  # the whole history is left out in every row
 
@@ -75,7 +75,7 @@ def test_baselines_answer_the_same_questions_and_what_is_missing_is_said():
 def test_it_is_a_table_and_plain_values():
     rec, train, test = parts()
     fitted = {"popularity": Popularity().fit(encode(train, rec.vocabulary), rec.vocabulary.size)}
-    found = by_history(rec, test, counts=(2, 0, 2), baselines=fitted, marks=("A sentence.",))
+    found = by_history(rec, test, counts=(2, 0, 2), baselines=fitted, notes=("A sentence.",))
     assert json.loads(json.dumps(found.to_dict()))["last"][-1]["events"] is None
     lines = str(found).splitlines()
     assert lines[0].startswith("10 users that training never met, ")

@@ -315,7 +315,7 @@ def test_findings_say_all_that_was_seen_and_done(write):
         "columns      user = user (guessed)",
         "             time = ts (guessed)",
         "dropped      1: no user",
-        "repeats      2 (33.3%) an item that the user already had",
+        "repeats      2 (33.3%) an item that the user has an earlier event with",
         "out of order 1 rows earlier than a row above them",
         "missing      1 without rating",
     ):

@@ -25,9 +25,11 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import negative_data_rejection
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from segue.serve import server
-from segue.serve.http import wire
+from segue.serve.http import connection
 from segue.serve.http.auth import add_key
 from segue.serve.http.limits import Limits
 from tests_support import described_log, described_recommender
@@ -62,9 +64,9 @@ def an_address(tmp_path_factory):
 
 @pytest.fixture(name="any_address", scope="module", params=["httptools", "h11"])
 def an_address_behind_either_parser(request, tmp_path_factory):
-    assert wire.HttpToolsProtocol is not None
-    without = mock.patch.object(wire, "HttpToolsProtocol", None) if request.param == "h11" else contextlib.nullcontext()
-    with without, serving(tmp_path_factory.mktemp("wire")) as address:
+    parser = {"httptools": HttpToolsProtocol, "h11": H11Protocol}[request.param]
+    assert connection.AutoHTTPProtocol is HttpToolsProtocol
+    with mock.patch.object(connection, "AutoHTTPProtocol", parser), serving(tmp_path_factory.mktemp("wire")) as address:
         yield address
 
 

@@ -25,7 +25,7 @@ from segue.model.backend import map_tree
 from segue.model.cells import GRU, LSTM, Linear, SimpleRNN
 from segue.model_file import build_network, with_fingerprint
 from segue.serve.live.service import Service
-from segue.serve.ranking.types import Question, Tell, Told
+from segue.serve.ranking.types import IngestRequest, IngestResult, ListOptions
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
 from tests_support import minimal_gated_cell, small_recommender
@@ -87,9 +87,11 @@ def test_a_log_at_once_and_a_server_give_the_states_of_one_by_one(keras, tmp_pat
         state = rec.observe(state, item, time=time)
     np.testing.assert_allclose(rec.score(rec.encode(log))[0], rec.score(state)[0], atol=1e-5)
     service = Service(rec, SqliteStore(tmp_path / "s.db"))
-    told = service.tell([Tell((Event(user, item, time=time * 10**6),), "shop", None) for user, item, time in rows])
-    assert all(isinstance(each, Told) for each in told)
-    answer = service.ask("ann", Question(k=3))
+    told = service.ingest(
+        [IngestRequest((Event(user, item, time=time * 10**6),), "shop", None) for user, item, time in rows]
+    )
+    assert all(isinstance(each, IngestResult) for each in told)
+    answer = service.recommend("ann", ListOptions(k=3))
     service.close()
     expected = rec.recommend(state, k=3)
     assert [line.item for line in answer.items] == [line.item for line in expected]
@@ -118,7 +120,7 @@ def test_a_description_of_more_than_there_is_or_of_another_thing_is_refused(gru,
         "expected units whose square is at most": {**cell, "config": {**cell["config"], "units": 10**9}},
         'registered ones, came "StringLookup"': {**cell, "config": {**cell["config"], "kernel_initializer": lookup}},
         "expected a description in JSON": [],
-        "expected a configuration to make a cell of": {**cell, "config": 7},
+        "expected a configuration that makes a cell": {**cell, "config": 7},
     }
     for words, description in wrong.items():
         text = json.dumps(manifest | {"cell": json.dumps(description)})
@@ -223,7 +225,7 @@ def test_what_cannot_be_a_cell_is_refused(keras, gru):
         "weights are all trained, Frozen has 3 trained and 1 others": Frozen(4),
         "registered ones, came .*Unregistered": Unregistered(4),
         "can be written as JSON, Bare cannot": Bare(4),
-        "that of SimpleRNNCell cannot: .*Could not interpret activation": layers.SimpleRNNCell(
+        "that of SimpleRNNCell does not: .*Could not interpret activation": layers.SimpleRNNCell(
             4, activation=lambda x: x
         ),
         "a cell of float32, SimpleRNNCell has float16": layers.SimpleRNNCell(4, dtype="float16"),

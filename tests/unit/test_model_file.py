@@ -61,7 +61,7 @@ def test_a_full_disk_leaves_the_old_model(model, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(ModelError, match=r"No space left on device. The file that was there is untouched"):
+    with pytest.raises(ModelError, match=r"No space left on device. The old file is unchanged"):
         small_recommender().save(model)
     assert model.read_bytes() == before
     assert [path.name for path in model.parent.iterdir()] == ["m.segue"]

@@ -1,4 +1,4 @@
-"""A candidate is published where events exclude a loss beyond the tolerance, and not where they cannot tell."""
+"""A candidate is published where events exclude a loss beyond the tolerance, and not where they cannot decide."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ def hits(rng, queries, share):
     return np.where(rng.random(queries) < share, 1 / np.log2(rank + 1), 0.0)
 
 
-def judged(new, old, users=None, tolerance=0.05):
+def compared(new, old, users=None, tolerance=0.05):
     users = np.arange(len(new)) if users is None else users
     return compare(new, old, users, tolerance * float(old.mean()))
 
@@ -38,11 +38,11 @@ def test_half_the_score_on_50_events_is_never_published(share, kind):
         old, users = hits(rng, 50, share), rng.integers(0, 40, 50)
         kept = np.where(rng.random(50) < 0.5, old, 0.0)
         new = {"half as high": old / 2, "half of the hits": kept, "others": hits(rng, 50, share / 2)}[kind]
-        found = judged(new, old, users)
-        assert not found.excluded or new.mean() > old.mean()  # another sample may be the better one by chance
+        comparison = compared(new, old, users)
+        assert not comparison.excluded or new.mean() > old.mean()  # another sample may be the better one by chance
 
 
-def test_an_equal_candidate_is_published_on_enough_events_and_the_number_is_foretold():
+def test_an_equal_candidate_is_published_on_enough_events_and_the_number_is_predicted():
     rng = np.random.default_rng(2)
     published = {}
     for queries in (50, 5000):
@@ -50,39 +50,39 @@ def test_an_equal_candidate_is_published_on_enough_events_and_the_number_is_fore
         for _ in range(30):
             old = hits(rng, queries, 0.4)
             new = np.where(rng.random(queries) < 0.1, hits(rng, queries, 0.4), old)
-            found = judged(new, old)
-            published[queries] += found.excluded
-            if queries == 50 and not found.worse:
-                assert 100 <= found.needed < 100_000
+            comparison = compared(new, old)
+            published[queries] += comparison.excluded
+            if queries == 50 and not comparison.worse:
+                assert 100 <= comparison.needed < 100_000
     assert published[50] <= 2 and published[5000] == 30
 
 
-def test_the_foretold_number_is_about_enough():
+def test_the_predicted_number_is_about_enough():
     rng = np.random.default_rng(3)
     old = hits(rng, 200, 0.4)
     new = np.where(rng.random(200) < 0.1, hits(rng, 200, 0.4), old)
     new += old.mean() - new.mean()  # alike
-    found = judged(new, old)
-    assert not found.excluded
-    times = -(-found.needed // 200) * 2
-    assert judged(np.tile(new, times), np.tile(old, times)).excluded
+    comparison = compared(new, old)
+    assert not comparison.excluded
+    times = -(-comparison.needed // 200) * 2
+    assert compared(np.tile(new, times), np.tile(old, times)).excluded
 
 
-def test_what_tells_nothing_publishes_nothing():
+def test_what_decides_nothing_publishes_nothing():
     zeros, ones = np.zeros(50), np.ones(50)
-    assert not judged(zeros, zeros).excluded  # nobody has a hit
-    assert judged(zeros, zeros).needed is None
-    one = np.zeros(50)
-    one[3] = 1
-    assert not judged(one, one).excluded  # one hit shared is no proof
-    assert not judged(ones, ones, np.zeros(50, int)).excluded  # one user
-    assert not judged(ones / 2, ones, np.arange(50) % 2).excluded
-    assert judged(ones, ones / 2).excluded
+    assert not compared(zeros, zeros).excluded  # nobody has a hit
+    assert compared(zeros, zeros).needed is None
+    single = np.zeros(50)
+    single[3] = 1
+    assert not compared(single, single).excluded  # a single shared hit is no proof
+    assert not compared(ones, ones, np.zeros(50, int)).excluded  # a single user
+    assert not compared(ones / 2, ones, np.arange(50) % 2).excluded
+    assert compared(ones, ones / 2).excluded
     better = np.where(np.arange(50) % 2, 0.9, 0.0)
-    unsure = judged(better, np.full(50, 0.4))
+    unsure = compared(better, np.full(50, 0.4))
     assert unsure.difference.mean > 0 > unsure.difference.low
     assert not unsure.excluded and not unsure.worse and unsure.needed > 100
-    nothing = judged(np.where(np.arange(500) % 9, 0.0, 1.0), np.zeros(500))
+    nothing = compared(np.where(np.arange(500) % 9, 0.0, 1.0), np.zeros(500))
     assert nothing.margin == 0 and nothing.excluded  # any hit is more than none
 
 

@@ -9,7 +9,6 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from segue.data.features.catalogue import read_catalogue
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.model.backend import map_tree
 from segue.model_file import save_model
@@ -20,10 +19,10 @@ from segue.serve.live import model_source
 from segue.serve.live.model_source import open_model
 from segue.serve.live.service import Service
 from segue.serve.ranking.item_filters import Rule
-from segue.serve.ranking.types import Question, Tell
+from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
-from tests_support import described_log, described_recommender, small_recommender
+from tests_support import described_log, described_recommender, read_catalogue, small_recommender
 
 NOW = 1_700_000_000
 ITEMS = [f"{i:04d}" for i in range(1500)]
@@ -56,11 +55,11 @@ def two_services(rec, model, tmp_path, request):
         store.close()
 
 
-def same_items(pair, question):
-    exact, found = (service.ask("ann", question).items for service in pair)
-    if question.explore:  # what is drawn depends on each item of the pool, so the pool is compared
-        pool = replace(question, explore=0.0, k=11 * question.k + 20)
-        exact = [x for x in pair[0].ask("ann", pool).items if x.item in {x.item for x in found}]
+def same_items(pair, options):
+    exact, found = (service.recommend("ann", options).items for service in pair)
+    if options.explore:  # what is drawn depends on each item of the pool, so the pool is compared
+        pool = replace(options, explore=0.0, k=11 * options.k + 20)
+        exact = [x for x in pair[0].recommend("ann", pool).items if x.item in {x.item for x in found}]
     assert len(exact) == len(found) > 0
     common = {x.item: x.score for x in exact}.keys() & {x.item for x in found}
     assert len(common) >= 0.9 * len(exact)
@@ -70,12 +69,12 @@ def same_items(pair, question):
 
 
 QUESTIONS = [
-    Question(k=20),
-    Question(k=5, where={"kind": "b", "size": 2}),
-    Question(k=10, exclude=tuple(ITEMS[:300])),
-    Question(k=10, repeats="allow"),
-    Question(k=6, diversity=0.4),
-    Question(k=6, explore=0.5, seed=3),
+    ListOptions(k=20),
+    ListOptions(k=5, where={"kind": "b", "size": 2}),
+    ListOptions(k=10, exclude=tuple(ITEMS[:300])),
+    ListOptions(k=10, repeats="allow"),
+    ListOptions(k=6, diversity=0.4),
+    ListOptions(k=6, explore=0.5, seed=3),
 ]
 
 
@@ -83,16 +82,16 @@ def test_lists_are_those_of_scoring_everything(pair):
     draw = np.random.default_rng(0)
     events = [Event("ann", ITEMS[i], 1_000_000 * n) for n, i in enumerate(draw.integers(0, 1500, 30), 1000)]
     for service in pair:
-        service.tell([Tell(tuple(events), "shop", Question(k=3))])
-    for question in QUESTIONS:
-        same_items(pair, question)
-    best = [x.item for x in pair[0].ask("ann", Question(k=40)).items]
+        service.ingest([IngestRequest(tuple(events), "shop", ListOptions(k=3))])
+    for options in QUESTIONS:
+        same_items(pair, options)
+    best = [x.item for x in pair[0].recommend("ann", ListOptions(k=40)).items]
     for service in pair:
         service.change_item(best[0], available=False)
         rules = [Rule("block", {"size": 2}), Rule("boost", {"kind": "c"}, by=3.0), Rule("boost", {"kind": "a"}, by=-2)]
         service.set_rules([*rules, Rule("pin", items=(ITEMS[1498], best[0]), name="of the day")])
-    for question in QUESTIONS:
-        shown = same_items(pair, replace(question, debug=True, where={}, exclude=()))
+    for options in QUESTIONS:
+        shown = same_items(pair, replace(options, debug=True, where={}, exclude=()))
         assert shown[0].item == ITEMS[1498]
         assert all(int(x.item) % 2 == 0 and x.item != best[0] for x in shown)
     one, other = (service.explain("ann", item=ITEMS[7], last=4) for service in pair)
@@ -105,9 +104,12 @@ def test_live_quality_comes_from_candidates_and_a_sample(pair):
     draw = np.random.default_rng(1)
     for n in range(60):
         users = [f"u{u}" for u in draw.permutation(20)[:8]]
-        told = [Tell((Event(user, ITEMS[min(draw.geometric(0.01), 1499)], 1_000_000 * (1000 + n)),)) for user in users]
+        told = [
+            IngestRequest((Event(user, ITEMS[min(draw.geometric(0.01), 1499)], 1_000_000 * (1000 + n)),))
+            for user in users
+        ]
         for service in pair:
-            service.tell(told)
+            service.ingest(told)
     exact, found = (service.quality.snapshot() for service in pair)
     assert (exact["sampled"], found["sampled"]) == (False, True)
     one, other = exact["all"]["all"], found["all"]["all"]
@@ -123,14 +125,14 @@ def test_the_sample_stands_for_all_other_items(pair, monkeypatch):
 
 
 def test_a_sample_of_all_is_exact_where_the_hour_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr("segue.serve.ranking.list_requests.JUDGED", Question(k=1))
+    monkeypatch.setattr("segue.serve.ranking.list_requests.DEFAULT", ListOptions(k=1))
     rec, found = described_recommender(described_log()), []
     rec = replace(rec, params=map_tree(lambda a: 0.4 * a, rec.params))  # no item is nearly certain
     for number, one in enumerate((rec, rec.with_index(exact_index(rec)))):
         store = SqliteStore(tmp_path / str(number))
         service = Service(one, store, clock=lambda: NOW)
         for hour in range(0, 240, 7):
-            service.tell([Tell((Event("ann", f"{hour % 12:02d}", hour * 3_600_000_000),))])
+            service.ingest([IngestRequest((Event("ann", f"{hour % 12:02d}", hour * 3_600_000_000),))])
         found.append(service.quality.snapshot()["all"]["all"]["log_loss"])
         service.close()
         store.close()
@@ -168,7 +170,7 @@ def test_the_index_of_a_swapped_model_is_opened_and_changes_are_laid_over_it(rec
     assert service.rec.index.facts.fingerprint == service.rec.fingerprint
     service.change_item(ITEMS[3], attributes={"kind": "b"})
     assert service.rec.index is not None
-    assert ITEMS[3] in [x.item for x in service.ask("ann", Question(k=600, where={"kind": "b"})).items]
+    assert ITEMS[3] in [x.item for x in service.recommend("ann", ListOptions(k=600, where={"kind": "b"})).items]
     service.close()
     store.close()
     assert open_model(model)[0].index.facts.recall > 0.9

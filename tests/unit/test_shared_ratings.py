@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 import segue
@@ -14,7 +14,7 @@ from segue.jobs.import_export import import_events
 from segue.serve.app import make_app
 from segue.serve.live import replay
 from segue.serve.live.service import Service
-from segue.serve.ranking.types import Tell, Told
+from segue.serve.ranking.types import IngestRequest, IngestResult
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
 from segue.store.valkey_store import ValkeyStore
@@ -70,8 +70,8 @@ def drawn(seed, rows=40):
 
 def told(service, events, size=7):
     for begin in range(0, len(events), size):
-        answers = service.tell([Tell((one,), "shop") for one in events[begin : begin + size]])
-        assert all(isinstance(one, Told) for one in answers)
+        answers = service.ingest([IngestRequest((one,), "shop") for one in events[begin : begin + size]])
+        assert all(isinstance(one, IngestResult) for one in answers)
 
 
 def walked(rec, store):
@@ -203,7 +203,7 @@ def test_two_replicas_share_one_value(rec, server, tmp_path):
     assert all(service.settle(60) for service in services)
     assert same(rec, stores[0])
     assert kept(rec, stores[0]) == kept(rec, stores[1])
-    assert services[0].rate("dan", "003").found == services[1].rate("dan", "003").found
+    assert services[0].predict_rating("dan", "003").found == services[1].predict_rating("dan", "003").found
     for one in (*services, *stores):
         one.close()
 
@@ -249,6 +249,6 @@ def test_the_verb_reads_the_value_of_a_store(rec, tmp_path):
     told(service, sorted(drawn(11), key=lambda one: one.time))
     words = ["rate", tmp_path / "b.segue", "--item", "003", "--user", "ann", "--store", tmp_path / "s.db", "--json"]
     said = CliRunner().invoke(cli.app, [str(word) for word in words])
-    assert f'"rating": {service.rate("ann", "003").found.mean:.4f}'[:-1] in said.stdout
+    assert f'"rating": {service.predict_rating("ann", "003").found.mean:.4f}'[:-1] in said.stdout
     service.close()
     store.close()

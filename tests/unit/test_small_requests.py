@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import polars as pl
 import pytest
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 
 from segue.data.features.catalogue import Catalogue, read_items
 from segue.data.features.table_encoder import TableEncoder
@@ -22,7 +22,7 @@ from segue.serve.live import explain, replay
 from segue.serve.live.replay import REACH
 from segue.serve.live.service import Service
 from segue.serve.ranking.item_filters import Rule
-from segue.serve.ranking.types import Question, Tell
+from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, small_recommender
@@ -61,7 +61,7 @@ def counter(monkeypatch):
 
 def served(rec, store):
     service = Service(rec, store)
-    service.ask("ann", Question(3, 0))
+    service.recommend("ann", ListOptions(3, 0))
     service.similar(rec.items[0])
     return service
 
@@ -72,12 +72,12 @@ def test_changes_lists_and_searches_lay_nothing_out_anew(store, counted):
     where = {"kind": ["a", "b"], "price": 2, "title": "red car 1"}
     service.set_rules([Rule("boost", {"kind": "a"}, by=1.0), Rule("block", {"price": 4})])
     service.change_item("00", attributes={"price": 3})
-    service.ask("ann", Question(3, 0, where=where))
+    service.recommend("ann", ListOptions(3, 0, where=where))
     counted.clear()
     for n in range(30):
         item = rec.items[n % len(rec.items)]
         service.change_item(item, available=n % 2 == 0, attributes={"price": n % 5, "kind": "abc"[n % 3]})
-        service.ask("ann", Question(3, 0, where=where))
+        service.recommend("ann", ListOptions(3, 0, where=where))
         service.find_items("car", 3)
         service.similar("03")
     assert counted == {"TableEncoder.encode_row": 60}  # of each change, what was and what is
@@ -89,7 +89,7 @@ def test_one_more_change_costs_the_same_beside_many(store, counted):
     kept = {item: {"price": 1, "kind": "c"} for item in [*rec.items, *map(str, range(1000, 1200))]}
     store.put_value("items", json.dumps({"attributes": kept}).encode())
     service = served(rec, store)
-    service.ask("ann", Question(3, 0, where={"kind": "a"}))
+    service.recommend("ann", ListOptions(3, 0, where={"kind": "a"}))
     service.change_item("01", attributes={"price": 2})
     counted.clear()
     service.change_item("02", attributes={"price": 2})
@@ -122,13 +122,16 @@ def test_of_a_large_catalogue_a_change_or_filter_copies_little(store):
     rec = large()
     service = served(rec, store)
     service.change_item("00001", attributes={"price": 3.5, "kind": "b"})
-    service.ask("ann", Question(3, 0, where={"kind": "b"}))
+    service.recommend("ann", ListOptions(3, 0, where={"kind": "b"}))
     whole = 20_000 * 8  # a pointer for each item: less than any list of them
     assert peak(lambda: service.change_item("00002", attributes={"price": 3.5, "kind": "b"})) < whole
     assert peak(lambda: service.find_items("nothing of the kind", 20)) < whole / 10
     assert peak(lambda: service.find_items("film", 20)) < whole / 10
-    where = Question(3, 0, where={"kind": "b"})
-    assert peak(lambda: service.ask("ann", where)) < peak(lambda: service.ask("ann", Question(3, 0))) + whole
+    where = ListOptions(3, 0, where={"kind": "b"})
+    assert (
+        peak(lambda: service.recommend("ann", where))
+        < peak(lambda: service.recommend("ann", ListOptions(3, 0))) + whole
+    )
     service.close()
 
 
@@ -178,7 +181,7 @@ def long_history(rec, store, count):
     service = Service(rec, store)
     for begin in range(0, count, 500):
         some = [Event("ann", f"{n % 11:03d}", n * SECOND) for n in range(begin, min(begin + 500, count))]
-        service.tell([Tell(tuple(some), "shop")])
+        service.ingest([IngestRequest(tuple(some), "shop")])
     return service
 
 
@@ -194,16 +197,16 @@ def test_what_would_be_without_an_event_is_read_from_the_last_state_before_it(st
     for back in (1, 40, REACH - 1, REACH):
         replayed.clear()
         gone = events[count - back]
-        found = service.what_if("ann", [gone.seq], Question(12))
+        found = service.what_if("ann", [gone.seq], ListOptions(12))
         rest = batch.observe_long(rec, rec.start(), [event for event in events if event.seq != gone.seq])
         assert [line.item for line in found.items] == [line.item for line in rec.recommend(rest, 12)]
         assert sum(replayed) <= 3 * back + replay.SPACING
     with pytest.raises(
         Exception, match=rf"expected numbers \(seq\) of the last 1,000 events of the user, came {events[0].seq}"
     ):
-        service.what_if("ann", [events[0].seq], Question(3))
+        service.what_if("ann", [events[0].seq], ListOptions(3))
     with pytest.raises(Exception, match="last 1,000 events"):
-        service.what_if("ann", [10**9], Question(3))
+        service.what_if("ann", [10**9], ListOptions(3))
     replayed.clear()
     service.explain("ann", "003", last=20)
     assert sum(replayed) <= 2 * 20 + replay.SPACING

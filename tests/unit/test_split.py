@@ -11,7 +11,7 @@ from segue.data.log.events import Events, read_events
 from segue.data.log.split import digest, hold_out, split_by_time, split_items, split_last, split_users
 from segue.data.sequences.sequences import encode, item_vocabulary
 from segue.errors import ArgumentError, ConfigError, DataError
-from segue.evaluation.protocols import questions
+from segue.evaluation.protocols import queries_of
 from tests_support import small_recommender
 
 
@@ -106,7 +106,7 @@ def test_items_left_out_are_asked_after_all_that_their_user_did_before(times):
     assert not cold & set(train.table["item"])
     assert sorted(pairs(train) + pairs(test)) == sorted(pairs(events))
     rec = small_recommender(item_vocabulary(events), clock=times)
-    asked, whole = questions(rec, test), encode(events, rec.vocabulary)
+    asked, whole = queries_of(rec, test), encode(events, rec.vocabulary)
     expected = {}
     for place, user in enumerate(whole.users):
         rows = whole.items[whole.offsets[place] : whole.offsets[place + 1]].tolist()
@@ -146,8 +146,8 @@ def test_items_left_out_of_a_test_part_keep_the_history_before_it():
         (lambda: split_last(log("aa"), n=0), ArgumentError, "expected n from 1, a whole number, came 0"),
         (lambda: split_users(log("ab"), share=0), ArgumentError, "split_users: expected share between 0 and 1, came 0. 0.1 is a tenth."),
         (lambda: split_items(log("ab"), share=1.0), ArgumentError, "split_items: expected share between 0 and 1, came 1.0"),
-        (lambda: split_users(log("aa")), DataError, "table: expected at least two users to leave some out, found 1. Give a longer log."),
-        (lambda: split_items(log("a")), DataError, "expected at least two items to leave some out, found 1"),
+        (lambda: split_users(log("aa")), DataError, "table: expected at least two users to hold one out, found 1. Give a longer log."),
+        (lambda: split_items(log("a")), DataError, "expected at least two items to hold one out, found 1"),
         (lambda: hold_out(log("aa"), "users:1"), ConfigError, 'came "users:1"'),
         (lambda: hold_out(log("aa"), "middle:0.1"), ConfigError, '--hold-out: expected a rule and its size, came "middle:0.1". Give "time:0.1"'),
         (lambda: hold_out(log("aa"), "time:2"), ConfigError, 'or "last:1" (the last event of each user); "users:0.1" or "items:0.1"'),

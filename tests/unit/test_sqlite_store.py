@@ -84,6 +84,18 @@ def test_other_databases_newer_formats_and_missing_folders_are_refused(path, tmp
         SqliteStore(newer)
 
 
+def test_a_file_of_an_older_version_gets_the_tables_that_it_lacks(path):
+    SqliteStore(path).close()
+    with sqlite3.connect(path) as db:
+        for name in ("rated", "shared", "erased"):
+            db.execute(f"DROP TABLE {name}")
+    db.close()
+    store = SqliteStore(path)
+    (event,) = add(store, "ann", "1", id="a").events
+    assert store.erase_event("ann", event.seq) and store.was_erased("ann", event.seq)
+    store.close()
+
+
 @pytest.mark.parametrize("setting", ["synchronous = NORMAL", "synchronous = OFF", "secure_delete = OFF"])
 def test_a_store_that_would_not_sync_or_not_erase_does_not_open(path, monkeypatch, setting):
     connect = sqlite_file._connect
@@ -111,9 +123,9 @@ def test_on_a_full_disk_all_is_as_before_and_goes_on_when_there_is_room(store, p
     db = store._file._writer
     pages = db.execute("PRAGMA page_count").fetchone()[0]
     db.execute(f"PRAGMA max_page_count = {pages + 2}")
-    memory = bytes(50_000)
+    data = bytes(50_000)
     small = Write("bob", 0, (Event("bob", "2", id="b"),), {"b1": b"m"})
-    large = Write("ann", 1, (Event("ann", "3", id="c"),), {"b1": memory}, (Snapshot("b1", 1, memory),))
+    large = Write("ann", 1, (Event("ann", "3", id="c"),), {"b1": data}, (Snapshot("b1", 1, data),))
     for _ in range(3):
         with pytest.raises(FullError, match=r"no room to write \(.*full\). Nothing was changed. Make room, and repeat"):
             store.commit([small, large], values={"v": b"1"})
@@ -122,7 +134,7 @@ def test_on_a_full_disk_all_is_as_before_and_goes_on_when_there_is_room(store, p
     assert isinstance(store.commit([small])[0], Written)
     db.execute("PRAGMA max_page_count = 1000000")
     assert isinstance(store.commit([large])[0], Written)
-    assert store.head("ann", "b1").state.data == memory
+    assert store.head("ann", "b1").state.data == data
 
 
 def test_what_cannot_be_synced_is_not_done_whatever_was_done_meanwhile(store, path, monkeypatch):
@@ -131,8 +143,13 @@ def test_what_cannot_be_synced_is_not_done_whatever_was_done_meanwhile(store, pa
 
     with monkeypatch.context() as patched:
         patched.setattr(store._file, "_writer", Failing(store._file._writer))
+
+        def work():
+            with store.begin([Write("ann", 1, (Event("ann", "2"),), {"b1": b"m"})]) as commit:
+                met.append(commit.outcomes)
+
         with pytest.raises(StoreError, match="Nothing was changed"):
-            store.commit([Write("ann", 1, (Event("ann", "2"),), {"b1": b"m"})], meanwhile=met.append)
+            work()
     assert len(met) == 1 and dump(path) == before and store.head("ann", "b1").version == 1
     assert isinstance(store.commit([Write("ann", 1, (Event("ann", "2"),))])[0], Written)
 
@@ -193,21 +210,21 @@ def test_no_file_holds_what_was_erased(store, path):
         store.erase_user(user)
     left = raw(path)
     assert [user for user in names[8:] if user.encode() in left] == []
-    one = store.events(kept[0])[0]
-    store.erase_event(kept[0], one.seq)
+    event = store.events(kept[0])[0]
+    store.erase_event(kept[0], event.seq)
     left = raw(path)
-    assert one.item.encode() not in left and one.id.encode() not in left
+    assert event.item.encode() not in left and event.id.encode() not in left
     assert all(user.encode() in left for user in kept)
 
 
-def test_another_program_that_reads_the_file_holds_up_an_erasure_with_a_word_and_nobody_else(store, path, monkeypatch):
+def test_another_program_that_reads_the_file_delays_an_erasure_with_a_message_and_nobody_else(store, path, monkeypatch):
     add(store, "ann", "1")
     monkeypatch.setattr(sqlite_file, "PATIENCE", 1)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN")
     other.execute("SELECT * FROM log").fetchall()
     add(store, "bob", "2")
-    said, told = [], 0
+    said, written = [], 0
 
     def erase():
         try:
@@ -219,15 +236,15 @@ def test_another_program_that_reads_the_file_holds_up_an_erasure_with_a_word_and
     erasing.start()
     while erasing.is_alive():
         add(store, "bob", "3")
-        told += erasing.is_alive()
+        written += erasing.is_alive()
     assert "erased, but shop.db-wal still holds it, because another program reads" in said[0]
-    assert told >= 5
+    assert written >= 5
     other.close()
     store.erase_user("ann")
     assert b"ann" not in raw(path)
 
 
-def test_a_tombstone_and_its_secret_do_not_hold_the_id(store, path):
+def test_a_hashed_id_and_its_secret_do_not_hold_the_id(store, path):
     add(store, "ann-of-the-hills", "1", id="id-of-ann")
     store.erase_user("ann-of-the-hills")
     text = "\n".join(dump(path)) + raw(path).decode("latin-1")
@@ -240,8 +257,8 @@ def plan(store, query, *values):
     return " / ".join(row[-1] for row in rows)
 
 
-def test_no_question_reads_a_whole_table(store):
-    """Every statement that is run in a life of a store is explained; none scans a table or sorts one."""
+def test_no_statement_reads_a_whole_table(store):
+    """Every statement that a store runs is explained; none scans or sorts a table."""
     seen = set()
     for db in (store._file._writer, store._file._reader):
         db.set_trace_callback(lambda text: seen.add(text))
@@ -251,7 +268,9 @@ def test_no_question_reads_a_whole_table(store):
     store.events("ann"), store.events("ann", backwards=True, after=Position(4, 1))
     store.snapshot("ann", "b1", at=Position(4, 1)), store.find_event("web", "a"), store.get_value("v")
     store.log(), store.users(), store.head("ann", "b1"), store.erase_event("ann", 1), store.merge("bob", "ann")
-    store.drop_model("b1"), store.erase_user("ann"), store.readmit("ann")
+    store.was_erased("ann", 1), store.was_erased("ann", ("web", "a"))
+    store.drop_model("b1"), store.erase_user("ann"), store.was_erased("ann", 1), store.was_erased("ann", ("web", "a"))
+    store.readmit("ann")
     store._file._writer.set_trace_callback(None)
     plans = {text: plan(store, text) for text in seen if text.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT")}
     assert len(plans) > 30

@@ -44,7 +44,7 @@ def test_a_weight_that_cannot_be(weights, words):
 
 def test_nothing_to_learn_is_refused():
     typed = LOG.with_columns(pl.col("type").fill_null("view"))
-    with pytest.raises(ConfigError, match=r'"buy:0,view:0", by which none of the \d+ does. Give a type'):
+    with pytest.raises(ConfigError, match=r'"buy:0,view:0", by which none of the \d+ does. Give one of their'):
         trained("buy:0,view:0", typed)
     last = LOG.with_columns(type=pl.when(pl.int_range(160) % 8 == 7).then(pl.lit("buy")).otherwise(pl.lit("view")))
     with pytest.raises(ConfigError, match="by which none of the 140 does"):  # what counts is kept for validation
@@ -59,7 +59,7 @@ def test_ratings_alone_have_no_weights():
 
 @pytest.mark.parametrize("table", [LOG.drop("type"), LOG.with_columns(type=pl.lit(None, pl.String))])
 def test_a_log_without_types_is_refused(table):
-    with pytest.raises(ColumnError, match=r"table: expected a column of types to weigh, the log has none\."):
+    with pytest.raises(ColumnError, match=r"table: expected a column of types for the weights, the log has none\."):
         trained("buy:3", table)
 
 

@@ -101,9 +101,9 @@ def test_no_file_of_the_server_holds_what_was_erased(server, store):
     store.erase_event("user-3-of-this-shop", event.seq)
     end = time.monotonic() + 10  # the server takes its old files away in the background
     gone = [b"user-0-of", b"user-1-of", b"user-2-of", event.item.encode(), event.id.encode()]
-    while (left := raw()) and any(one in left for one in gone) and time.monotonic() < end:
+    while (left := raw()) and any(text in left for text in gone) and time.monotonic() < end:
         time.sleep(0.05)
-    assert [one for one in gone if one in left] == []
+    assert [text for text in gone if text in left] == []
     assert b"item-of-user-4-of-this-shop" in left
 
 
@@ -116,7 +116,7 @@ def test_an_erasure_that_the_files_do_not_follow_in_time_says_so(server, tmp_pat
     hasty.close()
 
 
-def test_a_server_that_is_gone_is_told_and_found_again(tmp_path):
+def test_a_server_that_is_gone_is_reported_and_reached_again(tmp_path):
     server = Server(tmp_path)
     store = open_store(server.address)
     add(store, "ann", "1", id="a")
@@ -135,13 +135,36 @@ def test_a_server_that_is_gone_is_told_and_found_again(tmp_path):
         open_store(server.address)
 
 
-def test_keys_of_another_program_are_refused_with_a_word(store):
+def test_a_database_that_is_emptied_under_a_store_takes_no_erased_id(tmp_path):
+    server = Server(tmp_path)
+    store, other = open_store(server.address), open_store(server.address)
+    add(store, "ann", "1", id="a")
+    store.erase_user("ann")
+    other._server.call("FLUSHALL")
+    with pytest.raises(
+        StoreError, match=r"emptied or replaced\. Nothing was changed\. Stop every server of this store"
+    ):
+        add(store, "ann", "1", id="a")
+    new = ValkeyStore(server.address)  # a server that starts on the empty database, with another secret
+    add(new, "bob", "1")
+    for opened in (store, other):
+        assert "emptied or replaced" in opened.ready().reason
+        for method, *arguments in (("head", "bob", "b1"), ("put_value", "v", b""), ("readmit", "ann")):
+            with pytest.raises(StoreError, match="emptied or replaced"):
+                getattr(opened, method)(*arguments)
+    assert [event.user for event in new.log()] == ["bob"] and new.get_value("v") is None and new.ready().ready
+    for opened in (store, other, new):
+        opened.close()
+    server.stop()
+
+
+def test_keys_of_another_program_are_refused_with_a_message(store):
     store._server.call("SET", store._server.prefix + "names", "not ours")
     with pytest.raises(StoreError, match=r"refused \(.*WRONGTYPE.*\). Check the server and who else uses it"):
         store.log(), add(store, "ann", "1")
 
 
-def test_without_the_extra_the_way_to_it_is_told(monkeypatch):
+def test_without_the_extra_the_message_names_the_command(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "segue.store.valkey_store", None)
     with pytest.raises(StoreError, match=r'expected the extra for it.* Run: pip install "segue\[valkey\]"'):
         factory.open_store("valkey://localhost:1/0")

@@ -5,8 +5,8 @@ from rich.console import Console
 
 import segue
 from segue.api import describe_tables
+from segue.cli import options
 from segue.cli.demo import run_demo
-from segue.cli.options import AsJson, Items, Kinds, Log, LogOptions, Users, kinds_option, print_json, reads_log
 from segue.data.log.datasets import datasets, get
 
 first = typer.Typer()
@@ -20,22 +20,22 @@ def demo() -> None:
 
 
 @first.command()
-@reads_log
+@options.reads_log
 def inspect(
-    events: Log,
-    items: Items = None,
-    users: Users = None,
-    kind: Kinds = None,
+    events: options.Log,
+    items: options.Items = None,
+    users: options.Users = None,
+    kind: options.Kinds = None,
     *,
-    log: LogOptions,
-    as_json: AsJson = False,
+    log: options.LogOptions,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what a log holds, which rows would be left out, and why."""
     known = log.read(events)
-    findings, kinds = segue.inspect(known), kinds_option(kind)
+    findings, kinds = segue.inspect(known), options.kinds_option(kind)
     tables = describe_tables(known, items, users, kinds) if items or users else []
     if as_json:
-        print_json(findings.to_dict() | ({"tables": tables} if items or users else {}))
+        options.print_json(findings.to_dict() | ({"tables": tables} if items or users else {}))
         return
     typer.echo(str(findings))
     for line in tables:

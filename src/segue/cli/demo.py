@@ -1,6 +1,6 @@
-"""The whole path on real films, told as it goes.
+"""The tour on real films.
 
-Knows: the order of the story. Does not know: anything that the public functions do not.
+Knows: the order of the stages. Does not know: anything but the public functions.
 """
 
 import tempfile
@@ -19,11 +19,11 @@ from segue.data.log.synthetic import shop
 from segue.errors import DatasetError
 from segue.recommend.recommender import Item, Recommender
 
-TYPED = (("Star Wars", "Empire Strikes Back", "Raiders"), ("Toy Story", "Lion King", "Aladdin"))
+HISTORIES = (("Star Wars", "Empire Strikes Back", "Raiders"), ("Toy Story", "Lion King", "Aladdin"))
 
 
 def run_demo(console: Console) -> None:
-    """Fetch, inspect, train, measure beside baselines, save, load and ask."""
+    """Fetch, inspect, train, evaluate beside baselines, save, load and recommend."""
     began = time.perf_counter()
     events, catalogue = load_films(console)
     _title(console, "The log")
@@ -32,7 +32,7 @@ def run_demo(console: Console) -> None:
     _title(console, "Training; the last event of each user is held out")
     with TrainingView(console) as view:
         rec = segue.train(train, catalogue=catalogue, report=view, say=lambda text: _say(console, text))
-    _title(console, "Measured beside baselines")
+    _title(console, "Evaluation beside baselines")
     _say(console, str(segue.evaluate(rec, test, train=train)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "films.segue"
@@ -61,18 +61,18 @@ def load_films(console: Console) -> tuple[Events, object]:
 
 
 def show_lists(console: Console, rec: Recommender, events: Events) -> None:
-    """Print lists for two known users and for histories that nobody had."""
+    """Print lists for two known users and for the histories of new users."""
     states = rec.encode(events)
     for user in [str(id) for id in states.users[:2]]:
         state = states.of(user)
         _list(console, f"user {user}, after {state.count} events", rec.recommend(state, k=5, at=_last(state.time)))
     if rec.catalogue is None:
         return
-    typed = [found for words in TYPED if (found := _found(rec.catalogue, words))]
-    for ids in typed or [rec.items[5:8], rec.items[20:23]]:
+    known = [ids for words in HISTORIES if (ids := _found(rec.catalogue, words))]
+    for ids in known or [rec.items[5:8], rec.items[20:23]]:
         titles = [rec.catalogue.title(rec.vocabulary.row(id)) or id for id in ids]
         state = rec.observe_all(rec.start(), ids)
-        _list(console, "somebody new who saw " + "; ".join(titles), rec.recommend(state, k=5))
+        _list(console, "a new user who saw " + "; ".join(titles), rec.recommend(state, k=5))
 
 
 def _found(catalogue: Catalogue, words: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import polars as pl
 import typer
 
-from segue.cli.options import LogOptions, Users, reads_log
+from segue.cli import options
 from segue.data.log.events import Events
 from segue.errors import ArgumentError
 from segue.files import check_folder
@@ -17,7 +17,7 @@ verbs = typer.Typer()
 
 
 @verbs.command()
-@reads_log
+@options.reads_log
 def insight(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the figures, their numbers and a page.")],
     model: Annotated[
@@ -36,9 +36,9 @@ def insight(
     user: Annotated[str | None, typer.Option(help="Id of the user whose gates are shown.")] = None,
     lags: Annotated[int, typer.Option(help="How many events back to measure.", min=1)] = 50,
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
-    users: Users = None,
+    users: options.Users = None,
     *,
-    log: LogOptions,
+    log: options.LogOptions,
 ) -> None:
     """Show how a model or a cell remembers: gradients, gates, influence of earlier events; figures and numbers."""
     from segue.insight.cell_choices import NAMES

@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 import typer
 
-from segue.cli.options import KeyFile
+from segue.cli import options
 from segue.serve.http import auth
 
 keyring = typer.Typer(help="Manage a server's API keys, in a file that holds only their hashes.", no_args_is_help=True)
@@ -15,7 +15,7 @@ Client = Annotated[str, typer.Argument(help="Name of the client.", metavar="NAME
 @keyring.command("add")
 def add_key(
     name: Client,
-    keys: KeyFile = Path("keys.json"),
+    keys: options.KeyFile = Path("keys.json"),
     role: Annotated[
         str, typer.Option(help="read, write or admin; each role may do what the roles before it may do.")
     ] = "write",
@@ -28,13 +28,13 @@ def add_key(
 
 
 @keyring.command("list")
-def list_keys(keys: KeyFile = Path("keys.json")) -> None:
+def list_keys(keys: options.KeyFile = Path("keys.json")) -> None:
     """List the names and roles of all keys."""
     for key in auth.read_keys(keys).keys.values():
         typer.echo(f"{key.role:<6} {key.name}")
 
 
 @keyring.command("remove")
-def remove_key(name: Client, keys: KeyFile = Path("keys.json")) -> None:
+def remove_key(name: Client, keys: options.KeyFile = Path("keys.json")) -> None:
     """Remove a key; a running server reads the file again at SIGHUP."""
     auth.remove_key(keys, name)

@@ -10,7 +10,7 @@ import typer
 
 import segue
 from segue.addresses import shown
-from segue.cli.options import AsJson, LogOptions, Model, in_words, print_json
+from segue.cli import options
 from segue.errors import ArgumentError
 from segue.files import check_file
 from segue.recommend.index.approximate import LARGE, build_index, queries_of
@@ -22,7 +22,7 @@ NewModel = Annotated[Path, typer.Option("-o", "--out", help="File of the new mod
 
 @verbs.command("add-items")
 def add_items(
-    model: Model,
+    model: options.Model,
     items: Annotated[Path, typer.Argument(help="Table of items, as in training.", metavar="ITEMS")],
     out: NewModel,
 ) -> None:
@@ -46,7 +46,7 @@ def add_items(
 
 
 @verbs.command()
-def convert(model: Model, out: NewModel) -> None:
+def convert(model: options.Model, out: NewModel) -> None:
     """Replace Keras cells by Segue's own, so that the model runs without Keras."""
     check_file(out, "-o")
     rec = segue.convert(load_model(model))
@@ -55,7 +55,7 @@ def convert(model: Model, out: NewModel) -> None:
 
 
 @verbs.command()
-def info(model: Model, as_json: AsJson = False) -> None:
+def info(model: options.Model, as_json: options.AsJson = False) -> None:
     """Show what a model holds: settings, sizes, training range, digest."""
     rec = load_model(model)
     facts = {name: value for name, value in rec.facts.items() if name != "curve"}
@@ -65,15 +65,15 @@ def info(model: Model, as_json: AsJson = False) -> None:
     settings = {f"{part}.{name}": value for part, values in parts for name, value in values.items()}
     size = {"model": rec.fingerprint, "bytes": model.stat().st_size, "items": len(rec.items)}
     if as_json:
-        print_json(size | settings | facts)
+        options.print_json(size | settings | facts)
         return
     for name, value in (size | settings | facts).items():
-        typer.echo(f"{name:<24} {in_words(value)}")
+        typer.echo(f"{name:<24} {options.in_words(value)}")
 
 
 @verbs.command()
 def index(
-    model: Model,
+    model: options.Model,
     events: Annotated[
         str | None, typer.Option(help="Log or store; the index is measured with the states of its users.")
     ] = None,
@@ -82,7 +82,7 @@ def index(
     rec = load_model(model)
     queries, of = None, ""
     if events is not None:
-        states = rec.encode(LogOptions().read(events, of=rec))
+        states = rec.encode(options.LogOptions().read(events, of=rec))
         queries, of = queries_of(rec, states.memory.output), f"states of {Path(shown(events)).name}"
     built = build_index(rec, model, queries=queries, of=of, say=partial(typer.echo, err=True))
     typer.echo(f"{model}.index: {built.facts}.")

@@ -1,6 +1,7 @@
 """Options that several verbs share, and what the verbs do with the options.
 
-Knows: names and help texts of options, how a log or a store becomes events. Does not know: the verbs.
+Knows: names and help texts of options, how a log or a store becomes events.
+Does not know: the verbs.
 """
 
 import csv
@@ -117,8 +118,8 @@ def reads_log(verb: Callable[..., None]) -> Callable[..., None]:
     hints, names = get_type_hints(LogOptions, include_extras=True), [field.name for field in fields(LogOptions)]
     kind = inspect.Parameter.KEYWORD_ONLY
     columns = [inspect.Parameter(name, kind, default=None, annotation=hints[name]) for name in names]
-    own = inspect.signature(verb).parameters.values()
-    every = [new for old in own for new in (columns if old.name == "log" else [old.replace(kind=kind)])]
+    plain = inspect.signature(verb).parameters.values()
+    every = [new for old in plain for new in (columns if old.name == "log" else [old.replace(kind=kind)])]
 
     @wraps(verb)
     def with_log(**given: Any) -> None:

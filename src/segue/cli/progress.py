@@ -1,4 +1,4 @@
-"""How a training run looks while it lasts.
+"""The progress of a training run.
 
 Knows: a bar in a terminal, plain lines elsewhere. Does not know: how training works.
 """
@@ -19,7 +19,7 @@ class TrainingView:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bar = Progress(
-            TextColumn("pass {task.fields[number]}"),
+            TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%  loss {task.fields[loss]:.3f}"),
             TextColumn("{task.fields[score]}  {task.fields[rate]:,.0f} events/s"),
@@ -28,7 +28,7 @@ class TrainingView:
             disable=not console.is_terminal,
         )
         self.first: Report | None = None
-        self.task = self.bar.add_task("train", total=None, number=1, loss=float("nan"), score="-", rate=0.0)
+        self.task = self.bar.add_task("train", total=None, epoch=1, loss=float("nan"), score="-", rate=0.0)
 
     def __enter__(self) -> "TrainingView":
         self.bar.start()
@@ -49,20 +49,20 @@ class TrainingView:
             self.task,
             total=report.total,
             completed=report.done,
-            number=report.number + 1,
+            epoch=report.epoch + 1,
             loss=report.loss,
             score=shown,
             rate=report.events_per_second,
         )
-        if report.pass_ended and not self.console.is_terminal:
+        if report.epoch_ended and not self.console.is_terminal:
             self.console.print(
-                f"pass {report.number + 1}: loss {report.loss:.3f}, validation {shown}, "
+                f"epoch {report.epoch + 1}: loss {report.loss:.3f}, validation {shown}, "
                 f"{report.events_per_second:,.0f} events/s, {report.seconds:.0f} s{self._left(report)}",
                 soft_wrap=True,
             )
 
     def _left(self, report: "Report") -> str:
-        """Return the time to the end at the pace since the first report: what is before it was compiling, mostly."""
+        """Return the remaining time at the pace since the first report; the time before it was mostly compiling."""
         assert self.first is not None
         done = report.done - self.first.done
         if not done:

@@ -7,24 +7,7 @@ import polars as pl
 import typer
 
 from segue.addresses import shown
-from segue.cli.options import (
-    AsJson,
-    At,
-    ListLength,
-    LogOptions,
-    Model,
-    Profile,
-    Users,
-    UsersLog,
-    UsersStore,
-    history_ids,
-    print_json,
-    profile_option,
-    rated_ids,
-    reads_log,
-    time_option,
-    warn_unmet,
-)
+from segue.cli import options
 from segue.cli.store import opened_store
 from segue.config import parse_settings
 from segue.data.log.events import Events
@@ -43,32 +26,32 @@ UserId = Annotated[str | None, typer.Option(help="Id of a user of the log or sto
 
 
 @verbs.command()
-@reads_log
+@options.reads_log
 def recommend(
-    model: Model,
+    model: options.Model,
     history: Annotated[str | None, typer.Option(help="Item ids, oldest first, as one CSV line.")] = None,
     user: UserId = None,
     everyone: Annotated[bool, typer.Option("--all", help="Lists for all users, into the file of -o.")] = False,
-    events: UsersLog = None,
-    store: UsersStore = None,
+    events: options.UsersLog = None,
+    store: options.UsersStore = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Parquet file for --all.")] = None,
-    k: ListLength = 10,
+    k: options.ListLength = 10,
     plan: Annotated[int | None, typer.Option(help="Plan the next N items as an ordered path, not a list.")] = None,
     beam: Annotated[int, typer.Option(help="For --plan: paths kept at each step; 1 takes the best item.")] = 1,
     temperature: Annotated[
         float | None, typer.Option(help="For --plan: draw items at random; 1 draws by the model's probabilities.")
     ] = None,
     seed: Annotated[int, typer.Option(help="For --temperature: seed of the draws.")] = 0,
-    at: At = None,
+    at: options.At = None,
     type: Annotated[str | None, typer.Option(help="Type of the next event, such as buy.")] = None,
     context: Annotated[
         list[str] | None, typer.Option(help="column=value of the request's context, such as device=tv.")
     ] = None,
-    profile: Profile = None,
-    users: Users = None,
+    profile: options.Profile = None,
+    users: options.Users = None,
     *,
-    log: LogOptions,
-    as_json: AsJson = False,
+    log: options.LogOptions,
+    as_json: options.AsJson = False,
 ) -> None:
     """Recommend what comes next: for a history, for a user of a log or store, or for all users."""
     if [history is not None, user is not None, everyone].count(True) != 1:
@@ -87,49 +70,49 @@ def recommend(
         typer.echo("this model learnt ratings alone, not what comes next: train with --task both for lists", err=True)
     known = log.read(events, of=rec) if events is not None else None
     if out is not None:
-        return list_all(rec, model, known or str(store), out, k=k, at=time_option(at), users=users)
+        return list_all(rec, model, known or str(store), out, k=k, at=options.time_option(at), users=users)
     if history is not None:
-        items = history_ids(history)
-        about = profile_option(profile)
-        warn_unmet(rec.encoders.users, about, option="--profile")
+        items = options.history_ids(history)
+        about = options.profile_option(profile)
+        options.warn_unmet(rec.encoders.users, about, option="--profile")
         state = rec.observe_all(rec.start(about), items)
     else:
         state, items = _user_state(rec, known or str(store), str(user), users)
     unknown = [id for id in dict.fromkeys(items) if id not in rec.vocabulary]
     given = parse_settings(context or [], option="--context", example="device=tv")
-    warn_unmet(rec.encoders.events, {"type": type}, option="--type")
-    warn_unmet(rec.encoders.events, given, option="--context")
+    options.warn_unmet(rec.encoders.events, {"type": type}, option="--type")
+    options.warn_unmet(rec.encoders.events, given, option="--context")
     if plan is None:
-        _print_list(rec.recommend(state, k, at=time_option(at), type=type, context=given), unknown, as_json)
+        _print_list(rec.recommend(state, k, at=options.time_option(at), type=type, context=given), unknown, as_json)
         return
     by = Beam(beam) if temperature is None else Sample(temperature, seed)
-    path = rec.plan(state, plan, by=by, at=time_option(at), type=type, context=given)
+    path = rec.plan(state, plan, by=by, at=options.time_option(at), type=type, context=given)
     _print_list(path.items, unknown, as_json, log_probability=path.log_probability)
 
 
 @verbs.command()
-@reads_log
+@options.reads_log
 def rate(
-    model: Model,
+    model: options.Model,
     item: Annotated[str, typer.Option(help="Id of the item.")],
     history: Annotated[str | None, typer.Option(help="ITEM=RATING,... oldest first, as one CSV line.")] = None,
     user: UserId = None,
-    events: UsersLog = None,
-    store: UsersStore = None,
-    at: At = None,
-    profile: Profile = None,
-    users: Users = None,
+    events: options.UsersLog = None,
+    store: options.UsersStore = None,
+    at: options.At = None,
+    profile: options.Profile = None,
+    users: options.Users = None,
     *,
-    log: LogOptions,
-    as_json: AsJson = False,
+    log: options.LogOptions,
+    as_json: options.AsJson = False,
 ) -> None:
     """Predict a user's rating of an item, in the scale of the log."""
     if (history is None) == (user is None) or (user is None) != ((events is None) == (store is None)):
         raise typer.BadParameter("give --history ITEM=RATING,... or --user ID with one of --events LOG and --store S")
     rec = load_model(model)
     if history is not None:
-        state = rec.start(profile_option(profile))
-        for id, rating in (rated := rated_ids(history)):
+        state = rec.start(options.profile_option(profile))
+        for id, rating in (rated := options.rated_ids(history)):
             state = rec.observe(state, id, rating=rating)
         if unrated := [id for id, rating in rated if rating is None]:
             typer.echo(f"seen without a rating (write ITEM=RATING): {', '.join(unrated)}", err=True)
@@ -137,26 +120,26 @@ def rate(
         source = log.read(events, of=rec) if events is not None else str(store)
         state, _ = _user_state(rec, source, str(user), users)
     shared = _shared_ratings(rec, store, item) if store else None
-    predicted = rec.rating_distribution(state, item, at=time_option(at), shared=shared)
+    predicted = rec.rating_distribution(state, item, at=options.time_option(at), shared=shared)
     _print_rating(predicted, item, known=item in rec.vocabulary, as_json=as_json)
 
 
 @verbs.command(context_settings={"ignore_unknown_options": True})  # an id may begin with a dash
 def similar(
-    model: Model,
+    model: options.Model,
     item: Annotated[str, typer.Argument(help="Id of an item.", metavar="ITEM")],
-    k: ListLength = 10,
+    k: options.ListLength = 10,
     mix: Annotated[
         float, typer.Option(help="0: alike by what users do next; 1: alike by attributes; between: both.")
     ] = 0.5,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """List the items most like an item: by what users do next and by the items' attributes."""
     rec = load_model(model)
     items = rec.similar(item, k, mix=mix)
     shared = {line.item: [label for label in rec.labels(line.item) if label in rec.labels(item)] for line in items}
     if as_json:
-        print_json({"items": [line._asdict() | {"shared": shared[line.item]} for line in items], "unknown": []})
+        options.print_json({"items": [line._asdict() | {"shared": shared[line.item]} for line in items], "unknown": []})
         return
     width = max((len(line.item) for line in items), default=0)
     for place, line in enumerate(items, start=1):
@@ -214,7 +197,7 @@ def _shared_ratings(rec: Recommender, store: str, item: str) -> Shared | None:
 
 def _print_list(items: list[Item], unknown: list[str], as_json: bool, **more: float) -> None:
     if as_json:
-        print_json({"items": [line._asdict() for line in items], "unknown": unknown, **more})
+        options.print_json({"items": [line._asdict() for line in items], "unknown": unknown, **more})
         return
     width = max((len(line.item) for line in items), default=0)
     for place, line in enumerate(items, start=1):
@@ -230,7 +213,7 @@ def _print_list(items: list[Item], unknown: list[str], as_json: bool, **more: fl
 def _print_rating(rating: RatingDistribution, item: str, *, known: bool, as_json: bool) -> None:
     if as_json:
         shares: Any = [{"rating": step, "share": share} for step, share in rating.shares.items()]
-        print_json(
+        options.print_json(
             {"item": item, "known": known, "rating": rating.mean, "deviation": rating.deviation, "shares": shares}
         )
         return

@@ -11,21 +11,8 @@ import typer
 from rich.console import Console
 
 from segue.addresses import shown
+from segue.cli import options
 from segue.cli.models import index_if_large
-from segue.cli.options import (
-    AsJson,
-    Config,
-    Items,
-    Kinds,
-    Log,
-    LogOptions,
-    Settings,
-    StoreAt,
-    Users,
-    kinds_option,
-    print_json,
-    reads_log,
-)
 from segue.config import configure, parse_settings, read_config
 from segue.data.log.sources import Reading, open_source
 from segue.errors import LockedError, StoreError
@@ -43,10 +30,10 @@ verbs = typer.Typer()
 
 
 @verbs.command("import")
-@reads_log
+@options.reads_log
 def import_log(
-    events: Log,
-    store: StoreAt,
+    events: options.Log,
+    store: options.StoreAt,
     source: Annotated[
         str | None, typer.Option(help="Name under which the store keeps the position; the file's name if not given.")
     ] = None,
@@ -54,8 +41,8 @@ def import_log(
         str | None, typer.Option(help="Column of event ids; the store keeps an event with an id once.")
     ] = None,
     *,
-    log: LogOptions,
-    as_json: AsJson = False,
+    log: options.LogOptions,
+    as_json: options.AsJson = False,
 ) -> None:
     """Import a log into a store. Run again, it continues where it stopped."""
     if not is_store(events):
@@ -77,7 +64,7 @@ def import_log(
     if done.behind:
         typer.echo(f"{known.source} begins with what was imported as {done.behind}; only the rest is new.", err=True)
     if as_json:
-        print_json({name: getattr(done, name) for name in ("position", "written", "known", "refused")})
+        options.print_json({name: getattr(done, name) for name in ("position", "written", "known", "refused")})
         return
     typer.echo(
         f"{shown(store)}: {done.written:,} events written, {done.known:,} known already, {done.refused:,} refused; "
@@ -87,7 +74,7 @@ def import_log(
 
 @verbs.command()
 def export(
-    store: StoreAt,
+    store: options.StoreAt,
     out: Annotated[Path, typer.Option("-o", "--out", help="A Parquet file.")],
 ) -> None:
     """Export all events of a store to a Parquet file, in the order of arrival, also while a server runs."""
@@ -100,8 +87,8 @@ def export(
 @verbs.command()
 def readmit(
     user: Annotated[str, typer.Argument(help="Id of a user who was erased.")],
-    store: StoreAt,
-    as_json: AsJson = False,
+    store: options.StoreAt,
+    as_json: options.AsJson = False,
 ) -> None:
     """Accept events of an erased user again. Erased data stays erased; ids of erased events stay blocked."""
     if not is_store(store):
@@ -118,25 +105,25 @@ def readmit(
     finally:
         opened.close()
     if as_json:
-        print_json({"user": user, "blocked": False, "was_blocked": blocked})
+        options.print_json({"user": user, "blocked": False, "was_blocked": blocked})
     else:
         typer.echo(f"{user}: accepted again from now on." if blocked else f"{user}: was not blocked; nothing to do.")
 
 
 @verbs.command()
 def retrain(
-    store: StoreAt,
+    store: options.StoreAt,
     models: Annotated[Path, typer.Option(help="Folder of the models; its file current names the running one.")],
-    items: Items = None,
-    users: Users = None,
-    kind: Kinds = None,
-    config: Config = None,
-    settings: Settings = None,
+    items: options.Items = None,
+    users: options.Users = None,
+    kind: options.Kinds = None,
+    config: options.Config = None,
+    settings: options.Settings = None,
     minutes: Annotated[float | None, typer.Option(help="Time for the whole run, about.", min=0.01)] = None,
     tolerance: Annotated[
         float, typer.Option(help="Loss that is tolerated, as a share of the running model's metric.", min=0, max=1)
     ] = TOLERANCE,
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Train on a store and publish the model if it is shown not to be worse: exit 0 published, 3 not. For cron."""
     wanted = (read_config(config) if config else {}) | parse_settings(settings or [])
@@ -149,14 +136,14 @@ def retrain(
         models,
         catalogue=items,
         users=users,
-        kinds=kinds_option(kind) or None,
+        kinds=options.kinds_option(kind) or None,
         config=wanted,
         minutes=minutes,
         tolerance=tolerance,
         say=partial(Console(stderr=True).print, soft_wrap=True, highlight=False),
     )
     if as_json:
-        print_json(done.to_dict())
+        options.print_json(done.to_dict())
     else:
         typer.echo(str(done))
     if done.model:

@@ -10,21 +10,8 @@ import typer
 from rich.console import Console
 
 import segue
+from segue.cli import options
 from segue.cli.models import index_if_large
-from segue.cli.options import (
-    AsJson,
-    Config,
-    Items,
-    Kinds,
-    Log,
-    LogOptions,
-    Model,
-    Settings,
-    Users,
-    kinds_option,
-    print_json,
-    reads_log,
-)
 from segue.cli.progress import TrainingView
 from segue.config import configure, parse_settings, read_config
 from segue.data.log.events import Events
@@ -37,25 +24,25 @@ verbs = typer.Typer()
 
 
 @verbs.command()
-@reads_log
+@options.reads_log
 def train(
-    events: Log,
+    events: options.Log,
     out: Annotated[Path, typer.Option("-o", "--out", help="File of the new model.")],
-    items: Items = None,
-    users: Users = None,
-    kind: Kinds = None,
+    items: options.Items = None,
+    users: options.Users = None,
+    kind: options.Kinds = None,
     hold_out: Annotated[
         str | None,
         typer.Option(
             help="Rows kept for segue evaluate: time:0.1, last:1, last:0.1, random:0.1, users:0.1, items:0.1."
         ),
     ] = None,
-    config: Config = None,
-    settings: Settings = None,
+    config: options.Config = None,
+    settings: options.Settings = None,
     task: Annotated[str | None, typer.Option(help="next, rating or both; guessed if not given.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = False,
     *,
-    log: LogOptions,
+    log: options.LogOptions,
 ) -> None:
     """Train a model on a log."""
     asked = {"train.task": task} if task else {}
@@ -78,7 +65,7 @@ def train(
             known,
             catalogue=items,
             users=users,
-            kinds=kinds_option(kind),
+            kinds=options.kinds_option(kind),
             config=wanted,
             checkpoint=kept,
             resume=resume,
@@ -111,10 +98,10 @@ def _notes(log: Events) -> list[str]:
 
 
 @verbs.command()
-@reads_log
+@options.reads_log
 def evaluate(
-    model: Model,
-    events: Log,
+    model: options.Model,
+    events: options.Log,
     in_sample: Annotated[
         bool, typer.Option("--in-sample", help="Measure on rows that the model was trained on, too.")
     ] = False,
@@ -125,10 +112,10 @@ def evaluate(
     at_event: Annotated[
         bool, typer.Option("--at-event", help="Request each list at the time of its event, as a server does.")
     ] = False,
-    users: Users = None,
+    users: options.Users = None,
     *,
-    log: LogOptions,
-    as_json: AsJson = False,
+    log: options.LogOptions,
+    as_json: options.AsJson = False,
 ) -> None:
     """Measure a model on the rows it held out, beside baselines."""
     if task not in (None, "next", "rating"):
@@ -138,12 +125,12 @@ def evaluate(
     if at_event and task == "rating":
         raise typer.BadParameter("--at-event is for --task next; ratings are always predicted at their times")
     rows = held_out_rows(rec.facts, log.read(events, of=rec), in_sample=in_sample)
-    typer.echo(f"Measuring {len(rows.test):,} events; the baselines beside it are tuned first.", err=True)
+    typer.echo(f"Measuring {len(rows.test):,} events. The baselines are tuned first.", err=True)
     say = partial(typer.echo, err=True)
-    lists: Any = partial(segue.evaluate, ask_at="event" if at_event else "unknown", say=say)
+    lists: Any = partial(segue.evaluate, request_time="event" if at_event else "unknown", say=say)
     measure = lists if task == "next" else segue.evaluate_ratings
-    report = measure(rec, rows.test, train=rows.train, users=users, marks=rows.marks)
+    report = measure(rec, rows.test, train=rows.train, users=users, notes=rows.notes)
     if as_json:
-        print_json(report.to_dict())
+        options.print_json(report.to_dict())
     else:
         typer.echo(str(report))

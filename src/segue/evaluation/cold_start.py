@@ -1,11 +1,12 @@
-"""How well users are served whom training never met, by how much is known of them.
+"""The measurement of cold start: lists for users whom training never met, by how many of their events are known.
 
-Knows: which events of a new user are shown, and which is asked for. The asking itself is that of `protocols`.
+Knows: which events of a new user are shown, and which is the target. Ranking is that of
+`protocols`.
 Does not know: the network, or how the new users were kept out of training (`split_users`).
 
-    first n   e e e * . . .      the first n events are shown, the one after is asked for: as a new user begins
-    last n    . . . e e e *      the last event is asked for, the n before it are shown: the same targets for
-                                 every n, so that rows differ by what was shown alone
+    first n   e e e * . . .      the first n events are shown, the next is the target: as a new user begins
+    last n    . . . e e e *      the last event is the target, the n before it are shown: the same targets for
+                                 every n, so that rows differ only by the events shown
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,20 +20,20 @@ from segue.data.log.split import digest
 from segue.data.sequences.sequences import Sequences
 from segue.errors import ArgumentError, EvaluationError
 from segue.evaluation.baselines.contract import Fitted
-from segue.evaluation.protocols import ask, beside, exam_of, without_events
-from segue.evaluation.questions import Questions, Tally
+from segue.evaluation.protocols import rank_beside, rank_targets, ranking_words, task_of
+from segue.evaluation.queries import Queries, Rankings
 from segue.metrics.metrics import hit_rate, ndcg
 from segue.recommend.arguments import profiles_of
 from segue.recommend.recommender import Recommender
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What was found with so many events shown.
+class ColdStartRow:
+    """The metrics with so many events shown.
 
     Args:
         events: how many events of a user were shown; None for all before the target.
-        queries: how many questions, one for each user.
+        queries: the number of queries, one for each user.
         models: name of the model -> "ndcg@10" and "hr@10"; the first is the recommender, "segue".
     """
 
@@ -46,16 +47,16 @@ class ColdStart:
     """Two tables of a cold start, each a row per number of events shown.
 
     Args:
-        first: the first n events shown, the one after asked for.
-        last: the n events before the last shown, the last asked for.
-        protocol: what was asked, in words.
-        marks: anything that a reader must know before believing the numbers.
+        first: the first n events shown, the next the target.
+        last: the n events before the last shown, the last the target.
+        protocol: what was measured, in words.
+        notes: anything that a reader must know before believing the numbers.
     """
 
-    first: tuple[Shown, ...]
-    last: tuple[Shown, ...]
+    first: tuple[ColdStartRow, ...]
+    last: tuple[ColdStartRow, ...]
     protocol: str
-    marks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -63,17 +64,17 @@ class ColdStart:
             "protocol": self.protocol,
             "first": [asdict(row) for row in self.first],
             "last": [asdict(row) for row in self.last],
-            "marks": list(self.marks),
+            "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
         lines = [self.protocol]
         lines += _table("After the first n events of a user:", self.first)
         lines += _table("The last event of a user, from the n before it:", self.last)
-        return "\n".join([*lines, *self.marks])
+        return "\n".join([*lines, *self.notes])
 
 
-def _table(heading: str, rows: Sequence[Shown]) -> list[str]:
+def _table(heading: str, rows: Sequence[ColdStartRow]) -> list[str]:
     if not rows:
         return []
     names = list(rows[0].models)
@@ -95,14 +96,14 @@ def by_history(
     train: Events | None = None,
     baselines: Mapping[str, Fitted] | None = None,
     users: object = None,
-    marks: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> ColdStart:
     """Measure a recommender on users that training never met, by how many of their events it is shown.
 
-    Users with a history in `test.history` are not new and are left out. For "first n" every user with more
-    than n events is asked once; for "last n" every user with more events than the largest n, so that all rows
-    of that table have the same questions; its last row shows the whole history. Where the recommender leaves
-    out what a user had, "last n" leaves out what they had in all, shown or not, in every row.
+    Users with a history in `test.history` are not new and are left out. "First n" has a query for every user with
+    more than n events. "Last n" has one for every user with more events than the largest n, so that all rows of that
+    table have the same targets; its last row shows the whole history. Where the recommender excludes seen items,
+    "last n" excludes all items before the target, shown or not, in every row.
 
     Args:
         rec: what to measure.
@@ -111,10 +112,10 @@ def by_history(
         train: the training events, to tune and fit the usual baselines beside it.
         baselines: fitted already, by name.
         users: a path or table with the profiles of the users, where the recommender reads them.
-        marks: sentences for the reader.
+        notes: sentences for the reader.
 
     Returns:
-        NDCG@10 and hit rate at 10 of the recommender and of each baseline on the same questions.
+        NDCG@10 and hit rate at 10 of the recommender and of each baseline on the same queries.
 
     Raises:
         ArgumentError: `counts` is empty, or one is not a whole number from 0.
@@ -124,20 +125,22 @@ def by_history(
     Cost: O(counts x users x (events shown x network + items)).
     """
     if not counts or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in counts):
-        raise ArgumentError(f"by_history: expected counts from 0, whole numbers, came {counts!r}. (0, 1, 5) is usual.")
+        raise ArgumentError(
+            f"by_history: expected counts from 0, whole numbers, came {counts!r}. Give such as (0, 1, 5)."
+        )
     counts = sorted(set(counts))
     new = _new_users(rec, test, counts[-1], users)
     long = new.select(np.flatnonzero(new.lengths > counts[-1]))
     rows: list[tuple[int | None, Sequences, Sequences | None]] = [(n, _piece(new, 0, n + 1), None) for n in counts]
     rows += [(n, _piece(long, None if n is None else -n - 1, None), long) for n in (*counts, None)]
-    asked = [(_ends(piece), None if whole is None else _ends(whole)) for _, piece, whole in rows]
-    others = beside(rec, [exam_of(rec, *both) for both in asked], train, baselines)
-    found = []
-    for place, ((n, _, _), (piece, whole)) in enumerate(zip(rows, asked, strict=True)):
-        tallies = ask(rec, piece, seen=whole) | {name: some[place] for name, some in others.tallies.items()}
-        found.append(_shown(n, len(piece.events), tallies))
-    first, last = tuple(found[: len(counts)]), tuple(found[len(counts) :])
-    return ColdStart(first, last, _protocol(rec, new, long), (*marks, *others.left_out))
+    queries = [(_ends(piece), None if whole is None else _ends(whole)) for _, piece, whole in rows]
+    others = rank_beside(rec, [task_of(rec, *both) for both in queries], train, baselines)
+    table = []
+    for place, ((n, _, _), (piece, whole)) in enumerate(zip(rows, queries, strict=True)):
+        baseline_rankings = {name: ranked[place] for name, ranked in others.rankings.items()}
+        table.append(_row(n, len(piece.events), rank_targets(rec, piece, seen=whole) | baseline_rankings))
+    first, last = tuple(table[: len(counts)]), tuple(table[len(counts) :])
+    return ColdStart(first, last, _protocol(rec, new, long), (*notes, *others.left_out))
 
 
 def _new_users(rec: Recommender, test: Events, most: int, users: object) -> Sequences:
@@ -169,25 +172,24 @@ def _piece(sequences: Sequences, begin: int | None, end: int | None) -> Sequence
     return sequences.keep((place >= low) & (place < (lengths if end is None else end)))
 
 
-def _shown(events: int | None, queries: int, tallies: Mapping[str, Tally]) -> Shown:
-    """Return a row of a table: a question for each user, the last event of a piece, from those before it."""
-    ranks = {name: np.concatenate(one.ranks) for name, one in tallies.items()}
-    models = {
-        name: {"ndcg@10": float(ndcg(one, k=10).mean()), "hr@10": float(hit_rate(one, k=10).mean())}
-        for name, one in ranks.items()
-    }
-    return Shown(events, queries, models)
+def _row(events: int | None, queries: int, rankings: Mapping[str, Rankings]) -> ColdStartRow:
+    """Return a row of a table: a query for each user, whose target is the last event of a piece."""
+    models = {}
+    for name, ranked in rankings.items():
+        ranks = np.concatenate(ranked.ranks)
+        models[name] = {"ndcg@10": float(ndcg(ranks, k=10).mean()), "hr@10": float(hit_rate(ranks, k=10).mean())}
+    return ColdStartRow(events, queries, models)
 
 
-def _ends(sequences: Sequences) -> Questions:
-    """Return the last event of each user as a question."""
-    return Questions(sequences, sequences.offsets[1:] - 1, np.arange(len(sequences)))
+def _ends(sequences: Sequences) -> Queries:
+    """Return a query for the last event of each user."""
+    return Queries(sequences, sequences.offsets[1:] - 1, np.arange(len(sequences)))
 
 
 def _protocol(rec: Recommender, new: Sequences, long: Sequences) -> str:
-    seen = "what a user had is left out" if rec.repeats == "exclude" else "repeats allowed"
     return (
         f"{len(new):,} users that training never met, {len(long):,} of them with enough events for every row of the "
-        f"second table; one question a user, among all {len(rec.vocabulary):,} items{without_events(rec)}; {seen}; "
-        "ties against the model; unknown targets are misses; time of the question not given."
+        f"second table; one query per user. {ranking_words(rec)}; ties count against the model and unknown targets are "
+        f"misses. Seen items are {'excluded' if rec.repeats == 'exclude' else 'allowed'}. "
+        "Time of each request: unknown."
     )

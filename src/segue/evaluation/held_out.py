@@ -12,11 +12,11 @@ from segue.errors import EvaluationError
 
 
 class HeldOut(NamedTuple):
-    """Rows to learn baselines from, rows to measure on, and what a reader must know."""
+    """Rows to train baselines on, rows to measure on, and notes for the reader of the report."""
 
     train: Events
     test: Events
-    marks: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def held_out_rows(facts: Mapping[str, Any], events: Events, *, in_sample: bool = False) -> HeldOut:
@@ -28,14 +28,14 @@ def held_out_rows(facts: Mapping[str, Any], events: Events, *, in_sample: bool =
     Args:
         facts: of the model.
         events: the log.
-        in_sample: measure on the last event of each user, learnt or not; the report is marked.
+        in_sample: measure on the last event of each user, learnt or not; a note in the report says so.
 
     Raises:
         EvaluationError: the log is not the one that the rows were held out of, or nothing in it is new.
     """
     if in_sample:
         train, test = split_last(events)
-        return HeldOut(train, test, ("In-sample: the model may have learnt these rows.",))
+        return HeldOut(train, test, ("In-sample: the model may have been trained on these rows.",))
     rule = facts.get("hold_out")
     if rule:
         train, test = hold_out(events, rule)

@@ -1,8 +1,8 @@
-"""Asking a recommender, and the baselines beside it, for what came next.
+"""The measurement of lists: where a recommender, and the baselines beside it, rank what came next.
 
-Knows: every held-out event is one question, asked of the state just before it; the whole catalogue is
-ranked, ties against the model, what was seen left out if the recommender's policy says so.
-Does not know: the network. It asks `recommend/`, as users do.
+Knows: every held-out event is one query from the state just before it; the whole catalogue is
+ranked, ties count against the model, seen items are excluded if the recommender's policy says so.
+Does not know: the network. It calls `recommend/`, as users do.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +17,8 @@ from segue.data.log.split import digest
 from segue.data.sequences.sequences import encode, sequence_order
 from segue.errors import EvaluationError
 from segue.evaluation.baselines.contract import Fitted
-from segue.evaluation.questions import Exam, Questions, Tally, tally
-from segue.evaluation.registry import Answers, Learning, answer_all, answers_of
+from segue.evaluation.queries import Queries, Rankings, RankingTask, rank_queries
+from segue.evaluation.registry import BaselineRankings, TrainingData, rank_baselines, rank_fitted
 from segue.evaluation.report import Report
 from segue.metrics.bootstrap import paired_bootstrap
 from segue.metrics.metrics import coverage, ndcg, next_item_metrics
@@ -27,88 +27,88 @@ from segue.recommend.recommender import Recommender
 from segue.shapes import Floats
 
 
-def questions(rec: Recommender, test: Events, profiles: Profiles | None = None) -> Questions:
-    """Return a question for each event of `test`, after all that its user did before."""
+def queries_of(rec: Recommender, test: Events, profiles: Profiles | None = None) -> Queries:
+    """Return a query for each event of `test`, after all earlier events of its user."""
     whole, held = test.joined_with_marks()
     sequences = rec.sequences(whole, profiles)
     events = np.flatnonzero(held.to_numpy()[sequence_order(whole)])
-    return Questions(sequences, events, np.repeat(np.arange(len(sequences)), sequences.lengths)[events])
+    return Queries(sequences, events, np.repeat(np.arange(len(sequences)), sequences.lengths)[events])
 
 
-def beside(
+def rank_beside(
     rec: Recommender,
-    exams: Sequence[Exam],
+    tasks: Sequence[RankingTask],
     train: Events | None,
     fitted: Mapping[str, Fitted] | None,
     say: Callable[[str], None] | None = None,
-) -> Answers:
-    """Return what the baselines beside a recommender answer, and a sentence for each that could not.
+) -> BaselineRankings:
+    """Return how the baselines beside a recommender rank, and a sentence for each that could not.
 
     Args:
-        rec: whose vocabulary and policy on repeats the baselines take.
-        exams: the questions.
+        rec: whose vocabulary and policy on seen items the baselines take.
+        tasks: the queries.
         train: the training events, for the usual baselines; None for none.
         fitted: baselines in their place.
         say: called with a line for each before it is tuned.
     """
     if fitted or train is None:
-        return answers_of(fitted or {}, exams)
+        return rank_fitted(fitted or {}, tasks)
     features = attributes_of(rec.catalogue, rec.encoders)
-    learning = Learning(encode(train, rec.vocabulary), rec.vocabulary.size, features, rec.repeats == "exclude")
-    return answer_all(learning, exams, say)
+    data = TrainingData(encode(train, rec.vocabulary), rec.vocabulary.size, features, rec.repeats == "exclude")
+    return rank_baselines(data, tasks, say)
 
 
-def exam_of(rec: Recommender, asked: Questions, seen: Questions | None = None) -> Exam:
-    """Return questions with what a recommender's policy leaves out: the histories of `seen`, or those asked with."""
-    return Exam(asked, (seen or asked) if rec.repeats == "exclude" else None)
+def task_of(rec: Recommender, queries: Queries, seen: Queries | None = None) -> RankingTask:
+    """Return queries with the seen items that the recommender's policy excludes: of `seen`, or of the queries."""
+    return RankingTask(queries, (seen or queries) if rec.repeats == "exclude" else None)
 
 
-def ask(
+def rank_targets(
     rec: Recommender,
-    asked: Questions,
+    queries: Queries,
     fitted: Mapping[str, Fitted] | None = None,
     *,
-    seen: Questions | None = None,
+    seen: Queries | None = None,
     at_event: bool = False,
-) -> dict[str, Tally]:
-    """Return the answers of a recommender, under the name "segue", and of baselines to the same questions.
+) -> dict[str, Rankings]:
+    """Return how a recommender, under the name "segue", and baselines rank the same queries.
 
     Args:
-        rec: asked first.
-        asked: the questions.
-        fitted: asked with the same histories, by name; one that raises is left out.
-        seen: as many, whose histories are left out of the lists where the recommender's policy says so; None
-            takes those of the questions.
-        at_event: whether each question is asked at the time of the event to come, as a server asks it.
+        rec: the recommender.
+        queries: the queries.
+        fitted: baselines by name, with the same histories; a baseline that raises is left out.
+        seen: as many queries, whose histories the lists exclude where the recommender's policy says so; None
+            takes those of `queries`.
+        at_event: whether each list is requested at the time of its event, as a server's lists are.
 
-    Cost: O(events x network + questions x items).
+    Cost: O(events x network + queries x items).
     """
-    exam = exam_of(rec, asked, seen)
-    wanted = np.zeros(len(asked.sequences.items), bool)
-    wanted[asked.events] = True
-    outputs = rec.outputs_before(asked.sequences, wanted)
+    task = task_of(rec, queries, seen)
+    wanted = np.zeros(len(queries.sequences.items), bool)
+    wanted[queries.events] = True
+    outputs = rec.outputs_before(queries.sequences, wanted)
 
     def scores(block: range) -> Floats:
         gaps, details = np.full(len(block), np.nan, np.float32), None
         if at_event:
-            gaps = _gaps(asked, block)
-            details = rec.encoders.of_events([{"time": time} for time in _times(asked, block)])
-        return rec.score_outputs(outputs[block.start : block.stop], gaps, asked.recent(block), details)
+            gaps = _gaps(queries, block)
+            details = rec.encoders.of_events([{"time": time} for time in _times(queries, block)])
+        return rec.score_outputs(outputs[block.start : block.stop], gaps, queries.recent(block), details)
 
-    own = {"segue": tally(exam, scores)}
-    return own | {name: found for name, (found,) in answers_of(fitted or {}, [exam]).tallies.items()}
-
-
-def _gaps(asked: Questions, block: range) -> Floats:
-    """Return float32[query]: seconds from a user's last event to the question at the time of the next."""
-    events = asked.events[block.start : block.stop]
-    begins = asked.sequences.offsets[asked.users[block.start : block.stop]]
-    return asked.sequences.gaps_before(events, events > begins)
+    others = rank_fitted(fitted or {}, [task]).rankings
+    return {"segue": rank_queries(task, scores)} | {name: rankings for name, (rankings,) in others.items()}
 
 
-def _times(asked: Questions, block: range) -> list[int | None]:
-    """Return the time of each event to come, in microseconds."""
-    times, events = asked.sequences.times, asked.events[block.start : block.stop]
+def _gaps(queries: Queries, block: range) -> Floats:
+    """Return float32[query]: seconds from a user's last event to the held-out event."""
+    events = queries.events[block.start : block.stop]
+    begins = queries.sequences.offsets[queries.users[block.start : block.stop]]
+    return queries.sequences.gaps_before(events, events > begins)
+
+
+def _times(queries: Queries, block: range) -> list[int | None]:
+    """Return the time of each held-out event, in microseconds."""
+    times, events = queries.sequences.times, queries.events[block.start : block.stop]
     return [None] * len(events) if times is None else times[events].tolist()
 
 
@@ -120,32 +120,32 @@ def evaluate(
     ks: Sequence[int] = (5, 10, 20),
     baselines: Mapping[str, Fitted] | None = None,
     users: object = None,
-    ask_at: Literal["unknown", "event"] = "unknown",
-    marks: Sequence[str] = (),
+    request_time: Literal["unknown", "event"] = "unknown",
+    notes: Sequence[str] = (),
     say: Callable[[str], None] | None = None,
 ) -> Report:
     """Measure a recommender on held-out events, each predicted from the state just before it.
 
     Args:
         rec: what to measure.
-        test: the held-out events; `test.history` holds what their users did before.
-        train: the training events, to tune and fit the usual baselines beside it, each in a process of its own:
-            what crashes, raises or has not ended after an hour is left out of the report, which names it.
+        test: the held-out events; `test.history` holds the earlier events of their users.
+        train: the training events, to tune and fit the usual baselines beside it, in a separate process. The report
+            names a baseline that crashes, raises or has not ended after an hour, and leaves it out.
         ks: lengths of lists.
-        baselines: fitted already, by name, in place of the usual; one that raises is left out.
+        baselines: fitted baselines by name, in place of the usual; a baseline that raises is left out.
         users: a path or table with the profiles of the users, where the recommender reads them.
-        ask_at: the time of each question: unknown, or that of the event to come, as a server asks it.
-        marks: sentences for the report.
+        request_time: when each list is requested: at an unknown time, or at the time of the event, as from a server.
+        notes: sentences for the report.
         say: called with lines on what is being done; it can take minutes.
 
     Returns:
         Hit rate, precision, recall, NDCG, MRR and MAP at each k, and coverage, a row per model; with
-        baselines the difference to the best of them, with its interval over users.
+        baselines the improvement over the best of them, with its interval over users.
 
     Raises:
         EvaluationError: there is no held-out event, or all of these events were learnt.
 
-    Cost: O(events x network + questions x items).
+    Cost: O(events x network + queries x items).
     """
     for k in ks:
         check_count(k, "evaluate: expected each of ks")
@@ -159,50 +159,48 @@ def evaluate(
             "evaluate: expected events that were held out, came those that the recommender has learnt. "
             "Split the log first, with split_by_time or split_last, and train on the first part."
         )
-    asked = questions(rec, test, profiles_of(rec.facts, users, test))
-    others = beside(rec, [exam_of(rec, asked)], train, baselines, say)
+    queries = queries_of(rec, test, profiles_of(rec.facts, users, test))
+    others = rank_beside(rec, [task_of(rec, queries)], train, baselines, say)
     if say:
-        say(f"Asking for {len(test):,} events.")
-    tallies = ask(rec, asked, at_event=ask_at == "event")
-    tallies |= {name: found for name, (found,) in others.tallies.items()}
-    marks = (*marks, *others.left_out)
-    return _report(rec, asked, tallies, ks, test, marks, ask_at)
+        say(f"Ranking the catalogue for {len(test):,} events.")
+    rankings = rank_targets(rec, queries, at_event=request_time == "event")
+    rankings |= {name: ranked for name, (ranked,) in others.rankings.items()}
+    order = "time, then file order" if test.has_times else "file order"
+    protocol = (
+        f"{len(queries.events):,} held-out events of {len(np.unique(queries.users)):,} users. "
+        f"{ranking_words(rec)} from the state just before each event; ties count against the model. "
+        f"Seen items are {'excluded' if rec.repeats == 'exclude' else 'allowed'}. Order: {order}. "
+        f"Time of each request: {'that of the event' if request_time == 'event' else 'unknown'}."
+    )
+    return _report(rankings, queries, protocol, ks, rec.vocabulary.size, (*notes, *others.left_out))
 
 
-def without_events(rec: Recommender) -> str:
-    """Return in words how many of the items no event that was learnt names; the same for every model."""
+def ranking_words(rec: Recommender) -> str:
+    """Return in words what is ranked, with the items that no training event names; the same for every model."""
     added = rec.vocabulary.size - (rec.learnt or rec.vocabulary.size)
-    return f", {added:,} of them without an event in training" if added else ""
+    new = f" ({added:,} of them without an event in training)" if added else ""
+    return f"Full-catalogue ranking of {len(rec.vocabulary):,} items{new}"
 
 
 def _report(
-    rec: Recommender,
-    asked: Questions,
-    tallies: dict[str, Tally],
+    rankings: dict[str, Rankings],
+    queries: Queries,
+    protocol: str,
     ks: Sequence[int],
-    test: Events,
-    marks: Sequence[str],
-    ask_at: str,
+    n_items: int,
+    notes: Sequence[str],
 ) -> Report:
-    ranks = {name: np.concatenate(one.ranks) for name, one in tallies.items()}
+    ranks = {name: np.concatenate(ranked.ranks) for name, ranked in rankings.items()}
     rows = {}
-    for name, one in tallies.items():
-        covered = coverage(np.concatenate(one.lists), n_items=rec.vocabulary.size)
+    for name, ranked in rankings.items():
+        covered = coverage(np.concatenate(ranked.lists), n_items=n_items)
         rows[name] = next_item_metrics(ranks[name], ks) | {"coverage@10": covered}
-    lead, best = None, None
-    if len(tallies) > 1:
-        best = max(list(tallies)[1:], key=lambda name: rows[name]["ndcg@10"])
-        own, other = ndcg(ranks["segue"], k=10), ndcg(ranks[best], k=10)
-        lead = paired_bootstrap(own, other, groups=asked.users)
-    order = "time, then file order" if test.has_times else "file order"
-    seen = "what a user had is left out" if rec.repeats == "exclude" else "repeats allowed"
-    protocol = (
-        f"{len(asked.events):,} held-out events of {len(np.unique(asked.users)):,} users, each predicted from "
-        f"the events before it, among all {len(rec.vocabulary):,} items{without_events(rec)}; {seen}; ties against "
-        "the model; "
-        f"order: {order}; time of the question {'that of the event' if ask_at == 'event' else 'not given'}."
-    )
-    unknown = int(np.count_nonzero(asked.targets == 0))
+    improvement, best = None, None
+    if len(rows) > 1:
+        best = max(list(rows)[1:], key=lambda name: rows[name]["ndcg@10"])
+        gains = [ndcg(ranks[name], k=10) for name in ("segue", best)]
+        improvement = paired_bootstrap(*gains, groups=queries.users)
+    unknown = int(np.count_nonzero(queries.targets == 0))
     if unknown:
-        marks = (*marks, f"{unknown:,} targets were never met in training and count as misses for every model.")
-    return Report(rows, protocol, len(asked.events), unknown, lead, best, tuple(marks))
+        notes = (*notes, f"{unknown:,} targets were never met in training and count as misses for every model.")
+    return Report(rows, protocol, len(queries.events), unknown, improvement, best, tuple(notes))

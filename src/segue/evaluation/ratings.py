@@ -1,8 +1,9 @@
-"""Asking a recommender, and the baselines beside it, what users would think of what they rated next.
+"""The measurement of predicted ratings: of a recommender and of the baselines beside it.
 
-Knows: each held-out rating is predicted from what is strictly earlier, so that ratings of one user in the same moment
-are blind to each other; the shared value moves with the held-out ratings in the order of time, over all users.
-Does not know: the network. It asks `recommend/`, as users do.
+Knows: each held-out rating is predicted from earlier ratings only; ratings with the same timestamp
+do not influence each other. What users share of an item moves with the held-out ratings in the
+order of time, over all users.
+Does not know: the network. It calls `recommend/`, as users do.
 """
 
 from collections.abc import Sequence
@@ -20,13 +21,14 @@ from segue.data.log.split import digest
 from segue.data.sequences.sequences import Sequences, moment_begins, sequence_order
 from segue.errors import EvaluationError
 from segue.evaluation.baselines.rating_baselines import Numbers, Predictions, Ratings, Size, predict_all
+from segue.evaluation.report import improvement_line
 from segue.metrics.bootstrap import Interval, paired_bootstrap
 from segue.recommend.arguments import profiles_of
 from segue.recommend.ratings import UNIT, head_of, moved_bias, outputs_at, rate, residuals_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats, Rows, Times
 
-#: How much of the ratings an interval is to hold, and how many standard deviations that is each way.
+#: Shares of the ratings that an interval should hold, and its half-width in standard deviations.
 COVERAGES = {"50 %": 0.674, "80 %": 1.282, "90 %": 1.645, "95 %": 1.960}
 BINS = 10
 
@@ -36,22 +38,22 @@ class RatingReport:
     """A table of errors, a row per model, how well means and spreads are calibrated, and how it was measured.
 
     Args:
-        rows: name of the model -> "rmse", "mae". The first row is the model asked about.
+        rows: name of the model -> "rmse", "mae". The first row is the model that is measured.
         calibration: a row per tenth of the predictions: the mean predicted, the mean given, how many.
-        coverage: share that the interval is to hold -> share that it held.
-        protocol: what was asked, in words.
-        lead: the squared error of the best baseline minus the model's, with its interval over users.
+        coverage: share that the interval should hold -> share that it held.
+        protocol: what was measured, in words.
+        improvement: the squared error of the best baseline minus the model's, with its interval over users.
         best_baseline: its name.
-        marks: anything that a reader must know before believing the numbers.
+        notes: anything that a reader must know before believing the numbers.
     """
 
     rows: dict[str, dict[str, float]]
     calibration: tuple[tuple[float, float, int], ...]
     coverage: dict[str, float]
     protocol: str
-    lead: Interval | None = None
+    improvement: Interval | None = None
     best_baseline: str | None = None
-    marks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -61,34 +63,31 @@ class RatingReport:
             "models": self.rows,
             "calibration": bins,
             "coverage": self.coverage,
-            "lead": self.lead and self.lead.over(self.best_baseline),
-            "marks": list(self.marks),
+            "improvement": self.improvement and self.improvement.over(self.best_baseline),
+            "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
         width = max(len(name) for name in self.rows)
         lines = [self.protocol, " " * width + "     RMSE      MAE"]
         lines += [f"{name:<{width}}{row['rmse']:9.4f}{row['mae']:9.4f}" for name, row in self.rows.items()]
-        held = ", ".join(f"{name} held {share:.1%}" for name, share in self.coverage.items())
+        held = ", ".join(f"{share:.1%} at {name}" for name, share in self.coverage.items())
         lines += ["predicted   given   ratings"]
         lines += [f"{p:9.2f}{g:8.2f}{n:10,}" for p, g, n in self.calibration]
-        lines += [f"Intervals: {held}."]
-        if self.lead:
-            verdict = "larger than noise" if self.lead.low > 0 else "behind" if self.lead.high < 0 else "may be noise"
-            lines.append(
-                f"Squared error of {self.best_baseline} less that of segue: {self.lead}, 95 % interval: {verdict}."
-            )
-        return "\n".join([*lines, *self.marks])
+        lines += [f"Coverage of the prediction intervals: {held}."]
+        if self.improvement:
+            lines.append(improvement_line(self.improvement, self.best_baseline or "", "squared error"))
+        return "\n".join([*lines, *self.notes])
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Held-out ratings with what stood before them.
+class RatingQueries:
+    """Held-out ratings with the events before them.
 
     Args:
         sequences: the events that are read.
         users: int64[n], whose the ratings are.
-        places: int64[n], the event of `sequences` before which each is asked; one past the user's last for the end.
+        places: int64[n], the event of `sequences` before which each is predicted; one past the user's last for the end.
         rows: int32[n], the items; 0 for an unknown one.
         ratings: float32[n], held within the scale.
         times: int64[n], or None in a log without.
@@ -102,8 +101,8 @@ class Asked:
     times: Times | None
 
 
-def questions(rec: Recommender, test: Events, users: object, reads: Literal["all", "history"]) -> Asked:
-    """Return a question for each rating of `test`, asked after all that its user did strictly earlier.
+def rating_queries(rec: Recommender, test: Events, users: object, reads: Literal["all", "history"]) -> RatingQueries:
+    """Return a query for each rating of `test`, after all strictly earlier events of its user.
 
     Args:
         rec: whose terms are used.
@@ -113,39 +112,39 @@ def questions(rec: Recommender, test: Events, users: object, reads: Literal["all
     """
     whole, held = test.joined_with_marks()
     sequences = rec.sequences(whole, profiles_of(rec.facts, users, whole))
-    own = held.to_numpy()[sequence_order(whole)]
+    held_out = held.to_numpy()[sequence_order(whole)]
     assert sequences.ratings is not None
-    asked = np.flatnonzero(own & np.isfinite(sequences.ratings))
-    user = np.repeat(np.arange(len(sequences)), sequences.lengths)[asked]
-    read = np.ones(len(own), bool) if reads == "all" else ~own
-    places = np.concatenate([[0], np.cumsum(read)])[moment_begins(sequences)[asked]]
-    times = None if sequences.times is None else sequences.times[asked]
-    ratings = head_of(rec).scale.clip(sequences.ratings[asked])
-    return Asked(sequences.keep(read), user, places, sequences.items[asked], ratings, times)
+    rated = np.flatnonzero(held_out & np.isfinite(sequences.ratings))
+    user = np.repeat(np.arange(len(sequences)), sequences.lengths)[rated]
+    read = np.ones(len(held_out), bool) if reads == "all" else ~held_out
+    places = np.concatenate([[0], np.cumsum(read)])[moment_begins(sequences)[rated]]
+    times = None if sequences.times is None else sequences.times[rated]
+    ratings = head_of(rec).scale.clip(sequences.ratings[rated])
+    return RatingQueries(sequences.keep(read), user, places, sequences.items[rated], ratings, times)
 
 
-def predictions(rec: Recommender, asked: Asked, *, shared: bool = True) -> tuple[Floats, Floats]:
+def predict_ratings(rec: Recommender, queries: RatingQueries, *, shared: bool = True) -> tuple[Floats, Floats]:
     """Return the mean and the standard deviation of each rating, float32[n] each.
 
     Args:
         rec: with a rating head.
-        asked: the questions.
-        shared: whether the shared value moves with the ratings asked for, in the order of time.
+        queries: the held-out ratings.
+        shared: whether the shared value moves with the held-out ratings, in the order of time.
 
     Cost: O(events read x network + n log n).
     """
-    outputs = outputs_at(rec, asked.sequences, asked.users, asked.places)
-    gaps = _gaps(asked)
+    outputs = outputs_at(rec, queries.sequences, queries.users, queries.places)
+    gaps = _gaps(queries)
     head = head_of(rec)
-    latent, spread = rate(rec, outputs, gaps, asked.rows)
-    if shared and asked.times is not None:
-        residuals = np.rint(residuals_of(head, asked.ratings, latent) * UNIT).astype(np.int64)
-        latent = latent + np.float32(head.unit) * moved(rec, asked.rows, residuals, asked.times)
-    found = head.distribution(rec.params.rating, latent, spread)
-    return found.mean, found.deviation
+    latent, spread = rate(rec, outputs, gaps, queries.rows)
+    if shared and queries.times is not None:
+        residuals = np.rint(residuals_of(head, queries.ratings, latent) * UNIT).astype(np.int64)
+        latent = latent + np.float32(head.unit) * shared_bias(rec, queries.rows, residuals, queries.times)
+    rating = head.distribution(rec.params.rating, latent, spread)
+    return rating.mean, rating.deviation
 
 
-def moved(rec: Recommender, rows: Rows, residuals: Times, times: Times) -> Floats:
+def shared_bias(rec: Recommender, rows: Rows, residuals: Times, times: Times) -> Floats:
     """Return float32[n]: what the shared value adds to each prediction, after all ratings of strictly earlier times.
 
     Equal to `observe_shared` one by one (a test); by sums over sorted ratings.
@@ -178,12 +177,12 @@ def _before(times: Times, values: Times, groups: NDArray[Any]) -> tuple[Times, T
     return here - first, sums[here] - sums[first]
 
 
-def _gaps(asked: Asked) -> Floats:
+def _gaps(queries: RatingQueries) -> Floats:
     """Return float32[n]: seconds from a user's last event read to the rating; NaN where there is none."""
-    before = asked.places > asked.sequences.offsets[asked.users]
-    if asked.times is None or asked.sequences.times is None or not len(asked.sequences.times):
-        return np.full(len(asked.users), np.nan, np.float32)
-    since = (asked.times - asked.sequences.times[np.maximum(asked.places - 1, 0)]) / 1e6
+    before = queries.places > queries.sequences.offsets[queries.users]
+    if queries.times is None or queries.sequences.times is None or not len(queries.sequences.times):
+        return np.full(len(queries.users), np.nan, np.float32)
+    since = (queries.times - queries.sequences.times[np.maximum(queries.places - 1, 0)]) / 1e6
     return np.where(before, np.maximum(since, 0), np.nan).astype(np.float32)
 
 
@@ -194,19 +193,19 @@ def evaluate_ratings(
     train: Events | None = None,
     users: object = None,
     reads: Literal["all", "history"] | None = None,
-    marks: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> RatingReport:
-    """Measure the predicted ratings of held-out events, each predicted from what is strictly earlier.
+    """Measure the predicted ratings of held-out events, each predicted from earlier ratings only.
 
     Args:
         rec: what to measure.
-        test: the held-out events; `test.history` holds what their users did before.
-        train: the training events, to fit the usual baselines beside it, each in a process of its own.
+        test: the held-out events; `test.history` holds the earlier events of their users.
+        train: the training events, to fit the usual baselines beside it, in a separate process.
         users: a path or table with the profiles of the users, where the recommender reads them.
-        reads: "all" lets states and the shared value read held-out ratings once they are past, as a server does;
-            "history" reads none of them, for comparison with models that do not move; None takes "history" where the
-            model held rows out at random, and "all" elsewhere.
-        marks: sentences for the report.
+        reads: "all" updates states and the shared value with held-out ratings once they are past, as a server does;
+            "history" reads none of them, for comparison with models that are not updated; None takes "history" where
+            the model held rows out at random, and "all" elsewhere.
+        notes: sentences for the report.
 
     Raises:
         ArgumentError: the model was trained without ratings.
@@ -231,23 +230,23 @@ def evaluate_ratings(
         )
     head.scale.check_log(test)
     reads = reads or ("history" if str(rec.facts.get("hold_out", "")).startswith("random") else "all")
-    asked = questions(rec, test, users, reads)
-    mean, deviation = predictions(rec, asked, shared=reads == "all")
+    queries = rating_queries(rec, test, users, reads)
+    mean, deviation = predict_ratings(rec, queries, shared=reads == "all")
     outside = int(np.count_nonzero(known & (head.scale.clip(ratings) != ratings)))
     if outside:
         ends = f"{head.scale.lowest:g} to {head.scale.highest:g}"
-        marks = (*marks, f"{outside:,} held-out ratings lie outside {ends} and count as the nearer end.")
+        notes = (*notes, f"{outside:,} held-out ratings lie outside {ends} and count as the nearer end.")
     if not known.all():
-        marks = (*marks, f"{int((~known).sum()):,} held-out events have no rating and are not asked for.")
+        notes = (*notes, f"{int((~known).sum()):,} held-out events have no rating and are not measured.")
     others = Predictions({}, ())
     if train is not None:
-        others = _beside(train, test, asked, head.scale, moving=reads == "all")
-    found = {"segue": mean.astype(np.float64), **others.found}
-    return _report(rec, asked, found, deviation, reads, (*marks, *others.left_out))
+        others = _predict_beside(train, test, queries, head.scale, moving=reads == "all")
+    predicted = {"segue": mean.astype(np.float64), **others.predicted}
+    return _report(queries, predicted, deviation, reads, (*notes, *others.left_out))
 
 
-def _beside(train: Events, test: Events, asked: Asked, scale: Scale, *, moving: bool) -> Predictions:
-    """Return the baselines' predictions in the order of the questions."""
+def _predict_beside(train: Events, test: Events, queries: RatingQueries, scale: Scale, *, moving: bool) -> Predictions:
+    """Return the baselines' predictions in the order of the queries."""
     parts = [events.as_text().with_columns(rating=scale.clip(ratings_of(events.table))) for events in (train, test)]
     marked = [part.with_columns(test=pl.lit(place == 1)) for place, part in enumerate(parts)]
     table = pl.concat(marked, how="diagonal").with_row_index("place").filter(pl.col("rating").is_not_nan())
@@ -257,42 +256,40 @@ def _beside(train: Events, test: Events, asked: Asked, scale: Scale, *, moving: 
     every = Ratings(user, item, coded["rating"].cast(pl.Float64).to_numpy(), moment.to_numpy())
     held = coded["test"].to_numpy()
     size = Size(int(user.max()) + 1, int(item.max()) + 1)
-    found, left_out = predict_all(every.rows(~held), every.rows(held), size, moving=moving)
-    # Baselines answer in the order of the log, the questions stand user by user.
-    place = {name: at for at, name in enumerate(asked.sequences.users.to_list())}
+    predicted, left_out = predict_all(every.rows(~held), every.rows(held), size, moving=moving)
+    # Baselines predict in the order of the log, the queries stand user by user.
+    place = {name: at for at, name in enumerate(queries.sequences.users.to_list())}
     order = np.argsort([place[name] for name in table.filter("test")["user"].to_list()], kind="stable")
-    in_order = {name: np.clip(one[order], scale.lowest, scale.highest) for name, one in found.items()}
+    in_order = {name: np.clip(each[order], scale.lowest, scale.highest) for name, each in predicted.items()}
     return Predictions(in_order, left_out)
 
 
 def _report(
-    rec: Recommender, asked: Asked, found: dict[str, Numbers], deviation: Floats, reads: str, marks: Sequence[str]
+    queries: RatingQueries, predicted: dict[str, Numbers], deviation: Floats, reads: str, notes: Sequence[str]
 ) -> RatingReport:
-    errors = {name: one - asked.ratings for name, one in found.items()}
+    errors = {name: each - queries.ratings for name, each in predicted.items()}
     rows = {
         name: {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.mean(np.abs(error)))}
         for name, error in errors.items()
     }
-    lead = best = None
+    improvement = best = None
     if len(rows) > 1:
         best = min(list(rows)[1:], key=lambda name: rows[name]["rmse"])
-        lead = paired_bootstrap(errors[best] ** 2, errors["segue"] ** 2, groups=asked.users)
-    apart = np.abs(errors["segue"])
-    new = len(np.unique(asked.users[asked.sequences.lengths[asked.users] == 0]))
-    order = "ratings of one moment are blind to each other" if asked.times is not None else "order: that of the file"
+        improvement = paired_bootstrap(errors[best] ** 2, errors["segue"] ** 2, groups=queries.users)
+    new = len(np.unique(queries.users[queries.sequences.lengths[queries.users] == 0]))
+    moments = "Ratings with the same timestamp do not influence each other." if queries.times is not None else ""
+    read = "update the states once they are past" if reads == "all" else "never update the states"
     protocol = (
-        f"{len(asked.ratings):,} held-out ratings of {len(np.unique(asked.users)):,} users"
-        f"{f', {new:,} of them without an event that is read' if new else ''}, each predicted from what is strictly "
-        f"earlier; {'held-out ratings are read once they are past' if reads == 'all' else 'no held-out rating is read'}"
-        f"; {order}."
+        f"{len(queries.ratings):,} held-out ratings of {len(np.unique(queries.users)):,} users"
+        f"{f', {new:,} of them without an earlier event' if new else ''}. Each rating is predicted from earlier "
+        f"ratings only; held-out ratings {read}. {moments or 'Order: that of the file.'}"
     )
-    unknown = int(np.count_nonzero(asked.rows == 0))
+    unknown = int(np.count_nonzero(queries.rows == 0))
     if unknown:
-        marks = (*marks, f"{unknown:,} ratings are of items never met in training.")
-    coverage = {name: float(np.mean(apart <= reach * deviation)) for name, reach in COVERAGES.items()}
-    return RatingReport(
-        rows, calibration_of(found["segue"], asked.ratings), coverage, protocol, lead, best, tuple(marks)
-    )
+        notes = (*notes, f"{unknown:,} ratings are of items never met in training.")
+    coverage = {name: float(np.mean(np.abs(errors["segue"]) <= reach * deviation)) for name, reach in COVERAGES.items()}
+    calibration = calibration_of(predicted["segue"], queries.ratings)
+    return RatingReport(rows, calibration, coverage, protocol, improvement, best, tuple(notes))
 
 
 def calibration_of(predicted: Numbers, given: Floats, bins: int = BINS) -> tuple[tuple[float, float, int], ...]:

@@ -1,6 +1,7 @@
-"""What a measurement found, for people and for machines.
+"""The result of a measurement, for people and for machines.
 
-Knows: rows of metrics, the words of the protocol, the interval of the lead. Does not know: how they were made.
+Knows: rows of metrics, the words of the protocol, the improvement with its interval.
+Does not know: how they were made.
 """
 
 from dataclasses import dataclass
@@ -16,22 +17,22 @@ class Report:
     """A table of metrics, a row per model, and how they were measured.
 
     Args:
-        rows: name of the model -> metric -> value. The first row is the model asked about.
-        protocol: what was asked, in words.
-        queries: how many questions.
-        unknown_targets: of them, how many had a target that the model never met; they count as misses.
-        lead: the model's NDCG@10 minus that of the best baseline, with its interval over users.
+        rows: name of the model -> metric -> value. The first row is the model that is measured.
+        protocol: what was measured, in words.
+        queries: the number of queries.
+        unknown_targets: how many queries have a target that the model never met; these count as misses.
+        improvement: the model's NDCG@10 minus that of the best baseline, with its interval over users.
         best_baseline: the name of that baseline.
-        marks: anything that a reader must know before believing the numbers.
+        notes: anything that a reader must know before believing the numbers.
     """
 
     rows: dict[str, dict[str, float]]
     protocol: str
     queries: int
     unknown_targets: int
-    lead: Interval | None = None
+    improvement: Interval | None = None
     best_baseline: str | None = None
-    marks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -40,8 +41,8 @@ class Report:
             "queries": self.queries,
             "unknown_targets": self.unknown_targets,
             "models": self.rows,
-            "lead": self.lead and self.lead.over(self.best_baseline),
-            "marks": list(self.marks),
+            "improvement": self.improvement and self.improvement.over(self.best_baseline),
+            "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
@@ -53,11 +54,21 @@ class Report:
         settings = [name for name in self.rows if short[name] != name]
         if settings:
             lines.append(f"Tuned on the last training event of each user: {'; '.join(settings)}.")
-        if self.lead:
-            verdict = (
-                "the lead is larger than noise"
-                if self.lead.low > 0
-                else ("the model is behind" if self.lead.high < 0 else "this may be noise")
-            )
-            lines.append(f"NDCG@10 against {short[self.best_baseline or '']}: {self.lead}, 95 % interval: {verdict}.")
-        return "\n".join([*lines, *self.marks])
+        if self.improvement:
+            lines.append(improvement_line(self.improvement, short[self.best_baseline or ""], "NDCG@10"))
+        return "\n".join([*lines, *self.notes])
+
+
+def improvement_line(improvement: Interval, baseline: str, metric: str) -> str:
+    """Return the sentence about the improvement over the best baseline.
+
+    Example:
+        >>> improvement_line(Interval(0.02, 0.01, 0.03, 1.0), "EASE", "NDCG@10")
+        'Improvement over the best baseline, EASE, in NDCG@10: +0.0200 (+0.0100 to +0.0300), 95 % confidence interval. \
+The model is better.'
+    """
+    verdict = "The difference may be noise."
+    if improvement.low > 0 or improvement.high < 0:
+        verdict = f"The model is {'better' if improvement.low > 0 else 'worse'}."
+    words = f"Improvement over the best baseline, {baseline}, in {metric}"
+    return f"{words}: {improvement}, 95 % confidence interval. {verdict}"

@@ -1,6 +1,6 @@
-"""Cells by the names under which they are looked at.
+"""Cells by the names under which insights show them.
 
-Knows: every cell, and the plain recurrence once for each activation. Does not know: what is looked at.
+Knows: every cell, and the plain recurrence once for each activation. Does not know: the insights.
 """
 
 from segue.errors import ArgumentError

@@ -1,7 +1,7 @@
-"""What clipping does to a recurrence whose gradient explodes.
+"""Gradient clipping, in a recurrence whose gradient explodes.
 
-Knows: a small network that learns the copy task by plain gradient descent, with and without clipping.
-Plain, because the adaptive optimiser of the product would hide how long a gradient was.
+Knows: a small network that learns the copy task by plain gradient descent, with and without
+clipping. Plain descent, because an adaptive optimiser hides how long a gradient was.
 Does not know: figures.
 """
 
@@ -26,13 +26,13 @@ WIDTH, USERS, CUES, FILLERS = 32, 64, 4, 2
 
 @dataclass(frozen=True)
 class Descent:
-    """A run, update by update; it ends where the loss is no number any more.
+    """A run, update by update; it ends where the loss becomes NaN or infinite.
 
     Args:
         loss: mean cross-entropy in nats.
-        before: length of the gradient of all weights, as it came.
-        after: as it was used.
-        clip: the greatest length that was let through; None clips nothing.
+        before: length of the gradient of all weights, before clipping.
+        after: length after clipping.
+        clip: the greatest length allowed; None clips nothing.
     """
 
     loss: tuple[float, ...]
@@ -57,11 +57,11 @@ def descend(
     updates: int = 200,
     seed: int = 0,
 ) -> Descent:
-    """Learn the copy task by gradient descent, `w <- w - rate g`, and note each gradient's length.
+    """Learn the copy task by gradient descent, `w <- w - rate g`, and record the length of each gradient.
 
     Args:
         cell: the recurrence.
-        clip: where the gradient is longer than this it is scaled down to it, its direction kept.
+        clip: a longer gradient is scaled down to this length; its direction stays.
         gain: scales the recurrent matrix at the beginning.
         lag: of the copy task; the backward pass goes through all five rounds of it.
         rate: of learning.
@@ -96,10 +96,10 @@ def descend(
 
     weights, notes = jax.tree.map(jnp.asarray, weights), []
     for _ in range(updates):
-        weights, *found = update(weights)
-        if not np.isfinite(found).all():
+        weights, *lengths = update(weights)
+        if not np.isfinite(lengths).all():
             break
-        notes.append([float(value) for value in found])
+        notes.append([float(value) for value in lengths])
     loss, before, after = zip(*notes, strict=True) if notes else ((), (), ())
     return Descent(loss, before, after, clip)
 

@@ -1,7 +1,7 @@
 """Numbers as figures.
 
-Knows: lines, maps, colours, captions of axes. Needs matplotlib (the extra `plot`); makes `Figure` objects alone,
-so that nothing global is touched and no screen is needed.
+Knows: lines, maps, colours, captions of axes. Needs matplotlib (the extra `plot`); makes `Figure`
+objects alone, so that no global state changes and no screen is needed.
 Does not know: how a number came about.
 """
 
@@ -39,9 +39,9 @@ def _axes(rows: int = 1, columns: int = 1, *, size: tuple[float, float] = (7.4, 
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False, **shared)))
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(alpha=0.25)
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.25)
     return axes
 
 
@@ -57,20 +57,20 @@ def _figure(axes: Axes) -> Figure:
     return figure
 
 
-def _fading(axes: Axes, found: Spread, **style: Any) -> None:
+def _fading(axes: Axes, gradient: Spread, **style: Any) -> None:
     """Draw a gradient relative to that at lag 0, on a scale of powers of ten."""
     tiny = np.finfo(np.float64).tiny
-    whole = max(found.median[0], tiny)
-    middle, low, high = (np.maximum(line, tiny) / whole for line in (found.median, found.low, found.high))
-    axes.fill_between(found.at, low, high, alpha=0.15, color=style["color"], linewidth=0)
-    axes.plot(found.at, middle, linewidth=1.8, **style)
+    whole = max(gradient.median[0], tiny)
+    middle, low, high = (np.maximum(line, tiny) / whole for line in (gradient.median, gradient.low, gradient.high))
+    axes.fill_between(gradient.at, low, high, alpha=0.15, color=style["color"], linewidth=0)
+    axes.plot(gradient.at, middle, linewidth=1.8, **style)
 
 
 def gradients_figure(by_cell: Mapping[str, Spread]) -> Figure:
     """Return the gradient by lag of some cells."""
     (axes,) = _axes()
-    for name, found in sorted(by_cell.items(), key=lambda pair: -pair[1].median[-1]):
-        _fading(axes, found, color=COLOURS[name], linestyle=_LINES.get(name, "-"), label=name)
+    for name, gradient in sorted(by_cell.items(), key=lambda pair: -pair[1].median[-1]):
+        _fading(axes, gradient, color=COLOURS[name], linestyle=_LINES.get(name, "-"), label=name)
     axes.set(yscale="log", ylim=(1e-16, 10), xlabel="lag: steps between an input and the loss")
     axes.set_ylabel("length of the gradient, lag 0 = 1")
     axes.set_title("How much of the gradient arrives at an input, by its age", fontsize=11)
@@ -82,8 +82,8 @@ def gains_figure(by_activation: Mapping[str, Mapping[float, Spread]]) -> Figure:
     """Return the gradient by lag of the plain recurrence, a panel for each activation, a line for each gain."""
     panels = _axes(1, len(by_activation), size=(8.6, 3.6), sharey=True)
     for axes, (activation, by_gain) in zip(panels, by_activation.items(), strict=True):
-        for (gain, found), colour in zip(by_gain.items(), _GAINS, strict=False):
-            _fading(axes, found, color=colour, label=f"gain {gain:g}")
+        for (gain, gradient), colour in zip(by_gain.items(), _GAINS, strict=False):
+            _fading(axes, gradient, color=colour, label=f"gain {gain:g}")
         axes.axhline(1.0, color=_GREY, linewidth=0.8)
         axes.set(yscale="log", ylim=(1e-16, 1e12), xlabel="lag: steps back")
         axes.set_title(activation, fontsize=10)
@@ -141,16 +141,16 @@ def gates_figure(openings: Openings) -> Figure:
     return figure
 
 
-def reach_figure(found: Reach, gradient: Spread | None) -> Figure:
-    """Return what an earlier event still does to the answer, by lag."""
+def reach_figure(influence: Reach, gradient: Spread | None) -> Figure:
+    """Return the influence of an earlier event on the list, by lag."""
     left, middle, right = _axes(1, 3, size=(9.6, 3.4))
-    lags = np.array(found.change.at) + 1
-    left.fill_between(lags, found.change.low, found.change.high, alpha=0.2, color="#0072B2", linewidth=0)
-    left.plot(lags, found.change.median, color="#0072B2", label="median, and 10 to 90 %")
-    left.plot(lags, found.mean, color="#D55E00", linestyle="--", label="mean")
+    lags = np.array(influence.change.at) + 1
+    left.fill_between(lags, influence.change.low, influence.change.high, alpha=0.2, color="#0072B2", linewidth=0)
+    left.plot(lags, influence.change.median, color="#0072B2", label="median, and 10 to 90 %")
+    left.plot(lags, influence.mean, color="#D55E00", linestyle="--", label="mean")
     left.set(ylabel="change, nats", title="log-probability of what came next")
     left.legend(frameon=False, fontsize=8)
-    middle.plot(lags, 100 * np.array(found.new_in_list), color="#0072B2")
+    middle.plot(lags, 100 * np.array(influence.new_in_list), color="#0072B2")
     middle.set(ylabel="%", ylim=(0, None), title="of the first ten that are new")
     if gradient is not None:
         right.fill_between(
@@ -171,8 +171,8 @@ def recall_figure(rows: Sequence[Mapping[str, Any]], chance: float) -> Figure:
     """Return recall on the copy task by lag, a line for each cell."""
     (axes,) = _axes()
     for name in dict.fromkeys(row["cell"] for row in rows):
-        found = sorted((row["lag"], row["recall"]) for row in rows if row["cell"] == name)
-        lags, recall = zip(*found, strict=True)
+        points = sorted((row["lag"], row["recall"]) for row in rows if row["cell"] == name)
+        lags, recall = zip(*points, strict=True)
         axes.plot(lags, recall, color=COLOURS[name], linestyle=_LINES.get(name, "-"), marker="o", label=name)
     places = sorted({row["lag"] for row in rows})
     axes.axhline(chance, color=_GREY, linewidth=1, linestyle=":")

@@ -1,4 +1,4 @@
-"""How far each gate of a trained network opens, event by event.
+"""The gates of a trained network: how far each opens, event by event.
 
 Knows: a cell that carries its gates beside its state, so that the network's own step computes them.
 Does not know: figures. Runs on NumPy alone.
@@ -71,7 +71,7 @@ class Openings:
 
 
 def has_gates(rec: Recommender) -> bool:
-    """Say whether the cell of a recommender has gates to look at."""
+    """Return whether the cell of a recommender has gates."""
     watched = Watched(rec.network.cell)
     return bool(watched.start(rec.params.blocks[0].cell, 1).gates)
 
@@ -89,25 +89,25 @@ def gate_openings(rec: Recommender, sequences: Sequences, user: int = 0) -> Open
 
     Cost: a step for each event.
     """
-    one = sequences.select(np.array([user]))
-    if not len(one.items):
+    history = sequences.select(np.array([user]))
+    if not len(history.items):
         raise ArgumentError("gate_openings: expected a user with events, came one without. Take another.")
     if not has_gates(rec):
         raise ArgumentError(f"gate_openings: expected a cell with gates, came {rec.network.cell}. Take gru or lstm.")
     network = replace(rec.network, cell=Watched(rec.network.cell))
-    memory = network.start(rec.params, 1, one.profiles)
-    gaps = one.gaps_before(np.arange(len(one.items)), np.arange(len(one.items)) > 0)
+    memory = network.start(rec.params, 1, history.profiles)
+    gaps = history.gaps_before(np.arange(len(history.items)), np.arange(len(history.items)) > 0)
     notes = []
-    for event in range(len(one.items)):
+    for event in range(len(history.items)):
         here = slice(event, event + 1)
-        details = None if one.details is None else one.details[here].astype(np.float32)
-        memory = network.step(rec.params, memory, one.items[here], gaps[here], details)
+        details = None if history.details is None else history.details[here].astype(np.float32)
+        memory = network.step(rec.params, memory, history.items[here], gaps[here], details)
         notes.append([state.gates for state in memory.cells])
     blocks = tuple(
         {name: np.concatenate([getattr(step[block], name) for step in notes]) for name in notes[0][block]._fields}
         for block in range(network.depth)
     )
-    items = tuple(rec.items[row - 1] if row else "unknown" for row in one.items)
+    items = tuple(rec.items[row - 1] if row else "unknown" for row in history.items)
     return Openings(items, blocks)
 
 

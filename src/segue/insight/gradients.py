@@ -1,11 +1,12 @@
-"""The gradient of a loss with respect to what was read some steps before: how it vanishes, or does not.
+"""The gradient of a loss with respect to earlier inputs: whether it vanishes.
 
 Knows: bare cells with fresh weights, and whole trained networks on real histories. Needs JAX.
 Does not know: figures, training runs.
 
-    lag        L = t - s:   how far the gradient of the loss at step t has come back when it arrives at x_s
+    lag        L = t - s:   how many steps back from the loss at step t the input x_s lies
 
-A recurrence multiplies it on the way by one Jacobian d h_k / d h_{k-1} for each step; see docs/method.md.
+A recurrence multiplies the gradient by one Jacobian d h_k / d h_{k-1} for each step; see
+docs/method.md.
 """
 
 from typing import Any
@@ -78,7 +79,7 @@ def with_gain(params: Tree, gain: float) -> Tree:
 def gradient_by_lag(
     cell: Cell, *, width: int = 32, steps: int = 101, lanes: int = 64, gain: float = 1.0, seed: int = 0
 ) -> Spread:
-    """Return how long the gradient of the last loss is at each input, by lag, for a cell with fresh weights.
+    """Return the length of the gradient of the last loss at each input, by lag, for a cell with fresh weights.
 
     Args:
         cell: the recurrence.
@@ -120,14 +121,14 @@ def gradient_in_network(rec: Recommender, sequences: Sequences, *, longest: int 
         raise ArgumentError(
             f"gradient_in_network: expected a user with {longest + 2} events or more, found none. Take a smaller lag."
         )
-    some = sequences.select(users)
-    ends, steps = some.offsets[1:] - 1, longest + 1
-    early = np.arange(len(some.items)) < np.repeat(ends - steps, some.lengths)
-    memory, _ = encode_users(rec.network, rec.params, some.keep(early))
-    position = np.arange(-steps, 0)[:, None] + some.lengths
-    window, _ = window_of(some, np.arange(len(some)), position)
+    histories = sequences.select(users)
+    ends, steps = histories.offsets[1:] - 1, longest + 1
+    early = np.arange(len(histories.items)) < np.repeat(ends - steps, histories.lengths)
+    memory, _ = encode_users(rec.network, rec.params, histories.keep(early))
+    position = np.arange(-steps, 0)[:, None] + histories.lengths
+    window, _ = window_of(histories, np.arange(len(histories)), position)
     params, memory, window = jax.tree.map(jnp.asarray, (rec.params, memory, window))
-    targets = jnp.asarray(some.items[ends])
+    targets = jnp.asarray(histories.items[ends])
 
     def loss(x: Array) -> Array:
         _, output = rec.network.scan_inputs(params, memory, x, window)

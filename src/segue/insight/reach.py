@@ -1,7 +1,9 @@
-"""How far back a trained network really looks: what becomes of its answer when one earlier event had not been.
+"""The memory of a trained network: how its list changes when one earlier event is left out.
 
-Knows: histories with one event left out, real or drawn from the network itself. Runs on NumPy alone.
-Does not know: figures, gradients. A gradient says what a small change would do; this says what a whole event did.
+Knows: histories with one event left out, real or drawn from the network itself. Runs on NumPy
+alone.
+Does not know: figures, gradients. A gradient says what a small change would do; this says what a
+whole event did.
 """
 
 from dataclasses import dataclass
@@ -27,13 +29,13 @@ K = 10
 
 @dataclass(frozen=True)
 class Reach:
-    """What leaving out the event `lag` before the last one read changes, by lag.
+    """The change when the event `lag` before the last is left out, by lag.
 
     Args:
         change: of the log-probability of the item that truly came next, its size in nats.
         mean: the mean of that change over users, for the few that matter much are not in a median.
         new_in_list: the mean share of the first ten of the list that were not there before.
-        users: asked.
+        users: how many users were measured.
     """
 
     change: Spread
@@ -57,7 +59,7 @@ def lags_up_to(longest: int) -> list[int]:
 
 
 def reach(rec: Recommender, sequences: Sequences, *, longest: int = 50, users: int = 256, seed: int = 0) -> Reach:
-    """Return what each earlier event still does to the answer.
+    """Return the influence of each earlier event on the list.
 
     Args:
         rec: a trained recommender.
@@ -78,27 +80,27 @@ def reach(rec: Recommender, sequences: Sequences, *, longest: int = 50, users: i
             f"reach: expected a user with {longest + 2} events or more, found none. Take a smaller lag or a longer log."
         )
     chosen = np.sort(np.random.default_rng(seed).permutation(able)[:users])
-    some = sequences.select(chosen)
-    ends = some.offsets[1:] - 1
-    early = np.arange(len(some.items)) < np.repeat(ends - longest - 1, some.lengths)
-    memory, _ = encode_users(rec.network, rec.params, some.keep(early))
-    whole = _log_probabilities(rec, some, memory, longest + 1)
-    seen = _seen(some, rec.vocabulary.size) if rec.repeats == "exclude" else np.zeros(whole.shape, bool)
-    targets, rows = some.items[ends], np.arange(len(some))
+    histories = sequences.select(chosen)
+    ends = histories.offsets[1:] - 1
+    early = np.arange(len(histories.items)) < np.repeat(ends - longest - 1, histories.lengths)
+    memory, _ = encode_users(rec.network, rec.params, histories.keep(early))
+    whole = _log_probabilities(rec, histories, memory, longest + 1)
+    seen = _seen(histories, rec.vocabulary.size) if rec.repeats == "exclude" else np.zeros(whole.shape, bool)
+    targets, rows = histories.items[ends], np.arange(len(histories))
     best, changes, new = _best(whole, seen), [], []
     lags = lags_up_to(longest)
     for lag in lags:
-        kept = np.ones(len(some.items), bool)
+        kept = np.ones(len(histories.items), bool)
         kept[ends - 1 - lag] = False
-        without = _log_probabilities(rec, some.keep(kept), memory, longest)
+        without = _log_probabilities(rec, histories.keep(kept), memory, longest)
         changes.append(np.abs(without[rows, targets] - whole[rows, targets]))
         new.append(1.0 - np.mean([np.isin(a, b).mean() for a, b in zip(_best(without, seen), best, strict=True)]))
     mean = tuple(float(of.mean()) for of in changes)
-    return Reach(spread(changes, lags), mean, tuple(float(share) for share in new), len(some))
+    return Reach(spread(changes, lags), mean, tuple(float(share) for share in new), len(histories))
 
 
 def drawn_histories(rec: Recommender, *, users: int = 64, events: int = 52, seed: int = 0) -> Sequences:
-    """Return histories that the network itself believes in: each is a plan drawn by chance.
+    """Return histories drawn from the network itself: each is a plan drawn at random.
 
     Cost: `users` times `events` steps and lists.
     """
@@ -125,7 +127,7 @@ def _log_probabilities(rec: Recommender, sequences: Sequences, memory: Memory, s
 
 
 def _seen(sequences: Sequences, size: int) -> Bools:
-    """Return bool[user, row]: what each user had before the last event."""
+    """Return bool[user, row]: the items of each user before the last event."""
     seen = np.zeros((len(sequences), size), bool)
     users = np.repeat(np.arange(len(sequences)), sequences.lengths)
     before = np.ones(len(users), bool)

@@ -70,7 +70,7 @@ def recall_at(
     try:
         rec = segue.train(train, config=SETTINGS | settings_of(cell) | windows)
         recall = float(segue.evaluate(rec, test, ks=(1,)).rows["segue"]["hr@1"])
-        best = rec.facts["best_pass"]
+        best = rec.facts["best_epoch"]
     except TrainingError:  # nothing was learnt
         recall, best = float("nan"), 0
     seconds = round(time.perf_counter() - began, 1)

@@ -1,6 +1,7 @@
 """The insights into cells or into a model: numbers, figures, and a page that shows them.
 
-Knows: which insights there are, their order, and what to see in each. Does not know: how numbers are computed or drawn.
+Knows: which insights there are, their order, and what to see in each.
+Does not know: how numbers are computed or drawn.
 """
 
 import html
@@ -170,7 +171,7 @@ def model_insights(
         "gates",
         "What the gates keep",
         "Each row is a channel of the memory, each column an event of one user. Bright channels are kept, dark ones "
-        "are overwritten. At the right: the half-life of each channel in events. Most forget fast, some slowly.",
+        "are overwritten. At the right: the half-life of each channel in events. Most decay fast, some slowly.",
         {"items": list(openings.items), "half_lives": kept, "gates": blocks},
         draw.gates_figure(openings),
     )

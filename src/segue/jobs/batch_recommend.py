@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from segue.data.features.catalogue import Profiles
-from segue.data.features.kinds import plain_name
+from segue.data.log.columns import plain_name
 from segue.data.log.events import Events
 from segue.data.values.times import microseconds
 from segue.jobs.event_frames import log_frame

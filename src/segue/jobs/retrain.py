@@ -38,13 +38,13 @@ import polars as pl
 from segue.api import train
 from segue.config import Config, asked_of, configure
 from segue.data.features.catalogue import Profiles, read_items, read_profiles
-from segue.data.features.kinds import plain_name
+from segue.data.log.columns import plain_name
 from segue.data.log.events import Events
 from segue.data.log.split import split_after, split_by_time, split_last
 from segue.data.sequences.type_weights import check_types, types_of
 from segue.errors import ArgumentError, ColumnError, LockedError, ModelError
 from segue.evaluation import ratings
-from segue.evaluation.protocols import ask, questions
+from segue.evaluation.protocols import queries_of, rank_targets
 from segue.interop.keras_cell import KerasCell
 from segue.metrics.bootstrap import Interval
 from segue.metrics.comparison import Comparison, compare
@@ -130,27 +130,21 @@ def retrain(
 ) -> RetrainReport:
     """Train a candidate, compare it with the running model on new events, and publish if not worse.
 
-    The candidate is not worse where the 95 % confidence interval of the difference in NDCG@10 (for
-    ratings alone in squared error) excludes a loss beyond the tolerance. Where the events cannot
-    decide, nothing is published, and the report says about how many events would decide. Fewer than
-    `LEAST` new events are not compared. The first model of a folder is published without
-    comparison.
+    Where the events cannot decide, nothing is published, and the report says about how many events
+    would decide. Fewer than `LEAST` new events are not compared. The first model of a folder is
+    published without comparison.
 
     Args:
         log: what to learn; see `segue.jobs.import_export.read_log`.
-        folder: of the models. The file `current` names the running model; otherwise the newest
-            runs.
-        catalogue: as for `train`. Items without a line keep the running model's line; None keeps
-            all.
-        users: as for `train`; needed if the running model reads profiles, which a model does not
-            hold.
+        folder: of the models. The file `current` names the running model; else the newest runs.
+        catalogue: as for `train`. Items without a line keep the running model's; None keeps all.
+        users: as for `train`; needed if the running model reads profiles, which no model holds.
         kinds: as for `train`; None takes those of the running model.
-        config: as for `train`; settings that a mapping leaves out are those requested for the
-            running model.
+        config: as for `train`; settings that a mapping leaves out are as in the running model.
         minutes: for everything. Half trains the candidate; the final model gets what the comparison
             leaves of the other half. The first model of a folder gets all.
-        tolerance: the tolerated loss, as a share of the running model's NDCG@10 or RMSE, from 0 to
-            1. With 0 the events must show that the candidate is no worse at all.
+        tolerance: the tolerated loss, as a share of the running model's metric, from 0 to 1. With 0
+            the events must show that the candidate is no worse at all.
         say: called with lines to show.
         now: for the name of the model; None takes the clock.
 
@@ -158,8 +152,7 @@ def retrain(
         LockedError: another run is at work in this folder.
         ModelError: there is no such folder, or the running model cannot be read.
         DataError: there is too little to learn.
-        ArgumentError: the running model reads profiles and `users` is missing, or the tolerance is
-            no share.
+        ArgumentError: `users` is missing for a model that reads profiles; a wrong tolerance.
         ConfigError: `train.type_weights` is given and names a type that the log does not have.
 
     Cost: two trainings and the evaluation of two models.
@@ -180,9 +173,8 @@ def retrain(
             log = replace(log, intake=replace(log.intake, reading=reading))
         given = {"catalogue": catalogue, "users": users, "kinds": kinds, "config": settings, "cell": cell}
         budget = Budget(minutes and 60 * minutes)
-        job = _Retraining(
-            log, folder, given, profiles, say, now or datetime.now(UTC), tolerance, budget, 2 if running else 1
-        )
+        now = now or datetime.now(UTC)
+        job = _Retraining(log, folder, given, profiles, say, now, tolerance, budget, 2 if running else 1)
         return job.compared(running, path.name) if running and path else job.first()
 
 
@@ -279,7 +271,6 @@ def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events,
         facts: of the running model.
 
     Example:
-        >>> import polars as pl
         >>> log = Events(pl.DataFrame({"user": ["a", "b"] * 50, "item": ["x", "y"] * 50, "time": range(100)}))
         >>> [len(part) for part in newest_slice(log, {"range": [0, 50]})[:2]]  # the newest fifth of a small log
         [80, 20]
@@ -292,24 +283,21 @@ def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events,
         return *split_last(log), (note,)
     events = max(1, len(log))
     share = max(SLICE, 2 * LEAST / events, min(2 * SLICE, WANTED / events))
-    train_part, test = split_by_time(log, test=min(LARGEST_SLICE, share))
+    learnt, test = split_by_time(log, test=min(LARGEST_SLICE, share))
+    note = ""
     if span is None:
-        return (
-            train_part,
-            test,
-            ("The running model does not say until when it learnt: it may have learnt these events.",),
-        )
-    if len(test) and span[1] >= test.table["time"][0]:
-        train_part, test = split_after(log, span[1])
-        return train_part, test, ()
-    notes: tuple[str, ...] = ()
-    if len(train_part) and span[1] < train_part.table["time"][-1]:
-        notes = ("The running model has learnt less than the candidate: it is older than the events compared on.",)
-    return train_part, test, notes
+        note = "The running model does not say until when it learnt: it may have learnt these events."
+    elif len(test) and span[1] >= test.table["time"][0]:
+        learnt, test = split_after(log, span[1])
+    elif len(learnt) and span[1] < learnt.table["time"][-1]:
+        note = "The running model has learnt less than the candidate: it is older than the events compared on."
+    return learnt, test, (note,) if note else ()
 
 
 @dataclass(frozen=True)
 class _Retraining:
+    """A run in a locked folder; `given` are arguments of `train`, `trainings` its models."""
+
     log: Events
     folder: Path
     given: Mapping[str, Any]
@@ -322,21 +310,17 @@ class _Retraining:
 
     def first(self) -> RetrainReport:
         """Publish the first model without a comparison."""
-        note = f"{self.folder} held no model: nothing to compare with."
-        return self._published(
-            self._trained(self.log, {}), RetrainReport(False, "", events=len(self.log), notes=(note,))
+        report = RetrainReport(
+            False, "", events=len(self.log), notes=(f"{self.folder} held no model: nothing to compare with.",)
         )
+        return self._published(self._trained(self.log, {}), report)
 
     def compared(self, running: Recommender, name: str) -> RetrainReport:
-        """Train a candidate, and publish the final model if the candidate is not worse."""
+        """Train a candidate, and go on to the final model if the candidate is not worse."""
         learnt, test, notes = newest_slice(self.log, running.facts)
-        tolerance = self.tolerance
-        report = RetrainReport(
-            False, "", running=name, events=len(self.log), questions=len(test), tolerance=tolerance, notes=notes
-        )
+        report = RetrainReport(False, "", None, name, len(self.log), len(test), tolerance=self.tolerance, notes=notes)
         if len(test) < LEAST:
-            why = f"{len(test):,} events are new to {name}, a comparison needs {LEAST}."
-            return replace(report, why=why)
+            return replace(report, why=f"{len(test):,} events are new to {name}, a comparison needs {LEAST}.")
         self.say(f"{name} is the running model. A candidate learns {len(learnt):,} events.")
         self.say(f"{len(test):,} newer events are held out for the comparison.")
         candidate = self._trained(learnt, {})
@@ -345,46 +329,50 @@ class _Retraining:
         if len(new) < LEAST:
             return replace(report, why=f"{len(new):,} new events have ratings, a comparison needs {LEAST}.")
         means = float(new.mean()), float(old.mean())
-        margin = -means[1] * ((1 + tolerance) ** 2 - 1) if rated else tolerance * means[1]
+        margin = -means[1] * ((1 + self.tolerance) ** 2 - 1) if rated else self.tolerance * means[1]
         compared = compare(new, old, users, margin)
         metric = {"rmse": tuple((-mean) ** 0.5 for mean in means)} if rated else {"ndcg": means}
         report = replace(report, questions=len(new), improvement=compared.difference, **metric)
         if not compared.excluded:
             needed = None if compared.worse else compared.needed
-            return replace(report, why=_why(compared, name, tolerance, rated), needed=needed)
-        measure = "squared error less by" if rated else "NDCG@10"
-        difference = f"{measure} {compared.difference}"
+            return replace(report, why=_why(compared, name, self.tolerance, rated), needed=needed)
+        difference = f"{'squared error less by' if rated else 'NDCG@10'} {compared.difference}"
         self.say(f"Not worse than {name}: {difference}. The final model learns all {len(self.log):,} events.")
+        return self._final(candidate, rated, report)
+
+    def _final(self, candidate: Recommender, rated: bool, report: RetrainReport) -> RetrainReport:
+        """Train on the whole log, and publish if the validation comes near the candidate's."""
         final = self._trained(self.log, {"retrained": json.loads(json.dumps(report.to_dict()))})
         before, after = _validated(candidate, rated), _validated(final, rated)
-        if before is not None and after is None:
-            return replace(report, why="no time was left to validate the final model: give --minutes more.")
-        if before is not None and after is not None and (after > before / _NEAR if rated else after < _NEAR * before):
-            kind = "RMSE" if rated else "NDCG@10"
-            why = f"the final model reaches {kind} {after:.4f} on its validation, the candidate had {before:.4f}."
-            return replace(report, why=why)
+        if before is not None:
+            if after is None:
+                return replace(report, why="no time was left to validate the final model: give --minutes more.")
+            if after > before / _NEAR if rated else after < _NEAR * before:
+                reached = f"the final model reaches {'RMSE' if rated else 'NDCG@10'} {after:.4f} on its validation"
+                return replace(report, why=f"{reached}, the candidate had {before:.4f}.")
         return self._published(final, report)
 
     def _trained(self, log: Events, facts: Mapping[str, Any]) -> Recommender:
         settings = self.given["config"]
         known = types_of(log)
-        weights = {name: weight for name, weight in settings.train.weight_of_type().items() if name in known}
-        said = ",".join(f"{name}:{weight!r}" for name, weight in weights.items())
+        weights = settings.train.weight_of_type()
+        type_weights = ",".join(f"{name}:{weight!r}" for name, weight in weights.items() if name in known)
         minutes = settings.train.minutes
         if self.budget.seconds is not None:
             minutes = max(0.01, min(self.budget.seconds / self.trainings, self.budget.left()) / 60)
-        section = replace(settings.train, type_weights=said, minutes=minutes)
+        section = replace(settings.train, type_weights=type_weights, minutes=minutes)
         given = {**self.given, "config": replace(settings, train=section)}
         return train(log, **given, say=self.say, facts={"asked": asked_of(settings), **facts})
 
     def _scored(self, rec: Recommender, test: Events, rated: bool) -> tuple[Any, Any]:
         """Return NDCG@10, or minus the squared error, of each held-out event, and its user."""
         if rated:
-            rows = ratings.questions(rec, test, self.given["users"], "all")
-            return -((ratings.predictions(rec, rows)[0] - rows.ratings).astype(np.float64) ** 2), rows.users
-        asked = questions(rec, test, self.profiles)
-        ranks = np.concatenate(ask(rec, asked)["segue"].ranks)
-        return ndcg(ranks, k=10), asked.users
+            rated_rows = ratings.rating_queries(rec, test, self.given["users"], "all")
+            predicted = ratings.predict_ratings(rec, rated_rows)[0]
+            return -((predicted - rated_rows.ratings).astype(np.float64) ** 2), rated_rows.users
+        queries = queries_of(rec, test, self.profiles)
+        ranks = np.concatenate(rank_targets(rec, queries)["segue"].ranks)
+        return ndcg(ranks, k=10), queries.users
 
     def _published(self, rec: Recommender, report: RetrainReport) -> RetrainReport:
         name = f"{self.now:%Y-%m-%d}-{rec.fingerprint[:12]}.segue"

@@ -1,1 +1,6 @@
-"""Loops in C where there is a compiler: of the training, called by XLA, and of the server; pure code says the same."""
+"""Compiled loops: C where there is a compiler, and pure twins that compute the same.
+
+Knows: how a source is compiled and kept for this processor (`build`), the loops that XLA calls in training
+(`training_loops`), the loops of serving (`serving_loops`). Tests hold each loop against its twin.
+Does not know: items, users, weights.
+"""

@@ -1,10 +1,11 @@
-/* Loops of the server, called through ctypes: a step of the network for a few users, and what lies between scores and
-   a list.
+/* Loops of the server, called through ctypes: a step of the network for a few users, and the work between scores and
+   lists.
 
-   Knows: a block with its constants put together; what followed what, mixed in; the best places of lines of scores, the rank of a place, the sum
-   that a softmax divides by.
-   Does not know: Python, ids, what is hidden (that is -infinity before it comes here). All numbers are float32, line
-   after line. Every function computes what its pure twin in `lists.py`, `model/counts.py` or `recommend/folded.py` computes. */
+   Knows: a block with its constants put together, the blend with transition counts, the best places of lines of
+   scores, the rank of a place, the sum that a softmax divides by.
+   Does not know: Python, ids, exclusions (-infinity stands for these). All numbers are float32, line after line. Every
+   function computes what its pure twin in `serving_loops.py`, `model/transitions.py` or
+   `recommend/fused_inference.py` computes. */
 
 #include <stdlib.h>
 
@@ -42,10 +43,10 @@ EXPORT void segue_best(const float* scores, int64_t lines, int64_t size, int64_t
   }
 }
 
-/* How many places of each line but the first score at least what one of them does, and log(sum(exp(line))); what is
+/* The rank of one place of each line, ties against it, without the first place; and log(sum(exp(line))), to which
    -infinity adds nothing. */
-EXPORT void segue_foreseen(const float* scores, int64_t lines, int64_t size, const int64_t* columns, int64_t* ranks,
-                           float* sums) {
+EXPORT void segue_ranks(const float* scores, int64_t lines, int64_t size, const int64_t* columns, int64_t* ranks,
+                        float* sums) {
   for (int64_t l = 0; l < lines; l++, scores += size) {
     float own = scores[columns[l]], top = largest(scores, (long)size), total = 0.0f;
     int32_t rank = 0;
@@ -58,19 +59,19 @@ EXPORT void segue_foreseen(const float* scores, int64_t lines, int64_t size, con
   }
 }
 
-/* ---- the mixture of a network's scores with what followed the last items (`model/counts.py`) ---- */
+/* ---- the blend of a network's scores with transition counts (`model/transitions.py`) ---- */
 
 typedef struct {
   const int64_t* offsets; /* of pairs, by first item */
   const int32_t* rows;    /* the second item of each pair */
   const float *shares, *popularity, *decay, *habit_decay;
-  int64_t size, counted, reach, recent;          /* rows, those that were not added since, and how many last items */
-  float weight, smoothing, habit, scale, rarest; /* the last: the log for a row that came after the counts */
-} Counts;
+  int64_t size, counted, reach, recent;          /* rows, rows that were counted, numbers of last items */
+  float weight, smoothing, habit, scale, rarest; /* the last: the log for a row that was not counted */
+} Transitions;
 
 /* scores[line, width] become scale * (scores + weight * log(share + smoothing * popularity)); recent[line, recent] are
    the last items, the newest last; `room` is as long as `size`. */
-EXPORT void segue_mixed(const Counts* counts, const int32_t* recent, int64_t lines, float* scores, int64_t width,
+EXPORT void segue_blend(const Transitions* counts, const int32_t* recent, int64_t lines, float* scores, int64_t width,
                         float* restrict room) {
   int64_t size = counts->size;
   const float* restrict popularity = counts->popularity;
@@ -100,7 +101,7 @@ EXPORT void segue_mixed(const Counts* counts, const int32_t* recent, int64_t lin
   }
 }
 
-/* ---- one event of a few users through a block whose constants are put together (`recommend/folded.py`) ---- */
+/* ---- one event of a few users through a block whose constants are put together (`recommend/fused_inference.py`) ---- */
 
 typedef float Vector __attribute__((vector_size(64), aligned(4), may_alias));
 enum { USERS = 8, COLUMNS = 32 };

@@ -1,9 +1,9 @@
-"""Loops of the server: a step through a block, the mixture with counts, the best of a line, the rank of a place.
+"""Loops of the server: a step through a block, the blend with transition counts, the best of a line, ranks.
 
-Knows: lines, places, -infinity for what is left out. Each runs in C where there is a compiler, which holds no lock of
-the interpreter meanwhile, and else as it stands here or where it is called; both say the same (laws). C asks nothing:
-what it would read or write is checked here to be there.
-Does not know: ids, rows of a catalogue, what scores mean.
+Knows: lines of scores, places in them, -infinity for exclusions. Each loop runs in C where there is a compiler, without
+the lock of the interpreter, and else in the pure twin here or at its caller; both compute the same (laws). C checks
+nothing, so every array is checked here first.
+Does not know: ids, rows of a catalogue.
 """
 
 import ctypes
@@ -21,17 +21,17 @@ from segue.shapes import Bools, Floats, Rows
 
 #: Columns of a panel of weights, as in `serving_loops.c`.
 _COLUMNS = 32
-#: Scores of a line that are put in order one by one; of more they are sorted.
+#: Longest list that C keeps by insertion; longer ones are sorted.
 _INSERTED = 256
 
 
 class TopK(NamedTuple):
-    """The highest scores of each line, best first, of equals the first; -infinity and place 0 fill up.
+    """The highest scores of each line, best first, of equals the first; place 0 and -infinity fill short lines.
 
     Args:
         places: int64[line, k].
         scores: float[line, k].
-        found: int64[line], how many scores above -infinity there were, at most k.
+        found: int64[line], scores above -infinity, at most k.
     """
 
     places: NDArray[np.int64]
@@ -54,9 +54,9 @@ def top_k(scores: Floats, k: int) -> TopK:
         k: at least 1.
 
     Raises:
-        ArgumentError: the scores lie otherwise, or k is below 1.
+        ArgumentError: the scores are not in one piece of memory, or k is below 1.
 
-    Cost: O(lines x n), and O(k) for each score that was among the best for a while.
+    Cost: O(lines x n), and O(k) for each score that enters the list.
 
     Example:
         >>> top_k(np.float32([[1, 3, -np.inf, 3], [-np.inf, -np.inf, 2, -np.inf]]), 2).places.tolist()
@@ -64,7 +64,7 @@ def top_k(scores: Floats, k: int) -> TopK:
     """
     if scores.ndim != 2 or k < 1:
         raise _unfit("scores of two axes and a count from 1", scores, f", and {k}")
-    loops = build.lists()
+    loops = build.serving()
     if loops is None or k > _INSERTED:
         return pure_top_k(scores, k)
     lines, size = scores.shape
@@ -81,7 +81,7 @@ def pure_top_k(scores: NDArray[np.floating], k: int) -> TopK:
     line, values = places // size, scores.ravel()[places]
     places -= line * size
     order = np.lexsort((places, -values, line))
-    number = np.arange(len(order)) - np.searchsorted(line, line)  # of the same line before
+    number = np.arange(len(order)) - np.searchsorted(line, line)  # places of the same line before
     order, number = order[number < k], number[number < k]
     top = TopK(
         np.zeros((lines, k), np.int64),
@@ -93,7 +93,7 @@ def pure_top_k(scores: NDArray[np.floating], k: int) -> TopK:
 
 
 def best(scores: Floats, count: int) -> list[Best]:
-    """Return what `top_k` does as lists, one for each line, of what is above -infinity.
+    """Return the result of `top_k` as lists, one for each line, without places of -infinity.
 
     Example:
         >>> best(np.float32([[1, 3, -np.inf, 3], [-np.inf, -np.inf, 2, -np.inf]]), 2)
@@ -124,11 +124,11 @@ def leave_out(scores: Floats, excluded: Sequence[Rows] = (), *, allowed: Bools |
     return scores
 
 
-def foreseen(scores: Floats, places: NDArray[np.integer]) -> tuple[NDArray[np.float64], Floats]:
+def ranks_and_log_sums(scores: Floats, places: NDArray[np.integer]) -> tuple[NDArray[np.float64], Floats]:
     """Return for each line the rank of one place, ties against it, and `log(sum(exp(line)))`.
 
     Args:
-        scores: float32[line, n], line after line in memory; the first place of a line is never ranked, and -infinity
+        scores: float32[line, n], line after line in memory. The first place of a line is never ranked, and -infinity
             adds nothing to the sum.
         places: int[line], each with a score above -infinity.
 
@@ -136,12 +136,12 @@ def foreseen(scores: Floats, places: NDArray[np.integer]) -> tuple[NDArray[np.fl
         float64[line], float32[line].
 
     Raises:
-        ArgumentError: a score is NaN, or a place is none of the line.
+        ArgumentError: a score is NaN, or a place is outside the line.
 
     Cost: O(lines x n).
 
     Example:
-        >>> ranks, sums = foreseen(np.float32([[-np.inf, 0, 0, 1]]), np.array([2]))
+        >>> ranks, sums = ranks_and_log_sums(np.float32([[-np.inf, 0, 0, 1]]), np.array([2]))
         >>> ranks.tolist(), round(float(sums[0]), 3)
         ([3.0], 1.551)
     """
@@ -149,23 +149,23 @@ def foreseen(scores: Floats, places: NDArray[np.integer]) -> tuple[NDArray[np.fl
     inside = scores.ndim == 2 and columns.shape == scores.shape[:1]
     if not inside or (len(columns) and not 0 <= columns.min() <= columns.max() < scores.shape[1]):
         raise _unfit("a place inside each line of scores", scores)
-    loops = build.lists()
+    loops = build.serving()
     if loops is None:
-        return pure_foreseen(scores, places)
+        return pure_ranks_and_log_sums(scores, places)
     ranks, sums = np.empty(len(scores), np.int64), np.empty(len(scores), np.float32)
-    loops.segue_foreseen(_at(scores), *_sizes(*scores.shape), _at(columns), _at(ranks), _at(sums))
+    loops.segue_ranks(_at(scores), *_sizes(*scores.shape), _at(columns), _at(ranks), _at(sums))
     if np.isnan(sums).any():
         return target_ranks(scores, places), sums  # which says of what question
     return ranks.astype(np.float64), sums
 
 
-def pure_foreseen(scores: Floats, places: NDArray[np.integer]) -> tuple[NDArray[np.float64], Floats]:
-    """Do what `foreseen` does."""
+def pure_ranks_and_log_sums(scores: Floats, places: NDArray[np.integer]) -> tuple[NDArray[np.float64], Floats]:
+    """Do what `ranks_and_log_sums` does."""
     return target_ranks(scores, places), log_sums(scores)
 
 
 def log_sums(scores: Floats) -> Floats:
-    """Return float32[line]: log(sum(exp(line))); what is -infinity adds nothing."""
+    """Return float32[line]: log(sum(exp(line))), to which -infinity adds nothing."""
     top = np.maximum(scores.max(axis=1), np.float32(-1e30))
     powers = np.exp(scores - top[:, None])
     sums = powers @ np.ones(scores.shape[1], np.float32)  # in a third of the time of a sum by lines
@@ -178,10 +178,10 @@ NORMS: dict[Norm, int] = {False: 0, True: 1, "clip": 2}
 
 
 class BlockStep:
-    """One event of some users through a block whose constants are put together, in C.
+    """One event of several users through a block whose constants are put together, in C.
 
     Args:
-        loops: `build.lists()`.
+        loops: `build.serving()`.
         weights: float32 arrays in the order of `Block` in `serving_loops.c`.
 
     Raises:
@@ -192,25 +192,25 @@ class BlockStep:
         self.loops = loops
         d, past, inside = len(weights[1]), len(weights[2]), len(weights[9])
         shapes = [(d, 2 * d), (d,), (past,), (d,), (d, 2 * d), (2 * d,), (d,), (d, d), (d, 2 * inside), (inside, d)]
-        if [one.shape for one in weights] != shapes or past % d or any(one.dtype != np.float32 for one in weights):
+        if [w.shape for w in weights] != shapes or past % d or any(w.dtype != np.float32 for w in weights):
             raise _unfit(f"weights of a block of width {d}", weights[0])
         self.width, self.past, self.inside = d, past, inside
         self.weights = [_panels(array) if array.ndim == 2 else np.ascontiguousarray(array) for array in weights]
         self._block = (ctypes.c_void_p * len(self.weights))(*(array.ctypes.data for array in self.weights))
 
     def __call__(self, before: Floats, x: Floats, after: Floats, norm: Norm) -> None:
-        """Read a state and write the one after it, and change x, all in place.
+        """Read a state, write the next state, and change x in place.
 
         Args:
-            before: float32[B, n], a part of lines that lie one after the other: numbers of what came before, the newest
-                first, then the state of the cell.
+            before: float32[B, n], parts of consecutive lines: the last inputs, newest first, then the state of the
+                cell.
             x: float32[B, d], line after line.
             after: as `before`, with the same distance between lines.
-            norm: what each part does with a vector before it is read.
+            norm: what each part does with a vector first.
 
         Raises:
-            ArgumentError: the arrays lie otherwise.
-            MemoryError: there is none to work in.
+            ArgumentError: the arrays lie otherwise in memory.
+            MemoryError: there is no memory to work in.
         """
         users, d = x.shape
         wanted, stride = (users, self.past + self.width), before.strides[0]
@@ -225,14 +225,14 @@ class BlockStep:
 
 
 def _panels(weights: Floats) -> Floats:
-    """Return a matrix as it is multiplied: `_COLUMNS` columns after the others, the last filled up with 0."""
+    """Return a matrix cut into panels of `_COLUMNS` columns, the last filled with zeros."""
     inside, width = weights.shape
     filled = np.zeros((inside, -(-width // _COLUMNS) * _COLUMNS), np.float32)
     filled[:, :width] = weights
     return np.ascontiguousarray(filled.reshape(inside, -1, _COLUMNS).swapaxes(0, 1))
 
 
-class _Counts(ctypes.Structure):
+class _Transitions(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("offsets", "rows", "shares", "popularity", "decay", "habit_decay")),
         *((name, ctypes.c_int64) for name in ("size", "counted", "reach", "recent")),
@@ -240,16 +240,16 @@ class _Counts(ctypes.Structure):
     )
 
 
-class Mixture:
-    """A network's scores mixed with what followed the last items, in C.
+class BlendLoop:
+    """The blend of a network's scores with transition counts, in C.
 
     Args:
-        loops: `build.lists()`.
+        loops: `build.serving()`.
         pairs: offsets int64[V + 1], rows int32[n] and shares float32[n] of the pairs.
         popularity: float32[V].
-        decays: float32[REACH] and float32[RECENT], how much the last items count in either way.
-        counted: rows that were not added since.
-        numbers: weight, smoothing, habit, scale and the log for a row that came after the counts.
+        decays: float32[REACH] and float32[RECENT], how much the last items count for transitions and for repeats.
+        counted: rows that were counted; the others were added later.
+        numbers: weight, smoothing, habit, scale and the log for a row that was not counted.
 
     Raises:
         ArgumentError: the arrays do not fit each other, or a pair leads out of them.
@@ -267,31 +267,34 @@ class Mixture:
         numbers: Sequence[float],
     ) -> None:
         self.loops = loops
-        self.arrays = [np.ascontiguousarray(one) for one in (*pairs, popularity, *decays)]  # kept while C points there
+        # Kept while C points there.
+        self.arrays = [np.ascontiguousarray(array) for array in (*pairs, popularity, *decays)]
         size, kinds = len(popularity), (np.int64, np.int32, *[np.float32] * 4)
-        whole = all(one.dtype == kind and one.ndim == 1 for one, kind in zip(self.arrays, kinds, strict=True))
+        whole = all(part.dtype == kind and part.ndim == 1 for part, kind in zip(self.arrays, kinds, strict=True))
         if not (whole and pairs_fit(*pairs, size) and 0 <= counted <= size and len(decays[0]) <= len(decays[1])):
             raise _unfit("pairs of rows that are there, with a share each", popularity)
         sizes = (size, counted, *map(len, decays))
-        self._counts = _Counts(*(one.ctypes.data for one in self.arrays), *map(int, sizes), *map(float, numbers))
+        self._transitions = _Transitions(
+            *(array.ctypes.data for array in self.arrays), *map(int, sizes), *map(float, numbers)
+        )
 
     def __call__(self, scores: Floats, recent: Rows) -> None:
-        """Mix float32[user, n], scores of all rows in order, with the last items int32[user, RECENT], in place.
+        """Blend scores of all rows in order, float32[user, n], in place; `recent` is int32[user, RECENT].
 
         Raises:
-            ArgumentError: they are of fewer rows than the counts, or of other shapes.
+            ArgumentError: there are fewer rows than counted, or shapes do not fit.
         """
         recent = np.ascontiguousarray(recent, np.int32)
-        wide = scores.ndim == 2 and scores.shape[1] >= self._counts.size and scores.flags.writeable
-        if not wide or recent.shape != (len(scores), self._counts.recent):
-            raise _unfit(f"scores of {self._counts.size} rows or more, and the last items of each user", scores)
-        room = np.empty(self._counts.size, np.float32)
-        counts, (lines, width) = ctypes.byref(self._counts), scores.shape
-        self.loops.segue_mixed(counts, _at(recent), *_sizes(lines), _at(scores), *_sizes(width), _at(room))
+        wide = scores.ndim == 2 and scores.shape[1] >= self._transitions.size and scores.flags.writeable
+        if not wide or recent.shape != (len(scores), self._transitions.recent):
+            raise _unfit(f"scores of {self._transitions.size} rows or more, and the last items of each user", scores)
+        room = np.empty(self._transitions.size, np.float32)
+        counts, (lines, width) = ctypes.byref(self._transitions), scores.shape
+        self.loops.segue_blend(counts, _at(recent), *_sizes(lines), _at(scores), *_sizes(width), _at(room))
 
 
 def pairs_fit(offsets: NDArray[np.int64], rows: Rows, shares: Floats, size: int) -> bool:
-    """Say whether pairs are those of so many rows: offsets that rise from 0 to their number, rows that are there.
+    """Say whether pairs fit a number of rows: offsets rise from 0 to the number of pairs, rows exist.
 
     Cost: O(pairs).
 
@@ -324,8 +327,8 @@ def _sizes(*numbers: int) -> tuple[ctypes.c_int64, ...]:
 def _edges(scores: NDArray[np.floating], count: int) -> NDArray[np.floating]:
     """Return float[line]: a score that at least `count` of its line reach, and few more.
 
-    The `count` highest maxima of groups are as many scores, so that most are looked at once. A group is every n-th
-    score, so that maxima are taken of neighbours all at a time.
+    The `count`-th highest of the maxima of groups is such a score. A group is every n-th score, so that maxima of
+    neighbours are taken at a time.
     """
     lines, size = scores.shape
     block = max(1, size // (16 * count))

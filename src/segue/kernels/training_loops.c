@@ -1,12 +1,12 @@
-/* Fused loops of the training pass, called by XLA on the processor.
+/* Fused loops of the training, called by XLA on the processor.
 
-   Knows: what lies between two products of matrices, forward and backward: the softmax, the norm, the gates,
-   the recurrence. Each reads and writes memory once, where separate operations pass over it many times.
-   Does not know: JAX, products, shapes beyond the sizes of its buffers (`fused.py` checks them). Every handler
-   computes what its pure twin in `fused.py` computes; sums over rows are added in a fixed order, whatever the
-   number of threads, so that the same seed gives the same weights.
+   Knows: the work between two matrix products, forward and backward: the softmax, the norm, the gates, the recurrence.
+   Each loop reads and writes memory once, where separate operations would do so many times.
+   Does not know: JAX, products, shapes beyond the sizes of its buffers (`training_loops.py` checks them). Every handler
+   computes what its pure twin in `segue.model` or `segue.training.update.losses` computes. Sums over rows are added in a
+   fixed order, whatever the number of threads, so that the same seed gives the same weights.
 
-   All buffers are float32, dense, row by row, but for int32 ids, one-byte booleans and what is said to be bfloat16. */
+   All buffers are float32, dense, row by row, but for int32 ids, one-byte booleans and buffers marked bfloat16. */
 
 #include <sched.h>
 #include <stdatomic.h>

@@ -1,11 +1,11 @@
-"""What a list was worth: pure functions of arrays, used by the trainer, the evaluator and the service alike.
+"""Metrics: pure functions of arrays, used by training, evaluation and serving alike.
 
-    ranks.py                where an item stands among all items, and who decides between equal scores
-    metrics.py              what a rank or a list is worth
-    bootstrap.py            how sure a difference is
-    comparison.py           whether one model may replace another
-    coordinate_search.py    the best settings of a simple model, one setting at a time
+    ranks.py       the rank of a target among all items, and how ties count
+    metrics.py     metrics of ranks, lists and ratings
+    bootstrap.py   confidence intervals of differences
+    comparison.py  whether one model may take the place of another
+    coordinate_search.py  the best settings of a simple model, one setting at a time
 
 Knows: scores, rows, ranks.
-Does not know: models, logs, or where the numbers are printed.
+Does not know: models, logs, reports.
 """

@@ -1,6 +1,6 @@
-"""How sure a difference between two models is.
+"""The confidence interval of a difference between two models.
 
-Knows: two arrays with a number per query, and whose query each is.
+Knows: two arrays with a number per query, and the user of each query.
 Does not know: which metric or which models.
 """
 
@@ -18,7 +18,7 @@ _BLOCK = 2**22
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference of means and how far it could be off.
+    """A difference of means and its confidence interval.
 
     Args:
         mean: the difference on the queries as they are.
@@ -33,7 +33,7 @@ class Interval:
     share_above_zero: float
 
     def over(self, name: str | None) -> dict[str, Any]:
-        """Return plain values for JSON: a lead over a model of some name."""
+        """Return plain values for JSON: the improvement over a model of that name."""
         return {"over": name, "mean": self.mean, "low": self.low, "high": self.high}
 
     def __str__(self) -> str:
@@ -51,10 +51,9 @@ def paired_bootstrap(
 ) -> Interval:
     """Return the difference `mean(a) - mean(b)` with its bootstrap interval over users.
 
-    Both models answered the same queries, so queries are drawn in pairs; one user's queries are not
-    independent of each other, so whole users are drawn: in each draw as many users as there are, with
-    replacement, and the difference is the mean over all queries of the users drawn. The interval
-    holds the middle `level` of the draws.
+    Both models answered the same queries, so queries are drawn in pairs. One user's queries depend on each other, so
+    whole users are drawn: in each draw as many users as there are, with replacement. The difference of a draw is the
+    mean over all queries of its users. The interval holds the middle `level` of the draws.
 
     Args:
         a: float[query], a metric of the first model.
@@ -80,9 +79,9 @@ def paired_bootstrap(
         >>> paired_bootstrap([1., 1., 0., 1.], [0., 0., 0., 1.], draws=500).mean
         0.5
     """
-    one, other = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    _check(one, other, groups, draws, level)
-    sums, counts = _per_user(one - other, groups)
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    _check(first, second, groups, draws, level)
+    sums, counts = _per_user(first - second, groups)
     users = len(sums)
     rng = np.random.default_rng(seed)
     step = max(1, _BLOCK // users)

@@ -1,6 +1,6 @@
 """Whether one model may take the place of another: a loss beyond a margin is excluded, or more events are needed.
 
-Knows: two numbers for each query, higher is better, and whose query each is.
+Knows: two numbers for each query, higher is better, and the user of each query.
 Does not know: which metric or which models.
 """
 
@@ -17,14 +17,14 @@ Numbers = NDArray[np.float64]
 
 
 class Comparison(NamedTuple):
-    """A difference, new less old, and what follows from it.
+    """The difference of two models, new less old, and the conclusions from it.
 
     Args:
         difference: the mean with its 95 % interval.
         margin: the loss that is tolerated, in units of the metric.
-        queries: how many were compared on.
-        users: whose these are.
-        known: whether there is anything to tell the models apart by: two users, and a number other than 0.
+        queries: how many were compared.
+        users: how many users these are of.
+        known: whether the models can be told apart: there are two users, and a number other than 0.
     """
 
     difference: Interval
@@ -45,10 +45,10 @@ class Comparison(NamedTuple):
 
     @property
     def needed(self) -> int | None:
-        """About how many queries would tell; None where that cannot be said.
+        """About how many queries would decide; None where this cannot be estimated.
 
-        The interval narrows with the root of their number, and has to fit between the difference and the margin; where
-        the difference lies near the margin, into half of the margin, as if the models were more alike than they seem.
+        The interval narrows with the root of their number and must fit between the difference and the margin. Where
+        the difference lies near the margin, half of the margin counts.
         """
         mean, low = self.difference.mean, self.difference.low
         apart = max(abs(mean + self.margin), self.margin / 2)
@@ -60,16 +60,16 @@ class Comparison(NamedTuple):
 
 
 def compare(new: Numbers, old: Numbers, users: Rows, margin: float) -> Comparison:
-    """Return what the numbers of two models on the same queries say of them.
+    """Return the comparison of two models on the same queries.
 
-    The interval holds the bootstrap interval over users, which follows the shape of the differences, and Student's by
-    the variance between users, which is wider where users are few. To that variance two queries are added, one won and
-    one lost by a whole hit: where few queries differ, or none, that says little, and not that there is no difference.
+    The interval covers the bootstrap interval over users, which follows the shape of the differences, and Student's
+    interval by the variance between users, which is wider where users are few. Two queries are added to that variance,
+    one won and one lost by a whole hit, so that few or no differing queries do not look like no difference.
 
     Args:
-        new: float[query], of the model that might take the place of the other; higher is better.
-        old: float[query], of the other.
-        users: int[query], whose each query is.
+        new: float[query], of the new model; higher is better.
+        old: float[query], of the old model.
+        users: int[query], the user of each query.
         margin: the loss of the mean that is tolerated, from 0.
 
     Cost: that of `paired_bootstrap`.

@@ -1,12 +1,12 @@
-"""What a rank, a list or a predicted rating is worth: one pure function per metric.
+"""One pure function for each metric of ranks, lists and predicted ratings.
 
 Knows: ranks (`ranks.target_ranks`), relevance (`ranks.relevance`), lists of rows, ratings.
-Does not know: models or logs. Metrics of queries return one number per query, so that means, intervals
-and comparisons (`bootstrap.py`) are made from the same array.
+Does not know: models or logs. Metrics of queries return one number per query, so that means, intervals and comparisons
+(`bootstrap.py`) come from the same array.
 
-Two families. Where one item came next, a metric is a function of its rank: `hit_rate`, `precision`,
-`recall`, `ndcg`, `mrr`, `mean_average_precision`. Where a query has several targets, it is a function of
-the hits in its list: the same names with `set_` before. For one target both give the same number.
+Where one item came next, a metric is a function of its rank: `hit_rate`, `precision`, `recall`, `ndcg`, `mrr`,
+`mean_average_precision`. Where a query has several targets, a metric is a function of the hits in its list: the same
+names with `set_` before. For one target both give the same number.
 """
 
 from collections.abc import Sequence
@@ -104,12 +104,12 @@ def mean_average_precision(ranks: NDArray[np.floating], *, k: int) -> PerQuery:
     return mrr(ranks, k=k)
 
 
-def set_hit_rate(found: Relevance, *, k: int) -> PerQuery:
+def set_hit_rate(lists: Relevance, *, k: int) -> PerQuery:
     """Return 1 for each query with at least one target among the first k, else 0.
 
     Args:
-        found: the hits of each list and the number of targets of each query, from `relevance`.
-        k: the length of the list, from 1 to the width of `found.hits`.
+        lists: the hits of each list and the number of targets of each query, from `relevance`.
+        k: the length of the list, from 1 to the width of `lists.hits`.
 
     Returns:
         float64[query].
@@ -118,14 +118,14 @@ def set_hit_rate(found: Relevance, *, k: int) -> PerQuery:
         ArgumentError: `k` is below 1 or beyond the width of the lists.
 
     Example:
-        >>> found = Relevance(np.array([[False, True], [False, False]]), np.array([3, 1]))
-        >>> set_hit_rate(found, k=2).tolist()
+        >>> lists = Relevance(np.array([[False, True], [False, False]]), np.array([3, 1]))
+        >>> set_hit_rate(lists, k=2).tolist()
         [1.0, 0.0]
     """
-    return np.asarray(_hits(found, k).any(axis=1), np.float64)
+    return np.asarray(_hits(lists, k).any(axis=1), np.float64)
 
 
-def set_precision(found: Relevance, *, k: int) -> PerQuery:
+def set_precision(lists: Relevance, *, k: int) -> PerQuery:
     """Return the share of the k places that hold a target: `hits / k`.
 
     A list shorter than k counts as if its missing places were wrong.
@@ -134,10 +134,10 @@ def set_precision(found: Relevance, *, k: int) -> PerQuery:
         >>> set_precision(Relevance(np.array([[True, False, True, False]]), np.array([5])), k=4).tolist()
         [0.5]
     """
-    return _hits(found, k).mean(axis=1)
+    return _hits(lists, k).mean(axis=1)
 
 
-def set_recall(found: Relevance, *, k: int) -> PerQuery:
+def set_recall(lists: Relevance, *, k: int) -> PerQuery:
     """Return the share of a query's targets that the k places hold: `hits / targets`.
 
     A query with more than k targets cannot reach 1.
@@ -146,10 +146,10 @@ def set_recall(found: Relevance, *, k: int) -> PerQuery:
         >>> set_recall(Relevance(np.array([[True, False, True, False]]), np.array([4])), k=4).tolist()
         [0.5]
     """
-    return _hits(found, k).sum(axis=1) / found.relevant
+    return _hits(lists, k).sum(axis=1) / lists.relevant
 
 
-def set_ndcg(found: Relevance, *, k: int) -> PerQuery:
+def set_ndcg(lists: Relevance, *, k: int) -> PerQuery:
     """Return the discounted gain of the hits as a share of the best list's.
 
     `sum over places p of hit_p / log2(p + 1)`, divided by the same sum with hits at the first
@@ -162,11 +162,11 @@ def set_ndcg(found: Relevance, *, k: int) -> PerQuery:
         [0.6934]
     """
     worth = 1 / np.log2(np.arange(2, k + 2))
-    best = np.cumsum(worth)[np.minimum(found.relevant, k) - 1]
-    return (_hits(found, k) * worth).sum(axis=1) / best
+    best = np.cumsum(worth)[np.minimum(lists.relevant, k) - 1]
+    return (_hits(lists, k) * worth).sum(axis=1) / best
 
 
-def set_mrr(found: Relevance, *, k: int) -> PerQuery:
+def set_mrr(lists: Relevance, *, k: int) -> PerQuery:
     """Return the reciprocal of the place of the first hit, 0 without one.
 
     Source: Voorhees 1999.
@@ -175,11 +175,11 @@ def set_mrr(found: Relevance, *, k: int) -> PerQuery:
         >>> set_mrr(Relevance(np.array([[False, True, True]]), np.array([2])), k=3).tolist()
         [0.5]
     """
-    hits = _hits(found, k)
+    hits = _hits(lists, k)
     return hits.any(axis=1) / (hits.argmax(axis=1) + 1)
 
 
-def set_mean_average_precision(found: Relevance, *, k: int) -> PerQuery:
+def set_mean_average_precision(lists: Relevance, *, k: int) -> PerQuery:
     """Return the mean, over the targets that fit in the list, of the precision at each hit.
 
     `sum over places p of hit_p * (hits up to p) / p`, divided by `min(k, targets)`; a target that is
@@ -192,9 +192,9 @@ def set_mean_average_precision(found: Relevance, *, k: int) -> PerQuery:
         ...                            k=3).round(4).tolist()
         [0.5833]
     """
-    hits = _hits(found, k)
+    hits = _hits(lists, k)
     at_place = np.cumsum(hits, axis=1) / np.arange(1, k + 1)
-    return (hits * at_place).sum(axis=1) / np.minimum(found.relevant, k)
+    return (hits * at_place).sum(axis=1) / np.minimum(lists.relevant, k)
 
 
 def coverage(top: NDArray[np.integer], *, n_items: int) -> float:
@@ -334,21 +334,21 @@ def _ranks(ranks: NDArray[np.floating], k: int) -> NDArray[np.floating]:
     return ranks
 
 
-def _hits(found: Relevance, k: int) -> NDArray[np.bool_]:
+def _hits(lists: Relevance, k: int) -> NDArray[np.bool_]:
     """Check k and give the hits of the first k places."""
-    if not 1 <= k <= found.hits.shape[1]:
+    if not 1 <= k <= lists.hits.shape[1]:
         raise ArgumentError(
-            f"k: expected 1 to {found.hits.shape[1]}, the width of the lists, came {k}. Ask for longer lists."
+            f"k: expected 1 to {lists.hits.shape[1]}, the width of the lists, came {k}. Ask for longer lists."
         )
-    return found.hits[:, :k]
+    return lists.hits[:, :k]
 
 
 def _errors(predicted: ArrayLike, actual: ArrayLike) -> NDArray[np.float64]:
     """Return predicted minus actual in float64, after checking that they can be compared."""
-    one, other = np.asarray(predicted, np.float64), np.asarray(actual, np.float64)
-    if one.shape != other.shape or not one.size or np.isnan(one).any() or np.isnan(other).any():
+    guesses, truth = np.asarray(predicted, np.float64), np.asarray(actual, np.float64)
+    if guesses.shape != truth.shape or not guesses.size or np.isnan(guesses).any() or np.isnan(truth).any():
         raise ArgumentError(
-            f"ratings: expected two equally long lists of numbers, came shapes {one.shape} and {other.shape} "
-            f"with {np.isnan(one).sum() + np.isnan(other).sum()} NaN. Leave out events without a rating."
+            f"ratings: expected two equally long lists of numbers, came shapes {guesses.shape} and {truth.shape} "
+            f"with {np.isnan(guesses).sum() + np.isnan(truth).sum()} NaN. Leave out events without a rating."
         )
-    return one - other
+    return guesses - truth

@@ -1,7 +1,7 @@
-"""Where the item that came next stands among all items.
+"""Target ranks: the place of the item that came next among all items.
 
-Knows: scores, rows, and who decides between equal scores.
-Does not know: what made the scores, or what a rank is worth (`metrics.py`).
+Knows: scores, rows, how ties count.
+Does not know: where scores come from, metrics (`metrics.py`).
 """
 
 from typing import Literal, NamedTuple, TypeAlias
@@ -74,8 +74,8 @@ def target_ranks(
 def _block_ranks(
     scores: NDArray[np.floating], targets: NDArray[np.integer], ties: Ties, first_query: int
 ) -> NDArray[np.float64]:
-    """Ranks of one block of queries: one comparison for the place among equals that is asked for, counted."""
-    own = scores[np.arange(len(scores)), targets][:, None]
+    """Return the ranks of one block of queries, by counting one comparison or two."""
+    goals = scores[np.arange(len(scores)), targets][:, None]
     ranked = scores[:, 1:]
     broken = np.flatnonzero(np.isnan(ranked.max(axis=1)))
     if broken.size:
@@ -83,14 +83,14 @@ def _block_ranks(
             f"query {first_query + broken[0]}: expected scores that are numbers or -inf, came NaN. "
             "Look for a division by zero or an overflow in what made the scores."
         )
-    last = _true(ranked >= own) if ties != "optimistic" else 0
-    first = _true(ranked > own) + 1 if ties != "pessimistic" else 0
+    last = _true(ranked >= goals) if ties != "optimistic" else 0
+    first = _true(ranked > goals) + 1 if ties != "pessimistic" else 0
     ranks = (last + first) / 2 if ties == "mean" else last + first
-    return np.where(np.isneginf(own[:, 0]), float(ranked.shape[1]), ranks)
+    return np.where(np.isneginf(goals[:, 0]), float(ranked.shape[1]), ranks)
 
 
 def _true(table: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Count line by line: a line in one piece is counted four times as fast as with `axis=1`."""
+    """Count by line; this is four times as fast as `axis=1`."""
     return np.array([np.count_nonzero(line) for line in table], np.int64)
 
 
@@ -148,11 +148,11 @@ def relevance(top: NDArray[np.integer], *, offsets: NDArray[np.integer], targets
     Cost: O(n log n) for n places and targets together.
 
     Example:
-        >>> found = relevance(np.array([[5, 2, 7], [1, 4, 0]]),
+        >>> lists = relevance(np.array([[5, 2, 7], [1, 4, 0]]),
         ...                   offsets=np.array([0, 2, 3]), targets=np.array([7, 5, 3]))
-        >>> found.hits.tolist()
+        >>> lists.hits.tolist()
         [[True, False, True], [False, False, False]]
-        >>> found.relevant.tolist()
+        >>> lists.relevant.tolist()
         [2, 1]
     """
     top, offsets, targets = np.asarray(top), np.asarray(offsets), np.asarray(targets)

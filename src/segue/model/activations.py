@@ -1,11 +1,11 @@
-"""Activations that neither array namespace has, in numerically stable forms.
+"""Activations that are missing from array namespaces, in numerically stable forms.
 
 Knows: formulas. Every result keeps the float32 of its input under NumPy and JAX.
 """
 
 from collections.abc import Callable
 
-from segue.model.backend import fused, namespace, parts
+from segue.model.backend import compiled_loops, namespace, parts
 from segue.shapes import Array
 
 LEAK = 0.01
@@ -34,13 +34,13 @@ def gelu(x: Array) -> Array:
 
 def geglu(gate: Array, y: Array) -> Array:
     """Return `gelu(gate) * y`."""
-    loops = fused(y)
+    loops = compiled_loops(y)
     return loops.geglu(gate, y) if loops else y * gelu(gate)
 
 
 def swiglu(both: Array) -> Array:
     """Return `silu(a) * b` with `a, b` the halves of the last axis (Shazeer, 2020)."""
-    loops = fused(both)
+    loops = compiled_loops(both)
     if loops:
         return loops.swiglu(both)
     a, b = parts(both, 2)

@@ -1,7 +1,7 @@
 """The few things that differ between NumPy and JAX.
 
 Knows: which library an array belongs to, how each loops over time, gathers rows and walks a tree.
-Does not know: what is computed. Imports JAX only when it is handed a JAX array.
+Does not know: what is computed. JAX is imported only for JAX arrays.
 """
 
 from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ def map_tree(function: Callable[..., Array], tree: Tree, *others: Tree) -> Tree:
 
 
 def where_tree(condition: Array, yes: Tree, no: Tree) -> Tree:
-    """Choose between two trees of `[B, ...]` arrays, lane by lane; condition is `bool[B]`."""
+    """Choose between two trees of `[B, ...]` arrays, user by user; condition is `bool[B]`."""
 
     def choose(a: Array, b: Array) -> Array:
         xp = namespace(b)
@@ -78,9 +78,9 @@ def take(table: Array, rows: Array) -> Array:
 def product(x: Array, weights: Array) -> Array:
     """Return `x @ weights` for `x` [..., k].
 
-    As one product of two matrices: with more axes the compiler computes the gradient of the weights
-    from a transposed copy of x, which costs as much as the product. With weights rounded to bfloat16 the
-    product of a training step is one of numbers so rounded, summed in float32.
+    The axes before the last are flattened: with more axes the compiler computes the gradient of the weights from a
+    transposed copy of x, which costs as much as the product. Where the weights are bfloat16, x is rounded to bfloat16
+    and sums are float32.
     """
     if x.ndim != 2:
         return product(x.reshape(-1, x.shape[-1]), weights).reshape(*x.shape[:-1], weights.shape[-1])
@@ -91,8 +91,8 @@ def product(x: Array, weights: Array) -> Array:
     return training_loops.product(x, weights)
 
 
-def fused(array: Array) -> Any:
-    """Return the module of compiled loops where it can compute with this array, else None: then the pure code does."""
+def compiled_loops(array: Array) -> Any:
+    """Return the module of compiled loops where these can compute with the array; None where the pure code has to."""
     if not is_jax(namespace(array)) or array.dtype != np.float32:
         return None
     from segue.kernels import build, training_loops
@@ -103,9 +103,8 @@ def fused(array: Array) -> Any:
 def parts(x: Array, count: int) -> list[Array]:
     """Return the last axis cut into `count` equal parts.
 
-    Not by slices: the gradient of a split is one concatenation, that of slices is a padded copy of the
-    whole for each part, which was the slowest thing in the backward pass. NumPy has no backward pass, and its
-    split costs as much as a small product.
+    JAX splits: the gradient of a split is one concatenation, while slices give a padded copy of the whole for each
+    part, which was the slowest thing in the backward pass. NumPy slices: its split costs as much as a small product.
     """
     xp = namespace(x)
     if is_jax(xp):
@@ -125,9 +124,8 @@ def scan(step: Callable[[Tree, Tree], tuple[Tree, Array]], state: Tree, inputs: 
             ys.append(y)
         return state, stack(ys)
 
-    Cost: T calls of `step`. Under JAX the loop stays a loop: written out, the compiler fuses later steps
-    with earlier ones and computes these again for each (38 ms an update in place of 41, and half the
-    compile time, at 8 steps).
+    Cost: T calls of `step`. Under JAX the loop is not unrolled: the compiler would fuse later steps with earlier ones
+    and compute these again for each (41 ms an update instead of 38, and twice the compile time, at 8 steps).
     """
     first = next(leaves(inputs))[1]
     xp, length = namespace(first), first.shape[0]

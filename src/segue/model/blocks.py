@@ -1,7 +1,7 @@
-"""A block: what a recurrence needs around it to learn well.
+"""A block: the parts around a recurrence that let it learn well.
 
 Knows: the norm before each part, the gate beside the cell, the residual, the gated feed-forward, where dropout acts.
-Does not know: items, time, losses. Dropout masks come in as data, so that this stays a pure function.
+Does not know: items, time, losses. Dropout masks are arguments, so that a block is a pure function.
 """
 
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ import numpy as np
 
 from segue.config import Norm
 from segue.model.activations import geglu, swiglu
-from segue.model.backend import draw_normal, fused, namespace, parts, product
+from segue.model.backend import compiled_loops, draw_normal, namespace, parts, product
 from segue.model.cells import Cell
 from segue.shapes import Array, Tree
 
@@ -39,7 +39,7 @@ class BlockMasks(NamedTuple):
 
 def rms_norm(x: Array, scale: Array) -> Array:
     """Return `x / sqrt(mean(x^2)) * scale` along the last axis (Zhang and Sennrich, 2019)."""
-    loops = fused(x)
+    loops = compiled_loops(x)
     if loops:
         return loops.rms_norm(x, scale)
     squares = (x * x).sum(axis=-1, keepdims=True) / x.shape[-1]
@@ -49,11 +49,11 @@ def rms_norm(x: Array, scale: Array) -> Array:
 def clipped(x: Array, scale: Array) -> Array:
     """Return `x * min(1, LONGEST / sqrt(mean(x^2))) * scale` along the last axis: clipping by norm.
 
-    The length of a short vector is kept, for it says how much is known. Each part multiplies what it reads by what it
-    reads (a gate), so that two blocks are a polynomial of degree 16: vectors longer than about 1 grow in each of them,
-    and without a bound they end at 10^4 and more.
+    A short vector keeps its length, which grows with what is known. Each part multiplies its input by its input (a
+    gate), so that two blocks are a polynomial of degree 16: without a bound, vectors longer than about 1 grow in each
+    block to 10^4 and more.
     """
-    loops = fused(x)
+    loops = compiled_loops(x)
     if loops:
         return loops.clipped(x, scale)
     squares = (x * x).sum(axis=-1, keepdims=True) / x.shape[-1]
@@ -61,7 +61,7 @@ def clipped(x: Array, scale: Array) -> Array:
 
 
 def normed(x: Array, scale: Array, norm: Norm) -> Array:
-    """Return what a part reads, see `segue.config.Norm`."""
+    """Return a vector as a part reads it, see `segue.config.Norm`."""
     if norm == "clip":
         return clipped(x, scale)
     return rms_norm(x, scale) if norm else x * scale

@@ -24,21 +24,21 @@ import numpy as np
 from segue.errors import ConfigError
 from segue.model import activations
 from segue.model.activations import sigmoid, softplus
-from segue.model.backend import draw_normal, fused, namespace, parts, product, scan, where_tree
+from segue.model.backend import compiled_loops, draw_normal, namespace, parts, product, scan, where_tree
 from segue.shapes import Array, Tree
 
 
 class Cell(Protocol):
-    """What a network asks of a recurrence; see the module's first lines."""
+    """The contract of a recurrence; see the top of this module."""
 
     def init(self, rng: np.random.Generator, width: int) -> Any:
         """Return fresh parameters."""
 
     def start(self, params: Any, batch: int) -> Tree:
-        """Return the state of lanes that have seen nothing."""
+        """Return the state of users without events."""
 
     def lift(self, params: Any, x: Array) -> Tree:
-        """Return what of the inputs `x` [T, B, width] can be computed for all steps at once."""
+        """Return the part of the inputs `x` [T, B, width] that is computed for all steps at once."""
 
     def step(self, params: Any, state: Tree, inputs: Tree) -> tuple[Tree, Array]:
         """Read one position."""
@@ -51,7 +51,7 @@ class Cell(Protocol):
 
 
 class StepwiseCell:
-    """A cell whose scan is nothing but its step, position after position. Without gates, unless it has some."""
+    """A cell whose scan repeats its step, position after position; without gates unless it defines them."""
 
     def gates(self, params: Any, state: Tree, inputs: Tree) -> Tree:
         """Return how far each gate is open in the step that reads `inputs`: a named tuple."""
@@ -60,11 +60,11 @@ class StepwiseCell:
     def scan(self, params: Any, state: Tree, inputs: Tree, reset: Array, start: Tree) -> tuple[Tree, Array]:
         """Read T positions; where `reset` is true, begin from `start`."""
 
-        def one(state: Tree, position: Tree) -> tuple[Tree, Array]:
+        def read_position(state: Tree, position: Tree) -> tuple[Tree, Array]:
             reset_now, inputs_now = position
             return self.step(params, where_tree(reset_now, start, state), inputs_now)
 
-        return scan(one, state, (reset, inputs))
+        return scan(read_position, state, (reset, inputs))
 
     def step(self, params: Any, state: Tree, inputs: Tree) -> tuple[Tree, Array]:
         """Read one position."""
@@ -89,7 +89,7 @@ def init_gated(rng: np.random.Generator, width: int, gates: int) -> GatedParams:
     )
 
 
-def zeros_like_lanes(weights: Array, batch: int, width: int) -> Array:
+def zeros_of(weights: Array, batch: int, width: int) -> Array:
     """Return float32 zeros [batch, width] in the library of `weights`."""
     return namespace(weights).zeros((batch, width), dtype=np.float32)
 
@@ -100,7 +100,7 @@ class SimpleRNN(StepwiseCell):
 
         h_t = f(W_x x_t + W_h h_{t-1} + b),   y_t = h_t,   f one of tanh, relu, leaky_relu
 
-    Cost of a step: 4 d^2 operations per lane, half of them lifted out of the recurrence.
+    Cost of a step: 4 d^2 operations for each user, half of them lifted out of the recurrence.
     """
 
     activation: str = "tanh"
@@ -111,7 +111,7 @@ class SimpleRNN(StepwiseCell):
 
     def start(self, params: GatedParams, batch: int) -> Array:
         """Return `h = 0`, [B, d]."""
-        return zeros_like_lanes(params.w_h, batch, params.w_h.shape[0])
+        return zeros_of(params.w_h, batch, params.w_h.shape[0])
 
     def lift(self, params: GatedParams, x: Array) -> Array:
         """Return `W_x x + b`, [T, B, d]."""
@@ -133,7 +133,7 @@ class GRUParams(NamedTuple):
 
 
 class GRUGates(NamedTuple):
-    """How far a GRU keeps its memory, and how much of it the candidate reads."""
+    """How far a GRU keeps its memory, and how much of the memory the candidate reads."""
 
     keep: Array  # [B, d], z
     reset: Array  # [B, d], r
@@ -148,7 +148,7 @@ class GRU(StepwiseCell):
         n_t = tanh(W_n x_t + b_n + r_t * (U_n h_{t-1} + c_n))
         h_t = (1 - z_t) n_t + z_t h_{t-1},   y_t = h_t
 
-    Cost of a step: 12 d^2 operations per lane, half of them lifted out of the recurrence.
+    Cost of a step: 12 d^2 operations for each user, half of them lifted out of the recurrence.
     """
 
     def init(self, rng: np.random.Generator, width: int) -> GRUParams:
@@ -158,7 +158,7 @@ class GRU(StepwiseCell):
 
     def start(self, params: GRUParams, batch: int) -> Array:
         """Return `h = 0`, [B, d]."""
-        return zeros_like_lanes(params.w_h, batch, params.w_h.shape[0])
+        return zeros_of(params.w_h, batch, params.w_h.shape[0])
 
     def lift(self, params: GRUParams, x: Array) -> Array:
         """Return `W x + b` of all three gates, [T, B, 3 d]."""
@@ -173,7 +173,7 @@ class GRU(StepwiseCell):
 
     def scan(self, params: GRUParams, state: Array, inputs: Array, reset: Array, start: Array) -> tuple[Array, Array]:
         """Read T positions; where `reset` is true, begin from `start`."""
-        loops = fused(inputs)
+        loops = compiled_loops(inputs)
         if not loops:
             return super().scan(params, state, inputs, reset, start)
         y = loops.gru(inputs, params.w_h, params.b_n, state, reset, start)
@@ -184,7 +184,7 @@ class GRU(StepwiseCell):
         return self.opened(params, state, inputs)[0]
 
     def opened(self, params: GRUParams, state: Array, inputs: Array) -> tuple[GRUGates, Array, Array]:
-        """Return the gates, and of the candidate what comes from the input and from the memory."""
+        """Return the gates, and the candidate's parts from the input and from the memory."""
         x_z, x_r, x_n = parts(inputs, 3)
         h_z, h_r, h_n = parts(product(state, params.w_h), 3)
         return GRUGates(keep=sigmoid(x_z + h_z), reset=sigmoid(x_r + h_r)), x_n, h_n
@@ -198,7 +198,7 @@ class LSTMState(NamedTuple):
 
 
 class LSTMGates(NamedTuple):
-    """How far an LSTM keeps its cell, lets the candidate in, and shows the cell."""
+    """How far an LSTM keeps its cell, adds the candidate, and shows the cell."""
 
     keep: Array  # [B, d], f
     enter: Array  # [B, d], i
@@ -213,7 +213,7 @@ class LSTM(StepwiseCell):
         c_t = f c_{t-1} + i g,   h_t = o tanh(c_t),   y_t = h_t
 
     Gates in the order i, f, g, o. The forget bias starts at 1, so that memory is the default.
-    Cost of a step: 16 d^2 operations per lane, half of them lifted out of the recurrence.
+    Cost of a step: 16 d^2 operations for each user, half of them lifted out of the recurrence.
     """
 
     def init(self, rng: np.random.Generator, width: int) -> GatedParams:
@@ -224,7 +224,7 @@ class LSTM(StepwiseCell):
 
     def start(self, params: GatedParams, batch: int) -> LSTMState:
         """Return `h = c = 0`, [B, d] each."""
-        zeros = zeros_like_lanes(params.w_h, batch, params.w_h.shape[0])
+        zeros = zeros_of(params.w_h, batch, params.w_h.shape[0])
         return LSTMState(zeros, zeros)
 
     def lift(self, params: GatedParams, x: Array) -> Array:
@@ -285,7 +285,7 @@ class Linear:
     every product is lifted out of the loop over time. `lambda` starts so that the longest decays keep
     half-lives from a fraction of a step to hundreds.
 
-    Cost of a step: 4 d^2 operations and a few passes over [B, d].
+    Cost of a step: 4 d^2 operations for each user, and a few reads of [B, d].
     """
 
     taps: int = 4
@@ -307,7 +307,7 @@ class Linear:
 
     def start(self, params: LinearParams, batch: int) -> LinearState:
         """Return an empty tail and `s = 0`."""
-        zeros = zeros_like_lanes(params.w_gates, batch, params.decay.shape[0])
+        zeros = zeros_of(params.w_gates, batch, params.decay.shape[0])
         return LinearState(tail=(zeros,) * (self.taps - 1), s=zeros)
 
     def lift(self, params: LinearParams, x: Array) -> Array:
@@ -365,10 +365,10 @@ class Linear:
     def scan(
         self, params: LinearParams, state: LinearState, inputs: Array, reset: Array, start: LinearState
     ) -> tuple[LinearState, Array]:
-        """Read T positions; all but `s = a s + b` is computed for all of them at once."""
-        loops = fused(inputs)
+        """Read T positions; everything but `s = a s + b` is computed for all positions at once."""
+        loops = compiled_loops(inputs)
         if loops:
-            return self._fused_scan(loops, params, state, inputs, reset, start)
+            return self._compiled_scan(loops, params, state, inputs, reset, start)
 
         def recur(s: Array, position: Tree) -> tuple[Array, Array]:
             reset_now, a, b = position
@@ -384,10 +384,10 @@ class Linear:
         s, y = scan(recur, state.s, (reset, a, b))
         return LinearState(tail, s), y
 
-    def _fused_scan(
+    def _compiled_scan(
         self, loops: Any, params: LinearParams, state: LinearState, inputs: Array, reset: Array, start: LinearState
     ) -> tuple[LinearState, Array]:
-        """Do what `scan` does, by two compiled loops with a product between them."""
+        """Do what `scan` does with two compiled loops and a product between them."""
 
         def stacked(tail: tuple[Array, ...]) -> Array:
             xp = namespace(inputs)

@@ -1,20 +1,20 @@
 """The rating head: what a user will think of an item, from the state that also says what comes next.
 
-Knows: the ledger of a user's ratings (decayed sums of how far they lay from what the frozen biases expect, and
-where in the space of items), which the state carries beside the network's output; how output, ledger and item
-become a mean and a spread in the log's own scale.
+Knows: the rating state of a user (decayed sums of how far ratings lay from the frozen biases, and in which direction of
+the item space), which the user state carries beside the network's output; how output, rating state and item become a
+mean and a spread in the log's own scale.
 Does not know: times, ids, losses. One definition runs under JAX in training and NumPy in serving.
 
 For an item i with vector v and frozen bias b, after ratings with residuals x_j = rating - mean - b_j:
 
     sums_k   = sum_j decay_k^(events since j) x_j          counts_k the same of 1
-    kindred  = sum_j x_j v_j                               (the users's taste, as Koren's asymmetric factors)
+    taste    = sum_j x_j v_j                               (the user's, as Koren's asymmetric factors)
     latent   = mean + unit (b + shared + offset + <u, output> + sum_k w_k sums_k / (counts_k + l_k)
-                            + <output P + kindred K / (counts_0 + l) + taste, v> sqrt(d))
+                            + <output P + taste K / (counts_0 + l) + t, v> sqrt(d))
 
-A unit is the standard deviation of the ratings learnt, so that all of this is the same on any scale. A head that stands
-apart reads vectors that others made, for another end and of any length: it bounds their length, and divides by
-sqrt(d) where the others multiply.
+A unit is the standard deviation of the learnt ratings, so that the head is the same on any scale. A head with `apart`
+reads vectors that were trained for the next item and may have any length: it bounds their length, and divides by
+sqrt(d) instead of multiplying.
 
 The mean of the rating is the latent value itself, held within the scale (loss "squared";
 `segue.model.rating_distribution` makes the share of each step), or the mean of an ordinal distribution over the
@@ -39,7 +39,7 @@ DECAYS = (1.0, 0.95, 0.8)
 class RatingTables(NamedTuple):
     """What is known of each item's ratings when training ends; not learnt by gradient."""
 
-    bias: Array  # [V], in units: a shrunken mean of what ratings lie above the mean and their users' own biases
+    bias: Array  # [V], in units: a shrunken mean of how far ratings lie above the mean and their users' biases
     count: Array  # [V], how many ratings that was
 
 
@@ -48,7 +48,7 @@ class RatingParams(NamedTuple):
 
     preference: Array  # [d, d], P
     kindred: Array  # [d, d], K
-    taste: Array  # [d], of everybody: a linear map of an item's vector, so of its attributes too
+    taste: Array  # [d], t, of all users: a linear map of an item's vector, so of its attributes too
     user: Array  # [d], u
     offset: Array  # [1]
     weight: Array  # [k], w
@@ -67,10 +67,10 @@ class RatingHead:
         scale: of the ratings.
         width: d.
         loss: "squared" or "ordinal".
-        apart: the network reads no residuals and learns nothing from ratings, so that the next item is predicted as if
-            there were no head; the head makes of its output and of the ledger what it can.
+        apart: the network reads no residuals and learns nothing from ratings, so that the next item is predicted as
+            without a head; the head reads its output and the rating state.
 
-    Models of before ratings had a unit have one of 1 and bound nothing: they answer as they did.
+    Older models have no unit: theirs is 1 and nothing is bounded, so that they answer as before.
     """
 
     scale: Scale
@@ -89,12 +89,12 @@ class RatingHead:
         return 1.0 if self.scale.unit is None else self.scale.unit
 
     @property
-    def ledger(self) -> int:
-        """Numbers that the state carries beside the output."""
+    def state_width(self) -> int:
+        """Numbers of the rating state, which the user state carries beside the output."""
         return 2 * len(DECAYS) + self.width
 
     def init(self, seed: int, items: int) -> RatingParams:
-        """Return fresh float32 weights: at first the head predicts by the biases and the ledger alone."""
+        """Return fresh float32 weights: at first the head predicts from the biases and the rating state alone."""
         d, steps, rng = self.width, len(DECAYS), np.random.default_rng([seed, 7])
         zeros = np.zeros(d, np.float32)
         return RatingParams(
@@ -112,12 +112,12 @@ class RatingHead:
         )
 
     def residuals(self, params: RatingParams, items: Array, details: Array) -> Array:
-        """Return the details with, in place of each rating less the mean, what it lies above its item's bias.
+        """Return the event features with each rating, less the mean, replaced by its residual over the item's bias.
 
         Args:
             params: with tables.
             items: int32[...], rows.
-            details: float32[..., m], whose last `RATING_WIDTH` say what the rating was.
+            details: float32[..., m], event features; the last `RATING_WIDTH` hold the rating.
         """
         xp = namespace(details)
         known = details[..., -1:]
@@ -125,7 +125,7 @@ class RatingHead:
         return xp.concat([details[..., :-RATING_WIDTH], noted, known], axis=-1)
 
     def entries(self, residual: Array, known: Array, vectors: Array) -> Array:
-        """Return what each event adds to the ledger, [..., 2 k + d].
+        """Return what each event adds to the rating state, [..., 2 k + d].
 
         Args:
             residual: float32[...], 0 without a rating.
@@ -144,52 +144,52 @@ class RatingHead:
     def read(self, x: Array) -> Array:
         """Return vectors as the head reads them: where it bounds them `x / sqrt(1 + mean(x^2))`, [..., d].
 
-        A short vector keeps its length, which says how much is known; a long one has a root mean square of 1.
+        A short vector keeps its length, which grows with what is known; a long one gets a root mean square of 1.
         """
         if not self.bounds:
             return x
         return x / namespace(x).sqrt(1.0 + (x * x).sum(axis=-1, keepdims=True) / self.width)
 
-    def step(self, ledger: Array, entry: Array) -> Array:
-        """Return the ledger after one event; without a rating only the decay of the sums acts."""
-        return ledger * namespace(entry).asarray(self._kept()) + entry
+    def step(self, state: Array, entry: Array) -> Array:
+        """Return the rating state after one event; without a rating only the sums decay."""
+        return state * namespace(entry).asarray(self._kept()) + entry
 
-    def scan(self, ledger: Array, entries: Array, reset: Array) -> Array:
-        """Return the ledger after each of T positions, [T, B, 2 k + d]; emptied where reset."""
+    def scan(self, state: Array, entries: Array, reset: Array) -> Array:
+        """Return the rating state after each of T positions, [T, B, 2 k + d]; emptied where reset."""
 
-        def one(before: Array, now: Any) -> tuple[Array, Array]:
+        def read_position(before: Array, now: Any) -> tuple[Array, Array]:
             reset_now, entry = now
             after = self.step(where_tree(reset_now, namespace(before).zeros_like(before), before), entry)
             return after, after
 
-        result: Array = scan(one, ledger, (reset, entries))[1]
+        result: Array = scan(read_position, state, (reset, entries))[1]
         return result
 
     def _kept(self) -> Any:
         return np.array([*DECAYS, *DECAYS, *[1.0] * self.width], np.float32)
 
-    def bias(self, params: RatingParams, ledger: Array) -> Array:
-        """Return what the ledger says of a user's own bias, [...]."""
-        xp, k = namespace(ledger), len(DECAYS)
-        return (ledger[..., :k] / (ledger[..., k : 2 * k] + xp.exp(params.shrink[:k]))) @ params.weight
+    def bias(self, params: RatingParams, state: Array) -> Array:
+        """Return a user's bias from the rating state, [...]."""
+        xp, k = namespace(state), len(DECAYS)
+        return (state[..., :k] / (state[..., k : 2 * k] + xp.exp(params.shrink[:k]))) @ params.weight
 
-    def kindred(self, params: RatingParams, ledger: Array) -> Array:
-        """Return where in the space of items a user's liking lies, [..., d]."""
-        xp, k = namespace(ledger), len(DECAYS)
-        return ledger[..., 2 * k :] / (ledger[..., k : k + 1] + xp.exp(params.shrink[k]))
+    def taste(self, params: RatingParams, state: Array) -> Array:
+        """Return a user's taste, a direction in the item space, from the rating state, [..., d]."""
+        xp, k = namespace(state), len(DECAYS)
+        return state[..., 2 * k :] / (state[..., k : k + 1] + xp.exp(params.shrink[k]))
 
-    def latent(self, params: RatingParams, output: Array, bias: Array, kindred: Array, item: "ItemSide") -> Array:
+    def latent(self, params: RatingParams, output: Array, bias: Array, taste: Array, item: "ItemSide") -> Array:
         """Return the latent value of one item for each user, [...].
 
         Args:
             params: the weights.
-            output: float32[..., d], moved by the time of the question.
+            output: float32[..., d], moved by the time of the request.
             bias: float32[...], of `bias`.
-            kindred: float32[..., d], of `kindred`.
-            item: what is known of the item asked for.
+            taste: float32[..., d], of `taste`.
+            item: the item to be rated.
         """
         output = self.read(output)
-        wanted = product(output, params.preference) + product(kindred, params.kindred) + params.taste
+        wanted = product(output, params.preference) + product(taste, params.kindred) + params.taste
         match = namespace(output).sum(wanted * self.vectors(item.vectors), axis=-1)
         if self.bounds:
             match = match / self.width**0.5
@@ -214,8 +214,8 @@ class RatingHead:
     def distribution(self, params: RatingParams, latent: Floats, spread: Floats) -> Spread:
         """Return mean and deviation of ratings to come, float32[n], and the share of each step of the scale.
 
-        They are of one distribution: that of an ordinal head, or the flattest one with the latent value as its mean
-        and the spread as its deviation, as far as the scale permits these.
+        All belong to one distribution: that of an ordinal head, or the flattest distribution with the latent value as
+        mean and the spread as deviation, as far as the scale permits.
         """
         scale = self.scale
         if self.loss == "ordinal":
@@ -229,7 +229,7 @@ class RatingHead:
 
 
 class ItemSide(NamedTuple):
-    """What the head reads of the items asked for."""
+    """What the head reads of the items to be rated."""
 
     bias: Array  # [...], frozen, with what moved since
     vectors: Array  # [..., d]

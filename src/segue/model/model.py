@@ -18,7 +18,7 @@ from segue.data.features.feature_encoders import IDS_ALONE, FeatureEncoders
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.times import iso
 from segue.model.network import Network, NetworkParams
-from segue.model.transitions import Counts
+from segue.model.transitions import TransitionCounts
 from segue.shapes import Floats, Rows
 
 
@@ -48,7 +48,7 @@ class Model:
     fingerprint: str = "unsaved"
     encoders: FeatureEncoders = IDS_ALONE
     learnt: int = 0
-    counts: Counts | None = None
+    counts: TransitionCounts | None = None
 
     def __repr__(self) -> str:
         """Return a line with items, network, log and name."""
@@ -65,13 +65,13 @@ class Model:
 
     @property
     def learnt_until(self) -> int | None:
-        """The time of the last event that was learnt, microseconds since 1970; None where the log had no times."""
+        """Time of the last learnt event, microseconds since 1970; None for a log without times."""
         span = self.facts.get("range")
         return int(span[1]) if span else None
 
     @property
     def repeats(self) -> Repeats:
-        """Whether lists may hold the seen items, unless a call says otherwise."""
+        """Whether lists may hold seen items, unless a call says otherwise."""
         return self.config.train.repeats or "allow"
 
     @cached_property

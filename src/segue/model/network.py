@@ -1,12 +1,12 @@
 """The whole network: events in, a query vector for the catalogue out.
 
-Knows: the item table (tied: it is read at the input and scored at the output), the clock, the blocks,
-the first position of a user. One definition runs under JAX in training and NumPy in serving.
+Knows: the item table (tied: read at the input, scored at the output), the clock, the blocks, the first position of a
+user. One definition runs under JAX in training and NumPy in serving.
 Does not know: losses, ids as text, files.
 
-A user with events e_1 ... e_n has n positions in training: the first reads `start` (nothing is known
-yet) and is asked for e_1, the next reads e_1 and is asked for e_2, and so on. So a list for a user
-without history is learnt like every other list, and no position is without a target.
+A user with events e_1 ... e_n has n positions in training: the first reads `start` and predicts e_1, the next reads e_1
+and predicts e_2, and so on. So lists for users without events are trained like all others, and every position has a
+target.
 """
 
 from dataclasses import dataclass
@@ -28,26 +28,26 @@ class ClockParams(NamedTuple):
     """Tables that a `Clock` reads."""
 
     event: Array  # [K + 1, d], added to the input
-    scale: Array  # [K + 1, d], 1 + this multiplies the output at the time of the question
+    scale: Array  # [K + 1, d], 1 + this multiplies the output at the time of the request
     shift: Array  # [K + 1, d], added to it
 
 
 class AttributeParams(NamedTuple):
-    """What an item's attributes say of it."""
+    """The weights of item attributes."""
 
-    vector: Array  # [m, d], added to the item's own row
-    bias: Array  # [m], added to the item's own bias
+    vector: Array  # [m, d], added to the row of an item's id
+    bias: Array  # [m], added to the bias of an item's id
 
 
 class DetailParams(NamedTuple):
-    """What the details of an event (type, value, context) say of it."""
+    """The weights of event features (type, rating, context), called details in weights and batches."""
 
     event: Array  # [m, d], added to the input
-    shift: Array  # [n, d], added to the output: the n first details are known when a question is asked
+    shift: Array  # [n, d], added to the output: the first n features are known when a list is requested
 
 
 class NetworkParams(NamedTuple):
-    """All weights. What a network does not have is an empty tuple."""
+    """All weights; an empty tuple stands for parts that a network does not have."""
 
     items: Array  # [V, d]
     bias: Array  # [V]
@@ -62,23 +62,23 @@ class NetworkParams(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What the network carries of each user: the state of every cell and the last output.
+    """What the network carries for each user: the state of every cell and the last output.
 
-    With a rating head the ledger of the user's ratings stands behind the output: heads read both.
+    With a rating head the rating state stands behind the output; heads read both.
     """
 
     cells: tuple[Tree, ...]
-    output: Array  # [B, d], or [B, d + ledger]
+    output: Array  # [B, d], or [B, d + rating state]
 
 
 class Window(NamedTuple):
-    """T positions of B lanes, time-major."""
+    """T positions of B users side by side, time-major."""
 
     items: Array  # int32[T, B]: the item read; not used where `first`
     gaps: Array  # float32[T, B]: seconds between the item read and the one before; NaN unknown
     first: Array  # bool[T, B]: a user's first position, which reads `start`
     reset: Array  # bool[T, B]: the memory is emptied before this position
-    details: Any = None  # float32[T, B, m]: of the event read, 0 where unknown; None in a network without
+    details: Any = None  # float32[T, B, m]: features of the event read, 0 where unknown; None without any
     profiles: Any = None  # float32[T, B, p]: of the user, read where `first`
 
 
@@ -88,7 +88,7 @@ class Masks(NamedTuple):
     embedding: Array  # [T, B, d]
     blocks: tuple[BlockMasks, ...]
     output: Array  # [T, B, d]
-    kindred: Any = None  # [T, B, d], of the ledger
+    taste: Any = None  # [T, B, d], of the rating state
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,15 @@ class Network:
         depth: the number of blocks.
         expand: feed-forward width as a multiple of d.
         clock: None for a network without times.
-        attributes: numbers that say what an item is; 0 for ids alone.
-        details: numbers that say what an event was like.
-        asked: how many of them, the first, are known when a question is asked.
-        timed: which of them, from and to before, tell the time.
-        profile: numbers that say who a user is.
-        session: seconds without an event after which the memory of the first block is emptied; None never does.
-            So the first block remembers the session and the others the user.
-        rating: the head that predicts ratings; an event's rating then stands behind its details.
-        norm: what each part of a block, and who reads the output, does with a vector before it is read.
+        attributes: numbers of an item's attributes; 0 for ids alone.
+        details: numbers of an event's features.
+        asked: how many of these, the first, are known when a list is requested.
+        timed: which of these, from and to before, are hour and day.
+        profile: numbers of a user's profile.
+        session: seconds without an event after which the memory of the first block is emptied, so that this block
+            follows the session and the others the user; None never empties it.
+        rating: the head that predicts ratings; an event's rating then stands behind its features.
+        norm: what each part of a block, and the output, does with a vector first, see `segue.config.Norm`.
     """
 
     cell: Cell
@@ -130,8 +130,8 @@ class Network:
 
     @property
     def read_width(self) -> int:
-        """The numbers of an output that heads read: d, and the ledger behind it."""
-        return self.width + (self.rating.ledger if self.rating else 0)
+        """Numbers of an output that heads read: d, and those of the rating state."""
+        return self.width + (self.rating.state_width if self.rating else 0)
 
     def init(self, seed: int) -> NetworkParams:
         """Return fresh float32 weights as NumPy arrays; the same seed gives the same weights."""
@@ -162,21 +162,20 @@ class Network:
         )
 
     def empty(self, params: NetworkParams, batch: int) -> Memory:
-        """Return the memory of lanes that have read nothing, not even `start`."""
+        """Return the memory of users who have read nothing, not even `start`."""
         cells = tuple(self.cell.start(block.cell, batch) for block in params.blocks)
         xp = namespace(params.items)
         return Memory(cells, xp.zeros((batch, self.read_width), dtype=np.float32))
 
     def with_attributes(self, params: NetworkParams, attributes: Array, known: Array | None = None) -> NetworkParams:
-        """Return the weights with item vectors that are an item's own row plus what its attributes say.
+        """Return the weights with item vectors that are the row of an item's id plus the vector of its attributes.
 
-        After this the network reads and scores items by what they are and by what was done with them, and
-        needs their attributes no more.
+        The network then needs the attributes no more.
 
         Args:
-            params: whose `items` hold what was learnt of each item alone.
+            params: whose `items` hold the rows of ids.
             attributes: float32[V, m].
-            known: float32[V], 0 where the own row is to be left out as if the item were new.
+            known: float32[V], 0 where the row of the id is left out, as if the item were new.
         """
         vectors, bias = params.items, params.bias
         if known is not None:
@@ -190,14 +189,13 @@ class Network:
         if self.clock:
             x = x + product(self.clock.weights(gaps), params.clock.event)
         if self.details and details is not None:
-            if self.rating:
-                head, own = self.rating, params.rating
-                details = details[..., :-RATING_WIDTH] if head.apart else head.residuals(own, items, details)
+            if head := self.rating:
+                details = details[..., :-RATING_WIDTH] if head.apart else head.residuals(params.rating, items, details)
             x = x + product(details, params.details.event) * self.width**0.5
         return x
 
     def first_input(self, params: NetworkParams, profiles: Array | None) -> Array:
-        """Return what stands for the event that a new user has not done yet, [..., d] or [d]."""
+        """Return the input vector of a user's first position, which reads no event, [..., d] or [d]."""
         if not self.profile or profiles is None:
             return params.start
         return params.start + product(profiles, params.profile) * self.width**0.5
@@ -211,7 +209,7 @@ class Network:
     def scan(
         self, params: NetworkParams, memory: Memory, window: Window, masks: Masks | None = None
     ) -> tuple[Memory, Array]:
-        """Read T positions of B lanes.
+        """Read T positions of B users.
 
         Returns:
             The memory after the last position, and the output of every position, [T, B, d].
@@ -228,7 +226,7 @@ class Network:
     def scan_inputs(
         self, params: NetworkParams, memory: Memory, x: Array, window: Window, masks: Masks | None = None
     ) -> tuple[Memory, Array]:
-        """Do what `scan` does, given the input vectors `x` [T, B, d]; of the window, gaps and resets are read."""
+        """Do what `scan` does from the input vectors `x` [T, B, d]; of the window only gaps and resets are read."""
         cells = []
         for i, (block, state) in enumerate(zip(params.blocks, memory.cells, strict=True)):
             reset = self._resets(i, window.reset, window.gaps)
@@ -240,26 +238,26 @@ class Network:
             xp = namespace(x)
             before, entries = memory.output[:, self.width :], self._entries(params, window.items, window.details)
             entries = xp.where(window.first[..., None], xp.zeros_like(entries), entries)
-            ledger = self.rating.scan(before, entries, window.reset)
-            output, read = xp.concat([output, ledger], axis=-1), xp.concat([read, ledger], axis=-1)
+            state = self.rating.scan(before, entries, window.reset)
+            output, read = xp.concat([output, state], axis=-1), xp.concat([read, state], axis=-1)
         return Memory(tuple(cells), output[-1]), read
 
     def _entries(self, params: NetworkParams, items: Array, details: Array | None) -> Array:
-        """Return what events add to the ledger; without details the decay acts alone."""
+        """Return what events add to the rating state; without features the sums only decay."""
         assert self.rating is not None
         vectors = take(params.items, items)
         if details is None:
-            return namespace(vectors).zeros((*items.shape, self.rating.ledger), dtype=vectors.dtype)
+            return namespace(vectors).zeros((*items.shape, self.rating.state_width), dtype=vectors.dtype)
         noted = self.rating.residuals(params.rating, items, details[..., -RATING_WIDTH:])
         return self.rating.entries(noted[..., -2], noted[..., -1], vectors)
 
     def start(self, params: NetworkParams, batch: int = 1, profiles: Array | None = None) -> Memory:
-        """Return the memory of users who have done nothing yet; they can be asked for a list at once.
+        """Return the memory of users without events; a list can be made from it at once.
 
         Args:
             params: the weights.
             batch: B.
-            profiles: float32[B, p], who they are, 0 where unknown.
+            profiles: float32[B, p], 0 where unknown.
         """
         xp = namespace(params.items)
         x = xp.broadcast_to(self.first_input(params, profiles), (batch, self.width))
@@ -268,22 +266,21 @@ class Network:
     def step(
         self, params: NetworkParams, memory: Memory, items: Array, gaps: Array, details: Array | None = None
     ) -> Memory:
-        """Read one event of each of B users. Cost: constant, whatever they did before.
+        """Read one event of each of B users. Cost: constant, whatever the length of their histories.
 
         Args:
             params: the weights.
             memory: of B users.
             items: int32[B], rows of the item table, 0 for an unknown item.
             gaps: float32[B], seconds since the user's event before; NaN unknown.
-            details: float32[B, m], what the events were like, 0 where unknown.
+            details: float32[B, m], features of the events, 0 where unknown.
         """
         none = namespace(params.items).zeros(gaps.shape, dtype=bool)
         after = self._step(params, memory, self.embed(params, items, gaps, details), self._resets(0, none, gaps))
         if not self.rating:
             return after
-        ledger = self.rating.step(memory.output[:, self.width :], self._entries(params, items, details))
-        xp = namespace(ledger)
-        return after._replace(output=xp.concat([after.output[:, : self.width], ledger], axis=-1))
+        state = self.rating.step(memory.output[:, self.width :], self._entries(params, items, details))
+        return after._replace(output=namespace(state).concat([after.output[:, : self.width], state], axis=-1))
 
     def _step(self, params: NetworkParams, memory: Memory, x: Array, session_begins: Array) -> Memory:
         cells = []
@@ -299,13 +296,13 @@ class Network:
         return Memory(tuple(cells), output)
 
     def query(self, params: NetworkParams, output: Array, gaps: Array, details: Array | None = None) -> Array:
-        """Return what is looked for, [..., d]: the output, moved by the time since the last event.
+        """Return the query vector, [..., d]: the output, moved by the time since the last event.
 
         Args:
             params: the weights.
-            output: [..., d], of `Memory.output` or `scan`; the ledger behind it is not read.
-            gaps: float32[...], seconds from the last event to the question; NaN unknown.
-            details: float32[..., m], of which the first `asked` are read: what is known of the event to come.
+            output: [..., d], of `Memory.output` or `scan`; the rating state behind it is not read.
+            gaps: float32[...], seconds from the last event to the request; NaN unknown.
+            details: float32[..., m], of which the first `asked` are read: known features of the event to come.
         """
         if self.rating:
             output = output[..., : self.width]
@@ -317,23 +314,23 @@ class Network:
         return output
 
     def rate(
-        self, params: NetworkParams, read: Array, gaps: Array, item: ItemSide, kindred_mask: Array | None = None
+        self, params: NetworkParams, read: Array, gaps: Array, item: ItemSide, taste_mask: Array | None = None
     ) -> tuple[Array, Array]:
         """Return the latent value and the spread of a rating to come, [...] each; see `RatingHead`.
 
         Args:
             params: the weights.
             read: [..., read_width], of `Memory.output` or `scan`.
-            gaps: float32[...], seconds from the last event to the question; NaN unknown.
-            item: of the items asked for.
-            kindred_mask: dropout, in training.
+            gaps: float32[...], seconds from the last event to the request; NaN unknown.
+            item: the items to be rated.
+            taste_mask: dropout, in training.
         """
         assert self.rating is not None
-        head, own, ledger = self.rating, params.rating, read[..., self.width :]
+        head, weights, state = self.rating, params.rating, read[..., self.width :]
         output = self.query(params, read, gaps)
-        kindred = dropped(head.kindred(own, ledger), kindred_mask)
-        latent = head.latent(own, output, head.bias(own, ledger), kindred, item)
-        return latent, head.spread(own, output)
+        taste = dropped(head.taste(weights, state), taste_mask)
+        latent = head.latent(weights, output, head.bias(weights, state), taste, item)
+        return latent, head.spread(weights, output)
 
     def scores(self, params: NetworkParams, query: Array, rows: Array | None = None) -> Array:
         """Return the score of every row of the catalogue, [..., V]; row 0 is scored too.
@@ -341,7 +338,7 @@ class Network:
         Args:
             params: the weights.
             query: [..., d].
-            rows: int32[n], the rows to score for every query, or int32[..., n] of its own; None scores all.
+            rows: int32[n], the rows to score for every query, or int32[..., n], those of each; None scores all.
         """
         if rows is None:
             scores = query @ params.items.T

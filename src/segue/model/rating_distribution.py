@@ -1,4 +1,4 @@
-"""From the mean and the deviation of a rating to come to the share of each step of the scale.
+"""The probability of each step of a scale, from the mean and the deviation of a predicted rating.
 
 Knows: which means and deviations steps can have, and the flattest shares that have them.
 Does not know: the network, users, items.
@@ -47,14 +47,14 @@ def shares_of(mean: Floats, deviation: Floats, levels: tuple[float, ...]) -> Spr
     Cost: O(n x steps), some 20 times.
 
     Example:
-        >>> found = shares_of(np.float32([4.5, 9]), np.float32([0.7, 1]), (1.0, 2.0, 3.0, 4.0, 5.0))
-        >>> print(found.mean, found.deviation.round(1), found.shares[0].round(2))
+        >>> spread = shares_of(np.float32([4.5, 9]), np.float32([0.7, 1]), (1.0, 2.0, 3.0, 4.0, 5.0))
+        >>> print(spread.mean, spread.deviation.round(1), spread.shares[0].round(2))
         [4.5  4.99] [0.7 0.1] [0.   0.01 0.08 0.3  0.61]
     """
     steps = np.array(levels, np.float64)
     parts = range(0, max(len(mean), 1), _AT_ONCE)
-    found = [_shares(mean[at : at + _AT_ONCE], deviation[at : at + _AT_ONCE], steps) for at in parts]
-    return spread_of(np.concatenate(found), levels)
+    shares = [_shares(mean[at : at + _AT_ONCE], deviation[at : at + _AT_ONCE], steps) for at in parts]
+    return spread_of(np.concatenate(shares), levels)
 
 
 def spread_of(shares: NDArray[np.floating], levels: tuple[float, ...]) -> Spread:
@@ -76,8 +76,8 @@ def within(mean: Floats, deviation: Floats, lowest: float, highest: float) -> Sp
     Nothing between `lowest` and `highest` has a variance above `(mean - lowest) (highest - mean)`.
 
     Example:
-        >>> found = within(np.float32([0.8, 2.0]), np.float32([0.9, 0.9]), 0.0, 1.0)
-        >>> print(found.mean, found.deviation.round(2))
+        >>> spread = within(np.float32([0.8, 2.0]), np.float32([0.9, 0.9]), 0.0, 1.0)
+        >>> print(spread.mean, spread.deviation.round(2))
         [0.8  0.99] [0.4 0.1]
     """
     end = END * (highest - lowest)
@@ -93,7 +93,7 @@ def _shares(mean: Floats, deviation: Floats, steps: Doubles) -> Doubles:
     width = steps[-1] - steps[0]
     apart = (steps - mean[:, None]) / width
     line = _matched(apart[..., None], np.zeros((len(mean), 1)))
-    found, most = line.shares, np.sum(line.shares * apart**2, axis=1)
+    shares, most = line.shares, np.sum(line.shares * apart**2, axis=1)
     above = np.searchsorted(steps, mean).clip(1, len(steps) - 1)
     least = (mean - steps[above - 1]) * (steps[above] - mean) / width**2
     wanted = np.maximum((deviation / width) ** 2, least + _LEAST * (most - least))
@@ -102,8 +102,8 @@ def _shares(mean: Floats, deviation: Floats, steps: Doubles) -> Doubles:
         both = np.stack([apart, apart**2], axis=-1)[hill]
         goals = np.stack([np.zeros(hill.sum()), wanted[hill]], axis=-1)
         start = np.concatenate([line.slopes, np.zeros_like(line.slopes)], axis=1)[hill]
-        found[hill] = _matched(both, goals, start).shares
-    return found
+        shares[hill] = _matched(both, goals, start).shares
+    return shares
 
 
 class _Matched(NamedTuple):

@@ -1,9 +1,8 @@
-"""The clock: how elapsed time becomes numbers a network can use.
+"""The clock: elapsed time as linear-spline weights.
 
-Knows: gaps in seconds, on a log scale, read off a table by linear interpolation between knots;
-an unknown gap has a row of its own.
-Does not know: absolute time. That stays int64 microseconds outside the network, since float32
-has steps of two minutes there.
+Knows: gaps in seconds, on a log scale, which weigh the rows of a table by linear interpolation between knots; an
+unknown gap has its own row.
+Does not know: absolute time. It stays int64 microseconds outside the network: float32 has steps of two minutes there.
 """
 
 import math
@@ -18,7 +17,7 @@ class Clock:
     """Knots on the log scale of elapsed seconds.
 
     Args:
-        longest: the longest gap met in training, in seconds; longer ones count as this.
+        longest: the longest gap in the training data, in seconds; longer gaps count as this.
         knots: the number of knots from 0 seconds to `longest`.
 
     Example:
@@ -33,23 +32,23 @@ class Clock:
 
     @property
     def rows(self) -> int:
-        """The rows of a table that this clock reads: unknown, then a row per knot."""
+        """Rows of the table: unknown, then a row for each knot."""
         return self.knots + 1
 
     def weights(self, gaps: Array) -> Array:
-        """Return float32[..., rows]: the share of each table row for each gap in seconds.
+        """Return the linear-spline weights of gaps, float32[..., rows].
 
         Args:
             gaps: float32[...], seconds; NaN means unknown.
 
         Returns:
-            Rows that sum to 1. Column 0 is 1 where the gap is unknown.
+            Weights that sum to 1. Column 0 is 1 where the gap is unknown.
         """
         xp = namespace(gaps)
         unknown = xp.isnan(gaps)
         seconds = xp.minimum(xp.maximum(xp.where(unknown, 0.0, gaps), 0.0), float(self.longest))
         place = xp.log1p(seconds) * ((self.knots - 1) / math.log1p(max(self.longest, 1.0)))
         knots = xp.arange(self.knots, dtype=gaps.dtype)
-        hats = xp.maximum(1.0 - xp.abs(place[..., None] - knots), 0.0)
+        weights = xp.maximum(1.0 - xp.abs(place[..., None] - knots), 0.0)
         none = unknown[..., None]
-        return xp.concat([none.astype(gaps.dtype), xp.where(none, 0.0, hats)], axis=-1)
+        return xp.concat([none.astype(gaps.dtype), xp.where(none, 0.0, weights)], axis=-1)

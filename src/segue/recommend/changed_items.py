@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segue.data.features.feature_encoders import as_float16
-from segue.data.features.kinds import plain_name
+from segue.data.log.columns import plain_name
 from segue.errors import ArgumentError
 from segue.recommend.copy_on_write import Pages
 from segue.recommend.recommender import Recommender

@@ -201,7 +201,7 @@ class FusedInference:
     @cached_property
     def _loops(self) -> list[BlockStep]:
         """The blocks in C; nothing where there is no compiler."""
-        loops = build.lists()
+        loops = build.serving()
         return [] if loops is None else [BlockStep(loops, block) for block in self._blocks]
 
     @cached_property

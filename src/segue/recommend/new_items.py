@@ -15,8 +15,8 @@ from scipy import sparse
 from segue.data.features.catalogue import Catalogue, ChangedCatalogue, read_items
 from segue.data.features.column_types import cast_table
 from segue.data.features.feature_encoders import as_float16
-from segue.data.features.kinds import plain_name
 from segue.data.features.table_encoder import TableEncoder
+from segue.data.log.columns import plain_name
 from segue.data.log.sources import Reading
 from segue.data.sequences.transition_counts import highest
 from segue.data.values.ids import likely_difference
@@ -25,7 +25,7 @@ from segue.kernels.serving_loops import top_k
 from segue.metrics.metrics import ndcg
 from segue.metrics.ranks import target_ranks
 from segue.model.backend import map_tree
-from segue.model.transitions import Counts
+from segue.model.transitions import TransitionCounts
 from segue.recommend.scorer import Scorer
 from segue.shapes import Floats, Rows
 
@@ -105,7 +105,7 @@ def _lowered(more: S, answers: "Answers | None") -> tuple[S, float]:
     if answers is None:
         return more, 0.0
     size, learnt = more.vocabulary.size, more.learnt
-    few = answers.some(max(50, _SCORED // size))
+    few = answers.subset(max(50, _SCORED // size))
     ranks, above, step = [], [], max(1, 4 * _COSINES // size)
     for begin in range(0, len(few.targets), step):
         block = few.of(slice(begin, begin + step))
@@ -238,7 +238,7 @@ def _check_ids(ids: pl.Series, known: pl.Series, source: str) -> None:
         )
 
 
-def grown(counts: Counts, items: Floats) -> Counts:
+def grown(counts: TransitionCounts, items: Floats) -> TransitionCounts:
     """Return transition counts of more items: a new item takes the counts of the most similar known item.
 
     It also follows the known items like it, as often as their most frequent successor times the cosine.

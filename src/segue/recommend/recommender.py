@@ -16,7 +16,7 @@ import numpy as np
 from segue.config import Repeats
 from segue.data.features.catalogue import Profiles
 from segue.data.features.feature_encoders import encode_log
-from segue.data.features.kinds import plain_name
+from segue.data.log.columns import plain_name
 from segue.data.log.events import Events, as_events
 from segue.data.sequences.sequences import Sequences
 from segue.data.values.ids import ids_of

@@ -17,7 +17,7 @@ from segue.kernels.serving_loops import leave_out
 from segue.model.backend import leaves
 from segue.model.model import Model
 from segue.model.network import Memory
-from segue.model.transitions import expected, likeliest, with_counts
+from segue.model.transitions import blend_scores, likeliest, transition_shares
 from segue.recommend.fused_inference import FusedInference
 from segue.recommend.index.exact import SCORES, Found, Index, best_columns, side_by_side
 from segue.recommend.state import State, States
@@ -82,7 +82,7 @@ class Scorer(Model):
     def finished(self, scores: Floats, recent: Rows, rows: Rows | None) -> Floats:
         """Return the network's scores blended with the transition counts, in place where all rows were scored."""
         if self.counts is not None:
-            scores = with_counts(self.counts, scores, recent, rows)
+            scores = blend_scores(self.counts, scores, recent, rows)
         if rows is None:
             scores[:, self.unreachable] = -np.inf
         elif len(self.unreachable):
@@ -125,7 +125,7 @@ class Scorer(Model):
         lists = [rows[rows > 0] for rows in np.sort(best, axis=1)]
         if self.counts is None:
             return lists
-        successors = likeliest(expected(self.counts, recent), k + MORE)
+        successors = likeliest(transition_shares(self.counts, recent), k + MORE)
         if excluded is not None:
             successors = [rows[~np.isin(rows, out)] for rows, out in zip(successors, excluded, strict=True)]
         return [np.union1d(*pair).astype(np.int32) for pair in zip(lists, successors, strict=True)]

@@ -17,8 +17,7 @@ import ipaddress
 import logging
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -34,14 +33,13 @@ from segue.recommend.index.approximate import index_path
 from segue.serve.app import make_app
 from segue.serve.http import shutdown
 from segue.serve.http.auth import read_keys
+from segue.serve.http.connection import bounded
 from segue.serve.http.limits import Limits, Rates
 from segue.serve.http.metrics import Metrics
 from segue.serve.http.middleware import LOCAL, Access
-from segue.serve.http.problems import raised_at
-from segue.serve.http.wire import protocol
+from segue.serve.live.background import raised_at
 from segue.serve.live.model_source import open_model
 from segue.serve.live.service import Service
-from segue.store.base import Meanwhile, Outcome, Store, Write
 from segue.store.factory import open_store
 
 logger = logging.getLogger("segue.serve")
@@ -141,31 +139,6 @@ class Settings:
         return Access(hosts, read_keys(self.keys) if self.keys else None, Rates(rate), self.limits)
 
 
-class TimedStore:
-    """A store whose commits are timed; all else is its own."""
-
-    def __init__(self, store: Store, seen: Callable[[float], None]) -> None:
-        self._store, self._seen = store, seen
-
-    def commit(
-        self,
-        writes: Sequence[Write],
-        *,
-        values: Mapping[str, bytes] | None = None,
-        versions: Mapping[str, str] | None = None,
-        meanwhile: Meanwhile | None = None,
-    ) -> list[Outcome]:
-        """Commit, and tell how long it took, with what was done meanwhile."""
-        begin = time.perf_counter()
-        try:
-            return self._store.commit(writes, values=values, versions=versions, meanwhile=meanwhile)
-        finally:
-            self._seen(time.perf_counter() - begin)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-
 class Server(uvicorn.Server):
     """Uvicorn, with SIGHUP, and a word as soon as it listens. It leaves it to `ending` to end by a signal."""
 
@@ -206,9 +179,10 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         store = open_store(settings.store or path.with_name("segue.db"), accept_loss=settings.accept_loss)
         stack.callback(store.close)
         metrics = Metrics(lambda: service.live_quality(), lambda: service.index_recall(), lambda: service.faults())
-        timed = cast(Store, TimedStore(store, metrics.commit))
         shadow = open_model(settings.shadow)[0] if settings.shadow else None
-        service = Service(rec, timed, models=settings.folder, found=found, path=path, shadow=shadow)
+        service = Service(
+            rec, store, models=settings.folder, found=found, path=path, shadow=shadow, committed=metrics.commit
+        )
         if settings.folder is not None and not why:
             name_running(path)
         if rec.index is not None or index_path(path).exists():
@@ -217,7 +191,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         app = make_app(service, access=access, metrics=metrics, swaps=settings.folder is not None)
         limits = settings.limits
         config = uvicorn.Config(
-            app, http=protocol(limits, app.gate), ws="none", log_level="warning", access_log=False, log_config=None,
+            app, http=cast(Any, bounded(limits)), ws="none", log_level="warning", access_log=False, log_config=None,
             server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
             timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=30,
         )  # fmt: skip
@@ -245,7 +219,7 @@ def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
                 signal.raise_signal(signal.SIGHUP)
 
         server.listening = listening
-        build.lists()  # compiled or opened now, not while somebody waits
+        build.serving()  # compiled or opened now, not while somebody waits
         # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
         gc.freeze()
         # Requests are the threads here: products of matrices that start more of them wait for each other.

@@ -192,7 +192,30 @@ PROBE = "proof"
 ATTEMPTS = 100
 
 Outcome: TypeAlias = Written | Duplicate | Conflict | Stale | Erased
-Meanwhile: TypeAlias = Callable[[Sequence[Outcome]], None]
+
+
+class Commit:
+    """A transaction that is being written to disk, as a block that ends when all is on disk.
+
+    Args:
+        outcomes: one for each write, in order; valid when the block has ended without an error.
+    """
+
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        self.outcomes = outcomes
+
+    def wait(self) -> None:
+        """Return when everything is on disk.
+
+        Raises:
+            StoreError: the transaction failed; nothing has changed.
+        """
+
+    def __enter__(self) -> "Commit":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.wait()  # also after an error in the block: the transaction is under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,35 +257,51 @@ class Store(Protocol):
         return self.heads([user], model)[0]
 
     @abstractmethod
+    def begin(
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+    ) -> Commit:
+        """Start a transaction of writes, and return it with an outcome for each write, in order.
+
+        The outcomes are known at once, and the caller can work with them while the store writes to
+        disk: `with store.begin(writes) as commit:` ends when everything is on disk. The block must
+        not write to the store, and must not report an outcome to anybody.
+
+        A refused write changes nothing and refuses no other write but those of its group, which
+        become `Stale` if nothing else refuses them. Later writes see earlier writes: the second
+        write for a user expects the version to which the first leads. Of several reasons the first
+        refuses a write: erased, conflict, duplicate, stale. A late event is inserted at its place.
+        The store then drops the snapshots after that place, which lack the event, and the amounts
+        that the events after that place added to the shared values.
+
+        Args:
+            writes: for any users.
+            values: to put in the same transaction, also if every write is refused.
+            versions: of values that must not have changed, as `version_of` returns them.
+
+        Raises:
+            StoreError: the transaction could not be started; nothing has changed.
+            ConflictError: a value has another version; nothing has changed.
+        """
+
     def commit(
         self,
         writes: Sequence[Write],
         *,
         values: Mapping[str, bytes] | None = None,
         versions: Mapping[str, str] | None = None,
-        meanwhile: Meanwhile | None = None,
     ) -> list[Outcome]:
-        """Write all of this in one transaction, and return one outcome for each write, in order.
-
-        A write that is not `Written` changes nothing and does not spoil others than those of its group, which are
-        then `Stale` where nothing else is against them. Later writes see earlier ones: two for one user are chained
-        by giving the second the version that the first leads to. Of several reasons against a write the first of
-        these is told: erased, conflict, duplicate, stale. An event that comes late is put in its place; snapshots
-        behind it, which lack it, are dropped, and so is what older events behind it added to the shared values.
-
-        Args:
-            writes: for any users.
-            values: to put in the same transaction, whatever becomes of the writes.
-            versions: of values that must be there still, as `version_of` tells them.
-            meanwhile: work that needs the outcomes but not the disk. It is called once they are known, while they are
-                put on disk if the store can do both, and must not write to the store. Nobody may be told of what
-                comes of it before this returns: where it raises, nothing was done.
+        """Do a transaction of writes, and return the outcomes when everything is on disk.
 
         Raises:
-            StoreError: it could not be put on disk; all is as before.
-            ConflictError: a value is of another version; all is as before.
-            Exception: of `meanwhile`; the writes are on disk.
+            StoreError: the transaction failed; nothing has changed.
+            ConflictError: a value has another version; nothing has changed.
         """
+        with self.begin(writes, values=values, versions=versions) as commit:
+            return commit.outcomes
 
     @abstractmethod
     def find_event(self, client: str, id: str) -> StoredEvent | None:
@@ -317,8 +356,11 @@ class Store(Protocol):
         """
 
     @abstractmethod
-    def was_erased(self, event: int | tuple[str, str]) -> bool:
-        """Return whether an event, named by `seq` or by client and id, was erased."""
+    def was_erased(self, user: str, event: int | tuple[str, str]) -> bool:
+        """Return whether an event of a user, named by `seq` or by client and id, was erased.
+
+        The store knows nothing of an erased user, for whom any event that was erased counts.
+        """
 
     @abstractmethod
     def finish_erasures(self) -> None:
@@ -354,21 +396,21 @@ class Store(Protocol):
     def get_value(self, name: str) -> bytes | None:
         """Return the value under a name, if there is one."""
 
-    @abstractmethod
     def put_value(self, name: str, value: bytes) -> None:
         """Put a value under a name; `commit` can do so together with events."""
+        self.commit([], values={name: value})
 
-    @abstractmethod
     def value_version(self, name: str) -> str:
-        """Return `version_of` a value without fetching the value."""
+        """Return `version_of` a value; a remote store does not send the value for this."""
+        return version_of(self.get_value(name))
 
-    @abstractmethod
     def replace_value(self, name: str, version: str, value: bytes) -> bool:
-        """Put a value under a name if the present value has a version; return whether it had.
-
-        `change_value` uses this so that nobody's change is lost when several change a value at
-        once.
-        """
+        """Put a value under a name if the present value has a version; return whether it had."""
+        try:
+            self.commit([], values={name: value}, versions={name: version})
+        except ConflictError:
+            return False
+        return True
 
     # The whole log, for exports and training.
 
@@ -409,7 +451,7 @@ def version_of(value: bytes | None) -> str:
     return "" if value is None else hashlib.sha1(value, usedforsecurity=False).hexdigest()
 
 
-def moved(names: Iterable[str]) -> ConflictError:
+def values_changed(names: Iterable[str]) -> ConflictError:
     """Return the error for values that are not of the versions that `Store.commit` was given."""
     return ConflictError(
         f"store: expected the values {', '.join(names)} as they were read, another has changed one since. Nothing was "

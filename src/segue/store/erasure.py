@@ -29,7 +29,7 @@ def erase_event(store: Store, user: str, event: int | tuple[str, str]) -> bool:
         seq = stored.seq if stored else 0  # no event has the number 0
     if seq and store.erase_event(user, seq):
         return True
-    if not store.was_erased(event):
+    if not store.was_erased(user, event):
         raise NotFoundError("event: expected one of this user, came another. See GET /v1/users/USER.")
     store.finish_erasures()
     return False

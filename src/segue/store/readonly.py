@@ -7,9 +7,7 @@ Does not know: who writes.
 
 import sqlite3
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from segue.addresses import is_address
@@ -80,11 +78,9 @@ class _ReadOnlyFile(SqliteFile):
             came = f"format {version}" if kind else "another database"
             raise StoreError(f"{path}: expected a store of Segue of format {FORMAT}, came {came}. Update Segue.")
 
-    @contextmanager
-    def write(self, meanwhile: object = None) -> Iterator[sqlite3.Connection]:
+    def begin(self) -> sqlite3.Connection:
         """Refuse."""
         raise StoreError(f"{self.path}: opened to be read only, came a write. Open it with open_store.")
-        yield self._reader
 
     def purge_log(self) -> None:
         """Refuse."""

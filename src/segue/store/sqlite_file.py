@@ -17,11 +17,11 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from segue.errors import FullError, LockedError, StoreError
 from segue.store.id_hashing import new_secret
@@ -56,8 +56,11 @@ CREATE TABLE snapshots(uid INTEGER NOT NULL, bid INTEGER NOT NULL, place INTEGER
                        count INTEGER NOT NULL, memory BLOB NOT NULL, UNIQUE(uid, bid, place, seq));
 CREATE INDEX snapshots_of_bundle ON snapshots(bid);
 """
-#: Triggers keep the shared values equal to the sums of `rated`; item -1 stands for all items.
-_RATED_SCHEMA = [
+#: Tables that files of older versions lack. Triggers keep the shared values equal to the sums of
+#: `rated`, where item -1 stands for all items.
+_LATER_SCHEMA = [
+    """CREATE TABLE IF NOT EXISTS erased(uid INTEGER NOT NULL, seq INTEGER NOT NULL, key BLOB,
+                                          PRIMARY KEY(uid, seq)) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS rated(bid INTEGER NOT NULL, seq INTEGER NOT NULL, item INTEGER NOT NULL,
                                          amount INTEGER NOT NULL, UNIQUE(seq, bid))""",
     "CREATE INDEX IF NOT EXISTS rated_of_bundle ON rated(bid)",
@@ -93,7 +96,7 @@ class SqliteFile:
         self.path = Path(path)
         self._lock_handle = _lock_path(self.path)
         self._writing, self._reading = threading.RLock(), threading.RLock()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="segue-meanwhile")
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="segue-sync")
         try:
             self._file_handle = self._lock_file()
             self._writer = _connect(self.path)
@@ -152,8 +155,8 @@ class SqliteFile:
                 )
         if empty:
             self._create()
-        with self.write() as db:  # files of older versions lack these tables
-            for statement in _RATED_SCHEMA:
+        with self.write() as db:
+            for statement in _LATER_SCHEMA:
                 db.execute(statement)
 
     def _create(self) -> None:
@@ -169,41 +172,71 @@ class SqliteFile:
         finally:
             os.close(folder)
 
-    @property
-    def writing(self) -> threading.RLock:
-        """The lock of the writing connection."""
-        return self._writing
-
-    @contextmanager
-    def write(self, meanwhile: Callable[[], None] | None = None) -> Iterator[sqlite3.Connection]:
-        """Give the writing connection inside a transaction that is on disk when the block ends.
-
-        Args:
-            meanwhile: is called by another thread while the transaction is put on disk; it must not raise.
+    def begin(self) -> sqlite3.Connection:
+        """Lock the writing connection and start a transaction, which `synced` ends.
 
         Raises:
-            StoreError: SQLite could not; everything is as before. `FullError` when there was no room.
+            StoreError: SQLite refused; nothing has changed.
         """
-        with self._writing:
+        self._writing.acquire()
+        with self.rollback_on_error():
             self._check_replaced()
-            try:
-                self._writer.execute("BEGIN IMMEDIATE")
-                yield self._writer
-                # This thread syncs at once; the other one would have to wait for the interpreter first.
-                working = None if meanwhile is None else self._worker.submit(meanwhile)
-                try:
-                    self._writer.execute("COMMIT")
-                finally:
-                    if working is not None:
-                        working.result()
-            except BaseException as error:
-                with suppress(sqlite3.Error):
-                    if self._writer.in_transaction:
-                        self._writer.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
-                    self.failed = True
-                    raise self._translate(error) from error
-                raise
+            self._writer.execute("BEGIN IMMEDIATE")
+            return cast(sqlite3.Connection, self._writer)
+
+    def sync(self) -> Future[None]:
+        """Start to write the transaction to disk, in another thread."""
+        begun = threading.Event()
+
+        def commit() -> None:
+            begun.set()
+            self._writer.execute("COMMIT")
+
+        syncing = self._worker.submit(commit)
+        begun.wait()  # the disk works before this thread takes the interpreter back
+        return syncing
+
+    @contextmanager
+    def synced(self, syncing: Future[None]) -> Iterator[None]:
+        """Begin a block when the transaction is on disk, and unlock the connection at its end.
+
+        Raises:
+            StoreError: SQLite refused; nothing has changed. `FullError` when there was no room.
+        """
+        with self.rollback_on_error():
+            syncing.result()
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    @contextmanager
+    def rollback_on_error(self) -> Iterator[None]:
+        """Roll the transaction back and unlock the connection if the block fails."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(sqlite3.Error):
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+            self._writing.release()
+            if isinstance(error, sqlite3.Error):
+                self.failed = True
+                raise self._translate(error) from error
+            raise
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Give the writing connection inside a transaction that is on disk when the block ends.
+
+        Raises:
+            StoreError: SQLite refused; nothing has changed. `FullError` when there was no room.
+        """
+        db = self.begin()
+        with self.rollback_on_error():
+            yield db
+            db.execute("COMMIT")
+        self._writing.release()
 
     def check_room(self) -> None:
         """Check that there is some room left on disk.

@@ -7,6 +7,7 @@ purged (`sqlite_file`).
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,15 @@ from segue.recommend.ratings import Shared, Tally
 from segue.store.base import (
     PROBE,
     ActiveUser,
+    Commit,
     Head,
-    Meanwhile,
     Outcome,
     Readiness,
     Snapshot,
     Store,
     StoredState,
     Write,
-    moved,
+    values_changed,
     version_of,
 )
 from segue.store.events import END, START, Position, StoredEvent
@@ -66,40 +67,6 @@ class SqliteStore(Store):
             last = db.execute("SELECT max(seq) FROM bodies").fetchone()[0]
         self._hasher, self._recent = Hasher(secret), Recent(last or 0)
 
-    def commit(
-        self,
-        writes: Sequence[Write],
-        *,
-        values: Mapping[str, bytes] | None = None,
-        versions: Mapping[str, str] | None = None,
-        meanwhile: Meanwhile | None = None,
-    ) -> list[Outcome]:
-        """Write all of this in one transaction; see `Store.commit`."""
-        outcomes: list[Outcome] = []
-        failed: list[Exception] = []
-
-        def work() -> None:
-            try:
-                if meanwhile is not None:
-                    meanwhile(outcomes)
-            except Exception as error:  # told when it is known what became of the transaction
-                failed.append(error)
-
-        with self._file.writing:
-            with self._file.write(None if meanwhile is None else work) as db:
-                for name, version in (versions or {}).items():
-                    if _version(db, name) != version:
-                        raise moved(versions or ())
-                transaction = Transaction(db, self._hasher, self._recent)
-                outcomes += transaction.apply_all(writes)
-                transaction.flush()
-                for name, value in (values or {}).items():
-                    _put(db, name, value)
-            self._recent.take(transaction)  # it is on disk, and nobody else has written since
-        if failed:
-            raise failed[0]
-        return outcomes
-
     def heads(self, users: Sequence[str], model: str) -> list[Head]:
         """Return the heads of users; see `Store.heads`."""
         query = (
@@ -117,6 +84,33 @@ class SqliteStore(Store):
                         heads[user] = _head(user, row, model)
         return [heads[user] for user in users]
 
+    def begin(
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+    ) -> Commit:
+        """Start one transaction; see `Store.begin`."""
+        db = self._file.begin()
+        with self._file.rollback_on_error():
+            for name, version in (versions or {}).items():
+                if _version(db, name) != version:
+                    raise values_changed(versions or ())
+            transaction = Transaction(db, self._hasher, self._recent)
+            outcomes = transaction.apply_all(writes)
+            transaction.flush()
+            for name, value in (values or {}).items():
+                _put(db, name, value)
+            return _Commit(outcomes, self._file, self._file.sync(), transaction, self._recent)
+
+    def find_event(self, client: str, id: str) -> StoredEvent | None:
+        """Return the event under an id; see `Store.find_event`."""
+        query = "WHERE l.seq = (SELECT seq FROM keys WHERE hash = ?)"
+        with self._file.read() as db:
+            row = db.execute(SELECT_EVENT + query, (self._hasher.event(client, id),)).fetchone()
+        return event_of_row(row) if row else None
+
     def events(
         self, user: str, *, after: Position | None = None, limit: int = 1000, backwards: bool = False
     ) -> list[StoredEvent]:
@@ -126,13 +120,6 @@ class SqliteStore(Store):
         query = f"WHERE l.uid = ? AND (l.place, l.seq) {sign} (?, ?) ORDER BY l.place {order}, l.seq {order} LIMIT ?"
         with self._file.read() as db:
             return [event_of_row(row) for row in db.execute(SELECT_EVENT + query, (self._uid(db, user), *after, limit))]
-
-    def find_event(self, client: str, id: str) -> StoredEvent | None:
-        """Return the event under an id; see `Store.find_event`."""
-        query = "WHERE l.seq = (SELECT seq FROM keys WHERE hash = ?)"
-        with self._file.read() as db:
-            row = db.execute(SELECT_EVENT + query, (self._hasher.event(client, id),)).fetchone()
-        return event_of_row(row) if row else None
 
     def snapshot(self, user: str, model: str, *, at: Position) -> Snapshot | None:
         """Return the last snapshot at or before a position; see `Store.snapshot`."""
@@ -144,6 +131,17 @@ class SqliteStore(Store):
             row = db.execute(query, (self._uid(db, user), model, *at)).fetchone()
         return Snapshot(model, row[0], row[1], Position(row[2], row[3])) if row else None
 
+    def shared(self, model: str, rows: Sequence[int]) -> Shared:
+        """Return the shared value of a model; see `Store.shared`."""
+        items = [-1, *rows]  # -1 stands for all items
+        query = (
+            "SELECT item, sum, count FROM shared WHERE bid = (SELECT bid FROM bundles WHERE name = ?) "
+            f"AND item IN ({', '.join('?' * len(items))})"
+        )
+        with self._file.read() as db:
+            tallies = {item: Tally(*tally) for item, *tally in db.execute(query, (model, *items))}
+        return Shared(tallies, tallies.pop(-1, Tally()))
+
     def erase_event(self, user: str, seq: int) -> bool:
         """Erase an event; see `Store.erase_event`."""
         with self._file.write() as db:
@@ -152,6 +150,7 @@ class SqliteStore(Store):
             row = db.execute("SELECT place, key FROM log WHERE seq = ? AND uid = ?", (seq, uid)).fetchone()
             if row is not None:
                 drop_rated(db, uid, Position(row[0], seq))
+                db.execute("INSERT INTO erased VALUES (?, ?, ?)", (uid, seq, row[1]))
                 _erase_events(db, "seq = ?", seq)
                 _drop_states(db, uid)
                 db.execute("DELETE FROM snapshots WHERE uid = ? AND (place, seq) >= (?, ?)", (uid, row[0], seq))
@@ -159,20 +158,6 @@ class SqliteStore(Store):
                 _recount(db, uid)
         self._file.purge_log()
         return row is not None
-
-    def was_erased(self, event: int | tuple[str, str]) -> bool:
-        """Return whether an event was erased; see `Store.was_erased`."""
-        value: int | bytes
-        if isinstance(event, tuple):
-            query, value = "SELECT 1 FROM keys WHERE hash = ? AND seq IS NULL", self._hasher.event(*event)
-        else:
-            query, value = "SELECT 1 FROM bodies WHERE seq = ? AND seq NOT IN (SELECT seq FROM log)", event
-        with self._file.read() as db:
-            return db.execute(query, (value,)).fetchone() is not None
-
-    def finish_erasures(self) -> None:
-        """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
-        self._file.purge_log()
 
     def erase_user(self, user: str) -> bool:
         """Erase a user; see `Store.erase_user`."""
@@ -187,10 +172,32 @@ class SqliteStore(Store):
                 _drop_states(db, uid)
                 db.execute("DELETE FROM snapshots WHERE uid = ?", (uid,))
                 db.execute("DELETE FROM users WHERE uid = ?", (uid,))
+                db.execute("DELETE FROM erased WHERE uid = ?", (uid,))
                 db.execute("UPDATE people SET name = zeroblob(length(name)) WHERE uid = ?", (uid,))
                 db.execute("UPDATE names SET uid = NULL WHERE uid = ?", (uid,))
         self._file.purge_log()
         return uid is not None
+
+    def was_erased(self, user: str, event: int | tuple[str, str]) -> bool:
+        """Return whether an event of a user was erased; see `Store.was_erased`."""
+        by_id = isinstance(event, tuple)
+        value = self._hasher.event(*event) if isinstance(event, tuple) else event
+        with self._file.read() as db:
+            row = db.execute("SELECT uid FROM names WHERE hash = ?", (self._hasher.user(user),)).fetchone()
+            if row is None:
+                return False
+            if row[0] is not None:
+                query = f"SELECT 1 FROM erased WHERE uid = ? AND {'key' if by_id else 'seq'} = ?"
+                return db.execute(query, (row[0], value)).fetchone() is not None
+            if by_id:
+                query = "SELECT 1 FROM keys WHERE hash = ? AND seq IS NULL"
+            else:
+                query = "SELECT 1 FROM bodies WHERE seq = ? AND seq NOT IN (SELECT seq FROM log)"
+            return db.execute(query, (value,)).fetchone() is not None
+
+    def finish_erasures(self) -> None:
+        """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
+        self._file.purge_log()
 
     def readmit(self, user: str) -> bool:
         """Let an erased user begin anew; see `Store.readmit`."""
@@ -224,38 +231,11 @@ class SqliteStore(Store):
                 dropped += rows if table == "states" else 0
         return dropped
 
-    def shared(self, model: str, rows: Sequence[int]) -> Shared:
-        """Return the shared value of a model; see `Store.shared`."""
-        items = [-1, *rows]  # -1 stands for all items
-        query = (
-            "SELECT item, sum, count FROM shared WHERE bid = (SELECT bid FROM bundles WHERE name = ?) "
-            f"AND item IN ({', '.join('?' * len(items))})"
-        )
-        with self._file.read() as db:
-            tallies = {item: Tally(*tally) for item, *tally in db.execute(query, (model, *items))}
-        return Shared(tallies, tallies.pop(-1, Tally()))
-
     def get_value(self, name: str) -> bytes | None:
         """Return a value; see `Store.get_value`."""
         with self._file.read() as db:
             row = db.execute("SELECT value FROM meta WHERE name = ?", ("value:" + name,)).fetchone()
         return bytes(row[0]) if row else None
-
-    def put_value(self, name: str, value: bytes) -> None:
-        """Put a value under a name; see `Store.put_value`."""
-        self.commit([], values={name: value})
-
-    def value_version(self, name: str) -> str:
-        """Return the version of a value; see `Store.value_version`."""
-        return version_of(self.get_value(name))
-
-    def replace_value(self, name: str, version: str, value: bytes) -> bool:
-        """Replace a value of a known version; see `Store.replace_value`."""
-        with self._file.write() as db:
-            same = _version(db, name) == version
-            if same:
-                _put(db, name, value)
-        return same
 
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival; see `Store.log`."""
@@ -300,6 +280,24 @@ class SqliteStore(Store):
     def _uid(self, db: sqlite3.Connection, user: str) -> int | None:
         row = db.execute("SELECT uid FROM names WHERE hash = ?", (self._hasher.user(user),)).fetchone()
         return row[0] if row else None
+
+
+class _Commit(Commit):
+    def __init__(
+        self,
+        outcomes: list[Outcome],
+        file: SqliteFile,
+        syncing: Future[None],
+        transaction: Transaction,
+        recent: Recent,
+    ) -> None:
+        super().__init__(outcomes)
+        self._file, self._syncing, self._transaction, self._recent = file, syncing, transaction, recent
+
+    def wait(self) -> None:
+        """Return when everything is on disk; see `Commit.wait`."""
+        with self._file.synced(self._syncing):
+            self._recent.take(self._transaction)  # nobody else has written since
 
 
 def _head(user: str, row: Any, model: str) -> Head:
@@ -353,6 +351,7 @@ def _merge_users(db: sqlite3.Connection, old: int, new: int) -> None:
         drop_rated(db, uid, Position(*first))
     db.execute("UPDATE log SET uid = ? WHERE uid = ?", (new, old))
     db.execute("UPDATE names SET uid = ? WHERE uid = ?", (new, old))
+    db.execute("UPDATE erased SET uid = ? WHERE uid = ?", (new, old))
     both = "(SELECT version, active FROM users WHERE uid = ?)"
     db.execute(
         f"UPDATE users SET version = users.version + old.version + 1, active = max(users.active, old.active) "

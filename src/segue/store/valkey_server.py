@@ -61,6 +61,7 @@ class ValkeyServer:
     def __init__(self, address: str, *, prefix: str) -> None:
         self.address = shown(address)  # without the password, for messages
         self.prefix = f"{{{prefix}}}:"  # in a cluster, all keys of a prefix lie on one server
+        self.store_id = ""  # the SHA-1 of the store's secret, which each script compares
         self._purging, self._closed = threading.Lock(), False
         settings: dict[str, Any] = {"socket_timeout": 60, "socket_connect_timeout": 5, "health_check_interval": 10}
         try:
@@ -77,9 +78,9 @@ class ValkeyServer:
         text, digest = _script(name)
         packed = _pack(message)
         try:
-            return self.call("EVALSHA", digest, 1, self.prefix, packed)
+            return self.call("EVALSHA", digest, 1, self.prefix, packed, self.store_id)
         except NoScriptError:
-            return self.call("EVAL", text, 1, self.prefix, packed)
+            return self.call("EVAL", text, 1, self.prefix, packed, self.store_id)
 
     def call(self, *command: Any) -> Any:
         """Return the reply of the server to a command."""
@@ -205,6 +206,11 @@ class ValkeyServer:
                     f"{self.address}: cannot be written ({error}). Nothing was changed. Give the primary, and see to "
                     "its replicas."
                 ) from error
+            if "EMPTIED" in str(error):
+                raise StoreError(
+                    f"{self.address}: expected the database that was opened, it was emptied or replaced. Nothing was "
+                    "changed. Stop every server of this store, restore the data, and start again."
+                ) from None
             raise StoreError(f"{self.address}: refused ({error}). Check the server and who else uses it.") from error
         except ValkeyError as error:
             raise StoreError(f"{self.address}: cannot be used ({error}). Check the server.") from error

@@ -5,6 +5,7 @@ as one transaction. The data must fit into the memory of one server.
 Does not know: the connection, and the settings that durability rests on (`valkey_server`).
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,11 @@ from segue.errors import ErasedError, StoreError
 from segue.recommend.ratings import Shared, Tally
 from segue.store.base import (
     ActiveUser,
+    Commit,
     Conflict,
     Duplicate,
     Erased,
     Head,
-    Meanwhile,
     Outcome,
     Readiness,
     Snapshot,
@@ -25,7 +26,7 @@ from segue.store.base import (
     StoredState,
     Write,
     Written,
-    moved,
+    values_changed,
 )
 from segue.store.events import START, Event, Position, StoredEvent, event_from_bytes, event_to_bytes
 from segue.store.id_hashing import Hasher, new_secret
@@ -58,29 +59,31 @@ class ValkeyStore(Store):
             self._server.call("SET", key, new_secret(), "NX")
             secret = self._server.call("GET", key)
         self._hasher = Hasher(secret)
-
-    def commit(
-        self,
-        writes: Sequence[Write],
-        *,
-        values: Mapping[str, bytes] | None = None,
-        versions: Mapping[str, str] | None = None,
-        meanwhile: Meanwhile | None = None,
-    ) -> list[Outcome]:
-        """Write all of this in one transaction; see `Store.commit`."""
-        packed = [self._pack(write) for write in writes]
-        replies = self._server.run("commit", packed, list((values or {}).items()), list((versions or {}).items()))
-        if replies == b"moved":
-            raise moved(versions or ())
-        outcomes = [_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)]
-        if meanwhile is not None:  # the server tells what came of it once it is done
-            meanwhile(outcomes)
-        return outcomes
+        self._server.store_id = hashlib.sha1(secret, usedforsecurity=False).hexdigest()
 
     def heads(self, users: Sequence[str], model: str) -> list[Head]:
         """Return the heads of users; see `Store.heads`."""
         rows = self._server.run("heads", [self._user(user) for user in users], model)
         return [_head(user, row, model) for user, row in zip(users, rows, strict=True)]
+
+    def begin(
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+    ) -> Commit:
+        """Do one transaction, which is on disk when the server answers; see `Store.begin`."""
+        packed = [self._pack(write) for write in writes]
+        replies = self._server.run("commit", packed, list((values or {}).items()), list((versions or {}).items()))
+        if replies == b"moved":
+            raise values_changed(versions or ())
+        return Commit([_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)])
+
+    def find_event(self, client: str, id: str) -> StoredEvent | None:
+        """Return the event under an id; see `Store.find_event`."""
+        rows = self._server.run("find", self._hasher.event(client, id).hex())
+        return _event(rows[0]) if rows else None
 
     def events(
         self, user: str, *, after: Position | None = None, limit: int = 1000, backwards: bool = False
@@ -88,11 +91,6 @@ class ValkeyStore(Store):
         """Return a page of a user's events; see `Store.events`."""
         start = f"({_member(after)}" if after else "+" if backwards else "-"
         return [_event(row) for row in self._server.run("page", self._user(user), start, limit, backwards)]
-
-    def find_event(self, client: str, id: str) -> StoredEvent | None:
-        """Return the event under an id; see `Store.find_event`."""
-        rows = self._server.run("find", self._hasher.event(client, id).hex())
-        return _event(rows[0]) if rows else None
 
     def snapshot(self, user: str, model: str, *, at: Position) -> Snapshot | None:
         """Return the last snapshot at or before a position; see `Store.snapshot`."""
@@ -102,28 +100,35 @@ class ValkeyStore(Store):
         member, count = row[0].decode().split(":")
         return Snapshot(model, int(count), row[1], _position(member))
 
+    def shared(self, model: str, rows: Sequence[int]) -> Shared:
+        """Return the shared value of a model; see `Store.shared`."""
+        names = ["", *(str(row) for row in rows)]
+        fields = [kind + name for name in names for kind in "sc"]
+        reply = self._server.call("HMGET", f"{self._server.prefix}shared:{model}", *fields)
+        numbers = [int(number or 0) for number in reply]
+        every, *tallies = (Tally(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
+        return Shared({row: tally for row, tally in zip(rows, tallies, strict=True) if tally.number}, every)
+
     def erase_event(self, user: str, seq: int) -> bool:
         """Erase an event; see `Store.erase_event`."""
         existed = self._server.run("erase_event", self._user(user), str(seq))
         self._server.rewrite(wait=self._erase_wait)
         return bool(existed)
 
-    def was_erased(self, event: int | tuple[str, str]) -> bool:
-        """Return whether an event was erased; see `Store.was_erased`."""
-        call, prefix = self._server.call, self._server.prefix
-        if isinstance(event, tuple):
-            return bool(call("HGET", prefix + "keys", self._hasher.event(*event).hex()) == b"")
-        return 0 < event <= int(call("GET", prefix + "seqs") or 0) and not call("HEXISTS", prefix + "owners", event)
-
-    def finish_erasures(self) -> None:
-        """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
-        self._server.rewrite(wait=self._erase_wait)
-
     def erase_user(self, user: str) -> bool:
         """Erase a user; see `Store.erase_user`."""
         existed = self._server.run("erase_user", self._user(user))
         self._server.rewrite(wait=self._erase_wait)
         return bool(existed)
+
+    def was_erased(self, user: str, event: int | tuple[str, str]) -> bool:
+        """Return whether an event of a user was erased; see `Store.was_erased`."""
+        named = ("", self._hasher.event(*event).hex()) if isinstance(event, tuple) else (str(event), "")
+        return bool(self._server.run("was_erased", self._user(user), *named))
+
+    def finish_erasures(self) -> None:
+        """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
+        self._server.rewrite(wait=self._erase_wait)
 
     def readmit(self, user: str) -> bool:
         """Let an erased user begin anew; see `Store.readmit`."""
@@ -144,32 +149,15 @@ class ValkeyStore(Store):
         chunks = ((first, min(first + step - 1, users)) for first in range(1, users + 1, step))
         return sum(self._server.run("drop_model", model, *chunk) for chunk in chunks)
 
-    def shared(self, model: str, rows: Sequence[int]) -> Shared:
-        """Return the shared value of a model; see `Store.shared`."""
-        names = ["", *(str(row) for row in rows)]
-        fields = [kind + name for name in names for kind in "sc"]
-        reply = self._server.call("HMGET", f"{self._server.prefix}shared:{model}", *fields)
-        numbers = [int(number or 0) for number in reply]
-        every, *tallies = (Tally(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
-        return Shared({row: tally for row, tally in zip(rows, tallies, strict=True) if tally.number}, every)
-
     def get_value(self, name: str) -> bytes | None:
         """Return a value; see `Store.get_value`."""
         value: bytes | None = self._server.call("HGET", self._server.prefix + "values", name)
         return value
 
-    def put_value(self, name: str, value: bytes) -> None:
-        """Put a value under a name; see `Store.put_value`."""
-        self.commit([], values={name: value})
-
     def value_version(self, name: str) -> str:
         """Return the version of a value; see `Store.value_version`."""
         version: str = self._server.run("value_version", name).decode()
         return version
-
-    def replace_value(self, name: str, version: str, value: bytes) -> bool:
-        """Replace a value of a known version; see `Store.replace_value`."""
-        return bool(self._server.run("replace_value", name, version, value))
 
     def log(self, *, after: int = 0, limit: int = 1000) -> list[StoredEvent]:
         """Return a page of all events in the order of arrival; see `Store.log`."""

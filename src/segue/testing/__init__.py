@@ -1,7 +1,7 @@
-"""Contract tests, for parts that are made outside of Segue too.
+"""Contract tests for stores, indexes and cells, also for those that are made outside of Segue.
 
-Knows: what every store, every index and every cell must do. Needs pytest, and JAX for cells.
-Does not know: how one is made; that is the one method to write.
+Knows: what every store, index and cell must do. Needs pytest, and JAX for cells.
+Does not know: how a store, index or cell is made. A test class writes that single method:
 
     class TestMyStore(StoreContract):
         def open_store(self, folder):

@@ -12,9 +12,9 @@ from segue.shapes import Array, Bools, Floats, Tree
 
 
 class CellContract:
-    """What every cell must do: derive a test class from it and write `make_cell`."""
+    """What every cell must do: derive a test class and write `make_cell`."""
 
-    #: What a cell of the test is made for: its width, and how many lanes are read.
+    #: The width of the cell under test, and the lanes that are read.
     width, lanes = 6, 3
 
     def make_cell(self) -> Cell:
@@ -55,13 +55,13 @@ class CellContract:
             assert np.isfinite(leaf).all() and np.any(leaf), path
 
     def test_one_seed_gives_one_set_of_weights_and_equal_cells_are_equal(self, cell: Cell) -> None:
-        one, same, other = (cell.init(np.random.default_rng(seed), self.width) for seed in (1, 1, 2))
-        close(one, same, tolerance=0)
-        assert any((a != b).any() for (_, a), (_, b) in zip(leaves(one), leaves(other), strict=True))
+        first, same, other = (cell.init(np.random.default_rng(seed), self.width) for seed in (1, 1, 2))
+        close(first, same, tolerance=0)
+        assert any((a != b).any() for (_, a), (_, b) in zip(leaves(first), leaves(other), strict=True))
         assert cell == copy(cell) and hash(cell) == hash(copy(cell))
 
     def setting(self, cell: Cell, seed: int, steps: int) -> tuple[Any, Floats, Tree, Tree, Bools]:
-        """Return weights, inputs, a state, a start and resets, all drawn."""
+        """Return random weights, inputs, state, start and resets."""
         rng = np.random.default_rng(seed)
 
         def moved(tree: Tree, by: float) -> Tree:
@@ -74,7 +74,7 @@ class CellContract:
 
 
 def stepped(cell: Cell, params: Any, x: Floats, state: Tree, start: Tree, reset: Bools) -> tuple[Tree, Floats]:
-    """Scan by the words of the contract: one lane, one step at a time."""
+    """Scan as the contract says: lane by lane, step by step."""
     outputs = np.zeros_like(x)
     lanes = []
     for lane in range(x.shape[1]):

@@ -14,14 +14,14 @@ from segue.shapes import Floats, Rows
 
 
 class IndexContract(ABC):
-    """What every index must do: derive a test class from it and write `make`."""
+    """What every index must do: derive a test class and write `make`."""
 
     #: The share of the exact best rows that must be found.
     recall = 1.0
 
     @abstractmethod
     def make(self, vectors: Floats, bias: Floats, hidden: Rows, folder: Path) -> Index:
-        """Return an index of these rows, of which row 0 and `hidden`, at the end, are never to be found."""
+        """Return an index of these rows that never returns row 0 nor `hidden`, the last rows."""
 
     @pytest.fixture
     def rows(self) -> tuple[Floats, Floats]:
@@ -43,15 +43,15 @@ class IndexContract(ABC):
         return np.random.default_rng(4).normal(0, 1, (300, 8)).astype(np.float32)
 
     def test_the_best_rows_come_first(self, index: Index, rows: tuple[Floats, Floats], queries: Floats) -> None:
-        found, best = index.search(queries, 20), slow_search(*rows, queries, 20, hidden=range(697, 700))
-        assert found.rows.dtype == np.int32 and found.scores.dtype == np.float32
-        shares = [np.isin(a, b).mean() for a, b in zip(best, found.rows, strict=True)]
+        top, best = index.search(queries, 20), slow_search(*rows, queries, 20, hidden=range(697, 700))
+        assert top.rows.dtype == np.int32 and top.scores.dtype == np.float32
+        shares = [np.isin(a, b).mean() for a, b in zip(best, top.rows, strict=True)]
         assert np.mean(shares) >= self.recall
         if self.recall == 1:
-            assert found.rows.tolist() == best.tolist()
-        own = np.take_along_axis(queries @ rows[0].T + rows[1], found.rows, axis=1)
-        np.testing.assert_allclose(found.scores, own, atol=1e-5)
-        assert (np.diff(found.scores, axis=1) <= 0).all()
+            assert top.rows.tolist() == best.tolist()
+        exact = np.take_along_axis(queries @ rows[0].T + rows[1], top.rows, axis=1)
+        np.testing.assert_allclose(top.scores, exact, atol=1e-5)
+        assert (np.diff(top.scores, axis=1) <= 0).all()
 
     def test_one_query_is_answered_as_many(self, index: Index, queries: Floats) -> None:
         for k in (1, 5):
@@ -64,25 +64,25 @@ class IndexContract(ABC):
         assert index.search(20 * rows[0][7:8], 2).rows.tolist() == [[7, 9]]
 
     def test_row_0_and_hidden_rows_are_never_found(self, index: Index, queries: Floats) -> None:
-        found = index.search(queries, 800)
-        assert sorted(found.rows[0, :696].tolist()) == list(range(1, 697))
-        assert not found.rows[:, 696:].any() and (found.scores[:, 696:] == -np.inf).all()
+        top = index.search(queries, 800)
+        assert sorted(top.rows[0, :696].tolist()) == list(range(1, 697))
+        assert not top.rows[:, 696:].any() and (top.scores[:, 696:] == -np.inf).all()
 
     def test_what_is_left_out_does_not_shorten_a_list(
         self, index: Index, rows: tuple[Floats, Floats], queries: Floats
     ) -> None:
         best = slow_search(*rows, queries, 120, hidden=range(697, 700))
-        seen = [found[: query % 110] for query, found in enumerate(best)]
-        found = index.search(queries, 10, excluded=seen)
-        shares = [np.isin(a[len(b) :][:10], c).mean() for a, b, c in zip(best, seen, found.rows, strict=True)]
-        assert found.rows.all() and np.mean(shares) >= self.recall
-        assert not any(np.isin(a, b).any() for a, b in zip(seen, found.rows, strict=True))
+        seen = [row[: query % 110] for query, row in enumerate(best)]
+        top = index.search(queries, 10, excluded=seen)
+        shares = [np.isin(a[len(b) :][:10], c).mean() for a, b, c in zip(best, seen, top.rows, strict=True)]
+        assert top.rows.all() and np.mean(shares) >= self.recall
+        assert not any(np.isin(a, b).any() for a, b in zip(seen, top.rows, strict=True))
 
     def test_only_what_is_allowed_is_found(self, index: Index, queries: Floats) -> None:
         for few in (np.arange(700) % 2 == 1, np.isin(np.arange(700), (0, 3, 5, 699)), np.zeros(700, bool)):
-            found = index.search(queries, 5, allowed=few)
+            top = index.search(queries, 5, allowed=few)
             expected = min(5, int(few[1:697].sum()))
-            assert few[found.rows[found.rows > 0]].all() and ((found.rows > 0).sum(axis=1) == expected).all()
+            assert few[top.rows[top.rows > 0]].all() and ((top.rows > 0).sum(axis=1) == expected).all()
 
     def test_rows_that_come_later_are_found(self, index: Index, rows: tuple[Floats, Floats], queries: Floats) -> None:
         vectors = np.concatenate([rows[0], 50 * queries[:1], 60 * queries[:1]])

@@ -1,6 +1,7 @@
-"""What every store must do, as a test class; `segue.testing` shows it to others.
+"""What every store must do, as a test class.
 
-Knows: each promise of `Store`. Needs pytest. Does not know: how a store is made; that is the one method to write.
+Knows: each promise of `Store`. Needs pytest.
+Does not know: how a store is made; `open_store` is the method to write.
 """
 
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from segue.errors import ConflictError, DataError, ErasedError
+from segue.errors import ConflictError, DataError, ErasedError, NotFoundError
 from segue.jobs.import_export import ImportReport, export_events, import_events
 from segue.recommend.ratings import Rated, Tally
 from segue.store.base import (
@@ -29,16 +30,17 @@ from segue.store.base import (
     change_value,
     version_of,
 )
+from segue.store.erasure import erase_event
 from segue.store.events import Event, Position, StoredEvent
 from segue.store.snapshots import thin
 
 
 class StoreContract(ABC):
-    """What every store must do: derive a test class from it and write `open_store`."""
+    """What every store must do: derive a test class and write `open_store`."""
 
     @abstractmethod
     def open_store(self, folder: Path) -> Store:
-        """Return a store that keeps its data under a folder; opened there again, it has them still."""
+        """Return a store that keeps its data under a folder, also when opened there again."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[Store]:
@@ -83,7 +85,7 @@ class StoreContract(ABC):
         assert len(store.log()) == 1
         assert isinstance(put(store, Event("ann", "1", 5, "a"), client="app"), Written)
         twice = [put(store, Event("ann", "1", 5)) for _ in range(2)]
-        assert all(isinstance(one, Written) for one in twice) and len(store.log()) == 4
+        assert all(isinstance(outcome, Written) for outcome in twice) and len(store.log()) == 4
 
     def test_the_same_id_with_another_body_is_a_conflict(self, store: Store) -> None:
         put(store, Event("ann", "1", 5, "a"), client="web")
@@ -109,16 +111,16 @@ class StoreContract(ABC):
         outcomes = store.commit([stale, fresh, stale], values={"v": b"1"})
         assert outcomes[0] == outcomes[2] == Stale(1) and isinstance(outcomes[1], Written)
         assert [event.item for event in store.log()] == ["1", "3"] and store.get_value("v") == b"1"
-        assert memory(store, "ann") == b"one" and store.find_event("", "a") is None
+        assert state_of(store, "ann") == b"one" and store.find_event("", "a") is None
         assert store.snapshot("ann", "b1", at=Position.after(9)) is None
 
     def test_writes_of_one_commit_see_each_other(self, store: Store) -> None:
-        one, two = (Write("ann", n, (Event("ann", str(n), id=f"e{n}"),), {"b1": b"%d" % n}) for n in (0, 1))
-        first, second, again, late = store.commit([one, two, one, Write("ann", 1)])
+        writes = [Write("ann", n, (Event("ann", str(n), id=f"e{n}"),), {"b1": b"%d" % n}) for n in (0, 1)]
+        first, second, again, late = store.commit([*writes, writes[0], Write("ann", 1)])
         assert isinstance(first, Written) and isinstance(second, Written)
         assert (first.version, second.version) == (1, 2)
         assert again == Duplicate(2, first.events) and late == Stale(2)
-        assert store.head("ann", "b1").fresh and memory(store, "ann") == b"1"
+        assert store.head("ann", "b1").fresh and state_of(store, "ann") == b"1"
 
     def test_writes_of_a_group_are_done_together_or_not_at_all(self, store: Store) -> None:
         def group(number: int | None, *events: Event, expected: int | None = None) -> list[Write]:
@@ -130,44 +132,34 @@ class StoreContract(ABC):
         known = group(3, Event("dan", "1"), Event("ann", "1", id="a"))
         late = group(4, Event("dan", "2"), Event("cat", "3"), expected=0)
         alone = group(None, Event("eve", "1"), Event("ann", "3", id="a"))
-        found = store.commit([*bad, *good, *known, *late, *alone])
-        kinds = [
-            "Stale",
-            "Conflict",
-            "Written",
-            "Written",
-            "Stale",
-            "Duplicate",
-            "Stale",
-            "Stale",
-            "Written",
-            "Conflict",
-        ]
-        assert [type(one).__name__ for one in found] == kinds
+        outcomes = store.commit([*bad, *good, *known, *late, *alone])
+        kinds = "Stale Conflict Written Written Stale Duplicate Stale Stale Written Conflict"
+        assert [type(outcome).__name__ for outcome in outcomes] == kinds.split()
         assert [(event.user, event.item) for event in store.log()] == [
             ("ann", "1"), ("bob", "2"), ("cat", "2"), ("eve", "1"),
         ]  # fmt: skip
         store.merge("cookie", "ann")
         version = store.head("ann", "b1").version
         names = [Write(user, version + n, (Event(user, str(n)),), group=5) for n, user in enumerate(("ann", "cookie"))]
-        assert [type(one).__name__ for one in store.commit(names)] == ["Written", "Written"]
+        assert [type(outcome).__name__ for outcome in store.commit(names)] == ["Written", "Written"]
         store.erase_user("eve")
         gone = store.commit(group(6, Event("fay", "1"), Event("eve", "2")))
         assert gone == [Stale(0), Erased()] and store.head("fay", "b1") == Head("fay")
 
     def test_work_meanwhile_sees_the_outcomes_and_its_error_spoils_nothing(self, store: Store) -> None:
-        met: list[list[Outcome]] = []
         writes = [Write("ann", 0, (Event("ann", "1", id="a"),), {"b1": b"one"}), Write("bob", 7)]
-        assert store.commit(writes, meanwhile=lambda outcomes: met.append(list(outcomes))) == met[0]
-        assert len(met) == 1 and isinstance(met[0][0], Written) and met[0][1] == Stale(0)
+        with store.begin(writes) as commit:
+            met = list(commit.outcomes)
+        assert isinstance(met[0], Written) and met[1] == Stale(0) and commit.outcomes == met
 
-        def broken(outcomes: Sequence[Outcome]) -> None:
-            raise KeyError("broken")
+        def broken() -> None:
+            with store.begin([Write("ann", 1, (Event("ann", "2", id="b"),), {"b1": b"two"})]):
+                raise KeyError("broken")
 
         with pytest.raises(KeyError, match="broken"):
-            store.commit([Write("ann", 1, (Event("ann", "2", id="b"),), {"b1": b"two"})], meanwhile=broken)
+            broken()
         assert isinstance(put(store, Event("ann", "3"), states={"b1": b"three"}, expected=2), Written)
-        assert [event.item for event in store.log()] == ["1", "2", "3"] and memory(store, "ann") == b"three"
+        assert [event.item for event in store.log()] == ["1", "2", "3"] and state_of(store, "ann") == b"three"
 
     def test_of_parallel_retries_one_is_written(self, store: Store) -> None:
         outcomes: list[Outcome] = []
@@ -181,8 +173,10 @@ class StoreContract(ABC):
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(outcomes) == 20 and sum(isinstance(one, Written) for one in outcomes) == 5 == len(store.log())
-        seqs = {e.seq for one in outcomes for e in (one.events if isinstance(one, Written) else originals(one))}
+        assert len(outcomes) == 20 and sum(isinstance(outcome, Written) for outcome in outcomes) == 5 == len(
+            store.log()
+        )
+        seqs = {e.seq for done in outcomes for e in (done.events if isinstance(done, Written) else originals(done))}
         assert seqs == {event.seq for event in store.log()}
 
     def test_of_parallel_writes_from_one_version_one_is_written(self, store: Store) -> None:
@@ -193,17 +187,17 @@ class StoreContract(ABC):
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(type(one).__name__ for one in outcomes) == ["Stale"] * 3 + ["Written"]
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Stale"] * 3 + ["Written"]
 
     def test_states_of_several_models_lie_side_by_side(self, store: Store) -> None:
         put(store, Event("ann", "1"), states={"b1": b"one", "b2": b"two"})
         store.commit([Write("ann", 1, states={"b2": b"two again"}), Write("bob", 0, states={"b2": b""})])
-        assert (memory(store, "ann", "b1"), memory(store, "ann", "b2")) == (b"one", b"two again")
-        assert memory(store, "bob", "b2") == b"" and store.head("bob", "b2").fresh
+        assert (state_of(store, "ann", "b1"), state_of(store, "ann", "b2")) == (b"one", b"two again")
+        assert state_of(store, "bob", "b2") == b"" and store.head("bob", "b2").fresh
         put(store, Event("ann", "2"), states={"b1": b"new"}, expected=1)
         assert store.head("ann", "b1").fresh and not store.head("ann", "b2").fresh
         assert store.drop_model("b2") == 2 and store.drop_model("b3") == 0
-        assert store.head("ann", "b2").state is None and memory(store, "ann", "b1") == b"new"
+        assert store.head("ann", "b2").state is None and state_of(store, "ann", "b1") == b"new"
 
     def test_a_late_event_is_put_in_its_place(self, store: Store) -> None:
         for item, time in (("a", 10), ("b", 30), ("c", None), ("d", 20), ("e", 30), ("f", -5), ("g", None)):
@@ -251,9 +245,9 @@ class StoreContract(ABC):
         events = store.events("ann")
         for event in events:
             place = event.place // 10
-            found = store.snapshot("ann", "b1", at=event.position)
+            last = store.snapshot("ann", "b1", at=event.position)
             best = max(count for count in counts if count <= place)
-            assert found == Snapshot("b1", best, b"%d" % best, events[best - 1].position)
+            assert last == Snapshot("b1", best, b"%d" % best, events[best - 1].position)
         assert len(counts) < 14 and store.snapshot("ann", "b2", at=events[-1].position) is None
         assert store.snapshot("ann", "b1", at=Position.after(9)) is None
 
@@ -271,8 +265,8 @@ class StoreContract(ABC):
 
     def test_an_erased_event_is_gone_and_refused(self, store: Store) -> None:
         for n in range(1, 5):
-            one = Event("ann", str(n), 10 * n, f"e{n}")
-            put(store, one, expected=n - 1, client="web", states={"b1": b"m"}, snapshots=(Snapshot("b1", n, b"s"),))
+            new = Event("ann", str(n), 10 * n, f"e{n}")
+            put(store, new, expected=n - 1, client="web", states={"b1": b"m"}, snapshots=(Snapshot("b1", n, b"s"),))
         third, last = store.events("ann")[2:]
         assert not store.erase_event("bob", third.seq) and not store.erase_event("ann", 999)
         assert store.erase_event("ann", third.seq) and not store.erase_event("ann", third.seq)
@@ -286,28 +280,38 @@ class StoreContract(ABC):
         assert written(put(store, Event("ann", "y"))).events[0].seq > last.seq
 
     def test_an_erased_event_is_known_as_erased_by_its_number_and_by_its_id(self, store: Store) -> None:
-        one, two = written(put(store, Event("ann", "1", 1, "2"), Event("ann", "2", 2), client="web")).events
+        first, second = written(put(store, Event("ann", "1", 1, "2"), Event("ann", "2", 2), client="web")).events
         (other,) = written(put(store, Event("bob", "3", 3, "b"), client="web")).events
-        known: list[int | tuple[str, str]] = [one.seq, two.seq, other.seq, ("web", "2"), ("web", "b")]
-        never: list[int | tuple[str, str]] = [0, -1, other.seq + 1, ("app", "2"), ("web", str(one.seq)), ("web", "")]
-        assert not any(store.was_erased(event) for event in known + never)
-        store.erase_event("ann", one.seq)
-        assert [store.was_erased(event) for event in known] == [True, False, False, True, False]
+        known: list[int | tuple[str, str]] = [first.seq, second.seq, other.seq, ("web", "2"), ("web", "b")]
+        never: list[int | tuple[str, str]] = [0, -1, other.seq + 1, ("app", "2"), ("web", str(first.seq)), ("web", "")]
+        assert not any(store.was_erased(user, event) for event in known + never for user in ("ann", "bob"))
+        store.erase_event("ann", first.seq)
+        assert [store.was_erased("ann", event) for event in known] == [True, False, False, True, False]
+        assert not any(store.was_erased(user, event) for event in known + never for user in ("bob", "eve"))
+        assert not erase_event(store, "ann", first.seq) and not erase_event(store, "ann", ("web", "2"))
+        for user, event in (("bob", first.seq), ("bob", ("web", "2")), ("eve", first.seq), ("ann", other.seq)):
+            with pytest.raises(NotFoundError, match="expected one of this user"):
+                erase_event(store, user, event)
         store.erase_user("bob")
         store.finish_erasures()
-        assert [store.was_erased(event) for event in known] == [True, False, True, True, True]
-        assert (
-            store.readmit("bob")
-            and store.was_erased(("web", "b"))
-            and not any(store.was_erased(event) for event in never)
-        )
+        assert [store.was_erased("bob", event) for event in known] == [True, False, True, True, True]
+        assert [store.was_erased("ann", event) for event in known] == [True, False, False, True, False]
+        assert not any(store.was_erased("bob", event) for event in never)
+        assert store.readmit("bob") and not any(store.was_erased("bob", event) for event in known)
+        assert put(store, Event("bob", "3", 3, "b"), client="web") == Erased(("b",))
+        put(store, Event("cid", "1"))
+        store.merge("ann", "cid")
+        for user in ("ann", "cid"):
+            assert [store.was_erased(user, event) for event in known] == [True, False, False, True, False]
+        store.erase_user("cid")
+        assert all(store.was_erased("ann", event) for event in known)
 
     def test_an_erased_user_is_gone_and_refused_until_readmitted(self, store: Store) -> None:
         put(store, Event("ann", "1", 1, "a"), client="web", states={"b1": b"m"}, snapshots=(Snapshot("b1", 1, b"s"),))
         put(store, Event("bob", "2", id="b"), client="web")
         assert store.erase_user("ann") and not store.erase_user("ann") and not store.erase_user("eve")
         assert store.heads(["ann", "eve"], "b1") == [Head("ann", erased=True), Head("eve", erased=True)]
-        assert [event.user for event in store.log()] == ["bob"] == [one.user for one in store.users()]
+        assert [event.user for event in store.log()] == ["bob"] == [active.user for active in store.users()]
         assert put(store, Event("ann", "9")) == Erased() == put(store, Event("eve", "9"))
         assert store.events("ann") == [] and snapshot(store, Position.after(9)) is None
         assert store.readmit("ann") and not store.readmit("ann") and not store.readmit("bob")
@@ -318,8 +322,10 @@ class StoreContract(ABC):
     def test_two_users_become_one_in_the_order_of_time(self, store: Store) -> None:
         for n, (user, time) in enumerate((("cookie", 20), ("ann", 10), ("cookie", 40), ("ann", 30), ("ann", 20))):
             put(store, Event(user, str(n), time, f"e{n}"), client="web")
-        shots = tuple(Snapshot("b1", n, b"%d" % n) for n in (1, 2, 3))
-        store.commit([Write("ann", 3, states={"b1": b"m"}, snapshots=shots), Write("cookie", 2, states={"b1": b"m"})])
+        snapshots = tuple(Snapshot("b1", n, b"%d" % n) for n in (1, 2, 3))
+        store.commit(
+            [Write("ann", 3, states={"b1": b"m"}, snapshots=snapshots), Write("cookie", 2, states={"b1": b"m"})]
+        )
         version = store.merge("cookie", "ann")
         assert items(store, "ann") == ["1", "0", "4", "3", "2"] == items(store, "cookie")
         assert {event.user for event in store.log()} == {"ann"} and len(store.users()) == 1
@@ -396,43 +402,45 @@ class StoreContract(ABC):
         assert store.get_value("n") == b"40"
 
     def test_the_shared_value_is_the_sum_of_what_is_kept_of_each_event(self, store: Store) -> None:
-        one, two, low = Rated(3, 1.5), Rated(4, 0.25), Rated(3, -(2.0**33))
+        high, other, low = Rated(3, 1.5), Rated(4, 0.25), Rated(3, -(2.0**33))
         (first, second, _) = written(
-            put(store, *(Event("ann", str(n), 10 * n) for n in (1, 2, 3)), expected=0, rated={"b1": (one, two, None)})
+            put(
+                store, *(Event("ann", str(n), 10 * n) for n in (1, 2, 3)), expected=0, rated={"b1": (high, other, None)}
+            )
         ).events
-        put(store, Event("bob", "1", 5, "b"), expected=0, rated={"b1": (low,), "b2": (one,)})
+        put(store, Event("bob", "1", 5, "b"), expected=0, rated={"b1": (low,), "b2": (high,)})
         small = 250_000
         assert store.shared("b1", [3]) == ({3: Tally(1_500_000 - 2**33 * 10**6, 2)}, (1_750_000 - 2**33 * 10**6, 3))
         assert store.shared("b1", [4, 9]).items == {4: (small, 1)} and store.shared("b2", [3]).every == (1_500_000, 1)
         assert store.shared("b3", [3]) == ({}, (0, 0))
-        again = {"b1": {first.seq: two, second.seq: two}}  # a replay replaces, and is the same if it is done twice
+        again = {"b1": {first.seq: other, second.seq: other}}  # a replay replaces, and is the same if it is done twice
         for version in (3, 3, 2):
             store.commit([Write("ann", version, replayed=again)])
-        put(store, Event("bob", "1", 5, "b"), expected=1, rated={"b1": (one,)})  # a retry adds nothing
-        put(store, Event("bob", "2"), expected=0, rated={"b1": (one,)})
+        put(store, Event("bob", "1", 5, "b"), expected=1, rated={"b1": (high,)})  # a retry adds nothing
+        put(store, Event("bob", "2"), expected=0, rated={"b1": (high,)})
         assert store.shared("b1", [3, 4]).items == {3: (low.amount, 1), 4: (2 * small, 2)}
         assert store.drop_model("b1") == 0 and store.shared("b1", [3, 4]) == ({}, (0, 0))
         assert store.shared("b2", [3]).every.number == 1
 
     def test_what_changes_the_past_of_an_event_takes_away_what_it_added(self, store: Store) -> None:
         def counts() -> dict[int, int]:
-            found = store.shared("b1", range(9))
-            assert found.every == tuple(map(sum, zip((0, 0), *found.items.values(), strict=True)))
-            return {row: tally.number for row, tally in found.items.items()}
+            shared = store.shared("b1", range(9))
+            assert shared.every == tuple(map(sum, zip((0, 0), *shared.items.values(), strict=True)))
+            return {row: tally.number for row, tally in shared.items.items()}
 
-        def told(user: str, *rows: int) -> Sequence[StoredEvent]:
+        def send(user: str, *rows: int) -> Sequence[StoredEvent]:
             events = (Event(user, str(row), 10 * row) for row in rows)
             rated = [Rated(row, 1 / (row + 1)) for row in rows]
             return written(put(store, *events, expected=0, states={"b1": b"m"}, rated={"b1": rated})).events
 
-        *_, third, _ = told("ann", 1, 2, 3, 4)
-        told("bob", 2, 3)
+        *_, third, _ = send("ann", 1, 2, 3, 4)
+        send("bob", 2, 3)
         assert counts() == {1: 1, 2: 2, 3: 2, 4: 1}
         late = put(store, Event("bob", "late", 25), expected=2, states={"b1": b"m"}, rated={"b1": (Rated(5, 1.0),)})
         assert counts() == {1: 1, 2: 2, 3: 1, 4: 1, 5: 1} and isinstance(late, Written)
         assert store.erase_event("ann", third.seq) and counts() == {1: 1, 2: 2, 5: 1}
-        told("cat", 2, 3)
-        told("dog", 1, 4)
+        send("cat", 2, 3)
+        send("dog", 1, 4)
         assert counts() == {1: 2, 2: 3, 3: 1, 4: 1, 5: 1}
         store.merge("dog", "cat")
         assert counts() == {1: 1, 2: 2, 5: 1}
@@ -495,7 +503,7 @@ class StoreContract(ABC):
 def put(
     store: Store, *events: Event, expected: int | None = None, values: dict[str, bytes] | None = None, **fields: Any
 ) -> Outcome:
-    """Commit one write, with the user's version if a state comes along."""
+    """Commit a write, with the user's version if the write has a state."""
     user = events[0].user
     if expected is None and ("states" in fields or "snapshots" in fields):
         expected = store.head(user, "").version
@@ -519,8 +527,8 @@ def items(store: Store, user: str) -> list[str]:
     return [event.item for event in store.events(user)]
 
 
-def memory(store: Store, user: str, model: str = "b1") -> bytes | None:
-    """Return the bytes of a user's state."""
+def state_of(store: Store, user: str, model: str = "b1") -> bytes | None:
+    """Return the bytes of a user's state, if there is one."""
     state = store.head(user, model).state
     return state.data if state else None
 

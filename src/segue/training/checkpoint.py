@@ -1,6 +1,6 @@
-"""Where a run stands, on disk, so that it goes on after a kill to the same weights.
+"""A run on disk, so that it continues after a kill to the same weights.
 
-Knows: a tree of arrays and a few words beside it. Does not know: what a run is made of.
+Knows: a tree of arrays and a few facts. Does not know: what a run is made of.
 """
 
 import json
@@ -16,7 +16,7 @@ from segue.files import read_arrays, write_arrays
 
 
 def save_checkpoint(path: Path, tree: Any, identity: str, facts: dict[str, Any]) -> None:
-    """Write a tree of arrays, what run it is of, and its facts; the one before stands until this one is whole."""
+    """Write a run's arrays, identity and facts; the old file stands until the new one is whole."""
     arrays = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
     write_arrays(path, arrays, {"facts": json.dumps(facts), "identity": identity})
 
@@ -25,7 +25,7 @@ def load_checkpoint(path: Path, like: Any, identity: str) -> tuple[Any, dict[str
     """Return the tree and the facts of a checkpoint; `like` gives the tree's structure.
 
     Raises:
-        TrainingError: the checkpoint is damaged, or of a run with other settings or data.
+        TrainingError: the checkpoint is damaged, or of other settings, another log or version.
     """
     try:
         arrays, metadata = read_arrays(path)
@@ -33,14 +33,14 @@ def load_checkpoint(path: Path, like: Any, identity: str) -> tuple[Any, dict[str
     except (ModelError, ValueError) as error:
         raise TrainingError(f"{path}: damaged ({error}). Remove the file to begin anew.") from None
     leaves, structure = jax.tree.flatten(like)
-    found = [arrays[str(i)] for i in range(len(leaves)) if str(i) in arrays]
-    alike = len(found) == len(arrays) and [_kind(a) for a in found] == [_kind(a) for a in leaves]
+    kept = [arrays[str(i)] for i in range(len(leaves)) if str(i) in arrays]
+    alike = len(kept) == len(arrays) and [_kind(a) for a in kept] == [_kind(a) for a in leaves]
     if metadata.get("identity") != identity or not alike or not isinstance(facts, dict):
         raise TrainingError(
-            f"{path}: expected a checkpoint of this run, came one of other settings, another log or version. "
+            f"{path}: expected a checkpoint of this run, came a checkpoint of other settings, another log or version. "
             "Give the same log and settings, or remove the file to begin anew."
         )
-    return jax.tree.unflatten(structure, found), facts
+    return jax.tree.unflatten(structure, kept), facts
 
 
 def _kind(array: Any) -> tuple[Any, Any]:

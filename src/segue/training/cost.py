@@ -1,4 +1,4 @@
-"""What a run costs before it is begun: operations of a target, bytes of memory.
+"""The cost of a run before it begins: operations of a target, bytes of memory.
 
 Knows: how to count both from the settings, and how much memory this machine has left.
 Does not know: how long an operation takes.
@@ -24,12 +24,12 @@ KEPT_ARRAYS = 60
 def operations_per_target(network: Network, classes: int) -> int:
     """Return the additions and multiplications of one target, forward and backward.
 
-    Only products of matrices are counted: 2 for every weight forward, 4 backward. Elementwise work, the
-    recurrence of `linear`, dropout, the optimiser and anything computed twice count as nothing.
+    Only matrix products are counted: 2 operations for every weight forward, 4 backward. Elementwise work, the
+    recurrence of `linear`, dropout, the optimiser and anything computed twice are left out.
 
     Args:
         network: with the sizes.
-        classes: rows of the catalogue a target is compared with.
+        classes: rows of the catalogue that a target is compared with.
 
     Example:
         >>> from segue.model.cells import make_cell
@@ -42,36 +42,36 @@ def operations_per_target(network: Network, classes: int) -> int:
 
 
 def is_product(path: str, ndim: int) -> bool:
-    """Say whether a parameter multiplies its input as a matrix; the item table and a convolution do not."""
+    """Say whether a parameter multiplies its input as a matrix: not the item table, not a convolution."""
     return ndim == 2 and path != "items" and not path.endswith(".conv")
 
 
 def memory_needed(network: Network, config: Config, events: int) -> float:
-    """Return the GiB that a run of these settings holds at its largest, about.
+    """Return the peak memory of a run of these settings, in GiB, about.
 
     Args:
         network: with the sizes.
         config: with no setting left to derive.
-        events: of the log, held as rows, times, ratings and what each was like.
+        events: of the log, held as rows, times, ratings and event features.
     """
     train = config.train
     assert train.batch_size is not None
     tables = TABLES - (1 if train.negatives else 0)  # a sampled update has no gradient of the whole table
     window = train.batch_size * train.bptt_steps * network.width * network.depth * KEPT_ARRAYS
     floats = tables * network.items * (network.width + 1) + 4 * network.items + window + 3 * LOGITS
-    classes = 2 * train.negatives if train.negatives else network.items  # drawn, and the targets' own
-    # A byte for each of what was had, of the windows of two calls, and of what is hidden at a position.
-    had = train.batch_size * classes * (2 * UPDATES_PER_CALL + 2 * train.bptt_steps) if train.hides_seen else 0
-    # Numbers of an event are float16, and twice there while they are put in order.
+    classes = 2 * train.negatives if train.negatives else network.items  # drawn and touched ones
+    # A byte for each seen item, of the windows of two calls, and for each hidden class of a position.
+    seen = train.batch_size * classes * (2 * UPDATES_PER_CALL + 2 * train.bptt_steps) if train.hides_seen else 0
+    # Event features are float16, and there are two copies while they are sorted.
     log = (16.0 + 4.0 * network.details) * events
-    return (4.0 * floats + had + log) / GIB + 0.4  # the compiler and the libraries
+    return (4.0 * floats + seen + log) / GIB + 0.4  # the compiler and the libraries
 
 
 def check_memory(network: Network, config: Config, events: int, *, available: float | None = None) -> None:
-    """Refuse a run that cannot fit, before it begins.
+    """Refuse a run that does not fit into memory, before it begins.
 
     Raises:
-        TrainingError: with what it needs, what there is, and the settings that would fit.
+        TrainingError: it does not fit; the message names the width that would.
     """
     room = memory_available() if available is None else available
     need = memory_needed(network, config, events)
@@ -84,25 +84,36 @@ def check_memory(network: Network, config: Config, events: int, *, available: fl
     ]
     advice = f"--set model.width={fits[0]} fits" if fits else "no width fits: keep fewer items or a shorter log"
     raise TrainingError(
-        f"expected a run that fits into {room:.1f} GiB of free memory, this one needs about {need:.1f} GiB for "
+        f"expected a run that fits into {room:.1f} GiB of free memory, this run needs about {need:.1f} GiB for "
         f"{network.items:,} items x {network.width} and {events:,} events; {advice}."
     )
 
 
-def describe(network: Network, config: Config, events: int) -> str:
-    """Return in one line what a run will do: the network, the loss, the updates, the memory."""
+def plan(config: Config, events: int) -> str:
+    """Return the line to print before training begins.
+
+    Example:
+        >>> from segue.config import configure
+        >>> plan(configure({"train.epochs": 35, "train.batch_size": 64}), 145_920)
+        'Training for up to 35 epochs (285 updates each). Details: `segue info`.'
+    """
     train = config.train
     assert train.batch_size is not None and train.epochs is not None
     updates = windows_per_epoch(events, train.batch_size, train.bptt_steps)
+    epochs = f"{train.epochs} epoch{'s' * (train.epochs > 1)}"
+    return f"Training for up to {epochs} ({updates:,} update{'s' * (updates != 1)} each). Details: `segue info`."
+
+
+def describe(network: Network, config: Config, events: int) -> str:
+    """Return a run in one line for `segue info`: the network, the loss, the updates, the memory."""
+    train = config.train
     loss = f"softmax over {f'{train.negatives:,} drawn' if train.negatives else f'all {network.items - 1:,}'} items"
     if network.rating:
-        own = f"{network.rating.loss} loss of ratings"
-        loss = own if train.task == "rating" else f"{loss}, {own}"
-    rounded = "products of bfloat16; " if train.precision == "bfloat16" else ""
+        of_ratings = f"{network.rating.loss} loss of ratings"
+        loss = of_ratings if train.task == "rating" else f"{loss}, {of_ratings}"
     return (
-        f"{config.model.cell}, {network.depth} blocks of width {network.width}, {'' if network.clock else 'no '}clock; "
-        f"{loss}; {rounded}{updates:,} update{'s' * (updates != 1)} a pass of {train.batch_size} x "
-        f"{train.bptt_steps} targets, at most "
-        f"{train.epochs} pass{'es' * (train.epochs > 1)}; about {memory_needed(network, config, events):.1f} of "
-        f"{memory_available():.1f} GiB of free memory."
+        f"{config.model.cell}, {network.depth} block{'s' * (network.depth > 1)} of width {network.width}, "
+        f"{'with' if network.clock else 'without'} time features; {loss}; matrix products in {train.precision}; "
+        f"updates of {train.batch_size} x {train.bptt_steps} targets; "
+        f"about {memory_needed(network, config, events):.1f} GiB of memory"
     )

@@ -1,6 +1,6 @@
-"""What is expected of an item's ratings before anything is learnt of who gives them.
+"""The bias of each item: how far its ratings lie above the mean, whoever gives them.
 
-Knows: shrunken means of users and items, taken in turn. Does not know: networks.
+Knows: shrunken means of users and items, computed in turn. Does not know: networks.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from segue.data.log.rating_scale import Scale, shrunken_biases
 from segue.data.sequences.sequences import Sequences
 from segue.model.heads import RatingTables
 
-#: Ratings that the mean of an item, and of a user, is worth beforehand.
+#: Weights of the prior mean of an item and of a user, in ratings.
 ITEM_PRIOR, USER_PRIOR = 10.0, 3.0
 
 
@@ -20,7 +20,7 @@ def rating_tables(sequences: Sequences, items: int, scale: Scale) -> RatingTable
     Row 0 and items without ratings have 0.
 
     Args:
-        sequences: the log, with ratings; NaN is none.
+        sequences: the log, with ratings; NaN where there is none.
         items: V.
         scale: of the ratings.
 

@@ -1,13 +1,13 @@
 """The training run: windows in, averaged weights out.
 
-Knows: truncated backpropagation through time with the memory carried from window to window, validation
-after each pass, early stopping, checkpoints, time budgets.
-Does not know: files of events, catalogues, how results are shown. It reports; others draw.
+Knows: truncated backpropagation through time (BPTT) with the memory carried from window to window, validation after
+each epoch, early stopping, checkpoints, time budgets.
+Does not know: files of events, catalogues, how progress is shown.
 
-In words, and tested to give the same numbers:
+In words:
 
-    for number in passes:
-        for batch in windows of the pass:
+    for epoch in epochs:
+        for batch in windows of the epoch:
             loss, gradient = cross-entropy of the next item at every position
             params = AdamW(params, clipped gradient);  average = running average of params
             memory = memory after the window
@@ -40,13 +40,13 @@ from segue.training.checkpoint import load_checkpoint, save_checkpoint
 from segue.training.update.negatives import Sampler, cuts
 from segue.training.update.optimiser import learning_rate
 from segue.training.update.seen_mask import Histories
-from segue.training.update.update import Known, Update, begin, described, settled, update_many
+from segue.training.update.update import ItemData, Update, add_attributes, begin, settled, update_many
 from segue.training.validation import Answers, Validation
 
-#: Updates in one call of the device. It asks the system for fresh memory once a call, and touching fresh
-#: memory for the first time costs a third of an update.
+#: Updates in one call of the device. Each call takes fresh memory from the system, and touching fresh memory for the
+#: first time costs a third of an update.
 UPDATES_PER_CALL = 16
-#: Seconds between two checkpoints within a pass.
+#: Seconds between two checkpoints within an epoch.
 CHECKPOINT_SECONDS = 30.0
 
 
@@ -55,29 +55,29 @@ class Progress:
     """Where a run stands.
 
     Args:
-        number: the pass, from 0.
-        done: updates so far, over all passes.
+        epoch: from 0.
+        done: updates so far, over all epochs.
         total: updates in all, as far as is known.
-        loss: mean cross-entropy in nats of the latest updates, and where a pass ends of all its updates.
-        events_per_second: true targets learnt per second of training, validation not counted.
+        loss: mean cross-entropy in nats: of the latest updates, and at the end of an epoch of all its updates.
+        events_per_second: targets learnt per second of training, without validation.
         seconds: of training so far.
-        validation: metrics after the latest pass, such as `{"ndcg@10": .18}`.
-        pass_ended: this report closes a pass.
+        validation: metrics after the latest epoch, such as `{"ndcg@10": .18}`.
+        epoch_ended: this report closes an epoch.
     """
 
-    number: int
+    epoch: int
     done: int
     total: int
     loss: float
     events_per_second: float
     seconds: float
     validation: dict[str, float]
-    pass_ended: bool = False
+    epoch_ended: bool = False
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run leaves: averaged weights as NumPy arrays, and its curve, a report per pass."""
+    """The result of a run: averaged weights as NumPy arrays, a report for each epoch, and the best epoch from 0."""
 
     params: NetworkParams
     curve: tuple[Progress, ...]
@@ -85,9 +85,9 @@ class Trained:
 
 
 class Interrupted(NamedTuple):
-    """The facts kept with a checkpoint: where the next update is, and what was seen so far, of this pass in sums."""
+    """The facts in a checkpoint: where the next update is, the curve so far, and the sums of this epoch."""
 
-    number: int
+    epoch: int
     window: int
     seconds: float
     curve: list[dict[str, Any]]
@@ -98,16 +98,16 @@ class Interrupted(NamedTuple):
 
 @dataclass
 class Trainer:
-    """One run over one set of sequences; `passes` advances it and reports.
+    """One run over one set of sequences; `epochs` advances the run and reports.
 
     Args:
         network: static settings.
         config: with no setting left to derive.
         sequences: what to learn.
-        validation: targets to score after each pass; None stops by passes or time alone.
-        checkpoint: a file to keep the run in; None keeps nothing.
-        attributes: [V, m], what the items are, kept as float16; None for ids alone.
-        ratings: what is expected of each item's ratings, where the network has a rating head.
+        validation: targets to score after each epoch; with None only epochs and time end the run.
+        checkpoint: the file of the run; None writes none.
+        attributes: [V, m], item attributes, kept as float16; None for ids alone.
+        ratings: the rating tables of the items, where the network has a rating head.
         budget: of the whole run, begun already; None gives `train.minutes` to the training alone.
     """
 
@@ -123,7 +123,7 @@ class Trainer:
     def __post_init__(self) -> None:
         train = self.config.train
         attributes = None if self.attributes is None else jnp.asarray(self.attributes, jnp.float16)
-        self.known = Known(attributes, jax.tree.map(jnp.asarray, self.ratings))
+        self.items = ItemData(attributes, jax.tree.map(jnp.asarray, self.ratings))
         assert train.batch_size is not None and train.epochs is not None
         self.batcher = Batcher(
             self.sequences, train.batch_size, train.bptt_steps, train.seed, self.network.rating is not None
@@ -146,7 +146,7 @@ class Trainer:
 
     @cached_property
     def identity(self) -> str:
-        """What a checkpoint must be of to go on: the settings but for the length of the run, and the log."""
+        """Settings, without the length of the run, and log, which a checkpoint must share to be continued."""
         train = replace(self.config.train, epochs=None, minutes=None, patience=1)
         offsets: Any = self.sequences.offsets  # read as bytes
         items: Any = self.sequences.items
@@ -155,7 +155,7 @@ class Trainer:
         return f"{replace(self.config, train=train)}{cell} {log:08x}"
 
     def resume(self) -> bool:
-        """Go on from the checkpoint, if there is one; return whether there was."""
+        """Continue from the checkpoint, if there is one; return whether there was."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return False
         tree, facts = load_checkpoint(self.checkpoint, (self.run, self.best_params), self.identity)
@@ -165,7 +165,7 @@ class Trainer:
         return True
 
     def _interrupted(self, facts: dict[str, Any]) -> Interrupted:
-        """Return where a checkpoint stands, if a run of this log can stand there."""
+        """Return where a checkpoint stands, checked against this log."""
         try:
             at = TypeAdapter(Interrupted).validate_python(facts)
             curve = [Progress(**row) for row in at.curve]
@@ -173,11 +173,9 @@ class Trainer:
             raise TrainingError(
                 f"{self.checkpoint}: damaged ({one_line(error)}). Remove the file to begin anew."
             ) from None
-        stands = (
-            at.number == len(curve) and 0 <= at.best < max(len(curve), 1) and 0 <= at.window <= self.batcher.updates
-        )
+        stands = at.epoch == len(curve) and 0 <= at.best < max(len(curve), 1) and 0 <= at.window <= self.batcher.updates
         if not (stands and 0 <= at.seconds < np.inf):
-            raise TrainingError(f"{self.checkpoint}: damaged, no run stands there. Remove the file to begin anew.")
+            raise TrainingError(f"{self.checkpoint}: damaged, such a run cannot exist. Remove the file to begin anew.")
         return at
 
     def keep(self) -> None:
@@ -187,45 +185,45 @@ class Trainer:
 
     def progress_share(self) -> float:
         """Return the share of the run that is done, by updates or by the time budget."""
-        done = self.at.number * self.batcher.updates + self.at.window
+        done = self.at.epoch * self.batcher.updates + self.at.window
         share, left = done / self.total, self.budget.for_training() - self.pace / 2
         if done and left < float("inf"):
             share = max(share, self.at.seconds / (self.at.seconds + left) if left > 0 else 1.0)
         return share
 
     def finished(self) -> bool:
-        """Say whether passes, time or patience have run out."""
+        """Say whether epochs, time or patience have run out."""
         scores = [row["validation"].get("ndcg@10", n) for n, row in enumerate(self.at.curve)]
         waited = len(scores) - 1 - scores.index(max(scores)) if scores else 0
         return self.progress_share() >= 1.0 or (self.validation is not None and waited >= self.config.train.patience)
 
-    def passes(self) -> Iterator[Progress]:
-        """Train to the end, yielding a report every few updates and after each pass.
+    def epochs(self) -> Iterator[Progress]:
+        """Train to the end, yielding a report every few updates and after each epoch.
 
         Raises:
             TrainingError: the loss is not a number; the checkpoint before it is kept and named.
         """
-        while not self.finished() or self.at.window:  # a pass that was resumed is closed, too
-            yield from self._one_pass()
-            yield self._close_pass()
+        while not self.finished() or self.at.window:  # a resumed epoch is closed, too
+            yield from self._one_epoch()
+            yield self._close_epoch()
             self.keep()
 
     def averaged(self) -> NetworkParams:
-        """Return the averaged weights as they are now; they are the run's own, and given away at the next update."""
+        """Return the averaged weights as they are now; the next update takes their memory."""
         if self.run.touched is not None:
             self.run = settled(self.run)
         return self.run.learnt.average
 
-    def _one_pass(self) -> Iterator[Progress]:
+    def _one_epoch(self) -> Iterator[Progress]:
         clock = self.budget.clock
         kept = latest = clock()
         coming = self._updates()
         ready = next(coming, None)
         while ready is not None:
             many, count, targets = ready
-            self.run, losses = update_many(self.network, self.config, self.run, many, np.int32(count), self.known)
+            self.run, losses = update_many(self.network, self.config, self.run, many, np.int32(count), self.items)
             self.at, self.under_way = self.at._replace(window=self.at.window + count), count
-            ready = next(coming, None)  # made while the device works
+            ready = next(coming, None)  # prepared while the device works
             self.loss = self._checked(losses[:count])
             summed = self.at.losses + count * self.loss, self.at.targets + targets
             self.at = self.at._replace(losses=summed[0], targets=summed[1])
@@ -241,14 +239,14 @@ class Trainer:
                 return
 
     def _note_pace(self, took: float, count: int, targets: float) -> None:
-        """Take notice of how long some updates took; the first of a run are compiled."""
+        """Note how long some updates took; the first call of a run compiles."""
         self.budget.add("updates" if self.compiled else "compiling", took)
         if self.compiled:
             self.pace, self.rate = took / count, targets / max(took, 1e-9)
         self.compiled = True
         if self.rate and self.validation and self.budget.seconds is not None and "validation" not in self.budget.parts:
-            foreseen = len(self.validation.sequences.items) / (FORWARD * self.rate)
-            self.budget.validation = min(foreseen, VALIDATION * self.budget.seconds)
+            estimate = len(self.validation.sequences.items) / (FORWARD * self.rate)
+            self.budget.validation = min(estimate, VALIDATION * self.budget.seconds)
 
     def _how_many(self) -> int:
         """Return how many updates go into the next call: as many as there is time for after those under way."""
@@ -259,9 +257,9 @@ class Trainer:
         return int(np.clip(fit, 1, UPDATES_PER_CALL))
 
     def _updates(self) -> Iterator[tuple[Update, int, float]]:
-        """Yield the rest of a pass, `UPDATES_PER_CALL` windows at most, with their number and their targets."""
-        windows = self.batcher.placed_windows(self.at.number, begin=self.at.window)
-        step = self.at.number * self.batcher.updates + self.at.window
+        """Yield the rest of an epoch, at most `UPDATES_PER_CALL` windows at a time, with their number and targets."""
+        windows = self.batcher.placed_windows(self.at.epoch, begin=self.at.window)
+        step = self.at.epoch * self.batcher.updates + self.at.window
         while batches := list(islice(windows, self._how_many())):
             steps = step + np.arange(len(batches))
             share = self.progress_share() + np.arange(len(batches)) / self.total
@@ -275,7 +273,7 @@ class Trainer:
             step += len(many)
 
     def _update(self, batch: Batch, targets: Times, step: int, share: float) -> Update:
-        """Return what update `step` of a run needs, of whose first targets the places are given."""
+        """Return the inputs of update `step`; `targets` are the places of its first targets."""
         train, sampled = self.config.train, None
         if self.sampler:
             sampled = self.sampler.sample(batch, (train.seed, step))
@@ -291,32 +289,32 @@ class Trainer:
         if not np.isfinite(mean):
             kept = self.checkpoint if self.checkpoint and self.checkpoint.exists() else None
             raise TrainingError(
-                f"pass {self.at.number + 1}, update {self.at.window}: expected a finite loss, came {mean}. "
+                f"epoch {self.at.epoch + 1}, update {self.at.window}: expected a finite loss, came {mean}. "
                 + (f"The last good checkpoint is {kept}. " if kept else "No checkpoint was kept. ")
                 + "Lower train.learning_rate or train.clip and run again."
             )
         return mean
 
     def _report(
-        self, loss: float, rate: float, *, validation: dict[str, float] | None = None, pass_ended: bool = False
+        self, loss: float, rate: float, *, validation: dict[str, float] | None = None, epoch_ended: bool = False
     ) -> Progress:
-        done = self.at.number * self.batcher.updates + self.at.window
+        done = self.at.epoch * self.batcher.updates + self.at.window
         share = self.progress_share()
         total = round(done / share) if share else self.total
         if validation is None:
             validation = self.at.curve[-1]["validation"] if self.at.curve else {}
-        return Progress(self.at.number, done, total, loss, rate, self.at.seconds, validation, pass_ended)
+        return Progress(self.at.epoch, done, total, loss, rate, self.at.seconds, validation, epoch_ended)
 
     def _asked(self) -> Validation | None:
-        """Return the validation, with fewer users where there is no time for all, found before the first."""
+        """Return the validation; where time is short, with fewer users, chosen before the first validation."""
         budget = self.budget
         if self.validation and budget.seconds is not None and "validation" not in budget.parts:
             seconds = max(budget.left() - budget.kept, VALIDATION / 2 * budget.seconds)
-            self.validation = self.validation.some(max(LEAST, int(FORWARD * self.rate * seconds)))
+            self.validation = self.validation.subset(max(LEAST, int(FORWARD * self.rate * seconds)))
         return self.validation
 
     def _validated(self) -> tuple[NetworkParams, dict[str, float], Answers | None]:
-        """Return the averaged weights and what they reach on validation: nothing where no time is left for a first."""
+        """Return the averaged weights and their metrics on validation; no metrics where no time is left for a first."""
         begin = self.budget.clock()
         params = average = self.averaged()
         validation = self._asked()
@@ -328,40 +326,40 @@ class Trainer:
         return average, metrics, answers
 
     def _whole(self, params: NetworkParams) -> NetworkParams:
-        """Return weights with what else they are asked with: tables of ratings, vectors that hold the attributes."""
+        """Return weights as validation uses them: with rating tables, and with attributes added to the item vectors."""
         if self.network.rating:
-            params = params._replace(rating=params.rating._replace(tables=self.known.ratings))
-        return params if self.known.attributes is None else described(self.network, params, self.known.attributes)
+            params = params._replace(rating=params.rating._replace(tables=self.items.ratings))
+        return params if self.items.attributes is None else add_attributes(self.network, params, self.items.attributes)
 
     def answers(self) -> Answers | None:
-        """Return what the weights of the best pass say at the questions of validation; None without questions."""
+        """Return the answers of the best epoch's weights on validation data; None without validation."""
         validation = self._asked()
         if validation is None or self.best_answers is not None:
             return self.best_answers
         with self.budget.measured("validation"):
             return validation.answers(self.network, self._whole(self.best_params))
 
-    def _close_pass(self) -> Progress:
+    def _close_epoch(self) -> Progress:
         average, metrics, answers = self._validated()
         targets = float(np.count_nonzero(self.sequences.items)) * self.at.window / self.batcher.updates
         before = self.at.curve[-1]["seconds"] if self.at.curve else 0.0
         mean_rate = targets / max(self.at.seconds - before, 1e-9)
-        report = self._report(self._mean_loss(), mean_rate, validation=metrics, pass_ended=True)
+        report = self._report(self._mean_loss(), mean_rate, validation=metrics, epoch_ended=True)
         curve = [*self.at.curve, vars(report)]
-        # Of equals the last is best, and without ranks too: one rating a user says too little of the difference.
+        # Of equals the last is best. Without ranks the last is best, too: one rating a user is too noisy to choose by.
         best = max(range(len(curve)), key=lambda i: (curve[i]["validation"].get("ndcg@10", i), i))
         if best == len(curve) - 1:
             self.best_params, self.best_answers = _copied(average), answers
-        self.at = Interrupted(self.at.number + 1, 0, self.at.seconds, curve, best)
+        self.at = Interrupted(self.at.epoch + 1, 0, self.at.seconds, curve, best)
         return report
 
     def _mean_loss(self) -> float:
-        """Return the mean loss of the pass's targets; that of an update is of its positions, some without a target."""
+        """Return the mean loss of the epoch's targets; an update averages over positions, some without a target."""
         positions = self.batcher.lanes * self.config.train.bptt_steps
         return self.at.losses * positions / max(self.at.targets, 1.0)
 
     def result(self) -> Trained:
-        """Return the weights of the best pass and the curve."""
+        """Return the weights of the best epoch and the curve."""
         curve = tuple(Progress(**row) for row in self.at.curve)
         params = jax.tree.map(np.asarray, self.best_params)
         if self.network.rating:
@@ -375,8 +373,8 @@ def _copied(params: NetworkParams) -> NetworkParams:
 
 
 def fit(trainer: Trainer, *, report: Callable[[Progress], None] | None = None) -> Trained:
-    """Run a trainer to its end and return what it learnt; `report` is called with each report."""
-    for progress in trainer.passes():
+    """Run a trainer to its end and return its result; `report` is called with each report."""
+    for progress in trainer.epochs():
         if report:
             report(progress)
     return trainer.result()

@@ -1,8 +1,8 @@
-"""How good the weights are between passes: the rank of each user's held-out item, and its rating.
+"""Validation between epochs: the rank of each user's held-out item, and its rating.
 
 Knows: a scan over the histories of a sample of users, the same policy on repeats as the lists.
-Does not know: when it is called. Reports and papers' tables come from `segue.evaluate`, which walks the
-path of the server; this is the quick look that decides when to stop.
+Does not know: when it is called. Validation decides when training stops; reports come from `segue.evaluate`, which
+walks the path of the server.
 """
 
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ from segue.model.network import Memory, Network, NetworkParams, Window
 from segue.model.transitions import RECENT
 from segue.shapes import Floats, Rows, Times
 
-#: Users looked at after each pass; the standard error of NDCG@10 is then about .006.
+#: Users of a validation; the standard error of NDCG@10 is then about .006.
 SAMPLE = 2048
-#: And of a log of few events so many.
+#: Users of a validation of a short log.
 LEAST = 256
 STEPS = 64
 BLOCK = 256
@@ -40,8 +40,8 @@ def _scan(network: Network, params: NetworkParams, memory: Memory, window: Windo
 def validation_users(sequences: Sequences, seed: int) -> NDArray[np.int64]:
     """Return int64[n], users who have a known last item and something before it, drawn by `seed`.
 
-    They are at most `SAMPLE`, and no more than a tenth of the events unless that were fewer than `LEAST`: what they
-    did last is not learnt.
+    Their last events are not learnt, so they are at most `SAMPLE`, and a tenth of the events, or `LEAST` where that is
+    more.
     """
     last = sequences.items[np.maximum(sequences.offsets[1:] - 1, 0)]
     able = np.flatnonzero((sequences.lengths >= 2) & (last > 0))
@@ -57,7 +57,7 @@ class Validation:
 
     Args:
         sequences: whole histories; the last event of each user is the target.
-        exclude_seen: whether what a user had before is left out of the ranking.
+        exclude_seen: whether seen items are left out of the ranking.
     """
 
     sequences: Sequences
@@ -70,9 +70,9 @@ class Validation:
 
     def __str__(self) -> str:
         users = len(self.sequences)
-        return f"Validated after each pass on the last event of {users:,} user{'s' * (users != 1)}."
+        return f"Validating after each epoch on the last event of {users:,} user{'s' * (users != 1)}."
 
-    def some(self, events: int) -> "Validation":
+    def subset(self, events: int) -> "Validation":
         """Return the same with fewer users, evenly spread, whose histories hold about so many events; at least one."""
         users = max(1, int(len(self.sequences) * min(1.0, events / max(len(self.sequences.items), 1))))
         places = np.linspace(0, len(self.sequences) - 1, users).astype(np.int64)
@@ -81,12 +81,12 @@ class Validation:
     def measure(self, network: Network, params: NetworkParams) -> dict[str, float]:
         """Return the metrics of the targets' ranks, ties against the model, and the error of their ratings.
 
-        Gaps to the question are unknown. Where ratings alone are learnt there are no ranks.
+        The time since the last event is unknown. Where ratings alone are learnt there are no ranks.
         """
         return self.answered(network, params)[0]
 
     def answered(self, network: Network, params: NetworkParams) -> "tuple[dict[str, float], Answers | None]":
-        """Return what `measure` does, and the answers of which the ranks are; None where there are no ranks."""
+        """Return the metrics of `measure`, and the answers behind the ranks; None where there are no ranks."""
         head = network.rating
         answers = self.answers(network, params) if head is None or head.apart else None
         metrics = {} if answers is None else answers.metrics()
@@ -97,7 +97,7 @@ class Validation:
         return metrics | ({"rmse": float(np.sqrt(np.mean(known**2)))} if len(known) else {}), answers
 
     def rating_errors(self, network: Network, params: NetworkParams) -> Floats:
-        """Return float32[user]: how far each target's rating lies from what is predicted; NaN: none."""
+        """Return float32[user]: the predicted rating of each target less its rating; NaN where it has none."""
         params, sequences, head = jax.tree.map(np.asarray, params), self.sequences, network.rating
         assert head is not None and sequences.ratings is not None
         last = sequences.offsets[1:] - 1
@@ -109,7 +109,7 @@ class Validation:
         return errors
 
     def answers(self, network: Network, params: NetworkParams) -> "Answers":
-        """Return what a network says at each user's last event, from the events before it."""
+        """Return the network's queries for each user's last event, from the events before it."""
         sequences = self.sequences
         events, begins = sequences.offsets[1:] - 1, sequences.offsets[:-1]
         return Answers(
@@ -125,24 +125,24 @@ class Validation:
         """Return float32[user, d], the query of each user."""
         read = self._read(network, params, self.sequences.offsets[1:] - 1)
         unknown = np.full(len(read), np.nan, np.float32)
-        found: Floats = network.query(jax.tree.map(np.asarray, params), read, unknown)
-        return found
+        queries: Floats = network.query(jax.tree.map(np.asarray, params), read, unknown)
+        return queries
 
     def _read(self, network: Network, params: NetworkParams, wanted: Times) -> Floats:
-        """Return what heads read before one event of each user, by a scan in lanes."""
+        """Return what heads read just before one event of each user, `wanted`, by a scan of users side by side."""
         users = len(self.sequences)
         lanes = max(1, min(64, users // 16))
         batcher = Batcher(self.sequences, lanes, STEPS, seed=0)
         memory = network.empty(params, lanes)
-        asked_for = np.zeros(len(self.sequences.items), bool)
-        asked_for[wanted] = True
+        is_wanted = np.zeros(len(self.sequences.items), bool)
+        is_wanted[wanted] = True
         read = np.zeros((users, network.read_width), np.float32)
         for batch, event in batcher.placed_windows(0):
             window = Window(batch.items, batch.gaps, batch.first, batch.reset, batch.details, batch.profiles)
             memory, output = _scan(network, params, memory, window)
-            asked = np.nonzero(asked_for[event] & (batch.weights > 0))
-            user = np.searchsorted(self.sequences.offsets, event[asked], side="right") - 1
-            read[user] = np.asarray(output)[asked]
+            places = np.nonzero(is_wanted[event] & (batch.weights > 0))
+            user = np.searchsorted(self.sequences.offsets, event[places], side="right") - 1
+            read[user] = np.asarray(output)[places]
         return read
 
 
@@ -156,7 +156,7 @@ class Answers:
         items: float32[V, d], the item table.
         bias: float32[V].
         recent: int32[user, RECENT], the last items before the target.
-        seen: for each user the rows to leave out, or nothing at all.
+        seen: for each user the rows to leave out; empty where nothing is left out.
     """
 
     queries: Floats
@@ -167,11 +167,11 @@ class Answers:
     seen: list[Rows]
 
     def of(self, users: slice) -> "Answers":
-        """Return the answers for some users."""
+        """Return the answers of a slice of the users."""
         queries, targets, recent = self.queries[users], self.targets[users], self.recent[users]
         return Answers(queries, targets, self.items, self.bias, recent, self.seen[users])
 
-    def some(self, count: int) -> "Answers":
+    def subset(self, count: int) -> "Answers":
         """Return the answers for about `count` users or fewer, evenly spread."""
         return self.of(slice(None, None, max(1, round(len(self.targets) / count))))
 

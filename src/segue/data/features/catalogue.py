@@ -17,7 +17,7 @@ from segue.data.features.column_types import Column
 from segue.data.log.columns import KNOWN_NAMES, candidates, find_column, guess_column
 from segue.data.log.sources import Reading, open_source, without_words
 from segue.data.sequences.vocabulary import Vocabulary
-from segue.data.values.ids import check_ids, check_matched, clean_ids, id_of, text_of_ids
+from segue.data.values.ids import check_ids, clean_ids, id_of, text_of_ids
 from segue.data.values.lookup import Haystack, Postings, first, folded_text
 from segue.data.values.parsing import word, words_of
 from segue.errors import ColumnError, DataError, ModelError, listed
@@ -262,35 +262,6 @@ class Profiles:
         return order.join(self.table, on="user", how="left", maintain_order="left")
 
 
-def read_catalogue(
-    source: object,
-    vocabulary: Vocabulary,
-    *,
-    item: str | None = None,
-    title: str | None = None,
-    reading: Reading | None = None,
-    like: str | None = None,
-    log: str = "the log",
-) -> Catalogue:
-    """Read a table of items and put it in the order of the vocabulary.
-
-    Args:
-        source: a path or a table, as for `read_events`.
-        vocabulary: the items of the log; other items are left out.
-        item, title: the columns' names; None guesses.
-        reading: how the file is written.
-        like: the log's column of items; a column of this name is taken before others.
-        log: what messages call the log.
-
-    Raises:
-        ColumnError: there is no column of ids, or an id stands twice.
-        DataError: no id of the table is in the log.
-    """
-    lines, name, notes = read_items(source, item=item, title=title, reading=reading, like=like)
-    check_matched(lines["item"], vocabulary.ids, source=name, of_log=log, role="item")
-    return in_order_of(vocabulary, lines, name, notes)
-
-
 def in_order_of(vocabulary: Vocabulary, table: pl.DataFrame, source: str, notes: tuple[str, ...] = ()) -> Catalogue:
     """Return a table of items, as `read_items` returns it, in the order of the vocabulary."""
     rows = pl.DataFrame({"item": vocabulary.ids})
@@ -372,34 +343,6 @@ def read_profiles(
     table, name, notes = _read(source, reading)
     named, more = _with_ids(table, "user", user, name, reading, like)
     return Profiles(named, name, (*notes, *more))
-
-
-def joined(table: pl.DataFrame, more: object, *, reading: Reading | None = None) -> pl.DataFrame:
-    """Return a table of items or users with the columns of a second table, such as vectors, joined by id.
-
-    Args:
-        table: has a column `item` or `user`, as in `Catalogue.table` and `Profiles.table`.
-        more: a path or a table with a column of the same ids (`item` or `user`, or `id`) and others.
-        reading: how the file is written.
-
-    Raises:
-        ColumnError: there is no column of ids, an id stands twice, or a column is in both tables.
-
-    Example:
-        >>> vectors = pl.DataFrame({"id": ["8", "7"], "vector": [[0.1, 0.2], [0.3, 0.4]]})
-        >>> joined(pl.DataFrame({"item": ["7", "9"], "title": ["a", "b"]}), vectors)["vector"].to_list()
-        [[0.3, 0.4], None]
-    """
-    role = "item" if "item" in table.columns else "user"
-    added, name, _ = _read(more, reading)
-    named, _ = _with_ids(added, role, None, name, reading)
-    twice = [column for column in named.columns if column != role and column in table.columns]
-    if twice:
-        raise ColumnError(
-            f'{name}: expected columns that the table of {role}s does not have, column "{twice[0]}" is in both. '
-            "Rename or drop it."
-        )
-    return table.join(named, on=role, how="left", maintain_order="left")
 
 
 def unmatched(ids_of_table: pl.Series, ids_of_log: pl.Series, *, source: str = "table", role: str = "item") -> str:

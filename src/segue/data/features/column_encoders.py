@@ -15,8 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.features.hashing import PLACES, SHARES, places
-from segue.data.features.kinds import plain_name, separator_of
+from segue.data.features.kinds import separator_of
 from segue.data.features.text import TextEncoder
+from segue.data.log.columns import plain_name
 from segue.data.values.parsing import distinct, text_of, word, words_of
 from segue.shapes import Floats
 

@@ -14,8 +14,8 @@ from typing import Any
 import polars as pl
 
 from segue.data.features.column_encoders import Categories, ColumnEncoder, Ignored, Texts
-from segue.data.features.kinds import plain_name
 from segue.data.features.numeric import Vectors
+from segue.data.log.columns import plain_name
 from segue.data.values.parsing import distinct, is_present, number_of, vector_of, word, words_of
 from segue.data.values.times import moment_of
 from segue.errors import ArgumentError

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from segue.data.features.calendar import Calendar
 from segue.data.features.catalogue import Catalogue, Profiles
-from segue.data.features.kinds import KINDS, Kind, kinds_of, plain_name
+from segue.data.features.kinds import KINDS, Kind, kinds_of
 from segue.data.features.table_encoder import TableEncoder, fit_table_encoder
-from segue.data.log.columns import ROLES
+from segue.data.log.columns import ROLES, plain_name
 from segue.data.log.events import Events
 from segue.data.log.rating_columns import ratings_of
 from segue.data.log.rating_scale import RATING_WIDTH, Scale

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 import polars as pl
 
-from segue.data.log.columns import KNOWN_NAMES, find_column
+from segue.data.log.columns import KNOWN_NAMES, find_column, letters_of, plain_name
 from segue.data.values.ids import seems_missing
 from segue.data.values.parsing import distinct, number_of, vector_of, word, words_of
 from segue.data.values.times import moment_of, written_date
@@ -41,7 +41,6 @@ _TITLE = re.compile(r".*(title|description|summary|overview|plot|synopsis|abstra
 _CODE = re.compile(r".*(zip|zipcode|postcode|postalcode|postal)")
 _IDS = {*KNOWN_NAMES["user"], *KNOWN_NAMES["item"], *KNOWN_NAMES["id"], "id"} - {"artist", "artistid", "book", "game"}
 _ID_NAME = re.compile(r"(^|[_\W])(id|ID|Id)$|[a-z]I[dD]$")
-_SUFFIX = re.compile(r":(token|token_seq|float|float_seq)$")
 
 
 def kinds_of(table: pl.DataFrame, requested: Mapping[str, str] = _NO_KINDS) -> dict[str, Kind]:
@@ -78,11 +77,6 @@ def kinds_of(table: pl.DataFrame, requested: Mapping[str, str] = _NO_KINDS) -> d
         column = find_column(name, table.columns, source="attributes", option="the name of")
         kinds[column] = _known_kind(kind, column)
     return {name: kinds.get(name) or _guess(table[name]) for name in table.columns}
-
-
-def plain_name(name: str) -> str:
-    """Return a column's name without the `:type` that RecBole appends."""
-    return _SUFFIX.sub("", name)
 
 
 def separator_of(column: pl.Series) -> str | None:
@@ -167,12 +161,8 @@ def _guess_of_lists(column: pl.Series) -> Kind:
 
 
 def _is_id(name: str, values: int, rows: int) -> bool:
-    named = _plain(name) in _IDS or _ID_NAME.search(plain_name(name)) is not None
+    named = letters_of(name) in _IDS or _ID_NAME.search(plain_name(name)) is not None
     return named and rows > 1 and values >= _NEARLY_ALL * rows
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", plain_name(name).lower())
 
 
 def _guess_of_numbers(name: str, present: pl.Series, values: int) -> Kind:
@@ -187,7 +177,7 @@ def _guess_of_numbers(name: str, present: pl.Series, values: int) -> Kind:
     span = numbers.max() - numbers.min() + 1
     if whole and values == len(present) == span and values >= 10:
         return "ignored"  # row numbers
-    if _plain(name) in KNOWN_NAMES["time"] and float(np.median(numbers)) >= _AN_EPOCH:
+    if letters_of(name) in KNOWN_NAMES["time"] and float(np.median(numbers)) >= _AN_EPOCH:
         return "date"
     if whole and np.abs(numbers).max() < 1e15 and all(map(written_date, numbers.astype(np.int64)[:_SAMPLE].tolist())):
         return "date"
@@ -196,7 +186,7 @@ def _guess_of_numbers(name: str, present: pl.Series, values: int) -> Kind:
 
 def _guess_of_texts(name: str, present: pl.Series, values: int) -> Kind:
     texts = _sample(present)
-    plain = _plain(name)
+    plain = letters_of(name)
     share = values / len(present)
     if name.endswith(":float_seq") or _mostly(texts, lambda text: text[:1] in "[(" and vector_of(text) is not None):
         return "vector"

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from segue.data.features.kinds import plain_name
+from segue.data.log.columns import plain_name
 from segue.data.values.parsing import number_of, numbers_of, vector_of
 from segue.data.values.times import iso, moment_of
 from segue.shapes import Floats

@@ -15,9 +15,10 @@ import polars as pl
 
 from segue.data.features.calendar import Calendar
 from segue.data.features.column_encoders import Categories, ColumnEncoder, Ignored, Texts
-from segue.data.features.kinds import Kind, plain_name, why_ignored
+from segue.data.features.kinds import Kind, why_ignored
 from segue.data.features.numeric import Numbers, Vectors
 from segue.data.features.text import TextEncoder, text_encoder, text_encoder_from_dict
+from segue.data.log.columns import plain_name
 from segue.data.values import plain
 from segue.data.values.parsing import distinct, is_present, text_of
 from segue.errors import ArgumentError, ColumnError, ModelError, listed

@@ -1,7 +1,7 @@
 """Which column is the user, the item, the time.
 
-Knows: the names that logs give to their columns, the words of which names are made.
-Does not know: files, how a time is read, or what happens to the rows afterwards.
+Knows: the usual names of columns, and the words that other names end with.
+Does not know: files, or how a time is read.
 """
 
 import re
@@ -26,15 +26,15 @@ type    type eventtype event action eventname behavior behaviour
 id      eventid
 """
 ROLES = ("user", "item", "time", "rating", "type", "id")
-#: The names of each role, the likeliest first, in small letters and without anything but letters and digits.
+#: The names of each role, the likeliest first, in lower case, letters and digits only.
 KNOWN_NAMES: Mapping[str, tuple[str, ...]] = {
     role: tuple(name for line in _NAMES.splitlines() if line.startswith(f"{role} ") for name in line.split()[1:])
     for role in ROLES
 }
 
-#: A session is a user where there is no better one.
+#: A session is the user in a log without a better column.
 _SESSIONS = ("session", "sessionid", "visit", "visitid")
-#: The words at the end of a name, before "id" and the like, that make it the column of a role: the likeliest first.
+#: The last words of a name, before "id" and the like, that fit a role: the likeliest first.
 _NOUNS_OF = """
 user    user visitor customer client member person account profile viewer listener reader reviewer buyer shopper
 user    subscriber player learner student patient guest household cookie
@@ -49,22 +49,10 @@ _NOUNS = {
     for role in ("user", "item", "time", "session")
 }
 _CODES = ("id", "ids", "key", "code", "no", "nr", "num", "number", "uuid", "guid", "hash", "pk", "index", "idx")
-#: What may follow the word of a time; and what, before it, makes it the time of something else.
+#: Words that may follow the word of a time, and words that make a name the time of something else.
 _UNITS = (
-    "ms",
-    "us",
-    "ns",
-    "s",
-    "sec",
-    "secs",
-    "seconds",
-    "millis",
-    "milliseconds",
-    "micros",
-    "unix",
-    "utc",
-    "gmt",
-    "iso",
+    *("ms", "us", "ns", "s", "sec", "secs", "seconds", "millis", "milliseconds", "micros"),
+    *("unix", "utc", "gmt", "iso"),
 )
 _NOT_OF_EVENTS = {
     *("birth", "birthday", "release", "released", "publish", "published", "publication", "signup", "registration"),
@@ -78,13 +66,13 @@ REQUIRED = ("user", "item", "time")
 NONE = "none"
 
 
-class Chosen(NamedTuple):
+class ColumnChoice(NamedTuple):
     """The columns of a log.
 
     Args:
         columns: role -> column; a role without a column is absent.
         guessed: the roles whose column was guessed.
-        notes: which other columns could have been meant, one sentence each.
+        notes: which other columns could be meant, a sentence each.
     """
 
     columns: dict[str, str]
@@ -94,29 +82,28 @@ class Chosen(NamedTuple):
 
 def choose_columns(
     names: Sequence[str],
-    asked: Mapping[str, str | None],
+    requested: Mapping[str, str | None],
     *,
     source: str,
     hints: Mapping[str, str] | None = None,
     known: Mapping[str, str] | None = None,
-) -> Chosen:
-    """Return the column of each role: the one asked for, the one known before, or else the likeliest by its name.
+) -> ColumnChoice:
+    """Return the column of each role: the requested column, that of an earlier log, or else the likeliest by its name.
 
-    A name is compared in small letters without `_`, blanks and the `:type` that RecBole appends, so
-    `userId`, `user_id` and `user_id:token` are one. Where no name is a usual one, its last words decide:
-    `click_article_id` is an item, `click_timestamp` a time. `hints` are guesses by content; a name goes before them.
+    Names are compared in lower case without `_`, blanks and the `:type` that RecBole appends: `userId`,
+    `user_id` and `user_id:token` are equal. Where no name is usual, its last words decide: `click_article_id`
+    is an item, `click_timestamp` a time. `hints` are guesses by content; a guess by name goes before them.
 
     Args:
-        names: the columns that the source has.
-        asked: for each role a column's name, None to guess, or "none" to leave the role out.
+        names: the columns of the source.
+        requested: for each role a column's name, None to guess, or "none" to leave the role out.
         source: what messages call the source.
-        hints: for some roles the column that its content suggests.
-        known: for some roles the column that a log read before had, or "none"; left out where it is not there.
+        hints: role -> the column that its content suggests.
+        known: role -> its column in an earlier log, or "none"; a column that the source lacks does not count.
 
     Raises:
-        ColumnError: a column asked for is not there or has two roles; no user, item or time column was
-            found (the message names all of these, and lists the columns there are); a chosen column stands twice in
-            the header.
+        ColumnError: a requested column does not exist or has two roles; the source has no user, item or time
+            column (the message lists its columns); a chosen column stands twice in the header.
 
     Cost: O(columns).
 
@@ -124,42 +111,42 @@ def choose_columns(
         >>> choose_columns(["user_id:token", "item_id:token", "stars"], {"time": "none"}, source="log").columns
         {'user': 'user_id:token', 'item': 'item_id:token', 'rating': 'stars'}
     """
-    wanted = {role: asked.get(role) or _remembered(role, names, known or {}) for role in ROLES}
-    chosen = {
+    given = {role: requested.get(role) or _of_earlier_log(role, names, known or {}) for role in ROLES}
+    columns = {
         role: find_column(name, names, source=source, option=option_of(role))
         for role in ROLES
-        if (name := wanted[role]) is not None and (name != NONE or role in ("user", "item"))
+        if (name := given[role]) is not None and (name != NONE or role in ("user", "item"))
     }
     guessed, notes = [], []
     for role in ROLES:
-        if wanted[role] is None:
-            # A user or item is looked for among all columns: one that was given away is then an error that says so.
-            free = names if role in ("user", "item") else [name for name in names if name not in chosen.values()]
+        if given[role] is None:
+            # A user or item is guessed among all columns: the column of another role is then an error that says so.
+            free = names if role in ("user", "item") else [name for name in names if name not in columns.values()]
             hint = (hints or {}).get(role)
-            found = candidates(free, role) or ([hint] if hint is not None and hint in free else [])
-            if found:
-                chosen[role] = found[0]
+            likely = candidates(free, role) or ([hint] if hint is not None and hint in free else [])
+            if likely:
+                columns[role] = likely[0]
                 guessed.append(role)
-                notes += [_ambiguous(role, found)] * (len(found) > 1)
-    _check(chosen, names, wanted, source)
-    return Chosen({role: chosen[role] for role in ROLES if role in chosen}, tuple(guessed), tuple(notes))
+                notes += [_ambiguous(role, likely)] * (len(likely) > 1)
+    _check(columns, names, given, source)
+    return ColumnChoice({role: columns[role] for role in ROLES if role in columns}, tuple(guessed), tuple(notes))
 
 
-def _remembered(role: str, names: Sequence[str], known: Mapping[str, str]) -> str | None:
+def _of_earlier_log(role: str, names: Sequence[str], known: Mapping[str, str]) -> str | None:
     name = known.get(role)
     return name if name in names or (name == NONE and role not in ("user", "item")) else None
 
 
-def _ambiguous(role: str, found: Sequence[str]) -> str:
-    others = " and ".join(found[1:3])
-    return f"{role}: {found[0]} was taken, {others} could be meant too; {option_of(role)} names another."
+def _ambiguous(role: str, likely: Sequence[str]) -> str:
+    others = " and ".join(likely[1:3])
+    return f"{role}: {likely[0]} was taken, {others} could be meant too; {option_of(role)} names another."
 
 
 def find_column(name: str, names: Collection[str], *, source: str, option: str) -> str:
     """Return the column with this name, with or without RecBole's `:type`.
 
     Raises:
-        ColumnError: there is none; the message proposes the nearest name.
+        ColumnError: there is no such column; the message proposes the nearest name.
     """
     for column in names:
         if column == name or column.rpartition(":")[0] == name:
@@ -170,28 +157,30 @@ def find_column(name: str, names: Collection[str], *, source: str, option: str) 
 
 
 def option_of(role: str) -> str:
-    """Return how the column of a role is named by hand, in Python and on the command line."""
+    """Return the option that names the column of a role, in Python and on the command line."""
     return f"{role}= (--{role}-col)"
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", _stem(name).lower())
+def plain_name(name: str) -> str:
+    """Return a column's name without the `:type` that RecBole appends."""
+    return re.sub(r":(token|token_seq|float|float_seq)$", "", name)
 
 
-def _stem(name: str) -> str:
-    return re.sub(r":(token|token_seq|float|float_seq)$", "", name.strip())
+def letters_of(name: str) -> str:
+    """Return a column's name in lower case, letters and digits only, as `KNOWN_NAMES` has it."""
+    return re.sub(r"[\W_]", "", plain_name(name.strip()).lower())
 
 
 def guess_column(names: Sequence[str], known: Sequence[str]) -> str | None:
-    """Return the name that is the likeliest of the known ones (likeliest first), None where none is."""
-    plain = {_plain(name): name for name in reversed(names)}
-    return next((plain[one] for one in known if one in plain), None)
+    """Return the name that comes first among the known names (likeliest first), None where no name is known."""
+    plain = {letters_of(name): name for name in reversed(names)}
+    return next((plain[each] for each in known if each in plain), None)
 
 
 def candidates(names: Sequence[str], role: str) -> list[str]:
-    """Return the columns whose names fit a role, the likeliest first: usual names, then by their last words.
+    """Return the columns whose names fit a role, the likeliest first: a usual name, then names by their last words.
 
-    A session stands for a user where there is nothing better.
+    Sessions are the last candidates for the user.
 
     Example:
         >>> candidates(["session_id", "click_article_id", "user_id", "click_timestamp", "item_price"], "user")
@@ -202,15 +191,16 @@ def candidates(names: Sequence[str], role: str) -> list[str]:
     usual = [name for name in KNOWN_NAMES[role] if name not in _SESSIONS]
     exact = guess_column(names, usual)
     ranked = [(_rank(name, role), place, name) for place, name in enumerate(names)]
-    made = [name for rank, _, name in sorted(each for each in ranked if each[0] is not None)]
-    sessions = [name for name in names if role == "user" and (_plain(name) in _SESSIONS or _rank(name, "session") == 0)]
-    return list(dict.fromkeys([*([exact] if exact is not None else []), *made, *sessions]))
+    similar = [name for rank, _, name in sorted(each for each in ranked if each[0] is not None)]
+    sessions = [
+        name for name in names if role == "user" and (letters_of(name) in _SESSIONS or _rank(name, "session") == 0)
+    ]
+    return list(dict.fromkeys([*([exact] if exact is not None else []), *similar, *sessions]))
 
 
 def _rank(name: str, role: str) -> int | None:
-    """Return how likely a column has a role by the last words of its name, 0 the likeliest; None where it has not."""
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", _stem(name))
-    words = [word.lower() for word in words]
+    """Return how well the last words of a name fit a role, 0 the best; None where they do not."""
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", plain_name(name.strip()))]
     endings = _UNITS if role == "time" else _CODES
     while len(words) > 1 and words[-1] in endings and words[-1] not in _NOUNS.get(role, []):
         words.pop()
@@ -221,21 +211,21 @@ def _rank(name: str, role: str) -> int | None:
     return nouns.index(last) if last in nouns else None
 
 
-def _check(chosen: Mapping[str, str], names: Sequence[str], asked: Mapping[str, str | None], source: str) -> None:
-    absent = [role for role in REQUIRED if role not in chosen and asked.get(role) != NONE]
+def _check(columns: Mapping[str, str], names: Sequence[str], given: Mapping[str, str | None], source: str) -> None:
+    absent = [role for role in REQUIRED if role not in columns and given.get(role) != NONE]
     if absent:
         options = ", ".join(option_of(role) for role in absent)
         without = ', or --time-col none (time="none") if the order of the rows is the order' * ("time" in absent)
         bare = all(re.fullmatch(r"-?\d[\d.]*(_duplicated_\d+)?", name) for name in names)
         header = " Is the first line no header? Say header=False (--no-header)." * bare
-        one = " One column only: is the separator another? Give sep= (--sep)." if len(names) == 1 else ""
+        narrow = " One column only: is the separator another? Give sep= (--sep)." if len(names) == 1 else ""
         a_column = "a column that names" if len(absent) == 1 else "columns that name"
         raise ColumnError(
             f"{source}: expected {a_column} the {' and the '.join(absent)}, found {listed(names)}. "
-            f"Give {options}{without}.{header}{one}"
+            f"Give {options}{without}.{header}{narrow}"
         )
     roles: dict[str, str] = {}
-    for role, name in chosen.items():
+    for role, name in columns.items():
         if name in roles:
             raise ColumnError(
                 f'{source}: expected a column for each role, column "{name}" was named for both '
@@ -250,10 +240,10 @@ def _check(chosen: Mapping[str, str], names: Sequence[str], asked: Mapping[str, 
 
 
 def hints_by_position(sample: pl.DataFrame) -> dict[str, str]:
-    """Return what the columns of a file without a header seem to be: user, item, then rating and time.
+    """Return the likely columns of a file without a header: user, item, then rating and time.
 
-    From the third column on, the first that holds large whole numbers or ISO 8601 is the time, and a
-    column of other numbers before the fifth is the rating.
+    From the third column on, the first with large whole numbers or ISO 8601 is the time. A third or
+    fourth column of other numbers is the rating.
 
     Example:
         >>> hints_by_position(pl.DataFrame({"1": ["7"], "2": ["a"], "3": ["4.5"], "4": ["964982703"]}))
@@ -268,7 +258,7 @@ def hints_by_position(sample: pl.DataFrame) -> dict[str, str]:
 
 
 def hints_by_type(sample: pl.DataFrame) -> dict[str, str]:
-    """Return the only column of dates, or of texts that write dates, as the time, whatever its name.
+    """Return as the time, whatever its name, the only column of dates, or of texts that write dates.
 
     Example:
         >>> hints_by_type(pl.DataFrame({"t_dat": ["2018-09-20", "2018-09-21"], "price": ["1.5", "2"]}))

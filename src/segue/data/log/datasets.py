@@ -1,6 +1,6 @@
-"""Well-known data sets by name, fetched on request and kept in the user's cache folder.
+"""Well-known data sets by name, fetched on request into the user's cache folder.
 
-Knows: where each comes from, its digest, its terms. Does not know: what is done with it.
+Knows: the source of each, its digest, its terms. Does not know: what it is used for.
 """
 
 import hashlib
@@ -23,23 +23,23 @@ from segue.files import cache_folder, replacing
 
 _GROUPLENS = "GroupLens, research use, no redistribution; cite Harper and Konstan, ACM TiiS 5(4), 2015."
 _PUBLISHER = "https://files.grouplens.org/datasets/movielens/"
-#: SHA-256 of each archive: that of ml-100k is the recbole 1.2.0 wheel, the others are zip files of GroupLens.
+#: SHA-256 of each archive: the recbole 1.2.0 wheel for ml-100k, zip files of GroupLens for the others.
 DIGESTS = {
     "ml-100k": "075820e2ea8f182ec4d30c4ec9067d5ac7b07c2f5e3ae1adeb8a5fbee2d4204d",
     "ml-1m": "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
     "ml-latest-small": "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",  # of September 2018
 }
-#: Sets that their publisher may renew, with the digest of the list of their files: another archive is taken as
-#: another version, and said to be.
+#: Data sets that their publisher may renew, with the digest of their list of files. Another archive counts as another
+#: version, which a note says.
 RENEWED = {"ml-latest-small": "2fb979e8e669ac33d4a05c3123b833a8059f13229c46e0ded46e0754494565f0"}
 _PAGE_SECONDS = 60
-#: Bytes of the files of one data set, at most: ten times the largest.
+#: The most bytes of a data set's files: ten times the largest set.
 _UNPACKED = 300_000_000
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of a data set before it is fetched."""
+    """A data set that can be fetched."""
 
     name: str
     description: str
@@ -53,8 +53,8 @@ class DatasetFiles:
 
     Args:
         events, items, users: paths; None where the set has none.
-        terms: to be shown to whoever uses it.
-        note: a sentence where this is not the version that numbers of Segue's pages are of; else empty.
+        terms: to be shown to the user.
+        note: a sentence where this is another version than that of the numbers on Segue's pages; else empty.
     """
 
     events: Path
@@ -74,17 +74,17 @@ def datasets() -> tuple[Dataset, ...]:
 
 
 def get(name: str, *, cache: Path | None = None, fetch: Callable[[str], bytes] | None = None) -> DatasetFiles:
-    """Return the files of a data set, fetched if they are not in the cache, whole and unchanged.
+    """Return the files of a data set; they are fetched unless the cache has them whole and unchanged.
 
     Args:
         name: one of `datasets()`.
         cache: a folder; None takes `cache_folder()`.
-        fetch: returns the archive of a data set; None asks the package index or the publisher.
+        fetch: returns the archive of a data set; None fetches it from the package index or the publisher.
 
     Raises:
-        DatasetError: the name is unknown, the archive cannot be fetched, or it is not the one expected.
+        DatasetError: the name is unknown, the archive cannot be fetched, or its digest is another.
     """
-    known = {one.name: one for one in datasets()}
+    known = {dataset.name: dataset for dataset in datasets()}
     if name not in known:
         raise DatasetError(f'data set "{name}": not known. Choose from {", ".join(known)}.')
     folder = (cache or cache_folder()) / name
@@ -110,13 +110,13 @@ def _note(name: str, folder: Path) -> str:
 
 
 def _check(name: str, archive: bytes) -> None:
-    """Refuse an archive that is not the one that is known, unless its publisher may renew it."""
-    found = _digest(archive)
-    if found == DIGESTS[name] or name in RENEWED:
+    """Refuse an archive of another digest, unless its publisher may renew it."""
+    came = _digest(archive)
+    if came == DIGESTS[name] or name in RENEWED:
         return
     what = "the recbole 1.2.0 wheel" if name == "ml-100k" else f"{name}.zip of GroupLens"
     raise DatasetError(
-        f"{name}: the archive is damaged or another one: expected {what} with sha256 {DIGESTS[name]}, came {found} "
+        f"{name}: the archive is damaged or another one: expected {what} with sha256 {DIGESTS[name]}, came {came} "
         f"({len(archive):,} bytes). Nothing was kept. Try again; if it comes again, do not use it."
     )
 
@@ -126,15 +126,15 @@ def _digest(content: bytes) -> str:
 
 
 def _whole(folder: Path) -> bool:
-    """Say whether the list names every file, and each is there as it was written."""
+    """Return whether the list of digests names every file, and each file has its digest."""
     sums = folder / "SHA256"
     if not sums.is_file():
         return False
-    # A list that is itself damaged is no list: whatever it says then, some file is not named.
-    listed = {file: sum for sum, _, file in (x.partition(" ") for x in sums.read_text("latin-1").splitlines())}
+    # A damaged list lacks the name or the digest of a file.
+    digests = {file: sum for sum, _, file in (x.partition(" ") for x in sums.read_text("latin-1").splitlines())}
     files = _data_files(folder)
-    complete = listed.keys() == {file.name for file in files} and {"events", "items"} <= {file.stem for file in files}
-    return complete and all(_digest(file.read_bytes()) == listed[file.name] for file in files)
+    complete = digests.keys() == {file.name for file in files} and {"events", "items"} <= {file.stem for file in files}
+    return complete and all(_digest(file.read_bytes()) == digests[file.name] for file in files)
 
 
 def _data_files(folder: Path) -> list[Path]:
@@ -171,7 +171,7 @@ def _from_publisher(name: str) -> bytes:
 
 
 def _members(archive: bytes, name: str, wanted: Mapping[str, str]) -> dict[str, bytes]:
-    """Return some members of a zip file under new names; nothing is written by the archive's own paths."""
+    """Return members of a zip file under new names; no path of the archive is used to write a file."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as whole:
             if sum(whole.getinfo(old).file_size for old in wanted) > _UNPACKED:

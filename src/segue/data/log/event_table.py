@@ -1,11 +1,11 @@
-"""From a source to a table of events in order: each way in is read, checked and counted here.
+"""From a file or table to a sorted table of events: every row is read, checked and counted here.
 
-Knows: roles and their columns, what is wrong with a row, what is left out and what is an error.
-Does not know: what becomes of a log.
+Knows: roles and their columns, which rows are left out and which are an error, what an earlier log's reading says.
+Does not know: what a log is used for.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,7 +13,9 @@ import numpy as np
 import polars as pl
 
 from segue.data.log.columns import (
-    Chosen,
+    NONE,
+    ROLES,
+    ColumnChoice,
     candidates,
     choose_columns,
     find_column,
@@ -22,19 +24,20 @@ from segue.data.log.columns import (
     option_of,
 )
 from segue.data.log.findings import Intake
-from segue.data.log.log_format import kept, recalled
 from segue.data.log.sources import Reading, Source, open_source, without_words
 from segue.data.values.ids import check_ids, clean_ids, seems_missing, text_of_ids
 from segue.data.values.times import TimeRule, iso, other_units, unit_of
 from segue.errors import ColumnError, DataError, TimeParseError, listed
 
 _SAMPLE = 1_000
-#: Up to this share of ratings may be no numbers.
+#: The share of ratings that may be no numbers.
 _FEW = 0.25
+#: The fields of `Reading` that a model keeps.
+_OPTIONS = ("time_format", "header", "sep", "encoding", "missing")
 
 
 class Log(NamedTuple):
-    """A log that was read: the table as `Events` takes it, what messages call it, what was noted, where rows stood."""
+    """A log that was read: the table for `Events`, its name in messages, notes, the place of each row in the file."""
 
     table: pl.DataFrame
     source: str
@@ -42,52 +45,84 @@ class Log(NamedTuple):
     places: pl.Series | None
 
 
-def read_log(source: object, asked: Mapping[str, str | None], said: Reading, like: Mapping[str, Any]) -> Log:
+def read_log(source: object, requested: Mapping[str, str | None], reading: Reading, like: Mapping[str, Any]) -> Log:
     """Return the events of a source in order; see `segue.data.log.events.read_events`.
 
     Args:
         source: a path or a table.
-        asked: role -> the column's name, "none", or None to guess.
-        said: how the file is written, as far as somebody said so.
-        like: how a log was read before. Where this one cannot be read so, its columns alone are taken from there.
+        requested: role -> the column's name, "none", or None to guess.
+        reading: how the file is written.
+        like: how an earlier log was read (`reading_to_dict`). It fills what `reading` leaves open. Where the source
+            cannot be read so, only columns and missing words are taken from it.
     """
     try:
-        return _read(source, asked, recalled(said, like), like)
+        return _read(source, requested, filled_from(reading, like), like)
     except DataError:
-        known = {name: like[name] for name in ("columns", "context", "missing") if name in like}
-        if recalled(said, known) != recalled(said, like):  # this file may be written in another way
+        columns = {name: like[name] for name in ("columns", "context", "missing") if name in like}
+        if filled_from(reading, columns) != filled_from(reading, like):  # this file may be written in another way
             with contextlib.suppress(DataError):
-                return _read(source, asked, recalled(said, known), known)
+                return _read(source, requested, filled_from(reading, columns), columns)
         raise
 
 
-def _read(source: object, asked: Mapping[str, str | None], reading: Reading, like: Mapping[str, Any]) -> Log:
+def reading_to_dict(
+    reading: Reading, columns: Mapping[str, str], context: Sequence[str], requested: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Return how a log was read as plain values, which a model keeps to read the next log alike.
+
+    `columns` maps a role to its column, or to "none" where the role was declined; then come `context` and the options.
+
+    Example:
+        >>> reading_to_dict(Reading(sep=";"), {"user": "u", "item": "i"}, ["shop"], {"time": "none", "user": None})
+        {'columns': {'user': 'u', 'item': 'i', 'time': 'none'}, 'context': ['shop'], 'sep': ';'}
+    """
+    declined = {role: NONE for role, name in requested.items() if name == NONE and role not in columns}
+    fields: dict[str, Any] = {"columns": {**columns, **declined}}
+    if context:
+        fields["context"] = list(context)
+    for name in _OPTIONS:
+        value = getattr(reading, name)
+        if value is not None and value != ():
+            fields[name] = list(value) if isinstance(value, tuple) else value
+    return fields
+
+
+def filled_from(reading: Reading, like: Mapping[str, Any]) -> Reading:
+    """Return a reading whose open options are those of an earlier log.
+
+    Example:
+        >>> reading = filled_from(Reading(sep=","), {"sep": ";", "time_format": "ms", "columns": {"user": "u"}})
+        >>> reading.sep, reading.time_format
+        (',', 'ms')
+    """
+    open_options = [name for name in _OPTIONS if name in like and getattr(reading, name) in (None, ())]
+    return replace(reading, **{name: like[name] for name in open_options})
+
+
+def _read(source: object, requested: Mapping[str, str | None], reading: Reading, like: Mapping[str, Any]) -> Log:
     opened = open_source(source, reading)
     with opened.explained():
         schema = opened.frame.collect_schema()
     hints = _hints(opened, schema, reading, like)
-    chosen = choose_columns(schema.names(), asked, source=opened.name, hints=hints, known=like.get("columns"))
+    chosen = choose_columns(schema.names(), requested, source=opened.name, hints=hints, known=like.get("columns"))
     context = _context(reading.context, schema.names(), opened.name)
     context += [name for name in like.get("context", ()) if name in schema.names() and name not in context]
     frame = without_words(opened.frame, [*chosen.columns.values(), *context], chosen.columns, reading.missing)
-    absent = [f"context: {opened.name} has no column {name}, it is unknown." for name in _absent(like, schema.names())]
-    opened = replace(opened, frame=frame, notes=(*opened.notes, *absent))
+    absent = [name for name in like.get("context", ()) if name not in schema.names()]
+    notes = [f"context: {opened.name} has no column {name}, it is unknown." for name in absent]
+    opened = replace(opened, frame=frame, notes=(*opened.notes, *notes))
     raw = _Raw(opened, chosen, context, schema, reading)
     for role in ("user", "item"):
         with opened.explained():
             check_ids(frame, chosen.columns[role], source=opened.name, role=role)
-    return _in_order(raw, *_collected(raw, _time_rule(raw)), asked)
-
-
-def _absent(like: Mapping[str, Any], names: list[str]) -> list[str]:
-    return [name for name in like.get("context", ()) if name not in names]
+    return _in_order(raw, *_collected(raw, _time_rule(raw)), requested)
 
 
 class _Raw(NamedTuple):
-    """A log that was opened, and what is to be read of it."""
+    """An opened log, and the columns to read."""
 
     source: Source
-    chosen: Chosen
+    chosen: ColumnChoice
     context: list[str]
     schema: pl.Schema
     reading: Reading
@@ -118,14 +153,14 @@ def _hints(source: Source, schema: pl.Schema, reading: Reading, like: Mapping[st
     return hints_by_position(sample)
 
 
-def _context(wanted: tuple[str, ...], names: list[str], source: str) -> list[str]:
-    found = [find_column(name, names, source=source, option=option_of("context")) for name in wanted]
-    clash = next((name for name in found if name in ("user", "item", "time", "rating", "type", "id")), None)
+def _context(requested: tuple[str, ...], names: list[str], source: str) -> list[str]:
+    columns = [find_column(name, names, source=source, option=option_of("context")) for name in requested]
+    clash = next((name for name in columns if name in ROLES), None)
     if clash is not None:
         raise ColumnError(
             f'{source}: expected context columns with names of their own, "{clash}" is the name of a role. Rename it.'
         )
-    return found
+    return columns
 
 
 def _time_rule(raw: _Raw) -> TimeRule | None:
@@ -141,7 +176,7 @@ def _time_rule(raw: _Raw) -> TimeRule | None:
     column, _ = raw.column("time")
     with source.explained():
         present = source.frame.select(time=column).filter(pl.col("time").is_not_null())
-        # The first rows alone are quick to get; only a log that begins without times is searched further.
+        # The first rows are quick to read; a log that begins without times is searched further.
         sample = source.frame.select(time=column).head(_SAMPLE).collect().drop_nulls()
         sample = sample if sample.height else present.head(_SAMPLE).collect()
     rule = TimeRule.guess(sample["time"], raw.reading.time_format)
@@ -155,9 +190,9 @@ def _time_rule(raw: _Raw) -> TimeRule | None:
 
 
 def _plan(raw: _Raw, rule: TimeRule | None, trimmed: bool) -> dict[str, pl.Expr]:
-    """Return role -> expression; null where the source has no value or one that cannot be read.
+    """Return role -> expression; null where the source has no value, or an unreadable value.
 
-    Nearly no log has blanks around its numbers: they are looked for only once some cannot be read.
+    Few logs have blanks around their numbers. Blanks are removed (`trimmed`) only after a value was unreadable.
     """
     plan = {}
     for role, name in raw.chosen.columns.items():
@@ -165,7 +200,7 @@ def _plan(raw: _Raw, rule: TimeRule | None, trimmed: bool) -> dict[str, pl.Expr]
         if kind == pl.String and raw.schema[name] == pl.String and role in ("time", "rating") and not trimmed:
             column = pl.col(name)
         if role in ("user", "item"):
-            # Codes in place of text: a log is sorted and encoded at a third of the memory.
+            # Categorical codes in place of text: a log is sorted and encoded in a third of the memory.
             plan[role] = text_of_ids(pl.col(name), raw.schema[name]).cast(pl.Categorical)
         elif role == "time" and rule is not None:
             plan[role] = rule.microseconds(column, kind)
@@ -180,7 +215,7 @@ def _plan(raw: _Raw, rule: TimeRule | None, trimmed: bool) -> dict[str, pl.Expr]
 def _collected(
     raw: _Raw, rule: TimeRule | None, trimmed: bool = False
 ) -> tuple[pl.DataFrame, TimeRule | None, list[str]]:
-    """Run the plan; where values are missing, look whether they were missing or could not be read."""
+    """Run the plan; where values are null, check whether they are missing or unreadable."""
     plan = _plan(raw, rule, trimmed)
     with raw.source.explained():
         columns = {name: pl.col(name) for name in raw.context}
@@ -201,14 +236,14 @@ def _collected(
             f"{fault.row:,}; they count as missing."
         )
     for role in ("user", "item"):
-        settled = clean_ids(table[role], raw.reading.missing)
-        table = table.with_columns(settled.ids.alias(role))
-        notes += settled.notes(role)
+        clean = clean_ids(table[role], raw.reading.missing)
+        table = table.with_columns(clean.ids.alias(role))
+        notes += clean.notes(role)
     return table, rule, notes
 
 
 class _Fault(NamedTuple):
-    """Values that are there and cannot be read: how many, of how many, the first."""
+    """Unreadable values: their number, the number of present values, and the first of them."""
 
     bad: int
     present: int
@@ -228,7 +263,7 @@ def _fault(raw: _Raw, role: str, expression: pl.Expr) -> _Fault | None:
 
 def _unreadable(raw: _Raw, role: str, fault: _Fault, rule: TimeRule | None) -> DataError:
     where, text = f"{raw.source.name}, row {fault.row:,}: ", fault.text
-    words = f' If "{text}" stands where none is known, give missing= (--missing).' * seems_missing(text)
+    words = f' If "{text}" means a missing value, give missing= (--missing).' * seems_missing(text)
     header = " Is the first line a header? Say header=True (--header)." * (
         fault.row == 1 and raw.reading.header is False
     )
@@ -248,9 +283,9 @@ def _unreadable(raw: _Raw, role: str, fault: _Fault, rule: TimeRule | None) -> D
             f"--time-format s if these are no dates and count seconds.{words}"
         )
     if rule is not None and not rule.guessed:
-        wanted = f'written as "{rule.formats[0]}"' if rule.formats else f"in epoch {rule.unit}"
+        form = f'written as "{rule.formats[0]}"' if rule.formats else f"in epoch {rule.unit}"
         return TimeParseError(
-            f'{where}time "{text}" is not a timestamp {wanted}. Give another --time-format.{words}{header}'
+            f'{where}time "{text}" is not a timestamp {form}. Give another --time-format.{words}{header}'
         )
     return TimeParseError(
         f'{where}time "{text}" is not a timestamp. Give --time-format, or ISO 8601, or epoch seconds.{words}{header}'
@@ -262,9 +297,9 @@ def _in_order(
     table: pl.DataFrame,
     rule: TimeRule | None,
     notes: list[str],
-    asked: Mapping[str, str | None],
+    requested: Mapping[str, str | None],
 ) -> Log:
-    """Leave out and count what is incomplete, sort what is left."""
+    """Leave out and count incomplete rows, sort the others by time."""
     source, columns = raw.source, raw.chosen.columns
     if not table.height:
         raise DataError(f"{source.name}: expected rows of events, it has a header but no rows. Check its export.")
@@ -282,7 +317,7 @@ def _in_order(
     late, places = 0, None
     if rule is not None and not table["time"].is_sorted():
         late = _count_late(table["time"])
-        # The streaming engine sorts in half the time; all that comes after is faster on whole columns.
+        # The streaming engine sorts in half the time; later steps are faster on columns of one chunk.
         numbered = table.lazy().with_row_index("row").sort("time", maintain_order=True)
         table = numbered.collect(engine="streaming").rechunk()
         places, table = table["row"], table.drop("row")
@@ -296,34 +331,34 @@ def _in_order(
         dropped=dropped,
         out_of_order=late,
         notes=tuple(notes),
-        reading=kept(raw.reading, columns, raw.context, asked),
+        reading=reading_to_dict(raw.reading, columns, raw.context, requested),
     )
     return Log(table, source.name, intake, places)
 
 
 def _mixed_units(raw: _Raw, times: pl.Series, rule: TimeRule) -> list[str]:
-    """Return what is to be said of times in another unit than most.
+    """Return a note where some times seem to be in another unit than most.
 
     Raises:
-        TimeParseError: there are some, and nobody said what the unit is.
+        TimeParseError: there are such times, and the unit was guessed.
     """
     others = other_units(times)
     if not len(others):
         return []
     column, kind = raw.column("time")
-    found = raw.source.frame.select(raw=column, time=rule.microseconds(column, kind)).with_row_index("row")
-    row, text, _ = found.filter(pl.col("time") == others[0]).head(1).collect().row(0)
-    said = (
+    rows = raw.source.frame.select(raw=column, time=rule.microseconds(column, kind)).with_row_index("row")
+    row, text, _ = rows.filter(pl.col("time") == others[0]).head(1).collect().row(0)
+    note = (
         f'row {row + 1:,}: time "{text}" differs from others by a factor of 1,000 or more: read in {rule.unit}, '
         f"as they are, it is {iso(others[0])}; {len(others):,} of {len(times):,} rows are such"
     )
     if rule.guessed:
-        raise TimeParseError(f"{raw.source.name}, {said}. Write all times in one unit.")
-    return [f"{said}."]
+        raise TimeParseError(f"{raw.source.name}, {note}. Write all times in one unit.")
+    return [f"{note}."]
 
 
 def _count_late(time: pl.Series, *, block: int = 1 << 20) -> int:
-    """Count the rows that are earlier than a row above them, block by block: no second column is held."""
+    """Count the rows that are earlier than a row above them, block by block: the column is not copied."""
     late, latest = 0, np.iinfo(np.int64).min
     for start in range(0, len(time), block):
         part = time.slice(start, block).to_numpy()

@@ -1,4 +1,4 @@
-"""The event log: the one shape in which the rest of Segue takes it, and how it is had from a file or a table.
+"""`Events`: the event log as all of Segue takes it, and `read_events`, which makes it from a file or a table.
 
 Knows: users, items, times, and what a log must hold.
 Does not know: vocabularies, sequences, networks.
@@ -27,19 +27,19 @@ _IDS = (pl.Categorical, pl.String)
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """A log in order: by time, rows of equal time as they stood in the file.
+    """A log in order: by time, rows of equal time in the order of the file.
 
-    `read_events` makes it; a table that already has this shape can be given directly.
+    `read_events` makes it; a table that already has these columns can be given directly.
 
     Args:
         table: `user` and `item` (text: Categorical or String), `time` (Int64, microseconds since 1970 in
             UTC; absent in a log without times), and where the log has them `rating` (Float32, null where
             missing), `type` and `id` (String) and context columns.
         source: what messages and reports call the log.
-        intake: what was noted while it was read.
-        history: what the users of a test part did before, see `segue.data.log.split`.
-        places: int[event], where each row stood in the file, or in the log that part and history were cut from; None
-            where that is their order.
+        intake: how the log was read.
+        history: the earlier events of the users of a test part, see `segue.data.log.split`.
+        places: int[event], the place of each row in the file, or in the log that a part and its history were cut from;
+            None where the rows are in that order.
 
     Raises:
         ColumnError: a column is missing, has another type, or has an id or time without a value.
@@ -99,7 +99,7 @@ class Events:
 
     @property
     def has_times(self) -> bool:
-        """Whether the log says when things happened."""
+        """Whether the events have times."""
         return "time" in self.table.columns
 
     @property
@@ -109,7 +109,7 @@ class Events:
 
     @cached_property
     def findings(self) -> Findings:
-        """What the log holds, counted at the first call. Cost: O(events)."""
+        """What the log holds, counted at the first use. Cost: O(events)."""
         return inspect_table(self.table, source=self.source, intake=self.intake)
 
     def as_text(self) -> pl.DataFrame:
@@ -123,11 +123,11 @@ class Events:
         history: "Events | None" = None,
         places: pl.Series | None = None,
     ) -> "Events":
-        """Return a part of this log: other rows, the same source, and notes on how they were chosen."""
+        """Return a part of this log: other rows, the same source, and notes on how the rows were chosen."""
         return replace(self, table=table, intake=self.intake.part(table.height, *notes), history=history, places=places)
 
     def joined_with_history(self) -> "Events":
-        """Return history and own rows as one log, in order; at equal times history stands first.
+        """Return history and rows as one log, in order; at equal times the history comes first.
 
         Example:
             >>> log = Events(pl.DataFrame({"user": ["a", "a"], "item": ["x", "y"], "time": [1, 2]}))
@@ -138,60 +138,60 @@ class Events:
         return self if self.history is None else self.joined_with_marks()[0]
 
     def joined_with_marks(self) -> tuple["Events", pl.Series]:
-        """Return history and own rows as one log, in order, and bool[event]: which rows are its own.
+        """Return history and rows as one log, in order, and bool[event]: which rows are not history.
 
-        Where both know their `places`, these are the order. Otherwise time is, and at equal times, or in a
-        log without times, history stands first.
+        Where both have `places`, these are the order. Otherwise the order is that of time; at equal times,
+        and in a log without times, the history comes first.
 
         Example:
             >>> log = Events(pl.DataFrame({"user": ["a"] * 3, "item": ["x", "y", "z"]}))
             >>> before = log.with_table(log.table[1:2], places=pl.Series([1]))
             >>> part = log.with_table(log.table[::2], history=before, places=pl.Series([0, 2]))
-            >>> joined, own = part.joined_with_marks()
-            >>> joined.table["item"].to_list(), own.to_list()
+            >>> joined, is_row = part.joined_with_marks()
+            >>> joined.table["item"].to_list(), is_row.to_list()
             (['x', 'y', 'z'], [True, False, True])
         """
         if self.history is None:
             return self, pl.repeat(True, len(self), dtype=pl.Boolean, eager=True)
         same = {"user": self.table["user"].dtype, "item": self.table["item"].dtype}
         earlier = self.history.joined_with_history()
-        own = pl.Series(np.arange(len(earlier) + len(self)) >= len(earlier))
+        is_row = pl.Series(np.arange(len(earlier) + len(self)) >= len(earlier))
         table = pl.concat([earlier.table.cast(same), self.table], how="diagonal")  # type: ignore[arg-type]
         key = table["time"] if self.has_times else None
         if self.places is not None and earlier.places is not None:
             key = pl.concat([earlier.places, self.places])
         if key is not None:
             order = key.to_frame("key").with_row_index().sort("key", maintain_order=True)["index"]
-            table, own = table[order], own[order]
-        return self.with_table(table, "history and later rows together"), own
+            table, is_row = table[order], is_row[order]
+        return self.with_table(table, "history and later rows together"), is_row
 
 
 def inspect(events: Events) -> Findings:
     """Return what a log holds and what was dropped, for people (`str`) and machines (`to_dict`).
 
     Raises:
-        ArgumentError: `events` is a path or table that was not read yet.
+        ArgumentError: `events` is a path or a table that was not read.
 
     Cost: O(events) time and memory at the first call, O(1) after.
 
     Example:
         >>> log = read_events(pl.DataFrame({"user": [1, 1, 2], "item": [5, 5, 7], "time": [0, 60, 60]}))
-        >>> found = inspect(log)
-        >>> found.users, found.items, found.repeats
+        >>> findings = inspect(log)
+        >>> findings.users, findings.items, findings.repeats
         (2, 2, 1)
     """
     return as_events(events, "inspect").findings
 
 
 def as_events(given: object, name: str) -> Events:
-    """Return what was given where it is a log that was read.
+    """Return an argument that must be a log.
 
     Args:
-        given: an argument.
-        name: what messages call the function that was called.
+        given: the argument.
+        name: what messages call the function.
 
     Raises:
-        ArgumentError: it is a path, a table or anything else.
+        ArgumentError: the argument is a path, a table or anything else.
     """
     if isinstance(given, Events):
         return given
@@ -215,32 +215,35 @@ def read_events(
 ) -> Events:
     """Read a log of events, check it, and put it in order.
 
-    Columns that are not named are guessed from their names, or by position and content in a file without
-    a header; the guess is kept in `events.intake`. Ids are text, as they stood but for blanks around them: `007`
-    stays `007`, 64-bit integers stay whole. A column of floats, which pandas makes of integers with gaps, is read as
-    the whole numbers that it holds: 17.0 is "17", NaN is missing. Times are epoch seconds, milliseconds,
-    microseconds or nanoseconds (by magnitude), ISO 8601, dates, whole numbers that write dates (20240131), a given
-    format, or a column of dates; no zone means UTC. Rows without a user, item or time are left out, counted and
-    reported. Of ratings, a few that are no numbers are missing, counted and reported. Everything else that cannot be
-    read is an error. Rows are counted from 1, the header not counted.
+    Columns are guessed from their names, or by position and content in a file without a header, unless they are
+    named here; `events.intake` says what was guessed.
+
+    Ids are text without the blanks around them: `007` stays `007`, 64-bit integers stay whole. A column of floats,
+    which pandas makes of integers with gaps, is read as whole numbers: 17.0 is "17", NaN is missing.
+
+    Times are epoch seconds, milliseconds, microseconds or nanoseconds (by magnitude), ISO 8601, dates, whole numbers
+    that write dates (20240131), a given format, or a column of dates; no zone means UTC.
+
+    Rows without a user, item or time are left out, counted and reported. A few ratings that are no numbers count as
+    missing and are reported. All else that cannot be read is an error. Rows count from 1, without the header.
 
     Args:
         source: a path (CSV, TSV, NDJSON, each also .gz or .zst; Parquet) or a Polars, pandas or Arrow table.
         user, item: the columns' names.
-        time: the column's name, or "none" for a log without times: the order of the rows is then the order.
+        time: the column's name, or "none" for a log without times, whose rows are in order.
         rating, type, id: the columns' names, or "none" to leave a column out that would be guessed.
-        missing: words that stand where a value is missing, such as "NULL"; None takes those of `reading`.
+        missing: words that mean a missing value, such as "NULL"; None takes those of `reading`.
         reading: how the file is written, where that is unusual.
-        like: how a log was read before: what `rec.facts["reading"]` of a model keeps. What is not said here is as it
-            was then, where the source has such columns.
+        like: how an earlier log was read, as a model keeps it in `rec.facts["reading"]`. It fills the arguments that
+            are left out, where the source has such columns.
 
     Returns:
         The events in the order of time; rows of equal time stay in the order of the file.
 
     Raises:
         DataError: the file is missing, empty, damaged, of an unknown kind or encoding, or no row is left.
-        ColumnError: a column is not found, doubled, or holds what it cannot hold.
-        TimeParseError: a time cannot be read, or is of another unit than the others; the message names the row and
+        ColumnError: a column is missing, doubled, or of a wrong type.
+        TimeParseError: a time cannot be read, or is in another unit than the others; the message names the row and
             the text.
         ArgumentError: `source` is neither a path nor a table.
 
@@ -252,8 +255,8 @@ def read_events(
         >>> log.table["user"].to_list(), log.intake.columns["item"], log.intake.out_of_order
         (['b', '007'], 'sku', 1)
     """
-    said = reading or _PLAIN
-    said = said if missing is None else replace(said, missing=tuple(ids_of(missing, "missing")))
-    asked = {"user": user, "item": item, "time": time, "rating": rating, "type": type, "id": id}
-    found = read_log(source, asked, said, like or {})
-    return Events(found.table, found.source, found.intake, places=found.places)
+    reading = reading or _PLAIN
+    reading = reading if missing is None else replace(reading, missing=tuple(ids_of(missing, "missing")))
+    requested = {"user": user, "item": item, "time": time, "rating": rating, "type": type, "id": id}
+    log = read_log(source, requested, reading, like or {})
+    return Events(log.table, log.source, log.intake, places=log.places)

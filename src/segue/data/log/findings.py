@@ -1,7 +1,7 @@
-"""What a log holds, what reading it did, and how to say so.
+"""What a log holds and how it was read, in words for people and as a dict for machines.
 
-Knows: the counts that decide whether a log can be trusted, in words for people and as a dict for machines.
-Does not know: how a log was read, or what will be learnt from it.
+Knows: the counts that decide whether a log can be trusted.
+Does not know: how a log is read, or what a model learns from it.
 """
 
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ QUANTILES = {"min": 0.0, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
 
 @dataclass(frozen=True)
 class Intake:
-    """What was noted while a log was read; free, unlike `Findings`.
+    """How a log was read; noted in passing, while `Findings` are counted.
 
     Args:
-        rows: the rows that the source had.
-        columns: role -> the column of the source that has it.
+        rows: the number of rows in the source.
+        columns: role -> its column in the source.
         guessed: the roles whose column was guessed.
-        time: how times were read, in words; empty where there are none.
-        dropped: reason -> the number of rows that were left out for it.
+        time: how times were read, in words; empty in a log without times.
+        dropped: reason -> the number of rows left out for it.
         out_of_order: rows of the source that are earlier than a row above them.
-        notes: whatever else was decided, one sentence each.
-        reading: what to say again to read a log as this one; a model keeps it.
+        notes: all other decisions, a sentence each.
+        reading: how to read the next log alike (`reading_to_dict`); a model keeps it.
     """
 
     rows: int = 0
@@ -41,7 +41,7 @@ class Intake:
     reading: Mapping[str, Any] = field(default_factory=dict)
 
     def part(self, rows: int, *notes: str) -> "Intake":
-        """Return the intake of a part of the log: the same columns, nothing dropped, further notes."""
+        """Return the intake of a part of the log: the same columns, no dropped rows, more notes."""
         return replace(self, rows=rows, dropped={}, out_of_order=0, notes=(*self.notes, *notes))
 
 
@@ -51,16 +51,16 @@ class Findings:
 
     Args:
         source: the file or kind of table.
-        events: rows that are used.
+        events: the rows that were read.
         users, items: distinct ids.
         first, last: the range of times, microseconds since 1970, or None.
         equal_times: rows that share user and time with another row.
         duplicates: rows that are equal in every column to a row above.
-        repeats: rows whose item the same user already had.
+        repeats: rows whose item occurs earlier for the same user.
         missing: column -> rows without a value.
         per_user: events of a user: min, quartiles, max.
-        ratings: what the column of ratings looks like and what becomes of it; empty where there is none.
-        intake: what reading noted.
+        ratings: what the ratings hold and how they are used; empty in a log without ratings.
+        intake: how the log was read.
     """
 
     source: str
@@ -79,7 +79,7 @@ class Findings:
 
     @property
     def repeat_share(self) -> float:
-        """The share of events whose item the same user already had, 0 to 1."""
+        """The share of events whose item occurs earlier for the same user, 0 to 1."""
         return self.repeats / self.events if self.events else 0.0
 
     @property
@@ -132,7 +132,7 @@ class Findings:
         lines += [(name, f"{getattr(self, name):,}") for name in ("events", "users", "items")]
         lines.append(("per user", ", ".join(f"{name} {value:,.6g}" for name, value in self.per_user.items())))
         lines += [("ratings", self.ratings)] * bool(self.ratings)
-        lines.append(("repeats", self._share(self.repeats, "an item that the user already had")))
+        lines.append(("repeats", self._share(self.repeats, "an item that the user has an earlier event with")))
         if self.first is not None:
             lines.append(("equal times", self._share(self.equal_times, "same user and time as another row")))
             lines.append(("out of order", f"{self.intake.out_of_order:,} rows earlier than a row above them"))

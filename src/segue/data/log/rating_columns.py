@@ -1,6 +1,6 @@
-"""What a column of ratings looks like: stars, a measurement, or a quantity with a heavy tail.
+"""What a column of ratings holds: steps such as stars, a measurement, or a quantity with a heavy tail.
 
-Knows: numbers. Does not know: users, items, how ratings are learnt.
+Knows: the distribution of the ratings. Does not know: users, items, how ratings are predicted.
 """
 
 from typing import NamedTuple
@@ -10,10 +10,10 @@ import polars as pl
 
 from segue.shapes import Floats
 
-#: Up to so many different values are steps of a scale; more are measurements.
+#: Up to this many distinct values are steps of a scale; more are measurements.
 STEPS = 25
-#: What an outlier is, see `ends_of`: of steps at most this share, so many times as far away as all others are apart;
-#: of measurements so many distances between the quartiles beyond these.
+#: Outliers (`ends_of`): steps of at most this share, this many times as far away as all others are apart; measurements
+#: this many interquartile ranges beyond the quartiles.
 _OUTLIERS, _APART, _FENCE = 0.01, 10.0, 3.0
 
 
@@ -25,14 +25,14 @@ def ratings_of(table: pl.DataFrame) -> Floats:
 
 
 def ends_of(known: Floats) -> tuple[float, float]:
-    """Return the lowest and the highest rating that are no outliers; those beyond count as these.
+    """Return the lowest and the highest rating that are no outliers; outliers count as the nearer end.
 
-    Of steps, the ends are outliers if they lie as far from the next step as ten times all others, and are at most one
-    rating in a hundred. Of measurements they are what lies beyond the outer fences, three times the distance of the
-    quartiles away from these (Tukey, 1977, "Exploratory Data Analysis").
+    A step is an outlier if it is an end, at most one rating in a hundred, and ten times as far from the next step as
+    all other steps are apart. A measurement is an outlier beyond the outer fences, three interquartile ranges away
+    from the quartiles (Tukey, 1977, "Exploratory Data Analysis").
 
     Args:
-        known: float32[n], finite, some.
+        known: float32[n], finite, n >= 1.
 
     Example:
         >>> ends_of(np.float32([1, 2, 4, 5, 5] * 40 + [1e12]))
@@ -59,29 +59,29 @@ def ends_of(known: Floats) -> tuple[float, float]:
 
 
 def _alone(levels: Floats) -> bool:
-    """Say whether the first of some steps lies far from all others, of which there are two at least."""
+    """Return whether the first step lies far from all others, which are at least two."""
     away, others = np.abs(np.float64(levels[:1]) - levels[1:2]), np.abs(np.float64(levels[-1:]) - levels[1:2])
     return bool(len(levels) > 2 and away[0] > _APART * others[0])
 
 
-class Ratings(NamedTuple):
-    """What a column of ratings looks like, and what is done with it unless `train.task` says otherwise.
+class RatingColumn(NamedTuple):
+    """What a column of ratings holds, and how it is used unless `train.task` says otherwise.
 
     Args:
-        predicted: whether ratings to come are learnt.
-        text: both, in words; empty where a log has no such column.
+        predicted: whether later ratings are predicted.
+        text: both, in words; empty in a log without ratings.
     """
 
     predicted: bool
     text: str
 
 
-def inspect_ratings(table: pl.DataFrame) -> Ratings:
-    """Return what the ratings of a table of events look like.
+def inspect_ratings(table: pl.DataFrame) -> RatingColumn:
+    """Return what the ratings of a table of events hold.
 
-    Ratings to come are learnt where at least half of the rows have one, they differ, and they are no quantity: prices,
-    plays and dwell times have a heavy tail, of which a mean says little. A column is taken for a quantity if it has
-    more than `STEPS` different values, of which more than one in a hundred lie beyond the outer fences (`ends_of`).
+    Ratings are predicted where at least half of the rows have one, the ratings differ, and they are no quantity.
+    Quantities such as prices, plays and dwell times have a heavy tail: a predicted mean says little of them. A column
+    is a quantity if it has more than `STEPS` distinct values and more than one in a hundred is an outlier (`ends_of`).
 
     Example:
         >>> inspect_ratings(pl.DataFrame({"rating": [4.0, 2.0]})).text
@@ -90,24 +90,23 @@ def inspect_ratings(table: pl.DataFrame) -> Ratings:
         False
     """
     if "rating" not in table.columns:
-        return Ratings(False, "")
+        return RatingColumn(False, "")
     ratings = ratings_of(table)
     known = ratings[np.isfinite(ratings)]
     if not len(known):
-        return Ratings(False, "no row has a number: not read")
+        return RatingColumn(False, "no row has a number: not read")
     lowest, highest = ends_of(known)
     values, beyond = len(np.unique(known)), int(np.count_nonzero((known < lowest) | (known > highest)))
     steps = f"{values} steps" if values <= STEPS else f"{values:,} values"
     mean = np.clip(known, lowest, highest).mean(dtype=np.float64)
-    text = f"{known.min():g} to {known.max():g}, {steps}, mean {mean:.4g}"
+    summary = f"{known.min():g} to {known.max():g}, {steps}, mean {mean:.4g}"
     if known.min() == known.max():
-        return Ratings(False, f"{text}: all are equal, so none is predicted")
+        return RatingColumn(False, f"{summary}: all are equal, so none is predicted")
     if 2 * len(known) < len(ratings):
-        return Ratings(
-            False, f"{text}; {len(known):,} of {len(ratings):,} rows have one: read with each event, none predicted"
-        )
+        share = f"{len(known):,} of {len(ratings):,} rows have one"
+        return RatingColumn(False, f"{summary}; {share}: read with each event, none predicted")
     if values > STEPS and beyond > _OUTLIERS * len(known):
         tail = f"a quantity with a heavy tail, {beyond:,} lie outside {lowest:g} to {highest:g}"
-        return Ratings(False, f"{text}; {tail}: read with each event, none predicted (--task both would)")
-    held = f"; {beyond:,} far outside {lowest:g} to {highest:g} count as the nearer end" if beyond else ""
-    return Ratings(True, f"{text}{held}: predicted beside the next item")
+        return RatingColumn(False, f"{summary}; {tail}: read with each event, none predicted (--task both would)")
+    outliers = f"; {beyond:,} far outside {lowest:g} to {highest:g} count as the nearer end" if beyond else ""
+    return RatingColumn(True, f"{summary}{outliers}: predicted beside the next item")

@@ -1,4 +1,4 @@
-"""From a file or a table to a lazy frame, and from a reader's complaint to a message that helps.
+"""A file or a table as a lazy frame, and the error of a reader as a message that helps.
 
 Knows: kinds of files, compression, encodings, the tables of Polars, pandas and Arrow.
 Does not know: what the columns mean.
@@ -18,13 +18,13 @@ from typing import Any
 import polars as pl
 
 from segue.addresses import shown
-from segue.data.log.text_format import Found, encoding_of, separator_of
+from segue.data.log.text_format import Detected, encoding_of, separator_of
 from segue.errors import ArgumentError, DataError
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
 _PARQUET = (".parquet", ".pq")
 _NDJSON = (".ndjson", ".jsonl")
-#: A column of NDJSON that does not occur in so many rows is not seen.
+#: The rows of NDJSON that are searched for columns.
 _ROWS = 10_000
 _COMPRESSED = (".gz", ".zst")
 _KINDS = "CSV, TSV, Parquet or NDJSON (.csv .tsv .inter .parquet .pq .ndjson .jsonl, text also with .gz or .zst)"
@@ -32,16 +32,17 @@ _KINDS = "CSV, TSV, Parquet or NDJSON (.csv .tsv .inter .parquet .pq .ndjson .js
 
 @dataclass(frozen=True)
 class Reading:
-    """How a log is written down, where that cannot be guessed.
+    """How a log is written, where this cannot be guessed.
 
     Args:
         time_format: the form of the times in the notation of chrono ("%d.%m.%Y %H:%M"), or the unit of an
             epoch: "s", "ms", "us", "ns". None guesses among epochs and ISO 8601.
-        header: whether the first line names the columns, None: it does. Without, they are named "1", "2", ...
-        sep: the character between the columns of a text file; None: the one that the file seems to have.
-        encoding: of a text file, for example "latin-1"; None: the one that the file seems to have.
-        context: further columns to keep, as they are, under their own names.
-        missing: words that stand where a value is missing, such as "NULL"; in all columns.
+        header: whether the first line names the columns; None means that it does. Columns without a name are
+            "1", "2", ...
+        sep: the separator of a text file; None detects it.
+        encoding: of a text file, for example "latin-1"; None detects it.
+        context: further columns to read, under their names.
+        missing: words that mean a missing value, such as "NULL", in all columns.
 
     Raises:
         ArgumentError: `sep` is not one ASCII character, the encoding is unknown, or `missing` is one text.
@@ -77,9 +78,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class Source:
-    """A log before anything is known of its columns: its name in messages, a lazy frame, where it lies.
+    """An opened log: its name in messages, a lazy frame, its path.
 
-    `notes` say how the file is written, where that was found in the file and is not what its name says.
+    `notes` name the encoding and separator where these are not the usual ones of such a file.
     """
 
     name: str
@@ -91,7 +92,7 @@ class Source:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn what a reader says of a bad file into a message in four parts."""
+        """Turn the error of a reader into a message of four parts."""
         try:
             yield
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
@@ -106,8 +107,8 @@ def open_source(source: object, reading: Reading) -> Source:
         reading: how a text file is written.
 
     Raises:
-        ArgumentError: `source` is something else.
-        DataError: there is no such file, it is empty, or its extension is unknown.
+        ArgumentError: `source` is neither a path nor a table.
+        DataError: the file does not exist, is empty, or has an unknown extension.
 
     Cost: O(1) for a file, O(rows) for a pandas table.
     """
@@ -129,18 +130,18 @@ def open_source(source: object, reading: Reading) -> Source:
 def without_words(
     frame: pl.LazyFrame, names: Iterable[str], ids: Mapping[str, str], missing: Collection[str]
 ) -> pl.LazyFrame:
-    """Return a frame whose texts are null where they are words that mean missing; columns of ids are left alone.
+    """Return a frame with null for the words that mean missing; columns of ids stay as they are.
 
     Args:
         frame: any.
-        names: the columns that are looked at.
+        names: the columns to change.
         ids: role -> column.
         missing: the words; blanks around them do not count.
     """
     if not missing:
         return frame
-    kinds, own = frame.collect_schema(), [ids[role] for role in ("user", "item") if role in ids]
-    texts = [name for name in names if kinds[name] in (pl.String, pl.Categorical, pl.Enum) and name not in own]
+    kinds, of_ids = frame.collect_schema(), [ids[role] for role in ("user", "item") if role in ids]
+    texts = [name for name in names if kinds[name] in (pl.String, pl.Categorical, pl.Enum) and name not in of_ids]
     words = [word.strip() for word in missing]
     return frame.with_columns(
         pl.when(~pl.col(name).cast(pl.String).str.strip_chars().is_in(words)).then(name) for name in texts
@@ -150,7 +151,7 @@ def without_words(
 def _converted(table: Any, library: str) -> pl.DataFrame:
     try:
         return pl.from_pandas(table) if library == "pandas" else pl.DataFrame(table)
-    except Exception as error:  # each library has exceptions of its own, and none is imported here
+    except Exception as error:  # the exceptions of libraries that are not imported here
         raise DataError(
             f"table: expected columns of one type each and with distinct names, {library} says: {error}. "
             "Make ids text first (astype(str)) and rename columns that stand twice."
@@ -173,23 +174,23 @@ def _open_file(path: Path, reading: Reading) -> Source:
             f'{path.name}: expected {_KINDS}, came "{kind or path.name}". '
             "Rename it, or give sep= (--sep) if it is text with a separator."
         )
-    encoding = Found(reading.encoding) if reading.encoding else encoding_of(path)
+    encoding = Detected(reading.encoding) if reading.encoding else encoding_of(path)
     notes = [encoding.note]
     if kind in _NDJSON:
         return Source(path.name, _ndjson(path, encoding.value), path, None, encoding.value, _notes(path, notes))
-    sep = Found(reading.sep) if reading.sep else separator_of(path, encoding.value, usual or ",")
+    sep = Detected(reading.sep) if reading.sep else separator_of(path, encoding.value, usual or ",")
     notes.append(sep.note)
     frame = _text(path, sep.value, encoding.value, header=reading.header is not False)
     return Source(path.name, frame, path, sep.value, encoding.value, _notes(path, notes))
 
 
-def _notes(path: Path, found: list[str]) -> tuple[str, ...]:
-    said = "; ".join(note for note in found if note)
-    return (f"{path.name} is read as {said}.",) * bool(said)
+def _notes(path: Path, notes: list[str]) -> tuple[str, ...]:
+    text = "; ".join(note for note in notes if note)
+    return (f"{path.name} is read as {text}.",) * bool(text)
 
 
 def _ndjson(path: Path, encoding: str) -> pl.LazyFrame:
-    # Every plain value is read as text, so that long ids and leading zeros stay what they were.
+    # Every plain value is read as text, so that long ids and leading zeros stay.
     content = path if _is_utf8(encoding) else _recoded(path, encoding)
     try:
         schema = pl.scan_ndjson(content, infer_schema_length=_ROWS).collect_schema()
@@ -233,45 +234,45 @@ def _recoded(path: Path, encoding: str) -> bytes:
 
 
 def _explain(source: Source, error: BaseException) -> str:
-    said = str(error).partition("\n")[0]
+    message = str(error).partition("\n")[0]
     path = source.path
     if path is None:
-        return f"{source.name}: expected a table that can be read, Polars says: {said}. Check its columns."
-    if path.suffix.lower() in _COMPRESSED and not _is_whole(path, said):
+        return f"{source.name}: expected a table that can be read, Polars says: {message}. Check its columns."
+    if path.suffix.lower() in _COMPRESSED and not _is_whole(path, message):
         return _damaged(path)
-    if "empty" in said:
+    if "empty" in message:
         return f"{source.name}: expected rows of events, the file holds none. Check its export."
-    if "utf-8" in said.lower() or "utf8" in said.lower():
+    if "utf-8" in message.lower() or "utf8" in message.lower():
         return (
             f"{source.name}: expected text in UTF-8, {_where_not_utf8(path)} is not. "
             'Give its encoding, for example encoding="latin-1", or convert the file.'
         )
-    if "more fields" in said:
+    if "more fields" in message:
         return (
             f"{source.name}{_where_ragged(source)}. "
             "Put a value that contains the separator in double quotes, or give another sep= (--sep)."
         )
-    if "could not parse" in said or "malformed" in said:
+    if "could not parse" in message or "malformed" in message:
         return (
             f"{source.name}: expected each double quote to be closed, one seems to be open until the end of the file. "
             "Close it, or double quotes inside a value."
         )
-    return f"{source.name}: expected a file of its kind, the reader says: {said}. Check or export it again."
+    return f"{source.name}: expected a file of its kind, the reader says: {message}. Check or export it again."
 
 
 def _damaged(path: Path) -> str:
     return f"{path.name}: expected a whole {path.suffix} file, it is damaged or cut short. Copy or download it again."
 
 
-def _is_whole(path: Path, said: str) -> bool:
+def _is_whole(path: Path, message: str) -> bool:
     if path.suffix.lower() == ".zst":
-        return not any(word in said.lower() for word in ("zstd", "frame", "corrupt", "incomplete", "unexpected end"))
+        return not any(word in message.lower() for word in ("zstd", "frame", "corrupt", "incomplete", "unexpected end"))
     try:
         with gzip.open(path) as file:
             while file.read(1 << 20):
                 pass
     except gzip.BadGzipFile as error:
-        return "Not a gzipped file" in str(error)  # plain text under a wrong name is read as it is
+        return "Not a gzipped file" in str(error)  # plain text with a wrong name is read as it is
     except (EOFError, zlib.error):
         return False
     return True

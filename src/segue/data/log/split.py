@@ -1,8 +1,8 @@
-"""Holding out a part of a log, so that a measurement is of events that were not learnt.
+"""Splits: a part of a log is held out, so that a model is measured on events that it was not trained on.
 
 Knows: the rules - by time, by each user's last events, whole users, whole items - and the digest that
 recognises held-out rows.
-Does not know: what is learnt or measured.
+Does not know: models or metrics.
 """
 
 import hashlib
@@ -28,23 +28,23 @@ def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]
     """Cut a log at one moment for all users: train on what was before, test on what came after.
 
         ann   a a . a | a . .        time ->
-        bob   . b . . | . b b        | the cut: everything at or after it is tested,
-        cid   . . . . | c . .          and `test.history` has the events of ann and bob before it
+        bob   . b . . | . b b        | the cut: all events at or after it are the test part;
+        cid   . . . . | c . .          `test.history` has the events of ann and bob before it
 
     The cut is the latest moment for which at least `test` of all events lie at or after it. Rows of equal
-    time are never parted, so the last time in train is before the first in test. Where the oldest moment
-    would be cut off, the next one is taken, and test is smaller than asked.
+    time stay together: the last time in train is before the first in test. Where all events would be
+    test, the cut is the next moment, and test is smaller.
 
     Args:
         events: a log with times.
         test: the share of the events to hold out, between 0 and 1.
 
     Returns:
-        train, and test whose `history` has the earlier events of its users; who has none is new.
+        train, and test whose `history` has the earlier events of its users; a new user has none.
 
     Raises:
         ArgumentError: `test` is not between 0 and 1.
-        DataError: the log has no times, or all its events have the same.
+        DataError: the log has no times, or all its events have the same time.
 
     Cost: O(events).
 
@@ -58,8 +58,7 @@ def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]
         ['a', 'c']
     """
     as_events(events, "split_by_time")
-    if not 0 < test < 1:
-        raise ArgumentError(f"split_by_time: expected test between 0 and 1, came {test}. 0.1 is a tenth.")
+    _check_share(test, "split_by_time", "test")
     if not events.has_times:
         raise DataError(
             f"{events.source}: expected times to split by, the log has none. "
@@ -95,18 +94,18 @@ def _cut(events: Events, cut: int, rule: str) -> tuple[Events, Events]:
 
 
 def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
-    """Leave the last events of each user out.
+    """Hold out the last events of each user.
 
         ann   a a a | a          n = 1
         bob   b | b
-        cid   c                  one event only: stays in train, and a note says how many such users
+        cid   c                  one event only: stays in train; a note counts such users
 
-    A user is tested when something remains to be learnt from: with more than `n` events. This rule lets
-    train see what other users did later than a test event; prefer `split_by_time` where there are times.
+    Only users with more than `n` events are tested, so that each has events in train. Train holds events of
+    other users that are later than a test event; prefer `split_by_time` where there are times.
 
     Args:
         events: a log, with or without times.
-        n: the number of events to leave out, at least 1.
+        n: the number of events to hold out, at least 1.
 
     Returns:
         train, and test whose `history` has the earlier events of its users.
@@ -143,12 +142,12 @@ def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
 
 
 def split_tail(events: Events, *, share: float = 0.1) -> tuple[Events, Events]:
-    """Leave the last share of each user's events out: `split_last` with a number that grows with the history.
+    """Hold out the last share of each user's events: `split_last` with a number that grows with the history.
 
         ann   a a a a a a a a a a | a a      share = 0.2
-        bob   b b b b | b                    at least one is left out of two events or more
+        bob   b b b b | b                    of two events or more, at least one is held out
 
-    Like `split_last`, it lets train see what other users did later than a test event.
+    As with `split_last`, train holds events of other users that are later than a test event.
 
     Args:
         events: a log, with or without times.
@@ -169,8 +168,7 @@ def split_tail(events: Events, *, share: float = 0.1) -> tuple[Events, Events]:
         ['c', 'd']
     """
     as_events(events, "split_tail")
-    if not 0 < share < 1:
-        raise ArgumentError(f"split_tail: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    _check_share(share, "split_tail", "share")
     left, count = pl.int_range(pl.len()).reverse().over("user"), pl.len().over("user")
     number = (count * share).floor().clip(1)
     out = events.table.select((left < number) & (count > 1)).to_series()
@@ -180,18 +178,18 @@ def split_tail(events: Events, *, share: float = 0.1) -> tuple[Events, Events]:
 
 
 def split_random(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[Events, Events]:
-    """Leave events out at random, as older papers on ratings do.
+    """Hold out random events, as older papers on ratings do.
 
-    Train then holds what came later than a test event, of the same user too; `split_by_time` is what a server meets.
-    Events are drawn by their place in the log.
+    Train holds events that are later than a test event, of the same user too. A server never has these:
+    `split_by_time` measures what a server can do. Events are drawn by their place in the log.
 
     Args:
         events: a log, with or without times.
-        share: of the events, between 0 and 1; at least one is left out and one stays.
+        share: of the events, between 0 and 1; at least one event is held out and one stays.
         seed: another seed draws other events.
 
     Returns:
-        train, and test whose `history` has the other events of its users, each in its place.
+        train, and test whose `history` has the other events of its users, in their order.
 
     Raises:
         ArgumentError: `share` is not between 0 and 1.
@@ -205,29 +203,28 @@ def split_random(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[
         [3, 1]
     """
     as_events(events, "split_random")
-    if not 0 < share < 1:
-        raise ArgumentError(f"split_random: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    _check_share(share, "split_random", "share")
     if len(events) < 2:
         raise DataError(f"{events.source}: expected two events or more, found {len(events)}. Give a longer log.")
     count = min(max(1, round(share * len(events))), len(events) - 1)
     out = np.zeros(len(events), bool)
     out[np.random.default_rng(seed).permutation(len(events))[:count]] = True
-    return _woven(events, pl.Series(out), f"random:{share:g}" + (f" seed {seed}" if seed else ""))
+    return _interleaved(events, pl.Series(out), f"random:{share:g}" + (f" seed {seed}" if seed else ""))
 
 
 def split_users(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[Events, Events]:
-    """Leave some users out entirely, to measure how those are served whom training never met.
+    """Hold out users with all their events, to measure recommendations for new users.
 
         ann   a a a a            time ->
         bob   b b b              share = 1/3
         cid   | c c c            all events of cid are tested
 
-    Users are drawn by a hash of id and seed: the same of them whatever the order of the log. This rule
-    lets train see what others did later than a test event.
+    Users are drawn by a hash of id and seed, whatever the order of the log. Train holds events of other
+    users that are later than a test event.
 
     Args:
         events: a log, with or without times.
-        share: of the users, between 0 and 1; at least one user is left out and one stays.
+        share: of the users, between 0 and 1; at least one user is held out and one stays.
         seed: another seed draws other users.
 
     Returns:
@@ -251,20 +248,20 @@ def split_users(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[E
 
 
 def split_items(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[Events, Events]:
-    """Leave some items out entirely, to measure how those are recommended that nobody had in training.
+    """Hold out items with all their events, to measure recommendations of new items.
 
         ann   a | x | a a | x |        time ->
-        bob   b b                      x: an item left out
+        bob   b b                      x: a held-out item
         cid   | x | c c
 
-    All events on the items left out are tested, and train holds none of them. The history of a test event
-    is all that its user did before, test events included: `test.history` has the events on other items that
-    stand before the last test event of their user, and `joined_with_history` puts both in their old order.
-    Items are drawn as users are in `split_users`.
+    All events of held-out items are tested; train has none of them. The history of a test event is all
+    that its user did before, test events included. `test.history` has the events of other items up to the
+    last test event of their user, and `joined_with_history` puts both in their old order. Items are drawn
+    as in `split_users`.
 
     Args:
         events: a log, with or without times.
-        share: of the items, between 0 and 1; at least one item is left out and one stays.
+        share: of the items, between 0 and 1; at least one item is held out and one stays.
         seed: another seed draws other items.
 
     Returns:
@@ -281,23 +278,22 @@ def split_items(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[E
         >>> train, test = split_items(log, share=0.25, seed=4)
         >>> train.table["item"].to_list(), test.table["item"].to_list()
         (['a', 'b', 'c', 'a'], ['x', 'x'])
-        >>> test.joined_with_history().table["item"].to_list()    # c came after the last question
+        >>> test.joined_with_history().table["item"].to_list()    # c is later than the last test event
         ['a', 'x', 'b', 'x']
     """
     as_events(events, "split_items")
     out, rule = _drawn(events, "item", share, seed)
-    return _woven(events, out, rule)
+    return _interleaved(events, out, rule)
 
 
 def _drawn(events: Events, role: str, share: float, seed: int) -> tuple[pl.Series, str]:
-    """Return bool[event], whether the event's user or item is drawn, and the rule in words."""
-    if not 0 < share < 1:
-        raise ArgumentError(f"split_{role}s: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    """Return bool[event], whether the event's user or item is held out, and the rule in words."""
+    _check_share(share, f"split_{role}s", "share")
     column = events.table[role]
     ids = column.unique().cast(pl.String)
     if len(ids) < 2:
         raise DataError(
-            f"{events.source}: expected at least two {role}s to leave some out, found {len(ids)}. Give a longer log."
+            f"{events.source}: expected at least two {role}s to hold one out, found {len(ids)}. Give a longer log."
         )
     hashes = {id: hashlib.blake2b(f"{seed} {id}".encode(), digest_size=16).digest() for id in ids}
     count = min(max(1, round(share * len(ids))), len(ids) - 1)
@@ -306,7 +302,12 @@ def _drawn(events: Events, role: str, share: float, seed: int) -> tuple[pl.Serie
     return column.cast(pl.String).is_in(drawn), f"{rule}; {count:,} of {len(ids):,} {role}s"
 
 
-#: How a share is held out, by the word of its rule.
+def _check_share(share: float, function: str, argument: str) -> None:
+    if not 0 < share < 1:
+        raise ArgumentError(f"{function}: expected {argument} between 0 and 1, came {share}. 0.1 is a tenth.")
+
+
+#: The function of each rule with a share.
 _BY_SHARE: dict[str, Callable[[Events, float], tuple[Events, Events]]] = {
     "time": lambda events, share: split_by_time(events, test=share),
     "last": lambda events, share: split_tail(events, share=share),
@@ -319,7 +320,7 @@ _BY_SHARE: dict[str, Callable[[Events, float], tuple[Events, Events]]] = {
 def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
     """Split by a rule as the command line writes it: "time:0.1", "last:1", "users:0.1" or "items:0.1".
 
-    "last:0.1" leaves out the last tenth of each user's events, "random:0.1" a tenth of all events at random.
+    "last:0.1" holds out the last tenth of each user's events, "random:0.1" a tenth of all events at random.
 
     Raises:
         ConfigError: the rule is none of these.
@@ -346,7 +347,7 @@ def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
 def digest(events: Events) -> str:
     """Return a fingerprint of the rows: SHA-256 over user, item and time, in order.
 
-    Equal rows have equal digests whatever they were read from; neither source nor ratings enter.
+    Equal rows have equal digests, whatever their source; ratings do not count.
 
     Returns:
         64 hexadecimal digits.
@@ -363,7 +364,7 @@ def digest(events: Events) -> str:
         part = events.table.slice(start, _CHUNK)
         for name in ("user", "item"):
             ids = part[name].cast(pl.String)
-            # Lengths go first: "ab", "c" and "a", "bc" are not the same rows.
+            # The lengths keep "ab", "c" and "a", "bc" apart.
             sha.update(ids.str.len_bytes().to_numpy().astype("<u4").tobytes())
             sha.update(str(ids.str.join("").item()).encode())
         if events.has_times:
@@ -374,22 +375,25 @@ def digest(events: Events) -> str:
 def _parted(
     events: Events, train: pl.DataFrame, test: pl.DataFrame, out: pl.Series, rule: str
 ) -> tuple[Events, Events]:
+    """Return train and test, whose history is the other events of its users; `out` is bool[event]."""
     note = f"held out {rule}"
     marked = replace(events, table=events.table.with_columns(out.alias(_OUT))).joined_with_history().table
     held_out = pl.col(_OUT).fill_null(False)
-    # Counted inside one table, never joined: categoricals of two tables need not share their codes.
+    # One table, no join: categoricals of two tables need not share their codes.
     known = marked.filter(~held_out & held_out.any().over("user")).drop(_OUT)
     earlier = events.with_table(known, f"earlier events of the users {note}")
-    learnt = events.with_table(train, f"without rows {note}", history=events.history)
-    return learnt, events.with_table(test, note, history=earlier)
+    return (
+        events.with_table(train, f"without rows {note}", history=events.history),
+        events.with_table(test, note, history=earlier),
+    )
 
 
-def _woven(events: Events, out: pl.Series, rule: str) -> tuple[Events, Events]:
-    """Return train, and test with a history between whose rows it may stand."""
+def _interleaved(events: Events, out: pl.Series, rule: str) -> tuple[Events, Events]:
+    """Return train and test, whose history has events between those of test; `places` hold their order."""
     note = f"held out {rule}"
-    whole, own = events.joined_with_marks()
+    whole, is_row = events.joined_with_marks()
     held = np.zeros(len(whole), bool)
-    held[own.to_numpy()] = out.to_numpy()
+    held[is_row.to_numpy()] = out.to_numpy()
     places = pl.Series(np.arange(len(whole)))
     marked = whole.table.select("user", place=places, held=pl.Series(held))
     last = pl.when("held").then("place").max().over("user")
@@ -398,6 +402,6 @@ def _woven(events: Events, out: pl.Series, rule: str) -> tuple[Events, Events]:
     earlier = events.with_table(
         whole.table.filter(known), f"earlier events of the users {note}", places=places.filter(known)
     )
-    learnt = events.with_table(events.table.filter(~out), f"without rows {note}", history=events.history)
+    train = events.with_table(events.table.filter(~out), f"without rows {note}", history=events.history)
     test = events.with_table(events.table.filter(out), note, history=earlier, places=places.filter(pl.Series(held)))
-    return learnt, test
+    return train, test

@@ -1,7 +1,7 @@
-"""Shops with a known best score, to learn whether a model learns.
+"""Synthetic logs whose best possible score is known, to test whether a model learns.
 
-Knows: how each log is drawn and what the best possible model would score on it.
-Does not know: any model. The same seed gives the same log.
+Knows: how each log is drawn, and the score of the best possible model. The same seed gives the same log.
+Does not know: models.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Shop:
-    """A made log.
+    """A synthetic log.
 
     Args:
         events: columns user, item, time (seconds).
-        best: the highest hit rate at 1 that any model can expect on a user's next item, once the context
-            is long enough to know it.
+        best: the highest hit rate at 1 that any model can expect on a user's next item, given a long enough context.
         transitions: float64[item, item], of a Markov shop.
         catalogue: columns item, title, genres, where the shop has one.
     """
@@ -30,7 +29,7 @@ class Shop:
 
 
 def ring(*, items: int = 20, users: int = 200, length: int = 12, seed: int = 0) -> Shop:
-    """Return a shop where after item i comes i + 1, and after the last the first. Best: 1.
+    """Return a shop where item i + 1 follows item i, and the first item follows the last. Best: 1.
 
     Example:
         >>> ring(items=3, users=1, length=4).events["item"].to_list()
@@ -41,9 +40,9 @@ def ring(*, items: int = 20, users: int = 200, length: int = 12, seed: int = 0) 
 
 
 def markov(*, items: int = 30, users: int = 400, length: int = 40, concentration: float = 0.1, seed: int = 0) -> Shop:
-    """Return a shop whose next item depends on the last one alone, by a known random matrix.
+    """Return a shop whose next item depends on the last item alone, by a known random matrix.
 
-    `best` is the expected hit rate at 1 of the one who knows the matrix, over the contexts that occur.
+    `best` is the expected hit rate at 1 with the matrix known, over the contexts that occur.
     """
     rng = np.random.default_rng(seed)
     matrix = rng.dirichlet(np.full(items, concentration), size=items)
@@ -57,24 +56,24 @@ def markov(*, items: int = 30, users: int = 400, length: int = 40, concentration
 
 
 def copy(*, lag: int, items: int = 4, fillers: int = 2, users: int = 200, rounds: int = 5, seed: int = 0) -> Shop:
-    """Return a shop where what was seen `lag` events ago comes again when it is asked for.
+    """Return a shop where the item of `lag` events ago comes again after a signal.
 
-        i3  i4 i5 i5 i4  i6  i3 | i0  i5 i4 i4 i4  i6  i0      lag = 6, two rounds
-        cue    fillers   ask cue| cue    fillers   ask cue
+        i3  i4 i5 i5 i4    i6   i3 | i0  i5 i4 i4 i4    i6   i0      lag = 6, two rounds
+        cue   fillers    signal cue| cue   fillers    signal cue
 
     A round begins with one of the `items` cues; then come `lag - 2` of the `fillers` other items, all drawn at
-    random; then the item that asks; then the cue again. Who remembers the cue over all the others knows the
-    last event of each user; who does not has one chance in `items`.
+    random; then the signal; then the cue again. A model that remembers the cue predicts the last event of
+    each user; any other has one chance in `items`.
 
     Best: 1, on the last event of each user. Cues and fillers are drawn and cannot be known.
 
     Args:
-        lag: from a cue to its return; 2 or more.
-        items: the number of cues, `i0` and on.
-        fillers: the number of items between them, after the cues.
-        users: each has its own draws.
-        rounds: of each user. From the second on an old cue has to be forgotten as well.
-        seed: the same gives the same log.
+        lag: events from a cue to its return; 2 or more.
+        items: the number of cues: `i0`, `i1`, ...
+        fillers: the number of items between cues, numbered after the cues.
+        users: the number of users, each with other draws.
+        rounds: the rounds of each user. From the second on, an old cue has to be forgotten too.
+        seed: the same seed gives the same log.
 
     Example:
         >>> copy(lag=4, users=1, rounds=2).events["item"].to_list()
@@ -83,12 +82,12 @@ def copy(*, lag: int, items: int = 4, fillers: int = 2, users: int = 200, rounds
     rng = np.random.default_rng(seed)
     cues = rng.integers(0, items, (users, rounds, 1))
     between = rng.integers(items, items + fillers, (users, rounds, lag - 2))
-    ask = np.full_like(cues, items + fillers)
-    return Shop(_events(np.concatenate([cues, between, ask, cues], axis=2).reshape(users, -1)), best=1.0)
+    signal = np.full_like(cues, items + fillers)
+    return Shop(_events(np.concatenate([cues, between, signal, cues], axis=2).reshape(users, -1)), best=1.0)
 
 
 def noise(*, items: int = 30, users: int = 400, length: int = 20, seed: int = 0) -> Shop:
-    """Return a shop without any order; nobody can do better than chance, 1 / items."""
+    """Return a shop without any order, where the best is chance: 1 / items."""
     return Shop(_events(np.random.default_rng(seed).integers(0, items, (users, length))), best=1.0 / items)
 
 
@@ -104,14 +103,14 @@ def shop(*, items: int = 300, users: int = 600, seed: int = 0) -> Shop:
     charm = rng.exponential(1.0, items)
     rows = []
     for user in range(users):
-        taste, clock, had = int(rng.integers(len(_GENRES))), int(rng.integers(10**6)), set[int]()
+        taste, clock, seen = int(rng.integers(len(_GENRES))), int(rng.integers(10**6)), set[int]()
         for _ in range(int(rng.integers(10, 60))):
             if rng.random() < 0.1:
                 taste = int(rng.integers(len(_GENRES)))
             weight = charm * np.where(genre == taste, 1.0, 0.02)
-            weight[list(had)] = 0.0
+            weight[list(seen)] = 0.0
             item = int(rng.choice(items, p=weight / weight.sum()))
-            had.add(item)
+            seen.add(item)
             clock += int(rng.exponential(3600))
             rows.append((f"u{user}", f"i{item}", clock, int(rng.integers(3, 6))))
     events = pl.DataFrame(rows, schema=["user", "item", "time", "rating"], orient="row")

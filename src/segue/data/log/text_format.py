@@ -1,6 +1,6 @@
-"""How a text file is written: its encoding and the character between its columns, found in the file itself.
+"""The encoding of a text file and its separator, detected from the file.
 
-Knows: byte order marks, what UTF-8 cannot be, separators that give each line as many values.
+Knows: byte order marks, bytes that are not UTF-8, separators that give each line the same number of values.
 Does not know: what the columns mean.
 """
 
@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import polars as pl
 
-#: So many bytes and lines tell the separator; the encoding is told by all bytes.
+#: Bytes and lines that are read for the separator; for the encoding, the whole file is read.
 _HEAD, _LINES = 1 << 16, 50
 _SEPARATORS = (",", ";", "\t", "|")
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-#: The longer marks first: that of UTF-32 begins as that of UTF-16.
+#: The longer marks first: the mark of UTF-32 begins as that of UTF-16 does.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -31,43 +31,43 @@ _ASCII = bytes(range(128))
 _NOT_IN_CP1252 = {0x81, 0x8D, 0x8F, 0x90, 0x9D}
 
 
-class Found(NamedTuple):
-    """What was found of a file, and what of this a reader must be told."""
+class Detected(NamedTuple):
+    """An encoding or a separator, and a note where it is not the usual one."""
 
     value: str
     note: str = ""
 
 
-def encoding_of(path: Path) -> Found:
-    """Return the encoding of a text file: by its mark, or UTF-8 where every byte fits, or else a Western one.
+def encoding_of(path: Path) -> Detected:
+    """Return the encoding of a text file: by its mark, or UTF-8 where every byte fits, or else a Western encoding.
 
-    Text that is UTF-8 for the most part and damaged in few places is called UTF-8, and is an error later.
+    A text that is mostly UTF-8 and damaged in few places counts as UTF-8; the reader then names the damage.
 
-    Cost: one pass over the bytes; of a file in .zst only the mark is looked for.
+    Cost: one pass over the bytes; of a .zst file only the mark is read.
     """
     try:
         return _encoding_of(path)
-    except (OSError, EOFError, zlib.error):  # a damaged file is the reader's to explain
-        return Found("utf-8")
+    except (OSError, EOFError, zlib.error):  # the reader explains a damaged file
+        return Detected("utf-8")
 
 
-def _encoding_of(path: Path) -> Found:
+def _encoding_of(path: Path) -> Detected:
     head = next(_chunks(path), b"")
     for mark, name in _MARKS:
         if head.startswith(mark):
-            return Found(name, f"{name.upper()}, as the mark at its beginning says" * (name != "utf-8-sig"))
+            return Detected(name, f"{name.upper()}, as the mark at its beginning says" * (name != "utf-8-sig"))
     if path.suffix.lower() == ".zst":
-        return Found("utf-8")
+        return Detected("utf-8")
     if b"\0" in head[:1000]:
         name = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
-        return Found(name, f"{name.upper()} (guessed)")
+        return Detected(name, f"{name.upper()} (guessed)")
     if _is_utf8(path):
-        return Found("utf-8")
+        return Detected("utf-8")
     valid, broken, high = _high_bytes(path)
     if valid > broken:
-        return Found("utf-8")
+        return Detected("utf-8")
     western = "cp1252" if min(high) < 0xA0 and not high & _NOT_IN_CP1252 else "latin-1"
-    return Found(western, f"{western} (guessed: the bytes are not UTF-8; encoding= (--encoding) names another)")
+    return Detected(western, f"{western} (guessed: the bytes are not UTF-8; encoding= (--encoding) names another)")
 
 
 def _is_utf8(path: Path) -> bool:
@@ -83,7 +83,7 @@ def _is_utf8(path: Path) -> bool:
 
 
 def _high_bytes(path: Path) -> tuple[int, int, set[int]]:
-    """Return how many letters beyond ASCII are UTF-8, how many places are not, and which bytes beyond ASCII occur."""
+    """Return the number of non-ASCII letters in UTF-8, the number of places that are not UTF-8, all non-ASCII bytes."""
     decoder, valid, broken, high = codecs.getincrementaldecoder("utf-8")("replace"), 0, 0, set[int]()
     for chunk in _chunks(path):
         text, beyond = decoder.decode(chunk), chunk.translate(None, _ASCII)
@@ -94,24 +94,23 @@ def _high_bytes(path: Path) -> tuple[int, int, set[int]]:
     return valid, broken, high
 
 
-def separator_of(path: Path, encoding: str, usual: str) -> Found:
-    """Return the character between the columns: the one that gives the most values, as many in each line.
+def separator_of(path: Path, encoding: str, usual: str) -> Detected:
+    """Return the separator of columns: the character that gives the most values, the same number in each line.
 
-    Where none does, it is the usual one of such a file if the first line has it, and else the one that the first
-    line has most.
+    Where there is no such character, it is the usual separator if the first line has it, else the
+    character that is most frequent in the first line.
     """
     try:
         lines = _first_lines(path, encoding)
     except (OSError, EOFError, zlib.error, UnicodeError, pl.exceptions.PolarsError):
-        return Found(usual)
-    candidates = (usual, *(each for each in _SEPARATORS if each != usual))
-    widths = {each: _widths(lines, each) for each in candidates}
-    steady = {each: found[0] for each, found in widths.items() if found and min(found) == max(found) > 1}
+        return Detected(usual)
+    widths = {sep: _widths(lines, sep) for sep in (usual, *(sep for sep in _SEPARATORS if sep != usual))}
+    steady = {sep: counts[0] for sep, counts in widths.items() if counts and min(counts) == max(counts) > 1}
     if not steady and widths[usual][:1] > [1]:
-        return Found(usual)
-    best = steady or {each: found[0] for each, found in widths.items() if found}
-    value = max(best, key=lambda each: best[each], default=usual)
-    return Found(value, f"columns separated by {_NAMES[value]}" * (value != usual))
+        return Detected(usual)
+    best = steady or {sep: counts[0] for sep, counts in widths.items() if counts}
+    value = max(best, key=lambda sep: best[sep], default=usual)
+    return Detected(value, f"columns separated by {_NAMES[value]}" * (value != usual))
 
 
 def _widths(lines: list[str], separator: str) -> list[int]:
@@ -134,7 +133,7 @@ def _first_lines(path: Path, encoding: str) -> list[str]:
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    """Give the bytes of a file, unpacked where it is .gz; the first as many as tell the separator."""
+    """Yield the bytes of a file, unpacked where it is .gz; the first chunk holds the lines for the separator."""
     with path.open("rb") as plain, contextlib.ExitStack() as stack:
         file = stack.enter_context(gzip.open(plain)) if path.suffix.lower() == ".gz" else plain
         size = _HEAD

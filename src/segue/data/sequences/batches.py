@@ -1,15 +1,15 @@
-"""Windows for training: many users side by side, back to back, without padding.
+"""Batches for training: windows of many users side by side, back to back, without padding.
 
-Knows: how a pass over the sequences becomes windows `[T, B]` of positions with their targets, where a
-user begins, and where the memory is to be emptied.
-Does not know: the network. The same seed and pass give the same windows, so a run can be resumed.
+Knows: how an epoch over the sequences becomes windows `[T, B]` of positions with their targets, where a
+user begins, and where the memory is reset.
+Does not know: the network. The same seed and epoch give the same windows, so that a run can be resumed.
 
     lane 0   a a a a a b b b | b b c c c c ...      a user per letter; | a window of T = 8 steps
     lane 1   k k l l l l l l | l m m m m m ...      the memory goes on from window to window
 
-A pass shuffles the users, lays their positions in one long line and cuts the line in B equal lanes.
-A user who lies across a cut is read on in the next lane with an empty memory: B - 1 users a pass,
-others in each pass, and no position is lost or computed for nothing but the last window's end.
+An epoch shuffles the users, lays their positions in one long line and cuts the line into B equal lanes.
+A user who lies across a cut continues in the next lane with an empty memory. This happens to B - 1
+users in an epoch, other users in each. Nothing is padded but the end of the last window.
 """
 
 from collections.abc import Iterator
@@ -23,24 +23,24 @@ from segue.shapes import Bools, Floats, Rows, Times
 
 
 class Batch(NamedTuple):
-    """`T` positions of `B` lanes and the item that comes next at each."""
+    """`T` positions of `B` lanes: the input event and the next event, the target."""
 
-    items: Rows  # [T, B]: the item read; 0 where `first`
-    gaps: Floats  # [T, B]: seconds before it; NaN unknown
-    first: Bools  # [T, B]: nothing is read, the user begins
-    reset: Bools  # [T, B]: the memory is emptied before this position
-    targets: Rows  # [T, B]: the item that comes next
-    question_gaps: Floats  # [T, B]: seconds from the item read to the target; NaN unknown
-    weights: Floats  # [T, B]: 1 or what the event counts, and 0 where the line has ended or the target is unknown
-    details: Any = None  # [T, B, m]: of the event read, 0 where `first`; None in a log without
-    question_details: Any = None  # [T, B, m]: of the target
-    profiles: Any = None  # [T, B, p]: of the user, 0 but where `first`; None without profiles
-    ratings: Any = None  # [T, B]: of the target, NaN where there is none; None in a log without
-    apart: Any = None  # [T, B]: the target came later than the item read, not in the same moment; with ratings
+    items: Rows  # [T, B]: the input item; 0 where `first`
+    gaps: Floats  # [T, B]: seconds before the input event; NaN unknown
+    first: Bools  # [T, B]: a user begins; there is no input
+    reset: Bools  # [T, B]: the memory is reset before this position
+    targets: Rows  # [T, B]: the next item
+    question_gaps: Floats  # [T, B]: seconds from the input event to the target; NaN unknown
+    weights: Floats  # [T, B]: how much the target counts; 0 behind the last event and for unknown targets
+    details: Any = None  # [T, B, m]: features of the input event, 0 where `first`; None in a log without
+    question_details: Any = None  # [T, B, m]: features of the target
+    profiles: Any = None  # [T, B, p]: features of the user where `first`, else 0; None without profiles
+    ratings: Any = None  # [T, B]: of the target, NaN where missing; None in a log without
+    apart: Any = None  # [T, B]: the target is later than the input event, not at the same time; with ratings
 
 
 def windows_per_epoch(events: int, lanes: int, steps: int) -> int:
-    """Return how many windows hold all events; the last may be part empty."""
+    """Return how many windows hold all events; the last may be partly empty."""
     return max(1, -(-events // (lanes * steps)))
 
 
@@ -49,11 +49,11 @@ class Batcher:
     """Windows over sequences.
 
     Args:
-        sequences: what to learn; may be memory-mapped.
-        lanes: B.
-        steps: T.
+        sequences: the training events; may be memory-mapped.
+        lanes: B, the batch size.
+        steps: T, the BPTT steps.
         seed: of the order of users.
-        rated: whether the ratings of the targets are asked for.
+        rated: whether batches hold the ratings of their targets.
 
     Example:
         >>> import polars as pl
@@ -73,17 +73,17 @@ class Batcher:
 
     @property
     def updates(self) -> int:
-        """Windows in a pass."""
+        """The number of windows in an epoch, one update each."""
         return windows_per_epoch(len(self.sequences.items), self.lanes, self.steps)
 
-    def windows(self, number: int, *, begin: int = 0) -> Iterator[Batch]:
-        """Yield the windows of pass `number`, from window `begin` on. Cost: O(users + positions)."""
-        for batch, _ in self.placed_windows(number, begin=begin):
+    def windows(self, epoch: int, *, begin: int = 0) -> Iterator[Batch]:
+        """Yield the windows of an epoch, from window `begin` on. Cost: O(users + positions)."""
+        for batch, _ in self.placed_windows(epoch, begin=begin):
             yield batch
 
-    def placed_windows(self, number: int, *, begin: int = 0) -> Iterator[tuple[Batch, Times]]:
-        """Yield each window with int64[T, B], where in the sequences its targets stand."""
-        users = np.random.default_rng([self.seed, number]).permutation(len(self.sequences))
+    def placed_windows(self, epoch: int, *, begin: int = 0) -> Iterator[tuple[Batch, Times]]:
+        """Yield each window with int64[T, B], the positions of its targets in the sequences."""
+        users = np.random.default_rng([self.seed, epoch]).permutation(len(self.sequences))
         line = _Line(users, np.cumsum(self.sequences.lengths[users]), self.sequences.lengths[users])
         lane_starts = np.arange(self.lanes) * (self.updates * self.steps)
         for window in range(begin, self.updates):
@@ -132,7 +132,7 @@ class Batcher:
 
 
 class _Line(NamedTuple):
-    """Users in the order of a pass: who, where each one's positions end, and how many they are."""
+    """Users in the order of an epoch, the end of each user's positions in the line, and their number."""
 
     users: Times
     ends: Times

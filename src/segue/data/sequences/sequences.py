@@ -1,7 +1,6 @@
-"""Each user's events in time order, as flat arrays; and the encoding of a log into them.
+"""`Sequences`: each user's events in time order, as flat arrays without padding; `encode` makes them from a log.
 
-Knows: offsets, rows, times. Holds no padding.
-Does not know: lanes, windows, or the network.
+Knows: offsets, rows, times. Does not know: batches, or the network.
 """
 
 from dataclasses import dataclass, replace
@@ -17,9 +16,9 @@ from segue.data.sequences.vocabulary import Vocabulary
 from segue.errors import ArgumentError
 from segue.shapes import Floats, Rows
 
-#: Seconds below which a gap is no pause.
+#: Shorter gaps, in seconds, are no pauses.
 SHORTEST_PAUSE = 60.0
-#: What there is of each event.
+#: The arrays with a value per event.
 COLUMNS = ("items", "times", "ratings", "details", "weights")
 
 
@@ -29,13 +28,13 @@ class Sequences:
 
     Args:
         users: the user ids, in the order in which they first appear in the log.
-        offsets: int64[user + 1]; user `u` owns the events `offsets[u]` up to `offsets[u + 1]`.
+        offsets: int64[user + 1]; user `u` has the events `offsets[u]` up to `offsets[u + 1]`.
         items: int32[event], vocabulary rows; 0 is *unknown*.
         times: int64[event], microseconds since 1970 in UTC, or None for a log without times.
         ratings: float32[event], NaN where missing, or None.
-        details: float16[event, m], what each event was like (type, value, context), or None.
+        details: float16[event, m], the features of each event (context, type, rating), or None.
         weights: float32[event], how much each event counts as a target, or None for 1 each.
-        profiles: float32[user, p], what is known of each user beforehand, or None.
+        profiles: float32[user, p], the features of each user, or None.
 
     Raises:
         ArgumentError: the offsets do not fit the users or the events.
@@ -75,13 +74,13 @@ class Sequences:
         return np.diff(self.offsets)
 
     def select(self, users: NDArray[np.integer]) -> "Sequences":
-        """Return some users, in the order given.
+        """Return the sequences of these users, in the order given.
 
         Args:
             users: int[n], positions in `self.users`.
 
         Raises:
-            ArgumentError: a position is not one of a user.
+            ArgumentError: there is no user at a position.
 
         Cost: O(events of these users).
         """
@@ -99,22 +98,22 @@ class Sequences:
         )
 
     def keep(self, events: NDArray[np.bool_]) -> "Sequences":
-        """Return the events that are kept, bool[event]; users and their order are unchanged. O(events)."""
-        kept_before = np.concatenate([[0], np.cumsum(events)])
-        return replace(self, offsets=kept_before[self.offsets], **self._of(events))
+        """Return the sequences of the events where bool[event] is true; all users stay. O(events)."""
+        count_before = np.concatenate([[0], np.cumsum(events)])
+        return replace(self, offsets=count_before[self.offsets], **self._of(events))
 
     def _of(self, events: NDArray[Any]) -> dict[str, Any]:
-        """Return the columns of some events, by name."""
+        """Return the columns of these events, by name."""
         return {name: column[events] for name in COLUMNS if (column := getattr(self, name)) is not None}
 
     def gaps_before(self, events: NDArray[np.int64], known: NDArray[np.bool_]) -> Floats:
-        """Return float32, the seconds between some events and the ones before them; `gaps` at a few places.
+        """Return float32, the seconds between these events and the events before them; `gaps` at a few positions.
 
         Args:
             events: int64[...], positions in `items`.
-            known: bool[...]; where false there is no event before of the same user, and the gap is NaN.
+            known: bool[...]; where false the same user has no event before, and the gap is NaN.
 
-        Cost: O(events asked); nothing is computed for the rest, so `times` may be memory-mapped.
+        Cost: O(len(events)); other times are not read, so that they may be memory-mapped.
         """
         if self.times is None or not len(self.times):
             return np.full(events.shape, np.nan, np.float32)
@@ -123,12 +122,12 @@ class Sequences:
         return np.where(known, seconds, np.nan).astype(np.float32)
 
     def recent_before(self, events: NDArray[np.int64], begins: NDArray[np.int64], count: int) -> Rows:
-        """Return int32[event, count]: the rows of the last events before some places, the newest last.
+        """Return int32[event, count]: the rows of the last events before these positions, the newest last.
 
         Args:
             events: int64[n], positions in `items`, or the end of a user's events.
-            begins: int64[n], where the events of the same user begin; before that stands row 0.
-            count: how many.
+            begins: int64[n], the first position of the same user; before that stands row 0.
+            count: the number of rows.
 
         Example:
             >>> two = Sequences(pl.Series(["a", "b"]), np.array([0, 3, 5]), np.arange(1, 6, dtype=np.int32))
@@ -143,10 +142,10 @@ class Sequences:
 
 
 def gaps(sequences: Sequences) -> Floats:
-    """Return the seconds since the same user's event before; NaN where that is unknown.
+    """Return the seconds since the same user's event before; NaN where unknown.
 
-    Times are subtracted as whole microseconds, then rounded once to float32, which alone could not
-    tell two moments of the same minute apart.
+    Times are subtracted as whole microseconds and rounded once to float32. Times themselves in float32
+    would have steps of two minutes.
 
     Returns:
         float32[event], NaN at each user's first event and everywhere in a log without times.
@@ -167,9 +166,9 @@ def gaps(sequences: Sequences) -> Floats:
 
 
 def moment_begins(sequences: Sequences) -> NDArray[np.int64]:
-    """Return int64[event]: the first event of the same user in the same moment; in a log without times itself.
+    """Return int64[event]: the first event of the same user at the same time; without times the event itself.
 
-    What stood before that event is strictly earlier than the event.
+    All events before that one are strictly earlier than the event.
 
     Example:
         >>> log = Sequences(pl.Series(["a", "b"]), np.array([0, 3, 4]), np.ones(4, np.int32), np.array([5, 7, 7, 7]))
@@ -187,10 +186,10 @@ def moment_begins(sequences: Sequences) -> NDArray[np.int64]:
 
 
 def natural_gap(between: Floats) -> float | None:
-    """Return the gap in seconds that best parts short gaps from long ones; None where there are no two kinds.
+    """Return the gap in seconds that best separates short gaps from long gaps; None where there are no two kinds.
 
-    The threshold on log(1 + seconds) that makes the variance between the two groups largest (Otsu, 1979),
-    of a sample evenly spread. Gaps under a minute are no pauses and are not looked at.
+    This is the threshold on log(1 + seconds) with the largest variance between the two groups (Otsu, 1979),
+    over an evenly spread sample. Gaps under a minute do not count.
 
     Args:
         between: float32[event], seconds; NaN is left out.
@@ -225,65 +224,63 @@ def item_vocabulary(events: Events) -> Vocabulary:
         >>> item_vocabulary(log).ids.to_list()
         ['y', 'x', 'z']
     """
-    return _by_frequency(*_coded(events.table["item"]))
+    return _by_frequency(*coded(events.table["item"]))
 
 
 def encode(events: Events, items: Vocabulary | None = None) -> Sequences:
     """Return a log as sequences, one for each user.
 
-    Users stand in the order in which they first appear, events in the order of the log. Decoding gives
-    back every known item: `items.id(row)`.
+    Users are in the order in which they first appear, events in the order of the log. `items.id(row)`
+    gives back every known item.
 
     Args:
-        events: the log; its `history` is not taken in, see `Events.joined_with_history`.
-        items: the vocabulary; an item that is not in it gets row 0. None: that of the log itself.
+        events: the log, without its `history`; see `Events.joined_with_history`.
+        items: the vocabulary; an item outside of it gets row 0. None takes the vocabulary of the log.
 
     Cost: O(events log events) time, about 40 bytes an event while it runs.
 
     Example:
         >>> log = Events(pl.DataFrame({"user": ["bob", "ann", "bob"], "item": ["x", "y", "new"]}))
-        >>> found = encode(log, Vocabulary(pl.Series(["x", "y"])))
-        >>> found.users.to_list(), found.offsets.tolist(), found.items.tolist()
+        >>> sequences = encode(log, Vocabulary(pl.Series(["x", "y"])))
+        >>> sequences.users.to_list(), sequences.offsets.tolist(), sequences.items.tolist()
         (['bob', 'ann'], [0, 2, 3], [1, 0, 2])
     """
     table = events.table
-    user, users = _coded(table["user"])
-    item, ids = _coded(table["item"])
+    user, users = coded(table["user"])
+    item, ids = coded(table["item"])
     rows = (_by_frequency(item, ids) if items is None else items).rows(ids)
     order, offsets = _by_user(user, len(users))
-    taken = pl.DataFrame({"item": rows[item]}).with_columns(
+    ordered = pl.DataFrame({"item": rows[item]}).with_columns(
         table[name] for name in ("time", "rating") if name in table.columns
     )[pl.Series(order.view(np.uint32))]
     return Sequences(
         users,
         offsets,
-        taken["item"].to_numpy(),
-        taken["time"].to_numpy() if "time" in table.columns else None,
-        taken["rating"].fill_null(np.nan).to_numpy() if "rating" in table.columns else None,
+        ordered["item"].to_numpy(),
+        ordered["time"].to_numpy() if "time" in table.columns else None,
+        ordered["rating"].fill_null(np.nan).to_numpy() if "rating" in table.columns else None,
     )
 
 
 def sequence_order(events: Events) -> NDArray[np.int32]:
-    """Return int32[event]: the row of the log behind each event of `encode(events)`. O(events).
+    """Return int32[event]: the row of the log of each event in `encode(events)`. O(events).
 
     Example:
         >>> sequence_order(Events(pl.DataFrame({"user": ["bob", "ann", "bob"], "item": ["x", "y", "z"]}))).tolist()
         [0, 2, 1]
     """
-    user, users = _coded(events.table["user"])
+    user, users = coded(events.table["user"])
     return _by_user(user, len(users))[0]
 
 
 def mapped(sequences: Sequences, folder: Path) -> Sequences:
-    """Return the same sequences with their events in files of a folder, read through memory maps.
-
-    The system keeps in memory what is in use and lets go of the rest. The folder must outlive them.
+    """Return the same sequences with their events in memory-mapped files of a folder, which must outlive them.
 
     Example:
         >>> import tempfile
-        >>> one = Sequences(pl.Series(["ann"]), np.array([0, 2]), np.array([1, 2], np.int32))
+        >>> sequences = Sequences(pl.Series(["ann"]), np.array([0, 2]), np.array([1, 2], np.int32))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     mapped(one, Path(folder)).items.tolist()
+        ...     mapped(sequences, Path(folder)).items.tolist()
         [1, 2]
     """
     arrays = {}
@@ -296,7 +293,7 @@ def mapped(sequences: Sequences, folder: Path) -> Sequences:
 
 
 def _by_user(user: NDArray[np.int32], users: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the events user by user, each user's in order, and where each user begins."""
+    """Return the events user by user, each user's in order, and the offset of each user."""
     from scipy import sparse
 
     # The rows of a sparse matrix are a counting sort, at half the time of a stable sort.
@@ -311,11 +308,11 @@ def _by_frequency(dense: NDArray[np.int32], ids: pl.Series) -> Vocabulary:
     return Vocabulary(ids.gather(np.argsort(-counts, kind="stable")))
 
 
-def _coded(column: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:
-    """Return for each value the position of its text among the distinct ones, in order of appearance."""
+def coded(column: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:
+    """Return int32[row], the number of each value in order of appearance from 0, and the distinct values as text."""
     coded = column.cast(pl.Categorical)
     distinct = coded.unique(maintain_order=True)
-    # A categorical's own codes may be shared with other columns: they are made dense by a table.
+    # The codes of a categorical may be shared with other columns; a table makes them dense.
     codes = distinct.to_physical().to_numpy()
     dense = np.zeros(int(codes.max(initial=0)) + 1, np.int32)
     dense[codes] = np.arange(len(codes), dtype=np.int32)

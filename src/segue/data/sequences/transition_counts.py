@@ -1,6 +1,6 @@
-"""Counts of who used what and what followed what, as sparse matrices.
+"""Counts of users' items and of transitions between items, as sparse matrices.
 
-Knows: rows, offsets, blocks. Does not know: settings, or what the counts are for.
+Knows: rows, offsets, blocks. Does not know: settings, or what the counts are used for.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from segue.data.sequences.sequences import Sequences
 from segue.errors import ArgumentError
 from segue.shapes import Floats, Rows
 
-#: Pairs of events counted at once: about 100 MB of temporaries.
+#: Pairs of events counted at a time: about 100 MB of temporaries.
 PAIRS = 2**23
-#: Popularity beside counts: orders what the counts leave level, and all else when they are empty.
+#: The weight of popularity beside counts: it orders items of equal counts, and all items where there are no counts.
 TIE = 1e-6
 
 
 def known_events(sequences: Sequences, n_items: int) -> Sequences:
-    """Check the rows and return the events of known items only."""
+    """Return the events of known items only; raises ArgumentError where a row is outside the vocabulary."""
     items = sequences.items
     if items.size and not 0 <= items.min() <= items.max() < n_items:
         raise ArgumentError(
@@ -31,7 +31,7 @@ def known_events(sequences: Sequences, n_items: int) -> Sequences:
 
 
 def age(sequences: Sequences) -> NDArray[np.float64]:
-    """Return float64[event], 0 to 1: the share of later events of the log; without times, of the user."""
+    """Return float64[event], 0 to 1: the share of the log's events that are later; without times, of the user's."""
     if sequences.times is not None:
         ordered = np.sort(sequences.times)
         return 1 - np.searchsorted(ordered, sequences.times, side="right") / max(len(ordered), 1)
@@ -41,10 +41,10 @@ def age(sequences: Sequences) -> NDArray[np.float64]:
 
 
 def shares(items: Rows, n_items: int, *, weights: NDArray[np.float64] | None = None, total: float = 1.0) -> Floats:
-    """Return float32[item], each item's share of the events or of their weights, adding up to `total`."""
+    """Return float32[item], each item's share of the events or of their weights, summing to `total`."""
     sums = np.bincount(items, weights=weights, minlength=n_items)
-    found: Floats = (sums * (total / max(sums.sum(), np.finfo(np.float64).tiny))).astype(np.float32)
-    return found
+    result: Floats = (sums * (total / max(sums.sum(), np.finfo(np.float64).tiny))).astype(np.float32)
+    return result
 
 
 def recent(
@@ -53,11 +53,11 @@ def recent(
     """Return sparse float32[query, item]: how much each item of each history counts.
 
     Args:
-        histories: for each query int32[event], oldest first; rows 0 are as if they were not there.
+        histories: for each query int32[event], oldest first; rows 0 are left out.
         n_items: the number of columns.
-        window: how many items of a history count; None for all.
-        half_life: the lag in items at which one counts half.
-        once: an item counts at its last place only; otherwise at each place, added up.
+        window: the number of last items of a history that count; None for all.
+        half_life: the lag in items at which an item counts half.
+        once: an item counts at its last place only; otherwise its places are summed.
 
     Example:
         >>> recent([np.array([2, 1, 0, 2])], 3, None, 1.0).toarray().tolist()
@@ -81,13 +81,13 @@ def recent(
         last = len(rows) - 1 - np.unique((query * n_items + rows)[::-1], return_index=True)[1]
         keep = np.sort(last)
         rows, weights, offsets = rows[keep], weights[keep], np.searchsorted(query[keep], np.arange(len(tails) + 1))
-    found = sparse.csr_array((weights, rows, offsets), shape=(len(tails), n_items))
-    found.sum_duplicates()
-    return found
+    result = sparse.csr_array((weights, rows, offsets), shape=(len(tails), n_items))
+    result.sum_duplicates()
+    return result
 
 
 def used_by(known: Sequences, n_items: int) -> sparse.csr_array:
-    """Return sparse float32[user, item]: 1 where the user had the item, once or more."""
+    """Return sparse float32[user, item]: 1 where the user has an event with the item."""
     used = sparse.csr_array(
         (np.ones(len(known.items), np.float32), known.items, known.offsets), shape=(len(known), n_items)
     )
@@ -97,10 +97,10 @@ def used_by(known: Sequences, n_items: int) -> sparse.csr_array:
 
 
 def followers(known: Sequences, n_items: int, window: int, half_life: float) -> sparse.csr_array:
-    """Return sparse float64[item, item]: the decayed count of the second after the first.
+    """Return sparse float64[item, item]: how often the second item follows the first, decayed by distance.
 
-    A product of two sparse matrices that both have the events in the middle: which item an event is
-    of, and which items follow it within the window.
+    This is the product of two sparse matrices over events: the item of each event, and the items that
+    follow the event within the window.
     """
     total = sparse.csr_array((n_items, n_items), dtype=np.float64)
     ends = np.repeat(known.offsets[1:], known.lengths)
@@ -119,7 +119,7 @@ def followers(known: Sequences, n_items: int, window: int, half_life: float) -> 
 
 
 def blocks_of_items(by_item: sparse.csr_array, used: sparse.csr_array) -> list[tuple[int, int]]:
-    """Return begin and end of blocks of items with about as many pairs each, so that few users of many items cost few.
+    """Return begin and end of blocks of items with about as many pairs each, to bound the memory of a product.
 
     Args:
         by_item: the transpose of `used`.
@@ -131,21 +131,21 @@ def blocks_of_items(by_item: sparse.csr_array, used: sparse.csr_array) -> list[t
 
 
 def nearest(used: sparse.csr_array, neighbours: int, shrinkage: float) -> sparse.csr_array:
-    """Return sparse float32[item, item]: each item's nearest, from used[user, item] of ones."""
+    """Return sparse float32[item, item]: the shrunken cosine of each item with its nearest, by used[user, item]."""
     by_item = used.T.tocsr()
     norms = np.sqrt(np.diff(by_item.indptr)).astype(np.float32)
-    kept: list[sparse.csr_array] = []
+    blocks: list[sparse.csr_array] = []
     for begin, end in blocks_of_items(by_item, used):
         common = by_item[begin:end] @ used
         of = begin + np.repeat(np.arange(common.shape[0]), np.diff(common.indptr))
         common.data /= norms[of] * norms[common.indices] + np.float32(shrinkage)
         common.data[of == common.indices] = 0
-        kept.append(highest(common, neighbours))
-    return sparse.vstack(kept, format="csr")
+        blocks.append(highest(common, neighbours))
+    return sparse.vstack(blocks, format="csr")
 
 
 def highest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
-    """Return a matrix with the `count` highest values above 0 of each row, of equals the first columns."""
+    """Return a matrix with the `count` highest values above 0 of each row; of equal values, the first columns."""
     matrix.sort_indices()
     keep = matrix.data > 0
     for begin, end in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
@@ -155,5 +155,5 @@ def highest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
             level = np.flatnonzero(values == cut)
             keep[begin:end] &= values >= cut
             keep[begin + level[count - np.count_nonzero(values > cut) :]] = False
-    kept_before = np.concatenate([[0], np.cumsum(keep)])
-    return sparse.csr_array((matrix.data[keep], matrix.indices[keep], kept_before[matrix.indptr]), shape=matrix.shape)
+    count_before = np.concatenate([[0], np.cumsum(keep)])
+    return sparse.csr_array((matrix.data[keep], matrix.indices[keep], count_before[matrix.indptr]), shape=matrix.shape)

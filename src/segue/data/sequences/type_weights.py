@@ -1,7 +1,7 @@
-"""How much an event of each type counts as a target: the weights of a setting against the types of a log.
+"""How much an event of each type counts as a target: the setting `train.type_weights`, checked against a log.
 
-Knows: what the setting may say, which types a log has, what to do about a type that the log does not have.
-Does not know: how a target is learnt.
+Knows: the range of weights, the types of a log.
+Does not know: how a target is trained.
 """
 
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from segue.data.log.events import Events
 from segue.errors import ColumnError, ConfigError, listed, nearest
 from segue.shapes import Floats
 
-#: Types that a message names.
+#: The most types that a message names.
 _SHOWN = 12
-#: Weights that are not 0 lie between these: of larger ones the smaller say nothing.
+#: The range of weights other than 0; beside larger weights, the smaller would not count.
 LOWEST, HIGHEST = 1e-3, 1e3
 
 
 def types_of(events: Events) -> list[str]:
-    """Return the types of a log's events, the most frequent first; nothing where it has none.
+    """Return the types of a log's events, the most frequent first; empty in a log without types.
 
     Example:
         >>> types_of(Events(pl.DataFrame({"user": ["a"] * 3, "item": ["x"] * 3, "type": ["buy", "view", "view"]})))
@@ -33,11 +33,12 @@ def types_of(events: Events) -> list[str]:
 
 
 def check_types(events: Events, weight_of_type: Mapping[str, float]) -> None:
-    """Do nothing if a log has every type that is weighed, by a number that can be learnt with, or none is.
+    """Do nothing if a log has every type that has a weight, and the weights are in range.
 
     Raises:
-        ColumnError: the log has no types.
-        ConfigError: a type is not in the log; the message names those that are, and the nearest. Or a weight is out of range.
+        ColumnError: the log has no types, and there are weights.
+        ConfigError: a type is not in the log (the message names the log's types and the nearest), or a weight is out
+            of range.
 
     Example:
         >>> log = Events(pl.DataFrame({"user": ["a"] * 3, "item": ["x"] * 3, "type": ["buy", "view", "view"]}))
@@ -51,14 +52,14 @@ def check_types(events: Events, weight_of_type: Mapping[str, float]) -> None:
     known = types_of(events)
     if not known:
         raise ColumnError(
-            f"{events.source}: expected a column of types to weigh, the log has none. "
-            "Name it with --type-col, or weigh nothing: --set train.type_weights= (empty)."
+            f"{events.source}: expected a column of types for the weights, the log has none. "
+            "Name it with --type-col, or leave the weights out: --set train.type_weights= (empty)."
         )
     for name, weight in weight_of_type.items():
         if weight and not LOWEST <= weight <= HIGHEST:
             raise ConfigError(
                 f"config train.type_weights: expected weights of 0 or from {LOWEST:g} to {HIGHEST:,.0f}, "
-                f"came {weight:g} for {name}. Ratios matter alone: keep within, or give 0 to learn none of a type."
+                f"came {weight:g} for {name}. Only ratios matter: stay within, or give 0 to leave a type out."
             )
     for name in weight_of_type:
         if name not in known:
@@ -69,7 +70,7 @@ def check_types(events: Events, weight_of_type: Mapping[str, float]) -> None:
 
 
 def weights_of(events: Events, weight_of_type: Mapping[str, float]) -> Floats:
-    """Return float32[event], how much each event counts; 1 where its type is not named or missing.
+    """Return float32[event], how much each event counts; 1 where its type is missing or has no weight.
 
     Raises:
         ColumnError, ConfigError: as of `check_types`.
@@ -83,19 +84,19 @@ def weights_of(events: Events, weight_of_type: Mapping[str, float]) -> Floats:
 def check_weights_count(
     weights: Floats | None, weight_of_type: Mapping[str, float], source: str, *, task: str | None = None
 ) -> None:
-    """Do nothing if there are no weights, or an event that is learnt counts as a target of what comes next.
+    """Do nothing if there are no weights, or a training event counts as the target of a next-item prediction.
 
     Raises:
-        ConfigError: none does, or ratings alone are learnt, of which each counts alike.
+        ConfigError: no event counts, or only ratings are predicted, where all events count alike.
     """
     if weight_of_type and task == "rating":
         raise ConfigError(
-            "config train.type_weights: expected a task that learns what comes next, came rating, in which all events "
-            "count alike. Train with --task both, or weigh nothing: --set train.type_weights= (empty)."
+            "config train.type_weights: expected a task that predicts the next item, came rating, in which all events "
+            "count alike. Train with --task both, or leave the weights out: --set train.type_weights= (empty)."
         )
     if weights is not None and not np.any(weights):
-        said = ",".join(f"{name}:{weight:g}" for name, weight in weight_of_type.items())
+        setting = ",".join(f"{name}:{weight:g}" for name, weight in weight_of_type.items())
         raise ConfigError(
-            f'config train.type_weights: expected events that count among those of {source} to learn, came "{said}", '
-            f"by which none of the {len(weights):,} does. Give a type that these have a weight above 0."
+            f'config train.type_weights: expected training events of {source} that count, came "{setting}", '
+            f"by which none of the {len(weights):,} does. Give one of their types a weight above 0."
         )

@@ -1,7 +1,6 @@
-"""Ids and the rows that stand for them inside the arrays.
+"""`Vocabulary`: the row of each id in the arrays of a model.
 
-Knows: that row 0 means *unknown* and that ids are text, exactly as they stood in the log.
-Does not know: what the ids name, or where they came from.
+Knows: row 0 means *unknown*; ids are text. Does not know: what the ids name, or where they came from.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +24,7 @@ class Vocabulary:
         ids: the ids as text, without repeats and without nulls.
 
     Raises:
-        ArgumentError: an id is missing (null) or stands twice.
+        ArgumentError: an id is null or stands twice.
 
     Example:
         >>> items = Vocabulary(pl.Series(["17", "007"]))
@@ -49,7 +48,7 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """The number of rows, row 0 included: the length of an embedding table."""
+        """The number of rows with row 0: the length of an embedding table."""
         return len(self.ids) + 1
 
     def __len__(self) -> int:
@@ -64,32 +63,32 @@ class Vocabulary:
 
     @cached_property
     def texts(self) -> list[str]:
-        """The ids, of row 1 first."""
+        """The ids from row 1 on."""
         return [str(id) for id in self.ids]
 
     def more(self, ids: pl.Series) -> "Vocabulary":
-        """Return a vocabulary with some ids behind these. Cost: O(all ids), of copies; what was laid out is continued.
+        """Return a vocabulary with more ids at its end. Cost: copies of all ids; built indexes are extended.
 
         Raises:
-            ArgumentError: an id is missing (null) or stands twice.
+            ArgumentError: an id is null or stands twice.
         """
-        found, kept, texts = Vocabulary(pl.concat([self.ids, ids])), vars(self), [str(id) for id in ids]
-        if "texts" in kept:
-            vars(found)["texts"] = [*self.texts, *texts]
-        if "_row_of" in kept:
-            vars(found)["_row_of"] = {**self._row_of, **dict(zip(texts, range(self.size, found.size), strict=True))}
-        if "_haystack" in kept:
-            vars(found)["_haystack"] = self._haystack.more(texts)
-        return found
+        longer, built, texts = Vocabulary(pl.concat([self.ids, ids])), vars(self), [str(id) for id in ids]
+        if "texts" in built:
+            vars(longer)["texts"] = [*self.texts, *texts]
+        if "_row_of" in built:
+            vars(longer)["_row_of"] = {**self._row_of, **dict(zip(texts, range(self.size, longer.size), strict=True))}
+        if "_haystack" in built:
+            vars(longer)["_haystack"] = self._haystack.more(texts)
+        return longer
 
     def lay_out(self) -> None:
-        """Lay out what is looked up, before anybody waits for it. Cost: O(ids), once."""
+        """Build the indexes of ids now, so that the first request does not wait for them. Cost: O(ids), once."""
         self._row_of, self._haystack  # noqa: B018
 
     def find(self, part: str) -> Iterator[str]:
-        """Yield the ids that hold a part, whatever the case, in their order.
+        """Yield the ids that hold a part, whatever the case, in order.
 
-        Cost: once O(ids); then a search of one text, about 1 ms for 300,000 ids.
+        Cost: once O(ids); then about 1 ms for 300,000 ids.
         """
         return (self.texts[number] for number in self._haystack.find(part))
 
@@ -98,14 +97,14 @@ class Vocabulary:
         return Haystack.of(self.texts)
 
     def row(self, id: str) -> int:
-        """Return the row of an id, 0 when it is unknown; blanks around it and a number's type do not count. O(1)."""
+        """Return the row of an id, 0 if unknown; blanks around it and the type of a number do not count. O(1)."""
         return self._row_of.get(id, 0) or self._row_of.get(id_of(id), 0)
 
     def rows(self, ids: Iterable[str]) -> NDArray[np.int32]:
         """Return int32[n], the row of each id, 0 where unknown; O(n).
 
         Raises:
-            ArgumentError: `ids` is one text.
+            ArgumentError: `ids` is a single text.
         """
         if isinstance(ids, pl.Series):
             return self.rows_of_series(ids)
@@ -114,15 +113,14 @@ class Vocabulary:
     def rows_of_series(self, ids: pl.Series) -> NDArray[np.int32]:
         """Return int32[n] for a whole column at once, without a Python object per id."""
         table = pl.DataFrame({"id": self.ids, "row": np.arange(1, self.size, dtype=np.int32)})
-        asked = pl.DataFrame({"id": ids.cast(pl.String)})
-        joined = asked.join(table, on="id", how="left", maintain_order="left")
+        joined = pl.DataFrame({"id": ids.cast(pl.String)}).join(table, on="id", how="left", maintain_order="left")
         return joined["row"].fill_null(0).to_numpy().astype(np.int32)
 
     def id(self, row: int) -> str:
         """Return the id of a row.
 
         Raises:
-            ArgumentError: the row is 0 (*unknown* has no id) or beyond the last.
+            ArgumentError: the row is 0 (*unknown* has no id) or beyond the last row.
         """
         if not 1 <= row < self.size:
             raise ArgumentError(f"vocabulary: expected a row from 1 to {self.size - 1}, came {row}.")

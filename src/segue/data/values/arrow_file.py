@@ -1,7 +1,7 @@
 """A table as the bytes of an Arrow file, and back, without trust in the bytes.
 
-Knows: where an Arrow file says how much of everything it has, so that a reader never sets memory aside for more than
-there is. The layout is that of the format's `File.fbs`, `Message.fbs` and `Schema.fbs` (FlatBuffers).
+Knows: where an Arrow file states its sizes; all are checked first, so that a reader never allocates more than there is.
+The layout is that of the format's `File.fbs`, `Message.fbs` and `Schema.fbs` (FlatBuffers).
 Does not know: what the columns mean.
 """
 
@@ -15,9 +15,9 @@ import polars as pl
 from segue.errors import ModelError
 
 _MARK = b"ARROW1"
-#: Types inside one another, at most.
+#: The deepest nesting of types.
 _DEPTH = 16
-#: Where the fields stand in the tables of the format.
+#: The numbers of the fields in the tables of the format.
 _SCHEMA, _DICTIONARIES, _BATCHES = 1, 2, 3  # of a footer
 _FIELDS, _CHILDREN = 1, 5  # of a schema, of a field
 _KIND, _HEADER = 1, 2  # of a message
@@ -37,12 +37,12 @@ def table_from_bytes(data: bytes, height: int) -> pl.DataFrame:
 
     Args:
         data: the file.
-        height: the rows that it is to have.
+        height: the expected number of rows.
 
     Raises:
-        ModelError: it is no such file, says of itself what cannot be, is compressed, or has another number of rows.
+        ModelError: the bytes are no such file, state impossible sizes, are compressed, or have another number of rows.
 
-    Cost: O(bytes); memory in proportion to them, whatever they say.
+    Cost: O(bytes) time and memory, whatever sizes the bytes state.
 
     Example:
         >>> table = pl.DataFrame({"item": ["a", "b"]})
@@ -53,9 +53,9 @@ def table_from_bytes(data: bytes, height: int) -> pl.DataFrame:
         _check(data, height)
         table = pl.read_ipc(io.BytesIO(data))
     except (ValueError, struct.error, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        said = str(error).partition("\n")[0][:200]
+        message = str(error).partition("\n")[0][:200]
         raise ModelError(
-            f"expected an Arrow file of {height:,} rows, its bytes are none ({said}). "
+            f"expected an Arrow file of {height:,} rows, its bytes are none ({message}). "
             "Take the model from its source again."
         ) from None
     if table.height != height:
@@ -66,18 +66,18 @@ def table_from_bytes(data: bytes, height: int) -> pl.DataFrame:
 
 
 class _Table(NamedTuple):
-    """A table of FlatBuffers: its fields are found through offsets, each of which is checked."""
+    """A table of FlatBuffers: offsets lead to its fields, and each offset is checked."""
 
     data: bytes
     at: int
 
     def place(self, field: int) -> int | None:
-        """Return where a field stands, None where it is left out."""
-        listed = self.at - _number(self.data, "<i", self.at)
+        """Return the position of a field, None where the table lacks it."""
+        fields = self.at - _number(self.data, "<i", self.at)
         entry = 4 + 2 * field
-        if entry + 2 > _number(self.data, "<H", listed):
+        if entry + 2 > _number(self.data, "<H", fields):
             return None
-        offset = _number(self.data, "<H", listed + entry)
+        offset = _number(self.data, "<H", fields + entry)
         return self.at + offset if offset else None
 
     def table(self, field: int) -> "_Table | None":
@@ -86,7 +86,7 @@ class _Table(NamedTuple):
         return None if at is None else _Table(self.data, at + _number(self.data, "<I", at))
 
     def vector(self, field: int, size: int) -> list[int]:
-        """Return where the elements of a vector stand, each of `size` bytes."""
+        """Return the positions of the elements of a vector, each of `size` bytes."""
         at = self.place(field)
         if at is None:
             return []
@@ -97,7 +97,7 @@ class _Table(NamedTuple):
         return list(range(begin + 4, begin + 4 + count * size, size))
 
     def number(self, field: int, form: str) -> int:
-        """Return a number, 0 where it is left out."""
+        """Return a number, 0 where the table lacks it."""
         at = self.place(field)
         return 0 if at is None else _number(self.data, form, at)
 
@@ -113,7 +113,7 @@ def _root(data: bytes) -> _Table:
 
 
 def _check(data: bytes, height: int) -> None:
-    """Raise ValueError unless all sizes that an Arrow file names are those of bytes that it has."""
+    """Raise ValueError unless the bytes of an Arrow file hold all that its sizes state."""
     if not (data.startswith(_MARK) and data.endswith(_MARK)):
         raise ValueError("no mark of an Arrow file")
     end = len(data) - len(_MARK) - 4
@@ -140,17 +140,17 @@ def _check_depth(parent: _Table, field: int, left: int) -> None:
 
 
 def _batches(data: bytes, footer: _Table, field: int) -> Iterator[tuple[_Table, int]]:
-    """Give the batches of rows, or of words of a dictionary, and the bytes of the body of each."""
+    """Yield the batches of rows, or of words of a dictionary, and the size of the body of each in bytes."""
     for at in footer.vector(field, 24):
-        begin, described, body = (
+        begin, metadata, body = (
             _number(footer.data, form, at + place) for form, place in (("<q", 0), ("<i", 8), ("<q", 16))
         )
-        if min(begin, described, body) < 0 or begin + described + body > len(data):
-            raise ValueError(f"a batch of {described:,} and {body:,} bytes at {begin:,}")
+        if min(begin, metadata, body) < 0 or begin + metadata + body > len(data):
+            raise ValueError(f"a batch of {metadata:,} and {body:,} bytes at {begin:,}")
         head = 8 if data[begin : begin + 4] == b"\xff\xff\xff\xff" else 4
         size = _number(data, "<i", begin + head - 4)
-        if not 0 < size <= described - head:
-            raise ValueError(f"a message of {size:,} in {described:,} bytes")
+        if not 0 < size <= metadata - head:
+            raise ValueError(f"a message of {size:,} in {metadata:,} bytes")
         message = _root(data[begin + head : begin + head + size])
         kind, batch = message.number(_KIND, "<B"), message.table(_HEADER)
         if batch is not None and kind == _DICTIONARY:
@@ -161,7 +161,7 @@ def _batches(data: bytes, footer: _Table, field: int) -> Iterator[tuple[_Table, 
 
 
 def _check_batch(batch: _Table, body: int, most: int) -> int:
-    """Return the rows of a batch whose sizes are those of bytes that are there."""
+    """Return the number of rows of a batch whose sizes fit its bytes."""
     if batch.table(_COMPRESSION) is not None:
         raise ValueError("compressed")
     rows = batch.number(_LENGTH, "<q")

@@ -1,7 +1,7 @@
-"""What an id is: one rule for each way in, of logs, tables of items and of users, and single values.
+"""Ids: one rule for logs, for tables of items and of users, and for single values.
 
-Knows: that text stays as it stands but for blanks around it, which numbers are ids, which words seem to mean that
-there is none. Does not know: files, roles beyond their name in a message, or what an id names.
+Knows: an id is text, blanks around it do not count; which numbers can be ids; which words seem to mean "no id".
+Does not know: files, or what an id names.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -15,25 +15,25 @@ import polars as pl
 
 from segue.errors import ArgumentError, ColumnError, DataError
 
-#: Words, in small letters, that logs write where an id is missing.
+#: Words, in lower case, that logs write where an id is missing.
 _WORDS = {
     "null", "(null)", "\\n", "nan", "none", "n/a", "#n/a", "na", "<na>", "nat", "nil", "undefined", "unknown",
     "-", "--", "?",
 }  # fmt: skip
-#: From here on a float has lost digits of whole numbers.
+#: From this size on a float has lost digits of whole numbers.
 _EXACT: Mapping[Any, int] = {pl.Float32: 2**24, pl.Float64: 2**53}
 _WHOLE_AS_FLOAT = r"^[+-]?\d+\.0+$"
 
 
 @dataclass(frozen=True)
 class CleanIds:
-    """Ids as they are used, and what was noted of them.
+    """A column of ids after `clean_ids`.
 
     Args:
         ids: the column; null where there is no id.
         trimmed: rows whose id had blanks around it.
-        missing: word -> rows that it left without an id, as `missing` asked.
-        suspects: word -> rows whose id it is, though it seems to say that there is none.
+        missing: word -> rows without an id because they hold this word of `missing`.
+        suspects: word -> rows with this id, though the word seems to mean "no id".
         float: an id, where all are written as whole numbers with .0, such as 17.0; else empty.
     """
 
@@ -44,22 +44,22 @@ class CleanIds:
     float: str = ""
 
     def notes(self, role: str) -> list[str]:
-        """Return a sentence for each thing that was noted; role is user or item."""
-        said = [f"{role}: {_counted(self.trimmed, 'id')} had blanks around, which do not count."] * bool(self.trimmed)
+        """Return a sentence for each peculiarity of the ids; role is user or item."""
+        notes = [f"{role}: {_counted(self.trimmed, 'id')} had blanks around, which do not count."] * bool(self.trimmed)
         if self.missing:
-            said.append(f"{role}: left out as missing: {_listed(self.missing)}.")
+            notes.append(f"{role}: left out as missing: {_listed(self.missing)}.")
         if self.suspects:
             words = " ".join(f"--missing '{word}'" for word in self.suspects)
-            said.append(
+            notes.append(
                 f"{role}: ids that look like no id, kept as they are: {_listed(self.suspects)}. "
-                f"If they mean that there is none, say so: {words}."
+                f"If they mean that there is no id, add {words}."
             )
         if self.float:
-            said.append(
+            notes.append(
                 f"{role}: all ids are whole numbers written as floats, such as {self.float}, and are kept as they are: "
                 "where the shop writes whole numbers, write these here too."
             )
-        return said
+        return notes
 
 
 def text_of_ids(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
@@ -72,10 +72,10 @@ def text_of_ids(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
 
 
 def check_ids(frame: pl.LazyFrame, name: str, *, source: str, role: str) -> None:
-    """Do nothing if a column can be ids: text, whole numbers, or floats and decimals that are all whole numbers.
+    """Do nothing if a column can hold ids: text, whole numbers, or floats and decimals that are all whole numbers.
 
     Raises:
-        ColumnError: it has another type, or a number is not whole or so large that it has lost digits.
+        ColumnError: the column has another type, or a number is not whole or so large that it has lost digits.
     """
     kind = frame.collect_schema()[name]
     wrong = kind.is_nested() or kind.is_temporal() or kind in (pl.Binary, pl.Object, pl.Boolean)
@@ -103,14 +103,15 @@ def check_ids(frame: pl.LazyFrame, name: str, *, source: str, role: str) -> None
 
 
 def clean_ids(ids: pl.Series, missing: Collection[str] = ()) -> CleanIds:
-    """Return a column of ids, text or categorical, by the rule: blanks around an id do not count, and words of
-    `missing` and texts of blanks alone are no ids.
+    """Return a column of ids, text or categorical, by the rule of all ids.
 
-    Cost: O(rows) to find the distinct ids; no text is made for a row unless some id has to change.
+    Blanks around an id do not count. Words of `missing`, and texts of blanks alone, are no ids.
+
+    Cost: O(rows) for the distinct ids; a row becomes text only where an id has to change.
 
     Example:
-        >>> found = clean_ids(pl.Series(["7", " 7 ", "NULL", " ", "x", "-"]), ["NULL"])
-        >>> found.ids.to_list(), found.trimmed, dict(found.missing), dict(found.suspects)
+        >>> clean = clean_ids(pl.Series(["7", " 7 ", "NULL", " ", "x", "-"]), ["NULL"])
+        >>> clean.ids.to_list(), clean.trimmed, dict(clean.missing), dict(clean.suspects)
         (['7', '7', None, None, 'x', '-'], 1, {'NULL': 1}, {'-': 1})
     """
     known = pl.DataFrame({"raw": ids.drop_nulls()}).get_column("raw").unique().cast(pl.String).to_frame("raw")
@@ -130,11 +131,11 @@ def clean_ids(ids: pl.Series, missing: Collection[str] = ()) -> CleanIds:
     counts = rows.to_frame("raw").filter(pl.col("raw").is_in(odd["raw"].implode())).group_by("raw").len("rows")
     odd = odd.join(counts, on="raw", how="left").sort("rows", "raw", descending=[True, False])
     gone = odd.filter(pl.col("gone"))
-    settled = rows.to_frame("raw").select(
+    changed = rows.to_frame("raw").select(
         pl.when(~pl.col("raw").is_in(gone["raw"].implode())).then(pl.col("raw").str.strip_chars())
     )
     return CleanIds(
-        settled.to_series().alias(ids.name).cast(ids.dtype),
+        changed.to_series().alias(ids.name).cast(ids.dtype),
         int(odd.filter(pl.col("padded") & ~pl.col("gone"))["rows"].sum()),
         _summed(gone.filter(pl.col("id") != "")),
         _summed(odd.filter(pl.col("suspect") & ~pl.col("gone"))),
@@ -148,7 +149,7 @@ def seems_missing(text: str) -> bool:
 
 
 def id_of(value: object) -> str:
-    """Return a single id as text, by the rule of a column of one; of a line of a list, `segue.Item`, that of its item.
+    """Return an id as text, by the rule of a column of ids; of a recommended `segue.Item`, the id of its item.
 
     Example:
         >>> id_of(" 007 "), id_of(17), id_of(17.0), id_of("17.0")
@@ -162,11 +163,10 @@ def id_of(value: object) -> str:
 
 
 def ids_of(given: Iterable[object], name: str) -> list[str]:
-    """Return ids that an argument lists; each may stand as a line of a list, `segue.Item`.
+    """Return the ids in an argument that is a list of ids, or of recommended `segue.Item`s.
 
     Raises:
-        ArgumentError: it is one text, whose letters would each be taken for an id, one line of a list, a table, whose
-            names of columns would be, or no list at all; or one of them is None or NaN.
+        ArgumentError: the argument is a single text or item, a table, or no list; or an id is None or NaN.
 
     Example:
         >>> ids_of(("10", "11"), "exclude")
@@ -180,18 +180,18 @@ def ids_of(given: Iterable[object], name: str) -> list[str]:
             f"{name}: expected a list of ids, came one {kind}. "
             + ("Give its column of ids." if hasattr(given, "columns") else "Put it in a list.")
         )
-    listed = list(given)
-    ids = [each if isinstance(each, str) else id_of(each) for each in listed]
-    for place, each in enumerate(listed):
-        if not isinstance(each, str) and ids[place].lower() in ("none", "nan", "<na>", "nat"):
+    values = list(given)
+    ids = [value if isinstance(value, str) else id_of(value) for value in values]
+    for place, value in enumerate(values):
+        if not isinstance(value, str) and ids[place].lower() in ("none", "nan", "<na>", "nat"):
             raise ArgumentError(
-                f"{name}: expected a list of ids, came {each!r} in place {place + 1:,}. Leave out what has no id."
+                f"{name}: expected a list of ids, came {value!r} in place {place + 1:,}. Leave out what has no id."
             )
     return ids
 
 
 def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str, role: str, what: str = "") -> None:
-    """Do nothing if ids of a table are those of a log, or there are none to compare.
+    """Do nothing if the ids of a table match those of a log, or either is empty.
 
     Args:
         known: ids of the table, text.
@@ -199,11 +199,11 @@ def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str,
         source: what messages call the table.
         of_log: what messages call the log.
         role: item or user.
-        what: the table in a word, where it need only have one id of the log; empty: catalogue or profiles.
+        what: a word for a table that need share only one id with the log; empty for catalogue and profiles.
 
     Raises:
-        DataError: none is, or two and a tenth of the table are ids of the log written in another way, such as 17.0 or
-            017 for 17; the message shows one of each, and why they may differ.
+        DataError: no id matches; or at least two, and a tenth of the table, are ids of the log written in another way,
+            such as 17.0 or 017 for 17. The message shows an example and a likely reason.
 
     Example:
         >>> check_matched(pl.Series(["17"]), pl.Series(["17.0"]), source="a.csv", of_log="log.csv", role="item")
@@ -219,31 +219,31 @@ def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str,
             _check_written(known, log, source=source, of_log=of_log, role=role)
         return
     table = what or ("catalogue" if role == "item" else "profiles")
-    found = likely_difference(known, log)
-    if found is None:
-        found = Difference(log[0], known[0], 0, "Name the columns of ids, or write them alike in both.")
+    difference = likely_difference(known, log) or Difference(
+        log[0], known[0], 0, "Name the columns of ids, or write them alike in both."
+    )
     raise DataError(
         f"{source}: expected {role}s of {of_log}, none of its {len(known):,} ids is in the log: "
-        f"{found.log} in the log, {found.table} in the {table}? {found.why.format(table=table)}"
+        f"{difference.log} in the log, {difference.table} in the {table}? {difference.why.format(table=table)}"
     )
 
 
 def _check_written(known: pl.Series, log: pl.Series, *, source: str, of_log: str, role: str) -> None:
-    """Do nothing if few ids of a table are no ids of a log, but another writing of one that has no line of its own."""
+    """Do nothing if few of the table's ids that do not match are another writing of an id that only the log has."""
     table = "catalogue" if role == "item" else "profiles"
     apart, without = known.filter(~known.is_in(log.implode())), log.filter(~log.is_in(known.implode()))
-    differences = (_difference(apart, without, *each) for each in _DIFFERENCES[:2])
-    found = max((each for each in differences if each), key=lambda each: each.alike, default=None)
-    if found is not None and found.alike >= max(2, len(known) / 10):
+    differences = (_difference(apart, without, *rule) for rule in _DIFFERENCES[:2])
+    largest = max((each for each in differences if each), key=lambda each: each.alike, default=None)
+    if largest is not None and largest.alike >= max(2, len(known) / 10):
         raise DataError(
-            f"{source}: expected {role} ids written as {of_log} has them, {found.alike:,} of {len(known):,} are "
-            f"written in another way: {found.log} in the log, {found.table} in the {table}. "
-            f"{found.why.format(table=table)}"
+            f"{source}: expected {role} ids written as {of_log} has them, {largest.alike:,} of {len(known):,} are "
+            f"written in another way: {largest.log} in the log, {largest.table} in the {table}. "
+            f"{largest.why.format(table=table)}"
         )
 
 
 class Difference(NamedTuple):
-    """How ids of a table seem to differ from those of a log: one of each, how many of the table are such, and why."""
+    """How ids of a table seem to differ from those of a log: an example of each, the number of such ids, and why."""
 
     log: str
     table: str
@@ -252,36 +252,34 @@ class Difference(NamedTuple):
 
 
 def likely_difference(known: pl.Series, log: pl.Series, *, sure: bool = False) -> Difference | None:
-    """Return how ids of a table may have come to differ from those of a log; None where that cannot be guessed.
+    """Return how the ids of a table seem to differ from those of a log; None where no rule makes any of them alike.
 
     Args:
         known: ids of the table, text.
         log: ids of the log, text.
-        sure: look only at what no two ids of one shop differ by: 17.0 and 17.
+        sure: try only the rule by which two items of a shop cannot differ: 17.0 and 17.
 
     Example:
         >>> likely_difference(pl.Series(["17", "18"]), pl.Series(["017", "x"]))[:3]
         ('017', '17', 1)
     """
-    for difference in _DIFFERENCES[: 1 if sure else None]:
-        if found := _difference(known, log, *difference):
-            return found
-    return None
+    differences = (_difference(known, log, *rule) for rule in _DIFFERENCES[: 1 if sure else None])
+    return next((difference for difference in differences if difference), None)
 
 
-def _difference(known: pl.Series, log: pl.Series, made: Callable[[pl.Expr], pl.Expr], why: str) -> Difference | None:
-    """Return how ids differ if `made` makes some of both alike; None if it does not."""
+def _difference(known: pl.Series, log: pl.Series, rule: Callable[[pl.Expr], pl.Expr], why: str) -> Difference | None:
+    """Return how ids differ if a rule makes some ids of both sides alike; None if it does not."""
     sides = (pl.DataFrame({"id": ids}) for ids in (log, known))
-    left, right = (side.with_columns(key=made(pl.col("id"))).drop_nulls() for side in sides)
-    met = left.join(right, on="key", maintain_order="left")
-    if not met.height:
+    left, right = (side.with_columns(key=rule(pl.col("id"))).drop_nulls() for side in sides)
+    alike = left.join(right, on="key", maintain_order="left")
+    if not alike.height:
         return None
-    first, _, second = met.row(0)
-    changed = "log" if met.filter(pl.col("id") != pl.col("key")).height else "{table}"
-    return Difference(first, second, met["id_right"].n_unique(), why.replace("{}", changed))
+    first, _, second = alike.row(0)
+    changed = "log" if alike.filter(pl.col("id") != pl.col("key")).height else "{table}"
+    return Difference(first, second, alike["id_right"].n_unique(), why.replace("{}", changed))
 
 
-#: How the ids of one side may have come to differ from those of the other.
+#: Rules that make ids alike which differ for a usual reason, and the reason.
 _DIFFERENCES: tuple[tuple[Callable[[pl.Expr], pl.Expr], str], ...] = (
     (
         lambda id: pl.when(id.str.contains(_WHOLE_AS_FLOAT)).then(id.str.replace(r"\.0+$", "")).otherwise(id),

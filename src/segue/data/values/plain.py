@@ -1,6 +1,7 @@
-"""Plain values out of a file, each of the kind that was written.
+"""Values of a JSON file, each checked to be of the expected kind.
 
-Knows: texts, numbers, lists of them. Does not know: which file. What is of another kind is a ValueError with its name.
+Knows: texts, numbers, lists of them; a value of another kind is a ValueError with its name.
+Does not know: which file.
 """
 
 import itertools
@@ -10,15 +11,15 @@ from typing import Any
 
 from pydantic_core import from_json
 
-#: Numbers beyond are errors, and differences of two of them would overflow.
+#: Larger numbers are errors, and differences of two of them would overflow.
 _LARGEST = 1e300
 
 
 def json_of(text: str | bytes) -> Any:
-    """Return what a JSON text says.
+    """Return the value of a JSON text.
 
     Raises:
-        ValueError: it is none, or nested more than 200 deep.
+        ValueError: the text is not JSON, or nested more than 200 deep.
 
     Example:
         >>> json_of('{"a": [1.5, null]}')
@@ -28,7 +29,7 @@ def json_of(text: str | bytes) -> Any:
 
 
 def text(value: object, name: str, *, empty: bool = False) -> str:
-    """Return a text that UTF-8 can hold; with something in it, unless it may be empty."""
+    """Return a text that UTF-8 can hold; not an empty one, unless `empty`."""
     if not isinstance(value, str) or not (value or empty):
         raise ValueError(f"{name}: expected a text, came {_shown(value)}")
     value.encode()
@@ -42,32 +43,31 @@ def texts(values: object, name: str) -> tuple[str, ...]:
         >>> texts(["a", "b"], "words")
         ('a', 'b')
     """
-    found = tuple(text(value, name) for value in _several(values, name))
-    distinct(found, name)
-    return found
+    result = tuple(text(value, name) for value in _several(values, name))
+    distinct(result, name)
+    return result
 
 
 def distinct(values: Sequence[str], name: str) -> None:
-    """Do nothing if no value comes twice."""
+    """Do nothing if all values are distinct."""
     if len(set(values)) < len(values):
         raise ValueError(f"{name}: expected each once, came {len(values) - len(set(values)):,} again")
 
 
 def number(value: object, name: str) -> float:
     """Return a finite number."""
-    whole = isinstance(value, int | float) and not isinstance(value, bool)
-    found = float(value) if whole else math.nan  # type: ignore[arg-type]
-    if not abs(found) < _LARGEST:
+    result = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not abs(result) < _LARGEST:
         raise ValueError(f"{name}: expected a finite number, came {_shown(value)}")
-    return found
+    return result
 
 
 def numbers(values: object, name: str, *, ascending: bool = False) -> tuple[float, ...]:
-    """Return finite numbers, each above the one before where they are to be ascending."""
-    found = tuple(number(value, name) for value in _several(values, name))
-    if ascending and any(a >= b for a, b in itertools.pairwise(found)):
+    """Return finite numbers, in ascending order if `ascending`."""
+    result = tuple(number(value, name) for value in _several(values, name))
+    if ascending and any(a >= b for a, b in itertools.pairwise(result)):
         raise ValueError(f"{name}: expected numbers in ascending order")
-    return found
+    return result
 
 
 def whole(value: object, name: str, least: int = 0, most: int = 2**62) -> int:
@@ -85,14 +85,14 @@ def truth(value: object, name: str) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """Return what an error says, in a line of 300 characters at most.
+    """Return the message of an error as one line of at most 300 characters.
 
     Example:
         >>> one_line(KeyError("a")), one_line(ValueError("b   c"))
         ("no 'a'", 'b c')
     """
-    said = f"no {error}" if isinstance(error, KeyError) else str(error)
-    return " ".join(said.split())[:300]
+    message = f"no {error}" if isinstance(error, KeyError) else str(error)
+    return " ".join(message.split())[:300]
 
 
 def _several(values: object, name: str) -> list[Any] | tuple[Any, ...]:

@@ -1,7 +1,7 @@
-"""ALS: users and items as short vectors, found by alternating least squares.
+"""ALS: users and items as short vectors, fitted by alternating least squares.
 
 Knows: which users had which items, through the package `implicit`.
-Does not know: the order of events, but for how a history is read.
+Does not know: the order of events, except in how a history is read.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class ALS(Baseline):
     Args:
         factors: the length of a vector.
         regularisation: above 0.
-        alpha: how much surer what a user had is than what they had not.
+        alpha: the additional confidence of an item of the history.
         iterations: how often users and items are solved in turn.
         half_life: the lag in items at which an item of the history adds half of `alpha`.
         seed: of the first vectors.
@@ -86,7 +86,7 @@ class ALS(Baseline):
         model, vectors = self._model(), np.zeros((n_items, self.factors), np.float32)
         if len(known.items):
             used = _confident(used_by(known, n_items), self.alpha)
-            # Users begin at 0 and are solved first, so that the order in which they stand leaves no trace.
+            # Users begin at 0 and are solved first, so that their order does not matter.
             model.user_factors = np.zeros((len(known), self.factors), np.float32)
             random = np.random.default_rng(self.seed)
             model.item_factors = random.random((n_items, self.factors), dtype=np.float32) * np.float32(0.01)
@@ -102,7 +102,7 @@ class ALS(Baseline):
         with _one_thread():
             from implicit.cpu.als import AlternatingLeastSquares
 
-            # The matrix that is given holds confidences: the package's own alpha stays 1.
+            # The given matrix holds confidences: the package's own alpha stays 1.
             return AlternatingLeastSquares(
                 factors=self.factors, regularization=self.regularisation, alpha=1.0, iterations=self.iterations
             )
@@ -110,9 +110,9 @@ class ALS(Baseline):
 
 @dataclass(frozen=True, eq=False)
 class Factored(FromBaseline):
-    """ALS that has learnt: vectors of items, and the solver that finds a user's from a history.
+    """Fitted ALS: vectors of items, and the solver that computes a user's vector from a history.
 
-    With an empty history, or one of unknown items only, popularity is all there is.
+    An empty history, or a history of unknown items only, is scored by popularity alone.
 
     Args:
         baseline: the settings it was fitted with.
@@ -138,11 +138,11 @@ class Factored(FromBaseline):
 
     def users(self, histories: Sequence[Rows]) -> Floats:
         """Return float32[query, factor], the user's vector behind each history; zeros for an empty one."""
-        had = recent(histories, len(self.popularity), None, self.half_life, once=True)
+        recent_items = recent(histories, len(self.popularity), None, self.half_life, once=True)
         if not len(histories):
             return np.zeros((0, self.baseline.factors), np.float32)
         with _one_thread():
-            return self.model.recalculate_user(np.arange(len(histories)), _confident(had, self.baseline.alpha))
+            return self.model.recalculate_user(np.arange(len(histories)), _confident(recent_items, self.baseline.alpha))
 
     def read_by(self, baseline: Baseline) -> "Factored":
         """Return the same vectors, histories read by other settings. O(1)."""
@@ -150,11 +150,11 @@ class Factored(FromBaseline):
         return replace(self, baseline=baseline, half_life=baseline.half_life)
 
 
-def _confident(had: sparse.csr_array, alpha: float) -> sparse.csr_matrix:
-    """Return how sure each entry is, `1 + alpha * value`, in the class that `implicit` asks for."""
-    confidence = (1 + np.float32(alpha) * had.data).astype(np.float32)
-    indices = had.indices.astype(np.int32), had.indptr.astype(np.int32)
-    return sparse.csr_matrix((confidence, *indices), shape=had.shape)
+def _confident(used: sparse.csr_array, alpha: float) -> sparse.csr_matrix:
+    """Return the confidence of each entry, `1 + alpha * value`, in the class that `implicit` expects."""
+    confidence = (1 + np.float32(alpha) * used.data).astype(np.float32)
+    indices = used.indices.astype(np.int32), used.indptr.astype(np.int32)
+    return sparse.csr_matrix((confidence, *indices), shape=used.shape)
 
 
 def _one_thread() -> Any:

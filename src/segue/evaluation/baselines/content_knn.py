@@ -1,4 +1,4 @@
-"""Content: items alike in what is known of them, events or none.
+"""Content kNN: items with similar features, with or without events.
 
 Knows: a vector of features for each item. Does not know: what the features mean, or who made them.
 """
@@ -24,11 +24,11 @@ LARGEST = 100_000
 
 @dataclass(frozen=True)
 class ContentKNN(Baseline):
-    """Score an item by how like its features are to those of the last items of the history.
+    """Score an item by how similar its features are to those of the last items of the history.
 
     `pairs[x, y]` is the cosine of the features of x and y; the `neighbours` highest above 0 of each x are
-    kept, and of equals those with the lower row. An item without events is scored like any other; one
-    without features (a row of zeros) is like none.
+    kept, and of equals those with the lower row. An item without events is scored like any other; an
+    item without features (a row of zeros) is similar to none.
 
     Args:
         neighbours: how many items are kept for each item.
@@ -45,7 +45,7 @@ class ContentKNN(Baseline):
         >>> log = Sequences(pl.Series(["ann"]), np.array([0, 1]), np.array([1], np.int32))
         >>> features = np.array([[0, 0], [2, 0], [1, 0], [0, 1]], np.float32)
         >>> fitted = ContentKNN(neighbours=2).fit(log, 4, features)
-        >>> fitted.score([np.array([1], np.int32)]).round(2).tolist()    # nobody had item 2 yet
+        >>> fitted.score([np.array([1], np.int32)]).round(2).tolist()    # item 2 has no event yet
         [[-inf, 0.0, 1.0, 0.0]]
     """
 
@@ -122,8 +122,8 @@ def _nearest(unit: Floats, neighbours: int) -> sparse.csr_array:
     kept: list[sparse.csr_array] = []
     for begin in range(0, n_items, step):
         cosines = unit[begin : begin + step] @ unit.T
-        own = np.arange(len(cosines))
-        cosines[own, begin + own] = 0
+        diagonal = np.arange(len(cosines))
+        cosines[diagonal, begin + diagonal] = 0
         if neighbours < n_items - 1:  # what is surely too low goes before the slower exact choice
             least = np.partition(cosines, -neighbours, axis=1)[:, -neighbours]
             cosines[cosines < least[:, None]] = 0

@@ -1,7 +1,7 @@
-"""What every model that stands beside the network keeps to.
+"""The contract of every baseline.
 
-Knows: what a baseline says of itself, what fitting it gives, and how its settings are checked.
-Does not know: any one of them.
+Knows: what a baseline states of itself, what fitting returns, and how settings are checked.
+Does not know: any particular baseline.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ Grid = Mapping[str, tuple[Any, ...]]
 
 @runtime_checkable
 class Fitted(Protocol):
-    """A baseline that has learnt: it scores any history, a new user's included."""
+    """A fitted baseline: it scores any history, also of a new user."""
 
     @property
     def baseline(self) -> "Baseline":
@@ -38,7 +38,7 @@ class Fitted(Protocol):
     def score(self, histories: Sequence[Rows]) -> Floats:
         """Return the score of every item for each history; higher is better.
 
-        Items of the history are scored like all others: whether they may be shown is the caller's choice.
+        Seen items are scored like all others: the caller excludes or allows them.
 
         Args:
             histories: for each query int32[event], vocabulary rows, oldest first; rows 0 are ignored.
@@ -58,7 +58,7 @@ class Fitted(Protocol):
 
 @dataclass(frozen=True)
 class Baseline(ABC):
-    """Settings of a model beside the network: `fit` learns from sequences what `Fitted.score` needs.
+    """The settings of a baseline; `fit` learns from sequences what `Fitted.score` needs.
 
     A baseline is a frozen dataclass that can be made without arguments.
 
@@ -66,8 +66,8 @@ class Baseline(ABC):
         title: the name without settings.
         grid: for each setting worth tuning, the values to try.
         reading: the settings that say how a history is read, and nothing of what is learnt: `window` (how
-            many events of it) and `half_life` (the lag in events at which one counts half).
-        repeats: whether it says something only where items of the history may be shown again.
+            many events) and `half_life` (the lag in events at which an event counts half).
+        repeats: whether it is useful only where seen items are allowed.
     """
 
     title: ClassVar[str]
@@ -109,7 +109,7 @@ class Baseline(ABC):
             sequences: the events to learn from; rows 0 (*unknown*) are left out.
             n_items: the length of a score row, row 0 included.
             features: float32[item, m], what is known of each item beside events; row 0 is not read. Most
-                baselines look at none of it.
+                baselines do not use features.
 
         Raises:
             ArgumentError: a row of the sequences is not below `n_items`, or there is an `obstacle`.
@@ -117,9 +117,9 @@ class Baseline(ABC):
 
     @classmethod
     def _check(cls, n_items: int, features: Floats | None) -> None:
-        found = cls.obstacle(n_items, features)
-        if found:
-            raise ArgumentError(found)
+        why = cls.obstacle(n_items, features)
+        if why:
+            raise ArgumentError(why)
 
 
 def above_zero(baseline: Baseline, *names: str) -> None:
@@ -139,7 +139,7 @@ def not_negative(baseline: Baseline, *names: str) -> None:
 
 
 class FromBaseline:
-    """What a fitted baseline says of the one it was fitted from."""
+    """The name and settings of a fitted baseline: those that it was fitted with."""
 
     baseline: Baseline
 

@@ -1,14 +1,15 @@
-"""The simple models that a trained one must beat, tuned as fairly as it: those that count.
+"""The baselines that count.
 
     Popularity         what most events were about
     RecentPopularity   the same, old events counting less
-    OwnPopularity      what the user had most, where items are had again
+    OwnPopularity      the items that the user repeats most, where seen items are allowed
     DecayedMarkov      what followed the last few items, sooner counting more
-    ItemKNN            what the users of the last few items used as well
+    ItemKNN            what the users of the last few items also used
 
 Knows: sequences of rows, and counts of them.
-Does not know: networks, models, or how a query is made from a log. Each baseline is a frozen dataclass
-of settings; `fit` counts once and gives a `Counted`, which scores any history, a new user's included.
+Does not know: networks, models, or how a query is made from a log. Each baseline is a frozen
+dataclass of settings; `fit` counts once and gives a `Counted`, which scores any history, a new
+user's included.
 """
 
 from collections.abc import Sequence
@@ -26,20 +27,20 @@ from segue.shapes import Floats, Rows
 
 @dataclass(frozen=True, eq=False)
 class Counted(FromBaseline):
-    """A baseline that has learnt: what is recent in a history times pairs, plus popularity.
+    """A fitted baseline: the recent items of a history times pairs of items, plus popularity.
 
     `score(y) = sum over the last `window` items x of the history, lag steps back, of
     2^(-lag / half_life) * pairs[x, y], plus popularity[y]`.
 
-    With an empty history, or one of unknown items only, popularity is all there is.
+    An empty history, or a history of unknown items only, is scored by popularity alone.
 
     Args:
         baseline: the settings it was fitted with.
         popularity: float32[item], small beside `pairs` where both are used.
-        pairs: float32[item, item], sparse or dense, or None for a baseline that looks at no history.
+        pairs: float32[item, item], sparse or dense, or None for a baseline that reads no history.
         window: how many items of the history count; None for all.
         half_life: the lag in items at which an item counts half; infinite for no decay.
-        once: whether an item that stands in a history more than once counts at its last place only.
+        once: whether a repeated item counts at its last place only.
     """
 
     baseline: Baseline
@@ -120,10 +121,10 @@ class RecentPopularity(Baseline):
 
 @dataclass(frozen=True)
 class OwnPopularity(Baseline):
-    """Score an item by how often the user had it, sooner counting more; then by its number of events.
+    """Score an item by how often the user had an event with it, recent events counting more; then by popularity.
 
     Args:
-        half_life: the lag in events at which one counts half.
+        half_life: the lag in events at which an event counts half.
 
     Raises:
         ArgumentError: `half_life` is not above 0.
@@ -156,7 +157,7 @@ class OwnPopularity(Baseline):
 
 @dataclass(frozen=True)
 class DecayedMarkov(Baseline):
-    """Score an item by how often it followed the last items of the history, sooner counting more.
+    """Score an item by how often it followed the last items of the history, with closer pairs counting more.
 
     `count[x, y] = sum over events i of x and later events j of y of the same user, j - i <= window, of
     2^(-(j - i - 1) / half_life)`; `pairs[x, y] = count[x, y] / (sum over y of count[x, y])^norm`; an item

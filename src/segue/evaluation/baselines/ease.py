@@ -1,6 +1,7 @@
 """EASE: every item predicted from all others, by one matrix in closed form.
 
-Knows: which users had which items. Does not know: the order of events, but for how a history is read.
+Knows: which users had which items.
+Does not know: the order of events, except in how a history is read.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ _WHOLE, _BLOCK = 4096, 256
 
 @dataclass(frozen=True)
 class EASE(Baseline):
-    """Score an item by a linear model of the items that the user had, the best there is without a diagonal.
+    """Score an item by a linear model of the items of the history: the best one with a zero diagonal.
 
     With X[user, item] of zeros and ones, the weights are the B of zero diagonal that make
     `|X - X B|^2 + regularisation * |B|^2` least: with `P = (X'X + regularisation * I)^-1`,
@@ -102,7 +103,7 @@ class EASE(Baseline):
 
 
 def _gram(used: sparse.csr_array) -> NDArray[np.float64]:
-    """Return float64[item, item], how many users had both, from used[user, item] of ones; a block at a time."""
+    """Return float64[item, item], how many users have both, from used[user, item] of ones; a block at a time."""
     by_item = used.T.tocsr()
     gram = np.empty((used.shape[1], used.shape[1]))
     for begin, end in blocks_of_items(by_item, used):
@@ -111,7 +112,7 @@ def _gram(used: sparse.csr_array) -> NDArray[np.float64]:
 
 
 def invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the inverse of a symmetric positive definite matrix, in its own memory.
+    """Return the inverse of a symmetric positive definite matrix, in place.
 
     Gauss-Jordan by blocks: a block of columns at a time is eliminated from the rest, by products of matrices. BLAS and
     LAPACK have one thread, for with two OpenBLAS factorises a matrix of 18,000 rows beyond the end of its buffer,
@@ -135,7 +136,7 @@ def invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     from threadpoolctl import threadpool_info, threadpool_limits
 
-    threads = max((one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"), default=1)
+    threads = max((pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
     with threadpool_limits(1, "blas"):
         if len(matrix) <= _WHOLE:
             return _inverse(matrix)

@@ -1,7 +1,8 @@
-"""What a model of ratings is compared with: means, biases, biases that move, and matrix factorisation.
+"""Baselines for ratings: means, biases, running biases, and matrix factorisation.
 
-Knows: each is fitted on the training ratings and predicts each test rating; those that move read what is strictly
-earlier, test ratings included. Settings are chosen on the last tenth of the training ratings.
+Knows: each is fitted on the training ratings and predicts each test rating; running biases are
+updated by all earlier ratings, test ratings included. Settings are chosen on the last tenth of the
+training ratings.
 Does not know: networks, files.
 """
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from segue.data.log.rating_scale import shrunken_biases
 from segue.errors import ArgumentError
-from segue.evaluation.baselines.own_process import Fault, each_apart
+from segue.evaluation.baselines.separate_process import Failure, call_each
 
 Numbers = NDArray[np.float64]
 #: Ratings at the end of the training that settings are chosen with, at most, and before them, at most.
@@ -27,19 +28,19 @@ class Ratings(NamedTuple):
     user: NDArray[np.int64]
     item: NDArray[np.int64]
     rating: Numbers
-    moment: NDArray[np.int64]  # equal moments of one user are blind to each other
+    moment: NDArray[np.int64]  # ratings of equal moments do not influence each other
 
     def rows(self, which: Any) -> "Ratings":
         """Return some of them."""
         return Ratings(*(column[which] for column in self))
 
     def then(self, later: "Ratings") -> "Ratings":
-        """Return these and others behind them."""
+        """Return these ratings, then later ones."""
         return Ratings(*(np.concatenate(pair) for pair in zip(self, later, strict=True)))
 
 
 class Size(NamedTuple):
-    """Users and items there are, in training and test together."""
+    """The number of users and items, in training and test together."""
 
     users: int
     items: int
@@ -54,19 +55,19 @@ def global_mean(train: Ratings, test: Ratings, size: Size) -> Numbers:
 
 
 def biases(train: Ratings, test: Ratings, size: Size, *, user: float = 5.0, item: float = 10.0) -> Numbers:
-    """Return mean + bias of the user + bias of the item, both shrunken, taken in turn on the training ratings."""
+    """Return mean + bias of the user + bias of the item, both shrunken, fitted in turn on the training ratings."""
     mean = train.rating.mean()
-    own, other = shrunken_biases(train.user, train.item, train.rating - mean, size, (user, item))
-    return mean + own[test.user] + other[test.item]
+    by_user, by_item = shrunken_biases(train.user, train.item, train.rating - mean, size, (user, item))
+    return mean + by_user[test.user] + by_item[test.item]
 
 
 def running_biases(
     train: Ratings, test: Ratings, size: Size, *, user: float = 3.0, item: float = 5.0, kept: float = 1.0
 ) -> Numbers:
-    """Return biases that move with each rating, those of the test too: each is predicted from what is strictly earlier.
+    """Return predictions by biases that each rating updates, test ratings too; each is predicted from earlier ratings.
 
-    A user's bias is a shrunken mean of what their ratings lay above mean and item bias, of which each further
-    rating keeps the share `kept`; an item's bias the same of users, without forgetting.
+    A user's bias is a shrunken mean of how far their ratings lie above mean and item bias; each further rating keeps
+    the share `kept` of it. An item's bias is the same over users, without decay.
 
     Cost: O(ratings), one after the other.
     """
@@ -83,10 +84,10 @@ def running_biases(
                 total, number = total + given, number + 1
             waiting, now = [], moment
         mean = total / max(number, 1)
-        own, other = sums[u] / (counts[u] + user), item_sums[i] / (item_counts[i] + item)
+        of_user, of_item = sums[u] / (counts[u] + user), item_sums[i] / (item_counts[i] + item)
         if place >= cut:
-            out[place - cut] = mean + own + other
-        waiting.append((u, i, rating, mean + own, mean + other))
+            out[place - cut] = mean + of_user + of_item
+        waiting.append((u, i, rating, mean + of_user, mean + of_item))
     return out
 
 
@@ -95,8 +96,8 @@ def biased_factors(
 ) -> Numbers:
     """Return mean + biases + product of factors, by alternating least squares (Koren et al., 2009).
 
-    What biases leave is factorised; each user's vector is solved for exactly with the items' held, and the other way
-    round, under `ridge` a rating's worth of shrinkage. Unknown users and items have their bias, 0, alone.
+    The residuals of the biases are factorised. Each user's vector is solved exactly with the items' vectors fixed, and
+    the other way round, with shrinkage `ridge`. Unknown users and items have a bias of 0 and no factors.
 
     Cost: rounds x (ratings x rank^2 + (users + items) x rank^3).
     """
@@ -126,8 +127,8 @@ def _solved(
 ) -> Numbers:
     eye = ridge * np.eye(others.shape[1])
     for name, rows in groups:
-        some = others[partner[rows]]
-        out[name] = np.linalg.solve(some.T @ some + eye, some.T @ left[rows])
+        factors = others[partner[rows]]
+        out[name] = np.linalg.solve(factors.T @ factors + eye, factors.T @ left[rows])
     return out
 
 
@@ -141,34 +142,34 @@ GRIDS: dict[str, tuple[Predict, dict[str, tuple[float, ...]]]] = {
 
 
 class Predictions(NamedTuple):
-    """What baselines predicted.
+    """The predictions of baselines.
 
     Args:
-        found: float64[rating] by name with the settings that were chosen.
+        predicted: float64[rating] by name with the chosen settings.
         left_out: a sentence for each baseline that could not be fitted, with the reason.
     """
 
-    found: dict[str, Numbers]
+    predicted: dict[str, Numbers]
     left_out: tuple[str, ...]
 
 
 def predict_all(train: Ratings, test: Ratings, size: Size, *, moving: bool = True) -> Predictions:
-    """Return the predictions of each baseline; without `moving` the one that reads test ratings is left out.
+    """Return the predictions of each baseline; without `moving`, running biases, which read test ratings, are left out.
 
-    Each is made in a process of its own (`each_apart`): a fault of one costs no other.
+    Predictions are made in a separate process (`call_each`): the failure of one baseline costs no other.
     """
     names = [name for name, (predict, _) in GRIDS.items() if moving or predict is not running_biases]
-    found, left_out = {}, []
-    for name, one in zip(names, each_apart(predict_tuned, (train, test, size), names), strict=True):
-        if isinstance(one, Fault):
-            left_out.append(f"Left out: {name}: {one.why}")
+    predicted, left_out = {}, []
+    for name, result in zip(names, call_each(predict_tuned, (train, test, size), names), strict=True):
+        if isinstance(result, Failure):
+            left_out.append(f"Left out: {name}: {result.why}")
         else:
-            found[one[0]] = one[1]
-    return Predictions(found, tuple(left_out))
+            predicted[result[0]] = result[1]
+    return Predictions(predicted, tuple(left_out))
 
 
 def predict_tuned(given: tuple[Ratings, Ratings, Size], name: str) -> tuple[str, Numbers]:
-    """Return a name with the settings that were chosen, and the predictions.
+    """Return a name with the chosen settings, and the predictions.
 
     Settings are chosen by the squared error on the last tenth of the training ratings, learnt from those before.
 
@@ -177,13 +178,13 @@ def predict_tuned(given: tuple[Ratings, Ratings, Size], name: str) -> tuple[str,
     """
     (train, test, size), (predict, grid) = given, GRIDS[name]
     if not len(train.user):
-        raise ArgumentError("expected ratings to learn from before those asked for, came none. Give a log with both.")
+        raise ArgumentError("expected training ratings before the held-out ones, came none. Give a log with both.")
     cut = len(train.user) - max(1, min(len(train.user) // 10, CHOSEN_ON))
     early, late = train.rows(slice(max(0, cut - CHOSEN_AFTER), cut)), train.rows(slice(cut, None))
     trials: list[dict[str, Any]] = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     best = trials[0]
     if len(trials) > 1 and len(early.user):
-        errors = [float(np.mean((predict(early, late, size, **one) - late.rating) ** 2)) for one in trials]
+        errors = [float(np.mean((predict(early, late, size, **trial) - late.rating) ** 2)) for trial in trials]
         best = trials[int(np.argmin(errors))]
     words = ", ".join(f"{key} {value:g}" for key, value in best.items())
     return f"{name} ({words})" if words else name, predict(train, test, size, **best)

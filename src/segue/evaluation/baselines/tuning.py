@@ -1,6 +1,7 @@
-"""Settings found by trying them on each user's last training event.
+"""The tuning of baselines: settings are tried on the last training event of each user.
 
-Knows: the contract of a baseline, and how a trial is measured. Does not know: any one baseline.
+Knows: the contract of a baseline, and how a trial is measured.
+Does not know: any particular baseline.
 """
 
 from collections.abc import Callable
@@ -37,22 +38,22 @@ def tuned(
     """Return a baseline fitted with the settings that rank the last training event of each user best.
 
     Each user's last event is held out; the rest is learnt, and the settings with the highest NDCG@10
-    of the held-out events win. One setting is varied at a time, from the defaults on, until a whole
-    round changes nothing. The winner is fitted on all of `sequences`. No test event is looked at.
+    of the held-out events win. The search is `coordinate_search`, from the defaults on. The winner is
+    fitted on all of `sequences`. No test event is read.
 
     Args:
         kind: the class of the baseline.
         sequences: the training events.
         n_items: the length of a score row, row 0 included.
         features: float32[item, m], what is known of each item beside events, or None.
-        exclude_seen: whether items of the history are left out of the lists; take what the report uses.
+        exclude_seen: whether lists exclude seen items; take what the report uses.
         grid: the values to try for each setting; None for the class's own.
         trials: at most so many settings are tried, a number and not a time, so that every machine finds
             the same; None takes `trials_worth(...)`, fewer the more a fit costs.
         max_queries: at most so many users, spread evenly over the log, are ranked in a trial.
 
     Returns:
-        The fitted winner; its `settings` and `name` say what was found.
+        The fitted winner; its `settings` and `name` hold the chosen settings.
 
     Raises:
         ArgumentError: the grid names a setting that is not there, or a row is not below `n_items`.
@@ -84,7 +85,7 @@ def tuned(
 
 
 def _fitter(train: Sequences, n_items: int, features: Floats | None) -> Callable[[Baseline], Fitted]:
-    """Return a function that fits, or reads anew what it fitted last where that is the same."""
+    """Return a function that fits; the last fit is reused where only the reading of histories differs."""
     last: list[Fitted] = []
 
     def fit(baseline: Baseline) -> Fitted:

@@ -5,21 +5,21 @@ Knows: files of the page, text. Does not know: users or items.
 
 import asyncio
 import contextlib
-from html import escape
+import functools
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 
 from segue.errors import NotFoundError
-from segue.serve.api.answer_schemas import HealthOut, ReadinessOut
-from segue.serve.api.serializers import reply
-from segue.serve.http.app_context import ROLE, desk_of, needs, new_router
+from segue.serve.api import admin, events, items, recommend, users
+from segue.serve.api.answers import HealthOut, ReadinessOut
+from segue.serve.http import openapi
+from segue.serve.http.routing import Call, Router
 from segue.store.base import Readiness
 
-router = new_router()
+router = Router("server")
 
 #: Seconds until a store that does not answer counts as one that is not ready.
 PATIENCE = 8.0
@@ -32,33 +32,28 @@ _KINDS = {
 }
 
 
-@router.get("/healthz", response_model=HealthOut, tags=["server"])
-async def get_health() -> Response:
+@router.route("GET", "/healthz")
+async def get_health(call: Call) -> HealthOut:
     """Say that the process answers."""
-    return reply({"status": "ok"})
+    return HealthOut(status="ok")
 
 
-@router.get(
-    "/readyz",
-    response_model=ReadinessOut,
-    responses={503: {"model": ReadinessOut, "description": "It would not, and why."}},
-    tags=["server"],
-)
-async def get_readiness(request: Request) -> Response:
-    """Say whether what is told now would survive a loss of power; 503 and the reason if not."""
-    desk = desk_of(request)
+@router.route("GET", "/readyz", also={503: "It would not, and why."})
+async def get_readiness(call: Call) -> ReadinessOut:
+    """Say whether what is ingested now would survive a loss of power; 503 and the reason if not."""
     found = Readiness(False, f"store: expected to take a word within {PATIENCE:g} seconds, it has not. Look at it.")
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):  # in a thread of its own: those that answer may all be busy
-            found = (await asyncio.to_thread(desk.service.status)).ready
-    return reply(found, 200 if found.ready else 503)
+            found = (await asyncio.to_thread(call.context.service.status)).ready
+    call.status = 200 if found.ready else 503
+    return ReadinessOut(ready=found.ready, reason=found.reason)
 
 
-@router.get("/metrics", openapi_extra=needs("read"), tags=["server"], response_class=PlainTextResponse)
-async def get_metrics(request: Request) -> Response:
+@router.route("GET", "/metrics", "read")
+async def get_metrics(call: Call) -> PlainTextResponse:
     """Return numbers for Prometheus."""
-    text = await desk_of(request).ask(desk_of(request).metrics.text)
-    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+    text = await call.context.run(call.context.metrics.text)
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
 def _file(name: str) -> Response:
@@ -68,59 +63,49 @@ def _file(name: str) -> Response:
     return Response(path.read_bytes(), media_type=_KINDS[path.suffix])
 
 
-@router.get("/", include_in_schema=False)
-async def page() -> Response:
+@router.route("GET", "/", hidden=True)
+async def page(call: Call) -> Response:
     """Return the page."""
     return _file("index.html")
 
 
-@router.get("/page.js", include_in_schema=False)
-async def script() -> Response:
+@router.route("GET", "/page.js", hidden=True)
+async def script(call: Call) -> Response:
     """Return the script of the page."""
     return _file("page.js")
 
 
-@router.get("/page.css", include_in_schema=False)
-async def style() -> Response:
+@router.route("GET", "/page.css", hidden=True)
+async def style(call: Call) -> Response:
     """Return the style of the page."""
     return _file("page.css")
 
 
-@router.get("/page.svg", include_in_schema=False)
-async def icon() -> Response:
+@router.route("GET", "/page.svg", hidden=True)
+async def icon(call: Call) -> Response:
     """Return the icon of the page."""
     return _file("page.svg")
 
 
-@router.get("/openapi.json", include_in_schema=False)
-async def openapi(request: Request) -> Response:
+@functools.cache
+def described() -> dict[str, Any]:
+    """Return the description of all routes, as OpenAPI 3.1 says it."""
+    return openapi.describe(OPERATIONS)
+
+
+@router.route("GET", "/openapi.json", hidden=True)
+async def api(call: Call) -> Response:
     """Return the description of all routes."""
-    app: FastAPI = request.app
-    return reply(app.openapi())
+    return Response(msgspec.json.encode(described()), media_type="application/json")
 
 
-@router.get("/docs", include_in_schema=False)
-async def docs(request: Request) -> Response:
+@router.route("GET", "/docs", hidden=True)
+async def docs(call: Call) -> Response:
     """Return the description of all routes for people, without a script and without requests elsewhere."""
-    app: FastAPI = request.app
-    return Response(_described(app.openapi()), media_type="text/html")
+    return Response(openapi.page(described()), media_type="text/html")
 
 
-def _described(api: dict[str, Any]) -> str:
-    """Return a page of all routes, with an example of each body."""
-    schemas = api["components"]["schemas"]
-    parts = [f"<h1>{escape(api['info']['title'])}</h1>", f"<p>{escape(api['info']['description'])}</p>"]
-    for path, methods in api["paths"].items():
-        for method, route in methods.items():
-            parts.append(f"<h2>{method.upper()} {escape(path)}</h2>")
-            parts.append(f"<p>{escape(route['description'])} Role: {route.get(ROLE, 'none')}.</p>")
-            asked = [f"<li>{escape(one['name'])} {escape(one.get('description', ''))}</li>"
-                     for one in route.get("parameters", [])]  # fmt: skip
-            parts.append(f"<ul>{''.join(asked)}</ul>" if asked else "")
-            body = route.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-            for one in body.get("oneOf", [body]):
-                for example in schemas.get(one.get("$ref", "").rpartition("/")[2], {}).get("examples", []):
-                    parts.append(f"<pre>{escape(msgspec.json.encode(example).decode())}</pre>")
-    parts.append('<p><a href="/openapi.json">openapi.json</a></p>')
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Segue: routes</title>'
-    return f"{head}<body>{''.join(parts)}</body></html>"
+#: All routes of the server; those that come most often first.
+OPERATIONS = [
+    operation for part in (events, recommend, users, items, admin) for operation in part.router.operations
+] + router.operations

@@ -1,21 +1,38 @@
-"""From the bytes of a request to JSON: bounded in size, time and depth, and without two meanings.
+"""From the bytes of a request to a value of a declared type: one decoder reads, checks and names what is wrong.
 
-Knows: bytes and JSON. Does not know: what a body should say (`schema`).
+Knows: bytes, JSON, types of msgspec, and how a mismatch is said in words. Does not know: which types there are
+(`segue.serve.api.schemas`).
+
+msgspec refuses most of what is no JSON. It keeps the last of two equal names and has no small bound of depth, so
+both are checked here.
 """
 
 import asyncio
 import json
-import math
+import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from segue.serve.http.limits import Limits
-from segue.serve.http.problems import Problem
+from segue.serve.http.problems import Invalid, Refusal, unknown_name
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+T = TypeVar("T")
 
 #: The connection is closed with these, since the rest of the body is not read.
 CLOSE = {"Connection": "close"}
+#: What JSON calls a value, in words.
+WORDS = {
+    "str": "a text in quotes", "int": "a whole number", "float": "a number", "bool": "true or false",
+    "array": "a list", "object": "an object", "null": "null",
+}  # fmt: skip
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_NO_NUMBER = re.compile(rb"-?(NaN|Infinity)")
+_PLACE = re.compile(r" - at (`key` in )?`\$(.*)`$")
+_PARTS = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 
 async def read_body(receive: Receive, announced: str | None, limits: Limits) -> bytes:
@@ -27,7 +44,7 @@ async def read_body(receive: Receive, announced: str | None, limits: Limits) -> 
         limits: of size and time.
 
     Raises:
-        Problem: 413 if it is too large, 408 if it came too slowly, 400 if it was cut short.
+        Refusal: 413 if it is too large, 408 if it came too slowly, 400 if it was cut short.
     """
     if announced is not None and announced.isdecimal() and int(announced[:18]) > limits.body_bytes:
         raise _too_large(limits)
@@ -38,7 +55,7 @@ async def read_body(receive: Receive, announced: str | None, limits: Limits) -> 
             while True:
                 message = await receive()
                 if message["type"] != "http.request":
-                    raise Problem(400, "body: it was cut short. Send it again.", CLOSE)
+                    raise Refusal(400, "body: it was cut short. Send it again.", CLOSE)
                 part = message.get("body", b"")
                 size += len(part)
                 if size > limits.body_bytes:
@@ -47,86 +64,191 @@ async def read_body(receive: Receive, announced: str | None, limits: Limits) -> 
                 if not message.get("more_body", False):
                     return b"".join(parts)
     except TimeoutError:
-        raise Problem(
+        raise Refusal(
             408, f"body: expected all of it within {limits.body_seconds:g} s. Send it again.", CLOSE
         ) from None
 
 
 def parse_json(body: bytes, depth: int) -> Any:
-    """Return what a JSON text says, if it says one thing and all of it can be said again.
+    """Return what a JSON text says, if it says one thing.
 
     Args:
         body: UTF-8.
         depth: lists and objects inside one another.
 
     Raises:
-        Problem: 400: not JSON, a name twice in one object, NaN or a number beyond float64, half a surrogate
+        Refusal: 400: not JSON, a name twice in one object, NaN or a number beyond float64, half a surrogate
             pair, or nested too deeply.
 
     Example:
         >>> parse_json(b'{"user": "u1", "rating": 4.5}', 8)
         {'user': 'u1', 'rating': 4.5}
-        >>> parse_json(b'{"user": "a", "user": "b"}', 8)  # doctest: +IGNORE_EXCEPTION_DETAIL
+        >>> parse_json(b'{"user": "u1", "user": "u2"}', 8)
         Traceback (most recent call last):
         ...
-        Problem: 400: body: expected each name once in an object, came "user" twice. Leave one out.
+        segue.serve.http.problems.Refusal: 400: body: expected each name once in an object, came "user" twice. \
+Leave one out.
     """
     try:
-        value = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
-        if b"\\u" in body:
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeError:
-        raise Problem(400, "body: expected UTF-8, came bytes or escapes that are no text. Encode it anew.") from None
+        value = msgspec.json.decode(body)
     except RecursionError:
         raise _too_deep(depth) from None
-    except ValueError as error:
-        place = f" at character {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
-        raise Problem(400, f"body: expected JSON, came something else{place}. Check quotes and commas.") from None
-    if body.count(b"[") + body.count(b"{") > depth and _depth(value, depth) > depth:
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise Refusal(400, _why_no_json(body, str(error))) from None
+    names, levels = _measured(value)
+    if levels > depth:
         raise _too_deep(depth)
+    if names < _names_in(body):
+        raise Refusal(400, f'body: expected each name once in an object, came "{_twice(body)}" twice. Leave one out.')
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1).encode(errors="replace").decode()
-        raise Problem(400, f'body: expected each name once in an object, came "{twice[:40]}" twice. Leave one out.')
-    return found
+def convert(value: Any, kind: type[T], where: str, *, text: bool = False) -> T:
+    """Return a value of a type.
+
+    Args:
+        value: as JSON says it.
+        kind: a type of msgspec; own types in it have `read`, which makes them, and `schema`, which describes them.
+        where: what the value is called in a message, such as `body`.
+        text: whether numbers come as texts, as in an address.
+
+    Raises:
+        Invalid: 422; the first place that does not fit, what was expected there, and what came.
+
+    Example:
+        >>> convert([1, "2"], list[int], "body")
+        Traceback (most recent call last):
+        ...
+        segue.serve.http.problems.Invalid: 422: body.1: expected a whole number, came "2". See /docs.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=not text, dec_hook=_own)
+    except msgspec.ValidationError as error:
+        raise _invalid(value, kind, where, str(error)) from None
 
 
-def _constant(name: str) -> float:
-    raise Problem(400, f"body: expected a number, came {name}. Leave it out if it is unknown.")
+def _own(kind: Any, value: Any) -> Any:
+    return kind.read(value)
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise Problem(400, "body: expected numbers of 64 bits, came a larger one. Send it as a text.")
-    return number
+def _invalid(value: Any, kind: type, where: str, said: str) -> Invalid:
+    """Return what a message of msgspec says, in words."""
+    place = _PLACE.search(said)
+    path = place[2] if place else ""
+    said = said[: place.start()] if place else said
+    parts = [name or int(number) for name, number in _PARTS.findall(path.replace("[...]", ""))]
+    what = ""
+    if found := re.fullmatch(r"Object missing required field `(.*)`", said):
+        parts.append(found[1])
+        what = "expected, and not there"
+    elif found := re.fullmatch(r"Object contains unknown field `(.*)`", said, re.DOTALL):
+        parts.append(found[1])
+        what = unknown_name(found[1], _names_of(kind))
+    elif expected := _expected(said, kind, parts):
+        came = None if place and (place[1] or "[...]" in path) else _at(value, parts)
+        what = f"expected {expected}" + ("" if came is None else f", came {came}")
+    return Invalid(".".join([where, *map(str, parts)])[:200], (what or said)[:300])
 
 
-def _depth(value: Any, most: int) -> int:
-    """Return how deep a value is nested, or `most + 1` as soon as that is clear."""
-    level, depth = [value], 0
-    while level and depth <= most:
-        inner: list[Any] = []
-        for one in level:
-            if isinstance(one, dict):
-                inner.append(one.values())
-            elif isinstance(one, list):
-                inner.append(one)
-        level = [below for group in inner for below in group]
-        depth += bool(inner)
-        if not inner:
-            break
-    return depth
+def _expected(said: str, kind: type, parts: list[Any]) -> str:
+    """Return what was expected in words; empty where the message is one of ours."""
+    if found := re.fullmatch(r"Expected `([^`]*)`, got `.*`", said):
+        kinds = [one for one in found[1].split(" | ") if one != "null"]
+        return " or ".join(WORDS.get(one, one) for one in kinds if not (one == "int" and "float" in kinds))
+    if found := re.fullmatch(r"Expected `(\w+)` of length (>=|<=) (\d+)", said):
+        bound = "at least" if found[2] == ">=" else "at most"
+        text = found[1] == "str"
+        return f"{'a text of ' if text else ''}{bound} {found[3]}{' characters' if text and found[2] == '<=' else ''}"
+    if found := re.fullmatch(r"Expected `\w+` (>=|<=) (.*)", said):
+        return f"{float(found[2]):g} or {'more' if found[1] == '>=' else 'less'}"
+    if "matching regex" in said:
+        return "a text that is not blank"
+    if said.startswith("Invalid enum value"):
+        return " or ".join(msgspec.json.encode(one).decode() for one in _choices(kind, str(parts[-1])))
+    return "a number of 64 bits" if "out of range" in said else ""
 
 
-def _too_deep(depth: int) -> Problem:
-    return Problem(400, f"body: expected at most {depth} lists and objects inside one another, came more. Flatten it.")
+def _at(value: Any, parts: list[Any]) -> str | None:
+    """Return the JSON of what stands at a place, where that is short."""
+    for part in parts:
+        value = value[part]
+    if isinstance(value, list | dict):
+        return None
+    return msgspec.json.encode(value).decode(errors="replace")[:60]
 
 
-def _too_large(limits: Limits) -> Problem:
-    return Problem(413, f"body: expected at most {limits.body_bytes:,} bytes, came more. Send it in parts.", CLOSE)
+def schemas(*kinds: Any) -> dict[str, Any]:
+    """Return the JSON Schema of types and of all types in them, by name; refer to them under `components`."""
+    refer = "#/components/schemas/{name}"
+    return msgspec.json.schema_components(kinds, schema_hook=_schema_of_own, ref_template=refer)[1]
+
+
+def _schema_of_own(kind: Any) -> Any:
+    return kind.schema
+
+
+def _names_of(kind: type) -> set[str]:
+    """Return the names that a type and all types in it know."""
+    return {name for shape in schemas(kind).values() for name in shape.get("properties", ())}
+
+
+def _choices(kind: type, name: str) -> list[Any]:
+    """Return what a field may say."""
+    for shape in schemas(kind).values():
+        field = shape.get("properties", {}).get(name, {})
+        for one in (field, *field.get("anyOf", ())):
+            if "enum" in one:
+                return list(one["enum"])
+    return []
+
+
+def _why_no_json(body: bytes, said: str) -> str:
+    number = re.search(r"byte (\d+)", said)
+    at = int(number[1]) if number else 0
+    if found := _NO_NUMBER.match(body, max(0, at - 1)) or _NO_NUMBER.match(body, at):
+        return f"body: expected a number, came {found[0].decode()}. Leave it out if it is unknown."
+    if "out of range" in said:
+        return "body: expected numbers of 64 bits, came a larger one. Send it as a text."
+    try:
+        json.dumps(json.loads(body.decode()), ensure_ascii=False).encode()
+    except UnicodeError:
+        return "body: expected UTF-8, came bytes or escapes that are no text. Encode it anew."
+    except (ValueError, RecursionError):
+        pass
+    return f"body: expected JSON, came something else{f' at byte {at}' if number else ''}. Check quotes and commas."
+
+
+def _names_in(body: bytes) -> int:
+    """Return how many names stand in a JSON text, those that come twice twice: one before each colon outside texts."""
+    plain = _ESCAPE.sub(b"", body) if b"\\" in body else body
+    return b"".join(plain.split(b'"')[::2]).count(b":")
+
+
+def _measured(value: Any) -> tuple[int, int]:
+    """Return how many names all objects in a value have, and how deep it is nested."""
+    names = levels = 0
+    level = [value]
+    while level := [one for one in level if type(one) in (dict, list)]:
+        levels += 1
+        names += sum(len(one) for one in level if type(one) is dict)
+        level = [inner for one in level for inner in (one.values() if type(one) is dict else one)]
+    return names, levels
+
+
+def _twice(body: bytes) -> str:
+    """Return a name that an object has twice."""
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        found.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+
+    json.loads(body, object_pairs_hook=look)
+    return found[0][:40]
+
+
+def _too_deep(depth: int) -> Refusal:
+    return Refusal(400, f"body: expected at most {depth} lists and objects inside one another, came more. Flatten it.")
+
+
+def _too_large(limits: Limits) -> Refusal:
+    return Refusal(413, f"body: expected at most {limits.body_bytes:,} bytes, came more. Send it in parts.", CLOSE)

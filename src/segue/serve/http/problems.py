@@ -5,15 +5,10 @@ Does not know: when an error is raised.
 """
 
 import logging
-import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any
 
 import msgspec
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -26,28 +21,30 @@ from segue.errors import (
     NotFoundError,
     SegueError,
     StoreError,
+    nearest,
 )
-from segue.serve.api.schemas import body_names
+from segue.serve.live.background import raised_at
 
 logger = logging.getLogger("segue.serve")
 
-#: What a client may find at `type`, by status.
+#: What a client may find at `type`, by status, and the title.
 KINDS = {
     400: ("malformed", "The request cannot be read"),
     401: ("key-missing", "A valid API key is needed"),
     403: ("key-too-weak", "The API key may not do this"),
-    404: ("not-found", "There is no such thing"),
-    405: ("method", "The address does not take this method"),
+    404: ("not-found", "Not found"),
+    405: ("method", "Method not allowed"),
     408: ("too-slow", "The body came too slowly"),
-    409: ("conflict", "It contradicts what is there"),
-    410: ("forgotten", "It was erased on request"),
+    409: ("conflict", "Conflict with what is stored"),
+    410: ("forgotten", "Erased on request"),
     413: ("too-large", "The body is too large"),
     415: ("media-type", "The body is not application/json"),
     421: ("host", "The Host header names another server"),
-    422: ("invalid", "The request says something that cannot be"),
+    422: ("invalid", "Invalid request"),
     429: ("too-many", "Too many requests"),
-    500: ("internal", "Something went wrong here"),
-    503: ("unavailable", "It cannot be done just now"),
+    431: ("headers-too-large", "The headers are too large"),
+    500: ("internal", "Internal error"),
+    503: ("unavailable", "Temporarily unavailable"),
 }
 #: The first that fits decides.
 STATUSES: Sequence[tuple[type[SegueError], int]] = (
@@ -59,43 +56,44 @@ STATUSES: Sequence[tuple[type[SegueError], int]] = (
     (DataError, 422),
     (ModelError, 422),
 )
-#: Errors of one request that are told; the rest is left out.
-SHOWN = 10
-#: What was expected, by what the checking library calls it and by the bounds that it names.
-EXPECTED = {
-    "missing": "expected, and not there",
-    "string_type": "expected a text in quotes",
-    "int_type": "expected a whole number",
-    "int_parsing": "expected a whole number",
-    "int_from_float": "expected a whole number",
-    "float_type": "expected a number",
-    "float_parsing": "expected a number",
-    "bool_type": "expected true or false",
-    "bool_parsing": "expected true or false",
-    "list_type": "expected a list",
-    "dict_type": "expected an object",
-    "model_type": "expected an object",
-    "model_attributes_type": "expected an object",
-    "greater_than_equal": "expected {ge:g} or more",
-    "less_than_equal": "expected {le:g} or less",
-    "string_too_short": "expected a text of at least {min_length}",
-    "string_too_long": "expected a text of at most {max_length} characters",
-    "too_short": "expected at least {min_length}",
-    "too_long": "expected at most {max_length}",
-    "literal_error": "expected {expected}",
-}
-#: Parts of a place that name a way of reading it, not where it is.
-READINGS = {"one", "many", "int", "float", "str", "bool"}
 
 
-class Problem(HTTPException):
+class Place(msgspec.Struct):
+    """What is wrong at one place of a request."""
+
+    where: str
+    what: str
+
+
+class Problem(msgspec.Struct):
+    """A problem document (RFC 9457): what was expected, what came, what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[Place] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Refusal(HTTPException):
     """A request is refused; `detail` says what was expected, what came, and what to do."""
+
+    errors: tuple[Place, ...] = ()
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, detail, dict(headers or {}))
 
 
-def refusal(error: Exception, instance: str) -> Response:
+class Invalid(Refusal):
+    """A request says something that does not fit its description, at one place."""
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(422, f"{where}: {what}{'' if what.endswith('?') else '.'} See /docs.")
+        self.errors = (Place(where, what),)
+
+
+def problem_of(error: Exception, instance: str) -> Response:
     """Return the document for an error.
 
     Args:
@@ -104,19 +102,13 @@ def refusal(error: Exception, instance: str) -> Response:
         instance: the path that was asked for.
 
     Example:
-        >>> refusal(NotFoundError("item: there is none"), "/v1/similar/9").status_code
+        >>> problem_of(NotFoundError("item: there is none"), "/v1/similar/9").status_code
         404
     """
-    if isinstance(error, RequestValidationError):
-        # a name that is not known first: it may be why another is missing
-        raised = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        told = {one["where"]: one for one in map(_told, raised)}  # of several ways to read a place the last is widest
-        errors = list(told.values())[:SHOWN]
-        detail = f"{errors[0]['where']}: {errors[0]['what']}. See /docs." if errors else "See /docs."
-        return document(422, detail, instance, more={"errors": errors})
     if isinstance(error, HTTPException):
         headers = {name: value for name, value in (error.headers or {}).items() if name.lower() != "content-type"}
-        return document(error.status_code, _detail(error), instance, headers=headers)
+        errors = error.errors if isinstance(error, Refusal) else ()
+        return document(error.status_code, str(error.detail), instance, headers=headers, errors=errors)
     if isinstance(error, SegueError):
         status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
         if status < 500:
@@ -134,13 +126,13 @@ def document(
     instance: str,
     *,
     headers: Mapping[str, str] | None = None,
-    more: Mapping[str, Any] | None = None,
+    errors: Sequence[Place] = (),
 ) -> Response:
     """Return a problem document."""
     kind, title = KINDS.get(status, ("other", HTTPStatus(status).phrase))
-    body = {"type": f"urn:segue:problem:{kind}", "title": title, "status": status, "detail": detail}
-    whole = msgspec.json.encode({**body, "instance": instance, **(more or {})})
-    return Response(whole, status, dict(headers or {}), media_type="application/problem+json")
+    places = list(errors) or msgspec.UNSET
+    body = Problem(f"urn:segue:problem:{kind}", title, status, detail, instance, places)
+    return Response(msgspec.json.encode(body), status, dict(headers or {}), media_type="application/problem+json")
 
 
 def unknown_name(name: str, known: Iterable[str]) -> str:
@@ -148,37 +140,9 @@ def unknown_name(name: str, known: Iterable[str]) -> str:
 
     Example:
         >>> unknown_name("exlude", ["exclude", "user"])
-        'there is no such name here; the nearest is exclude'
+        'unknown name. Did you mean exclude?'
         >>> unknown_name("colour", ["exclude", "user"])
-        'there is no such name here'
+        'unknown name'
     """
-    near = next(iter(get_close_matches(name[:100], sorted(known), n=1)), None)
-    return "there is no such name here" + (f"; the nearest is {near}" if near else "")
-
-
-def _told(error: Mapping[str, Any]) -> dict[str, str]:
-    where = [str(part) for part in error["loc"] if part not in READINGS and "[" not in str(part)]
-    if error["type"] == "extra_forbidden":
-        what = unknown_name(where[-1], body_names())
-    elif error["type"] in EXPECTED:
-        what = EXPECTED[error["type"]].format(**error.get("ctx", {}))
-        came = error.get("input")
-        if error["type"] != "missing" and (came is None or isinstance(came, (str, int, float))):
-            what += f", came {msgspec.json.encode(came).decode(errors='replace')[:60]}"
-    else:
-        what = str(error["msg"]).removeprefix("Value error, ")
-    return {"where": ".".join(where)[:200], "what": what[:300]}
-
-
-def _detail(error: HTTPException) -> str:
-    if error.status_code == 404 and error.detail == "Not Found":
-        return "Expected an address of this server, came another. See /docs."
-    if error.status_code == 405:
-        return "Expected another method at this address. See /docs."
-    return str(error.detail)
-
-
-def raised_at(error: BaseException) -> str:
-    """Return where an error was raised, innermost last, without its message."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    return " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+    near = nearest(name, sorted(known))
+    return "unknown name" + (f". Did you mean {near}?" if near else "")

@@ -5,9 +5,10 @@ Knows: turns of work, errors, pauses, how somebody is told. Does not know: what 
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from segue.serve.http.problems import raised_at
 from segue.store.base import Readiness
 
 logger = logging.getLogger("segue.serve")
@@ -102,3 +103,9 @@ def checked(threads: Iterable[Background], store: Readiness) -> Readiness:
     """Return what is wrong with a store or, where it is ready, with some threads; ready where all work."""
     troubles = [said for thread in threads if (said := thread.check())] if store.ready else []
     return Readiness(False, " ".join(troubles)) if troubles else store
+
+
+def raised_at(error: BaseException) -> str:
+    """Return where an error was raised, innermost last, without its message."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)

@@ -17,8 +17,7 @@ import msgspec
 import polars as pl
 
 from segue.data.features.catalogue import TITLES, table_of
-from segue.data.features.kinds import plain_name
-from segue.data.log.columns import guess_column
+from segue.data.log.columns import guess_column, plain_name
 from segue.errors import ArgumentError, StoreError
 from segue.recommend.changed_items import Changed, fitted_attributes
 from segue.recommend.new_items import new_items

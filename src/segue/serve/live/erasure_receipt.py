@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from segue.recommend.recommender import Recommender
-from segue.serve.http.state_tokens import DAYS
+from segue.serve.live.state_tokens import DAYS
 
 #: What the erasure of a user, and that of an event, keeps out from then on.
 BLOCKED = {

@@ -13,10 +13,9 @@ from segue.recommend.batch import observe_each, question_details, score_rows
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve.live.replay import state_before
-from segue.serve.ranking.candidates import ask_for, score_all
 from segue.serve.ranking.item_filters import Shelf
-from segue.serve.ranking.rerank import make_answers
-from segue.serve.ranking.types import Question
+from segue.serve.ranking.list_requests import ListRequest, rank
+from segue.serve.ranking.types import ListOptions
 from segue.store.base import Head, Store
 from segue.store.events import StoredEvent
 
@@ -54,7 +53,7 @@ def explain(
     state: State,
     item: str | None,
     last: int,
-    question: Question,
+    options: ListOptions,
     shelf: Shelf,
 ) -> Explanation:
     """Return what each of a user's last events did for the score of an item.
@@ -77,8 +76,8 @@ def explain(
     Cost: `last` steps of up to `last` users side by side, after a replay from the nearest snapshot.
     """
     if item is None:
-        asked = [ask_for(rec, state, question, shelf, who=head.user.encode())]
-        top = make_answers(rec, shelf, asked, score_all(rec, shelf, asked), [()])[0].items
+        request = ListRequest(rec, state, options, who=head.user.encode())
+        top = rank([rec], lambda _: shelf, [request])[0][0].items
         if not top:
             raise NotFoundError("explain: expected an item to explain, the list is empty. Name one.")
         item = top[0].item
@@ -91,8 +90,8 @@ def explain(
             "Say what it is with PATCH /v1/items/{id}, or ask for another."
         )
     before, events = _before(rec, store, head, last)
-    score = _score(rec, [state], row, question)[0]
-    changes = [round(score - one, 6) for one in _score(rec, _without(rec, before, events), row, question)]
+    score = _score(rec, [state], row, options)[0]
+    changes = [round(score - one, 6) for one in _score(rec, _without(rec, before, events), row, options)]
     labels = rec.labels(item)
     parts = [
         Part(event, change, [label for label in labels if label in rec.labels(event.item)], rec.title(event.item))
@@ -119,11 +118,11 @@ def _without(rec: Recommender, before: State, events: Sequence[StoredEvent]) -> 
     return lanes
 
 
-def _score(rec: Recommender, states: Sequence[State], row: int, question: Question) -> list[float]:
+def _score(rec: Recommender, states: Sequence[State], row: int, options: ListOptions) -> list[float]:
     """Return the score of one item for each state."""
     if not states:
         return []
-    at = [question.at] * len(states)
-    details = question_details(rec, [question] * len(states), at)
+    at = [options.at] * len(states)
+    details = question_details(rec, [options] * len(states), at)
     scores = score_rows(rec, states, at, np.array([row], np.int32), details)
     return [float(score) for score in scores[:, 0]]

@@ -1,4 +1,4 @@
-"""A batch of requests becomes one step of the network for each round of events, and one commit.
+"""A plan of one batch: which states follow from its events, and what is to be written.
 
 Knows: the order of a user's events within a batch, versions, late events, retries under the same ids.
 Does not know: lists, which model answers, how a store keeps its promises.
@@ -9,8 +9,8 @@ In words, for one model:
     states = those, rebuilt by replay where they do not hold all events
     for each turn (a request of each user), for each of its events, all users side by side:
         note the state before it, for its list is the one that the event is ranked in; step the state
-    commit all events, keys and states in one transaction, those of a request together or not at all, with what each
-        rating adds to the shared value; lists are made while it is synced
+    writes = all events, keys and states, those of a request together or not at all, with what each rating adds to the
+        shared value
 
 A second model may go along in the shadow: its states are stepped and kept with the others, and where one is
 not at hand nobody waits for it.
@@ -19,7 +19,7 @@ Where ratings were learnt, a late event changes what the ratings behind it add t
 out. So no state is kept with such an event, and the user is rebuilt in the background.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -29,7 +29,8 @@ from segue.recommend.ratings import Rated
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
 from segue.serve.live.replay import Rebuilt, is_late, read_state, rebuild, snapshot_after, to_replay
-from segue.serve.ranking.types import Answer, Tell
+from segue.serve.ranking.list_requests import ListRequest
+from segue.serve.ranking.types import Answer, IngestRequest, IngestResult, ListOptions
 from segue.store.base import Conflict, Duplicate, Erased, Head, Outcome, Snapshot, Store, Write, Written
 from segue.store.events import Event, StoredEvent
 
@@ -40,37 +41,34 @@ REPLAY_NOW = 20_000
 
 
 @dataclass
-class Entry:
+class PendingWrite:
     """One request, and what has come of it so far.
 
     Args:
-        tell: the request.
+        request: what was sent.
         kept: its events that are on disk, by their place in the request.
         known: of these, how many were on disk before.
         after: the state after its last event, where this batch made it.
-        before: its events that this process put on disk, each with the state before it, of each model; those that
-            are not ranked yet.
         refused: why nothing of it is done.
         answer: its list, where it is made.
     """
 
-    tell: Tell
+    request: IngestRequest
     kept: dict[int, StoredEvent] = field(default_factory=dict)
     known: int = 0
     after: State | None = None
-    before: list[tuple[State, Event]] = field(default_factory=list)
     refused: SegueError | None = None
     answer: Answer | None = None
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to do for it."""
-        return self.refused is not None or len(self.kept) == len(self.tell.events)
+        return self.refused is not None or len(self.kept) == len(self.request.events)
 
     @cached_property
     def ids(self) -> dict[tuple[str, str], int]:
         """Its ids, each with its client, and the places of their events."""
-        client, events = self.tell.client, self.tell.events
+        client, events = self.request.client, self.request.events
         return {(client, event.id): n for n, event in enumerate(events) if event.id is not None}
 
     def settle(self, places: Sequence[int], outcome: Outcome) -> None:
@@ -82,10 +80,11 @@ class Entry:
             self.kept |= old
             self.known += len(old)
         elif isinstance(outcome, Conflict):
-            self.refused = conflict(self.tell, self._place(outcome.ids[0]))
+            self.refused = conflict(self.request, self._place(outcome.ids[0]))
         elif isinstance(outcome, Erased):
             ids = outcome.ids
-            self.refused = forgotten_event(self.tell, self._place(ids[0])) if ids else forgotten(self.tell, places[0])
+            place = self._place(ids[0]) if ids else places[0]
+            self.refused = (erased_event if ids else erased_user)(self.request, place)
 
     def settle_known(self, known: Mapping[tuple[str, str], tuple[Event, StoredEvent]]) -> None:
         """Note what requests before it, which sent the same ids, have put on disk meanwhile."""
@@ -93,15 +92,28 @@ class Entry:
         for id, n in self.ids.items():
             if id in known and n not in self.kept:
                 event, stored = known[id]
-                if event.digest != self.tell.events[n].digest:
-                    self.refused = conflict(self.tell, n)
+                if event.digest != self.request.events[n].digest:
+                    self.refused = conflict(self.request, n)
                     return
                 old[n] = stored
         self.kept |= old
         self.known += len(old)
 
+    def list_request(
+        self, rec: Recommender, state: State, *, rebuilding: bool = False, who: str | None = None
+    ) -> ListRequest:
+        """Return the list that is wanted after its last event, for that event's user."""
+        event, options = self.request.events[-1], self.request.options or ListOptions()
+        who = event.user if who is None else who
+        return ListRequest(rec, state, options, event.time, self.request.events, rebuilding, who.encode())
+
+    def result(self) -> IngestResult | SegueError:
+        """Return what came of it."""
+        stored = [self.kept[n] for n in range(len(self.request.events))] if self.refused is None else []
+        return self.refused or IngestResult(stored, self.known, self.answer)
+
     def _place(self, id: str) -> int:
-        return self.ids[self.tell.client, id]
+        return self.ids[self.request.client, id]
 
 
 @dataclass
@@ -135,9 +147,9 @@ class _User:
 class _Run:
     """The events of one request for one user, and what is planned for them."""
 
-    entry: Entry
+    entry: PendingWrite
     user: _User
-    group: int  # the place of its request: what a request tells is written together or not at all
+    group: int  # the place of its request: the events of a request are written together or not at all
     places: list[int]
     events: list[Event]
     snapshots: tuple[Snapshot, ...] = ()
@@ -145,32 +157,50 @@ class _Run:
     rated: dict[str, list[Rated | None]] = field(default_factory=dict)
 
 
-def check_events(rec: Recommender, tell: Tell, now: int) -> None:
+def why_refused(rec: Recommender, store: Store, request: IngestRequest, now: int) -> SegueError | None:
+    """Return why a request is not to be written; what was kept under the same ids before is never refused anew.
+
+    Args:
+        rec: the model that reads the events.
+        store: with what was kept.
+        request: the request.
+        now: microseconds since 1970.
+    """
+    try:
+        _check_events(rec, request, now)
+    except ArgumentError as error:
+        ids = [event.id for event in request.events]
+        known = ids and all(id is not None and store.find_event(request.client, id) for id in ids)
+        return None if known and len(set(ids)) == len(ids) else error
+    return None
+
+
+def _check_events(rec: Recommender, request: IngestRequest, now: int) -> None:
     """Do nothing if the events of a request can be.
 
     Args:
         rec: the model that reads them.
-        tell: the request.
+        request: the request.
         now: microseconds since 1970.
 
     Raises:
         ArgumentError: there is none, one is of the future, a rating lies outside the scale, or an id comes twice.
     """
-    if not tell.events:
+    if not request.events:
         raise ArgumentError("events: expected at least one, came none. Leave the request out.")
-    for place, event in enumerate(tell.events):
+    for place, event in enumerate(request.events):
         if event.time is not None and event.time > now + TOLERANCE:
             raise ArgumentError(
-                f"{named(tell, place)}: expected a time at most 5 minutes from now, came one "
+                f"{named(request, place)}: expected a time at most 5 minutes from now, came one "
                 f"{(event.time - now) / 1e6:.0f} s ahead. Check the clock and the unit: seconds since 1970."
             )
         rec.check_rating(event.item, event.rating)
-    ids = [event.id for event in tell.events if event.id is not None]
+    ids = [event.id for event in request.events if event.id is not None]
     if len(ids) != len(set(ids)):
         raise ArgumentError("events: expected ids that differ, came one twice. Send each event once.")
 
 
-def next_turn(entries: Sequence[Entry]) -> list[Entry]:
+def next_turn(entries: Sequence[PendingWrite]) -> list[PendingWrite]:
     """Return the requests that can be written now; what was sent twice is settled by what came of it first.
 
     A request that has an id of one before it waits, so that what comes of both is what would come of them one
@@ -181,7 +211,7 @@ def next_turn(entries: Sequence[Entry]) -> list[Entry]:
     """
     known: dict[tuple[str, str], tuple[Event, StoredEvent]] = {}
     waiting: set[tuple[str, str]] = set()
-    now: list[Entry] = []
+    now: list[PendingWrite] = []
     for entry in entries:
         ids = entry.ids
         if not entry.done and not known.keys().isdisjoint(ids):
@@ -191,52 +221,75 @@ def next_turn(entries: Sequence[Entry]) -> list[Entry]:
                 now.append(entry)
             waiting |= ids.keys()
         elif entry.refused is None:
-            known |= {id: (entry.tell.events[n], entry.kept[n]) for id, n in ids.items()}
+            known |= {id: (entry.request.events[n], entry.kept[n]) for id, n in ids.items()}
     return now
 
 
-def write_all(
-    rec: Recommender,
-    store: Store,
-    entries: Sequence[Entry],
-    shadow: Recommender | None = None,
-    meanwhile: Callable[[], None] = lambda: None,
-) -> tuple[list[str], list[str]]:
-    """Write what is left to do of some requests, as far as it can be done in one go.
+@dataclass
+class Plan:
+    """What a batch does for the users of one model.
+
+    Args:
+        rec: the model.
+        users: of the batch, by the names that they were called by.
+        runs: the events of each request for each user.
+        writes: of these, for the store.
+        shadow: another model that reads the same events.
+        ranked: events that were written, each with the state before it, of each model; known once it is settled.
+        listed: requests whose lists can be made of the states in this plan; known once it is settled.
+    """
+
+    rec: Recommender
+    users: Mapping[str, _User]
+    runs: list[_Run]
+    writes: list[Write]
+    shadow: Recommender | None
+    ranked: list[tuple[State, Event]] = field(default_factory=list)
+    listed: list[PendingWrite] = field(default_factory=list)
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Note what came of the writes; it holds once they are on disk."""
+        for run, outcome in zip(self.runs, outcomes, strict=True):
+            run.entry.settle(run.places, outcome)
+            if isinstance(outcome, Written):
+                self.ranked += run.before
+            else:
+                run.entry.after = None
+        entries = {run.group: run.entry for run in self.runs}
+        self.listed = [one for one in entries.values() if one.after is not None and one.done and not one.refused]
+        self.listed = [one for one in self.listed if one.request.options is not None]
+
+    def list_requests(self) -> list[ListRequest]:
+        """Return the lists of `listed`, by the states after their last events."""
+        return [one.list_request(self.rec, one.after) for one in self.listed if one.after is not None]
+
+    def behind(self) -> set[str]:
+        """Return the users whose states, of this model or the shadow, must be rebuilt in the background."""
+        users = self.users.values()
+        shadow = self.shadow is not None
+        return {one.head.user for one in users if one.behind or one.owing or (shadow and one.shadow is None)}
+
+
+def plan_writes(
+    rec: Recommender, store: Store, entries: Sequence[PendingWrite], shadow: Recommender | None = None
+) -> Plan:
+    """Return a plan of what is left to do of some requests, as far as it can be done in one go.
 
     Args:
         rec: the model of these users.
-        store: where to.
-        entries: requests, changed in place.
+        store: with the heads and states of the users, and their log where a state must be rebuilt.
+        entries: requests.
         shadow: another model that reads the same events.
-        meanwhile: is called while they are put on disk, when the entries say what came of them.
 
-    Returns:
-        The users whose states must be rebuilt in the background, and those whose states of the shadow must.
-
-    Raises:
-        StoreError: it could not be put on disk; all is as before.
+    Cost: one step of the network for each round of events; a replay where an event came late.
     """
-    users = _users(rec, store, [event.user for entry in entries for event in entry.tell.events], shadow)
+    users = _users(rec, store, [event.user for entry in entries for event in entry.request.events], shadow)
     planned: list[tuple[_Run, Write]] = []
     for turn in _turns(entries, users):
         _step(rec, turn, shadow)
         planned += [(run, _write_of(rec, store, run, shadow)) for run in turn]
     planned.sort(key=lambda one: one[0].group)
-
-    def settle(outcomes: Sequence[Outcome]) -> None:
-        for (run, _), outcome in zip(planned, outcomes, strict=True):
-            run.entry.settle(run.places, outcome)
-            if isinstance(outcome, Written):
-                run.entry.before += run.before
-            else:
-                run.entry.after = None
-        meanwhile()
-
-    store.commit([write for _, write in planned], meanwhile=settle)
-    behind = {user.head.user for user in users.values() if user.behind or user.owing}
-    shadows = {user.head.user for user in users.values() if user.shadow is None} if shadow else set()
-    return list(behind), list(shadows)
+    return Plan(rec, users, [run for run, _ in planned], [write for _, write in planned], shadow)
 
 
 def current_state(rec: Recommender, store: Store, head: Head) -> Rebuilt | None:
@@ -268,11 +321,11 @@ def _users(rec: Recommender, store: Store, names: Iterable[str], shadow: Recomme
     return found
 
 
-def _turns(entries: Sequence[Entry], users: Mapping[str, _User]) -> list[list[_Run]]:
+def _turns(entries: Sequence[PendingWrite], users: Mapping[str, _User]) -> list[list[_Run]]:
     """Return the events of requests by user, in turns in which no user is twice, in the order of arrival."""
     runs: dict[tuple[int, str], _Run] = {}
     for group, entry in enumerate(entries):
-        for n, event in enumerate(entry.tell.events):
+        for n, event in enumerate(entry.request.events):
             if n not in entry.kept:
                 run = runs.setdefault((id(entry), event.user), _Run(entry, users[event.user], group, [], []))
                 run.places.append(n)
@@ -327,7 +380,7 @@ def _write_of(rec: Recommender, store: Store, run: _Run, shadow: Recommender | N
         replayed, user.replayed = user.replayed, {}
     if shadow is not None and user.shadow is not None:
         states[shadow.fingerprint] = state_to_bytes(user.shadow)
-    if len(run.entry.tell.events) - 1 in run.places:
+    if len(run.entry.request.events) - 1 in run.places:
         run.entry.after = None if user.behind else user.state
     write = Write(
         run.events[0].user,
@@ -335,7 +388,7 @@ def _write_of(rec: Recommender, store: Store, run: _Run, shadow: Recommender | N
         tuple(run.events),
         states,
         snapshots,
-        run.entry.tell.client,
+        run.entry.request.client,
         rated={model: rated for model, rated in run.rated.items() if model in states and any(rated)},
         replayed={rec.fingerprint: replayed} if replayed else {},
         group=run.group,
@@ -353,29 +406,29 @@ def _mend(rec: Recommender, store: Store, user: _User) -> None:
         user.late = False
 
 
-def named(tell: Tell, place: int) -> str:
+def named(request: IngestRequest, place: int) -> str:
     """Return what an event of a request is called in a message: its place in a batch, and its id if it has one."""
-    id = tell.events[place].id
-    return (f"events.{place}" if len(tell.events) > 1 else "event") + (f' id "{id}"' if id is not None else "")
+    id = request.events[place].id
+    return (f"events.{place}" if len(request.events) > 1 else "event") + (f' id "{id}"' if id is not None else "")
 
 
-def conflict(tell: Tell, place: int) -> ConflictError:
+def conflict(request: IngestRequest, place: int) -> ConflictError:
     """Return the error of an id that stands for another event."""
     return ConflictError(
-        f"{named(tell, place)}: expected the event that was sent under it before, came another. "
+        f"{named(request, place)}: expected the event that was sent under it before, came another. "
         "Give a new event a new id."
     )
 
 
-def forgotten_event(tell: Tell, place: int) -> ErasedError:
+def erased_event(request: IngestRequest, place: int) -> ErasedError:
     """Return the error of an event that was erased."""
-    return ErasedError(f"{named(tell, place)}: it was erased on request and is not taken again. Leave it out.")
+    return ErasedError(f"{named(request, place)}: it was erased on request and is not taken again. Leave it out.")
 
 
-def forgotten(tell: Tell | None = None, place: int = 0) -> ErasedError:
+def erased_user(request: IngestRequest | None = None, place: int = 0) -> ErasedError:
     """Return the error of a user who was erased; of events, that of the one at a place is named."""
-    where = "user" if tell is None else f"{named(tell, place)}, its user"
-    other = "Use another id" if tell is None else "Leave the event out"
+    where = "user" if request is None else f"{named(request, place)}, its user"
+    other = "Use another id" if request is None else "Leave the event out"
     return ErasedError(
         f"{where}: the id was erased on request and is blocked. {other}, or let an operator take the id "
         "again: segue readmit USER --store STORE, or DELETE /v1/users/USER/block."

@@ -25,14 +25,24 @@ from segue.serve.live.background import Background, checked
 from segue.serve.live.catalogue_overrides import Changes
 from segue.serve.live.erasure_receipt import Receipt, receipt
 from segue.serve.live.explain import Explanation, explain
-from segue.serve.live.ingest import Entry, check_events, current_state, forgotten, next_turn, write_all
+from segue.serve.live.ingest import PendingWrite, current_state, erased_user, next_turn, plan_writes, why_refused
 from segue.serve.live.leases import RENEWED
-from segue.serve.live.online_metrics import Judged, LiveQuality, Trial
+from segue.serve.live.online_metrics import LiveQuality, Trial
 from segue.serve.live.replay import read_state, without
 from segue.serve.live.rollout import Running, Swaps
+from segue.serve.ranking.event_ranks import RankedEvent
 from segue.serve.ranking.item_filters import Rule, rows_of
-from segue.serve.ranking.list_requests import Wanted, make_lists, score
-from segue.serve.ranking.types import Answer, Ask, Question, Rating, Status, Tell, Told, UserView
+from segue.serve.ranking.list_requests import ListRequest, rank
+from segue.serve.ranking.types import (
+    Answer,
+    IngestRequest,
+    IngestResult,
+    ListOptions,
+    Rating,
+    RecommendRequest,
+    Status,
+    UserView,
+)
 from segue.store.base import Head, Store, Write
 from segue.store.erasure import erase_event, erase_user
 from segue.store.events import Event, StoredEvent
@@ -54,6 +64,7 @@ class Service:
         found: how the lists of `rec` are found, in a sentence, for the status.
         path: the file of `rec`, if it came from one.
         shadow: a model that reads the same events and ranks them, and answers nobody.
+        committed: is told the seconds of each commit of events, with the lists that were made meanwhile.
     """
 
     def __init__(
@@ -66,10 +77,12 @@ class Service:
         found: str = "",
         path: Path | None = None,
         shadow: Recommender | None = None,
+        committed: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         if shadow is not None and shadow.fingerprint == rec.fingerprint:
             raise ArgumentError("--shadow: expected another model than the one that runs, came the same. Leave it.")
         self.store, self.clock, self.quality, self.trial = store, clock, LiveQuality(), Trial()
+        self._committed = committed
         self._changes = Changes(store)
         running = Running(self._changes.applied(rec), rec, found, path)
         beside = Running(self._changes.applied(shadow), shadow) if shadow else None
@@ -87,124 +100,91 @@ class Service:
 
     # --- events -----------------------------------------------------------------------------------------------
 
-    def tell(self, requests: Sequence[Tell]) -> list[Told | SegueError]:
-        """Put the events of many requests on disk in one commit, and return for each what came of it.
+    def ingest(self, requests: Sequence[IngestRequest]) -> list[IngestResult | SegueError]:
+        """Put the events of many requests on disk in one commit, and return for each what came of it, with its list.
 
-        All events of a request are kept or none; an error of one request stands in its place and spoils no
-        other. A retry under the same ids gets the original events and today's list.
+        This is the way of an event, for one event as for a batch. All events of a request are kept or none; an error
+        of one request stands in its place and spoils no other. A retry under the same ids gets the original events
+        and today's list.
 
         Returns:
-            For each request Told, or ConflictError, ErasedError, ArgumentError (an event of the future, a rating
-            outside the scale), StoreError (it could not be put on disk; all is as before).
+            For each request IngestResult, or ConflictError, ErasedError, ArgumentError (an event of the future, a
+            rating outside the scale), StoreError (it could not be put on disk; all is as before).
 
         Cost: one step of the network for each round of events, one commit; a rating adds a row and moves two sums,
         O(1), in the same commit. Nothing grows with histories but where an event came late.
         """
-        return self.answer(self.write(requests))
-
-    def write(self, requests: Sequence[Tell]) -> list[Entry]:
-        """Do the first half of `tell`: put the events on disk."""
-        entries = [Entry(request, refused=self._refused(request)) for request in requests]
-        vain, settled = 0, 0
-        while vain < ATTEMPTS and (some := next_turn(entries)):
+        now = int(self.clock() * 1e6)
+        pending = [PendingWrite(one, refused=why_refused(self.rec, self.store, one, now)) for one in requests]
+        vain = 0
+        while vain < ATTEMPTS and (turn := next_turn(pending)):
+            left = sum(not one.done for one in turn), sum(len(one.kept) for one in turn)
             with self._lock:  # one batch at a time: the order of arrival is the order of the log
-                self._write(some)
-            before, settled = settled, sum(len(entry.kept) + (entry.refused is not None) for entry in entries)
-            vain += settled == before
+                for rec, some in self._by_model(turn):
+                    shadow = self._swaps.shadow.rec if self._swaps.shadow else None
+                    began = time.perf_counter()
+                    try:
+                        plan = plan_writes(rec, self.store, some, shadow)
+                        with self.store.begin(plan.writes) as commit:  # on disk when the block ends
+                            plan.settle(commit.outcomes)
+                            lists, ranks = self._rank(plan.list_requests(), plan.ranked)
+                    except SegueError as error:
+                        for one in some:
+                            one.refused = one.refused or error
+                        continue
+                    self._committed(time.perf_counter() - began)
+                    for one, answer in zip(plan.listed, lists, strict=True):
+                        one.answer = answer
+                    self._count(ranks)
+                    for user in plan.behind():
+                        self._swaps.rebuild_later(user)
+            vain += left == (sum(not one.done for one in turn), sum(len(one.kept) for one in turn))
         slow = StoreError(f"expected to write within {ATTEMPTS} attempts, other writers were faster. Send it again.")
-        for entry in entries:
-            entry.refused = entry.refused or (None if entry.done else slow)
-        return entries
+        for one in pending:
+            one.refused = one.refused or (None if one.done else slow)
+        self._list_rest([one for one in pending if not one.refused and not one.answer and one.request.options])
+        return [one.result() for one in pending]
 
-    def answer(self, entries: Sequence[Entry]) -> list[Told | SegueError]:
-        """Do the second half of `tell`: make the lists, and count how well the events were foreseen."""
-        wanted: dict[int, Wanted] = {}
-        for n, entry in enumerate(entries):
-            if entry.refused is None and entry.answer is None and entry.tell.question is not None:
-                try:
-                    wanted[n] = self._wanted(entry, entry.tell.question)
-                except SegueError as error:  # such as a user erased since
-                    entry.refused = error
-        answers, judged = self._lists(wanted, [pair for one in entries if not one.refused for pair in one.before])
-        self._count(judged)
-        return [entry.refused or _told(entry, entry.answer or answers.get(n)) for n, entry in enumerate(entries)]
+    def _by_model(self, pending: Sequence[PendingWrite]) -> list[tuple[Recommender, list[PendingWrite]]]:
+        """Return requests by the model of their users; in a roll-out each user stays with theirs until caught up."""
+        found: dict[str, tuple[Recommender, list[PendingWrite]]] = {}
+        for one in pending:
+            rec = self._swaps.home([event.user for event in one.request.events]).rec
+            found.setdefault(rec.fingerprint, (rec, []))[1].append(one)
+        return list(found.values())
 
-    def _wanted(self, entry: Entry, question: Question) -> Wanted:
-        """Return the list that is wanted after what was told, by the state that the store has."""
-        events = entry.tell.events
-        rec, state, rebuilding, head = self._state(events[-1].user)
-        return Wanted(rec, state, question, events[-1].time, events, rebuilding, head.user.encode())
-
-    def _ahead(self, rec: Recommender, entries: Sequence[Entry]) -> dict[str, list[Judged]]:
-        """Make the lists of what is being put on disk, where all they need is at hand, and rank its events."""
-        wanted: dict[int, Wanted] = {}
-        before: list[tuple[State, Event]] = []
-        for n, entry in enumerate(entries):
-            question, after, events = entry.tell.question, entry.after, entry.tell.events
-            if entry.done and after is not None and question is not None:
-                wanted[n] = Wanted(rec, after, question, events[-1].time, events, who=events[-1].user.encode())
-            before += entry.before
-            entry.before = []
-        answers, judged = self._lists(wanted, before)
-        for n, answer in answers.items():
-            entries[n].answer = answer
-        return judged
-
-    def _refused(self, request: Tell) -> SegueError | None:
-        """Return why a request is not to be written; what was kept under the same ids before is never refused anew."""
-        try:
-            check_events(self.rec, request, int(self.clock() * 1e6))
-        except ArgumentError as error:
-            ids = [event.id for event in request.events]
-            known = ids and all(id is not None and self.store.find_event(request.client, id) for id in ids)
-            return None if known and len(set(ids)) == len(ids) else error
-        return None
-
-    def _write(self, entries: Sequence[Entry]) -> None:
-        """Write what can be written now; while a model is swapped in, each user stays with theirs until caught up."""
-        homes: dict[str, tuple[Running, list[Entry]]] = {}
-        for entry in entries:
-            running = self._swaps.home([event.user for event in entry.tell.events])
-            homes.setdefault(running.rec.fingerprint, (running, []))[1].append(entry)
-        for running, some in homes.values():
-            self._write_home(running.rec, some)
-
-    def _write_home(self, rec: Recommender, entries: Sequence[Entry]) -> None:
-        """Write for users of one model, and make their lists while it is put on disk."""
-        judged: dict[str, list[Judged]] = {}
-        shadow = self._swaps.shadow.rec if self._swaps.shadow else None
-        try:
-            behind, shadows = write_all(
-                rec, self.store, entries, shadow, meanwhile=lambda: judged.update(self._ahead(rec, entries))
-            )
-        except SegueError as error:
-            for entry in entries:
-                entry.refused = entry.refused or error
-            return
-        self._count(judged)
-        for user in {*behind, *shadows}:
-            self._swaps.rebuild_later(user)
+    def _list_rest(self, pending: Sequence[PendingWrite]) -> None:
+        """Make the lists that no plan had the states for, such as those of retries, by what the store has."""
+        wanted: list[tuple[PendingWrite, ListRequest]] = []
+        for one in pending:
+            try:
+                rec, state, rebuilding, head = self._state(one.request.events[-1].user)
+                wanted.append((one, one.list_request(rec, state, rebuilding=rebuilding, who=head.user)))
+            except SegueError as error:  # such as a user erased since
+                one.refused = error
+        for (one, _), answer in zip(wanted, self._rank([request for _, request in wanted])[0], strict=True):
+            one.answer = answer
 
     # --- lists ------------------------------------------------------------------------------------------------
 
-    def _lists(
-        self, wanted: Mapping[int, Wanted], before: Sequence[tuple[State, Event]] = ()
-    ) -> tuple[dict[int, Answer], dict[str, list[Judged]]]:
-        return make_lists(self._swaps.bundles(), self._changes.shelf, wanted, before)
+    def _rank(
+        self, requests: Sequence[ListRequest], ranked: Sequence[tuple[State, Event]] = ()
+    ) -> tuple[list[Answer], dict[str, list[RankedEvent]]]:
+        return rank(self._swaps.bundles(), self._changes.shelf, requests, ranked)
 
-    def _count(self, judged: Mapping[str, list[Judged]]) -> None:
+    def _list(self, request: ListRequest) -> Answer:
+        return self._rank([request])[0][0]
+
+    def _count(self, ranks: Mapping[str, list[RankedEvent]]) -> None:
         shadow = self._swaps.shadow
         for rec in self._swaps.bundles():
-            lines = judged.get(rec.fingerprint, [])
+            lines = ranks.get(rec.fingerprint, [])
             if shadow is None or rec.fingerprint != shadow.rec.fingerprint:
                 self.quality.count(rec, lines)
                 if shadow is not None:
-                    self.trial.count(rec, lines, shadow.rec, judged.get(shadow.rec.fingerprint, []))
+                    self.trial.count(rec, lines, shadow.rec, ranks.get(shadow.rec.fingerprint, []))
 
-    def _list(self, wanted: Wanted) -> Answer:
-        return score(wanted.rec, self._changes.shelf(wanted.rec), [wanted])[0][0]
-
-    def ask(self, user: str, question: Question) -> Answer:
+    def recommend(self, user: str, options: ListOptions) -> Answer:
         """Return the list of a user; one that nobody knows gets that of a new user.
 
         Raises:
@@ -212,32 +192,32 @@ class Service:
             ArgumentError: a filter names no attribute.
         """
         rec, state, rebuilding, head = self._state(user)
-        return self._list(Wanted(rec, state, question, rebuilding=rebuilding, who=head.user.encode()))
+        return self._list(ListRequest(rec, state, options, rebuilding=rebuilding, who=head.user.encode()))
 
-    def ask_each(self, asks: Sequence[Ask]) -> list[Answer | SegueError | None]:
+    def recommend_each(self, requests: Sequence[RecommendRequest]) -> list[Answer | SegueError | None]:
         """Return the lists of several users, whose scores come in one product.
 
         Returns:
             For each an Answer, or ErasedError; None where the state is not at hand, so that `ask` has to replay
             events, for which the others here should not wait.
         """
-        found = [self._at_hand(ask) for ask in asks]
-        answers, _ = self._lists({n: one for n, one in enumerate(found) if isinstance(one, Wanted)})
-        return [answers.get(n) or (None if isinstance(one, Wanted) else one) for n, one in enumerate(found)]
+        found = [self._at_hand(one) for one in requests]
+        answers = iter(self._rank([one for one in found if isinstance(one, ListRequest)])[0])
+        return [next(answers) if isinstance(one, ListRequest) else one for one in found]
 
-    def _at_hand(self, ask: Ask) -> Wanted | SegueError | None:
+    def _at_hand(self, request: RecommendRequest) -> ListRequest | SegueError | None:
         """Return the list that is wanted; None where the state is not there and up to date."""
         try:
-            rec = self._swaps.home([ask.user]).rec
-            head = self.store.head(ask.user, rec.fingerprint)
+            rec = self._swaps.home([request.user]).rec
+            head = self.store.head(request.user, rec.fingerprint)
         except SegueError as error:
             return error
         if head.erased:
-            return forgotten()
+            return erased_user()
         state = read_state(rec, head) if head.fresh else None if head.count else rec.start()
-        return None if state is None else Wanted(rec, state, ask.question, who=head.user.encode())
+        return None if state is None else ListRequest(rec, state, request.options, who=head.user.encode())
 
-    def rate(self, user: str, item: str, at: int | None = None) -> Rating:
+    def predict_rating(self, user: str, item: str, at: int | None = None) -> Rating:
         """Return what a user would think of an item, by all ratings so far; one nobody knows is new.
 
         Ratings of others since the training move it by the shared value of the model, which the store keeps.
@@ -262,7 +242,7 @@ class Service:
         rec = running.rec
         head = self.store.head(user, rec.fingerprint)
         if head.erased:
-            raise forgotten()
+            raise erased_user()
         current = current_state(rec, self.store, head)
         if current is None:
             self._swaps.rebuild_later(head.user)
@@ -273,8 +253,8 @@ class Service:
             self.store.commit([kept])
         return rec, current.state, False, head
 
-    def ask_history(
-        self, history: Sequence[Event], question: Question, profile: Mapping[str, object] | None = None
+    def recommend_history(
+        self, history: Sequence[Event], options: ListOptions, profile: Mapping[str, object] | None = None
     ) -> Answer:
         """Return the list of somebody with this history and profile; nothing is stored.
 
@@ -285,13 +265,13 @@ class Service:
         _check_ratings(rec, history)
         state = observe_long(rec, rec.start(profile), list(history))
         who = b"".join(event.digest for event in history) + state_to_bytes(state)
-        return self._list(Wanted(rec, state, question, events=history, who=who))
+        return self._list(ListRequest(rec, state, options, events=history, who=who))
 
     def new_token(self, profile: Mapping[str, object] | None = None) -> bytes:
         """Return the state of a new user as bytes that a client may hold; `ask_token` reads them."""
         return self.rec.fingerprint.encode()[:64] + state_to_bytes(self.rec.start(profile))
 
-    def ask_token(self, token: bytes, event: Event | None, question: Question) -> tuple[Answer, bytes]:
+    def recommend_token(self, token: bytes, event: Event | None, options: ListOptions) -> tuple[Answer, bytes]:
         """Return the list of a state that a client holds, after one more event, and the state after it.
 
         Raises:
@@ -307,7 +287,7 @@ class Service:
             state = observe_each(rec, [state], [event])[0]
         events = () if event is None else (event,)
         after = state_to_bytes(state)
-        return self._list(Wanted(rec, state, question, events=events, who=after)), token[:64] + after
+        return self._list(ListRequest(rec, state, options, events=events, who=after)), token[:64] + after
 
     def similar(self, item: str, k: int = 10, mix: float = 0.5) -> list[Item]:
         """Return what is like an item; see `Recommender.similar`."""
@@ -315,13 +295,13 @@ class Service:
         return similar(rec, item, k, mix, self._changes.shelf(rec).shown)
 
     def explain(
-        self, user: str, item: str | None = None, *, last: int = 20, question: Question | None = None
+        self, user: str, item: str | None = None, *, last: int = 20, options: ListOptions | None = None
     ) -> Explanation:
         """Return how much each of a user's last events raised the score of an item, by replay without it."""
         rec, state, _, head = self._state(user)
-        return explain(rec, self.store, head, state, item, last, question or Question(), self._changes.shelf(rec))
+        return explain(rec, self.store, head, state, item, last, options or ListOptions(), self._changes.shelf(rec))
 
-    def what_if(self, user: str, left_out: Iterable[int], question: Question) -> Answer:
+    def what_if(self, user: str, left_out: Iterable[int], options: ListOptions) -> Answer:
         """Return the list of a user who had not done some of the last events (by `seq`); nothing is written.
 
         Raises:
@@ -330,7 +310,7 @@ class Service:
         rec, state, _, head = self._state(user)
         if numbers := frozenset(left_out):
             state = without(rec, self.store, head, numbers)
-        return self._list(Wanted(rec, state, question, who=head.user.encode()))
+        return self._list(ListRequest(rec, state, options, who=head.user.encode()))
 
     # --- users ------------------------------------------------------------------------------------------------
 
@@ -531,7 +511,3 @@ def _check_ratings(rec: Recommender, events: Iterable[Event]) -> None:
 def _titles(rec: Recommender, items: Iterable[str]) -> dict[str, str]:
     found = {item: rec.title(item) for item in items}
     return {item: title for item, title in found.items() if title is not None}
-
-
-def _told(entry: Entry, answer: Answer | None) -> Told:
-    return Told([entry.kept[n] for n in range(len(entry.tell.events))], entry.known, answer)

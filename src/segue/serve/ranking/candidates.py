@@ -19,7 +19,7 @@ from segue.recommend.index.exact import side_by_side
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
 from segue.serve.ranking.item_filters import Shelf, rows_where
-from segue.serve.ranking.types import Question
+from segue.serve.ranking.types import ListOptions
 from segue.shapes import Bools, Floats, Rows
 
 #: Rows that a varied list is chosen from, unless it is longer: each place costs a look at all of them.
@@ -42,7 +42,7 @@ class Asked:
     """
 
     state: State
-    question: Question
+    options: ListOptions
     at: int | None
     excluded: Rows
     allowed: Bools | None = None
@@ -52,10 +52,8 @@ class Asked:
     @property
     def places(self) -> int:
         """How many of the best rows a list is made of."""
-        question = self.question
-        return (
-            max(question.k, min(11 * question.k + 20, MOST)) if question.diversity or question.explore else question.k
-        )
+        options = self.options
+        return max(options.k, min(11 * options.k + 20, MOST)) if options.diversity or options.explore else options.k
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,14 +76,14 @@ class Scored:
         """Add float32[row] to the scores, in place."""
         np.add(self.scores, values if self.rows is None else values[self.rows], out=self.scores)
 
-    def of(self, question: int, rows: Rows) -> Floats:
+    def of(self, options: int, rows: Rows) -> Floats:
         """Return float32[n], the scores of some rows, distinct and in order; -inf where one was not scored."""
-        line = self.scores[question]
+        line = self.scores[options]
         if self.rows is None:
             scores: Floats = line[rows]
             return scores
         scores = np.full(len(rows), -np.inf, np.float32)
-        _, places, columns = np.intersect1d(rows, self.rows[question], return_indices=True)
+        _, places, columns = np.intersect1d(rows, self.rows[options], return_indices=True)
         scores[places] = line[columns]
         return scores
 
@@ -119,7 +117,7 @@ class Scored:
 def ask_for(
     rec: Recommender,
     state: State,
-    question: Question,
+    options: ListOptions,
     shelf: Shelf,
     *,
     at: int | None = None,
@@ -140,16 +138,16 @@ def ask_for(
     Raises:
         ArgumentError: a filter names an attribute that items do not have.
     """
-    excluded = rec.vocabulary.rows(question.exclude) if question.exclude else _NONE
-    if (question.repeats or rec.repeats) == "exclude":
+    excluded = rec.vocabulary.rows(options.exclude) if options.exclude else _NONE
+    if (options.repeats or rec.repeats) == "exclude":
         seen = state.seen.to_rows()
         excluded = np.concatenate([excluded, seen]) if len(excluded) else seen
     allowed = shelf.shown
-    if question.where:
-        mask = rows_where(rec, question.where)
+    if options.where:
+        mask = rows_where(rec, options.where)
         allowed = mask if allowed is None else allowed & mask
     scored = rec.vocabulary.rows(also) if also and rec.index is not None else _NONE
-    return Asked(state, question, at if question.at is None else question.at, excluded, allowed, scored, who)
+    return Asked(state, options, at if options.at is None else options.at, excluded, allowed, scored, who)
 
 
 def score_all(rec: Recommender, shelf: Shelf, asked: Sequence[Asked]) -> Scored:
@@ -158,7 +156,7 @@ def score_all(rec: Recommender, shelf: Shelf, asked: Sequence[Asked]) -> Scored:
     Cost: without an index O(questions x items x width), in one product; with one, that of its searches.
     """
     states, at = [one.state for one in asked], [one.at for one in asked]
-    details = question_details(rec, [one.question for one in asked], at)
+    details = question_details(rec, [one.options for one in asked], at)
     if rec.index is None:
         scored = Scored(score_each(rec, states, at, details))
     else:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from segue.data.features.column_encoders import Categories
-from segue.data.features.kinds import plain_name
 from segue.data.features.numeric import Numbers
+from segue.data.log.columns import plain_name
 from segue.data.values.lookup import Postings, keys_of
 from segue.errors import ArgumentError
 from segue.recommend.recommender import Recommender

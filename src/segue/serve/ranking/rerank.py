@@ -48,13 +48,13 @@ def _answer(
     pinned: dict[int, float],
     unknown: Sequence[str],
 ) -> Answer:
-    question, state = asked.question, asked.state
+    options, state = asked.options, asked.state
     chosen, scores = best[0][: asked.places], best[1][: asked.places]
-    if pinned or asked.places > question.k:
+    if pinned or asked.places > options.k:
         chosen, scores = _arranged(rec, asked, chosen, scores, pinned)
     items = rec._items(chosen, scores)
     debug: dict[str, Any] | None = None
-    if question.debug:
+    if options.debug:
         debug = {item.item: shelf.said(row) for item, row in zip(items, chosen, strict=True)}
     return Answer(items, list(dict.fromkeys(unknown)), rec.fingerprint, state.count, debug=debug)
 
@@ -63,20 +63,20 @@ def _arranged(
     rec: Recommender, asked: Asked, pool: list[int], scores: list[float], pinned: dict[int, float]
 ) -> tuple[list[int], list[float]]:
     """Return the rows of a list and their scores: what is pinned, then the best, varied as the question says."""
-    question = asked.question
+    options = asked.options
     worth = dict(zip(pool, scores, strict=True)) | pinned
-    if question.diversity:
-        pool = _diverse(rec, pool, np.array(scores, np.float32), question.k, question.diversity)
-    chosen = list(pinned)[: question.k]
-    chosen += [row for row in pool if row not in pinned][: question.k - len(chosen)]
-    if question.explore:
-        _explore(chosen, pool, len(pinned), question.explore, chance(asked))
+    if options.diversity:
+        pool = _diverse(rec, pool, np.array(scores, np.float32), options.k, options.diversity)
+    chosen = list(pinned)[: options.k]
+    chosen += [row for row in pool if row not in pinned][: options.k - len(chosen)]
+    if options.explore:
+        _explore(chosen, pool, len(pinned), options.explore, chance(asked))
     return chosen, [worth[row] for row in chosen]
 
 
-def _pinned(shelf: Shelf, scored: Scored, question: int) -> dict[int, float]:
+def _pinned(shelf: Shelf, scored: Scored, options: int) -> dict[int, float]:
     """Return the rows that come first with their scores, by the order of the rules, then best first."""
-    scores = scored.of(question, shelf.pins)
+    scores = scored.of(options, shelf.pins)
     order = np.lexsort((-scores, shelf.turns))
     return {int(shelf.pins[n]): float(scores[n]) for n in order if scores[n] > -np.inf}
 
@@ -104,7 +104,7 @@ def chance(asked: Asked) -> np.random.Generator:
     It is of the model, who asks, and the seed of the question, or the number of events of the user without one; so
     every event draws anew.
     """
-    seed = asked.question.seed
+    seed = asked.options.seed
     drawn = f"count {asked.state.count}" if seed is None else f"seed {seed}"
     key = asked.state.model.encode()[:64]
     return np.random.default_rng(int.from_bytes(blake2b(drawn.encode() + b"\0" + asked.who, key=key).digest()))

@@ -1,10 +1,12 @@
--- Functions of all scripts. KEYS[1] is the prefix of every key; ARGV[1] is a message (MessagePack).
+-- Functions of all scripts. KEYS[1] is the prefix of every key; ARGV[1] is a message (MessagePack);
+-- ARGV[2] is the SHA-1 of the store's secret: in an emptied database no script does anything.
 -- A member of a user's log is 16 hexadecimal digits of the place and 16 decimal digits of seq, so
 -- that the order of texts is the order of events. A member of a user's snapshots has ":" and the
 -- count after that. In `names` and `keys`, a hash with an empty value was erased.
 local P = KEYS[1]
 local message = cmsgpack.unpack(ARGV[1])
 local call = redis.call
+if redis.sha1hex(call("GET", P .. "secret") or "") ~= ARGV[2] then return redis.error_reply("EMPTIED") end
 
 local function split(text)
   local parts = {}

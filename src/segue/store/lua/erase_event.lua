@@ -6,6 +6,8 @@ owner = split(owner)
 if owner[1] ~= uid then return 0 end
 drop_rated(uid, "[" .. owner[2])
 erase(uid, owner[2])
+call("SADD", P .. "erased:" .. uid, message[2])
+if owner[3] ~= "" then call("SADD", P .. "erased:" .. uid, owner[3]) end
 drop_snapshots(uid, "[" .. owner[2])
 call("DEL", P .. "states:" .. uid)
 call("HINCRBY", user_key(uid), "version", 1)

@@ -10,7 +10,7 @@ for _, model in ipairs(call("SMEMBERS", P .. "bundles:" .. uid)) do
   call("DEL", snapshots_key(uid, model), snapshot_data_key(uid, model))
 end
 for _, hash in ipairs(call("SMEMBERS", P .. "hashes:" .. uid)) do call("HSET", P .. "names", hash, "") end
-call("DEL", user_key(uid), log_key(uid), P .. "states:" .. uid, P .. "bundles:" .. uid, P .. "hashes:" .. uid)
+call("DEL", user_key(uid), log_key(uid), P .. "states:" .. uid, P .. "bundles:" .. uid, P .. "hashes:" .. uid, P .. "erased:" .. uid)
 call("ZREM", P .. "active", uid)
 call("INCR", P .. "erased")
 return 1

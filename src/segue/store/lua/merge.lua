@@ -26,6 +26,8 @@ call("HSET", user_key(new), "version", version)
 local active = math.max(tonumber(call("ZSCORE", P .. "active", old) or "0"), tonumber(call("ZSCORE", P .. "active", new) or "0"))
 if active > 0 then call("ZADD", P .. "active", active, new) end
 call("ZREM", P .. "active", old)
-call("DEL", user_key(old), log_key(old), P .. "states:" .. old, P .. "bundles:" .. old, P .. "hashes:" .. old, P .. "states:" .. new)
+call("SUNIONSTORE", P .. "erased:" .. new, P .. "erased:" .. new, P .. "erased:" .. old)
+call("DEL", user_key(old), log_key(old), P .. "hashes:" .. old, P .. "bundles:" .. old, P .. "erased:" .. old)
+call("DEL", P .. "states:" .. old, P .. "states:" .. new)
 recount(new)
 return version

@@ -1,7 +1,7 @@
 """The loss: how surprised the network is by the item that came next, and by its rating.
 
-Knows: cross-entropy over the whole catalogue or over a sample of it, in chunks, with its gradient; the loss of a
-rating, asked of the moment before.
+Knows: cross-entropy over the whole catalogue or over drawn items, in chunks, with its gradient; the loss of a rating,
+predicted from strictly earlier events.
 Does not know: where queries come from, how candidates are drawn, optimisers.
 """
 
@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from segue.data.sequences.batches import Batch
-from segue.kernels.training_loops import product, summed_over_rows, turned_product
-from segue.model.backend import fused
+from segue.kernels.training_loops import product, summed_over_rows, transposed_product
+from segue.model.backend import compiled_loops
 from segue.model.heads import ItemSide
 from segue.model.network import Network, NetworkParams
 
@@ -59,10 +59,9 @@ def softmax_cross_entropy(
 ) -> Array:
     """Return the weighted sum of `-log softmax(query @ items.T + bias)[target]`, row 0 left out.
 
-    With candidates, the classes are each position's target and the candidates that are not that target,
-    and `log_expected` is subtracted from every logit, so that the sum estimates the full one (Bengio and
-    Senécal, 2008). The logits never exist beyond a chunk of positions, and nothing is computed twice: the
-    gradient is made while the softmax of a chunk is at hand, and kept in place of it.
+    With candidates, the classes are each position's target and the candidates that are not that target, and
+    `log_expected` is subtracted from every logit, so that the sum estimates the full one (Bengio and Senécal, 2008).
+    Logits exist for one chunk of positions at a time and are computed once: the gradient takes their place.
 
     Args:
         query: float32[N, d].
@@ -71,10 +70,10 @@ def softmax_cross_entropy(
         targets: int32[N], from 1 to V - 1; anything in range where the weight is 0.
         weights: float32[N].
         candidates: None compares with the whole table.
-        hidden: bool[N, C], of all rows or of the candidates: no classes here, as what a user had is none where no
-            list may hold it. None hides nothing. No target may be hidden.
+        hidden: bool[N, C], rows or candidates that are no classes: seen items, where lists exclude them. None hides
+            nothing. No target may be hidden.
         chunk: positions at a time, a divisor of N; derived where None.
-        rounded: whether products are of numbers rounded to bfloat16.
+        rounded: whether factors of products are rounded to bfloat16.
 
     Cost: 6 N V d operations forward and backward together, or 6 N S d with S candidates; `LOGITS` floats of
     memory beside the gradients.
@@ -94,40 +93,40 @@ def _forward(
     rounded: bool,
 ) -> tuple[Array, Any]:
     count, table, offset = len(query), items, bias.at[0].set(UNRANKED)
-    own, goals = None, jnp.zeros(count)
+    of_targets, goals = None, jnp.zeros(count)
     if candidates is not None:
-        own = items[targets]
-        goals = jnp.sum(query * own, axis=1) + bias[targets] - candidates.target_log_expected
+        of_targets = items[targets]
+        goals = jnp.sum(query * of_targets, axis=1) + bias[targets] - candidates.target_log_expected
         table, offset = items[candidates.rows], offset[candidates.rows] - candidates.log_expected
 
     kind = jnp.bfloat16 if rounded else jnp.float32
     factors = table.astype(kind)
 
-    def one(sums: tuple[Array, Array, Array], part: tuple[Array, ...]) -> tuple[Any, Any]:
+    def add_chunk(sums: tuple[Array, Array, Array], part: tuple[Array, ...]) -> tuple[Any, Any]:
         loss, d_table, d_offset = sums
         q, target, weight, goal, hides = part
-        found = logit_gradients(turned_product(q, factors), offset, target, weight, goal, candidates, hides)
-        d_table, d_offset = d_table + summed_over_rows(found.logits, q, kind), d_offset + found.offset
-        return (loss + jnp.sum(found.losses), d_table, d_offset), (product(found.logits, factors), found.goals)
+        by = logit_gradients(transposed_product(q, factors), offset, target, weight, goal, candidates, hides)
+        d_table, d_offset = d_table + summed_over_rows(by.logits, q, kind), d_offset + by.offset
+        return (loss + jnp.sum(by.losses), d_table, d_offset), (product(by.logits, factors), by.goals)
 
     chunk = chunk or positions_at_once(count, len(table))
     hidden = jnp.zeros((count, 0), bool) if hidden is None else hidden
     split = [a.reshape(count // chunk, chunk, *a.shape[1:]) for a in (query, targets, weights, goals, hidden)]
     zeros = (jnp.zeros(()), jnp.zeros_like(table), jnp.zeros_like(offset))
-    (loss, d_items, d_bias), (d_query, d_own) = lax.scan(one, zeros, tuple(split))
+    (loss, d_items, d_bias), (d_query, d_goals) = lax.scan(add_chunk, zeros, tuple(split))
     d_query = d_query.reshape(query.shape)
     if candidates is not None:
-        d_own = d_own.reshape(count)
+        d_goals = d_goals.reshape(count)
         d_items = jnp.zeros_like(items).at[candidates.rows].add(d_items)
         d_bias = jnp.zeros_like(bias).at[candidates.rows].add(d_bias)
-        d_query = d_query + d_own[:, None] * own
-        d_items = d_items.at[targets].add(d_own[:, None] * query)
-        d_bias = d_bias.at[targets].add(d_own)
+        d_query = d_query + d_goals[:, None] * of_targets
+        d_items = d_items.at[targets].add(d_goals[:, None] * query)
+        d_bias = d_bias.at[targets].add(d_goals)
     return loss, (d_query, d_items, d_bias)
 
 
 class LogitGradients(NamedTuple):
-    """What a chunk of logits comes to: the losses, and their gradient by all that made them."""
+    """The losses of a chunk of positions, and their gradients by logits, offset and goals."""
 
     logits: Array  # float32[N, V]
     losses: Array  # float32[N]
@@ -152,16 +151,16 @@ def logit_gradients(
         targets: int32[N]: classes, or rows of the table with candidates.
         weights: float32[N].
         goals: float32[N], the logits of the targets; read with candidates.
-        candidates: the classes, where they are a sample; a class that is a position's target is left out there.
+        candidates: the classes, where they are drawn; a position's own target is left out of them.
         hidden: bool[N, V], what is no class; [N, 0] hides nothing.
     """
-    loops = fused(logits)
+    loops = compiled_loops(logits)
     if loops and candidates is None:
         d_logits, losses, d_offset = loops.softmax(logits, offset, targets, weights, hidden)
         return LogitGradients(d_logits, losses, d_offset, goals)
     if loops and candidates is not None:
         return LogitGradients(*loops.softmax_sampled(logits, offset, targets, weights, hidden, candidates.rows, goals))
-    logits, own = logits + offset, jnp.zeros_like(goals)
+    logits, d_goals = logits + offset, jnp.zeros_like(goals)
     if hidden.size:
         logits = jnp.where(hidden, UNRANKED, logits)
     if candidates is None:
@@ -172,14 +171,14 @@ def logit_gradients(
     exponentials = jnp.exp(logits - top[:, None])
     total = jnp.sum(exponentials, axis=1)
     if candidates is not None:
-        own = jnp.exp(goals - top)
-        total = total + own
-        own = weights * (own / total - 1.0)
+        goal_exponentials = jnp.exp(goals - top)
+        total = total + goal_exponentials
+        d_goals = weights * (goal_exponentials / total - 1.0)
     share = exponentials * (weights / total)[:, None]
     if candidates is None:
         share = share.at[jnp.arange(len(share)), targets].add(-weights)
     losses = weights * (jnp.log(total) + top - goals)
-    return LogitGradients(share, losses, jnp.sum(share, axis=0), own)
+    return LogitGradients(share, losses, jnp.sum(share, axis=0), d_goals)
 
 
 def _backward(chunk: int | None, rounded: bool, gradients: tuple[Array, Array, Array], ahead: Array) -> tuple[Any, ...]:
@@ -189,20 +188,19 @@ def _backward(chunk: int | None, rounded: bool, gradients: tuple[Array, Array, A
 softmax_cross_entropy.defvjp(_forward, _backward)
 
 
-def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: Batch, kindred_mask: Any) -> Array:
-    """Return the mean loss of the ratings of a window; positions without one count nothing.
+def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: Batch, taste_mask: Any) -> Array:
+    """Return the mean loss of the ratings of a window; positions without a rating count 0.
 
-    Of a head that stands apart the gradient ends at the head.
-
-    "squared" is half the squared error, and beside it the normal likelihood of that error, which teaches the spread
-    alone; "ordinal" is the likelihood of the step of the scale next to the rating.
+    "squared" is half the squared error plus the normal likelihood of that error, which trains the spread alone;
+    "ordinal" is the likelihood of the step of the scale next to the rating. With an `apart` head the gradient ends at
+    the head.
 
     Args:
         network: with a rating head.
         params: the weights, with tables.
-        earlier: float32[T, B, read_width], what heads read of the moment before each target's.
+        earlier: float32[T, B, read_width], what heads read at the latest strictly earlier event of each target.
         batch: with ratings.
-        kindred_mask: dropout; None without.
+        taste_mask: dropout; None without.
     """
     head = network.rating
     assert head is not None
@@ -212,7 +210,7 @@ def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: 
     held = jnp.clip(batch.ratings, head.scale.lowest, head.scale.highest)
     ratings = jnp.where(known, held, head.scale.mean)
     side = ItemSide(params.rating.tables.bias[batch.targets], params.items[batch.targets])
-    latent, spread = network.rate(params, earlier, batch.question_gaps, side, kindred_mask)
+    latent, spread = network.rate(params, earlier, batch.question_gaps, side, taste_mask)
     if head.loss == "squared":
         squares = ((latent - ratings) / head.unit) ** 2
         _, spread = network.rate(_but_spread(params), lax.stop_gradient(earlier), batch.question_gaps, side)
@@ -227,19 +225,19 @@ def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: 
 
 
 def _but_spread(params: NetworkParams) -> NetworkParams:
-    """Return weights of which those of the spread alone are learnt."""
-    own, fixed = params.rating, lax.stop_gradient(params)
-    return fixed._replace(rating=fixed.rating._replace(spread=own.spread, spread_offset=own.spread_offset))
+    """Return weights of which only those of the spread are trained."""
+    rating, fixed = params.rating, lax.stop_gradient(params)
+    return fixed._replace(rating=fixed.rating._replace(spread=rating.spread, spread_offset=rating.spread_offset))
 
 
 def strictly_earlier(outputs: Array, apart: Array, carried: Array) -> Array:
-    """Return for each position the output of the latest one that read an event of an earlier moment than its target.
+    """Return for each position the output at the latest event that is strictly earlier than its target.
 
-    Ratings of one user in the same moment are so blind to each other.
+    So ratings with the same timestamp do not influence each other.
 
     Args:
         outputs: float32[T, B, n], at each position.
-        apart: bool[T, B], the target came later than the event read.
+        apart: bool[T, B], whether the target is later than the event read.
         carried: float32[B, n], the same of the last position of the window before.
 
     Example:
@@ -249,5 +247,5 @@ def strictly_earlier(outputs: Array, apart: Array, carried: Array) -> Array:
     """
     places = jnp.where(apart, jnp.arange(len(apart))[:, None], -1)
     latest = lax.cummax(places, axis=0)
-    own = jnp.take_along_axis(outputs, jnp.maximum(latest, 0)[..., None], axis=0)
-    return jnp.where((latest >= 0)[..., None], own, carried)
+    within = jnp.take_along_axis(outputs, jnp.maximum(latest, 0)[..., None], axis=0)
+    return jnp.where((latest >= 0)[..., None], within, carried)

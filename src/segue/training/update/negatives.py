@@ -1,7 +1,6 @@
-"""Which rows of the catalogue an update compares its targets with, and which rows it touches at all.
+"""Drawn negatives: the rows that an update compares its targets with, and all rows that it touches.
 
-Knows: drawing rows by popularity, how often each is expected, renumbering a window so that it speaks of
-the touched rows alone.
+Knows: drawing rows by popularity, how often each is expected, renumbering a window by its touched rows.
 Does not know: losses or weights. The same seed and update give the same rows.
 """
 
@@ -16,9 +15,9 @@ from segue.shapes import Floats, Rows
 
 
 class Sampled(NamedTuple):
-    """A window that speaks of `rows` alone: its items, targets and candidates are places in `rows`.
+    """A window whose items, targets and candidates are places in `rows`.
 
-    Of a catalogue no larger than that nothing is cut out: the window speaks of the whole, and `rows` is None.
+    In a small catalogue `rows` is None, and the places are rows of the catalogue.
     """
 
     batch: Batch
@@ -34,7 +33,7 @@ class Sampled(NamedTuple):
 
 
 def cuts(items: int, train: TrainConfig) -> bool:
-    """Say whether an update of drawn rows sees a part of a catalogue of so many rows, and not the whole."""
+    """Say whether an update with drawn negatives touches only a part of a catalogue of so many rows."""
     assert train.batch_size is not None
     return bool(train.negatives) and items > 1 + 2 * train.batch_size * train.bptt_steps + (train.negatives or 0)
 
@@ -43,13 +42,13 @@ def cuts(items: int, train: TrainConfig) -> bool:
 class Sampler:
     """Draws rows with probability proportional to popularity to the power of a half.
 
-    The root lies between drawing by popularity, which never shows rare items, and evenly, which shows
-    too few of those that compete with the target.
+    Drawing by popularity would never show rare items, and drawing evenly too few that compete with the target; the root
+    lies between.
 
     Args:
         cumulative: float64[V], the share of all rows up to each one; row 0 has none.
         count: S, rows drawn for an update.
-        cuts: whether windows are to speak of the rows that they touch alone.
+        cuts: whether windows are renumbered by the rows that they touch.
     """
 
     cumulative: np.ndarray
@@ -71,7 +70,7 @@ class Sampler:
             [0.0, 0.5, 0.75, 1.0]
         """
         counts = np.bincount(items, minlength=rows)
-        weights = np.sqrt(np.maximum(counts, 1))  # a row that was never seen can still be a wrong answer
+        weights = np.sqrt(np.maximum(counts, 1))  # an item without events can be a wrong answer, too
         weights[0] = 0.0
         cumulative = np.cumsum(weights)
         return cls(cumulative / cumulative[-1], count, cuts)

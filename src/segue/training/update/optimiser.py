@@ -34,9 +34,9 @@ def make_optimiser(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def clip_apart(limit: float) -> optax.GradientTransformation:
-    """Return a clipping by the norm of all gradients but those of the rating head, whose norm is clipped by itself.
+    """Return clipping by the norm of all gradients but the rating head's, which are clipped by their own norm.
 
-    So a rating head beside the next-item head leaves the steps of the other weights as they are.
+    So a rating head does not change the steps of the other weights.
     """
     clip = optax.clip_by_global_norm(limit)
 

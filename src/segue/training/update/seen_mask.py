@@ -1,7 +1,7 @@
-"""What each lane's user had before each target: no list may hold it, so no loss compares with it.
+"""The seen items of each user before each target: where lists exclude them, no loss compares with them.
 
 Knows: histories, windows, the classes of an update.
-Does not know: losses. Where lists may repeat what a user had, nothing here is asked.
+Does not know: losses. Where lists may hold seen items, this module is not used.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from segue.shapes import Bools, Rows, Times
 
 @dataclass(frozen=True)
 class Histories:
-    """Marks among the classes of an update what was had before it.
+    """Marks the seen items among the classes of an update.
 
     Args:
-        sequences: what is learnt.
+        sequences: what training learns.
         rows: V, rows of the catalogue.
 
     Example:
@@ -37,7 +37,7 @@ class Histories:
     rows: int
 
     def before(self, targets: Times, classes: Rows | None = None) -> Bools:
-        """Return bool[B, C], the classes that each lane's user had before the item that its first position reads.
+        """Return bool[B, C], the classes that each user saw before the item that the first position reads.
 
         Args:
             targets: int64[B], where in the sequences the targets of the first positions stand.
@@ -56,18 +56,18 @@ class Histories:
         among = np.zeros(self.rows, bool)
         among[distinct] = True
         met = among[history]
-        found = _marked((len(targets), len(distinct)), lanes[met], np.searchsorted(distinct, history[met]))
-        return found[:, place]
+        marks = _marked((len(targets), len(distinct)), lanes[met], np.searchsorted(distinct, history[met]))
+        return marks[:, place]
 
 
 def _marked(shape: tuple[int, int], lines: Times, columns: Rows) -> Bools:
-    found = np.zeros(shape, bool)
-    found[lines, columns] = True
-    return found
+    marks = np.zeros(shape, bool)
+    marks[lines, columns] = True
+    return marks
 
 
 def hidden_classes(before: Array, batch: Batch, classes: Array) -> Array:
-    """Return bool[T, B, C], what no list may hold at each position: what the user had, but not the target.
+    """Return bool[T, B, C], what no list may hold at each position: the user's seen items without the target.
 
     Args:
         before: bool[B, C], of `Histories.before`.
@@ -75,10 +75,10 @@ def hidden_classes(before: Array, batch: Batch, classes: Array) -> Array:
         classes: int32[C].
     """
 
-    def one(had: Array, position: Any) -> tuple[Array, Array]:
+    def read_position(seen: Array, position: Any) -> tuple[Array, Array]:
         first, items, targets = position
-        had = (had & ~first[:, None]) | (classes == items[:, None])
-        return had, had & (classes != targets[:, None])
+        seen = (seen & ~first[:, None]) | (classes == items[:, None])
+        return seen, seen & (classes != targets[:, None])
 
-    hidden: Array = lax.scan(one, before, (batch.first, batch.items, batch.targets))[1]
+    hidden: Array = lax.scan(read_position, before, (batch.first, batch.items, batch.targets))[1]
     return hidden

@@ -1,7 +1,7 @@
-"""Rows of the item table that an update touches, taken out, and put back.
+"""Row-sparse updates: the rows of the item table that an update touches are taken out and put back.
 
-Knows: how to bring a row that was not touched for a while up to date in closed form, so that an update
-costs the same whatever the size of the catalogue.
+Knows: how a row that was not touched for a while is brought up to date in closed form, so that an update costs the same
+whatever the size of the catalogue.
 Does not know: what is learnt in between.
 
 A row that no update touches has no gradient. Meanwhile its weights decay, `p_t = p_{t-1} (1 - rate_t w)`;
@@ -28,7 +28,7 @@ from segue.training.update.optimiser import B1, B2, kept_share
 
 
 class Moment(NamedTuple):
-    """Where the updates stood; a scalar each for now, an entry a row for the last touch."""
+    """The state of the updates: scalars for now, an entry for each row for its last touch."""
 
     step: Any  # int32, updates so far
     log_kept: Any  # float32, log K
@@ -37,7 +37,7 @@ class Moment(NamedTuple):
 
 
 class Learnt(NamedTuple):
-    """What an update reads and changes, as trees of the same names: the weights and their histories."""
+    """The weights, their running average and the moments of the optimiser, which an update reads and changes."""
 
     params: NetworkParams
     average: NetworkParams
@@ -69,11 +69,11 @@ def brought_up(learnt: Learnt, then: Moment, now: Moment) -> Learnt:
         return kept * (avg - p * before) + p * after
 
     p, avg, mu, nu = _tables(learnt)
-    one = jnp.ones_like(kept)  # a bias does not decay
+    ones = jnp.ones_like(kept)  # a bias does not decay
     columns = (before[:, None], after[:, None], kept[:, None])
     tables = [
         p._replace(items=p.items * decay[:, None]),
-        avg._replace(items=average(p.items, avg.items, *columns), bias=average(p.bias, avg.bias, one, one, kept)),
+        avg._replace(items=average(p.items, avg.items, *columns), bias=average(p.bias, avg.bias, ones, ones, kept)),
         mu._replace(items=mu.items * (B1**ages)[:, None], bias=mu.bias * B1**ages),
         nu._replace(items=nu.items * (B2**ages)[:, None], bias=nu.bias * B2**ages),
     ]
@@ -102,14 +102,14 @@ def take_rows(learnt: Learnt, touched: Moment, now: Moment, rows: Array) -> Lear
         rows: int32[R], each once; rows past the table give zeros.
     """
 
-    def some(tree: NetworkParams) -> NetworkParams:
+    def taken(tree: NetworkParams) -> NetworkParams:
         return tree._replace(
             items=tree.items.at[rows].get(mode="fill", fill_value=0),
             bias=tree.bias.at[rows].get(mode="fill", fill_value=0),
         )
 
     then = Moment(*(column.at[rows].get(mode="clip") for column in touched))
-    return brought_up(_with_tables(learnt, [some(tree) for tree in _tables(learnt)]), then, now)
+    return brought_up(_with_tables(learnt, [taken(tree) for tree in _tables(learnt)]), then, now)
 
 
 def put_rows(learnt: Learnt, touched: Moment, local: Learnt, now: Moment, rows: Array) -> tuple[Learnt, Moment]:
@@ -128,7 +128,7 @@ def put_rows(learnt: Learnt, touched: Moment, local: Learnt, now: Moment, rows: 
 
 
 def settle(learnt: Learnt, touched: Moment, now: Moment) -> tuple[Learnt, Moment]:
-    """Return every row up to date. Cost: a pass over the tables."""
+    """Return every row up to date. Cost: O(tables)."""
     return brought_up(learnt, touched, now), jax.tree.map(
         lambda column, value: jnp.full_like(column, value), touched, now
     )

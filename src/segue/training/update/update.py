@@ -1,7 +1,8 @@
 """One update of a training run: a window in, the loss, its gradient, the weights after it.
 
-Knows: what is hidden and dropped in training, what a window's loss is, the memory that goes on to the next window.
-Does not know: where windows come from, passes, validation, files. What changes comes in as a value and goes out as one.
+Knows: what training drops, the loss of a window, the memory carried to the next window. State comes in as a value and
+goes out as a value.
+Does not know: where windows come from, epochs, validation, files.
 """
 
 from functools import partial
@@ -23,29 +24,29 @@ from segue.training.update.optimiser import kept_share, make_optimiser, running_
 from segue.training.update.seen_mask import hidden_classes
 from segue.training.update.sparse_rows import Learnt, Moment, after_update, beginning, put_rows, settle, take_rows
 
-#: Of what dropout leaves elsewhere, the share that it leaves of a user's liking by sums, which fits fastest.
-KINDRED_KEPT = 0.4
+#: Dropout keeps this share of a user's taste, relative to what it keeps elsewhere: the taste overfits fastest.
+TASTE_KEPT = 0.4
 
 
 class Run(NamedTuple):
-    """Everything that changes while training. Where every update sees the whole table, no row's touch is noted."""
+    """Everything that changes in training."""
 
     learnt: Learnt
     memory: Memory
-    touched: Any  # Moment of every row, or None
+    touched: Any  # Moment of every row, or None where every update sees the whole table
     now: Moment
-    carried: Any = ()  # [B, read_width], what the last ratings of the window before were asked of
+    carried: Any = ()  # [B, read_width], what the rating head read at the last position of the window before
 
 
-class Known(NamedTuple):
-    """What is known of the items and is not learnt by gradient."""
+class ItemData(NamedTuple):
+    """Data of the items that no gradient changes."""
 
     attributes: Any = None  # float16[V, m]; None for ids alone
     ratings: Any = ()  # RatingTables; () without a rating head
 
 
-#: Of ids alone.
-NOTHING = Known()
+#: Without attributes and ratings.
+NO_ITEM_DATA = ItemData()
 
 
 def draw_masks(network: Network, rate: float, seed: Array, shape: tuple[int, int]) -> Masks | None:
@@ -60,7 +61,7 @@ def draw_masks(network: Network, rate: float, seed: Array, shape: tuple[int, int
 
     masks = Masks(draw(), tuple(BlockMasks(draw(), draw()) for _ in range(network.depth)), draw())
     if network.rating:
-        masks = masks._replace(kindred=dropout_mask(seed, 9, full, 1.0 - KINDRED_KEPT * (1.0 - rate)))
+        masks = masks._replace(taste=dropout_mask(seed, 9, full, 1.0 - TASTE_KEPT * (1.0 - rate)))
     return masks
 
 
@@ -77,15 +78,15 @@ def rounded_weights(tree: Any) -> Any:
 
 
 def rounded_factors(params: NetworkParams) -> NetworkParams:
-    """Return the weights with what multiplies attributes and what blocks multiply by rounded to bfloat16."""
-    said = params.attributes and params.attributes._replace(vector=params.attributes.vector.astype(jnp.bfloat16))
-    return params._replace(attributes=said, blocks=rounded_weights(params.blocks))
+    """Return the weights with those of attributes and of the blocks' products rounded to bfloat16."""
+    attributes = params.attributes and params.attributes._replace(vector=params.attributes.vector.astype(jnp.bfloat16))
+    return params._replace(attributes=attributes, blocks=rounded_weights(params.blocks))
 
 
-def hide_some(experiment: ExperimentConfig, batch: Any, seed: Array, timed: tuple[int, int] = (0, 0)) -> Any:
-    """Return a batch in which some of everything is unknown, so that the unknown is learnt too.
+def drop_inputs(experiment: ExperimentConfig, batch: Any, seed: Array, timed: tuple[int, int] = (0, 0)) -> Any:
+    """Return a batch with some inputs replaced by *unknown*, so that the model learns to do without them.
 
-    Of the details those from `timed[0]` to before `timed[1]` tell the time: they are unknown where the gap is.
+    The event features from `timed[0]` to before `timed[1]` are hour and day: they are unknown where the gap is.
     """
     shape = batch.items.shape
     no_gap = chance(seed, 1, shape, experiment.gap_dropout)
@@ -111,7 +112,7 @@ def hide_some(experiment: ExperimentConfig, batch: Any, seed: Array, timed: tupl
 
 
 class Carried(NamedTuple):
-    """What goes on from window to window."""
+    """What is carried from window to window."""
 
     memory: Memory
     earlier: Any
@@ -124,30 +125,30 @@ def loss_of(
     carried: Carried,
     batch: Batch,
     candidates: Candidates | None,
-    known: Known,
+    items: ItemData,
     seed: Array,
     before: Any = None,
 ) -> tuple[Array, Carried]:
     """Return the mean loss of a window, in nats or squared ratings, and what is carried after it.
 
-    With `before`, what each user had before the window (`Histories.before`), a target is compared with what a list
-    may hold and nothing else.
+    With `before`, the seen items of each user before the window (`Histories.before`), a target is compared only with
+    items that a list may hold.
     """
     hidden = None
     if before is not None:
         classes = candidates.rows if candidates else jnp.arange(network.items)
         hidden = hidden_classes(before, batch, classes).reshape(-1, len(classes))
-    batch = hide_some(config.experiment, batch, seed, network.timed)
+    batch = drop_inputs(config.experiment, batch, seed, network.timed)
     if network.rating:
-        params = params._replace(rating=params.rating._replace(tables=known.ratings))
+        params = params._replace(rating=params.rating._replace(tables=items.ratings))
     rounded = config.train.precision == "bfloat16"
     if rounded:
         params = rounded_factors(params)
-    if known.attributes is not None:
-        # An item without its own row is like one that came after the training.
-        own = 1.0 - chance(seed, 6, params.bias.shape, config.train.id_dropout).astype(jnp.float32)
+    if items.attributes is not None:
+        # An item whose id is hidden is like an item that came after the training.
+        shown = 1.0 - chance(seed, 6, params.bias.shape, config.train.id_dropout).astype(jnp.float32)
         with jax.named_scope("attributes"):
-            params = network.with_attributes(params, known.attributes.astype(jnp.float32), own)
+            params = network.with_attributes(params, items.attributes.astype(jnp.float32), shown)
     masks = draw_masks(network, config.model.dropout or 0.0, seed, batch.items.shape)
     window = Window(batch.items, batch.gaps, batch.first, batch.reset, batch.details, batch.profiles)
     with jax.named_scope("network"):
@@ -162,25 +163,27 @@ def loss_of(
                 query, params.items, params.bias, targets, weights, candidates, hidden, rounded=rounded
             )
     if network.rating:
-        asked = strictly_earlier(output, batch.apart | batch.reset, carried.earlier)
-        earlier = asked[-1]
-        total = total + rating_loss(network, params, asked, batch, masks and masks.kindred)
+        read = strictly_earlier(output, batch.apart | batch.reset, carried.earlier)
+        earlier = read[-1]
+        total = total + rating_loss(network, params, read, batch, masks and masks.taste)
     return total, Carried(memory, earlier)
 
 
 class Update(NamedTuple):
-    """What one update needs: a window, sampled or not, and its dials. Many of them have a leading axis."""
+    """The inputs of one update; those of many updates have a leading axis."""
 
     window: Any  # Batch | Sampled
     seed: Any  # uint32
     rate: Any  # float32
-    before: Any = None  # bool[B, C]: of the classes, what each user had before; None where lists may repeat it
+    before: Any = None  # bool[B, C]: which classes each user has seen before; None where they are compared, too
 
 
-def update(network: Network, config: Config, run: Run, new: Update, known: Known = NOTHING) -> tuple[Run, Array]:
+def update(
+    network: Network, config: Config, run: Run, new: Update, items: ItemData = NO_ITEM_DATA
+) -> tuple[Run, Array]:
     """Learn from one window: return the run after it and the window's mean loss.
 
-    Of a sampled window that names rows only these are read, differentiated and changed.
+    Where a sampled window names rows, only these rows are read, differentiated and changed.
     """
     learnt, touched, after = run.learnt, run.touched, after_update(run.now, config, new.rate)
     batch, candidates, sampled = new.window, None, None
@@ -190,10 +193,10 @@ def update(network: Network, config: Config, run: Run, new: Update, known: Known
         candidates = Candidates(sampled.candidates, sampled.log_expected, sampled.target_log_expected.reshape(-1))
         if sampled.rows is not None:
             learnt = take_rows(learnt, touched, run.now, sampled.rows)
-            known = jax.tree.map(lambda table: table.at[sampled.rows].get(mode="clip"), known)
+            items = jax.tree.map(lambda table: table.at[sampled.rows].get(mode="clip"), items)
     grad = jax.value_and_grad(partial(loss_of, network, config), has_aux=True)
     carried = Carried(run.memory, run.carried)
-    (loss, carried), gradient = grad(learnt.params, carried, batch, candidates, known, new.seed, new.before)
+    (loss, carried), gradient = grad(learnt.params, carried, batch, candidates, items, new.seed, new.before)
     with jax.named_scope("optimiser"):
         change, optimiser = make_optimiser(config.train).update(gradient, learnt.optimiser, learnt.params)
         params = jax.tree.map(lambda weights, delta: weights - new.rate * delta, learnt.params, change)
@@ -206,16 +209,16 @@ def update(network: Network, config: Config, run: Run, new: Update, known: Known
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2,))
 def update_many(
-    network: Network, config: Config, run: Run, many: Update, count: Array, known: Known = NOTHING
+    network: Network, config: Config, run: Run, many: Update, count: Array, items: ItemData = NO_ITEM_DATA
 ) -> tuple[Run, Array]:
     """Learn from the first `count` windows of many: return the run after them, and their losses."""
 
-    def one(i: Array, carried: tuple[Run, Array]) -> tuple[Run, Array]:
+    def one_update(i: Array, carried: tuple[Run, Array]) -> tuple[Run, Array]:
         run, losses = carried
-        run, loss = update(network, config, run, jax.tree.map(lambda rows: rows[i], many), known)
+        run, loss = update(network, config, run, jax.tree.map(lambda rows: rows[i], many), items)
         return run, losses.at[i].set(loss)
 
-    result: tuple[Run, Array] = lax.fori_loop(0, count, one, (run, jnp.zeros(many.rate.shape)))
+    result: tuple[Run, Array] = lax.fori_loop(0, count, one_update, (run, jnp.zeros(many.rate.shape)))
     return result
 
 
@@ -227,8 +230,8 @@ def settled(run: Run) -> Run:
 
 
 @partial(jax.jit, static_argnums=0)
-def described(network: Network, params: NetworkParams, attributes: Array) -> NetworkParams:
-    """Return the weights with item vectors that hold what the attributes say."""
+def add_attributes(network: Network, params: NetworkParams, attributes: Array) -> NetworkParams:
+    """Return the weights with attributes added to the item vectors."""
     return network.with_attributes(params, attributes.astype(jnp.float32))
 
 

@@ -1,13 +1,14 @@
-"""A function called for one thing after another in a process of its own, so that a crash costs that one thing.
+"""A function called for one key after another in a separate process, so that a crash costs that key alone.
 
     this process                              the other
-    path                 ─ standard input ──► imports, and says that it is there
+    path                 ─ standard input ──► imports, and reports that it has started
     function, given      ───────────────────►
     a key                ───────────────────► function(given, key)
-    value or fault       ◄─ standard output ─
+    value or failure     ◄─ standard output ─
 
-Knows: how a process is begun, limited and ended, and the words for how it ended. Does not know: what is called.
-The process is a new one and no copy (`fork`): a copy of a process with threads, such as those of JAX, may hang.
+Knows: how a process is started, limited and ended, and the words for how it ended.
+Does not know: what is called. The process is new and not a copy (`fork`): a copy of a process with
+threads, such as those of JAX, may hang.
 """
 
 import contextlib
@@ -33,128 +34,128 @@ Given = TypeVar("Given")
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-#: Seconds that one call may take, and seconds until the other process is there.
-LONGEST, BEGINNING = 3600.0, 120.0
-#: Bytes that libraries set aside for each thread and do not use.
+#: Seconds that a call may take, and seconds until the other process has started.
+LONGEST, STARTING = 3600.0, 120.0
+#: Bytes that libraries reserve for each thread and do not use.
 _OF_A_THREAD = 128 * 2**20
-_BEGIN = (
+_START = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline()); "
-    "from segue.evaluation.baselines.own_process import serve; serve()"
+    "from segue.evaluation.baselines.separate_process import serve; serve()"
 )
 
 
-class Fault(NamedTuple):
+class Failure(NamedTuple):
     """Why there is no value, in words for the reader of a report."""
 
     why: str
 
 
-class _Here(NamedTuple):
-    """Said by the other process of a key that it cannot import."""
+class _CallHere(NamedTuple):
+    """The answer of the other process to a key that it cannot import."""
 
 
-def each_apart(
+def call_each(
     function: Callable[[Given, Key], Value], given: Given, keys: Iterable[Key], *, longest: float | None = None
-) -> Iterator[Value | Fault]:
-    """Yield `function(given, key)` for each key, or the `Fault` that came in its place.
+) -> Iterator[Value | Failure]:
+    """Yield `function(given, key)` for each key, or the `Failure` in its place.
 
-    The calls are made one after the other, in one other process. Where that ends before its time, the key that it
-    was at has a fault, and the next key begins a new one. What the other process cannot import, such as a class of a
-    notebook, is called in this process, and so is everything where no process can be begun: an exception is a fault
-    there as well, but nothing is safe from a crash.
+    The calls are made one after the other, in another process. Where that process ends early, its current key is a
+    failure, and the next key starts a new process. What the other process cannot import, such as a class of a
+    notebook, is called in this process, and so is everything where no process can be started: an exception is a
+    failure there as well, but nothing is safe from a crash.
 
     Args:
         function: of a module, so that it can be pickled.
-        given: what all calls are given; sent once to each process.
-        keys: what each call is for, classes or plain values.
+        given: the first argument of all calls; sent once to each process.
+        keys: the second argument of each call, classes or plain values.
         longest: seconds that a call may take; None takes `LONGEST`.
 
     Cost: about half a second for a process, and a copy of what is given and returned.
 
     Example:
         >>> from operator import truediv
-        >>> list(each_apart(truediv, 6, [2, 0]))
-        [3.0, Fault(why='ZeroDivisionError: division by zero')]
+        >>> list(call_each(truediv, 6, [2, 0]))
+        [3.0, Failure(why='ZeroDivisionError: division by zero')]
     """
     limit, other, able = LONGEST if longest is None else longest, None, True
     try:
         for key in keys:
             if other is None and able:
-                other = _Other.begun(function, given)
+                other = _Other.started(function, given)
                 able = other is not None
-            found = other.call(key, limit) if other else _Here()
+            result = other.call(key, limit) if other else _CallHere()
             if other and other.ended:
                 other = None
-            yield called(function, given, key) if isinstance(found, _Here) else found
+            yield attempt(function, given, key) if isinstance(result, _CallHere) else result
     finally:
         if other:
             other.end()
 
 
-def called(function: Callable[[Given, Key], Value], given: Given, key: Key) -> Value | Fault:
-    """Return `function(given, key)`, or the fault that its exception is."""
+def attempt(function: Callable[[Given, Key], Value], given: Given, key: Key) -> Value | Failure:
+    """Return `function(given, key)`, or the `Failure` that its exception is."""
     try:
         return function(given, key)
     except SegueError as error:
-        return Fault(str(error))
+        return Failure(str(error))
     except MemoryError as error:
         what = f" ({error})" if str(error) else ""
-        return Fault(f"memory ran out{what}. Measure where there is more, or keep fewer items.")
-    except Exception as error:  # whatever it is, it costs this one thing
-        return Fault(f"{type(error).__name__}: {error}".removesuffix(": "))
+        return Failure(f"memory ran out{what}. Measure where there is more, or keep fewer items.")
+    except Exception as error:  # whatever it is, it costs this key alone
+        return Failure(f"{type(error).__name__}: {error}".removesuffix(": "))
 
 
 class _Other:
     """The other process, seen from this one."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-P", "-c", _BEGIN]
+        command = [sys.executable, "-P", "-c", _START]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
-        self.said: deque[bytes] = deque(maxlen=5)  # the last lines of what it complains of
-        self.listener = threading.Thread(target=self.said.extend, args=(self.process.stderr,), daemon=True)
+        self.errors: deque[bytes] = deque(maxlen=5)  # the last lines of its standard error
+        self.listener = threading.Thread(target=self.errors.extend, args=(self.process.stderr,), daemon=True)
         self.listener.start()
         self.ended = self.late = False
 
     @classmethod
-    def begun(cls, function: Any, given: Any) -> "_Other | None":
-        """Return a process that waits for keys, or None where there cannot be one."""
+    def started(cls, function: Any, given: Any) -> "_Other | None":
+        """Return a process that waits for keys, or None where none can be started."""
         try:
             whole = pickle.dumps(function)
             other = cls()
         except Exception:
             return None
         other._send(json.dumps([place for place in sys.path if isinstance(place, str)]).encode() + b"\n")
-        if other._hear(BEGINNING) is None:
+        if other._receive(STARTING) is None:
             return None
         other._send(whole)
-        with contextlib.suppress(OSError):  # of one that has ended: seen at the first call
+        with contextlib.suppress(OSError):  # the process has ended: seen at the first call
             try:
-                pickle.dump(given, _of(other.process.stdin), pickle.HIGHEST_PROTOCOL)
+                pickle.dump(given, _open(other.process.stdin), pickle.HIGHEST_PROTOCOL)
             except (pickle.PicklingError, AttributeError, TypeError):
                 other.end()
                 return None
         return other
 
     def call(self, key: Any, limit: float) -> Any:
-        """Return what came of a key: a value, a `Fault`, or `_Here`."""
+        """Return the result for a key: a value, a `Failure`, or `_CallHere`."""
         try:
             packed = pickle.dumps(key)
         except Exception:
-            return _Here()
+            return _CallHere()
         began = time.monotonic()
         module = getattr(key, "__module__", None)
         self._send(pickle.dumps((module, getattr(sys.modules.get(module or ""), "__file__", None), packed)))
-        found = self._hear(limit)
-        return Fault(self._why(time.monotonic() - began)) if found is None else found[0]
+        answer = self._receive(limit)
+        return Failure(self._why(time.monotonic() - began)) if answer is None else answer[0]
 
     def _send(self, content: bytes) -> None:
-        with contextlib.suppress(OSError):  # of one that has ended: seen at the next answer
-            _of(self.process.stdin).write(content)
-            _of(self.process.stdin).flush()
+        with contextlib.suppress(OSError):  # the process has ended: seen at the next answer
+            _open(self.process.stdin).write(content)
+            _open(self.process.stdin).flush()
 
-    def _hear(self, limit: float) -> tuple[Any] | None:
-        """Return the next answer; None when the process has ended, or is ended because it is late."""
+    def _receive(self, limit: float) -> tuple[Any] | None:
+        """Return the next answer; None when the process has ended, or is killed because it is late."""
 
         def stop() -> None:
             self.late = True
@@ -164,7 +165,7 @@ class _Other:
         timer.daemon = True
         timer.start()
         try:
-            return (pickle.load(_of(self.process.stdout)),)
+            return (pickle.load(_open(self.process.stdout)),)
         except Exception:  # cut short, or too large for this process
             self.end()
             return None
@@ -175,20 +176,20 @@ class _Other:
         """End the process, whatever it is doing."""
         if self.process.poll() is None and not self.ended:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(1.0)  # it may be about to end by itself, for a reason that is to be told
+                self.process.wait(1.0)  # it may be ending by itself, for a reason that the report names
         self.process.kill()
         self.process.wait()
         self.listener.join(1.0)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             with contextlib.suppress(OSError):
-                _of(pipe).close()
+                _open(pipe).close()
         self.ended = True
 
     def _why(self, seconds: float) -> str:
         """Return how the process ended, in words."""
         code = self.process.returncode
-        last = self.said[-1].decode(errors="replace").strip() if self.said else ""
-        said = f' The last it said: "{last}".' if last else ""
+        last = self.errors[-1].decode(errors="replace").strip() if self.errors else ""
+        message = f' Its last message: "{last}".' if last else ""
         if self.late:
             return (
                 f"it had not ended after {seconds:,.0f} seconds and was stopped. Fit it with "
@@ -203,13 +204,13 @@ class _Other:
             with contextlib.suppress(ValueError):
                 name = f"{signal.Signals(-code).name}, {signal.strsignal(-code)}".rstrip(", ")
                 return (
-                    f"a library ended its process ({name}).{said} Measure with OPENBLAS_NUM_THREADS=1, or with other "
-                    "versions of NumPy and SciPy."
+                    f"a library ended its process ({name}).{message} Measure with OPENBLAS_NUM_THREADS=1, or with "
+                    "other versions of NumPy and SciPy."
                 )
-        return f"its process ended with code {code}.{said} Fit it alone to see more."
+        return f"its process ended with code {code}.{message} Fit it alone to see more."
 
 
-def _of(pipe: Any) -> Any:
+def _open(pipe: Any) -> Any:
     assert pipe is not None
     return pipe
 
@@ -217,24 +218,24 @@ def _of(pipe: Any) -> Any:
 def serve() -> None:
     """Answer keys from standard input until it is closed: what runs in the other process."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # what libraries print is not an answer
     _yield_memory()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     _answer(answers, True)
-    asked = sys.stdin.buffer
-    function, given = pickle.load(asked), pickle.load(asked)
+    keys = sys.stdin.buffer
+    function, given = pickle.load(keys), pickle.load(keys)
     while True:
         try:
-            module, file, packed = pickle.load(asked)
+            module, file, packed = pickle.load(keys)
         except EOFError:
             return
         try:
             _import(module, file)
             key = pickle.loads(packed)
         except Exception:
-            _answer(answers, _Here())
+            _answer(answers, _CallHere())
             continue
-        _answer(answers, called(function, given, key))
+        _answer(answers, attempt(function, given, key))
 
 
 def _answer(answers: Any, value: Any) -> None:
@@ -256,14 +257,14 @@ def _import(name: str | None, file: str | None) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when the one that began it is gone."""
+    """End this process when its parent is gone."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
 
 
 def _yield_memory() -> None:
-    """Let this process, and not the one with the report, fail where memory runs out: by an exception, or killed."""
+    """Make this process, not its parent, fail where memory runs out: by an exception, or killed."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     with contextlib.suppress(ImportError, OSError, ValueError):

@@ -1,6 +1,7 @@
-"""Questions about held-out events, and the answers of one model to them.
+"""Queries about held-out events, and where one model ranks their targets.
 
-Knows: histories, targets, what is left out of a list. Does not know: what scores, or where the events came from.
+Knows: histories, targets, which items a list excludes.
+Does not know: what scores, or where the events came from.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +17,13 @@ from segue.metrics.ranks import target_ranks
 from segue.model.transitions import RECENT
 from segue.shapes import Floats, Rows, Times
 
-#: Questions that are scored at once.
+#: Queries that are scored at once.
 BLOCK = 256
 
 
 @dataclass(frozen=True)
-class Questions:
-    """Held-out events with what stood before them.
+class Queries:
+    """Held-out events with the events before them.
 
     Args:
         sequences: histories and held-out events together.
@@ -40,52 +41,52 @@ class Questions:
         return self.sequences.items[self.events]
 
     def history(self, query: int) -> Rows:
-        """Return the rows of the events before a question, oldest first."""
+        """Return the rows of the events before a query, oldest first."""
         return self.sequences.items[self.sequences.offsets[self.users[query]] : self.events[query]]
 
     def recent(self, block: range) -> Rows:
-        """Return int32[query, RECENT]: the last items before some questions."""
-        asked = slice(block.start, block.stop)
-        return self.sequences.recent_before(self.events[asked], self.sequences.offsets[self.users[asked]], RECENT)
+        """Return int32[query, RECENT]: the last items before some queries."""
+        some = slice(block.start, block.stop)
+        return self.sequences.recent_before(self.events[some], self.sequences.offsets[self.users[some]], RECENT)
 
-    def bare(self) -> "Questions":
+    def items_only(self) -> "Queries":
         """Return the same without what only a network reads: times, ratings, details, profiles."""
         whole = self.sequences
         return replace(self, sequences=Sequences(whole.users, whole.offsets, whole.items))
 
 
-class Exam(NamedTuple):
-    """Questions, and what is left out of the answers to them.
+class RankingTask(NamedTuple):
+    """Queries, and the seen items that their lists exclude.
 
     Args:
-        asked: the questions.
-        seen: as many, whose histories are left out of the lists; None where nothing is.
+        queries: the queries.
+        seen: as many, whose histories the lists exclude; None where seen items are allowed.
     """
 
-    asked: Questions
-    seen: Questions | None = None
+    queries: Queries
+    seen: Queries | None = None
 
-    def left_out(self, block: range) -> list[Rows]:
-        """Return the rows to leave out for each question of a block, or nothing at all."""
+    def excluded(self, block: range) -> list[Rows]:
+        """Return the rows to exclude for each query of a block; an empty list where seen items are allowed."""
         return [self.seen.history(query) for query in block] if self.seen else []
 
 
 @dataclass
-class Tally:
-    """Ranks and lists of one model, block after block."""
+class Rankings:
+    """Where a model ranks the targets, and its lists, block after block."""
 
     ranks: list[NDArray[np.float64]]
     lists: list[Rows]
 
-    def add(self, scores: Floats, targets: Rows, seen: Sequence[Rows]) -> None:
+    def add(self, scores: Floats, targets: Rows, excluded: Sequence[Rows]) -> None:
         """Rank the targets of a block.
 
         Args:
             scores: float32[query, item], changed.
             targets: int32[query]; 0 is a miss.
-            seen: for each query the rows to leave out, or nothing at all.
+            excluded: for each query the rows to exclude; empty to exclude nothing.
         """
-        leave_out(scores, seen)
+        leave_out(scores, excluded)
         known = targets > 0
         ranks = np.full(len(targets), scores.shape[1], np.float64)
         ranks[known] = target_ranks(scores[known], targets[known])
@@ -93,15 +94,15 @@ class Tally:
         self.lists.append(top_k(np.ascontiguousarray(scores, np.float32), 10).places.astype(np.int32))
 
 
-def tally(exam: Exam, score: Callable[[range], Floats]) -> Tally:
-    """Return what a model answers, a block of questions at a time.
+def rank_queries(task: RankingTask, score: Callable[[range], Floats]) -> Rankings:
+    """Return how a model ranks, a block of queries at a time.
 
     Args:
-        exam: the questions.
-        score: gives float32[query, item] for some of the questions; it is changed.
+        task: the queries.
+        score: gives float32[query, item] for some of the queries; the array is changed.
     """
-    found, count = Tally([], []), len(exam.asked.events)
+    rankings, count = Rankings([], []), len(task.queries.events)
     for begin in range(0, count, BLOCK):
         block = range(begin, min(begin + BLOCK, count))
-        found.add(score(block), exam.asked.targets[block.start : block.stop], exam.left_out(block))
-    return found
+        rankings.add(score(block), task.queries.targets[block.start : block.stop], task.excluded(block))
+    return rankings

@@ -70,8 +70,8 @@ def test_what_comes_out_is_what_went_in(store):
 
 def test_an_import_that_was_cut_short_goes_on_and_twice_is_once(store):
     log = read()
-    some = [event for n, event in enumerate(LogEvents(log)) if n < 3]
-    import_events(store, some, source="log", batch=2)
+    first = [event for n, event in enumerate(LogEvents(log)) if n < 3]
+    import_events(store, first, source="log", batch=2)
     done = import_events(store, LogEvents(log), source="log", batch=2)
     assert (done.position, done.written) == (5, 2)
     assert import_events(store, LogEvents(log), source="log").written == 0
@@ -129,8 +129,8 @@ def test_an_import_that_an_older_version_made_goes_on(store):
         sha = hashlib.sha256(b"".join(event.digest for event in by_time[:done])).hexdigest()
         store.commit([], values={f"import:{name}": f"{done} {sha}".encode()})
         late = Event("cid", "x", 150 if done == 3 else 400)
-        found = import_events(store, [*events, late], source=name)
-        assert (found.position, found.written) == (4, 4 - done)
+        report = import_events(store, [*events, late], source=name)
+        assert (report.position, report.written) == (4, 4 - done)
         assert import_events(store, [*events, late], source=name).written == 0
     with pytest.raises(DataError, match="expected to begin with the 4 events"):
         import_events(store, [*events[1:], events[0].at(7)], source=name)
@@ -197,7 +197,7 @@ def test_context_comes_out_as_columns_and_an_export_as_it_was_sent(store, tmp_pa
     again = SqliteStore(tmp_path / "again.db")
     log = segue.read_events(tmp_path / "out.parquet", id="id", reading=segue.Reading(context=("context",)))
     assert import_events(again, LogEvents(log), source="out").written == 4
-    sent = [{name: value for name, value in one.items() if value is not None} for one in contexts]
+    sent = [{name: value for name, value in context.items() if value is not None} for context in contexts]
     assert [(e.time, e.id, dict(e.context)) for e in again.log()] == [(n, f"e{n}", c) for n, c in enumerate(sent)]
     again.close()
     assert not list(tmp_path.glob(".out*"))
@@ -313,7 +313,7 @@ def test_retraining_publishes_what_is_better_and_exits_0(tmp_path):
     a_running_model(log, models)
     log.as_text().with_columns(pl.col("time").cast(pl.Datetime("us"))).write_parquet(tmp_path / "log.parquet")
     assert run.invoke(app, ["import", str(tmp_path / "log.parquet"), "--store", str(tmp_path / "s.db")]).exit_code == 0
-    small = [word for one in ("model.width=8", "model.depth=1", "train.epochs=3") for word in ("--set", one)]
+    small = [word for text in ("model.width=8", "model.depth=1", "train.epochs=3") for word in ("--set", text)]
     verb = ["retrain", "--store", str(tmp_path / "s.db"), "--models", str(models), *small, "--json"]
     server = SqliteStore(tmp_path / "s.db")  # it may run meanwhile
     done = run.invoke(app, verb)
@@ -486,8 +486,8 @@ def test_the_verbs_for_lists_and_indexes(tmp_path):
         return done.output
 
     said("import", tmp_path / "log.parquet", "--store", store)
-    one = said("recommend", model, "--user", user, "--store", store, "--json")
-    assert one == said("recommend", model, "--user", user, "--events", tmp_path / "log.parquet", "--json")
+    single = said("recommend", model, "--user", user, "--store", store, "--json")
+    assert single == said("recommend", model, "--user", user, "--events", tmp_path / "log.parquet", "--json")
     everyone = ("recommend", model, "--all", "-k", 3)
     assert "lists of 40 users" in said(*everyone, "--store", store, "-o", tmp_path / "a.parquet")
     said(*everyone, "--events", store, "-o", tmp_path / "b.parquet")
@@ -520,8 +520,8 @@ def test_the_id_of_an_erased_user_is_taken_again_by_a_verb(tmp_path, kind):
         for said in ("né/1: accepted again from now on.", "né/1: was not blocked; nothing to do."):
             done = run.invoke(app, ["readmit", "né/1", "--store", address])
             assert (done.exit_code, done.output) == (0, said + "\n"), done.exception
-        told = run.invoke(app, ["readmit", "bob", "--store", address, "--json"]).output
-        assert json.loads(told) == {"user": "bob", "blocked": False, "was_blocked": False}
+        output = run.invoke(app, ["readmit", "bob", "--store", address, "--json"]).output
+        assert json.loads(output) == {"user": "bob", "blocked": False, "was_blocked": False}
         store = open_store(address)
         assert isinstance(store.commit([Write("né/1", 0, (Event("né/1", "1"),))])[0], Written)
     finally:

@@ -1,0 +1,225 @@
+"""What answers look like: each type is made by `serializers`, sent as it is, and described on the OpenAPI page.
+
+Knows: names and types of fields. Does not know: where their values come from (`serializers`). A field that is `UNSET`
+is left out.
+"""
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+
+class _Answer(Struct, kw_only=True):
+    pass
+
+
+class ItemOut(_Answer):
+    """One line of a list."""
+
+    item: str
+    score: float
+    title: str | None
+
+
+class ItemList(_Answer):
+    """A list, best first."""
+
+    items: list[ItemOut]
+    unknown: Annotated[list[str], Meta(description="Ids of the request that the model does not know.")]
+    model: Annotated[str, Meta(description="The fingerprint of what answered.")]
+    count: Annotated[int | UnsetType, Meta(description="Events of the user in the state that answered.")] = UNSET
+    rebuilding: Annotated[bool | UnsetType, Meta(description="The state lacks events; it is being rebuilt.")] = UNSET
+    debug: dict[str, Any] | UnsetType = UNSET
+    token: Annotated[str | UnsetType, Meta(description="The state after it, for a client that holds its own.")] = UNSET
+
+
+class StepOut(_Answer):
+    """One step of the scale of ratings."""
+
+    rating: float
+    share: float
+
+
+class RatingOut(_Answer):
+    """What a user would think of an item, in the scale of the log."""
+
+    item: str
+    rating: float
+    deviation: Annotated[float, Meta(description="The standard deviation.")]
+    shares: Annotated[list[StepOut], Meta(description="How likely each step is; empty where the scale has no steps.")]
+    known: Annotated[bool, Meta(description="Whether the model knows the item.")]
+    model: str
+    count: int
+    rebuilding: bool
+
+
+class EventOut(_Answer):
+    """An event as it is kept."""
+
+    seq: int
+    user: str
+    item: str
+    title: str | UnsetType = UNSET
+    time: float | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    rating: float | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+    context: dict[str, Any] | UnsetType = UNSET
+
+
+class Ingested(_Answer):
+    """It is on disk. With `?recommend=k` the fields of a list stand beside these."""
+
+    events: list[EventOut]
+    duplicates: Annotated[int, Meta(description="How many had been sent before, under the same ids.")]
+    items: list[ItemOut] | UnsetType = UNSET
+    unknown: list[str] | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    count: int | UnsetType = UNSET
+    rebuilding: bool | UnsetType = UNSET
+    debug: dict[str, Any] | UnsetType = UNSET
+
+
+class UserOut(_Answer):
+    """What is known of a user."""
+
+    user: Annotated[str, Meta(description="The name that events are kept under.")]
+    events: Annotated[list[EventOut], Meta(description="A page, latest first.")]
+    count: Annotated[int, Meta(description="Events in all.")]
+    model: str
+    state_bytes: int
+    rebuilding: bool
+    picture: Annotated[list[float], Meta(description="At most 256 numbers from -1 to 1: the state, for the eye.")]
+    next: Annotated[str | None, Meta(description="`before` of the page after this one.")]
+
+
+class LearntFrom(_Answer):
+    """A model that may have learnt from what was erased."""
+
+    model: str
+    trained_on: str | None
+    range: Annotated[list[str] | None, Meta(description="The first and the last time of its training.")]
+
+
+class ErasureReceipt(_Answer):
+    """What was erased, what is blocked from now on, and what an erasure cannot reach."""
+
+    erased: Annotated[str, Meta(description='"user" or "event".')]
+    events: Annotated[int, Meta(description="How many this request erased.")]
+    already: Annotated[bool, Meta(description="All was erased before.")]
+    models: list[LearntFrom]
+    blocked: str
+    remains: str
+    advice: str
+
+
+class BlockOut(_Answer):
+    """Whether the id of a user is blocked."""
+
+    user: str
+    blocked: bool
+
+
+class MergeResult(_Answer):
+    """The user that stays, and how many events they have."""
+
+    user: str
+    count: int
+
+
+class PartOut(_Answer):
+    """What one event did for the score of an item."""
+
+    event: EventOut
+    change: Annotated[float, Meta(description="The score less that without the event; above 0 it spoke for the item.")]
+    shared: Annotated[list[str], Meta(description="Attributes that both items have.")]
+
+
+class ExplanationOut(ItemOut):
+    """Why an item has its score, the strongest event first."""
+
+    labels: list[str]
+    parts: list[PartOut]
+    what_if: ItemList | UnsetType = UNSET
+
+
+class ItemsAdded(_Answer):
+    """How many items are new, and how many there are."""
+
+    added: int
+    items: int
+
+
+class ItemChanged(_Answer):
+    """What was changed of an item."""
+
+    item: str
+    available: bool | None
+    attributes: dict[str, Any]
+
+
+class RulesSet(_Answer):
+    """How many rules hold."""
+
+    rules: int
+
+
+class ModelChanged(_Answer):
+    """What answers, or will when everybody is caught up."""
+
+    model: str
+    swapping_to: str | None
+
+
+class ReadinessOut(_Answer):
+    """Whether what is ingested now would survive a loss of power."""
+
+    ready: bool
+    reason: str
+
+
+class StatusOut(_Answer):
+    """Where the server stands."""
+
+    model: str
+    swapping_to: str | None
+    caught_up: Annotated[float, Meta(description="The share of the users whose states are there.")]
+    ready: ReadinessOut
+    items: int
+    unavailable: int
+    lists: str
+    ratings: Annotated[list[float], Meta(description="The steps of the scale of ratings, where the model learnt some.")]
+
+
+class MeansOut(_Answer):
+    """Online metrics of a group of events."""
+
+    n: int
+    recall: float = field(name="recall@10")
+    mrr: float = field(name="mrr@10")
+    log_loss: float
+
+
+class TrialOut(_Answer):
+    """The model that runs and the one in the shadow, on the same events."""
+
+    running: MeansOut
+    shadow: MeansOut
+
+
+class OnlineMetrics(_Answer):
+    """Whether each event was in the list that its user would have been shown just before it, by group."""
+
+    sampled: Annotated[bool, Meta(description="The log-loss is an estimate.")]
+    all: dict[str, MeansOut] | UnsetType = UNSET
+    model: dict[str, MeansOut] | UnsetType = UNSET
+    hour: dict[str, MeansOut] | UnsetType = UNSET
+    type: dict[str, MeansOut] | UnsetType = UNSET
+    shadow_model: str | UnsetType = UNSET
+    shadow: TrialOut | UnsetType = UNSET
+
+
+class HealthOut(_Answer):
+    """The process answers."""
+
+    status: str

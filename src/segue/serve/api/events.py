@@ -1,0 +1,58 @@
+"""Events in: `POST /v1/events`.
+
+Knows: how a request names events. Does not know: how they are kept.
+"""
+
+from segue.serve.api.answers import Ingested
+from segue.serve.api.schemas import EventBatch, EventIn, HistoryEvent, IngestHeaders, IngestQuery, micros
+from segue.serve.api.serializers import ingested_of
+from segue.serve.http.problems import Refusal
+from segue.serve.http.routing import Call, Router
+from segue.serve.ranking.types import IngestRequest, ListOptions
+from segue.store.events import Event
+
+router = Router("events")
+
+
+@router.route("POST", "/v1/events", "write")
+async def ingest_events(call: Call, body: EventIn | EventBatch, query: IngestQuery, headers: IngestHeaders) -> Ingested:
+    """Ingest events: one, or `{"events": [...]}`, of which all are kept or none.
+
+    The answer comes when they are on disk. An event without a time gets that of its arrival. A retry under the
+    same id gets the first outcome and today's list; another body under it is refused (409). Ids are those of
+    the API key that sent them.
+    """
+    arrival, key = call.context.now(), headers.idempotency_key
+    if isinstance(body, EventIn):
+        events: tuple[Event, ...] = (_event(body, _id(body, key), arrival),)
+    elif key is None:
+        events = tuple(_event(one, one.id, arrival) for one in body.events)
+    else:
+        raise Refusal(422, "Idempotency-Key: expected a single event, came a batch. Give each event its id.")
+    options = None if query.recommend is None else ListOptions(query.recommend)
+    return ingested_of(await call.context.ingests.send(IngestRequest(events, call.key.name, options)))
+
+
+def history_of(sent: str | HistoryEvent) -> Event:
+    """Return an event of a history: an item, or more."""
+    if isinstance(sent, str):
+        return Event("", sent)
+    return Event("", sent.item, micros(sent.time), None, sent.rating, sent.type, sent.context)
+
+
+def _event(sent: EventIn, id: str | None, arrival: int) -> Event:
+    """Return an event; its digest is of what was sent, so that a retry without a time is the same event."""
+    at, context = micros(sent.time), sent.context
+    # Without an id there is no retry to tell, so any digest will do, but for a context that cannot be kept.
+    digest = b"-" if id is None and not context else b""
+    event = Event(sent.user, sent.item, at, id, sent.rating, sent.type, context, digest)
+    return event if at is not None else event.at(arrival)
+
+
+def _id(sent: EventIn, key: str | None) -> str | None:
+    if key is None:
+        return sent.id
+    plain = key[1:-1] if len(key) > 2 and key[0] == key[-1] == '"' else key
+    if sent.id not in (None, plain):
+        raise Refusal(422, "Idempotency-Key: expected the id of the event or none, came another. Send one of them.")
+    return plain

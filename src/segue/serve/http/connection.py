@@ -1,0 +1,118 @@
+"""A connection, before HTTP is read: its request line and headers are bounded in size and time.
+
+Knows: bytes, a clock, and where headers end. Does not know: HTTP, which uvicorn reads, or what is asked.
+
+Uvicorn bounds neither how long a request line and its headers may take nor, with httptools, how large they may be.
+Each connection stands before one of uvicorn's and hands on what comes. Requests carry the connection in their state
+(`STATE`), so that the middleware can say when a request has begun and when it is answered.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from segue.serve.http.limits import Limits
+from segue.serve.http.problems import document
+
+#: Under this name `scope["state"]` has the connection of a request.
+STATE = "segue.connection"
+_END = b"\r\n\r\n"
+
+
+def bounded(limits: Limits) -> Callable[..., asyncio.Protocol]:
+    """Return what makes a connection, with the arguments that uvicorn makes its own with."""
+
+    def connect(
+        *, app_state: dict[str, Any], _loop: asyncio.AbstractEventLoop | None = None, **more: Any
+    ) -> Connection:
+        connection = Connection(limits, _loop or asyncio.get_running_loop())
+        make: Any = AutoHTTPProtocol
+        connection.inner = make(app_state={**app_state, STATE: connection}, _loop=_loop, **more)
+        return connection
+
+    return connect
+
+
+class Connection(asyncio.Protocol):
+    """One connection: bytes on their way to `inner`, which reads HTTP.
+
+    Args:
+        limits: of the headers.
+        loop: whose clock is read.
+    """
+
+    inner: asyncio.Protocol
+
+    def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+        self._limits, self._loop = limits, loop
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._in_head, self._size, self._tail = True, 0, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the first request."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._watch()
+        self.inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on what came, unless the headers are too large."""
+        if self._in_head:
+            known = self._tail + data
+            end = known.find(_END)
+            size = self._size - len(self._tail) + (len(known) if end < 0 else end)
+            if size > self._limits.header_bytes:
+                self._refuse()
+                return
+            if end < 0:
+                self._size, self._tail = size, known[-3:]
+                self._watch()
+            else:
+                self._in_head = False
+                self._calm()
+        self.inner.data_received(data)
+
+    def began(self) -> None:
+        """Note that a request is at work: what comes next is its body."""
+        self._in_head = False
+        self._calm()
+
+    def answered(self) -> None:
+        """Note that the request was answered: what comes next are the headers of another one."""
+        self._in_head, self._size, self._tail = True, 0, b""
+
+    def eof_received(self) -> bool | None:
+        """Hand on that no more comes."""
+        return self.inner.eof_received()
+
+    def pause_writing(self) -> None:
+        """Hand on that the other side reads slowly."""
+        self.inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Hand on that the other side has read."""
+        self.inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hand on that it is closed."""
+        self._calm()
+        self.inner.connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self._timer is None and self._transport is not None:
+            self._timer = self._loop.call_later(self._limits.header_seconds, self._transport.close)
+
+    def _calm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self) -> None:
+        said = f"headers: expected at most {self._limits.header_bytes:,} bytes, came more. Send fewer or shorter ones."
+        answer = document(431, said, "", headers={"Connection": "close"})
+        lines = [b"HTTP/1.1 431 Request Header Fields Too Large", *(b"%b: %b" % one for one in answer.raw_headers)]
+        if self._transport is not None:
+            self._transport.write(b"\r\n".join(lines) + _END + bytes(answer.body))
+            self._transport.close()

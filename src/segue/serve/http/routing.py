@@ -1,0 +1,186 @@
+"""A route: a function whose signature says what it takes and what it answers.
+
+Knows: signatures, roles, how an error of a route becomes a document. Does not know: what a single route does.
+
+The parameters of the function are read by name. `call` is the request itself; `body`, `query` and `headers` have the
+types that read them; any other parameter is a part of the path. What the function returns is sent as JSON. The
+OpenAPI page is made of the same signatures (`segue.serve.http.openapi`).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+from starlette.responses import Response
+from starlette.routing import Route
+
+from segue.serve.http.app_context import AppContext
+from segue.serve.http.auth import Key, Role
+from segue.serve.http.bodies import Receive, convert, parse_json
+from segue.serve.http.middleware import Passed, Scope, Send, allow, send_json
+from segue.serve.http.problems import Invalid, problem_of
+
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
+
+
+@dataclass(slots=True)
+class Call:
+    """One request.
+
+    Args:
+        context: what routes work with.
+        key: who asks.
+        status: of the answer; the function may change it.
+    """
+
+    context: AppContext
+    key: Key
+    status: int = 200
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """What a route takes in its address that takes nothing there."""
+
+
+class Operation:
+    """An ASGI application that reads a request, calls a function and sends what it returns.
+
+    Args:
+        method: of HTTP.
+        path: with the names of its parts in braces.
+        run: the function.
+        role: that its callers need; None for none.
+        tag: of the OpenAPI page; None leaves it out.
+        also: other statuses of the same answer, and what they mean.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        run: Callable[..., Awaitable[Any]],
+        *,
+        role: Role | None = None,
+        tag: str | None = None,
+        also: Mapping[int, str] | None = None,
+    ) -> None:
+        self.method, self.path, self.run, self.name = method, path, run, run.__name__
+        self.role, self.tag, self.also = role, tag, also or {}
+        hints = get_type_hints(run, include_extras=True)
+        hints.pop("call", None)
+        self.answer: Any = hints.pop("return")
+        body = hints.pop("body", None)
+        self.bodies: tuple[type[msgspec.Struct], ...] = get_args(body) if isinstance(body, UnionType) else (body,)
+        self.bodies = () if body is None else self.bodies
+        self.query, self.headers = hints.pop("query", Nothing), hints.pop("headers", None)
+        self.parts: type[msgspec.Struct] | None = msgspec.defstruct("Parts", list(hints.items())) if hints else None
+        self._lists = {one.encode_name for one in msgspec.structs.fields(self.query) if _is_list(one.type)}
+        self._named = {name.encode(): name for name in _names(self.headers)} if self.headers else {}
+        self._needed = [(kind, _names(kind, required=True)) for kind in reversed(self.bodies[1:])]
+
+    def route(self) -> Route:
+        """Return the route for Starlette."""
+        return Route(self.path, self, methods=[self.method], name=self.name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        scope["segue.route"] = self.path
+        passed: Passed = scope["segue.passed"]
+        context: AppContext = scope["app"].state.context
+        try:
+            if self.role is not None:
+                allow(passed.key, self.role)
+            call = Call(context, passed.key)
+            answer = await self.run(call, **self._read(scope, passed, context.access.limits.depth))
+            body = b"" if isinstance(answer, Response) else msgspec.json.encode(answer)
+        except Exception as error:
+            answer = problem_of(error, scope["path"])
+        if isinstance(answer, Response):
+            await answer(scope, receive, send)
+        else:
+            await send_json(send, call.status, body)
+
+    def _read(self, scope: Scope, passed: Passed, depth: int) -> dict[str, Any]:
+        """Return the arguments of the function, but for the call."""
+        found: dict[str, Any] = {}
+        if self.parts is not None:
+            found = msgspec.structs.asdict(convert(_unquoted(scope["path_params"]), self.parts, "path", text=True))
+        query = convert(self._pairs(scope["query_string"]), self.query, "query", text=True)
+        if self.query is not Nothing:
+            found["query"] = query
+        if self.headers is not None:
+            sent = {
+                name: passed.headers[raw].decode("latin-1")
+                for raw, name in self._named.items()
+                if raw in passed.headers
+            }
+            found["headers"] = convert(sent, self.headers, "header", text=True)
+        if self.bodies:
+            value = parse_json(passed.body, depth)
+            found["body"] = convert(value, self._kind_of(value), "body")
+        return found
+
+    def _pairs(self, query: bytes) -> dict[str, Any]:
+        """Return what an address says behind its question mark; of a name sent twice the last holds, or all."""
+        found: dict[str, Any] = {}
+        if query:
+            for name, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+                if name in self._lists:
+                    found.setdefault(name, []).append(text)
+                else:
+                    found[name] = text
+        return found
+
+    def _kind_of(self, value: Any) -> type[msgspec.Struct]:
+        """Return the type of body that a value is of: the last whose required names are all there."""
+        for kind, needed in self._needed:
+            if isinstance(value, dict) and needed <= value.keys():
+                return kind
+        return self.bodies[0]
+
+
+class Router:
+    """Routes of one kind, as functions declare them."""
+
+    def __init__(self, tag: str | None) -> None:
+        self.tag = tag
+        self.operations: list[Operation] = []
+
+    def route(
+        self,
+        method: str,
+        path: str,
+        role: Role | None = None,
+        *,
+        hidden: bool = False,
+        also: Mapping[int, str] | None = None,
+    ) -> Callable[[Handler], Handler]:
+        """Return what makes a function a route."""
+
+        def declare(run: Handler) -> Handler:
+            tag = None if hidden else self.tag
+            self.operations.append(Operation(method, path, run, role=role, tag=tag, also=also))
+            return run
+
+        return declare
+
+
+def _unquoted(parts: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return {name: unquote(text, errors="strict") for name, text in parts.items()}
+    except UnicodeError:
+        raise Invalid("path", "expected UTF-8, came bytes that are no text") from None
+
+
+def _names(kind: type[msgspec.Struct], *, required: bool = False) -> set[str]:
+    return {one.encode_name for one in msgspec.structs.fields(kind) if one.required or not required}
+
+
+def _is_list(kind: Any) -> bool:
+    """Say whether a type, with whatever notes, is a list."""
+    while hasattr(kind, "__metadata__"):
+        kind = kind.__origin__
+    return get_origin(kind) is list
