@@ -75,14 +75,14 @@ def recommend(
     if history is not None:
         items = options.history_ids(history)
         about = options.profile_option(profile)
-        options.warn_unmet(rec.encodings.users, about, option="--profile")
+        options.warn_unmet(rec.encoders.users, about, option="--profile")
         state = rec.observe_all(rec.start(about), items)
     else:
         state, items = _user_state(rec, known or str(store), str(user), users)
     unknown = [id for id in dict.fromkeys(items) if id not in rec.vocabulary]
     given = parse_settings(context or [], option="--context", example="device=tv")
-    options.warn_unmet(rec.encodings.events, {"type": type}, option="--type")
-    options.warn_unmet(rec.encodings.events, given, option="--context")
+    options.warn_unmet(rec.encoders.events, {"type": type}, option="--type")
+    options.warn_unmet(rec.encoders.events, given, option="--context")
     if plan is None:
         _print_list(rec.recommend(state, k, at=options.time_option(at), type=type, context=given), unknown, as_json)
         return
