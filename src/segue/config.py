@@ -39,10 +39,10 @@ class ModelConfig:
         size: "small" trains in a third of the time, "base" suits most logs, "large" may learn more of a long log.
         cell: the recurrence: "linear" trains fastest, "gru", "lstm" and "simple_rnn" are the classic ones; "keras"
             stands for the cell that was given to `segue.train(cell=...)`.
-        activation: of `simple_rnn` alone.
+        activation: of `simple_rnn`; other cells have their own.
         width: numbers in an item vector and in the state of a block. None derives it; a larger one is slower and fits
             more.
-        depth: number of blocks. Logs of many events may gain by a third.
+        depth: number of blocks; each costs about the same time.
         dropout: share of numbers zeroed in training, against overfitting: raise it if the validation score falls while
             the loss still does. None derives it.
         time_features: whether the time between events is read. None reads it wherever the log has times.
@@ -74,32 +74,32 @@ class TrainConfig:
     """How the network learns.
 
     Args:
-        seed: of everything random. The same seed gives the same result on the same machine.
+        seed: where all random numbers begin. The same seed gives the same result on the same machine.
         epochs: times the log is read, at most. None derives it.
         minutes: time budget of the whole training, from reading the tables to tuning the blend. The learning-rate
             schedule ends with the budget. Compiling cannot be interrupted and may overrun a small budget; the last
             line says so. A resumed run counts the time of its earlier updates.
         batch_size: users read side by side. None derives it.
-        bptt_steps: events of each user between two updates, through which the gradient flows back. Raise it if what
-            matters lies further back; the state itself is carried on whatever its value.
+        bptt_steps: events of each user in an update, through which the gradient flows back. Raise it if users depend on
+            what lies further back; the state itself is always carried on.
         negatives: items drawn for each update to compare its targets with; 0 compares with the whole catalogue, which
             is exact and slow on a large one. None derives it.
-        learning_rate: the highest of the schedule. None derives it; lower it if the loss is not a number.
+        learning_rate: highest rate of the schedule. None derives it; lower it if the loss is not a number.
         weight_decay: of weight matrices, per update and unit of learning rate. Raise it against overfitting.
         clip: largest norm of the gradient. Lower it if the loss jumps.
         id_dropout: share of item ids that each update hides, so that the model learns to score new items from their
             attributes. Raise it where most items are new. Without a catalogue nothing is hidden.
         patience: epochs without a better validation score before training stops.
-        refit: whether the model learns all events but those that validation needs, and the transition counts, once
-            the blend is tuned, those too. If false, nobody's last event is learnt, as in published comparisons.
+        refit: if true, the model learns all events but those that validation needs, and the transition counts learn
+            these, too, once the blend is tuned. If false, nobody's last event is learnt, as in published comparisons.
         repeats: whether lists may hold seen items: "allow" or "exclude". None takes what the log shows.
         seen_as_negatives: whether the target is compared with seen items, too. None derives it.
         type_weights: how much events of a type count as targets, such as "buy:3,view:0.5"; other types count 1.
         task: what is predicted: "next" item, "rating", or "both" from one state. None derives it.
         rating_loss: "squared" predicts a mean, "ordinal" the probability of each step of the scale.
         rating_scale: "lowest:highest" of the ratings, such as "1:5"; empty takes what the log holds.
-        precision: of the factors of matrix products in training, "float32" or "bfloat16"; sums and weights are
-            float32. None takes the faster on this machine.
+        precision: type of the factors of matrix products in training; sums and weights are float32. None takes the
+            faster on this machine.
         items_without_events: whether lists may hold items of the catalogue that have no event yet, ranked by their
             attributes.
     """

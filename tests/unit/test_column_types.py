@@ -112,7 +112,7 @@ def test_the_command_line_refuses_such_items_and_writes_nothing(tmp_path):
 
 def test_a_profile_has_values_of_the_kind_that_was_learnt():
     rec = described_recommender(described_log())
-    assert rec.encodings.users is not None and "age" in USERS.columns
+    assert rec.encoders.users is not None and "age" in USERS.columns
     for age in ("x", float("inf"), [1, 2]):
         with pytest.raises(ArgumentError, match=r'profile: column "age": expected .*, came ".*". Leave it out'):
             rec.start({"age": age})

@@ -266,7 +266,7 @@ def test_unreadable_values_of_items_users_and_context_are_reported_with_an_examp
     )
     assert '1 of 48 values cannot be read so, the first is "oops" of user u' in whole
     assert {"price", "born", "dwell"} <= {
-        block.name for part in rec.encodings[:3] for block in part.columns if block.width
+        block.name for part in rec.encoders[:3] for block in part.columns if block.width
     }
 
 

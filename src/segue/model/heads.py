@@ -29,7 +29,7 @@ import numpy as np
 from segue.data.log.rating_scale import RATING_WIDTH, Scale
 from segue.model.activations import sigmoid
 from segue.model.backend import draw_normal, namespace, product, scan, take, where_tree
-from segue.model.rating_distribution import Spread, shares_of, spread_of, within
+from segue.model.rating_distribution import StepShares, shares_of, with_moments, within
 from segue.shapes import Array, Floats
 
 #: What of a sum is left after each further event. The first keeps all: its count is the number of ratings.
@@ -211,7 +211,7 @@ class RatingHead:
         whole = xp.concat([ends, below, ends + 1.0], axis=-1)
         return xp.maximum(whole[..., 1:] - whole[..., :-1], 0.0)
 
-    def distribution(self, params: RatingParams, latent: Floats, spread: Floats) -> Spread:
+    def distribution(self, params: RatingParams, latent: Floats, spread: Floats) -> StepShares:
         """Return mean and deviation of ratings to come, float32[n], and the share of each step of the scale.
 
         All belong to one distribution: that of an ordinal head, or the flattest distribution with the latent value as
@@ -219,13 +219,13 @@ class RatingHead:
         """
         scale = self.scale
         if self.loss == "ordinal":
-            return spread_of(self.shares(params, latent, spread), scale.levels)
+            return with_moments(self.shares(params, latent, spread), scale.levels)
         if scale.has_steps:
             return shares_of(latent, spread, scale.levels)
         if scale.closed:
             return within(latent, spread, scale.lowest, scale.highest)
         mean = np.clip(latent, np.float32(scale.lowest), np.float32(scale.highest))
-        return Spread(mean, spread, np.zeros((len(mean), 0), np.float32))
+        return StepShares(mean, spread, np.zeros((len(mean), 0), np.float32))
 
 
 class ItemSide(NamedTuple):

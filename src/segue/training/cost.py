@@ -89,12 +89,12 @@ def check_memory(network: Network, config: Config, events: int, *, available: fl
     )
 
 
-def plan(config: Config, events: int) -> str:
+def training_line(config: Config, events: int) -> str:
     """Return the line to print before training begins.
 
     Example:
         >>> from segue.config import configure
-        >>> plan(configure({"train.epochs": 35, "train.batch_size": 64}), 145_920)
+        >>> training_line(configure({"train.epochs": 35, "train.batch_size": 64}), 145_920)
         'Training for up to 35 epochs (285 updates each). Details: `segue info`.'
     """
     train = config.train

@@ -190,7 +190,7 @@ def _fit(table: pl.DataFrame, requested: Mapping[str, str], text: str, *, timed:
 def encode_log(
     events: Events,
     vocabulary: Vocabulary,
-    encodings: FeatureEncoders,
+    encoders: FeatureEncoders,
     profiles: Profiles | None = None,
     *,
     weight_of_type: Mapping[str, float] | None = None,
@@ -200,7 +200,7 @@ def encode_log(
     Args:
         events: the log.
         vocabulary: its items; others get row 0.
-        encodings: the encoders of features.
+        encoders: the encoders of features.
         profiles: of its users; None leaves them unknown.
         weight_of_type: how much an event of a type counts as a target; other types count 1.
 
@@ -211,31 +211,31 @@ def encode_log(
     """
     sequences = encode(events, vocabulary)
     details = people = None
-    if encodings.event_width:
+    if encoders.event_width:
         starts = range(0, max(len(events), 1), _ROWS)
-        blocks = [_details(events.table[at : at + _ROWS], encodings) for at in starts]
+        blocks = [_details(events.table[at : at + _ROWS], encoders) for at in starts]
         details = np.concatenate(blocks)[sequence_order(events)]
-    if encodings.users is not None and profiles is not None:
-        people = encodings.users.encode(profiles.rows(sequences.users))
+    if encoders.users is not None and profiles is not None:
+        people = encoders.users.encode(profiles.rows(sequences.users))
     weights = weights_of(events, weight_of_type)[sequence_order(events)] if weight_of_type else None
     return replace(sequences, details=details, profiles=people, weights=weights)
 
 
-def _details(table: pl.DataFrame, encodings: FeatureEncoders) -> NDArray[np.float16]:
-    parts = [] if encodings.events is None else [encodings.events.encode(table)]
-    if encodings.scale is not None:
-        parts.append(encodings.scale.encode(ratings_of(table)))
+def _details(table: pl.DataFrame, encoders: FeatureEncoders) -> NDArray[np.float16]:
+    parts = [] if encoders.events is None else [encoders.events.encode(table)]
+    if encoders.scale is not None:
+        parts.append(encoders.scale.encode(ratings_of(table)))
     return np.concatenate(parts, axis=1).astype(np.float16)
 
 
-def attributes_of(catalogue: Catalogue | None, encodings: FeatureEncoders) -> Floats | None:
+def attributes_of(catalogue: Catalogue | None, encoders: FeatureEncoders) -> Floats | None:
     """Return float32[row, m], the features of a catalogue's items; None for ids alone.
 
     Row 0 is zeros. The numbers are rounded to float16, in which training stores them.
     """
-    if catalogue is None or encodings.items is None:
+    if catalogue is None or encoders.items is None:
         return None
-    encoded = encodings.items.encode(catalogue.table)
+    encoded = encoders.items.encode(catalogue.table)
     rows: Floats = np.concatenate([np.zeros((1, encoded.shape[1]), np.float32), encoded])
     return as_float16(rows)
 
