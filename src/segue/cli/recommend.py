@@ -51,7 +51,7 @@ def recommend(
     profile: options.Profile = None,
     users: options.Users = None,
     *,
-    log: options.LogOptions,
+    columns: options.LogColumns,
     as_json: options.AsJson = False,
 ) -> None:
     """Recommend what comes next: for a history, for a user of a log or store, or for all users."""
@@ -69,16 +69,16 @@ def recommend(
     rec = load_model(model)
     if rec.config.train.task == "rating":
         typer.echo("this model learnt ratings alone, not what comes next: train with --task both for lists", err=True)
-    known = log.read(events, of=rec) if events is not None else None
+    source = columns.read(events, of=rec) if events is not None else str(store)
     if out is not None:
-        return list_all(rec, model, known or str(store), out, k=k, at=options.time_option(at), users=users)
+        return list_all(rec, model, source, out, k=k, at=options.time_option(at), users=users)
     if history is not None:
         items = options.history_ids(history)
         about = options.profile_option(profile)
         options.warn_unmet(rec.encoders.users, about, option="--profile")
         state = rec.observe_all(rec.start(about), items)
     else:
-        state, items = _user_state(rec, known or str(store), str(user), users)
+        state, items = _user_state(rec, source, str(user), users)
     unknown = [id for id in dict.fromkeys(items) if id not in rec.vocabulary]
     given = parse_settings(context or [], option="--context", example="device=tv")
     options.warn_unmet(rec.encoders.events, {"type": type}, option="--type")
@@ -104,7 +104,7 @@ def rate(
     profile: options.Profile = None,
     users: options.Users = None,
     *,
-    log: options.LogOptions,
+    columns: options.LogColumns,
     as_json: options.AsJson = False,
 ) -> None:
     """Predict a user's rating of an item, in the scale of the log."""
@@ -118,7 +118,7 @@ def rate(
         if unrated := [id for id, rating in rated if rating is None]:
             typer.echo(f"seen without a rating (write ITEM=RATING): {', '.join(unrated)}", err=True)
     else:
-        source = log.read(events, of=rec) if events is not None else str(store)
+        source = columns.read(events, of=rec) if events is not None else str(store)
         state, _ = _user_state(rec, source, str(user), users)
     shared = _shared_ratings(rec, store, item) if store else None
     predicted = rec.rating_distribution(state, item, at=options.time_option(at), shared=shared)

@@ -39,31 +39,31 @@ def import_log(
         str | None, typer.Option(help="Column of event ids; the store keeps an event with an id once.")
     ] = None,
     *,
-    log: options.LogOptions,
+    columns: options.LogColumns,
     as_json: options.AsJson = False,
 ) -> None:
     """Import a log into a store. Run again, it continues where it stopped."""
     if not is_store(events):
-        names = open_source(events, Reading(header=log.header, sep=log.sep, encoding=log.encoding)).frame
+        names = open_source(events, Reading(header=columns.header, sep=columns.sep, encoding=columns.encoding)).frame
         exported = {CONTEXT, "id"} <= set(names.collect_schema().names())
         id_col = id_col or ("id" if exported else None)
-        context = dict.fromkeys([*(log.context_col or ()), *([CONTEXT] if exported else ())])
-        log = replace(log, context_col=list(context))
-    known = log.read(events, more={"id": id_col})
-    for why, count in known.intake.dropped.items():
+        context = dict.fromkeys([*(columns.context_col or ()), *([CONTEXT] if exported else ())])
+        columns = replace(columns, context_col=list(context))
+    log = columns.read(events, more={"id": id_col})
+    for why, count in log.intake.dropped.items():
         typer.echo(f"left out: {count:,} rows, {why}", err=True)
-    for note in known.intake.notes:
+    for note in log.intake.notes:
         typer.echo(note, err=True)
     with closing(open_store(store)) as opened:
-        done = import_events(opened, LogEvents(known), source=source or known.source)
+        done = import_events(opened, LogEvents(log), source=source or log.source)
     if done.behind:
-        typer.echo(f"{known.source} begins with what was imported as {done.behind}; only the rest is new.", err=True)
+        typer.echo(f"{log.source} begins with what was imported as {done.behind}; only the rest is new.", err=True)
     if as_json:
         options.print_json({name: getattr(done, name) for name in ("position", "written", "known", "refused")})
         return
     typer.echo(
         f"{shown(store)}: {done.written:,} events written, {done.known:,} known already, {done.refused:,} refused; "
-        f"{done.position:,} of {len(known):,} in {known.source} done."
+        f"{done.position:,} of {len(log):,} in {log.source} done."
     )
 
 
