@@ -99,7 +99,7 @@ def loss_of(network: Network, config: Config, params: Both, memory: Any, batch: 
     window = Window(batch.items, batch.gaps, batch.first, batch.reset)
     encoder = params.encoder
     memory, output = network.scan(encoder, memory, window, masks)
-    query = network.query(encoder, output, batch.question_gaps).reshape(-1, network.width)
+    query = network.query(encoder, output, batch.query_gaps).reshape(-1, network.width)
     targets, weights = batch.targets.reshape(-1), batch.weights.reshape(-1)
     plain = softmax_cross_entropy(query, encoder.items, encoder.bias, targets, weights) / len(query)
     e = output.reshape(-1, network.width)[future.places]

@@ -55,9 +55,9 @@ def test_law_a_window_reads_one_event_and_asks_for_the_next():
         np.testing.assert_array_equal(batch.items, np.where(batch.first, 0, batch.targets - 1))
         for name in ("weights", "ratings"):
             np.testing.assert_array_equal(getattr(batch, name)[real], batch.targets[real])
-        np.testing.assert_array_equal(batch.question_details[real][:, 0], batch.targets[real])
+        np.testing.assert_array_equal(batch.query_details[real][:, 0], batch.targets[real])
         np.testing.assert_array_equal(batch.profiles[first][:, 0], owner[batch.targets[first] - 1])
-        np.testing.assert_array_equal(batch.question_gaps[real & ~first], 3.0)
+        np.testing.assert_array_equal(batch.query_gaps[real & ~first], 3.0)
         asked += batch.targets[real].tolist()
     assert sorted(asked) == log.items.tolist()
 
@@ -75,7 +75,7 @@ def test_law_a_weight_is_that_of_the_event_whatever_the_order_of_the_log():
 HIDDEN = {
     "item": {"items": 0},
     "gap": {"gaps": np.nan},
-    "question": {"question_gaps": np.nan, "question_details": 0},
+    "question": {"query_gaps": np.nan, "query_details": 0},
     "event_feature": {"details": 0},
     "profile": {"profiles": 0},
 }
@@ -97,11 +97,11 @@ def test_law_what_is_hidden_is_that_and_nothing_else(what):
 
 def test_law_hour_and_day_are_unknown_where_the_gap_is():
     batch = next(Batcher(marked(40), lanes=8, steps=16, seed=1).windows(0))
-    three = batch._replace(details=np.ones((16, 8, 3)), question_details=np.ones((16, 8, 3)))
+    three = batch._replace(details=np.ones((16, 8, 3)), query_details=np.ones((16, 8, 3)))
     hidden = drop_inputs(ExperimentConfig(), three, np.uint32(9), (1, 2))
     for gaps, before, details in [
         (hidden.gaps, batch.gaps, hidden.details),
-        (hidden.question_gaps, batch.question_gaps, hidden.question_details),
+        (hidden.query_gaps, batch.query_gaps, hidden.query_details),
     ]:
         known = ~np.isnan(before)
         assert ((details[..., 1] == 0) == np.isnan(gaps))[known].all()

@@ -56,7 +56,7 @@ def test_a_model_keeps_its_cell_and_says_what_answering_takes(gru, tmp_path, cap
     gru.save(tmp_path / "gru.segue")
     with caplog.at_level(logging.WARNING, "segue"):
         again = segue.load(tmp_path / "gru.segue")
-    assert "gru.segue: its cell is one of Keras, so answering imports Keras and JAX (segue convert)" in caplog.text
+    assert "gru.segue: the cell is one of Keras, so serving imports Keras and JAX (segue convert)" in caplog.text
     assert again.fingerprint == gru.fingerprint and again.network == gru.network
     assert answers(again).tolist() == answers(gru).tolist() and answers(again).dtype == np.float32
 
@@ -71,11 +71,11 @@ def test_it_is_pickled_and_copied_by_its_description(gru, copied):
 
 def test_a_pickle_whose_class_is_not_registered_here_says_so(keras):
     rec = recommender(minimal_gated_cell(keras)(UNITS))
-    remake, ((arrays, metadata, *rest), index) = rec.__reduce__()
+    remake, (arrays, metadata, *rest) = rec.__reduce__()
     text = metadata["segue"].replace("MinimalGatedCell", "OfSomebody")
     metadata = {"segue": text, "digest": hashlib.sha256(text.encode()).hexdigest()}
     with pytest.raises(segue.errors.SegueError, match="OfSomebody"):
-        remake((arrays, metadata, *rest), index)
+        remake(arrays, metadata, *rest)
 
 
 def test_a_log_at_once_and_a_server_give_the_states_of_one_by_one(keras, tmp_path):

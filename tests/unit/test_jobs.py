@@ -346,7 +346,7 @@ def test_retraining_goes_on_with_what_the_running_model_was_given(tmp_path):
     assert done.published, done
     new = segue.load(tmp_path / done.model)
     assert f"No --items: items keep the {len(ids)} lines that a.segue holds; newer items are ids alone." in said
-    assert new.encodings == rec.encodings and "year: category, 4 values" in new.encodings.items.describe()
+    assert new.encoders == rec.encoders and "year: category, 4 values" in new.encoders.items.describe()
     assert new.facts["asked"] == quick | {"train.seed": 7, "train.epochs": 2}
     assert new.config.model == rec.config.model and new.facts["kinds"] == {"year": "category"}
 

@@ -118,7 +118,7 @@ CRAFTED = {
     "a width to derive": ("lstm", set_model(width=None), "a width or a session gap is left to derive"),
     "more learnt than there are": ("lstm", said(learnt=99), "learnt: expected a whole number from 1 to 13"),
     "a range of words": ("lstm", said(facts={"range": ["a", "b"]}), "range: expected a whole number"),
-    "a question of more than is read": ("described", said(asked=10**9), "encodings: expected numbers of items"),
+    "a question of more than is read": ("described", said(asked=10**9), "encoders: expected numbers of items"),
     "levels that fall": ("rater", said(ratings={"levels": [5, 1], "mean": 3}), "levels of ratings: .* ascending"),
     "no finite gap": ("lstm", said(longest_gap=float("nan")), "longest_gap: expected a finite number"),
     "knots that fall": ("described", of_encoding("items", knots_the_other_way), "encoding: .* in ascending order"),

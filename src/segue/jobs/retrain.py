@@ -221,7 +221,7 @@ def _as_before(
 
     An item without a line in the given table keeps the running model's line.
     """
-    if users is None and running.encodings.users is not None:
+    if users is None and running.encoders.users is not None:
         raise ArgumentError(
             f"--users: expected the table of profiles that {name} was trained with, came none, and a model holds "
             "none. Give --users FILE, or train without profiles: segue train STORE -o MODEL."

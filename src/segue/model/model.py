@@ -30,11 +30,11 @@ class Model:
         network: static settings.
         params: float32 weights.
         vocabulary: the ids behind the rows.
-        config: the settings it was trained with, none left to derive.
+        config: the settings of the training, none left to derive.
         catalogue: titles and attributes by row, or None.
         facts: of the training: range, curve, what was held out.
         fingerprint: of the weights and the vocabulary; states carry it.
-        encodings: how attributes of items, profiles of users and details of events become numbers.
+        encoders: how attributes of items, profiles of users and details of events become numbers.
         learnt: rows of the vocabulary that training made; later rows were added by their
             attributes.
         counts: transition counts that are blended into the scores; None for the network alone.
@@ -47,12 +47,12 @@ class Model:
     catalogue: Catalogue | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = "unsaved"
-    encodings: FeatureEncoders = IDS_ALONE
+    encoders: FeatureEncoders = IDS_ALONE
     learnt: int = 0
     counts: TransitionCounts | None = None
 
     def __repr__(self) -> str:
-        """Say in one line what was learnt, from which log, and which model it is."""
+        """Return a line with items, network, log and name."""
         model, source, until = self.config.model, self.facts.get("source", ""), self.learnt_until
         learnt = f"trained{source and f' on {source}'}" + (f" to {iso(until)[:10]}" if until is not None else "")
         parts = [f"{len(self.vocabulary):,} items", f"{model.cell} {model.depth} x {model.width}"]
@@ -85,7 +85,7 @@ class Model:
     @property
     def columns(self) -> Mapping[str, Column]:
         """The attributes of items by name, with the values that each may have."""
-        blocks = () if self.encodings.items is None else self.encodings.items.columns
+        blocks = () if self.encoders.items is None else self.encoders.items.columns
         return {} if self.catalogue is None else columns_of(self.catalogue.schema, blocks)
 
     def details(
@@ -97,4 +97,4 @@ class Model:
         rating: float | None = None,
     ) -> Floats | None:
         """Return float32[1, m], features of an event or a request; None for a model without any."""
-        return self.encodings.of_events([{**(context or {}), "time": time, "type": type, "rating": rating}])
+        return self.encoders.of_events([{**(context or {}), "time": time, "type": type, "rating": rating}])

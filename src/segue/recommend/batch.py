@@ -237,12 +237,12 @@ class ToCome(Protocol):
 def question_details(rec: Scorer, questions: Sequence[ToCome], at: Sequence[int | None]) -> Floats | None:
     """Return float32[question, m] of times, types and contexts; None where this model reads none."""
     pairs = zip(questions, at, strict=True)
-    return rec.encodings.of_events([{**to_come.context, "time": time, "type": to_come.type} for to_come, time in pairs])
+    return rec.encoders.of_events([{**to_come.context, "time": time, "type": to_come.type} for to_come, time in pairs])
 
 
 def _details(rec: Scorer, events: Sequence[Happened]) -> Floats | None:
     lines = [{**e.context, "time": e.time, "type": e.type, "rating": e.rating} for e in events]
-    return rec.encodings.of_events(lines)
+    return rec.encoders.of_events(lines)
 
 
 class FlatState(State):

@@ -59,7 +59,7 @@ class Changed:
             return self
         catalogue = rec.catalogue.changed(lines)
         kept = {name: value for name, value in vars(rec).items() if name in _KEPT}
-        if base.encodings.items is None:
+        if base.encoders.items is None:
             after = replace(rec, catalogue=catalogue)
             vars(after).update(kept)
             return replace(self, rec=after)
@@ -100,7 +100,7 @@ def fitted_attributes(rec: Recommender, attributes: Mapping[str, Any]) -> dict[s
 
 def _moved(base: Recommender, lines: Mapping[int, Mapping[str, Any]]) -> tuple[Floats, Floats]:
     """Return float32[n, d] and float32[n]: vectors and biases of items by their new catalogue lines."""
-    encoding, catalogue, weights = base.encodings.items, base.catalogue, base.params.attributes
+    encoding, catalogue, weights = base.encoders.items, base.catalogue, base.params.attributes
     assert encoding is not None and catalogue is not None
     vectors, bias = [], []
     for row, line in lines.items():

@@ -213,10 +213,10 @@ def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: 
     held = jnp.clip(batch.ratings, head.scale.lowest, head.scale.highest)
     ratings = jnp.where(known, held, head.scale.mean)
     side = ItemSide(params.rating.tables.bias[batch.targets], params.items[batch.targets])
-    latent, spread = network.rate(params, earlier, batch.question_gaps, side, taste_mask)
+    latent, spread = network.rate(params, earlier, batch.query_gaps, side, taste_mask)
     if head.loss == "squared":
         squares = ((latent - ratings) / head.unit) ** 2
-        _, spread = network.rate(_but_spread(params), lax.stop_gradient(earlier), batch.question_gaps, side)
+        _, spread = network.rate(_but_spread(params), lax.stop_gradient(earlier), batch.query_gaps, side)
         spread = spread / head.unit
         loss = 0.5 * squares + jnp.log(spread) + 0.5 * lax.stop_gradient(squares) / spread**2
     else:

@@ -106,9 +106,9 @@ def drop_inputs(experiment: ExperimentConfig, batch: Any, seed: Array, timed: tu
     return batch._replace(
         items=jnp.where(chance(seed, 0, shape, experiment.item_dropout), 0, batch.items),
         gaps=jnp.where(no_gap, jnp.nan, batch.gaps),
-        question_gaps=jnp.where(no_question_gap, jnp.nan, batch.question_gaps),
+        query_gaps=jnp.where(no_question_gap, jnp.nan, batch.query_gaps),
         details=without(batch.details, 3, experiment.event_feature_dropout, no_gap),
-        question_details=without(batch.question_details, 4, experiment.question_dropout, no_question_gap),
+        query_details=without(batch.query_details, 4, experiment.question_dropout, no_question_gap),
         profiles=without(batch.profiles, 5, experiment.profile_dropout),
     )
 
@@ -157,7 +157,7 @@ def loss_of(
         memory, output = network.scan(params, carried.memory, window, masks)
     total, earlier = jnp.zeros(()), carried.earlier
     if config.train.task != "rating":
-        query = network.query(params, output, batch.question_gaps, batch.question_details).reshape(-1, network.width)
+        query = network.query(params, output, batch.query_gaps, batch.query_details).reshape(-1, network.width)
         targets: Any = batch.targets.reshape(-1)
         weights: Any = batch.weights.reshape(-1) / len(query)  # so that no gradient of a table has to be divided
         with jax.named_scope("loss"):
