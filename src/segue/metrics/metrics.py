@@ -1,8 +1,8 @@
 """One pure function for each metric of ranks, lists and predicted ratings.
 
 Knows: ranks (`ranks.target_ranks`), lists of rows, ratings.
-Does not know: models or logs. Metrics of queries return one number per query, so that means, intervals and comparisons
-(`bootstrap.py`) come from the same array.
+Does not know: models or logs. Metrics of queries return one number per query, so that means,
+intervals and comparisons (`bootstrap.py`) come from the same array.
 """
 
 from collections.abc import Sequence
@@ -175,7 +175,8 @@ def next_item_metrics(ranks: NDArray[np.floating], ks: Sequence[int] = (5, 10, 2
         ks: the lengths of list to report.
 
     Returns:
-        A value for `hr@k`, `precision@k`, `recall@k`, `ndcg@k`, `mrr@k` and `map@k`, for each k in turn.
+        A value for `hr@k`, `precision@k`, `recall@k`, `ndcg@k`, `mrr@k` and `map@k`, for each k in
+        turn.
 
     Raises:
         ArgumentError: there is no query, a rank is below 1, or a k is below 1.

@@ -40,13 +40,15 @@ def target_ranks(
         float64[query], from 1 to item - 1. Whole numbers unless `ties="mean"`.
 
     Raises:
-        ArgumentError: `scores` is not a table or `targets` has not one entry for each of its rows; a
-            target is 0 (*unknown*) or not a column of `scores`; a score is NaN (the message names
+        ArgumentError: `scores` is not a table or `targets` has not one entry for each of its rows;
+            a target is 0 (*unknown*) or not a column of `scores`; a score is NaN (the message names
             the first such query); `ties` is none of the three.
 
-    Cost: O(query x item) time; nothing is sorted, and temporaries stay near one megabyte or one row.
+    Cost: O(query x item) time; nothing is sorted, and temporaries stay near one megabyte or one
+    row.
 
-    Source: the tie modes of GRU4Rec's evaluation ("standard", "conservative", "median"), re-derived.
+    Source: the tie modes of GRU4Rec's evaluation ("standard", "conservative", "median"),
+    re-derived.
 
     Example:
         >>> scores = np.array([[9., .1, .7, .7],     # target 3 ties with item 2

@@ -15,14 +15,15 @@ Doubles = NDArray[np.float64]
 
 #: How near to an end of the scale a mean may come, as a share of the last step.
 END = 0.01
-#: How near to the least variance of a mean a variance may come, as a share of what lies above that least.
+#: How near to the least variance of a mean a variance may come, as a share of what lies above that
+#: least.
 _LEAST = 1e-3
 #: Ratings at a time; steps of a search, and halvings of one step.
 _AT_ONCE, _STEPS, _HALVINGS = 1 << 14, 100, 40
 
 
 class StepShares(NamedTuple):
-    """Predicted ratings: mean and deviation, float32[n], and the share of each step, float32[n, steps].
+    """Predicted ratings: mean and deviation, float32[n], and shares of steps, float32[n, steps].
 
     Mean and deviation are those of the shares. A scale without steps has no shares.
     """
@@ -35,9 +36,10 @@ class StepShares(NamedTuple):
 def shares_of(mean: Floats, deviation: Floats, levels: tuple[float, ...]) -> StepShares:
     """Return the flattest shares with a given mean and at most a given deviation.
 
-    These shares have the most entropy of all with this mean and no higher deviation, so their logarithms are a line or
-    a hill over the scale (Jaynes, 1957): `log share = c + a rating + b rating^2` with b at most 0. A mean beyond the
-    scale is moved inside; an impossible deviation is replaced by a possible one.
+    These shares have the most entropy of all with this mean and no higher deviation, so their
+    logarithms are a line or a hill over the scale (Jaynes, 1957):
+    `log share = c + a rating + b rating^2` with b at most 0. A mean beyond the scale is moved
+    inside; an impossible deviation is replaced by a possible one.
 
     Args:
         mean: float[n], finite.
@@ -114,8 +116,9 @@ class _Matched(NamedTuple):
 def _matched(features: Doubles, goals: Doubles, start: Doubles | None = None) -> _Matched:
     """Return the shares of most entropy under which features have given means.
 
-    The shares are `softmax(features @ slopes)`; the slopes minimise the convex `logsumexp(features @ slopes) - goals @
-    slopes`, by Newton's method with each step halved until the value falls.
+    The shares are `softmax(features @ slopes)`; the slopes minimise the convex
+    `logsumexp(features @ slopes) - goals @ slopes`, by Newton's method with each step halved until
+    the value falls.
 
     Args:
         features: float64[n, steps, d].

@@ -1,7 +1,7 @@
 """The training run: windows in, averaged weights out.
 
-Knows: truncated backpropagation through time (BPTT) with the memory carried from window to window, validation after
-each epoch, early stopping, checkpoints, time budgets.
+Knows: truncated backpropagation through time (BPTT) with the memory carried from window to window,
+validation after each epoch, early stopping, checkpoints, time budgets.
 Does not know: files of events, catalogues, how progress is shown.
 
 In words:
@@ -43,8 +43,8 @@ from segue.training.update.seen_mask import Histories
 from segue.training.update.update import ItemData, Update, add_attributes, begin, settled, update_many
 from segue.training.validation import Answers, Validation
 
-#: Updates in one call of the device. Each call takes fresh memory from the system, and touching fresh memory for the
-#: first time costs a third of an update.
+#: Updates in one call of the device. Each call takes fresh memory from the system, and touching
+#: fresh memory for the first time costs a third of an update.
 UPDATES_PER_CALL = 16
 #: Seconds between two checkpoints within an epoch.
 CHECKPOINT_SECONDS = 30.0
@@ -58,7 +58,8 @@ class Progress:
         epoch: from 0.
         done: updates so far, over all epochs.
         total: updates in all, as far as is known.
-        loss: mean cross-entropy in nats: of the latest updates, and at the end of an epoch of all its updates.
+        loss: mean cross-entropy in nats: of the latest updates, and at the end of an epoch of all
+            its updates.
         events_per_second: targets learnt per second of training, without validation.
         seconds: of training so far.
         validation: metrics after the latest epoch, such as `{"ndcg@10": .18}`.
@@ -77,7 +78,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of a run: averaged weights as NumPy arrays, a report for each epoch, and the best epoch from 0."""
+    """The result of a run: averaged weights, a report for each epoch, the best epoch from 0."""
 
     params: NetworkParams
     curve: tuple[Progress, ...]
@@ -85,7 +86,7 @@ class Trained:
 
 
 class Interrupted(NamedTuple):
-    """The facts in a checkpoint: where the next update is, the curve so far, and the sums of this epoch."""
+    """The facts in a checkpoint: the next update, the curve so far, the sums of this epoch."""
 
     epoch: int
     window: int
@@ -146,7 +147,7 @@ class Trainer:
 
     @cached_property
     def identity(self) -> str:
-        """Settings, without the length of the run, and log, which a checkpoint must share to be continued."""
+        """The settings, without the length of the run, and the log, which a checkpoint shares."""
         train = replace(self.config.train, epochs=None, minutes=None, patience=1)
         offsets: Any = self.sequences.offsets  # read as bytes
         items: Any = self.sequences.items
@@ -249,7 +250,7 @@ class Trainer:
             self.budget.validation = min(estimate, VALIDATION * self.budget.seconds)
 
     def _how_many(self) -> int:
-        """Return how many updates go into the next call: as many as there is time for after those under way."""
+        """Return how many updates go into the next call: those for which there is time."""
         left = self.budget.for_training()
         if left == float("inf"):
             return UPDATES_PER_CALL
@@ -257,7 +258,7 @@ class Trainer:
         return int(np.clip(fit, 1, UPDATES_PER_CALL))
 
     def _updates(self) -> Iterator[tuple[Update, int, float]]:
-        """Yield the rest of an epoch, at most `UPDATES_PER_CALL` windows at a time, with their number and targets."""
+        """Yield the rest of an epoch by `UPDATES_PER_CALL` windows, with number and targets."""
         windows = self.batches.placed_windows(self.at.epoch, begin=self.at.window)
         step = self.at.epoch * self.batches.updates + self.at.window
         while batches := list(islice(windows, self._how_many())):
@@ -306,7 +307,7 @@ class Trainer:
         return Progress(self.at.epoch, done, total, loss, rate, self.at.seconds, validation, epoch_ended)
 
     def _asked(self) -> Validation | None:
-        """Return the validation; where time is short, with fewer users, chosen before the first validation."""
+        """Return the validation; where time is short, with fewer users, chosen once."""
         budget = self.budget
         if self.validation and budget.seconds is not None and "validation" not in budget.parts:
             seconds = max(budget.left() - budget.kept, VALIDATION / 2 * budget.seconds)
@@ -314,7 +315,7 @@ class Trainer:
         return self.validation
 
     def _validated(self) -> tuple[NetworkParams, dict[str, float], Answers | None]:
-        """Return the averaged weights and their metrics on validation; no metrics where no time is left for a first."""
+        """Return the averaged weights and their metrics; none where no time is left for a first."""
         begin = self.budget.clock()
         params = average = self.averaged()
         validation = self._asked()
@@ -326,13 +327,13 @@ class Trainer:
         return average, metrics, answers
 
     def _whole(self, params: NetworkParams) -> NetworkParams:
-        """Return weights as validation uses them: with rating tables, and with attributes added to the item vectors."""
+        """Return weights with rating tables, and with attributes added to the item vectors."""
         if self.network.rating:
             params = params._replace(rating=params.rating._replace(tables=self.items.ratings))
         return params if self.items.attributes is None else add_attributes(self.network, params, self.items.attributes)
 
     def answers(self) -> Answers | None:
-        """Return the answers of the best epoch's weights on validation data; None without validation."""
+        """Return the answers of the best epoch on validation data; None without validation."""
         validation = self._asked()
         if validation is None or self.best_answers is not None:
             return self.best_answers
@@ -346,7 +347,8 @@ class Trainer:
         mean_rate = targets / max(self.at.seconds - before, 1e-9)
         report = self._report(self._mean_loss(), mean_rate, validation=metrics, epoch_ended=True)
         curve = [*self.at.curve, vars(report)]
-        # Of equals the last is best. Without ranks the last is best, too: one rating a user is too noisy to choose by.
+        # Of equals the last is best. Without ranks the last is best, too: one rating a user is too
+        # noisy to choose by.
         best = max(range(len(curve)), key=lambda i: (curve[i]["validation"].get("ndcg@10", i), i))
         if best == len(curve) - 1:
             self.best_params, self.best_answers = _copied(average), answers
@@ -354,7 +356,7 @@ class Trainer:
         return report
 
     def _mean_loss(self) -> float:
-        """Return the mean loss of the epoch's targets; an update averages over positions, some without a target."""
+        """Return the mean loss of the epoch's targets; an update averages over all positions."""
         positions = self.batches.lanes * self.config.train.bptt_steps
         return self.at.losses * positions / max(self.at.targets, 1.0)
 

@@ -1,8 +1,8 @@
 """Validation between epochs: the rank of each user's held-out item, and its rating.
 
 Knows: a scan over the histories of a sample of users, the same policy on repeats as the lists.
-Does not know: when it is called. Validation decides when training stops; reports come from `segue.evaluate`, which
-walks the path of the server.
+Does not know: when it is called. Validation decides when training stops; reports come from
+`segue.evaluate`, which walks the path of the server.
 """
 
 from collections.abc import Iterator
@@ -40,8 +40,8 @@ def _scan(network: Network, params: NetworkParams, memory: Memory, window: Windo
 def validation_users(sequences: Sequences, seed: int) -> NDArray[np.int64]:
     """Return int64[n], users who have a known last item and something before it, drawn by `seed`.
 
-    Their last events are not learnt, so they are at most `SAMPLE`, and a tenth of the events, or `LEAST` where that is
-    more.
+    Their last events are not learnt, so they are at most `SAMPLE`, and a tenth of the events, or
+    `LEAST` where that is more.
     """
     last = sequences.items[np.maximum(sequences.offsets[1:] - 1, 0)]
     able = np.flatnonzero((sequences.lengths >= 2) & (last > 0))
@@ -73,20 +73,20 @@ class Validation:
         return f"Validating after each epoch on the last event of {users:,} user{'s' * (users != 1)}."
 
     def subset(self, events: int) -> "Validation":
-        """Return the same with fewer users, evenly spread, whose histories hold about so many events; at least one."""
+        """Return a validation with fewer users, evenly spread, of about so many events."""
         users = max(1, int(len(self.sequences) * min(1.0, events / max(len(self.sequences.items), 1))))
         places = np.linspace(0, len(self.sequences) - 1, users).astype(np.int64)
         return self if users >= len(self.sequences) else replace(self, sequences=self.sequences.select(places))
 
     def measure(self, network: Network, params: NetworkParams) -> dict[str, float]:
-        """Return the metrics of the targets' ranks, ties against the model, and the error of their ratings.
+        """Return the metrics of the targets' ranks, ties against the model, and their RMSE.
 
         The time since the last event is unknown. Where ratings alone are learnt there are no ranks.
         """
         return self.answered(network, params)[0]
 
     def answered(self, network: Network, params: NetworkParams) -> "tuple[dict[str, float], Answers | None]":
-        """Return the metrics of `measure`, and the answers behind the ranks; None where there are no ranks."""
+        """Return the metrics of `measure`, and the answers behind the ranks; None without ranks."""
         head = network.rating
         answers = self.answers(network, params) if head is None or head.apart else None
         metrics = {} if answers is None else answers.metrics()
@@ -97,7 +97,7 @@ class Validation:
         return metrics | ({"rmse": float(np.sqrt(np.mean(known**2)))} if len(known) else {}), answers
 
     def rating_errors(self, network: Network, params: NetworkParams) -> Floats:
-        """Return float32[user]: the predicted rating of each target less its rating; NaN where it has none."""
+        """Return float32[user]: predicted less given rating of each target; NaN without one."""
         params, sequences, head = jax.tree.map(np.asarray, params), self.sequences, network.rating
         assert head is not None and sequences.ratings is not None
         last = sequences.offsets[1:] - 1
@@ -129,7 +129,7 @@ class Validation:
         return queries
 
     def _read(self, network: Network, params: NetworkParams, wanted: Times) -> Floats:
-        """Return what heads read just before one event of each user, `wanted`, by a scan of users side by side."""
+        """Return what heads read just before one event, `wanted`, of each user."""
         users = len(self.sequences)
         lanes = max(1, min(64, users // 16))
         batches = Batches(self.sequences, lanes, STEPS, seed=0)
