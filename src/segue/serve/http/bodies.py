@@ -147,7 +147,7 @@ def _invalid(value: Any, kind: type, where: str, said: str) -> Invalid:
     elif expected := _expected(said, kind, parts):
         inside = place is not None and ("[...]" in path or place[1] is not None)  # at a name that was sent
         came = None if inside else _at(value, parts)
-        what = f"expected {'names that are ' if place and place[1] else ''}{expected}"
+        what = f"expected {'each name to be ' if place and place[1] else ''}{expected}"
         what += "" if came is None else f", came {came}"
     return Invalid(".".join([where, *map(str, parts)])[:200], (what or said)[:300])
 
