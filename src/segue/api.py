@@ -138,9 +138,7 @@ def train(
     if settings.model.transitions and answers is not None:
         counts, tuned = _blended(learnt, answers, vocabulary, settings.train.refit and events, budget, say)
         noted |= tuned
-    rec = Recommender(
-        network, params, vocabulary, settings, known, noted, "", encoders, vocabulary.size, counts=counts
-    )
+    rec = Recommender(network, params, vocabulary, settings, known, noted, "", encoders, vocabulary.size, counts=counts)
     with budget.measured("the rest"):
         rec = with_fingerprint(rec if lines is None else _with_all_items(rec, lines, source, answers, say))
     if budget.seconds is not None:

@@ -229,7 +229,9 @@ def test_a_log_of_which_a_model_knows_no_item_is_refused(tmp_path):
 
 def test_ids_written_as_floats_are_noted(tmp_path):
     log_of(lambda n: f"{n}.0").write_csv(tmp_path / "log.csv")
-    assert "item: all ids are whole numbers written as floats, such as 10.0" in run_cli("inspect", tmp_path / "log.csv")[1]
+    assert (
+        "item: all ids are whole numbers written as floats, such as 10.0" in run_cli("inspect", tmp_path / "log.csv")[1]
+    )
 
 
 COLUMNS = [
@@ -572,4 +574,6 @@ def test_the_separator_of_the_log_is_not_that_of_the_catalogue(odd, tmp_path):
     options = ["--sep", "^", "--user-col", "who", "--item-col", "what", "--time-col", "wann", "--missing", "NULL"]
     code, output = run_cli("train", odd / "log.txt", "-o", tmp_path / "b.segue", "--items", tmp_path / "films.csv", *options,
                       "--set", "model.width=4", "--set", "train.epochs=1")  # fmt: skip
-    assert code == 0 and "genre: category, 2" in output and "films.csv is read as columns separated by semicolon" in output
+    assert (
+        code == 0 and "genre: category, 2" in output and "films.csv is read as columns separated by semicolon" in output
+    )
