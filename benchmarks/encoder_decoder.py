@@ -32,7 +32,7 @@ from sets import load
 import segue
 from segue.api import without_last
 from segue.config import Config
-from segue.data.sequences.batches import Batcher
+from segue.data.sequences.batches import Batches
 from segue.data.sequences.sequences import encode
 from segue.model.backend import draw_normal, take
 from segue.model.cells import GRU
@@ -157,7 +157,7 @@ def train(asked: Asked, plain: segue.Recommender, n: int, places: int, report) -
     memory = jax.tree.map(jnp.array, network.empty(params.encoder, config.train.batch_size))
     average = jax.tree.map(jnp.copy, params)
     run = Run(params, average, make_optimiser(config.train).init(params), memory, jnp.zeros(()))
-    batcher = Batcher(learnt, config.train.batch_size, config.train.bptt_steps, seed)
+    batcher = Batches(learnt, config.train.batch_size, config.train.bptt_steps, seed)
     rng, spent, number, done, curve = np.random.default_rng(seed), 0.0, 0, 0, []
     while done < updates:
         windows, losses, began = batcher.placed_windows(number), [], time.perf_counter()

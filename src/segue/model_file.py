@@ -91,28 +91,6 @@ def save_model(model: Model, path: str | Path) -> None:
     write_arrays(Path(path), arrays, _metadata(model, _digests(arrays)))
 
 
-def taken_apart(model: Model) -> tuple[Any, ...]:
-    """Return the arguments of `put_together`: the content of the file, and what a file does not hold.
-
-    With both a model is pickled and copied without its cached values. Cost: O(items), the weights are not copied.
-    """
-    beside = {name: getattr(model, name) for name in ("fingerprint", "facts", "learnt")}
-    return _arrays(model), _metadata(model, {}), model.catalogue.notes if model.catalogue else (), beside
-
-
-def put_together(
-    arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], notes: tuple[str, ...], beside: Mapping[str, Any]
-) -> Model:
-    """Return the model of `taken_apart`.
-
-    Raises:
-        ModelError: the class of its Keras cell is not registered in this process.
-    """
-    model = _model(read_manifest("recommender", metadata), arrays, "recommender")
-    catalogue = None if model.catalogue is None else replace(model.catalogue, notes=notes)
-    return replace(model, catalogue=catalogue, **beside)
-
-
 def _metadata(model: Model, digests: Mapping[str, str]) -> dict[str, str]:
     """Return the manifest of a model with the digests of its arrays, and the manifest's own digest."""
     manifest = {

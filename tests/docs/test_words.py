@@ -5,6 +5,7 @@ where such a word has its ordinary meaning, each with the reason.
 """
 
 import ast
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -86,6 +87,11 @@ def read_by_users() -> Iterator[tuple[str, str]]:
             yield f"{path.relative_to(ROOT)}:{line}", text
     for text in strings_of(json.loads(json.dumps(health.described()))):
         yield "OpenAPI document", text
+    for name in segue.__all__:
+        public = getattr(segue, name)
+        members = vars(public).items() if inspect.isclass(public) else ()
+        for member, value in [("", public), *((f".{key}", each) for key, each in members if key[0] != "_")]:
+            yield f"segue.{name}{member}", inspect.getdoc(value) or ""
     static = SOURCE / "serve/static"
     page = (static / "index.html").read_text()
     yield "index.html", re.sub(r"<[^>]*>", " ", page)

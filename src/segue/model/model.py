@@ -35,8 +35,7 @@ class Model:
         facts: of the training: range, curve, what was held out.
         fingerprint: of the weights and the vocabulary; states carry it.
         encoders: how attributes of items, profiles of users and details of events become numbers.
-        learnt: rows of the vocabulary that training made; later rows were added by their
-            attributes.
+        learnt: rows of the vocabulary that training made; later rows were added by their attributes.
         counts: transition counts that are blended into the scores; None for the network alone.
     """
 
@@ -96,5 +95,5 @@ class Model:
         type: str | None = None,
         rating: float | None = None,
     ) -> Floats | None:
-        """Return float32[1, m], features of an event or a request; None for a model without any."""
+        """Return float32[1, m], the features of an event or a request; None for a model without any."""
         return self.encoders.of_events([{**(context or {}), "time": time, "type": type, "rating": rating}])

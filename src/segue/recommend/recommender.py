@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from segue.config import Repeats
-from segue.data.features.catalogue import Profiles
+from segue.data.features.catalogue import Catalogue, Profiles
 from segue.data.features.feature_encoders import encode_log
 from segue.data.log.columns import plain_name
 from segue.data.log.events import Events, as_events
@@ -25,7 +25,7 @@ from segue.errors import ArgumentError
 from segue.model.encoder import encode_users
 from segue.model.model import Model
 from segue.model.transitions import RECENT, nothing_recent, pushed
-from segue.model_file import put_together, read_model, save_model, taken_apart
+from segue.model_file import read_model, save_model
 from segue.recommend.arguments import Time, check_count, profiles_of
 from segue.recommend.index.exact import Index
 from segue.recommend.new_items import with_items
@@ -343,8 +343,13 @@ class Recommender(Scorer):
         save_model(self, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how a recommender is pickled and copied in depth: as its model file, without cached values."""
-        return _restored, (*taken_apart(self), self.index)
+        """Return how a recommender is pickled and copied in depth: by its fields, without cached values."""
+        parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        if self.catalogue is not None:
+            parts["catalogue"] = Catalogue(self.catalogue.table, self.catalogue.notes)
+        return type(self), tuple(
+            replace(part) if hasattr(part, "__dataclass_fields__") else part for part in parts.values()
+        )
 
     def __copy__(self) -> "Recommender":
         """Return a shallow copy; cached values are shared."""
@@ -375,7 +380,3 @@ class Recommender(Scorer):
 def load_model(path: str | Path) -> Recommender:
     """Return the recommender of a model file; see `segue.model_file.read_model`."""
     return Recommender.of(read_model(path))
-
-
-def _restored(*parts: Any) -> Recommender:
-    return Recommender.of(put_together(*parts[:-1]), index=parts[-1])

@@ -29,7 +29,7 @@ from jax import Array
 from pydantic import TypeAdapter
 
 from segue.config import Config
-from segue.data.sequences.batches import Batch, Batcher
+from segue.data.sequences.batches import Batch, Batches
 from segue.data.sequences.sequences import Sequences
 from segue.data.values.plain import one_line
 from segue.errors import TrainingError
@@ -126,7 +126,7 @@ class Trainer:
         attributes = None if self.attributes is None else jnp.asarray(self.attributes, jnp.float16)
         self.items = ItemData(attributes, jax.tree.map(jnp.asarray, self.ratings))
         assert train.batch_size is not None and train.epochs is not None
-        self.batcher = Batcher(
+        self.batches = Batches(
             self.sequences, train.batch_size, train.bptt_steps, train.seed, self.network.rating is not None
         )
         self.sampler = None
@@ -143,7 +143,7 @@ class Trainer:
         self.best_answers: Answers | None = None
         if self.validation and self.budget.seconds is not None:
             self.budget.validation = VALIDATION * self.budget.seconds
-        self.total = train.epochs * self.batcher.updates
+        self.total = train.epochs * self.batches.updates
 
     @cached_property
     def identity(self) -> str:
@@ -174,7 +174,7 @@ class Trainer:
             raise TrainingError(
                 f"{self.checkpoint}: damaged ({one_line(error)}). Remove the file to begin anew."
             ) from None
-        stands = at.epoch == len(curve) and 0 <= at.best < max(len(curve), 1) and 0 <= at.window <= self.batcher.updates
+        stands = at.epoch == len(curve) and 0 <= at.best < max(len(curve), 1) and 0 <= at.window <= self.batches.updates
         if not (stands and 0 <= at.seconds < np.inf):
             raise TrainingError(f"{self.checkpoint}: damaged, such a run cannot exist. Remove the file to begin anew.")
         return at
@@ -186,7 +186,7 @@ class Trainer:
 
     def progress_share(self) -> float:
         """Return the share of the run that is done, by updates or by the time budget."""
-        done = self.at.epoch * self.batcher.updates + self.at.window
+        done = self.at.epoch * self.batches.updates + self.at.window
         share, left = done / self.total, self.budget.for_training() - self.pace / 2
         if done and left < float("inf"):
             share = max(share, self.at.seconds / (self.at.seconds + left) if left > 0 else 1.0)
@@ -259,8 +259,8 @@ class Trainer:
 
     def _updates(self) -> Iterator[tuple[Update, int, float]]:
         """Yield the rest of an epoch by `UPDATES_PER_CALL` windows, with number and targets."""
-        windows = self.batcher.placed_windows(self.at.epoch, begin=self.at.window)
-        step = self.at.epoch * self.batcher.updates + self.at.window
+        windows = self.batches.placed_windows(self.at.epoch, begin=self.at.window)
+        step = self.at.epoch * self.batches.updates + self.at.window
         while batches := list(islice(windows, self._how_many())):
             steps = step + np.arange(len(batches))
             share = self.progress_share() + np.arange(len(batches)) / self.total
@@ -299,7 +299,7 @@ class Trainer:
     def _report(
         self, loss: float, rate: float, *, validation: dict[str, float] | None = None, epoch_ended: bool = False
     ) -> Progress:
-        done = self.at.epoch * self.batcher.updates + self.at.window
+        done = self.at.epoch * self.batches.updates + self.at.window
         share = self.progress_share()
         total = round(done / share) if share else self.total
         if validation is None:
@@ -342,7 +342,7 @@ class Trainer:
 
     def _close_epoch(self) -> Progress:
         average, metrics, answers = self._validated()
-        targets = float(np.count_nonzero(self.sequences.items)) * self.at.window / self.batcher.updates
+        targets = float(np.count_nonzero(self.sequences.items)) * self.at.window / self.batches.updates
         before = self.at.curve[-1]["seconds"] if self.at.curve else 0.0
         mean_rate = targets / max(self.at.seconds - before, 1e-9)
         report = self._report(self._mean_loss(), mean_rate, validation=metrics, epoch_ended=True)
@@ -357,7 +357,7 @@ class Trainer:
 
     def _mean_loss(self) -> float:
         """Return the mean loss of the epoch's targets; an update averages over all positions."""
-        positions = self.batcher.lanes * self.config.train.bptt_steps
+        positions = self.batches.lanes * self.config.train.bptt_steps
         return self.at.losses * positions / max(self.at.targets, 1.0)
 
     def result(self) -> Trained:

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from segue.data.sequences.batches import Batcher
+from segue.data.sequences.batches import Batches
 from segue.data.sequences.sequences import Sequences, moment_begins
 from segue.kernels.serving_loops import leave_out
 from segue.metrics.metrics import next_item_metrics
@@ -132,12 +132,12 @@ class Validation:
         """Return what heads read just before one event, `wanted`, of each user."""
         users = len(self.sequences)
         lanes = max(1, min(64, users // 16))
-        batcher = Batcher(self.sequences, lanes, STEPS, seed=0)
+        batches = Batches(self.sequences, lanes, STEPS, seed=0)
         memory = network.empty(params, lanes)
         is_wanted = np.zeros(len(self.sequences.items), bool)
         is_wanted[wanted] = True
         read = np.zeros((users, network.read_width), np.float32)
-        for batch, event in batcher.placed_windows(0):
+        for batch, event in batches.placed_windows(0):
             window = Window(batch.items, batch.gaps, batch.first, batch.reset, batch.details, batch.profiles)
             memory, output = _scan(network, params, memory, window)
             places = np.nonzero(is_wanted[event] & (batch.weights > 0))

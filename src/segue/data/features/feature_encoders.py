@@ -96,7 +96,7 @@ class FeatureEncoders(NamedTuple):
             if name not in read:
                 option = "--type-col" if name == "type" else "--context-col"
                 raise ArgumentError(
-                    f'question: expected columns among {", ".join(read) or "none"}, came "{name}". '
+                    f'request: expected columns among {", ".join(read) or "none"}, came "{name}". '
                     f"Leave it out, or train on a log that has it ({option})."
                 )
 

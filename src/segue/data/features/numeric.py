@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.log.columns import plain_name
-from segue.data.values.parsing import number_of, numbers_of, vector_of
+from segue.data.values.parsing import LARGEST, number_of, numbers_of, vector_of
 from segue.data.values.times import iso, moment_of
 from segue.shapes import Floats
 
@@ -185,7 +185,7 @@ def _matrix(column: pl.Series, width: int) -> NDArray[np.float64]:
         fits = (lists.list.len() == width).fill_null(False)
         if width and fits.any():
             out[fits.to_numpy()] = lists.filter(fits).explode().to_numpy().reshape(-1, width)
-        return np.where(np.abs(out) < 1e300, out, np.nan)
+        return np.where(np.abs(out) < LARGEST, out, np.nan)
     for row, value in enumerate(column.to_list()):
         vector = vector_of(value)
         if vector is not None and len(vector) == width:

@@ -219,17 +219,19 @@ def read_events(
     unless they are named here; `events.intake` says what was guessed.
 
     Ids are text without the blanks around them: `007` stays `007`, 64-bit integers stay whole. A
-    column of floats, which pandas makes of integers with gaps, is whole numbers: 17.0 is "17".
+    column of floats, which pandas makes of integers with gaps, is whole numbers: 17.0 is "17", NaN
+    is missing.
 
-    Times are epoch seconds, milliseconds, microseconds or nanoseconds (by magnitude), ISO 8601,
-    dates, whole numbers that write dates (20240131), a given format, or dates; no zone means UTC.
+    Times are epoch seconds, milliseconds, microseconds or nanoseconds (by magnitude), ISO 8601, a
+    column of dates, whole numbers that write dates (20240131), or a given format; no zone means UTC.
 
     Rows without a user, item or time are left out, counted and reported. A few ratings that are no
     numbers count as missing and are reported. All else that cannot be read is an error. Rows count
     from 1, without the header.
 
     Args:
-        source: a path (CSV, TSV, NDJSON, each also .gz or .zst; Parquet) or a table.
+        source: a path (CSV, TSV, NDJSON, each also .gz or .zst; Parquet), or a table of Polars,
+            pandas or Arrow.
         user, item: the columns' names.
         time: the column's name, or "none" for a log without times, whose rows are in order.
         rating, type, id: the columns' names, or "none" to leave a column out that would be guessed.
@@ -242,7 +244,8 @@ def read_events(
         The events in the order of time; rows of equal time stay in the order of the file.
 
     Raises:
-        DataError: the file is missing, empty, damaged or of an unknown kind, or no row is left.
+        DataError: the file is missing, empty, damaged, of an unknown kind or encoding, or no row
+            is left.
         ColumnError: a column is missing, doubled, or of a wrong type.
         TimeParseError: a time cannot be read, or is in another unit than the others; the message
             names the row and the text.

@@ -45,7 +45,7 @@ def windows_per_epoch(events: int, lanes: int, steps: int) -> int:
 
 
 @dataclass(frozen=True)
-class Batcher:
+class Batches:
     """Windows over sequences.
 
     Args:
@@ -58,7 +58,7 @@ class Batcher:
     Example:
         >>> import polars as pl
         >>> two = Sequences(pl.Series(["a", "b"]), np.array([0, 3, 5]), np.array([1, 2, 3, 4, 5], np.int32))
-        >>> batches = list(Batcher(two, lanes=1, steps=5, seed=1).windows(0))
+        >>> batches = list(Batches(two, lanes=1, steps=5, seed=1).windows(0))
         >>> batches[0].items[:, 0].tolist(), batches[0].targets[:, 0].tolist()
         ([0, 1, 2, 0, 4], [1, 2, 3, 4, 5])
         >>> batches[0].reset[:, 0].tolist()

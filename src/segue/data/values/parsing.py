@@ -21,7 +21,7 @@ LONGEST_TEXT = 10_000
 #: Characters of a text that are read before tags are removed.
 _LONGEST_RAW = 4 * LONGEST_TEXT
 #: Larger numbers are errors of measurement, and differences of two of them would overflow.
-_LARGEST = 1e300
+LARGEST = 1e300
 
 _TAG = re.compile(r"<[A-Za-z/!?][^<>]*>")
 _BLANKS = re.compile(r"\s+")
@@ -101,7 +101,7 @@ def number_of(value: object) -> float | None:
         number = float(value)
     except (OverflowError, ValueError):
         return None
-    return number if abs(number) < _LARGEST else None
+    return number if abs(number) < LARGEST else None
 
 
 def vector_of(value: object) -> list[float] | None:
@@ -180,7 +180,7 @@ def numbers_of(column: pl.Series, read: Callable[[object], float | None]) -> NDA
     """
     if read is number_of and column.dtype.is_numeric() and not column.dtype.is_decimal():
         numbers = column.cast(pl.Float64).to_numpy().astype(np.float64)
-        return np.where(np.abs(numbers) < _LARGEST, numbers, np.nan)
+        return np.where(np.abs(numbers) < LARGEST, numbers, np.nan)
     values, which = distinct(column)
     numbers_read = (read(value) for value in values)
     return np.array([np.nan if number is None else number for number in numbers_read], np.float64)[which]

@@ -1,7 +1,6 @@
 """Reading a time, whatever it is written as; all of Segue reads times here.
 
-- `microseconds` reads one time: an argument in Python, an option, a field of a request. Others are
-  refused.
+- `microseconds` reads one time: an argument, an option, a field of a request; it raises for others.
 - `TimeRule` reads a column of a log; the rule is guessed from a sample, or given.
 - `moment_of` reads an attribute such as a date of birth; what it cannot read is missing.
 - `iso` writes a time.

@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -120,9 +120,11 @@ class ExactIndex(Index):
         """Return the k best of a range of rows."""
         found = [Found.nothing(0, k)]
         for begin in range(0, len(queries), QUERIES):
-            left_out = None if excluded is None else excluded[begin : begin + QUERIES]
-            job = _Job(self, queries[begin : begin + QUERIES], k, allowed, *pairs_of(left_out))
-            found.append(job.best(self._parts(rows, len(job.queries))))
+            block = queries[begin : begin + QUERIES]
+            pairs = pairs_of(None if excluded is None else excluded[begin : begin + QUERIES])
+            parts = self._parts(rows, len(block))
+            search = partial(self._part, block, k, allowed, pairs)
+            found.append(_merged(list((self.pool.map if len(parts) > 1 else map)(search, parts)), k))
         return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "ExactIndex":
@@ -144,49 +146,37 @@ class ExactIndex(Index):
         cuts = np.linspace(rows.start, max(rows.stop, rows.start), threads + 1).astype(int).tolist()
         return [range(a, b) for a, b in itertools.pairwise(cuts)]
 
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """One search of at most `QUERIES` queries; `left_out` are pairs of query and row, by row."""
-
-    index: ExactIndex
-    queries: Floats
-    k: int
-    allowed: Bools | None
-    of_query: Times
-    left_out: Times
-
-    def best(self, parts: list[range]) -> Found:
-        """Return the best of all parts."""
-        return self._merged(list((self.index.pool.map if len(parts) > 1 else map)(self._part, parts)))
-
-    def _part(self, rows: range) -> Found:
-        """Return the best of some rows, scored block by block."""
-        step, found = max(4096, min(_BLOCK, SCORES // max(1, len(self.queries)))), []
+    def _part(self, queries: Floats, k: int, allowed: Bools | None, pairs: tuple[Times, Times], rows: range) -> Found:
+        """Return the best of a range of rows, scored block by block."""
+        step, found = max(4096, min(_BLOCK, SCORES // max(1, len(queries)))), Found.nothing(len(queries), k)
         for begin in range(rows.start, rows.stop, step):
-            end = min(begin + step, rows.stop)
-            found.append(best_columns(np.arange(begin, end, dtype=np.int32), self._scores(begin, end), self.k))
-            found = [self._merged(found)]
-        return self._merged(found)
+            block = range(begin, min(begin + step, rows.stop))
+            scores = self._scores(queries, allowed, pairs, block)
+            best = best_columns(np.arange(block.start, block.stop, dtype=np.int32), scores, k)
+            found = best if begin == rows.start else _merged([found, best], k)
+        return found
 
-    def _merged(self, parts: Sequence[Found]) -> Found:
-        """Return the best of parts, each of higher rows than those before."""
-        if len(parts) < 2:
-            return parts[0] if parts else Found.nothing(len(self.queries), self.k)
-        rows, scores = (np.hstack(part) for part in zip(*parts, strict=True))
-        return best_columns(rows, scores, self.k)
-
-    def _scores(self, begin: int, end: int) -> Floats:
-        index = self.index
-        scores: Floats = self.queries @ index.vectors[begin:end].T
-        scores += index.bias[begin:end]
-        if self.allowed is not None:
-            scores[:, ~self.allowed[begin:end]] = -np.inf
-        hidden = index.hidden[(index.hidden >= begin) & (index.hidden < end)]
+    def _scores(self, queries: Floats, allowed: Bools | None, pairs: tuple[Times, Times], rows: range) -> Floats:
+        """Return float32[q, n], the scores of a range of rows; `pairs` are those of `pairs_of`."""
+        begin, end = rows.start, rows.stop
+        scores: Floats = queries @ self.vectors[begin:end].T
+        scores += self.bias[begin:end]
+        if allowed is not None:
+            scores[:, ~allowed[begin:end]] = -np.inf
+        hidden = self.hidden[(self.hidden >= begin) & (self.hidden < end)]
         scores[:, hidden - begin] = -np.inf
-        a, b = np.searchsorted(self.left_out, (begin, end))
-        scores[self.of_query[a:b], self.left_out[a:b] - begin] = -np.inf
+        of_query, left_out = pairs
+        a, b = np.searchsorted(left_out, (begin, end))
+        scores[of_query[a:b], left_out[a:b] - begin] = -np.inf
         return scores
+
+
+def _merged(parts: Sequence[Found], k: int) -> Found:
+    """Return the best of parts, each of higher rows than those before."""
+    if len(parts) == 1:
+        return parts[0]
+    rows, scores = (np.hstack(part) for part in zip(*parts, strict=True))
+    return best_columns(rows, scores, k)
 
 
 def best_columns(rows: Rows | None, scores: Floats, k: int) -> Found:

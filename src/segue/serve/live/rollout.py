@@ -79,6 +79,11 @@ class Rollout:
         """Return every model at hand."""
         return [one.rec for one in (self.running, self.coming, self.previous, self.shadow) if one is not None]
 
+    @property
+    def shadow_rec(self) -> Recommender | None:
+        """The model in the shadow, if there is one."""
+        return None if self.shadow is None else self.shadow.rec
+
     def home(self, users: Sequence[str]) -> ServedModel:
         """Return the model that answers these users: the new one if all of them are caught up or soon would be."""
         coming = self.coming

@@ -101,11 +101,11 @@ class Service:
     # --- events -----------------------------------------------------------------------------------------------
 
     def ingest(self, requests: Sequence[IngestRequest]) -> list[IngestResult | SegueError]:
-        """Put the events of many requests on disk in one commit, and return for each what came of it, with its list.
+        """Put the events of requests on disk in one commit, and return for each request its result, with a list.
 
-        This is the way of an event, for one event as for a batch. All events of a request are kept or none; an error
-        of one request stands in its place and spoils no other. A retry under the same ids gets the original events
-        and today's list.
+        This is the way of an event, for one event as for a batch: plan, begin, rank, on disk. All events of a request
+        are kept or none. An error of one request stands in its place and spoils no other request. A retry under the
+        same ids gets the original events and today's list.
 
         Returns:
             For each request IngestResult, or ConflictError, ErasedError, ArgumentError (an event of the future, a
@@ -115,55 +115,55 @@ class Service:
         O(1), in the same commit. Nothing grows with histories but where an event came late.
         """
         now = int(self.clock() * 1e6)
-        pending = [PendingWrite(one, refused=why_refused(self.rec, self.store, one, now)) for one in requests]
+        pending = [PendingWrite(each, refused=why_refused(self.rec, self.store, each, now)) for each in requests]
         vain = 0
         while vain < ATTEMPTS and (turn := next_turn(pending)):
-            left = sum(not one.done for one in turn), sum(len(one.kept) for one in turn)
+            settled = sum(write.settled for write in turn)
             with self._lock:  # one batch at a time: the order of arrival is the order of the log
-                for rec, some in self._by_model(turn):
-                    shadow = self._rollout.shadow.rec if self._rollout.shadow else None
-                    began = time.perf_counter()
+                for rec, batch in self._by_model(turn):
                     try:
-                        plan = plan_writes(rec, self.store, some, shadow)
+                        plan = plan_writes(rec, self.store, batch, self._rollout.shadow_rec)
+                        began = time.perf_counter()
                         with self.store.begin(plan.writes) as commit:  # on disk when the block ends
                             plan.settle(commit.outcomes)
                             lists, ranks = self._rank(plan.list_requests(), plan.ranked)
                     except SegueError as error:
-                        for one in some:
-                            one.refused = one.refused or error
+                        for write in batch:
+                            write.refused = write.refused or error
                         continue
                     self._committed(time.perf_counter() - began)
-                    for one, answer in zip(plan.listed, lists, strict=True):
-                        one.answer = answer
+                    for write, answer in zip(plan.listed, lists, strict=True):
+                        write.answer = answer
                     self._count(ranks)
                     for user in plan.behind():
                         self._rollout.rebuild_later(user)
-            vain += left == (sum(not one.done for one in turn), sum(len(one.kept) for one in turn))
+            vain += settled == sum(write.settled for write in turn)  # another replica wrote first
         slow = StoreError(f"expected to write within {ATTEMPTS} attempts, other writers were faster. Send it again.")
-        for one in pending:
-            one.refused = one.refused or (None if one.done else slow)
-        self._list_rest([one for one in pending if not one.refused and not one.answer and one.request.options])
-        return [one.result() for one in pending]
+        for write in pending:
+            write.refused = write.refused or (None if write.done else slow)
+        self._list_rest([write for write in pending if write.wants_list and write.answer is None])
+        return [write.result() for write in pending]
 
-    def _by_model(self, pending: Sequence[PendingWrite]) -> list[tuple[Recommender, list[PendingWrite]]]:
+    def _by_model(self, turn: Sequence[PendingWrite]) -> list[tuple[Recommender, list[PendingWrite]]]:
         """Return requests by the model of their users; in a roll-out each user stays with theirs until caught up."""
-        found: dict[str, tuple[Recommender, list[PendingWrite]]] = {}
-        for one in pending:
-            rec = self._rollout.home([event.user for event in one.request.events]).rec
-            found.setdefault(rec.fingerprint, (rec, []))[1].append(one)
-        return list(found.values())
+        batches: dict[str, tuple[Recommender, list[PendingWrite]]] = {}
+        for write in turn:
+            rec = self._rollout.home([event.user for event in write.request.events]).rec
+            batches.setdefault(rec.fingerprint, (rec, []))[1].append(write)
+        return list(batches.values())
 
-    def _list_rest(self, pending: Sequence[PendingWrite]) -> None:
-        """Make the lists that no plan had the states for, such as those of retries, by what the store has."""
+    def _list_rest(self, rest: Sequence[PendingWrite]) -> None:
+        """Make the lists that no plan had the states for, such as those of retries, by the states of the store."""
         wanted: list[tuple[PendingWrite, ListRequest]] = []
-        for one in pending:
+        for write in rest:
             try:
-                rec, state, rebuilding, head = self._state(one.request.events[-1].user)
-                wanted.append((one, one.list_request(rec, state, rebuilding=rebuilding, who=head.user)))
+                rec, state, rebuilding, head = self._state(write.request.events[-1].user)
+                wanted.append((write, write.list_request(rec, state, rebuilding=rebuilding, who=head.user)))
             except SegueError as error:  # such as a user erased since
-                one.refused = error
-        for (one, _), answer in zip(wanted, self._rank([request for _, request in wanted])[0], strict=True):
-            one.answer = answer
+                write.refused = error
+        lists, _ = self._rank([request for _, request in wanted])
+        for (write, _), answer in zip(wanted, lists, strict=True):
+            write.answer = answer
 
     # --- lists ------------------------------------------------------------------------------------------------
 
@@ -176,13 +176,13 @@ class Service:
         return self._rank([request])[0][0]
 
     def _count(self, ranks: Mapping[str, list[RankedEvent]]) -> None:
-        shadow = self._rollout.shadow
+        shadow = self._rollout.shadow_rec
         for rec in self._rollout.models():
             lines = ranks.get(rec.fingerprint, [])
-            if shadow is None or rec.fingerprint != shadow.rec.fingerprint:
+            if shadow is None or rec.fingerprint != shadow.fingerprint:
                 self.metrics.count(rec, lines)
                 if shadow is not None:
-                    self.shadow_metrics.count(rec, lines, shadow.rec, ranks.get(shadow.rec.fingerprint, []))
+                    self.shadow_metrics.count(rec, lines, shadow, ranks.get(shadow.fingerprint, []))
 
     def recommend(self, user: str, options: ListOptions) -> Answer:
         """Return the list of a user; one that nobody knows gets that of a new user.
