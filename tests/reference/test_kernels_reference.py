@@ -155,7 +155,7 @@ def test_products_of_rounded_numbers(shape):
 
 def test_rounding_is_to_the_nearest_and_to_even():
     x = jnp.float32([[1.0, 1.00390625, 1.01171875, 1e30, -3.4e38, jnp.inf, jnp.nan, 1e-40]])
-    turned = training_loops._turned(x, jnp.bfloat16)
+    turned = training_loops._transposed(x, jnp.bfloat16)
     np.testing.assert_array_equal(np.asarray(turned.astype(jnp.float32)), x.astype(jnp.bfloat16).T.astype(jnp.float32))
 
 
