@@ -127,6 +127,36 @@ def coverage(top: NDArray[np.integer], *, n_items: int) -> float:
     return float(np.count_nonzero(shown) / (n_items - 1))
 
 
+def novelty(top: NDArray[np.integer], *, counts: NDArray[np.integer]) -> PerQuery:
+    """Return how surprising the items of each list are, in bits.
+
+    The mean over the list of `-log2 p(item)`, where p is the item's share of the events with one
+    added to each item, so that an item without events has a finite value. Row 0 is skipped; a list
+    with nothing in it is worth 0.
+
+    Args:
+        top: int[query, k], vocabulary rows.
+        counts: int[item], the events of each item in the log that was learnt; entry 0 is not used.
+
+    Raises:
+        ArgumentError: a row of `top` has no entry in `counts`.
+
+    Source: Vargas, Castells 2011, mean self-information.
+
+    Example:
+        >>> novelty(np.array([[1, 2], [2, 0]]), counts=np.array([0, 5, 1])).tolist()
+        [1.207518749639422, 2.0]
+    """
+    if top.size and top.max() >= len(counts):
+        raise ArgumentError(
+            f"novelty: expected rows below {len(counts)}, the length of counts, came row {top.max()}. "
+            "Count over the same vocabulary that made the lists."
+        )
+    smoothed = counts[1:] + 1.0
+    bits = np.concatenate([[0.0], -np.log2(smoothed / smoothed.sum())])
+    return bits[top].sum(axis=1) / np.maximum((top > 0).sum(axis=1), 1)
+
+
 def rmse(predicted: ArrayLike, actual: ArrayLike) -> float:
     """Return the root of the mean squared error of ratings.
 
