@@ -211,11 +211,9 @@ def metrics() -> str:
         "",
     ]
     page += ["Ranks count from 1. A target that ties with other items stands behind all of them.", ""]
-    page += [
-        f"::: {module.__name__}",
-        "    options: {show_root_heading: false, show_root_toc_entry: false, heading_level: 2}",
-        "",
-    ]
+    for name in (module.__name__, "segue.metrics.several_targets"):
+        options = "    options: {show_root_heading: false, show_root_toc_entry: false, heading_level: 2}"
+        page += [f"::: {name}", options, ""]
     return "\n".join(page)
 
 
