@@ -91,8 +91,8 @@ def train(
 
     settings = config if isinstance(config, Config) else configure(config)
     budget = Budget(60.0 * settings.train.minutes if settings.train.minutes else None)
-    from segue.training.cost import check_memory, describe, plan
-    from segue.training.jit_cache import keep_compiled  # these import JAX, and the budget counts that time
+    from segue.training.cost import check_memory, describe, training_line
+    from segue.training.jit_cache import keep_compiled  # these import JAX, which takes of the budget
     from segue.training.moving_biases import best_biases, better_head
     from segue.training.rating_tables import rating_tables
     from segue.training.validation import Validation, validation_users
@@ -119,7 +119,7 @@ def train(
     noted["training"] = describe(network, settings, len(learnt.items))
     validation = Validation(sequences.select(held_out), exclude_seen=settings.train.repeats == "exclude")
     ratings: Any = rating_tables(learnt, vocabulary.size, encoders.scale) if encoders.scale else ()
-    for line in (plan(settings, len(learnt.items)), str(validation), build.compiling()):
+    for line in (training_line(settings, len(learnt.items)), str(validation), build.compiling()):
         say(line)
     keep_compiled()
     budget.add("encoding", budget.spent() - budget.parts["reading"])
@@ -197,7 +197,7 @@ def _blended(
     budget: "Budget",
     say: Callable[[str], None],
 ) -> tuple[TransitionCounts | None, dict[str, Any]]:
-    """Return the transition counts to blend with the network, None where they do not help, and facts of the blend."""
+    """Return the counts that are blended with the network, None where these gain nothing, and what a model keeps."""
     from segue.training.blend import recounted, tune_blend
     from segue.training.budget import BLEND, blend_seconds
 

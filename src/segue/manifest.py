@@ -1,6 +1,7 @@
 """The manifest of a model file, checked before anything else is read.
 
-Knows: the manifest of each version of the format, earlier names of settings, which facts have which shape.
+Knows: the manifest of each version of the format, earlier names of settings, which facts have which
+shape.
 Does not know: arrays, networks.
 """
 
@@ -109,7 +110,7 @@ def _config(parts: Mapping[str, Any]) -> Config:
 
 
 def _facts(facts: Any) -> dict[str, Any]:
-    """Return the facts of a training; those that later work reads are checked, and earlier names are read."""
+    """Return the facts of a training, checked where later work reads them."""
     if not isinstance(facts, dict):
         raise ValueError("facts: expected them by name")
     if (span := facts.get("range")) is not None:

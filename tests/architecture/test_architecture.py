@@ -49,9 +49,7 @@ ORDER = [
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
 #: Parts that still import each other.
-KNOTS = [
-    {"serve.ranking", "serve.live", "serve.http", "serve.api"},
-]
+KNOTS: list[set[str]] = []
 
 
 def part_of(path: Path) -> str:

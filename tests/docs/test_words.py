@@ -5,6 +5,7 @@ where such a word has its ordinary meaning, each with the reason.
 """
 
 import ast
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -53,8 +54,6 @@ MEANT = {
     ("docs/results.md", "model.norm=false"): "the command of a kept run, as it was given then",
     ("docs/start/concepts.md", "|"): "its table of old words for readers of the lab notes",
 }
-#: Places that are written in the old words still.
-WAITING = ("src/segue/serve", "OpenAPI", "index.html")
 
 
 def literals(text: str) -> Iterator[tuple[int, str]]:
@@ -88,6 +87,11 @@ def read_by_users() -> Iterator[tuple[str, str]]:
             yield f"{path.relative_to(ROOT)}:{line}", text
     for text in strings_of(json.loads(json.dumps(health.described()))):
         yield "OpenAPI document", text
+    for name in segue.__all__:
+        public = getattr(segue, name)
+        members = vars(public).items() if inspect.isclass(public) else ()
+        for member, value in [("", public), *((f".{key}", each) for key, each in members if key[0] != "_")]:
+            yield f"segue.{name}{member}", inspect.getdoc(value) or ""
     static = SOURCE / "serve/static"
     page = (static / "index.html").read_text()
     yield "index.html", re.sub(r"<[^>]*>", " ", page)
@@ -105,8 +109,6 @@ def faults(texts: Iterator[tuple[str, str]]) -> list[str]:
     """Return a line for each word that is not said, with what is said."""
     said = []
     for place, text in texts:
-        if place.startswith(WAITING):
-            continue
         for word, instead in SAY.items():
             for match in re.finditer(rf"(?<![\w-])(?:{word})(?![\w-])", text, re.IGNORECASE):
                 around = " ".join(text[max(0, match.start() - 60) : match.end() + 40].split())

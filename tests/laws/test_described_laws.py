@@ -13,8 +13,8 @@ from segue.errors import ArgumentError
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import CELLS
 from segue.recommend.index.approximate import exact_index
-from segue.serve.ranking.candidates import ask_for, score_all
-from segue.serve.ranking.item_filters import Shelf
+from segue.serve.ranking.candidates import list_query, score
+from segue.serve.ranking.item_filters import ItemFilters
 from segue.serve.ranking.types import ListOptions
 from tests_support import ITEMS, USERS, described_log, described_recommender
 
@@ -69,7 +69,7 @@ def test_law_every_part_of_what_is_known_counts():
 
 
 @pytest.mark.parametrize("by", ["all", "index"])
-def test_law_questions_asked_together_are_those_asked_alone(by):
+def test_law_requests_in_a_batch_equal_requests_alone(by):
     plain = described_recommender(events := described_log())
     rec = plain.with_index(exact_index(plain)) if by == "index" else plain
     rng, states, asked = np.random.default_rng(8), plain.encode(events), []
@@ -80,8 +80,8 @@ def test_law_questions_asked_together_are_those_asked_alone(by):
             k=3, at=2 * 10**6 + place, type=["view", "buy"][place % 2], context={"device": ["tv", "pc"][place % 2]},
             exclude=(item,), repeats=["exclude", "allow"][place // 2 % 2], where=where,
         )  # fmt: skip
-        asked.append(ask_for(rec, states[place], options, Shelf()))
-    for one, (rows, scores) in zip(asked, score_all(rec, Shelf(), asked).best(3), strict=True):
+        asked.append(list_query(rec, states[place], options, ItemFilters()))
+    for one, (rows, scores) in zip(asked, score(rec, ItemFilters(), asked).best(3), strict=True):
         ask = one.options
         lines = plain.recommend(
             one.state, len(plain.items), at=ask.at / 1e6, type=ask.type, context=ask.context,

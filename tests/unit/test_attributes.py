@@ -70,7 +70,7 @@ def test_kinds(name, values, kind):
     assert kinds_of(pl.DataFrame({name: values})) == {name: kind}
 
 
-def test_a_kind_that_is_asked_for_holds_and_a_wrong_one_names_the_nearest():
+def test_a_requested_kind_holds_and_a_wrong_kind_names_the_nearest():
     table = pl.DataFrame({"age:token": repeated([1, 18, 25]), "shop": ["x"] * N})
     assert kinds_of(table, {"age": "number", "shop": "category"}) == {"age:token": "number", "shop": "category"}
     with pytest.raises(ColumnError, match=r'expected a column "shopp", found age:token, shop. Did you mean "shop"\?'):

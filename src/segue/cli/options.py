@@ -8,6 +8,7 @@ import csv
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -106,11 +107,8 @@ class LogOptions:
                 f"{shown(address)}: expected no options for columns, a store has its own; came one for {named[0]}. "
                 "Leave it out."
             )
-        store = read_store(address)
-        try:
+        with closing(read_store(address)) as store:
             return read_log(store, source=Path(shown(address)).name, context=self.context_col)
-        finally:
-            store.close()
 
 
 def reads_log(verb: Callable[..., None]) -> Callable[..., None]:

@@ -1,5 +1,6 @@
 """The verbs `recommend`, `rate` and `similar`."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,6 @@ import typer
 
 from segue.addresses import shown
 from segue.cli import options
-from segue.cli.store import opened_store
 from segue.config import parse_settings
 from segue.data.log.events import Events
 from segue.errors import ArgumentError
@@ -20,6 +20,7 @@ from segue.recommend.plan import Beam, Sample
 from segue.recommend.ratings import RatingDistribution, Shared
 from segue.recommend.recommender import Item, Recommender, Time, load_model
 from segue.recommend.state import State
+from segue.store.readonly import read_store
 
 verbs = typer.Typer()
 UserId = Annotated[str | None, typer.Option(help="Id of a user of the log or store.")]
@@ -159,7 +160,7 @@ def list_all(
     if isinstance(source, Events):
         done = recommend_all(rec, source, out, k=k, at=at, profiles=profiles, report=_progress)
     else:
-        with opened_store(source) as opened:
+        with closing(read_store(source)) as opened:
             done = recommend_all(rec, opened, out, k=k, at=at, profiles=profiles, report=_progress)
     count = done.users + done.before
     before = f", {done.before:,} of them by the run before" if done.before else ""
@@ -179,7 +180,7 @@ def _user_state(rec: Recommender, source: Events | str, user: str, users: Path |
                 f'{source.source}: expected events of user "{user}", found none. Check --user and --user-col.'
             )
         return rec.encode(Events(events, source.source), users)[0], events["item"].cast(pl.String).to_list()
-    with opened_store(source) as opened:
+    with closing(read_store(source)) as opened:
         latest = opened.events(user, backwards=True, limit=1000)
         if not latest:
             raise ArgumentError(f'{shown(source)}: expected events of user "{user}", found none. Check --user.')
@@ -191,7 +192,7 @@ def _shared_ratings(rec: Recommender, store: str, item: str) -> Shared | None:
     """Return what ratings of other users say of an item, from a store; None where the model learnt no ratings."""
     if rec.network.rating is None:
         return None
-    with opened_store(store) as opened:
+    with closing(read_store(store)) as opened:
         return opened.shared(rec.fingerprint, [rec.vocabulary.row(item)])
 
 

@@ -3,8 +3,9 @@
 Knows: how a cell is described as JSON and made again, how its call becomes a step.
 Does not know: blocks, training, files.
 
-The cell is called with `training=False` through `stateless_call`, so weights and state go in and come out; Segue's
-dropout acts around the cell. It is the only cell that computes with JAX in serving, too.
+The cell is called with `training=False` through `stateless_call`, so weights and state go in and
+come out; Segue's dropout acts around the cell. It is the only cell that computes with JAX in
+serving, too.
 """
 
 import inspect
@@ -29,21 +30,22 @@ from segue.shapes import Array, Tree
 
 @dataclass(frozen=True, init=False)
 class KerasCell(StepwiseCell):
-    """A Keras cell as a cell of Segue: `segue.train(events, cell=KerasCell(keras.layers.GRUCell(64)))`.
+    """A Keras cell as a cell of Segue: `train(events, cell=KerasCell(keras.layers.GRUCell(64)))`.
 
-    Any object that `keras.layers.RNN` accepts works: a cell of Keras, or your own with `state_size` and
-    `call(inputs, states)`. Register your own class (`@keras.saving.register_keras_serializable`): a model file keeps
-    the cell as JSON, and is loaded where the same class is registered.
+    Any object that `keras.layers.RNN` accepts works: a cell of Keras, or your own with `state_size`
+    and `call(inputs, states)`. Register your own class
+    (`@keras.saving.register_keras_serializable`): a model file keeps the cell as JSON, and is
+    loaded where the same class is registered.
 
     Args:
         cell: copied by its configuration; neither built nor changed.
 
     Raises:
-        ArgumentError: Keras is missing or does not run on JAX; the cell cannot be described, has dropout, no weights or
-            weights that are not trained, or does not compute in float32.
+        ArgumentError: Keras is missing or does not run on JAX; the cell cannot be described, has
+            dropout, no weights or weights that are not trained, or does not compute in float32.
 
-    Cost: a step costs what the cell costs. Nothing is lifted out of the recurrence, so a classical cell trains slower
-    than Segue's own; `segue.convert` replaces classical cells by Segue's.
+    Cost: a step costs what the cell costs. Nothing is lifted out of the recurrence, so a classical
+    cell trains slower than Segue's own; `segue.convert` replaces classical cells by Segue's.
 
     Example:
         >>> keras = keras_on_jax()
@@ -79,12 +81,13 @@ class KerasCell(StepwiseCell):
             most: the most numbers that its weights can have; a larger cell is refused.
 
         Raises:
-            ArgumentError: Keras is missing, a class of the cell is not registered, or the description is invalid.
+            ArgumentError: Keras is missing, a class of the cell is not registered, or the
+                description is invalid.
         """
         return cls(_made(keras_on_jax(), description, most))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy the cell by its description; its class must be registered where it is read."""
+        """Pickle the cell by its description; its class must be registered where it is read."""
         return KerasCell.from_description, (self.description,)
 
     def init(self, rng: np.random.Generator, width: int) -> tuple[Array, ...]:
@@ -249,7 +252,7 @@ def _last_line(error: Exception) -> str:
 
 
 def _check_units(node: Any, most: int) -> None:
-    """Refuse a description with more units than the weights allow: each cell has units x units weights."""
+    """Refuse more units than the weights allow: each cell has units x units weights."""
     for name, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         if name == "units" and not (isinstance(value, int) and 1 <= value * value <= most):
             raise ArgumentError(
@@ -272,7 +275,7 @@ def _unnamed(node: Any) -> Any:
 
 
 def _check_registered(keras: Any, node: Any) -> None:
-    """Refuse a description that names a class or function which is neither of Keras nor registered."""
+    """Refuse a description with a class or function that is not of Keras and not registered."""
     if isinstance(node, list | tuple):
         for each in node:
             _check_registered(keras, each)

@@ -8,9 +8,9 @@ Does not know: networks, models.
     LSTM()                   LSTM                       kernel, recurrent, bias [4 d], gates i, f, g, o in both
     GRU()                    GRU(reset_after=True)      kernel, recurrent, bias [2, 3 d], gates z, r, n in both
 
-The Keras GRU has a bias outside and a bias inside the product with the state. These differ only for n, where the second
-is inside the reset gate; for z and r they are added. A GRU with `reset_after=False` has another equation and cannot be
-converted.
+The Keras GRU has a bias outside and a bias inside the product with the state. These differ only for
+n, where the second is inside the reset gate; for z and r they are added. A GRU with
+`reset_after=False` has another equation and cannot be converted.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ from segue.shapes import Floats
 
 
 def keras_weights(cell: Cell, params: Any) -> list[Floats]:
-    """Return float32 weights in the form of the Keras layer with a cell's equation, for `set_weights`.
+    """Return float32 weights for `set_weights` of the Keras layer with a cell's equation.
 
     Args:
         cell: `SimpleRNN`, `GRU` or `LSTM`.
@@ -48,7 +48,7 @@ def keras_weights(cell: Cell, params: Any) -> list[Floats]:
 
 
 def params_of(cell: Cell, weights: list[Floats]) -> GatedParams | GRUParams:
-    """Return the parameters of a cell from weights in the order of Keras; a missing bias becomes zeros."""
+    """Return a cell's parameters from weights in the order of Keras; a missing bias becomes 0."""
     kernel, recurrent = (np.array(each, np.float32) for each in weights[:2])
     if not isinstance(cell, GRU):
         bias = np.array(weights[2], np.float32) if len(weights) > 2 else np.zeros(kernel.shape[1], np.float32)
@@ -103,8 +103,8 @@ def from_keras(layer: Any) -> tuple[Cell, Any]:
     """Return the cell that computes what a Keras layer or cell computes, and its parameters.
 
     Args:
-        layer: a built `SimpleRNN`, `GRU` or `LSTM`, or one of their cells, that reads as many numbers as it has
-            units.
+        layer: a built `SimpleRNN`, `GRU` or `LSTM`, or one of their cells, that reads as many
+            numbers as it has units.
 
     Raises:
         ArgumentError: no cell of Segue has its equation; the message names the difference.

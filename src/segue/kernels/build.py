@@ -1,11 +1,12 @@
-"""The libraries of compiled loops: made once on each machine, kept in the cache folder, registered with XLA.
+"""The libraries of compiled loops: made once on each machine, kept in the cache folder.
 
-Knows: how a source becomes a library for this processor, when there is no library, and when a file may not be trusted.
+Knows: how a source becomes a library for this processor, when there is no library, and when a file
+may not be trusted.
 Does not know: what the loops compute, or who calls them.
 
-Without a C compiler, or with `SEGUE_KERNELS=0`, there is no library and callers use the pure twins. The reason is
-logged once and kept beside the libraries. Compiling is tried again after a day, or when a source, a flag or the
-compiler changes. JAX is imported only for the loops of the training.
+Without a C compiler, or with `SEGUE_KERNELS=0`, there is no library and callers use the pure twins.
+The reason is logged once and kept beside the libraries. Compiling is tried again after a day, or
+when a source, a flag or the compiler changes. JAX is imported only for the loops of the training.
 """
 
 import ctypes
@@ -38,13 +39,14 @@ FLAGS = (
 )
 #: Seconds for which a failure is remembered, and seconds that a compiler may take.
 RETRY, PATIENCE = 86_400, 120
-#: The first JAX with faster products of bfloat16 (0.6: .9 times the rate of float32, 0.8: 2 to 3 times).
+#: The first JAX with faster products of bfloat16 (0.6: .9 times the rate of float32, 0.8: 2 to 3
+#: times).
 FAST_BFLOAT16 = (0, 8)
 
 
 @cache
 def training() -> ctypes.CDLL | None:
-    """Return the loops of the training, registered with XLA; None on a GPU, without a compiler, or if turned off."""
+    """Return the loops of the training; None on a GPU, without a compiler, or if turned off."""
     if os.environ.get("SEGUE_KERNELS") == "0":
         return None
     import jax
@@ -62,7 +64,7 @@ def training() -> ctypes.CDLL | None:
 
 @cache
 def serving() -> ctypes.CDLL | None:
-    """Return the loops of the server; None without a compiler, or if turned off by `SEGUE_KERNELS=0`."""
+    """Return the loops of the server; None without a compiler, or if turned off."""
     return None if os.environ.get("SEGUE_KERNELS") == "0" else opened(SERVING)
 
 
@@ -72,7 +74,7 @@ def available() -> bool:
 
 
 def fast_bfloat16() -> bool:
-    """Say whether products of bfloat16 are faster here: this processor multiplies them, and XLA uses that."""
+    """Say whether products of bfloat16 are faster with this processor and this XLA."""
     library = training()
     if library is None:
         return False
@@ -95,7 +97,7 @@ def handlers() -> list[str]:
 def opened(
     source: Path, headers: str | None = None, compiler: str | None = None, made_for: Iterable[str] = ()
 ) -> ctypes.CDLL | None:
-    """Return the library of a source, opened; see `compiled`. A library that cannot be opened is compiled once more."""
+    """Return the opened library of a source; one that cannot be opened is compiled once more."""
     for last in (False, True):
         path = compiled(source, headers, compiler, made_for)
         if path is None:
@@ -112,7 +114,7 @@ def opened(
 def compiled(
     source: Path, headers: str | None = None, compiler: str | None = None, made_for: Iterable[str] = ()
 ) -> Path | None:
-    """Return the library of a source, compiled if it is not in the cache folder; None where this fails.
+    """Return the library of a source, compiled if it is not kept; None where this fails.
 
     Args:
         source: what is compiled.
@@ -120,7 +122,8 @@ def compiled(
         compiler: its command, with arguments; None takes the environment's `CC`, or `cc`.
         made_for: versions that the library is only good for.
 
-    A library is only taken from a folder and a file that belong to this user and that others cannot write to.
+    A library is only taken from a folder and a file that belong to this user and that others cannot
+    write to.
     """
     try:
         folder = private_folder(cache_folder() / "kernels")
@@ -162,7 +165,7 @@ def _failed_lately(path: Path) -> bool:
 
 
 def _failed(path: Path, why: str) -> None:
-    """Log why there is no library, and keep the reason, so that the next start does not try again."""
+    """Log why there is no library, and keep the reason for the next start."""
     _warn(why)
     try:
         with replacing(path.with_suffix(".failed")) as part:
@@ -193,7 +196,7 @@ def _command(text: str) -> list[str]:
 
 
 def _key(source: Path, headers: str | None, command: list[str], made_for: Iterable[str]) -> str:
-    """Return a digest of what a library depends on: sources, flags, compiler, processor and versions."""
+    """Return a digest of all that a library depends on: sources, flags, compiler, processor."""
     cpu, identity = Path("/proc/cpuinfo"), ""
     wanted = re.compile(r"^(?:flags|Features|model name)\s*:.*", re.MULTILINE)
     features = sorted(set(wanted.findall(cpu.read_text()))) if cpu.exists() else [platform.processor()]

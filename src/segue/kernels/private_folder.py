@@ -15,8 +15,8 @@ def private_folder(path: Path) -> Path:
     """Return a private folder of this user, made with mode 0700 if it is not there.
 
     Raises:
-        OSError: it cannot be made, is a link, belongs to somebody else, or others can write to it or replace a folder
-            above it.
+        OSError: it cannot be made, is a link, belongs to somebody else, or others can write to it
+            or replace a folder above it.
     """
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""Loops of the server: a step through a block, the blend with transition counts, the best of a line, ranks.
+"""Loops of the server: a step through a block, the blend, the best of a line, ranks.
 
-Knows: lines of scores, places in them, -infinity for exclusions. Each loop runs in C where there is a compiler, without
-the lock of the interpreter, and else in the pure twin here or at its caller; both compute the same (laws). C checks
-nothing, so every array is checked here first.
+Knows: lines of scores, places in them, -infinity for exclusions. Each loop runs in C where there is
+a compiler, without the lock of the interpreter, and else in the pure twin here or at its caller;
+both compute the same (laws). C checks nothing, so every array is checked here first.
 Does not know: ids, rows of a catalogue.
 """
 
@@ -26,7 +26,7 @@ _INSERTED = 256
 
 
 class TopK(NamedTuple):
-    """The highest scores of each line, best first, of equals the first; place 0 and -infinity fill short lines.
+    """The highest scores of each line, best first, of equals the first; -infinity fills up.
 
     Args:
         places: int64[line, k].
@@ -108,7 +108,8 @@ def leave_out(scores: Floats, excluded: Sequence[Rows] = (), *, allowed: Bools |
 
     Args:
         scores: float32[line, row], all rows of the catalogue; row 0 is always left out.
-        excluded: for each line the rows to leave out, such as the seen items; empty leaves out nothing.
+        excluded: for each line the rows to leave out, such as the seen items; empty leaves out
+            nothing.
         allowed: bool[row], what a list may hold; None allows all.
 
     Example:
@@ -128,8 +129,8 @@ def ranks_and_log_sums(scores: Floats, places: NDArray[np.integer]) -> tuple[NDA
     """Return for each line the rank of one place, ties against it, and `log(sum(exp(line)))`.
 
     Args:
-        scores: float32[line, n], line after line in memory. The first place of a line is never ranked, and -infinity
-            adds nothing to the sum.
+        scores: float32[line, n], line after line in memory. The first place of a line is never
+            ranked, and -infinity adds nothing to the sum.
         places: int[line], each with a score above -infinity.
 
     Returns:
@@ -202,8 +203,8 @@ class BlockStep:
         """Read a state, write the next state, and change x in place.
 
         Args:
-            before: float32[B, n], parts of consecutive lines: the last inputs, newest first, then the state of the
-                cell.
+            before: float32[B, n], parts of consecutive lines: the last inputs, newest first, then
+                the state of the cell.
             x: float32[B, d], line after line.
             after: as `before`, with the same distance between lines.
             norm: what each part does with a vector first.
@@ -247,7 +248,8 @@ class BlendLoop:
         loops: `build.serving()`.
         pairs: offsets int64[V + 1], rows int32[n] and shares float32[n] of the pairs.
         popularity: float32[V].
-        decays: float32[REACH] and float32[RECENT], how much the last items count for transitions and for repeats.
+        decays: float32[REACH] and float32[RECENT], how much the last items count for transitions
+            and for repeats.
         counted: rows that were counted; the others were added later.
         numbers: weight, smoothing, habit, scale and the log for a row that was not counted.
 
@@ -279,7 +281,7 @@ class BlendLoop:
         )
 
     def __call__(self, scores: Floats, recent: Rows) -> None:
-        """Blend scores of all rows in order, float32[user, n], in place; `recent` is int32[user, RECENT].
+        """Blend scores float32[user, n] in place with the last items int32[user, RECENT].
 
         Raises:
             ArgumentError: there are fewer rows than counted, or shapes do not fit.
@@ -294,7 +296,7 @@ class BlendLoop:
 
 
 def pairs_fit(offsets: NDArray[np.int64], rows: Rows, shares: Floats, size: int) -> bool:
-    """Say whether pairs fit a number of rows: offsets rise from 0 to the number of pairs, rows exist.
+    """Say whether pairs fit a number of rows: offsets rise to the number of pairs, rows exist.
 
     Cost: O(pairs).
 
@@ -327,8 +329,8 @@ def _sizes(*numbers: int) -> tuple[ctypes.c_int64, ...]:
 def _edges(scores: NDArray[np.floating], count: int) -> NDArray[np.floating]:
     """Return float[line]: a score that at least `count` of its line reach, and few more.
 
-    The `count`-th highest of the maxima of groups is such a score. A group is every n-th score, so that maxima of
-    neighbours are taken at a time.
+    The `count`-th highest of the maxima of groups is such a score. A group is every n-th score, so
+    that maxima of neighbours are taken at a time.
     """
     lines, size = scores.shape
     block = max(1, size // (16 * count))

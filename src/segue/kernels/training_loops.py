@@ -1,9 +1,11 @@
 """The compiled loops as functions of JAX arrays, each with its gradient.
 
-Knows: shapes, and which loop is the gradient of which. Every function computes what its twin in `segue.model` or
-`segue.training.update.losses` computes, within float32's rounding; tests hold them against each other. C trusts the
-sizes of its first argument, so shapes and types are checked while a program is traced.
-Does not know: weights, losses. Call these only where `build.available()`; the products work without.
+Knows: shapes, and which loop is the gradient of which. Every function computes what its twin in
+`segue.model` or `segue.training.update.losses` computes, within float32's rounding; tests hold them
+against each other. C trusts the sizes of its first argument, so shapes and types are checked while
+a program is traced.
+Does not know: weights, losses. Call these only where `build.available()`; the products work
+without.
 """
 
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ _FLOAT, _BOOL = jnp.float32, jnp.bool_
 
 
 def _call(name: str, *shapes: Sequence[int], in_place: bool = False, kind: Any = jnp.float32) -> Any:
-    """Return a loop with results of these shapes; `in_place`, the first takes the memory of the first argument."""
+    """Return a loop; `in_place`, its first result takes the memory of its first argument."""
     shape_of: Any = jax.ShapeDtypeStruct
     results = [shape_of(tuple(shape), kind) for shape in shapes]
     return jax.ffi.ffi_call(name, results, input_output_aliases={0: 0} if in_place else None)
@@ -42,9 +44,10 @@ def _check(name: str, *wanted: tuple[Array, Sequence[int], Any]) -> None:
 
 
 def product(x: Array, weights: Array) -> Array:
-    """Return float32 `x @ weights` of x [N, k]; where the weights [k, n] are bfloat16, x is rounded to bfloat16, too.
+    """Return float32 `x @ weights` of x [N, k] and weights [k, n], float32 or bfloat16.
 
-    So are the factors of the gradients. Rounded numbers have 8 bits; sums are float32.
+    With weights of bfloat16, x and the factors of the gradients are rounded to bfloat16, too.
+    Rounded numbers have 8 bits; sums are float32.
     """
     return x @ weights if _whole(weights.dtype) else _rounded_product(x, weights)
 
@@ -57,8 +60,8 @@ def transposed_product(x: Array, weights: Array) -> Array:
 def summed_over_rows(x: Array, y: Array, kind: Any) -> Array:
     """Return float32 `x.T @ y` of x [N, k] and y [N, n], the gradient of weights of a kind.
 
-    XLA's products are fast only where the left factor lies in memory in the order of reading, so the smaller factor is
-    transposed first.
+    XLA's products are fast only where the left factor lies in memory in the order of reading, so
+    the smaller factor is transposed first.
     """
     if _whole(kind):
         return x.T @ y
@@ -160,7 +163,7 @@ geglu.defvjp(lambda gate, y: (geglu(gate, y), (gate, y)), _geglu_back)
 
 @jax.custom_vjp
 def convolve(x: Array, tail: Array, reset: Array, start: Array, conv: Array, bias: Array) -> tuple[Array, Array]:
-    """Return the causal convolution of each user, and the last inputs; see `segue.model.cells.Linear`.
+    """Return the causal convolution of each user (`cells.Linear`), and the last inputs.
 
     The last inputs have no gradient.
 
@@ -196,7 +199,7 @@ convolve.defvjp(_convolve_forward, _convolve_back)
 
 @jax.custom_vjp
 def linear(gates: Array, bias: Array, decay: Array, c: Array, s: Array, reset: Array, start: Array) -> Array:
-    """Return the memory after each position of a gated linear recurrence; see `segue.model.cells.Linear`.
+    """Return the memory of a gated linear recurrence (`cells.Linear`) after each position.
 
     Args:
         gates: float32[T, B, 2 d], of recurrence and input, before bias and sigmoid.
@@ -324,7 +327,8 @@ def softmax_sampled(
 ) -> tuple[Array, Array, Array, Array]:
     """Return the same for drawn classes and each position's target, whose logit is its goal.
 
-    The gradient by the goals comes last. A drawn class that is a position's target is left out there.
+    The gradient by the goals comes last. A drawn class that is a position's target is left out
+    there.
 
     Args:
         logits: float32[N, S]; the result takes their memory.

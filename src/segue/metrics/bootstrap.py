@@ -51,9 +51,10 @@ def paired_bootstrap(
 ) -> Interval:
     """Return the difference `mean(a) - mean(b)` with its bootstrap interval over users.
 
-    Both models answered the same queries, so queries are drawn in pairs. One user's queries depend on each other, so
-    whole users are drawn: in each draw as many users as there are, with replacement. The difference of a draw is the
-    mean over all queries of its users. The interval holds the middle `level` of the draws.
+    Both models answered the same queries, so queries are drawn in pairs. One user's queries depend
+    on each other, so whole users are drawn: in each draw as many users as there are, with
+    replacement. The difference of a draw is the mean over all queries of its users. The interval
+    holds the middle `level` of the draws.
 
     Args:
         a: float[query], a metric of the first model.

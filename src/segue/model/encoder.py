@@ -3,8 +3,9 @@
 Knows: how users of similar length share a scan. The result equals stepping each user alone (a law).
 Does not know: ids, lists, policies.
 
-Histories are right-aligned, so that all users of a block end together. A window reads the users who begin before its
-end; the reset mark at a user's first position clears whatever the window held before.
+Histories are right-aligned, so that all users of a block end together. A window reads the users who
+begin before its end; the reset mark at a user's first position clears whatever the window held
+before.
 
     user a         . * e e e    * reads `start`, e an event, . is emptied at *
     user b   * e e e e e e e
@@ -37,8 +38,8 @@ def encode_users(
         wanted: bool[event]; None wants none.
 
     Returns:
-        Memory [user, ...], and float32[n, network.read_width]: for each wanted event, in order, the output of the state
-        just before it.
+        Memory [user, ...], and float32[n, network.read_width]: for each wanted event, in order, the
+        output of the state just before it.
 
     Cost: O(events); users are read in blocks of like length.
     """

@@ -24,7 +24,7 @@ from segue.shapes import Floats, Rows
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """A trained model. It holds no histories.
+    """A trained model; it holds no histories.
 
     Args:
         network: static settings.
@@ -35,7 +35,7 @@ class Model:
         facts: of the training: range, curve, what was held out.
         fingerprint: of the weights and the vocabulary; states carry it.
         encoders: how attributes of items, profiles of users and details of events become numbers.
-        learnt: rows of the vocabulary that training made; later rows were added by their attributes; 0 is all.
+        learnt: rows of the vocabulary that training made; later rows were added by their attributes.
         counts: transition counts that are blended into the scores; None for the network alone.
     """
 
@@ -76,14 +76,14 @@ class Model:
 
     @cached_property
     def unreachable(self) -> Rows:
-        """int32[n]: rows of added items without a learnt attribute; they are in no list."""
+        """int32[n]: rows of items that were added without any known attribute; never in a list."""
         added = np.arange(self.learnt_rows, self.vocabulary.size, dtype=np.int32)
         silent: Rows = added[~self.params.items[added].any(axis=1)]
         return silent
 
     @property
     def columns(self) -> Mapping[str, Column]:
-        """The attributes of items by their plain names, and which values each takes."""
+        """The attributes of items by name, with the values that each may have."""
         blocks = () if self.encoders.items is None else self.encoders.items.columns
         return {} if self.catalogue is None else columns_of(self.catalogue.schema, blocks)
 
@@ -95,5 +95,5 @@ class Model:
         type: str | None = None,
         rating: float | None = None,
     ) -> Floats | None:
-        """Return float32[1, m], the numbers of an event or request beside ids and gaps; None where none are read."""
+        """Return float32[1, m], the features of an event or a request; None for a model without any."""
         return self.encoders.of_events([{**(context or {}), "time": time, "type": type, "rating": rating}])

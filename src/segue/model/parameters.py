@@ -1,6 +1,7 @@
 """The weights of a network from the arrays of a file, checked against its settings.
 
-Knows: names and shapes of weights, that these are float32 and finite. Does not know: files, digests, ids.
+Knows: names and shapes of weights, that these are float32 and finite. Does not know: files,
+digests, ids.
 """
 
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ def kept_params(network: Network, arrays: Mapping[str, NDArray[np.generic]]) -> 
 
 
 def least_numbers(network: Network) -> int:
-    """Return the least count of numbers in a network of these settings: all but those of cells and heads.
+    """Return the least count of numbers in a network: all but those of cells and heads.
 
     Example:
         >>> from segue.model.cells import GRU

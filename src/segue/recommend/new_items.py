@@ -239,7 +239,7 @@ def _check_ids(ids: pl.Series, known: pl.Series, source: str) -> None:
 
 
 def grown(counts: TransitionCounts, items: Floats) -> TransitionCounts:
-    """Return transition counts of more items: a new item takes the counts of the most similar known item.
+    """Return counts of more items: a new one follows, and is followed by, what the known item most like it is.
 
     It also follows the known items like it, as often as their most frequent successor times the cosine.
 

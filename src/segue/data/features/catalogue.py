@@ -46,7 +46,8 @@ class Catalogue:
         """Do nothing if the table, read from a model file, has the items of a vocabulary.
 
         Raises:
-            ModelError: its ids are others, its titles are no texts, or Python cannot represent a date in it.
+            ModelError: its ids are others, its titles are no texts, or a date in it is out of
+                range.
         """
         kinds = {name: self.table[name].dtype for name in ("item", "title")}
         fits = set(kinds.values()) == {pl.String} and self.table["item"].equals(vocabulary.ids)
@@ -85,13 +86,13 @@ class Catalogue:
         return self.table.row(row - 1, named=True)
 
     def lay_out(self) -> None:
-        """Build the index of titles now, so that the first search does not wait for it. Cost: O(items), once."""
+        """Build the index of titles before the first search. Cost: O(items), once."""
         self._by_length  # noqa: B018
 
     def find(self, words: str, limit: int | None = None) -> list[str]:
-        """Return the ids of items whose title holds these words, whatever the case, shortest title first.
+        """Return the ids of items whose title holds these words in any case, shortest title first.
 
-        Cost: once O(items); then about 1 ms for 100,000 titles, less where many titles hold the words.
+        Cost: once O(items); then about 1 ms for 100,000 titles, less for frequent words.
         """
         return [self.line(row)["item"] for row in first(self._with_title(words), limit)]
 
@@ -106,14 +107,14 @@ class Catalogue:
         return rows, Haystack.of([self._titles[row - 1] or "" for row in rows])
 
     def postings(self, name: str, *, several: bool = False, separator: str | None = None) -> Postings:
-        """Return the rows of each value of a column; see `Postings`. Cost: O(items) once for each column."""
+        """Return the rows of each value of a column. Cost: O(items) once for each column."""
         key = (name, several, separator)
         if key not in self._postings:
             self._postings[key] = self._posted(*key)
         return self._postings[key]
 
     def changed(self, lines: Mapping[int, Mapping[str, Any]]) -> "ChangedCatalogue":
-        """Return a catalogue with other lines in these rows, or with new rows behind the last. This catalogue stays.
+        """Return a catalogue with other lines in these rows, or with new rows behind the last.
 
         Args:
             lines: by vocabulary row, all columns.
@@ -144,7 +145,7 @@ class Catalogue:
 
 
 class ChangedCatalogue(Catalogue):
-    """A catalogue with changed or new lines, which shares all others with its base. `Catalogue.changed` makes it.
+    """A catalogue with changed or new lines; the others are shared with its base.
 
     Args:
         base: the catalogue without the changes.
@@ -280,8 +281,8 @@ def read_items(
     """Read a table of items: all of its rows that have an id, all of its columns.
 
     Returns:
-        the table with `item` (text, distinct) and `title` (text) first; what messages call the source;
-        which rows were left out, in sentences.
+        the table with `item` (text, distinct) and `title` (text) first; what messages call the
+        source; which rows were left out, in sentences.
 
     Raises:
         ColumnError: there is no column of ids, or an id stands twice.
@@ -316,7 +317,7 @@ def _titles(column: str, kind: pl.DataType, source: str) -> pl.Expr:
 
 
 def table_of(lines: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Return lines of names and values as a table; values of mixed types become texts, a missing name is null.
+    """Return lines of names and values as a table; values of mixed types become texts.
 
     Example:
         >>> table_of([{"item": "a", "price": 5.5}, {"item": "b", "price": "x"}]).rows()
@@ -346,7 +347,7 @@ def read_profiles(
 
 
 def unmatched(ids_of_table: pl.Series, ids_of_log: pl.Series, *, source: str = "table", role: str = "item") -> str:
-    """Return in a sentence how many ids of a table have no event, and how many of the log have no row.
+    """Return in a sentence how many ids of a table are not in the log, and the reverse.
 
     Example:
         >>> unmatched(pl.Series(["1", "2", "3"]), pl.Series(["3", "4"]), source="films.csv")
@@ -381,7 +382,7 @@ def _from_pandas(table: Any) -> pl.DataFrame:
 
 
 def _of_one_type(name: str, values: list[Any]) -> pl.Series:
-    """Return values of mixed types as one type: lists of words where there are lists, else words."""
+    """Return values of mixed types as one type: lists of words, or words."""
     try:
         column = pl.Series(name, values)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
@@ -423,6 +424,6 @@ def _with_ids(
 
 
 def _column_of(names: list[str], role: str, like: str | None) -> str | None:
-    """Return a table's column of ids: the name of the log's column, a usual name, or a name that ends as these do."""
+    """Return a table's column of ids: named as in the log, by a usual name, or similar."""
     similar = candidates([name for name in names if name not in TITLES], role)
     return like if like in names else guess_column(names, _NAMES[role]) or next(iter(similar), None)

@@ -1,6 +1,6 @@
 """The features of items, users and events: their encoders together, and a log encoded with them.
 
-Knows: which columns of a log are features of an event, and which of these a request for recommendations knows.
+Knows: which columns of a log are features of an event, and which of these a request knows.
 Does not know: how a column becomes numbers, or what the network does with them.
 """
 
@@ -33,9 +33,9 @@ _ROWS = 1 << 20
 class FeatureEncoders(NamedTuple):
     """How items, users and events become numbers; None where there is nothing beside ids.
 
-    The columns of `events` are the context, the time, the type and the rating, in this order. A request knows all but
-    the rating: the first `request_width` numbers. Where ratings are predicted, the last numbers of an event are its
-    rating on `scale`.
+    The columns of `events` are the context, the time, the type and the rating, in this order. A
+    request knows all but the rating: the first `request_width` numbers. Where ratings are
+    predicted, the last numbers of an event are its rating on `scale`.
     """
 
     items: TableEncoder | None = None
@@ -51,7 +51,7 @@ class FeatureEncoders(NamedTuple):
 
     @property
     def timed(self) -> tuple[int, int]:
-        """The numbers of an event that hold its hour and weekday: the first, and the first after them."""
+        """The place of hour and weekday in an event: the first number, and the first after."""
         columns = self.events.columns if self.events else ()
         calendar = next((column.name for column in columns if isinstance(column, Calendar)), None)
         place = self.events.slices[calendar] if self.events and calendar is not None else slice(0, 0)
@@ -81,7 +81,7 @@ class FeatureEncoders(NamedTuple):
         return as_float16(out)
 
     def check_request(self, type: str | None = None, context: Mapping[str, object] | None = None) -> None:
-        """Do nothing if the model reads all columns of a request; a value that training did not have is no error.
+        """Do nothing if the model reads all columns of a request; new values are no error.
 
         A server does not check this: its clients may know columns of an earlier or a later model.
 
@@ -96,7 +96,7 @@ class FeatureEncoders(NamedTuple):
             if name not in read:
                 option = "--type-col" if name == "type" else "--context-col"
                 raise ArgumentError(
-                    f'question: expected columns among {", ".join(read) or "none"}, came "{name}". '
+                    f'request: expected columns among {", ".join(read) or "none"}, came "{name}". '
                     f"Leave it out, or train on a log that has it ({option})."
                 )
 
@@ -119,8 +119,8 @@ def fit_feature_encoders(
         events: the log to train on.
         catalogue: its items, those that have an event.
         profiles: its users; other users are left out here.
-        kinds: column -> kind, where the guess is wrong; "ignored" leaves a column out. "time" is the hour and weekday
-            of an event, which are read where they may be habits (`Calendar.fit`).
+        kinds: column -> kind, where the guess is wrong; "ignored" leaves a column out. "time" is
+            the hour and weekday of an event (`Calendar.fit`).
         text: the text encoder, see `segue.data.features.text.text_encoder`.
 
     Raises:
@@ -205,7 +205,7 @@ def encode_log(
         weight_of_type: how much an event of a type counts as a target; other types count 1.
 
     Raises:
-        ColumnError, ConfigError: there are weights, and the log has no types, or lacks a type that has a weight.
+        ColumnError, ConfigError: the log has no types, or lacks a type that has a weight.
 
     Cost: O(events log events) time; 2 bytes for each number of an event, 4 for each of a user.
     """
@@ -229,9 +229,9 @@ def _details(table: pl.DataFrame, encoders: FeatureEncoders) -> NDArray[np.float
 
 
 def attributes_of(catalogue: Catalogue | None, encoders: FeatureEncoders) -> Floats | None:
-    """Return float32[row, m], the features of a catalogue's items, row 0 of zeros; None for ids alone.
+    """Return float32[row, m], the features of a catalogue's items; None for ids alone.
 
-    The numbers are rounded to float16, in which training stores them.
+    Row 0 is zeros. The numbers are rounded to float16, in which training stores them.
     """
     if catalogue is None or encoders.items is None:
         return None
@@ -241,6 +241,6 @@ def attributes_of(catalogue: Catalogue | None, encoders: FeatureEncoders) -> Flo
 
 
 def as_float16(numbers: Floats) -> Floats:
-    """Return numbers rounded to float16, in which training stores them, so that serving reads the same numbers."""
+    """Return numbers rounded to float16, as training stores them: serving reads the same."""
     rounded: Floats = numbers.astype(np.float16).astype(np.float32)
     return rounded

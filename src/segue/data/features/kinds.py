@@ -33,7 +33,8 @@ _MOST = 0.75
 _SAMPLE = 5_000
 #: A column that is named like a time and has numbers of this size counts from 1970.
 _AN_EPOCH = 1e8
-#: Pieces between separators have at most this median length; at most this share of them are distinct, by separator.
+#: Pieces between separators have at most this median length; at most this share of them are
+#: distinct, by separator.
 _SHORT = 30
 _RECURRING = {"|": 0.8, ";": 0.6, ",": 0.5}
 
@@ -46,15 +47,16 @@ _ID_NAME = re.compile(r"(^|[_\W])(id|ID|Id)$|[a-z]I[dD]$")
 def kinds_of(table: pl.DataFrame, requested: Mapping[str, str] = _NO_KINDS) -> dict[str, Kind]:
     """Return the kind of each column: the requested kind, or else the likeliest.
 
-    The rules, the first that holds: lists of numbers are vectors, other lists categories. A column that is
-    empty, constant, or made of codes that no two rows share is ignored. Dates are dates. Values that are
-    mostly numbers are numbers, unless they are whole and few or begin with zeros. Titles, and long or mostly
-    distinct texts, are text. Texts whose pieces between `|`, `;` or `,` recur are categories, and so is a
-    RecBole column `:token_seq` with blanks. All other columns are a category.
+    The rules, the first that holds: lists of numbers are vectors, other lists categories. A column
+    that is empty, constant, or made of codes that no two rows share is ignored. Dates are dates.
+    Values that are mostly numbers are numbers, unless they are whole and few or begin with zeros.
+    Titles, and long or mostly distinct texts, are text. Texts whose pieces between `|`, `;` or `,`
+    recur are categories, and so is a RecBole column `:token_seq` with blanks. Others are a
+    category.
 
     Args:
         table: attributes, a row per item, user or event.
-        requested: column -> kind, where the guess is wrong; RecBole's `:type` may be left out of the name.
+        requested: column -> kind, where the guess is wrong; without RecBole's `:type`, too.
 
     Raises:
         ColumnError: a requested column or kind does not exist.
@@ -82,8 +84,8 @@ def kinds_of(table: pl.DataFrame, requested: Mapping[str, str] = _NO_KINDS) -> d
 def separator_of(column: pl.Series) -> str | None:
     """Return the separator between the categories of a text column, None where there is none.
 
-    The likeliest separator is one whose pieces recur. Where there is none, but the column was declared
-    categories, it is the separator that most values hold.
+    The likeliest separator is one whose pieces recur. Where there is none, but the column was
+    declared categories, it is the separator that most values hold.
     """
     if column.dtype.base_type() in (pl.List, pl.Array):
         return None
@@ -106,12 +108,12 @@ def why_ignored(column: pl.Series) -> str:
     if not any(word(value) or isinstance(value, list) for value in present.head(_SAMPLE).to_list()):
         return "empty"
     if column.dtype.is_nested():
-        return "as asked"
+        return "as requested"
     if present.n_unique() == 1 and len(present) == len(column):
         return "the same in every row"
     if present.n_unique() >= _NEARLY_ALL * len(present):
         return "no two rows share a value" if present.n_unique() == len(present) else "hardly two rows share a value"
-    return "as asked"
+    return "as requested"
 
 
 def _known_kind(kind: str, column: str) -> Kind:

@@ -88,22 +88,23 @@ def choose_columns(
     hints: Mapping[str, str] | None = None,
     known: Mapping[str, str] | None = None,
 ) -> ColumnChoice:
-    """Return the column of each role: the requested column, that of an earlier log, or else the likeliest by its name.
+    """Return the column of each role: as requested, as in an earlier log, or the likeliest.
 
-    Names are compared in lower case without `_`, blanks and the `:type` that RecBole appends: `userId`,
-    `user_id` and `user_id:token` are equal. Where no name is usual, its last words decide: `click_article_id`
-    is an item, `click_timestamp` a time. `hints` are guesses by content; a guess by name goes before them.
+    Names are compared in lower case without `_`, blanks and the `:type` that RecBole appends:
+    `userId`, `user_id` and `user_id:token` are equal. Where no name is usual, its last words
+    decide: `click_article_id` is an item, `click_timestamp` a time. `hints` are guesses by content;
+    a guess by name goes before them.
 
     Args:
         names: the columns of the source.
         requested: for each role a column's name, None to guess, or "none" to leave the role out.
         source: what messages call the source.
         hints: role -> the column that its content suggests.
-        known: role -> its column in an earlier log, or "none"; a column that the source lacks does not count.
+        known: role -> its column in an earlier log, or "none"; a column must exist in the source.
 
     Raises:
-        ColumnError: a requested column does not exist or has two roles; the source has no user, item or time
-            column (the message lists its columns); a chosen column stands twice in the header.
+        ColumnError: a requested column does not exist or has two roles; the source has no user,
+            item or time column; a chosen column stands twice in the header.
 
     Cost: O(columns).
 
@@ -120,7 +121,7 @@ def choose_columns(
     guessed, notes = [], []
     for role in ROLES:
         if given[role] is None:
-            # A user or item is guessed among all columns: the column of another role is then an error that says so.
+            # A user or item is guessed among all columns: a column with two roles is an error.
             free = names if role in ("user", "item") else [name for name in names if name not in columns.values()]
             hint = (hints or {}).get(role)
             likely = candidates(free, role) or ([hint] if hint is not None and hint in free else [])
@@ -172,15 +173,16 @@ def letters_of(name: str) -> str:
 
 
 def guess_column(names: Sequence[str], known: Sequence[str]) -> str | None:
-    """Return the name that comes first among the known names (likeliest first), None where no name is known."""
+    """Return the name that comes first in `known`, None where no name is known."""
     plain = {letters_of(name): name for name in reversed(names)}
     return next((plain[each] for each in known if each in plain), None)
 
 
 def candidates(names: Sequence[str], role: str) -> list[str]:
-    """Return the columns whose names fit a role, the likeliest first: a usual name, then names by their last words.
+    """Return the columns whose names fit a role, the likeliest first.
 
-    Sessions are the last candidates for the user.
+    A usual name goes before names by their last words. Sessions are the last candidates for the
+    user.
 
     Example:
         >>> candidates(["session_id", "click_article_id", "user_id", "click_timestamp", "item_price"], "user")
@@ -258,7 +260,7 @@ def hints_by_position(sample: pl.DataFrame) -> dict[str, str]:
 
 
 def hints_by_type(sample: pl.DataFrame) -> dict[str, str]:
-    """Return as the time, whatever its name, the only column of dates, or of texts that write dates.
+    """Return the only column of dates, or of texts that write dates, as the time.
 
     Example:
         >>> hints_by_type(pl.DataFrame({"t_dat": ["2018-09-20", "2018-09-21"], "price": ["1.5", "2"]}))

@@ -55,7 +55,7 @@ class Answer:
         model: the fingerprint of the model that answered.
         events: of the user, in the state that answered.
         rebuilding: the state does not hold all events yet; it is being rebuilt in the background.
-        debug: where asked for, what each rule did, by item.
+        debug: what each rule did, by item, if the options say so.
     """
 
     items: list[Item]
@@ -159,7 +159,7 @@ class Status:
     """
 
     model: str
-    swapping_to: str | None
+    rolling_out_to: str | None
     caught_up: float
     ready: Readiness
     items: int
