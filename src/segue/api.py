@@ -170,11 +170,8 @@ def _run(
         watched = validation if len(validation.sequences) else None
         trainer = Trainer(network, settings, learnt, watched, kept, *rest)
         if resume:
-            found = trainer.resume()
-            say(
-                f"{kept}: "
-                + (f"continuing at epoch {trainer.at.epoch + 1}." if found else "no such file, starting anew.")
-            )
+            resumed = trainer.resume()
+            say(f"{kept}: " + (f"continuing at epoch {trainer.at.epoch + 1}." if resumed else "no such file."))
         trained = fit(trainer, report=report)
         return trained, None if settings.train.task == "rating" else trainer.answers()
 

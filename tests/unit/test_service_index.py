@@ -219,7 +219,7 @@ def test_a_crafted_index_never_reaches_faiss(rec, model, tmp_path):
         index, said = opened(**change)
         assert index is None, change
         assert "all 1,500 items are scored for each list" in said
-        assert "Build it anew: segue index" in said
+        assert "Build it again: segue index" in said
     index, said = opened(format=2)  # of an older version, whose bytes faiss would have read
     assert index is None
     assert "expected format 3, it is of format 2" in said

@@ -219,8 +219,8 @@ def _likeliest(width: int) -> _Choice:
     """Return the choice of the `width` likeliest paths, the best first; of equals the lowest row."""
 
     def choose(scores: Floats, likely: Doubles) -> list[tuple[int, int]]:
-        places, _, found = pure_top_k(likely.reshape(1, -1), width)
-        return [divmod(place, likely.shape[1]) for place in places[0, : found[0]].tolist()]
+        places, _, count = pure_top_k(likely.reshape(1, -1), width)
+        return [divmod(place, likely.shape[1]) for place in places[0, : count[0]].tolist()]
 
     return choose
 

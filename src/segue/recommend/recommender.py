@@ -7,7 +7,6 @@ Does not know: training, stores, HTTP.
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from segue.data.values.times import microseconds
 from segue.errors import ArgumentError
 from segue.model.encoder import encode_users
 from segue.model.model import Model
-from segue.model.transitions import RECENT, nothing_recent, pushed
+from segue.model.transitions import RECENT, pushed
 from segue.model_file import read_model, save_model
 from segue.recommend.arguments import Time, check_count, profiles_of
 from segue.recommend.index.exact import Index
@@ -67,14 +66,9 @@ class Recommender(Scorer):
                 than was learnt. A value that training never met is unknown.
         """
         if not profile:
-            return self._nobody
+            return self.new_user
         memory = self.network.start(self.params, profiles=self._profile(profile))
-        return replace(self._nobody, memory=memory)
-
-    @cached_property
-    def _nobody(self) -> State:
-        seen = Seen(self.vocabulary.size)
-        return State(self.network.start(self.params), None, 0, seen, self.fingerprint, nothing_recent(1))
+        return replace(self.new_user, memory=memory)
 
     def observe(
         self,
@@ -159,8 +153,8 @@ class Recommender(Scorer):
         left_out = self.vocabulary.rows(ids_of(exclude, "exclude"))
         if (repeats or self.repeats) == "exclude":
             left_out = np.append(left_out, state.seen.to_rows())
-        found = self.best_each(state.memory.output, gap, state.recent, k, details, excluded=[left_out])
-        return [self._item(*pair) for pair in found.of(0)]
+        best = self.best_each(state.memory.output, gap, state.recent, k, details, excluded=[left_out])
+        return [self._item(*pair) for pair in best.of(0)]
 
     def predict_rating(self, state: State, item: str, *, at: Time = None, shared: Shared | None = None) -> float:
         """Return the predicted rating of a user for an item, in the scale of the log.

@@ -17,10 +17,10 @@ from segue.kernels.serving_loops import leave_out
 from segue.model.backend import leaves
 from segue.model.model import Model
 from segue.model.network import Memory
-from segue.model.transitions import blend_scores, likeliest, transition_shares
+from segue.model.transitions import blend_scores, likeliest, nothing_recent, transition_shares
 from segue.recommend.fused_inference import FusedInference
-from segue.recommend.index.exact import SCORES, Found, Index, best_columns, side_by_side
-from segue.recommend.state import State, States
+from segue.recommend.index.exact import SCORES, BestRows, Index, best_columns, side_by_side
+from segue.recommend.state import Seen, State, States
 from segue.shapes import Bools, Floats, Rows
 
 #: Candidates of the index and of the transition counts, beyond k.
@@ -52,6 +52,12 @@ class Scorer(Model):
     def empty_memory(self) -> Memory:
         """The memory of a user before any event, for its shapes."""
         return self.network.empty(self.params, 1)
+
+    @cached_property
+    def new_user(self) -> State:
+        """The state of a user without events and without a profile."""
+        memory, seen = self.network.start(self.params), Seen(self.vocabulary.size)
+        return State(memory, None, 0, seen, self.fingerprint, nothing_recent(1))
 
     @cached_property
     def no_memory(self) -> Floats:
@@ -139,7 +145,7 @@ class Scorer(Model):
         details: Floats | None = None,
         *,
         excluded: Sequence[Rows] = (),
-    ) -> Found:
+    ) -> BestRows:
         """Return the k best rows of each user, best first, of equals the first row.
 
         Args:
@@ -153,7 +159,7 @@ class Scorer(Model):
         Cost: O(users x items x width) without an index; memory of `SCORES` scores.
         """
         k, step = min(k, self.vocabulary.size), max(1, SCORES // self.vocabulary.size)
-        found = [Found.nothing(0, k)]
+        best = [BestRows.nothing(0, k)]
         for begin in range(0, len(output), step):
             users = slice(begin, begin + step)
             asked, left_out = (output[users], gaps[users], recent[users]), excluded[users]
@@ -164,8 +170,8 @@ class Scorer(Model):
                 rows = side_by_side(self.candidates(*asked, k, known, excluded=left_out or None))
                 scores = self.score_outputs(*asked, known, rows)
                 scores[rows == 0] = -np.inf
-            found.append(best_columns(rows, scores, k))
-        return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+            best.append(best_columns(rows, scores, k))
+        return BestRows(*(np.concatenate(parts) for parts in zip(*best, strict=True)))
 
     def _item(self, row: int, score: float) -> Item:
         return self._items([row], [score])[0]

@@ -22,7 +22,7 @@ def similar(rec: Scorer, item: str, k: int, mix: float, shown: Bools | None = No
     if not 0 <= mix <= 1:
         raise ArgumentError(f"similar: expected mix from 0 to 1, came {mix}. 0.5 takes as much of both.")
     network, params, unknown = rec.network, rec.params, np.full(2, np.nan, np.float32)
-    start, vector = network.start(params), params.items[row]
+    start, vector = rec.new_user.memory, params.items[row]
     read = network.step(params, start, np.array([row], np.int32), unknown[:1], rec.details(None))
     query = network.query(params, np.concatenate([read.output, start.output]), unknown)
     after, anyway, products = rec.fused.scores(np.concatenate([query, vector[None]]))[:, 1:]

@@ -32,7 +32,7 @@ from segue.errors import ArgumentError, ModelError
 from segue.files import replacing
 from segue.model.model import Model
 from segue.recommend.index.codes import Codes, faiss_module
-from segue.recommend.index.exact import QUERIES, ExactIndex, Found, Index, best_columns, check, pairs_of
+from segue.recommend.index.exact import QUERIES, BestRows, ExactIndex, Index, best_columns, check, pairs_of
 from segue.shapes import Bools, Floats, Rows
 
 #: Files of older formats held bytes that faiss reads without a check.
@@ -131,13 +131,13 @@ class ApproximateIndex(Index):
 
     def search(
         self, queries: Floats, k: int, *, allowed: Bools | None = None, excluded: Sequence[Rows] | None = None
-    ) -> Found:
+    ) -> BestRows:
         """Return the k best rows of each query, except rows that the codes miss; see `Index.search`."""
         check(self.exact.vectors, queries, k, allowed, excluded)
         blocks = [slice(begin, begin + QUERIES) for begin in range(0, len(queries), QUERIES)]
-        found = [Found.nothing(0, k)]
-        found += [self._search(queries[b], k, allowed, excluded and excluded[b]) for b in blocks]
-        return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        best = [BestRows.nothing(0, k)]
+        best += [self._search(queries[b], k, allowed, excluded and excluded[b]) for b in blocks]
+        return BestRows(*(np.concatenate(parts) for parts in zip(*best, strict=True)))
 
     def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "ApproximateIndex":
         """Return an index of more rows; see `Index.over`."""
@@ -149,7 +149,7 @@ class ApproximateIndex(Index):
         vars(other)["codes"] = self.codes
         return other
 
-    def _search(self, queries: Floats, k: int, allowed: Bools | None, excluded: Sequence[Rows] | None) -> Found:
+    def _search(self, queries: Floats, k: int, allowed: Bools | None, excluded: Sequence[Rows] | None) -> BestRows:
         share = 1.0 if allowed is None else np.count_nonzero(allowed[1 : self.facts.rows]) / (self.facts.rows - 1)
         wanted = self._wanted(k, excluded)
         count = self.facts.times * (_EACH * wanted + _BESIDE)
@@ -158,13 +158,13 @@ class ApproximateIndex(Index):
         # A longer list, and a list of few allowed rows, needs more cells.
         probes = self.facts.probes * max(1.0, wanted / K) ** 0.5 / share
         rows = self._candidates(queries, count, min(self.facts.cells, int(np.ceil(probes))), allowed)
-        found = self._rescored(queries, k, rows, allowed, excluded)
-        short = np.flatnonzero(found.rows[:, -1] == 0)
+        best = self._rescored(queries, k, rows, allowed, excluded)
+        short = np.flatnonzero(best.rows[:, -1] == 0)
         if len(short):
             left_out = [excluded[query] for query in short.tolist()] if excluded is not None else None
             exact = self.exact.search(queries[short], k, allowed=allowed, excluded=left_out)
-            found.rows[short], found.scores[short] = exact
-        return found
+            best.rows[short], best.scores[short] = exact
+        return best
 
     def _wanted(self, k: int, excluded: Sequence[Rows] | None) -> int:
         """Return how many rows to find for a query, so that excluded rows do not shorten its list.
@@ -177,7 +177,7 @@ class ApproximateIndex(Index):
 
     def _rescored(
         self, queries: Floats, k: int, rows: Rows, allowed: Bools | None, excluded: Sequence[Rows] | None
-    ) -> Found:
+    ) -> BestRows:
         """Return the best of candidates, int32[q, n] in order, and of later rows, by their exact scores."""
         size, exact = len(self.exact.vectors), self.exact
         scores = np.matmul(exact.vectors[rows], queries[:, :, None])[:, :, 0] + exact.bias[rows]
@@ -196,20 +196,20 @@ class ApproximateIndex(Index):
     def _candidates(self, queries: Floats, count: int, probes: int, allowed: Bools | None) -> Rows:
         """Return int32[q, count] in order: rows with the best codes in the best cells, row 0 where these are fewer."""
         faiss = faiss_module()
-        asked = np.concatenate([queries, np.ones((len(queries), 1))], axis=1, dtype=np.float32)
-        centred = asked @ self._centres.T
-        worth = centred + np.linalg.norm(asked, axis=1, keepdims=True) * self.coded.reach
+        extended = np.concatenate([queries, np.ones((len(queries), 1))], axis=1, dtype=np.float32)
+        centred = extended @ self._centres.T
+        worth = centred + np.linalg.norm(extended, axis=1, keepdims=True) * self.coded.reach
         chosen = np.argpartition(worth, -probes, axis=1)[:, -probes:]
         middles = np.take_along_axis(centred, chosen, axis=1)
         bits = None if allowed is None else np.packbits(allowed[: self.facts.rows], bitorder="little")
         only = None if bits is None else faiss.IDSelectorBitmap(self.facts.rows, faiss.swig_ptr(bits))
-        rows, near = np.empty((len(asked), count), np.int64), np.empty((len(asked), count), np.float32)
+        rows, near = np.empty((len(extended), count), np.int64), np.empty((len(extended), count), np.float32)
         # The setting holds for this thread alone. A small batch ends before a second thread has started.
-        faiss.omp_set_num_threads(1 if len(asked) < _MANY else (os.cpu_count() or 1))
-        arrays = (asked, np.ascontiguousarray(chosen, np.int64), middles, near, rows)
+        faiss.omp_set_num_threads(1 if len(extended) < _MANY else (os.cpu_count() or 1))
+        arrays = (extended, np.ascontiguousarray(chosen, np.int64), middles, near, rows)
         x, cell, middle, distance, label = map(faiss.swig_ptr, arrays)
         how = faiss.SearchParametersIVF(nprobe=probes, sel=only)
-        self.codes.search_preassigned_c(len(asked), x, count, cell, middle, distance, label, False, how)
+        self.codes.search_preassigned_c(len(extended), x, count, cell, middle, distance, label, False, how)
         return np.sort(np.maximum(rows, 0).astype(np.int32), axis=1)
 
 
@@ -288,7 +288,7 @@ def open_index(rec: Model, model: str | Path) -> tuple[Index | None, str]:
     """
     path = index_path(model)
     every = f"all {rec.vocabulary.size - 1:,} items are scored for each list."
-    anew = f"Build it anew: segue index {model}"
+    again = f"Build it again: segue index {model}"
     if not path.exists():
         advice = f" Build one: segue index {model}" if rec.vocabulary.size > LARGE else ""
         return None, f"{path}: no index; {every}{advice}"
@@ -296,16 +296,16 @@ def open_index(rec: Model, model: str | Path) -> tuple[Index | None, str]:
         with safe_open(path, "numpy") as file:
             known = json_of(file.metadata()["facts"])
             if known["format"] != FORMAT:
-                return None, f"{path}: expected format {FORMAT}, it is of format {known['format']}; {every} {anew}"
+                return None, f"{path}: expected format {FORMAT}, it is of format {known['format']}; {every} {again}"
             facts = TypeAdapter(IndexFacts).validate_python(known)
             if facts.fingerprint != rec.fingerprint:
-                return None, f"{path}: it is of another model; {every} {anew}"
+                return None, f"{path}: it is of another model; {every} {again}"
             coded = Codes(*(file.get_tensor(name) for name in Codes._fields))
             facts.check(rec, coded)
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError):
-        return None, f"{path}: it is damaged, or of an older version of Segue; {every} {anew}"
+        return None, f"{path}: it is damaged, or of an older version of Segue; {every} {again}"
     if coded.digest != facts.digest:
-        return None, f"{path}: it is damaged; {every} {anew}"
+        return None, f"{path}: it is damaged; {every} {again}"
     index = ApproximateIndex(coded, exact_index(rec), facts)
     try:
         _ = index.codes
@@ -347,10 +347,10 @@ def extended_rows(vectors: Floats, bias: Floats) -> Floats:
     return np.concatenate([vectors, bias[:, None]], axis=1, dtype=np.float32)
 
 
-def recall_of(index: Index, exact: Found, queries: Floats) -> float:
+def recall_of(index: Index, exact: BestRows, queries: Floats) -> float:
     """Return the share of the exact best rows that an index finds."""
-    found = index.search(queries, exact.rows.shape[1]).rows
-    shares = [np.isin(a[a > 0], b).mean() for a, b in zip(exact.rows, found, strict=True)]
+    best = index.search(queries, exact.rows.shape[1]).rows
+    shares = [np.isin(a[a > 0], b).mean() for a, b in zip(exact.rows, best, strict=True)]
     return float(np.mean(shares))
 
 

@@ -1,4 +1,4 @@
-"""All items, laid out for products with a few queries.
+"""All items in blocks, for products with a few queries.
 
 Knows: a BLAS library packs a large table again for each product, which costs as much as the product of sixteen queries;
 it multiplies small tables without packing. So the items lie in small blocks, each with its biases as one more row, and
@@ -72,11 +72,11 @@ class Table:
     def scores(self, queries: Floats) -> Floats:
         """Return float32[q, V], `query . vector + bias`, for at most `FEW` queries, float32[q, d]."""
         count, inside = len(self.blocks), len(self.blocks) * _BLOCK
-        asked = np.concatenate([queries, np.ones((len(queries), 1), np.float32)], axis=1)
+        extended = np.concatenate([queries, np.ones((len(queries), 1), np.float32)], axis=1)
         scores: Floats = np.empty((len(queries), inside + self.rest.shape[1]), np.float32)
         into = scores[:, :inside].reshape(len(queries), count, _BLOCK).swapaxes(0, 1)
-        np.matmul(asked, self.blocks, out=into)
-        np.matmul(asked, self.rest, out=scores[:, inside:])
+        np.matmul(extended, self.blocks, out=into)
+        np.matmul(extended, self.rest, out=scores[:, inside:])
         if self.others is not None:
-            scores[:, self.rows] = asked @ self.others
+            scores[:, self.rows] = extended @ self.others
         return scores

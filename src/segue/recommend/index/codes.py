@@ -52,9 +52,9 @@ class Codes(NamedTuple):
         books = faiss_module().vector_to_array(plain.pq.centroids).reshape(width, _CODES)
         cells, codes = np.empty(count, np.int32), np.empty((count, -(-width // 2)), np.uint8)
         for begin in range(0, count, _BLOCK):
-            some = slice(begin, begin + _BLOCK)
-            cells[some] = plain.quantizer.search(rows[some], 1)[1][:, 0]
-            codes[some] = plain.pq.compute_codes(rows[some] - centres[cells[some]])
+            block = slice(begin, begin + _BLOCK)
+            cells[block] = plain.quantizer.search(rows[block], 1)[1][:, 0]
+            codes[block] = plain.pq.compute_codes(rows[block] - centres[cells[block]])
         return cls(centres, books, cells, codes, _reach(rows, centres, cells))
 
     def check(self, rows: int, width: int) -> None:
@@ -101,10 +101,10 @@ class Codes(NamedTuple):
     @property
     def digest(self) -> str:
         """The sha256 of all arrays."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for part in self:
-            found.update(np.ascontiguousarray(part).tobytes())
-        return found.hexdigest()
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
 
 
 def faiss_module() -> Any:
@@ -133,12 +133,12 @@ def _plain(cells: int, width: int) -> Any:
 
 def _reach(rows: Floats, centres: Floats, cells: Rows) -> Floats:
     """Return float32[cell]: how far the best row of a cell may score above the centre, for a query of length 1."""
-    found = np.zeros(len(centres), np.float32)
+    reach = np.zeros(len(centres), np.float32)
     order = np.argsort(cells, kind="stable")
     ends = np.searchsorted(cells[order], np.arange(len(centres) + 1))
     for cell, centre in enumerate(centres):
         own = rows[order[ends[cell] : ends[cell + 1]]] - centre
         if len(own) > 1:
             squared = np.einsum("nd,nd->n", own, own).mean()
-            found[cell] = np.sqrt(squared * 2 * np.log(len(own)) / rows.shape[1])
-    return found
+            reach[cell] = np.sqrt(squared * 2 * np.log(len(own)) / rows.shape[1])
+    return reach

@@ -29,11 +29,11 @@ _BLOCK = 1 << 16
 _MANY = 1 << 19
 
 
-class Found(NamedTuple):
+class BestRows(NamedTuple):
     """The best rows of each query, best first; where there are fewer than k, row 0 with -inf fills up.
 
     Example:
-        >>> Found(np.array([[3, 0]], np.int32), np.array([[1.5, -np.inf]], np.float32)).of(0)
+        >>> BestRows(np.array([[3, 0]], np.int32), np.array([[1.5, -np.inf]], np.float32)).of(0)
         [(3, 1.5)]
     """
 
@@ -41,7 +41,7 @@ class Found(NamedTuple):
     scores: Floats  # float32[q, k]
 
     @classmethod
-    def nothing(cls, queries: int, k: int) -> "Found":
+    def nothing(cls, queries: int, k: int) -> "BestRows":
         """Return lists without rows."""
         return cls(np.zeros((queries, k), np.int32), np.full((queries, k), -np.inf, np.float32))
 
@@ -56,7 +56,7 @@ class Index(Protocol):
 
     def search(
         self, queries: Floats, k: int, *, allowed: Bools | None = None, excluded: Sequence[Rows] | None = None
-    ) -> Found:
+    ) -> BestRows:
         """Return the k best rows of each query, ties by row, the lower first.
 
         Args:
@@ -103,7 +103,7 @@ class ExactIndex(Index):
 
     def search(
         self, queries: Floats, k: int, *, allowed: Bools | None = None, excluded: Sequence[Rows] | None = None
-    ) -> Found:
+    ) -> BestRows:
         """Return the k best rows of each query; see `Index.search`."""
         check(self.vectors, queries, k, allowed, excluded)
         return self.within(queries, k, range(1, len(self.vectors)), allowed=allowed, excluded=excluded)
@@ -116,16 +116,16 @@ class ExactIndex(Index):
         *,
         allowed: Bools | None = None,
         excluded: Sequence[Rows] | None = None,
-    ) -> Found:
+    ) -> BestRows:
         """Return the k best of a range of rows."""
-        found = [Found.nothing(0, k)]
+        best = [BestRows.nothing(0, k)]
         for begin in range(0, len(queries), QUERIES):
             block = queries[begin : begin + QUERIES]
             pairs = pairs_of(None if excluded is None else excluded[begin : begin + QUERIES])
             parts = self._parts(rows, len(block))
             search = partial(self._part, block, k, allowed, pairs)
-            found.append(_merged(list((self.pool.map if len(parts) > 1 else map)(search, parts)), k))
-        return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+            best.append(_merged(list((self.pool.map if len(parts) > 1 else map)(search, parts)), k))
+        return BestRows(*(np.concatenate(parts) for parts in zip(*best, strict=True)))
 
     def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "ExactIndex":
         """Return an index of more rows; see `Index.over`."""
@@ -146,15 +146,17 @@ class ExactIndex(Index):
         cuts = np.linspace(rows.start, max(rows.stop, rows.start), threads + 1).astype(int).tolist()
         return [range(a, b) for a, b in itertools.pairwise(cuts)]
 
-    def _part(self, queries: Floats, k: int, allowed: Bools | None, pairs: tuple[Times, Times], rows: range) -> Found:
+    def _part(
+        self, queries: Floats, k: int, allowed: Bools | None, pairs: tuple[Times, Times], rows: range
+    ) -> BestRows:
         """Return the best of a range of rows, scored block by block."""
-        step, found = max(4096, min(_BLOCK, SCORES // max(1, len(queries)))), Found.nothing(len(queries), k)
+        step, best = max(4096, min(_BLOCK, SCORES // max(1, len(queries)))), BestRows.nothing(len(queries), k)
         for begin in range(rows.start, rows.stop, step):
             block = range(begin, min(begin + step, rows.stop))
             scores = self._scores(queries, allowed, pairs, block)
-            best = best_columns(np.arange(block.start, block.stop, dtype=np.int32), scores, k)
-            found = best if begin == rows.start else _merged([found, best], k)
-        return found
+            block_best = best_columns(np.arange(block.start, block.stop, dtype=np.int32), scores, k)
+            best = block_best if begin == rows.start else _merged([best, block_best], k)
+        return best
 
     def _scores(self, queries: Floats, allowed: Bools | None, pairs: tuple[Times, Times], rows: range) -> Floats:
         """Return float32[q, n], the scores of a range of rows; `pairs` are those of `pairs_of`."""
@@ -171,7 +173,7 @@ class ExactIndex(Index):
         return scores
 
 
-def _merged(parts: Sequence[Found], k: int) -> Found:
+def _merged(parts: Sequence[BestRows], k: int) -> BestRows:
     """Return the best of parts, each of higher rows than those before."""
     if len(parts) == 1:
         return parts[0]
@@ -179,7 +181,7 @@ def _merged(parts: Sequence[Found], k: int) -> Found:
     return best_columns(rows, scores, k)
 
 
-def best_columns(rows: Rows | None, scores: Floats, k: int) -> Found:
+def best_columns(rows: Rows | None, scores: Floats, k: int) -> BestRows:
     """Return the k best of each query, from the scores of some rows; -inf is left out.
 
     Args:
@@ -194,10 +196,10 @@ def best_columns(rows: Rows | None, scores: Floats, k: int) -> Found:
     """
     top = top_k(scores, k)
     if rows is None:  # short lists end with row 0 already
-        return Found(top.places.astype(np.int32), top.scores)
-    found = rows[top.places] if rows.ndim == 1 else np.take_along_axis(rows, top.places, axis=1)
-    found[top.scores == -np.inf] = 0
-    return Found(found, top.scores)
+        return BestRows(top.places.astype(np.int32), top.scores)
+    best = rows[top.places] if rows.ndim == 1 else np.take_along_axis(rows, top.places, axis=1)
+    best[top.scores == -np.inf] = 0
+    return BestRows(best, top.scores)
 
 
 def side_by_side(lists: Sequence[Rows]) -> Rows:
