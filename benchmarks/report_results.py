@@ -561,10 +561,35 @@ def serving() -> list[str]:
             table(["", *runs], rows),
             again="python benchmarks/serving.py",
         ),
+        *before_and_after(),
         *histories(),
         *index(),
         *small_requests(),
     ]
+
+
+def before_and_after() -> list[str]:
+    """Return the table of the two ways of a request: a reader beside a framework, and one decoder."""
+    run = read("serving-before-after")
+    sides = [run["before"], run["after"]]
+    what = (
+        ("events with lists a second", lambda r: number(r["events_with_list_per_second"])),
+        ("processor time of one, us", lambda r: number(r["cpu_us"])),
+        ("an empty handler, processor time, us", lambda r: number(r["empty_cpu_us"])),
+        ("share of the empty handler, by rate", lambda r: share(r["share_of_empty"], 2)),
+        ("share of the empty handler, by processor time", lambda r: share(r["empty_cpu_us"] / r["cpu_us"], 2)),
+        *rates("event with list", "at")[1:],
+        *rates("list alone", "lists_alone_at")[1:],
+        ("start to listening, s", lambda r: number(r["start_seconds"], 2)),
+        ("peak memory, MiB", lambda r: number(r["peak_memory_mib"])),
+    )  # fmt: skip
+    return section(
+        "One decoder for each request, before and after",
+        f"Medians of {run['rounds']} rounds in turn, {run['date']}, with much other work on the machine (a load of "
+        f"{run['load']:.0f} on 2 cores), so that processor time says more than rates. The empty handler is one of FastAPI on both sides.",
+        table(["", "two readers, FastAPI", "one decoder, Starlette"], [[label, *map(of, sides)] for label, of in what]),
+        again="python benchmarks/serving.py",
+    )
 
 
 def histories() -> list[str]:
