@@ -211,10 +211,10 @@ def _check_events(rec: Recommender, request: IngestRequest, now: int) -> None:
 
 
 def next_turn(entries: Sequence[PendingWrite]) -> list[PendingWrite]:
-    """Return the requests that can be written now; what was sent twice is settled by what came of it first.
+    """Return the requests that can be written now.
 
-    A request that has an id of one before it waits, so that what comes of both is what would come of them one
-    after the other.
+    A request that shares an event id with an earlier, unfinished request waits, as if the two came
+    one by one.
 
     Args:
         entries: all requests of a batch in the order of arrival, changed in place.
