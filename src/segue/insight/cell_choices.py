@@ -1,7 +1,4 @@
-"""Cells by the names under which insights show them.
-
-Knows: every cell, and the plain recurrence once for each activation. Does not know: the insights.
-"""
+"""Cells by the names of insights: the plain recurrence stands once for each activation."""
 
 from segue.errors import ArgumentError
 from segue.model.activations import ACTIVATIONS

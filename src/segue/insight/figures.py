@@ -1,9 +1,4 @@
-"""Numbers as figures.
-
-Knows: lines, maps, colours, captions of axes. Needs matplotlib (the extra `plot`); makes `Figure`
-objects alone, so that no global state changes and no screen is needed.
-Does not know: how a number came about.
-"""
+"""Numbers as figures of matplotlib (the extra `plot`), made without global state or a screen."""
 
 import io
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,4 @@
-"""The gates of a trained network: how far each opens, event by event.
-
-Knows: a cell that carries its gates beside its state, so that the network's own step computes them.
-Does not know: figures. Runs on NumPy alone.
-"""
+"""The gates of a trained network: how far each opens, event by event. Runs on NumPy alone."""
 
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple

@@ -1,7 +1,4 @@
-"""The gradient of a loss with respect to earlier inputs: whether it vanishes.
-
-Knows: bare cells with fresh weights, and whole trained networks on real histories. Needs JAX.
-Does not know: figures, training runs.
+"""The gradient of a loss with respect to earlier inputs: whether it vanishes. Needs JAX.
 
     lag        L = t - s:   how many steps back from the loss at step t the input x_s lies
 

@@ -1,7 +1,4 @@
-"""A quantity along an axis, over many users or channels.
-
-Knows: its middle and its spread. Does not know: what it is.
-"""
+"""The middle and the spread of a quantity along an axis, over many users or channels."""
 
 from dataclasses import dataclass
 

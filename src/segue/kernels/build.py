@@ -1,9 +1,5 @@
 """The libraries of compiled loops: made once on each machine, kept in the cache folder.
 
-Knows: how a source becomes a library for this processor, when there is no library, and when a file
-may not be trusted.
-Does not know: what the loops compute, or who calls them.
-
 Without a C compiler, or with `SEGUE_KERNELS=0`, there is no library and callers use the pure twins.
 The reason is logged once and kept beside the libraries. Compiling is tried again after a day, or
 when a source, a flag or the compiler changes. JAX is imported only for the loops of the training.

@@ -1,9 +1,8 @@
 """Loops of the server: a step through a block, the blend, the best of a line, ranks.
 
-Knows: lines of scores, places in them, -infinity for exclusions. Each loop runs in C where there is
-a compiler, without the lock of the interpreter, and else in the pure twin here or at its caller;
-both compute the same (laws). C checks nothing, so every array is checked here first.
-Does not know: ids, rows of a catalogue.
+Each loop runs in C where there is a compiler, without the lock of the interpreter, and else in the
+pure twin here or at its caller; both compute the same (laws). C checks nothing, so every array is
+checked here first.
 """
 
 import ctypes

@@ -1,8 +1,4 @@
-"""The few things that differ between NumPy and JAX.
-
-Knows: which library an array belongs to, how each loops over time, gathers rows and walks a tree.
-Does not know: what is computed. JAX is imported only for JAX arrays.
-"""
+"""The few things that differ between NumPy and JAX; JAX is imported only for JAX arrays."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,8 +1,5 @@
 """Recurrent cells behind one contract.
 
-Knows: one step, a scan of steps, the start, the part of the input that has no recurrence.
-Does not know: items, blocks, losses, or which library computes.
-
 A cell is a frozen dataclass of static settings with
 
     init(rng, width)                           -> params, a NamedTuple of float32 arrays

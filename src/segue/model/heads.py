@@ -1,9 +1,8 @@
 """The rating head: the rating of an item, from the state that also predicts the next item.
 
-Knows: the rating state of a user (decayed sums of how far ratings lay from the frozen biases, and
-in which direction of the item space), which the user state carries beside the network's output; how
-output, rating state and item become a mean and a spread in the log's own scale.
-Does not know: times, ids, losses. One definition runs under JAX in training and NumPy in serving.
+The user state carries a rating state beside the network's output: decayed sums of how far ratings
+lay from the frozen biases, and in which direction of the item space. One definition runs under JAX
+in training and NumPy in serving.
 
 For an item i with vector v and frozen bias b, after ratings with residuals
 x_j = rating - mean - b_j:

@@ -1,8 +1,7 @@
 """The whole network: events in, a query vector for the catalogue out.
 
-Knows: the item table (tied: read at the input, scored at the output), the clock, the blocks, the
-first position of a user. One definition runs under JAX in training and NumPy in serving.
-Does not know: losses, ids as text, files.
+The item table is tied: it is read at the input and scored at the output. One definition runs under
+JAX in training and NumPy in serving.
 
 A user with events e_1 ... e_n has n positions in training: the first reads `start` and predicts
 e_1, the next reads e_1 and predicts e_2, and so on. So lists for users without events are trained

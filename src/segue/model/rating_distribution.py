@@ -1,8 +1,4 @@
-"""The probability of each step of a scale, from the mean and the deviation of a predicted rating.
-
-Knows: which means and deviations steps can have, and the flattest shares that have them.
-Does not know: the network, users, items.
-"""
+"""The probability of each step of a scale, from mean and deviation of a predicted rating."""
 
 from typing import NamedTuple
 

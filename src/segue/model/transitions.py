@@ -1,13 +1,8 @@
 """Transition counts and repeat consumption, blended with the network's scores.
 
-Knows: decayed counts of pairs as shares, the last items of a user, a log-linear blend of the two
-scores.
-Does not know: how the shares are counted and the weight is tuned (`segue.training.blend`), ids,
-policies.
-
 A network of fixed width generalises: it describes what comes next in few numbers. Transition counts
 remember each pair of items in the log and nothing else. The product of both, each raised to a
-power, ranks better than either:
+power, ranks better than either (`segue.training.blend` counts the pairs and tunes the powers):
 
     score  = scale * (network + weight * log(share + smoothing * popularity))
     share  = (1 - habit) * share of what followed the last items + habit * share of the last items themselves

@@ -1,8 +1,6 @@
 """The blend with transition counts: counted on learnt events, tuned on validation data.
 
-Knows: which settings are tried, and that a blend is kept only where it is better than the network
-alone.
-Does not know: how the network was trained, or how a blend is scored (`segue.model.transitions`).
+A blend is kept only where it is better than the network alone.
 """
 
 from collections.abc import Callable

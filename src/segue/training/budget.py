@@ -1,8 +1,4 @@
-"""The time budget of a run: what each part took, and what is left.
-
-Knows: a clock, the seconds of a budget, the parts of a run by name. Does not know: what the parts
-do.
-"""
+"""The time budget of a run: what each part took, and what is left."""
 
 import time
 from collections.abc import Callable, Iterator

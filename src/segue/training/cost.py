@@ -1,8 +1,4 @@
-"""The cost of a run before it begins: operations of a target, bytes of memory.
-
-Knows: how to count both from the settings, and how much memory this machine has left.
-Does not know: how long an operation takes.
-"""
+"""The cost of a run before it begins: operations of a target, bytes of memory."""
 
 from dataclasses import replace
 

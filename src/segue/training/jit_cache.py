@@ -1,9 +1,4 @@
-"""Compiled programs, kept between runs.
-
-Knows: where JAX keeps programs, that a user's own choice is left alone, and that code is never
-taken from a folder which others can write to.
-Does not know: what is compiled.
-"""
+"""Compiled programs, kept between runs in a folder which others cannot write to."""
 
 import logging
 from typing import Any

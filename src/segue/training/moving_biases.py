@@ -1,9 +1,7 @@
 """The simplest rating head: an item's bias plus a user's bias that moves with every rating.
 
-Knows: which biases predict the learnt ratings best, each from strictly earlier ratings; whether the
-trained head is better on validation data. The biases are weights of the same head, so they are kept
-and served like a trained head.
-Does not know: how the head was trained.
+The biases are weights of the same head, so they are kept and served like a trained head. They are
+used where the trained head is no better on validation data.
 """
 
 from typing import NamedTuple

@@ -1,17 +1,13 @@
 """The training run: windows in, averaged weights out.
 
-Knows: truncated backpropagation through time (BPTT) with the memory carried from window to window,
-validation after each epoch, early stopping, checkpoints, time budgets.
-Does not know: files of events, catalogues, how progress is shown.
-
-In words:
-
     for epoch in epochs:
         for batch in windows of the epoch:
             loss, gradient = cross-entropy of the next item at every position
             params = AdamW(params, clipped gradient);  average = running average of params
             memory = memory after the window
         score the validation targets with `average`; keep the best
+
+This is truncated backpropagation through time (BPTT): a gradient ends where its window begins.
 """
 
 import zlib

@@ -1,8 +1,4 @@
-"""The tables of items and of users: titles and attributes, a row for each item or user.
-
-Knows: how such a table is read, its column of ids, and how its ids match the log.
-Does not know: how an attribute becomes numbers.
-"""
+"""The tables of items and of users: titles and attributes, a row for each item or user."""
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence

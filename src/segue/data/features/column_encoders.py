@@ -1,7 +1,6 @@
 """Column encoders: their contract, and the encoders of categories and texts.
 
-Knows: vocabularies and count sketches of categories. Unreadable values give zeros.
-Does not know: the other columns, or where the numbers go.
+Unreadable values give zeros.
 """
 
 from collections import Counter

@@ -1,8 +1,4 @@
-"""Whether a value of a new item fits its column of the catalogue, cast to the column's type.
-
-Knows: the type of a column and its encoder. Both stay as they were in training.
-Does not know: rows, vectors, where the value came from.
-"""
+"""Whether a value of a new item fits its column of the catalogue, cast to the column's type."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -1,8 +1,4 @@
-"""The features of items, users and events: their encoders together, and a log encoded with them.
-
-Knows: which columns of a log are features of an event, and which of these a request knows.
-Does not know: how a column becomes numbers, or what the network does with them.
-"""
+"""The features of items, users and events: their encoders together, and a log encoded with them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

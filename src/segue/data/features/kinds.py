@@ -1,8 +1,4 @@
-"""The kind of each column of a table, guessed from its type, its name and its values.
-
-Knows: few values in many rows are categories, titles are text, codes are not features.
-Does not know: how a kind becomes numbers.
-"""
+"""The kind of each column of a table, guessed from its type, its name and its values."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -1,8 +1,4 @@
-"""The encoder of a table: one encoder per column, fitted in training and kept in the model as JSON.
-
-Knows: the order of the columns in a vector, and how encoders are written and read.
-Does not know: how a column is encoded, or whether the rows are items, users or events.
-"""
+"""The encoder of a table: one encoder per column, fitted in training and kept in the model as JSON."""
 
 import json
 from collections.abc import Mapping

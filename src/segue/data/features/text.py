@@ -1,8 +1,4 @@
-"""How texts become vectors: by words, static embeddings of a package, or a model on disk.
-
-Knows: three encoders with one contract, and how a model file stores each.
-Does not know: columns, or what is learnt from the vectors.
-"""
+"""How texts become vectors: by words, static embeddings of a package, or a model on disk."""
 
 import importlib
 import importlib.util

@@ -1,8 +1,4 @@
-"""Which column is the user, the item, the time.
-
-Knows: the usual names of columns, and the words that other names end with.
-Does not know: files, or how a time is read.
-"""
+"""Which column is the user, the item, the time, by its name or the last words of its name."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""Well-known data sets by name, fetched on request into the user's cache folder.
-
-Knows: the source of each, its digest, its terms. Does not know: what it is used for.
-"""
+"""Well-known data sets by name, fetched on request and checked by digest."""
 
 import hashlib
 import io

@@ -1,8 +1,4 @@
-"""From a file or table to a sorted table of events: every row is read, checked and counted here.
-
-Knows: roles and their columns, which rows are left out and which are an error.
-Does not know: what a log is used for.
-"""
+"""From a file or table to a sorted table of events: every row is read, checked and counted here."""
 
 import contextlib
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,4 @@
-"""`Events`, the log as all of Segue takes it, and `read_events`, which reads it.
-
-Knows: users, items, times, and what a log must hold.
-Does not know: vocabularies, sequences, networks.
-"""
+"""`Events`, the log as all of Segue takes it, and `read_events`, which reads it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace

@@ -1,8 +1,4 @@
-"""What a log holds and how it was read, in words for people and as a dict for machines.
-
-Knows: the counts that decide whether a log can be trusted.
-Does not know: how a log is read, or what a model learns from it.
-"""
+"""What a log holds and how it was read, in words for people and as a dict for machines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,4 @@
-"""What a column of ratings holds: stars, a measurement, or a quantity with a heavy tail.
-
-Knows: the distribution of the ratings. Does not know: users, items, how ratings are predicted.
-"""
+"""What a column of ratings holds: stars, a measurement, or a quantity with a heavy tail."""
 
 from typing import NamedTuple
 

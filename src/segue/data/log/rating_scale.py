@@ -1,8 +1,4 @@
-"""The scale of a log's ratings, and a rating as a feature of an event.
-
-Knows: the lowest and highest rating, the steps between, the mean; which ratings lie outside.
-Does not know: users, items, or what is predicted.
-"""
+"""The scale of a log's ratings, and a rating as a feature of an event."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

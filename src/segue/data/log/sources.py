@@ -1,8 +1,4 @@
-"""A file or a table as a lazy frame, and the error of a reader as a message that helps.
-
-Knows: kinds of files, compression, encodings, the tables of Polars, pandas and Arrow.
-Does not know: what the columns mean.
-"""
+"""A file or a table as a lazy frame, and the error of a reader as a message that helps."""
 
 import codecs
 import contextlib

@@ -1,9 +1,4 @@
-"""Splits hold out a part of a log, to measure a model on events that it was not trained on.
-
-Knows: the rules - by time, by each user's last events, whole users, whole items - and the digest
-that recognises held-out rows.
-Does not know: models or metrics.
-"""
+"""Splits hold out a part of a log, to measure a model on events that it was not trained on."""
 
 import hashlib
 from collections.abc import Callable

@@ -1,8 +1,4 @@
-"""The encoding of a text file and its separator, detected from the file.
-
-Knows: byte order marks, bytes that are not UTF-8, separators that split lines alike.
-Does not know: what the columns mean.
-"""
+"""The encoding of a text file and its separator, detected from the file."""
 
 import codecs
 import contextlib

@@ -1,7 +1,4 @@
-"""Counts of users' items and of transitions between items, as sparse matrices.
-
-Knows: rows, offsets, blocks. Does not know: settings, or what the counts are used for.
-"""
+"""Counts of users' items and of transitions between items, as sparse matrices."""
 
 from collections.abc import Sequence
 

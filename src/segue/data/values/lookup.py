@@ -1,7 +1,4 @@
-"""Two indexes: the rows of a value (`Postings`), the texts that hold a part (`Haystack`).
-
-Knows: values and texts. Does not know: what the rows are.
-"""
+"""Two indexes: the rows of a value (`Postings`), the texts that hold a part (`Haystack`)."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence

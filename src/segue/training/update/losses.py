@@ -1,9 +1,4 @@
-"""The loss: how surprised the network is by the item that came next, and by its rating.
-
-Knows: cross-entropy over the whole catalogue or over drawn items, in chunks, with its gradient; the
-loss of a rating, predicted from strictly earlier events.
-Does not know: where queries come from, how candidates are drawn, optimisers.
-"""
+"""The loss: how surprised the network is by the item that came next, and by its rating."""
 
 from functools import partial
 from typing import Any, NamedTuple

@@ -1,8 +1,6 @@
 """Drawn negatives: the rows that an update compares its targets with, and all rows that it touches.
 
-Knows: drawing rows by popularity, how often each is expected, renumbering a window by its touched
-rows.
-Does not know: losses or weights. The same seed and update give the same rows.
+The same seed and update give the same rows.
 """
 
 from dataclasses import dataclass

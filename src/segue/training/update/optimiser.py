@@ -1,8 +1,4 @@
-"""How gradients become new weights.
-
-Knows: AdamW with clipping by the global norm, the learning-rate schedule, the running average.
-Does not know: the loss.
-"""
+"""AdamW with clipping, the learning-rate schedule, the running average of the weights."""
 
 import math
 from typing import Any

@@ -1,8 +1,6 @@
 """One update of a training run: a window in, the loss, its gradient, the weights after it.
 
-Knows: what training drops, the loss of a window, the memory carried to the next window. State comes
-in as a value and goes out as a value.
-Does not know: where windows come from, epochs, validation, files.
+State comes in as a value and goes out as a value.
 """
 
 from functools import partial
