@@ -1,9 +1,4 @@
-"""The store in one SQLite file: the default of the server.
-
-Knows: what a head, a page, an erasure and a merge are in tables.
-Does not know: how a commit fills the tables (`sqlite_writes`); how the file is locked, synced and
-purged (`sqlite_file`).
-"""
+"""The store in one SQLite file, the default of the server: what each method of the contract is in tables."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,6 @@
 """The store in a Valkey or Redis server that several replicas share.
 
-Knows: what goes to the scripts and what comes back. Each write is one script, which the server runs
-as one transaction. The data must fit into the memory of one server.
-Does not know: the connection, and the settings that durability rests on (`valkey_server`).
+Each write is one script, which the server runs as one transaction. The data must fit into the memory of one server.
 """
 
 import hashlib

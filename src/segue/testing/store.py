@@ -1,8 +1,4 @@
-"""What every store must do, as a test class.
-
-Knows: each promise of `Store`. Needs pytest.
-Does not know: how a store is made; `open_store` is the method to write.
-"""
+"""What every store must do, as a test class. Needs pytest."""
 
 import threading
 from abc import ABC, abstractmethod
