@@ -1,8 +1,4 @@
-"""Files that are written whole or not at all: arrays with text in one file, and the cache folder.
-
-Knows: safetensors, how to replace a file so that a crash or a full disk leaves the old file whole.
-Does not know: what the arrays mean.
-"""
+"""Files that are written whole or not at all: arrays with text in one file, and the cache folder."""
 
 import contextlib
 import os

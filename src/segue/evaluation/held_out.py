@@ -1,7 +1,4 @@
-"""Which rows of a log a model did not learn.
-
-Knows: what the model's facts say of its hold-out and its range. Does not know: how ranks are made.
-"""
+"""Which rows of a log a model did not learn, by what the model's facts say of its hold-out and its range."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

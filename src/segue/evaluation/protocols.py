@@ -1,8 +1,7 @@
 """The measurement of lists: where a recommender, and the baselines beside it, rank what came next.
 
-Knows: every held-out event is one query from the state just before it; the whole catalogue is
-ranked, ties count against the model, seen items are excluded if the recommender's policy says so.
-Does not know: the network. It calls `recommend/`, as users do.
+Every held-out event is one query from the state just before it; the whole catalogue is ranked, ties count against the
+model, seen items are excluded if the recommender's policy says so.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,4 @@
-"""Queries about held-out events, and where one model ranks their targets.
-
-Knows: histories, targets, which items a list excludes.
-Does not know: what scores, or where the events came from.
-"""
+"""Queries about held-out events, and where one model ranks their targets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,8 +1,4 @@
-"""Every baseline: all are fitted to one log and rank the same queries.
-
-Knows: the order of a report, and that the failure of one baseline costs no other.
-Does not know: how each is made.
-"""
+"""Every baseline: all are fitted to one log and rank the same queries; the failure of one costs no other."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar

@@ -1,8 +1,4 @@
-"""Recommendations for all users of a store or a log, in one Parquet file.
-
-Knows: batches of users, their size, and where an interrupted run continues.
-Does not know: how a list is made (`recommend`); who reads the file.
-"""
+"""Recommendations for all users of a store or a log, in one Parquet file; an interrupted run continues."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator

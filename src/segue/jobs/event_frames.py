@@ -1,8 +1,4 @@
-"""Stored events as tables, and the rows of a log as events to store.
-
-Knows: which columns a log has, and how context becomes columns or JSON.
-Does not know: stores, files.
-"""
+"""Stored events as tables, and the rows of a log as events to store."""
 
 import json
 import math

@@ -1,9 +1,4 @@
-"""Logs into a store and out of it: import, export, and the log of a store as a table.
-
-Knows: how far each source was imported and what its first events were, in whatever order; signs
-that a log is in the store already under another name; batches.
-Does not know: what a store is made of; how a log is read from a file.
-"""
+"""Logs into a store and out of it: import, export, and the log of a store as a table."""
 
 import hashlib
 import itertools

@@ -1,7 +1,4 @@
-"""The arguments of a call: times, counts, logs, tables of users.
-
-Knows: which numbers are counts, how a table was read in the training. Does not know: models.
-"""
+"""The arguments of a call: times, counts, logs, tables of users."""
 
 from collections.abc import Mapping
 from datetime import datetime

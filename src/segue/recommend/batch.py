@@ -1,8 +1,6 @@
 """Several users or several events at once: one step or one scan, in place of many calls of `Recommender.observe`.
 
-Knows: how the states of many users become one array, how a long history becomes a scan, how a state becomes bytes.
 The result equals observing event by event (a law).
-Does not know: stores, lists, HTTP.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,4 @@
-"""The next items as a path: the recurrence runs forward over its own choices.
-
-Knows: how a path is chosen (the best item each time, a beam, at random) and its probability. The states of all paths of
-a beam take one step together.
-Does not know: files, HTTP.
-"""
+"""The next items as a path: the recurrence runs forward over its own choices."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,4 @@
-"""Scores and best items of a model: every list comes from here.
-
-Knows: the scores of all rows or of some, what a list leaves out, an index where there is one, titles.
-Does not know: how events change a state, repeat consumption, files, HTTP.
-"""
+"""Scores and best items of a model: every list comes from here."""
 
 import itertools
 from collections.abc import Sequence

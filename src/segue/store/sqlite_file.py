@@ -1,9 +1,5 @@
 """One SQLite file that one process owns, whose transactions are on disk when they return.
 
-Knows: the tables, the lock, the settings that durability rests on, what SQLite's errors mean, how
-to erase.
-Does not know: what a write is.
-
 Two tables hold what people sent: `bodies` and `people`. Rows are only appended to them, and are
 erased by zeros of the same length in the same place. The reason: SQLite copies cells between pages
 when it splits or joins pages, and leaves the old copies in the gaps, which `secure_delete` does not

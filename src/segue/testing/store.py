@@ -1,8 +1,4 @@
-"""What every store must do, as a test class.
-
-Knows: each promise of `Store`. Needs pytest.
-Does not know: how a store is made; `open_store` is the method to write.
-"""
+"""What every store must do, as a test class. Needs pytest."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -148,9 +144,9 @@ class StoreContract(ABC):
 
     def test_work_meanwhile_sees_the_outcomes_and_its_error_spoils_nothing(self, store: Store) -> None:
         writes = [Write("ann", 0, (Event("ann", "1", id="a"),), {"b1": b"one"}), Write("bob", 7)]
-        with store.begin(writes) as commit:
-            met = list(commit.outcomes)
-        assert isinstance(met[0], Written) and met[1] == Stale(0) and commit.outcomes == met
+        with store.begin(writes) as outcomes:
+            met = list(outcomes)
+        assert isinstance(met[0], Written) and met[1] == Stale(0) and outcomes == met
 
         def broken() -> None:
             with store.begin([Write("ann", 1, (Event("ann", "2", id="b"),), {"b1": b"two"})]):

@@ -1,8 +1,6 @@
 """An index for large catalogues: rows in cells, each row with a code of 4 bits a number, in a file beside the model.
 
-Knows: which cells a query searches, how many candidates are scored exactly, the recall measured when the index was
-built, whether the index belongs to a model. Needs the extra `index` (faiss).
-Does not know: users, stores, HTTP.
+Needs the extra `index` (faiss).
 
 The row with vector x and bias b is (x, b), a query q is (q, 1), their product is the score. k-means puts the rows into
 cells. A code keeps the difference of a row to the centre of its cell, 4 bits for each number (product quantisation:
