@@ -37,7 +37,7 @@ HABITS: dict[str, tuple[float, ...]] = {
     "habit": (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9),
     "habit_half_life": (5.0, 20.0, 100.0),
 }
-#: Scales tried: 1 / (1 + weight) to these powers; 0 is no scale.
+#: Scales tried: 1 / (1 + weight) to these powers; 1 keeps the order of popularity, 0 is no scale.
 SCALES = (1.5, 1.25, 1.0, 0.75, 0.5, 0.25, 0.0)
 #: Events that are counted, at most; of more, those of users evenly spread.
 EVENTS = 10_000_000
@@ -183,7 +183,7 @@ def recounted(blend: Blend, known: Sequences, size: int) -> TransitionCounts | N
 def _lightest(search: "_Search", best: BlendSettings, weights: tuple[float, ...]) -> BlendSettings:
     """Return the settings with the least weight within one standard error of the best.
 
-    With few questions they may lose at most `_GIVEN` of its NDCG@10. `ALONE` stays.
+    With few questions they may lose at most `_GIVEN` of its NDCG@10. A weight of `ALONE` stays.
     """
     if best.weight == ALONE:
         return best

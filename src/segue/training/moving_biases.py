@@ -16,7 +16,7 @@ from segue.model.network import Network, NetworkParams
 from segue.training.rating_tables import ITEM_PRIOR, USER_PRIOR
 from segue.training.validation import Validation
 
-#: Tried: shares of the item biases, and prior weights of a user in ratings; infinity: no users.
+#: Tried: shares of the item biases; prior weights of a user in ratings, infinite for no user bias.
 ITEMS, PRIORS = (0.0, 0.5, 1.0, 1.5), (1.0, 3.0, 8.0, 20.0, np.inf)
 #: Events read at most, in all and of one user; of more, those of users evenly spread.
 EVENTS, OF_USER = 200_000, 2_000

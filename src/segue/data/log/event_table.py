@@ -333,7 +333,7 @@ def _in_order(
 
 
 def _mixed_units(raw: _Raw, times: pl.Series, rule: TimeRule) -> list[str]:
-    """Return a note on times that seem to be in another unit; an error if the unit was guessed."""
+    """Return a note on times in another unit; raise TimeParseError if the unit was guessed."""
     others = other_units(times)
     if not len(others):
         return []

@@ -9,7 +9,7 @@ from segue.shapes import Floats
 
 #: Up to this many distinct values are steps of a scale; more are measurements.
 STEPS = 25
-#: Outliers (`ends_of`): the share of a step, its distance, and a measurement's interquartile ranges.
+#: Outliers (`ends_of`): a step's greatest share and least relative distance; a measurement's fences.
 _OUTLIERS, _APART, _FENCE = 0.01, 10.0, 3.0
 
 

@@ -14,7 +14,7 @@ from segue.shapes import Floats, Rows
 
 
 class Sampled(NamedTuple):
-    """A window whose items, targets and candidates are places in `rows`, or rows if that is None."""
+    """A window whose items, targets and candidates are places in `rows`; if None, catalogue rows."""
 
     batch: Batch
     rows: Rows | None  # [R], rows of the catalogue, each once, row 0 first; past the catalogue where there are fewer
