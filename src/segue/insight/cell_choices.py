@@ -31,10 +31,6 @@ linear, gru, lstm, came "tcn". Give one of these names.
 
 
 def cell_of(name: str) -> Cell:
-    """Return the cell of a name.
-
-    Raises:
-        ArgumentError: there is no such cell.
-    """
+    """Return the cell of a name; an ArgumentError if there is none."""
     settings = settings_of(name)
     return make_cell(settings["model.cell"], activation=settings.get("model.activation", "tanh"))

@@ -59,7 +59,6 @@ def descend(
     """Learn the copy task by gradient descent, `w <- w - rate g`, and record the length of each gradient.
 
     Args:
-        cell: the recurrence.
         clip: a longer gradient is scaled down to this length; its direction stays.
         gain: scales the recurrent matrix at the beginning.
         lag: of the copy task; the backward pass goes through all five rounds of it.

@@ -79,7 +79,6 @@ def gradient_by_lag(
     """Return the length of the gradient of the last loss at each input, by lag, for a cell with fresh weights.
 
     Args:
-        cell: the recurrence.
         width: of the input and of the memory.
         steps: T; lags go from 0 to T - 1.
         batch_size: sequences of random inputs (normal, of variance 1), over which the spread is taken.
@@ -104,7 +103,6 @@ def gradient_in_network(rec: Recommender, sequences: Sequences, *, longest: int 
     """Return the same of a trained network alone: the last event of each user is the target, the rest was read.
 
     Args:
-        rec: a trained recommender.
         sequences: histories, in its terms; users with fewer than `longest` + 2 events are left out.
         longest: lags go from 0 to this.
 

@@ -59,7 +59,6 @@ def reach(rec: Recommender, sequences: Sequences, *, longest: int = 50, users: i
     """Return the influence of each earlier event on the list.
 
     Args:
-        rec: a trained recommender.
         sequences: histories, in its terms; the last event of each user is the one that truly came next.
         longest: lags go from 0, the last event before that one, to this.
         users: at most, drawn from those with enough events.
@@ -97,10 +96,7 @@ def reach(rec: Recommender, sequences: Sequences, *, longest: int = 50, users: i
 
 
 def drawn_histories(rec: Recommender, *, users: int = 64, events: int = 52, seed: int = 0) -> Sequences:
-    """Return histories drawn from the network itself: each is a plan drawn at random.
-
-    Cost: `users` times `events` steps and lists.
-    """
+    """Return histories drawn at random from the network. Cost: users x events steps and lists."""
     nobody = rec.start()
     rows = [
         (f"drawn {user}", line.item)

@@ -8,14 +8,7 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True)
 class Spread:
-    """The median, and the quantiles between which eight in ten lie.
-
-    Args:
-        at: where, such as the lags.
-        median: a value for each place.
-        low: the 10 % quantile.
-        high: the 90 % quantile.
-    """
+    """The median at some places, such as lags, and the 10 % (`low`) and 90 % quantiles (`high`)."""
 
     at: tuple[int, ...]
     median: tuple[float, ...]

@@ -35,8 +35,7 @@ FLAGS = (
 )
 #: Seconds for which a failure is remembered, and seconds that a compiler may take.
 RETRY, PATIENCE = 86_400, 120
-#: The first JAX with faster products of bfloat16 (0.6: .9 times the rate of float32, 0.8: 2 to 3
-#: times).
+#: The first JAX with faster products of bfloat16 (0.6: .9 times float32's rate, 0.8: 2 to 3 times).
 FAST_BFLOAT16 = (0, 8)
 
 
@@ -112,14 +111,13 @@ def compiled(
 ) -> Path | None:
     """Return the library of a source, compiled if it is not kept; None where this fails.
 
+    Only a folder and a file that belong to this user, and that others cannot write to, are used.
+
     Args:
         source: what is compiled.
         headers: the folder with XLA's headers, if needed.
         compiler: its command, with arguments; None takes the environment's `CC`, or `cc`.
         made_for: versions that the library is only good for.
-
-    A library is only taken from a folder and a file that belong to this user and that others cannot
-    write to.
     """
     try:
         folder = private_folder(cache_folder() / "kernels")

@@ -28,11 +28,7 @@ def _call(name: str, *shapes: Sequence[int], in_place: bool = False, kind: Any =
 
 
 def _check(name: str, *wanted: tuple[Array, Sequence[int], Any]) -> None:
-    """Check the shapes and types of a loop's arrays.
-
-    Raises:
-        ArgumentError: an array has another shape or type.
-    """
+    """Raise an ArgumentError if an array of a loop has another shape or type."""
     for array, shape, kind in wanted:
         if array.shape != tuple(shape) or array.dtype != kind:
             raise ArgumentError(

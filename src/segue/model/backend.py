@@ -61,11 +61,7 @@ def where_tree(condition: Array, yes: Tree, no: Tree) -> Tree:
 
 
 def take(table: Array, rows: Array) -> Array:
-    """Return `table[rows]`.
-
-    Rows must lie inside the table: NumPy would raise and JAX would clamp, so callers check ids
-    before they come here.
-    """
+    """Return `table[rows]`; rows must lie inside: NumPy would raise and JAX would clamp."""
     if is_jax(namespace(table)):
         return table.at[rows].get(mode="promise_in_bounds")
     return table[rows]

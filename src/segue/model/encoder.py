@@ -29,8 +29,7 @@ def encode_users(
     """Return the memory of each user after all their events, and outputs along the way.
 
     Args:
-        network: static settings.
-        params: the weights.
+        network, params: settings and weights.
         sequences: the histories.
         wanted: bool[event]; None wants none.
 

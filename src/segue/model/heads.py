@@ -33,8 +33,7 @@ from segue.model.backend import draw_normal, namespace, product, scan, take, whe
 from segue.model.rating_distribution import StepShares, shares_of, with_moments, within
 from segue.shapes import Array, Floats
 
-#: What of a sum is left after each further event. The first keeps all: its count is the number of
-#: ratings.
+#: What of a sum is left after each further event; the first keeps all, so it counts the ratings.
 DECAYS = (1.0, 0.95, 0.8)
 
 
@@ -117,7 +116,6 @@ class RatingHead:
         """Return the event features with each rating replaced by its residual over the item's bias.
 
         Args:
-            params: with tables.
             items: int32[...], rows.
             details: float32[..., m], event features; the last `RATING_WIDTH` hold the rating.
         """
@@ -155,7 +153,8 @@ class RatingHead:
 
     def step(self, state: Array, entry: Array) -> Array:
         """Return the rating state after one event; without a rating only the sums decay."""
-        return state * namespace(entry).asarray(self._kept()) + entry
+        kept = np.array([*DECAYS, *DECAYS, *[1.0] * self.width], np.float32)
+        return state * namespace(entry).asarray(kept) + entry
 
     def scan(self, state: Array, entries: Array, reset: Array) -> Array:
         """Return the rating state after T positions, [T, B, 2 k + d]; emptied where reset."""
@@ -167,9 +166,6 @@ class RatingHead:
 
         result: Array = scan(read_position, state, (reset, entries))[1]
         return result
-
-    def _kept(self) -> Any:
-        return np.array([*DECAYS, *DECAYS, *[1.0] * self.width], np.float32)
 
     def bias(self, params: RatingParams, state: Array) -> Array:
         """Return a user's bias from the rating state, [...]."""
@@ -185,11 +181,9 @@ class RatingHead:
         """Return the latent value of one item for each user, [...].
 
         Args:
-            params: the weights.
             output: float32[..., d], moved by the time of the request.
             bias: float32[...], of `bias`.
             taste: float32[..., d], of `taste`.
-            item: the item to be rated.
         """
         output = self.read(output)
         wanted = product(output, params.preference) + product(taste, params.kindred) + params.taste

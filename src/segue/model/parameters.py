@@ -16,7 +16,6 @@ def kept_params(network: Network, arrays: Mapping[str, NDArray[np.generic]]) -> 
     """Return the weights of a network.
 
     Args:
-        network: its settings.
         arrays: by path, as `leaves` names them.
 
     Raises:

@@ -25,8 +25,7 @@ from segue.kernels import build
 from segue.kernels.serving_loops import BlendLoop, pairs_fit
 from segue.shapes import Floats, Rows
 
-#: Last items that are kept of a user, the newest last; 0 where there is none, or where the item is
-#: unknown.
+#: Last items that are kept of a user, the newest last; 0 for none or an unknown item.
 RECENT = 100
 #: How many of these are looked up in the transition counts.
 REACH = 20
@@ -159,11 +158,7 @@ def nothing_recent(users: int) -> Rows:
 
 
 def pushed(recent: Rows, rows: Rows) -> Rows:
-    """Return the last items of users after one more item each.
-
-    Args:
-        recent: int32[user, RECENT].
-        rows: int32[user].
+    """Return the last items of users, int32[user, RECENT], after one more item each, int32[user].
 
     Example:
         >>> pushed(np.arange(RECENT, dtype=np.int32)[None], np.int32([77]))[0, -3:].tolist()
@@ -216,11 +211,7 @@ def _weighted(counts: TransitionCounts, recent: Rows, decay: NDArray[np.float32]
 
 
 def _product(last: sparse.csr_array, pairs: sparse.csr_array) -> sparse.csr_array:
-    """Return `last @ pairs`. Cost: sorting these pairs; it does not grow with the catalogue.
-
-    The product of the library sets up two numbers for each item, which is faster where there are
-    many such pairs.
-    """
+    """Return `last @ pairs` by a sort; many pairs go to scipy, whose cost grows with the catalogue."""
     users, size = last.shape[0], pairs.shape[1]
     begins = pairs.indptr[last.indices]
     lengths = pairs.indptr[last.indices + 1] - begins

@@ -194,9 +194,7 @@ def encode_log(
     """Return a log as sequences, with the features of its events and the profiles of its users.
 
     Args:
-        events: the log.
         vocabulary: its items; others get row 0.
-        encoders: the encoders of features.
         profiles: of its users; None leaves them unknown.
         weight_of_type: how much an event of a type counts as a target; other types count 1.
 

@@ -183,7 +183,6 @@ def as_events(given: object, name: str) -> Events:
     """Return an argument that must be a log.
 
     Args:
-        given: the argument.
         name: what messages call the function.
 
     Raises:

@@ -9,8 +9,7 @@ from segue.shapes import Floats
 
 #: Up to this many distinct values are steps of a scale; more are measurements.
 STEPS = 25
-#: Outliers (`ends_of`): steps of at most this share, this many times as far away as all others are
-#: apart; measurements this many interquartile ranges beyond the quartiles.
+#: Outliers (`ends_of`): a step's greatest share and least relative distance; a measurement's fences.
 _OUTLIERS, _APART, _FENCE = 0.01, 10.0, 3.0
 
 

@@ -154,10 +154,7 @@ class Scale:
         return np.stack([np.where(known, self.standardise(ratings), 0.0), known], axis=-1).astype(np.float32)
 
     def clip(self, ratings: Floats) -> Floats:
-        """Return ratings clipped to the ends of the scale; NaN stays.
-
-        A rating outside is an outlier (`ends_of`), or a measurement beyond the range of training.
-        """
+        """Return ratings, outliers too (`ends_of`), clipped to the ends of the scale; NaN stays."""
         inside: Floats = np.clip(ratings, np.float32(self.lowest), np.float32(self.highest))
         return inside
 

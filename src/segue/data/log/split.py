@@ -340,12 +340,9 @@ def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
 
 
 def digest(events: Events) -> str:
-    """Return a fingerprint of the rows: SHA-256 over user, item and time, in order.
+    """Return the SHA-256 over user, item and time of the rows, in order, as 64 hexadecimal digits.
 
     Equal rows have equal digests, whatever their source; ratings do not count.
-
-    Returns:
-        64 hexadecimal digits.
 
     Cost: O(events) time, O(1) memory.
 

@@ -22,8 +22,7 @@ from segue.training.update.optimiser import kept_share, make_optimiser, running_
 from segue.training.update.seen_mask import hidden_classes
 from segue.training.update.sparse_rows import Learnt, Moment, after_update, beginning, put_rows, settle, take_rows
 
-#: Dropout keeps this share of a user's taste, relative to what it keeps elsewhere: the taste
-#: overfits fastest.
+#: Dropout keeps this share of a user's taste, relative to elsewhere: the taste overfits fastest.
 TASTE_KEPT = 0.4
 
 
