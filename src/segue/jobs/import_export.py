@@ -158,11 +158,7 @@ def _first_run(
     """Return what of a source was imported under another name, the events after it, and that name.
 
     Args:
-        store: where to.
-        stream: the events of the source.
         spread: a sample of events from the whole source; empty where events can be read only once.
-        source: its name.
-        names: of the sources that the store knows.
         sample: how many of the first events are looked up in the store.
 
     Raises:
