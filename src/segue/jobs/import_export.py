@@ -77,7 +77,6 @@ def import_events(
     another name or in parts. States of the users become outdated and are rebuilt by replay.
 
     Args:
-        store: where to.
         events: all of the source, in the order of the file; imported events are skipped. An
             iterator can be read only once, so the store is searched for its first events alone.
         source: a name of the source, under which the position is kept.

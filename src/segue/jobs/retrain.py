@@ -256,11 +256,7 @@ def _with_lines_of(
 
 
 def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events, tuple[str, ...]]:
-    """Return the events for the candidate, the held-out events, and notes for the report.
-
-    Args:
-        log: the newest log.
-        facts: of the running model.
+    """Return the events for the candidate, the held-out events, and notes; `facts` are those of the running model.
 
     Example:
         >>> log = Events(pl.DataFrame({"user": ["a", "b"] * 50, "item": ["x", "y"] * 50, "time": range(100)}))
