@@ -45,7 +45,6 @@ def replacing(path: Path, *, secret: bool = False) -> Iterator[Path]:
     the umask; a file that replaces another keeps its mode.
 
     Args:
-        path: of the file.
         secret: only the owner may read and write the file, whatever the mode before.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -72,7 +71,6 @@ def check_file(path: Path, option: str, ending: str = "") -> None:
     """Do nothing if a file can be written at `path`; for checks before long work.
 
     Args:
-        path: of the file.
         option: what messages call the argument.
         ending: that the name must have, such as ".parquet".
 

@@ -23,8 +23,6 @@ def held_out_rows(facts: Mapping[str, Any], events: Events, *, in_sample: bool =
     without is measured on what happened after its training range.
 
     Args:
-        facts: of the model.
-        events: the log.
         in_sample: measure on the last event of each user, learnt or not; a note in the report says so.
 
     Raises:

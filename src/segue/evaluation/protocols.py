@@ -45,7 +45,6 @@ def rank_beside(
 
     Args:
         rec: whose vocabulary and policy on seen items the baselines take.
-        tasks: the queries.
         train: the training events, for the usual baselines; None for none.
         fitted: baselines in their place.
         say: called with a line for each before it is tuned.
@@ -73,8 +72,6 @@ def rank_targets(
     """Return how a recommender, under the name "segue", and baselines rank the same queries.
 
     Args:
-        rec: the recommender.
-        queries: the queries.
         fitted: baselines by name, with the same histories; a baseline that raises is left out.
         seen: as many queries, whose histories the lists exclude where the recommender's policy says so; None
             takes those of `queries`.

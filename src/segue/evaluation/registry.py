@@ -77,8 +77,6 @@ def rank_baselines(data: TrainingData, tasks: Sequence[RankingTask], say: Say | 
     end is named in `left_out`, and the others stand.
 
     Args:
-        data: what they learn from.
-        tasks: the queries.
         say: called with a line for each baseline before it is tuned.
 
     Cost: `tuned` for each and its scores, half a second for the process, and a copy of the events.

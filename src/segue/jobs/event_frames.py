@@ -26,9 +26,6 @@ class LogEvents:
     The events are made anew each time they are iterated, a block at a time. A column "context" of
     texts holds JSON objects, as `segue export` writes them. Empty values are left out.
 
-    Args:
-        log: a log.
-
     Raises:
         ColumnError: while iterating, where a text in "context" is no JSON object.
 

@@ -38,7 +38,6 @@ def check_known(items: pl.Series, log: Events) -> None:
 
     Args:
         items: the ids of the model.
-        log: the events.
 
     Raises:
         DataError: the model knows none; the message shows an id of each, and why they may differ.

@@ -81,7 +81,6 @@ class FusedInference:
         """Return this inference for weights in which only the vectors and biases of some items differ.
 
         Args:
-            params: the weights.
             rows: int32[n], distinct: the items that differ.
 
         Cost: O(rows changed so far x width); all other constants are shared.

@@ -37,7 +37,7 @@ class Beam:
     width: int = 1
 
     def __post_init__(self) -> None:
-        if not _whole(self.width):
+        if isinstance(self.width, bool) or not isinstance(self.width, int) or self.width < 1:
             raise ArgumentError(f"plan: expected a beam of width 1 or more, came {self.width!r}. 8 is a good one.")
 
 
@@ -233,7 +233,3 @@ def _drawn(by: Sample) -> _Choice:
 
 def _longer(path: _Path, row: int, score: float, log_probability: float) -> _Path:
     return _Path(path.state, (*path.rows, row), (*path.scores, float(score)), float(log_probability))
-
-
-def _whole(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and number >= 1

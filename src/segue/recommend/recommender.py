@@ -185,9 +185,7 @@ class Recommender(Scorer):
 
         Args:
             state: of the user, before the rating.
-            item: its id.
-            rating: of the user.
-            at: its time.
+            at: the time of the rating.
 
         Raises:
             ArgumentError: the rating lies outside the scale, or is no number.

@@ -108,11 +108,8 @@ class Scorer(Model):
         items. With counts, more than k are found, because blending changes their order.
 
         Args:
-            output: as of `score_outputs`, and so the other arrays.
-            gaps: of each user.
-            recent: of each user.
+            output, gaps, recent, details: as of `score_outputs`.
             k: how many of the best are wanted.
-            details: of each user.
             allowed: bool[row], what the index may find; None allows all. The successors ignore it.
             excluded: for each user the rows to leave out.
 
@@ -145,11 +142,8 @@ class Scorer(Model):
         """Return the k best rows of each user, best first, of equals the first row.
 
         Args:
-            output: as of `score_outputs`, and so the other arrays.
-            gaps: of each user.
-            recent: of each user.
+            output, gaps, recent, details: as of `score_outputs`.
             k: how many.
-            details: of each user.
             excluded: for each user the rows to leave out; empty leaves out nothing.
 
         Cost: O(users x items x width) without an index; memory of `SCORES` scores.

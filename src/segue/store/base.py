@@ -426,8 +426,6 @@ def change_value(store: Store, name: str, change: Callable[[bytes | None], bytes
     """Change a value that others may change at the same time, and return the new value.
 
     Args:
-        store: where the value is kept.
-        name: of the value.
         change: returns the new value for the present one; called again where another change came
             first.
 

@@ -11,8 +11,6 @@ def erase_event(store: Store, user: str, event: int | tuple[str, str]) -> bool:
     """Erase an event; return True, or False where the event was erased before.
 
     Args:
-        store: where.
-        user: whose.
         event: its `seq`, or the client that sent the event and its id.
 
     Raises:

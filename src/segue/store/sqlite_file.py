@@ -194,11 +194,7 @@ class SqliteFile:
 
     @contextmanager
     def synced(self, syncing: Future[None]) -> Iterator[None]:
-        """Begin a block when the transaction is on disk, and unlock the connection at its end.
-
-        Raises:
-            StoreError: SQLite refused; nothing has changed. `FullError` when there was no room.
-        """
+        """Begin a block when the transaction is on disk, and unlock the connection at its end; raises as `write`."""
         with self.rollback_on_error():
             syncing.result()
         try:
@@ -235,11 +231,7 @@ class SqliteFile:
         self._writing.release()
 
     def check_room(self) -> None:
-        """Check that there is some room left on disk.
-
-        Raises:
-            FullError: there is none.
-        """
+        """Raise `FullError` unless there is some room left on disk."""
         disk = os.statvfs(self.path.parent)
         if disk.f_blocks and (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize < ROOM:
             raise FullError(f"{self.path}: no room to write (less than {ROOM:,} bytes are free). Make room.")

@@ -13,18 +13,7 @@ from typing import Any
 
 from segue.errors import ErasedError
 from segue.recommend.ratings import Rated
-from segue.store.base import (
-    Conflict,
-    Duplicate,
-    Erased,
-    Head,
-    Outcome,
-    Snapshot,
-    Stale,
-    StoredState,
-    Write,
-    Written,
-)
+from segue.store.base import Conflict, Duplicate, Erased, Head, Outcome, Snapshot, Stale, StoredState, Write, Written
 from segue.store.events import START, Event, Position, StoredEvent, as_stored, event_from_bytes, event_to_bytes
 from segue.store.id_hashing import Hasher
 from segue.store.snapshots import thin

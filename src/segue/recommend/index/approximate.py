@@ -240,8 +240,7 @@ def build_index(
     A search scans as many cells as it needs to find `WANTED` of the exact best; the facts hold the measured recall.
 
     Args:
-        rec: the model.
-        model: its path.
+        model: the path of the model.
         queries: float32[q, d] to measure with; None makes histories of random items, popular items more often.
         of: the queries in words.
         say: called with lines to show.
@@ -274,11 +273,7 @@ def build_index(
 def open_index(rec: Model, model: str | Path) -> tuple[Index | None, str]:
     """Return the index beside a model, and a sentence; None where no index fits.
 
-    Without an index a recommender scores all items, which is always right.
-
-    Args:
-        rec: the model.
-        model: its path.
+    Without an index a recommender scores all items, which is always right. `model` is the path of the model.
 
     Example:
         >>> open_index(rec, "films.segue")  # doctest: +SKIP
