@@ -231,7 +231,8 @@ def fields(schema: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def shown(answer: answers.Answer) -> str:
     """Return a request as a line of curl, and what the server answered."""
-    body = "" if answer.body is None else f" \\\n  --json '{json.dumps(answer.body, ensure_ascii=False)}'"
+    sent = f"'{json.dumps(answer.body, ensure_ascii=False)}'"
+    body = "" if answer.body is None else f" \\\n  -H 'content-type: application/json' -d {sent}"
     method = "" if answer.method == ("GET" if answer.body is None else "POST") else f" -X {answer.method}"
     lines = [f"```sh\ncurl{method} 'localhost:8000{answer.path}'{body}\n```", "", f"`{answer.status}`", ""]
     language = "json" if answer.text[:1] in "{[" else "text"

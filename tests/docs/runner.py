@@ -139,10 +139,12 @@ class Reader:
         parser = argparse.ArgumentParser()
         parser.add_argument("-X", dest="method")
         parser.add_argument("-s", action="store_true")
-        parser.add_argument("--json")
+        parser.add_argument("-H", dest="header")
+        parser.add_argument("-d", dest="body")
         parser.add_argument("url")
         asked = parser.parse_args(words)
-        body = json.loads(asked.json) if asked.json else None
+        body = json.loads(asked.body) if asked.body else None
+        assert body is None or asked.header == "content-type: application/json", words
         method = asked.method or ("POST" if body is not None else "GET")
         path = re.sub(r"^(http://)?localhost:8000", "", asked.url)
         got = answers.ask(self.base, method, path, body)
