@@ -32,6 +32,7 @@ ORDER = [
     ("recommend.index",),
     ("recommend",),
     ("evaluation.baselines",),
+    ("evaluation.online",),
     ("evaluation",),
     ("store",),
     ("serve.ranking",),
