@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def main() -> None:
         "set": "globo-first-week",
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "command": f"python benchmarks/stream.py --events {len(log)} --setting {' '.join(asked.setting)}",
+        "command": " ".join(["python benchmarks/stream.py", *(Path(word).name for word in sys.argv[1:])]),
         "training_events": len(train),
         "settings": asked.setting,
         "training_seconds": round(trained - began, 1),

@@ -92,7 +92,7 @@ def _check(rec: Recommender, test: Events, train: Events | None) -> None:
         as_events(log, "evaluate_stream")
     if not len(test):
         raise EvaluationError("evaluate_stream: expected held-out events, came none. Hold out more.")
-    if not test.has_times:
+    if not all(log.has_times for log in (test, test if train is None else train)):
         raise EvaluationError(
             f"{test.source}: expected events with times, the log has none. A stream is read in the order of time."
         )
