@@ -13,9 +13,8 @@ from segue.evaluation.online.decayed_counts import OnlinePopularity, OnlineSum, 
 from segue.evaluation.online.neighbours import ITEMS, SESSIONS, OnlineItemKNN, OnlineSessionKNN
 from segue.evaluation.online.session_window import LENGTH, SessionWindow
 from segue.evaluation.online.stream_log import HOUR, StreamLog
-from segue.evaluation.protocols import queries_of
 from segue.evaluation.stream_model import StreamedModel
-from tests_support import small_recommender
+from tests_support import USERS, described_log, described_recommender, rated_log, small_rater, small_recommender
 
 GAP = 1800 * 1_000_000
 BASELINES = [
@@ -221,17 +220,26 @@ def test_states_are_dropped_after_the_last_event_of_their_user():
     assert not model.states and not model.coming
 
 
-def test_without_ties_the_model_ranks_as_without_a_stream():
+def without_ties(log):
+    """The same rows in the same order, a second or more apart."""
+    times = np.cumsum(np.random.default_rng(0).integers(1, 9000, len(log))) * 1_000_000
+    return log.with_table(log.table.with_columns(time=pl.Series(times)))
+
+
+@pytest.mark.parametrize("kind", ["ids", "attributes, profiles, types, context", "ratings"])
+def test_without_ties_the_model_ranks_as_without_a_stream(kind):
     """The same states and questions: `segue.evaluate` at the time of each event."""
-    rng = np.random.default_rng(8)
-    table = {
-        "user": [f"u{n}" for n in rng.integers(0, 9, 200)],
-        "item": [f"{n:03d}" for n in rng.integers(0, 12, 200)],
-        "time": np.arange(200.0) * 977,
-    }
-    rec, log = small_recommender(), segue.read_events(pl.DataFrame(table))
-    _, test = split_after(log, int(log.table["time"][119]))
-    report = segue.evaluate_stream(rec, test).rows["segue"]
-    alone = segue.evaluate(rec, test, request_time="event").rows["segue"]
+    users = None
+    if kind == "ids":
+        rec, log = small_recommender(), log_with_ties()
+    elif kind == "ratings":
+        rec, log = small_rater(), rated_log(users=9, events=160)
+    else:
+        log, users = described_log(), USERS
+        rec = described_recommender(log)
+    log = without_ties(log)
+    _, test = split_after(log, int(log.table["time"][59]))
+    report = segue.evaluate_stream(rec, test, users=users).rows["segue"]
+    alone = segue.evaluate(rec, test, request_time="event", users=users).rows["segue"]
     assert {name: one.mean for name, one in report.items()} == pytest.approx({name: alone[name] for name in report})
-    assert len(queries_of(rec, test).events) == len(test)
+    assert 0.05 < alone["ndcg@10"] < 1
