@@ -93,7 +93,7 @@ def new_items(known: Set, read: tuple[str, ...], asked: argparse.Namespace) -> d
     from segue.data.features.feature_encoders import attributes_of
     from segue.data.sequences.sequences import encode
 
-    features = attributes_of(more.catalogue, more.encodings)
+    features = attributes_of(more.catalogue, more.encoders)
     sequences, size = encode(log, more.vocabulary), more.vocabulary.size
     beside = fit_all(TrainingData(sequences, size, features, more.repeats == "exclude"))
     chosen = {name: one for name, one in beside.fitted.items() if name.startswith(("popularity", "content"))}

@@ -32,7 +32,7 @@ from sets import load
 import segue
 from segue.api import without_last
 from segue.config import Config
-from segue.data.sequences.batches import Batcher
+from segue.data.sequences.batches import Batches
 from segue.data.sequences.sequences import encode
 from segue.model.backend import draw_normal, take
 from segue.model.cells import GRU
@@ -99,7 +99,7 @@ def loss_of(network: Network, config: Config, params: Both, memory: Any, batch: 
     window = Window(batch.items, batch.gaps, batch.first, batch.reset)
     encoder = params.encoder
     memory, output = network.scan(encoder, memory, window, masks)
-    query = network.query(encoder, output, batch.question_gaps).reshape(-1, network.width)
+    query = network.query(encoder, output, batch.query_gaps).reshape(-1, network.width)
     targets, weights = batch.targets.reshape(-1), batch.weights.reshape(-1)
     plain = softmax_cross_entropy(query, encoder.items, encoder.bias, targets, weights) / len(query)
     e = output.reshape(-1, network.width)[future.places]
@@ -157,7 +157,7 @@ def train(asked: Asked, plain: segue.Recommender, n: int, places: int, report) -
     memory = jax.tree.map(jnp.array, network.empty(params.encoder, config.train.batch_size))
     average = jax.tree.map(jnp.copy, params)
     run = Run(params, average, make_optimiser(config.train).init(params), memory, jnp.zeros(()))
-    batcher = Batcher(learnt, config.train.batch_size, config.train.bptt_steps, seed)
+    batcher = Batches(learnt, config.train.batch_size, config.train.bptt_steps, seed)
     rng, spent, number, done, curve = np.random.default_rng(seed), 0.0, 0, 0, []
     while done < updates:
         windows, losses, began = batcher.placed_windows(number), [], time.perf_counter()

@@ -32,7 +32,7 @@ def child(folder, begin, end):
     from damage import Parts, damaged, outcome
     from segue.kernels import build
 
-    assert build.lists() is not None, "the loops in C are what is asked here"
+    assert build.serving() is not None, "the loops in C are what is asked here"
     whole = [Parts(path) for path in sorted(folder.glob("*.segue"))]
     pages = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (pages + ROOM, pages + ROOM))

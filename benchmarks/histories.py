@@ -130,7 +130,7 @@ def measure(asked, folder):
     other = random_model(asked.items, asked.width, seed=1)
     save_model(other, folder / "b.segue")
     began = time.perf_counter()
-    service.swap("b.segue")
+    service.roll_out("b.segue")
     service.settle()
     found["swap_s"] = round(time.perf_counter() - began, 2)
     assert service.recommend(long, ListOptions()).model == other.fingerprint

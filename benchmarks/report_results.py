@@ -84,13 +84,12 @@ def improvement(run: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return run["improvement"] if "improvement" in run else run["lead"]
 
 
-def interval(lead: Mapping[str, Any] | None, digits: int = 4) -> str:
+def interval(difference: Mapping[str, Any] | None, digits: int = 4) -> str:
     """Return an improvement with its 95 % confidence interval."""
-    if not lead:
+    if not difference:
         return ""
-    return (
-        " ".join(f"{sign}{lead[key]:+.{digits}f}" for sign, key in (("", "mean"), ("(", "low"), ("to ", "high"))) + ")"
-    )
+    low, high = (f"{difference[key]:+.{digits}f}" for key in ("low", "high"))
+    return f"{difference['mean']:+.{digits}f} ({low} to {high})"
 
 
 def worded(text: str) -> str:
@@ -150,7 +149,7 @@ def quality() -> list[str]:
                 share(alone),
                 at,
                 f"{name} {share(score)}",
-                "<br>".join(interval(run["lead"]) for run in runs),
+                "<br>".join(interval(improvement(run)) for run in runs),
                 share(runs[0]["history_shuffled"]),
                 " to ".join(dict.fromkeys(f"{s / 60:.0f}" for s in sorted(seconds))),
                 ", ".join(dict.fromkeys(run["date"] for run in runs)),

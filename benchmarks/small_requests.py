@@ -55,13 +55,13 @@ def described(count: int, width: int = 64) -> Recommender:
     )
     log = Events(pl.DataFrame({"user": ["a", "b"], "item": ids[:2], "time": [START, START]}))
     vocabulary, catalogue = Vocabulary(ids), Catalogue(table)
-    encodings = fit_feature_encoders(log, catalogue, kinds={"genre": "category", "tags": "categories"}, text="words")
+    encoders = fit_feature_encoders(log, catalogue, kinds={"genre": "category", "tags": "categories"}, text="words")
     wanted = {"model.width": width, "train.repeats": "allow"}
     config = derive(configure(wanted, base=Config()), DataSize(100 * count, 1000, count + 1, True, 0.0))
-    network = build_network(config, items=count + 1, longest_gap=1e6, encodings=encodings)
+    network = build_network(config, items=count + 1, longest_gap=1e6, encoders=encoders)
     params = map_tree(lambda a: a + 0.1 * rng.standard_normal(a.shape, np.float32), network.init(0))
-    params = network.with_attributes(params, attributes_of(catalogue, encodings))
-    rec = Recommender(network, params, vocabulary, config, catalogue, {}, "", encodings, vocabulary.size)
+    params = network.with_attributes(params, attributes_of(catalogue, encoders))
+    rec = Recommender(network, params, vocabulary, config, catalogue, {}, "", encoders, vocabulary.size)
     return with_fingerprint(rec)
 
 

@@ -85,7 +85,7 @@ def one_pass(trainer: Trainer) -> dict[str, float]:
         pass
     targets = float(np.count_nonzero(trainer.sequences.items))
     began = time.perf_counter()
-    for _ in trainer.batcher.windows(0):
+    for _ in trainer.batches.windows(0):
         pass
     return {
         "targets": targets,
@@ -255,7 +255,7 @@ def whole_pass(data: Path, settings: dict[str, str]) -> dict:
         "targets": timed["targets"],
         "seconds_of_a_pass": round(timed["seconds"], 2),
         "seconds_making_windows": round(timed["window_seconds"], 2),
-        "updates": trainer.batcher.updates,
+        "updates": trainer.batches.updates,
         "events_per_second": round(timed["targets"] / timed["seconds"]),
         "operations_per_target": operations,
         "product_rates": rates,

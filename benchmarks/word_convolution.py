@@ -170,7 +170,7 @@ class Texts(NamedTuple):
     @classmethod
     def learnt(cls, texts: list[str]) -> "Texts":
         texts = [text for text in texts if text.strip()]
-        return cls(text_encoder("wordllama", texts), Words.fit(texts))
+        return cls(text_encoder("wordllama", texts), Words.learnt(texts))
 
 
 class Variant(NamedTuple):

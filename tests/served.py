@@ -14,9 +14,8 @@ from dataclasses import replace
 
 import polars as pl
 
-from segue.data.features.catalogue import read_catalogue
 from segue.model_file import with_fingerprint
-from tests_support import small_rater, small_recommender
+from tests_support import read_catalogue, small_rater, small_recommender
 
 ITEMS = [f"{i:03d}" for i in range(12)]
 

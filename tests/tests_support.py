@@ -9,15 +9,23 @@ from scipy import sparse
 
 import segue
 from segue.config import Config, DataSize, configure, derive
-from segue.data.features.catalogue import read_catalogue, read_profiles
+from segue.data.features.catalogue import in_order_of, read_items, read_profiles
 from segue.data.features.feature_encoders import FeatureEncoders, attributes_of, fit_feature_encoders
 from segue.data.log.rating_scale import Scale
 from segue.data.sequences.sequences import item_vocabulary
 from segue.data.sequences.vocabulary import Vocabulary
+from segue.data.values.ids import check_matched
 from segue.model.backend import map_tree
 from segue.model.transitions import REACH, RECENT, TransitionCounts
 from segue.model_file import build_network, with_fingerprint
 from segue.recommend.recommender import Recommender
+
+
+def read_catalogue(source, vocabulary, **how):
+    """A table of items in the order of a vocabulary, checked against its ids as `train` checks it."""
+    lines, name, notes = read_items(source, **how)
+    check_matched(lines["item"], vocabulary.ids, source=name, of_log="the log", role="item")
+    return in_order_of(vocabulary, lines, name, notes)
 
 
 def small_recommender(vocabulary=None, *, cell="linear", repeats="allow", clock=True, seed=5):
@@ -40,12 +48,12 @@ def small_rater(*, loss="squared", task="both", levels=(1.0, 2.0, 3.0, 4.0, 5.0)
     vocabulary = Vocabulary(pl.Series([f"{i:03d}" for i in range(12)]))
     config = configure({"model.width": 8, "train.task": task, "train.rating_loss": loss})
     config = derive(config, DataSize(80, 9, vocabulary.size, clock, 0.0, rated=True))
-    encodings = FeatureEncoders(scale=Scale(levels, float(np.clip(3.5, levels[0], levels[-1]))))
-    network = build_network(config, items=vocabulary.size, longest_gap=1e6, encodings=encodings)
+    encoders = FeatureEncoders(scale=Scale(levels, float(np.clip(3.5, levels[0], levels[-1]))))
+    network = build_network(config, items=vocabulary.size, longest_gap=1e6, encoders=encoders)
     params = map_tree(lambda a: a + rng.normal(0, 0.2, a.shape).astype(np.float32), network.init(0))
     tables = map_tree(np.abs, params.rating.tables)
     params = params._replace(rating=params.rating._replace(tables=tables))
-    rec = Recommender(network, params, vocabulary, config, encodings=encodings, learnt=vocabulary.size)
+    rec = Recommender(network, params, vocabulary, config, encoders=encoders, learnt=vocabulary.size)
     return with_fingerprint(rec)
 
 
@@ -144,15 +152,15 @@ def described_recommender(events, cell="linear", session=None):
     """An untrained recommender whose every part counts."""
     vocabulary = item_vocabulary(events)
     catalogue, profiles = read_catalogue(ITEMS, vocabulary), read_profiles(USERS)
-    encodings = fit_feature_encoders(events, catalogue, profiles, text="words")
+    encoders = fit_feature_encoders(events, catalogue, profiles, text="words")
     wanted = {"model.cell": cell, "model.width": 8, "model.session_gap": session, "train.repeats": "allow"}
     size = DataSize(len(events), 9, vocabulary.size, True, 0.0)
     config = derive(configure(wanted, base=Config()), size)
-    network = build_network(config, items=vocabulary.size, longest_gap=1e5, encodings=encodings)
+    network = build_network(config, items=vocabulary.size, longest_gap=1e5, encoders=encoders)
     rng = np.random.default_rng(5)
     params = map_tree(lambda a: a + 0.2 * rng.standard_normal(a.shape, np.float32), network.init(0))
-    params = network.with_attributes(params, attributes_of(catalogue, encodings))
-    rec = Recommender(network, params, vocabulary, config, catalogue, {}, "", encodings, vocabulary.size)
+    params = network.with_attributes(params, attributes_of(catalogue, encoders))
+    rec = Recommender(network, params, vocabulary, config, catalogue, {}, "", encoders, vocabulary.size)
     return with_fingerprint(rec)
 
 

@@ -87,7 +87,7 @@ def main(asked) -> None:
 
     run.go()
     for progress in trainer.epochs():
-        run.targets = round(progress.done / trainer.batcher.updates * split.targets)
+        run.targets = round(progress.done / trainer.batches.updates * split.targets)
         if (run.due or progress.epoch_ended) and not (run.curve and run.curve[-1]["targets"] == run.targets):
             look()
             run.go()

@@ -10,7 +10,7 @@ from pathlib import Path
 _KINDS = r"(?:valkeys?|rediss?|unix)"
 #: What begins like an address, correct or not; everything else is a path.
 _LIKE = re.compile(rf"{_KINDS}(?::|;|//|/:)|[^/]*://|(?://)?[^/]*:.*@", re.IGNORECASE | re.DOTALL)
-#: kind, user and password, host and port, path, options. The characters / ? # @ in a password must be encoded.
+#: kind, user and password, host and port, path, options. A password encodes / ? # @.
 _WHOLE = re.compile(
     r"([a-z][a-z0-9+.-]*://)(?:[^@/?#]*@)?((?:\[[0-9a-f:.]*\]|[^\s/:@?#]*)(?::\d{1,5})?(?:/[^:@?#]*)?)(?:\?[^@#]*)?",
     re.IGNORECASE,
@@ -35,7 +35,7 @@ def is_whole(text: str | Path) -> bool:
 def shown(address: str | Path) -> str:
     """Return an address without user, password and options; a path as it is.
 
-    Of an address with a typo, in which the end of the password is not certain, only the kind is returned.
+    Of an address with a typo, whose password may end anywhere, only the kind is returned.
 
     Example:
         >>> shown("valkey://me:secret@db:6379/0?password=secret"), shown("plays.csv")

@@ -1,6 +1,6 @@
-"""The few functions that most users need.
+"""The functions that most users need: train, load, convert.
 
-Knows: how the parts follow each other. Does not know: anything the parts know.
+Knows: the order of the parts of a training. Does not know: how each part works.
 """
 
 import tempfile
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from segue.training.trainer import Progress, Trained
     from segue.training.validation import Answers, Validation
 
-#: Users looked at to learn how often an item is repeated.
+#: Users of the sample for the share of repeats.
 SAMPLED_USERS = 20_000
-#: Events from which the sequences lie on disk while training, read through a memory map.
+#: From so many events on, the sequences of a training lie on disk, read through a memory map.
 MAPPED_EVENTS = 20_000_000
 
 
@@ -59,28 +59,28 @@ def train(
     say: Callable[[str], None] | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Recommender:
-    """Train a recurrent network on a log and return it, ready to answer.
+    """Train a recurrent network on a log and return it, ready to recommend.
 
-    The last event of each user is kept for validation: the run stops when it ranks those no better, and
-    the averaged weights of the best pass are returned.
+    The last event of each user is validation: training stops when their ranks no longer improve, and the averaged
+    weights of the best epoch are returned.
 
     Args:
-        events: what to learn.
-        catalogue: a path or table with titles and attributes by item; None for ids alone. Items that no event names
-            are in lists too, ranked by their attributes (`train.items_without_events`).
+        events: the log.
+        catalogue: a path or table with titles and attributes by item; None for ids alone. Lists also hold items without
+            events, ranked by their attributes (`train.items_without_events`).
         users: a path or table with profiles by user; None for ids alone.
-        kinds: column -> kind (`segue.data.features.kinds.KINDS`), where a guess is wrong; "ignored" leaves it out.
+        kinds: column -> kind (`segue.data.features.kinds.KINDS`) where a guess is wrong; "ignored" drops a column.
         config: settings, or paths and values such as `{"model.cell": "gru", "train.minutes": 5}`.
-        cell: a recurrence made with Keras, in place of `model.cell`; its units are the width.
-        checkpoint: a file to keep the run in while it lasts.
-        resume: go on from the checkpoint if there is one.
-        report: called every few updates with where the run stands.
-        say: called before anything is learnt with lines to show: what was derived, the memory it takes.
-        facts: to be kept in the model beside those of the training.
+        cell: a Keras cell in place of `model.cell`; its units are the width.
+        checkpoint: a file that holds the run until it ends.
+        resume: continue from the checkpoint if there is one.
+        report: called every few updates with the progress.
+        say: called with lines to show: derived settings, columns, the memory that training needs.
+        facts: stored in the model beside those of the training.
 
     Raises:
-        ArgumentError: `events` is a path or table that was not read yet.
-        ConfigError: `train.type_weights` names a type that the log does not have, or leaves nothing to learn.
+        ArgumentError: `events` is a path or table; `read_events` comes first.
+        ConfigError: `train.type_weights` names a type that the log does not have, or leaves no targets.
         DataError: there are too few events to learn from.
         TrainingError: the run does not fit into memory, or the loss is not a number.
 
@@ -91,7 +91,7 @@ def train(
 
     settings = config if isinstance(config, Config) else configure(config)
     budget = Budget(60.0 * settings.train.minutes if settings.train.minutes else None)
-    from segue.training.cost import check_memory, describe, plan
+    from segue.training.cost import check_memory, describe, training_line
     from segue.training.jit_cache import keep_compiled  # these import JAX, which takes of the budget
     from segue.training.moving_biases import best_biases, better_head
     from segue.training.rating_tables import rating_tables
@@ -103,44 +103,42 @@ def train(
     settings = settings if cell is None else _with_cell(settings, cell)
     check_types(events, weights := settings.train.weight_of_type())
     say = say or (lambda text: None)
-    encodings = _with_scale(_encodings(events, known, profiles, settings, kinds, say), events, settings, say)
+    encoders = _with_scale(_encoders(events, known, profiles, settings, kinds, say), events, settings, say)
     budget.add("reading", budget.spent())
-    sequences = encode_log(events, vocabulary, encodings, profiles, weight_of_type=weights)
+    sequences = encode_log(events, vocabulary, encoders, profiles, weight_of_type=weights)
     held_out = validation_users(sequences, settings.train.seed)
     learnt = without_last(sequences, held_out if settings.train.refit else None)
     _check_enough(events, sequences, vocabulary.size - 1)
-    repeated, rated = share_of_repeats(sequences), encodings.scale is not None
+    repeated, rated = share_of_repeats(sequences), encoders.scale is not None
     settings = derive(settings, data_size(learnt, vocabulary.size, share_of_repeats=repeated, rated=rated))
     check_weights_count(learnt.weights, weights, events.source, task=settings.train.task)
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
-    attributes = attributes_of(known, encodings)
-    network = build_network(settings, items=vocabulary.size, longest_gap=longest, encodings=encodings, cell=cell)
+    attributes = attributes_of(known, encoders)
+    network = build_network(settings, items=vocabulary.size, longest_gap=longest, encoders=encoders, cell=cell)
     check_memory(network, settings, len(sequences.items))
     noted["training"] = describe(network, settings, len(learnt.items))
     validation = Validation(sequences.select(held_out), exclude_seen=settings.train.repeats == "exclude")
-    ratings: Any = rating_tables(learnt, vocabulary.size, encodings.scale) if encodings.scale else ()
-    for line in (plan(settings, len(learnt.items)), str(validation), build.compiling()):
+    ratings: Any = rating_tables(learnt, vocabulary.size, encoders.scale) if encoders.scale else ()
+    for line in (training_line(settings, len(learnt.items)), str(validation), build.compiling()):
         say(line)
     keep_compiled()
     budget.add("encoding", budget.spent() - budget.parts["reading"])
     budget.kept = _kept_back(settings, learnt, validation, vocabulary.size, budget)
     span = [int(sequences.times.min()), int(sequences.times.max())] if sequences.times is not None else None
-    del sequences  # of a large log, memory that training can use
+    del sequences  # training can use the memory
     rest = (attributes, ratings, budget)
     trained, answers = _run(network, settings, learnt, validation, rest, checkpoint, resume, report, say)
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
     noted = _noted(events, learnt, span, trained) | noted | dict(facts or {})
-    if encodings.scale is not None:
-        answer = better_head(network, params, best_biases(learnt, encodings.scale, vocabulary.size), validation)
+    if encoders.scale is not None:
+        answer = better_head(network, params, best_biases(learnt, encoders.scale, vocabulary.size), validation)
         say(str(answer))
         params, noted = answer.params, noted | {"ratings": str(answer)}
     counts = None
     if settings.model.transitions and answers is not None:
         counts, tuned = _blended(learnt, answers, vocabulary, settings.train.refit and events, budget, say)
         noted |= tuned
-    rec = Recommender(
-        network, params, vocabulary, settings, known, noted, "", encodings, vocabulary.size, counts=counts
-    )
+    rec = Recommender(network, params, vocabulary, settings, known, noted, "", encoders, vocabulary.size, counts=counts)
     with budget.measured("the rest"):
         rec = with_fingerprint(rec if lines is None else _with_all_items(rec, lines, source, answers, say))
     if budget.seconds is not None:
@@ -159,7 +157,7 @@ def _run(
     report: "Callable[[Progress], None] | None",
     say: Callable[[str], None],
 ) -> "tuple[Trained, Answers | None]":
-    """Train to the end and return what was learnt, and what it says at the questions of validation, of lists alone.
+    """Train to the end and return the weights, and the answers on validation; None for a model of ratings alone.
 
     `rest` are the trainer's attributes, ratings and budget.
     """
@@ -184,7 +182,7 @@ def _run(
 def _with_all_items(
     rec: Recommender, lines: pl.DataFrame, source: str, answers: "Answers | None", say: Callable[[str], None]
 ) -> Recommender:
-    """Return a recommender that also knows the items of its catalogue that no event names, and say how many."""
+    """Return a recommender that also knows the items of its catalogue without events, and say how many."""
     from segue.free_memory import memory_available
 
     more, said = with_catalogue(rec, lines, source, answers, room=memory_available())
@@ -223,7 +221,7 @@ def _blended(
 
 
 class _Tables(NamedTuple):
-    """All lines of the table of items under its name, those of the log alone, and the profiles; None without."""
+    """All lines of the table of items with its name, the lines of items in the log, and the profiles; or None."""
 
     lines: pl.DataFrame | None
     source: str
@@ -232,7 +230,7 @@ class _Tables(NamedTuple):
 
 
 def _tables(events: Events, vocabulary: Vocabulary, catalogue: object, users: object) -> _Tables:
-    """Return the tables of items and users, read as the log was: the same columns of ids and words for missing."""
+    """Return the tables of items and users, read with the id columns and missing words of the log."""
     kept = events.intake.reading
     reading, columns = Reading(missing=tuple(kept.get("missing", ()))), kept.get("columns", {})
     lines, source, known, profiles = None, "", None, None
@@ -248,23 +246,23 @@ def _tables(events: Events, vocabulary: Vocabulary, catalogue: object, users: ob
 
 
 def _kept_back(settings: Config, learnt: Sequences, validation: "Validation", items: int, budget: "Budget") -> float:
-    """Return the seconds of a budget that are kept back for what comes after the training."""
+    """Return the seconds of a budget that are reserved for the steps after training."""
     from segue.training.budget import BLEND, blend_seconds
 
     if budget.seconds is None or not (settings.model.transitions and settings.train.task != "rating"):
         return 0.0
     blend = blend_seconds(len(learnt.items), len(validation.sequences), items)
-    least = min(BLEND / 3 * budget.seconds, 10.0)  # a machine may be slower than is foreseen
+    least = min(BLEND / 3 * budget.seconds, 10.0)  # a machine may be slower than predicted
     return min(BLEND * budget.seconds, max(blend, least) + budget.parts["encoding"])
 
 
 def data_size(learnt: Sequences, items: int, *, share_of_repeats: float = 0.0, rated: bool = False) -> DataSize:
-    """Return what `segue.config.derive` needs to know of a log and of this machine.
+    """Return the facts of a log and of this machine for `segue.config.derive`.
 
     Args:
-        learnt: what will be learnt.
+        learnt: the log of the training.
         items: rows of the catalogue.
-        share_of_repeats: see `share_of_repeats`; 0 where lists leave out what was had.
+        share_of_repeats: see `share_of_repeats`; 0 where lists leave out seen items.
         rated: whether ratings are learnt.
     """
     from segue.kernels import build
@@ -282,7 +280,7 @@ def data_size(learnt: Sequences, items: int, *, share_of_repeats: float = 0.0, r
 
 
 def _noted(events: Events, learnt: Sequences, span: list[int] | None, trained: "Trained") -> dict[str, Any]:
-    """Return what a model keeps of its training."""
+    """Return the facts of a training that a model stores."""
     return {
         "events": len(learnt.items),
         "users": len(learnt),
@@ -295,7 +293,7 @@ def _noted(events: Events, learnt: Sequences, span: list[int] | None, trained: "
     }
 
 
-def _encodings(
+def _encoders(
     events: Events,
     catalogue: Catalogue | None,
     profiles: Profiles | None,
@@ -303,26 +301,26 @@ def _encodings(
     kinds: Mapping[str, str] | None,
     say: Callable[[str], None],
 ) -> FeatureEncoders:
-    """Return what is read beside ids, and say what becomes of each column."""
+    """Return the encoders of features beside ids, and say how each column is encoded."""
     model = settings.model
-    found = fit_feature_encoders(events, catalogue, profiles, kinds=kinds, text=model.text)
+    encoders = fit_feature_encoders(events, catalogue, profiles, kinds=kinds, text=model.text)
     if not model.attributes:
-        found = found._replace(items=None)
+        encoders = encoders._replace(items=None)
     if not model.event_features:
-        found = found._replace(events=None, request_width=0)
+        encoders = encoders._replace(events=None, request_width=0)
     for role in ("items", "users", "events"):
-        encoding = getattr(found, role)
-        if encoding is not None:
-            say(f"What {role} are: {'; '.join(encoding.describe())}.")
-    for note in [*_of_tables(events, catalogue, profiles), *_unreadable(found, events, catalogue, profiles)]:
+        encoder = getattr(encoders, role)
+        if encoder is not None:
+            say(f"Features of {role}: {'; '.join(encoder.describe())}.")
+    for note in [*_of_tables(events, catalogue, profiles), *_unreadable(encoders, events, catalogue, profiles)]:
         say(note)
-    return found
+    return encoders
 
 
 def describe_tables(
     events: Events, catalogue: object = None, users: object = None, kinds: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Return what training would say of the tables of items and users beside a log: kinds, fit, what cannot be read.
+    """Return what training would say about the tables of items and users: kinds, fit, unreadable values.
 
     Args:
         events: the log.
@@ -332,12 +330,12 @@ def describe_tables(
         ColumnError: there is no column of ids, or an id stands twice.
         DataError: no id of a table is in the log.
 
-    Cost: O(events + rows), and what encoding the texts costs.
+    Cost: O(events + rows), and the encoding of texts.
     """
     lines: list[str] = []
     as_events(events, "describe_tables")
     _, _, known, profiles = _tables(events, item_vocabulary(events), catalogue, users)
-    _encodings(events, known, profiles, configure(None), kinds, lines.append)
+    _encoders(events, known, profiles, configure(None), kinds, lines.append)
     return lines
 
 
@@ -349,36 +347,36 @@ def _of_tables(events: Events, catalogue: Catalogue | None, profiles: Profiles |
 
 
 def _unreadable(
-    found: FeatureEncoders, events: Events, catalogue: Catalogue | None, profiles: Profiles | None
+    encoders: FeatureEncoders, events: Events, catalogue: Catalogue | None, profiles: Profiles | None
 ) -> Iterator[str]:
-    """Give a sentence for each column of which some values cannot be read as what most of them are."""
-    if found.items is not None and catalogue is not None:
-        yield from found.items.warnings(catalogue.table, "item")
-    if found.users is not None and profiles is not None:
-        yield from found.users.warnings(profiles.rows(events.users), "user")
-    if found.events is not None:
-        yield from found.events.warnings(events.table, "user")
+    """Give a sentence for each column in which some values cannot be read as the kind of the column."""
+    if encoders.items is not None and catalogue is not None:
+        yield from encoders.items.warnings(catalogue.table, "item")
+    if encoders.users is not None and profiles is not None:
+        yield from encoders.users.warnings(profiles.rows(events.users), "user")
+    if encoders.events is not None:
+        yield from encoders.events.warnings(events.table, "user")
 
 
 def convert(rec: Recommender) -> Recommender:
-    """Return a recommender with Segue's own cells in place of those of Keras; it gives the same scores.
+    """Return a recommender with Segue's own cells in place of Keras cells; it gives the same scores.
 
-    It answers without Keras and JAX. Its fingerprint is another one, so states are made anew (`rec.encode`).
+    It runs without Keras and JAX. Its fingerprint differs, so states must be computed again (`rec.encode`).
 
     Raises:
-        ArgumentError: its cell is not one of Keras, or has an equation that no cell of Segue has.
+        ArgumentError: its cell is no Keras cell, or no cell of Segue has its equation.
 
     Cost: a copy of the weights of the cells.
     """
     cell = rec.network.cell
     if not isinstance(cell, KerasCell):
         raise ArgumentError(f"convert: expected a recommender with a cell of Keras, came {cell}: nothing to do.")
-    own = [cell.to_segue(block.cell) for block in rec.params.blocks]
-    kind = own[0][0]
+    converted = [cell.to_segue(block.cell) for block in rec.params.blocks]
+    kind = converted[0][0]
     settings = {"model.cell": next(name for name, each in CELLS.items() if each is type(kind))}
     if isinstance(kind, SimpleRNN):
         settings["model.activation"] = kind.activation
-    blocks = tuple(block._replace(cell=params) for block, (_, params) in zip(rec.params.blocks, own, strict=True))
+    blocks = tuple(block._replace(cell=params) for block, (_, params) in zip(rec.params.blocks, converted, strict=True))
     params, network = rec.params._replace(blocks=blocks), replace(rec.network, cell=kind)
     config = configure(settings, base=rec.config)
     asked = rec.facts.get("asked", {}) | settings | {"model.width": rec.config.model.width}
@@ -387,27 +385,27 @@ def convert(rec: Recommender) -> Recommender:
 
 
 def _with_scale(
-    encodings: FeatureEncoders, events: Events, settings: Config, say: Callable[[str], None]
+    encoders: FeatureEncoders, events: Events, settings: Config, say: Callable[[str], None]
 ) -> FeatureEncoders:
-    """Return the encodings with the scale of the ratings where these are learnt, and say what they are."""
+    """Return the encoders with the scale of the ratings where these are learnt, and describe the scale."""
     ratings = inspect_ratings(events.table)
     if not (ratings.predicted if settings.train.task is None else settings.train.task != "next"):
         if ratings.text and settings.train.task is None:
             say(f"Ratings: {ratings.text}.")
-        return encodings
+        return encoders
     scale = scale_of(events, settings.train.rating_scale)
-    given = ratings_of(events.table)
-    missing = int(np.isnan(given).sum())
-    beyond = int(np.count_nonzero(scale.clip(given) != given)) - missing
+    values = ratings_of(events.table)
+    missing = int(np.isnan(values).sum())
+    beyond = int(np.count_nonzero(scale.clip(values) != values)) - missing
     steps = f"{len(scale.levels)} steps" if scale.has_steps else "any number between"
     without = f"; {missing:,} of {len(events):,} rows have none and are no targets" if missing else ""
     outside = f"; {beyond:,} lie far outside and count as the nearer end" if beyond else ""
     say(f"Ratings: {scale.lowest:g} to {scale.highest:g}, {steps}, mean {scale.mean:.4g}{outside}{without}.")
-    return encodings._replace(scale=scale)
+    return encoders._replace(scale=scale)
 
 
 def load(path: str | Path) -> Recommender:
-    """Return the recommender in a model; see `segue.model_file.read_model`."""
+    """Return the recommender of a model file; see `segue.model_file.read_model`."""
     return load_model(path)
 
 
@@ -415,13 +413,13 @@ def _with_cell(config: Config, cell: KerasCell) -> Config:
     if not isinstance(cell, KerasCell):
         raise ArgumentError(
             f"train: expected cell as segue.interop.KerasCell, came {type(cell).__name__}. "
-            "Write cell=KerasCell(...) around a cell of Keras, or name one of Segue's own with model.cell."
+            "Write cell=KerasCell(...) around a Keras cell, or name a cell of Segue with model.cell."
         )
     return replace(config, model=replace(config.model, cell="keras", width=config.model.width or cell.width))
 
 
 def without_last(sequences: Sequences, users: NDArray[np.int64] | None = None) -> Sequences:
-    """Return the sequences without the last event of some users, int64[n], or of all, who have two or more."""
+    """Return the sequences without the last event of users, int64[n] or all, who have at least two events."""
     cut = sequences.lengths >= 2
     if users is not None:
         cut &= np.isin(np.arange(len(sequences)), users)
@@ -431,13 +429,13 @@ def without_last(sequences: Sequences, users: NDArray[np.int64] | None = None) -
 
 
 def share_of_repeats(sequences: Sequences) -> float:
-    """Return the share of last events whose item their user had before; of many users, a sample evenly spread."""
-    some = sequences.select(np.unique(np.linspace(0, len(sequences) - 1, SAMPLED_USERS).astype(np.int64)))
-    able = some.lengths >= 2
-    last = np.zeros(len(some.items), bool)
-    last[some.offsets[1:][able] - 1] = True
-    users = np.repeat(np.arange(len(some)), some.lengths)
-    pairs = users * (int(some.items.max(initial=0)) + 1) + some.items
+    """Return the share of last events whose item the user had seen before; with many users, an evenly spread sample."""
+    sample = sequences.select(np.unique(np.linspace(0, len(sequences) - 1, SAMPLED_USERS).astype(np.int64)))
+    able = sample.lengths >= 2
+    last = np.zeros(len(sample.items), bool)
+    last[sample.offsets[1:][able] - 1] = True
+    users = np.repeat(np.arange(len(sample)), sample.lengths)
+    pairs = users * (int(sample.items.max(initial=0)) + 1) + sample.items
     return float(np.isin(pairs[last], pairs[~last]).mean()) if able.any() else 0.0
 
 

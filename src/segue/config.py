@@ -1,7 +1,7 @@
-"""Settings: frozen, checked when made, and mostly derived from the data.
+"""Settings: frozen, checked when made, and mostly chosen from the training data.
 
-Knows: every setting's name, meaning, range and default. A setting left at None is derived from the
-training data by `derive`, which says why.
+Knows: every setting's name, meaning, range and default; earlier names; `derive` replaces each None
+by a value that suits the data.
 Does not know: how the settings are used.
 """
 
@@ -21,8 +21,8 @@ Size = Literal["small", "base", "large"]
 Repeats = Literal["allow", "exclude"]
 Task = Literal["next", "rating", "both"]
 Precision = Literal["float32", "bfloat16"]
-#: What a part of a network does with a vector before reading it: true gives all vectors one length (RMSNorm), "clip"
-#: shortens long ones alone, false takes them as they are.
+#: What a part of a network does with a vector before reading it: true gives all vectors one length
+#: (RMSNorm), "clip" shortens long ones alone, false takes them as they are.
 Norm = bool | Literal["clip"]
 
 _STRICT = ConfigDict(extra="forbid")
@@ -36,23 +36,29 @@ class ModelConfig:
     """The network.
 
     Args:
-        size: "small" trains in a third of the time, "base" suits most logs, "large" may learn more of a long log.
-        cell: the recurrence: "linear" trains fastest, "gru", "lstm" and "simple_rnn" are the classic ones; "keras"
-            stands for the cell that was given to `segue.train(cell=...)`.
-        activation: of `simple_rnn` alone.
-        width: numbers in an item vector and in the state of a block. None derives it; a larger one is slower and fits
-            more.
-        depth: number of blocks. Logs of many events may gain by a third.
-        dropout: share of numbers zeroed in training, against overfitting: raise it if the validation score falls while
-            the loss still does. None derives it.
-        time_features: whether the time between events is read. None reads it wherever the log has times.
-        attributes: whether the columns of a catalogue are read, so that new items can be recommended.
-        event_features: whether types, ratings and context of events are read where the log has them.
-        text: what makes vectors of texts: auto, words, wordllama, or the folder of a sentence-transformers model.
-        session_gap: seconds without an event after which a new session begins and the state of the first block is
-            emptied, so that this block follows the session and the others the user. "auto" finds the gap in the log;
-            None never empties it.
-        transitions: whether transition counts are blended into the scores where validation gains by them.
+        size: "small" trains in a third of the time, "base" suits most logs, "large" may learn more
+            of a long log.
+        cell: the recurrence: "linear" trains fastest, "gru", "lstm" and "simple_rnn" are the
+            classic ones; "keras" stands for the cell that was given to `segue.train(cell=...)`.
+        activation: of `simple_rnn`; other cells have their own.
+        width: numbers in an item vector and in the state of a block. None derives it; a larger one
+            is slower and fits more.
+        depth: number of blocks; each costs about the same time.
+        dropout: share of numbers zeroed in training, against overfitting: raise it if the
+            validation score falls while the loss still does. None derives it.
+        time_features: whether the time between events is read. None reads it wherever the log has
+            times.
+        attributes: whether the columns of a catalogue are read, so that new items can be
+            recommended.
+        event_features: whether types, ratings and context of events are read where the log has
+            them.
+        text: what makes vectors of texts: auto, words, wordllama, or the folder of a
+            sentence-transformers model.
+        session_gap: seconds without an event after which a new session begins and the state of the
+            first block is emptied, so that this block follows the session and the others the user.
+            "auto" finds the gap in the log; None never empties it.
+        transitions: whether transition counts are blended into the scores where validation gains by
+            them.
     """
 
     size: Size = "base"
@@ -74,34 +80,43 @@ class TrainConfig:
     """How the network learns.
 
     Args:
-        seed: of everything random. The same seed gives the same result on the same machine.
+        seed: where all random numbers begin. The same seed gives the same result on the same
+            machine.
         epochs: times the log is read, at most. None derives it.
-        minutes: time budget of the whole training, from reading the tables to tuning the blend. The learning-rate
-            schedule ends with the budget. Compiling cannot be interrupted and may overrun a small budget; the last
-            line says so. A resumed run counts the time of its earlier updates.
+        minutes: time budget of the whole training, from reading the tables to tuning the blend. The
+            learning-rate schedule ends with the budget. Compiling cannot be interrupted and may
+            overrun a small budget; the last line says so. A resumed run counts the time of its
+            earlier updates.
         batch_size: users read side by side. None derives it.
-        bptt_steps: events of each user between two updates, through which the gradient flows back. Raise it if what
-            matters lies further back; the state itself is carried on whatever its value.
-        negatives: items drawn for each update to compare its targets with; 0 compares with the whole catalogue, which
-            is exact and slow on a large one. None derives it.
-        learning_rate: the highest of the schedule. None derives it; lower it if the loss is not a number.
-        weight_decay: of weight matrices, per update and unit of learning rate. Raise it against overfitting.
+        bptt_steps: events of each user in an update, through which the gradient flows back. Raise
+            it if users depend on what lies further back; the state itself is always carried on.
+        negatives: items drawn for each update to compare its targets with; 0 compares with the
+            whole catalogue, which is exact and slow on a large one. None derives it.
+        learning_rate: highest rate of the schedule. None derives it; lower it if the loss is not a
+            number.
+        weight_decay: of weight matrices, per update and unit of learning rate. Raise it against
+            overfitting.
         clip: largest norm of the gradient. Lower it if the loss jumps.
-        id_dropout: share of item ids that each update hides, so that the model learns to score new items from their
-            attributes. Raise it where most items are new. Without a catalogue nothing is hidden.
+        id_dropout: share of item ids that each update hides, so that the model learns to score new
+            items from their attributes. Raise it where most items are new. Without a catalogue
+            nothing is hidden.
         patience: epochs without a better validation score before training stops.
-        refit: whether the model learns all events but those that validation needs, and the transition counts, once
-            the blend is tuned, those too. If false, nobody's last event is learnt, as in published comparisons.
-        repeats: whether lists may hold seen items: "allow" or "exclude". None takes what the log shows.
+        refit: if true, the model learns all events but those that validation needs, and the
+            transition counts learn these, too, once the blend is tuned. If false, nobody's last
+            event is learnt, as in published comparisons.
+        repeats: whether lists may hold seen items: "allow" or "exclude". None takes what the log
+            shows.
         seen_as_negatives: whether the target is compared with seen items, too. None derives it.
-        type_weights: how much events of a type count as targets, such as "buy:3,view:0.5"; other types count 1.
+        type_weights: how much events of a type count as targets, such as "buy:3,view:0.5"; other
+            types count 1.
         task: what is predicted: "next" item, "rating", or "both" from one state. None derives it.
         rating_loss: "squared" predicts a mean, "ordinal" the probability of each step of the scale.
-        rating_scale: "lowest:highest" of the ratings, such as "1:5"; empty takes what the log holds.
-        precision: of the factors of matrix products in training, "float32" or "bfloat16"; sums and weights are
-            float32. None takes the faster on this machine.
-        items_without_events: whether lists may hold items of the catalogue that have no event yet, ranked by their
-            attributes.
+        rating_scale: "lowest:highest" of the ratings, such as "1:5"; empty takes what the log
+            holds.
+        precision: type of the factors of matrix products in training; sums and weights are float32.
+            None takes the faster on this machine.
+        items_without_events: whether lists may hold items of the catalogue that have no event yet,
+            ranked by their attributes.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -137,34 +152,37 @@ class TrainConfig:
         """Return `type_weights` by type.
 
         Raises:
-            ConfigError: it is not a list of type:weight, a type stands twice, or a weight is below 0.
+            ConfigError: the setting is no list of type:weight, names a type twice, or a weight is
+                below 0.
         """
         parts = [part.rpartition(":") for part in self.type_weights.split(",") if part.strip()]
         try:
-            found = {name.strip(): float(weight) for name, _, weight in parts}
+            weights = {name.strip(): float(weight) for name, _, weight in parts}
         except ValueError:
-            found = {}
-        if len(found) < len(parts) or "" in found or any(not weight >= 0 for weight in found.values()):
+            weights = {}
+        if len(weights) < len(parts) or "" in weights or any(not weight >= 0 for weight in weights.values()):
             raise ConfigError(
                 f"config train.type_weights: expected type:weight,type:weight, each type once, with weights from 0, "
                 f'came "{self.type_weights}". Write "buy:3,view:0.5".'
             )
-        return found
+        return weights
 
 
 @checked(frozen=True, config=_STRICT)
 class ExperimentConfig:
-    """Settings for experiments alone: benchmarks measure what each is worth, and no log is known to need another value.
+    """Settings for experiments alone: benchmarks vary them, and no log is known to need it.
 
     Args:
         expand: width of the feed-forward layer as a multiple of `model.width`.
-        norm: what each part of a block, and the output, does with a vector first: true gives all vectors one length
-            (RMSNorm), "clip" shortens long ones alone, false neither. None derives it.
+        norm: what each part of a block, and the output, does with a vector first: true gives all
+            vectors one length (RMSNorm), "clip" shortens long ones alone, false neither. None
+            derives it.
         weight_average: decay of the running average of the weights; the model holds the average.
         item_dropout: share of the events read whose item is replaced by *unknown*.
         gap_dropout: share of the gaps between events replaced by *unknown*.
         question_dropout: share of targets whose gap is *unknown*, and of those whose context is.
-        event_feature_dropout: share of the events read whose type, rating and context are *unknown*.
+        event_feature_dropout: share of the events read whose type, rating and context are
+            *unknown*.
         profile_dropout: share of users who begin without their profile.
     """
 
@@ -235,7 +253,8 @@ def configure(settings: Mapping[str, Any] | None = None, *, base: Config | None 
     """Return `base` with settings replaced by path; values may be text, as from a command line.
 
     Raises:
-        ConfigError: a path is not a setting (the message names the new name or the nearest), or a value does not fit.
+        ConfigError: a path is not a setting (the message names the new name or the nearest), or a
+            value does not fit.
     """
     base = base or Config()
     known = setting_names()
@@ -253,19 +272,19 @@ def configure(settings: Mapping[str, Any] | None = None, *, base: Config | None 
 
 
 def asked_of(config: Config) -> dict[str, Any]:
-    """Return by path what a configuration says other than the defaults: `configure(asked_of(c)) == c`.
+    """Return by path the settings that are not the defaults: `configure(asked_of(c)) == c`.
 
     Example:
         >>> asked_of(configure({"train.seed": 3, "model.cell": "linear"}))
         {'train.seed': 3}
     """
-    plain, found = Config(), {}
+    plain, changed = Config(), {}
     for path in setting_names():
         part, name = path.split(".")
         value = getattr(getattr(config, part), name)
         if value != getattr(getattr(plain, part), name):
-            found[path] = value
-    return found
+            changed[path] = value
+    return changed
 
 
 def _checked(part: str, old: Any, values: dict[str, Any]) -> Any:
@@ -274,9 +293,9 @@ def _checked(part: str, old: Any, values: dict[str, Any]) -> Any:
         return TypeAdapter(type(old)).validate_python(merged)
     except ValidationError as error:
         first = error.errors()[0]
-        own = first.get("ctx", {}).get("error")
-        if isinstance(own, ConfigError):
-            raise own from None
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, ConfigError):
+            raise cause from None
         where = ".".join([part, *(str(place) for place in first["loc"][:1])])
         raise ConfigError(
             f"config {where}: {first['msg'][0].lower()}{first['msg'][1:]}, came {repr(first['input'])[:100]}. "
@@ -284,7 +303,7 @@ def _checked(part: str, old: Any, values: dict[str, Any]) -> Any:
         ) from None
 
 
-#: Bytes of a file of settings, at most; there are some dozens of them.
+#: Bytes of a file of settings, at most.
 _LONGEST = 1 << 20
 
 
@@ -292,7 +311,7 @@ def read_config(path: Path | str) -> dict[str, Any]:
     """Return the settings of a TOML file by path, such as `{"train.seed": 3}`.
 
     Raises:
-        ConfigError: the file is missing, cannot be read, is longer than settings are, or is not TOML.
+        ConfigError: the file is missing, cannot be read, is too long, or is not TOML.
     """
     try:
         with Path(path).open("rb") as file:
@@ -342,9 +361,9 @@ def parse_settings(texts: Iterable[str], *, option: str = "--set", example: str 
     return settings
 
 
-#: Events from which a width and a dropout are taken.
+#: Width and dropout for logs from so many events.
 WIDTHS = ((5_000_000, 128, 0.2), (300_000, 256, 0.3), (0, 64, 0.4))
-#: And those of a sparse log: from so many events, of fewer than so many an item.
+#: A sparse log has at least so many events, and fewer than so many an item; its width and dropout.
 SPARSE_EVENTS, SPARSE, SPARSE_WIDTH = 50_000, 25, (256, 0.5)
 
 
@@ -365,28 +384,32 @@ class DataSize:
 def derive(config: Config, data: DataSize) -> Config:
     """Return the settings with every None replaced by a value that suits the data.
 
-    - `batch_size`: the power of two next to sqrt(events) / 8, from 8 to 128. Many small updates learn several
-      times faster than few large ones; below that, gradients get noisy and the machine idles.
-    - `negatives`: all items up to 20,000, and at a width of 256 up to 10,000; above that the softmax over all of them
-      would take most of an update, and 2,048 drawn ones stand for them.
+    The evidence is in docs/decisions.
+
+    - `batch_size`: the power of two next to sqrt(events) / 8, from 8 to 128. Many small updates
+      learn several times faster than few large ones; below 8, gradients are noisy and the machine
+      idles.
+    - `negatives`: all items up to 20,000, and at a width of 256 up to 10,000. Above that the
+      softmax over all items would take most of an update, so 2,048 drawn items stand for them.
     - `epochs`: about 10,000 updates in all, from 4 to 40 epochs.
-    - `width` and `dropout`, by size and events. Below 300,000 events 64 and .4: wider ones overfit; but 256 and .5
-      from 50,000 events on where there are fewer than 25 an item (docs/decisions.md). Up to 5 million events 256 and
-      .3, the best on validation of ml-1m (`docs/results.md`), in about a quarter of an hour for a million events on
-      two cores. Above that 128 and .2, for the same hour of work sees more of the log. "small" halves the width where
-      it is above 64, at a third of the time; "large" doubles it, with a dropout of .1 more.
-    - `norm`: long vectors are clipped and short ones stay short, which says that little is known: on ml-1m, ml-100k and
-      Beauty the network alone is the better for it (docs/results.md). For ratings alone there is a norm: it predicts
-      these better.
-    - `session_gap`: "auto" takes the gap that best parts short gaps from long ones.
+    - `width` and `dropout`, by events. Below 300,000 events 64 and .4, since wider networks
+      overfit; but 256 and .5 for a sparse log, with at least 50,000 events and fewer than 25 an
+      item. Up to 5 million events 256 and .3, the best on validation of ml-1m; a million events
+      take about a quarter of an hour on two cores. Above that 128 and .2, so that the same hour
+      reads more of the log. "small" halves a width above 64, in a third of the time; "large"
+      doubles the width, with a dropout of .1 more.
+    - `norm`: "clip" keeps short vectors short, which stand for little knowledge; ml-1m, ml-100k and
+      Beauty rank better with it. For ratings alone RMSNorm predicts better.
+    - `session_gap`: "auto" takes the gap that best separates short gaps from long ones.
     - `task`: both where the log has ratings, else the next item.
-    - For ratings alone no clock is read, about 1,500 updates are made, and more is dropped out: with more of the first
-      two, and less of the third, the past is fitted and not what comes (docs/decisions.md).
-    - `learning_rate`: .004, and .002 for ratings alone (docs/decisions.md).
-    - `precision`: bfloat16 where the processor multiplies it at twice the rate (docs/results.md).
-    - `repeats`: excluded where fewer than 2 % of the events repeat an item of the same user.
-    - `seen_as_negatives`: false where lists exclude seen items, for the network need not learn to; but true on a sparse
-      log, where transition counts add more to a network that did (docs/decisions.md).
+    - For ratings alone the network reads no time features, makes about 1,500 updates, and has a
+      higher dropout, since it would overfit the past.
+    - `learning_rate`: .004, and .002 for ratings alone.
+    - `precision`: bfloat16 where the processor multiplies it at twice the rate.
+    - `repeats`: "exclude" where fewer than 2 % of the events repeat an item of the same user.
+    - `seen_as_negatives`: false where lists exclude seen items, since the network need not learn to
+      rank these low; but true for a sparse log, where transition counts add more to a network
+      trained so.
     """
     model, train, norm = config.model, config.train, config.experiment.norm
     task = train.task or ("both" if data.rated else "next")

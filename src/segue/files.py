@@ -21,7 +21,7 @@ from segue.errors import ArgumentError, DatasetError, ModelError
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder of downloads and compiled code: SEGUE_CACHE, or `segue` in XDG_CACHE_HOME or in ~/.cache.
+    """Return the cache folder: SEGUE_CACHE, or `segue` in XDG_CACHE_HOME or in ~/.cache.
 
     Example:
         >>> cache_folder({"XDG_CACHE_HOME": "/c"}).as_posix()
@@ -43,10 +43,10 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path, *, secret: bool = False) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; without an error, sync the new file and rename it to `path`.
+    """Yield a path beside `path` to write to; then sync the new file and rename it to `path`.
 
-    After any error the old file is unchanged and nothing else is left. A new file has the mode of the umask; a file
-    that replaces another keeps its mode.
+    After any error the old file is unchanged and nothing else is left. A new file has the mode of
+    the umask; a file that replaces another keeps its mode.
 
     Args:
         path: of the file.
@@ -73,7 +73,7 @@ def replacing(path: Path, *, secret: bool = False) -> Iterator[Path]:
 
 
 def check_file(path: Path, option: str, ending: str = "") -> None:
-    """Do nothing if a file can be written at `path`; checked before long work, without leaving a file.
+    """Do nothing if a file can be written at `path`; for checks before long work.
 
     Args:
         path: of the file.
@@ -81,7 +81,8 @@ def check_file(path: Path, option: str, ending: str = "") -> None:
         ending: that the name must have, such as ".parquet".
 
     Raises:
-        ArgumentError: the folder is missing or cannot be written to, the path is a folder, or its name ends otherwise.
+        ArgumentError: the folder cannot be written to, the path is a folder, or its name ends
+            otherwise.
     """
     if path.is_dir():
         raise ArgumentError(f"{option} {path}: expected the name of a file, came a folder. Name a file in it.")

@@ -1,6 +1,7 @@
 """The manifest of a model file, checked before anything else is read.
 
-Knows: the manifest of each version of the format, earlier names of settings, which facts have which shape.
+Knows: the manifest of each version of the format, earlier names of settings, which facts have which
+shape.
 Does not know: arrays, networks.
 """
 
@@ -18,7 +19,7 @@ from segue.data.values import plain
 from segue.errors import ModelError
 
 FORMAT = 1
-#: Rows are kept as int32.
+#: Rows are stored as int32.
 _MOST = 2**31 - 1
 _TIME = 2**63 - 1
 #: Earlier names of facts, and of the columns of the curve.
@@ -64,13 +65,13 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
     if hashlib.sha256(text.encode()).hexdigest() != metadata.get("digest"):
         raise ModelError(f"{path}: the manifest was edited or damaged. Take the model from a backup.")
     try:
-        said = plain.json_of(text)
-        if plain.whole(said["format"], "format") > FORMAT:
+        fields = plain.json_of(text)
+        if plain.whole(fields["format"], "format") > FORMAT:
             raise ModelError(
-                f"{path}: expected a model of format {FORMAT} or older, came format {said['format']}. "
+                f"{path}: expected a model of format {FORMAT} or older, came format {fields['format']}. "
                 "Update Segue to read it."
             )
-        return _manifest(said)
+        return _manifest(fields)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ModelError(
             f"{path}: expected the manifest of a model, came an invalid manifest: {plain.one_line(error)}. "
@@ -78,24 +79,24 @@ def read_manifest(path: str | Path, metadata: Mapping[str, str]) -> Manifest:
         ) from None
 
 
-def _manifest(said: Mapping[str, Any]) -> Manifest:
-    config = _config(said["config"])
+def _manifest(fields: Mapping[str, Any]) -> Manifest:
+    config = _config(fields["config"])
     if config.model.width is None or config.model.session_gap == "auto":
         raise ValueError("config: a width or a session gap is left to derive")
-    items = plain.whole(said["items"], "items", 1, _MOST)
-    longest = plain.number(said["longest_gap"], "longest_gap")
+    items = plain.whole(fields["items"], "items", 1, _MOST)
+    longest = plain.number(fields["longest_gap"], "longest_gap")
     if not 0 <= longest <= 1e18:
         raise ValueError(f"longest_gap: expected seconds from 0, came {longest}")
     return Manifest(
         config=config,
         items=items,
-        learnt=plain.whole(said.get("learnt", items), "learnt", 1, items),
-        asked=plain.whole(said.get("asked", 0), "asked", 0, _MOST),
-        scale=Scale.from_dict(said["ratings"]) if said.get("ratings") else None,
+        learnt=plain.whole(fields.get("learnt", items), "learnt", 1, items),
+        asked=plain.whole(fields.get("asked", 0), "asked", 0, _MOST),
+        scale=Scale.from_dict(fields["ratings"]) if fields.get("ratings") else None,
         longest_gap=longest,
-        facts=_facts(said["facts"]),
-        digests={name: plain.text(digest, f"digest of {name}") for name, digest in said["digests"].items()},
-        cell=plain.text(said["cell"], "cell") if "cell" in said else None,
+        facts=_facts(fields["facts"]),
+        digests={name: plain.text(digest, f"digest of {name}") for name, digest in fields["digests"].items()},
+        cell=plain.text(fields["cell"], "cell") if "cell" in fields else None,
     )
 
 
@@ -109,7 +110,7 @@ def _config(parts: Mapping[str, Any]) -> Config:
 
 
 def _facts(facts: Any) -> dict[str, Any]:
-    """Return the facts of a training; those that later work reads are checked, and earlier names are read."""
+    """Return the facts of a training, checked where later work reads them."""
     if not isinstance(facts, dict):
         raise ValueError("facts: expected them by name")
     if (span := facts.get("range")) is not None:

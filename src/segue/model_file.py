@@ -2,9 +2,9 @@
 
 Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and
 `catalogue` (bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
-facts of the training, a digest of each array and, where the cell is one of Keras, its description (JSON).
-No pickle. It holds no histories and no profiles. In a folder of models the file `current` names the one that runs.
-Does not know: how a model is trained or asked.
+facts of the training, a digest of each array and the description of a Keras cell (JSON). No pickle. A model file holds
+no histories and no profiles. In a folder of models the file `current` names the running model.
+Does not know: training, states, lists.
 """
 
 import hashlib
@@ -41,23 +41,23 @@ from segue.model.transitions import TransitionCounts
 
 logger = logging.getLogger("segue")
 M = TypeVar("M", bound=Model)
-#: The file in a folder of models that names the one to run.
+#: The file in a folder of models that names the running model.
 CURRENT = "current"
 _PREFIX, _COUNTS = "weights.", "counts."
-#: The names under which encodings are kept.
+#: The names of the arrays of encoders.
 _ENCODED = tuple((role, f"encoding.{role}") for role in ("items", "users", "events"))
 
 
 def build_network(
-    config: Config, *, items: int, longest_gap: float, encodings: FeatureEncoders = IDS_ALONE, cell: Cell | None = None
+    config: Config, *, items: int, longest_gap: float, encoders: FeatureEncoders = IDS_ALONE, cell: Cell | None = None
 ) -> Network:
-    """Return the network that settings without gaps describe; `cell` is one that they cannot name."""
+    """Return the network of derived settings; `cell` is one that settings cannot name."""
     model, experiment, apart = config.model, config.experiment, config.train.task == "both"
     if model.width is None or model.session_gap == "auto":
         raise ConfigError("config model.width: expected settings without gaps, came some to derive. Use derive first.")
     head = None
-    if encodings.scale is not None:
-        head = RatingHead(encodings.scale, model.width, config.train.rating_loss, apart)
+    if encoders.scale is not None:
+        head = RatingHead(encoders.scale, model.width, config.train.rating_loss, apart)
     return Network(
         cell=cell or make_cell(model.cell, activation=model.activation),
         items=items,
@@ -65,11 +65,11 @@ def build_network(
         depth=model.depth,
         expand=experiment.expand,
         clock=Clock(longest_gap) if model.time_features else None,
-        attributes=encodings.items.width if encodings.items else 0,
-        details=encodings.event_width - (RATING_WIDTH if head and apart else 0),
-        asked=encodings.request_width if encodings.events else 0,
-        timed=encodings.timed,
-        profile=encodings.users.width if encodings.users else 0,
+        attributes=encoders.items.width if encoders.items else 0,
+        details=encoders.event_width - (RATING_WIDTH if head and apart else 0),
+        asked=encoders.request_width if encoders.events else 0,
+        timed=encoders.timed,
+        profile=encoders.users.width if encoders.users else 0,
         session=model.session_gap,
         rating=head,
         norm=True if experiment.norm is None else experiment.norm,  # older models do not say, and have norms
@@ -77,51 +77,29 @@ def build_network(
 
 
 def with_fingerprint(model: M) -> M:
-    """Return a model named by what it holds: the digest of weights and vocabulary."""
+    """Return a model with its fingerprint, the digest of weights and vocabulary."""
     return replace(model, fingerprint=_fingerprint(_digests(_arrays(_as_learnt(model)))))
 
 
 def save_model(model: Model, path: str | Path) -> None:
-    """Write a model; what stood at `path` is replaced only when the new file is whole and on disk.
+    """Write a model; a file at `path` is replaced only when the new file is complete and on disk.
 
     Raises:
-        ModelError: it cannot be written; the old file is untouched.
+        ModelError: the model cannot be written; the old file is untouched.
     """
     arrays = _arrays(model)
     write_arrays(Path(path), arrays, _metadata(model, _digests(arrays)))
 
 
-def taken_apart(model: Model) -> tuple[Any, ...]:
-    """Return what `put_together` makes a model of: what its file holds, and what is known beside it.
-
-    So a model can be pickled and copied, whatever it has computed and kept. Cost: O(items), the weights are not copied.
-    """
-    beside = {name: getattr(model, name) for name in ("fingerprint", "facts", "learnt")}
-    return _arrays(model), _metadata(model, {}), model.catalogue.notes if model.catalogue else (), beside
-
-
-def put_together(
-    arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str], notes: tuple[str, ...], beside: Mapping[str, Any]
-) -> Model:
-    """Return the model that `taken_apart` was given.
-
-    Raises:
-        ModelError: its cell is one of Keras whose class is not registered here.
-    """
-    model = _model(read_manifest("recommender", metadata), arrays, "recommender")
-    catalogue = None if model.catalogue is None else replace(model.catalogue, notes=notes)
-    return replace(model, catalogue=catalogue, **beside)
-
-
 def _metadata(model: Model, digests: Mapping[str, str]) -> dict[str, str]:
-    """Return the manifest of a model with the digests of its arrays, and its own digest."""
+    """Return the manifest of a model with the digests of its arrays, and the manifest's own digest."""
     manifest = {
         "format": FORMAT,
         "config": asdict(model.config),
         "items": model.vocabulary.size,
         "learnt": model.learnt_rows,
-        "asked": model.encodings.request_width,
-        "ratings": asdict(model.encodings.scale) if model.encodings.scale else None,
+        "asked": model.encoders.request_width,
+        "ratings": asdict(model.encoders.scale) if model.encoders.scale else None,
         "longest_gap": model.network.clock.longest if model.network.clock else 0.0,
         "facts": model.facts,
         "digests": digests,
@@ -133,13 +111,13 @@ def _metadata(model: Model, digests: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_model(path: str | Path) -> Model:
-    """Return the model in a file. Imports no JAX, unless its cell is one of Keras, which is then logged.
+    """Return the model in a file. Imports no JAX, except for a Keras cell, which is then logged.
 
     Raises:
-        ModelError: the file is missing, cut short, edited (the message says in which part), newer, or its parts do
-            not fit each other.
+        ModelError: the file is missing, cut short, edited (the message names the part), newer, or its parts do not
+            fit each other.
 
-    Cost: O(bytes), in time and memory, whatever the file says of itself.
+    Cost: O(bytes) in time and memory, whatever numbers the file contains.
     """
     arrays, metadata = read_arrays(Path(path))
     manifest = read_manifest(path, metadata)
@@ -150,20 +128,20 @@ def read_model(path: str | Path) -> Model:
     try:
         model = _model(manifest, arrays, path)
     except SegueError as error:
-        said = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
-        raise error if isinstance(error, ModelError) and said == str(error) else ModelError(said) from error
+        message = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+        raise error if isinstance(error, ModelError) and message == str(error) else ModelError(message) from error
     if model.learnt < manifest.items:
         return with_fingerprint(model)
     return replace(model, fingerprint=_fingerprint(digests))
 
 
 def _model(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], path: str | Path) -> Model:
-    """Return what is in a model, each part held against those before it; without its fingerprint."""
+    """Return the model of a file without its fingerprint; each part is checked against the parts before it."""
     weights, counted = _named(arrays, _PREFIX), _named(arrays, _COUNTS)
-    encodings = _encodings(manifest, arrays)
+    encoders = _encoders(manifest, arrays)
     cell = _outside_cell(path, manifest, sum(array.size for array in weights.values()))
     items, gap = manifest.items, manifest.longest_gap
-    network = build_network(manifest.config, items=items, longest_gap=gap, encodings=encodings, cell=cell)
+    network = build_network(manifest.config, items=items, longest_gap=gap, encoders=encoders, cell=cell)
     params = kept_params(network, weights)
     vocabulary = Vocabulary(_table(arrays, "vocabulary", items - 1, ("id",))["id"])
     catalogue = None
@@ -171,24 +149,24 @@ def _model(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], path: str | P
         catalogue = Catalogue(_table(arrays, "catalogue", items - 1, ("item", "title")))
         catalogue.check(vocabulary)
     counts = TransitionCounts.kept(counted, items) if counted else None
-    parts = (network, params, vocabulary, manifest.config, catalogue, manifest.facts, "", encodings, manifest.learnt)
+    parts = (network, params, vocabulary, manifest.config, catalogue, manifest.facts, "", encoders, manifest.learnt)
     return Model(*parts, counts=counts)
 
 
 def _named(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    """Return the arrays whose names begin with a prefix, by what comes after it."""
+    """Return the arrays whose names begin with a prefix, by the rest of the name."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _encodings(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> FeatureEncoders:
-    found = {role: TableEncoder.from_json(_bytes_of(arrays, key)) for role, key in _ENCODED if key in arrays}
-    widths = {role: encoding.width for role, encoding in found.items()}
+def _encoders(manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> FeatureEncoders:
+    encoders = {role: TableEncoder.from_json(_bytes_of(arrays, key)) for role, key in _ENCODED if key in arrays}
+    widths = {role: encoder.width for role, encoder in encoders.items()}
     if not all(widths.values()) or manifest.asked > widths.get("events", 0):
         raise ModelError(
-            f"encodings: expected numbers of {', '.join(found) or 'events'}, {manifest.asked} of them of a question, "
+            f"encoders: expected numbers of {', '.join(encoders) or 'events'}, {manifest.asked} of them of a request, "
             f"came {widths or 'none'}. Take the model from its source again."
         )
-    return FeatureEncoders(**found, request_width=manifest.asked, scale=manifest.scale)
+    return FeatureEncoders(**encoders, request_width=manifest.asked, scale=manifest.scale)
 
 
 def _bytes_of(arrays: Mapping[str, NDArray[Any]], name: str) -> bytes:
@@ -198,7 +176,7 @@ def _bytes_of(arrays: Mapping[str, NDArray[Any]], name: str) -> bytes:
 
 
 def _table(arrays: Mapping[str, NDArray[Any]], name: str, height: int, columns: tuple[str, ...]) -> pl.DataFrame:
-    """Return the table in an array of bytes, which has these columns."""
+    """Return the table in an array of bytes; it has these columns."""
     try:
         table = table_from_bytes(_bytes_of(arrays, name), height)
     except ModelError as error:
@@ -212,19 +190,19 @@ def _table(arrays: Mapping[str, NDArray[Any]], name: str, height: int, columns: 
 
 
 def _outside_cell(path: str | Path, manifest: Manifest, most: int) -> KerasCell | None:
-    """Return the cell that a model describes in words of Keras, and say what that means; None in all others.
+    """Return the Keras cell of a model and log what it costs; None for other models.
 
-    It is made only if its weights can be among as many numbers as there are.
+    The cell is made only if the file has as many numbers as its weights need.
     """
     if manifest.cell is None:
         return None
     cell = KerasCell.from_description(manifest.cell, most=most)
-    logger.warning("%s: its cell is one of Keras, so answering imports Keras and JAX (segue convert).", path)
+    logger.warning("%s: the cell is one of Keras, so serving imports Keras and JAX (segue convert).", path)
     return cell
 
 
 def running_model(folder: Path) -> Path | None:
-    """Return the model that a folder says is running: named in `current`, or else the newest.
+    """Return the running model of a folder: the file that `current` names, or else the newest model.
 
     Raises:
         ModelError: `current` names a file that is not there.
@@ -243,10 +221,10 @@ def running_model(folder: Path) -> Path | None:
 
 
 def name_running(path: Path) -> None:
-    """Write into the folder of a model that it is the one to run; on disk when this returns.
+    """Name a model as the running model of its folder; the name is on disk when this returns.
 
     Raises:
-        ModelError: it cannot be written.
+        ModelError: the name cannot be written.
     """
     named = path.parent / CURRENT
     try:
@@ -257,7 +235,7 @@ def name_running(path: Path) -> None:
 
 
 def _as_learnt(model: Model) -> Model:
-    """Return a model without the items added since its training: states go on over added items."""
+    """Return a model without the items added since its training: states stay valid when items are added."""
     if not model.learnt or model.learnt == model.vocabulary.size:
         return model
     params = model.params._replace(items=model.params.items[: model.learnt], bias=model.params.bias[: model.learnt])
@@ -277,7 +255,7 @@ def _arrays(model: Model) -> dict[str, NDArray[Any]]:
     if model.catalogue is not None:
         arrays["catalogue"] = _as_bytes(table_to_bytes(model.catalogue.table))
     for role, key in _ENCODED:
-        encoding = getattr(model.encodings, role)
+        encoding = getattr(model.encoders, role)
         if encoding is not None:
             arrays[key] = _as_bytes(encoding.to_json().encode())
     return arrays

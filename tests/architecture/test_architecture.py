@@ -49,10 +49,6 @@ ORDER = [
     ("__main__",),
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
-#: Parts that still import each other.
-KNOTS = [
-    {"serve.ranking", "serve.live", "serve.http", "serve.api"},
-]
 
 
 def part_of(path: Path) -> str:
@@ -89,7 +85,7 @@ def faults(source: Path = SOURCE, planted: dict[str, str] | None = None) -> list
         part = part_of(path)
         for other in imported(path.read_text() + (planted or {}).get(name, ""), known):
             theirs = part_of(known[other])
-            if LEVEL[theirs] > LEVEL[part] and not any({part, theirs} <= knot for knot in KNOTS):
+            if LEVEL[theirs] > LEVEL[part]:
                 said.append(f"{name} imports {other}")
     return said
 
@@ -114,8 +110,7 @@ def test_imports_follow_the_arrows():
 def test_no_file_imports_itself_by_way_of_others():
     known = modules()
     graph = {name: imported(path.read_text(), known) - {name} for name, path in known.items()}
-    tied = {name: next((knot for knot in KNOTS if part_of(known[name]) in knot), set()) for name in known}
-    assert circle({n: {o for o in others if part_of(known[o]) not in tied[n]} for n, others in graph.items()}) == []
+    assert circle(graph) == []
 
 
 @pytest.mark.parametrize(

@@ -119,13 +119,13 @@ def test_a_replica_with_another_model_drops_no_state_of_the_first(services, stor
     assert one.ingest([IngestRequest(tuple(Event(f"u{n}", ITEMS[n % 12], 5) for n in range(20)))])[0].events
     old = one.rec.fingerprint
     other = Service(small_recommender(seed=6), stores[1])
-    assert other._swaps.wait()
+    assert other._rollout.wait()
     assert all(head.fresh for head in stores[0].heads([f"u{n}" for n in range(20)], old))
     for service in services:
         service.close()
     other.close()
     last = Service(small_recommender(seed=7), stores[0])
-    assert last._swaps.wait()
+    assert last._rollout.wait()
     assert not any(head.state for head in stores[0].heads([f"u{n}" for n in range(20)], old))
     last.close()
 

@@ -47,6 +47,7 @@ def lines(text: str) -> list[str]:
 def shape(line: str) -> str:
     """Return a line without what differs between logs and machines: numbers, ids, titles."""
     line = re.sub(r'"[^"]*"|\S+\.(tsv|csv|segue|db)\b|\b[0-9a-f]{12,}\b', "#", line)
+    line = re.sub(r"^(Improvement over the best baseline), .*", r"\1", line)  # which, and whether it is one
     if re.match(r"\s*\d+\s+\S+\s+-?\d+\.\d+\b", line):  # a line of a list
         return "item"
     return " ".join(re.sub(r"[-+±]?\.?\d[\d.,:%TZ-]*", "#", line).split())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from segue.errors import ArgumentError
 from segue.recommend import new_items
-from segue.recommend.changed_items import ROWS, Changed, with_attributes
+from segue.recommend.changed_items import ROWS, Changed, fitted_attributes
 from segue.recommend.copy_on_write import Pages
 from segue.recommend.index.approximate import exact_index
 from segue.serve.live.service import Service
@@ -46,7 +46,7 @@ def test_kinds_stay_and_other_items_are_the_same_to_the_last_bit(changes):
         value, row = drawn(name, number, wrong), REC.vocabulary.row(item)
         if wrong and (name, value) != ("title", WRONG["title"][0]):  # a text may be written as a list of texts
             with pytest.raises(ArgumentError, match=f'column "{name}": expected .* came '):
-                with_attributes(done.rec, item, {name: value})
+                fitted_attributes(done.rec, {name: value})
             continue
         line = done.rec.columns[name].cast(value)
         said.setdefault(row, {})[name] = line
@@ -160,7 +160,7 @@ def test_items_added_one_by_one_are_those_added_at_once(few, monkeypatch):
             "price": 1.5,
         }
     )
-    REC.folded.lay_out(table=True)
+    REC.fused.lay_out(table=True)
     REC.vocabulary.lay_out()
     rows_where(REC, {"kind": "a"})
     at_once, one_by_one = REC.add_items(new), REC

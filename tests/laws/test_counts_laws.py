@@ -1,4 +1,4 @@
-"""law: the mixture of network and counts equals its formula, and is kept only where it is worth something."""
+"""law: the blend of network and transition counts equals its formula, and is kept only where it gains."""
 
 from dataclasses import replace
 
@@ -22,10 +22,10 @@ from segue.training.blend import ALONE, GRID, SCALES, BlendSettings, count_pairs
 from segue.training.validation import Answers
 from tests_support import random_counts, small_recommender
 
-needs_compiler = pytest.mark.skipif(build.lists() is None, reason="no C compiler: the pure code is used")
+needs_compiler = pytest.mark.skipif(build.serving() is None, reason="no C compiler: the pure code is used")
 
 
-def test_law_the_mixture_is_its_formula_and_rows_alone_score_as_among_all():
+def test_law_the_blend_is_its_formula_and_rows_alone_score_as_among_all():
     rng = np.random.default_rng(0)
     counts = random_counts(9, rng)
     recent = rng.integers(0, 11, (6, RECENT)).astype(np.int32)  # 9 and 10 came after the counts
@@ -62,7 +62,7 @@ def test_law_the_mixture_is_its_formula_and_rows_alone_score_as_among_all():
 
 @needs_compiler
 @given(st.integers(0, 2**31), st.integers(2, 400), st.integers(0, 20), st.booleans())
-def test_law_the_compiled_mixture_is_the_pure_one(seed, size, added, habits):
+def test_law_the_compiled_blend_is_the_pure_one(seed, size, added, habits):
     rng = np.random.default_rng(seed)
     counts = random_counts(size, rng)
     counts = replace(counts, habit=counts.habit if habits else np.float32(0), added=np.int64(min(added, size - 2)))
@@ -131,7 +131,7 @@ def cycles(rng, size, users=60, length=12):
     return encode(log), item_vocabulary(log)
 
 
-def test_what_follows_surely_is_mixed_in():
+def test_what_follows_surely_is_blended_in():
     rng = np.random.default_rng(2)
     known, vocabulary = cycles(rng, 40)
     after = np.zeros(vocabulary.size, np.int32)
@@ -288,7 +288,7 @@ def test_refit_counts_the_events_kept_for_validation():
     assert found[True].counts.scale == found[False].counts.scale
 
 
-def test_what_a_user_has_again_and_again_is_mixed_in_only_where_it_may_be_listed():
+def test_repeat_consumption_is_blended_in_only_where_it_may_be_listed():
     rng = np.random.default_rng(7)
     users, size = 200, 40
     habits = rng.integers(1, size, (users, 3)).astype(np.int32)  # three items of each user, again and again

@@ -13,8 +13,8 @@ from segue.errors import ArgumentError
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import CELLS
 from segue.recommend.index.approximate import exact_index
-from segue.serve.ranking.candidates import ask_for, score_all
-from segue.serve.ranking.item_filters import Shelf
+from segue.serve.ranking.candidates import list_query, score
+from segue.serve.ranking.item_filters import ItemFilters
 from segue.serve.ranking.types import ListOptions
 from tests_support import ITEMS, USERS, described_log, described_recommender
 
@@ -62,14 +62,14 @@ def test_law_every_part_of_what_is_known_counts():
     # In training a question has all that its event was like, but the rating of it says nothing.
     unknown = np.full(1, np.nan, np.float32)
     queries = [
-        rec.network.query(rec.params, state.memory.output, unknown, rec.encodings.of_events([values]))
+        rec.network.query(rec.params, state.memory.output, unknown, rec.encoders.of_events([values]))
         for values in ({"type": "buy", "device": "tv", "rating": rating} for rating in (1.0, 5.0))
     ]
     np.testing.assert_array_equal(*queries)
 
 
 @pytest.mark.parametrize("by", ["all", "index"])
-def test_law_questions_asked_together_are_those_asked_alone(by):
+def test_law_requests_in_a_batch_equal_requests_alone(by):
     plain = described_recommender(events := described_log())
     rec = plain.with_index(exact_index(plain)) if by == "index" else plain
     rng, states, asked = np.random.default_rng(8), plain.encode(events), []
@@ -80,8 +80,8 @@ def test_law_questions_asked_together_are_those_asked_alone(by):
             k=3, at=2 * 10**6 + place, type=["view", "buy"][place % 2], context={"device": ["tv", "pc"][place % 2]},
             exclude=(item,), repeats=["exclude", "allow"][place // 2 % 2], where=where,
         )  # fmt: skip
-        asked.append(ask_for(rec, states[place], options, Shelf()))
-    for one, (rows, scores) in zip(asked, score_all(rec, Shelf(), asked).best(3), strict=True):
+        asked.append(list_query(rec, states[place], options, ItemFilters()))
+    for one, (rows, scores) in zip(asked, score(rec, ItemFilters(), asked).best(3), strict=True):
         ask = one.options
         lines = plain.recommend(
             one.state, len(plain.items), at=ask.at / 1e6, type=ask.type, context=ask.context,
@@ -97,7 +97,7 @@ def test_law_load_after_save_is_the_same(tmp_path):
     rec.save(tmp_path / "m.segue")
     again = segue.load(tmp_path / "m.segue")
     assert again.fingerprint == rec.fingerprint
-    assert again.encodings == rec.encodings
+    assert again.encoders == rec.encoders
     ask = {"type": "buy", "context": {"device": "pc"}}
     for one in (rec, again):
         state = one.observe(one.start({"age": 30, "sex": "f"}), "03", rating=2)
@@ -115,7 +115,7 @@ def test_law_added_items_leave_the_others_as_they_were(tmp_path):
     assert "12" in shown and "13" not in shown
     assert more.vocabulary.ids_of(more.unreachable) == ["13"]
     [values] = ITEMS.filter(item="12").rows(named=True)
-    own, numbers = rec.params.attributes, as_float16(rec.encodings.items.encode_row(values))
+    own, numbers = rec.params.attributes, as_float16(rec.encoders.items.encode_row(values))
     np.testing.assert_allclose(more.params.items[more.vocabulary.row("12")], numbers @ own.vector, atol=1e-6)
     np.testing.assert_allclose(more.params.bias[more.vocabulary.row("12")], numbers @ own.bias, atol=1e-6)
     assert rec.add_items(ITEMS.head(12)) is rec
@@ -140,9 +140,9 @@ def test_law_a_new_item_is_an_item_whose_own_row_is_left_out():
     rec = described_recommender(events)
     rng, network = np.random.default_rng(2), rec.network
     own = map_tree(lambda a: a + rng.standard_normal(a.shape, np.float32), network.init(3))
-    attributes = attributes_of(rec.catalogue, rec.encodings)
+    attributes = attributes_of(rec.catalogue, rec.encoders)
     for values in rec.catalogue.table.iter_rows(named=True):
-        alone = rec.encodings.items.encode_row(values)
+        alone = rec.encoders.items.encode_row(values)
         np.testing.assert_allclose(attributes[rec.vocabulary.row(values["item"])], alone, atol=1e-3)
     known = np.ones(len(attributes), np.float32)
     known[4] = 0
@@ -183,6 +183,6 @@ def test_a_profile_that_was_not_learnt_is_named():
     with pytest.raises(ArgumentError, match='expected columns among age, sex, came "shoe"'):
         rec.start({"shoe": 42})
     assert rec.start({"age": None, "sex": "unheard of"}).count == 0
-    ids = replace(rec, encodings=rec.encodings._replace(items=None))
+    ids = replace(rec, encoders=rec.encoders._replace(items=None))
     with pytest.raises(ArgumentError, match="trained with attributes of items, came one of ids alone"):
         ids.add_items(ITEMS)

@@ -17,7 +17,7 @@ BEST = {
     "of a server": lambda scores, count: Scored(scores).best(count),
 }
 FORESEEN = {"compiled": serving_loops.ranks_and_log_sums, "pure": serving_loops.pure_ranks_and_log_sums}
-needs_compiler = pytest.mark.skipif(build.lists() is None, reason="no C compiler: the pure code is used")
+needs_compiler = pytest.mark.skipif(build.serving() is None, reason="no C compiler: the pure code is used")
 WAYS = [pytest.param("compiled", marks=needs_compiler), "pure"]
 
 

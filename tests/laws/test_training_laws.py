@@ -11,7 +11,7 @@ import pytest
 import segue
 from segue.config import Config, ExperimentConfig, configure
 from segue.data.features.feature_encoders import FeatureEncoders, encode_log
-from segue.data.sequences.batches import Batcher
+from segue.data.sequences.batches import Batches
 from segue.data.sequences.sequences import Sequences, item_vocabulary
 from segue.model.cells import make_cell
 from segue.model.network import Network
@@ -48,16 +48,16 @@ def marked(users=7, seed=0):
 def test_law_a_window_reads_one_event_and_asks_for_the_next():
     log = marked()
     asked, owner = [], np.repeat(np.arange(1, len(log) + 1), log.lengths)
-    for batch in Batcher(log, lanes=2, steps=4, seed=3, rated=True).windows(0):
+    for batch in Batches(log, lanes=2, steps=4, seed=3, rated=True).windows(0):
         real = batch.weights > 0
         first = batch.first & real
         np.testing.assert_array_equal(batch.details[..., 0], batch.items)
         np.testing.assert_array_equal(batch.items, np.where(batch.first, 0, batch.targets - 1))
         for name in ("weights", "ratings"):
             np.testing.assert_array_equal(getattr(batch, name)[real], batch.targets[real])
-        np.testing.assert_array_equal(batch.question_details[real][:, 0], batch.targets[real])
+        np.testing.assert_array_equal(batch.query_details[real][:, 0], batch.targets[real])
         np.testing.assert_array_equal(batch.profiles[first][:, 0], owner[batch.targets[first] - 1])
-        np.testing.assert_array_equal(batch.question_gaps[real & ~first], 3.0)
+        np.testing.assert_array_equal(batch.query_gaps[real & ~first], 3.0)
         asked += batch.targets[real].tolist()
     assert sorted(asked) == log.items.tolist()
 
@@ -75,7 +75,7 @@ def test_law_a_weight_is_that_of_the_event_whatever_the_order_of_the_log():
 HIDDEN = {
     "item": {"items": 0},
     "gap": {"gaps": np.nan},
-    "question": {"question_gaps": np.nan, "question_details": 0},
+    "question": {"query_gaps": np.nan, "query_details": 0},
     "event_feature": {"details": 0},
     "profile": {"profiles": 0},
 }
@@ -83,7 +83,7 @@ HIDDEN = {
 
 @pytest.mark.parametrize("what", list(HIDDEN))
 def test_law_what_is_hidden_is_that_and_nothing_else(what):
-    batch = next(Batcher(marked(40), lanes=8, steps=16, seed=1).windows(0))
+    batch = next(Batches(marked(40), lanes=8, steps=16, seed=1).windows(0))
     for rate in (0.999999, 0.4):
         hidden = drop_inputs(configure(SHOWN | {f"experiment.{what}_dropout": rate}).experiment, batch, np.uint32(9))
         for name, before in batch._asdict().items():
@@ -96,12 +96,12 @@ def test_law_what_is_hidden_is_that_and_nothing_else(what):
 
 
 def test_law_hour_and_day_are_unknown_where_the_gap_is():
-    batch = next(Batcher(marked(40), lanes=8, steps=16, seed=1).windows(0))
-    three = batch._replace(details=np.ones((16, 8, 3)), question_details=np.ones((16, 8, 3)))
+    batch = next(Batches(marked(40), lanes=8, steps=16, seed=1).windows(0))
+    three = batch._replace(details=np.ones((16, 8, 3)), query_details=np.ones((16, 8, 3)))
     hidden = drop_inputs(ExperimentConfig(), three, np.uint32(9), (1, 2))
     for gaps, before, details in [
         (hidden.gaps, batch.gaps, hidden.details),
-        (hidden.question_gaps, batch.question_gaps, hidden.question_details),
+        (hidden.query_gaps, batch.query_gaps, hidden.query_details),
     ]:
         known = ~np.isnan(before)
         assert ((details[..., 1] == 0) == np.isnan(gaps))[known].all()
@@ -111,7 +111,7 @@ def test_law_hour_and_day_are_unknown_where_the_gap_is():
 
 @pytest.mark.parametrize(("items", "negatives"), [(9, 0), (9, 6), (40, 6)])
 def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
-    """What a user had is no class, over windows, lanes and new users, for all items, drawn ones and cut-out ones."""
+    """Seen items are no classes, over windows and new users, for all items, drawn items and renumbered ones."""
     rng, users = np.random.default_rng(3), 30
     lengths = rng.integers(1, 14, users)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -129,7 +129,7 @@ def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
     trainer = Trainer(Network(make_cell("gru"), items=items, width=8, depth=1), config, log)
     owner = np.repeat(np.arange(users), lengths)
     hidden_of_all = 0
-    for number, (batch, places) in enumerate(trainer.batcher.placed_windows(0)):
+    for number, (batch, places) in enumerate(trainer.batches.placed_windows(0)):
         new = trainer._update(batch, places[0], number, 0.0)
         classes = local = np.arange(items)
         if negatives:
@@ -147,10 +147,10 @@ def test_law_a_target_is_compared_with_what_a_list_may_hold(items, negatives):
     )
 
 
-def test_law_what_a_user_had_is_not_pushed_down():
+def test_law_seen_items_are_not_pushed_down():
     rec = small_recommender()
     log = replace(marked(), items=(marked().items % 12 + 1).astype(np.int32), details=None, profiles=None)
-    batch = next(Batcher(log, lanes=1, steps=4, seed=3).windows(0))
+    batch = next(Batches(log, lanes=1, steps=4, seed=3).windows(0))
     config = configure(SHOWN | {"model.dropout": 0.0}, base=Config(model=rec.config.model))
     before = np.ones((1, rec.network.items), bool)
     batch = batch._replace(first=np.zeros_like(batch.first))
@@ -182,7 +182,7 @@ def test_law_an_item_whose_id_is_hidden_teaches_its_attributes_alone():
     network = replace(rec.network, attributes=3)
     attributes = np.random.default_rng(1).normal(size=(network.items, 3)).astype(np.float32)
     log = replace(marked(), items=(marked().items % 12 + 1).astype(np.int32), details=None, profiles=None)
-    batch = next(Batcher(log, lanes=2, steps=3, seed=3).windows(0))
+    batch = next(Batches(log, lanes=2, steps=3, seed=3).windows(0))
     learn = jax.jit(jax.grad(loss(rec, network, SHOWN | {"train.id_dropout": 0.5})))
     gradient = learn(network.init(0), batch, ItemData(attributes))
     hidden = np.asarray(gradient.bias) == 0
@@ -200,13 +200,13 @@ def test_law_a_rating_is_not_learnt_from_one_of_the_same_moment():
         one = Sequences(pl.Series(["u"]), np.array([0, 3]), np.int32([1, 2, 3]), times, np.float32([4, 5, 2]), noted)
         losses = []
         for rating in (1.5, -2.5):  # of the second event, read at the position that asks for the third
-            batch = next(Batcher(one, 1, 3, 0, rated=True).windows(0))
+            batch = next(Batches(one, 1, 3, 0, rated=True).windows(0))
             batch.details[2, 0, 0] = rating
             losses.append(float(of(rec.params, batch, known)))
         assert (abs(losses[0] - losses[1]) > 1e-4) == moves
 
 
-def test_law_validation_asks_what_a_server_would_be_asked():
+def test_law_validation_makes_the_requests_of_a_server():
     rec = small_recommender()
     rng = np.random.default_rng(4)
     table = pl.DataFrame({"user": rng.integers(0, 5, 90).astype(str), "item": rng.choice(rec.items, 90)})
@@ -225,7 +225,7 @@ def test_law_validation_asks_what_a_server_would_be_asked():
         assert gone == ({0} | set(state.seen.to_rows().tolist())) - {rec.vocabulary.row(last)}
 
 
-def test_law_the_rating_of_validation_is_foretold_from_the_moment_before():
+def test_law_the_rating_of_validation_is_predicted_from_strictly_earlier_events():
     rec, log = small_rater(task="rating"), rated_log(seconds=6, missing=0.0)
     found = Validation(rec.sequences(log), exclude_seen=False).measure(rec.network, rec.params)["rmse"]
     errors = []
@@ -237,7 +237,7 @@ def test_law_the_rating_of_validation_is_foretold_from_the_moment_before():
     assert found == pytest.approx(np.sqrt(np.mean(np.square(errors))), abs=1e-4)
 
 
-def test_what_is_held_out_for_validation_is_counted_nowhere(monkeypatch):
+def test_held_out_events_are_counted_nowhere(monkeypatch):
     log, seen = rated_log(users=12, events=120, missing=0.0), []
     left_out = blend.Blend(None, 0.0, 0.0, blend.BlendSettings())
     monkeypatch.setattr(blend, "tune_blend", lambda *given: seen.append(given) or left_out)

@@ -1,4 +1,4 @@
-"""copy: a cue has to be held over noise until it is asked for. Longer lags: benchmarks/recall_by_lag.py."""
+"""copy: a cue must be remembered over noise until its turn. Longer lags: benchmarks/recall_by_lag.py."""
 
 import pytest
 

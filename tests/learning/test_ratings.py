@@ -55,7 +55,7 @@ def test_noise_has_the_error_of_its_spread():
     assert report.rows["segue"]["rmse"] == pytest.approx(0.7, rel=0.06)
 
 
-def test_the_next_item_is_foretold_as_if_there_were_no_ratings():
+def test_the_next_item_is_predicted_as_if_there_were_no_ratings():
     log, settings = films(users=60, length=10), {"train.epochs": 1, "model.width": 8, "model.dropout": 0.2}
     both = segue.train(log, config=settings)
     plain = segue.train(log, config=settings | {"train.task": "next"})

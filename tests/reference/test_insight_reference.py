@@ -60,7 +60,7 @@ def test_gradient_of_a_linear_recurrence_is_its_closed_form():
 
 
 def test_the_plain_recurrence_vanishes_explodes_and_the_linear_one_does_neither():
-    size = {"width": 8, "steps": 41, "lanes": 4}
+    size = {"width": 8, "steps": 41, "batch_size": 4}
 
     def left(name, **options):
         found = gradient_by_lag(cell_of(name), **size, **options)

@@ -206,13 +206,13 @@ def test_sums_do_not_depend_on_threads():
 def test_without_a_compiler_there_is_no_library(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGUE_CACHE", str(tmp_path))
     headers = jax.ffi.include_dir()
-    assert build.compiled(build.SOURCE, headers, "no-such-compiler") is None
-    assert build.compiled(build.SOURCE, headers, "false") is None
-    assert build.compiled(build.SOURCE, str(tmp_path)) is None  # no headers there
+    assert build.compiled(build.TRAINING, headers, "no-such-compiler") is None
+    assert build.compiled(build.TRAINING, headers, "false") is None
+    assert build.compiled(build.TRAINING, str(tmp_path)) is None  # no headers there
     assert not [path for path in (tmp_path / "kernels").iterdir() if path.suffix != ".failed"]
-    paths = [build.compiled(build.SOURCE, headers), build.compiled(build.LISTS)]
+    paths = [build.compiled(build.TRAINING, headers), build.compiled(build.SERVING)]
     assert None not in paths
-    assert paths == [build.compiled(build.SOURCE, headers), build.compiled(build.LISTS)]
+    assert paths == [build.compiled(build.TRAINING, headers), build.compiled(build.SERVING)]
     assert paths[0] != paths[1]
 
 

@@ -9,7 +9,7 @@ import optax
 import polars as pl
 
 from segue.config import Config, ExperimentConfig, ModelConfig, TrainConfig
-from segue.data.sequences.batches import Batcher
+from segue.data.sequences.batches import Batches
 from segue.data.sequences.sequences import Sequences
 from segue.model.cells import make_cell
 from segue.model.network import Network
@@ -33,7 +33,7 @@ def windows():
     items = rng.integers(1, ROWS, 120).astype(np.int32)
     log = Sequences(pl.Series([str(u) for u in range(12)]), np.arange(0, 121, 10), items)
     sampler = Sampler.of(items, ROWS, CONFIG.train.negatives)
-    for number, batch in enumerate(Batcher(log, 2, 3, seed=0).windows(0)):
+    for number, batch in enumerate(Batches(log, 2, 3, seed=0).windows(0)):
         yield number, batch, sampler.sample(batch, (0, number))
 
 
@@ -114,7 +114,7 @@ def test_expected_counts_are_what_many_draws_hold():
     items = np.repeat(np.arange(1, 6), [1, 4, 9, 16, 25]).astype(np.int32)
     sampler = Sampler.of(items, 6, 3000)
     cells = np.zeros((1, 1), np.int32)
-    batch = next(Batcher(Sequences(pl.Series(["a"]), np.array([0, 55]), items), 1, 1, 0).windows(0))
+    batch = next(Batches(Sequences(pl.Series(["a"]), np.array([0, 55]), items), 1, 1, 0).windows(0))
     sampled = sampler.sample(batch._replace(items=cells, targets=cells + 1), (0, 0))
     counts = np.bincount(sampled.rows[sampled.candidates], minlength=6)
     expected = np.exp(sampler.log_expected(np.arange(6, dtype=np.int32)))

@@ -8,7 +8,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from segue.data.features.catalogue import joined, read_catalogue, read_items, read_profiles, unmatched
+from segue.data.features.catalogue import read_items, read_profiles, unmatched
 from segue.data.features.hashing import places
 from segue.data.features.kinds import kinds_of
 from segue.data.features.table_encoder import TableEncoder, fit_table_encoder
@@ -17,6 +17,7 @@ from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.parsing import text_of
 from segue.data.values.times import moment_of
 from segue.errors import ColumnError, ModelError
+from tests_support import read_catalogue
 
 N = 200
 GENRES = ["Drama", "Comedy", "Drama|War", "Comedy|Drama", "War"]
@@ -69,7 +70,7 @@ def test_kinds(name, values, kind):
     assert kinds_of(pl.DataFrame({name: values})) == {name: kind}
 
 
-def test_a_kind_that_is_asked_for_holds_and_a_wrong_one_names_the_nearest():
+def test_a_requested_kind_holds_and_a_wrong_kind_names_the_nearest():
     table = pl.DataFrame({"age:token": repeated([1, 18, 25]), "shop": ["x"] * N})
     assert kinds_of(table, {"age": "number", "shop": "category"}) == {"age:token": "number", "shop": "category"}
     with pytest.raises(ColumnError, match=r'expected a column "shopp", found age:token, shop. Did you mean "shop"\?'):
@@ -356,16 +357,6 @@ def test_columns_of_mixed_types_become_words():
     mixed = pl.Series("mix", [1, "a", 2.5, None], pl.Object)
     table, _, _ = read_items(pl.DataFrame({"id": [1, 2, 3, 4]}).with_columns(mixed))
     assert table["mix"].to_list() == ["1", "a", "2.5", None]
-
-
-def test_vectors_are_joined_by_id(tmp_path):
-    pl.DataFrame({"id": ["9", "1"], "vector": [[1.0, 2.0], [3.0, 4.0]]}).write_parquet(tmp_path / "vectors.parquet")
-    catalogue = read_catalogue(pl.DataFrame({"item": [1, 2], "title": ["a", "b"]}), ITEMS)
-    table = joined(catalogue.table, tmp_path / "vectors.parquet")
-    assert table["vector"].to_list() == [[3.0, 4.0], None, [1.0, 2.0]]
-    assert kinds_of(table)["vector"] == "vector"
-    with pytest.raises(ColumnError, match=r'vectors.parquet: .*column "vector" is in both. Rename or drop it'):
-        joined(table, tmp_path / "vectors.parquet")
 
 
 def test_unmatched_counts_both_ways():

@@ -45,7 +45,7 @@ def late(service, *users):
     """Tell events of users whose states are rebuilt in the background."""
     for user in users:
         service.store.commit([Write(user, None, (Event(user, "003", 5),))])
-        service._swaps.rebuild_later(user)
+        service._rollout.rebuild_later(user)
 
 
 def metric(service, name="segue-replay"):
@@ -56,18 +56,18 @@ def metric(service, name="segue-replay"):
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_user_whose_state_cannot_be_rebuilt_stops_no_other(service, monkeypatch, caplog, error):
-    catch_up = service._swaps._catch_up
+    catch_up = service._rollout._catch_up
 
     def broken(rec, user):
         if user == "bad":
             raise error
         catch_up(rec, user)
 
-    monkeypatch.setattr(service._swaps, "_catch_up", broken)
+    monkeypatch.setattr(service._rollout, "_catch_up", broken)
     with caplog.at_level(logging.ERROR, "segue.serve"):
         late(service, "a", "bad", "b", "c")
         until(lambda: all(service.store.head(user, service.rec.fingerprint).fresh for user in "abc"))
-    assert service._swaps.wait()
+    assert service._rollout.wait()
     said = [record.getMessage() for record in caplog.records]
     assert any(f"segue-replay: {type(error).__name__} at " in line for line in said), said
     assert "bad" not in "".join(said)
@@ -78,18 +78,18 @@ def test_a_user_whose_state_cannot_be_rebuilt_stops_no_other(service, monkeypatc
 @pytest.mark.parametrize("error", [KeyError("x"), StoreError("this one is broken")])
 def test_a_user_whose_state_cannot_be_rebuilt_does_not_hold_up_a_new_model(service, tmp_path, monkeypatch, error):
     late(service, *(f"u{n}" for n in range(9)))
-    assert service._swaps.wait()
+    assert service._rollout.wait()
     small_recommender(seed=6).save(tmp_path / "new.segue")
-    catch_up = service._swaps._catch_up
+    catch_up = service._rollout._catch_up
 
     def broken(rec, user):
         if user == "u5":
             raise error
         catch_up(rec, user)
 
-    monkeypatch.setattr(service._swaps, "_catch_up", broken)
-    new = service.swap("new.segue")
-    assert service._swaps.wait() and service.rec.fingerprint == new
+    monkeypatch.setattr(service._rollout, "_catch_up", broken)
+    new = service.roll_out("new.segue")
+    assert service._rollout.wait() and service.rec.fingerprint == new
     assert service.recommend("u4", ListOptions(k=3)).model == new == service.recommend("u5", ListOptions(k=3)).model
 
 
@@ -112,7 +112,7 @@ def test_a_store_in_trouble_is_tried_less_and_less_often_and_all_is_made_good(se
     assert pauses[4] > 2 * pauses[1]
     assert not service.status().ready.ready
     down[0] = False
-    assert service._swaps.wait()
+    assert service._rollout.wait()
     assert all(heads([user], service.rec.fingerprint)[0].fresh for user in "ab")
     until(lambda: service.status().ready.ready)
 
@@ -126,24 +126,24 @@ def test_a_thread_that_has_died_is_told_and_begun_anew(service, monkeypatch):
             return  # as if something had ended it
         run(self)
 
-    service._swaps.worker.stop()
+    service._rollout.worker.stop()
     monkeypatch.setattr(Background, "_run", mortal)
-    service._swaps.worker._stopped = False
-    service._swaps.worker.start()
+    service._rollout.worker._stopped = False
+    service._rollout.worker.start()
     with TestClient(make_app(service), base_url="http://localhost:8000") as client:
         until(lambda: died)
         answer = client.get("/readyz")
         assert answer.status_code == 503 and "segue-replay" in answer.json()["reason"]
         until(lambda: client.get("/readyz").status_code == 200)
     late(service, "a")
-    assert service._swaps.wait() and service.store.head("a", service.rec.fingerprint).fresh
+    assert service._rollout.wait() and service.store.head("a", service.rec.fingerprint).fresh
 
 
 def test_a_thread_that_does_nothing_but_fail_is_not_ready(service, monkeypatch):
     monkeypatch.setattr(background, "PAUSE", 0.01)
     with monkeypatch.context() as patched:
-        patched.setattr(service._swaps, "_do_urgent", lambda: 1 / 0)
-        service._swaps.rebuild_later("a")
+        patched.setattr(service._rollout, "_do_urgent", lambda: 1 / 0)
+        service._rollout.rebuild_later("a")
         until(lambda: not service.status().ready.ready)
         assert "segue-replay: expected to work, it failed" in service.status().ready.reason
     until(lambda: service.status().ready.ready)
@@ -261,7 +261,7 @@ def test_an_error_of_an_answer_or_erasure_is_of_that_request_alone(service, monk
 
 
 def test_an_error_while_the_model_is_read_again_is_told(service, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(Service, "swap_to", lambda *args: 1 / 0)
+    monkeypatch.setattr(Service, "roll_out_file", lambda *args: 1 / 0)
     reload(Settings(tmp_path / "b.segue"), service, None)
     assert any("SIGHUP: ZeroDivisionError at " in record.getMessage() for record in caplog.records)
     assert service.ingest([IngestRequest((Event("a", "003", 5),))])[0].events

@@ -153,7 +153,7 @@ def test_a_question_about_what_was_not_learnt_is_an_error(run, model, plan):
     for name, option in [("device", ("--context", "device=tv")), ("type", ("--type", "buy"))]:
         code, out, err = run(*asked, *option)
         assert (code, out) == (1, "")
-        assert f'question: expected columns among none, came "{name}". Leave it out' in err
+        assert f'request: expected columns among none, came "{name}". Leave it out' in err
     assert run(*asked)[0] == 0
 
 

@@ -73,7 +73,7 @@ def test_all_of_a_training_fits_into_its_budget(clock, seconds):
     assert rec.recommend(rec.start(), 3) and reports[-1].validation
 
 
-def test_a_search_that_is_cut_short_says_so(clock):
+def test_a_search_that_is_stopped_early_says_so(clock):
     _, said, _ = train(0.5)
     [line] = [line for line in said if line.startswith("NDCG@10 on validation") or "are left out" in line]
     assert "; stopped early by train.minutes: " in line
@@ -123,7 +123,7 @@ def test_with_a_real_clock_it_ends_in_time():
     assert f" of {budget:.1f} s (" in said[-1]
 
 
-def test_fewer_users_are_asked_where_there_is_no_time_for_all():
+def test_fewer_users_are_validated_where_there_is_no_time_for_all():
     sequences = encode(LOG, item_vocabulary(LOG))
     whole = trainer.Validation(sequences, exclude_seen=True)
     half = whole.subset(len(sequences.items) // 2)

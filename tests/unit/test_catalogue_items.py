@@ -78,7 +78,7 @@ def test_known_items_are_found_about_as_well(both):
     assert set(plain.items) == set(NAMES) - SILENT
     assert hits[0] > 0.9 * hits[1] > 0.4
     protocol = segue.evaluate(rec, test).protocol
-    assert "among all 50 items, 10 of them without an event in training; " in protocol
+    assert "ranking of 50 items (10 of them without an event in training)" in protocol
     assert "without an event" not in segue.evaluate(plain, test).protocol
 
 

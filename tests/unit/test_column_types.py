@@ -54,7 +54,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("kind", "value", "kept"), KEPT, ids=str)
-def test_what_fits_is_kept_as_the_column_has_it(kind, value, kept):
+def test_a_value_that_fits_is_cast_to_the_type_of_the_column(kind, value, kept):
     column = Column("c", kind, None)
     assert column.cast(value) == kept
     below = pl.concat(
@@ -64,7 +64,7 @@ def test_what_fits_is_kept_as_the_column_has_it(kind, value, kept):
 
 
 @pytest.mark.parametrize(("kind", "value", "words"), REFUSED, ids=str)
-def test_what_does_not_fit_is_refused_with_column_kind_and_value(kind, value, words):
+def test_a_value_that_does_not_fit_is_refused_with_column_kind_and_value(kind, value, words):
     with pytest.raises(ArgumentError, match=f'column "c": expected {words}, came ".*". Send such a value'):
         Column("c:token", kind, None).cast(value)
 
@@ -112,7 +112,7 @@ def test_the_command_line_refuses_such_items_and_writes_nothing(tmp_path):
 
 def test_a_profile_has_values_of_the_kind_that_was_learnt():
     rec = described_recommender(described_log())
-    assert rec.encodings.users is not None and "age" in USERS.columns
+    assert rec.encoders.users is not None and "age" in USERS.columns
     for age in ("x", float("inf"), [1, 2]):
         with pytest.raises(ArgumentError, match=r'profile: column "age": expected .*, came ".*". Leave it out'):
             rec.start({"age": age})

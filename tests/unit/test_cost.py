@@ -30,6 +30,19 @@ def test_training_asks_before_it_begins(monkeypatch):
         segue.train(segue.read_events(synthetic.ring().events))
 
 
+def test_training_says_its_plan_and_keeps_the_details():
+    said = []
+    rec = segue.train(
+        segue.read_events(synthetic.ring().events), config={"train.epochs": 1, "model.width": 8}, say=said.append
+    )
+    begin = next(i for i, line in enumerate(said) if line.startswith("Training for up to 1 epoch ("))
+    assert said[begin].endswith(" each). Details: `segue info`.")
+    assert said[begin + 1].startswith("Validating after each epoch on the last event of ")
+    assert said[begin + 2].startswith("Compiling the model (first run: a few seconds).")
+    assert said[begin + 3] == "Tuning the blend with transition counts on validation data."
+    assert rec.facts["training"].startswith("linear, 2 blocks of width 8, with time features; softmax over all ")
+
+
 def test_memory_grows_with_items_and_events_and_sampling_needs_no_gradient_of_the_table():
     network = Network(make_cell("linear"), 1_000_000, 64, 2)
     full, sampled = settings(1_000_000, **{"train.negatives": 0}), settings(1_000_000)

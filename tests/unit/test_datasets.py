@@ -74,14 +74,14 @@ def test_ml_1m_becomes_csv(tmp_path, monkeypatch):
     ("name", "what"), [("ml-100k", "the recbole 1.2.0 wheel"), ("ml-1m", "ml-1m.zip of GroupLens")]
 )
 @pytest.mark.parametrize("archive", [SMALL, b"", b"no zip"])
-def test_another_archive_is_refused_and_nothing_is_kept(tmp_path, name, what, archive):
+def test_another_archive_is_refused_and_nothing_is_written(tmp_path, name, what, archive):
     found = hashlib.sha256(archive).hexdigest()
     with pytest.raises(DatasetError, match=f"expected {what} with sha256 {datasets.DIGESTS[name]}, came {found}"):
         datasets.get(name, cache=tmp_path, fetch=lambda _: archive)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_set_that_is_renewed_is_taken_and_said_to_be_another(tmp_path, monkeypatch):
+def test_a_renewed_data_set_is_taken_with_a_note(tmp_path, monkeypatch):
     files = datasets.get("ml-latest-small", cache=tmp_path, fetch=lambda _: SMALL)
     assert files.note == (
         "ml-latest-small: its publisher renews it, and this is another version than that of Segue's pages: "

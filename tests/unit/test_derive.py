@@ -29,7 +29,7 @@ def test_ratings_alone_are_learnt_by_a_narrow_network_on_a_sparse_log_too():
     assert (found.width, found.dropout) == (64, 0.5)
 
 
-def test_there_is_a_norm_where_ratings_alone_are_learnt_or_it_is_asked_for():
+def test_there_is_a_norm_for_ratings_alone_or_by_setting():
     size = DataSize(1_000_000, 6_000, 3_700, True, 0.0, rated=True)
     assert derive(Config(), size).experiment.norm == "clip"
     assert derive(configure({"train.task": "rating"}), size).experiment.norm is True
@@ -47,8 +47,6 @@ def test_there_is_a_norm_where_ratings_alone_are_learnt_or_it_is_asked_for():
         (1_682, 0.0, {"train.repeats": "allow"}, True),
     ],
 )
-def test_targets_are_compared_with_what_was_had_where_lists_may_hold_it_and_on_sparse_logs(
-    items, repeated, settings, expected
-):
+def test_seen_items_are_negatives_where_lists_may_hold_them_and_on_sparse_logs(items, repeated, settings, expected):
     found = derive(configure(settings), DataSize(150_000, 1_000, items, True, repeated)).train
     assert found.seen_as_negatives is expected

@@ -110,7 +110,7 @@ def test_columns_are_guessed_from_usual_headers(head, chosen):
     assert " ".join(choose_columns(head.split(","), {}, source="log").columns.values()) == chosen
 
 
-def test_what_is_asked_goes_before_the_guess_and_none_leaves_out():
+def test_a_named_column_goes_before_the_guess_and_none_leaves_a_role_out():
     names = ["user", "item", "time", "rating", "ts"]
     asked = {"time": "ts", "rating": "none"}
     assert choose_columns(names, asked, source="log").columns == {"user": "user", "item": "item", "time": "ts"}
@@ -282,7 +282,7 @@ def test_another_encoding_is_read_when_it_is_named(write):
         read_events(write(text), reading=Reading(encoding="ascii"))
 
 
-def test_optional_columns_have_their_types_and_context_is_kept_when_asked(write):
+def test_optional_columns_have_their_types_and_context_is_read_on_request(write):
     path = write("user,item,time,rating,type,event_id,shop\na,x,1,4.5,view,e1,5\nb,y,2,,buy,e2,6\n")
     table = read_events(path, reading=Reading(context=("shop",))).table
     assert table.drop("user", "item").to_dict(as_series=False) == {
@@ -348,6 +348,6 @@ def test_a_table_given_directly_is_checked():
             Events(pl.DataFrame(good | change))
 
 
-def test_times_are_said_in_iso():
+def test_times_are_written_in_iso():
     events = read_events(pl.DataFrame({"user": ["a"], "item": ["x"], "time": [datetime(2020, 1, 2, tzinfo=UTC)]}))
     assert repr(events) == "Events(table: 1 events, 2020-01-02T00:00:00Z to 2020-01-02T00:00:00Z)"

@@ -51,7 +51,7 @@ def opener(service):
 
 @pytest.fixture(name="client")
 def a_client(opened):
-    return opened(swaps=True)
+    return opened(rollouts=True)
 
 
 def refused(answer, status, words=""):
@@ -405,10 +405,10 @@ def test_a_model_is_swapped_by_name_only(client, opened, service, tmp_path):
     small_recommender(seed=6).save(tmp_path / "b.segue")
     new = client.post("/v1/admin/model", json={"model": "b.segue"}).json()["model"]
     assert new == segue.load(tmp_path / "b.segue").fingerprint
-    assert service._swaps.wait(10)
+    assert service._rollout.wait(10)
     assert client.get("/v1/status").json()["model"] == new
     assert client.post("/v1/admin/model", json={"roll_back": True}).json()["model"] != new
-    assert service._swaps.wait(10)  # while one is under way any other is refused, whatever its name
+    assert service._rollout.wait(10)  # while one is under way any other is refused, whatever its name
     refused(client.post("/v1/admin/model", json={"model": "../b.segue"}), 422, "not a path")
     refused(client.post("/v1/admin/model", json={"model": "none.segue"}), 404)
     refused(client.post("/v1/admin/model", json={"model": "b.segue", "roll_back": True}), 422)
@@ -466,12 +466,12 @@ def prepared(client, service, name):
     assert [one["seq"] for one in kept] == [1, 2, 3, 4, 5, 6]
     if name == "roll_back":
         client.post("/v1/admin/model", json={"model": "b.segue"})
-        assert service._swaps.wait(10)
+        assert service._rollout.wait(10)
 
 
 def standing(service):
     """Return all that routes can change."""
-    assert service._swaps.wait(10)
+    assert service._rollout.wait(10)
     heads = service.store.heads(["u1", "u2", "u3", "gone"], service.rec.fingerprint)
     plain = [(head.user, head.version, head.count, head.last, head.erased) for head in heads]
     return service.store.log(), plain, service.store.get_value("items"), service.rec.fingerprint, service.rec.items
@@ -487,7 +487,7 @@ def test_a_request_sent_twice_does_what_it_does_once(opened, tmp_path, name):
         store = SqliteStore(tmp_path / f"{turn}.db")
         service = Service(replace(rec), store, models=tmp_path, clock=lambda: NOW)
         answers = []
-        with TestClient(make_app(service, swaps=True), base_url="http://localhost:8000") as client:
+        with TestClient(make_app(service, rollouts=True), base_url="http://localhost:8000") as client:
             prepared(client, service, name)
 
             def send(client=client, answers=answers):
@@ -733,7 +733,7 @@ def test_too_many_requests_at_once_are_asked_to_wait(opened):
 def test_roles_decide_what_a_key_may_do(opened, tmp_path):
     path = tmp_path / "keys.json"
     keys = {role: {"Authorization": f"Bearer {add_key(path, role, role)}"} for role in ("read", "write", "admin")}
-    client = opened(access=Access(keys=read_keys(path)), swaps=True)
+    client = opened(access=Access(keys=read_keys(path)), rollouts=True)
     for headers in (
         {},
         {"Authorization": "Bearer segue_a_b"},

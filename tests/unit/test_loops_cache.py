@@ -13,7 +13,7 @@ import pytest
 from segue.errors import DatasetError
 from segue.files import cache_folder
 from segue.kernels import build
-from segue.kernels.build import LISTS, compiled, opened
+from segue.kernels.build import SERVING, compiled, opened
 from segue.kernels.private_folder import private_folder
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler: the pure code is used")
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compile
 @pytest.fixture(name="cache", autouse=True)
 def a_cache_folder_of_the_test(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGUE_CACHE", str(tmp_path / "cache"))
-    build._tell.cache_clear()
+    build._warn.cache_clear()
     yield tmp_path / "cache" / "kernels"
-    build._tell.cache_clear()
+    build._warn.cache_clear()
 
 
 @pytest.fixture(name="counted")
@@ -43,11 +43,11 @@ def messages(caplog):
 
 def test_a_library_is_compiled_once_into_a_folder_of_mode_0700(cache, counted, caplog):
     compiler, times = counted
-    path = compiled(LISTS, compiler=compiler)
-    assert path == compiled(LISTS, compiler=compiler)
+    path = compiled(SERVING, compiler=compiler)
+    assert path == compiled(SERVING, compiler=compiler)
     assert times() == 1
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
-    assert opened(LISTS, compiler=compiler).segue_best
+    assert opened(SERVING, compiler=compiler).segue_best
     assert messages(caplog) == []
 
 
@@ -73,23 +73,23 @@ def spoiled_by_owner(path):
 @pytest.mark.parametrize("spoil", [spoiled_by_mode, spoiled_by_group, spoiled_by_link, spoiled_by_owner])
 @pytest.mark.parametrize("what", ["folder", "file"])
 def test_what_others_could_have_put_there_is_not_loaded(cache, caplog, spoil, what):
-    path = compiled(LISTS)
+    path = compiled(SERVING)
     spoil(cache if what == "folder" else path)
-    assert opened(LISTS) is None
-    assert opened(LISTS) is None
+    assert opened(SERVING) is None
+    assert opened(SERVING) is None
     [said] = messages(caplog)
     assert f"{cache if what == 'folder' else path}: expected a {what} of this user alone" in said
-    assert "The pure code does the same, slower" in said
+    assert "The slower pure code is used" in said
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o757])
 def test_a_folder_above_that_everybody_can_write_to_is_no_place_for_code(cache, caplog, mode):
-    compiled(LISTS)
+    compiled(SERVING)
     cache.parent.chmod(mode)
-    assert opened(LISTS) is None
+    assert opened(SERVING) is None
     assert "expected a folder that not everybody can write to" in messages(caplog)[0]
     cache.parent.chmod(mode | stat.S_ISVTX)  # as /tmp is: only owners rename
-    assert opened(LISTS) is not None
+    assert opened(SERVING) is not None
 
 
 def test_the_key_names_compiler_arguments_headers_and_what_a_library_is_made_for(tmp_path, monkeypatch):
@@ -100,40 +100,40 @@ def test_the_key_names_compiler_arguments_headers_and_what_a_library_is_made_for
     other.symlink_to(shutil.which("cc"))
 
     def keys():
-        yield build._key(LISTS, None, build._command("cc"), ())
-        yield build._key(LISTS, None, build._command("cc -m64"), ())
-        yield build._key(LISTS, None, build._command("cc"), ("0.10",))
-        yield build._key(LISTS, None, build._command(str(other)), ())
-        yield build._key(LISTS, str(headers.parent), build._command("cc"), ())
+        yield build._key(SERVING, None, build._command("cc"), ())
+        yield build._key(SERVING, None, build._command("cc -m64"), ())
+        yield build._key(SERVING, None, build._command("cc"), ("0.10",))
+        yield build._key(SERVING, None, build._command(str(other)), ())
+        yield build._key(SERVING, str(headers.parent), build._command("cc"), ())
         (headers / "c_api.h").write_text("// 2")
-        yield build._key(LISTS, str(headers.parent), build._command("cc"), ())
+        yield build._key(SERVING, str(headers.parent), build._command("cc"), ())
 
     found = list(keys())
     assert len(set(found)) == len(found)
     monkeypatch.setenv("CC", "cc -m64 -DNOTHING='a b'")
     assert build._command(os.environ["CC"])[1:] == ["-m64", "-DNOTHING=a b"]
-    assert compiled(LISTS) is not None
+    assert compiled(SERVING) is not None
     monkeypatch.setenv("CC", "env LC_ALL=C cc")  # as ccache is written before a compiler
-    assert opened(LISTS) is not None
+    assert opened(SERVING) is not None
     monkeypatch.setenv("CC", "")
-    assert compiled(LISTS) is not None
+    assert compiled(SERVING) is not None
 
 
 @pytest.mark.parametrize(
     ("compiler", "why"), [("no-such-cc", "there is no C compiler"), ("false", "false ended with 1")]
 )
 def test_a_failure_is_said_once_and_tried_again_after_a_day(cache, caplog, compiler, why):
-    assert compiled(LISTS, compiler=compiler) is None
+    assert compiled(SERVING, compiler=compiler) is None
     [kept] = cache.iterdir()
     assert kept.suffix == ".failed"
     assert why in kept.read_text()
-    build._tell.cache_clear()  # as in another process
-    assert opened(LISTS, compiler=compiler) is None
+    build._warn.cache_clear()  # as in another process
+    assert opened(SERVING, compiler=compiler) is None
     [said] = messages(caplog)
     assert why in said
     assert "SEGUE_KERNELS=0" in said
     os.utime(kept, (0, kept.stat().st_mtime - build.RETRY - 1))
-    assert compiled(LISTS, compiler=compiler) is None
+    assert compiled(SERVING, compiler=compiler) is None
     assert len(messages(caplog)) == 2
 
 
@@ -142,17 +142,17 @@ def test_a_failure_is_not_tried_at_each_start_but_when_the_compiler_changes(cach
     program.write_text(f'#!/bin/sh\necho "$*" >> {asked}\nexit 1\n')
     program.chmod(0o755)
     for _ in range(3):
-        assert compiled(LISTS, compiler=str(program)) is None
+        assert compiled(SERVING, compiler=str(program)) is None
     assert sum("--version" not in line for line in asked.read_text().splitlines()) == 1
     program.write_text('#!/bin/sh\nexec cc "$@"\n')
-    assert compiled(LISTS, compiler=str(program)) is not None
+    assert compiled(SERVING, compiler=str(program)) is not None
 
 
 def test_a_library_that_cannot_be_opened_is_made_anew_once(cache, counted, caplog):
     compiler, times = counted
-    path = compiled(LISTS, compiler=compiler)
+    path = compiled(SERVING, compiler=compiler)
     path.write_bytes(b"no library")
-    assert opened(LISTS, compiler=compiler) is not None
+    assert opened(SERVING, compiler=compiler) is not None
     assert times() == 2
     assert messages(caplog) == []
 
@@ -161,14 +161,14 @@ def test_a_compiler_that_makes_no_library_is_said(tmp_path, caplog):
     program = tmp_path / "cc"
     program.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do [ "$#" = 0 ] && exit 0; shift; done\necho nothing > "$2"\n')
     program.chmod(0o755)
-    assert opened(LISTS, compiler=str(program)) is None
+    assert opened(SERVING, compiler=str(program)) is None
     assert "the library cannot be opened" in messages(caplog)[0]
 
 
 def test_two_starts_at_one_time_make_one_library(cache, counted):
     compiler, _ = counted
     found = []
-    threads = [threading.Thread(target=lambda: found.append(compiled(LISTS, compiler=compiler))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: found.append(compiled(SERVING, compiler=compiler))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -190,8 +190,8 @@ def test_without_a_place_the_pure_code_is_used_and_that_is_said(tmp_path, monkey
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     else:
         monkeypatch.setenv("XDG_CACHE_HOME", "/proc/self")
-    assert opened(LISTS) is None
-    assert opened(LISTS) is None
+    assert opened(SERVING) is None
+    assert opened(SERVING) is None
     assert len(messages(caplog)) == 1
 
 
@@ -234,5 +234,5 @@ def test_a_private_folder_is_made_with_those_above(tmp_path):
 
 def test_where_there_is_a_compiler_both_sources_are_compiled():
     """What skips without the loops would else be silent where a source does not compile."""
-    assert build.loaded() is not None
-    assert build.lists() is not None
+    assert build.training() is not None
+    assert build.serving() is not None

@@ -9,50 +9,34 @@ import pytest
 from segue.errors import ArgumentError
 from segue.metrics import bootstrap, metrics
 from segue.metrics.bootstrap import paired_bootstrap
-from segue.metrics.metrics import coverage, mae, next_item_metrics, novelty, rmse
-from segue.metrics.ranks import Relevance
+from segue.metrics.metrics import coverage, mae, next_item_metrics, rmse
 
 
-def slow(name, hits, relevant, k):
-    """One metric of one list, by its formula."""
-    hits = list(hits[:k])
+def slow(name, rank, k):
+    """One metric of a list with one hit, by the formula of lists."""
+    hits = [place == rank for place in range(1, k + 1)]
     if name == "hit_rate":
         return float(any(hits))
     if name == "precision":
         return sum(hits) / k
     if name == "recall":
-        return sum(hits) / relevant
+        return float(sum(hits))
     if name == "mrr":
         return 1 / (hits.index(True) + 1) if any(hits) else 0.0
     if name == "ndcg":
-        gain = sum(1 / math.log2(place + 2) for place, hit in enumerate(hits) if hit)
-        return gain / sum(1 / math.log2(place + 2) for place in range(min(k, relevant)))
-    precisions = [sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit]
-    return sum(precisions) / min(k, relevant)
+        return sum(1 / math.log2(place + 2) for place, hit in enumerate(hits) if hit)
+    return float(sum(sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit))
 
 
 NAMES = ["hit_rate", "precision", "recall", "ndcg", "mrr", "mean_average_precision"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("k", [1, 4, 8])
-def test_several_targets_equal_the_slow_formula(name, k):
-    rng = np.random.default_rng(0)
-    hits = rng.random((200, 8)) < 0.3
-    relevant = hits.sum(axis=1) + rng.integers(0, 12, 200)
-    relevant = np.maximum(relevant, 1)
-    expected = [slow(name, row, int(n), k) for row, n in zip(hits.tolist(), relevant, strict=True)]
-    found = getattr(metrics, f"set_{name}")(Relevance(hits, relevant), k=k)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("k", [1, 5, 10])
-def test_one_target_by_rank_equals_a_list_with_one_hit(name, k):
+def test_a_metric_of_ranks_equals_the_slow_formula_of_lists(name, k):
     ranks = np.arange(1.0, 15)
-    places = np.arange(1, 11) == ranks[:, None]
-    by_list = getattr(metrics, f"set_{name}")(Relevance(places, np.ones(14, int)), k=k)
-    np.testing.assert_allclose(getattr(metrics, name)(ranks, k=k), by_list, rtol=1e-12)
+    expected = [slow(name, rank, k) for rank in ranks]
+    np.testing.assert_allclose(getattr(metrics, name)(ranks, k=k), expected, rtol=1e-12)
 
 
 def test_report_rows_are_the_means_in_order():
@@ -69,12 +53,7 @@ def test_report_rows_are_the_means_in_order():
         (lambda: metrics.ndcg(np.array([0.0, 1.0]), k=10), "every rank to be 1 or more, came k 10 and lowest rank 0.0"),
         (lambda: metrics.mrr(np.array([1.0]), k=0), "came k 0"),
         (lambda: metrics.mrr(np.array([np.nan]), k=1), "every rank to be 1 or more"),
-        (
-            lambda: metrics.set_ndcg(Relevance(np.ones((1, 3), bool), np.ones(1, int)), k=4),
-            "k: expected 1 to 3, the width of the lists, came 4",
-        ),
         (lambda: coverage(np.array([[5]]), n_items=5), "came rows 0 to 5 and n_items 5"),
-        (lambda: novelty(np.array([[5]]), counts=np.zeros(5, int)), "expected rows below 5, the length of counts"),
         (lambda: rmse([1.0], [1.0, 2.0]), "two equally long lists of numbers, came shapes (1,) and (2,)"),
         (lambda: mae([np.nan], [1.0]), "with 1 NaN"),
         (lambda: rmse([], []), "came shapes (0,) and (0,)"),
@@ -91,11 +70,6 @@ def test_what_cannot_be_measured_is_refused(call, message):
 def test_coverage_of_all_is_1_and_row_0_is_not_an_item():
     assert coverage(np.array([[1, 2], [3, 0]]), n_items=4) == 1.0
     assert coverage(np.zeros((2, 2), int), n_items=4) == 0.0
-
-
-def test_novelty_of_items_alike_is_log2_of_their_number_and_row_0_is_skipped():
-    top = np.array([[3, 1, 0], [0, 0, 0]])
-    np.testing.assert_allclose(novelty(top, counts=np.array([99, 7, 7, 7, 7])), [2.0, 0.0])
 
 
 def test_errors_of_ratings_by_hand():

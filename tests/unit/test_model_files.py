@@ -118,7 +118,7 @@ CRAFTED = {
     "a width to derive": ("lstm", set_model(width=None), "a width or a session gap is left to derive"),
     "more learnt than there are": ("lstm", said(learnt=99), "learnt: expected a whole number from 1 to 13"),
     "a range of words": ("lstm", said(facts={"range": ["a", "b"]}), "range: expected a whole number"),
-    "a question of more than is read": ("described", said(asked=10**9), "encodings: expected numbers of items"),
+    "a question of more than is read": ("described", said(asked=10**9), "encoders: expected numbers of items"),
     "levels that fall": ("rater", said(ratings={"levels": [5, 1], "mean": 3}), "levels of ratings: .* ascending"),
     "no finite gap": ("lstm", said(longest_gap=float("nan")), "longest_gap: expected a finite number"),
     "knots that fall": ("described", of_encoding("items", knots_the_other_way), "encoding: .* in ascending order"),
@@ -204,7 +204,7 @@ def test_the_loops_in_c_are_not_asked_for_what_is_not_there():
             serving_loops.ranks_and_log_sums(scores, np.array(places))
 
 
-@pytest.mark.skipif(build.lists() is None, reason="no C compiler: the pure code is used")
+@pytest.mark.skipif(build.serving() is None, reason="no C compiler: the pure code is used")
 def test_arrays_that_do_not_fit_never_reach_c():
     rng = np.random.default_rng(0)
     with pytest.raises(ArgumentError, match="in one piece of memory"):
@@ -220,7 +220,7 @@ def test_arrays_that_do_not_fit_never_reach_c():
     with pytest.raises(ArgumentError, match="pairs of rows that are there"):
         _ = replace(counts).loop
     rec = small_recommender()
-    [step, _] = rec.folded._loops
+    [step, _] = rec.fused._loops
     x, state = np.zeros((2, 8), np.float32), np.zeros((2, 32), np.float32)
     for before, after in (
         (state[:, :31], state[:, :31]),

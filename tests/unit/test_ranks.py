@@ -7,7 +7,7 @@ import pytest
 
 from segue.errors import ArgumentError
 from segue.metrics import ranks
-from segue.metrics.ranks import relevance, target_ranks
+from segue.metrics.ranks import target_ranks
 
 INF = np.inf
 
@@ -73,33 +73,3 @@ def test_the_query_of_a_nan_is_named_in_later_blocks_too(monkeypatch):
     scores[7, 3] = np.nan
     with pytest.raises(ArgumentError, match="query 7: "):
         target_ranks(scores, np.ones(9, int))
-
-
-def test_relevance_equals_sets_of_python():
-    rng = np.random.default_rng(1)
-    top = np.stack([rng.permutation(30)[:6] for _ in range(50)])
-    wanted = [rng.integers(0, 30, size) for size in rng.integers(3, 9, 50)]
-    offsets = np.concatenate([[0], np.cumsum([len(one) for one in wanted])])
-    found = relevance(top, offsets=offsets, targets=np.concatenate(wanted))
-    sets = [set(one.tolist()) - {0} for one in wanted]
-    hits = [[item in own for item in row] for row, own in zip(top.tolist(), sets, strict=True)]
-    assert found.hits.tolist() == hits
-    assert found.relevant.tolist() == [len(own) for own in sets]
-
-
-def test_what_fills_a_short_list_is_never_a_hit():
-    found = relevance(np.array([[1, 0], [2, -1]]), offsets=np.array([0, 1, 2]), targets=np.array([2, 2]))
-    assert found.hits.tolist() == [[False, False], [True, False]]
-
-
-@pytest.mark.parametrize(
-    ("offsets", "targets", "message"),
-    [
-        ([0, 1], [3, 4], "offsets[query + 1] from 0 to 2"),
-        ([0, 1, 1], [3], "query 1: expected at least one known target, came none"),
-        ([0, 1, 2], [3, 0], "query 1: expected at least one known target, came none"),
-    ],
-)
-def test_targets_that_do_not_fit_are_refused(offsets, targets, message):
-    with pytest.raises(ArgumentError, match=re.escape(message)):
-        relevance(np.array([[1, 2], [3, 4]]), offsets=np.array(offsets), targets=np.array(targets))

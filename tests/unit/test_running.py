@@ -182,7 +182,7 @@ def test_hangup_reads_model_and_keys_again_and_termination_loses_nothing(model, 
         process.terminate()
         assert process.wait(20) == -signal.SIGTERM
     said = log.read_text()
-    assert "stopped by SIGTERM; what was under way is finished" in said.splitlines()[-1]
+    assert "stopped by SIGTERM; requests under way are finished" in said.splitlines()[-1]
     assert all(re.match(r"[-0-9]{10} [:,0-9]{12} [A-Z]+ segue", line) for line in said.splitlines()), said  # one format
     assert "Traceback" not in said
     assert "u1" not in said
@@ -193,8 +193,8 @@ def test_hangup_reads_model_and_keys_again_and_termination_loses_nothing(model, 
 @pytest.mark.parametrize(
     ("number", "last"),
     [
-        (signal.SIGINT, "stopped by SIGINT; what was under way is finished, what was told is on disk."),
-        (signal.SIGXCPU, "stopped by SIGXCPU; what was under way is finished, what was told is on disk."),
+        (signal.SIGINT, "stopped by SIGINT; requests under way are finished, ingested events are on disk."),
+        (signal.SIGXCPU, "stopped by SIGXCPU; requests under way are finished, ingested events are on disk."),
         (signal.SIGSEGV, "Fatal Python error: Segmentation fault"),
     ],
 )

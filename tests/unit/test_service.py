@@ -11,7 +11,6 @@ import pytest
 
 import segue
 from engines import Server
-from segue.data.features.catalogue import read_catalogue
 from segue.errors import ArgumentError, ConflictError, ErasedError, FullError, NotFoundError, StoreError
 from segue.model.backend import leaves
 from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
@@ -23,7 +22,7 @@ from segue.store.base import Write
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
 from segue.store.valkey_store import ValkeyStore
-from tests_support import small_rater, small_recommender
+from tests_support import read_catalogue, small_rater, small_recommender
 
 NOW = 1_700_000_000
 ITEMS = [f"{i:03d}" for i in range(12)]
@@ -147,7 +146,7 @@ def test_twice_is_once_and_another_body_is_a_conflict(service):
     [mixed] = service.ingest([tell(event("ann", "003", 100, id="a"), event("ann", "006", 200, id="b"))])
     assert mixed.duplicates == 1
     assert service.store.head("ann", "").count == 5
-    assert service.quality.snapshot()["all"]["all"]["n"] == 5
+    assert service.metrics.snapshot()["all"]["all"]["n"] == 5
 
 
 def test_what_was_kept_is_told_again_though_it_would_not_be_taken_anew(store, tmp_path):
@@ -170,7 +169,7 @@ def test_scores_come_in_pieces_that_fit_into_memory(rec, service, monkeypatch):
     for n, one in enumerate(told):
         state = expected(rec, [event("u", ITEMS[n % 12], 100 + n)])
         assert [x.item for x in one.answer.items] == [x.item for x in rec.recommend(state, 4, at=100 + n)]
-    assert service.quality.snapshot()["all"]["all"]["n"] == 10
+    assert service.metrics.snapshot()["all"]["all"]["n"] == 10
 
 
 def test_a_request_of_several_users_is_all_or_nothing(service):
@@ -216,7 +215,7 @@ def test_lists_made_while_a_sync_failed_are_told_to_nobody_and_not_counted(rec, 
     if not isinstance(service.store, SqliteStore):
         pytest.skip("the lists are made when its server has synced")
     service.ingest([tell(event("ann", "003", 100), k=3)])
-    before, counted = service.recommend("ann", ListOptions(k=12)), service.quality.snapshot()
+    before, counted = service.recommend("ann", ListOptions(k=12)), service.metrics.snapshot()
     made, rank, writer = [], service._rank, service.store._file._writer
 
     class Failing:
@@ -234,10 +233,10 @@ def test_lists_made_while_a_sync_failed_are_told_to_nobody_and_not_counted(rec, 
         answers = service.ingest([tell(event("ann", "005", 200), k=3), tell(event("bob", "005", 200), k=3)])
     assert len(made[0][0]) == len(made[0][1][rec.fingerprint]) == 2  # they were made
     assert [type(one) for one in answers] == [StoreError, StoreError]
-    assert service.recommend("ann", ListOptions(k=12)) == before and service.quality.snapshot() == counted
+    assert service.recommend("ann", ListOptions(k=12)) == before and service.metrics.snapshot() == counted
     [told] = service.ingest([tell(event("ann", "005", 200), k=3)])
     same(stored(service, "ann"), expected(rec, [event("ann", "003", 100), event("ann", "005", 200)]))
-    assert len(told.answer.items) == 3 and service.quality.snapshot()["all"]["all"]["n"] == 2
+    assert len(told.answer.items) == 3 and service.metrics.snapshot()["all"]["all"]["n"] == 2
 
 
 def test_a_long_history_is_rebuilt_in_the_background_and_said(rec, service, monkeypatch):
@@ -246,7 +245,7 @@ def test_a_long_history_is_rebuilt_in_the_background_and_said(rec, service, monk
     monkeypatch.setattr(ingest, "REPLAY_NOW", 10)
     [late] = service.ingest([tell(event("ann", "007", 10), k=3)])
     assert late.answer.rebuilding
-    assert service._swaps.wait()
+    assert service._rollout.wait()
     assert not service.recommend("ann", ListOptions()).rebuilding
     same(stored(service, "ann"), expected(rec, [*line, event("ann", "007", 10)]))
 
@@ -311,10 +310,10 @@ def test_a_swap_moves_each_user_when_caught_up_and_never_mixes(rec, service, tmp
     other = small_recommender(seed=6)
     other.save(tmp_path / "new.segue")
     held = threading.Event()
-    catch_up = service._swaps._catch_up
-    monkeypatch.setattr(service._swaps, "_catch_up", lambda *a: (held.wait(30), catch_up(*a)))
-    assert service.swap("new.segue") == other.fingerprint
-    assert service.status().swapping_to == other.fingerprint
+    catch_up = service._rollout._catch_up
+    monkeypatch.setattr(service._rollout, "_catch_up", lambda *a: (held.wait(30), catch_up(*a)))
+    assert service.roll_out("new.segue") == other.fingerprint
+    assert service.status().rolling_out_to == other.fingerprint
     assert service.recommend("long", ListOptions(k=3)).model == rec.fingerprint
     quick = service.recommend("short", ListOptions(k=12))
     assert quick.model == other.fingerprint
@@ -323,20 +322,20 @@ def test_a_swap_moves_each_user_when_caught_up_and_never_mixes(rec, service, tmp
     assert service.ingest([tell(more, k=3)])[0].answer.model == rec.fingerprint
     service.change_item("002", attributes={"title": "renamed"})
     held.set()
-    assert service._swaps.wait()
+    assert service._rollout.wait()
     assert service.rec.fingerprint == other.fingerprint
     assert service.rec.title("002") == "renamed"
     service.change_item("003", attributes={"title": "renamed too"})
     same(stored(service, "long"), expected(other, [*lines["long"], more]))
     assert service.roll_back() == rec.fingerprint
-    assert service._swaps.wait()
+    assert service._rollout.wait()
     back = service.recommend("long", ListOptions(k=12))
     assert back.model == rec.fingerprint
     assert [service.rec.title(item) for item in ("002", "003")] == ["renamed", "renamed too"]
     same(stored(service, "long"), expected(rec, [*lines["long"], more]))
     for name, error in (("../new.segue", ArgumentError), ("", ArgumentError), ("none.segue", NotFoundError)):
         with pytest.raises(error):
-            service.swap(name)
+            service.roll_out(name)
 
 
 def test_a_user_who_comes_while_others_are_caught_up_is_next(rec, service, tmp_path, monkeypatch):
@@ -345,7 +344,7 @@ def test_a_user_who_comes_while_others_are_caught_up_is_next(rec, service, tmp_p
     for n, user in enumerate(users):  # the last of them is the most recent, and so the first in the queue
         service.ingest([tell(*[event(user, ITEMS[i % 12], 1000 + 20 * n + i) for i in range(9)])])
     small_recommender(seed=6).save(tmp_path / "new.segue")
-    begun, held, order, catch_up = threading.Event(), threading.Event(), [], service._swaps._catch_up
+    begun, held, order, catch_up = threading.Event(), threading.Event(), [], service._rollout._catch_up
 
     def watched(model, user):
         order.append(user)
@@ -353,13 +352,13 @@ def test_a_user_who_comes_while_others_are_caught_up_is_next(rec, service, tmp_p
         assert held.wait(30)
         catch_up(model, user)
 
-    monkeypatch.setattr(service._swaps, "_catch_up", watched)
-    service.swap("new.segue")
+    monkeypatch.setattr(service._rollout, "_catch_up", watched)
+    service.roll_out("new.segue")
     assert begun.wait(30)
     assert service.recommend("u1", ListOptions(k=3)).model == rec.fingerprint
     assert service.ingest([tell(event("u0", "002", 2000), k=3)])[0].answer.model == rec.fingerprint
     held.set()
-    assert service._swaps.wait()
+    assert service._rollout.wait()
     assert order[:3] == ["u7", "u1", "u0"]
     assert set(order) == set(users)
 
@@ -377,7 +376,7 @@ def test_live_quality_is_the_offline_report_of_the_same_log(rec, store):
     for begin in range(0, 200, 16):
         rows = table[begin : begin + 16].iter_rows(named=True)
         service.ingest([tell(event(row["user"], row["item"], row["time"])) for row in rows])
-    live = service.quality.snapshot()["all"]["all"]
+    live = service.metrics.snapshot()["all"]["all"]
     service.close()
     report = segue.evaluate(rec, segue.read_events(table), request_time="event").rows["segue"]
     assert live["n"] == 200
@@ -396,9 +395,9 @@ def test_a_model_in_the_shadow_reads_along_and_is_compared_on_the_same_events(re
     for begin in range(0, 121, 11):
         told = service.ingest([tell(one, k=3) for one in lines[begin : begin + 11]])
         assert {one.answer.model for one in told} == {rec.fingerprint}
-        assert service._swaps.wait()  # of a user who was there before, the state is rebuilt aside
+        assert service._rollout.wait()  # of a user who was there before, the state is rebuilt aside
     service.ingest([tell(lines[121])])
-    found = service.live_quality()
+    found = service.online_metrics()
     assert found["all"]["all"]["n"] == 122 and found["shadow"]["shadow"]["n"] == 121
     assert found["shadow"]["running"]["n"] == 121 and found["shadow_model"] == other.fingerprint
     table = pl.DataFrame({"user": [x.user for x in lines], "item": [x.item for x in lines]})
@@ -408,7 +407,7 @@ def test_a_model_in_the_shadow_reads_along_and_is_compared_on_the_same_events(re
         assert found["shadow"][name]["recall@10"] * 121 == pytest.approx(report["recall@10"] * 120, abs=1.01)
     service.ingest([tell(event("u1", ITEMS[3], 1010))])  # late
     service.ingest([tell(event("u1", ITEMS[4], 9999))])
-    assert service._swaps.wait()
+    assert service._rollout.wait()
     for user in ("u0", "u1", "u2", "u3"):
         head = store.head(user, other.fingerprint)
         assert head.fresh
@@ -416,9 +415,9 @@ def test_a_model_in_the_shadow_reads_along_and_is_compared_on_the_same_events(re
     service.erase_user("u0")
     assert store.head("u0", other.fingerprint).state is None
     other.save(tmp_path / "b.segue")
-    service.swap("b.segue")
+    service.roll_out("b.segue")
     assert service.recommend("u2", ListOptions()).model == other.fingerprint  # at once: its states are there
-    assert service._swaps.wait() and "shadow" not in service.live_quality()
+    assert service._rollout.wait() and "shadow" not in service.online_metrics()
     service.close()
     again = Service(other, store, clock=lambda: NOW)  # after a restart the states of the model before are let go
     until(lambda: store.head("u2", rec.fingerprint).state is None)

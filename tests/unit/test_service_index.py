@@ -9,7 +9,6 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from segue.data.features.catalogue import read_catalogue
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.model.backend import map_tree
 from segue.model_file import save_model
@@ -23,7 +22,7 @@ from segue.serve.ranking.item_filters import Rule
 from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
-from tests_support import described_log, described_recommender, small_recommender
+from tests_support import described_log, described_recommender, read_catalogue, small_recommender
 
 NOW = 1_700_000_000
 ITEMS = [f"{i:04d}" for i in range(1500)]
@@ -111,7 +110,7 @@ def test_live_quality_comes_from_candidates_and_a_sample(pair):
         ]
         for service in pair:
             service.ingest(told)
-    exact, found = (service.quality.snapshot() for service in pair)
+    exact, found = (service.metrics.snapshot() for service in pair)
     assert (exact["sampled"], found["sampled"]) == (False, True)
     one, other = exact["all"]["all"], found["all"]["all"]
     assert one["n"] == other["n"] == 480
@@ -134,7 +133,7 @@ def test_a_sample_of_all_is_exact_where_the_hour_counts(tmp_path, monkeypatch):
         service = Service(one, store, clock=lambda: NOW)
         for hour in range(0, 240, 7):
             service.ingest([IngestRequest((Event("ann", f"{hour % 12:02d}", hour * 3_600_000_000),))])
-        found.append(service.quality.snapshot()["all"]["all"]["log_loss"])
+        found.append(service.metrics.snapshot()["all"]["all"]["log_loss"])
         service.close()
         store.close()
     assert found[1] == pytest.approx(found[0], rel=1e-6)
@@ -144,7 +143,7 @@ def test_prometheus_reads_the_recall_of_the_index_in_use(pair, model):
     kept = open_index(open_model(model)[0], model)[0].facts.recall
     for service in pair:
         coded = hasattr(service.rec.index, "codes")
-        text = Metrics(service.live_quality, service.index_recall).text().decode()
+        text = Metrics(service.online_metrics, service.index_recall).text().decode()
         [line] = [line for line in text.splitlines() if line.startswith("segue_index_recall ")]
         assert float(line.split()[1]) == (kept if coded else 1.0)
 
@@ -165,8 +164,8 @@ def test_an_index_that_does_not_fit_is_refused_and_said(rec, model, tmp_path, mo
 def test_the_index_of_a_swapped_model_is_opened_and_changes_are_laid_over_it(rec, model, tmp_path):
     store = SqliteStore(tmp_path / "s.db")
     service = Service(small_recommender(rec.vocabulary, seed=9), store, models=model.parent, clock=lambda: NOW)
-    service.swap(model.name)
-    assert service._swaps.wait()
+    service.roll_out(model.name)
+    assert service._rollout.wait()
     assert service.rec.index is not None and "recall@20" in service.status().lists
     assert service.rec.index.facts.fingerprint == service.rec.fingerprint
     service.change_item(ITEMS[3], attributes={"kind": "b"})

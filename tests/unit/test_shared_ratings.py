@@ -173,7 +173,7 @@ def test_a_model_that_is_swapped_in_has_a_value_of_its_own(rec, service, tmp_pat
     told(service, sorted(drawn(6), key=lambda one: one.time))
     other = small_rater(seed=8)
     other.save(tmp_path / "other.segue")
-    service.swap("other.segue")
+    service.roll_out("other.segue")
     assert service.settle(60)
     assert service.rec.fingerprint == other.fingerprint
     assert same(other, service.store)

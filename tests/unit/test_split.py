@@ -98,7 +98,7 @@ def test_who_is_drawn_depends_on_ids_and_seed_alone():
 
 
 @pytest.mark.parametrize("times", [True, False])
-def test_items_left_out_are_asked_after_all_that_their_user_did_before(times):
+def test_a_held_out_item_has_all_earlier_events_of_its_user_as_history(times):
     events = random_log(times=times)
     train, test = split_items(events, share=0.2)
     cold = set(test.table["item"])

@@ -34,7 +34,7 @@ def test_ring_goes_on_by_one():
     assert (steps == 1).all()
 
 
-def test_copy_gives_the_cue_back_when_asked_and_nothing_else_tells_it():
+def test_copy_gives_the_cue_back_after_the_signal_and_nothing_else_reveals_it():
     lag, items, fillers = 9, 8, 5
     shop = synthetic.copy(lag=lag, items=items, fillers=fillers, users=4000, rounds=2)
     rounds = np.array(walks(shop.events)).reshape(-1, lag + 1)

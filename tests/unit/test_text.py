@@ -59,7 +59,7 @@ def test_words_without_texts_are_refused():
 
 
 @pytest.mark.parametrize("texts", [FILMS, [], ["one"]])
-def test_words_are_kept_as_plain_values(texts):
+def test_words_are_stored_as_plain_values(texts):
     encoder = text_encoder("words", texts)
     back = text_encoder_from_dict(json.loads(json.dumps(encoder.to_dict())))
     assert back == encoder
@@ -77,7 +77,7 @@ def test_a_folder_needs_its_package(tmp_path, without):
         text_encoder(str(tmp_path), FILMS)
 
 
-def test_a_folder_is_asked_for_vectors_and_opened_only_when_there_is_text(tmp_path, monkeypatch):
+def test_a_folder_is_opened_only_when_there_is_text(tmp_path, monkeypatch):
     class Model:
         def __init__(self, folder, local_files_only):
             assert (folder, local_files_only) == (str(tmp_path), True)

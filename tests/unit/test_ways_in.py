@@ -17,14 +17,16 @@ from typer.testing import CliRunner
 import segue
 from segue.api import describe_tables
 from segue.cli.app import app
-from segue.data.features.catalogue import read_catalogue, read_items, read_profiles
+from segue.data.features.catalogue import read_items, read_profiles
 from segue.data.features.kinds import kinds_of
 from segue.data.log.columns import choose_columns
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.times import TimeRule, microseconds
 from segue.errors import ArgumentError, ColumnError, DataError, TimeParseError
-from segue.serve.api.schemas import EventIn, RecommendIn
-from tests_support import small_recommender
+from segue.serve.api.schemas import EventIn, RecommendIn, Time
+from segue.serve.http.bodies import convert
+from segue.serve.http.problems import Invalid
+from tests_support import read_catalogue, small_recommender
 
 NAN = float("nan")
 TINY = {"model.width": 4, "train.epochs": 1}
@@ -46,7 +48,7 @@ def every_file(rows, header, folder):
     return [folder / name for name in ("t.csv", "t.csv.gz", "t.ndjson", "t.parquet")]
 
 
-def said(*words):
+def run_cli(*words):
     done = CliRunner().invoke(app, [str(word) for word in words])
     return done.exit_code, done.output + str(done.exception or "")
 
@@ -88,16 +90,16 @@ def test_words_for_missing_are_named_or_left_out_and_blanks_around_ids_do_not_co
         events = segue.read_events(source)
         assert dict(events.intake.dropped) == {"no user": 1, "no item": 1}
         assert rows(events)[-2:] == [("c", "a"), ("c", "a")] and ("a", "\\N") in rows(events)
-        told = str(segue.inspect(events))
-        assert '"NULL" in 1 row, "\\N" in 1 row, "nan" in 1 row' in told and "--missing 'NULL'" in told
-        assert "item: 1 id had blanks around" in told and "user: 1 id had blanks around" in told
+        output = str(segue.inspect(events))
+        assert '"NULL" in 1 row, "\\N" in 1 row, "nan" in 1 row' in output and "--missing 'NULL'" in output
+        assert "item: 1 id had blanks around" in output and "user: 1 id had blanks around" in output
         clean = segue.read_events(source, missing=["NULL", "\\N", "nan"])
         assert rows(clean) == [("c", "x"), ("c", "a"), ("c", "a")] and clean.intake.dropped["no item"] == 4
         assert 'item: left out as missing: "NULL" in 1 row' in str(segue.inspect(clean))
         items, _, notes = read_items(source, reading=segue.Reading(missing=("NULL", "\\N", "nan", "x", "a")))
         assert not len(items) and "8 rows without an item were left out" in notes[0]
-    code, told = said("inspect", tmp_path / "t.csv", "--missing", "NULL,\\N", "--missing", "nan")
-    assert code == 0 and "dropped      4: no item" in told
+    code, output = run_cli("inspect", tmp_path / "t.csv", "--missing", "NULL,\\N", "--missing", "nan")
+    assert code == 0 and "dropped      4: no item" in output
     with pytest.raises(ArgumentError, match="missing: expected a list"):
         segue.read_events(tmp_path / "t.csv", missing="NULL")
 
@@ -221,13 +223,15 @@ def test_a_log_of_which_a_model_knows_no_item_is_refused(tmp_path):
     with pytest.raises(DataError, match=why):
         segue.evaluate(rec, segue.split_last(segue.read_events(tmp_path / "log.csv"))[1])
     for words in (("evaluate", "--in-sample"), ("recommend", "--user", "u1", "--events")):
-        code, told = said(words[0], tmp_path / "b.segue", *words[1:], tmp_path / "log.csv")
-        assert code == 1 and "in the model? Whole numbers became floats in the log" in told
+        code, output = run_cli(words[0], tmp_path / "b.segue", *words[1:], tmp_path / "log.csv")
+        assert code == 1 and "in the model? Whole numbers became floats in the log" in output
 
 
-def test_ids_written_as_floats_are_told(tmp_path):
+def test_ids_written_as_floats_are_noted(tmp_path):
     log_of(lambda n: f"{n}.0").write_csv(tmp_path / "log.csv")
-    assert "item: all ids are whole numbers written as floats, such as 10.0" in said("inspect", tmp_path / "log.csv")[1]
+    assert (
+        "item: all ids are whole numbers written as floats, such as 10.0" in run_cli("inspect", tmp_path / "log.csv")[1]
+    )
 
 
 COLUMNS = [
@@ -244,7 +248,7 @@ def test_a_column_that_is_mostly_of_a_kind_is_of_that_kind(kind, values):
     assert kinds_of(pl.DataFrame({"c": values})) == {"c": kind}
 
 
-def test_what_cannot_be_read_of_items_users_and_context_is_said_with_an_example():
+def test_unreadable_values_of_items_users_and_context_are_reported_with_an_example():
     price = ["-", "-", *(f"{n}.5" for n in range(10, 16))]
     films = pl.DataFrame({"item": [str(n + 10) for n in range(8)], "price": price})
     people = pl.DataFrame(
@@ -264,11 +268,11 @@ def test_what_cannot_be_read_of_items_users_and_context_is_said_with_an_example(
     )
     assert '1 of 48 values cannot be read so, the first is "oops" of user u' in whole
     assert {"price", "born", "dwell"} <= {
-        block.name for part in rec.encodings[:3] for block in part.columns if block.width
+        block.name for part in rec.encoders[:3] for block in part.columns if block.width
     }
 
 
-def test_few_unreadable_ratings_are_missing_and_said_and_many_are_an_error(write):
+def test_few_unreadable_ratings_are_missing_and_noted_and_many_are_an_error(write):
     lines = ["a,x,5,1", "a,y,good,2", "a,z,3,3", "b,x,4,4", "b,y,,5"]
     events = segue.read_events(write("user,item,rating,time\n" + "\n".join(lines)))
     assert events.table["rating"].to_list() == [5, None, 3, 4, None]
@@ -309,7 +313,7 @@ def test_a_number_that_is_no_date_among_dates_is_an_error(write):
             segue.read_events(write(f"user,item,time\na,x,20240131\na,y,{others}\n"))
 
 
-def test_years_are_asked_about(write):
+def test_years_are_refused_with_the_options_that_decide(write):
     path = write("user,item,time\na,x,2021\na,y,2022\n")
     with pytest.raises(TimeParseError, match=r'seems to hold years, such as 2021. Give --time-format "%Y" if'):
         segue.read_events(path)
@@ -339,13 +343,13 @@ def test_times_of_two_units_are_refused(tmp_path, times, row):
         segue.read_events(plain)
 
 
-def test_a_unit_that_was_said_is_not_questioned_but_told(write):
+def test_a_given_unit_is_taken_and_other_units_are_noted(write):
     path = write("user,item,time\na,x,1700000000000\na,y,1700000120\n")
-    told = str(segue.inspect(segue.read_events(path, reading=segue.Reading(time_format="ms"))))
-    assert 'row 2: time "1700000120" differs from others by a factor of 1,000 or more' in told
+    output = str(segue.inspect(segue.read_events(path, reading=segue.Reading(time_format="ms"))))
+    assert 'row 2: time "1700000120" differs from others by a factor of 1,000 or more' in output
 
 
-def test_blanks_around_times_do_not_count_and_dates_are_found_by_content(write):
+def test_blanks_around_times_do_not_count_and_dates_are_detected_by_content(write):
     assert (
         segue.read_events(write("user,item,time\na,x, 1700000000\nb,y,1700000060 \n")).table["time"].is_not_null().all()
     )
@@ -374,7 +378,8 @@ def test_one_reader_of_times_is_behind_python_http_and_the_command_line(tmp_path
         assert microseconds(value) == expected
         assert rec.observe(rec.start(), "001", time=value).time == expected
         if isinstance(value, int | float | str):
-            assert EventIn(user="u", item="i", time=value).time == RecommendIn(user="u", at=value).at == expected
+            event = convert({"user": "u", "item": "i", "time": value}, EventIn, "body")
+            assert event.time.micros == convert({"user": "u", "at": value}, RecommendIn, "body").at.micros == expected
     for value, why in BAD:
         for call in (
             lambda at: rec.observe(rec.start(), "001", time=at),
@@ -382,17 +387,19 @@ def test_one_reader_of_times_is_behind_python_http_and_the_command_line(tmp_path
             lambda at: rec.plan(rec.start(), 2, at=at),
             lambda at: rec.score(rec.start(), at=at),
             microseconds,
-            lambda at: EventIn(user="u", item="i", time=at),
-            lambda at: RecommendIn(user="u", at=at),
+            Time.read,
         ):
             with pytest.raises(ValueError, match=why):
                 call(value)
+        if isinstance(value, int | float | str):
+            with pytest.raises(Invalid, match=r"body\.at: expected"):
+                convert({"user": "u", "at": value}, RecommendIn, "body")
         if isinstance(value, int | float | str) and not isinstance(value, bool):
             asked = ("recommend", tmp_path / "b.segue", "--history", "001", "--at")
             if value != 20240131:  # as a text this is the short form of ISO 8601
-                code, told = said(*asked, value)
-                assert code == 1 and "--at: expected seconds since 1970" in told
-    assert said("recommend", tmp_path / "b.segue", "--history", "001", "--at", "20240131")[0] == 0
+                code, output = run_cli(*asked, value)
+                assert code == 1 and "--at: expected seconds since 1970" in output
+    assert run_cli("recommend", tmp_path / "b.segue", "--history", "001", "--at", "20240131")[0] == 0
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999-12:00"])
@@ -400,8 +407,8 @@ def test_a_zone_moves_no_time_beyond_the_years_that_there_are(text):
     for value in (text, datetime.fromisoformat(text)):
         with pytest.raises(ArgumentError, match=r"time: .* from year 1 to year 9999 in UTC, came .*Leave it out"):
             microseconds(value)
-    with pytest.raises(ValueError, match="from year 1 to year 9999"):
-        EventIn(user="u", item="i", time=text)
+    with pytest.raises(Invalid, match=r"body.time: .* from year 1 to year 9999"):
+        convert({"user": "u", "item": "i", "time": text}, EventIn, "body")
     column = pl.Series([text, "1970-01-01T00:00:01+00:00"])
     assert pl.select(TimeRule.guess(column).microseconds(pl.lit(column))).to_series().to_list() == [None, 1_000_000]
 
@@ -450,8 +457,8 @@ def test_counts_and_lists_of_ids_are_what_they_say():
 @pytest.mark.parametrize("id", [" ", "\t", ""])
 def test_blanks_are_no_id_over_http(id):
     for body in ({"user": id, "item": "x"}, {"user": "u", "item": id}):
-        with pytest.raises(ValueError, match="should"):
-            EventIn(**body)
+        with pytest.raises(Invalid, match=r"body\.(user|item): expected"):
+            convert(body, EventIn, "body")
 
 
 NAMES = [
@@ -471,11 +478,11 @@ def test_columns_are_guessed_by_the_words_of_their_names(head, chosen):
     assert " ".join(choose_columns(head.split(","), {}, source="log").columns.values()) == chosen
 
 
-def test_other_columns_that_could_be_meant_are_told_and_all_that_is_missing_at_once(write):
+def test_other_columns_that_could_be_meant_are_noted_and_all_missing_roles_named_at_once(write):
     path = write("user_id,session_id,movie_id,book_id,time\na,s,x,y,1\n")
-    told = str(segue.inspect(segue.read_events(path)))
-    assert "user: user_id was taken, session_id could be meant too; user= (--user-col) names another." in told
-    assert "item: movie_id was taken, book_id could be meant too" in told
+    output = str(segue.inspect(segue.read_events(path)))
+    assert "user: user_id was taken, session_id could be meant too; user= (--user-col) names another." in output
+    assert "item: movie_id was taken, book_id could be meant too" in output
     with pytest.raises(
         ColumnError, match=r"names? the user and the item, found q, w, time. Give user= .*, item= \(--item-col\)\."
     ):
@@ -497,7 +504,7 @@ TEXT = "user;item;time\nann;Käse;1700000000\nbob;Brot;1700000060\n"
         (TEXT.replace(";", ",").encode("utf-8-sig"), ""),
     ],
 )
-def test_separator_and_encoding_are_found_in_each_file(write, content, note):
+def test_separator_and_encoding_are_detected_in_each_file(write, content, note):
     for name, bytes_ in (("log.csv", content), ("log.csv.gz", gzip.compress(content))):
         events = segue.read_events(write(bytes_, name))
         assert rows(events) == [("ann", "Käse"), ("bob", "Brot")]
@@ -522,9 +529,9 @@ def odd(tmp_path_factory):
     (folder / "other.csv").write_text("user,item,time\nu1,11,1700000000\nu1,12,1700000060\n")
     options = ["--sep", "^", "--user-col", "who", "--item-col", "what", "--time-col", "wann", "--rating-col", "none"]
     options += ["--time-format", "ms", "--context-col", "how", "--missing", "NULL", "--hold-out", "last:1"]
-    code, told = said("train", folder / "log.txt", "-o", folder / "b.segue", *options, "--set", "model.width=4",
+    code, output = run_cli("train", folder / "log.txt", "-o", folder / "b.segue", *options, "--set", "model.width=4",
                       "--set", "train.epochs=1")  # fmt: skip
-    assert code == 0, told
+    assert code == 0, output
     return folder
 
 
@@ -545,17 +552,17 @@ def test_a_model_remembers_how_its_log_was_read(odd):
         ("recommend", model, "--all", "--events", log, "-o", odd / "lists.parquet"),
         ("insight", model, "--events", log, "--user", "u1", "-o", odd / "insights"),
     ):
-        code, told = said(*words)
-        assert code == 0, told
+        code, output = run_cli(*words)
+        assert code == 0, output
     events = segue.read_events(log, like=kept)
     assert list(events.table.columns) == ["user", "item", "time", "how"] and len(events) == 48
-    code, told = said("recommend", model, "--user", "u1", "--events", log, "--item-col", "nothing")
-    assert code == 1 and 'expected a column "nothing"' in told
+    code, output = run_cli("recommend", model, "--user", "u1", "--events", log, "--item-col", "nothing")
+    assert code == 1 and 'expected a column "nothing"' in output
 
 
 def test_a_log_in_another_form_is_read_as_it_is(odd):
-    code, told = said("recommend", odd / "b.segue", "--user", "u1", "--events", odd / "other.csv")
-    assert code == 0 and "context: other.csv has no column how, it is unknown." in told, told
+    code, output = run_cli("recommend", odd / "b.segue", "--user", "u1", "--events", odd / "other.csv")
+    assert code == 0 and "context: other.csv has no column how, it is unknown." in output, output
     kept = segue.load(odd / "b.segue").facts["reading"]
     for like in (kept, kept | {"header": False, "columns": {"user": "1", "item": "2", "time": "3"}}):
         events = segue.read_events(odd / "other.csv", like=like)
@@ -565,6 +572,8 @@ def test_a_log_in_another_form_is_read_as_it_is(odd):
 def test_the_separator_of_the_log_is_not_that_of_the_catalogue(odd, tmp_path):
     (tmp_path / "films.csv").write_text("what;genre\n" + "\n".join(f"{n + 10};{'ab'[n % 2]}" for n in range(8)))
     options = ["--sep", "^", "--user-col", "who", "--item-col", "what", "--time-col", "wann", "--missing", "NULL"]
-    code, told = said("train", odd / "log.txt", "-o", tmp_path / "b.segue", "--items", tmp_path / "films.csv", *options,
+    code, output = run_cli("train", odd / "log.txt", "-o", tmp_path / "b.segue", "--items", tmp_path / "films.csv", *options,
                       "--set", "model.width=4", "--set", "train.epochs=1")  # fmt: skip
-    assert code == 0 and "genre: category, 2" in told and "films.csv is read as columns separated by semicolon" in told
+    assert (
+        code == 0 and "genre: category, 2" in output and "films.csv is read as columns separated by semicolon" in output
+    )

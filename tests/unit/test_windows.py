@@ -53,7 +53,7 @@ def test_rows_without_a_rating_are_left_out_and_the_rest_keep_their_row():
     assert w.X[1].tolist() == [[1, 1, 0, 1, 1], [1, 2, 0, 0, 0]]
 
 
-def test_what_cannot_be_made_into_windows_is_told():
+def test_a_log_that_cannot_be_made_into_windows_is_refused():
     log, _ = drawn()
     for bad in (0, -1, 2.0, True):
         with pytest.raises(ArgumentError, match=r"windows: expected length from 1, a whole number, came"):

@@ -27,13 +27,13 @@ def inspect(
     users: options.Users = None,
     kind: options.Kinds = None,
     *,
-    log: options.LogOptions,
+    columns: options.LogColumns,
     as_json: options.AsJson = False,
 ) -> None:
     """Show what a log holds, which rows would be left out, and why."""
-    known = log.read(events)
-    findings, kinds = segue.inspect(known), options.kinds_option(kind)
-    tables = describe_tables(known, items, users, kinds) if items or users else []
+    log = columns.read(events)
+    findings, kinds = segue.inspect(log), options.kinds_option(kind)
+    tables = describe_tables(log, items, users, kinds) if items or users else []
     if as_json:
         options.print_json(findings.to_dict() | ({"tables": tables} if items or users else {}))
         return

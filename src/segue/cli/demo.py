@@ -65,7 +65,8 @@ def show_lists(console: Console, rec: Recommender, events: Events) -> None:
     states = rec.encode(events)
     for user in [str(id) for id in states.users[:2]]:
         state = states.of(user)
-        _list(console, f"user {user}, after {state.count} events", rec.recommend(state, k=5, at=_last(state.time)))
+        at = None if state.time is None else state.time / 1e6
+        _list(console, f"user {user}, after {state.count} events", rec.recommend(state, k=5, at=at))
     if rec.catalogue is None:
         return
     known = [ids for words in HISTORIES if (ids := _found(rec.catalogue, words))]
@@ -77,10 +78,6 @@ def show_lists(console: Console, rec: Recommender, events: Events) -> None:
 
 def _found(catalogue: Catalogue, words: Sequence[str]) -> list[str]:
     return [hits[0] for word in words if (hits := catalogue.find(word))]
-
-
-def _last(time: int | None) -> float | None:
-    return None if time is None else time / 1e6
 
 
 def _list(console: Console, heading: str, items: Sequence[Item]) -> None:

@@ -38,7 +38,7 @@ def insight(
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
     users: options.Users = None,
     *,
-    log: options.LogOptions,
+    columns: options.LogColumns,
 ) -> None:
     """Show how a model or a cell remembers: gradients, gates, influence of earlier events; figures and numbers."""
     from segue.insight.cell_choices import NAMES
@@ -59,9 +59,9 @@ def insight(
     else:
         rec, place, sequences = load_model(model), 0, None
         if events is not None:
-            known = log.read(events, of=rec)
-            sequences = rec.sequences(known, profiles_of(rec.facts, users, known))
-            place = 0 if user is None else _place(sequences.users, user, known)
+            log = columns.read(events, of=rec)
+            sequences = rec.sequences(log, profiles_of(rec.facts, users, log))
+            place = 0 if user is None else _place(sequences.users, user, log)
         insights = model_insights(rec, sequences, user=place, longest=lags, seed=seed)
         title = f"How {model.name} remembers"
     write_report(insights, out, title=title, say=typer.echo)

@@ -82,7 +82,7 @@ def index(
     rec = load_model(model)
     queries, of = None, ""
     if events is not None:
-        states = rec.encode(options.LogOptions().read(events, of=rec))
+        states = rec.encode(options.LogColumns().read(events, of=rec))
         queries, of = queries_of(rec, states.memory.output), f"states of {Path(shown(events)).name}"
     built = build_index(rec, model, queries=queries, of=of, say=partial(typer.echo, err=True))
     typer.echo(f"{model}.index: {built.facts}.")

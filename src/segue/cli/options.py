@@ -1,12 +1,14 @@
 """Options that several verbs share, and what the verbs do with the options.
 
-Knows: names and help texts of options, how a log or a store becomes events. Does not know: the verbs.
+Knows: names and help texts of options, how a log or a store becomes events.
+Does not know: the verbs.
 """
 
 import csv
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -52,8 +54,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @dataclass(frozen=True)
-class LogOptions:
-    """How a log is read: each field is an option of every verb that reads a log; see `reads_log`."""
+class LogColumns:
+    """How the columns of a log are read: each field is an option of every verb that reads a log; see `reads_log`."""
 
     user_col: Annotated[str | None, typer.Option(help="Column of users; guessed if not given.")] = None
     item_col: Annotated[str | None, typer.Option(help="Column of items.")] = None
@@ -105,29 +107,26 @@ class LogOptions:
                 f"{shown(address)}: expected no options for columns, a store has its own; came one for {named[0]}. "
                 "Leave it out."
             )
-        store = read_store(address)
-        try:
+        with closing(read_store(address)) as store:
             return read_log(store, source=Path(shown(address)).name, context=self.context_col)
-        finally:
-            store.close()
 
 
 def reads_log(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb an option for each field of `LogOptions`; the verb takes all of them as its argument `log`."""
-    hints, names = get_type_hints(LogOptions, include_extras=True), [field.name for field in fields(LogOptions)]
+    """Give a verb an option for each field of `LogColumns`; the verb takes all of them as its argument `columns`."""
+    hints, names = get_type_hints(LogColumns, include_extras=True), [field.name for field in fields(LogColumns)]
     kind = inspect.Parameter.KEYWORD_ONLY
-    columns = [inspect.Parameter(name, kind, default=None, annotation=hints[name]) for name in names]
+    new = [inspect.Parameter(name, kind, default=None, annotation=hints[name]) for name in names]
     plain = inspect.signature(verb).parameters.values()
-    every = [new for old in plain for new in (columns if old.name == "log" else [old.replace(kind=kind)])]
+    every = [each for old in plain for each in (new if old.name == "columns" else [old.replace(kind=kind)])]
 
     @wraps(verb)
-    def with_log(**given: Any) -> None:
-        log = LogOptions(**{name: given.pop(name) for name in names})
-        verb(**given, log=log)
+    def with_columns(**given: Any) -> None:
+        columns = LogColumns(**{name: given.pop(name) for name in names})
+        verb(**given, columns=columns)
 
-    with_log.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
-    with_log.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
-    return with_log
+    with_columns.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
+    with_columns.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    return with_columns
 
 
 def warn_unmet(encoding: TableEncoder | None, values: Mapping[str, object], *, option: str) -> None:

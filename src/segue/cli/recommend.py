@@ -1,5 +1,6 @@
 """The verbs `recommend`, `rate` and `similar`."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,6 @@ import typer
 
 from segue.addresses import shown
 from segue.cli import options
-from segue.cli.store import opened_store
 from segue.config import parse_settings
 from segue.data.log.events import Events
 from segue.errors import ArgumentError
@@ -20,6 +20,7 @@ from segue.recommend.plan import Beam, Sample
 from segue.recommend.ratings import RatingDistribution, Shared
 from segue.recommend.recommender import Item, Recommender, Time, load_model
 from segue.recommend.state import State
+from segue.store.readonly import read_store
 
 verbs = typer.Typer()
 UserId = Annotated[str | None, typer.Option(help="Id of a user of the log or store.")]
@@ -50,7 +51,7 @@ def recommend(
     profile: options.Profile = None,
     users: options.Users = None,
     *,
-    log: options.LogOptions,
+    columns: options.LogColumns,
     as_json: options.AsJson = False,
 ) -> None:
     """Recommend what comes next: for a history, for a user of a log or store, or for all users."""
@@ -68,20 +69,20 @@ def recommend(
     rec = load_model(model)
     if rec.config.train.task == "rating":
         typer.echo("this model learnt ratings alone, not what comes next: train with --task both for lists", err=True)
-    known = log.read(events, of=rec) if events is not None else None
+    source = columns.read(events, of=rec) if events is not None else str(store)
     if out is not None:
-        return list_all(rec, model, known or str(store), out, k=k, at=options.time_option(at), users=users)
+        return list_all(rec, model, source, out, k=k, at=options.time_option(at), users=users)
     if history is not None:
         items = options.history_ids(history)
         about = options.profile_option(profile)
-        options.warn_unmet(rec.encodings.users, about, option="--profile")
+        options.warn_unmet(rec.encoders.users, about, option="--profile")
         state = rec.observe_all(rec.start(about), items)
     else:
-        state, items = _user_state(rec, known or str(store), str(user), users)
+        state, items = _user_state(rec, source, str(user), users)
     unknown = [id for id in dict.fromkeys(items) if id not in rec.vocabulary]
     given = parse_settings(context or [], option="--context", example="device=tv")
-    options.warn_unmet(rec.encodings.events, {"type": type}, option="--type")
-    options.warn_unmet(rec.encodings.events, given, option="--context")
+    options.warn_unmet(rec.encoders.events, {"type": type}, option="--type")
+    options.warn_unmet(rec.encoders.events, given, option="--context")
     if plan is None:
         _print_list(rec.recommend(state, k, at=options.time_option(at), type=type, context=given), unknown, as_json)
         return
@@ -103,7 +104,7 @@ def rate(
     profile: options.Profile = None,
     users: options.Users = None,
     *,
-    log: options.LogOptions,
+    columns: options.LogColumns,
     as_json: options.AsJson = False,
 ) -> None:
     """Predict a user's rating of an item, in the scale of the log."""
@@ -117,7 +118,7 @@ def rate(
         if unrated := [id for id, rating in rated if rating is None]:
             typer.echo(f"seen without a rating (write ITEM=RATING): {', '.join(unrated)}", err=True)
     else:
-        source = log.read(events, of=rec) if events is not None else str(store)
+        source = columns.read(events, of=rec) if events is not None else str(store)
         state, _ = _user_state(rec, source, str(user), users)
     shared = _shared_ratings(rec, store, item) if store else None
     predicted = rec.rating_distribution(state, item, at=options.time_option(at), shared=shared)
@@ -159,7 +160,7 @@ def list_all(
     if isinstance(source, Events):
         done = recommend_all(rec, source, out, k=k, at=at, profiles=profiles, report=_progress)
     else:
-        with opened_store(source) as opened:
+        with closing(read_store(source)) as opened:
             done = recommend_all(rec, opened, out, k=k, at=at, profiles=profiles, report=_progress)
     count = done.users + done.before
     before = f", {done.before:,} of them by the run before" if done.before else ""
@@ -179,7 +180,7 @@ def _user_state(rec: Recommender, source: Events | str, user: str, users: Path |
                 f'{source.source}: expected events of user "{user}", found none. Check --user and --user-col.'
             )
         return rec.encode(Events(events, source.source), users)[0], events["item"].cast(pl.String).to_list()
-    with opened_store(source) as opened:
+    with closing(read_store(source)) as opened:
         latest = opened.events(user, backwards=True, limit=1000)
         if not latest:
             raise ArgumentError(f'{shown(source)}: expected events of user "{user}", found none. Check --user.')
@@ -191,7 +192,7 @@ def _shared_ratings(rec: Recommender, store: str, item: str) -> Shared | None:
     """Return what ratings of other users say of an item, from a store; None where the model learnt no ratings."""
     if rec.network.rating is None:
         return None
-    with opened_store(store) as opened:
+    with closing(read_store(store)) as opened:
         return opened.shared(rec.fingerprint, [rec.vocabulary.row(item)])
 
 

@@ -1,7 +1,6 @@
 """The verbs about a store: `import`, `export`, `readmit` and `retrain`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,6 @@ from segue.jobs.import_export import export_file, import_events, read_log
 from segue.jobs.retrain import TOLERANCE
 from segue.jobs.retrain import retrain as retrain_and_publish
 from segue.recommend.recommender import load_model
-from segue.store.base import Store
 from segue.store.factory import open_store
 from segue.store.readonly import is_store, read_store
 
@@ -41,34 +39,31 @@ def import_log(
         str | None, typer.Option(help="Column of event ids; the store keeps an event with an id once.")
     ] = None,
     *,
-    log: options.LogOptions,
+    columns: options.LogColumns,
     as_json: options.AsJson = False,
 ) -> None:
     """Import a log into a store. Run again, it continues where it stopped."""
     if not is_store(events):
-        names = open_source(events, Reading(header=log.header, sep=log.sep, encoding=log.encoding)).frame
+        names = open_source(events, Reading(header=columns.header, sep=columns.sep, encoding=columns.encoding)).frame
         exported = {CONTEXT, "id"} <= set(names.collect_schema().names())
         id_col = id_col or ("id" if exported else None)
-        context = dict.fromkeys([*(log.context_col or ()), *([CONTEXT] if exported else ())])
-        log = replace(log, context_col=list(context))
-    known = log.read(events, more={"id": id_col})
-    for why, count in known.intake.dropped.items():
+        context = dict.fromkeys([*(columns.context_col or ()), *([CONTEXT] if exported else ())])
+        columns = replace(columns, context_col=list(context))
+    log = columns.read(events, more={"id": id_col})
+    for why, count in log.intake.dropped.items():
         typer.echo(f"left out: {count:,} rows, {why}", err=True)
-    for note in known.intake.notes:
+    for note in log.intake.notes:
         typer.echo(note, err=True)
-    opened = open_store(store)
-    try:
-        done = import_events(opened, LogEvents(known), source=source or known.source)
-    finally:
-        opened.close()
+    with closing(open_store(store)) as opened:
+        done = import_events(opened, LogEvents(log), source=source or log.source)
     if done.behind:
-        typer.echo(f"{known.source} begins with what was imported as {done.behind}; only the rest is new.", err=True)
+        typer.echo(f"{log.source} begins with what was imported as {done.behind}; only the rest is new.", err=True)
     if as_json:
         options.print_json({name: getattr(done, name) for name in ("position", "written", "known", "refused")})
         return
     typer.echo(
         f"{shown(store)}: {done.written:,} events written, {done.known:,} known already, {done.refused:,} refused; "
-        f"{done.position:,} of {len(known):,} in {known.source} done."
+        f"{done.position:,} of {len(log):,} in {log.source} done."
     )
 
 
@@ -79,7 +74,7 @@ def export(
 ) -> None:
     """Export all events of a store to a Parquet file, in the order of arrival, also while a server runs."""
     check_file(out, "-o", ".parquet")
-    with opened_store(store) as opened:
+    with closing(read_store(store)) as opened:
         count = export_file(opened, out)
     typer.echo(f"{out}: {count:,} event{'s' * (count != 1)}.")
 
@@ -100,10 +95,8 @@ def readmit(
             f"{store}: expected no server on it, one has it open. Ask the server, with a key of the role admin where "
             "it asks for keys: DELETE /v1/users/USER/block."
         ) from error
-    try:
+    with closing(opened):
         blocked = opened.readmit(user)
-    finally:
-        opened.close()
     if as_json:
         options.print_json({"user": user, "blocked": False, "was_blocked": blocked})
     else:
@@ -129,7 +122,7 @@ def retrain(
     wanted = (read_config(config) if config else {}) | parse_settings(settings or [])
     configure(wanted)  # impossible settings are refused before the store is read
     check_folder(models, f"--models {models}")
-    with opened_store(store) as opened:
+    with closing(read_store(store)) as opened:
         log = read_log(opened, source=Path(shown(store)).name)
     done = retrain_and_publish(
         log,
@@ -150,13 +143,3 @@ def retrain(
         index_if_large(load_model(models / done.model), models / done.model)
     if not done.published:
         raise typer.Exit(3)
-
-
-@contextmanager
-def opened_store(address: str) -> Iterator[Store]:
-    """Open a store for reading, as long as the block lasts."""
-    store = read_store(address)
-    try:
-        yield store
-    finally:
-        store.close()

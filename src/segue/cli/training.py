@@ -42,27 +42,27 @@ def train(
     task: Annotated[str | None, typer.Option(help="next, rating or both; guessed if not given.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = False,
     *,
-    log: options.LogOptions,
+    columns: options.LogColumns,
 ) -> None:
     """Train a model on a log."""
     asked = {"train.task": task} if task else {}
     wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []) | asked)
     check_file(out, "-o")
-    known = log.read(events)
+    log = columns.read(events)
     console = Console(stderr=True)
     say = partial(console.print, soft_wrap=True, highlight=False, markup=False)
-    for line in _notes(known):
+    for line in _notes(log):
         say(line)
     facts: dict[str, Any] = {}
     if hold_out:
-        known, test = segue.hold_out(known, hold_out)
+        log, test = segue.hold_out(log, hold_out)
         facts = {"hold_out": hold_out, "hold_out_digest": digest(test), "hold_out_events": len(test)}
     kept = out.with_name(out.name + ".checkpoint")
     if kept.exists() and not resume:
         say(f"{kept}: checkpoint of an interrupted run, not used. Training starts anew; --resume continues that run.")
     with _resumable(kept, console), TrainingView(console) as view:
         rec = segue.train(
-            known,
+            log,
             catalogue=items,
             users=users,
             kinds=options.kinds_option(kind),
@@ -120,7 +120,7 @@ def evaluate(
     ] = False,
     users: options.Users = None,
     *,
-    log: options.LogOptions,
+    columns: options.LogColumns,
     as_json: options.AsJson = False,
 ) -> None:
     """Measure a model on the rows it held out, beside baselines."""
@@ -132,8 +132,8 @@ def evaluate(
         raise typer.BadParameter("--at-event is for --task next; ratings are always predicted at their times")
     if stream and (at_event or in_sample or task == "rating"):
         raise typer.BadParameter("--stream is for --task next; it goes without --at-event and --in-sample")
-    rows = held_out_rows(rec.facts, log.read(events, of=rec), in_sample=in_sample)
-    typer.echo(f"Measuring {len(rows.test):,} events; the baselines beside it are tuned first.", err=True)
+    rows = held_out_rows(rec.facts, columns.read(events, of=rec), in_sample=in_sample)
+    typer.echo(f"Measuring {len(rows.test):,} events. The baselines are tuned first.", err=True)
     say = partial(typer.echo, err=True)
     lists: Any = partial(segue.evaluate, request_time="event" if at_event else "unknown", say=say)
     measure = lists if task == "next" else segue.evaluate_ratings

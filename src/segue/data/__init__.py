@@ -3,5 +3,5 @@
 Knows: files, ids, times, columns. Does not know: networks, models, stores or servers.
 
 A log goes this way: `values` reads single values; `log` reads what happened; `sequences` puts each
-user's events in order, as rows of a vocabulary; `features` encodes what items, users and events are.
+user's events in order, as rows of a vocabulary; `features` encodes their attributes.
 """

@@ -1,6 +1,7 @@
 """The measurement of cold start: lists for users whom training never met, by how many of their events are known.
 
-Knows: which events of a new user are shown, and which is the target. Ranking is that of `protocols`.
+Knows: which events of a new user are shown, and which is the target. Ranking is that of
+`protocols`.
 Does not know: the network, or how the new users were kept out of training (`split_users`).
 
     first n   e e e * . . .      the first n events are shown, the next is the target: as a new user begins

@@ -45,10 +45,6 @@ def held_out_rows(facts: Mapping[str, Any], events: Events, *, in_sample: bool =
                 "whose held-out rows differ. Give that log, or --in-sample to measure on any rows."
             )
         return HeldOut(train, test, ())
-    return _later(facts, events)
-
-
-def _later(facts: Mapping[str, Any], events: Events) -> HeldOut:
     end = facts["range"][1] if facts.get("range") else None
     if end is not None and events.has_times:
         train, test = split_after(events, end)

@@ -1,7 +1,7 @@
 """The measurement of lists: where a recommender, and the baselines beside it, rank what came next.
 
-Knows: every held-out event is one query from the state just before it; the whole catalogue is ranked, ties count
-against the model, seen items are excluded if the recommender's policy says so.
+Knows: every held-out event is one query from the state just before it; the whole catalogue is
+ranked, ties count against the model, seen items are excluded if the recommender's policy says so.
 Does not know: the network. It calls `recommend/`, as users do.
 """
 
@@ -53,7 +53,7 @@ def rank_beside(
     """
     if fitted or train is None:
         return rank_fitted(fitted or {}, tasks)
-    features = attributes_of(rec.catalogue, rec.encodings)
+    features = attributes_of(rec.catalogue, rec.encoders)
     data = TrainingData(encode(train, rec.vocabulary), rec.vocabulary.size, features, rec.repeats == "exclude")
     return rank_baselines(data, tasks, say)
 
@@ -92,7 +92,7 @@ def rank_targets(
         gaps, details = np.full(len(block), np.nan, np.float32), None
         if at_event:
             gaps = _gaps(queries, block)
-            details = rec.encodings.of_events([{"time": time} for time in _times(queries, block)])
+            details = rec.encoders.of_events([{"time": time} for time in _times(queries, block)])
         return rec.score_outputs(outputs[block.start : block.stop], gaps, queries.recent(block), details)
 
     others = rank_fitted(fitted or {}, [task]).rankings

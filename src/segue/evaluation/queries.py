@@ -1,6 +1,7 @@
 """Queries about held-out events, and where one model ranks their targets.
 
-Knows: histories, targets, which items a list excludes. Does not know: what scores, or where the events came from.
+Knows: histories, targets, which items a list excludes.
+Does not know: what scores, or where the events came from.
 """
 
 from collections.abc import Callable, Sequence

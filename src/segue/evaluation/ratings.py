@@ -1,7 +1,8 @@
 """The measurement of predicted ratings: of a recommender and of the baselines beside it.
 
-Knows: each held-out rating is predicted from earlier ratings only; ratings with the same timestamp do not influence
-each other. What users share of an item moves with the held-out ratings in the order of time, over all users.
+Knows: each held-out rating is predicted from earlier ratings only; ratings with the same timestamp
+do not influence each other. What users share of an item moves with the held-out ratings in the
+order of time, over all users.
 Does not know: the network. It calls `recommend/`, as users do.
 """
 
@@ -70,10 +71,10 @@ class RatingReport:
         width = max(len(name) for name in self.rows)
         lines = [self.protocol, " " * width + "     RMSE      MAE"]
         lines += [f"{name:<{width}}{row['rmse']:9.4f}{row['mae']:9.4f}" for name, row in self.rows.items()]
-        held = ", ".join(f"{name} hold {share:.1%}" for name, share in self.coverage.items())
+        held = ", ".join(f"{share:.1%} at {name}" for name, share in self.coverage.items())
         lines += ["predicted   given   ratings"]
         lines += [f"{p:9.2f}{g:8.2f}{n:10,}" for p, g, n in self.calibration]
-        lines += [f"Prediction intervals: {held} of the ratings."]
+        lines += [f"Coverage of the prediction intervals: {held}."]
         if self.improvement:
             lines.append(improvement_line(self.improvement, self.best_baseline or "", "squared error"))
         return "\n".join([*lines, *self.notes])

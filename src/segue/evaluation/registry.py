@@ -1,6 +1,7 @@
 """Every baseline: all are fitted to one log and rank the same queries.
 
-Knows: the order of a report, and that the failure of one baseline costs no other. Does not know: how each is made.
+Knows: the order of a report, and that the failure of one baseline costs no other.
+Does not know: how each is made.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

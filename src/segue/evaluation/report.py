@@ -1,6 +1,7 @@
 """The result of a measurement, for people and for machines.
 
-Knows: rows of metrics, the words of the protocol, the improvement with its interval. Does not know: how they were made.
+Knows: rows of metrics, the words of the protocol, the improvement with its interval.
+Does not know: how they were made.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The measurement of a stream: the model and online baselines read the held-out events on, as a server does.
 
-Knows: every event is ranked from all strictly earlier events of everybody, then learnt. Does not know: the network.
-It calls `recommend/`, as users do.
+Knows: every event is ranked from all strictly earlier events of everybody, then learnt. Does not
+know: the network. It calls `recommend/`, as users do.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,30 +38,33 @@ def evaluate_stream(
 ) -> StreamReport:
     """Measure a recommender on held-out events as a stream, beside baselines that learn online.
 
-    The events are read in the order of time. Each is ranked from all strictly earlier events of everybody, at its own
-    time, and is then learnt. Events with the same timestamp do not see each other. The items of the recommender stay
-    as they were trained; the state of each user moves with each event. Items that came after the cut are targets, too:
-    misses for the recommender, while an online baseline knows an item once somebody took it.
+    The events are read in the order of time. Each is ranked from all strictly earlier events of
+    everybody, at its own time, and is then learnt. Events with the same timestamp do not see each
+    other. The items of the recommender stay as they were trained; the state of each user moves with
+    each event. Items that came after the cut are targets, too: misses for the recommender, while an
+    online baseline knows an item once somebody took it.
 
     Args:
         rec: what to measure.
-        test: the held-out events, all later than the training events; `test.history` holds the earlier events of
-            their users.
-        train: the training events, to tune and start the online baselines; None measures the recommender alone.
+        test: the held-out events, all later than the training events; `test.history` holds the
+            earlier events of their users.
+        train: the training events, to tune and start the online baselines; None measures the
+            recommender alone.
         baselines: online baselines with their settings, in place of the tuned ones.
         users: a path or table with the profiles of the users, where the recommender reads them.
         notes: sentences for the report.
         say: called with lines on what is being done, and how long it takes.
 
     Returns:
-        HR@10, NDCG@10 and MRR@10 of each model with 95 % intervals over users, by age of the item, and by hour; the
-        improvement over the best online baseline.
+        HR@10, NDCG@10 and MRR@10 of each model with 95 % intervals over users, by age of the item,
+        and by hour; the improvement over the best online baseline.
 
     Raises:
-        EvaluationError: there is no held-out event, these events were learnt, the log has no times, or a training
-            event is not earlier than all held-out events.
+        EvaluationError: there is no held-out event, these events were learnt, the log has no times,
+            or a training event is not earlier than all held-out events.
 
-    Cost: O(events x network + events x items); the baselines some minutes for a million events and 25,000 items.
+    Cost: O(events x network + events x items); the baselines some minutes for a million events and
+    25,000 items.
     """
     _check(rec, test, train)
     log, begin = stream_of(test, train, rec.config.model.session_gap)
@@ -110,7 +113,8 @@ def stream_of(test: Events, train: Events | None = None, session_gap: object = N
     Args:
         test: the held-out events.
         train: the training events; None takes `test.history`.
-        session_gap: seconds without an event after which a session ends; 1,800 where it is no number.
+        session_gap: seconds without an event after which a session ends; 1,800 where it is no
+            number.
 
     Raises:
         EvaluationError: a training event is not earlier than all held-out events.

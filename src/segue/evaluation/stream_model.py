@@ -40,8 +40,9 @@ class _Event(NamedTuple):
 class StreamedModel:
     """A recommender that reads a stream as a server does.
 
-    The items are frozen, so events of different users do not change each other's ranks: they are ranked and observed
-    in batches. A state is made when its user appears, and dropped after the user's last event.
+    The items are frozen, so events of different users do not change each other's ranks: they are
+    ranked and observed in batches. A state is made when its user appears, and dropped after the
+    user's last event.
 
     Args:
         rec: the recommender.
@@ -106,7 +107,7 @@ class StreamedModel:
             if not len(part):
                 continue
             asked, at = [states[n] for n in part], [times[n] for n in part]
-            details = self.rec.encodings.of_events([{"time": time} for time in at])
+            details = self.rec.encoders.of_events([{"time": time} for time in at])
             seen = [state.seen.to_rows() for state in asked] if self.rec.repeats == "exclude" else []
             scores = leave_out(score_each(self.rec, asked, at, details), seen)
             own = scores[np.arange(len(part)), targets[part]]

@@ -1,6 +1,7 @@
 """The result of reading a stream, for people and for machines: by model, by age of the item, by hour.
 
-Knows: ranks of every model on the same events, how they are summed up. Does not know: how the ranks came about.
+Knows: ranks of every model on the same events, how they are summed up. Does not know: how the ranks
+came about.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,13 +50,16 @@ class StreamReport:
     """A table of metrics, a row per model, of a stream that every model read on.
 
     Args:
-        rows: name of the model -> metric -> mean with its interval over users. The first is the model.
+        rows: name of the model -> metric -> mean with its interval over users. The first is the
+            model.
         ages: the events by the age of their item: known from training, or new and how old.
         hours: the events by hour of the stream.
         protocol: what was measured, in words.
         queries: the number of events.
-        unknown_targets: how many events have an item that the model does not know; misses for the model.
-        improvement: the model's NDCG@10 minus that of the best online baseline, with its interval over users.
+        unknown_targets: how many events have an item that the model does not know; misses for the
+            model.
+        improvement: the model's NDCG@10 minus that of the best online baseline, with its interval
+            over users.
         best_baseline: the name of that baseline.
         notes: anything that a reader must know before believing the numbers.
     """
@@ -131,7 +135,8 @@ def stream_report(
     """Return the report of a stream.
 
     Args:
-        ranks: name of the model -> float64[event], the ranks from `begin` on; the first is the model.
+        ranks: name of the model -> float64[event], the ranks from `begin` on; the first is the
+            model.
         log: the stream.
         begin: its first event that was ranked.
         protocol: what was measured, in words.

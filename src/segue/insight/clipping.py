@@ -1,7 +1,7 @@
 """Gradient clipping, in a recurrence whose gradient explodes.
 
-Knows: a small network that learns the copy task by plain gradient descent, with and without clipping.
-Plain descent, because an adaptive optimiser hides how long a gradient was.
+Knows: a small network that learns the copy task by plain gradient descent, with and without
+clipping. Plain descent, because an adaptive optimiser hides how long a gradient was.
 Does not know: figures.
 """
 

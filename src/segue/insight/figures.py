@@ -1,7 +1,7 @@
 """Numbers as figures.
 
-Knows: lines, maps, colours, captions of axes. Needs matplotlib (the extra `plot`); makes `Figure` objects alone,
-so that no global state changes and no screen is needed.
+Knows: lines, maps, colours, captions of axes. Needs matplotlib (the extra `plot`); makes `Figure`
+objects alone, so that no global state changes and no screen is needed.
 Does not know: how a number came about.
 """
 

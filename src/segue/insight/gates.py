@@ -39,7 +39,7 @@ class Watched(StepwiseCell):
         return self.cell.init(rng, width)
 
     def start(self, params: Any, batch: int) -> WatchedState:
-        """Return the state of lanes that have seen nothing, all gates at 0."""
+        """Return the state before any event, all gates at 0."""
         inner = self.cell.start(params, batch)
         like = next(leaves(inner))[1]  # [B, d], as all that a cell carries
         inputs = map_tree(lambda array: array[0], self.cell.lift(params, 0.0 * like[None]))

@@ -5,7 +5,8 @@ Does not know: figures, training runs.
 
     lag        L = t - s:   how many steps back from the loss at step t the input x_s lies
 
-A recurrence multiplies the gradient by one Jacobian d h_k / d h_{k-1} for each step; see docs/method.md.
+A recurrence multiplies the gradient by one Jacobian d h_k / d h_{k-1} for each step; see
+docs/method.md.
 """
 
 from typing import Any
@@ -30,7 +31,7 @@ CLASSES = 50
 
 
 def last_loss(cell: Cell, params: Tree, x: Any, readout: Any, targets: Any) -> Any:
-    """Return the sum over lanes of the cross-entropy at the last step, of a linear readout of the cell's output.
+    """Return the sum over sequences of the cross-entropy at the last step, of a linear readout of the cell's output.
 
     Args:
         cell: read from its empty state.
@@ -76,7 +77,7 @@ def with_gain(params: Tree, gain: float) -> Tree:
 
 
 def gradient_by_lag(
-    cell: Cell, *, width: int = 32, steps: int = 101, lanes: int = 64, gain: float = 1.0, seed: int = 0
+    cell: Cell, *, width: int = 32, steps: int = 101, batch_size: int = 64, gain: float = 1.0, seed: int = 0
 ) -> Spread:
     """Return the length of the gradient of the last loss at each input, by lag, for a cell with fresh weights.
 
@@ -84,7 +85,7 @@ def gradient_by_lag(
         cell: the recurrence.
         width: of the input and of the memory.
         steps: T; lags go from 0 to T - 1.
-        lanes: sequences of random inputs (normal, of variance 1), over which the spread is taken.
+        batch_size: sequences of random inputs (normal, of variance 1), over which the spread is taken.
         gain: scales the recurrent matrix.
         seed: of weights, inputs and targets.
 
@@ -96,9 +97,9 @@ def gradient_by_lag(
     rng = np.random.default_rng(seed)
     params = cell.init(rng, width)
     params = params if gain == 1.0 else with_gain(params, gain)
-    x = rng.standard_normal((steps, lanes, width), dtype=np.float32)
+    x = rng.standard_normal((steps, batch_size, width), dtype=np.float32)
     readout = draw_normal(rng, (width, CLASSES), width**-0.5)
-    gradient = input_gradients(cell, params, x, readout, rng.integers(0, CLASSES, lanes).astype(np.int32))
+    gradient = input_gradients(cell, params, x, readout, rng.integers(0, CLASSES, batch_size).astype(np.int32))
     return spread(_lengths(gradient)[::-1])
 
 

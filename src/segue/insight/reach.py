@@ -1,7 +1,9 @@
 """The memory of a trained network: how its list changes when one earlier event is left out.
 
-Knows: histories with one event left out, real or drawn from the network itself. Runs on NumPy alone.
-Does not know: figures, gradients. A gradient says what a small change would do; this says what a whole event did.
+Knows: histories with one event left out, real or drawn from the network itself. Runs on NumPy
+alone.
+Does not know: figures, gradients. A gradient says what a small change would do; this says what a
+whole event did.
 """
 
 from dataclasses import dataclass

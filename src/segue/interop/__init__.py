@@ -1,6 +1,9 @@
-"""Segue and Keras: weights of the classical cells both ways, and any cell of Keras inside Segue's network.
+"""Segue and Keras: weights in both directions, and any Keras cell inside Segue's network.
 
-Needs the extra `keras`. Keras and JAX are imported when something here is called, not before.
+Knows: Keras layers and cells, their weights (`weights`), a Keras cell behind the contract of cells
+(`keras_cell`).
+Does not know: networks, training, model files. Needs the extra `keras`; Keras and JAX are imported
+at the first call.
 """
 
 from segue.interop.keras_cell import KerasCell

@@ -1,10 +1,11 @@
-"""A cell of Keras behind Segue's contract of cells.
+"""A Keras cell behind Segue's contract of cells.
 
 Knows: how a cell is described as JSON and made again, how its call becomes a step.
 Does not know: blocks, training, files.
 
-The cell is called with `training=False` through `stateless_call`, so weights and state go in and come
-out; Segue's own dropout acts around it. It computes with JAX, in serving too: the one cell that does.
+The cell is called with `training=False` through `stateless_call`, so weights and state go in and
+come out; Segue's dropout acts around the cell. It is the only cell that computes with JAX in
+serving, too.
 """
 
 import inspect
@@ -29,21 +30,22 @@ from segue.shapes import Array, Tree
 
 @dataclass(frozen=True, init=False)
 class KerasCell(StepwiseCell):
-    """A cell of Keras as a cell of Segue: `segue.train(events, cell=KerasCell(keras.layers.GRUCell(64)))`.
+    """A Keras cell as a cell of Segue: `train(events, cell=KerasCell(keras.layers.GRUCell(64)))`.
 
-    Any object that `keras.layers.RNN` accepts will do: with `state_size` and `call(inputs, states)`, one of
-    Keras's or your own, which is registered (`@keras.saving.register_keras_serializable`) so that a model
-    can name it: it is kept as JSON, and loaded where the same class is registered again.
+    Any object that `keras.layers.RNN` accepts works: a cell of Keras, or your own with `state_size`
+    and `call(inputs, states)`. Register your own class
+    (`@keras.saving.register_keras_serializable`): a model file keeps the cell as JSON, and is
+    loaded where the same class is registered.
 
     Args:
-        cell: it is copied by its configuration, and neither built nor changed.
+        cell: copied by its configuration; neither built nor changed.
 
     Raises:
-        ArgumentError: Keras is missing or does not run on JAX; the cell cannot be described, has dropout,
-            weights that are not trained, none at all, or does not compute in float32.
+        ArgumentError: Keras is missing or does not run on JAX; the cell cannot be described, has
+            dropout, no weights or weights that are not trained, or does not compute in float32.
 
-    Cost: of a step, what the cell costs; nothing is lifted out of the recurrence, so a classical cell trains
-    slower than Segue's own. `segue.convert` turns those into it.
+    Cost: a step costs what the cell costs. Nothing is lifted out of the recurrence, so a classical
+    cell trains slower than Segue's own; `segue.convert` replaces classical cells by Segue's.
 
     Example:
         >>> keras = keras_on_jax()
@@ -61,7 +63,7 @@ class KerasCell(StepwiseCell):
     _built: Any = field(compare=False, repr=False)
 
     def __init__(self, cell: Any) -> None:
-        keras = keras_on_jax()  # before the cell's own class can be asked for anything
+        keras = keras_on_jax()  # before anything of the cell is read
         _check_cell(cell)
         description = _described(keras, cell)
         width = _width(cell)
@@ -76,19 +78,20 @@ class KerasCell(StepwiseCell):
 
         Args:
             description: as `description` is.
-            most: numbers that its weights can be, where they are known; a cell of more is not made.
+            most: the most numbers that its weights can have; a larger cell is refused.
 
         Raises:
-            ArgumentError: Keras is missing, a class of the cell is not registered, or the description is none.
+            ArgumentError: Keras is missing, a class of the cell is not registered, or the
+                description is invalid.
         """
         return cls(_made(keras_on_jax(), description, most))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Say how it is pickled and copied: by its description; its class has to be registered where it is read."""
+        """Pickle the cell by its description; its class must be registered where it is read."""
         return KerasCell.from_description, (self.description,)
 
     def init(self, rng: np.random.Generator, width: int) -> tuple[Array, ...]:
-        """Return fresh weights, as the cell's own initialisers draw them, in the order of Keras.
+        """Return fresh weights, drawn by the cell's initialisers, in the order of Keras.
 
         Raises:
             ConfigError: the cell has another number of units than `width`.
@@ -102,24 +105,26 @@ class KerasCell(StepwiseCell):
         return tuple(np.array(variable.value) for variable in weights)
 
     def start(self, params: tuple[Array, ...], batch: int) -> Tree:
-        """Return the cell's own initial state, [B, ...]."""
+        """Return the cell's initial state, [B, ...]."""
         with self._with_weights(params):
             return _like(params[0], _tuples(_initial_state(self._built, batch)))
 
     def lift(self, params: tuple[Array, ...], x: Array) -> Array:
-        """Return x: what a cell of Keras does with its input is inside its step."""
+        """Return x: a Keras cell treats its input inside its step."""
         return x
 
     def step(self, params: tuple[Array, ...], state: Tree, inputs: Array) -> tuple[Tree, Array]:
-        """Return what `cell(inputs, states)` does, the state first."""
-        others = [variable.value for variable in self._built.non_trainable_variables]  # seeds, never drawn from
+        """Return the result of `cell(inputs, states)`, the state first."""
+        others = [
+            variable.value for variable in self._built.non_trainable_variables
+        ]  # seeds, which are never drawn from
         (y, new), _ = self._built.stateless_call(
             list(params), others, inputs, _lists(state), **_no_training(self._built)
         )
         return _like(inputs, _tuples(new)), _like(inputs, y)
 
     def to_segue(self, params: tuple[Array, ...]) -> tuple[Cell, Any]:
-        """Return Segue's own cell with the same equation, and its parameters.
+        """Return Segue's cell with the same equation, and its parameters.
 
         Raises:
             ArgumentError: Segue has no such cell; see `segue.interop.from_keras`.
@@ -156,11 +161,11 @@ def _check_cell(cell: Any) -> None:
 
 
 def _check_built(cell: Any, width: int) -> None:
-    """Run one step and see that weights, state and output can be those of a network."""
+    """Run one step and check that weights, state and output fit a network."""
     name, weights = type(cell).__name__, cell.trainable_weights
     if not weights or cell.non_trainable_weights:
-        found = f"{len(weights)} trained and {len(cell.non_trainable_weights)} others"
-        raise ArgumentError(f"KerasCell: expected a cell whose weights are all trained, {name} has {found}.")
+        numbers = f"{len(weights)} trained and {len(cell.non_trainable_weights)} others"
+        raise ArgumentError(f"KerasCell: expected a cell whose weights are all trained, {name} has {numbers}.")
     state = _initial_state(cell, 2)
     y, new = cell(np.zeros((2, width), np.float32), state, **_no_training(cell))
     dtypes = {str(np.asarray(each).dtype) for each in [y, *_flat(new), *(w.value for w in weights)]}
@@ -179,7 +184,7 @@ def _width(cell: Any) -> int:
 
 def _built(description: str, width: int, rng: np.random.Generator) -> Any:
     """Return a new cell with weights, as drawn from `rng`."""
-    # Initialisers without a seed take one from Python's generator, which is put back as it was.
+    # Initialisers without a seed take a seed from Python's generator, whose state is restored.
     before = random.getstate()
     random.seed(int(rng.integers(1 << 62)))
     try:
@@ -205,12 +210,12 @@ def _no_training(cell: Any) -> dict[str, bool]:
 
 
 def _described(keras: Any, cell: Any) -> str:
-    """Return a cell as JSON: its class and configuration, without the names that count up in a process."""
+    """Return a cell as JSON: its class and configuration, without names that Keras numbers."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of a lambda, which is an error here
-            found = keras.saving.serialize_keras_object(cell)
-        text = json.dumps(_unnamed(found), sort_keys=True)
-        _check_registered(keras, found)
+            tree = keras.saving.serialize_keras_object(cell)
+        text = json.dumps(_unnamed(tree), sort_keys=True)
+        _check_registered(keras, tree)
     except (TypeError, ValueError, OSError, NotImplementedError) as error:
         if isinstance(error, ArgumentError):  # a ValueError, too
             raise
@@ -223,21 +228,21 @@ def _described(keras: Any, cell: Any) -> str:
 
 def _made(keras: Any, description: str, most: int | None = None) -> Any:
     try:
-        found = json_of(description)
+        tree = json_of(description)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        tree = None
+    if not isinstance(tree, dict):
         raise ArgumentError(f"KerasCell: expected a description in JSON, came {description[:40]!r}.")
     try:
-        _check_registered(keras, found)
+        _check_registered(keras, tree)
         if most is not None:
-            _check_units(found, most)
-        return keras.saving.deserialize_keras_object(found, safe_mode=True)
+            _check_units(tree, most)
+        return keras.saving.deserialize_keras_object(tree, safe_mode=True)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         if isinstance(error, ArgumentError):
             raise
         raise ArgumentError(
-            f"KerasCell: expected a configuration to make a cell of, that of {found.get('class_name')} cannot: "
+            f"KerasCell: expected a configuration that makes a cell, that of {tree.get('class_name')} does not: "
             f"{_last_line(error)}. Check its get_config(), and name and register functions."
         ) from None
 
@@ -247,7 +252,7 @@ def _last_line(error: Exception) -> str:
 
 
 def _check_units(node: Any, most: int) -> None:
-    """Refuse a description of more units than there are weights for: each cell has a square of them."""
+    """Refuse more units than the weights allow: each cell has units x units weights."""
     for name, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         if name == "units" and not (isinstance(value, int) and 1 <= value * value <= most):
             raise ArgumentError(
@@ -270,7 +275,7 @@ def _unnamed(node: Any) -> Any:
 
 
 def _check_registered(keras: Any, node: Any) -> None:
-    """Refuse a description that names a class or function which is neither of Keras nor registered."""
+    """Refuse a description with a class or function that is not of Keras and not registered."""
     if isinstance(node, list | tuple):
         for each in node:
             _check_registered(keras, each)
@@ -279,9 +284,9 @@ def _check_registered(keras: Any, node: Any) -> None:
     if "class_name" in node:
         function = node.get("registered_name") == "function"
         name = node["config"] if function else node.get("registered_name") or node["class_name"]
-        own = _is_own(str(node.get("module") or ""), str(node["class_name"]))
-        own = own or (function and hasattr(keras.activations, str(name)))
-        if not own and keras.saving.get_registered_object(name) is None:
+        of_keras = _is_of_keras(str(node.get("module") or ""), str(node["class_name"]))
+        of_keras = of_keras or (function and hasattr(keras.activations, str(name)))
+        if not of_keras and keras.saving.get_registered_object(name) is None:
             raise ArgumentError(
                 f'KerasCell: expected classes and functions of Keras or registered ones, came "{name}". Put '
                 '@keras.saving.register_keras_serializable(package="mine") above it, and import it before the model '
@@ -291,8 +296,8 @@ def _check_registered(keras: Any, node: Any) -> None:
         _check_registered(keras, value)
 
 
-def _is_own(module: str, name: str) -> bool:
-    """Say whether a class is one of Keras that a cell is made of; others may open files when they are made."""
+def _is_of_keras(module: str, name: str) -> bool:
+    """Say whether Keras makes cells of a class; making other classes may open files."""
     if module == "keras.layers":
         return name.endswith(("Cell", "Cells", "LU", "Activation", "Softmax"))
     return module in ("keras", "keras.initializers", "keras.regularizers", "keras.constraints", "keras.activations")
@@ -307,7 +312,7 @@ def _flat(tree: Any) -> Iterator[Any]:
 
 
 def _tuples(state: Any) -> Tree:
-    """Return a state of Keras as nested tuples, which is what a tree of arrays is here."""
+    """Return a state of Keras as nested tuples."""
     if not isinstance(state, list | tuple):
         return (state,)
     return tuple(_tuples(each) if isinstance(each, list | tuple) else each for each in state)

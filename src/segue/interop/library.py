@@ -1,6 +1,7 @@
-"""Keras, imported when it is needed.
+"""The import of Keras, at the first use.
 
-Knows: that Keras must compute with JAX, and what to say when it is not there.
+Knows: that Keras must compute with JAX, and the message when Keras is missing.
+Does not know: layers, cells.
 """
 
 import os

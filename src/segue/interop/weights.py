@@ -1,6 +1,6 @@
-"""The weights of the classical cells, in the order and form of Keras and of Segue.
+"""Weights of the classical cells, in the order and form of Keras and of Segue.
 
-Knows: which layer of Keras has the equation of which cell, and where each number stands in both.
+Knows: which Keras layer has the equation of which cell, and where each number stands in both.
 Does not know: networks, models.
 
     Segue                    Keras                      weights of Keras
@@ -8,9 +8,9 @@ Does not know: networks, models.
     LSTM()                   LSTM                       kernel, recurrent, bias [4 d], gates i, f, g, o in both
     GRU()                    GRU(reset_after=True)      kernel, recurrent, bias [2, 3 d], gates z, r, n in both
 
-The GRU of Keras has a bias outside and one inside the product with the state. Only that of n, which is
-inside the reset gate, makes a difference: those of z and r are added up. A GRU with `reset_after=False`
-has another equation and cannot become one of Segue.
+The Keras GRU has a bias outside and a bias inside the product with the state. These differ only for
+n, where the second is inside the reset gate; for z and r they are added. A GRU with
+`reset_after=False` has another equation and cannot be converted.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ from segue.shapes import Floats
 
 
 def keras_weights(cell: Cell, params: Any) -> list[Floats]:
-    """Return float32 weights as the layer of Keras with a cell's equation holds them; `set_weights` takes them.
+    """Return float32 weights for `set_weights` of the Keras layer with a cell's equation.
 
     Args:
         cell: `SimpleRNN`, `GRU` or `LSTM`.
@@ -48,7 +48,7 @@ def keras_weights(cell: Cell, params: Any) -> list[Floats]:
 
 
 def params_of(cell: Cell, weights: list[Floats]) -> GatedParams | GRUParams:
-    """Return the parameters of a cell from weights in the order of Keras; a layer without bias has zeros."""
+    """Return a cell's parameters from weights in the order of Keras; a missing bias becomes 0."""
     kernel, recurrent = (np.array(each, np.float32) for each in weights[:2])
     if not isinstance(cell, GRU):
         bias = np.array(weights[2], np.float32) if len(weights) > 2 else np.zeros(kernel.shape[1], np.float32)
@@ -60,7 +60,7 @@ def params_of(cell: Cell, weights: list[Floats]) -> GatedParams | GRUParams:
 
 
 def to_keras(cell: Cell, params: Any, **settings: Any) -> Any:
-    """Return a layer of Keras that computes what a cell does, with its weights.
+    """Return a Keras layer that computes what a cell computes, with the same weights.
 
     Args:
         cell: `SimpleRNN`, `GRU` or `LSTM`.
@@ -100,14 +100,14 @@ def to_keras(cell: Cell, params: Any, **settings: Any) -> Any:
 
 
 def from_keras(layer: Any) -> tuple[Cell, Any]:
-    """Return the cell that computes what a layer or cell of Keras does, and its parameters.
+    """Return the cell that computes what a Keras layer or cell computes, and its parameters.
 
     Args:
-        layer: a built `SimpleRNN`, `GRU` or `LSTM`, or one of their cells, that reads as many numbers as it has
-            units.
+        layer: a built `SimpleRNN`, `GRU` or `LSTM`, or one of their cells, that reads as many
+            numbers as it has units.
 
     Raises:
-        ArgumentError: it has an equation that no cell of Segue has; the message says which part.
+        ArgumentError: no cell of Segue has its equation; the message names the difference.
 
     Example:
         >>> cell = GRU()
@@ -128,7 +128,7 @@ def from_keras(layer: Any) -> tuple[Cell, Any]:
 
 
 def segue_cell(layer: Any) -> Cell:
-    """Return the cell that has the equation of a layer or cell of Keras; see `from_keras`."""
+    """Return the cell with the equation of a Keras layer or cell; see `from_keras`."""
     layers, cell = keras_on_jax().layers, getattr(layer, "cell", layer)
     if getattr(layer, "go_backwards", False):
         raise _refused(cell, "it reads backwards", "A recommender reads forwards")

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from segue.data.features.catalogue import Profiles
-from segue.data.features.kinds import plain_name
+from segue.data.log.columns import plain_name
 from segue.data.log.events import Events
 from segue.data.values.times import microseconds
 from segue.jobs.event_frames import log_frame
@@ -132,7 +132,7 @@ def all_users(store: Store) -> list[str]:
 def _lists(rec: Recommender, batch: UserBatch, k: int, now: int | None, ids: pl.Series) -> pl.DataFrame:
     gaps = gaps_seconds([now] * len(batch.times), batch.times)
     excluded = [seen.to_rows() for seen in batch.seen] if rec.repeats == "exclude" else []
-    details = rec.encodings.of_events([{"time": now}] * len(batch.times))
+    details = rec.encoders.of_events([{"time": now}] * len(batch.times))
     best = rec.best_each(batch.outputs, gaps, batch.recent, k, details, excluded=excluded)
     user, place = np.nonzero(best.rows)
     rows = best.rows[user, place]
@@ -155,9 +155,9 @@ def state_of(rec: Recommender, store: Store, user: str, profiles: Profiles | Non
 
 def start_of(rec: Recommender, user: str, profiles: Profiles | None) -> State:
     """Return the state of a user before any event, from the profile columns that were learnt."""
-    if not profiles or rec.encodings.users is None:
+    if not profiles or rec.encoders.users is None:
         return rec.start({})
-    learnt = {plain_name(name) for name in rec.encodings.users.slices}
+    learnt = {plain_name(name) for name in rec.encoders.users.slices}
     return rec.start({name: value for name, value in profiles.of(user).items() if plain_name(name) in learnt})
 
 

@@ -30,7 +30,7 @@ class ResumableParquet:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     parts = ResumableParquet(Path(folder) / "all.parquet", {"job": "x"})
         ...     parts.add(pl.DataFrame({"n": [1]}))
-        ...     again = ResumableParquet(Path(folder) / "all.parquet", {"job": "x"})  # after a crash
+        ...     again = ResumableParquet(Path(folder) / "all.parquet", {"job": "x"})
         ...     again.add(pl.DataFrame({"n": [2]}))
         ...     again.finish(pl.DataFrame({"n": []}, schema={"n": pl.Int64}))
         ...     pl.read_parquet(again.out)["n"].to_list(), again.paths()

@@ -38,7 +38,7 @@ import polars as pl
 from segue.api import train
 from segue.config import Config, asked_of, configure
 from segue.data.features.catalogue import Profiles, read_items, read_profiles
-from segue.data.features.kinds import plain_name
+from segue.data.log.columns import plain_name
 from segue.data.log.events import Events
 from segue.data.log.split import split_after, split_by_time, split_last
 from segue.data.sequences.type_weights import check_types, types_of
@@ -152,7 +152,7 @@ def retrain(
         LockedError: another run is at work in this folder.
         ModelError: there is no such folder, or the running model cannot be read.
         DataError: there is too little to learn.
-        ArgumentError: `users` is missing for a model that reads profiles; the tolerance is no share.
+        ArgumentError: `users` is missing for a model that reads profiles; a wrong tolerance.
         ConfigError: `train.type_weights` is given and names a type that the log does not have.
 
     Cost: two trainings and the evaluation of two models.
@@ -221,7 +221,7 @@ def _as_before(
 
     An item without a line in the given table keeps the running model's line.
     """
-    if users is None and running.encodings.users is not None:
+    if users is None and running.encoders.users is not None:
         raise ArgumentError(
             f"--users: expected the table of profiles that {name} was trained with, came none, and a model holds "
             "none. Give --users FILE, or train without profiles: segue train STORE -o MODEL."
@@ -296,7 +296,7 @@ def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events,
 
 @dataclass(frozen=True)
 class _Retraining:
-    """A run in a locked folder; `given` are arguments of `train`, `trainings` the models to come."""
+    """A run in a locked folder; `given` are arguments of `train`, `trainings` its models."""
 
     log: Events
     folder: Path

@@ -1,11 +1,12 @@
-"""The compiled loops: made once on each machine, kept in the cache folder, those of the training named to XLA.
+"""The libraries of compiled loops: made once on each machine, kept in the cache folder.
 
-Knows: how a source becomes a library for this very processor, when there is none, and when one may not be trusted.
+Knows: how a source becomes a library for this processor, when there is no library, and when a file
+may not be trusted.
 Does not know: what the loops compute, or who calls them.
 
-A machine without a C compiler, or `SEGUE_KERNELS=0`, has no library; what would call it uses its pure twin. Why there
-is none is said once in the log and kept beside the libraries. It is tried again after a day, or when anything changes
-that a library is made of. Imports JAX only when it is asked for the loops of the training.
+Without a C compiler, or with `SEGUE_KERNELS=0`, there is no library and callers use the pure twins.
+The reason is logged once and kept beside the libraries. Compiling is tried again after a day, or
+when a source, a flag or the compiler changes. JAX is imported only for the loops of the training.
 """
 
 import ctypes
@@ -30,28 +31,29 @@ from segue.kernels.private_folder import check_private, private_folder
 
 logger = logging.getLogger("segue")
 FOLDER = Path(__file__).parent
-#: The loops of the training, those of the server, and what both include.
-SOURCE, LISTS, FORMULAS = (FOLDER / name for name in ("training_loops.c", "serving_loops.c", "formulas.h"))
-#: No flag changes the order of operations, but for sums that the source names.
+#: The loops of the training, those of the server, and their common part.
+TRAINING, SERVING, FORMULAS = (FOLDER / name for name in ("training_loops.c", "serving_loops.c", "formulas.h"))
+#: No flag changes the order of operations, except in sums that the source marks.
 FLAGS = (
     "-std=gnu11 -O3 -march=native -fPIC -shared -fvisibility=hidden -fno-math-errno -fno-trapping-math -fopenmp-simd"
 )
-#: Seconds for which a failure is remembered, and that a compiler may take.
+#: Seconds for which a failure is remembered, and seconds that a compiler may take.
 RETRY, PATIENCE = 86_400, 120
-#: The first JAX whose products of bfloat16 are the faster ones (0.6: .9 times the rate of float32, 0.8: 2 to 3 times).
+#: The first JAX with faster products of bfloat16 (0.6: .9 times the rate of float32, 0.8: 2 to 3
+#: times).
 FAST_BFLOAT16 = (0, 8)
 
 
 @cache
-def loaded() -> ctypes.CDLL | None:
-    """Return the library with its loops named to XLA: on a processor, with a compiler, unless `SEGUE_KERNELS=0`."""
+def training() -> ctypes.CDLL | None:
+    """Return the loops of the training; None on a GPU, without a compiler, or if turned off."""
     if os.environ.get("SEGUE_KERNELS") == "0":
         return None
     import jax
 
     if jax.default_backend() != "cpu":
         return None
-    library = opened(SOURCE, jax.ffi.include_dir(), made_for=(version("jax"), version("jaxlib")))
+    library = opened(TRAINING, jax.ffi.include_dir(), made_for=(version("jax"), version("jaxlib")))
     if library is None:
         return None
     capsule: Any = jax.ffi.pycapsule
@@ -61,19 +63,19 @@ def loaded() -> ctypes.CDLL | None:
 
 
 @cache
-def lists() -> ctypes.CDLL | None:
-    """Return the library with the loops of the server: with a compiler, unless `SEGUE_KERNELS=0`."""
-    return None if os.environ.get("SEGUE_KERNELS") == "0" else opened(LISTS)
+def serving() -> ctypes.CDLL | None:
+    """Return the loops of the server; None without a compiler, or if turned off."""
+    return None if os.environ.get("SEGUE_KERNELS") == "0" else opened(SERVING)
 
 
 def available() -> bool:
     """Say whether XLA can call the loops here."""
-    return loaded() is not None
+    return training() is not None
 
 
 def fast_bfloat16() -> bool:
-    """Say whether products of bfloat16 are the faster ones here: this processor multiplies them, and XLA lets it."""
-    library = loaded()
+    """Say whether products of bfloat16 are faster with this processor and this XLA."""
+    library = training()
     if library is None:
         return False
     import jax
@@ -89,13 +91,13 @@ def compiling() -> str:
 
 def handlers() -> list[str]:
     """Return the names of all loops, as `training_loops.c` has them."""
-    return re.findall(r"^HANDLER\((\w+)\)", SOURCE.read_text(encoding="utf-8"), re.MULTILINE)
+    return re.findall(r"^HANDLER\((\w+)\)", TRAINING.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def opened(
     source: Path, headers: str | None = None, compiler: str | None = None, made_for: Iterable[str] = ()
 ) -> ctypes.CDLL | None:
-    """Return the library of a source, opened; see `compiled`. One that cannot be opened is made anew once."""
+    """Return the opened library of a source; one that cannot be opened is compiled once more."""
     for last in (False, True):
         path = compiled(source, headers, compiler, made_for)
         if path is None:
@@ -112,15 +114,16 @@ def opened(
 def compiled(
     source: Path, headers: str | None = None, compiler: str | None = None, made_for: Iterable[str] = ()
 ) -> Path | None:
-    """Return the library of a source, compiled if it is not in the cache folder; None where that cannot be done.
+    """Return the library of a source, compiled if it is not kept; None where this fails.
 
     Args:
         source: what is compiled.
-        headers: the folder with XLA's headers, where it needs them.
-        compiler: its command, with arguments; the environment's `CC`, or `cc`, where None.
-        made_for: what else a library is only good for.
+        headers: the folder with XLA's headers, if needed.
+        compiler: its command, with arguments; None takes the environment's `CC`, or `cc`.
+        made_for: versions that the library is only good for.
 
-    A library is taken from a folder and a file of this user alone, which others cannot write to.
+    A library is only taken from a folder and a file that belong to this user and that others cannot
+    write to.
     """
     try:
         folder = private_folder(cache_folder() / "kernels")
@@ -130,13 +133,13 @@ def compiled(
             check_private(path)
             return path
     except (OSError, ValueError, SegueError, subprocess.SubprocessError) as error:
-        _tell(str(error))
+        _warn(str(error))
         return None
     return None if _failed_lately(path) else _made(path, source, headers, command)
 
 
 def _made(path: Path, source: Path, headers: str | None, command: list[str]) -> Path | None:
-    """Return the path of a library after compiling it, whole or not at all."""
+    """Compile a library, whole or not at all, and return its path."""
     try:
         if not command:
             raise OSError("there is no C compiler")
@@ -162,20 +165,20 @@ def _failed_lately(path: Path) -> bool:
 
 
 def _failed(path: Path, why: str) -> None:
-    """Say why there is no library, and remember that so that the next start does not try."""
-    _tell(why)
+    """Log why there is no library, and keep the reason for the next start."""
+    _warn(why)
     try:
         with replacing(path.with_suffix(".failed")) as part:
             part.write_text(why + "\n", encoding="utf-8")
     except OSError:
-        pass  # then it is tried again
+        pass  # the next start tries again
 
 
 @cache
-def _tell(why: str) -> None:
+def _warn(why: str) -> None:
     logger.warning(
-        "Compiled loops: expected a C compiler and a cache folder of one's own, came: %s. The pure code does the same, "
-        "slower. Mend it, name another compiler (CC) or folder (SEGUE_CACHE), or set SEGUE_KERNELS=0 to hear no more.",
+        "Compiled loops: expected a C compiler and a private cache folder, came: %s. The slower pure code is used. "
+        "Fix this, name another compiler (CC) or folder (SEGUE_CACHE), or set SEGUE_KERNELS=0 to silence this warning.",
         why,
     )
 
@@ -188,18 +191,18 @@ def _command(text: str) -> list[str]:
         []
     """
     program, *arguments = shlex.split(text) or ["cc"]
-    found = shutil.which(program)
-    return [found, *arguments] if found else []
+    path = shutil.which(program)
+    return [path, *arguments] if path else []
 
 
 def _key(source: Path, headers: str | None, command: list[str], made_for: Iterable[str]) -> str:
-    """Return what a library is only good for: its sources, flags, compiler and kind of processor, and the rest."""
+    """Return a digest of all that a library depends on: sources, flags, compiler, processor."""
     cpu, identity = Path("/proc/cpuinfo"), ""
     wanted = re.compile(r"^(?:flags|Features|model name)\s*:.*", re.MULTILINE)
     features = sorted(set(wanted.findall(cpu.read_text()))) if cpu.exists() else [platform.processor()]
     if command:
-        asked = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False, timeout=30)
-        identity = asked.stdout + asked.stderr + os.path.realpath(command[0])
+        version_of = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False, timeout=30)
+        identity = version_of.stdout + version_of.stderr + os.path.realpath(command[0])
     files = [source, FORMULAS, *(sorted(Path(headers).rglob("*.h")) if headers else [])]
     parts = [*(file.read_text(encoding="utf-8") for file in files), FLAGS, *command, identity, platform.machine()]
     parts += [platform.node(), *features, *made_for]

@@ -1,8 +1,8 @@
-"""Loops of the server: a step through a block, the blend with transition counts, the best of a line, ranks.
+"""Loops of the server: a step through a block, the blend, the best of a line, ranks.
 
-Knows: lines of scores, places in them, -infinity for exclusions. Each loop runs in C where there is a compiler, without
-the lock of the interpreter, and else in the pure twin here or at its caller; both compute the same (laws). C checks
-nothing, so every array is checked here first.
+Knows: lines of scores, places in them, -infinity for exclusions. Each loop runs in C where there is
+a compiler, without the lock of the interpreter, and else in the pure twin here or at its caller;
+both compute the same (laws). C checks nothing, so every array is checked here first.
 Does not know: ids, rows of a catalogue.
 """
 
@@ -26,12 +26,12 @@ _INSERTED = 256
 
 
 class TopK(NamedTuple):
-    """The highest scores of each line, best first, of equals the first; -infinity and place 0 fill up.
+    """The highest scores of each line, best first, of equals the first; -infinity fills up.
 
     Args:
         places: int64[line, k].
         scores: float[line, k].
-        found: int64[line], how many scores above -infinity there were, at most k.
+        found: int64[line], scores above -infinity, at most k.
     """
 
     places: NDArray[np.int64]
@@ -54,9 +54,9 @@ def top_k(scores: Floats, k: int) -> TopK:
         k: at least 1.
 
     Raises:
-        ArgumentError: the scores lie otherwise, or k is below 1.
+        ArgumentError: the scores are not in one piece of memory, or k is below 1.
 
-    Cost: O(lines x n), and O(k) for each score that was among the best for a while.
+    Cost: O(lines x n), and O(k) for each score that enters the list.
 
     Example:
         >>> top_k(np.float32([[1, 3, -np.inf, 3], [-np.inf, -np.inf, 2, -np.inf]]), 2).places.tolist()
@@ -64,7 +64,7 @@ def top_k(scores: Floats, k: int) -> TopK:
     """
     if scores.ndim != 2 or k < 1:
         raise _unfit("scores of two axes and a count from 1", scores, f", and {k}")
-    loops = build.lists()
+    loops = build.serving()
     if loops is None or k > _INSERTED:
         return pure_top_k(scores, k)
     lines, size = scores.shape
@@ -81,7 +81,7 @@ def pure_top_k(scores: NDArray[np.floating], k: int) -> TopK:
     line, values = places // size, scores.ravel()[places]
     places -= line * size
     order = np.lexsort((places, -values, line))
-    number = np.arange(len(order)) - np.searchsorted(line, line)  # of the same line before
+    number = np.arange(len(order)) - np.searchsorted(line, line)  # places of the same line before
     order, number = order[number < k], number[number < k]
     top = TopK(
         np.zeros((lines, k), np.int64),
@@ -93,7 +93,7 @@ def pure_top_k(scores: NDArray[np.floating], k: int) -> TopK:
 
 
 def best(scores: Floats, count: int) -> list[Best]:
-    """Return what `top_k` does as lists, one for each line, of what is above -infinity.
+    """Return the result of `top_k` as lists, one for each line, without places of -infinity.
 
     Example:
         >>> best(np.float32([[1, 3, -np.inf, 3], [-np.inf, -np.inf, 2, -np.inf]]), 2)
@@ -108,7 +108,8 @@ def leave_out(scores: Floats, excluded: Sequence[Rows] = (), *, allowed: Bools |
 
     Args:
         scores: float32[line, row], all rows of the catalogue; row 0 is always left out.
-        excluded: for each line the rows to leave out, such as the seen items; empty leaves out nothing.
+        excluded: for each line the rows to leave out, such as the seen items; empty leaves out
+            nothing.
         allowed: bool[row], what a list may hold; None allows all.
 
     Example:
@@ -128,8 +129,8 @@ def ranks_and_log_sums(scores: Floats, places: NDArray[np.integer]) -> tuple[NDA
     """Return for each line the rank of one place, ties against it, and `log(sum(exp(line)))`.
 
     Args:
-        scores: float32[line, n], line after line in memory. The first place of a line is never ranked, and -infinity
-            adds nothing to the sum.
+        scores: float32[line, n], line after line in memory. The first place of a line is never
+            ranked, and -infinity adds nothing to the sum.
         places: int[line], each with a score above -infinity.
 
     Returns:
@@ -149,7 +150,7 @@ def ranks_and_log_sums(scores: Floats, places: NDArray[np.integer]) -> tuple[NDA
     inside = scores.ndim == 2 and columns.shape == scores.shape[:1]
     if not inside or (len(columns) and not 0 <= columns.min() <= columns.max() < scores.shape[1]):
         raise _unfit("a place inside each line of scores", scores)
-    loops = build.lists()
+    loops = build.serving()
     if loops is None:
         return pure_ranks_and_log_sums(scores, places)
     ranks, sums = np.empty(len(scores), np.int64), np.empty(len(scores), np.float32)
@@ -178,10 +179,10 @@ NORMS: dict[Norm, int] = {False: 0, True: 1, "clip": 2}
 
 
 class BlockStep:
-    """One event of some users through a block whose constants are put together, in C.
+    """One event of several users through a block whose constants are put together, in C.
 
     Args:
-        loops: `build.lists()`.
+        loops: `build.serving()`.
         weights: float32 arrays in the order of `Block` in `serving_loops.c`.
 
     Raises:
@@ -192,7 +193,7 @@ class BlockStep:
         self.loops = loops
         d, past, inside = len(weights[1]), len(weights[2]), len(weights[9])
         shapes = [(d, 2 * d), (d,), (past,), (d,), (d, 2 * d), (2 * d,), (d,), (d, d), (d, 2 * inside), (inside, d)]
-        if [one.shape for one in weights] != shapes or past % d or any(one.dtype != np.float32 for one in weights):
+        if [w.shape for w in weights] != shapes or past % d or any(w.dtype != np.float32 for w in weights):
             raise _unfit(f"weights of a block of width {d}", weights[0])
         self.width, self.past, self.inside = d, past, inside
         self.weights = [_panels(array) if array.ndim == 2 else np.ascontiguousarray(array) for array in weights]
@@ -202,8 +203,8 @@ class BlockStep:
         """Read a state, write the next state, and change x in place.
 
         Args:
-            before: float32[B, n], parts of consecutive lines: the last inputs, newest first, then the state of the
-                cell.
+            before: float32[B, n], parts of consecutive lines: the last inputs, newest first, then
+                the state of the cell.
             x: float32[B, d], line after line.
             after: as `before`, with the same distance between lines.
             norm: what each part does with a vector first.
@@ -244,10 +245,11 @@ class BlendLoop:
     """The blend of a network's scores with transition counts, in C.
 
     Args:
-        loops: `build.lists()`.
+        loops: `build.serving()`.
         pairs: offsets int64[V + 1], rows int32[n] and shares float32[n] of the pairs.
         popularity: float32[V].
-        decays: float32[REACH] and float32[RECENT], how much the last items count for transitions and for repeats.
+        decays: float32[REACH] and float32[RECENT], how much the last items count for transitions
+            and for repeats.
         counted: rows that were counted; the others were added later.
         numbers: weight, smoothing, habit, scale and the log for a row that was not counted.
 
@@ -267,18 +269,19 @@ class BlendLoop:
         numbers: Sequence[float],
     ) -> None:
         self.loops = loops
-        self.arrays = [np.ascontiguousarray(one) for one in (*pairs, popularity, *decays)]  # kept while C points there
+        # Kept while C points there.
+        self.arrays = [np.ascontiguousarray(array) for array in (*pairs, popularity, *decays)]
         size, kinds = len(popularity), (np.int64, np.int32, *[np.float32] * 4)
-        whole = all(one.dtype == kind and one.ndim == 1 for one, kind in zip(self.arrays, kinds, strict=True))
+        whole = all(part.dtype == kind and part.ndim == 1 for part, kind in zip(self.arrays, kinds, strict=True))
         if not (whole and pairs_fit(*pairs, size) and 0 <= counted <= size and len(decays[0]) <= len(decays[1])):
             raise _unfit("pairs of rows that are there, with a share each", popularity)
         sizes = (size, counted, *map(len, decays))
         self._transitions = _Transitions(
-            *(one.ctypes.data for one in self.arrays), *map(int, sizes), *map(float, numbers)
+            *(array.ctypes.data for array in self.arrays), *map(int, sizes), *map(float, numbers)
         )
 
     def __call__(self, scores: Floats, recent: Rows) -> None:
-        """Blend scores of all rows in order, float32[user, n], in place; `recent` is int32[user, RECENT].
+        """Blend scores float32[user, n] in place with the last items int32[user, RECENT].
 
         Raises:
             ArgumentError: there are fewer rows than counted, or shapes do not fit.
@@ -293,7 +296,7 @@ class BlendLoop:
 
 
 def pairs_fit(offsets: NDArray[np.int64], rows: Rows, shares: Floats, size: int) -> bool:
-    """Say whether pairs fit a number of rows: offsets rise from 0 to the number of pairs, rows exist.
+    """Say whether pairs fit a number of rows: offsets rise to the number of pairs, rows exist.
 
     Cost: O(pairs).
 
@@ -326,8 +329,8 @@ def _sizes(*numbers: int) -> tuple[ctypes.c_int64, ...]:
 def _edges(scores: NDArray[np.floating], count: int) -> NDArray[np.floating]:
     """Return float[line]: a score that at least `count` of its line reach, and few more.
 
-    The `count`-th highest of the maxima of groups is such a score. A group is every n-th score, so that maxima of
-    neighbours are taken at a time.
+    The `count`-th highest of the maxima of groups is such a score. A group is every n-th score, so
+    that maxima of neighbours are taken at a time.
     """
     lines, size = scores.shape
     block = max(1, size // (16 * count))

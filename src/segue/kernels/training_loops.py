@@ -1,9 +1,11 @@
 """The compiled loops as functions of JAX arrays, each with its gradient.
 
-Knows: shapes, and which loop is the gradient of which. Every function computes what its twin in `segue.model` or
-`segue.training.update.losses` computes, within float32's rounding; tests hold them against each other.
-C reads as many numbers as the first argument says, so shapes and types are looked at while a program is traced.
-Does not know: weights, losses. Call these only where `build.available()`; the products alone are good without.
+Knows: shapes, and which loop is the gradient of which. Every function computes what its twin in
+`segue.model` or `segue.training.update.losses` computes, within float32's rounding; tests hold them
+against each other. C trusts the sizes of its first argument, so shapes and types are checked while
+a program is traced.
+Does not know: weights, losses. Call these only where `build.available()`; the products work
+without.
 """
 
 from collections.abc import Sequence
@@ -21,17 +23,17 @@ _FLOAT, _BOOL = jnp.float32, jnp.bool_
 
 
 def _call(name: str, *shapes: Sequence[int], in_place: bool = False, kind: Any = jnp.float32) -> Any:
-    """Return the loop of a name; its results have these shapes; in place, the first is the first argument."""
+    """Return a loop; `in_place`, its first result takes the memory of its first argument."""
     shape_of: Any = jax.ShapeDtypeStruct
     results = [shape_of(tuple(shape), kind) for shape in shapes]
     return jax.ffi.ffi_call(name, results, input_output_aliases={0: 0} if in_place else None)
 
 
 def _check(name: str, *wanted: tuple[Array, Sequence[int], Any]) -> None:
-    """Do nothing if each array has the shape and the type that a loop reads.
+    """Check the shapes and types of a loop's arrays.
 
     Raises:
-        ArgumentError: one has another.
+        ArgumentError: an array has another shape or type.
     """
     for array, shape, kind in wanted:
         if array.shape != tuple(shape) or array.dtype != kind:
@@ -42,30 +44,32 @@ def _check(name: str, *wanted: tuple[Array, Sequence[int], Any]) -> None:
 
 
 def product(x: Array, weights: Array) -> Array:
-    """Return float32 `x @ weights` of x [N, k]; where the weights [k, n] are bfloat16, x is rounded to it, too.
+    """Return float32 `x @ weights` of x [N, k] and weights [k, n], float32 or bfloat16.
 
-    So are the factors of its gradients. Numbers so rounded have 8 bits; their sums are float32.
+    With weights of bfloat16, x and the factors of the gradients are rounded to bfloat16, too.
+    Rounded numbers have 8 bits; sums are float32.
     """
     return x @ weights if _whole(weights.dtype) else _rounded_product(x, weights)
 
 
-def turned_product(x: Array, weights: Array) -> Array:
-    """Return `x @ weights.T` in the same way: x [N, n], weights [k, n]."""
+def transposed_product(x: Array, weights: Array) -> Array:
+    """Return `x @ weights.T` in the same way, of x [N, n] and weights [k, n]."""
     return x @ weights.T if _whole(weights.dtype) else _times(x, weights, 1)
 
 
 def summed_over_rows(x: Array, y: Array, kind: Any) -> Array:
     """Return float32 `x.T @ y` of x [N, k] and y [N, n], the gradient of weights of a kind.
 
-    XLA's products are fast only where the left factor lies in memory as it is read, so the smaller one is turned first.
+    XLA's products are fast only where the left factor lies in memory in the order of reading, so
+    the smaller factor is transposed first.
     """
     if _whole(kind):
         return x.T @ y
     if not build.available():
         return jnp.matmul(x.astype(kind).T, y.astype(kind), preferred_element_type=jnp.float32)
     if x.shape[1] > 2 * y.shape[1]:
-        return _turned(summed_over_rows(y, x, kind), jnp.float32)
-    return jnp.matmul(_turned(x, kind), y.astype(kind), preferred_element_type=jnp.float32)
+        return _transposed(summed_over_rows(y, x, kind), jnp.float32)
+    return jnp.matmul(_transposed(x, kind), y.astype(kind), preferred_element_type=jnp.float32)
 
 
 def _whole(kind: Any) -> bool:
@@ -73,7 +77,7 @@ def _whole(kind: Any) -> bool:
 
 
 def _times(x: Array, weights: Array, axis: int) -> Array:
-    # Said by the axes: with weights.T the compiler decides before it sees through, and takes float32.
+    # Given as axes: with weights.T the compiler would choose float32.
     axes = (((1,), (axis,)), ((), ()))
     return lax.dot_general(x.astype(weights.dtype), weights, axes, preferred_element_type=jnp.float32)
 
@@ -85,17 +89,17 @@ def _rounded_product(x: Array, weights: Array) -> Array:
 
 def _rounded_product_back(kept: tuple[Array, Array], ahead: Array) -> Any:
     x, weights = kept
-    return turned_product(ahead, weights), summed_over_rows(x, ahead, weights.dtype).astype(weights.dtype)
+    return transposed_product(ahead, weights), summed_over_rows(x, ahead, weights.dtype).astype(weights.dtype)
 
 
 _rounded_product.defvjp(lambda x, weights: (_rounded_product(x, weights), (x, weights)), _rounded_product_back)
 
 
-def _turned(x: Array, kind: Any) -> Array:
+def _transposed(x: Array, kind: Any) -> Array:
     """Return x.T of a kind, in memory."""
     name = "segue_turned" if kind == x.dtype else "segue_turned_rounded"
-    turned: Array = _call(name, x.shape[::-1], kind=kind)(x)[0]
-    return turned
+    result: Array = _call(name, x.shape[::-1], kind=kind)(x)[0]
+    return result
 
 
 @jax.custom_vjp
@@ -111,10 +115,10 @@ def clipped(x: Array, scale: Array) -> Array:
 
 
 def _of_rows(name: str, x: Array, scale: Array) -> Array:
-    """Return what a loop makes of each row of x and of a scale."""
+    """Return the result of a loop over the rows of x, with a scale."""
     _check(name, (x, x.shape, _FLOAT), (scale, x.shape[-1:], _FLOAT))
-    found: Array = _call(f"segue_{name}", x.shape)(x, scale)[0]
-    return found
+    result: Array = _call(f"segue_{name}", x.shape)(x, scale)[0]
+    return result
 
 
 def _of_rows_back(name: str, kept: tuple[Array, Array], ahead: Array) -> Any:
@@ -130,8 +134,8 @@ clipped.defvjp(lambda x, scale: (clipped(x, scale), (x, scale)), partial(_of_row
 def swiglu(both: Array) -> Array:
     """Return `silu(a) * b` of the halves of `both`, see `segue.model.activations.swiglu`."""
     _check("swiglu", (both, (*both.shape[:-1], both.shape[-1] // 2 * 2), _FLOAT))
-    found: Array = _call("segue_swiglu", (*both.shape[:-1], both.shape[-1] // 2))(both)[0]
-    return found
+    result: Array = _call("segue_swiglu", (*both.shape[:-1], both.shape[-1] // 2))(both)[0]
+    return result
 
 
 def _swiglu_back(both: Array, ahead: Array) -> Any:
@@ -145,8 +149,8 @@ swiglu.defvjp(lambda both: (swiglu(both), both), _swiglu_back)
 def geglu(gate: Array, y: Array) -> Array:
     """Return `gelu(gate) * y`, see `segue.model.activations.geglu`."""
     _check("geglu", (gate, y.shape, _FLOAT), (y, y.shape, _FLOAT))
-    found: Array = _call("segue_geglu", y.shape)(gate, y)[0]
-    return found
+    result: Array = _call("segue_geglu", y.shape)(gate, y)[0]
+    return result
 
 
 def _geglu_back(kept: tuple[Array, Array], ahead: Array) -> Any:
@@ -159,14 +163,14 @@ geglu.defvjp(lambda gate, y: (geglu(gate, y), (gate, y)), _geglu_back)
 
 @jax.custom_vjp
 def convolve(x: Array, tail: Array, reset: Array, start: Array, conv: Array, bias: Array) -> tuple[Array, Array]:
-    """Return the causal convolution of each lane, and its last inputs; see `segue.model.cells.Linear`.
+    """Return the causal convolution of each user (`cells.Linear`), and the last inputs.
 
-    No gradient comes back through the last inputs.
+    The last inputs have no gradient.
 
     Args:
         x: float32[T, B, d].
         tail: float32[taps - 1, B, d], the inputs before, newest first.
-        reset: bool[T, B], where what was before is `start`.
+        reset: bool[T, B], where the inputs before are `start`.
         start: float32[taps - 1, B, d].
         conv: float32[taps, d], the present first.
         bias: float32[d].
@@ -195,7 +199,7 @@ convolve.defvjp(_convolve_forward, _convolve_back)
 
 @jax.custom_vjp
 def linear(gates: Array, bias: Array, decay: Array, c: Array, s: Array, reset: Array, start: Array) -> Array:
-    """Return the memory after each position of a gated linear recurrence; see `segue.model.cells.Linear`.
+    """Return the memory of a gated linear recurrence (`cells.Linear`) after each position.
 
     Args:
         gates: float32[T, B, 2 d], of recurrence and input, before bias and sigmoid.
@@ -203,15 +207,15 @@ def linear(gates: Array, bias: Array, decay: Array, c: Array, s: Array, reset: A
         decay: float32[d], `8 softplus(lambda)`.
         c: float32[T, B, d].
         s: float32[B, d], the memory before.
-        reset: bool[T, B], where it is `start`.
+        reset: bool[T, B], where the memory becomes `start`.
         start: float32[B, d].
     """
     steps, lanes, width = c.shape
     of_steps = [(gates, (steps, lanes, 2 * width), _FLOAT), (c, c.shape, _FLOAT), (reset, (steps, lanes), _BOOL)]
     of_width = [(bias, (2 * width,), _FLOAT), (decay, (width,), _FLOAT)]
     _check("linear", *of_steps, *of_width, *((array, (lanes, width), _FLOAT) for array in (s, start)))
-    found: Array = _call("segue_linear", c.shape)(gates, bias, decay, c, s, reset, start)[0]
-    return found
+    result: Array = _call("segue_linear", c.shape)(gates, bias, decay, c, s, reset, start)[0]
+    return result
 
 
 def _linear_forward(*given: Array) -> Any:
@@ -240,11 +244,11 @@ def gru(x: Array, w_h: Array, b_n: Array, h: Array, reset: Array, start: Array) 
         w_h: float32[d, 3 d].
         b_n: float32[d].
         h: float32[B, d], the memory before.
-        reset: bool[T, B], where it is `start`.
+        reset: bool[T, B], where the memory becomes `start`.
         start: float32[B, d].
     """
-    found: Array = _gru_forward(x, w_h, b_n, h, reset, start)[0]
-    return found
+    result: Array = _gru_forward(x, w_h, b_n, h, reset, start)[0]
+    return result
 
 
 def _gru_forward(x: Array, w_h: Array, b_n: Array, h: Array, reset: Array, start: Array) -> Any:
@@ -253,14 +257,14 @@ def _gru_forward(x: Array, w_h: Array, b_n: Array, h: Array, reset: Array, start
     _check("gru", *of_steps, *((array, (lanes, width), _FLOAT) for array in (h, start)))
     step = _call("segue_gru", h.shape)
 
-    def one(h: Array, position: tuple[Array, Array]) -> Any:
+    def read_position(h: Array, position: tuple[Array, Array]) -> Any:
         x_now, reset_now = position
         h = jnp.where(reset_now[:, None], start, h)
         read = product(h, w_h)
         after = step(x_now, read, b_n, h)[0]
         return after, (after, h, read)
 
-    _, (y, before, read) = lax.scan(one, h, (x, reset), unroll=True)
+    _, (y, before, read) = lax.scan(read_position, h, (x, reset), unroll=True)
     return y, (x, w_h, b_n, reset, before, read)
 
 
@@ -268,17 +272,17 @@ def _gru_back(kept: tuple[Array, ...], ahead: Array) -> Any:
     x, w_h, b_n, reset, before, read = kept
     step = _call("segue_gru_back", x.shape[1:], x.shape[1:], before.shape[1:])
 
-    def one(sums: tuple[Array, Array], position: tuple[Array, ...]) -> Any:
+    def go_back(sums: tuple[Array, Array], position: tuple[Array, ...]) -> Any:
         dh, d_start = sums
         dy, reset_now, x_now, h, read_now = position
         dx, d_read, dh = step(x_now, read_now, b_n, h, dy + dh)
-        dh = dh + turned_product(d_read, w_h)
+        dh = dh + transposed_product(d_read, w_h)
         gone = reset_now[:, None]
         return (jnp.where(gone, 0.0, dh), d_start + jnp.where(gone, dh, 0.0)), (dx, d_read)
 
     zeros = jnp.zeros_like(before[0])
     (dh, d_start), (dx, d_read) = lax.scan(
-        one, (zeros, zeros), (ahead, reset, x, before, read), reverse=True, unroll=True
+        go_back, (zeros, zeros), (ahead, reset, x, before, read), reverse=True, unroll=True
     )
     width = w_h.shape[0]
     d_w = summed_over_rows(before.reshape(-1, width), d_read.reshape(-1, 3 * width), w_h.dtype)
@@ -294,11 +298,11 @@ def softmax(logits: Array, offset: Array, targets: Array, weights: Array, hidden
     A loss is `-weight log softmax(logits + offset)[target]`.
 
     Args:
-        logits: float32[N, V]; its memory is used again.
+        logits: float32[N, V]; the result takes their memory.
         offset: float32[V].
         targets: int32[N].
         weights: float32[N].
-        hidden: bool[N, V], what is no class but for the target; [N, 0] hides nothing.
+        hidden: bool[N, V], what is no class, except the target; [N, 0] hides nothing.
     """
     _check("softmax", *_of_softmax(logits, offset, targets, weights, hidden))
     share, losses, sums = _call("segue_softmax", logits.shape, targets.shape, offset.shape, in_place=True)(
@@ -321,12 +325,13 @@ def _of_softmax(logits: Array, offset: Array, targets: Array, weights: Array, hi
 def softmax_sampled(
     logits: Array, offset: Array, targets: Array, weights: Array, hidden: Array, classes: Array, goals: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """Return the same where the classes are a sample and each position's target, whose logit is its goal.
+    """Return the same for drawn classes and each position's target, whose logit is its goal.
 
-    Besides, the gradient by the goals comes last. A class that is a position's target is left out there.
+    The gradient by the goals comes last. A drawn class that is a position's target is left out
+    there.
 
     Args:
-        logits: float32[N, S]; its memory is used again.
+        logits: float32[N, S]; the result takes their memory.
         offset: float32[S].
         targets: int32[N].
         weights: float32[N].

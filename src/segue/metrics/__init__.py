@@ -6,6 +6,9 @@
     comparison.py  whether one model may take the place of another
     coordinate_search.py  the best settings of a simple model, one setting at a time
 
+The path through it: scores become ranks, ranks become a number per query, and numbers a mean with
+its interval.
+
 Knows: scores, rows, ranks.
 Does not know: models, logs, reports.
 """

@@ -51,9 +51,10 @@ def paired_bootstrap(
 ) -> Interval:
     """Return the difference `mean(a) - mean(b)` with its bootstrap interval over users.
 
-    Both models answered the same queries, so queries are drawn in pairs. One user's queries depend on each other, so
-    whole users are drawn: in each draw as many users as there are, with replacement. The difference of a draw is the
-    mean over all queries of its users. The interval holds the middle `level` of the draws.
+    Both models answered the same queries, so queries are drawn in pairs. One user's queries depend
+    on each other, so whole users are drawn: in each draw as many users as there are, with
+    replacement. The difference of a draw is the mean over all queries of its users. The interval
+    holds the middle `level` of the draws.
 
     Args:
         a: float[query], a metric of the first model.
@@ -79,9 +80,9 @@ def paired_bootstrap(
         >>> paired_bootstrap([1., 1., 0., 1.], [0., 0., 0., 1.], draws=500).mean
         0.5
     """
-    one, other = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    _check(one, other, groups, draws, level)
-    sums, counts = _per_user(one - other, groups)
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    _check(first, second, groups, draws, level)
+    sums, counts = _per_user(first - second, groups)
     users = len(sums)
     rng = np.random.default_rng(seed)
     step = max(1, _BLOCK // users)

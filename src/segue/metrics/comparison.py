@@ -1,4 +1,4 @@
-"""Whether one model may take the place of another: a loss beyond a margin is excluded, or more events are needed.
+"""Whether one model may take the place of another: a loss beyond a margin is excluded.
 
 Knows: two numbers for each query, higher is better, and the user of each query.
 Does not know: which metric or which models.
@@ -47,8 +47,8 @@ class Comparison(NamedTuple):
     def needed(self) -> int | None:
         """About how many queries would decide; None where this cannot be estimated.
 
-        The interval narrows with the root of their number and must fit between the difference and the margin. Where
-        the difference lies near the margin, half of the margin counts.
+        The interval narrows with the root of their number and must fit between the difference and
+        the margin. Where the difference lies near the margin, half of the margin counts.
         """
         mean, low = self.difference.mean, self.difference.low
         apart = max(abs(mean + self.margin), self.margin / 2)
@@ -62,9 +62,10 @@ class Comparison(NamedTuple):
 def compare(new: Numbers, old: Numbers, users: Rows, margin: float) -> Comparison:
     """Return the comparison of two models on the same queries.
 
-    The interval covers the bootstrap interval over users, which follows the shape of the differences, and Student's
-    interval by the variance between users, which is wider where users are few. Two queries are added to that variance,
-    one won and one lost by a whole hit, so that few or no differing queries do not look like no difference.
+    The interval covers the bootstrap interval over users, which follows the shape of the
+    differences, and Student's interval by the variance between users, which is wider where users
+    are few. Two queries are added to that variance, one won and one lost by a whole hit, so that
+    few or no differing queries do not look like no difference.
 
     Args:
         new: float[query], of the new model; higher is better.

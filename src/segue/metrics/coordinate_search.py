@@ -1,6 +1,7 @@
 """The search for the best settings of a simple model, one setting at a time.
 
-Knows: the values to try for each setting, and what each try was worth. Does not know: the model, or how it is measured.
+Knows: the values to try for each setting, and what each try was worth. Does not know: the model, or
+how it is measured.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ def coordinate_search(
     *,
     trials: int | None = None,
 ) -> Settings:
-    """Return the best settings found by varying one setting at a time, until a whole round changes nothing.
+    """Return the best settings, varying one at a time until a whole round changes nothing.
 
     Of settings with equal values the first one tried wins.
 

@@ -1,12 +1,8 @@
 """One pure function for each metric of ranks, lists and predicted ratings.
 
-Knows: ranks (`ranks.target_ranks`), relevance (`ranks.relevance`), lists of rows, ratings.
-Does not know: models or logs. Metrics of queries return one number per query, so that means, intervals and comparisons
-(`bootstrap.py`) come from the same array.
-
-Where one item came next, a metric is a function of its rank: `hit_rate`, `precision`, `recall`, `ndcg`, `mrr`,
-`mean_average_precision`. Where a query has several targets, a metric is a function of the hits in its list: the same
-names with `set_` before. For one target both give the same number.
+Knows: ranks (`ranks.target_ranks`), lists of rows, ratings.
+Does not know: models or logs. Metrics of queries return one number per query, so that means,
+intervals and comparisons (`bootstrap.py`) come from the same array.
 """
 
 from collections.abc import Sequence
@@ -15,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from segue.errors import ArgumentError
-from segue.metrics.ranks import Relevance
 
 PerQuery = NDArray[np.float64]
 
@@ -104,99 +99,6 @@ def mean_average_precision(ranks: NDArray[np.floating], *, k: int) -> PerQuery:
     return mrr(ranks, k=k)
 
 
-def set_hit_rate(lists: Relevance, *, k: int) -> PerQuery:
-    """Return 1 for each query with at least one target among the first k, else 0.
-
-    Args:
-        lists: the hits of each list and the number of targets of each query, from `relevance`.
-        k: the length of the list, from 1 to the width of `lists.hits`.
-
-    Returns:
-        float64[query].
-
-    Raises:
-        ArgumentError: `k` is below 1 or beyond the width of the lists.
-
-    Example:
-        >>> lists = Relevance(np.array([[False, True], [False, False]]), np.array([3, 1]))
-        >>> set_hit_rate(lists, k=2).tolist()
-        [1.0, 0.0]
-    """
-    return np.asarray(_hits(lists, k).any(axis=1), np.float64)
-
-
-def set_precision(lists: Relevance, *, k: int) -> PerQuery:
-    """Return the share of the k places that hold a target: `hits / k`.
-
-    A list shorter than k counts as if its missing places were wrong.
-
-    Example:
-        >>> set_precision(Relevance(np.array([[True, False, True, False]]), np.array([5])), k=4).tolist()
-        [0.5]
-    """
-    return _hits(lists, k).mean(axis=1)
-
-
-def set_recall(lists: Relevance, *, k: int) -> PerQuery:
-    """Return the share of a query's targets that the k places hold: `hits / targets`.
-
-    A query with more than k targets cannot reach 1.
-
-    Example:
-        >>> set_recall(Relevance(np.array([[True, False, True, False]]), np.array([4])), k=4).tolist()
-        [0.5]
-    """
-    return _hits(lists, k).sum(axis=1) / lists.relevant
-
-
-def set_ndcg(lists: Relevance, *, k: int) -> PerQuery:
-    """Return the discounted gain of the hits as a share of the best list's.
-
-    `sum over places p of hit_p / log2(p + 1)`, divided by the same sum with hits at the first
-    `min(k, targets)` places.
-
-    Source: Järvelin, Kekäläinen 2002, binary gain.
-
-    Example:
-        >>> set_ndcg(Relevance(np.array([[False, True, True]]), np.array([2])), k=3).round(4).tolist()
-        [0.6934]
-    """
-    worth = 1 / np.log2(np.arange(2, k + 2))
-    best = np.cumsum(worth)[np.minimum(lists.relevant, k) - 1]
-    return (_hits(lists, k) * worth).sum(axis=1) / best
-
-
-def set_mrr(lists: Relevance, *, k: int) -> PerQuery:
-    """Return the reciprocal of the place of the first hit, 0 without one.
-
-    Source: Voorhees 1999.
-
-    Example:
-        >>> set_mrr(Relevance(np.array([[False, True, True]]), np.array([2])), k=3).tolist()
-        [0.5]
-    """
-    hits = _hits(lists, k)
-    return hits.any(axis=1) / (hits.argmax(axis=1) + 1)
-
-
-def set_mean_average_precision(lists: Relevance, *, k: int) -> PerQuery:
-    """Return the mean, over the targets that fit in the list, of the precision at each hit.
-
-    `sum over places p of hit_p * (hits up to p) / p`, divided by `min(k, targets)`; a target that is
-    not found counts as 0.
-
-    Source: Manning, Raghavan, Schütze 2008, section 8.4, cut at k.
-
-    Example:
-        >>> set_mean_average_precision(Relevance(np.array([[False, True, True]]), np.array([2])),
-        ...                            k=3).round(4).tolist()
-        [0.5833]
-    """
-    hits = _hits(lists, k)
-    at_place = np.cumsum(hits, axis=1) / np.arange(1, k + 1)
-    return (hits * at_place).sum(axis=1) / np.minimum(lists.relevant, k)
-
-
 def coverage(top: NDArray[np.integer], *, n_items: int) -> float:
     """Return the share of the catalogue that appears in at least one list.
 
@@ -223,36 +125,6 @@ def coverage(top: NDArray[np.integer], *, n_items: int) -> float:
             "n_items is the length of a score row, row 0 included."
         )
     return float(np.count_nonzero(shown) / (n_items - 1))
-
-
-def novelty(top: NDArray[np.integer], *, counts: NDArray[np.integer]) -> PerQuery:
-    """Return how surprising the items of each list are, in bits.
-
-    The mean over the list of `-log2 p(item)`, where p is the item's share of the events with one
-    added to each item, so that an item without events has a finite value. Row 0 is skipped; a list
-    with nothing in it is worth 0.
-
-    Args:
-        top: int[query, k], vocabulary rows.
-        counts: int[item], the events of each item in the log that was learnt; entry 0 is not used.
-
-    Raises:
-        ArgumentError: a row of `top` has no entry in `counts`.
-
-    Source: Vargas, Castells 2011, mean self-information.
-
-    Example:
-        >>> novelty(np.array([[1, 2], [2, 0]]), counts=np.array([0, 5, 1])).tolist()
-        [1.207518749639422, 2.0]
-    """
-    if top.size and top.max() >= len(counts):
-        raise ArgumentError(
-            f"novelty: expected rows below {len(counts)}, the length of counts, came row {top.max()}. "
-            "Count over the same vocabulary that made the lists."
-        )
-    smoothed = counts[1:] + 1.0
-    bits = np.concatenate([[0.0], -np.log2(smoothed / smoothed.sum())])
-    return bits[top].sum(axis=1) / np.maximum((top > 0).sum(axis=1), 1)
 
 
 def rmse(predicted: ArrayLike, actual: ArrayLike) -> float:
@@ -303,7 +175,8 @@ def next_item_metrics(ranks: NDArray[np.floating], ks: Sequence[int] = (5, 10, 2
         ks: the lengths of list to report.
 
     Returns:
-        A value for `hr@k`, `precision@k`, `recall@k`, `ndcg@k`, `mrr@k` and `map@k`, for each k in turn.
+        A value for `hr@k`, `precision@k`, `recall@k`, `ndcg@k`, `mrr@k` and `map@k`, for each k in
+        turn.
 
     Raises:
         ArgumentError: there is no query, a rank is below 1, or a k is below 1.
@@ -334,21 +207,12 @@ def _ranks(ranks: NDArray[np.floating], k: int) -> NDArray[np.floating]:
     return ranks
 
 
-def _hits(lists: Relevance, k: int) -> NDArray[np.bool_]:
-    """Check k and give the hits of the first k places."""
-    if not 1 <= k <= lists.hits.shape[1]:
-        raise ArgumentError(
-            f"k: expected 1 to {lists.hits.shape[1]}, the width of the lists, came {k}. Ask for longer lists."
-        )
-    return lists.hits[:, :k]
-
-
 def _errors(predicted: ArrayLike, actual: ArrayLike) -> NDArray[np.float64]:
     """Return predicted minus actual in float64, after checking that they can be compared."""
-    one, other = np.asarray(predicted, np.float64), np.asarray(actual, np.float64)
-    if one.shape != other.shape or not one.size or np.isnan(one).any() or np.isnan(other).any():
+    guesses, truth = np.asarray(predicted, np.float64), np.asarray(actual, np.float64)
+    if guesses.shape != truth.shape or not guesses.size or np.isnan(guesses).any() or np.isnan(truth).any():
         raise ArgumentError(
-            f"ratings: expected two equally long lists of numbers, came shapes {one.shape} and {other.shape} "
-            f"with {np.isnan(one).sum() + np.isnan(other).sum()} NaN. Leave out events without a rating."
+            f"ratings: expected two equally long lists of numbers, came shapes {guesses.shape} and {truth.shape} "
+            f"with {np.isnan(guesses).sum() + np.isnan(truth).sum()} NaN. Leave out events without a rating."
         )
-    return one - other
+    return guesses - truth

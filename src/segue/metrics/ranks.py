@@ -4,7 +4,7 @@ Knows: scores, rows, how ties count.
 Does not know: where scores come from, metrics (`metrics.py`).
 """
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,13 +40,15 @@ def target_ranks(
         float64[query], from 1 to item - 1. Whole numbers unless `ties="mean"`.
 
     Raises:
-        ArgumentError: `scores` is not a table or `targets` has not one entry for each of its rows; a
-            target is 0 (*unknown*) or not a column of `scores`; a score is NaN (the message names
+        ArgumentError: `scores` is not a table or `targets` has not one entry for each of its rows;
+            a target is 0 (*unknown*) or not a column of `scores`; a score is NaN (the message names
             the first such query); `ties` is none of the three.
 
-    Cost: O(query x item) time; nothing is sorted, and temporaries stay near one megabyte or one row.
+    Cost: O(query x item) time; nothing is sorted, and temporaries stay near one megabyte or one
+    row.
 
-    Source: the tie modes of GRU4Rec's evaluation ("standard", "conservative", "median"), re-derived.
+    Source: the tie modes of GRU4Rec's evaluation ("standard", "conservative", "median"),
+    re-derived.
 
     Example:
         >>> scores = np.array([[9., .1, .7, .7],     # target 3 ties with item 2
@@ -114,62 +116,3 @@ def _check(scores: NDArray[np.floating], targets: NDArray[np.integer], ties: Tie
             f"query {query}: target {targets[query]} {what}; expected a row from 1 to {last}. "
             "Leave such queries out and report their share."
         )
-
-
-class Relevance(NamedTuple):
-    """Which places of each list were right, for queries with any number of targets.
-
-    Args:
-        hits: bool[query, k]; whether the item at that place, best first, is a target of the query.
-        relevant: int64[query]; how many different targets the query has.
-    """
-
-    hits: NDArray[np.bool_]
-    relevant: NDArray[np.int64]
-
-
-def relevance(top: NDArray[np.integer], *, offsets: NDArray[np.integer], targets: NDArray[np.integer]) -> Relevance:
-    """Return which places of each list hold one of the query's targets.
-
-    A target that stands twice counts once. Row 0 fills the places of a list that is shorter than k;
-    it is never a hit, and a target of row 0 is not counted.
-
-    Args:
-        top: int[query, k], vocabulary rows, best first, each at most once in a list.
-        offsets: int[query + 1]; the targets of query `q` are `targets[offsets[q]:offsets[q + 1]]`.
-        targets: int[target], vocabulary rows.
-
-    Returns:
-        The hits and the number of different targets.
-
-    Raises:
-        ArgumentError: the shapes do not fit together, or a query has no target left.
-
-    Cost: O(n log n) for n places and targets together.
-
-    Example:
-        >>> found = relevance(np.array([[5, 2, 7], [1, 4, 0]]),
-        ...                   offsets=np.array([0, 2, 3]), targets=np.array([7, 5, 3]))
-        >>> found.hits.tolist()
-        [[True, False, True], [False, False, False]]
-        >>> found.relevant.tolist()
-        [2, 1]
-    """
-    top, offsets, targets = np.asarray(top), np.asarray(offsets), np.asarray(targets)
-    if top.ndim != 2 or offsets.shape != (len(top) + 1,) or offsets[0] != 0 or offsets[-1] != len(targets):
-        raise ArgumentError(
-            f"expected top[query, k] and offsets[query + 1] from 0 to {len(targets)}, the number of targets, "
-            f"came top of shape {top.shape} and offsets of shape {offsets.shape}. "
-            "Give the targets of all queries back to back."
-        )
-    span = int(max(top.max(initial=0), targets.max(initial=0))) + 1
-    query_of = np.repeat(np.arange(len(top)), np.diff(offsets))
-    wanted = np.unique((query_of * span + targets)[targets > 0])  # one number per (query, item)
-    relevant = np.bincount(wanted // span, minlength=len(top))
-    if (relevant == 0).any():
-        raise ArgumentError(
-            f"query {np.argmin(relevant)}: expected at least one known target, came none. "
-            "Leave such queries out and report their share."
-        )
-    shown = np.arange(len(top))[:, None] * span + top
-    return Relevance(hits=np.isin(shown, wanted) & (top > 0), relevant=relevant)

@@ -78,9 +78,9 @@ def take(table: Array, rows: Array) -> Array:
 def product(x: Array, weights: Array) -> Array:
     """Return `x @ weights` for `x` [..., k].
 
-    The axes before the last are flattened: with more axes the compiler computes the gradient of the weights from a
-    transposed copy of x, which costs as much as the product. Where the weights are bfloat16, x is rounded to bfloat16
-    and sums are float32.
+    The axes before the last are flattened: with more axes the compiler computes the gradient of the
+    weights from a transposed copy of x, which costs as much as the product. Where the weights are
+    bfloat16, x is rounded to bfloat16 and sums are float32.
     """
     if x.ndim != 2:
         return product(x.reshape(-1, x.shape[-1]), weights).reshape(*x.shape[:-1], weights.shape[-1])
@@ -92,7 +92,7 @@ def product(x: Array, weights: Array) -> Array:
 
 
 def compiled_loops(array: Array) -> Any:
-    """Return the module of compiled loops where these can compute with the array; None where the pure code has to."""
+    """Return the compiled loops, or None where the pure code has to compute with this array."""
     if not is_jax(namespace(array)) or array.dtype != np.float32:
         return None
     from segue.kernels import build, training_loops
@@ -103,8 +103,9 @@ def compiled_loops(array: Array) -> Any:
 def parts(x: Array, count: int) -> list[Array]:
     """Return the last axis cut into `count` equal parts.
 
-    JAX splits: the gradient of a split is one concatenation, while slices give a padded copy of the whole for each
-    part, which was the slowest thing in the backward pass. NumPy slices: its split costs as much as a small product.
+    JAX splits: the gradient of a split is one concatenation, while slices give a padded copy of the
+    whole for each part, which was the slowest thing in the backward pass. NumPy slices: its split
+    costs as much as a small product.
     """
     xp = namespace(x)
     if is_jax(xp):
@@ -124,8 +125,9 @@ def scan(step: Callable[[Tree, Tree], tuple[Tree, Array]], state: Tree, inputs: 
             ys.append(y)
         return state, stack(ys)
 
-    Cost: T calls of `step`. Under JAX the loop is not unrolled: the compiler would fuse later steps with earlier ones
-    and compute these again for each (41 ms an update instead of 38, and twice the compile time, at 8 steps).
+    Cost: T calls of `step`. Under JAX the loop is not unrolled: the compiler would fuse later steps
+    with earlier ones and compute these again for each (41 ms an update instead of 38, and twice the
+    compile time, at 8 steps).
     """
     first = next(leaves(inputs))[1]
     xp, length = namespace(first), first.shape[0]

@@ -1,6 +1,7 @@
 """A block: the parts around a recurrence that let it learn well.
 
-Knows: the norm before each part, the gate beside the cell, the residual, the gated feed-forward, where dropout acts.
+Knows: the norm before each part, the gate beside the cell, the residual, the gated feed-forward,
+where dropout acts.
 Does not know: items, time, losses. Dropout masks are arguments, so that a block is a pure function.
 """
 
@@ -49,9 +50,9 @@ def rms_norm(x: Array, scale: Array) -> Array:
 def clipped(x: Array, scale: Array) -> Array:
     """Return `x * min(1, LONGEST / sqrt(mean(x^2))) * scale` along the last axis: clipping by norm.
 
-    A short vector keeps its length, which grows with what is known. Each part multiplies its input by its input (a
-    gate), so that two blocks are a polynomial of degree 16: without a bound, vectors longer than about 1 grow in each
-    block to 10^4 and more.
+    A short vector keeps its length, which grows with what is known. Each part multiplies its input
+    by its input (a gate), so that two blocks are a polynomial of degree 16: without a bound,
+    vectors longer than about 1 grow in each block to 10^4 and more.
     """
     loops = compiled_loops(x)
     if loops:
@@ -68,7 +69,7 @@ def normed(x: Array, scale: Array, norm: Norm) -> Array:
 
 
 def init_block(rng: np.random.Generator, cell: Cell, *, width: int, expand: int, depth: int) -> BlockParams:
-    """Draw a block; what it adds to the residual starts small, the smaller the deeper the network."""
+    """Draw a block; a deeper network starts with smaller additions to the residual."""
     inside, residual = width * expand, (2.0 * depth) ** -0.5
     return BlockParams(
         norm=np.ones(width, np.float32),
@@ -100,7 +101,7 @@ def dropped(x: Array, mask: Array | None) -> Array:
 def scan_block(
     cell: Cell, params: BlockParams, state: Tree, x: Array, reset: Array, masks: BlockMasks | None, norm: Norm = True
 ) -> tuple[Tree, Array]:
-    """Run T positions through a block: `x` [T, B, d] to the same shape, and the cell's new state."""
+    """Run T positions `x` [T, B, d] through a block; return the cell's new state and [T, B, d]."""
     branch, gate = branch_and_gate(params, x, norm)
     start = cell.start(params.cell, x.shape[1])
     state, y = cell.scan(params.cell, state, cell.lift(params.cell, branch), reset, start)

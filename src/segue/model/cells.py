@@ -38,7 +38,7 @@ class Cell(Protocol):
         """Return the state of users without events."""
 
     def lift(self, params: Any, x: Array) -> Tree:
-        """Return the part of the inputs `x` [T, B, width] that is computed for all steps at once."""
+        """Return the part of inputs `x` [T, B, width] that is computed for all steps at once."""
 
     def step(self, params: Any, state: Tree, inputs: Tree) -> tuple[Tree, Array]:
         """Read one position."""
@@ -51,7 +51,7 @@ class Cell(Protocol):
 
 
 class StepwiseCell:
-    """A cell whose scan repeats its step, position after position; without gates unless it defines them."""
+    """A cell whose scan repeats its step; without gates unless it defines them."""
 
     def gates(self, params: Any, state: Tree, inputs: Tree) -> Tree:
         """Return how far each gate is open in the step that reads `inputs`: a named tuple."""
@@ -281,9 +281,9 @@ class Linear:
         a_t = exp(-8 softplus(lambda) r_t)
         s_t = a_t s_{t-1} + sqrt(1 - a_t^2) i_t c_t,   y_t = s_t
 
-    Nothing multiplies the memory by a matrix, so its gradient neither explodes nor has to vanish, and
-    every product is lifted out of the loop over time. `lambda` starts so that the longest decays keep
-    half-lives from a fraction of a step to hundreds.
+    Nothing multiplies the memory by a matrix, so its gradient neither explodes nor has to vanish,
+    and every product is lifted out of the loop over time. `lambda` starts so that the longest
+    decays keep half-lives from a fraction of a step to hundreds.
 
     Cost of a step: 4 d^2 operations for each user, and a few reads of [B, d].
     """
@@ -311,7 +311,7 @@ class Linear:
         return LinearState(tail=(zeros,) * (self.taps - 1), s=zeros)
 
     def lift(self, params: LinearParams, x: Array) -> Array:
-        """Return x itself: the convolution must not look across a reset, so it is part of the scan."""
+        """Return x: the convolution must not look across a reset, so it is part of the scan."""
         return x
 
     def convolve(self, params: LinearParams, tail: Tree, x: Array) -> tuple[Tree, Array]:
@@ -322,7 +322,7 @@ class Linear:
         return ((x, *tail) if tail else (x,))[: self.taps - 1], c
 
     def look_back(self, tail: Tree, x: Array, reset: Array, start: Tree) -> list[Array]:
-        """Return `x` one position back, two back and so on, at each of T positions and after the last.
+        """Return `x` one position back, two back and so on, at T positions and after the last.
 
         Where a reset lies between, what was before it is read from `start`.
 

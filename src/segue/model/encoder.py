@@ -1,10 +1,11 @@
-"""Many histories at once, by the same network that steps one event at a time.
+"""Many histories at once, through the network that also steps one event at a time.
 
-Knows: how users of like length share a scan. Equal to stepping each user alone (a law).
+Knows: how users of similar length share a scan. The result equals stepping each user alone (a law).
 Does not know: ids, lists, policies.
 
-Histories lie right-aligned, so that all users of a block end together. A window reads those who begin before its end;
-what stands in it before a user's first position is emptied by the reset mark and leaves no trace.
+Histories are right-aligned, so that all users of a block end together. A window reads the users who
+begin before its end; the reset mark at a user's first position clears whatever the window held
+before.
 
     user a         . * e e e    * reads `start`, e an event, . is emptied at *
     user b   * e e e e e e e
@@ -37,8 +38,8 @@ def encode_users(
         wanted: bool[event]; None wants none.
 
     Returns:
-        Memory [user, ...], and float32[n, network.read_width]: for each wanted event, in order, the output of the state
-        just before it.
+        Memory [user, ...], and float32[n, network.read_width]: for each wanted event, in order, the
+        output of the state just before it.
 
     Cost: O(events); users are read in blocks of like length.
     """
@@ -58,14 +59,14 @@ def encode_users(
             soon = int((begins < t + STEPS).sum())
             stop = min(t + max(1, min(STEPS, NUMBERS // (soon * network.width))), length)
             late = int((begins >= stop).sum())
-            some = users[late:]
+            begun = users[late:]
             position = np.arange(t, stop)[:, None] - begins[late:]
-            window, event = window_of(sequences, some, position)
+            window, event = window_of(sequences, begun, position)
             read, output = network.scan(params, map_tree(lambda part, late=late: part[late:], block), window)
             map_tree(partial(_put, at=slice(late, None)), block, read)
-            asked = (position >= 0) & (position < lengths[some])
-            asked &= wanted[np.where(asked, event, 0)] if len(wanted) else False
-            outputs[places[event[asked]]] = output[asked]
+            kept = (position >= 0) & (position < lengths[begun])
+            kept &= wanted[np.where(kept, event, 0)] if len(wanted) else False
+            outputs[places[event[kept]]] = output[kept]
             t = stop
         map_tree(partial(_put, at=users), memory, block)
     return memory, outputs
@@ -77,7 +78,7 @@ def _put(whole: Floats, part: Floats, at: slice | Times) -> Floats:
 
 
 def window_of(sequences: Sequences, users: Times, position: Times) -> tuple[Window, Times]:
-    """Return the positions of some users, and the event that comes after each position."""
+    """Return positions of users as a window, and the event after each position."""
     event = sequences.offsets[users] + position
     read = np.where(position > 0, event - 1, 0)
     first = position <= 0

@@ -1,24 +1,26 @@
-"""The rating head: what a user will think of an item, from the state that also says what comes next.
+"""The rating head: the rating of an item, from the state that also predicts the next item.
 
-Knows: the rating state of a user (decayed sums of how far ratings lay from the frozen biases, and in which direction of
-the item space), which the user state carries beside the network's output; how output, rating state and item become a
-mean and a spread in the log's own scale.
+Knows: the rating state of a user (decayed sums of how far ratings lay from the frozen biases, and
+in which direction of the item space), which the user state carries beside the network's output; how
+output, rating state and item become a mean and a spread in the log's own scale.
 Does not know: times, ids, losses. One definition runs under JAX in training and NumPy in serving.
 
-For an item i with vector v and frozen bias b, after ratings with residuals x_j = rating - mean - b_j:
+For an item i with vector v and frozen bias b, after ratings with residuals
+x_j = rating - mean - b_j:
 
     sums_k   = sum_j decay_k^(events since j) x_j          counts_k the same of 1
     taste    = sum_j x_j v_j                               (the user's, as Koren's asymmetric factors)
     latent   = mean + unit (b + shared + offset + <u, output> + sum_k w_k sums_k / (counts_k + l_k)
                             + <output P + taste K / (counts_0 + l) + t, v> sqrt(d))
 
-A unit is the standard deviation of the learnt ratings, so that the head is the same on any scale. A head with `apart`
-reads vectors that were trained for the next item and may have any length: it bounds their length, and divides by
-sqrt(d) instead of multiplying.
+A unit is the standard deviation of the learnt ratings, so that the head is the same on any scale. A
+head with `apart` reads vectors that were trained for the next item and may have any length: it
+bounds their length, and divides by sqrt(d) instead of multiplying.
 
 The mean of the rating is the latent value itself, held within the scale (loss "squared";
-`segue.model.rating_distribution` makes the share of each step), or the mean of an ordinal distribution over the
-steps of the scale, P(rating <= step k) = sigmoid((cut_k - latent) / spread) ("ordinal").
+`segue.model.rating_distribution` makes the share of each step), or the mean of an ordinal
+distribution over the steps of the scale, P(rating <= step k) = sigmoid((cut_k - latent) / spread)
+("ordinal").
 """
 
 from dataclasses import dataclass
@@ -29,17 +31,18 @@ import numpy as np
 from segue.data.log.rating_scale import RATING_WIDTH, Scale
 from segue.model.activations import sigmoid
 from segue.model.backend import draw_normal, namespace, product, scan, take, where_tree
-from segue.model.rating_distribution import Spread, shares_of, spread_of, within
+from segue.model.rating_distribution import StepShares, shares_of, with_moments, within
 from segue.shapes import Array, Floats
 
-#: What of a sum is left after each further event. The first keeps all: its count is the number of ratings.
+#: What of a sum is left after each further event. The first keeps all: its count is the number of
+#: ratings.
 DECAYS = (1.0, 0.95, 0.8)
 
 
 class RatingTables(NamedTuple):
     """What is known of each item's ratings when training ends; not learnt by gradient."""
 
-    bias: Array  # [V], in units: a shrunken mean of what ratings lie above the mean and their users' own biases
+    bias: Array  # [V], in units: a shrunken mean of how far ratings lie above the mean and their users' biases
     count: Array  # [V], how many ratings that was
 
 
@@ -67,8 +70,8 @@ class RatingHead:
         scale: of the ratings.
         width: d.
         loss: "squared" or "ordinal".
-        apart: the network reads no residuals and learns nothing from ratings, so that the next item is predicted as
-            without a head; the head reads its output and the rating state.
+        apart: the network reads no residuals and learns nothing from ratings, so that the next item
+            is predicted as without a head; the head reads its output and the rating state.
 
     Older models have no unit: theirs is 1 and nothing is bounded, so that they answer as before.
     """
@@ -94,7 +97,7 @@ class RatingHead:
         return 2 * len(DECAYS) + self.width
 
     def init(self, seed: int, items: int) -> RatingParams:
-        """Return fresh float32 weights: at first the head predicts from the biases and the rating state alone."""
+        """Return fresh float32 weights; they predict from biases and rating state alone."""
         d, steps, rng = self.width, len(DECAYS), np.random.default_rng([seed, 7])
         zeros = np.zeros(d, np.float32)
         return RatingParams(
@@ -112,7 +115,7 @@ class RatingHead:
         )
 
     def residuals(self, params: RatingParams, items: Array, details: Array) -> Array:
-        """Return the event features with each rating, less the mean, replaced by its residual over the item's bias.
+        """Return the event features with each rating replaced by its residual over the item's bias.
 
         Args:
             params: with tables.
@@ -142,9 +145,10 @@ class RatingHead:
         return self.read(items * self.width**0.5)
 
     def read(self, x: Array) -> Array:
-        """Return vectors as the head reads them: where it bounds them `x / sqrt(1 + mean(x^2))`, [..., d].
+        """Return vectors as the head reads them, bounded by `x / sqrt(1 + mean(x^2))`, [..., d].
 
-        A short vector keeps its length, which grows with what is known; a long one gets a root mean square of 1.
+        A short vector keeps its length, which grows with what is known; a long one gets a root mean
+        square of 1.
         """
         if not self.bounds:
             return x
@@ -155,7 +159,7 @@ class RatingHead:
         return state * namespace(entry).asarray(self._kept()) + entry
 
     def scan(self, state: Array, entries: Array, reset: Array) -> Array:
-        """Return the rating state after each of T positions, [T, B, 2 k + d]; emptied where reset."""
+        """Return the rating state after T positions, [T, B, 2 k + d]; emptied where reset."""
 
         def read_position(before: Array, now: Any) -> tuple[Array, Array]:
             reset_now, entry = now
@@ -197,7 +201,7 @@ class RatingHead:
         return self.scale.mean + self.unit * units
 
     def spread(self, params: RatingParams, output: Array) -> Array:
-        """Return the standard deviation ("squared") or the scale of the ordinal distribution, [...]."""
+        """Return the standard deviation ("squared") or the scale ("ordinal") of ratings, [...]."""
         xp = namespace(output)
         return self.unit * xp.exp(xp.clip(self.read(output) @ params.spread + params.spread_offset[0], -4.0, 4.0))
 
@@ -211,21 +215,21 @@ class RatingHead:
         whole = xp.concat([ends, below, ends + 1.0], axis=-1)
         return xp.maximum(whole[..., 1:] - whole[..., :-1], 0.0)
 
-    def distribution(self, params: RatingParams, latent: Floats, spread: Floats) -> Spread:
-        """Return mean and deviation of ratings to come, float32[n], and the share of each step of the scale.
+    def distribution(self, params: RatingParams, latent: Floats, spread: Floats) -> StepShares:
+        """Return mean and deviation of predicted ratings, float32[n], and the share of each step.
 
-        All belong to one distribution: that of an ordinal head, or the flattest distribution with the latent value as
-        mean and the spread as deviation, as far as the scale permits.
+        All belong to one distribution: that of an ordinal head, or the flattest distribution with
+        the latent value as mean and the spread as deviation, as far as the scale permits.
         """
         scale = self.scale
         if self.loss == "ordinal":
-            return spread_of(self.shares(params, latent, spread), scale.levels)
+            return with_moments(self.shares(params, latent, spread), scale.levels)
         if scale.has_steps:
             return shares_of(latent, spread, scale.levels)
         if scale.closed:
             return within(latent, spread, scale.lowest, scale.highest)
         mean = np.clip(latent, np.float32(scale.lowest), np.float32(scale.highest))
-        return Spread(mean, spread, np.zeros((len(mean), 0), np.float32))
+        return StepShares(mean, spread, np.zeros((len(mean), 0), np.float32))
 
 
 class ItemSide(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a training made, as plain data: everything that a model file holds.
+"""A trained model as plain data: everything that a model file holds.
 
 Knows: weights, ids, settings, titles, how attributes become numbers, facts of the training.
 Does not know: states, lists, files, HTTP.
@@ -24,18 +24,18 @@ from segue.shapes import Floats, Rows
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """What was learnt. It holds no histories.
+    """A trained model; it holds no histories.
 
     Args:
         network: static settings.
         params: float32 weights.
         vocabulary: the ids behind the rows.
-        config: the settings it was trained with, none left to derive.
+        config: the settings of the training, none left to derive.
         catalogue: titles and attributes by row, or None.
         facts: of the training: range, curve, what was held out.
         fingerprint: of the weights and the vocabulary; states carry it.
-        encodings: how attributes of items, profiles of users and details of events become numbers.
-        learnt: rows of the vocabulary that training made; those after it were added by their attributes.
+        encoders: how attributes of items, profiles of users and details of events become numbers.
+        learnt: rows of the vocabulary that training made; later rows were added by their attributes.
         counts: transition counts that are blended into the scores; None for the network alone.
     """
 
@@ -46,12 +46,12 @@ class Model:
     catalogue: Catalogue | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = "unsaved"
-    encodings: FeatureEncoders = IDS_ALONE
+    encoders: FeatureEncoders = IDS_ALONE
     learnt: int = 0
     counts: TransitionCounts | None = None
 
     def __repr__(self) -> str:
-        """Say in one line what was learnt, from which log, and which model it is."""
+        """Return a line with items, network, log and name."""
         model, source, until = self.config.model, self.facts.get("source", ""), self.learnt_until
         learnt = f"trained{source and f' on {source}'}" + (f" to {iso(until)[:10]}" if until is not None else "")
         parts = [f"{len(self.vocabulary):,} items", f"{model.cell} {model.depth} x {model.width}"]
@@ -65,26 +65,26 @@ class Model:
 
     @property
     def learnt_until(self) -> int | None:
-        """The time of the last event that was learnt, microseconds since 1970; None where the log had no times."""
+        """Time of the last learnt event, microseconds since 1970; None for a log without times."""
         span = self.facts.get("range")
         return int(span[1]) if span else None
 
     @property
     def repeats(self) -> Repeats:
-        """Whether lists may hold the seen items, unless a call says otherwise."""
+        """Whether lists may hold seen items, unless a call says otherwise."""
         return self.config.train.repeats or "allow"
 
     @cached_property
     def unreachable(self) -> Rows:
-        """int32[n]: rows of items that were added without an attribute that says anything; never in a list."""
+        """int32[n]: rows of items that were added without any known attribute; never in a list."""
         added = np.arange(self.learnt_rows, self.vocabulary.size, dtype=np.int32)
         silent: Rows = added[~self.params.items[added].any(axis=1)]
         return silent
 
     @property
     def columns(self) -> Mapping[str, Column]:
-        """The attributes of items by their plain names: what may be said of each."""
-        blocks = () if self.encodings.items is None else self.encodings.items.columns
+        """The attributes of items by name, with the values that each may have."""
+        blocks = () if self.encoders.items is None else self.encoders.items.columns
         return {} if self.catalogue is None else columns_of(self.catalogue.schema, blocks)
 
     def details(
@@ -95,5 +95,5 @@ class Model:
         type: str | None = None,
         rating: float | None = None,
     ) -> Floats | None:
-        """Return float32[1, m], what is read of an event or a question beside ids and gaps; None for nothing."""
-        return self.encodings.of_events([{**(context or {}), "time": time, "type": type, "rating": rating}])
+        """Return float32[1, m], the features of an event or a request; None for a model without any."""
+        return self.encoders.of_events([{**(context or {}), "time": time, "type": type, "rating": rating}])

@@ -1,12 +1,12 @@
 """The whole network: events in, a query vector for the catalogue out.
 
-Knows: the item table (tied: read at the input, scored at the output), the clock, the blocks, the first position of a
-user. One definition runs under JAX in training and NumPy in serving.
+Knows: the item table (tied: read at the input, scored at the output), the clock, the blocks, the
+first position of a user. One definition runs under JAX in training and NumPy in serving.
 Does not know: losses, ids as text, files.
 
-A user with events e_1 ... e_n has n positions in training: the first reads `start` and predicts e_1, the next reads e_1
-and predicts e_2, and so on. So lists for users without events are trained like all others, and every position has a
-target.
+A user with events e_1 ... e_n has n positions in training: the first reads `start` and predicts
+e_1, the next reads e_1 and predicts e_2, and so on. So lists for users without events are trained
+like all others, and every position has a target.
 """
 
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ class ClockParams(NamedTuple):
 class AttributeParams(NamedTuple):
     """The weights of item attributes."""
 
-    vector: Array  # [m, d], added to the item's own row
-    bias: Array  # [m], added to the item's own bias
+    vector: Array  # [m, d], added to the row of an item's id
+    bias: Array  # [m], added to the bias of an item's id
 
 
 class DetailParams(NamedTuple):
-    """The weights of event features (type, rating, context), called details in weights and batches."""
+    """The weights of event features (type, rating, context), called details in batches."""
 
     event: Array  # [m, d], added to the input
     shift: Array  # [n, d], added to the output: the first n features are known when a list is requested
@@ -107,10 +107,11 @@ class Network:
         asked: how many of these, the first, are known when a list is requested.
         timed: which of these, from and to before, are hour and day.
         profile: numbers of a user's profile.
-        session: seconds without an event after which the memory of the first block is emptied, so that this block
-            follows the session and the others the user; None never empties it.
+        session: seconds without an event after which the memory of the first block is emptied, so
+            that this block follows the session and the others the user; None never empties it.
         rating: the head that predicts ratings; an event's rating then stands behind its features.
-        norm: what each part of a block, and the output, does with a vector first, see `segue.config.Norm`.
+        norm: what each part of a block, and the output, does with a vector first, see
+            `segue.config.Norm`.
     """
 
     cell: Cell
@@ -168,7 +169,7 @@ class Network:
         return Memory(cells, xp.zeros((batch, self.read_width), dtype=np.float32))
 
     def with_attributes(self, params: NetworkParams, attributes: Array, known: Array | None = None) -> NetworkParams:
-        """Return the weights with item vectors that are the row of an item's id plus the vector of its attributes.
+        """Return the weights with item vectors that add the attributes to the row of the id.
 
         The network then needs the attributes no more.
 
@@ -195,7 +196,7 @@ class Network:
         return x
 
     def first_input(self, params: NetworkParams, profiles: Array | None) -> Array:
-        """Return the input vector of a user's first position, which reads no event, [..., d] or [d]."""
+        """Return the input vector of a user's first position, [..., d] or [d]."""
         if not self.profile or profiles is None:
             return params.start
         return params.start + product(profiles, params.profile) * self.width**0.5
@@ -226,7 +227,7 @@ class Network:
     def scan_inputs(
         self, params: NetworkParams, memory: Memory, x: Array, window: Window, masks: Masks | None = None
     ) -> tuple[Memory, Array]:
-        """Do what `scan` does from the input vectors `x` [T, B, d]; of the window only gaps and resets are read."""
+        """Do what `scan` does from input vectors [T, B, d]; the window gives gaps and resets."""
         cells = []
         for i, (block, state) in enumerate(zip(params.blocks, memory.cells, strict=True)):
             reset = self._resets(i, window.reset, window.gaps)
@@ -266,7 +267,7 @@ class Network:
     def step(
         self, params: NetworkParams, memory: Memory, items: Array, gaps: Array, details: Array | None = None
     ) -> Memory:
-        """Read one event of each of B users. Cost: constant, whatever the length of their histories.
+        """Read one event of each of B users. Cost: constant for any length of history.
 
         Args:
             params: the weights.
@@ -302,7 +303,8 @@ class Network:
             params: the weights.
             output: [..., d], of `Memory.output` or `scan`; the rating state behind it is not read.
             gaps: float32[...], seconds from the last event to the request; NaN unknown.
-            details: float32[..., m], of which the first `asked` are read: known features of the event to come.
+            details: float32[..., m], of which the first `asked` are read: known features of the
+                event to come.
         """
         if self.rating:
             output = output[..., : self.width]
@@ -338,7 +340,8 @@ class Network:
         Args:
             params: the weights.
             query: [..., d].
-            rows: int32[n], the rows to score for every query, or int32[..., n], those of each; None scores all.
+            rows: int32[n], the rows to score for every query, or int32[..., n], those of each; None
+                scores all.
         """
         if rows is None:
             scores = query @ params.items.T

@@ -1,6 +1,7 @@
 """The weights of a network from the arrays of a file, checked against its settings.
 
-Knows: names and shapes of weights, that these are float32 and finite. Does not know: files, digests, ids.
+Knows: names and shapes of weights, that these are float32 and finite. Does not know: files,
+digests, ids.
 """
 
 from collections.abc import Mapping
@@ -27,9 +28,9 @@ def kept_params(network: Network, arrays: Mapping[str, NDArray[np.generic]]) -> 
 
     Cost: O(numbers); settings that need more numbers than the file has are refused at once.
     """
-    there, asked = sum(array.size for array in arrays.values()), least_numbers(network)
-    if asked > there:
-        raise ModelError(f"weights: expected {asked:,} numbers or more by its settings, came {there:,}. {_AGAIN}")
+    count, least = sum(array.size for array in arrays.values()), least_numbers(network)
+    if least > count:
+        raise ModelError(f"weights: expected {least:,} numbers or more by its settings, came {count:,}. {_AGAIN}")
     like = network.init(0)
     shapes = {path: array.shape for path, array in leaves(like)}
     if shapes.keys() != arrays.keys():
@@ -40,20 +41,20 @@ def kept_params(network: Network, arrays: Mapping[str, NDArray[np.generic]]) -> 
     paths = iter(shapes)
     params: NetworkParams = map_tree(lambda _: arrays[next(paths)], like)
     if params.rating and params.rating.tables.count.min(initial=0) < 0:
-        raise ModelError(f"rating.tables.count: expected numbers of ratings from 0, came one below. {_AGAIN}")
+        raise ModelError(f"rating.tables.count: expected numbers of ratings from 0, came a negative one. {_AGAIN}")
     return params
 
 
 def least_numbers(network: Network) -> int:
-    """Return the least count of numbers in a network of these settings: all but those of cells and heads.
+    """Return the least count of numbers in a network: all but those of cells and heads.
 
     Example:
         >>> from segue.model.cells import GRU
         >>> least_numbers(Network(GRU(), items=10, width=4, depth=1))
         194
     """
-    d, described = network.width, network.attributes + network.details + network.asked + network.profile
-    return network.items * (d + 1) + described * d + network.depth * 3 * d * d * (1 + network.expand)
+    d, features = network.width, network.attributes + network.details + network.asked + network.profile
+    return network.items * (d + 1) + features * d + network.depth * 3 * d * d * (1 + network.expand)
 
 
 def _check_array(path: str, array: NDArray[np.generic], shape: tuple[int, ...]) -> None:

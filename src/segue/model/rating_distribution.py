@@ -15,16 +15,17 @@ Doubles = NDArray[np.float64]
 
 #: How near to an end of the scale a mean may come, as a share of the last step.
 END = 0.01
-#: How near to the least variance of a mean a variance may come, as a share of what lies above that least.
+#: How near to the least variance of a mean a variance may come, as a share of what lies above that
+#: least.
 _LEAST = 1e-3
 #: Ratings at a time; steps of a search, and halvings of one step.
 _AT_ONCE, _STEPS, _HALVINGS = 1 << 14, 100, 40
 
 
-class Spread(NamedTuple):
-    """Ratings to come: mean and deviation, float32[n], and the share of each step, float32[n, steps].
+class StepShares(NamedTuple):
+    """Predicted ratings: mean and deviation, float32[n], and shares of steps, float32[n, steps].
 
-    Mean and deviation are those of the shares. Where the values between the ends are not known there are no shares.
+    Mean and deviation are those of the shares. A scale without steps has no shares.
     """
 
     mean: Floats
@@ -32,12 +33,13 @@ class Spread(NamedTuple):
     shares: Floats
 
 
-def shares_of(mean: Floats, deviation: Floats, levels: tuple[float, ...]) -> Spread:
+def shares_of(mean: Floats, deviation: Floats, levels: tuple[float, ...]) -> StepShares:
     """Return the flattest shares with a given mean and at most a given deviation.
 
-    They have the most entropy of all that have this mean and no higher deviation, so their logarithms are a line or a
-    hill over the scale (Jaynes, 1957): `log share = c + a rating + b rating^2` with b at most 0. A mean beyond the
-    scale is moved inside. A deviation that no such shares have is replaced by theirs.
+    These shares have the most entropy of all with this mean and no higher deviation, so their
+    logarithms are a line or a hill over the scale (Jaynes, 1957):
+    `log share = c + a rating + b rating^2` with b at most 0. A mean beyond the scale is moved
+    inside; an impossible deviation is replaced by a possible one.
 
     Args:
         mean: float[n], finite.
@@ -47,44 +49,44 @@ def shares_of(mean: Floats, deviation: Floats, levels: tuple[float, ...]) -> Spr
     Cost: O(n x steps), some 20 times.
 
     Example:
-        >>> found = shares_of(np.float32([4.5, 9]), np.float32([0.7, 1]), (1.0, 2.0, 3.0, 4.0, 5.0))
-        >>> print(found.mean, found.deviation.round(1), found.shares[0].round(2))
+        >>> shares = shares_of(np.float32([4.5, 9]), np.float32([0.7, 1]), (1.0, 2.0, 3.0, 4.0, 5.0))
+        >>> print(shares.mean, shares.deviation.round(1), shares.shares[0].round(2))
         [4.5  4.99] [0.7 0.1] [0.   0.01 0.08 0.3  0.61]
     """
     steps = np.array(levels, np.float64)
     parts = range(0, max(len(mean), 1), _AT_ONCE)
-    found = [_shares(mean[at : at + _AT_ONCE], deviation[at : at + _AT_ONCE], steps) for at in parts]
-    return spread_of(np.concatenate(found), levels)
+    shares = [_shares(mean[at : at + _AT_ONCE], deviation[at : at + _AT_ONCE], steps) for at in parts]
+    return with_moments(np.concatenate(shares), levels)
 
 
-def spread_of(shares: NDArray[np.floating], levels: tuple[float, ...]) -> Spread:
+def with_moments(shares: NDArray[np.floating], levels: tuple[float, ...]) -> StepShares:
     """Return shares, float[n, steps], with their mean and deviation.
 
     Example:
-        >>> spread_of(np.float32([[0.5, 0.0, 0.5]]), (1.0, 2.0, 3.0))[:2]
+        >>> with_moments(np.float32([[0.5, 0.0, 0.5]]), (1.0, 2.0, 3.0))[:2]
         (array([2.], dtype=float32), array([1.], dtype=float32))
     """
     steps = np.array(levels, np.float64)
     mean = shares @ steps
     variance = np.sum(shares * (steps - mean[:, None]) ** 2, axis=1)
-    return Spread(mean.astype(np.float32), np.sqrt(variance).astype(np.float32), shares.astype(np.float32))
+    return StepShares(mean.astype(np.float32), np.sqrt(variance).astype(np.float32), shares.astype(np.float32))
 
 
-def within(mean: Floats, deviation: Floats, lowest: float, highest: float) -> Spread:
-    """Return mean and deviation held to what a closed scale permits whose values between the ends are not known.
+def within(mean: Floats, deviation: Floats, lowest: float, highest: float) -> StepShares:
+    """Return mean and deviation limited to what a closed scale without steps permits.
 
     Nothing between `lowest` and `highest` has a variance above `(mean - lowest) (highest - mean)`.
 
     Example:
-        >>> found = within(np.float32([0.8, 2.0]), np.float32([0.9, 0.9]), 0.0, 1.0)
-        >>> print(found.mean, found.deviation.round(2))
+        >>> shares = within(np.float32([0.8, 2.0]), np.float32([0.9, 0.9]), 0.0, 1.0)
+        >>> print(shares.mean, shares.deviation.round(2))
         [0.8  0.99] [0.4 0.1]
     """
     end = END * (highest - lowest)
     inside = np.clip(mean.astype(np.float64), lowest + end, highest - end)
     most = np.sqrt((inside - lowest) * (highest - inside))
     held = np.minimum(deviation, most).astype(np.float32)
-    return Spread(inside.astype(np.float32), held, np.zeros((len(mean), 0), np.float32))
+    return StepShares(inside.astype(np.float32), held, np.zeros((len(mean), 0), np.float32))
 
 
 def _shares(mean: Floats, deviation: Floats, steps: Doubles) -> Doubles:
@@ -93,7 +95,7 @@ def _shares(mean: Floats, deviation: Floats, steps: Doubles) -> Doubles:
     width = steps[-1] - steps[0]
     apart = (steps - mean[:, None]) / width
     line = _matched(apart[..., None], np.zeros((len(mean), 1)))
-    found, most = line.shares, np.sum(line.shares * apart**2, axis=1)
+    shares, most = line.shares, np.sum(line.shares * apart**2, axis=1)
     above = np.searchsorted(steps, mean).clip(1, len(steps) - 1)
     least = (mean - steps[above - 1]) * (steps[above] - mean) / width**2
     wanted = np.maximum((deviation / width) ** 2, least + _LEAST * (most - least))
@@ -102,8 +104,8 @@ def _shares(mean: Floats, deviation: Floats, steps: Doubles) -> Doubles:
         both = np.stack([apart, apart**2], axis=-1)[hill]
         goals = np.stack([np.zeros(hill.sum()), wanted[hill]], axis=-1)
         start = np.concatenate([line.slopes, np.zeros_like(line.slopes)], axis=1)[hill]
-        found[hill] = _matched(both, goals, start).shares
-    return found
+        shares[hill] = _matched(both, goals, start).shares
+    return shares
 
 
 class _Matched(NamedTuple):
@@ -114,8 +116,9 @@ class _Matched(NamedTuple):
 def _matched(features: Doubles, goals: Doubles, start: Doubles | None = None) -> _Matched:
     """Return the shares of most entropy under which features have given means.
 
-    They are `softmax(features @ slopes)`. The slopes are where the convex `logsumexp(features @ slopes) - goals @
-    slopes` is least; found by Newton's method, each step halved until it leads down.
+    The shares are `softmax(features @ slopes)`; the slopes minimise the convex
+    `logsumexp(features @ slopes) - goals @ slopes`, by Newton's method with each step halved until
+    the value falls.
 
     Args:
         features: float64[n, steps, d].

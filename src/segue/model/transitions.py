@@ -1,15 +1,19 @@
 """Transition counts and repeat consumption, blended with the network's scores.
 
-Knows: decayed counts of pairs as shares, the last items of a user, a log-linear blend of the two scores.
-Does not know: how the shares are counted and the weight is found (`segue.training.blend`), ids, policies.
+Knows: decayed counts of pairs as shares, the last items of a user, a log-linear blend of the two
+scores.
+Does not know: how the shares are counted and the weight is tuned (`segue.training.blend`), ids,
+policies.
 
-A network of fixed width generalises: it describes what comes next in few numbers. Transition counts remember each pair
-of items in the log and nothing else. The product of both, each raised to a power, ranks better than either:
+A network of fixed width generalises: it describes what comes next in few numbers. Transition counts
+remember each pair of items in the log and nothing else. The product of both, each raised to a
+power, ranks better than either:
 
     score  = scale * (network + weight * log(share + smoothing * popularity))
     share  = (1 - habit) * share of what followed the last items + habit * share of the last items themselves
 
-The second part serves repeat consumption: it is a cache of the user's own items (Kuhn, De Mori 1990, for words).
+The second part serves repeat consumption: it is a cache of the user's own items (Kuhn, De Mori
+1990, for words).
 """
 
 import itertools
@@ -26,7 +30,8 @@ from segue.kernels import build
 from segue.kernels.serving_loops import BlendLoop, pairs_fit
 from segue.shapes import Floats, Rows
 
-#: Last items that are kept of a user, the newest last; 0 where there is none, or where the item is unknown.
+#: Last items that are kept of a user, the newest last; 0 where there is none, or where the item is
+#: unknown.
 RECENT = 100
 #: How many of these are looked up in the transition counts.
 REACH = 20
@@ -41,7 +46,8 @@ class TransitionCounts:
     Args:
         offsets: int64[V + 1], where the pairs of each row begin.
         rows: int32[n], the second item of each pair.
-        shares: float32[n], how often the second followed the first, decayed by distance and made comparable.
+        shares: float32[n], how often the second followed the first, decayed by distance and made
+            comparable.
         popularity: float32[V], above 0, each item's share of all events.
         decay: float32[REACH], how much the last items count, the newest last.
         weight: float32[], blend weight of the log of the share.
@@ -49,7 +55,8 @@ class TransitionCounts:
         scale: float32[], of the sum, so that scores stay unnormalised log-probabilities.
         habit: float32[], from 0 to 1, the part of the share that is the last items themselves.
         habit_decay: float32[RECENT], how much each of these counts, the newest last.
-        added: int64[], rows at the end that were added after counting; the other rows score as they did without.
+        added: int64[], rows at the end that were added after counting; the other rows score as they
+            did without.
     """
 
     offsets: NDArray[np.int64]
@@ -73,8 +80,8 @@ class TransitionCounts:
             items: rows of the model; the counts know so many, or the first of them.
 
         Raises:
-            ModelError: an array is missing, its type or shape does not fit the others, an offset or a row leads out of
-                the arrays, or a number cannot come from counting.
+            ModelError: an array is missing, its type or shape does not fit the others, an offset or
+                a row leads out of the arrays, or a number cannot come from counting.
 
         Cost: O(pairs + V).
         """
@@ -104,7 +111,7 @@ class TransitionCounts:
     @cached_property
     def loop(self) -> BlendLoop | None:
         """The blend over all rows in C; None without a compiler."""
-        loops = build.lists()
+        loops = build.serving()
         if loops is None:
             return None
         pairs, decays = (self.offsets, self.rows, self.shares), (self.decay, self.habit_decay)
@@ -119,7 +126,7 @@ class TransitionCounts:
 
     @cached_property
     def unmet(self) -> NDArray[np.float32]:
-        """float32[V]: what is added to the score of a row without a share. Made once: making it reads every item."""
+        """float32[V]: added to the score of a row without a share. Made once, from every item."""
         unmet: NDArray[np.float32] = self.weight * np.log(self.smoothing * self.popularity)
         return unmet
 
@@ -157,7 +164,7 @@ def nothing_recent(users: int) -> Rows:
 
 
 def pushed(recent: Rows, rows: Rows) -> Rows:
-    """Return the last items after one more of each user.
+    """Return the last items of users after one more item each.
 
     Args:
         recent: int32[user, RECENT].
@@ -171,7 +178,7 @@ def pushed(recent: Rows, rows: Rows) -> Rows:
 
 
 def transition_shares(counts: TransitionCounts, recent: Rows) -> sparse.csr_array:
-    """Return sparse float32[user, V]: the share of each item among what followed the user's last items.
+    """Return sparse float32[user, V]: each item's share of what followed the last items.
 
     Args:
         counts: the pairs.
@@ -192,7 +199,7 @@ def transition_shares(counts: TransitionCounts, recent: Rows) -> sparse.csr_arra
 
 
 def _shares_at(shares: sparse.csr_array, rows: Rows) -> Floats:
-    """Return float32[user, n]: the shares of some rows, int32[user, n]."""
+    """Return float32[user, n]: the shares of given rows, int32[user, n]."""
     of_rows = np.zeros(rows.shape, np.float32)
     for user, (begin, end) in enumerate(itertools.pairwise(shares.indptr)):
         wanted, place = np.unique(rows[user], return_inverse=True)
@@ -214,9 +221,10 @@ def _weighted(counts: TransitionCounts, recent: Rows, decay: NDArray[np.float32]
 
 
 def _product(last: sparse.csr_array, pairs: sparse.csr_array) -> sparse.csr_array:
-    """Return `last @ pairs`. Cost: sorting the pairs of the last items; it does not grow with the catalogue.
+    """Return `last @ pairs`. Cost: sorting these pairs; it does not grow with the catalogue.
 
-    The product of the library sets up two numbers for each item, which is faster where there are many such pairs.
+    The product of the library sets up two numbers for each item, which is faster where there are
+    many such pairs.
     """
     users, size = last.shape[0], pairs.shape[1]
     begins = pairs.indptr[last.indices]
@@ -249,7 +257,7 @@ def likeliest(shares: sparse.csr_array, count: int) -> list[Rows]:
 
 
 def blend_scores(counts: TransitionCounts, scores: Floats, recent: Rows, rows: Rows | None = None) -> Floats:
-    """Return the network's scores blended with the transition counts of the last items, as `blend_shares` does.
+    """Return the network's scores blended with the transition counts of the last items.
 
     Where all rows were scored in order, `scores` is changed in place.
 
@@ -269,17 +277,17 @@ def blend_shares(
     *,
     out: Floats | None = None,
 ) -> Floats:
-    """Return float32[user, n]: the network's scores blended with the shares of what followed the last items.
+    """Return float32[user, n]: the network's scores blended with transition shares.
 
     Args:
         counts: with the settings of the blend.
         scores: float32[user, n], of the network.
         shares: sparse float32[user, V], see `transition_shares`.
-        rows: the row of each score, int32[n] or int32[user, n]; None where all rows were scored in order. Rows
-            that were added after counting count as the rarest.
+        rows: the row of each score, int32[n] or int32[user, n]; None where all rows were scored in
+            order. Rows that were added after counting count as the rarest.
         out: where the result may go where all rows were scored, such as `scores` itself.
 
-    Cost: O(users x n), and where rows are given O(shares x log n) more; never O(V) for some rows.
+    Cost: O(users x n), and where rows are given O(shares x log n) more; never O(V) then.
     """
     known = len(counts.popularity)
     if rows is None:  # most items have no share: what is added to their scores is the same for every user

@@ -1,4 +1,4 @@
-"""What a call is given: counts, and tables of users.
+"""The arguments of a call: times, counts, logs, tables of users.
 
 Knows: which numbers are counts, how a table was read in the training. Does not know: models.
 """
@@ -37,26 +37,26 @@ def check_count(count: object, expected: str) -> None:
 
 
 def check_known(items: pl.Series, log: Events) -> None:
-    """Do nothing if a recommender knows an item of a log, or of what its users did before.
+    """Do nothing if a model knows an item of a log or of its history.
 
     Args:
-        items: the ids that it knows.
-        log: what it is asked about.
+        items: the ids of the model.
+        log: the events.
 
     Raises:
-        DataError: it knows none; the message shows one of each, and why they may differ.
+        DataError: the model knows none; the message shows an id of each, and why they may differ.
     """
     tables = [each.table["item"].cast(pl.String) for each in (log, log.history) if each is not None]
     check_matched(items, pl.concat(tables).unique(), source="model", of_log=log.source, role="item", what="model")
 
 
 def profiles_of(facts: Mapping[str, Any], users: object, log: Events | None = None) -> Profiles | None:
-    """Return the profiles of a path or table, read as that of the training; None for None.
+    """Return the profiles of a path or table, read as the table of the training was; None for None.
 
     Args:
-        facts: of a recommender.
+        facts: of a model.
         users: a path or table.
-        log: events of whose users there must be profiles; None asks for none.
+        log: at least one of its users must have a profile; None checks nothing.
 
     Raises:
         ColumnError: there is no column of ids, or an id stands twice.
@@ -66,7 +66,7 @@ def profiles_of(facts: Mapping[str, Any], users: object, log: Events | None = No
         return None
     kept = facts.get("reading", {})
     reading, like = Reading(missing=tuple(kept.get("missing", ()))), kept.get("columns", {}).get("user")
-    found = read_profiles(users, reading=reading, like=like)
+    profiles = read_profiles(users, reading=reading, like=like)
     if log is not None:
-        check_matched(found.table["user"], log.users, source=found.source, of_log=log.source, role="user")
-    return found
+        check_matched(profiles.table["user"], log.users, source=profiles.source, of_log=log.source, role="user")
+    return profiles

@@ -1,7 +1,7 @@
-"""Several users or several events at once, by the steps that `Recommender.observe` makes one by one.
+"""Several users or several events at once: one step or one scan, in place of many calls of `Recommender.observe`.
 
-Knows: how states are laid side by side for one step, and how a long history becomes a scan. Equal to
-observing event by event (a law).
+Knows: how the states of many users become one array, how a long history becomes a scan, how a state becomes bytes.
+The result equals observing event by event (a law).
 Does not know: stores, lists, HTTP.
 """
 
@@ -27,7 +27,7 @@ _STEPS = 256
 
 
 class Happened(Protocol):
-    """What is read of an event, told or kept."""
+    """What is read of an event."""
 
     @property
     def item(self) -> str:
@@ -51,10 +51,10 @@ class Happened(Protocol):
 
 
 def observe_each(rec: Scorer, states: Sequence[State], events: Sequence[Happened]) -> list[State]:
-    """Return the state of each user after one more event of theirs: `observe` for each, in one step.
+    """Return the state of each user after one more event: `observe` for each, in one step.
 
     Args:
-        rec: whose states these are.
+        rec: the model of these states.
         states: one for each user.
         events: one for each user.
 
@@ -65,13 +65,13 @@ def observe_each(rec: Scorer, states: Sequence[State], events: Sequence[Happened
     items = [rec.vocabulary.row(event.item) for event in events]
     gaps = gaps_seconds([event.time for event in events], [state.time for state in states])
     rows, memories, details = np.array(items, np.int32), _rows(states), _details(rec, events)
-    if rec.folded.fits:
-        memories = rec.folded.step(memories, rows, gaps, details)
+    if rec.fused.fits:
+        memories = rec.fused.step(memories, rows, gaps, details)
     else:
         memories = _flat(rec.network.step(rec.params, _unflat(rec, memories), rows, gaps, details))
     recent = pushed(np.concatenate([state.recent for state in states]), rows)
     return [
-        Packed(rec, row, event.time, state.count + 1, state.seen.add(item), last[None])
+        FlatState(rec, row, event.time, state.count + 1, state.seen.add(item), last[None])
         for row, event, state, item, last in zip(memories, events, states, items, recent, strict=True)
     ]
 
@@ -85,34 +85,33 @@ def observe_long(rec: Scorer, state: State, events: Sequence[Happened]) -> State
 
 
 def observe_rated(rec: Scorer, state: State, events: Sequence[Happened]) -> tuple[State, list[Rated | None]]:
-    """Return what `observe_long` does, and for each event what it adds to the shared value, as `rated_each` says."""
+    """Return what `observe_long` does, and for each event what `rated_each` returns."""
     rated: list[Rated | None] = []
     for begin in range(0, len(events), _STEPS):
-        some = events[begin : begin + _STEPS]
-        rows = np.array([rec.vocabulary.row(event.item) for event in some], np.int32)
-        times = [state.time, *(event.time for event in some)]
+        block = events[begin : begin + _STEPS]
+        rows = np.array([rec.vocabulary.row(event.item) for event in block], np.int32)
+        times = [state.time, *(event.time for event in block)]
         gaps = gaps_seconds(times[1:], times[:-1])
-        details = _details(rec, some)
-        none = np.zeros((len(some), 1), bool)
+        details = _details(rec, block)
+        none = np.zeros((len(block), 1), bool)
         window = Window(rows[:, None], gaps[:, None], none, none, None if details is None else details[:, None])
         memory, outputs = rec.network.scan(rec.params, state.memory, window)
-        rated += _rated(rec, np.concatenate([state.memory.output, outputs[:-1, 0]]), gaps, some)
+        rated += _rated(rec, np.concatenate([state.memory.output, outputs[:-1, 0]]), gaps, block)
         seen = state.seen.to_rows()
         known = Seen.of(max(state.seen.size, rec.vocabulary.size), np.concatenate([seen, rows]))
         recent = np.concatenate([state.recent[0], rows])[None, -RECENT:]
-        state = State(memory, some[-1].time, state.count + len(some), known, rec.fingerprint, recent)
+        state = State(memory, block[-1].time, state.count + len(block), known, rec.fingerprint, recent)
     return state, rated
 
 
 def rated_each(rec: Scorer, states: Sequence[State], events: Sequence[Happened]) -> list[Rated | None]:
-    """Return for each user what one more event of theirs adds to the shared value; None for nothing.
+    """Return for each user what one more event adds to the shared value; None for nothing.
 
-    An event adds something if it has a rating that the model has not learnt already: a time after those of the
-    training, or any where the training had none. A rating outside the scale, from a log that no model was asked
-    about, counts as the end of the scale.
+    An event adds something if it has a rating that the model did not learn: its time is after the training, or the
+    training had no times. A rating outside the scale counts as the nearer end of the scale.
 
     Args:
-        rec: whose states these are.
+        rec: the model of these states.
         states: one for each user, before the event.
         events: one for each user.
 
@@ -125,18 +124,18 @@ def rated_each(rec: Scorer, states: Sequence[State], events: Sequence[Happened])
 
 
 def _rated(rec: Scorer, outputs: Floats, gaps: Floats, events: Sequence[Happened]) -> list[Rated | None]:
-    found: list[Rated | None] = [None] * len(events)
+    rated: list[Rated | None] = [None] * len(events)
     until = rec.learnt_until
     places = [n for n, event in enumerate(events) if event.rating is not None and _later(event.time, until)]
     if rec.network.rating is None or not places:
-        return found
+        return rated
     rows = np.array([rec.vocabulary.row(events[n].item) for n in places], np.int32)
     latent, _ = rate(rec, outputs[places], gaps[places], rows)
     residuals = residuals_of(rec.network.rating, [events[n].rating for n in places], latent)
     for n, row, residual in zip(places, rows.tolist(), residuals.tolist(), strict=True):
         if np.isfinite(residual):
-            found[n] = Rated(row, residual)
-    return found
+            rated[n] = Rated(row, residual)
+    return rated
 
 
 def _later(time: int | None, until: int | None) -> bool:
@@ -147,21 +146,21 @@ def score_each(rec: Scorer, states: Sequence[State], at: Sequence[int | None], d
     """Return float32[user, row]: the score of every row of the catalogue, row 0 -inf; nothing else is filtered.
 
     Args:
-        rec: whose states these are.
+        rec: the model of these states.
         states: one for each user.
-        at: the time of each question, microseconds since 1970; None when unknown.
-        details: float32[user, m], what is known of the events to come.
+        at: the time of each request, microseconds since 1970; None when unknown.
+        details: float32[user, m], what is known of the future events.
     """
-    return leave_out(rec.score_outputs(*_asked(rec, states, at), details))
+    return leave_out(rec.score_outputs(*_inputs(rec, states, at), details))
 
 
 def score_rows(
     rec: Scorer, states: Sequence[State], at: Sequence[int | None], rows: Rows, details: Floats | None = None
 ) -> Floats:
-    """Return float32[user, n]: what `score_each` says of some rows, without scoring the others.
+    """Return float32[user, n]: the scores of `score_each` for the given rows, without scoring the others.
 
     Args:
-        rec: whose states these are.
+        rec: the model of these states.
         states: one for each user.
         at: as of `score_each`.
         rows: int32[n], the same for all, or int32[user, n].
@@ -169,25 +168,25 @@ def score_rows(
 
     Cost: O(users x n x width).
     """
-    scores = rec.score_outputs(*_asked(rec, states, at), details, rows)
+    scores = rec.score_outputs(*_inputs(rec, states, at), details, rows)
     return np.where(rows == 0, np.float32(-np.inf), scores)
 
 
 def score_sample(
     rec: Scorer, states: Sequence[State], at: Sequence[int | None], number: int, details: Floats | None = None
 ) -> tuple[Rows, Floats]:
-    """Return some rows drawn by chance, int32[n], in order, and float32[user, n]: what `score_each` says of them.
+    """Return a random sample of rows, int32[n], in order, and their scores as of `score_each`, float32[user, n].
 
     Args:
-        rec: whose states these are.
+        rec: the model of these states.
         states: one for each user.
         at: as of `score_each`.
-        number: of the sample; see `Folded.sample`.
+        number: of the sample; see `FusedInference.sample`.
         details: as of `score_each`.
     """
-    outputs, gaps, recent = _asked(rec, states, at)
-    rows, table = rec.folded.sample(number)
-    return rows, rec.finished(table.scores(rec.folded.query(outputs, gaps, details)), recent, rows)
+    outputs, gaps, recent = _inputs(rec, states, at)
+    rows, table = rec.fused.sample(number)
+    return rows, rec.finished(table.scores(rec.fused.query(outputs, gaps, details)), recent, rows)
 
 
 def find_each(
@@ -200,12 +199,12 @@ def find_each(
     allowed: Bools | None = None,
     excluded: Sequence[Rows] | None = None,
 ) -> list[Rows]:
-    """Return for each user rows of an index among which are the k best; see `Recommender.candidates`.
+    """Return for each user rows of an index among which are the k best; see `Scorer.candidates`.
 
-    `score_rows` says what they are worth.
+    `score_rows` scores them.
 
     Args:
-        rec: whose states these are, with an index.
+        rec: the model of these states, with an index.
         states: one for each user.
         at: as of `score_each`.
         k: how many.
@@ -213,18 +212,18 @@ def find_each(
         allowed: bool[row], what may be found; None allows all.
         excluded: for each user the rows to leave out.
     """
-    return rec.candidates(*_asked(rec, states, at), k, details, allowed=allowed, excluded=excluded)
+    return rec.candidates(*_inputs(rec, states, at), k, details, allowed=allowed, excluded=excluded)
 
 
-def _asked(rec: Scorer, states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats, Rows]:
-    """Return the outputs of states, the seconds from their last events to the questions, and their last items."""
-    outputs = _rows(states)[:, -rec.network.read_width :]  # the last numbers of a memory
+def _inputs(rec: Scorer, states: Sequence[State], at: Sequence[int | None]) -> tuple[Floats, Floats, Rows]:
+    """Return the outputs of states, the seconds from their last events to the requests, and their last items."""
+    outputs = _rows(states)[:, -rec.network.read_width :]  # a memory ends with the output
     gaps = gaps_seconds(at, [state.time for state in states])
     return outputs, gaps, np.concatenate([state.recent for state in states])
 
 
 class ToCome(Protocol):
-    """What may be known of an event to come: its type and context."""
+    """What may be known of a future event: its type and context."""
 
     @property
     def type(self) -> str | None:
@@ -237,19 +236,19 @@ class ToCome(Protocol):
 
 def question_details(rec: Scorer, questions: Sequence[ToCome], at: Sequence[int | None]) -> Floats | None:
     """Return float32[question, m] of times, types and contexts; None where this model reads none."""
-    asked = zip(questions, at, strict=True)
-    return rec.encodings.of_events([{**one.context, "time": time, "type": one.type} for one, time in asked])
+    pairs = zip(questions, at, strict=True)
+    return rec.encoders.of_events([{**to_come.context, "time": time, "type": to_come.type} for to_come, time in pairs])
 
 
 def _details(rec: Scorer, events: Sequence[Happened]) -> Floats | None:
-    happened = [{**e.context, "time": e.time, "type": e.type, "rating": e.rating} for e in events]
-    return rec.encodings.of_events(happened)
+    lines = [{**e.context, "time": e.time, "type": e.type, "rating": e.rating} for e in events]
+    return rec.encoders.of_events(lines)
 
 
-class Packed(State):
-    """A state whose memory is one row of numbers, float32[n], until somebody asks for its arrays.
+class FlatState(State):
+    """A state whose memory is one row of numbers, float32[n], until its arrays are needed.
 
-    So the states of many users are laid side by side by one copy, and stored by none.
+    One copy joins the states of many users, and storing a state needs no copy.
     """
 
     rec: Scorer
@@ -270,7 +269,7 @@ class Packed(State):
 
 def _row(state: State) -> Floats:
     """Return float32[n]: all numbers of the memory of one user in a row."""
-    return state.row if isinstance(state, Packed) else _flat(state.memory)[0]
+    return state.row if isinstance(state, FlatState) else _flat(state.memory)[0]
 
 
 def _rows(states: Sequence[State]) -> Floats:
@@ -280,7 +279,7 @@ def _rows(states: Sequence[State]) -> Floats:
 
 
 def _flat(memory: Memory) -> Floats:
-    """Return float32[user, n]: all numbers of a memory in a row, so that users are joined by one copy."""
+    """Return float32[user, n]: all numbers of the memory of each user in a row."""
     rows: Floats = np.concatenate([array.reshape(len(array), -1) for _, array in leaves(memory)], axis=1)
     return rows
 
@@ -298,8 +297,8 @@ def _unflat(rec: Scorer, flat: Floats) -> Memory:
     return memory
 
 
-class _Kept(msgspec.Struct, array_like=True):
-    """What is written of a state; rows of the catalogue stand for items."""
+class _StoredState(msgspec.Struct, array_like=True):
+    """A state as it is stored; rows of the catalogue stand for items."""
 
     time: int
     count: int
@@ -310,7 +309,7 @@ class _Kept(msgspec.Struct, array_like=True):
     recent: bytes = b""
 
 
-_DECODER = msgspec.msgpack.Decoder(_Kept)
+_DECODER = msgspec.msgpack.Decoder(_StoredState)
 
 
 def state_to_bytes(state: State) -> bytes:
@@ -322,28 +321,28 @@ def state_to_bytes(state: State) -> bytes:
     rows = None if seen.rows is None else seen.rows.tobytes()
     bits = None if seen.bits is None else seen.bits.tobytes()
     memory, recent = _row(state).tobytes(), state.recent.tobytes()
-    return msgspec.msgpack.encode(_Kept(time, state.count, seen.size, rows, bits, memory, recent))
+    return msgspec.msgpack.encode(_StoredState(time, state.count, seen.size, rows, bits, memory, recent))
 
 
 def state_from_bytes(rec: Scorer, body: bytes) -> State:
     """Return the state in the bytes that `state_to_bytes` made with the same model.
 
     Raises:
-        ArgumentError: they are no state, or one of another model: of other lengths, of rows that it does not have.
+        ArgumentError: the bytes are no state, or a state of another model: other lengths, unknown rows.
     """
     try:
-        kept = _DECODER.decode(body)
-        memory = _memory(rec, kept.memory)
-        seen = _seen(rec, kept)
-        recent = _recent(kept.recent)
-        if kept.count < 0 or not NO_TIME <= kept.time <= -(NO_TIME + 1):
-            raise ValueError(f"a count of {kept.count}, a time of {kept.time}")
+        stored = _DECODER.decode(body)
+        memory = _memory(rec, stored.memory)
+        seen = _seen(rec, stored)
+        recent = _recent(stored.recent)
+        if stored.count < 0 or not NO_TIME <= stored.time <= -(NO_TIME + 1):
+            raise ValueError(f"a count of {stored.count}, a time of {stored.time}")
     except (msgspec.MsgspecError, ValueError) as error:
         raise ArgumentError(
             f"state: expected the bytes of a state of model {rec.fingerprint[:12]}, came others ({error}). "
             "Rebuild it from the events of its user."
         ) from None
-    return Packed(rec, memory, None if kept.time == NO_TIME else kept.time, kept.count, seen, recent)
+    return FlatState(rec, memory, None if stored.time == NO_TIME else stored.time, stored.count, seen, recent)
 
 
 def _memory(rec: Scorer, body: bytes) -> Floats:
@@ -355,19 +354,19 @@ def _memory(rec: Scorer, body: bytes) -> Floats:
     return numbers
 
 
-def _seen(rec: Scorer, kept: _Kept) -> Seen:
-    if not 0 < kept.size <= rec.vocabulary.size:
-        raise ValueError(f"a catalogue of {kept.size:,} rows")
-    if kept.bits is not None:
-        if kept.rows is not None or len(kept.bits) != -(-kept.size // 8) or kept.bits[0] & 128:
+def _seen(rec: Scorer, stored: _StoredState) -> Seen:
+    if not 0 < stored.size <= rec.vocabulary.size:
+        raise ValueError(f"a catalogue of {stored.size:,} rows")
+    if stored.bits is not None:
+        if stored.rows is not None or len(stored.bits) != -(-stored.size // 8) or stored.bits[0] & 128:
             raise ValueError("bits of other rows than those of the catalogue")
-        return Seen(kept.size, bits=np.frombuffer(kept.bits, np.uint8))
-    if kept.rows is None:
-        return Seen(kept.size)
-    rows = np.frombuffer(kept.rows, np.int32)
-    if len(rows) and (rows[0] < 1 or rows[-1] >= kept.size or not (rows[1:] > rows[:-1]).all()):
+        return Seen(stored.size, bits=np.frombuffer(stored.bits, np.uint8))
+    if stored.rows is None:
+        return Seen(stored.size)
+    rows = np.frombuffer(stored.rows, np.int32)
+    if len(rows) and (rows[0] < 1 or rows[-1] >= stored.size or not (rows[1:] > rows[:-1]).all()):
         raise ValueError("seen rows that are not those of the catalogue, in order")
-    return Seen(kept.size, rows=rows)
+    return Seen(stored.size, rows=rows)
 
 
 def _recent(body: bytes) -> Rows:

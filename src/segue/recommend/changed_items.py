@@ -1,7 +1,7 @@
-"""A recommender of which some items are other than they were: other attributes, and so other vectors.
+"""A recommender in which some items have other attributes, and so other vectors.
 
-Knows: how a change of what an item is moves its vector and its bias; what was learnt of the item alone stays.
-Does not know: where changes come from, or how they are kept.
+Knows: how a change of attributes moves the vector and the bias of an item; what was learnt for its id stays.
+Does not know: where changes come from, or how they are stored.
 """
 
 from collections.abc import Mapping
@@ -11,20 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segue.data.features.feature_encoders import as_float16
-from segue.data.features.kinds import plain_name
+from segue.data.log.columns import plain_name
 from segue.errors import ArgumentError
 from segue.recommend.copy_on_write import Pages
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats
 
-#: Items that differ from the pages of which copies are made, at most: each costs the next copy a page.
+#: At most so many items differ from the pages: each costs the next copy a page.
 ROWS = 256
-#: What a recommender has computed and kept that does not depend on what its items are.
-_KEPT = ("empty_memory", "_nobody", "folded")
+#: The cached properties of a recommender that do not depend on its items.
+_KEPT = ("empty_memory", "no_memory", "_nobody", "fused")
 
 
-class _Laid(NamedTuple):
-    """Vectors and biases as they were at some time, of which copies are made."""
+class _Snapshot(NamedTuple):
+    """Vectors and biases at some time; later ones are copies of them with a few rows changed."""
 
     items: Pages
     bias: Pages
@@ -32,71 +32,58 @@ class _Laid(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Changed:
-    """A recommender, and what it is with some items changed.
+    """A recommender, and the same with some items changed.
 
     Args:
         base: without a change.
         rec: with all changes.
-        laid: of which `rec` is a copy but for `fresh`; None before the first change.
-        fresh: rows that differ from it.
+        snapshot: `rec` is a copy of it but for the rows `fresh`; None before the first change.
+        fresh: rows that differ from the snapshot.
 
-    Cost: the first change copies the table of vectors, and so does one in `ROWS`; the others cost what they change.
+    Cost: the first change and then one in `ROWS` copy the table of vectors; the others cost O(changed rows).
     """
 
     base: Recommender
     rec: Recommender
-    laid: _Laid | None = None
+    snapshot: _Snapshot | None = None
     fresh: frozenset[int] = field(default_factory=frozenset)
 
     def with_lines(self, lines: Mapping[int, Mapping[str, Any]]) -> "Changed":
-        """Return the same with other lines for some rows: all that is known of each from now on.
+        """Return the same with other catalogue lines for some rows.
 
         Args:
-            lines: by row, of values that fit; what they change is reckoned from the base.
+            lines: whole lines by row, of values that fit. The difference to the line of the base moves the vector.
         """
         rec, base = self.rec, self.base
         if rec.catalogue is None or not lines:
             return self
         catalogue = rec.catalogue.changed(lines)
         kept = {name: value for name, value in vars(rec).items() if name in _KEPT}
-        if base.encodings.items is None:
+        if base.encoders.items is None:
             after = replace(rec, catalogue=catalogue)
             vars(after).update(kept)
             return replace(self, rec=after)
         rows, (vectors, bias) = np.fromiter(lines, np.int32), _moved(base, lines)
-        fresh, laid = self.fresh | lines.keys(), self.laid
-        if laid is None or len(fresh) > ROWS:
+        fresh, snapshot = self.fresh | lines.keys(), self.snapshot
+        if snapshot is None or len(fresh) > ROWS:
             items, biases = rec.params.items.copy(), rec.params.bias.copy()
             items[rows], biases[rows] = vectors, bias
-            laid, fresh = _Laid(Pages.of(items), Pages.of(biases)), frozenset()
+            snapshot, fresh = _Snapshot(Pages.of(items), Pages.of(biases)), frozenset()
         else:
             old = np.array([row for row in fresh if row not in lines], np.int32)
             places = np.concatenate([old, rows])
-            items = laid.items.copy_with(places, np.concatenate([rec.params.items[old], vectors]))
-            biases = laid.bias.copy_with(places, np.concatenate([rec.params.bias[old], bias]))
+            items = snapshot.items.copy_with(places, np.concatenate([rec.params.items[old], vectors]))
+            biases = snapshot.bias.copy_with(places, np.concatenate([rec.params.bias[old], bias]))
         params = rec.params._replace(items=items, bias=biases)
         after = replace(rec, params=params, catalogue=catalogue)
         if rec.index is not None:
             after = after.with_index(rec.index.over(params.items, params.bias, after.unreachable))
-        vars(after).update(kept | {"folded": rec.folded.changed(params, rows)})
-        return Changed(base, after, laid, fresh)
-
-
-def with_attributes(rec: Recommender, item: str, attributes: Mapping[str, Any]) -> Recommender:
-    """Return a recommender in which one item has other attributes; what was learnt of the item alone stays.
-
-    Raises:
-        ArgumentError: there is no such attribute, or a value is of another kind than was learnt.
-    """
-    line = fitted_attributes(rec, attributes)
-    if rec.catalogue is None or not line:
-        return rec
-    row = rec.vocabulary.row(item)
-    return Changed(rec, rec).with_lines({row: {**rec.catalogue.line(row), **line}}).rec
+        vars(after).update(kept | {"fused": rec.fused.changed(params, rows)})
+        return Changed(base, after, snapshot, fresh)
 
 
 def fitted_attributes(rec: Recommender, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return attributes by the columns of the catalogue, each as its column keeps it.
+    """Return attributes by the columns of the catalogue, each cast to the type of its column.
 
     Raises:
         ArgumentError: there is no such attribute, or a value is of another kind than was learnt.
@@ -112,16 +99,16 @@ def fitted_attributes(rec: Recommender, attributes: Mapping[str, Any]) -> dict[s
 
 
 def _moved(base: Recommender, lines: Mapping[int, Mapping[str, Any]]) -> tuple[Floats, Floats]:
-    """Return float32[n, d] and float32[n]: vectors and biases of items that are described otherwise."""
-    encoding, catalogue, own = base.encodings.items, base.catalogue, base.params.attributes
+    """Return float32[n, d] and float32[n]: vectors and biases of items by their new catalogue lines."""
+    encoding, catalogue, weights = base.encoders.items, base.catalogue, base.params.attributes
     assert encoding is not None and catalogue is not None
     vectors, bias = [], []
     for row, line in lines.items():
         old = catalogue.line(row)
-        other = [name for name, value in line.items() if value != old[name]]  # the rest speaks for the item as before
+        other = [name for name, value in line.items() if value != old[name]]  # the other columns change nothing
         change = np.subtract(
             *(as_float16(encoding.encode_row({name: one[name] for name in other})) for one in (line, old))
         )
-        vectors.append(base.params.items[row] + change @ own.vector)
-        bias.append(base.params.bias[row] + change @ own.bias)
+        vectors.append(base.params.items[row] + change @ weights.vector)
+        bias.append(base.params.bias[row] + change @ weights.bias)
     return np.array(vectors, np.float32), np.array(bias, np.float32)

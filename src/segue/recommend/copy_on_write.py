@@ -1,6 +1,6 @@
-"""Arrays of which a changed copy costs what changed.
+"""Arrays whose changed copies cost only the rows that change.
 
-Knows: that an operating system copies a page of memory when it is first written to, and shares the others.
+Knows: the operating system copies a page of memory when the page is first written to, and shares the others.
 Does not know: what the numbers are.
 """
 
@@ -19,10 +19,10 @@ from segue.shapes import Rows
 
 @dataclass(frozen=True, eq=False)
 class Pages:
-    """An array from which copies are made that share its memory until they are written to.
+    """An array whose copies share its memory until they are written to.
 
     Args:
-        file: the number of a file that holds it, in memory where the system has such files; closed with this value.
+        file: the descriptor of a file with the array, in memory where the system can; closed with this value.
         shape: of the array.
         dtype: of the array.
 
@@ -39,7 +39,7 @@ class Pages:
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> "Pages":
-        """Lay an array out. Cost: a copy, once."""
+        """Return the pages of an array. Cost: one copy."""
         with _new_file() as file:
             file.write(np.ascontiguousarray(array).data.cast("B"))
             file.flush()
@@ -48,7 +48,7 @@ class Pages:
         return made
 
     def copy_with(self, rows: Rows, values: NDArray[Any]) -> NDArray[Any]:
-        """Return a copy of the array in which some rows are others. Cost: a page of 4 kB for each row."""
+        """Return a copy of the array with other values in some rows. Cost: a page of 4 kB for each row."""
         size = self.dtype.itemsize * int(np.prod(self.shape))
         mapped = mmap.mmap(self.file, size, access=mmap.ACCESS_COPY)
         copy = np.frombuffer(mapped, self.dtype).reshape(self.shape)

@@ -1,9 +1,9 @@
-"""The network's step, question and scores for the users of a batch, in half as many calls of NumPy.
+"""The network's step, query and scores for a small batch of users, in half as many calls of NumPy.
 
-Knows: what of the weights can be multiplied once and for all, how a memory lies in a row of numbers. A call costs as
-much as a thousand numbers, and a batch has few users: so halves, norms and constants are put into the weights.
-Does not know: ids, states, lists. What is computed is defined by `Network.step` and `Network.query`, and is equal to
-them but for rounding (a law). Only the linear cell has this form, without sessions and ratings.
+Knows: which weights can be multiplied once and for all, how a memory lies in a row of numbers. A call of NumPy costs as
+much as a thousand numbers, and a batch has few users. So halves, norms and constants are multiplied into the weights.
+Does not know: ids, states, lists. `Network.step` and `Network.query` define the results, which are equal but for
+rounding (a law). Only the linear cell has this form, without sessions and ratings.
 """
 
 import math
@@ -25,16 +25,16 @@ from segue.shapes import Floats, Rows
 
 #: Rows of a sample, and samples.
 SAMPLE, SAMPLES = 8192, 8
-#: A table of which more items have changed, and more than one in so many, is laid out anew.
+#: A table is made again once more than `_OTHERS` items and more than one item in `_ONE_IN` have changed.
 _OTHERS, _ONE_IN = 1024, 8
-#: What is put together of weights that are not of items.
+#: The constants that do not depend on the items.
 _OF_WEIGHTS = ("_blocks", "_loops", "_question", "_knots")
 #: Of `gelu`: tanh(_C x + _CUBE x^3).
 _C, _CUBE = 0.7978845608, 0.7978845608 * 0.044715
 
 
 class _Block(NamedTuple):
-    """The weights of a block with all that is constant in them."""
+    """The weights of a block with their constants multiplied in."""
 
     w_in: Floats  # [d, 2 d], with the norm
     now: Floats  # [d], of the convolution: the present
@@ -67,27 +67,27 @@ class _Block(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Folded:
-    """A network, its constants put together when they are first needed.
+class FusedInference:
+    """A network whose constants are computed when they are first needed.
 
     Args:
-        network: of which `fits` is true, for `step`.
+        network: `step` needs one of which `fits` is true.
         params: its weights.
     """
 
     network: Network
     params: NetworkParams
 
-    def changed(self, params: NetworkParams, rows: Rows) -> "Folded":
-        """Return the same of weights that differ in the vectors and biases of some items alone.
+    def changed(self, params: NetworkParams, rows: Rows) -> "FusedInference":
+        """Return this inference for weights in which only the vectors and biases of some items differ.
 
         Args:
             params: the weights.
             rows: int32[n], distinct: the items that differ.
 
-        Cost: O(rows changed so far x width); what was put together is shared.
+        Cost: O(rows changed so far x width); all other constants are shared.
         """
-        found, kept = Folded(self.network, params), vars(self)
+        changed, kept = FusedInference(self.network, params), vars(self)
         shared: dict[str, Any] = {name: kept[name] for name in _OF_WEIGHTS if name in kept}
         if "_table" in kept and len(self._table.rows) < max(_OTHERS, self.network.items // _ONE_IN):
             shared["_table"] = self._table.changed(rows, params.items[rows], params.bias[rows])
@@ -95,25 +95,25 @@ class Folded:
             shared["lengths"] = self.lengths.copy()
             shared["lengths"][rows] = np.linalg.norm(params.items[rows], axis=1)
         samples = list(self._samples.items())
-        shared["_samples"] = {n: one for n, one in samples if not np.isin(rows, one[0]).any()}
-        vars(found).update(shared)
-        return found
+        shared["_samples"] = {n: sample for n, sample in samples if not np.isin(rows, sample[0]).any()}
+        vars(changed).update(shared)
+        return changed
 
-    def more(self, network: Network, params: NetworkParams) -> "Folded":
-        """Return the same of a network with items behind the last, and weights that differ in them alone.
+    def more(self, network: Network, params: NetworkParams) -> "FusedInference":
+        """Return this inference for a network with more items at the end and otherwise the same weights.
 
-        Cost: O(these items x width); what was put together is shared.
+        Cost: O(new items x width); all other constants are shared.
         """
-        found, kept, new = Folded(network, params), vars(self), slice(self.network.items, None)
-        vars(found).update({name: kept[name] for name in _OF_WEIGHTS if name in kept})
+        longer, kept, new = FusedInference(network, params), vars(self), slice(self.network.items, None)
+        vars(longer).update({name: kept[name] for name in _OF_WEIGHTS if name in kept})
         if "_table" in kept and self._table.rest.shape[1] < _OTHERS:
-            vars(found)["_table"] = self._table.more(params.items[new], params.bias[new])
+            vars(longer)["_table"] = self._table.more(params.items[new], params.bias[new])
         if "lengths" in kept:
-            vars(found)["lengths"] = np.append(self.lengths, np.linalg.norm(params.items[new], axis=1))
-        return found
+            vars(longer)["lengths"] = np.append(self.lengths, np.linalg.norm(params.items[new], axis=1))
+        return longer
 
     def lay_out(self, *, table: bool) -> None:
-        """Put together what a step and a list need, before anybody waits for it. Cost: O(items) with the table."""
+        """Compute the constants of a step and of a list before a request waits for them. Cost: O(items), the table."""
         if self.fits:
             self._blocks, self._loops  # noqa: B018
         if table:
@@ -129,9 +129,9 @@ class Folded:
         """Return what `Network.step` does.
 
         Args:
-            rows: float32[B, n], the numbers of each memory: of each block what came before, the newest first, and
-                `s`, then the output.
-            items: and the rest, as of `Network.step`.
+            rows: float32[B, n], the numbers of each memory: of each block the past inputs, the newest first, and
+                `s`; then the output.
+            items: as of `Network.step`, and so the other arguments.
         """
         network, params, d = self.network, self.params, self.network.width
         x = params.items[items]
@@ -143,11 +143,11 @@ class Folded:
         after = np.empty_like(rows)
         size = (rows.shape[1] - d) // len(self._blocks)
         for n, block in enumerate(self._blocks):
-            own = slice(n * size, (n + 1) * size)
+            columns = slice(n * size, (n + 1) * size)
             if self._loops:
-                self._loops[n](rows[:, own], x, after[:, own], network.norm)
+                self._loops[n](rows[:, columns], x, after[:, columns], network.norm)
             else:
-                x = _step(block, rows[:, own], x, after[:, own], network.norm)
+                x = _step(block, rows[:, columns], x, after[:, columns], network.norm)
         np.multiply(x, params.norm, out=after[:, -d:])
         _scale(after[:, -d:], x, network.norm)
         return after
@@ -165,13 +165,13 @@ class Folded:
         return query
 
     def scores(self, query: Floats) -> Floats:
-        """Return what `Network.scores` does of all rows."""
+        """Return what `Network.scores` does for all rows."""
         return self._table.scores(query) if len(query) <= FEW else self.network.scores(self.params, query)
 
     def sample(self, number: int) -> tuple[Rows, Table]:
-        """Return rows drawn by chance, int32[n], in order and each once, and their table; one of `SAMPLES`, by number.
+        """Return a random sample of rows, int32[n], sorted and distinct, and their table; `number` picks the sample.
 
-        They are drawn once, for laying them out costs as much as scoring them for hundreds of questions.
+        There are `SAMPLES` samples, each drawn once: making a table costs as much as hundreds of scorings.
         """
         number %= SAMPLES
         if number not in self._samples:
@@ -201,36 +201,36 @@ class Folded:
     @cached_property
     def _loops(self) -> list[BlockStep]:
         """The blocks in C; nothing where there is no compiler."""
-        loops = build.lists()
+        loops = build.serving()
         return [] if loops is None else [BlockStep(loops, block) for block in self._blocks]
 
     @cached_property
     def _question(self) -> Floats:
-        """float32[K + 1, 2 d]: the tables of the clock for a question; the shares of the rows add up to 1."""
+        """float32[K + 1, 2 d]: the tables of the clock for a query; the weights of the rows add up to 1."""
         clock = self.params.clock
         return np.concatenate([1.0 + clock.scale, clock.shift], axis=1)
 
     @cached_property
     def _knots(self) -> Floats:
-        """float32[K + 1]: where the rows of the clock's tables lie; the unknown lies nowhere."""
+        """float32[K + 1]: the knots of the linear spline; the row of an unknown gap has none."""
         assert self.network.clock is not None
         return np.array([np.inf, *range(self.network.clock.knots)], np.float32)
 
     def _weights(self, gaps: Floats) -> Floats:
-        """Return what `Clock.weights` does, for gaps that are not below 0."""
+        """Return the linear-spline weights of `Clock.weights`, for gaps that are not below 0."""
         clock = self.network.clock
         assert clock is not None
         place = np.log1p(np.minimum(gaps, np.float32(clock.longest)))
         place *= np.float32((clock.knots - 1) / math.log1p(max(clock.longest, 1.0)))
-        hats: Floats = np.abs(place[:, None] - self._knots)
-        np.subtract(1.0, hats, out=hats)
-        np.fmax(hats, 0.0, out=hats)  # 0 where the gap is unknown
-        hats[:, 0] = np.isnan(gaps)
-        return hats
+        weights: Floats = np.abs(place[:, None] - self._knots)
+        np.subtract(1.0, weights, out=weights)
+        np.fmax(weights, 0.0, out=weights)  # 0 where the gap is unknown
+        weights[:, 0] = np.isnan(gaps)
+        return weights
 
 
 def _scale(y: Floats, x: Floats, norm: Norm) -> None:
-    """Multiply y, of which a row is linear in that of x, by what `normed` multiplies x by, but for its scale."""
+    """Multiply y, whose rows are linear in those of x, by the factor of `normed` for x, without its scale."""
     if norm is False:
         return
     squares: Floats = np.vecdot(x, x)[:, None]
@@ -245,7 +245,7 @@ def _scale(y: Floats, x: Floats, norm: Norm) -> None:
 
 
 def _step(block: _Block, before: Floats, x: Floats, after: Floats, norm: Norm) -> Floats:
-    """Return what `step_block` does; the state of the cell is read from `before` and written to `after`."""
+    """Return what `step_block` does; the cell's state is read from `before` and written to `after`."""
     d, tail = x.shape[1], len(block.past)
     both = x @ block.w_in
     _scale(both, x, norm)

@@ -1,6 +1,6 @@
-"""A recommender that knows more items than it was trained on.
+"""A recommender that knows more items than its training.
 
-Knows: how the attributes of an item become its vector and its bias, and what may follow it, or it follow.
+Knows: how the attributes of a new item become its vector, its bias and its transition counts.
 Does not know: training; the weights stay as they are.
 """
 
@@ -15,8 +15,8 @@ from scipy import sparse
 from segue.data.features.catalogue import Catalogue, ChangedCatalogue, read_items
 from segue.data.features.column_types import cast_table
 from segue.data.features.feature_encoders import as_float16
-from segue.data.features.kinds import plain_name
 from segue.data.features.table_encoder import TableEncoder
+from segue.data.log.columns import plain_name
 from segue.data.log.sources import Reading
 from segue.data.sequences.transition_counts import highest
 from segue.data.values.ids import likely_difference
@@ -29,17 +29,17 @@ from segue.model.transitions import TransitionCounts
 from segue.recommend.scorer import Scorer
 from segue.shapes import Floats, Rows
 
-#: Known items after which a new one may come for being like them.
+#: A new item may follow at most so many similar known items.
 ALIKE = 50
-#: Lines that are laid behind a catalogue one by one.
+#: At most so many lines are appended to a catalogue one by one.
 FEW = 4096
-#: What lists may lose by items that nobody has had, as a share of NDCG@10 on validation; scores to find that, at most.
+#: The largest loss of NDCG@10 on validation by items without events, as a share; the most scores to measure it.
 COST, _SCORED = 0.02, 2**30
-#: Cosines at hand at once: 64 MB; and all together.
+#: Cosines in memory at one time (64 MB), and in all.
 _COSINES, _COMPARED = 2**24, 2**29
-#: Pairs that new items bring in one direction, at most.
+#: The most pairs of new items in one direction.
 _PAIRS = 4_000_000
-#: Lines encoded at one time; tables of vectors at hand while items are added.
+#: Lines encoded at one time; tables of vectors in memory while items are added.
 _LINES, _TABLES = 1 << 14, 4
 
 if TYPE_CHECKING:
@@ -61,16 +61,16 @@ def with_catalogue(
 ) -> tuple[S, str]:
     """Return a recommender that also knows the items of its catalogue that no event names, and a sentence on these.
 
-    They are ranked by their attributes, as those of `Recommender.add_items`. What nobody has had is in truth behind
-    what is like it and was had. So all of them are moved down until the lists of validation lose no more than `COST`.
-    An item of which nothing is known that was learnt is left out: there is nothing to rank it by.
+    Their attributes rank them, as in `Recommender.add_items`. Items without events are less likely than similar items
+    with events. So their biases are lowered together until the lists of validation lose at most `COST` of NDCG@10.
+    An item without a learnt attribute is left out: there is nothing to rank it by.
 
     Args:
         rec: trained with that catalogue.
         table: all lines of the catalogue, see `segue.data.features.catalogue.read_items`.
-        source: what the sentence calls it.
-        answers: what the network says at the questions of validation; None where there are none.
-        room: GiB of memory that may be taken; more items than fit are left out, all of them.
+        source: the name of the table in the sentence.
+        answers: of the network on validation; None where there are none.
+        room: free memory in GiB; if the items do not fit, all of them are left out.
 
     Cost: as of `Recommender.add_items`, and at most `_SCORED` scores.
     """
@@ -80,12 +80,12 @@ def with_catalogue(
     these = f"{source}: {len(new):,} item{'s' * (len(new) != 1)} without an event"
     if not rec.config.train.items_without_events:
         return rec, f"{these} left out (train.items_without_events is false)."
-    if rec.encodings.items is None or rec.catalogue is None:
+    if rec.encoders.items is None or rec.catalogue is None:
         return rec, f"{these} left out: no attributes of items are read, so there is nothing to rank them by."
     need = _TABLES * 4.0 * len(new) * rec.network.width / 2**30
     if need > room:
         return rec, f"{these} left out: about {need:.1f} GiB are needed for them, {room:.1f} are free."
-    attributes = _attributes(rec.encodings.items, new)
+    attributes = _attributes(rec.encoders.items, new)
     says = np.diff(attributes.indptr) > 0
     silent = int((~says).sum())
     if silent == len(new):
@@ -101,7 +101,7 @@ def with_catalogue(
 
 
 def _lowered(more: S, answers: "Answers | None") -> tuple[S, float]:
-    """Return a recommender whose added items are no higher than validation bears, and by how much they are lower."""
+    """Return a recommender whose added items are low enough for validation, and by how much they were lowered."""
     if answers is None:
         return more, 0.0
     size, learnt = more.vocabulary.size, more.learnt
@@ -133,7 +133,7 @@ def _lowered(more: S, answers: "Answers | None") -> tuple[S, float]:
 
 
 def _attributes(encoding: TableEncoder, lines: pl.DataFrame) -> sparse.csr_array:
-    """Return sparse float32[line, m], what some items are; a block of lines at a time, most numbers are 0."""
+    """Return sparse float32[line, m], the encoded attributes, computed in blocks; most numbers are 0."""
     blocks = [
         sparse.csr_array(as_float16(encoding.encode(lines[at : at + _LINES]))) for at in range(0, len(lines), _LINES)
     ]
@@ -141,14 +141,14 @@ def _attributes(encoding: TableEncoder, lines: pl.DataFrame) -> sparse.csr_array
 
 
 def _with_lines(rec: S, new: pl.DataFrame, attributes: sparse.csr_array, notes: tuple[str, ...]) -> S:
-    """Return a recommender that also knows some lines, none of them known before, and their attributes [line, m]."""
+    """Return a recommender that also knows new lines with attributes [line, m]."""
     assert rec.catalogue is not None
-    own = rec.params.attributes
+    weights = rec.params.attributes
     params = rec.params._replace(
-        items=np.concatenate([rec.params.items, attributes @ own.vector]),
-        bias=np.concatenate([rec.params.bias, attributes @ own.bias]),
+        items=np.concatenate([rec.params.items, attributes @ weights.vector]),
+        bias=np.concatenate([rec.params.bias, attributes @ weights.bias]),
     )
-    if params.rating:  # what they are is all that speaks for them, by their vectors
+    if params.rating:  # their vectors alone predict their ratings
         none = np.zeros(len(new), np.float32)
         tables = map_tree(lambda table: np.concatenate([table, none]), params.rating.tables)
         params = params._replace(rating=params.rating._replace(tables=tables))
@@ -163,29 +163,29 @@ def _with_lines(rec: S, new: pl.DataFrame, attributes: sparse.csr_array, notes: 
     )
     if rec.index is not None:
         more = replace(more, index=rec.index.over(params.items, params.bias, more.unreachable))
-    vars(more)["folded"] = rec.folded.more(more.network, params)
+    vars(more)["fused"] = rec.fused.more(more.network, params)
     return more
 
 
 def _longer(known: Catalogue, new: pl.DataFrame, notes: tuple[str, ...]) -> Catalogue:
-    """Return a catalogue with lines behind the last; of few the rest is shared, of many the table is a new one."""
+    """Return a catalogue with more lines at the end; few lines share the table, many lines make a new one."""
     if len(new) + (len(known.lines) if isinstance(known, ChangedCatalogue) else 0) > FEW:
         lines = _joined(known.table, new)
         return Catalogue(lines.select(known.table.columns), notes)
     nothing = dict.fromkeys(known.schema)
     numbered = enumerate(new.iter_rows(named=True), start=known.height + 1)
-    found = known.changed({row: {**nothing, **line} for row, line in numbered})
-    vars(found)["notes"] = notes
-    return found
+    longer = known.changed({row: {**nothing, **line} for row, line in numbered})
+    vars(longer)["notes"] = notes
+    return longer
 
 
 class NewItems(NamedTuple):
-    """Items that are to be added.
+    """Items to add.
 
     Args:
-        lines: of each, as the catalogue keeps them.
+        lines: of the catalogue, one for each item.
         unread: columns that the catalogue does not have.
-        notes: what was left out, in sentences.
+        notes: sentences about what was left out.
     """
 
     lines: pl.DataFrame
@@ -218,37 +218,36 @@ def new_items(rec: S, table: object) -> NewItems:
 
 
 def _described(rec: S) -> tuple[TableEncoder, Catalogue]:
-    if rec.encodings.items is None or rec.catalogue is None:
+    if rec.encoders.items is None or rec.catalogue is None:
         raise ArgumentError(
             "add_items: expected a model that was trained with attributes of items, came one of ids alone. "
             "Train with a table of items (--items), or train again once the new items have events."
         )
-    return rec.encodings.items, rec.catalogue
+    return rec.encoders.items, rec.catalogue
 
 
-def _check_ids(given: pl.Series, known: pl.Series, source: str) -> None:
-    """Do nothing if a table has known ids, or its ids are no other writing of known ones: those would be doubled."""
-    if given.is_in(known.implode()).any():
+def _check_ids(ids: pl.Series, known: pl.Series, source: str) -> None:
+    """Do nothing if a table has known ids, or if its ids are not known ids in another spelling."""
+    if ids.is_in(known.implode()).any():
         return
-    found = likely_difference(given, known, sure=True)
-    if found is not None and found.alike >= len(given) / 2:
+    difference = likely_difference(ids, known, sure=True)
+    if difference is not None and difference.alike >= len(ids) / 2:
         raise DataError(
-            f"{source}: expected ids written as the model has them, came {found.table} for {found.log}: "
-            f"{found.alike:,} of {len(given):,} items would be known twice. Write their ids as the model does."
+            f"{source}: expected ids written as the model has them, came {difference.table} for {difference.log}: "
+            f"{difference.alike:,} of {len(ids):,} items would be known twice. Write their ids as the model does."
         )
 
 
 def grown(counts: TransitionCounts, items: Floats) -> TransitionCounts:
     """Return counts of more items: a new one follows, and is followed by, what the known item most like it is.
 
-    After the known items that it is like it comes besides as often as what followed them most, times the cosine.
+    It also follows the known items like it, as often as their most frequent successor times the cosine.
 
     Args:
         counts: of the first rows of `items`.
         items: float32[V, d], the vectors of all items.
 
-    Of very many new items the most like are looked for among the known items that are most frequent, and of these
-    fewer pairs are taken.
+    With very many new items, only the most frequent known items are compared, and fewer pairs are taken.
 
     Cost: O(pairs + new items x known items x d), at most `_COMPARED` cosines and `_PAIRS` further pairs each way.
     """
@@ -270,32 +269,32 @@ def grown(counts: TransitionCounts, items: Floats) -> TransitionCounts:
 
 
 def _at_most(pairs: sparse.csr_array, rows: Rows) -> sparse.csr_array:
-    """Return a matrix of which some rows, each as often as it stands there, hold no more than `_PAIRS` pairs."""
+    """Return a matrix whose given rows, with repetition, hold at most `_PAIRS` pairs."""
     if np.diff(pairs.indptr)[rows].sum() <= _PAIRS:
         return pairs
     return highest(pairs.copy(), max(1, _PAIRS // len(rows)))
 
 
 def _most_alike(items: Floats, known: int) -> sparse.csr_array:
-    """Return sparse float32[new, known]: the highest cosines with known items of each item after these, above 0."""
+    """Return sparse float32[new, known]: the highest cosines above 0 of each new item with known items."""
     new = max(1, len(items) - known)
     unit = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     frequent = unit[: max(2, min(known, _COMPARED // new))]
     step, count = max(1, _COSINES // len(frequent)), max(1, min(ALIKE, _PAIRS // new))
-    found = []
+    blocks = []
     for at in range(known, len(unit), step):
         cosines = np.maximum(unit[at : at + step] @ frequent.T, 0)
         cosines[:, 0] = 0
         if cosines.shape[1] > count:
             cosines[cosines < np.partition(cosines, -count, axis=1)[:, [-count]]] = 0
-        found.append(sparse.csr_array(cosines))
-    alike = sparse.csr_array(sparse.vstack(found))
+        blocks.append(sparse.csr_array(cosines))
+    alike = sparse.csr_array(sparse.vstack(blocks))
     alike.resize(alike.shape[0], known)
     return alike
 
 
 def _joined(known: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-    """Return the lines of a catalogue and new ones, in types that hold both.
+    """Return the lines of a catalogue and new lines, in types that hold both.
 
     Raises:
         ColumnError: no type holds the values of a column in both.

@@ -1,7 +1,8 @@
-"""The next items as a path: the recurrence run forward over its own choices.
+"""The next items as a path: the recurrence runs forward over its own choices.
 
-Knows: how a path is chosen (the best item each time, a beam, by chance) and what it is worth.
-Does not know: files, HTTP. The states of all paths of a beam take one step together.
+Knows: how a path is chosen (the best item each time, a beam, at random) and its probability. The states of all paths of
+a beam take one step together.
+Does not know: files, HTTP.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from segue.recommend.state import State
 from segue.shapes import Floats, Rows
 
 Doubles: TypeAlias = NDArray[np.float64]
-#: From scores and log-probabilities [path, row] to the pairs of path and row that go on, the best first.
+#: From scores and log-probabilities [path, row] to the chosen pairs of path and row, the best first.
 _Choice: TypeAlias = Callable[[Floats, Doubles], list[tuple[int, int]]]
 
 
@@ -31,8 +32,8 @@ _Choice: TypeAlias = Callable[[Floats, Doubles], list[tuple[int, int]]]
 class Beam:
     """Keep the `width` likeliest paths at each step; 1 takes the best item each time.
 
-    Up to two items a path of a beam is never less likely than the greedy one. Of longer paths that is not
-    certain: the greedy path may leave the beam early and would have come out ahead later.
+    A path of one or two items is never less likely than the greedy one. A longer path may be: the beam can drop the
+    greedy path early, and later items would have put that path ahead.
 
     Raises:
         ArgumentError: the width is not a whole number from 1.
@@ -47,7 +48,7 @@ class Beam:
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw each item by chance, in proportion to `exp(score / temperature)`; the same seed draws the same path.
+    """Draw each item at random, in proportion to `exp(score / temperature)`; the same seed draws the same path.
 
     Raises:
         ArgumentError: the temperature is not a finite number above 0.
@@ -65,9 +66,9 @@ class Sample:
 
 
 class Plan(NamedTuple):
-    """A path of items, the first comes next.
+    """A path of items, the next item first.
 
-    `log_probability` is in nats, by the model: at each step over the items that could be chosen then.
+    `log_probability` is in nats, by the model: at each step over the items that could be chosen.
     """
 
     items: list[Item]
@@ -86,7 +87,7 @@ class _Event:
 
 
 class _Path(NamedTuple):
-    """What was chosen so far. `state` is the one that the last choice was made in."""
+    """The items chosen so far; `state` is the state before the last choice."""
 
     state: State
     rows: tuple[int, ...] = ()
@@ -95,8 +96,8 @@ class _Path(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Question:
-    """What is asked at every step, and of the events that follow."""
+class _Request:
+    """The request of every step, and the details of its events."""
 
     at: int | None
     every: int | None
@@ -107,7 +108,7 @@ class _Question:
     twice: bool
 
     def time(self, step: int) -> int | None:
-        """Return the time of the question, which is that of the item chosen."""
+        """Return the time of the request and of the chosen item."""
         if self.at is None or (self.every is None and step > 0):
             return None
         return self.at + step * (self.every or 0)
@@ -126,48 +127,48 @@ def plan(
     exclude: Iterable[str] = (),
     repeats: Repeats | None = None,
 ) -> Plan:
-    """Return the next n items as an ordered path, each chosen as if those before it had been taken.
+    """Return the next n items as an ordered path, each chosen as if the user had taken those before.
 
-    Strictly equivalent, for `Beam(1)`, to the loop
+    `Beam(1)` is strictly equivalent to the loop
 
         for _ in range(n):
             best = rec.recommend(state, k=1, exclude=chosen)[0]
             state = rec.observe(state, best.item)
 
     Args:
-        rec: what answers.
+        rec: the model.
         state: of the user; it stays as it is.
         n: how many items; fewer come back where there are no more to choose.
         by: `Beam(width)` or `Sample(temperature, seed)`; None takes the best item each time.
-        at: the time of the first question and of the first item; None when unknown.
+        at: the time of the first request and of the first item; None when unknown.
         every: seconds from one item to the next, where `at` is known; None when unknown.
-        type: of the events to come, to plan what will be bought, say; None for any.
-        context: of the events to come.
+        type: of the next events, such as "buy" to plan what will be bought; None for any.
+        context: of the next events.
         exclude: ids to leave out; unknown ones are ignored.
-        repeats: "exclude" leaves out what the user had, and "allow" lets an item come more than once. None takes
-            the model's own policy for what the user had, and no item comes twice.
+        repeats: "exclude" leaves out seen items, and "allow" lets an item come more than once. With None the model's
+            choice holds for seen items, and no item comes twice.
 
     Raises:
-        ArgumentError: n is below 1, the state is of another model, or the model reads no types or no such column
+        ArgumentError: n is below 1, the state is of another model, or the model reads no types or not this column
             of the context.
 
-    Cost: n steps of `width` users and n `width` times O(items x width of the network). All items are scored,
-        also where an index is at hand, for a probability needs them all.
+    Cost: n steps of `width` users and n `width` times O(items x width of the network). A probability needs the scores
+        of all items, so an index is not used.
     """
     check_count(n, "plan: expected n")
     by, policy = by or Beam(), repeats or rec.repeats
     rec._check(state)
-    rec.encodings.check_request(type, context)
-    asked = _Question(
+    rec.encoders.check_request(type, context)
+    request = _Request(
         microseconds(at, "at"), _between(every), type, context or {}, rec.vocabulary.rows(ids_of(exclude, "exclude")),
         seen_too=policy == "allow", twice=repeats == "allow",
     )  # fmt: skip
     choose = _likeliest(by.width) if isinstance(by, Beam) else _drawn(by)
     paths = [_Path(state)]
     for step in range(n):
-        paths = _moved(rec, paths, asked, step)
-        scores = _scores(rec, paths, asked, step)
-        if not np.isfinite(scores.max(axis=1)).all():  # all paths are equally long, so all have come to their end
+        paths = _moved(rec, paths, request, step)
+        scores = _scores(rec, paths, request, step)
+        if not np.isfinite(scores.max(axis=1)).all():  # all paths are equally long, so all of them end here
             break
         likely = _log_softmax(scores) + np.array([[path.log_probability] for path in paths])
         chosen = choose(scores, likely)
@@ -185,35 +186,37 @@ def _between(every: float | None) -> int | None:
     return None if every is None else round(every * 1e6)
 
 
-def _moved(rec: Scorer, paths: Sequence[_Path], asked: _Question, step: int) -> list[_Path]:
+def _moved(rec: Scorer, paths: Sequence[_Path], request: _Request, step: int) -> list[_Path]:
     """Return the paths with the states after their last choices: one step for all of them."""
     if step == 0:
         return list(paths)
-    when = asked.time(step - 1)
-    events = [_Event(rec.vocabulary.id(path.rows[-1]), when, asked.type, asked.context) for path in paths]
+    when = request.time(step - 1)
+    events = [_Event(rec.vocabulary.id(path.rows[-1]), when, request.type, request.context) for path in paths]
     states = observe_each(rec, [path.state for path in paths], events)
     return [path._replace(state=state) for path, state in zip(paths, states, strict=True)]
 
 
-def _scores(rec: Scorer, paths: Sequence[_Path], asked: _Question, step: int) -> Floats:
+def _scores(rec: Scorer, paths: Sequence[_Path], request: _Request, step: int) -> Floats:
     """Return float32[path, row], -inf where a row may not be chosen."""
-    at = [asked.time(step)] * len(paths)
-    details = question_details(rec, [asked] * len(paths), at)
+    at = [request.time(step)] * len(paths)
+    details = question_details(rec, [request] * len(paths), at)
     scores = score_each(rec, [path.state for path in paths], at, details)
-    seen = [() if asked.seen_too else path.state.seen.to_rows() for path in paths]
-    chosen = [() if asked.twice else path.rows for path in paths]
-    return leave_out(scores, [np.array([*asked.left_out, *a, *b], np.int32) for a, b in zip(seen, chosen, strict=True)])
+    left_out = [[request.left_out] for _ in paths]
+    for rows, path in zip(left_out, paths, strict=True):
+        rows += [] if request.seen_too else [path.state.seen.to_rows()]
+        rows += [] if request.twice else [np.array(path.rows, np.int32)]
+    return leave_out(scores, [np.concatenate(rows) for rows in left_out])
 
 
 def _log_softmax(scores: Floats) -> Doubles:
-    """Return float64[path, row]; each path has something to choose."""
+    """Return float64[path, row]; each path has an item to choose."""
     wide = scores - scores.max(axis=1, keepdims=True).astype(np.float64)
     result: Doubles = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
     return result
 
 
 def _likeliest(width: int) -> _Choice:
-    """Return what chooses the `width` likeliest paths, the first is the best; of equals the lowest row."""
+    """Return the choice of the `width` likeliest paths, the best first; of equals the lowest row."""
 
     def choose(scores: Floats, likely: Doubles) -> list[tuple[int, int]]:
         places, _, found = pure_top_k(likely.reshape(1, -1), width)
@@ -223,7 +226,7 @@ def _likeliest(width: int) -> _Choice:
 
 
 def _drawn(by: Sample) -> _Choice:
-    """Return what draws the next item of the one path (the Gumbel trick: the best of noisy scores)."""
+    """Return the choice that draws the next item of the one path (the Gumbel trick: the best of noisy scores)."""
     rng = np.random.default_rng(by.seed)
 
     def choose(scores: Floats, likely: Doubles) -> list[tuple[int, int]]:

@@ -1,8 +1,8 @@
-"""What a user will think of an item: the answer of the rating head, and what moves online across users.
+"""Predicted ratings, and the biases that move online across users.
 
-Knows: a prediction with its spread; the shared value, sums of how far ratings lay from what the frozen model
-foretold, by item and in all. It stands beside the states and is read by the output only: a user's state depends
-on that user's events alone.
+Knows: a prediction with its spread; the shared value, which sums the distances of ratings from the predictions of the
+frozen model, by item and in all. Only the output reads the shared value: a user's state depends on that user's events
+alone.
 Does not know: training, files, HTTP.
 """
 
@@ -19,14 +19,14 @@ from segue.model.heads import ItemSide, RatingHead
 from segue.model.model import Model
 from segue.shapes import Floats, Rows, Times
 
-#: Sums are whole millionths, so that what was added can be taken away without a trace.
+#: Sums are whole millionths, so that subtracting a rating leaves no rounding error.
 UNIT = 1_000_000
-#: Ratings that an item's bias, and everybody's, is worth beside those it was learnt from.
+#: The prior weights, in ratings, of an item's bias and of the bias of all items.
 ITEM_PRIOR, ALL_PRIOR = 5.0, 200.0
 
 
 class Rated(NamedTuple):
-    """One rating as others see it: of which item, and how far from what the frozen model predicted, in units."""
+    """One rating in the shared value: the item, and the distance from the prediction of the frozen model, in units."""
 
     row: int
     residual: float
@@ -38,25 +38,25 @@ class Rated(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Some ratings together: the sum of their amounts, and how many they are."""
+    """Ratings together: the sum of their amounts, and their number."""
 
     sum: int = 0
     number: int = 0
 
 
 class Shared(NamedTuple):
-    """What moves online across users. A value: adding and taking away give another one.
+    """The ratings since the training, of all users. A value: adding and subtracting return another one.
 
     Args:
-        items: by row of the item; one that nobody rated is left out.
-        every: of all items together, those that are unknown too.
+        items: by row of the item; items without a rating have no entry.
+        every: of all items together, unknown items included.
     """
 
     items: Mapping[int, Tally]
     every: Tally = Tally()
 
     def moved(self, event: Rated, times: int) -> "Shared":
-        """Return the value with an event added (`times` 1) or taken away (-1). Cost: O(items rated), a copy."""
+        """Return the value with an event added (`times` 1) or subtracted (-1). Cost: O(items rated), a copy."""
 
         def moved(old: Tally) -> Tally:
             return Tally(old.sum + times * event.amount, old.number + times)
@@ -66,10 +66,10 @@ class Shared(NamedTuple):
 
 
 class RatingDistribution(NamedTuple):
-    """A rating to come: its mean and standard deviation in the scale of the log, and the share of each step.
+    """A predicted rating: its mean and standard deviation in the scale of the log, and the share of each step.
 
-    The shares have that mean and that deviation; see `segue.model.rating_distribution`. There are none
-    where ratings are measurements and not steps.
+    The shares have that mean and that deviation; see `segue.model.rating_distribution`. A scale without steps has no
+    shares.
     """
 
     mean: float
@@ -78,21 +78,20 @@ class RatingDistribution(NamedTuple):
 
 
 def moved_bias(sums: Any, counts: Any, learnt: Floats, total: Any, number: Any) -> Floats:
-    """Return float32[n], what items' ratings lie above what was predicted, shrunken, in units.
+    """Return float32[n], how far the ratings of items lie above the predictions, shrunk, in units.
 
         all   = total / (number + 200)
         above = (sum - count all) / (learnt + count + 5) + all
 
     Args:
         sums: float[n], of each item's residuals.
-        counts: float[n], how many.
+        counts: float[n], number of residuals of each item.
         learnt: float[n], ratings of the item in training.
-        total: of all residuals, a number or float[n].
-        number: how many these are.
+        total: sum of all residuals, a number or float[n].
+        number: number of all residuals.
 
     Example:
-        >>> one = np.ones(1)
-        >>> round(float(moved_bias(one * 2.0, one * 2, one * 0, 2.0, 2.0)[0]), 3)
+        >>> round(float(moved_bias(np.array([2.0]), np.array([2]), np.array([0]), 2.0, 2.0)[0]), 3)
         0.293
     """
     everybody = total / (number + ALL_PRIOR)
@@ -101,14 +100,14 @@ def moved_bias(sums: Any, counts: Any, learnt: Floats, total: Any, number: Any) 
 
 
 def shared_bias(model: Model, shared: Shared | None, rows: Rows) -> Floats:
-    """Return float32[n]: what the shared value adds to the bias of some items; 0 without one."""
+    """Return float32[n]: what the shared value adds to the biases of items; 0 without a shared value."""
     if shared is None:
         return np.zeros(len(rows), np.float32)
-    # An unknown item has no ratings of its own; what was rated as unknown tells of everybody alone.
+    # Ratings of unknown items count for all items together, and for no item.
     tallies = [shared.items.get(int(row), Tally()) if row else Tally() for row in rows]
-    own = np.array(tallies, np.float64).reshape(-1, 2)
+    sums, counts = np.array(tallies, np.float64).reshape(-1, 2).T
     learnt = model.params.rating.tables.count[rows]
-    return moved_bias(own[:, 0] / UNIT, own[:, 1], learnt, shared.every.sum / UNIT, shared.every.number)
+    return moved_bias(sums / UNIT, counts, learnt, shared.every.sum / UNIT, shared.every.number)
 
 
 def head_of(model: Model) -> RatingHead:
@@ -131,8 +130,8 @@ def rate(model: Model, outputs: Floats, gaps: Floats, rows: Rows, above: Floats 
     Args:
         model: with a rating head.
         outputs: float32[n, read_width], of states.
-        gaps: float32[n], seconds from the last event to the question; NaN unknown.
-        rows: int32[n], the items asked for; 0 for an unknown one.
+        gaps: float32[n], seconds from the last event to the request; NaN unknown.
+        rows: int32[n], the items; 0 for an unknown item.
         above: float32[n], see `shared_bias`.
     """
     head_of(model)
@@ -143,7 +142,7 @@ def rate(model: Model, outputs: Floats, gaps: Floats, rows: Rows, above: Floats 
 
 
 def residuals_of(head: RatingHead, ratings: Any, latent: Floats) -> NDArray[np.float64]:
-    """Return float64[n]: how far ratings, held within the scale, lie from what was predicted, in units."""
+    """Return float64[n]: the distances of ratings, clipped to the scale, from the predictions, in units."""
     held = head.scale.clip(np.asarray(ratings, np.float32))
     return np.subtract(held, latent, dtype=np.float64) / head.unit
 
@@ -152,7 +151,7 @@ def outputs_at(model: Model, sequences: Sequences, users: Times, places: Times) 
     """Return float32[n, read_width]: the output of a user's state just before an event, or after the last one.
 
     Args:
-        model: whose network reads.
+        model: of the states.
         sequences: the events.
         users: int64[n], positions in `sequences`.
         places: int64[n], events of those users, `sequences.offsets[user + 1]` for the end.
@@ -161,6 +160,6 @@ def outputs_at(model: Model, sequences: Sequences, users: Times, places: Times) 
     at_end = places == sequences.offsets[users + 1]
     wanted[places[~at_end]] = True
     memory, outputs = encode_users(model.network, model.params, sequences, wanted[:-1])
-    found = memory.output[users]
-    found[~at_end] = outputs[(np.cumsum(wanted) - 1)[places[~at_end]]]
-    return np.asarray(found, np.float32)
+    read = memory.output[users]
+    read[~at_end] = outputs[(np.cumsum(wanted) - 1)[places[~at_end]]]
+    return np.asarray(read, np.float32)

@@ -1,7 +1,7 @@
-"""A trained network that answers.
+"""The recommender: what callers of a trained model hold.
 
-Knows: ids, states, lists, titles, the policy on repeats. Runs on NumPy alone.
-Does not know: training, files, HTTP.
+Knows: ids, times, states, lists, titles, repeat consumption. It is a facade: the parts of this folder do the work.
+Does not know: training, stores, HTTP.
 """
 
 import itertools
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from segue.config import Repeats
-from segue.data.features.catalogue import Profiles
+from segue.data.features.catalogue import Catalogue, Profiles
 from segue.data.features.feature_encoders import encode_log
-from segue.data.features.kinds import plain_name
+from segue.data.log.columns import plain_name
 from segue.data.log.events import Events, as_events
 from segue.data.sequences.sequences import Sequences
 from segue.data.values.ids import ids_of
@@ -25,7 +25,7 @@ from segue.errors import ArgumentError
 from segue.model.encoder import encode_users
 from segue.model.model import Model
 from segue.model.transitions import RECENT, nothing_recent, pushed
-from segue.model_file import put_together, read_model, save_model, taken_apart
+from segue.model_file import read_model, save_model
 from segue.recommend.arguments import Time, check_count, profiles_of
 from segue.recommend.index.exact import Index
 from segue.recommend.new_items import with_items
@@ -41,7 +41,7 @@ __all__ = ["Item", "Recommender", "Time", "load_model"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Recommender(Scorer):
-    """What was learnt, ready to answer. It holds no histories: a user's state goes in and comes out.
+    """A trained model, ready to recommend. It holds no histories: a user's state goes in and comes out.
 
     Its fields are those of `segue.model.model.Model`, and the index of `segue.recommend.scorer.Scorer`.
     """
@@ -57,14 +57,14 @@ class Recommender(Scorer):
         return self.vocabulary.texts
 
     def start(self, profile: Mapping[str, object] | None = None) -> State:
-        """Return the state of a user who has done nothing yet; it can be asked for a list at once.
+        """Return the state of a user without events; `recommend` takes it at once.
 
         Args:
-            profile: what is known of the user, by column of the table of users; None or missing is unknown.
+            profile: values by column of the table of users; None or missing is unknown.
 
         Raises:
-            ArgumentError: a column was not learnt, and the message names those that were; or a value is of another
-                kind than was learnt. One never met in learning is unknown.
+            ArgumentError: a column was not learnt (the message names the learnt ones), or a value is of another kind
+                than was learnt. A value that training never met is unknown.
         """
         if not profile:
             return self._nobody
@@ -90,18 +90,18 @@ class Recommender(Scorer):
 
         Args:
             state: before the event.
-            item: its id. An unknown item never raises: it is read as *unknown*.
+            item: its id. An unknown item never raises; the network reads it as *unknown*.
             time: of the event, in seconds since 1970, a datetime or its ISO text; None when unknown.
             rating: its value.
-            type: what was done, such as "view" or "buy".
-            context: further columns of the log, such as `{"device": "tv"}`. What was not learnt is not read,
-                and a value of another kind is unknown: an event has happened whatever is said of it.
+            type: of the event, such as "view" or "buy".
+            context: further columns of the log, such as `{"device": "tv"}`. Columns that were not learnt are not read,
+                and a value of another kind is unknown: a wrong detail must not lose an event.
 
         Raises:
             ArgumentError: the state is of another model, the time is not a time, or the rating lies outside the
                 scale that the model learnt.
 
-        Cost: constant, whatever the user did before.
+        Cost: one step of the network, the same for every history.
         """
         self._check(state)
         self.check_rating(item, rating)
@@ -139,21 +139,21 @@ class Recommender(Scorer):
         Args:
             state: of the user.
             k: how many; fewer come back where the catalogue has no more.
-            at: the time of the question, in seconds since 1970, a datetime or its ISO text; None when unknown.
-            type: of the event to come, to ask for what will be bought, say; None for any.
-            context: of the question, such as `{"device": "tv"}`; missing is unknown.
+            at: the time of the request, in seconds since 1970, a datetime or its ISO text; None when unknown.
+            type: of the next event, such as "buy" to recommend what will be bought; None for any.
+            context: of the request, such as `{"device": "tv"}`; missing is unknown.
             exclude: ids to leave out; unknown ones are ignored.
-            repeats: "allow" or "exclude" what the user had; None as in training; else repeats rank by taste alone.
+            repeats: "allow" or "exclude" seen items; None takes the choice of the training.
 
         Raises:
-            ArgumentError: k is below 1, the state is of another model, or the model reads no types or no such
+            ArgumentError: k is below 1, the state is of another model, or the model reads no types or not this
                 column of the context.
 
         Cost: O(items x width), the same for every history.
         """
         check_count(k, "recommend: expected k")
         self._check(state)
-        self.encodings.check_request(type, context)
+        self.encoders.check_request(type, context)
         now = microseconds(at, "at")
         gap, details = gap_seconds(now, state.time), self.details(now, context, type=type)
         left_out = self.vocabulary.rows(ids_of(exclude, "exclude"))
@@ -163,13 +163,13 @@ class Recommender(Scorer):
         return [self._item(*pair) for pair in found.of(0)]
 
     def predict_rating(self, state: State, item: str, *, at: Time = None, shared: Shared | None = None) -> float:
-        """Return the rating that a user is expected to give to an item, in the scale of the log.
+        """Return the predicted rating of a user for an item, in the scale of the log.
 
         Args:
             state: of the user, before the rating.
-            item: its id. An unknown item is rated as the user rates.
-            at: the time of the question; None when unknown.
-            shared: what moved across users since the training; None takes the biases of the model.
+            item: its id. An unknown item gets the rating that this user gives on average.
+            at: the time of the request; None when unknown.
+            shared: how the biases moved since the training; None takes the biases of the model.
 
         Raises:
             ArgumentError: the model was trained without ratings, or the state is of another model.
@@ -183,21 +183,21 @@ class Recommender(Scorer):
     ) -> RatingDistribution:
         """Return what `predict_rating` does, with its standard deviation and the share of each step of the scale."""
         head, latent, spread = head_of(self), *self._rating(state, item, at, shared)
-        found = head.distribution(self.params.rating, latent, spread)
-        shares = found.shares[0].tolist() if head.scale.has_steps else ()
+        ratings = head.distribution(self.params.rating, latent, spread)
+        shares = ratings.shares[0].tolist() if head.scale.has_steps else ()
         steps = dict(zip(head.scale.levels, shares, strict=False))
-        return RatingDistribution(float(found.mean[0]), float(found.deviation[0]), steps)
+        return RatingDistribution(float(ratings.mean[0]), float(ratings.deviation[0]), steps)
 
     def rated(self, state: State, item: str, rating: float, *, at: Time = None) -> Rated:
-        """Return a rating as `observe_shared` takes it: how far it lies from what the frozen model foretells.
+        """Return a rating as `observe_shared` takes it: its distance from the prediction of the frozen model.
 
-        It depends on the user's own events and the model alone, so forgetting finds the same by a replay.
+        It depends on the user's own events and the model alone, so a replay before an erasure finds the same.
 
         Args:
             state: of the user, before the rating.
             item: its id.
-            rating: what was given.
-            at: when.
+            rating: of the user.
+            at: its time.
 
         Raises:
             ArgumentError: the rating lies outside the scale, or is no number.
@@ -207,21 +207,21 @@ class Recommender(Scorer):
         return Rated(self.vocabulary.row(item), float(residuals_of(head_of(self), [rating], latent)[0]))
 
     def check_rating(self, item: str, rating: float | None) -> None:
-        """Do nothing if a rating can be read: there is none, it lies in the scale, or no ratings were learnt.
+        """Do nothing if a rating is None or lies in the scale, or if the model learnt no ratings.
 
         Raises:
-            ArgumentError: it lies outside the scale, or is no number.
+            ArgumentError: the rating lies outside the scale, or is no number.
         """
         if self.network.rating is not None:
             self.network.rating.scale.check(rating, item)
 
     def shared(self) -> Shared:
-        """Return the value that moves across users, as it stands after the training: nothing has moved."""
+        """Return the shared value of all users right after the training: no bias has moved."""
         head_of(self)
         return Shared({})
 
     def observe_shared(self, shared: Shared, event: Rated) -> Shared:
-        """Return the shared value after one more rating, of any user; see `rated`. Cost: O(items rated), a copy."""
+        """Return the shared value after one more rating of any user; see `rated`. Cost: O(items rated), a copy."""
         return shared.moved(event, 1)
 
     def forget_shared(self, shared: Shared, event: Rated) -> Shared:
@@ -239,16 +239,16 @@ class Recommender(Scorer):
         return plan(self, state, n, **options)
 
     def similar(self, item: str, k: int = 10, *, mix: float = 0.5) -> list[Item]:
-        """Return the k items most like an item, by what people do after it and by what the items are.
+        """Return the k items most like an item, by what users do next and by the vectors of the items.
 
         Args:
             item: its id.
             k: how many.
-            mix: 0 ranks by how much likelier an item is after this one than for anybody, 1 by the cosine of
-                the items' vectors (what was done with them, and their attributes), between by both.
+            mix: 0 ranks by how much likelier an item is after this one than for a new user, 1 by the cosine of the
+                vectors (learnt from events and attributes), a number between by both.
 
         Returns:
-            Items with a score in standard deviations over the catalogue; see `labels` for what they share.
+            Items with a score in standard deviations over the catalogue; see `labels` for their attributes.
 
         Raises:
             ArgumentError: the item is unknown, k is below 1, or mix is not from 0 to 1.
@@ -263,17 +263,17 @@ class Recommender(Scorer):
         return self.catalogue.title(row) if row and self.catalogue else None
 
     def labels(self, item: str) -> list[str]:
-        """Return the attributes of an item in words, such as "genres Action"; nothing where none is known."""
+        """Return the attributes of an item in words, such as "genres Action"; an empty list where none is known."""
         row = self.vocabulary.row(item)
-        if row == 0 or self.catalogue is None or self.encodings.items is None:
+        if row == 0 or self.catalogue is None or self.encoders.items is None:
             return []
-        return self.encodings.items.labels(self.catalogue.line(row))
+        return self.encoders.items.labels(self.catalogue.line(row))
 
     def add_items(self, table: object) -> "Recommender":
-        """Return a recommender that also knows the items of a table, by what they are; no training is needed.
+        """Return a recommender that also knows the items of a table, by their attributes; no training is needed.
 
-        Items that are known already stay as they are. States of this recommender go on with the new one. An
-        item without any attribute is known by name alone: it is read, and never in a list (`unreachable`).
+        Known items stay as they are, and states of this recommender are valid for the new one. An item without any
+        attribute is never in a list (`unreachable`), for there is nothing to rank it by.
 
         Args:
             table: a path or table of items with the columns of the catalogue of the training.
@@ -281,25 +281,25 @@ class Recommender(Scorer):
         Raises:
             ColumnError: the table has no column of ids, or an id stands twice.
             ArgumentError: this model was trained without attributes of items, or a value is of another kind than
-                was learnt of its column.
+                its column.
 
-        Cost: O(all items x width), for the table of vectors is copied.
+        Cost: O(all items x width): the table of vectors is copied.
         """
         return with_items(self, table)
 
     def sequences(self, events: Events, profiles: Profiles | None = None) -> Sequences:
-        """Return a log in the terms of this recommender: rows, and numbers of what was learnt beside them."""
-        return encode_log(events, self.vocabulary, self.encodings, profiles)
+        """Return a log as this model reads it: rows of items, and numbers of the learnt columns."""
+        return encode_log(events, self.vocabulary, self.encoders, profiles)
 
     def encode(self, events: Events | Sequences, users: object = None) -> States:
-        """Return the states of all users of a log, as if each event had been observed one by one.
+        """Return the states of all users of a log, equal to observing their events one by one.
 
         Args:
             events: the log.
-            users: a path or table with their profiles; None leaves them unknown.
+            users: a path or table with their profiles; None leaves these unknown.
 
         Raises:
-            DataError: a rating lies outside the scale that was learnt.
+            DataError: a rating lies outside the learnt scale.
 
         Cost: O(events). Memory: O(users x state).
         """
@@ -313,17 +313,17 @@ class Recommender(Scorer):
         seen = tuple(Seen.of(size, sequences.items[a:b]) for a, b in pieces)
         times = np.full(len(sequences), NO_TIME)
         if sequences.times is not None:
-            some = sequences.lengths > 0
-            times[some] = sequences.times[offsets[1:][some] - 1]
+            active = sequences.lengths > 0
+            times[active] = sequences.times[offsets[1:][active] - 1]
         recent = sequences.recent_before(offsets[1:], offsets[:-1], RECENT)
         return States(sequences.users, memory, times, sequences.lengths, seen, self.fingerprint, recent)
 
     def score(self, states: State | States, *, at: Time = None) -> Floats:
-        """Return float32[user, item], a log-odds for each item of `rec.items`; nothing is filtered.
+        """Return float32[user, item], unnormalised log-probabilities in the order of `rec.items`; nothing is left out.
 
         Args:
             states: one or many.
-            at: the time of the question; None when unknown.
+            at: the time of the request; None when unknown.
         """
         self._check(states)
         now = microseconds(at, "at")
@@ -343,21 +343,26 @@ class Recommender(Scorer):
         save_model(self, path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Say how it is pickled and copied in depth: as what a model holds, without what was computed and kept."""
-        return _restored, (*taken_apart(self), self.index)
+        """Return how a recommender is pickled and copied in depth: by its fields, without cached values."""
+        parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        if self.catalogue is not None:
+            parts["catalogue"] = Catalogue(self.catalogue.table, self.catalogue.notes)
+        return type(self), tuple(
+            replace(part) if hasattr(part, "__dataclass_fields__") else part for part in parts.values()
+        )
 
     def __copy__(self) -> "Recommender":
-        """Return another value of the same parts; what was computed and kept is shared."""
-        found = replace(self)
-        vars(found).update(vars(self), folded=self.folded)
-        return found
+        """Return a shallow copy; cached values are shared."""
+        copied = replace(self)
+        vars(copied).update(vars(self), fused=self.fused)
+        return copied
 
     def outputs_before(self, sequences: Sequences, wanted: Bools) -> Floats:
         """Return float32[n, d]: the output of the state just before each wanted event (evaluation)."""
         return encode_users(self.network, self.params, sequences, wanted)[1]
 
     def _profile(self, profile: Mapping[str, object]) -> Floats | None:
-        encoding = self.encodings.users
+        encoding = self.encoders.users
         known = {} if encoding is None else {plain_name(name): name for name in encoding.slices}
         for name in profile:
             if plain_name(name) not in known:
@@ -375,7 +380,3 @@ class Recommender(Scorer):
 def load_model(path: str | Path) -> Recommender:
     """Return the recommender of a model file; see `segue.model_file.read_model`."""
     return Recommender.of(read_model(path))
-
-
-def _restored(*parts: Any) -> Recommender:
-    return Recommender.of(put_together(*parts[:-1]), index=parts[-1])

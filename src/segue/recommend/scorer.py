@@ -1,7 +1,7 @@
-"""Scores and best items of a model: what every list comes from.
+"""Scores and best items of a model: every list comes from here.
 
-Knows: the scores of all rows or of some, what is left out, an index where there is one, titles.
-Does not know: how a state comes about, policies, files, HTTP.
+Knows: the scores of all rows or of some, what a list leaves out, an index where there is one, titles.
+Does not know: how events change a state, repeat consumption, files, HTTP.
 """
 
 import itertools
@@ -18,17 +18,20 @@ from segue.model.backend import leaves
 from segue.model.model import Model
 from segue.model.network import Memory
 from segue.model.transitions import blend_scores, likeliest, transition_shares
-from segue.recommend.fused_inference import Folded
+from segue.recommend.fused_inference import FusedInference
 from segue.recommend.index.exact import SCORES, Found, Index, best_columns, side_by_side
 from segue.recommend.state import State, States
 from segue.shapes import Bools, Floats, Rows
 
-#: Candidates of an index, and of the counts, beside those asked for.
+#: Candidates of the index and of the transition counts, beyond k.
 MORE = 100
 
 
 class Item(NamedTuple):
-    """One line of a list: the id, its score (a log-odds: higher is better), its title if there is one."""
+    """One line of a list: the id, its score (an unnormalised log-probability), its title if there is one.
+
+    Compare scores within a list only: +0.7 means about twice as likely.
+    """
 
     item: str
     score: float
@@ -37,47 +40,47 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scorer(Model):
-    """A model that scores: what is computed once is kept, and an index finds the best items.
+    """A model with its cached constants, and an index where there is one.
 
     Args:
-        index: finds the items of a list; None scores all of them.
+        index: finds the items of a list; None scores all items for each list.
     """
 
     index: Index | None = None
 
     @cached_property
     def empty_memory(self) -> Memory:
-        """The memory of one user who has read nothing: its shapes."""
+        """The memory of a user before any event, for its shapes."""
         return self.network.empty(self.params, 1)
 
     @cached_property
     def no_memory(self) -> Floats:
-        """float32[n], zeros: as many numbers as the memory of one user has."""
+        """float32[n], zeros: one for each number of the memory of a user."""
         return np.zeros(sum(array.size for _, array in leaves(self.empty_memory)), np.float32)
 
     @cached_property
-    def folded(self) -> Folded:
-        """What the network computes for a batch, in few calls."""
-        return Folded(self.network, self.params)
+    def fused(self) -> FusedInference:
+        """The network for a small batch, in few calls."""
+        return FusedInference(self.network, self.params)
 
     def score_outputs(
         self, output: Floats, gaps: Floats, recent: Rows, details: Floats | None = None, rows: Rows | None = None
     ) -> Floats:
-        """Return float32[user, row]: a log-odds for each row of the catalogue, or for some rows; row 0 is scored too.
+        """Return float32[user, row], unnormalised log-probabilities of all rows or of some; row 0 is scored too.
 
         Args:
             output: float32[user, d], the last output of the memory of each.
-            gaps: float32[user], seconds from the last event to the question; NaN unknown.
+            gaps: float32[user], seconds from the last event to the request; NaN unknown.
             recent: int32[user, RECENT], the last items of each.
-            details: float32[user, m], what is known of the event to come.
+            details: float32[user, m], what is known of the next event.
             rows: int32[n], the same for all, or int32[user, n]; None scores all.
         """
-        query = self.folded.query(output, gaps, details)
-        scores: Floats = self.folded.scores(query) if rows is None else self.network.scores(self.params, query, rows)
+        query = self.fused.query(output, gaps, details)
+        scores: Floats = self.fused.scores(query) if rows is None else self.network.scores(self.params, query, rows)
         return self.finished(scores, recent, rows)
 
     def finished(self, scores: Floats, recent: Rows, rows: Rows | None) -> Floats:
-        """Return the network's scores with what else `score_outputs` knows, in place where all rows were scored."""
+        """Return the network's scores blended with the transition counts, in place where all rows were scored."""
         if self.counts is not None:
             scores = blend_scores(self.counts, scores, recent, rows)
         if rows is None:
@@ -99,33 +102,33 @@ class Scorer(Model):
     ) -> list[Rows]:
         """Return for each user rows in order, among which are, as far as the index finds them, the k best.
 
-        They are those that the index finds for the network alone, and those that the last items let one expect most
-        often. Where counts are mixed in, more than k are found, for the mixture orders them anew.
+        The index finds them by the network alone; the transition counts add the likeliest successors of the last
+        items. With counts, more than k are found, because blending changes their order.
 
         Args:
             output: as of `score_outputs`, and so the other arrays.
             gaps: of each user.
             recent: of each user.
-            k: how many of the best are to be among them.
+            k: how many of the best are wanted.
             details: of each user.
-            allowed: bool[row], what may be found; None allows all. Rows that are expected are not held to it.
-            excluded: for each user the rows to leave out, held to likewise.
+            allowed: bool[row], what the index may find; None allows all. The successors ignore it.
+            excluded: for each user the rows to leave out.
 
         Raises:
             ArgumentError: there is no index.
         """
         if self.index is None:
             raise ArgumentError("candidates: expected a recommender with an index, came one without. Use with_index.")
-        query = self.folded.query(output, gaps, details)
+        query = self.fused.query(output, gaps, details)
         count = k if self.counts is None else 2 * k + MORE
-        found = self.index.search(query, min(count, self.vocabulary.size), allowed=allowed, excluded=excluded).rows
-        lists = [rows[rows > 0] for rows in np.sort(found, axis=1)]
+        best = self.index.search(query, min(count, self.vocabulary.size), allowed=allowed, excluded=excluded).rows
+        lists = [rows[rows > 0] for rows in np.sort(best, axis=1)]
         if self.counts is None:
             return lists
-        also = likeliest(transition_shares(self.counts, recent), k + MORE)
+        successors = likeliest(transition_shares(self.counts, recent), k + MORE)
         if excluded is not None:
-            also = [rows[~np.isin(rows, out)] for rows, out in zip(also, excluded, strict=True)]
-        return [np.union1d(*pair).astype(np.int32) for pair in zip(lists, also, strict=True)]
+            successors = [rows[~np.isin(rows, out)] for rows, out in zip(successors, excluded, strict=True)]
+        return [np.union1d(*pair).astype(np.int32) for pair in zip(lists, successors, strict=True)]
 
     def best_each(
         self,

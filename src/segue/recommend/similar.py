@@ -1,6 +1,6 @@
 """Items like an item.
 
-Knows: two likenesses, what people do after an item and what the item is, and how they are weighed.
+Knows: two kinds of similarity, by what people do next and by the vectors of the items, and how they are blended.
 Does not know: users, files, HTTP.
 """
 
@@ -14,7 +14,7 @@ from segue.shapes import Bools, Floats
 
 
 def similar(rec: Scorer, item: str, k: int, mix: float, shown: Bools | None = None) -> list[Item]:
-    """Do what `Recommender.similar` does; `shown` is bool[row], what may be in the list, None for all."""
+    """Return what `Recommender.similar` does; `shown` is bool[row], the items that a list may hold, None for all."""
     row = rec.vocabulary.row(item)
     if row == 0:
         raise ArgumentError(f'similar: expected a known item, came "{item}". Add it (segue add-items) first.')
@@ -25,8 +25,8 @@ def similar(rec: Scorer, item: str, k: int, mix: float, shown: Bools | None = No
     start, vector = network.start(params), params.items[row]
     read = network.step(params, start, np.array([row], np.int32), unknown[:1], rec.details(None))
     query = network.query(params, np.concatenate([read.output, start.output]), unknown)
-    after, anyway, products = rec.folded.scores(np.concatenate([query, vector[None]]))[:, 1:]
-    likeness = (products - rec.params.bias[1:]) / np.maximum(rec.folded.lengths[1:], 1e-9)
+    after, anyway, products = rec.fused.scores(np.concatenate([query, vector[None]]))[:, 1:]
+    likeness = (products - rec.params.bias[1:]) / np.maximum(rec.fused.lengths[1:], 1e-9)
     scores = np.empty((1, rec.vocabulary.size), np.float32)
     scores[0, 1:] = (1 - mix) * _standard(after - anyway) + mix * _standard(likeness)
     leave_out(scores, [np.append(rec.unreachable, row)], allowed=shown)

@@ -1,7 +1,7 @@
-"""What is known of a user after their last event, as a value.
+"""The state of a user after their last event, as a value.
 
-Knows: the memory, the clock, the count, the last items and the filter of what was seen. Nothing here is ever changed in
-place: an old state stays good.
+Knows: the memory, the clock, the count, the last items and the filter of seen items. Nothing here is changed in place,
+so an old state stays valid.
 Does not know: how a memory is computed.
 """
 
@@ -25,10 +25,10 @@ NO_TIME = np.iinfo(np.int64).min
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """The items a user had: sorted rows while they are few, a bit per item of the catalogue after that.
+    """The seen items of a user: sorted rows while they are few, then a bit for each item of the catalogue.
 
-    So its size is bounded by `size / 8` bytes and the cost of adding or hiding never exceeds a pass over
-    the catalogue's bits, however long the history.
+    Its size is at most `size / 8` bytes, and adding or reading costs at most one pass over these bits, however long
+    the history is.
 
     Args:
         size: the rows of the catalogue.
@@ -102,7 +102,7 @@ class State:
         memory: the network's arrays, float32 of fixed size, for one user.
         time: of the last event, microseconds since 1970; None when unknown.
         count: events so far.
-        seen: what the user had.
+        seen: the seen items.
         model: the fingerprint of the weights that made the memory.
         recent: int32[1, RECENT], the rows of the last items, the newest last.
     """

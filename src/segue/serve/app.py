@@ -29,7 +29,7 @@ _WORDS = {"bundle": "model", "bundles": "models"}
 
 
 def make_app(
-    service: Service, *, access: Access | None = None, metrics: Metrics | None = None, swaps: bool = False
+    service: Service, *, access: Access | None = None, metrics: Metrics | None = None, rollouts: bool = False
 ) -> Starlette:
     """Return the application of a service.
 
@@ -37,16 +37,16 @@ def make_app(
         service: that does the work; it is not closed with the application.
         access: who is let in; left out, anybody on this machine.
         metrics: to be shared with what else measures.
-        swaps: whether models may be rolled out by HTTP.
+        rollouts: whether models may be rolled out by HTTP.
     """
     access = access or Access()
-    metrics = metrics or Metrics(service.live_quality, service.index_recall, service.faults)
+    metrics = metrics or Metrics(service.online_metrics, service.index_recall, service.faults)
     sealer = sealer_of(service.store)
 
     @asynccontextmanager
     async def living(app: Starlette) -> AsyncIterator[None]:
         ingests = Batcher(service.ingest, weight=lambda ingest: len(ingest.events), seen=metrics.batch)
-        context = AppContext(service, access, sealer, metrics, ingests, Batcher(service.recommend_each), swaps)
+        context = AppContext(service, access, sealer, metrics, ingests, Batcher(service.recommend_each), rollouts)
         app.state.context = context
         yield
         await context.close()

@@ -3,10 +3,10 @@
 Knows: addresses, signals, the order in which things are opened and closed.
 Does not know: routes.
 
-SIGTERM and SIGINT: no new connections, what is under way is finished, what was told is on disk, then the store
+SIGTERM and SIGINT: no new connections, requests under way are finished, ingested events are on disk, then the store
 is closed, and a last line says why (`ending`). SIGHUP: the model and the file of keys are read again.
 
-Which model runs: in a folder of models the one that its file `current` names. A swap, a roll back and `segue
+Which model runs: in a folder of models the one that its file `current` names. A roll-out, a roll-back and `segue
 retrain` write that file, so a restart runs what ran before it. A model given as a file, without a folder, runs itself.
 """
 
@@ -44,7 +44,7 @@ from segue.store.factory import open_store
 
 logger = logging.getLogger("segue.serve")
 
-#: Requests a second of a key or address where other machines may ask and nothing else was said.
+#: Requests a second of a key or address where other machines reach the server and no rate is given.
 RATE = 200.0
 
 
@@ -57,7 +57,7 @@ class Settings:
         store: a path of an SQLite file or a `valkey://` address; None puts `segue.db` beside the model.
         host: the address that is listened on; others than 127.0.0.1 need keys.
         port: 0 takes a free one.
-        models: the folder of the models that may be swapped in by name. Which one runs its file `current` says;
+        models: the folder of the models that may be rolled out by name. Which one runs its file `current` says;
             where there is none, `model`, which lies in it.
         keys: a file that `segue keys` made.
         allow_host: further names that a Host header may have; "*" takes any.
@@ -99,7 +99,7 @@ class Settings:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of the models that may be swapped in."""
+        """The folder of the models that may be rolled out."""
         return self.model if self.model.is_dir() else self.models
 
     def in_force(self) -> tuple[Path, str]:
@@ -178,7 +178,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         stack.callback(listener.close)
         store = open_store(settings.store or path.with_name("segue.db"), accept_loss=settings.accept_loss)
         stack.callback(store.close)
-        metrics = Metrics(lambda: service.live_quality(), lambda: service.index_recall(), lambda: service.faults())
+        metrics = Metrics(lambda: service.online_metrics(), lambda: service.index_recall(), lambda: service.faults())
         shadow = open_model(settings.shadow)[0] if settings.shadow else None
         service = Service(
             rec, store, models=settings.folder, found=found, path=path, shadow=shadow, committed=metrics.commit
@@ -188,7 +188,7 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         if rec.index is not None or index_path(path).exists():
             logger.info("lists: %s", found)
         stack.callback(service.close)
-        app = make_app(service, access=access, metrics=metrics, swaps=settings.folder is not None)
+        app = make_app(service, access=access, metrics=metrics, rollouts=settings.folder is not None)
         limits = settings.limits
         config = uvicorn.Config(
             app, http=cast(Any, bounded(limits)), ws="none", log_level="warning", access_log=False, log_config=None,
@@ -200,14 +200,14 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
 
 
 def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
-    """Run a server until it is told to stop; `say` is told where it listens and why it ended.
+    """Run a server until it is stopped; `say` gets a line where it listens and a line why it ended.
 
     Raises:
         ArgumentError: settings do not fit together, or the address is taken.
         ModelError, StoreError: one of them cannot be opened.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells at its import what processor this is
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it logs the processor at its import
     with shutdown.said(say) as end, _opened(settings) as (server, listener, running):
         end.stop = server.handle_exit
         host, port = listener.getsockname()[:2]
@@ -219,7 +219,7 @@ def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
                 signal.raise_signal(signal.SIGHUP)
 
         server.listening = listening
-        build.lists()  # compiled or opened now, not while somebody waits
+        build.serving()  # compiled or opened now, not while somebody waits
         # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
         gc.freeze()
         # Requests are the threads here: products of matrices that start more of them wait for each other.
@@ -234,7 +234,7 @@ def reload(settings: Settings, service: Service, access: Access) -> None:
     try:
         if settings.keys is not None:
             access.keys = read_keys(settings.keys)
-        fingerprint = service.swap_to(settings.in_force()[0])
+        fingerprint = service.roll_out_file(settings.in_force()[0])
     except (SegueError, OSError) as error:
         logger.error("SIGHUP: %s", error)
     except Exception as error:  # nobody waits for this: it would be lost without a word

@@ -4,7 +4,7 @@ Knows: events, their order and their ids; the versions of users; states as bytes
 Does not know: HTTP, networks, lists, what the bytes of a state mean.
 
 The path: `factory.open_store` turns an address into a store. `base.Store` is the contract. An event
-(`events`) goes through `commit` of `sqlite_store` or `valkey_store`: the first writes tables
+(`events`) goes through `begin` of `sqlite_store` or `valkey_store`: the first writes tables
 (`sqlite_writes`) of one locked file (`sqlite_file`), the second runs a script of `lua/` in a server
 (`valkey_server`). `snapshots` says which earlier states stay. `erasure` deletes users and events,
 which `id_hashing` lets a store recognise without their names. `readonly` opens a store of which a

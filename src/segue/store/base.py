@@ -195,10 +195,10 @@ Outcome: TypeAlias = Written | Duplicate | Conflict | Stale | Erased
 
 
 class Commit:
-    """A transaction on its way to the disk: a block that begins with its outcomes and ends when they are on disk.
+    """A transaction that is being written to disk, as a block that ends when all is on disk.
 
     Args:
-        outcomes: one for each write, in order. They hold once the block has ended without an error.
+        outcomes: one for each write, in order; valid when the block has ended without an error.
     """
 
     def __init__(self, outcomes: list[Outcome]) -> None:
@@ -208,7 +208,7 @@ class Commit:
         """Return when everything is on disk.
 
         Raises:
-            StoreError: it could not be put there; all is as before.
+            StoreError: the transaction failed; nothing has changed.
         """
 
     def __enter__(self) -> "Commit":
@@ -264,26 +264,27 @@ class Store(Protocol):
         values: Mapping[str, bytes] | None = None,
         versions: Mapping[str, str] | None = None,
     ) -> Commit:
-        """Start one transaction of writes, and return it with one outcome for each write, in order.
+        """Start a transaction of writes, and return it with an outcome for each write, in order.
 
-        The outcomes are known at once. The caller works with them while the transaction is put on disk, then waits
-        for it: `with store.begin(writes) as commit:` is on disk when the block ends. Inside the block nothing may be
-        written to the store, and nobody may be told of the outcomes.
+        The outcomes are known at once, and the caller can work with them while the store writes to
+        disk: `with store.begin(writes) as commit:` ends when everything is on disk. The block must
+        not write to the store, and must not report an outcome to anybody.
 
-        A write that is not `Written` changes nothing and does not spoil others than those of its group, which are
-        then `Stale` where nothing else is against them. Later writes see earlier ones: two for one user are chained
-        by giving the second the version that the first leads to. Of several reasons against a write the first of
-        these is told: erased, conflict, duplicate, stale. An event that comes late is put in its place; snapshots
-        behind it, which lack it, are dropped, and so is what older events behind it added to the shared values.
+        A refused write changes nothing and refuses no other write but those of its group, which
+        become `Stale` if nothing else refuses them. Later writes see earlier writes: the second
+        write for a user expects the version to which the first leads. Of several reasons the first
+        refuses a write: erased, conflict, duplicate, stale. A late event is inserted at its place.
+        The store then drops the snapshots after that place, which lack the event, and the amounts
+        that the events after that place added to the shared values.
 
         Args:
             writes: for any users.
-            values: to put in the same transaction, whatever becomes of the writes.
-            versions: of values that must be there still, as `version_of` tells them.
+            values: to put in the same transaction, also if every write is refused.
+            versions: of values that must not have changed, as `version_of` returns them.
 
         Raises:
-            StoreError: the transaction could not be started; all is as before.
-            ConflictError: a value is of another version; all is as before.
+            StoreError: the transaction could not be started; nothing has changed.
+            ConflictError: a value has another version; nothing has changed.
         """
 
     def commit(
@@ -293,11 +294,11 @@ class Store(Protocol):
         values: Mapping[str, bytes] | None = None,
         versions: Mapping[str, str] | None = None,
     ) -> list[Outcome]:
-        """Write all of this in one transaction, and return the outcomes when everything is on disk; see `begin`.
+        """Do a transaction of writes, and return the outcomes when everything is on disk.
 
         Raises:
-            StoreError: it could not be put on disk; all is as before.
-            ConflictError: a value is of another version; all is as before.
+            StoreError: the transaction failed; nothing has changed.
+            ConflictError: a value has another version; nothing has changed.
         """
         with self.begin(writes, values=values, versions=versions) as commit:
             return commit.outcomes
@@ -450,7 +451,7 @@ def version_of(value: bytes | None) -> str:
     return "" if value is None else hashlib.sha1(value, usedforsecurity=False).hexdigest()
 
 
-def moved(names: Iterable[str]) -> ConflictError:
+def values_changed(names: Iterable[str]) -> ConflictError:
     """Return the error for values that are not of the versions that `Store.commit` was given."""
     return ConflictError(
         f"store: expected the values {', '.join(names)} as they were read, another has changed one since. Nothing was "

@@ -173,19 +173,19 @@ class SqliteFile:
             os.close(folder)
 
     def begin(self) -> sqlite3.Connection:
-        """Lock the writing connection and start a transaction, which `synced` or an error in `undone` ends.
+        """Lock the writing connection and start a transaction, which `synced` ends.
 
         Raises:
-            StoreError: SQLite could not; everything is as before.
+            StoreError: SQLite refused; nothing has changed.
         """
         self._writing.acquire()
-        with self.undone():
+        with self.rollback_on_error():
             self._check_replaced()
             self._writer.execute("BEGIN IMMEDIATE")
             return cast(sqlite3.Connection, self._writer)
 
     def sync(self) -> Future[None]:
-        """Start to put the transaction on disk, in another thread."""
+        """Start to write the transaction to disk, in another thread."""
         begun = threading.Event()
 
         def commit() -> None:
@@ -201,9 +201,9 @@ class SqliteFile:
         """Begin a block when the transaction is on disk, and unlock the connection at its end.
 
         Raises:
-            StoreError: SQLite could not; everything is as before. `FullError` when there was no room.
+            StoreError: SQLite refused; nothing has changed. `FullError` when there was no room.
         """
-        with self.undone():
+        with self.rollback_on_error():
             syncing.result()
         try:
             yield
@@ -211,8 +211,8 @@ class SqliteFile:
             self._writing.release()
 
     @contextmanager
-    def undone(self) -> Iterator[None]:
-        """Take the transaction back and unlock the connection if the block ends with an error."""
+    def rollback_on_error(self) -> Iterator[None]:
+        """Roll the transaction back and unlock the connection if the block fails."""
         try:
             yield
         except BaseException as error:
@@ -230,10 +230,10 @@ class SqliteFile:
         """Give the writing connection inside a transaction that is on disk when the block ends.
 
         Raises:
-            StoreError: SQLite could not; everything is as before. `FullError` when there was no room.
+            StoreError: SQLite refused; nothing has changed. `FullError` when there was no room.
         """
         db = self.begin()
-        with self.undone():
+        with self.rollback_on_error():
             yield db
             db.execute("COMMIT")
         self._writing.release()

@@ -24,7 +24,7 @@ from segue.store.base import (
     Store,
     StoredState,
     Write,
-    moved,
+    values_changed,
     version_of,
 )
 from segue.store.events import END, START, Position, StoredEvent
@@ -67,26 +67,6 @@ class SqliteStore(Store):
             last = db.execute("SELECT max(seq) FROM bodies").fetchone()[0]
         self._hasher, self._recent = Hasher(secret), Recent(last or 0)
 
-    def begin(
-        self,
-        writes: Sequence[Write],
-        *,
-        values: Mapping[str, bytes] | None = None,
-        versions: Mapping[str, str] | None = None,
-    ) -> Commit:
-        """Start one transaction; see `Store.begin`."""
-        db = self._file.begin()
-        with self._file.undone():
-            for name, version in (versions or {}).items():
-                if _version(db, name) != version:
-                    raise moved(versions or ())
-            transaction = Transaction(db, self._hasher, self._recent)
-            outcomes = transaction.apply_all(writes)
-            transaction.flush()
-            for name, value in (values or {}).items():
-                _put(db, name, value)
-            return _Commit(outcomes, self._file, self._file.sync(), transaction, self._recent)
-
     def heads(self, users: Sequence[str], model: str) -> list[Head]:
         """Return the heads of users; see `Store.heads`."""
         query = (
@@ -104,6 +84,33 @@ class SqliteStore(Store):
                         heads[user] = _head(user, row, model)
         return [heads[user] for user in users]
 
+    def begin(
+        self,
+        writes: Sequence[Write],
+        *,
+        values: Mapping[str, bytes] | None = None,
+        versions: Mapping[str, str] | None = None,
+    ) -> Commit:
+        """Start one transaction; see `Store.begin`."""
+        db = self._file.begin()
+        with self._file.rollback_on_error():
+            for name, version in (versions or {}).items():
+                if _version(db, name) != version:
+                    raise values_changed(versions or ())
+            transaction = Transaction(db, self._hasher, self._recent)
+            outcomes = transaction.apply_all(writes)
+            transaction.flush()
+            for name, value in (values or {}).items():
+                _put(db, name, value)
+            return _Commit(outcomes, self._file, self._file.sync(), transaction, self._recent)
+
+    def find_event(self, client: str, id: str) -> StoredEvent | None:
+        """Return the event under an id; see `Store.find_event`."""
+        query = "WHERE l.seq = (SELECT seq FROM keys WHERE hash = ?)"
+        with self._file.read() as db:
+            row = db.execute(SELECT_EVENT + query, (self._hasher.event(client, id),)).fetchone()
+        return event_of_row(row) if row else None
+
     def events(
         self, user: str, *, after: Position | None = None, limit: int = 1000, backwards: bool = False
     ) -> list[StoredEvent]:
@@ -114,13 +121,6 @@ class SqliteStore(Store):
         with self._file.read() as db:
             return [event_of_row(row) for row in db.execute(SELECT_EVENT + query, (self._uid(db, user), *after, limit))]
 
-    def find_event(self, client: str, id: str) -> StoredEvent | None:
-        """Return the event under an id; see `Store.find_event`."""
-        query = "WHERE l.seq = (SELECT seq FROM keys WHERE hash = ?)"
-        with self._file.read() as db:
-            row = db.execute(SELECT_EVENT + query, (self._hasher.event(client, id),)).fetchone()
-        return event_of_row(row) if row else None
-
     def snapshot(self, user: str, model: str, *, at: Position) -> Snapshot | None:
         """Return the last snapshot at or before a position; see `Store.snapshot`."""
         query = (
@@ -130,6 +130,17 @@ class SqliteStore(Store):
         with self._file.read() as db:
             row = db.execute(query, (self._uid(db, user), model, *at)).fetchone()
         return Snapshot(model, row[0], row[1], Position(row[2], row[3])) if row else None
+
+    def shared(self, model: str, rows: Sequence[int]) -> Shared:
+        """Return the shared value of a model; see `Store.shared`."""
+        items = [-1, *rows]  # -1 stands for all items
+        query = (
+            "SELECT item, sum, count FROM shared WHERE bid = (SELECT bid FROM bundles WHERE name = ?) "
+            f"AND item IN ({', '.join('?' * len(items))})"
+        )
+        with self._file.read() as db:
+            tallies = {item: Tally(*tally) for item, *tally in db.execute(query, (model, *items))}
+        return Shared(tallies, tallies.pop(-1, Tally()))
 
     def erase_event(self, user: str, seq: int) -> bool:
         """Erase an event; see `Store.erase_event`."""
@@ -147,6 +158,25 @@ class SqliteStore(Store):
                 _recount(db, uid)
         self._file.purge_log()
         return row is not None
+
+    def erase_user(self, user: str) -> bool:
+        """Erase a user; see `Store.erase_user`."""
+        with self._file.write() as db:
+            self._recent.users.clear()
+            uid = self._uid(db, user)
+            if uid is None:
+                db.execute("INSERT OR IGNORE INTO names VALUES (?, NULL)", (self._hasher.user(user),))
+            else:
+                drop_rated(db, uid, START)
+                _erase_events(db, "uid = ?", uid)
+                _drop_states(db, uid)
+                db.execute("DELETE FROM snapshots WHERE uid = ?", (uid,))
+                db.execute("DELETE FROM users WHERE uid = ?", (uid,))
+                db.execute("DELETE FROM erased WHERE uid = ?", (uid,))
+                db.execute("UPDATE people SET name = zeroblob(length(name)) WHERE uid = ?", (uid,))
+                db.execute("UPDATE names SET uid = NULL WHERE uid = ?", (uid,))
+        self._file.purge_log()
+        return uid is not None
 
     def was_erased(self, user: str, event: int | tuple[str, str]) -> bool:
         """Return whether an event of a user was erased; see `Store.was_erased`."""
@@ -168,25 +198,6 @@ class SqliteStore(Store):
     def finish_erasures(self) -> None:
         """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
         self._file.purge_log()
-
-    def erase_user(self, user: str) -> bool:
-        """Erase a user; see `Store.erase_user`."""
-        with self._file.write() as db:
-            self._recent.users.clear()
-            uid = self._uid(db, user)
-            if uid is None:
-                db.execute("INSERT OR IGNORE INTO names VALUES (?, NULL)", (self._hasher.user(user),))
-            else:
-                drop_rated(db, uid, START)
-                _erase_events(db, "uid = ?", uid)
-                _drop_states(db, uid)
-                db.execute("DELETE FROM snapshots WHERE uid = ?", (uid,))
-                db.execute("DELETE FROM users WHERE uid = ?", (uid,))
-                db.execute("DELETE FROM erased WHERE uid = ?", (uid,))
-                db.execute("UPDATE people SET name = zeroblob(length(name)) WHERE uid = ?", (uid,))
-                db.execute("UPDATE names SET uid = NULL WHERE uid = ?", (uid,))
-        self._file.purge_log()
-        return uid is not None
 
     def readmit(self, user: str) -> bool:
         """Let an erased user begin anew; see `Store.readmit`."""
@@ -219,17 +230,6 @@ class SqliteStore(Store):
                     rows = db.execute(delete, bid).rowcount if bid else 0
                 dropped += rows if table == "states" else 0
         return dropped
-
-    def shared(self, model: str, rows: Sequence[int]) -> Shared:
-        """Return the shared value of a model; see `Store.shared`."""
-        items = [-1, *rows]  # -1 stands for all items
-        query = (
-            "SELECT item, sum, count FROM shared WHERE bid = (SELECT bid FROM bundles WHERE name = ?) "
-            f"AND item IN ({', '.join('?' * len(items))})"
-        )
-        with self._file.read() as db:
-            tallies = {item: Tally(*tally) for item, *tally in db.execute(query, (model, *items))}
-        return Shared(tallies, tallies.pop(-1, Tally()))
 
     def get_value(self, name: str) -> bytes | None:
         """Return a value; see `Store.get_value`."""

@@ -26,7 +26,7 @@ from segue.store.base import (
     StoredState,
     Write,
     Written,
-    moved,
+    values_changed,
 )
 from segue.store.events import START, Event, Position, StoredEvent, event_from_bytes, event_to_bytes
 from segue.store.id_hashing import Hasher, new_secret
@@ -61,6 +61,11 @@ class ValkeyStore(Store):
         self._hasher = Hasher(secret)
         self._server.store_id = hashlib.sha1(secret, usedforsecurity=False).hexdigest()
 
+    def heads(self, users: Sequence[str], model: str) -> list[Head]:
+        """Return the heads of users; see `Store.heads`."""
+        rows = self._server.run("heads", [self._user(user) for user in users], model)
+        return [_head(user, row, model) for user, row in zip(users, rows, strict=True)]
+
     def begin(
         self,
         writes: Sequence[Write],
@@ -72,13 +77,13 @@ class ValkeyStore(Store):
         packed = [self._pack(write) for write in writes]
         replies = self._server.run("commit", packed, list((values or {}).items()), list((versions or {}).items()))
         if replies == b"moved":
-            raise moved(versions or ())
+            raise values_changed(versions or ())
         return Commit([_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)])
 
-    def heads(self, users: Sequence[str], model: str) -> list[Head]:
-        """Return the heads of users; see `Store.heads`."""
-        rows = self._server.run("heads", [self._user(user) for user in users], model)
-        return [_head(user, row, model) for user, row in zip(users, rows, strict=True)]
+    def find_event(self, client: str, id: str) -> StoredEvent | None:
+        """Return the event under an id; see `Store.find_event`."""
+        rows = self._server.run("find", self._hasher.event(client, id).hex())
+        return _event(rows[0]) if rows else None
 
     def events(
         self, user: str, *, after: Position | None = None, limit: int = 1000, backwards: bool = False
@@ -86,11 +91,6 @@ class ValkeyStore(Store):
         """Return a page of a user's events; see `Store.events`."""
         start = f"({_member(after)}" if after else "+" if backwards else "-"
         return [_event(row) for row in self._server.run("page", self._user(user), start, limit, backwards)]
-
-    def find_event(self, client: str, id: str) -> StoredEvent | None:
-        """Return the event under an id; see `Store.find_event`."""
-        rows = self._server.run("find", self._hasher.event(client, id).hex())
-        return _event(rows[0]) if rows else None
 
     def snapshot(self, user: str, model: str, *, at: Position) -> Snapshot | None:
         """Return the last snapshot at or before a position; see `Store.snapshot`."""
@@ -100,9 +100,24 @@ class ValkeyStore(Store):
         member, count = row[0].decode().split(":")
         return Snapshot(model, int(count), row[1], _position(member))
 
+    def shared(self, model: str, rows: Sequence[int]) -> Shared:
+        """Return the shared value of a model; see `Store.shared`."""
+        names = ["", *(str(row) for row in rows)]
+        fields = [kind + name for name in names for kind in "sc"]
+        reply = self._server.call("HMGET", f"{self._server.prefix}shared:{model}", *fields)
+        numbers = [int(number or 0) for number in reply]
+        every, *tallies = (Tally(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
+        return Shared({row: tally for row, tally in zip(rows, tallies, strict=True) if tally.number}, every)
+
     def erase_event(self, user: str, seq: int) -> bool:
         """Erase an event; see `Store.erase_event`."""
         existed = self._server.run("erase_event", self._user(user), str(seq))
+        self._server.rewrite(wait=self._erase_wait)
+        return bool(existed)
+
+    def erase_user(self, user: str) -> bool:
+        """Erase a user; see `Store.erase_user`."""
+        existed = self._server.run("erase_user", self._user(user))
         self._server.rewrite(wait=self._erase_wait)
         return bool(existed)
 
@@ -114,12 +129,6 @@ class ValkeyStore(Store):
     def finish_erasures(self) -> None:
         """Erase from the files what an erasure before could not; see `Store.finish_erasures`."""
         self._server.rewrite(wait=self._erase_wait)
-
-    def erase_user(self, user: str) -> bool:
-        """Erase a user; see `Store.erase_user`."""
-        existed = self._server.run("erase_user", self._user(user))
-        self._server.rewrite(wait=self._erase_wait)
-        return bool(existed)
 
     def readmit(self, user: str) -> bool:
         """Let an erased user begin anew; see `Store.readmit`."""
@@ -139,15 +148,6 @@ class ValkeyStore(Store):
         step = 1000  # in short scripts, between which others can write
         chunks = ((first, min(first + step - 1, users)) for first in range(1, users + 1, step))
         return sum(self._server.run("drop_model", model, *chunk) for chunk in chunks)
-
-    def shared(self, model: str, rows: Sequence[int]) -> Shared:
-        """Return the shared value of a model; see `Store.shared`."""
-        names = ["", *(str(row) for row in rows)]
-        fields = [kind + name for name in names for kind in "sc"]
-        reply = self._server.call("HMGET", f"{self._server.prefix}shared:{model}", *fields)
-        numbers = [int(number or 0) for number in reply]
-        every, *tallies = (Tally(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
-        return Shared({row: tally for row, tally in zip(rows, tallies, strict=True) if tally.number}, every)
 
     def get_value(self, name: str) -> bytes | None:
         """Return a value; see `Store.get_value`."""

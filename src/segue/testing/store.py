@@ -133,19 +133,8 @@ class StoreContract(ABC):
         late = group(4, Event("dan", "2"), Event("cat", "3"), expected=0)
         alone = group(None, Event("eve", "1"), Event("ann", "3", id="a"))
         outcomes = store.commit([*bad, *good, *known, *late, *alone])
-        kinds = [
-            "Stale",
-            "Conflict",
-            "Written",
-            "Written",
-            "Stale",
-            "Duplicate",
-            "Stale",
-            "Stale",
-            "Written",
-            "Conflict",
-        ]
-        assert [type(outcome).__name__ for outcome in outcomes] == kinds
+        kinds = "Stale Conflict Written Written Stale Duplicate Stale Stale Written Conflict"
+        assert [type(outcome).__name__ for outcome in outcomes] == kinds.split()
         assert [(event.user, event.item) for event in store.log()] == [
             ("ann", "1"), ("bob", "2"), ("cat", "2"), ("eve", "1"),
         ]  # fmt: skip

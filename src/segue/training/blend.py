@@ -1,6 +1,7 @@
-"""The blend of network and transition counts: counted on the learnt events, tuned on validation data.
+"""The blend with transition counts: counted on learnt events, tuned on validation data.
 
-Knows: which settings are tried, and that a blend is kept only where it is better than the network alone.
+Knows: which settings are tried, and that a blend is kept only where it is better than the network
+alone.
 Does not know: how the network was trained, or how a blend is scored (`segue.model.transitions`).
 """
 
@@ -23,7 +24,8 @@ from segue.shapes import Floats
 from segue.training.budget import Budget, Every
 from segue.training.validation import Answers
 
-#: The weight at which the counts rank alone; the network then orders only the items without a share.
+#: The weight at which the counts rank alone; the network then orders only the items without a
+#: share.
 ALONE = 1000.0
 #: What is tried, one setting at a time.
 GRID: dict[str, tuple[float, ...]] = {
@@ -38,13 +40,15 @@ HABITS: dict[str, tuple[float, ...]] = {
     "habit": (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9),
     "habit_half_life": (5.0, 20.0, 100.0),
 }
-#: Scales tried, 1 / (1 + weight) to these powers: 1 of them leaves the order of popularity alone, 0 is no scale.
+#: Scales tried, 1 / (1 + weight) to these powers: 1 of them leaves the order of popularity alone, 0
+#: is no scale.
 SCALES = (1.5, 1.25, 1.0, 0.75, 0.5, 0.25, 0.0)
 #: Events that are counted, at most; of more, those of users evenly spread.
 EVENTS = 10_000_000
 #: Pairs kept of an item, the most frequent, and of all items together.
 PAIRS_OF_ITEM, PAIRS = 1000, 50_000_000
-#: Below so many questions the standard error is large: the share of NDCG@10 that a smaller weight may lose there.
+#: Below so many questions the standard error is large: the share of NDCG@10 that a smaller weight
+#: may lose there.
 _FEW, _GIVEN = 500, 0.01
 #: Scores computed while trying, at most.
 _SCORES = 3_000_000_000
@@ -56,11 +60,13 @@ class BlendSettings(NamedTuple):
     Args:
         weight: of the log of the transition share.
         half_life: in events, of a pair's distance and of the last items of a history.
-        norm: 1 gives each of the last items the same influence, 0 more to items that many events followed.
-        rarity: 0 takes pairs as counted; higher values favour a rare second item, since a common item says little of a
-            user, and the network knows it already.
+        norm: 1 gives each of the last items the same influence, 0 more to items that many events
+            followed.
+        rarity: 0 takes pairs as counted; higher values favour a rare second item, since a common
+            item says little of a user, and the network knows it already.
         smoothing: of popularity beside the shares.
-        habit: the part of the share that is the last items themselves, 0 where lists exclude seen items.
+        habit: the part of the share that is the last items themselves, 0 where lists exclude seen
+            items.
         habit_half_life: in events, of the last items themselves.
     """
 
@@ -119,18 +125,19 @@ def tune_blend(
     budget: Budget | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Blend:
-    """Return the blend of network and transition counts that ranks validation best, with the least weight it needs.
+    """Return the blend that ranks validation best, with the least weight it needs.
 
-    The search varies one setting at a time, from several starts, until a whole round changes nothing. Then the weight
-    is lowered to the least that is within one standard error of the best on more of validation (Breiman et al. 1984,
-    "Classification and Regression Trees", 3.4.3): the best of many similar blends is best by chance in part, and
-    transition counts describe the past.
+    The search varies one setting at a time, from several starts, until a whole round changes
+    nothing. Then the weight is lowered to the least that is within one standard error of the best
+    on more of validation (Breiman et al. 1984, "Classification and Regression Trees", 3.4.3): the
+    best of many similar blends is best by chance in part, and transition counts describe the past.
 
     Args:
         known: what the network has learnt, without validation.
         answers: the network's scores at the questions of validation.
         size: rows of the catalogue.
-        budget: of the whole run. With little time left, the search uses fewer questions and settings.
+        budget: of the whole run. With little time left, the search uses fewer questions and
+            settings.
         say: called every few seconds with a line of progress.
 
     Cost: a count for each half-life tried, and about twice `_SCORES` scores.
@@ -179,10 +186,10 @@ def recounted(blend: Blend, known: Sequences, size: int) -> TransitionCounts | N
 
 
 def _lightest(search: "_Search", best: BlendSettings, weights: tuple[float, ...]) -> BlendSettings:
-    """Return the settings with the least weight within one standard error, of paired differences, of the best.
+    """Return the settings with the least weight within one standard error of the best.
 
-    With few questions they may also lose at most `_GIVEN` of the best's NDCG@10. Where the counts rank alone, their
-    weight stays.
+    With few questions they may also lose at most `_GIVEN` of the best's NDCG@10. Where the counts
+    rank alone, their weight stays.
     """
     if best.weight == ALONE:
         return best
@@ -300,7 +307,7 @@ def transition_counts(pairs: sparse.csr_array, settings: BlendSettings, known: S
 
 
 def _decay(places: int, half_life: float) -> NDArray[np.float32]:
-    """Return float32[places]: 1 for the newest, at the end, and half for every half-life before it."""
+    """Return float32[places]: 1 for the newest, at the end, half for each half-life before."""
     return np.exp2(-np.arange(places - 1, -1, -1) / half_life).astype(np.float32)
 
 
@@ -309,7 +316,7 @@ def _ndcg(block: Answers, scores: Floats) -> NDArray[np.float64]:
 
 
 def _calibrated(counts: TransitionCounts, answers: Answers) -> TransitionCounts:
-    """Return the counts with the scale that makes the targets likeliest; the order of a list stays."""
+    """Return the counts with the scale of the likeliest targets; the order of a list stays."""
     low = 1.0 / (1.0 + float(counts.weight))
     powers = (1.0,) if counts.weight == ALONE else SCALES  # ranking alone, the shares need no scale
     scales = np.array([low**power for power in powers], np.float32)

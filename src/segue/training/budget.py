@@ -1,6 +1,7 @@
 """The time budget of a run: what each part took, and what is left.
 
-Knows: a clock, the seconds of a budget, the parts of a run by name. Does not know: what the parts do.
+Knows: a clock, the seconds of a budget, the parts of a run by name. Does not know: what the parts
+do.
 """
 
 import time
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field
 
 from segue.model.transitions import REACH
 
-#: Shares of the budget that are kept back at most, for the first validation and for tuning the blend.
+#: Shares of the budget that are kept back at most, for the first validation and for tuning the
+#: blend.
 VALIDATION, BLEND = 0.15, 0.15
 #: Events that validation reads in the time in which training learns one, at least.
 FORWARD = 5.0
@@ -18,7 +20,8 @@ FORWARD = 5.0
 LEAST = 10_000
 #: Scores and counted pairs a second on two cores, about; they tell how long tuning the blend takes.
 _SCORES_A_SECOND, _PAIRS_A_SECOND = 2e8, 3e7
-#: Scores and events of a search at most (`segue.training.blend`), and settings of the shortest search.
+#: Scores and events of a search at most (`segue.training.blend`), and settings of the shortest
+#: search.
 _SCORES, _EVENTS, _FEW = 6e9, 1e7, 20
 #: Seconds between two progress lines of a long part.
 _LINES = 5.0
@@ -77,7 +80,7 @@ class Budget:
         self.parts[part] = self.parts.get(part, 0.0) + seconds
 
     def for_training(self) -> float:
-        """Return the seconds left for updates, without those of the work after them, as far as known."""
+        """Return the seconds left for updates, without those of the work after them."""
         return self.left() - self.kept - self.validation
 
     def __str__(self) -> str:
@@ -98,7 +101,7 @@ class Budget:
 
 
 def blend_seconds(events: int, questions: int, size: int, *, least: bool = False) -> float:
-    """Return about how many seconds tuning the blend takes if nothing ends it early, or the least that it takes.
+    """Return about how many seconds tuning the blend takes, or the least that it takes.
 
     Args:
         events: to count.

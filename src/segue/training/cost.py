@@ -24,8 +24,9 @@ KEPT_ARRAYS = 60
 def operations_per_target(network: Network, classes: int) -> int:
     """Return the additions and multiplications of one target, forward and backward.
 
-    Only matrix products are counted: 2 operations for every weight forward, 4 backward. Elementwise work, the
-    recurrence of `linear`, dropout, the optimiser and anything computed twice are left out.
+    Only matrix products are counted: 2 operations for every weight forward, 4 backward. Elementwise
+    work, the recurrence of `linear`, dropout, the optimiser and anything computed twice are left
+    out.
 
     Args:
         network: with the sizes.
@@ -42,7 +43,7 @@ def operations_per_target(network: Network, classes: int) -> int:
 
 
 def is_product(path: str, ndim: int) -> bool:
-    """Say whether a parameter multiplies its input as a matrix: not the item table, not a convolution."""
+    """Say whether a parameter is a matrix of products: not the item table, not a convolution."""
     return ndim == 2 and path != "items" and not path.endswith(".conv")
 
 
@@ -60,7 +61,8 @@ def memory_needed(network: Network, config: Config, events: int) -> float:
     window = train.batch_size * train.bptt_steps * network.width * network.depth * KEPT_ARRAYS
     floats = tables * network.items * (network.width + 1) + 4 * network.items + window + 3 * LOGITS
     classes = 2 * train.negatives if train.negatives else network.items  # drawn and touched ones
-    # A byte for each seen item, of the windows of two calls, and for each hidden class of a position.
+    # A byte for each seen item, of the windows of two calls, and for each hidden class of a
+    # position.
     seen = train.batch_size * classes * (2 * UPDATES_PER_CALL + 2 * train.bptt_steps) if train.hides_seen else 0
     # Event features are float16, and there are two copies while they are sorted.
     log = (16.0 + 4.0 * network.details) * events
@@ -89,12 +91,12 @@ def check_memory(network: Network, config: Config, events: int, *, available: fl
     )
 
 
-def plan(config: Config, events: int) -> str:
+def training_line(config: Config, events: int) -> str:
     """Return the line to print before training begins.
 
     Example:
         >>> from segue.config import configure
-        >>> plan(configure({"train.epochs": 35, "train.batch_size": 64}), 145_920)
+        >>> training_line(configure({"train.epochs": 35, "train.batch_size": 64}), 145_920)
         'Training for up to 35 epochs (285 updates each). Details: `segue info`.'
     """
     train = config.train

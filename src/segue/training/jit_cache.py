@@ -1,7 +1,7 @@
 """Compiled programs, kept between runs.
 
-Knows: where JAX keeps programs, that a user's own choice is left alone, and that code is never taken from a folder
-which others can write to.
+Knows: where JAX keeps programs, that a user's own choice is left alone, and that code is never
+taken from a folder which others can write to.
 Does not know: what is compiled.
 """
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("segue")
 
 
 def keep_compiled() -> None:
-    """Let JAX keep its compiled programs in the cache folder, unless the user chose another folder, or none.
+    """Let JAX keep compiled programs in the cache folder, unless the user chose otherwise.
 
     A second run of the same shapes then starts at once. JAX's own setting is
     `JAX_COMPILATION_CACHE_DIR`, and `JAX_ENABLE_COMPILATION_CACHE=0` turns it off.

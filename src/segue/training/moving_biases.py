@@ -1,7 +1,8 @@
 """The simplest rating head: an item's bias plus a user's bias that moves with every rating.
 
-Knows: which biases predict the learnt ratings best, each from strictly earlier ratings; whether the trained head is
-better on validation data. The biases are weights of the same head, so they are kept and served like a trained head.
+Knows: which biases predict the learnt ratings best, each from strictly earlier ratings; whether the
+trained head is better on validation data. The biases are weights of the same head, so they are kept
+and served like a trained head.
 Does not know: how the head was trained.
 """
 
@@ -17,8 +18,8 @@ from segue.model.network import Network, NetworkParams
 from segue.training.rating_tables import ITEM_PRIOR, USER_PRIOR
 from segue.training.validation import Validation
 
-#: What is tried: shares of the item biases, and weights of the prior mean of a user, in ratings; an infinite weight
-#: leaves the users out.
+#: What is tried: shares of the item biases, and weights of the prior mean of a user, in ratings; an
+#: infinite weight leaves the users out.
 ITEMS, PRIORS = (0.0, 0.5, 1.0, 1.5), (1.0, 3.0, 8.0, 20.0, np.inf)
 #: Events read at most, in all and of one user; of more, those of users evenly spread.
 EVENTS, OF_USER = 200_000, 2_000
@@ -41,7 +42,7 @@ class Biases(NamedTuple):
 
 
 def best_biases(sequences: Sequences, scale: Scale, items: int) -> Biases:
-    """Return the biases that predict the ratings of a log best, each rating from strictly earlier ratings.
+    """Return the biases that predict each rating of a log best, from strictly earlier ones.
 
     The rating to be predicted is left out of its item's bias.
 
@@ -78,7 +79,7 @@ def best_biases(sequences: Sequences, scale: Scale, items: int) -> Biases:
 
 
 class Choice(NamedTuple):
-    """The better of two heads, and their root mean square errors on validation, in the scale of the ratings.
+    """The better of two heads, and their RMSE on validation, in the scale of the ratings.
 
     Args:
         params: the weights of the network with the better head.
@@ -102,7 +103,7 @@ class Choice(NamedTuple):
 
 
 def better_head(network: Network, params: NetworkParams, biases: Biases, validation: Validation) -> Choice:
-    """Return the network with the head that is better on validation: the trained head, or moving biases alone.
+    """Return the network with the better head on validation: the trained one or moving biases.
 
     Args:
         network: with a rating head.

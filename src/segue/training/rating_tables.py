@@ -16,8 +16,8 @@ ITEM_PRIOR, USER_PRIOR = 10.0, 3.0
 def rating_tables(sequences: Sequences, items: int, scale: Scale) -> RatingTables:
     """Return each item's bias beside those of its users, and how many ratings it had.
 
-    `bias_i = sum (rating - mean - bias_u) / (count_i + 10)` in units, and the same of users with 3, ten times in turn.
-    Row 0 and items without ratings have 0.
+    `bias_i = sum (rating - mean - bias_u) / (count_i + 10)` in units, and the same of users with 3,
+    ten times in turn. Row 0 and items without ratings have 0.
 
     Args:
         sequences: the log, with ratings; NaN where there is none.

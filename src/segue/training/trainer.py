@@ -1,7 +1,7 @@
 """The training run: windows in, averaged weights out.
 
-Knows: truncated backpropagation through time (BPTT) with the memory carried from window to window, validation after
-each epoch, early stopping, checkpoints, time budgets.
+Knows: truncated backpropagation through time (BPTT) with the memory carried from window to window,
+validation after each epoch, early stopping, checkpoints, time budgets.
 Does not know: files of events, catalogues, how progress is shown.
 
 In words:
@@ -29,7 +29,7 @@ from jax import Array
 from pydantic import TypeAdapter
 
 from segue.config import Config
-from segue.data.sequences.batches import Batch, Batcher
+from segue.data.sequences.batches import Batch, Batches
 from segue.data.sequences.sequences import Sequences
 from segue.data.values.plain import one_line
 from segue.errors import TrainingError
@@ -43,8 +43,8 @@ from segue.training.update.seen_mask import Histories
 from segue.training.update.update import ItemData, Update, add_attributes, begin, settled, update_many
 from segue.training.validation import Answers, Validation
 
-#: Updates in one call of the device. Each call takes fresh memory from the system, and touching fresh memory for the
-#: first time costs a third of an update.
+#: Updates in one call of the device. Each call takes fresh memory from the system, and touching
+#: fresh memory for the first time costs a third of an update.
 UPDATES_PER_CALL = 16
 #: Seconds between two checkpoints within an epoch.
 CHECKPOINT_SECONDS = 30.0
@@ -58,7 +58,8 @@ class Progress:
         epoch: from 0.
         done: updates so far, over all epochs.
         total: updates in all, as far as is known.
-        loss: mean cross-entropy in nats: of the latest updates, and at the end of an epoch of all its updates.
+        loss: mean cross-entropy in nats: of the latest updates, and at the end of an epoch of all
+            its updates.
         events_per_second: targets learnt per second of training, without validation.
         seconds: of training so far.
         validation: metrics after the latest epoch, such as `{"ndcg@10": .18}`.
@@ -77,7 +78,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of a run: averaged weights as NumPy arrays, a report for each epoch, and the best epoch from 0."""
+    """The result of a run: averaged weights, a report for each epoch, the best epoch from 0."""
 
     params: NetworkParams
     curve: tuple[Progress, ...]
@@ -85,7 +86,7 @@ class Trained:
 
 
 class Interrupted(NamedTuple):
-    """The facts in a checkpoint: where the next update is, the curve so far, and the sums of this epoch."""
+    """The facts in a checkpoint: the next update, the curve so far, the sums of this epoch."""
 
     epoch: int
     window: int
@@ -125,7 +126,7 @@ class Trainer:
         attributes = None if self.attributes is None else jnp.asarray(self.attributes, jnp.float16)
         self.items = ItemData(attributes, jax.tree.map(jnp.asarray, self.ratings))
         assert train.batch_size is not None and train.epochs is not None
-        self.batcher = Batcher(
+        self.batches = Batches(
             self.sequences, train.batch_size, train.bptt_steps, train.seed, self.network.rating is not None
         )
         self.sampler = None
@@ -142,11 +143,11 @@ class Trainer:
         self.best_answers: Answers | None = None
         if self.validation and self.budget.seconds is not None:
             self.budget.validation = VALIDATION * self.budget.seconds
-        self.total = train.epochs * self.batcher.updates
+        self.total = train.epochs * self.batches.updates
 
     @cached_property
     def identity(self) -> str:
-        """Settings, without the length of the run, and log, which a checkpoint must share to be continued."""
+        """The settings, without the length of the run, and the log, which a checkpoint shares."""
         train = replace(self.config.train, epochs=None, minutes=None, patience=1)
         offsets: Any = self.sequences.offsets  # read as bytes
         items: Any = self.sequences.items
@@ -173,7 +174,7 @@ class Trainer:
             raise TrainingError(
                 f"{self.checkpoint}: damaged ({one_line(error)}). Remove the file to begin anew."
             ) from None
-        stands = at.epoch == len(curve) and 0 <= at.best < max(len(curve), 1) and 0 <= at.window <= self.batcher.updates
+        stands = at.epoch == len(curve) and 0 <= at.best < max(len(curve), 1) and 0 <= at.window <= self.batches.updates
         if not (stands and 0 <= at.seconds < np.inf):
             raise TrainingError(f"{self.checkpoint}: damaged, such a run cannot exist. Remove the file to begin anew.")
         return at
@@ -185,7 +186,7 @@ class Trainer:
 
     def progress_share(self) -> float:
         """Return the share of the run that is done, by updates or by the time budget."""
-        done = self.at.epoch * self.batcher.updates + self.at.window
+        done = self.at.epoch * self.batches.updates + self.at.window
         share, left = done / self.total, self.budget.for_training() - self.pace / 2
         if done and left < float("inf"):
             share = max(share, self.at.seconds / (self.at.seconds + left) if left > 0 else 1.0)
@@ -249,7 +250,7 @@ class Trainer:
             self.budget.validation = min(estimate, VALIDATION * self.budget.seconds)
 
     def _how_many(self) -> int:
-        """Return how many updates go into the next call: as many as there is time for after those under way."""
+        """Return how many updates go into the next call: those for which there is time."""
         left = self.budget.for_training()
         if left == float("inf"):
             return UPDATES_PER_CALL
@@ -257,9 +258,9 @@ class Trainer:
         return int(np.clip(fit, 1, UPDATES_PER_CALL))
 
     def _updates(self) -> Iterator[tuple[Update, int, float]]:
-        """Yield the rest of an epoch, at most `UPDATES_PER_CALL` windows at a time, with their number and targets."""
-        windows = self.batcher.placed_windows(self.at.epoch, begin=self.at.window)
-        step = self.at.epoch * self.batcher.updates + self.at.window
+        """Yield the rest of an epoch by `UPDATES_PER_CALL` windows, with number and targets."""
+        windows = self.batches.placed_windows(self.at.epoch, begin=self.at.window)
+        step = self.at.epoch * self.batches.updates + self.at.window
         while batches := list(islice(windows, self._how_many())):
             steps = step + np.arange(len(batches))
             share = self.progress_share() + np.arange(len(batches)) / self.total
@@ -298,7 +299,7 @@ class Trainer:
     def _report(
         self, loss: float, rate: float, *, validation: dict[str, float] | None = None, epoch_ended: bool = False
     ) -> Progress:
-        done = self.at.epoch * self.batcher.updates + self.at.window
+        done = self.at.epoch * self.batches.updates + self.at.window
         share = self.progress_share()
         total = round(done / share) if share else self.total
         if validation is None:
@@ -306,7 +307,7 @@ class Trainer:
         return Progress(self.at.epoch, done, total, loss, rate, self.at.seconds, validation, epoch_ended)
 
     def _asked(self) -> Validation | None:
-        """Return the validation; where time is short, with fewer users, chosen before the first validation."""
+        """Return the validation; where time is short, with fewer users, chosen once."""
         budget = self.budget
         if self.validation and budget.seconds is not None and "validation" not in budget.parts:
             seconds = max(budget.left() - budget.kept, VALIDATION / 2 * budget.seconds)
@@ -314,7 +315,7 @@ class Trainer:
         return self.validation
 
     def _validated(self) -> tuple[NetworkParams, dict[str, float], Answers | None]:
-        """Return the averaged weights and their metrics on validation; no metrics where no time is left for a first."""
+        """Return the averaged weights and their metrics; none where no time is left for a first."""
         begin = self.budget.clock()
         params = average = self.averaged()
         validation = self._asked()
@@ -326,13 +327,13 @@ class Trainer:
         return average, metrics, answers
 
     def _whole(self, params: NetworkParams) -> NetworkParams:
-        """Return weights as validation uses them: with rating tables, and with attributes added to the item vectors."""
+        """Return weights with rating tables, and with attributes added to the item vectors."""
         if self.network.rating:
             params = params._replace(rating=params.rating._replace(tables=self.items.ratings))
         return params if self.items.attributes is None else add_attributes(self.network, params, self.items.attributes)
 
     def answers(self) -> Answers | None:
-        """Return the answers of the best epoch's weights on validation data; None without validation."""
+        """Return the answers of the best epoch on validation data; None without validation."""
         validation = self._asked()
         if validation is None or self.best_answers is not None:
             return self.best_answers
@@ -341,12 +342,13 @@ class Trainer:
 
     def _close_epoch(self) -> Progress:
         average, metrics, answers = self._validated()
-        targets = float(np.count_nonzero(self.sequences.items)) * self.at.window / self.batcher.updates
+        targets = float(np.count_nonzero(self.sequences.items)) * self.at.window / self.batches.updates
         before = self.at.curve[-1]["seconds"] if self.at.curve else 0.0
         mean_rate = targets / max(self.at.seconds - before, 1e-9)
         report = self._report(self._mean_loss(), mean_rate, validation=metrics, epoch_ended=True)
         curve = [*self.at.curve, vars(report)]
-        # Of equals the last is best. Without ranks the last is best, too: one rating a user is too noisy to choose by.
+        # Of equals the last is best. Without ranks the last is best, too: one rating a user is too
+        # noisy to choose by.
         best = max(range(len(curve)), key=lambda i: (curve[i]["validation"].get("ndcg@10", i), i))
         if best == len(curve) - 1:
             self.best_params, self.best_answers = _copied(average), answers
@@ -354,8 +356,8 @@ class Trainer:
         return report
 
     def _mean_loss(self) -> float:
-        """Return the mean loss of the epoch's targets; an update averages over positions, some without a target."""
-        positions = self.batcher.lanes * self.config.train.bptt_steps
+        """Return the mean loss of the epoch's targets; an update averages over all positions."""
+        positions = self.batches.lanes * self.config.train.bptt_steps
         return self.at.losses * positions / max(self.at.targets, 1.0)
 
     def result(self) -> Trained:

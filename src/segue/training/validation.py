@@ -1,8 +1,8 @@
 """Validation between epochs: the rank of each user's held-out item, and its rating.
 
 Knows: a scan over the histories of a sample of users, the same policy on repeats as the lists.
-Does not know: when it is called. Validation decides when training stops; reports come from `segue.evaluate`, which
-walks the path of the server.
+Does not know: when it is called. Validation decides when training stops; reports come from
+`segue.evaluate`, which walks the path of the server.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from segue.data.sequences.batches import Batcher
+from segue.data.sequences.batches import Batches
 from segue.data.sequences.sequences import Sequences, moment_begins
 from segue.kernels.serving_loops import leave_out
 from segue.metrics.metrics import next_item_metrics
@@ -40,8 +40,8 @@ def _scan(network: Network, params: NetworkParams, memory: Memory, window: Windo
 def validation_users(sequences: Sequences, seed: int) -> NDArray[np.int64]:
     """Return int64[n], users who have a known last item and something before it, drawn by `seed`.
 
-    Their last events are not learnt, so they are at most `SAMPLE`, and a tenth of the events, or `LEAST` where that is
-    more.
+    Their last events are not learnt, so they are at most `SAMPLE`, and a tenth of the events, or
+    `LEAST` where that is more.
     """
     last = sequences.items[np.maximum(sequences.offsets[1:] - 1, 0)]
     able = np.flatnonzero((sequences.lengths >= 2) & (last > 0))
@@ -73,20 +73,20 @@ class Validation:
         return f"Validating after each epoch on the last event of {users:,} user{'s' * (users != 1)}."
 
     def subset(self, events: int) -> "Validation":
-        """Return the same with fewer users, evenly spread, whose histories hold about so many events; at least one."""
+        """Return a validation with fewer users, evenly spread, of about so many events."""
         users = max(1, int(len(self.sequences) * min(1.0, events / max(len(self.sequences.items), 1))))
         places = np.linspace(0, len(self.sequences) - 1, users).astype(np.int64)
         return self if users >= len(self.sequences) else replace(self, sequences=self.sequences.select(places))
 
     def measure(self, network: Network, params: NetworkParams) -> dict[str, float]:
-        """Return the metrics of the targets' ranks, ties against the model, and the error of their ratings.
+        """Return the metrics of the targets' ranks, ties against the model, and their RMSE.
 
         The time since the last event is unknown. Where ratings alone are learnt there are no ranks.
         """
         return self.answered(network, params)[0]
 
     def answered(self, network: Network, params: NetworkParams) -> "tuple[dict[str, float], Answers | None]":
-        """Return the metrics of `measure`, and the answers behind the ranks; None where there are no ranks."""
+        """Return the metrics of `measure`, and the answers behind the ranks; None without ranks."""
         head = network.rating
         answers = self.answers(network, params) if head is None or head.apart else None
         metrics = {} if answers is None else answers.metrics()
@@ -97,7 +97,7 @@ class Validation:
         return metrics | ({"rmse": float(np.sqrt(np.mean(known**2)))} if len(known) else {}), answers
 
     def rating_errors(self, network: Network, params: NetworkParams) -> Floats:
-        """Return float32[user]: the predicted rating of each target less its rating; NaN where it has none."""
+        """Return float32[user]: predicted less given rating of each target; NaN without one."""
         params, sequences, head = jax.tree.map(np.asarray, params), self.sequences, network.rating
         assert head is not None and sequences.ratings is not None
         last = sequences.offsets[1:] - 1
@@ -129,15 +129,15 @@ class Validation:
         return queries
 
     def _read(self, network: Network, params: NetworkParams, wanted: Times) -> Floats:
-        """Return what heads read just before one event of each user, `wanted`, by a scan of users side by side."""
+        """Return what heads read just before one event, `wanted`, of each user."""
         users = len(self.sequences)
         lanes = max(1, min(64, users // 16))
-        batcher = Batcher(self.sequences, lanes, STEPS, seed=0)
+        batches = Batches(self.sequences, lanes, STEPS, seed=0)
         memory = network.empty(params, lanes)
         is_wanted = np.zeros(len(self.sequences.items), bool)
         is_wanted[wanted] = True
         read = np.zeros((users, network.read_width), np.float32)
-        for batch, event in batcher.placed_windows(0):
+        for batch, event in batches.placed_windows(0):
             window = Window(batch.items, batch.gaps, batch.first, batch.reset, batch.details, batch.profiles)
             memory, output = _scan(network, params, memory, window)
             places = np.nonzero(is_wanted[event] & (batch.weights > 0))

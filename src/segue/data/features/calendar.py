@@ -15,7 +15,7 @@ from segue.shapes import Floats
 KNOTS = 24
 #: Days of the week, Monday first.
 DAYS = 7
-#: The hour may be a habit in logs of this many distinct days, the day of the week in logs of this many weeks.
+#: Distinct days of a log whose hours may be a habit, and weeks of a log whose weekdays may be.
 LEAST_DAYS, LEAST_WEEKS = 7, 4
 
 _HOUR = 3_600_000_000
@@ -46,7 +46,7 @@ class Calendar:
 
     @classmethod
     def fit(cls, times: pl.Series) -> "Calendar":
-        """Encode hours in a log of a week or more with several hours, and weekdays in a log of four weeks or more."""
+        """Encode hours of logs of a week or more, and weekdays of logs of four weeks or more."""
         days = times.unique() // _DAY
         hours_apart = (times % _DAY // _HOUR).n_unique() > 1
         weeks, weekdays = ((days + _THURSDAY) // DAYS).n_unique(), ((days + _THURSDAY) % DAYS).n_unique()

@@ -17,7 +17,7 @@ from segue.data.features.column_types import Column
 from segue.data.log.columns import KNOWN_NAMES, candidates, find_column, guess_column
 from segue.data.log.sources import Reading, open_source, without_words
 from segue.data.sequences.vocabulary import Vocabulary
-from segue.data.values.ids import check_ids, check_matched, clean_ids, id_of, text_of_ids
+from segue.data.values.ids import check_ids, clean_ids, id_of, text_of_ids
 from segue.data.values.lookup import Haystack, Postings, first, folded_text
 from segue.data.values.parsing import word, words_of
 from segue.errors import ColumnError, DataError, ModelError, listed
@@ -46,7 +46,8 @@ class Catalogue:
         """Do nothing if the table, read from a model file, has the items of a vocabulary.
 
         Raises:
-            ModelError: its ids are others, its titles are no texts, or Python cannot represent a date in it.
+            ModelError: its ids are others, its titles are no texts, or a date in it is out of
+                range.
         """
         kinds = {name: self.table[name].dtype for name in ("item", "title")}
         fits = set(kinds.values()) == {pl.String} and self.table["item"].equals(vocabulary.ids)
@@ -85,13 +86,13 @@ class Catalogue:
         return self.table.row(row - 1, named=True)
 
     def lay_out(self) -> None:
-        """Build the index of titles now, so that the first search does not wait for it. Cost: O(items), once."""
+        """Build the index of titles before the first search. Cost: O(items), once."""
         self._by_length  # noqa: B018
 
     def find(self, words: str, limit: int | None = None) -> list[str]:
-        """Return the ids of items whose title holds these words, whatever the case, shortest title first.
+        """Return the ids of items whose title holds these words in any case, shortest title first.
 
-        Cost: once O(items); then about 1 ms for 100,000 titles, less where many titles hold the words.
+        Cost: once O(items); then about 1 ms for 100,000 titles, less for frequent words.
         """
         return [self.line(row)["item"] for row in first(self._with_title(words), limit)]
 
@@ -106,14 +107,14 @@ class Catalogue:
         return rows, Haystack.of([self._titles[row - 1] or "" for row in rows])
 
     def postings(self, name: str, *, several: bool = False, separator: str | None = None) -> Postings:
-        """Return the rows of each value of a column; see `Postings`. Cost: O(items) once for each column."""
+        """Return the rows of each value of a column. Cost: O(items) once for each column."""
         key = (name, several, separator)
         if key not in self._postings:
             self._postings[key] = self._posted(*key)
         return self._postings[key]
 
     def changed(self, lines: Mapping[int, Mapping[str, Any]]) -> "ChangedCatalogue":
-        """Return a catalogue with other lines in these rows, or with new rows behind the last. This catalogue stays.
+        """Return a catalogue with other lines in these rows, or with new rows behind the last.
 
         Args:
             lines: by vocabulary row, all columns.
@@ -144,7 +145,7 @@ class Catalogue:
 
 
 class ChangedCatalogue(Catalogue):
-    """A catalogue with changed or new lines, which shares all others with its base. `Catalogue.changed` makes it.
+    """A catalogue with changed or new lines; the others are shared with its base.
 
     Args:
         base: the catalogue without the changes.
@@ -262,35 +263,6 @@ class Profiles:
         return order.join(self.table, on="user", how="left", maintain_order="left")
 
 
-def read_catalogue(
-    source: object,
-    vocabulary: Vocabulary,
-    *,
-    item: str | None = None,
-    title: str | None = None,
-    reading: Reading | None = None,
-    like: str | None = None,
-    log: str = "the log",
-) -> Catalogue:
-    """Read a table of items and put it in the order of the vocabulary.
-
-    Args:
-        source: a path or a table, as for `read_events`.
-        vocabulary: the items of the log; other items are left out.
-        item, title: the columns' names; None guesses.
-        reading: how the file is written.
-        like: the log's column of items; a column of this name is taken before others.
-        log: what messages call the log.
-
-    Raises:
-        ColumnError: there is no column of ids, or an id stands twice.
-        DataError: no id of the table is in the log.
-    """
-    lines, name, notes = read_items(source, item=item, title=title, reading=reading, like=like)
-    check_matched(lines["item"], vocabulary.ids, source=name, of_log=log, role="item")
-    return in_order_of(vocabulary, lines, name, notes)
-
-
 def in_order_of(vocabulary: Vocabulary, table: pl.DataFrame, source: str, notes: tuple[str, ...] = ()) -> Catalogue:
     """Return a table of items, as `read_items` returns it, in the order of the vocabulary."""
     rows = pl.DataFrame({"item": vocabulary.ids})
@@ -309,8 +281,8 @@ def read_items(
     """Read a table of items: all of its rows that have an id, all of its columns.
 
     Returns:
-        the table with `item` (text, distinct) and `title` (text) first; what messages call the source;
-        which rows were left out, in sentences.
+        the table with `item` (text, distinct) and `title` (text) first; what messages call the
+        source; which rows were left out, in sentences.
 
     Raises:
         ColumnError: there is no column of ids, or an id stands twice.
@@ -345,7 +317,7 @@ def _titles(column: str, kind: pl.DataType, source: str) -> pl.Expr:
 
 
 def table_of(lines: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Return lines of names and values as a table; values of mixed types become texts, a missing name is null.
+    """Return lines of names and values as a table; values of mixed types become texts.
 
     Example:
         >>> table_of([{"item": "a", "price": 5.5}, {"item": "b", "price": "x"}]).rows()
@@ -374,36 +346,8 @@ def read_profiles(
     return Profiles(named, name, (*notes, *more))
 
 
-def joined(table: pl.DataFrame, more: object, *, reading: Reading | None = None) -> pl.DataFrame:
-    """Return a table of items or users with the columns of a second table, such as vectors, joined by id.
-
-    Args:
-        table: has a column `item` or `user`, as in `Catalogue.table` and `Profiles.table`.
-        more: a path or a table with a column of the same ids (`item` or `user`, or `id`) and others.
-        reading: how the file is written.
-
-    Raises:
-        ColumnError: there is no column of ids, an id stands twice, or a column is in both tables.
-
-    Example:
-        >>> vectors = pl.DataFrame({"id": ["8", "7"], "vector": [[0.1, 0.2], [0.3, 0.4]]})
-        >>> joined(pl.DataFrame({"item": ["7", "9"], "title": ["a", "b"]}), vectors)["vector"].to_list()
-        [[0.3, 0.4], None]
-    """
-    role = "item" if "item" in table.columns else "user"
-    added, name, _ = _read(more, reading)
-    named, _ = _with_ids(added, role, None, name, reading)
-    twice = [column for column in named.columns if column != role and column in table.columns]
-    if twice:
-        raise ColumnError(
-            f'{name}: expected columns that the table of {role}s does not have, column "{twice[0]}" is in both. '
-            "Rename or drop it."
-        )
-    return table.join(named, on=role, how="left", maintain_order="left")
-
-
 def unmatched(ids_of_table: pl.Series, ids_of_log: pl.Series, *, source: str = "table", role: str = "item") -> str:
-    """Return in a sentence how many ids of a table have no event, and how many of the log have no row.
+    """Return in a sentence how many ids of a table are not in the log, and the reverse.
 
     Example:
         >>> unmatched(pl.Series(["1", "2", "3"]), pl.Series(["3", "4"]), source="films.csv")
@@ -438,7 +382,7 @@ def _from_pandas(table: Any) -> pl.DataFrame:
 
 
 def _of_one_type(name: str, values: list[Any]) -> pl.Series:
-    """Return values of mixed types as one type: lists of words where there are lists, else words."""
+    """Return values of mixed types as one type: lists of words, or words."""
     try:
         column = pl.Series(name, values)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
@@ -480,6 +424,6 @@ def _with_ids(
 
 
 def _column_of(names: list[str], role: str, like: str | None) -> str | None:
-    """Return a table's column of ids: the name of the log's column, a usual name, or a name that ends as these do."""
+    """Return a table's column of ids: named as in the log, by a usual name, or similar."""
     similar = candidates([name for name in names if name not in TITLES], role)
     return like if like in names else guess_column(names, _NAMES[role]) or next(iter(similar), None)

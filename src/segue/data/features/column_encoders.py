@@ -1,6 +1,6 @@
-"""How one column becomes numbers: the contract of all column encoders, and those of categories and texts.
+"""Column encoders: their contract, and the encoders of categories and texts.
 
-Knows: vocabularies and count sketches of categories. A value that cannot be read gives zeros.
+Knows: vocabularies and count sketches of categories. Unreadable values give zeros.
 Does not know: the other columns, or where the numbers go.
 """
 
@@ -15,8 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.features.hashing import PLACES, SHARES, places
-from segue.data.features.kinds import plain_name, separator_of
+from segue.data.features.kinds import separator_of
 from segue.data.features.text import TextEncoder
+from segue.data.log.columns import plain_name
 from segue.data.values.parsing import distinct, text_of, word, words_of
 from segue.shapes import Floats
 
@@ -60,7 +61,7 @@ class ColumnEncoder(Protocol):
 
 @dataclass(frozen=True)
 class Categories:
-    """One value or several of a vocabulary: one-hot, or a count sketch of 256 numbers for large vocabularies.
+    """One or several values of a vocabulary: one-hot, or a count sketch of 256 numbers.
 
     The numbers of a row's values are summed and divided by the square root of the number of values.
     The vocabulary holds the values that at least two rows share; any other value gives zeros.
@@ -145,7 +146,7 @@ class Categories:
             np.add.at(out, columns, shares * np.float32(len(known) ** -0.5))
 
     def reads(self, value: object) -> bool:
-        """Return whether the value is a word (a number too), or several where a row may have several."""
+        """Return whether the value is a word, a number, or several where allowed."""
         return bool(_split(value, self.separator, several=self.several))
 
     def labels(self, value: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whether the value of a new item fits a column of the catalogue, and how the column stores the value.
+"""Whether a value of a new item fits its column of the catalogue, cast to the column's type.
 
 Knows: the type of a column and its encoder. Both stay as they were in training.
 Does not know: rows, vectors, where the value came from.
@@ -14,8 +14,8 @@ from typing import Any
 import polars as pl
 
 from segue.data.features.column_encoders import Categories, ColumnEncoder, Ignored, Texts
-from segue.data.features.kinds import plain_name
 from segue.data.features.numeric import Vectors
+from segue.data.log.columns import plain_name
 from segue.data.values.parsing import distinct, is_present, number_of, vector_of, word, words_of
 from segue.data.values.times import moment_of
 from segue.errors import ArgumentError
@@ -50,8 +50,8 @@ class Column:
         """Return a value in the type of the column; None for a missing value.
 
         Raises:
-            ArgumentError: the value is of another kind than in training, is no finite number of 64 bits, or is a
-                vector of another length.
+            ArgumentError: the value is of another kind than in training, is no finite number of 64
+                bits, or is a vector of another length.
         """
         if not is_present(value):
             return None
@@ -94,7 +94,7 @@ def columns_of(schema: Mapping[str, pl.DataType], encoders: Iterable[ColumnEncod
 
 
 def cast_table(table: pl.DataFrame, columns: Mapping[str, Column], source: str) -> pl.DataFrame:
-    """Return the `item` of each row of a table and its values in these columns, cast to their types.
+    """Return the `item` of each row of a table and its values cast to these columns.
 
     Raises:
         ArgumentError: a value does not fit its column.
@@ -202,7 +202,7 @@ def _has_overflown(column: pl.Series) -> bool:
 
 
 def _wide_enough(kind: pl.DataType, values: list[Any]) -> pl.DataType:
-    """Return a wider type for values that do not fit `kind`: texts, 64 bits, fractions where there are some."""
+    """Return a wider type for values that do not fit `kind`: text, 64 bits, floats."""
     if kind.base_type() in _TEXTS:
         return pl.String()
     inner: Any = getattr(kind, "inner", None)

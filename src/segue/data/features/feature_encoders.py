@@ -1,6 +1,6 @@
 """The features of items, users and events: their encoders together, and a log encoded with them.
 
-Knows: which columns of a log are features of an event, and which of these a request for recommendations knows.
+Knows: which columns of a log are features of an event, and which of these a request knows.
 Does not know: how a column becomes numbers, or what the network does with them.
 """
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from segue.data.features.calendar import Calendar
 from segue.data.features.catalogue import Catalogue, Profiles
-from segue.data.features.kinds import KINDS, Kind, kinds_of, plain_name
+from segue.data.features.kinds import KINDS, Kind, kinds_of
 from segue.data.features.table_encoder import TableEncoder, fit_table_encoder
-from segue.data.log.columns import ROLES
+from segue.data.log.columns import ROLES, plain_name
 from segue.data.log.events import Events
 from segue.data.log.rating_columns import ratings_of
 from segue.data.log.rating_scale import RATING_WIDTH, Scale
@@ -33,9 +33,9 @@ _ROWS = 1 << 20
 class FeatureEncoders(NamedTuple):
     """How items, users and events become numbers; None where there is nothing beside ids.
 
-    The columns of `events` are the context, the time, the type and the rating, in this order. A request knows all but
-    the rating: the first `request_width` numbers. Where ratings are predicted, the last numbers of an event are its
-    rating on `scale`.
+    The columns of `events` are the context, the time, the type and the rating, in this order. A
+    request knows all but the rating: the first `request_width` numbers. Where ratings are
+    predicted, the last numbers of an event are its rating on `scale`.
     """
 
     items: TableEncoder | None = None
@@ -51,7 +51,7 @@ class FeatureEncoders(NamedTuple):
 
     @property
     def timed(self) -> tuple[int, int]:
-        """The numbers of an event that hold its hour and weekday: the first, and the first after them."""
+        """The place of hour and weekday in an event: the first number, and the first after."""
         columns = self.events.columns if self.events else ()
         calendar = next((column.name for column in columns if isinstance(column, Calendar)), None)
         place = self.events.slices[calendar] if self.events and calendar is not None else slice(0, 0)
@@ -81,7 +81,7 @@ class FeatureEncoders(NamedTuple):
         return as_float16(out)
 
     def check_request(self, type: str | None = None, context: Mapping[str, object] | None = None) -> None:
-        """Do nothing if the model reads all columns of a request; a value that training did not have is no error.
+        """Do nothing if the model reads all columns of a request; new values are no error.
 
         A server does not check this: its clients may know columns of an earlier or a later model.
 
@@ -96,7 +96,7 @@ class FeatureEncoders(NamedTuple):
             if name not in read:
                 option = "--type-col" if name == "type" else "--context-col"
                 raise ArgumentError(
-                    f'question: expected columns among {", ".join(read) or "none"}, came "{name}". '
+                    f'request: expected columns among {", ".join(read) or "none"}, came "{name}". '
                     f"Leave it out, or train on a log that has it ({option})."
                 )
 
@@ -119,8 +119,8 @@ def fit_feature_encoders(
         events: the log to train on.
         catalogue: its items, those that have an event.
         profiles: its users; other users are left out here.
-        kinds: column -> kind, where the guess is wrong; "ignored" leaves a column out. "time" is the hour and weekday
-            of an event, which are read where they may be habits (`Calendar.fit`).
+        kinds: column -> kind, where the guess is wrong; "ignored" leaves a column out. "time" is
+            the hour and weekday of an event (`Calendar.fit`).
         text: the text encoder, see `segue.data.features.text.text_encoder`.
 
     Raises:
@@ -190,7 +190,7 @@ def _fit(table: pl.DataFrame, requested: Mapping[str, str], text: str, *, timed:
 def encode_log(
     events: Events,
     vocabulary: Vocabulary,
-    encodings: FeatureEncoders,
+    encoders: FeatureEncoders,
     profiles: Profiles | None = None,
     *,
     weight_of_type: Mapping[str, float] | None = None,
@@ -200,47 +200,47 @@ def encode_log(
     Args:
         events: the log.
         vocabulary: its items; others get row 0.
-        encodings: the encoders of features.
+        encoders: the encoders of features.
         profiles: of its users; None leaves them unknown.
         weight_of_type: how much an event of a type counts as a target; other types count 1.
 
     Raises:
-        ColumnError, ConfigError: there are weights, and the log has no types, or lacks a type that has a weight.
+        ColumnError, ConfigError: the log has no types, or lacks a type that has a weight.
 
     Cost: O(events log events) time; 2 bytes for each number of an event, 4 for each of a user.
     """
     sequences = encode(events, vocabulary)
     details = people = None
-    if encodings.event_width:
+    if encoders.event_width:
         starts = range(0, max(len(events), 1), _ROWS)
-        blocks = [_details(events.table[at : at + _ROWS], encodings) for at in starts]
+        blocks = [_details(events.table[at : at + _ROWS], encoders) for at in starts]
         details = np.concatenate(blocks)[sequence_order(events)]
-    if encodings.users is not None and profiles is not None:
-        people = encodings.users.encode(profiles.rows(sequences.users))
+    if encoders.users is not None and profiles is not None:
+        people = encoders.users.encode(profiles.rows(sequences.users))
     weights = weights_of(events, weight_of_type)[sequence_order(events)] if weight_of_type else None
     return replace(sequences, details=details, profiles=people, weights=weights)
 
 
-def _details(table: pl.DataFrame, encodings: FeatureEncoders) -> NDArray[np.float16]:
-    parts = [] if encodings.events is None else [encodings.events.encode(table)]
-    if encodings.scale is not None:
-        parts.append(encodings.scale.encode(ratings_of(table)))
+def _details(table: pl.DataFrame, encoders: FeatureEncoders) -> NDArray[np.float16]:
+    parts = [] if encoders.events is None else [encoders.events.encode(table)]
+    if encoders.scale is not None:
+        parts.append(encoders.scale.encode(ratings_of(table)))
     return np.concatenate(parts, axis=1).astype(np.float16)
 
 
-def attributes_of(catalogue: Catalogue | None, encodings: FeatureEncoders) -> Floats | None:
-    """Return float32[row, m], the features of a catalogue's items, row 0 of zeros; None for ids alone.
+def attributes_of(catalogue: Catalogue | None, encoders: FeatureEncoders) -> Floats | None:
+    """Return float32[row, m], the features of a catalogue's items; None for ids alone.
 
-    The numbers are rounded to float16, in which training stores them.
+    Row 0 is zeros. The numbers are rounded to float16, in which training stores them.
     """
-    if catalogue is None or encodings.items is None:
+    if catalogue is None or encoders.items is None:
         return None
-    encoded = encodings.items.encode(catalogue.table)
+    encoded = encoders.items.encode(catalogue.table)
     rows: Floats = np.concatenate([np.zeros((1, encoded.shape[1]), np.float32), encoded])
     return as_float16(rows)
 
 
 def as_float16(numbers: Floats) -> Floats:
-    """Return numbers rounded to float16, in which training stores them, so that serving reads the same numbers."""
+    """Return numbers rounded to float16, as training stores them: serving reads the same."""
     rounded: Floats = numbers.astype(np.float16).astype(np.float32)
     return rounded

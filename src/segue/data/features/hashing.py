@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segue.shapes import Floats
 
-#: Columns of a sketch. Each value has one place in every quarter, so its four places never fall together.
+#: Columns of a sketch. Each value has one place in every quarter.
 PLACES, SHARES = 256, 4
 _QUARTER = PLACES // SHARES
 
@@ -20,8 +20,8 @@ _QUARTER = PLACES // SHARES
 def places(salt: str, values: Sequence[str]) -> tuple[NDArray[np.int64], Floats]:
     """Return the four columns of each value and the numbers in them.
 
-    A value has one column in each quarter of the 256, with +.5 or -.5 in it: norm 1, and two values are
-    on average at right angles. Columns and signs come from the BLAKE2b digest of salt and value.
+    A value has one column in each quarter of the 256, with +.5 or -.5 in it: norm 1, and two values
+    are on average at right angles. Both come from the BLAKE2b digest of salt and value.
 
     Args:
         salt: the name of the values' column; the same value under another salt has other places.
@@ -32,7 +32,7 @@ def places(salt: str, values: Sequence[str]) -> tuple[NDArray[np.int64], Floats]
 
     Cost: O(values), about a microsecond each.
 
-    Source: Charikar, Chen, Farach-Colton, "Finding frequent items in data streams" (2002), four rows of 64.
+    Source: Charikar, Chen, Farach-Colton, "Finding frequent items in data streams", 2002.
 
     Example:
         >>> columns, shares = places("genre", ["Drama", "Comedy"])

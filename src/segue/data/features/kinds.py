@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 import polars as pl
 
-from segue.data.log.columns import KNOWN_NAMES, find_column
+from segue.data.log.columns import KNOWN_NAMES, find_column, letters_of, plain_name
 from segue.data.values.ids import seems_missing
 from segue.data.values.parsing import distinct, number_of, vector_of, word, words_of
 from segue.data.values.times import moment_of, written_date
@@ -33,7 +33,8 @@ _MOST = 0.75
 _SAMPLE = 5_000
 #: A column that is named like a time and has numbers of this size counts from 1970.
 _AN_EPOCH = 1e8
-#: Pieces between separators have at most this median length; at most this share of them are distinct, by separator.
+#: Pieces between separators have at most this median length; at most this share of them are
+#: distinct, by separator.
 _SHORT = 30
 _RECURRING = {"|": 0.8, ";": 0.6, ",": 0.5}
 
@@ -41,21 +42,21 @@ _TITLE = re.compile(r".*(title|description|summary|overview|plot|synopsis|abstra
 _CODE = re.compile(r".*(zip|zipcode|postcode|postalcode|postal)")
 _IDS = {*KNOWN_NAMES["user"], *KNOWN_NAMES["item"], *KNOWN_NAMES["id"], "id"} - {"artist", "artistid", "book", "game"}
 _ID_NAME = re.compile(r"(^|[_\W])(id|ID|Id)$|[a-z]I[dD]$")
-_SUFFIX = re.compile(r":(token|token_seq|float|float_seq)$")
 
 
 def kinds_of(table: pl.DataFrame, requested: Mapping[str, str] = _NO_KINDS) -> dict[str, Kind]:
     """Return the kind of each column: the requested kind, or else the likeliest.
 
-    The rules, the first that holds: lists of numbers are vectors, other lists categories. A column that is
-    empty, constant, or made of codes that no two rows share is ignored. Dates are dates. Values that are
-    mostly numbers are numbers, unless they are whole and few or begin with zeros. Titles, and long or mostly
-    distinct texts, are text. Texts whose pieces between `|`, `;` or `,` recur are categories, and so is a
-    RecBole column `:token_seq` with blanks. All other columns are a category.
+    The rules, the first that holds: lists of numbers are vectors, other lists categories. A column
+    that is empty, constant, or made of codes that no two rows share is ignored. Dates are dates.
+    Values that are mostly numbers are numbers, unless they are whole and few or begin with zeros.
+    Titles, and long or mostly distinct texts, are text. Texts whose pieces between `|`, `;` or `,`
+    recur are categories, and so is a RecBole column `:token_seq` with blanks. Others are a
+    category.
 
     Args:
         table: attributes, a row per item, user or event.
-        requested: column -> kind, where the guess is wrong; RecBole's `:type` may be left out of the name.
+        requested: column -> kind, where the guess is wrong; without RecBole's `:type`, too.
 
     Raises:
         ColumnError: a requested column or kind does not exist.
@@ -80,16 +81,11 @@ def kinds_of(table: pl.DataFrame, requested: Mapping[str, str] = _NO_KINDS) -> d
     return {name: kinds.get(name) or _guess(table[name]) for name in table.columns}
 
 
-def plain_name(name: str) -> str:
-    """Return a column's name without the `:type` that RecBole appends."""
-    return _SUFFIX.sub("", name)
-
-
 def separator_of(column: pl.Series) -> str | None:
     """Return the separator between the categories of a text column, None where there is none.
 
-    The likeliest separator is one whose pieces recur. Where there is none, but the column was declared
-    categories, it is the separator that most values hold.
+    The likeliest separator is one whose pieces recur. Where there is none, but the column was
+    declared categories, it is the separator that most values hold.
     """
     if column.dtype.base_type() in (pl.List, pl.Array):
         return None
@@ -112,12 +108,12 @@ def why_ignored(column: pl.Series) -> str:
     if not any(word(value) or isinstance(value, list) for value in present.head(_SAMPLE).to_list()):
         return "empty"
     if column.dtype.is_nested():
-        return "as asked"
+        return "as requested"
     if present.n_unique() == 1 and len(present) == len(column):
         return "the same in every row"
     if present.n_unique() >= _NEARLY_ALL * len(present):
         return "no two rows share a value" if present.n_unique() == len(present) else "hardly two rows share a value"
-    return "as asked"
+    return "as requested"
 
 
 def _known_kind(kind: str, column: str) -> Kind:
@@ -167,12 +163,8 @@ def _guess_of_lists(column: pl.Series) -> Kind:
 
 
 def _is_id(name: str, values: int, rows: int) -> bool:
-    named = _plain(name) in _IDS or _ID_NAME.search(plain_name(name)) is not None
+    named = letters_of(name) in _IDS or _ID_NAME.search(plain_name(name)) is not None
     return named and rows > 1 and values >= _NEARLY_ALL * rows
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", plain_name(name).lower())
 
 
 def _guess_of_numbers(name: str, present: pl.Series, values: int) -> Kind:
@@ -187,7 +179,7 @@ def _guess_of_numbers(name: str, present: pl.Series, values: int) -> Kind:
     span = numbers.max() - numbers.min() + 1
     if whole and values == len(present) == span and values >= 10:
         return "ignored"  # row numbers
-    if _plain(name) in KNOWN_NAMES["time"] and float(np.median(numbers)) >= _AN_EPOCH:
+    if letters_of(name) in KNOWN_NAMES["time"] and float(np.median(numbers)) >= _AN_EPOCH:
         return "date"
     if whole and np.abs(numbers).max() < 1e15 and all(map(written_date, numbers.astype(np.int64)[:_SAMPLE].tolist())):
         return "date"
@@ -196,7 +188,7 @@ def _guess_of_numbers(name: str, present: pl.Series, values: int) -> Kind:
 
 def _guess_of_texts(name: str, present: pl.Series, values: int) -> Kind:
     texts = _sample(present)
-    plain = _plain(name)
+    plain = letters_of(name)
     share = values / len(present)
     if name.endswith(":float_seq") or _mostly(texts, lambda text: text[:1] in "[(" and vector_of(text) is not None):
         return "vector"

@@ -1,6 +1,6 @@
 """The encoders of numbers, dates and vectors.
 
-Knows: knots at the quantiles of a column, the mean of vectors. A value that cannot be read gives zeros.
+Knows: knots at the quantiles of a column, the mean of vectors. Unreadable values give zeros.
 Does not know: the other columns, or where the numbers go.
 """
 
@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from segue.data.features.kinds import plain_name
-from segue.data.values.parsing import number_of, numbers_of, vector_of
+from segue.data.log.columns import plain_name
+from segue.data.values.parsing import LARGEST, number_of, numbers_of, vector_of
 from segue.data.values.times import iso, moment_of
 from segue.shapes import Floats
 
@@ -23,10 +23,11 @@ KNOTS = 8
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers or dates as a linear spline: weights of the two nearest knots; a value beyond the ends counts as the end.
+    """Numbers or dates as a linear spline: weights of the two nearest knots.
 
-    The weight of a knot falls in a straight line from 1 at the knot to 0 at its neighbours. The weights
-    of a value sum to 1, and a linear layer after them can learn any piecewise linear curve on the knots.
+    The weight of a knot falls in a straight line from 1 at the knot to 0 at its neighbours; a value
+    beyond the ends counts as the end. The weights of a value sum to 1, and a linear layer after
+    them can learn any curve through the knots.
 
     Args:
         name: the column.
@@ -45,7 +46,7 @@ class Numbers:
 
     @classmethod
     def fit(cls, column: pl.Series, kind: str) -> "Numbers":
-        """Place knots at the quantiles; where many values are equal, the others at quantiles of the distinct values."""
+        """Place knots at quantiles; where these coincide, also at quantiles of distinct values."""
         numbers = numbers_of(column, moment_of if kind == "date" else number_of)
         numbers = numbers[np.isfinite(numbers)]
         values = np.unique(numbers)
@@ -116,7 +117,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Vectors:
-    """A vector less the column's mean, scaled to norm 1; a vector of another length counts as missing.
+    """A vector less the column's mean, scaled to norm 1; other lengths count as missing.
 
     Example:
         >>> Vectors("v", (1.0, 1.0)).encode(pl.Series([[1.0, 5.0], [1.0], None])).tolist()
@@ -184,7 +185,7 @@ def _matrix(column: pl.Series, width: int) -> NDArray[np.float64]:
         fits = (lists.list.len() == width).fill_null(False)
         if width and fits.any():
             out[fits.to_numpy()] = lists.filter(fits).explode().to_numpy().reshape(-1, width)
-        return np.where(np.abs(out) < 1e300, out, np.nan)
+        return np.where(np.abs(out) < LARGEST, out, np.nan)
     for row, value in enumerate(column.to_list()):
         vector = vector_of(value)
         if vector is not None and len(vector) == width:

@@ -15,9 +15,10 @@ import polars as pl
 
 from segue.data.features.calendar import Calendar
 from segue.data.features.column_encoders import Categories, ColumnEncoder, Ignored, Texts
-from segue.data.features.kinds import Kind, plain_name, why_ignored
+from segue.data.features.kinds import Kind, why_ignored
 from segue.data.features.numeric import Numbers, Vectors
 from segue.data.features.text import TextEncoder, text_encoder, text_encoder_from_dict
+from segue.data.log.columns import plain_name
 from segue.data.values import plain
 from segue.data.values.parsing import distinct, is_present, text_of
 from segue.errors import ArgumentError, ColumnError, ModelError, listed
@@ -64,11 +65,11 @@ class TableEncoder:
     def encode(self, table: pl.DataFrame) -> Floats:
         """Return float32[row, width] of a table.
 
-        A missing column, a null, a NaN, a value that training did not have and a value of a wrong type
-        all give zeros; `warnings` names the wrong types.
+        A missing column, a null, a NaN, a value that training did not have and a value of a wrong
+        type all give zeros; `warnings` names the wrong types.
 
         Raises:
-            ArgumentError: there is text, and the package that encoded it in training is not installed.
+            ArgumentError: there is text, and the package that encodes it is not installed.
 
         Cost: O(rows x width) memory; texts as their encoder. Slice a table that is too large.
         """
@@ -95,7 +96,7 @@ class TableEncoder:
                 column.add(value, out[place])
 
     def unknown_values(self, values: Mapping[str, object]) -> list[str]:
-        """Return "name=value" for each value that gives zeros: training did not have it, or its type is another.
+        """Return "name=value" for each value that gives zeros: a new value, or a wrong type.
 
         Example:
             >>> encoding = fit_table_encoder(pl.DataFrame({"device": ["tv", "tv"]}), {"device": "category"})
@@ -106,7 +107,7 @@ class TableEncoder:
         return [f"{name}={value}" for name, value in given.items() if not self.encode_row({name: value}).any()]
 
     def check(self, values: Mapping[str, object], source: str) -> None:
-        """Do nothing if each value has the kind of its column; a value that training did not have is no error.
+        """Do nothing if each value has the kind of its column; new values are no error.
 
         Args:
             values: by column; a column that is left out is unknown.
@@ -138,14 +139,14 @@ class TableEncoder:
         return [f"{plain_name(column.name)}: {column.describe()}" for column in self.columns]
 
     def labels(self, values: Mapping[str, object]) -> list[str]:
-        """Return the attributes of a row that training knew, in words: "genres Action", "year 1995".
+        """Return the known attributes of a row in words: "genres Action", "year 1995".
 
         Texts and vectors have no labels.
         """
         return [label for column in self.columns for label in column.labels(values.get(column.name))]
 
     def warnings(self, table: pl.DataFrame, by: str | None = None) -> list[str]:
-        """Return a sentence for each column that is missing or whose values have another type than in training.
+        """Return a sentence for each column that is missing or has values of a wrong type.
 
         Args:
             table: the rows.
@@ -230,7 +231,7 @@ def fit_table_encoder(
 
 
 def texts_of(table: pl.DataFrame, kinds: Mapping[str, Kind]) -> list[str]:
-    """Return all texts of the columns of kind "text", cleaned, without empty texts: what a `TextEncoder` is fitted to.
+    """Return all texts of columns of kind "text", cleaned: what a `TextEncoder` is fitted to.
 
     Example:
         >>> texts_of(pl.DataFrame({"title": ["<b>Heat</b>", None]}), {"title": "text"})

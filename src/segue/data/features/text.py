@@ -1,4 +1,4 @@
-"""How texts become vectors: by their words, by the static embeddings of a package, or by a model on disk.
+"""How texts become vectors: by words, static embeddings of a package, or a model on disk.
 
 Knows: three encoders with one contract, and how a model file stores each.
 Does not know: columns, or what is learnt from the vectors.
@@ -36,7 +36,7 @@ _WORD = re.compile(r"\w+")
 
 
 class TextEncoder(Protocol):
-    """Texts to vectors; a model stores `to_dict()`, from which `text_encoder_from_dict` makes an equal encoder."""
+    """Texts to vectors; `text_encoder_from_dict` restores an encoder from `to_dict()`."""
 
     @property
     def name(self) -> str:
@@ -61,15 +61,15 @@ def text_encoder(name: str = "auto", texts: Sequence[str] | None = None) -> Text
     """Return the encoder of a name, fitted to texts.
 
     Args:
-        name: "words" (needs no package), "wordllama" (the extra `text`), "auto" (wordllama where it is
-            installed, else words), or a folder with a model of sentence-transformers.
-        texts: "words" takes its words and their rarity from them, the other encoders the mean that they
-            subtract. With None these subtract nothing.
+        name: "words" (needs no package), "wordllama" (the extra `text`), "auto" (wordllama where it
+            is installed, else words), or a folder with a model of sentence-transformers.
+        texts: "words" takes its words and their rarity from them, the other encoders the mean that
+            they subtract. With None these subtract nothing.
 
     Raises:
         ArgumentError: "words" without texts; a package or the folder is missing.
 
-    Cost: O(characters) for words; about 10 microseconds a text for wordllama; the model's cost for a folder.
+    Cost: O(characters) for words; about 10 microseconds a text for wordllama.
 
     Example:
         >>> encoder = text_encoder("words", ["A red shoe", "The red hat", "A blue hat"])
@@ -91,7 +91,7 @@ def text_encoder(name: str = "auto", texts: Sequence[str] | None = None) -> Text
 
 
 def text_encoder_from_dict(fields: Mapping[str, Any]) -> TextEncoder:
-    """Return the encoder that `to_dict()` described; packages are imported only when a text is encoded.
+    """Return the encoder of a `to_dict()`; packages are imported with the first text.
 
     Raises:
         ValueError, KeyError, TypeError: this is no such description.
@@ -120,14 +120,16 @@ def text_encoder_from_dict(fields: Mapping[str, Any]) -> TextEncoder:
 class Words:
     """A text is the set of its words, weighted by rarity, in a count sketch of 256 numbers.
 
-    The weight of a word is ln(1 + texts / texts that hold the word). Words that only one text held are not known.
+    The weight of a word is ln(1 + texts / texts that hold the word). Words of a single text are not
+    known.
 
     Args:
         words: the known words in lower case.
         counts: for each word, the number of fitted texts that hold it.
         texts: the number of fitted texts.
 
-    Source: inverse document frequency, Spärck Jones (1972); the columns are those of `segue.data.features.hashing`.
+    Source: inverse document frequency, Spärck Jones (1972); the columns are those of
+        `segue.data.features.hashing`.
     """
 
     words: tuple[str, ...]
@@ -176,7 +178,7 @@ class Words:
 
 @dataclass(frozen=True)
 class WordLlama:
-    """Averaged static embeddings of word pieces: the package `wordllama` with the weights in its wheel.
+    """Averaged static embeddings of word pieces, from the wheel of the package `wordllama`.
 
     Args:
         mean: the mean of the fitted texts, which is subtracted.
@@ -214,7 +216,7 @@ class Folder:
     mean: tuple[float, ...]
 
     def encode(self, texts: Sequence[str]) -> Floats:
-        """Return float32[text, width]; raises ArgumentError where the package or the folder is missing."""
+        """Return float32[text, width]; raises ArgumentError without the package or the folder."""
         return _centred(texts, self.mean, lambda part: _embed_folder(self.name, part))
 
     def to_dict(self) -> dict[str, Any]:
@@ -253,7 +255,7 @@ def _mean(embed: Any, texts: Sequence[str] | None) -> tuple[float, ...]:
 
 
 def _embed_wordllama(texts: list[str]) -> Floats:
-    # Padding goes up to the longest text of a batch: texts of like length go together, long texts alone.
+    # Padding goes up to the longest text of a batch: texts of like length go together.
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     short = sum(len(text) <= 1_000 for text in texts)
     out = np.zeros((len(texts), _LLAMA), np.float32)

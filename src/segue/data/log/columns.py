@@ -88,22 +88,23 @@ def choose_columns(
     hints: Mapping[str, str] | None = None,
     known: Mapping[str, str] | None = None,
 ) -> ColumnChoice:
-    """Return the column of each role: the requested column, that of an earlier log, or else the likeliest by its name.
+    """Return the column of each role: as requested, as in an earlier log, or the likeliest.
 
-    Names are compared in lower case without `_`, blanks and the `:type` that RecBole appends: `userId`,
-    `user_id` and `user_id:token` are equal. Where no name is usual, its last words decide: `click_article_id`
-    is an item, `click_timestamp` a time. `hints` are guesses by content; a guess by name goes before them.
+    Names are compared in lower case without `_`, blanks and the `:type` that RecBole appends:
+    `userId`, `user_id` and `user_id:token` are equal. Where no name is usual, its last words
+    decide: `click_article_id` is an item, `click_timestamp` a time. `hints` are guesses by content;
+    a guess by name goes before them.
 
     Args:
         names: the columns of the source.
         requested: for each role a column's name, None to guess, or "none" to leave the role out.
         source: what messages call the source.
         hints: role -> the column that its content suggests.
-        known: role -> its column in an earlier log, or "none"; a column that the source lacks does not count.
+        known: role -> its column in an earlier log, or "none"; a column must exist in the source.
 
     Raises:
-        ColumnError: a requested column does not exist or has two roles; the source has no user, item or time
-            column (the message lists its columns); a chosen column stands twice in the header.
+        ColumnError: a requested column does not exist or has two roles; the source has no user,
+            item or time column; a chosen column stands twice in the header.
 
     Cost: O(columns).
 
@@ -120,7 +121,7 @@ def choose_columns(
     guessed, notes = [], []
     for role in ROLES:
         if given[role] is None:
-            # A user or item is guessed among all columns: the column of another role is then an error that says so.
+            # A user or item is guessed among all columns: a column with two roles is an error.
             free = names if role in ("user", "item") else [name for name in names if name not in columns.values()]
             hint = (hints or {}).get(role)
             likely = candidates(free, role) or ([hint] if hint is not None and hint in free else [])
@@ -161,24 +162,27 @@ def option_of(role: str) -> str:
     return f"{role}= (--{role}-col)"
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", _stem(name).lower())
+def plain_name(name: str) -> str:
+    """Return a column's name without the `:type` that RecBole appends."""
+    return re.sub(r":(token|token_seq|float|float_seq)$", "", name)
 
 
-def _stem(name: str) -> str:
-    return re.sub(r":(token|token_seq|float|float_seq)$", "", name.strip())
+def letters_of(name: str) -> str:
+    """Return a column's name in lower case, letters and digits only, as `KNOWN_NAMES` has it."""
+    return re.sub(r"[\W_]", "", plain_name(name.strip()).lower())
 
 
 def guess_column(names: Sequence[str], known: Sequence[str]) -> str | None:
-    """Return the name that comes first among the known names (likeliest first), None where no name is known."""
-    plain = {_plain(name): name for name in reversed(names)}
+    """Return the name that comes first in `known`, None where no name is known."""
+    plain = {letters_of(name): name for name in reversed(names)}
     return next((plain[each] for each in known if each in plain), None)
 
 
 def candidates(names: Sequence[str], role: str) -> list[str]:
-    """Return the columns whose names fit a role, the likeliest first: a usual name, then names by their last words.
+    """Return the columns whose names fit a role, the likeliest first.
 
-    Sessions are the last candidates for the user.
+    A usual name goes before names by their last words. Sessions are the last candidates for the
+    user.
 
     Example:
         >>> candidates(["session_id", "click_article_id", "user_id", "click_timestamp", "item_price"], "user")
@@ -190,13 +194,15 @@ def candidates(names: Sequence[str], role: str) -> list[str]:
     exact = guess_column(names, usual)
     ranked = [(_rank(name, role), place, name) for place, name in enumerate(names)]
     similar = [name for rank, _, name in sorted(each for each in ranked if each[0] is not None)]
-    sessions = [name for name in names if role == "user" and (_plain(name) in _SESSIONS or _rank(name, "session") == 0)]
+    sessions = [
+        name for name in names if role == "user" and (letters_of(name) in _SESSIONS or _rank(name, "session") == 0)
+    ]
     return list(dict.fromkeys([*([exact] if exact is not None else []), *similar, *sessions]))
 
 
 def _rank(name: str, role: str) -> int | None:
     """Return how well the last words of a name fit a role, 0 the best; None where they do not."""
-    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", _stem(name))]
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", plain_name(name.strip()))]
     endings = _UNITS if role == "time" else _CODES
     while len(words) > 1 and words[-1] in endings and words[-1] not in _NOUNS.get(role, []):
         words.pop()
@@ -254,7 +260,7 @@ def hints_by_position(sample: pl.DataFrame) -> dict[str, str]:
 
 
 def hints_by_type(sample: pl.DataFrame) -> dict[str, str]:
-    """Return as the time, whatever its name, the only column of dates, or of texts that write dates.
+    """Return the only column of dates, or of texts that write dates, as the time.
 
     Example:
         >>> hints_by_type(pl.DataFrame({"t_dat": ["2018-09-20", "2018-09-21"], "price": ["1.5", "2"]}))

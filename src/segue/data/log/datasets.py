@@ -23,14 +23,14 @@ from segue.files import cache_folder, replacing
 
 _GROUPLENS = "GroupLens, research use, no redistribution; cite Harper and Konstan, ACM TiiS 5(4), 2015."
 _PUBLISHER = "https://files.grouplens.org/datasets/movielens/"
-#: SHA-256 of each archive: the recbole 1.2.0 wheel for ml-100k, zip files of GroupLens for the others.
+#: SHA-256 of each archive: the recbole 1.2.0 wheel for ml-100k, else zip files of GroupLens.
 DIGESTS = {
     "ml-100k": "075820e2ea8f182ec4d30c4ec9067d5ac7b07c2f5e3ae1adeb8a5fbee2d4204d",
     "ml-1m": "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
     "ml-latest-small": "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",  # of September 2018
 }
-#: Data sets that their publisher may renew, with the digest of their list of files. Another archive counts as another
-#: version, which a note says.
+#: Data sets that their publisher may renew, with the digest of their list of files. Another archive
+#: counts as another version, which a note says.
 RENEWED = {"ml-latest-small": "2fb979e8e669ac33d4a05c3123b833a8059f13229c46e0ded46e0754494565f0"}
 _PAGE_SECONDS = 60
 #: The most bytes of a data set's files: ten times the largest set.
@@ -54,7 +54,7 @@ class DatasetFiles:
     Args:
         events, items, users: paths; None where the set has none.
         terms: to be shown to the user.
-        note: a sentence where this is another version than that of the numbers on Segue's pages; else empty.
+        note: a sentence where this is not the version that Segue's pages measure; else empty.
     """
 
     events: Path
@@ -74,12 +74,12 @@ def datasets() -> tuple[Dataset, ...]:
 
 
 def get(name: str, *, cache: Path | None = None, fetch: Callable[[str], bytes] | None = None) -> DatasetFiles:
-    """Return the files of a data set; they are fetched unless the cache has them whole and unchanged.
+    """Return the files of a data set, fetched unless the cache has them whole and unchanged.
 
     Args:
         name: one of `datasets()`.
         cache: a folder; None takes `cache_folder()`.
-        fetch: returns the archive of a data set; None fetches it from the package index or the publisher.
+        fetch: returns the archive of a data set; None asks the package index or publisher.
 
     Raises:
         DatasetError: the name is unknown, the archive cannot be fetched, or its digest is another.
@@ -171,7 +171,7 @@ def _from_publisher(name: str) -> bytes:
 
 
 def _members(archive: bytes, name: str, wanted: Mapping[str, str]) -> dict[str, bytes]:
-    """Return members of a zip file under new names; no path of the archive is used to write a file."""
+    """Return members of a zip file under new names, not under paths of the archive."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as whole:
             if sum(whole.getinfo(old).file_size for old in wanted) > _UNPACKED:

@@ -1,6 +1,6 @@
 """From a file or table to a sorted table of events: every row is read, checked and counted here.
 
-Knows: roles and their columns, which rows are left out and which are an error, what an earlier log's reading says.
+Knows: roles and their columns, which rows are left out and which are an error.
 Does not know: what a log is used for.
 """
 
@@ -37,7 +37,7 @@ _OPTIONS = ("time_format", "header", "sep", "encoding", "missing")
 
 
 class Log(NamedTuple):
-    """A log that was read: the table for `Events`, its name in messages, notes, the place of each row in the file."""
+    """A log that was read: the table, its name in messages, notes, the places of the rows."""
 
     table: pl.DataFrame
     source: str
@@ -52,8 +52,8 @@ def read_log(source: object, requested: Mapping[str, str | None], reading: Readi
         source: a path or a table.
         requested: role -> the column's name, "none", or None to guess.
         reading: how the file is written.
-        like: how an earlier log was read (`reading_to_dict`). It fills what `reading` leaves open. Where the source
-            cannot be read so, only columns and missing words are taken from it.
+        like: how an earlier log was read (`reading_to_dict`). It fills what `reading` leaves open.
+            Where the source cannot be read so, only columns and missing words are taken from it.
     """
     try:
         return _read(source, requested, filled_from(reading, like), like)
@@ -70,7 +70,8 @@ def reading_to_dict(
 ) -> dict[str, Any]:
     """Return how a log was read as plain values, which a model keeps to read the next log alike.
 
-    `columns` maps a role to its column, or to "none" where the role was declined; then come `context` and the options.
+    `columns` maps a role to its column, or to "none" where the role was declined; then come
+    `context` and the options.
 
     Example:
         >>> reading_to_dict(Reading(sep=";"), {"user": "u", "item": "i"}, ["shop"], {"time": "none", "user": None})
@@ -128,7 +129,7 @@ class _Raw(NamedTuple):
     reading: Reading
 
     def column(self, role: str) -> tuple[pl.Expr, pl.DataType]:
-        """Return the column of a role and its type; categories and texts as trimmed texts, null where empty."""
+        """Return the column of a role and its type; texts are trimmed, null where empty."""
         name = self.chosen.columns[role]
         column, kind = pl.col(name), self.schema[name]
         if kind in (pl.String, pl.Categorical, pl.Enum):
@@ -192,7 +193,8 @@ def _time_rule(raw: _Raw) -> TimeRule | None:
 def _plan(raw: _Raw, rule: TimeRule | None, trimmed: bool) -> dict[str, pl.Expr]:
     """Return role -> expression; null where the source has no value, or an unreadable value.
 
-    Few logs have blanks around their numbers. Blanks are removed (`trimmed`) only after a value was unreadable.
+    Few logs have blanks around their numbers. They are removed (`trimmed`) once a value is
+    unreadable.
     """
     plan = {}
     for role, name in raw.chosen.columns.items():
@@ -200,7 +202,7 @@ def _plan(raw: _Raw, rule: TimeRule | None, trimmed: bool) -> dict[str, pl.Expr]
         if kind == pl.String and raw.schema[name] == pl.String and role in ("time", "rating") and not trimmed:
             column = pl.col(name)
         if role in ("user", "item"):
-            # Categorical codes in place of text: a log is sorted and encoded in a third of the memory.
+            # Categorical codes sort and encode in a third of the memory of texts.
             plan[role] = text_of_ids(pl.col(name), raw.schema[name]).cast(pl.Categorical)
         elif role == "time" and rule is not None:
             plan[role] = rule.microseconds(column, kind)
@@ -317,7 +319,7 @@ def _in_order(
     late, places = 0, None
     if rule is not None and not table["time"].is_sorted():
         late = _count_late(table["time"])
-        # The streaming engine sorts in half the time; later steps are faster on columns of one chunk.
+        # The streaming engine sorts in half the time; later steps want one chunk.
         numbered = table.lazy().with_row_index("row").sort("time", maintain_order=True)
         table = numbered.collect(engine="streaming").rechunk()
         places, table = table["row"], table.drop("row")
@@ -358,7 +360,7 @@ def _mixed_units(raw: _Raw, times: pl.Series, rule: TimeRule) -> list[str]:
 
 
 def _count_late(time: pl.Series, *, block: int = 1 << 20) -> int:
-    """Count the rows that are earlier than a row above them, block by block: the column is not copied."""
+    """Count the rows that are earlier than a row above them, without a copy of the column."""
     late, latest = 0, np.iinfo(np.int64).min
     for start in range(0, len(time), block):
         part = time.slice(start, block).to_numpy()

@@ -1,4 +1,4 @@
-"""`Events`: the event log as all of Segue takes it, and `read_events`, which makes it from a file or a table.
+"""`Events`, the log as all of Segue takes it, and `read_events`, which reads it.
 
 Knows: users, items, times, and what a log must hold.
 Does not know: vocabularies, sequences, networks.
@@ -32,14 +32,14 @@ class Events:
     `read_events` makes it; a table that already has these columns can be given directly.
 
     Args:
-        table: `user` and `item` (text: Categorical or String), `time` (Int64, microseconds since 1970 in
-            UTC; absent in a log without times), and where the log has them `rating` (Float32, null where
-            missing), `type` and `id` (String) and context columns.
+        table: `user` and `item` (text: Categorical or String), `time` (Int64, microseconds since
+            1970 in UTC; absent in a log without times), and where the log has them `rating`
+            (Float32, null where missing), `type` and `id` (String) and context columns.
         source: what messages and reports call the log.
         intake: how the log was read.
         history: the earlier events of the users of a test part, see `segue.data.log.split`.
-        places: int[event], the place of each row in the file, or in the log that a part and its history were cut from;
-            None where the rows are in that order.
+        places: int[event], the place of each row in the file, or in the log that a part and its
+            history were cut from; None where the rows are in that order.
 
     Raises:
         ColumnError: a column is missing, has another type, or has an id or time without a value.
@@ -104,7 +104,7 @@ class Events:
 
     @property
     def users(self) -> pl.Series:
-        """The distinct user ids as text, in the order in which they first appear. Cost: O(events)."""
+        """The distinct user ids as text, in order of first appearance. Cost: O(events)."""
         return self.table["user"].unique(maintain_order=True).cast(pl.String)
 
     @cached_property
@@ -123,7 +123,7 @@ class Events:
         history: "Events | None" = None,
         places: pl.Series | None = None,
     ) -> "Events":
-        """Return a part of this log: other rows, the same source, and notes on how the rows were chosen."""
+        """Return a part of this log: its rows, and notes on how they were chosen."""
         return replace(self, table=table, intake=self.intake.part(table.height, *notes), history=history, places=places)
 
     def joined_with_history(self) -> "Events":
@@ -138,10 +138,10 @@ class Events:
         return self if self.history is None else self.joined_with_marks()[0]
 
     def joined_with_marks(self) -> tuple["Events", pl.Series]:
-        """Return history and rows as one log, in order, and bool[event]: which rows are not history.
+        """Return history and rows as one log, in order, and bool[event], false for history.
 
-        Where both have `places`, these are the order. Otherwise the order is that of time; at equal times,
-        and in a log without times, the history comes first.
+        Where both have `places`, these are the order. Otherwise the order is that of time; at equal
+        times, and in a log without times, the history comes first.
 
         Example:
             >>> log = Events(pl.DataFrame({"user": ["a"] * 3, "item": ["x", "y", "z"]}))
@@ -215,36 +215,40 @@ def read_events(
 ) -> Events:
     """Read a log of events, check it, and put it in order.
 
-    Columns are guessed from their names, or by position and content in a file without a header, unless they are
-    named here; `events.intake` says what was guessed.
+    Columns are guessed from their names, or by position and content in a file without a header,
+    unless they are named here; `events.intake` says what was guessed.
 
-    Ids are text without the blanks around them: `007` stays `007`, 64-bit integers stay whole. A column of floats,
-    which pandas makes of integers with gaps, is read as whole numbers: 17.0 is "17", NaN is missing.
+    Ids are text without the blanks around them: `007` stays `007`, 64-bit integers stay whole. A
+    column of floats, which pandas makes of integers with gaps, is whole numbers: 17.0 is "17", NaN
+    is missing.
 
-    Times are epoch seconds, milliseconds, microseconds or nanoseconds (by magnitude), ISO 8601, dates, whole numbers
-    that write dates (20240131), a given format, or a column of dates; no zone means UTC.
+    Times are epoch seconds, milliseconds, microseconds or nanoseconds (by magnitude), ISO 8601, a
+    column of dates, whole numbers that write dates (20240131), or a given format; no zone means UTC.
 
-    Rows without a user, item or time are left out, counted and reported. A few ratings that are no numbers count as
-    missing and are reported. All else that cannot be read is an error. Rows count from 1, without the header.
+    Rows without a user, item or time are left out, counted and reported. A few ratings that are no
+    numbers count as missing and are reported. All else that cannot be read is an error. Rows count
+    from 1, without the header.
 
     Args:
-        source: a path (CSV, TSV, NDJSON, each also .gz or .zst; Parquet) or a Polars, pandas or Arrow table.
+        source: a path (CSV, TSV, NDJSON, each also .gz or .zst; Parquet), or a table of Polars,
+            pandas or Arrow.
         user, item: the columns' names.
         time: the column's name, or "none" for a log without times, whose rows are in order.
         rating, type, id: the columns' names, or "none" to leave a column out that would be guessed.
         missing: words that mean a missing value, such as "NULL"; None takes those of `reading`.
         reading: how the file is written, where that is unusual.
-        like: how an earlier log was read, as a model keeps it in `rec.facts["reading"]`. It fills the arguments that
-            are left out, where the source has such columns.
+        like: how an earlier log was read, as a model keeps it in `rec.facts["reading"]`. It fills
+            the arguments that are left out, where the source has such columns.
 
     Returns:
         The events in the order of time; rows of equal time stay in the order of the file.
 
     Raises:
-        DataError: the file is missing, empty, damaged, of an unknown kind or encoding, or no row is left.
+        DataError: the file is missing, empty, damaged, of an unknown kind or encoding, or no row
+            is left.
         ColumnError: a column is missing, doubled, or of a wrong type.
-        TimeParseError: a time cannot be read, or is in another unit than the others; the message names the row and
-            the text.
+        TimeParseError: a time cannot be read, or is in another unit than the others; the message
+            names the row and the text.
         ArgumentError: `source` is neither a path nor a table.
 
     Cost: O(events log events); memory about twice the result while it is sorted.

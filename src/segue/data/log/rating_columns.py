@@ -1,4 +1,4 @@
-"""What a column of ratings holds: steps such as stars, a measurement, or a quantity with a heavy tail.
+"""What a column of ratings holds: stars, a measurement, or a quantity with a heavy tail.
 
 Knows: the distribution of the ratings. Does not know: users, items, how ratings are predicted.
 """
@@ -12,8 +12,8 @@ from segue.shapes import Floats
 
 #: Up to this many distinct values are steps of a scale; more are measurements.
 STEPS = 25
-#: Outliers (`ends_of`): steps of at most this share, this many times as far away as all others are apart; measurements
-#: this many interquartile ranges beyond the quartiles.
+#: Outliers (`ends_of`): steps of at most this share, this many times as far away as all others are
+#: apart; measurements this many interquartile ranges beyond the quartiles.
 _OUTLIERS, _APART, _FENCE = 0.01, 10.0, 3.0
 
 
@@ -25,11 +25,11 @@ def ratings_of(table: pl.DataFrame) -> Floats:
 
 
 def ends_of(known: Floats) -> tuple[float, float]:
-    """Return the lowest and the highest rating that are no outliers; outliers count as the nearer end.
+    """Return the lowest and highest rating without outliers, which count as the nearer end.
 
-    A step is an outlier if it is an end, at most one rating in a hundred, and ten times as far from the next step as
-    all other steps are apart. A measurement is an outlier beyond the outer fences, three interquartile ranges away
-    from the quartiles (Tukey, 1977, "Exploratory Data Analysis").
+    A step is an outlier if it is an end, at most one rating in a hundred, and ten times as far from
+    the next step as all other steps are apart. A measurement is an outlier beyond the outer fences,
+    three interquartile ranges away from the quartiles (Tukey, 1977, "Exploratory Data Analysis").
 
     Args:
         known: float32[n], finite, n >= 1.
@@ -79,9 +79,10 @@ class RatingColumn(NamedTuple):
 def inspect_ratings(table: pl.DataFrame) -> RatingColumn:
     """Return what the ratings of a table of events hold.
 
-    Ratings are predicted where at least half of the rows have one, the ratings differ, and they are no quantity.
-    Quantities such as prices, plays and dwell times have a heavy tail: a predicted mean says little of them. A column
-    is a quantity if it has more than `STEPS` distinct values and more than one in a hundred is an outlier (`ends_of`).
+    Ratings are predicted where at least half of the rows have one, the ratings differ, and they are
+    no quantity. Quantities such as prices, plays and dwell times have a heavy tail: a predicted
+    mean says little of them. A column is a quantity if it has more than `STEPS` distinct values and
+    more than one in a hundred is an outlier (`ends_of`).
 
     Example:
         >>> inspect_ratings(pl.DataFrame({"rating": [4.0, 2.0]})).text

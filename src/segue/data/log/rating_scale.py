@@ -19,7 +19,7 @@ from segue.shapes import Floats
 
 Doubles: TypeAlias = NDArray[np.float64]
 _ROUNDS = 10
-#: Numbers of a rating among an event's features: the standardised rating, and 1; zeros without a rating.
+#: Numbers of a rating among an event's features: the standardised rating and 1, or zeros.
 RATING_WIDTH = 2
 
 
@@ -28,11 +28,11 @@ class Scale:
     """The values that a rating can have.
 
     Args:
-        levels: the values, ascending; the lowest and the highest alone where there are more than `STEPS`.
+        levels: the values, ascending; the two ends alone where there are more than `STEPS`.
         mean: the mean of the training ratings.
-        closed: whether a rating outside is an error. It is none for measurements, whose range in a log is only a
-            sample, and in a log with outliers.
-        unit: the standard deviation of the training ratings; None in older models, which do not standardise.
+        closed: whether a rating outside is an error. It is none for measurements, whose range in a
+            log is only a sample, and in a log with outliers.
+        unit: the standard deviation of the training ratings; None in older models.
 
     Example:
         >>> scale = Scale.fit(np.float32([1, 2, 5, np.nan, 5]))
@@ -55,7 +55,7 @@ class Scale:
 
         Args:
             ratings: float32[event]; at least two known ratings differ.
-            declared: the lowest and the highest possible rating, which the log need not hold; None takes the log's.
+            declared: the lowest and the highest possible rating; None takes the log's.
         """
         known = ratings[np.isfinite(ratings)]
         lowest, highest = ends_of(known) if declared is None else declared
@@ -114,7 +114,7 @@ class Scale:
         """Do nothing if a rating of an item is possible, or missing (None or NaN) and not needed.
 
         Raises:
-            ArgumentError: the rating lies outside the scale, is no number, or is missing and needed.
+            ArgumentError: the rating is outside the scale, no number, or missing and needed.
 
         Example:
             >>> Scale((1.0, 5.0), 3.0).check(9, "17")  # doctest: +ELLIPSIS
@@ -153,7 +153,7 @@ class Scale:
             )
 
     def encode(self, ratings: Floats) -> Floats:
-        """Return float32[event, RATING_WIDTH]: each standardised rating, and whether there is one."""
+        """Return float32[event, RATING_WIDTH]: the standardised rating and 1, or zeros."""
         known = np.isfinite(ratings)
         return np.stack([np.where(known, self.standardise(ratings), 0.0), known], axis=-1).astype(np.float32)
 
@@ -241,7 +241,7 @@ def shrunken_biases(
 ) -> tuple[Doubles, Doubles]:
     """Return the bias of each user and of each item, estimated together.
 
-    `bias_i = sum (above - bias_u) / (count_i + prior)`, and the same for users; ten rounds, items first.
+    `bias_i = sum (above - bias_u) / (count_i + prior)`, the same for users; ten rounds.
 
     Args:
         user: int[n], of each rating.

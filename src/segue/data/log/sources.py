@@ -35,17 +35,17 @@ class Reading:
     """How a log is written, where this cannot be guessed.
 
     Args:
-        time_format: the form of the times in the notation of chrono ("%d.%m.%Y %H:%M"), or the unit of an
-            epoch: "s", "ms", "us", "ns". None guesses among epochs and ISO 8601.
-        header: whether the first line names the columns; None means that it does. Columns without a name are
-            "1", "2", ...
+        time_format: the form of the times in the notation of chrono ("%d.%m.%Y %H:%M"), or the unit
+            of an epoch: "s", "ms", "us", "ns". None guesses among epochs and ISO 8601.
+        header: whether the first line names the columns; None: it does. Else they are "1", "2", ...
         sep: the separator of a text file; None detects it.
         encoding: of a text file, for example "latin-1"; None detects it.
         context: further columns to read, under their names.
         missing: words that mean a missing value, such as "NULL", in all columns.
 
     Raises:
-        ArgumentError: `sep` is not one ASCII character, the encoding is unknown, or `missing` is one text.
+        ArgumentError: `sep` is not one ASCII character, the encoding is unknown, or a list is one
+            text.
     """
 
     time_format: str | None = None

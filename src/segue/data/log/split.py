@@ -1,7 +1,7 @@
-"""Splits: a part of a log is held out, so that a model is measured on events that it was not trained on.
+"""Splits hold out a part of a log, to measure a model on events that it was not trained on.
 
-Knows: the rules - by time, by each user's last events, whole users, whole items - and the digest that
-recognises held-out rows.
+Knows: the rules - by time, by each user's last events, whole users, whole items - and the digest
+that recognises held-out rows.
 Does not know: models or metrics.
 """
 
@@ -31,9 +31,9 @@ def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]
         bob   . b . . | . b b        | the cut: all events at or after it are the test part;
         cid   . . . . | c . .          `test.history` has the events of ann and bob before it
 
-    The cut is the latest moment for which at least `test` of all events lie at or after it. Rows of equal
-    time stay together: the last time in train is before the first in test. Where all events would be
-    test, the cut is the next moment, and test is smaller.
+    The cut is the latest moment for which at least `test` of all events lie at or after it. Rows of
+    equal time stay together: the last time in train is before the first in test. Where all events
+    would be test, the cut is the next moment, and test is smaller.
 
     Args:
         events: a log with times.
@@ -58,8 +58,7 @@ def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]
         ['a', 'c']
     """
     as_events(events, "split_by_time")
-    if not 0 < test < 1:
-        raise ArgumentError(f"split_by_time: expected test between 0 and 1, came {test}. 0.1 is a tenth.")
+    _check_share(test, "split_by_time", "test")
     if not events.has_times:
         raise DataError(
             f"{events.source}: expected times to split by, the log has none. "
@@ -78,7 +77,7 @@ def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]
 
 
 def split_after(events: Events, moment: int) -> tuple[Events, Events]:
-    """Cut a log with times after a moment, microseconds since 1970; either part may be empty. O(events).
+    """Cut a log after a moment, microseconds since 1970; a part may be empty. O(events).
 
     Example:
         >>> log = Events(pl.DataFrame({"user": ["ann", "bob", "ann"], "item": list("abc"), "time": [1, 2, 3]}))
@@ -101,8 +100,8 @@ def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
         bob   b | b
         cid   c                  one event only: stays in train; a note counts such users
 
-    Only users with more than `n` events are tested, so that each has events in train. Train holds events of
-    other users that are later than a test event; prefer `split_by_time` where there are times.
+    Only users with more than `n` events are tested, so that each has events in train. Train holds
+    events of other users that are later than a test event; prefer `split_by_time`.
 
     Args:
         events: a log, with or without times.
@@ -143,7 +142,7 @@ def split_last(events: Events, *, n: int = 1) -> tuple[Events, Events]:
 
 
 def split_tail(events: Events, *, share: float = 0.1) -> tuple[Events, Events]:
-    """Hold out the last share of each user's events: `split_last` with a number that grows with the history.
+    """Hold out the last share of each user's events.
 
         ann   a a a a a a a a a a | a a      share = 0.2
         bob   b b b b | b                    of two events or more, at least one is held out
@@ -169,8 +168,7 @@ def split_tail(events: Events, *, share: float = 0.1) -> tuple[Events, Events]:
         ['c', 'd']
     """
     as_events(events, "split_tail")
-    if not 0 < share < 1:
-        raise ArgumentError(f"split_tail: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    _check_share(share, "split_tail", "share")
     left, count = pl.int_range(pl.len()).reverse().over("user"), pl.len().over("user")
     number = (count * share).floor().clip(1)
     out = events.table.select((left < number) & (count > 1)).to_series()
@@ -182,8 +180,8 @@ def split_tail(events: Events, *, share: float = 0.1) -> tuple[Events, Events]:
 def split_random(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[Events, Events]:
     """Hold out random events, as older papers on ratings do.
 
-    Train holds events that are later than a test event, of the same user too. A server never has these:
-    `split_by_time` measures what a server can do. Events are drawn by their place in the log.
+    Train holds events that are later than a test event, of the same user too. A server never has
+    these: `split_by_time` measures what a server can do. Events are drawn by place.
 
     Args:
         events: a log, with or without times.
@@ -205,8 +203,7 @@ def split_random(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[
         [3, 1]
     """
     as_events(events, "split_random")
-    if not 0 < share < 1:
-        raise ArgumentError(f"split_random: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    _check_share(share, "split_random", "share")
     if len(events) < 2:
         raise DataError(f"{events.source}: expected two events or more, found {len(events)}. Give a longer log.")
     count = min(max(1, round(share * len(events))), len(events) - 1)
@@ -222,8 +219,8 @@ def split_users(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[E
         bob   b b b              share = 1/3
         cid   | c c c            all events of cid are tested
 
-    Users are drawn by a hash of id and seed, whatever the order of the log. Train holds events of other
-    users that are later than a test event.
+    Users are drawn by a hash of id and seed, whatever the order of the log. Train holds events of
+    other users that are later than a test event.
 
     Args:
         events: a log, with or without times.
@@ -257,10 +254,10 @@ def split_items(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[E
         bob   b b                      x: a held-out item
         cid   | x | c c
 
-    All events of held-out items are tested; train has none of them. The history of a test event is all
-    that its user did before, test events included. `test.history` has the events of other items up to the
-    last test event of their user, and `joined_with_history` puts both in their old order. Items are drawn
-    as in `split_users`.
+    All events of held-out items are tested; train has none of them. The history of a test event is
+    all that its user did before, test events included. `test.history` has the events of other items
+    up to the last test event of their user, and `joined_with_history` puts both in their old order.
+    Items are drawn as in `split_users`.
 
     Args:
         events: a log, with or without times.
@@ -291,8 +288,7 @@ def split_items(events: Events, *, share: float = 0.1, seed: int = 0) -> tuple[E
 
 def _drawn(events: Events, role: str, share: float, seed: int) -> tuple[pl.Series, str]:
     """Return bool[event], whether the event's user or item is held out, and the rule in words."""
-    if not 0 < share < 1:
-        raise ArgumentError(f"split_{role}s: expected share between 0 and 1, came {share}. 0.1 is a tenth.")
+    _check_share(share, f"split_{role}s", "share")
     column = events.table[role]
     ids = column.unique().cast(pl.String)
     if len(ids) < 2:
@@ -306,6 +302,11 @@ def _drawn(events: Events, role: str, share: float, seed: int) -> tuple[pl.Serie
     return column.cast(pl.String).is_in(drawn), f"{rule}; {count:,} of {len(ids):,} {role}s"
 
 
+def _check_share(share: float, function: str, argument: str) -> None:
+    if not 0 < share < 1:
+        raise ArgumentError(f"{function}: expected {argument} between 0 and 1, came {share}. 0.1 is a tenth.")
+
+
 #: The function of each rule with a share.
 _BY_SHARE: dict[str, Callable[[Events, float], tuple[Events, Events]]] = {
     "time": lambda events, share: split_by_time(events, test=share),
@@ -317,9 +318,9 @@ _BY_SHARE: dict[str, Callable[[Events, float], tuple[Events, Events]]] = {
 
 
 def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
-    """Split by a rule as the command line writes it: "time:0.1", "last:1", "users:0.1" or "items:0.1".
+    """Split by a rule of the command line: "time:0.1", "last:1", "users:0.1" or "items:0.1".
 
-    "last:0.1" holds out the last tenth of each user's events, "random:0.1" a tenth of all events at random.
+    "last:0.1" holds out the last tenth of each user's events, "random:0.1" a random tenth.
 
     Raises:
         ConfigError: the rule is none of these.
@@ -374,7 +375,7 @@ def digest(events: Events) -> str:
 def _parted(
     events: Events, train: pl.DataFrame, test: pl.DataFrame, out: pl.Series, rule: str
 ) -> tuple[Events, Events]:
-    """Return train and test, whose history is the other events of its users; `out` is bool[event]."""
+    """Return train, and test with the other events of its users as history."""
     note = f"held out {rule}"
     marked = replace(events, table=events.table.with_columns(out.alias(_OUT))).joined_with_history().table
     held_out = pl.col(_OUT).fill_null(False)
@@ -388,7 +389,7 @@ def _parted(
 
 
 def _interleaved(events: Events, out: pl.Series, rule: str) -> tuple[Events, Events]:
-    """Return train and test, whose history has events between those of test; `places` hold their order."""
+    """Return train, and test with a history between its events; `places` hold the order."""
     note = f"held out {rule}"
     whole, is_row = events.joined_with_marks()
     held = np.zeros(len(whole), bool)

@@ -1,6 +1,6 @@
 """Synthetic logs whose best possible score is known, to test whether a model learns.
 
-Knows: how each log is drawn, and the score of the best possible model. The same seed gives the same log.
+Knows: how each log is drawn, and the best possible score. The same seed gives the same log.
 Does not know: models.
 """
 
@@ -17,7 +17,7 @@ class Shop:
 
     Args:
         events: columns user, item, time (seconds).
-        best: the highest hit rate at 1 that any model can expect on a user's next item, given a long enough context.
+        best: the highest hit rate at 1 that any model can expect on a user's next item.
         transitions: float64[item, item], of a Markov shop.
         catalogue: columns item, title, genres, where the shop has one.
     """
@@ -61,9 +61,9 @@ def copy(*, lag: int, items: int = 4, fillers: int = 2, users: int = 200, rounds
         i3  i4 i5 i5 i4    i6   i3 | i0  i5 i4 i4 i4    i6   i0      lag = 6, two rounds
         cue   fillers    signal cue| cue   fillers    signal cue
 
-    A round begins with one of the `items` cues; then come `lag - 2` of the `fillers` other items, all drawn at
-    random; then the signal; then the cue again. A model that remembers the cue predicts the last event of
-    each user; any other has one chance in `items`.
+    A round begins with one of the `items` cues; then come `lag - 2` of the `fillers` other items,
+    all drawn at random; then the signal; then the cue again. A model that remembers the cue
+    predicts the last event of each user; any other has one chance in `items`.
 
     Best: 1, on the last event of each user. Cues and fillers are drawn and cannot be known.
 
@@ -97,7 +97,7 @@ _SECOND = ("River", "Garden", "Station", "Letter", "Winter", "Harbour", "Mirror"
 
 
 def shop(*, items: int = 300, users: int = 600, seed: int = 0) -> Shop:
-    """Return a shop with titles and genres, whose users drift between tastes; `best` is not known: NaN."""
+    """Return a shop with titles and genres, whose users drift between tastes; `best` is NaN."""
     rng = np.random.default_rng(seed)
     genre = rng.integers(0, len(_GENRES), items)
     charm = rng.exponential(1.0, items)
@@ -122,7 +122,7 @@ def shop(*, items: int = 300, users: int = 600, seed: int = 0) -> Shop:
 
 
 def _events(walk: NDArray[np.int64]) -> pl.DataFrame:
-    """Return the table of an int[user, position] array of items; users act in turn, a second apart."""
+    """Return int[user, position] of items as a table; users act in turn, a second apart."""
     users, length = walk.shape
     return pl.DataFrame(
         {

@@ -1,6 +1,6 @@
 """The encoding of a text file and its separator, detected from the file.
 
-Knows: byte order marks, bytes that are not UTF-8, separators that give each line the same number of values.
+Knows: byte order marks, bytes that are not UTF-8, separators that split lines alike.
 Does not know: what the columns mean.
 """
 
@@ -39,9 +39,9 @@ class Detected(NamedTuple):
 
 
 def encoding_of(path: Path) -> Detected:
-    """Return the encoding of a text file: by its mark, or UTF-8 where every byte fits, or else a Western encoding.
+    """Return the encoding of a text file: by its mark, else UTF-8 if every byte fits, else Western.
 
-    A text that is mostly UTF-8 and damaged in few places counts as UTF-8; the reader then names the damage.
+    A text that is mostly UTF-8 and damaged in few places counts as UTF-8; reading names the damage.
 
     Cost: one pass over the bytes; of a .zst file only the mark is read.
     """
@@ -83,7 +83,7 @@ def _is_utf8(path: Path) -> bool:
 
 
 def _high_bytes(path: Path) -> tuple[int, int, set[int]]:
-    """Return the number of non-ASCII letters in UTF-8, the number of places that are not UTF-8, all non-ASCII bytes."""
+    """Return the counts of non-ASCII letters and of invalid places, and all non-ASCII bytes."""
     decoder, valid, broken, high = codecs.getincrementaldecoder("utf-8")("replace"), 0, 0, set[int]()
     for chunk in _chunks(path):
         text, beyond = decoder.decode(chunk), chunk.translate(None, _ASCII)
@@ -95,7 +95,7 @@ def _high_bytes(path: Path) -> tuple[int, int, set[int]]:
 
 
 def separator_of(path: Path, encoding: str, usual: str) -> Detected:
-    """Return the separator of columns: the character that gives the most values, the same number in each line.
+    """Return the separator: the character that splits all lines into the same number of values.
 
     Where there is no such character, it is the usual separator if the first line has it, else the
     character that is most frequent in the first line.
@@ -133,7 +133,7 @@ def _first_lines(path: Path, encoding: str) -> list[str]:
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a file, unpacked where it is .gz; the first chunk holds the lines for the separator."""
+    """Yield the bytes of a file, unpacked where it is .gz, the first `_HEAD` bytes first."""
     with path.open("rb") as plain, contextlib.ExitStack() as stack:
         file = stack.enter_context(gzip.open(plain)) if path.suffix.lower() == ".gz" else plain
         size = _HEAD

@@ -1,15 +1,15 @@
 """Batches for training: windows of many users side by side, back to back, without padding.
 
-Knows: how an epoch over the sequences becomes windows `[T, B]` of positions with their targets, where a
-user begins, and where the memory is reset.
-Does not know: the network. The same seed and epoch give the same windows, so that a run can be resumed.
+Knows: how an epoch over the sequences becomes windows `[T, B]` of positions with their targets,
+where a user begins, and where the memory is reset.
+Does not know: the network. The same seed and epoch give the same windows: a run can be resumed.
 
     lane 0   a a a a a b b b | b b c c c c ...      a user per letter; | a window of T = 8 steps
     lane 1   k k l l l l l l | l m m m m m ...      the memory goes on from window to window
 
-An epoch shuffles the users, lays their positions in one long line and cuts the line into B equal lanes.
-A user who lies across a cut continues in the next lane with an empty memory. This happens to B - 1
-users in an epoch, other users in each. Nothing is padded but the end of the last window.
+An epoch shuffles the users, lays their positions in one long line and cuts the line into B equal
+lanes. A user who lies across a cut continues in the next lane with an empty memory. This happens to
+B - 1 users in an epoch, other users in each. Nothing is padded but the end of the last window.
 """
 
 from collections.abc import Iterator
@@ -30,10 +30,10 @@ class Batch(NamedTuple):
     first: Bools  # [T, B]: a user begins; there is no input
     reset: Bools  # [T, B]: the memory is reset before this position
     targets: Rows  # [T, B]: the next item
-    question_gaps: Floats  # [T, B]: seconds from the input event to the target; NaN unknown
+    query_gaps: Floats  # [T, B]: seconds from the input event to the target; NaN unknown
     weights: Floats  # [T, B]: how much the target counts; 0 behind the last event and for unknown targets
     details: Any = None  # [T, B, m]: features of the input event, 0 where `first`; None in a log without
-    question_details: Any = None  # [T, B, m]: features of the target
+    query_details: Any = None  # [T, B, m]: features of the target
     profiles: Any = None  # [T, B, p]: features of the user where `first`, else 0; None without profiles
     ratings: Any = None  # [T, B]: of the target, NaN where missing; None in a log without
     apart: Any = None  # [T, B]: the target is later than the input event, not at the same time; with ratings
@@ -45,7 +45,7 @@ def windows_per_epoch(events: int, lanes: int, steps: int) -> int:
 
 
 @dataclass(frozen=True)
-class Batcher:
+class Batches:
     """Windows over sequences.
 
     Args:
@@ -58,7 +58,7 @@ class Batcher:
     Example:
         >>> import polars as pl
         >>> two = Sequences(pl.Series(["a", "b"]), np.array([0, 3, 5]), np.array([1, 2, 3, 4, 5], np.int32))
-        >>> batches = list(Batcher(two, lanes=1, steps=5, seed=1).windows(0))
+        >>> batches = list(Batches(two, lanes=1, steps=5, seed=1).windows(0))
         >>> batches[0].items[:, 0].tolist(), batches[0].targets[:, 0].tolist()
         ([0, 1, 2, 0, 4], [1, 2, 3, 4, 5])
         >>> batches[0].reset[:, 0].tolist()
@@ -111,10 +111,10 @@ class Batcher:
             first=first,
             reset=first | (places == lane_starts) | ~inside,
             targets=targets,
-            question_gaps=sequences.gaps_before(event, position > 0),
+            query_gaps=sequences.gaps_before(event, position > 0),
             weights=weights.astype(np.float32),
             details=None if details is None else np.where(new, 0, details[before]).astype(np.float32),
-            question_details=None if details is None else details[event].astype(np.float32),
+            query_details=None if details is None else details[event].astype(np.float32),
             profiles=None if profiles is None else np.where(new, profiles[line.users[slot]], 0).astype(np.float32),
             **self._rated(event, before, first, inside),
         )
@@ -132,7 +132,7 @@ class Batcher:
 
 
 class _Line(NamedTuple):
-    """Users in the order of an epoch, the end of each user's positions in the line, and their number."""
+    """Users in the order of an epoch, the end of each in the line, and their lengths."""
 
     users: Times
     ends: Times

@@ -1,4 +1,4 @@
-"""`Sequences`: each user's events in time order, as flat arrays without padding; `encode` makes them from a log.
+"""`Sequences`: each user's events in time order as flat arrays; `encode` makes them.
 
 Knows: offsets, rows, times. Does not know: batches, or the network.
 """
@@ -98,7 +98,7 @@ class Sequences:
         )
 
     def keep(self, events: NDArray[np.bool_]) -> "Sequences":
-        """Return the sequences of the events where bool[event] is true; all users stay. O(events)."""
+        """Return the sequences of the events in bool[event]; all users stay. O(events)."""
         count_before = np.concatenate([[0], np.cumsum(events)])
         return replace(self, offsets=count_before[self.offsets], **self._of(events))
 
@@ -107,7 +107,7 @@ class Sequences:
         return {name: column[events] for name in COLUMNS if (column := getattr(self, name)) is not None}
 
     def gaps_before(self, events: NDArray[np.int64], known: NDArray[np.bool_]) -> Floats:
-        """Return float32, the seconds between these events and the events before them; `gaps` at a few positions.
+        """Return float32, the seconds between these events and the events before them.
 
         Args:
             events: int64[...], positions in `items`.
@@ -122,7 +122,7 @@ class Sequences:
         return np.where(known, seconds, np.nan).astype(np.float32)
 
     def recent_before(self, events: NDArray[np.int64], begins: NDArray[np.int64], count: int) -> Rows:
-        """Return int32[event, count]: the rows of the last events before these positions, the newest last.
+        """Return int32[event, count]: the rows of the events before these, the newest last.
 
         Args:
             events: int64[n], positions in `items`, or the end of a user's events.
@@ -144,8 +144,8 @@ class Sequences:
 def gaps(sequences: Sequences) -> Floats:
     """Return the seconds since the same user's event before; NaN where unknown.
 
-    Times are subtracted as whole microseconds and rounded once to float32. Times themselves in float32
-    would have steps of two minutes.
+    Times are subtracted as whole microseconds and rounded once to float32. Times themselves in
+    float32 would have steps of two minutes.
 
     Returns:
         float32[event], NaN at each user's first event and everywhere in a log without times.
@@ -166,7 +166,7 @@ def gaps(sequences: Sequences) -> Floats:
 
 
 def moment_begins(sequences: Sequences) -> NDArray[np.int64]:
-    """Return int64[event]: the first event of the same user at the same time; without times the event itself.
+    """Return int64[event]: the first event of the user at the same time, or the event itself.
 
     All events before that one are strictly earlier than the event.
 
@@ -186,10 +186,11 @@ def moment_begins(sequences: Sequences) -> NDArray[np.int64]:
 
 
 def natural_gap(between: Floats) -> float | None:
-    """Return the gap in seconds that best separates short gaps from long gaps; None where there are no two kinds.
+    """Return the gap in seconds that best separates short gaps from long gaps, or None.
 
-    This is the threshold on log(1 + seconds) with the largest variance between the two groups (Otsu, 1979),
-    over an evenly spread sample. Gaps under a minute do not count.
+    This is the threshold on log(1 + seconds) with the largest variance between the two groups
+    (Otsu, 1979), over an evenly spread sample. Gaps under a minute do not count. None: there are no
+    two kinds of gaps.
 
     Args:
         between: float32[event], seconds; NaN is left out.
@@ -224,18 +225,18 @@ def item_vocabulary(events: Events) -> Vocabulary:
         >>> item_vocabulary(log).ids.to_list()
         ['y', 'x', 'z']
     """
-    return _by_frequency(*_coded(events.table["item"]))
+    return _by_frequency(*coded(events.table["item"]))
 
 
 def encode(events: Events, items: Vocabulary | None = None) -> Sequences:
     """Return a log as sequences, one for each user.
 
-    Users are in the order in which they first appear, events in the order of the log. `items.id(row)`
-    gives back every known item.
+    Users are in the order in which they first appear, events in the order of the log.
+    `items.id(row)` gives back every known item.
 
     Args:
         events: the log, without its `history`; see `Events.joined_with_history`.
-        items: the vocabulary; an item outside of it gets row 0. None takes the vocabulary of the log.
+        items: the vocabulary; an item outside of it gets row 0. None takes the log's.
 
     Cost: O(events log events) time, about 40 bytes an event while it runs.
 
@@ -246,8 +247,8 @@ def encode(events: Events, items: Vocabulary | None = None) -> Sequences:
         (['bob', 'ann'], [0, 2, 3], [1, 0, 2])
     """
     table = events.table
-    user, users = _coded(table["user"])
-    item, ids = _coded(table["item"])
+    user, users = coded(table["user"])
+    item, ids = coded(table["item"])
     rows = (_by_frequency(item, ids) if items is None else items).rows(ids)
     order, offsets = _by_user(user, len(users))
     ordered = pl.DataFrame({"item": rows[item]}).with_columns(
@@ -269,12 +270,12 @@ def sequence_order(events: Events) -> NDArray[np.int32]:
         >>> sequence_order(Events(pl.DataFrame({"user": ["bob", "ann", "bob"], "item": ["x", "y", "z"]}))).tolist()
         [0, 2, 1]
     """
-    user, users = _coded(events.table["user"])
+    user, users = coded(events.table["user"])
     return _by_user(user, len(users))[0]
 
 
 def mapped(sequences: Sequences, folder: Path) -> Sequences:
-    """Return the same sequences with their events in memory-mapped files of a folder, which must outlive them.
+    """Return the sequences with their events in memory-mapped files; the folder must outlive them.
 
     Example:
         >>> import tempfile
@@ -308,8 +309,8 @@ def _by_frequency(dense: NDArray[np.int32], ids: pl.Series) -> Vocabulary:
     return Vocabulary(ids.gather(np.argsort(-counts, kind="stable")))
 
 
-def _coded(column: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:
-    """Return for each value the position of its text among the distinct ones, in order of appearance."""
+def coded(column: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:
+    """Return int32[row], the number of each value by first appearance, and the distinct texts."""
     coded = column.cast(pl.Categorical)
     distinct = coded.unique(maintain_order=True)
     # The codes of a categorical may be shared with other columns; a table makes them dense.

@@ -15,12 +15,12 @@ from segue.shapes import Floats, Rows
 
 #: Pairs of events counted at a time: about 100 MB of temporaries.
 PAIRS = 2**23
-#: The weight of popularity beside counts: it orders items of equal counts, and all items where there are no counts.
+#: The weight of popularity beside counts: it orders items of equal counts.
 TIE = 1e-6
 
 
 def known_events(sequences: Sequences, n_items: int) -> Sequences:
-    """Return the events of known items only; raises ArgumentError where a row is outside the vocabulary."""
+    """Return the events of known items; a row outside the vocabulary raises ArgumentError."""
     items = sequences.items
     if items.size and not 0 <= items.min() <= items.max() < n_items:
         raise ArgumentError(
@@ -31,7 +31,7 @@ def known_events(sequences: Sequences, n_items: int) -> Sequences:
 
 
 def age(sequences: Sequences) -> NDArray[np.float64]:
-    """Return float64[event], 0 to 1: the share of the log's events that are later; without times, of the user's."""
+    """Return float64[event], the share of the log's (without times: the user's) later events."""
     if sequences.times is not None:
         ordered = np.sort(sequences.times)
         return 1 - np.searchsorted(ordered, sequences.times, side="right") / max(len(ordered), 1)
@@ -41,7 +41,7 @@ def age(sequences: Sequences) -> NDArray[np.float64]:
 
 
 def shares(items: Rows, n_items: int, *, weights: NDArray[np.float64] | None = None, total: float = 1.0) -> Floats:
-    """Return float32[item], each item's share of the events or of their weights, summing to `total`."""
+    """Return float32[item], each item's share of the events or their weights, times `total`."""
     sums = np.bincount(items, weights=weights, minlength=n_items)
     result: Floats = (sums * (total / max(sums.sum(), np.finfo(np.float64).tiny))).astype(np.float32)
     return result
@@ -97,10 +97,10 @@ def used_by(known: Sequences, n_items: int) -> sparse.csr_array:
 
 
 def followers(known: Sequences, n_items: int, window: int, half_life: float) -> sparse.csr_array:
-    """Return sparse float64[item, item]: how often the second item follows the first, decayed by distance.
+    """Return sparse float64[item, item]: the decayed count of the second item after the first.
 
-    This is the product of two sparse matrices over events: the item of each event, and the items that
-    follow the event within the window.
+    This is the product of two sparse matrices over events: the item of each event, and the items
+    that follow the event within the window.
     """
     total = sparse.csr_array((n_items, n_items), dtype=np.float64)
     ends = np.repeat(known.offsets[1:], known.lengths)
@@ -119,7 +119,7 @@ def followers(known: Sequences, n_items: int, window: int, half_life: float) -> 
 
 
 def blocks_of_items(by_item: sparse.csr_array, used: sparse.csr_array) -> list[tuple[int, int]]:
-    """Return begin and end of blocks of items with about as many pairs each, to bound the memory of a product.
+    """Return begin and end of blocks of items with about `PAIRS` pairs each.
 
     Args:
         by_item: the transpose of `used`.
@@ -131,7 +131,7 @@ def blocks_of_items(by_item: sparse.csr_array, used: sparse.csr_array) -> list[t
 
 
 def nearest(used: sparse.csr_array, neighbours: int, shrinkage: float) -> sparse.csr_array:
-    """Return sparse float32[item, item]: the shrunken cosine of each item with its nearest, by used[user, item]."""
+    """Return sparse float32[item, item]: shrunken cosines with each item's nearest."""
     by_item = used.T.tocsr()
     norms = np.sqrt(np.diff(by_item.indptr)).astype(np.float32)
     blocks: list[sparse.csr_array] = []
@@ -145,7 +145,7 @@ def nearest(used: sparse.csr_array, neighbours: int, shrinkage: float) -> sparse
 
 
 def highest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
-    """Return a matrix with the `count` highest values above 0 of each row; of equal values, the first columns."""
+    """Return the `count` highest values above 0 of each row; of equal values, the first."""
     matrix.sort_indices()
     keep = matrix.data > 0
     for begin, end in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):

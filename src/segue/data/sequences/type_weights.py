@@ -1,4 +1,4 @@
-"""How much an event of each type counts as a target: the setting `train.type_weights`, checked against a log.
+"""How much an event of each type counts as a target: `train.type_weights` against a log.
 
 Knows: the range of weights, the types of a log.
 Does not know: how a target is trained.
@@ -37,8 +37,8 @@ def check_types(events: Events, weight_of_type: Mapping[str, float]) -> None:
 
     Raises:
         ColumnError: the log has no types, and there are weights.
-        ConfigError: a type is not in the log (the message names the log's types and the nearest), or a weight is out
-            of range.
+        ConfigError: a type is not in the log (the message names the log's types and the nearest),
+            or a weight is out of range.
 
     Example:
         >>> log = Events(pl.DataFrame({"user": ["a"] * 3, "item": ["x"] * 3, "type": ["buy", "view", "view"]}))
@@ -70,7 +70,7 @@ def check_types(events: Events, weight_of_type: Mapping[str, float]) -> None:
 
 
 def weights_of(events: Events, weight_of_type: Mapping[str, float]) -> Floats:
-    """Return float32[event], how much each event counts; 1 where its type is missing or has no weight.
+    """Return float32[event], how much each event counts; 1 for types without a weight.
 
     Raises:
         ColumnError, ConfigError: as of `check_types`.
@@ -84,7 +84,7 @@ def weights_of(events: Events, weight_of_type: Mapping[str, float]) -> Floats:
 def check_weights_count(
     weights: Floats | None, weight_of_type: Mapping[str, float], source: str, *, task: str | None = None
 ) -> None:
-    """Do nothing if there are no weights, or a training event counts as the target of a next-item prediction.
+    """Do nothing if there are no weights, or some training event counts as a target.
 
     Raises:
         ConfigError: no event counts, or only ratings are predicted, where all events count alike.

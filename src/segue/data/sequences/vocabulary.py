@@ -1,6 +1,6 @@
 """`Vocabulary`: the row of each id in the arrays of a model.
 
-Knows: row 0 means *unknown*; ids are text. Does not know: what the ids name, or where they came from.
+Knows: row 0 means *unknown*; ids are text. Does not know: what the ids name.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,7 +67,7 @@ class Vocabulary:
         return [str(id) for id in self.ids]
 
     def more(self, ids: pl.Series) -> "Vocabulary":
-        """Return a vocabulary with more ids at its end. Cost: copies of all ids; built indexes are extended.
+        """Return a vocabulary with more ids at its end. Cost: a copy of ids and built indexes.
 
         Raises:
             ArgumentError: an id is null or stands twice.
@@ -82,7 +82,7 @@ class Vocabulary:
         return longer
 
     def lay_out(self) -> None:
-        """Build the indexes of ids now, so that the first request does not wait for them. Cost: O(ids), once."""
+        """Build the indexes of ids before the first request. Cost: O(ids), once."""
         self._row_of, self._haystack  # noqa: B018
 
     def find(self, part: str) -> Iterator[str]:
@@ -97,7 +97,7 @@ class Vocabulary:
         return Haystack.of(self.texts)
 
     def row(self, id: str) -> int:
-        """Return the row of an id, 0 if unknown; blanks around it and the type of a number do not count. O(1)."""
+        """Return the row of an id, 0 if unknown; blanks around the id do not count. O(1)."""
         return self._row_of.get(id, 0) or self._row_of.get(id_of(id), 0)
 
     def rows(self, ids: Iterable[str]) -> NDArray[np.int32]:

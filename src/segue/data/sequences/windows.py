@@ -1,7 +1,7 @@
 """A log of ratings as windows of a fixed length: plain arrays for other libraries.
 
 Knows: windows of consecutive ratings, padding, which ratings a window may show.
-Does not know: what is learnt from them. Segue's training reads whole histories and needs no windows.
+Does not know: what is learnt from them. Segue's training needs no windows.
 """
 
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.log.events import Events, as_events
+from segue.data.sequences.sequences import coded
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError
 from segue.shapes import Bools, Floats, Times
@@ -27,11 +28,11 @@ class Windows:
     """Windows of consecutive ratings, one for each rating of a log; `windows` makes them.
 
     Args:
-        X: float32[sample, step, feature], the features in the order of `FEATURES`; 0 everywhere before a
-            user's first rating.
+        X: float32[sample, step, feature], the features in the order of `FEATURES`; 0 everywhere
+            before a user's first rating.
         y: float32[sample], the rating of the last step.
         rows: int64[sample], the row of `y` in the log.
-        times: int64[sample], the time of `y`, microseconds since 1970 in UTC; None for a log without times.
+        times: int64[sample], the time of `y`, microseconds since 1970; None without times.
         users: the user with code `c` is `users.id(c)`.
         items: the item with code `c` is `items.id(c)`.
     """
@@ -58,7 +59,7 @@ class Windows:
         return self.mask[:, 0]
 
     def features(self, *names: str) -> Floats:
-        """Return float32[sample, step, len(names)]: these features of `FEATURES`, in the order given.
+        """Return float32[sample, step, len(names)]: these of `FEATURES`, in the order given.
 
         Raises:
             ArgumentError: there is no feature of a name.
@@ -70,7 +71,7 @@ class Windows:
         return chosen
 
     def select(self, samples: NDArray[Any]) -> "Windows":
-        """Return the windows of a mask bool[sample] or of positions, such as `w.select(w.times < moment)`."""
+        """Return the windows of a mask or of positions, such as `w.select(w.times < moment)`."""
         times = None if self.times is None else self.times[samples]
         return replace(self, X=self.X[samples], y=self.y[samples], rows=self.rows[samples], times=times)
 
@@ -83,11 +84,11 @@ class Windows:
 
 
 def windows(events: Events, *, length: int = 10) -> Windows:
-    """Return a log of ratings as windows of `length` consecutive ratings of one user, in the order of time.
+    """Return a log of ratings as windows of `length` consecutive ratings of a user.
 
-    Each rating is the target `y` of one window, which ends with it; the steps before are the previous ratings
-    of the same user. Where a user has fewer ratings, the first steps are padding (0). Windows are in the order
-    of the log, so that a split by time is a split of the samples.
+    Each rating is the target `y` of one window, which ends with it; the steps before are the
+    previous ratings of the same user. Where a user has fewer ratings, the first steps are padding
+    (0). Windows are in the order of the log, so that a split by time is a split of the samples.
 
         the log                            windows(events, length=3)
 
@@ -98,31 +99,30 @@ def windows(events: Events, *, length: int = 10) -> Windows:
         3     40   ann   b       4         3        a  c  b     5  3  ?       4
         4     40   ann   d       2         4        c  b  d     3  ?  ?       2
 
-    A window shows a rating (`rated` is 1) only where it is earlier than the target. The target's rating is
-    never shown, and neither are other ratings at the same time: b and d were rated at once, and neither may
-    help to predict the other. User, item and gap of a step are always shown.
+    A window shows a rating (`rated` is 1) only where it is earlier than the target. The target's
+    rating is never shown, and neither are other ratings at the same time: b and d were rated at
+    once, and neither may help to predict the other. User, item and gap of a step are always shown.
 
     Features, float32, in this order:
 
-    - `user`, `item`: codes from 1 in the order of first appearance, so that a code says nothing of later
-      events, and the events before a moment have the codes up to some number;
+    - `user`, `item`: codes from 1 in the order of first appearance, so that a code says nothing of
+      later events, and the events before a moment have the codes up to some number;
     - `gap`: seconds since the same user's rating before; 0 at the first and in a log without times;
     - `rating`: the rating, 0 where it is not shown;
     - `rated`: 1 where the rating is shown.
 
     Args:
-        events: with ratings; rows without a rating are left out. `history` is not used: give the whole log
-            and split the windows.
+        events: with ratings; rows without a rating are left out. `history` is not used: give the
+            whole log and split the windows.
         length: steps in a window, from 1; a window of 1 shows the target's user and item alone.
 
     Raises:
-        ArgumentError: `length` is not a whole number from 1, or there are more codes than float32 can hold.
+        ArgumentError: `length` is not a whole number from 1, or float32 cannot hold all codes.
         ColumnError: the log has no ratings.
 
-    Cost: O(events x length) time; memory 20 bytes an event and step, about twice that while it runs.
+    Cost: O(events x length) time; memory 40 bytes an event and step while it runs.
 
-    Source: the supervised form of a sequence in tutorials of recurrent layers, with padding and without
-    leaks between ratings at the same time.
+    Source: the windows of tutorials on recurrent layers, here without leaks between equal times.
 
     Example:
         >>> log = Events(pl.DataFrame({"time": [10, 20, 30, 40, 40], "user": ["ann", "bob", "ann", "ann", "ann"],
@@ -144,8 +144,8 @@ def windows(events: Events, *, length: int = 10) -> Windows:
             "Name their column: read_events(..., rating=NAME)."
         )
     table = events.table.with_row_index("row").filter(pl.col("rating").is_not_null())
-    user, users = _coded(table["user"])
-    item, items = _coded(table["item"])
+    user, users = coded(table["user"])
+    item, items = coded(table["item"])
     if max(len(users), len(items)) >= MOST_CODES:
         raise ArgumentError(
             f"{events.source}: expected fewer than {MOST_CODES:,} users and items, which float32 can tell apart, "
@@ -162,16 +162,10 @@ def windows(events: Events, *, length: int = 10) -> Windows:
     moment = np.arange(len(order)) if times is None else times
     rated = real & (moment[at] < moment[:, None])
     y = table["rating"].to_numpy().astype(np.float32)
-    columns = (user[at], item[at], _gaps(times, user, order)[at], np.where(rated, y[at], 0), rated)
+    columns = (user[at] + 1, item[at] + 1, _gaps(times, user, order)[at], np.where(rated, y[at], 0), rated)
     X = np.stack(columns, axis=-1, dtype=np.float32, casting="unsafe")
     X[~real] = 0
     return Windows(X, y, table["row"].to_numpy().astype(np.int64), times, Vocabulary(users), Vocabulary(items))
-
-
-def _coded(column: pl.Series) -> tuple[NDArray[np.int32], pl.Series]:
-    """Return int32[row], codes from 1 in the order of first appearance, and the ids."""
-    ids = column.unique(maintain_order=True).cast(pl.String)
-    return Vocabulary(ids).rows_of_series(column), ids
 
 
 def _gaps(times: Times | None, user: NDArray[np.int32], order: NDArray[np.int64]) -> Floats:

@@ -1,7 +1,7 @@
 """A table as the bytes of an Arrow file, and back, without trust in the bytes.
 
-Knows: where an Arrow file states its sizes; all are checked first, so that a reader never allocates more than there is.
-The layout is that of the format's `File.fbs`, `Message.fbs` and `Schema.fbs` (FlatBuffers).
+Knows: where an Arrow file states its sizes; they are checked before a reader allocates memory. The
+layout is that of the format's `File.fbs`, `Message.fbs` and `Schema.fbs` (FlatBuffers).
 Does not know: what the columns mean.
 """
 
@@ -40,7 +40,8 @@ def table_from_bytes(data: bytes, height: int) -> pl.DataFrame:
         height: the expected number of rows.
 
     Raises:
-        ModelError: the bytes are no such file, state impossible sizes, are compressed, or have another number of rows.
+        ModelError: the bytes are no such file, state impossible sizes, are compressed, or have
+            other rows.
 
     Cost: O(bytes) time and memory, whatever sizes the bytes state.
 
@@ -140,7 +141,7 @@ def _check_depth(parent: _Table, field: int, left: int) -> None:
 
 
 def _batches(data: bytes, footer: _Table, field: int) -> Iterator[tuple[_Table, int]]:
-    """Yield the batches of rows, or of words of a dictionary, and the size of the body of each in bytes."""
+    """Yield the batches of rows or of dictionary words, and the bytes of each body."""
     for at in footer.vector(field, 24):
         begin, metadata, body = (
             _number(footer.data, form, at + place) for form, place in (("<q", 0), ("<i", 8), ("<q", 16))

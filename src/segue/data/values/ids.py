@@ -1,6 +1,7 @@
 """Ids: one rule for logs, for tables of items and of users, and for single values.
 
-Knows: an id is text, blanks around it do not count; which numbers can be ids; which words seem to mean "no id".
+Knows: an id is text, blanks around it do not count; which numbers can be ids; words that mean "no
+id".
 Does not know: files, or what an id names.
 """
 
@@ -72,10 +73,11 @@ def text_of_ids(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
 
 
 def check_ids(frame: pl.LazyFrame, name: str, *, source: str, role: str) -> None:
-    """Do nothing if a column can hold ids: text, whole numbers, or floats and decimals that are all whole numbers.
+    """Do nothing if a column can be ids: text, whole numbers, or whole floats and decimals.
 
     Raises:
-        ColumnError: the column has another type, or a number is not whole or so large that it has lost digits.
+        ColumnError: the column has another type, or a number is not whole or too large for exact
+            digits.
     """
     kind = frame.collect_schema()[name]
     wrong = kind.is_nested() or kind.is_temporal() or kind in (pl.Binary, pl.Object, pl.Boolean)
@@ -149,7 +151,7 @@ def seems_missing(text: str) -> bool:
 
 
 def id_of(value: object) -> str:
-    """Return an id as text, by the rule of a column of ids; of a recommended `segue.Item`, the id of its item.
+    """Return an id as text, by the rule of a column of ids; of a `segue.Item`, its id.
 
     Example:
         >>> id_of(" 007 "), id_of(17), id_of(17.0), id_of("17.0")
@@ -166,7 +168,7 @@ def ids_of(given: Iterable[object], name: str) -> list[str]:
     """Return the ids in an argument that is a list of ids, or of recommended `segue.Item`s.
 
     Raises:
-        ArgumentError: the argument is a single text or item, a table, or no list; or an id is None or NaN.
+        ArgumentError: the argument is no list, or a table; or an id is None or NaN.
 
     Example:
         >>> ids_of(("10", "11"), "exclude")
@@ -199,11 +201,11 @@ def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str,
         source: what messages call the table.
         of_log: what messages call the log.
         role: item or user.
-        what: a word for a table that need share only one id with the log; empty for catalogue and profiles.
+        what: a word for a table that need share only one id with the log; else empty.
 
     Raises:
-        DataError: no id matches; or at least two, and a tenth of the table, are ids of the log written in another way,
-            such as 17.0 or 017 for 17. The message shows an example and a likely reason.
+        DataError: no id matches; or at least two, and a tenth of the table, are ids of the log
+            written in another way, such as 17.0 or 017 for 17. The message shows why.
 
     Example:
         >>> check_matched(pl.Series(["17"]), pl.Series(["17.0"]), source="a.csv", of_log="log.csv", role="item")
@@ -229,7 +231,7 @@ def check_matched(known: pl.Series, log: pl.Series, *, source: str, of_log: str,
 
 
 def _check_written(known: pl.Series, log: pl.Series, *, source: str, of_log: str, role: str) -> None:
-    """Do nothing if few of the table's ids that do not match are another writing of an id that only the log has."""
+    """Do nothing if few ids of the table are another writing of ids that only the log has."""
     table = "catalogue" if role == "item" else "profiles"
     apart, without = known.filter(~known.is_in(log.implode())), log.filter(~log.is_in(known.implode()))
     differences = (_difference(apart, without, *rule) for rule in _DIFFERENCES[:2])
@@ -243,7 +245,7 @@ def _check_written(known: pl.Series, log: pl.Series, *, source: str, of_log: str
 
 
 class Difference(NamedTuple):
-    """How ids of a table seem to differ from those of a log: an example of each, the number of such ids, and why."""
+    """How ids of a table seem to differ from those of a log: an example, their number, and why."""
 
     log: str
     table: str
@@ -252,7 +254,7 @@ class Difference(NamedTuple):
 
 
 def likely_difference(known: pl.Series, log: pl.Series, *, sure: bool = False) -> Difference | None:
-    """Return how the ids of a table seem to differ from those of a log; None where no rule makes any of them alike.
+    """Return how the ids of a table seem to differ from those of a log, None if no rule fits.
 
     Args:
         known: ids of the table, text.

@@ -1,4 +1,4 @@
-"""Two indexes over rows, each built once: the rows of a value (`Postings`), the texts that hold a part (`Haystack`).
+"""Two indexes: the rows of a value (`Postings`), the texts that hold a part (`Haystack`).
 
 Knows: values and texts. Does not know: what the rows are.
 """
@@ -24,7 +24,7 @@ _END = "\0"
 
 
 def keys_of(cell: object, *, several: bool = False, separator: str | None = None) -> set[str]:
-    """Return the texts under which a cell can be found: as it is written, and the text of equal values.
+    """Return the texts under which a cell is found: as written, and that of equal values.
 
     Args:
         cell: of a table.
@@ -170,7 +170,7 @@ class Haystack:
         return Haystack(self.text + new.text, np.concatenate([self.starts, new.starts + len(self.text)]))
 
     def find(self, part: str) -> Iterator[int]:
-        """Yield the numbers of the texts that hold a part, in order. Cost: about 1 ms for 2 MB of text."""
+        """Yield the numbers of the texts that hold a part, in order. Cost: about 1 ms for 2 MB."""
         folded, at = part.casefold().encode(errors="surrogatepass"), 0
         if _END.encode() in folded:
             return

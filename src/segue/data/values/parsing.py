@@ -21,7 +21,7 @@ LONGEST_TEXT = 10_000
 #: Characters of a text that are read before tags are removed.
 _LONGEST_RAW = 4 * LONGEST_TEXT
 #: Larger numbers are errors of measurement, and differences of two of them would overflow.
-_LARGEST = 1e300
+LARGEST = 1e300
 
 _TAG = re.compile(r"<[A-Za-z/!?][^<>]*>")
 _BLANKS = re.compile(r"\s+")
@@ -101,11 +101,11 @@ def number_of(value: object) -> float | None:
         number = float(value)
     except (OverflowError, ValueError):
         return None
-    return number if abs(number) < _LARGEST else None
+    return number if abs(number) < LARGEST else None
 
 
 def vector_of(value: object) -> list[float] | None:
-    """Return a list of finite numbers, or a text that holds such a list, as floats; None for anything else.
+    """Return a list of finite numbers, or a text of such a list, as floats; else None.
 
     Example:
         >>> vector_of([1, 2]), vector_of("[0.5, -1]"), vector_of("0.5 -1"), vector_of([1, None]), vector_of("a b")
@@ -141,7 +141,7 @@ def text_of(value: object) -> str:
 
 
 def is_present(value: object) -> bool:
-    """Return whether there is a value, readable or not: not null, not NaN, not an empty text or list."""
+    """Return whether there is a value, readable or not: no null, NaN, empty text or list."""
     value = plain_value(value)
     if isinstance(value, float):
         return not math.isnan(value)
@@ -151,7 +151,7 @@ def is_present(value: object) -> bool:
 
 
 def distinct(column: pl.Series) -> tuple[list[Any], NDArray[np.int64]]:
-    """Return the distinct values of a column and int64[row], the position of each row's value among them.
+    """Return the distinct values of a column and int64[row], the number of each row's value.
 
     Where a type has no order or hash (lists, objects), each row counts as a separate value.
 
@@ -172,7 +172,7 @@ def distinct(column: pl.Series) -> tuple[list[Any], NDArray[np.int64]]:
 
 
 def numbers_of(column: pl.Series, read: Callable[[object], float | None]) -> NDArray[np.float64]:
-    """Return float64[row], each value read by `number_of` or `moment_of`, NaN where it cannot be read.
+    """Return float64[row], each value read by `number_of` or `moment_of`, NaN if unreadable.
 
     Example:
         >>> numbers_of(pl.Series(["1", "x", None]), number_of).tolist()
@@ -180,7 +180,7 @@ def numbers_of(column: pl.Series, read: Callable[[object], float | None]) -> NDA
     """
     if read is number_of and column.dtype.is_numeric() and not column.dtype.is_decimal():
         numbers = column.cast(pl.Float64).to_numpy().astype(np.float64)
-        return np.where(np.abs(numbers) < _LARGEST, numbers, np.nan)
+        return np.where(np.abs(numbers) < LARGEST, numbers, np.nan)
     values, which = distinct(column)
     numbers_read = (read(value) for value in values)
     return np.array([np.nan if number is None else number for number in numbers_read], np.float64)[which]

@@ -11,8 +11,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-#: Larger numbers are errors, and differences of two of them would overflow.
-_LARGEST = 1e300
+from segue.data.values.parsing import LARGEST
 
 
 def json_of(text: str | bytes) -> Any:
@@ -57,7 +56,7 @@ def distinct(values: Sequence[str], name: str) -> None:
 def number(value: object, name: str) -> float:
     """Return a finite number."""
     result = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    if not abs(result) < _LARGEST:
+    if not abs(result) < LARGEST:
         raise ValueError(f"{name}: expected a finite number, came {_shown(value)}")
     return result
 

@@ -1,6 +1,6 @@
 """Reading a time, whatever it is written as; all of Segue reads times here.
 
-- `microseconds` reads one time: an argument in Python, an option, a field of a request. It refuses what it cannot read.
+- `microseconds` reads one time: an argument, an option, a field of a request; it raises for others.
 - `TimeRule` reads a column of a log; the rule is guessed from a sample, or given.
 - `moment_of` reads an attribute such as a date of birth; what it cannot read is missing.
 - `iso` writes a time.
@@ -21,7 +21,7 @@ import polars as pl
 from segue.data.values.parsing import number_of, plain_value
 from segue.errors import ArgumentError
 
-#: Years 1 to 9999 in microseconds since 1970: what ISO 8601 can write. Every time lies between them.
+#: Years 1 to 9999 in microseconds since 1970: what ISO 8601 can write.
 EARLIEST, LATEST = -62_135_596_800_000_000, 253_402_300_799_999_999
 
 _SECONDS_PER = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000, "nanoseconds": 1_000_000_000}
@@ -29,7 +29,7 @@ _SECONDS_PER = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000, 
 _MAGNITUDES = {"seconds": 1e11, "milliseconds": 1e14, "microseconds": 1e17}
 _SHORT = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _CLOCKS = ("T%H:%M:%S%.f", " %H:%M:%S%.f", "T%H:%M", " %H:%M")
-#: Every ISO 8601 form that a column may have, with and without a zone, and the "UTC" that some logs write for it.
+#: Every ISO 8601 form that a column may have, with and without a zone or "UTC".
 ISO_FORMATS = (
     *(f"%Y-%m-%d{clock}{zone}" for clock in _CLOCKS for zone in ("", "%#z")),
     "%Y-%m-%d %H:%M:%S%.f UTC",
@@ -37,24 +37,24 @@ ISO_FORMATS = (
 )
 #: How attributes write dates otherwise.
 _DATE_FORMATS = ("%d-%b-%Y", "%Y/%m/%d", "%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%d %b %Y")
-#: Dates written as whole numbers, by their number of digits; the parts that are left out are 1 January, 0 o'clock.
+#: Dates written as whole numbers, by their number of digits; missing parts are 1 January, 0 h.
 _DIGITS = {14: "YYYYMMDDHHMMSS", 12: "YYYYMMDDHHMM", 10: "YYYYMMDDHH", 8: "YYYYMMDD", 6: "YYYYMM", 4: "YYYY"}
 _FIRST = "YYYY0101000000"
-#: The years that a number may name, and the share of a column that must look so, larger where the digits are few.
+#: The years that a number may name, and the least share of such numbers by digits.
 _YEARS, _MOST, _HALF = (1900, 2100), 0.9, 0.5
 _1970 = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def microseconds(time: object, name: str = "time") -> int | None:
-    """Return int microseconds since 1970 from seconds, a date or its text in ISO 8601 (no zone means UTC).
+    """Return int microseconds since 1970 of seconds, a date or ISO 8601 (no zone means UTC).
 
     Args:
         time: the value; None is unknown.
         name: what messages call it.
 
     Raises:
-        ArgumentError: the value is none of these, not finite, outside the years 1 to 9999, or a number such as
-            20240131 that writes a date by its digits.
+        ArgumentError: the value is none of these, not finite, outside the years 1 to 9999, or a
+            number such as 20240131 that writes a date by its digits.
 
     Example:
         >>> microseconds(1.5), microseconds(datetime(1970, 1, 1, 0, 1)), microseconds(" 1970-01-01 00:01"), microseconds("60")
@@ -90,7 +90,7 @@ It seems to count milliseconds: divide it by 1,000.
 
 
 def moment_of(value: object) -> float | None:
-    """Return an attribute that is a date or time as seconds since 1970, None where it cannot be read.
+    """Return a date or time of an attribute as seconds since 1970, None if unreadable.
 
     A number such as 1970 or 19700102 is a date, another counts from 1970.
 
@@ -190,7 +190,7 @@ def _looks_like(value: int) -> str:
 
 
 def written_date(value: int) -> datetime | None:
-    """Return the date between 1900 and 2100 that a number writes by its digits, YYYYMMDD or longer; else None.
+    """Return the date from 1900 to 2100 that the digits of a number write, YYYYMMDD or longer.
 
     Example:
         >>> written_date(20240131), written_date(20240199), written_date(2024)
@@ -234,10 +234,10 @@ class TimeRule:
     """How a column becomes int64 microseconds since 1970 in UTC.
 
     Args:
-        kind: "integer" or "float" (an epoch), "digits" (a date as a whole number), "text" (formats) or "datetime"
-            (a column of that type).
-        unit: of an epoch: seconds, milliseconds, microseconds, nanoseconds; of digits their form, such as YYYYMMDD.
-        formats: of a text, in the notation of chrono; the first that fits counts. No zone means UTC.
+        kind: "integer" or "float" (an epoch), "digits" (a date as a whole number), "text" (formats)
+            or "datetime" (a column of that type).
+        unit: of an epoch: seconds, milliseconds and so on; of digits their form, such as YYYYMMDD.
+        formats: of a text, in the notation of chrono; the first that fits. No zone means UTC.
         guessed: whether the rule was guessed, not given.
 
     Example:
@@ -259,9 +259,9 @@ class TimeRule:
     def guess(cls, sample: pl.Series, time_format: str | None = None) -> "TimeRule":
         """Return the rule that reads the most of a sample; a given format is taken as it is.
 
-        Whole numbers that write dates between 1900 and 2100 by their digits are these dates. Of other numbers a
-        median below 1e11 counts seconds, below 1e14 milliseconds, below 1e17 microseconds: each is the only unit
-        in which it lies between 1973 and 5138.
+        Whole numbers that write dates between 1900 and 2100 by their digits are these dates. Of
+        other numbers a median below 1e11 counts seconds, below 1e14 milliseconds, below 1e17
+        microseconds: each is the only unit in which it lies between 1973 and 5138.
         """
         base = sample.dtype.base_type()
         if base in (pl.Datetime, pl.Date):
@@ -306,7 +306,7 @@ class TimeRule:
         return inside * (1_000_000 // per_second) if per_second <= 1_000_000 else inside // 1_000
 
     def widened(self) -> "TimeRule | None":
-        """Return a slower rule that reads more, or None: floats among integers, any form of ISO 8601."""
+        """Return a slower rule that reads more (floats, any ISO 8601), or None."""
         if self.kind == "integer":
             return replace(self, kind="float")
         if self.kind == "text" and self.guessed and self.formats != ISO_FORMATS:
@@ -331,7 +331,7 @@ class TimeRule:
 
 
 def unit_of(text: str) -> str:
-    """Return the unit in which a number seems to count from 1970; empty where the text is no number.
+    """Return the unit in which a number seems to count from 1970; empty for other texts.
 
     Example:
         >>> unit_of("1700000000"), unit_of("1700000000000"), unit_of("soon")
@@ -345,9 +345,9 @@ def unit_of(text: str) -> str:
 
 
 def other_units(times: pl.Series) -> pl.Series:
-    """Return the times that seem to be in another unit: a factor of about 1,000, a million or 1e9 from the others.
+    """Return the times that seem to be in another unit: 1,000, a million or 1e9 times off.
 
-    Logs before 1973 are not checked. A clock that starts at 0 has times of all magnitudes: these are not returned.
+    Logs before 1973, and clocks that start at 0, are not checked.
 
     Args:
         times: int64, microseconds since 1970, sorted.
@@ -380,7 +380,7 @@ def text_of_times(column: pl.Expr, kind: pl.DataType) -> pl.Expr:
 
 
 def _form_of(sample: pl.Series) -> str:
-    """Return the form of a date that most values of a column write as a whole number, "" where none does."""
+    """Return the form in which most values write a date as a whole number, or ""."""
     column = text_of_times(pl.col("time"), sample.dtype)
     if sample.dtype.is_float() and (sample != sample.round()).any():
         return ""

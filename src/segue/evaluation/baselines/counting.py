@@ -3,12 +3,13 @@
     Popularity         what most events were about
     RecentPopularity   the same, old events counting less
     OwnPopularity      the items that the user repeats most, where seen items are allowed
-    DecayedMarkov      what followed the last few items, sooner counting more
+    DecayedMarkov      the items that follow the last few items; closer pairs count more
     ItemKNN            what the users of the last few items also used
 
 Knows: sequences of rows, and counts of them.
-Does not know: networks, models, or how a query is made from a log. Each baseline is a frozen dataclass
-of settings; `fit` counts once and gives a `Counted`, which scores any history, a new user's included.
+Does not know: networks, models, or how a query is made from a log. Each baseline is a frozen
+dataclass of settings; `fit` counts once and gives a `Counted`, which scores any history, a new
+user's included.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """EASE: every item predicted from all others, by one matrix in closed form.
 
-Knows: which users had which items. Does not know: the order of events, except in how a history is read.
+Knows: which users had which items.
+Does not know: the order of events, except in how a history is read.
 """
 
 from concurrent.futures import ThreadPoolExecutor

@@ -1,6 +1,7 @@
 """The tuning of baselines: settings are tried on the last training event of each user.
 
-Knows: the contract of a baseline, and how a trial is measured. Does not know: any particular baseline.
+Knows: the contract of a baseline, and how a trial is measured.
+Does not know: any particular baseline.
 """
 
 from collections.abc import Callable

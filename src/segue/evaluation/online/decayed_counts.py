@@ -2,12 +2,15 @@
 
 Knows: counts that halve with time. Does not know: sessions, models.
 
-A count is kept as if all of it had happened at one time, the base: an event at `t` adds `2^((t - base) / half_life)`.
-So no count changes while time passes, and counts of one time compare as they are. Before the powers grow too large,
-the base moves and all counts are multiplied once.
+A count is kept as if all of it had happened at one time, the base. An event at `t` adds
 
-Source: Ji et al. 2020, "A re-visit of the popularity baseline in recommender systems"; the sequential rules of Ludewig,
-Jannach 2018, with time in place of distance.
+    2^((t - base) / half_life)
+
+So no count changes while time passes, and counts of one time compare as they are. Before the powers
+grow too large, the base moves and all counts are multiplied once.
+
+Source: Ji et al. 2020, "A re-visit of the popularity baseline in recommender systems"; the
+sequential rules of Ludewig, Jannach 2018, with time in place of distance.
 """
 
 import math
@@ -74,7 +77,7 @@ class _PopularityCounts:
 
 
 class _Row:
-    """What followed one item: items and their counts, side by side, with room for more."""
+    """The followers of one item: items and their counts, side by side, with room for more."""
 
     __slots__ = ("counts", "items", "places", "size", "total")
 
@@ -171,7 +174,7 @@ class OnlineTransitions(OnlineBaseline):
     Args:
         half_life: in hours, above 0.
 
-    Cost: one comparison with the items that followed the last item, for each query.
+    Cost: one comparison with the followers of the last item for each query; memory of the pairs that were met.
     """
 
     half_life: float = 24.0
@@ -211,9 +214,11 @@ class _TransitionReader:
 
 @dataclass(frozen=True)
 class OnlineSum(OnlineBaseline):
-    """Score an item by its share of what followed the last item, plus `weight` times its share of recent events.
+    """Score an item by its share of the last item's transitions, plus `weight` times that of recent events.
 
-    `score(y) = followers(x, y) / (sum over y of followers(x, y) + 1) + weight * events(y) / sum over y of events(y)`,
+        score(y) = followers(x, y) / (sum over y of followers(x, y) + 1)
+                   + weight * events(y) / (sum over y of events(y))
+
     where x is the user's last item, and both counts decay.
 
     Args:

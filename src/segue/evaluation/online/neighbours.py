@@ -2,7 +2,8 @@
 
 Knows: sessions that share items. Does not know: models, or how events are ordered.
 
-Source: item-kNN of Hidasi et al. 2016 (shrunk cosine to the last item); V-SKNN of Ludewig, Jannach 2018.
+Source: item-kNN of Hidasi et al. 2016 (shrunk cosine to the last item); V-SKNN of Ludewig, Jannach
+2018.
 """
 
 from dataclasses import dataclass
@@ -31,8 +32,8 @@ _UNIT = 2.0**30
 class OnlineItemKNN(OnlineBaseline):
     """Score an item by the sessions that hold it beside the user's last item.
 
-    `score(y) = sessions of x and y / (sessions of y + 20)^norm`, where x is the user's last item, and the sessions of
-    both are among the last 200 of x in the window.
+    `score(y) = sessions of x and y / (sessions of y + 20)^norm`, where x is the user's last item,
+    and the sessions of both are among the last 200 of x in the window.
 
     Args:
         window: the number of events.
@@ -88,9 +89,9 @@ class _ItemReader(_SessionReader):
 class OnlineSessionKNN(OnlineBaseline):
     """Score an item by the sessions most like the user's last session.
 
-    `likeness(n) = sum of 1 / (1 + i) over shared items / sqrt(items of n)`, where i counts the user's items from the
-    latest, 0 to 4, and n is among the last 200 sessions with the item; `score(y)` is the sum over the `neighbours` most
-    like, of equals the latest.
+    `likeness(n) = sum of 1 / (1 + i) over shared items / sqrt(items of n)`, where i counts the
+    user's items from the latest, 0 to 4, and n is among the last 200 sessions with the item;
+    `score(y)` is the sum over the `neighbours` most like, of equals the latest.
 
     Args:
         window: the number of events.

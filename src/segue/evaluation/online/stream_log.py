@@ -23,8 +23,8 @@ HOUR = 3_600_000_000
 class StreamLog:
     """Events of all users in the order of time, and of each what its user did strictly earlier.
 
-    Events with the same timestamp are one moment: none of them is earlier than another. Learning follows the order
-    of the log, so an event of the same moment may be the one `before`.
+    Events with the same timestamp are one moment: none of them is earlier than another. Learning
+    follows the order of the log, so an event of the same moment may be the one `before`.
 
     Args:
         users: int64[event].
@@ -32,12 +32,16 @@ class StreamLog:
         times: int64[event], microseconds, rising.
         n_items: the number of items.
         begins: int64[event], the first event of the same moment.
-        before: int64[event], the item of the user's event just before in the log; -1 where there is none.
-        last: int64[event], the item of the user's last strictly earlier event; -1 where there is none.
+        before: int64[event], the item of the user's event just before in the log; -1 where there is
+            none.
+        last: int64[event], the item of the user's last strictly earlier event; -1 where there is
+            none.
         sessions: int64[event], which session the event belongs to.
-        last_sessions: int64[event], the session of the user's last strictly earlier event; -1 where there is none.
+        last_sessions: int64[event], the session of the user's last strictly earlier event; -1 where
+            there is none.
         repeated: bool[event], whether the user had a strictly earlier event with the item.
-        distinct: int64[n], the distinct items of each user in the order of their first events, user after user.
+        distinct: int64[n], the distinct items of each user in the order of their first events, user
+            after user.
         seen_from: int64[event], where the user's items begin in `distinct`.
         seen_to: int64[event], where those of strictly earlier events end.
     """

@@ -46,7 +46,8 @@ def tuned_baselines(
         exclude_seen: whether lists exclude the items that a user met strictly earlier.
         say: called with lines on what is being done, and how long it takes.
 
-    Cost: at most 16 trials for each of five baselines; a trial reads at most 50,000 events on and ranks 5,000.
+    Cost: at most 16 trials for each of five baselines; a trial reads at most 50,000 events on and
+    ranks 5,000.
     """
     tune = _Tuner(log, end, exclude_seen, say)
     popularity = tune(OnlinePopularity())

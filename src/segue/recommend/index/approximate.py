@@ -1,14 +1,15 @@
-"""An index for large catalogues: rows in cells, a code of 4 bits a number for each, in a file beside the model.
+"""An index for large catalogues: rows in cells, each row with a code of 4 bits a number, in a file beside the model.
 
-Knows: which cells a query looks into, how many candidates are scored exactly, how good that was when it was
-built, whether it is of this model. Needs the extra `index` (faiss).
+Knows: which cells a query searches, how many candidates are scored exactly, the recall measured when the index was
+built, whether the index belongs to a model. Needs the extra `index` (faiss).
 Does not know: users, stores, HTTP.
 
-The row with vector x and bias b is (x, b), a query q is (q, 1), their product is the score. Rows are laid in cells
-by k-means, and of each the difference to the centre of its cell is kept, 4 bits for each number (product quantisation:
-Jégou, Douze, Schmid 2011; scanned from registers: André, Kermarrec, Le Scouarnec 2015). A search scans the codes of
-some cells and scores the best of them exactly. A cell is worth what its best row may be: for n rows at a mean distance
-of r from the centre c in d dimensions, about q.c + |q| r sqrt(2 log(n) / d), as of the highest of n normal draws.
+The row with vector x and bias b is (x, b), a query q is (q, 1), their product is the score. k-means puts the rows into
+cells. A code keeps the difference of a row to the centre of its cell, 4 bits for each number (product quantisation:
+Jégou, Douze, Schmid 2011; scanned from registers: André, Kermarrec, Le Scouarnec 2015). A search scans the codes of the
+best cells and scores the best rows of these exactly. A cell is ranked by the score that its best row may have: for n
+rows at a mean distance of r from the centre c in d dimensions, q.c + |q| r sqrt(2 log(n) / d), the expected highest of
+n normal draws.
 (By q.c alone, twice to four times as many cells are needed: docs/results.md.)
 """
 
@@ -34,39 +35,39 @@ from segue.recommend.index.codes import Codes, faiss_module
 from segue.recommend.index.exact import QUERIES, ExactIndex, Found, Index, best_columns, check, pairs_of
 from segue.shapes import Bools, Floats, Rows
 
-#: Older ones held bytes that faiss would read without a look at them.
+#: Files of older formats held bytes that faiss reads without a check.
 FORMAT = 3
 #: Items from which an index is worth its building.
 LARGE = 200_000
-#: The recall at `K` that is aimed at, for .98 on queries that were not tuned with; half of what may be missed is left
-#: to the codes, all of it to both.
+#: The target recall at `K`, for .98 on other queries than those of the tuning. The codes may miss half of the rest,
+#: codes and cells together all of it.
 WANTED, K = 0.985, 20
-#: Candidates of a query, for each row that is wanted, and beside them; taken so often, until the codes are good enough.
+#: Candidates of a query: so many for each wanted row and so many more, times the first factor that is enough.
 _EACH, _BESIDE, _TIMES = 2, 60, (1, 2, 4, 8)
-#: Candidates of one query, at most; from there on scoring all rows is the better way.
+#: The most candidates of a query; with more, scoring all rows is faster.
 _MOST = 4096
-#: Queries from which a second thread is worth its start.
+#: From so many queries on a second thread is faster.
 _MANY = 64
 _QUERIES = 512
 
 
 @dataclass(frozen=True)
 class IndexFacts:
-    """What is known of an index, kept in its file.
+    """The facts of an index, stored in its file.
 
     Args:
         fingerprint: of the model.
         rows: of the catalogue that training made, row 0 included; later ones are searched exactly.
         width: of the vectors.
         size: of the codes, in bytes.
-        digest: of what is in the file beside these facts.
-        cells: in which the rows lie.
-        probes: cells that a search looks into, where all rows are allowed.
-        times: how often the usual number of candidates is scored exactly.
-        recall: the share of the exact `k` best that was found, over the queries below.
+        digest: of the arrays in the file.
+        cells: number of cells.
+        probes: cells that a search scans where all rows are allowed.
+        times: factor on the usual number of candidates.
+        recall: the share of the exact `k` best that the index finds, over the queries below.
         k: of that recall.
-        queries: what was asked, in words.
-        seconds: that building took.
+        queries: of that recall, in words.
+        seconds: the time of building.
         format: of this file.
     """
 
@@ -105,11 +106,11 @@ class IndexFacts:
 
 @dataclass(frozen=True, eq=False)
 class ApproximateIndex(Index):
-    """Asks codes for candidates and scores these exactly; where they cannot fill a list, all rows are scored.
+    """Finds candidates by their codes and scores these exactly; a list that stays short is filled from all rows.
 
     Args:
-        coded: of the rows from 1 to below `facts.rows`.
-        exact: over all rows; those that came later are always searched by it.
+        coded: the rows from 1 to below `facts.rows`.
+        exact: all rows; later rows are always searched exactly.
         facts: of the index.
 
     Cost: a search of a million rows of width 64 took .2 ms of processor time (docs/results.md).
@@ -126,12 +127,12 @@ class ApproximateIndex(Index):
 
     @cached_property
     def _centres(self) -> Floats:
-        return np.asfortranarray(self.coded.centres)  # for products with few queries
+        return np.asfortranarray(self.coded.centres)  # faster for products with few queries
 
     def search(
         self, queries: Floats, k: int, *, allowed: Bools | None = None, excluded: Sequence[Rows] | None = None
     ) -> Found:
-        """Return the k best rows of each query, but for those the codes miss; see `Index.search`."""
+        """Return the k best rows of each query, except rows that the codes miss; see `Index.search`."""
         check(self.exact.vectors, queries, k, allowed, excluded)
         blocks = [slice(begin, begin + QUERIES) for begin in range(0, len(queries), QUERIES)]
         found = [Found.nothing(0, k)]
@@ -143,7 +144,7 @@ class ApproximateIndex(Index):
         return self._with(exact=self.exact.over(vectors, bias, hidden))
 
     def _with(self, **changed: Any) -> "ApproximateIndex":
-        """Return the index with another part, and the same codes as faiss has them."""
+        """Return the index with other fields and the same faiss object."""
         other = replace(self, **changed)
         vars(other)["codes"] = self.codes
         return other
@@ -154,22 +155,22 @@ class ApproximateIndex(Index):
         count = self.facts.times * (_EACH * wanted + _BESIDE)
         if count > min(_MOST, share * (self.facts.rows - 1)):
             return self.exact.search(queries, k, allowed=allowed, excluded=excluded)
-        # Further down a list the rows lie in more cells, and so many more are needed of which a share is allowed.
+        # A longer list, and a list of few allowed rows, needs more cells.
         probes = self.facts.probes * max(1.0, wanted / K) ** 0.5 / share
         rows = self._candidates(queries, count, min(self.facts.cells, int(np.ceil(probes))), allowed)
         found = self._rescored(queries, k, rows, allowed, excluded)
         short = np.flatnonzero(found.rows[:, -1] == 0)
         if len(short):
-            some = [excluded[query] for query in short.tolist()] if excluded is not None else None
-            part = self.exact.search(queries[short], k, allowed=allowed, excluded=some)
-            found.rows[short], found.scores[short] = part
+            left_out = [excluded[query] for query in short.tolist()] if excluded is not None else None
+            exact = self.exact.search(queries[short], k, allowed=allowed, excluded=left_out)
+            found.rows[short], found.scores[short] = exact
         return found
 
     def _wanted(self, k: int, excluded: Sequence[Rows] | None) -> int:
-        """Return how many rows are wanted of a query, so that those left out do not shorten its list.
+        """Return how many rows to find for a query, so that excluded rows do not shorten its list.
 
-        Of a long history few items are among the best: a part of it is added, and exact search is there
-        for the few lists that come out short.
+        Few items of a long history are among the best, so only a part of its length is added. Exact search fills the
+        few lists that stay short.
         """
         left_out = max(map(len, excluded), default=0) if excluded is not None else 0
         return k + min(left_out, 4 * k + 64)
@@ -177,7 +178,7 @@ class ApproximateIndex(Index):
     def _rescored(
         self, queries: Floats, k: int, rows: Rows, allowed: Bools | None, excluded: Sequence[Rows] | None
     ) -> Found:
-        """Return the best of some rows, int32[q, n] in order, and of those that came later, by their exact scores."""
+        """Return the best of candidates, int32[q, n] in order, and of later rows, by their exact scores."""
         size, exact = len(self.exact.vectors), self.exact
         scores = np.matmul(exact.vectors[rows], queries[:, :, None])[:, :, 0] + exact.bias[rows]
         good = rows > 0
@@ -203,7 +204,7 @@ class ApproximateIndex(Index):
         bits = None if allowed is None else np.packbits(allowed[: self.facts.rows], bitorder="little")
         only = None if bits is None else faiss.IDSelectorBitmap(self.facts.rows, faiss.swig_ptr(bits))
         rows, near = np.empty((len(asked), count), np.int64), np.empty((len(asked), count), np.float32)
-        # A setting of this thread alone; a small batch is done before a second thread has started.
+        # The setting holds for this thread alone. A small batch ends before a second thread has started.
         faiss.omp_set_num_threads(1 if len(asked) < _MANY else (os.cpu_count() or 1))
         arrays = (asked, np.ascontiguousarray(chosen, np.int64), middles, near, rows)
         x, cell, middle, distance, label = map(faiss.swig_ptr, arrays)
@@ -218,7 +219,7 @@ def exact_index(rec: Model) -> ExactIndex:
 
 
 def index_path(model: str | Path) -> Path:
-    """Return where the index of a model lies.
+    """Return the path of the index of a model.
 
     Example:
         >>> index_path("shop/films.segue").name
@@ -236,18 +237,17 @@ def build_index(
     say: Callable[[str], None] | None = None,
     threads: int = 0,
 ) -> ApproximateIndex:
-    """Build the index of a model, measure it, and keep it beside the model.
+    """Build the index of a model, measure its recall, and store it beside the model.
 
-    As many cells are looked into as are needed to find `WANTED` of the exact best; what was reached is
-    kept in its facts.
+    A search scans as many cells as it needs to find `WANTED` of the exact best; the facts hold the measured recall.
 
     Args:
-        rec: what is in the model.
+        rec: the model.
         model: its path.
-        queries: float32[q, d] to measure with; None makes histories of random items, the popular more often.
-        of: what the queries are, in words.
+        queries: float32[q, d] to measure with; None makes histories of random items, popular items more often.
+        of: the queries in words.
         say: called with lines to show.
-        threads: 0 takes all cores for a large catalogue, one for a small one.
+        threads: 0 takes all cores for a large catalogue, one core for a small one.
 
     Raises:
         ArgumentError: the extra is not installed, or there are too few items.
@@ -262,7 +262,7 @@ def build_index(
     if queries is None:
         queries, of = random_queries(rec), f"{_QUERIES} histories of random items"
     faiss, began = faiss_module(), time.perf_counter()
-    # Threads that wait for each other cost a small catalogue more than they save.
+    # For a small catalogue threads wait for each other longer than they work.
     faiss.omp_set_num_threads(threads or (1 if rows < LARGE else os.cpu_count() or 1))
     say(f"{index_path(model)}: building an index of {rows - 1:,} items.")
     extended = extended_rows(rec.params.items[1:rows], rec.params.bias[1:rows])
@@ -274,12 +274,12 @@ def build_index(
 
 
 def open_index(rec: Model, model: str | Path) -> tuple[Index | None, str]:
-    """Return the index beside a model, and a sentence; None where there is none that fits.
+    """Return the index beside a model, and a sentence; None where no index fits.
 
     Without an index a recommender scores all items, which is always right.
 
     Args:
-        rec: what is in the model.
+        rec: the model.
         model: its path.
 
     Example:
@@ -315,7 +315,7 @@ def open_index(rec: Model, model: str | Path) -> tuple[Index | None, str]:
 
 
 def random_queries(rec: Model, count: int = _QUERIES, seed: int = 0) -> Floats:
-    """Return float32[q, d]: what is looked for after random histories of 1 to 20 items, the popular more often."""
+    """Return float32[q, d]: the queries after random histories of 1 to 20 items, popular items more often."""
     rng = np.random.default_rng(seed)
     rows = rec.learnt_rows
     weights = np.exp(np.clip(rec.params.bias[1:rows] - rec.params.bias[1:rows].max(), -30, 0)).astype(np.float64)
@@ -331,10 +331,10 @@ def random_queries(rec: Model, count: int = _QUERIES, seed: int = 0) -> Floats:
 
 
 def queries_of(rec: Model, outputs: Floats) -> Floats:
-    """Return what is looked for in some states, evenly spread over them, the time of the question unknown."""
-    some = np.unique(np.linspace(0, len(outputs) - 1, min(len(outputs), _QUERIES)).astype(np.int64))
-    unknown = np.full(len(some), np.nan, np.float32)
-    return np.asarray(rec.network.query(rec.params, outputs[some], unknown), np.float32)
+    """Return the queries of states, evenly spread over them, the time of the request unknown."""
+    places = np.unique(np.linspace(0, len(outputs) - 1, min(len(outputs), _QUERIES)).astype(np.int64))
+    unknown = np.full(len(places), np.nan, np.float32)
+    return np.asarray(rec.network.query(rec.params, outputs[places], unknown), np.float32)
 
 
 def extended_rows(vectors: Floats, bias: Floats) -> Floats:
@@ -355,13 +355,13 @@ def recall_of(index: Index, exact: Found, queries: Floats) -> float:
 
 
 def _measured(index: ApproximateIndex, queries: Floats) -> ApproximateIndex:
-    """Return the index with the fewest candidates and cells that find what is wanted, and its recall."""
+    """Return the index with the fewest candidates and cells that reach the target recall."""
     learnt = ExactIndex(index.exact.vectors[: index.facts.rows], index.exact.bias[: index.facts.rows])
     best, facts = learnt.search(queries, K), index.facts
 
     def tried(times: int, probes: int) -> IndexFacts:
-        asked = replace(facts, times=times, probes=probes)
-        return replace(asked, recall=recall_of(index._with(exact=learnt, facts=asked), best, queries))
+        trial = replace(facts, times=times, probes=probes)
+        return replace(trial, recall=recall_of(index._with(exact=learnt, facts=trial), best, queries))
 
     for times in _TIMES:
         facts = tried(times, facts.cells)
@@ -370,13 +370,13 @@ def _measured(index: ApproximateIndex, queries: Floats) -> ApproximateIndex:
     few, enough = 0, facts.cells
     while enough - few > max(1, enough // 16) and facts.recall >= WANTED:
         middle = (few + enough + 1) // 2
-        asked = tried(facts.times, middle)
-        few, enough, facts = (few, middle, asked) if asked.recall >= WANTED else (middle, enough, facts)
+        trial = tried(facts.times, middle)
+        few, enough, facts = (few, middle, trial) if trial.recall >= WANTED else (middle, enough, facts)
     return index._with(facts=facts)
 
 
 def _kept(index: ApproximateIndex, path: Path, seconds: float) -> ApproximateIndex:
-    """Write codes and facts as one file, all or nothing."""
+    """Write codes and facts as one file, atomically."""
     coded = index.coded
     facts = replace(index.facts, size=coded.size, digest=coded.digest, seconds=round(seconds, 1))
     try:

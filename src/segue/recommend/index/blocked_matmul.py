@@ -1,9 +1,9 @@
 """All items, laid out for products with a few queries.
 
-Knows: that a library packs a large table anew for each product, which costs as much as the product of sixteen
-queries, and multiplies small tables as they lie. So the items lie in blocks that are small enough, each with its
-biases as one more row, and one call makes all products.
-Does not know: what the scores are for.
+Knows: a BLAS library packs a large table again for each product, which costs as much as the product of sixteen queries;
+it multiplies small tables without packing. So the items lie in small blocks, each with its biases as one more row, and
+one call multiplies all blocks.
+Does not know: the use of the scores.
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ import numpy as np
 
 from segue.shapes import Floats, Rows
 
-#: Queries of one product; more are worth a packed table.
+#: The most queries of one product; with more, a packed table is faster.
 FEW = 64
 #: Items in a block.
 _BLOCK = 128
@@ -25,7 +25,7 @@ class Table:
     Args:
         blocks: float32[n, d + 1, _BLOCK].
         rest: float32[d + 1, n], the last items.
-        rows: int32[n], items that are others than in the blocks.
+        rows: int32[n], items that differ from the blocks.
         others: float32[d + 1, n], their vectors, each with its bias.
 
     Example:
@@ -41,14 +41,14 @@ class Table:
 
     @classmethod
     def of(cls, vectors: Floats, bias: Floats) -> "Table":
-        """Lay out float32[V, d] and float32[V]; they are copied."""
+        """Return the table of float32[V, d] and float32[V]; they are copied."""
         count = len(vectors) // _BLOCK
         both = np.concatenate([vectors.T, bias[None]], dtype=np.float32)
         blocks = both[:, : count * _BLOCK].reshape(len(both), count, _BLOCK)
         return cls(np.ascontiguousarray(blocks.swapaxes(0, 1)), np.ascontiguousarray(both[:, count * _BLOCK :]))
 
     def changed(self, rows: Rows, vectors: Floats, bias: Floats) -> "Table":
-        """Return a table of which some items, distinct rows, are others. Cost: O(all rows changed so far x d).
+        """Return a table with other vectors in distinct rows. Cost: O(all rows changed so far x d).
 
         Example:
             >>> table = Table.of(np.float32([[1, 0], [0, 1], [2, 2]]), np.float32([0, 0, 5]))
@@ -65,7 +65,7 @@ class Table:
         return replace(self, rows=np.concatenate([self.rows[same], rows]), others=others)
 
     def more(self, vectors: Floats, bias: Floats) -> "Table":
-        """Return a table with some items behind the last. Cost: O(these and those behind the blocks)."""
+        """Return a table with more items at the end. Cost: O(new items and items outside the blocks)."""
         new = np.concatenate([vectors.T, bias[None]], dtype=np.float32)
         return replace(self, rest=np.concatenate([self.rest, new], axis=1))
 

@@ -1,7 +1,7 @@
-"""Rows in cells, and a code of 4 bits a number for each: plain arrays, and the index of faiss that is made of them.
+"""Rows in cells, each with a code of 4 bits a number: plain arrays, and the faiss index made of them.
 
-Knows: how rows are laid in cells and coded, what fits together. Needs the extra `index` (faiss).
-Does not know: files, models. Faiss reads no bytes of a file: it is given arrays that were looked at.
+Knows: how rows get cells and codes, which arrays fit together. Needs the extra `index` (faiss).
+Does not know: files, models. Faiss reads no bytes of a file: it gets arrays that were checked.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ _BLOCK = 1 << 16
 
 
 class Codes(NamedTuple):
-    """All that a search needs of n rows of width w; row r stands at place r - 1.
+    """The arrays that a search needs, for n rows of width w; row r stands at place r - 1.
 
     Args:
         centres: float32[cell, w], of each cell.
-        books: float32[w, 16], what each code of each number stands for.
-        cells: int32[n], in which cell a row lies.
+        books: float32[w, 16], the value of each code of each number.
+        cells: int32[n], the cell of each row.
         codes: uint8[n, ceil(w / 2)], two codes a byte: the difference of a row to the centre of its cell.
-        reach: float32[cell], what the best row of a cell may have over its centre, for a query of length 1.
+        reach: float32[cell], how far the best row of a cell may score above the centre, for a query of length 1.
     """
 
     centres: Floats
@@ -40,7 +40,7 @@ class Codes(NamedTuple):
 
     @classmethod
     def of(cls, rows: Floats) -> "Codes":
-        """Return the codes of float32[n, w]; there are about two cells for the root of the rows."""
+        """Return the codes of float32[n, w], in about 2 sqrt(n) cells."""
         count, width = rows.shape
         number = max(1, int(2 * count**0.5))
         plain = _plain(number, width)
@@ -58,7 +58,7 @@ class Codes(NamedTuple):
         return cls(centres, books, cells, codes, _reach(rows, centres, cells))
 
     def check(self, rows: int, width: int) -> None:
-        """Do nothing if these are the codes of so many rows of a width, row 0 counted and the bias not.
+        """Do nothing if these are the codes of so many rows, row 0 included, of a width without the bias.
 
         Raises:
             ArgumentError: an array is of another type or shape, a row lies in no cell, or a number is not finite.
@@ -123,7 +123,7 @@ def faiss_module() -> Any:
 
 
 def _plain(cells: int, width: int) -> Any:
-    """Return an empty index of as many cells, a code for each number."""
+    """Return an empty faiss index with so many cells and a code for each number."""
     faiss = faiss_module()
     quantizer = faiss.IndexFlatL2(width)
     plain = faiss.IndexIVFPQ(quantizer, width, cells, width, 4, faiss.METRIC_INNER_PRODUCT)
@@ -132,7 +132,7 @@ def _plain(cells: int, width: int) -> Any:
 
 
 def _reach(rows: Floats, centres: Floats, cells: Rows) -> Floats:
-    """Return float32[cell]: what the best row of a cell may have over its centre, for a query of length 1."""
+    """Return float32[cell]: how far the best row of a cell may score above the centre, for a query of length 1."""
     found = np.zeros(len(centres), np.float32)
     order = np.argsort(cells, kind="stable")
     ends = np.searchsorted(cells[order], np.arange(len(centres) + 1))

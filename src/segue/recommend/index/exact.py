@@ -1,7 +1,7 @@
-"""What finds the best items for a query vector: the contract, and the index that is always right.
+"""The best items for a query vector: the contract of every index, and the index that scores all items.
 
-Knows: inner products with a bias, the order of a list, what is left out. `segue.testing.IndexContract` asks
-every promise of `Index`.
+Knows: inner products with a bias, the order of a list, excluded rows. `segue.testing.IndexContract` tests every promise
+of `Index`.
 Does not know: users, ids, networks, files.
 
 The score of a row is `query . vector + bias`. Row 0 is *unknown* and is never found.
@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,11 +21,11 @@ from segue.errors import ArgumentError
 from segue.kernels.serving_loops import top_k
 from segue.shapes import Bools, Floats, Rows, Times
 
-#: Queries scored at one time, and scores that exist at one time in each thread.
+#: Queries scored at one time, and the most scores in memory at one time in each thread.
 QUERIES, SCORES = 256, 1 << 22
-#: Rows in a block, at most: the scores of one query over them stay in the cache.
+#: The most rows of a block: its scores for one query stay in the cache.
 _BLOCK = 1 << 16
-#: Scores from which a second thread is worth its start.
+#: From so many scores on a second thread is faster.
 _MANY = 1 << 19
 
 
@@ -42,7 +42,7 @@ class Found(NamedTuple):
 
     @classmethod
     def nothing(cls, queries: int, k: int) -> "Found":
-        """Return what is found where there is nothing."""
+        """Return lists without rows."""
         return cls(np.zeros((queries, k), np.int32), np.full((queries, k), -np.inf, np.float32))
 
     def of(self, query: int) -> list[tuple[int, float]]:
@@ -61,9 +61,9 @@ class Index(Protocol):
 
         Args:
             queries: float32[q, d].
-            k: how many; fewer are found where fewer are allowed.
-            allowed: bool[V], the rows that may be found at all; None allows each but row 0.
-            excluded: for each query the rows to leave out of its list; None leaves out nothing.
+            k: how many; lists are shorter where fewer rows are allowed.
+            allowed: bool[V], the rows that lists may hold; None allows each but row 0.
+            excluded: for each query the rows to leave out; None leaves out nothing.
 
         Raises:
             ArgumentError: the arrays do not fit each other, or k is below 1.
@@ -71,7 +71,7 @@ class Index(Protocol):
         ...
 
     def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "Index":
-        """Return an index of more rows: those there were, then new ones, of which `hidden` are not to be found."""
+        """Return an index of more rows: the rows of this index, then new rows; `hidden` rows are never found."""
         ...
 
 
@@ -82,8 +82,8 @@ class ExactIndex(Index):
     Args:
         vectors: float32[V, d].
         bias: float32[V].
-        hidden: rows that are never found, beside row 0.
-        threads: how many; None takes as many as there are cores.
+        hidden: rows that are never found, as is row 0.
+        threads: how many; None takes all cores.
 
     Cost: O(q x V x d) time; memory of 4 million scores for each thread.
 
@@ -117,12 +117,14 @@ class ExactIndex(Index):
         allowed: Bools | None = None,
         excluded: Sequence[Rows] | None = None,
     ) -> Found:
-        """Return the k best among some neighbouring rows."""
+        """Return the k best of a range of rows."""
         found = [Found.nothing(0, k)]
         for begin in range(0, len(queries), QUERIES):
-            left_out = None if excluded is None else excluded[begin : begin + QUERIES]
-            job = _Job(self, queries[begin : begin + QUERIES], k, allowed, *pairs_of(left_out))
-            found.append(job.best(self._parts(rows, len(job.queries))))
+            block = queries[begin : begin + QUERIES]
+            pairs = pairs_of(None if excluded is None else excluded[begin : begin + QUERIES])
+            parts = self._parts(rows, len(block))
+            search = partial(self._part, block, k, allowed, pairs)
+            found.append(_merged(list((self.pool.map if len(parts) > 1 else map)(search, parts)), k))
         return Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def over(self, vectors: Floats, bias: Floats, hidden: Rows) -> "ExactIndex":
@@ -130,63 +132,51 @@ class ExactIndex(Index):
         return replace(self, vectors=vectors, bias=bias, hidden=hidden)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled and copied: all but the threads."""
+        """Return the fields to pickle and copy: all but the threads."""
         return {name: value for name, value in vars(self).items() if name != "pool"}
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
-        """The threads; they are kept, for starting them costs more than a small search."""
+        """The threads, kept because starting them costs more than a small search."""
         return ThreadPoolExecutor(self.threads or os.cpu_count() or 1)
 
     def _parts(self, rows: range, queries: int) -> list[range]:
-        """Return the rows in as many pieces as are worth a thread."""
+        """Return the rows in as many pieces as threads are useful."""
         threads = min(self.threads or os.cpu_count() or 1, max(1, len(rows) * queries // _MANY))
         cuts = np.linspace(rows.start, max(rows.stop, rows.start), threads + 1).astype(int).tolist()
         return [range(a, b) for a, b in itertools.pairwise(cuts)]
 
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """One search of at most `QUERIES` queries; `left_out` are pairs of query and row, by row."""
-
-    index: ExactIndex
-    queries: Floats
-    k: int
-    allowed: Bools | None
-    of_query: Times
-    left_out: Times
-
-    def best(self, parts: list[range]) -> Found:
-        """Return the best of all parts."""
-        return self._merged(list((self.index.pool.map if len(parts) > 1 else map)(self._part, parts)))
-
-    def _part(self, rows: range) -> Found:
-        """Return the best of some rows, scored block by block."""
-        step, found = max(4096, min(_BLOCK, SCORES // max(1, len(self.queries)))), []
+    def _part(self, queries: Floats, k: int, allowed: Bools | None, pairs: tuple[Times, Times], rows: range) -> Found:
+        """Return the best of a range of rows, scored block by block."""
+        step, found = max(4096, min(_BLOCK, SCORES // max(1, len(queries)))), Found.nothing(len(queries), k)
         for begin in range(rows.start, rows.stop, step):
-            end = min(begin + step, rows.stop)
-            found.append(best_columns(np.arange(begin, end, dtype=np.int32), self._scores(begin, end), self.k))
-            found = [self._merged(found)]
-        return self._merged(found)
+            block = range(begin, min(begin + step, rows.stop))
+            scores = self._scores(queries, allowed, pairs, block)
+            best = best_columns(np.arange(block.start, block.stop, dtype=np.int32), scores, k)
+            found = best if begin == rows.start else _merged([found, best], k)
+        return found
 
-    def _merged(self, parts: Sequence[Found]) -> Found:
-        """Return the best of parts, each of higher rows than those before."""
-        if len(parts) < 2:
-            return parts[0] if parts else Found.nothing(len(self.queries), self.k)
-        rows, scores = (np.hstack(part) for part in zip(*parts, strict=True))
-        return best_columns(rows, scores, self.k)
-
-    def _scores(self, begin: int, end: int) -> Floats:
-        index = self.index
-        scores: Floats = self.queries @ index.vectors[begin:end].T
-        scores += index.bias[begin:end]
-        if self.allowed is not None:
-            scores[:, ~self.allowed[begin:end]] = -np.inf
-        hidden = index.hidden[(index.hidden >= begin) & (index.hidden < end)]
+    def _scores(self, queries: Floats, allowed: Bools | None, pairs: tuple[Times, Times], rows: range) -> Floats:
+        """Return float32[q, n], the scores of a range of rows; `pairs` are those of `pairs_of`."""
+        begin, end = rows.start, rows.stop
+        scores: Floats = queries @ self.vectors[begin:end].T
+        scores += self.bias[begin:end]
+        if allowed is not None:
+            scores[:, ~allowed[begin:end]] = -np.inf
+        hidden = self.hidden[(self.hidden >= begin) & (self.hidden < end)]
         scores[:, hidden - begin] = -np.inf
-        a, b = np.searchsorted(self.left_out, (begin, end))
-        scores[self.of_query[a:b], self.left_out[a:b] - begin] = -np.inf
+        of_query, left_out = pairs
+        a, b = np.searchsorted(left_out, (begin, end))
+        scores[of_query[a:b], left_out[a:b] - begin] = -np.inf
         return scores
+
+
+def _merged(parts: Sequence[Found], k: int) -> Found:
+    """Return the best of parts, each of higher rows than those before."""
+    if len(parts) == 1:
+        return parts[0]
+    rows, scores = (np.hstack(part) for part in zip(*parts, strict=True))
+    return best_columns(rows, scores, k)
 
 
 def best_columns(rows: Rows | None, scores: Floats, k: int) -> Found:
@@ -203,7 +193,7 @@ def best_columns(rows: Rows | None, scores: Floats, k: int) -> Found:
         [[2, 3]]
     """
     top = top_k(scores, k)
-    if rows is None:  # what fills up is row 0 already
+    if rows is None:  # short lists end with row 0 already
         return Found(top.places.astype(np.int32), top.scores)
     found = rows[top.places] if rows.ndim == 1 else np.take_along_axis(rows, top.places, axis=1)
     found[top.scores == -np.inf] = 0

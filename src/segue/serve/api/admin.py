@@ -6,7 +6,7 @@ Knows: how requests say it. Does not know: what follows from it.
 import msgspec
 
 from segue.errors import NotFoundError
-from segue.serve.api.answers import ModelChanged, OnlineMetrics, RulesSet, StatusOut
+from segue.serve.api.answers import ModelChanged, OnlineMetricsOut, RulesSet, StatusOut
 from segue.serve.api.schemas import ModelChange, Rules
 from segue.serve.http.app_context import AppContext
 from segue.serve.http.routing import Call, Router
@@ -31,16 +31,16 @@ async def change_model(call: Call, body: ModelChange) -> ModelChanged:
     """
     fingerprint = await call.context.run(_changed, call.context, body.model)
     return ModelChanged(
-        model=fingerprint, swapping_to=(await call.context.run(call.context.service.status)).swapping_to
+        model=fingerprint, rolling_out_to=(await call.context.run(call.context.service.status)).rolling_out_to
     )
 
 
 def _changed(context: AppContext, name: str | None) -> str:
     if name is None:
         return context.service.roll_back()
-    if not context.swaps:
+    if not context.rollouts:
         raise NotFoundError("model: expected a folder of models, none was given. Start with --models DIR.")
-    return context.service.swap(name)
+    return context.service.roll_out(name)
 
 
 @router.route("GET", "/v1/status", "read")
@@ -50,9 +50,9 @@ async def get_status(call: Call) -> StatusOut:
 
 
 @router.route("GET", "/v1/quality", "read")
-async def get_online_metrics(call: Call) -> OnlineMetrics:
+async def get_online_metrics(call: Call) -> OnlineMetricsOut:
     """Return online metrics: the share of events that were in the list their users would have been shown just before.
 
     `shadow` compares the model in the shadow with the one that runs, on the events that both have ranked.
     """
-    return msgspec.convert(call.context.service.live_quality(), OnlineMetrics)
+    return msgspec.convert(call.context.service.online_metrics(), OnlineMetricsOut)

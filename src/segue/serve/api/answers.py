@@ -168,7 +168,7 @@ class ModelChanged(_Answer):
     """What answers, or will when everybody is caught up."""
 
     model: str
-    swapping_to: str | None
+    rolling_out_to: str | None
 
 
 class ReadinessOut(_Answer):
@@ -182,7 +182,7 @@ class StatusOut(_Answer):
     """Where the server stands."""
 
     model: str
-    swapping_to: str | None
+    rolling_out_to: str | None
     caught_up: Annotated[float, Meta(description="The share of the users whose states are there.")]
     ready: ReadinessOut
     items: int
@@ -200,14 +200,14 @@ class MeansOut(_Answer):
     log_loss: float
 
 
-class TrialOut(_Answer):
+class ShadowMetricsOut(_Answer):
     """The model that runs and the one in the shadow, on the same events."""
 
     running: MeansOut
     shadow: MeansOut
 
 
-class OnlineMetrics(_Answer):
+class OnlineMetricsOut(_Answer):
     """Whether each event was in the list that its user would have been shown just before it, by group."""
 
     sampled: Annotated[bool, Meta(description="The log-loss is an estimate.")]
@@ -216,7 +216,7 @@ class OnlineMetrics(_Answer):
     hour: dict[str, MeansOut] | UnsetType = UNSET
     type: dict[str, MeansOut] | UnsetType = UNSET
     shadow_model: str | UnsetType = UNSET
-    shadow: TrialOut | UnsetType = UNSET
+    shadow: ShadowMetricsOut | UnsetType = UNSET
 
 
 class HealthOut(_Answer):

@@ -309,7 +309,7 @@ class ModelChange(_Body):
 
 
 class RuleIn(_Body):
-    """What the shop wants of a list; see `segue.serve.ranking.item_filters.Rule`."""
+    """A merchandising rule: pin, block or boost; see `segue.serve.ranking.item_filters.Rule`."""
 
     kind: Literal["pin", "block", "boost"]
     where: Where = {}

@@ -83,10 +83,10 @@ def event_of(event: StoredEvent, title: str | None = None) -> EventOut:
     )
 
 
-def ingested_of(told: IngestResult) -> Ingested:
+def ingested_of(found: IngestResult) -> Ingested:
     """Return what is on disk, with the list where one was wanted."""
-    shown = {} if told.answer is None else _list(told.answer)
-    return Ingested(events=[event_of(event) for event in told.events], duplicates=told.duplicates, **shown)
+    shown = {} if found.answer is None else _list(found.answer)
+    return Ingested(events=[event_of(event) for event in found.events], duplicates=found.duplicates, **shown)
 
 
 def user_of(view: UserView) -> UserOut:

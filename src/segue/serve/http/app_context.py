@@ -34,10 +34,10 @@ class AppContext:
         access: who is let in.
         sealer: of the tokens.
         metrics: of this server.
-        tells: gathers events.
-        asks: gathers those who want a list alone.
+        ingests: gathers requests with events.
+        recommends: gathers requests for a list alone.
         pool: of threads that answer.
-        swaps: whether models may be rolled out by HTTP.
+        rollouts: whether models may be rolled out by HTTP.
         erasures: of threads that erase, so that nobody else waits for them.
     """
 
@@ -47,9 +47,9 @@ class AppContext:
     metrics: Metrics
     ingests: Batcher[IngestRequest, IngestResult]
     recommends: Batcher[RecommendRequest, Answer | None]
-    swaps: bool = False
+    rollouts: bool = False
     pool: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="segue-ask")
+        default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="segue-answer")
     )
     erasures: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(ERASURES, thread_name_prefix="segue-erase")
@@ -79,7 +79,7 @@ class AppContext:
         await self.ingests.close()
         await self.recommends.close()
         self.pool.shutdown(cancel_futures=True)
-        self.erasures.shutdown(wait=False, cancel_futures=True)  # who asked for what is not done was not told it is
+        self.erasures.shutdown(wait=False, cancel_futures=True)  # an erasure that is not done was not acknowledged
 
 
 def _done(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

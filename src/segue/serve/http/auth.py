@@ -1,7 +1,7 @@
 """Who may do what: API keys.
 
 Knows: names, roles, and how a key is recognised without being kept.
-Does not know: HTTP, what the roles are asked for.
+Does not know: HTTP, or which route needs which role.
 
 A key is `segue_ID_SECRET` with 256 random bits in SECRET, so one SHA-256 is enough: nothing can be guessed that
 a slow hash would make slower to guess.
@@ -41,7 +41,7 @@ class Key:
     digest: str = field(default="", repr=False)
 
     def may(self, role: Role) -> bool:
-        """Return whether this key may do what is asked of a role.
+        """Return whether this key may do what needs a role.
 
         Example:
             >>> Key("web", "write").may("read"), Key("web", "write").may("admin")
@@ -50,7 +50,7 @@ class Key:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-#: Who asks where there are no keys: somebody on this machine.
+#: The key of all clients where no keys are needed: they are on this machine.
 ANYBODY = Key("", "admin")
 
 

@@ -1,6 +1,6 @@
 """Requests that arrive together are worked on together, in a thread.
 
-Knows: a queue and its thread. Does not know: what is asked, what is done.
+Knows: a queue and its thread. Does not know: what the requests are.
 
 Nothing waits for company: what has arrived goes at once, and what comes while it is being worked on goes together
 in the next batch. So events that came together are one commit, and their lists one product.
@@ -33,7 +33,7 @@ class Batcher(Generic[R, T]):
     Args:
         work: returns for each request of a batch what came of it, or the error that is its own.
         weight: of a request, such as its events.
-        seen: is told the size of each batch.
+        seen: is called with the size of each batch.
     """
 
     def __init__(

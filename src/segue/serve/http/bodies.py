@@ -143,10 +143,12 @@ def _invalid(value: Any, kind: type, where: str, said: str) -> Invalid:
         what = "expected, and not there"
     elif found := re.fullmatch(r"Object contains unknown field `(.*)`", said, re.DOTALL):
         parts.append(found[1])
-        what = unknown_name(found[1], _names_of(kind))
+        what = unknown_name(found[1], _names_of(kind) - {found[1]})
     elif expected := _expected(said, kind, parts):
-        came = None if place and (place[1] or "[...]" in path) else _at(value, parts)
-        what = f"expected {expected}" + ("" if came is None else f", came {came}")
+        inside = place is not None and ("[...]" in path or place[1] is not None)  # at a name that was sent
+        came = None if inside else _at(value, parts)
+        what = f"expected {'each name to be ' if place and place[1] else ''}{expected}"
+        what += "" if came is None else f", came {came}"
     return Invalid(".".join([where, *map(str, parts)])[:200], (what or said)[:300])
 
 

@@ -1,6 +1,6 @@
 """A connection, before HTTP is read: its request line and headers are bounded in size and time.
 
-Knows: bytes, a clock, and where headers end. Does not know: HTTP, which uvicorn reads, or what is asked.
+Knows: bytes, a clock, and where headers end. Does not know: HTTP, which uvicorn reads.
 
 Uvicorn bounds neither how long a request line and its headers may take nor, with httptools, how large they may be.
 Each connection stands before one of uvicorn's and hands on what comes. Requests carry the connection in their state

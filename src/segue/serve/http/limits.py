@@ -1,4 +1,4 @@
-"""How much one request, and how many requests of one client, may ask.
+"""Bounds of one request, and of the requests of one client.
 
 Knows: sizes, times, token buckets. Does not know: HTTP.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 #: Items in a list.
 K = 1000
-#: Events in one request, told or as a history.
+#: Events in one request, to ingest or as a history.
 EVENTS = 1000
 #: Ids to leave out of a list.
 EXCLUDE = 1000
@@ -33,7 +33,7 @@ class Limits:
     Args:
         body_bytes: of one request.
         body_seconds: for all of it to come.
-        header_seconds: from the first byte of a request to the end of its headers, and for a new connection to ask.
+        header_seconds: for the headers of a request to come, and for the first request of a connection.
         header_bytes: of all headers.
         idle_seconds: for which a connection is kept between requests.
         depth: of JSON.

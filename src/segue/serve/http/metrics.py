@@ -22,7 +22,7 @@ class Metrics:
     """The numbers of one server, in a registry of its own.
 
     Args:
-        quality: returns the live quality; asked when Prometheus asks.
+        quality: returns the online metrics, whenever Prometheus reads.
         recall: returns the recall of the index that finds the lists.
         faults: returns the errors of each thread in the background.
     """

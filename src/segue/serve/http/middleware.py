@@ -44,7 +44,7 @@ class Access:
 
     Args:
         hosts: names that a Host header may have, without a port; "*" takes any.
-        keys: None where no keys are asked for.
+        keys: None where no keys are needed.
         rates: of each key, or address.
         limits: of each request.
     """
@@ -143,7 +143,7 @@ class Middleware:
             raise Refusal(421, "Host: expected a name of this server, came another. Start it with --allow-host NAME.")
 
     def _key(self, path: str, sent: str) -> Key | None:
-        """Return the key of a request; where none is asked for, that of anybody."""
+        """Return the key of a request; where no keys are needed, that of anybody."""
         if self._access.keys is None:
             return ANYBODY
         scheme, _, secret = sent.partition(" ")
@@ -152,7 +152,7 @@ class Middleware:
 
 
 def allow(key: Key, role: Role) -> None:
-    """Do nothing if a key may do what is asked of a role.
+    """Do nothing if a key may do what needs a role.
 
     Raises:
         Refusal: 403: its role is too weak.

@@ -90,7 +90,7 @@ def _operation(one: Operation) -> dict[str, Any]:
         content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
     else:
         content = {"application/json": {"schema": {"$ref": _REF + one.answer.__name__}}}
-    statuses = {200: "What was asked for.", **one.also}
+    statuses = {200: "Done.", **one.also}
     answers = {str(status): {"description": words, "content": content} for status, words in statuses.items()}
     found["responses"] = {**answers, **_PROBLEMS}
     return found | ({} if one.role is None else {ROLE: one.role})

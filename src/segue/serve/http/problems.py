@@ -36,7 +36,7 @@ KINDS = {
     405: ("method", "Method not allowed"),
     408: ("too-slow", "The body came too slowly"),
     409: ("conflict", "Conflict with what is stored"),
-    410: ("forgotten", "Erased on request"),
+    410: ("erased", "Erased on request"),
     413: ("too-large", "The body is too large"),
     415: ("media-type", "The body is not application/json"),
     421: ("host", "The Host header names another server"),
@@ -97,9 +97,9 @@ def problem_of(error: Exception, instance: str) -> Response:
     """Return the document for an error.
 
     Args:
-        error: any; what is not foreseen becomes a 500 that says nothing of its cause, which is logged by its
+        error: any; an unforeseen error becomes a 500 that says nothing of its cause, which is logged by its
             place in the code alone, since messages may hold ids.
-        instance: the path that was asked for.
+        instance: the path of the request.
 
     Example:
         >>> problem_of(NotFoundError("item: there is none"), "/v1/similar/9").status_code

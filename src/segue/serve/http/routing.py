@@ -32,7 +32,7 @@ class Call:
 
     Args:
         context: what routes work with.
-        key: who asks.
+        key: of the client.
         status: of the answer; the function may change it.
     """
 

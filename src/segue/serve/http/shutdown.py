@@ -69,7 +69,7 @@ def said(say: Callable[[str], None]) -> Iterator[Ending]:
         with contextlib.suppress(Stopped):
             yield ending
         name = "nothing but its caller" if ending.signal is None else signal.Signals(ending.signal).name
-        say(f"stopped by {name}; what was under way is finished, what was told is on disk.")
+        say(f"stopped by {name}; requests under way are finished, ingested events are on disk.")
     except SegueError:
         raise
     except BaseException as error:

@@ -1,6 +1,6 @@
 """A thread that works beside the requests, whatever goes wrong in its work.
 
-Knows: turns of work, errors, pauses, how somebody is told. Does not know: what the work is.
+Knows: turns of work, errors, pauses, how a waiting thread is woken. Does not know: what the work is.
 """
 
 import logging
@@ -17,7 +17,7 @@ logger = logging.getLogger("segue.serve")
 PAUSE, LONGEST = 0.5, 30.0
 #: Turns that fail one after the other until it counts as not working.
 FAILING = 3
-#: Seconds that somebody who asks waits for what comes of one more try.
+#: Seconds that a check waits for what comes of one more try.
 LOOKED = 1.0
 
 

@@ -17,13 +17,12 @@ import msgspec
 import polars as pl
 
 from segue.data.features.catalogue import TITLES, table_of
-from segue.data.features.kinds import plain_name
-from segue.data.log.columns import guess_column
+from segue.data.log.columns import guess_column, plain_name
 from segue.errors import ArgumentError, StoreError
 from segue.recommend.changed_items import Changed, fitted_attributes
 from segue.recommend.new_items import new_items
 from segue.recommend.recommender import Recommender
-from segue.serve.ranking.item_filters import Rule, Shelf, in_stock, lay_out, lay_rules
+from segue.serve.ranking.item_filters import ItemFilters, Rule, in_stock, lay_out, lay_rules
 from segue.store.base import ATTEMPTS, Store, version_of
 
 P = ParamSpec("P")
@@ -64,7 +63,7 @@ class Changes:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._laid: WeakKeyDictionary[Recommender, _Laid] = WeakKeyDictionary()
-        self._ruled: WeakKeyDictionary[Recommender, tuple[tuple[Rule, ...], Shelf]] = WeakKeyDictionary()
+        self._ruled: WeakKeyDictionary[Recommender, tuple[tuple[Rule, ...], ItemFilters]] = WeakKeyDictionary()
         self.follow()
 
     def follow(self) -> None:
@@ -75,12 +74,12 @@ class Changes:
         self._attributes: dict[str, dict[str, Any]] = kept.get("attributes", {})
         self._unavailable: list[str] = kept.get("unavailable", [])
         self._rules = tuple(Rule(**rule) for rule in kept.get("rules", []))
-        self._shelves: WeakKeyDictionary[Recommender, Shelf] = WeakKeyDictionary()
+        self._shelves: WeakKeyDictionary[Recommender, ItemFilters] = WeakKeyDictionary()
 
     def applied(self, rec: Recommender) -> Recommender:
         """Return a model with all changes laid over it.
 
-        Cost: O(items x width) where items were added since this was asked of it last; else that of what changed since.
+        Cost: O(items x width) where items were added since the last call; else that of what changed since.
         """
         found = self._applied(rec)
         lay_out(found)
@@ -110,7 +109,7 @@ class Changes:
 
     def _grown(self, rec: Recommender) -> Recommender:
         """Return a model with the items added: another value, for what is laid over a model must not keep it."""
-        if not self._added or rec.encodings.items is None:
+        if not self._added or rec.encoders.items is None:
             return copy(rec)
         lines = [{"item": line["item"]} | _kept(rec, line["item"], line) for line in self._added]
         return copy(rec.add_items(table_of(lines)))
@@ -119,12 +118,12 @@ class Changes:
         """Return whether another replica has changed something; `follow` takes it over."""
         return self._store.value_version(_VALUE) != self._version
 
-    def shelf(self, rec: Recommender) -> Shelf:
+    def filters(self, rec: Recommender) -> ItemFilters:
         """Return what may be shown by a model."""
         shelves = self._shelves  # before what it is made of, which is changed first
         found = shelves.get(rec)
         if found is None:
-            rules, ruled = self._ruled.get(rec, ((), Shelf()))
+            rules, ruled = self._ruled.get(rec, ((), ItemFilters()))
             if rules != self._rules:
                 rules, ruled = self._ruled[rec] = self._rules, lay_rules(rec, self._rules)
             found = shelves[rec] = in_stock(rec, ruled, self._unavailable)
@@ -135,7 +134,7 @@ class Changes:
         """Keep new items. Raises as `Recommender.add_items`, before anything is kept.
 
         Args:
-            items: a table, or lines of which each is judged alone, as a change of one item is.
+            items: a table, or lines of which each is checked alone, as a change of one item is.
             rec: the model.
 
         Raises:
@@ -194,7 +193,7 @@ def _table(rec: Recommender, lines: Sequence[Mapping[str, Any]]) -> pl.DataFrame
     Raises:
         ArgumentError: there is no such attribute, or a value is of another kind than was learnt.
     """
-    if rec.encodings.items is None or rec.catalogue is None:
+    if rec.encoders.items is None or rec.catalogue is None:
         return pl.DataFrame({"item": [line["item"] for line in lines]})  # which is refused, for whatever they say
     missing = {word.strip() for word in rec.facts.get("reading", {}).get("missing", ())}
     fitted: list[dict[str, Any]] = []

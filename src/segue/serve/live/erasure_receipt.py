@@ -1,4 +1,4 @@
-"""The erasure receipt: what is said to somebody who asked for an erasure.
+"""The erasure receipt: the answer to a request for an erasure.
 
 Knows: what was erased and what an erasure cannot reach. Does not know: how it was done.
 """
@@ -43,7 +43,7 @@ class Receipt:
         f"of their own accord: they name nobody and are good until they expire, {DAYS} days after they were given."
     )
     advice: str = (
-        "Train again on the store as it is now (segue retrain) and swap the new model in; then delete old models, "
+        "Train again on the store as it is now (segue retrain) and roll out the new model; then delete old models, "
         "backups and exports."
     )
 

@@ -13,7 +13,7 @@ from segue.recommend.batch import observe_each, question_details, score_rows
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve.live.replay import state_before
-from segue.serve.ranking.item_filters import Shelf
+from segue.serve.ranking.item_filters import ItemFilters
 from segue.serve.ranking.list_requests import ListRequest, rank
 from segue.serve.ranking.types import ListOptions
 from segue.store.base import Head, Store
@@ -54,7 +54,7 @@ def explain(
     item: str | None,
     last: int,
     options: ListOptions,
-    shelf: Shelf,
+    filters: ItemFilters,
 ) -> Explanation:
     """Return what each of a user's last events did for the score of an item.
 
@@ -65,8 +65,8 @@ def explain(
         state: of the user, after all events.
         item: None takes the first of the list.
         last: how many events are looked at.
-        question: for which list.
-        shelf: what may be shown.
+        options: of the list.
+        filters: what may be shown.
 
     Raises:
         NotFoundError: the item is unknown, or there is none to show.
@@ -77,7 +77,7 @@ def explain(
     """
     if item is None:
         request = ListRequest(rec, state, options, who=head.user.encode())
-        top = rank([rec], lambda _: shelf, [request])[0][0].items
+        top = rank([rec], lambda _: filters, [request])[0][0].items
         if not top:
             raise NotFoundError("explain: expected an item to explain, the list is empty. Name one.")
         item = top[0].item
@@ -87,7 +87,7 @@ def explain(
     if row in rec.unreachable:
         raise ArgumentError(
             f'item "{item}": expected an item with an attribute that was learnt, nothing is known to score it by. '
-            "Say what it is with PATCH /v1/items/{id}, or ask for another."
+            "Say what it is with PATCH /v1/items/{id}, or name another."
         )
     before, events = _before(rec, store, head, last)
     score = _score(rec, [state], row, options)[0]

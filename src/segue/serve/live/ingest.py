@@ -65,6 +65,16 @@ class PendingWrite:
         """Whether nothing is left to do for it."""
         return self.refused is not None or len(self.kept) == len(self.request.events)
 
+    @property
+    def settled(self) -> int:
+        """How much of it is settled: grows whenever something comes of it."""
+        return len(self.kept) + (self.refused is not None)
+
+    @property
+    def wants_list(self) -> bool:
+        """Whether all its events are on disk and a list belongs to the answer."""
+        return self.refused is None and self.done and self.request.options is not None
+
     @cached_property
     def ids(self) -> dict[tuple[str, str], int]:
         """Its ids, each with its client, and the places of their events."""
@@ -256,8 +266,7 @@ class Plan:
             else:
                 run.entry.after = None
         entries = {run.group: run.entry for run in self.runs}
-        self.listed = [one for one in entries.values() if one.after is not None and one.done and not one.refused]
-        self.listed = [one for one in self.listed if one.request.options is not None]
+        self.listed = [entry for entry in entries.values() if entry.wants_list and entry.after is not None]
 
     def list_requests(self) -> list[ListRequest]:
         """Return the lists of `listed`, by the states after their last events."""

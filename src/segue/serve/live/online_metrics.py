@@ -42,7 +42,7 @@ class Sums:
 
 
 @dataclass
-class LiveQuality:
+class OnlineMetrics:
     """Running recall, MRR and log-loss; safe to be called from several threads."""
 
     groups: dict[tuple[str, str], Sums] = field(default_factory=dict)
@@ -79,11 +79,11 @@ class LiveQuality:
 
 
 @dataclass
-class Trial:
+class ShadowMetrics:
     """A model in the shadow beside the one that runs, on the events that both have ranked."""
 
-    running: LiveQuality = field(default_factory=LiveQuality)
-    shadow: LiveQuality = field(default_factory=LiveQuality)
+    running: OnlineMetrics = field(default_factory=OnlineMetrics)
+    shadow: OnlineMetrics = field(default_factory=OnlineMetrics)
 
     def count(
         self, rec: Recommender, ranked: Sequence[RankedEvent], shadow: Recommender, beside: Sequence[RankedEvent]

@@ -132,8 +132,8 @@ def state_before(rec: Recommender, store: Store, head: Head, edge: Position) -> 
             return state
         after = page[-1].position
     raise ConflictError(
-        f"explain: expected a state kept within {PAGES * PAGE:,} events before those asked about, there is none. "
-        f"One is kept at every {SPACING} events that are told: ask about later events."
+        f"explain: expected a state kept within {PAGES * PAGE:,} events before the event, there is none. "
+        f"A state is kept at every {SPACING} ingested events. Name later events."
     )
 
 

@@ -1,9 +1,9 @@
-"""Which model answers whom: one that runs, one that is swapped in, one to roll back to.
+"""Which model answers whom: one that runs, one that is rolled out, one to roll back to.
 
-Knows: that old states never meet new weights. While a model is swapped in, a user is answered by the old
-one until their state under the new one holds all events; a worker replays the most recent users first, and
-whoever asks jumps the queue. It also rebuilds states that would take a request too long, and at the start, where
-ratings were learnt, those that came into the store unread, for each rating moves what all users share.
+Knows: that old states never meet new weights. While a model is rolled out, a user is answered by the old model until
+their state under the new model holds all events. A worker replays the most recent users first, and a user who sends a
+request jumps the queue. The worker also rebuilds states that would take a request too long. Where ratings were
+learnt, it replays at the start the events that no model has read, because each rating moves what all users share.
 Does not know: requests, lists.
 """
 
@@ -35,7 +35,7 @@ IDLE = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Running:
+class ServedModel:
     """A model that answers.
 
     Args:
@@ -51,15 +51,20 @@ class Running:
     path: Path | None = None
 
 
-class Swaps:
+class Rollout:
     """The models of a service, and the worker in the background."""
 
     def __init__(
-        self, store: Store, running: Running, folder: Path | None, changes: Changes, shadow: Running | None = None
+        self,
+        store: Store,
+        running: ServedModel,
+        folder: Path | None,
+        changes: Changes,
+        shadow: ServedModel | None = None,
     ) -> None:
         self.running, self.shadow = running, shadow
-        self.coming: Running | None = None
-        self.previous: Running | None = None
+        self.coming: ServedModel | None = None
+        self.previous: ServedModel | None = None
         self.caught_up, self._rolled_back = 1.0, False
         self._store, self._folder, self._changes = store, folder, changes
         self._urgent: OrderedDict[str, None] = OrderedDict()
@@ -70,11 +75,16 @@ class Swaps:
         self.renew()
         self.worker.start()
 
-    def bundles(self) -> list[Recommender]:
+    def models(self) -> list[Recommender]:
         """Return every model at hand."""
         return [one.rec for one in (self.running, self.coming, self.previous, self.shadow) if one is not None]
 
-    def home(self, users: Sequence[str]) -> Running:
+    @property
+    def shadow_rec(self) -> Recommender | None:
+        """The model in the shadow, if there is one."""
+        return None if self.shadow is None else self.shadow.rec
+
+    def home(self, users: Sequence[str]) -> ServedModel:
         """Return the model that answers these users: the new one if all of them are caught up or soon would be."""
         coming = self.coming
         if coming is None:
@@ -113,14 +123,14 @@ class Swaps:
         """Swap a model in, and return its fingerprint. After a restart in its folder it is the one that runs.
 
         Raises:
-            ConflictError: a swap to another model is under way.
+            ConflictError: a roll-out of another model is under way.
             ModelError: it is not a whole model, or the folder cannot be written.
         """
         loaded, found = open_model(path)
-        return self._bring_in(Running(self._changes.applied(loaded), loaded, found, path))
+        return self._bring_in(ServedModel(self._changes.applied(loaded), loaded, found, path))
 
     def roll_back(self) -> str:
-        """Answer from the model before again; a swap that is under way is given up. Done again, it is done.
+        """Roll back to the model before; a roll-out under way is given up. Done again, it is done.
 
         Raises:
             NotFoundError: there is none.
@@ -134,15 +144,15 @@ class Swaps:
                 return self.running.rec.fingerprint
             back = self.previous
         if back is None:
-            raise NotFoundError("roll back: expected a model that ran before, there was no swap.")
+            raise NotFoundError("roll back: expected a model that ran before, there was no roll-out.")
         return self._bring_in(back, rolled_back=True)
 
-    def _bring_in(self, new: Running, *, rolled_back: bool = False) -> str:
+    def _bring_in(self, new: ServedModel, *, rolled_back: bool = False) -> str:
         with self._wake:
             if self.coming is not None:
                 if self.coming.rec.fingerprint == new.rec.fingerprint:
                     return new.rec.fingerprint
-                raise ConflictError("model: expected no swap under way, there is one. Wait for it or roll it back.")
+                raise ConflictError("model: expected no roll-out under way, there is one. Wait for it, or roll back.")
             self._remember(new)
             if new.rec.fingerprint == self.running.rec.fingerprint:
                 self.running = new
@@ -154,8 +164,8 @@ class Swaps:
         self.renew()
         return new.rec.fingerprint
 
-    def _remember(self, running: Running) -> None:
-        """Let a restart run this model, before anybody is told that it runs."""
+    def _remember(self, running: ServedModel) -> None:
+        """Let a restart run this model, before the roll-out is acknowledged."""
         folder, path = self._folder, running.path
         if folder is not None and path is not None and path.resolve().parent == folder.resolve():
             name_running(path)
@@ -168,7 +178,7 @@ class Swaps:
         if time.monotonic() - self._renewed < after:
             return
         self._renewed = time.monotonic()
-        unused = self._leases.renew([rec.fingerprint for rec in self.bundles()])
+        unused = self._leases.renew([rec.fingerprint for rec in self.models()])
         with self._wake:
             self._unused = unused
             self._wake.notify()
@@ -177,7 +187,7 @@ class Swaps:
         """Lay the changes over the models anew; nobody waits meanwhile but who changes them too."""
         names = ("running", "coming", "previous", "shadow")
 
-        def anew(one: Running) -> Running:
+        def anew(one: ServedModel) -> ServedModel:
             rec = self._changes.applied(one.loaded)
             return one if rec is one.rec else replace(one, rec=rec)
 
@@ -224,14 +234,14 @@ class Swaps:
         """Drop the states of models that no server uses, each if that is still so."""
         while self._unused and not self._closed:
             model = self._unused[0]
-            if model in self._leases.renew([rec.fingerprint for rec in self.bundles()]):
+            if model in self._leases.renew([rec.fingerprint for rec in self.models()]):
                 self._leases.drop(model)
             with self._wake:
                 self._unused = [one for one in self._unused if one != model]
                 self._wake.notify_all()
 
     def _do_urgent(self) -> None:
-        """Rebuild those who wait for it. Who is asked for again meanwhile, after one more write, is done again."""
+        """Rebuild the users who wait. A user who is named again meanwhile, after a write, is rebuilt again."""
         while True:
             with self._wake:
                 if not self._urgent or self._closed:
@@ -251,7 +261,7 @@ class Swaps:
                     self._busy = False
                     self._wake.notify_all()
 
-    def _catch_up_all(self, coming: Running) -> None:
+    def _catch_up_all(self, coming: ServedModel) -> None:
         """Replay everybody under the new model, the most recent first; then it is the one that runs."""
         for done, (user, total) in enumerate(self._everybody(coming), start=1):
             self._try(coming, user)
@@ -261,7 +271,7 @@ class Swaps:
                 self.previous, self.running, self.coming, self.caught_up = self.running, coming, None, 1.0
                 self._wake.notify_all()
 
-    def _catch_up_owing(self, running: Running) -> None:
+    def _catch_up_owing(self, running: ServedModel) -> None:
         """Replay those who have events that the model has neither learnt nor read."""
         for user, _ in self._everybody(running):
             self._try(running, user, owing=True)
@@ -269,7 +279,7 @@ class Swaps:
             self._owing = self.running is not running or self.coming is not None
             self._wake.notify_all()
 
-    def _everybody(self, under: Running) -> Iterator[tuple[str, int]]:
+    def _everybody(self, under: ServedModel) -> Iterator[tuple[str, int]]:
         """Give all users, the most recent first, and how many are known of, while this model is to be caught up."""
         before, total = None, 0
         while page := self._store.users(before=before, limit=500):
@@ -281,7 +291,7 @@ class Swaps:
                 yield active.user, total
             before = page[-1].active
 
-    def _try(self, running: Running, user: str, *, owing: bool = False) -> None:
+    def _try(self, running: ServedModel, user: str, *, owing: bool = False) -> None:
         """Bring a user up to date; what is wrong with one is counted and logged, and the next one comes.
 
         Args:

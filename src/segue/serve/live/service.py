@@ -27,9 +27,9 @@ from segue.serve.live.erasure_receipt import Receipt, receipt
 from segue.serve.live.explain import Explanation, explain
 from segue.serve.live.ingest import PendingWrite, current_state, erased_user, next_turn, plan_writes, why_refused
 from segue.serve.live.leases import RENEWED
-from segue.serve.live.online_metrics import LiveQuality, Trial
+from segue.serve.live.online_metrics import OnlineMetrics, ShadowMetrics
 from segue.serve.live.replay import read_state, without
-from segue.serve.live.rollout import Running, Swaps
+from segue.serve.live.rollout import Rollout, ServedModel
 from segue.serve.ranking.event_ranks import RankedEvent
 from segue.serve.ranking.item_filters import Rule, rows_of
 from segue.serve.ranking.list_requests import ListRequest, rank
@@ -59,12 +59,12 @@ class Service:
     Args:
         rec: the model that answers.
         store: where events and states are kept; the service does not close it.
-        models: the folder of the models that may be swapped in; None allows no swap.
+        models: the folder of the models that may be rolled out; None allows no roll-out.
         clock: seconds since 1970.
         found: how the lists of `rec` are found, in a sentence, for the status.
         path: the file of `rec`, if it came from one.
         shadow: a model that reads the same events and ranks them, and answers nobody.
-        committed: is told the seconds of each commit of events, with the lists that were made meanwhile.
+        committed: is called with the seconds of each commit of events, in which lists are made.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class Service:
     ) -> None:
         if shadow is not None and shadow.fingerprint == rec.fingerprint:
             raise ArgumentError("--shadow: expected another model than the one that runs, came the same. Leave it.")
-        self.store, self.clock, self.quality, self.trial = store, clock, LiveQuality(), Trial()
+        self.store, self.clock, self.metrics, self.shadow_metrics = store, clock, OnlineMetrics(), ShadowMetrics()
         self._committed = committed
         self._changes = Changes(store)
-        running = Running(self._changes.applied(rec), rec, found, path)
-        beside = Running(self._changes.applied(shadow), shadow) if shadow else None
-        self._swaps = Swaps(store, running, models, self._changes, beside)
+        running = ServedModel(self._changes.applied(rec), rec, found, path)
+        beside = ServedModel(self._changes.applied(shadow), shadow) if shadow else None
+        self._rollout = Rollout(store, running, models, self._changes, beside)
         self._lock, self._changing = threading.Lock(), threading.Lock()  # of events, and of items and rules
-        self._threads = [self._swaps.worker]
+        self._threads = [self._rollout.worker]
         if not store.exclusive:
             self._threads.append(Background("segue-follow", self._follow, every=FOLLOWED))
             self._threads[-1].start()
@@ -96,16 +96,16 @@ class Service:
     @property
     def rec(self) -> Recommender:
         """The model that answers those who are caught up."""
-        return self._swaps.running.rec
+        return self._rollout.running.rec
 
     # --- events -----------------------------------------------------------------------------------------------
 
     def ingest(self, requests: Sequence[IngestRequest]) -> list[IngestResult | SegueError]:
-        """Put the events of many requests on disk in one commit, and return for each what came of it, with its list.
+        """Put the events of requests on disk in one commit, and return for each request its result, with a list.
 
-        This is the way of an event, for one event as for a batch. All events of a request are kept or none; an error
-        of one request stands in its place and spoils no other. A retry under the same ids gets the original events
-        and today's list.
+        This is the way of an event, for one event as for a batch: plan, begin, rank, on disk. All events of a request
+        are kept or none. An error of one request stands in its place and spoils no other request. A retry under the
+        same ids gets the original events and today's list.
 
         Returns:
             For each request IngestResult, or ConflictError, ErasedError, ArgumentError (an event of the future, a
@@ -115,74 +115,74 @@ class Service:
         O(1), in the same commit. Nothing grows with histories but where an event came late.
         """
         now = int(self.clock() * 1e6)
-        pending = [PendingWrite(one, refused=why_refused(self.rec, self.store, one, now)) for one in requests]
+        pending = [PendingWrite(each, refused=why_refused(self.rec, self.store, each, now)) for each in requests]
         vain = 0
         while vain < ATTEMPTS and (turn := next_turn(pending)):
-            left = sum(not one.done for one in turn), sum(len(one.kept) for one in turn)
+            settled = sum(write.settled for write in turn)
             with self._lock:  # one batch at a time: the order of arrival is the order of the log
-                for rec, some in self._by_model(turn):
-                    shadow = self._swaps.shadow.rec if self._swaps.shadow else None
-                    began = time.perf_counter()
+                for rec, batch in self._by_model(turn):
                     try:
-                        plan = plan_writes(rec, self.store, some, shadow)
+                        plan = plan_writes(rec, self.store, batch, self._rollout.shadow_rec)
+                        began = time.perf_counter()
                         with self.store.begin(plan.writes) as commit:  # on disk when the block ends
                             plan.settle(commit.outcomes)
                             lists, ranks = self._rank(plan.list_requests(), plan.ranked)
                     except SegueError as error:
-                        for one in some:
-                            one.refused = one.refused or error
+                        for write in batch:
+                            write.refused = write.refused or error
                         continue
                     self._committed(time.perf_counter() - began)
-                    for one, answer in zip(plan.listed, lists, strict=True):
-                        one.answer = answer
+                    for write, answer in zip(plan.listed, lists, strict=True):
+                        write.answer = answer
                     self._count(ranks)
                     for user in plan.behind():
-                        self._swaps.rebuild_later(user)
-            vain += left == (sum(not one.done for one in turn), sum(len(one.kept) for one in turn))
+                        self._rollout.rebuild_later(user)
+            vain += settled == sum(write.settled for write in turn)  # another replica wrote first
         slow = StoreError(f"expected to write within {ATTEMPTS} attempts, other writers were faster. Send it again.")
-        for one in pending:
-            one.refused = one.refused or (None if one.done else slow)
-        self._list_rest([one for one in pending if not one.refused and not one.answer and one.request.options])
-        return [one.result() for one in pending]
+        for write in pending:
+            write.refused = write.refused or (None if write.done else slow)
+        self._list_rest([write for write in pending if write.wants_list and write.answer is None])
+        return [write.result() for write in pending]
 
-    def _by_model(self, pending: Sequence[PendingWrite]) -> list[tuple[Recommender, list[PendingWrite]]]:
+    def _by_model(self, turn: Sequence[PendingWrite]) -> list[tuple[Recommender, list[PendingWrite]]]:
         """Return requests by the model of their users; in a roll-out each user stays with theirs until caught up."""
-        found: dict[str, tuple[Recommender, list[PendingWrite]]] = {}
-        for one in pending:
-            rec = self._swaps.home([event.user for event in one.request.events]).rec
-            found.setdefault(rec.fingerprint, (rec, []))[1].append(one)
-        return list(found.values())
+        batches: dict[str, tuple[Recommender, list[PendingWrite]]] = {}
+        for write in turn:
+            rec = self._rollout.home([event.user for event in write.request.events]).rec
+            batches.setdefault(rec.fingerprint, (rec, []))[1].append(write)
+        return list(batches.values())
 
-    def _list_rest(self, pending: Sequence[PendingWrite]) -> None:
-        """Make the lists that no plan had the states for, such as those of retries, by what the store has."""
+    def _list_rest(self, rest: Sequence[PendingWrite]) -> None:
+        """Make the lists that no plan had the states for, such as those of retries, by the states of the store."""
         wanted: list[tuple[PendingWrite, ListRequest]] = []
-        for one in pending:
+        for write in rest:
             try:
-                rec, state, rebuilding, head = self._state(one.request.events[-1].user)
-                wanted.append((one, one.list_request(rec, state, rebuilding=rebuilding, who=head.user)))
+                rec, state, rebuilding, head = self._state(write.request.events[-1].user)
+                wanted.append((write, write.list_request(rec, state, rebuilding=rebuilding, who=head.user)))
             except SegueError as error:  # such as a user erased since
-                one.refused = error
-        for (one, _), answer in zip(wanted, self._rank([request for _, request in wanted])[0], strict=True):
-            one.answer = answer
+                write.refused = error
+        lists, _ = self._rank([request for _, request in wanted])
+        for (write, _), answer in zip(wanted, lists, strict=True):
+            write.answer = answer
 
     # --- lists ------------------------------------------------------------------------------------------------
 
     def _rank(
         self, requests: Sequence[ListRequest], ranked: Sequence[tuple[State, Event]] = ()
     ) -> tuple[list[Answer], dict[str, list[RankedEvent]]]:
-        return rank(self._swaps.bundles(), self._changes.shelf, requests, ranked)
+        return rank(self._rollout.models(), self._changes.filters, requests, ranked)
 
     def _list(self, request: ListRequest) -> Answer:
         return self._rank([request])[0][0]
 
     def _count(self, ranks: Mapping[str, list[RankedEvent]]) -> None:
-        shadow = self._swaps.shadow
-        for rec in self._swaps.bundles():
+        shadow = self._rollout.shadow_rec
+        for rec in self._rollout.models():
             lines = ranks.get(rec.fingerprint, [])
-            if shadow is None or rec.fingerprint != shadow.rec.fingerprint:
-                self.quality.count(rec, lines)
+            if shadow is None or rec.fingerprint != shadow.fingerprint:
+                self.metrics.count(rec, lines)
                 if shadow is not None:
-                    self.trial.count(rec, lines, shadow.rec, ranks.get(shadow.rec.fingerprint, []))
+                    self.shadow_metrics.count(rec, lines, shadow, ranks.get(shadow.fingerprint, []))
 
     def recommend(self, user: str, options: ListOptions) -> Answer:
         """Return the list of a user; one that nobody knows gets that of a new user.
@@ -198,7 +198,7 @@ class Service:
         """Return the lists of several users, whose scores come in one product.
 
         Returns:
-            For each an Answer, or ErasedError; None where the state is not at hand, so that `ask` has to replay
+            For each an Answer, or ErasedError; None where the state is not at hand, so that `recommend` has to replay
             events, for which the others here should not wait.
         """
         found = [self._at_hand(one) for one in requests]
@@ -208,7 +208,7 @@ class Service:
     def _at_hand(self, request: RecommendRequest) -> ListRequest | SegueError | None:
         """Return the list that is wanted; None where the state is not there and up to date."""
         try:
-            rec = self._swaps.home([request.user]).rec
+            rec = self._rollout.home([request.user]).rec
             head = self.store.head(request.user, rec.fingerprint)
         except SegueError as error:
             return error
@@ -218,14 +218,14 @@ class Service:
         return None if state is None else ListRequest(rec, state, request.options, who=head.user.encode())
 
     def predict_rating(self, user: str, item: str, at: int | None = None) -> Rating:
-        """Return what a user would think of an item, by all ratings so far; one nobody knows is new.
+        """Return the rating that is predicted of a user for an item, by all ratings so far; an unknown user is new.
 
         Ratings of others since the training move it by the shared value of the model, which the store keeps.
 
         Args:
             user: who.
             item: its id; an unknown one is rated as the user rates.
-            at: the time of the question, microseconds since 1970; None when unknown.
+            at: the time of the request, microseconds since 1970; None when unknown.
 
         Raises:
             ErasedError: the user was erased.
@@ -238,14 +238,14 @@ class Service:
 
     def _state(self, user: str) -> tuple[Recommender, State, bool, Head]:
         """Return the model that answers a user, their state, whether it lacks events, and their head."""
-        running = self._swaps.home([user])
+        running = self._rollout.home([user])
         rec = running.rec
         head = self.store.head(user, rec.fingerprint)
         if head.erased:
             raise erased_user()
         current = current_state(rec, self.store, head)
         if current is None:
-            self._swaps.rebuild_later(head.user)
+            self._rollout.rebuild_later(head.user)
             return rec, read_state(rec, head) or rec.start(), True, head
         if not head.fresh and head.count:
             states, replayed = {rec.fingerprint: state_to_bytes(current.state)}, {rec.fingerprint: current.rated}
@@ -292,14 +292,14 @@ class Service:
     def similar(self, item: str, k: int = 10, mix: float = 0.5) -> list[Item]:
         """Return what is like an item; see `Recommender.similar`."""
         rec = self.rec
-        return similar(rec, item, k, mix, self._changes.shelf(rec).shown)
+        return similar(rec, item, k, mix, self._changes.filters(rec).shown)
 
     def explain(
         self, user: str, item: str | None = None, *, last: int = 20, options: ListOptions | None = None
     ) -> Explanation:
         """Return how much each of a user's last events raised the score of an item, by replay without it."""
         rec, state, _, head = self._state(user)
-        return explain(rec, self.store, head, state, item, last, options or ListOptions(), self._changes.shelf(rec))
+        return explain(rec, self.store, head, state, item, last, options or ListOptions(), self._changes.filters(rec))
 
     def what_if(self, user: str, left_out: Iterable[int], options: ListOptions) -> Answer:
         """Return the list of a user who had not done some of the last events (by `seq`); nothing is written.
@@ -323,7 +323,7 @@ class Service:
         """
         rec, state, rebuilding, head = self._state(user)
         if not head.count:
-            raise NotFoundError("user: expected one with events, there is none of this name. Tell an event first.")
+            raise NotFoundError("user: expected one with events, there is none of this name. Send an event first.")
         after = None if before is None else before.position
         events = self.store.events(head.user, limit=limit, backwards=True, after=after)
         body = state_to_bytes(state)
@@ -337,12 +337,12 @@ class Service:
         """
         done = erase_event(self.store, user, event if isinstance(event, int) else (client, event))
         self._reckon(user)
-        return receipt("event", int(done), self._swaps.bundles(), already=not done)
+        return receipt("event", int(done), self._rollout.models(), already=not done)
 
     def erase_user(self, user: str) -> Receipt:
         """Erase a user with everything that is kept of them, and block the id. See `erasing.erase_user`."""
         count, already = erase_user(self.store, user, self.rec.fingerprint)
-        return receipt("user", count, self._swaps.bundles(), already=already)
+        return receipt("user", count, self._rollout.models(), already=already)
 
     def readmit(self, user: str) -> bool:
         """Take the id of an erased user again; what was erased stays erased. Return whether it was blocked."""
@@ -357,8 +357,8 @@ class Service:
 
     def _reckon(self, user: str) -> None:
         """Find out anew what a user's ratings add to the shared value, now that their past is another."""
-        if any(rec.network.rating is not None for rec in self._swaps.bundles()):
-            self._swaps.rebuild_later(user)
+        if any(rec.network.rating is not None for rec in self._rollout.models()):
+            self._rollout.rebuild_later(user)
 
     # --- items and models ------------------------------------------------------------------------------------
 
@@ -404,10 +404,10 @@ class Service:
             self._lay_out()
 
     def _lay_out(self) -> None:
-        """Lay the changes over the models, and what may be shown, before anybody asks."""
-        self._swaps.refresh()
-        for rec in self._swaps.bundles():
-            self._changes.shelf(rec)
+        """Lay the changes over the models, and what may be shown, before the next request."""
+        self._rollout.refresh()
+        for rec in self._rollout.models():
+            self._changes.filters(rec)
 
     def find_items(self, words: str, limit: int = 20) -> list[Item]:
         """Return items whose title or id holds these words. Cost: see `Catalogue.find`."""
@@ -418,56 +418,58 @@ class Service:
             ids += first((item for item in rec.vocabulary.find(words) if item not in titled), limit - len(ids))
         return [rec._item(rec.vocabulary.row(item), 0.0) for item in ids]
 
-    def live_quality(self) -> dict[str, Any]:
-        """Return how well events were foreseen, and how well the model in the shadow foresaw the same ones."""
-        shadow = self._swaps.shadow
-        beside = {} if shadow is None else {"shadow_model": shadow.rec.fingerprint, "shadow": self.trial.snapshot()}
-        return {**self.quality.snapshot(), **beside}
+    def online_metrics(self) -> dict[str, Any]:
+        """Return the online metrics, and those of the model in the shadow on the same events."""
+        shadow = self._rollout.shadow
+        beside = (
+            {} if shadow is None else {"shadow_model": shadow.rec.fingerprint, "shadow": self.shadow_metrics.snapshot()}
+        )
+        return {**self.metrics.snapshot(), **beside}
 
     def index_recall(self) -> float:
         """Return the share of the exact best that lists hold, measured when the index was built; 1 without one."""
         index = self.rec.index
         return index.facts.recall if isinstance(index, ApproximateIndex) else 1.0
 
-    def swap(self, name: str) -> str:
+    def roll_out(self, name: str) -> str:
         """Begin to answer from another model of the folder; each user follows when their state has caught up.
 
         Raises:
             NotFoundError: there is no such file in the folder, or no folder was given.
             ModelError: it is not a whole model.
         """
-        return self.swap_to(self._swaps.named(name))
+        return self.roll_out_file(self._rollout.named(name))
 
-    def swap_to(self, path: Path) -> str:
-        """Begin to answer from the model in a file, as `swap` does."""
-        fingerprint = self._swaps.begin(path)
+    def roll_out_file(self, path: Path) -> str:
+        """Roll out the model in a file, as `roll_out` does."""
+        fingerprint = self._rollout.begin(path)
         with self._changing:  # what was changed while it was read
             self._lay_out()
         return fingerprint
 
     def roll_back(self) -> str:
-        """Answer from the model before the last swap again.
+        """Roll back to the model before the last roll-out.
 
         Raises:
-            NotFoundError: there was no swap.
+            NotFoundError: there was no roll-out.
         """
-        return self._swaps.roll_back()
+        return self._rollout.roll_back()
 
     def status(self) -> Status:
         """Return where the server stands."""
-        swaps, rec = self._swaps, self.rec
-        shelf = self._changes.shelf(rec)
-        coming = swaps.coming
+        rollout, rec = self._rollout, self.rec
+        filters = self._changes.filters(rec)
+        coming = rollout.coming
         name = coming.rec.fingerprint if coming else None
         scale = rec.network.rating.scale if rec.network.rating else None
         return Status(
             rec.fingerprint,
             name,
-            swaps.caught_up,
+            rollout.caught_up,
             checked(self._threads, self.store.ready()),
             len(rec.items),
-            shelf.unavailable,
-            swaps.running.found,
+            filters.unavailable,
+            rollout.running.found,
             scale.levels if scale and scale.closed else (),
         )
 
@@ -481,17 +483,17 @@ class Service:
             with self._changing:
                 self._changes.follow()
                 self._lay_out()
-        self._swaps.renew(after=RENEWED)
+        self._rollout.renew(after=RENEWED)
 
     def settle(self, seconds: float = 600.0) -> bool:
         """Wait until nothing is left to do in the background, and return whether it is so."""
-        return self._swaps.wait(seconds)
+        return self._rollout.wait(seconds)
 
     def close(self) -> None:
         """Stop the work in the background."""
         for thread in self._threads[1:]:
             thread.stop()
-        self._swaps.close()
+        self._rollout.close()
 
 
 def picture(state: State) -> list[float]:

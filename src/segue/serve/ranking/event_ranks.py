@@ -15,7 +15,7 @@ import numpy as np
 from segue.kernels.serving_loops import log_sums, ranks_and_log_sums
 from segue.recommend.batch import question_details, score_sample
 from segue.recommend.recommender import Recommender
-from segue.serve.ranking.candidates import Asked, Scored
+from segue.serve.ranking.candidates import ListQuery, Scored
 from segue.shapes import Floats, Rows
 from segue.store.events import Event
 
@@ -31,14 +31,16 @@ class RankedEvent(NamedTuple):
     loss: float
 
 
-def rank_events(rec: Recommender, events: Sequence[Event], asked: Sequence[Asked], scored: Scored) -> list[RankedEvent]:
-    """Return where events stood in the lists that were the answer just before them.
+def rank_events(
+    rec: Recommender, events: Sequence[Event], queries: Sequence[ListQuery], scored: Scored
+) -> list[RankedEvent]:
+    """Return the ranks of events in the lists just before them.
 
     Args:
         rec: the model.
         events: that came.
-        asked: for each the question that it answered.
-        scored: of these questions, the items of the events among them; used up.
+        queries: for each event the list just before it.
+        scored: the scores of these queries, among them those of the events' items; used up.
     """
     if not events:
         return []
@@ -54,20 +56,20 @@ def rank_events(rec: Recommender, events: Sequence[Event], asked: Sequence[Asked
         ranked = scores if known.all() else scores[known]
         ranks[known], total = ranks_and_log_sums(ranked, columns[known])
         if scored.rows is not None:
-            total = np.logaddexp(total, _others(rec, asked, scored.rows, events)[known])
+            total = np.logaddexp(total, _others(rec, queries, scored.rows, events)[known])
         losses[known] = total - own[known]
     return [RankedEvent(*one) for one in zip(events, ranks.tolist(), losses.tolist(), strict=True)]
 
 
-def _others(rec: Recommender, asked: Sequence[Asked], known: Rows, events: Sequence[Event]) -> Floats:
+def _others(rec: Recommender, queries: Sequence[ListQuery], known: Rows, events: Sequence[Event]) -> Floats:
     """Return the log of the sum over all rows that are no candidates, from a sample of them."""
     size = rec.vocabulary.size
-    number = rec.vocabulary.row(events[0].item) + asked[0].state.count
-    at = [one.at for one in asked]
-    details = question_details(rec, [one.options for one in asked], at)
-    rows, scores = score_sample(rec, [one.state for one in asked], at, number, details)
-    counted = np.zeros(len(asked))
-    for n, (line, candidates, one) in enumerate(zip(scores, known, asked, strict=True)):
+    number = rec.vocabulary.row(events[0].item) + queries[0].state.count
+    at = [one.at for one in queries]
+    details = question_details(rec, [one.options for one in queries], at)
+    rows, scores = score_sample(rec, [one.state for one in queries], at, number, details)
+    counted = np.zeros(len(queries))
+    for n, (line, candidates, one) in enumerate(zip(scores, known, queries, strict=True)):
         if one.allowed is not None:
             line[~one.allowed[rows]] = -np.inf
         line[_places(rows, one.excluded)] = -np.inf

@@ -1,4 +1,4 @@
-"""What a shop shows: what is in stock, and its rules, laid over the rows of one model.
+"""Item filters and merchandising rules: what is in stock, pinned, blocked and boosted, by row of one model.
 
 Knows: attributes, availability, rules. Does not know: users, scores, lists.
 """
@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from segue.data.features.column_encoders import Categories
-from segue.data.features.kinds import plain_name
 from segue.data.features.numeric import Numbers
+from segue.data.log.columns import plain_name
 from segue.data.values.lookup import Postings, keys_of
 from segue.errors import ArgumentError
 from segue.recommend.recommender import Recommender
@@ -24,7 +24,7 @@ logger = logging.getLogger("segue.serve")
 
 @dataclass(frozen=True)
 class Rule:
-    """What the shop wants of a list.
+    """A merchandising rule.
 
     Args:
         kind: "pin" puts items first, "block" never shows them, "boost" adds `by` to their scores.
@@ -42,7 +42,7 @@ class Rule:
 
 
 @dataclass(frozen=True, eq=False)
-class Shelf:
+class ItemFilters:
     """What may be shown now, by row of one model.
 
     Args:
@@ -71,7 +71,7 @@ class Shelf:
         return {rule.name or rule.kind: rule.by or True for rule, rows in self.rules if row in rows}
 
 
-def lay_rules(rec: Recommender, rules: Sequence[Rule]) -> Shelf:
+def lay_rules(rec: Recommender, rules: Sequence[Rule]) -> ItemFilters:
     """Return what the rules let a model show. A rule of attributes that its items do not have is logged and left out.
 
     Cost: the items that each rule is about, and a few passes over all.
@@ -94,29 +94,31 @@ def lay_rules(rec: Recommender, rules: Sequence[Rule]) -> Shelf:
             turns[rows] = np.minimum(turns[rows], turn)
     pins = np.flatnonzero(turns < len(laid)).astype(np.int32)
     all_shown, none_boosted = bool(shown.all()), not boosts.any()
-    return Shelf(tuple(laid), 0, None if all_shown else shown, None if none_boosted else boosts, pins, turns[pins])
+    return ItemFilters(
+        tuple(laid), 0, None if all_shown else shown, None if none_boosted else boosts, pins, turns[pins]
+    )
 
 
-def in_stock(rec: Recommender, shelf: Shelf, unavailable: Sequence[str]) -> Shelf:
-    """Return a shelf without the items that are out of stock. Cost: O(these), and a pass over all."""
+def in_stock(rec: Recommender, filters: ItemFilters, unavailable: Sequence[str]) -> ItemFilters:
+    """Return filters without the items that are out of stock. Cost: O(these), and a pass over all."""
     gone = rec.vocabulary.rows(unavailable)
     gone = gone[gone > 0]
     if not len(gone):
-        return shelf
-    shown = np.ones(rec.vocabulary.size, bool) if shelf.shown is None else shelf.shown.copy()
+        return filters
+    shown = np.ones(rec.vocabulary.size, bool) if filters.shown is None else filters.shown.copy()
     shown[gone] = False
-    return replace(shelf, unavailable=len(gone), shown=shown)
+    return replace(filters, unavailable=len(gone), shown=shown)
 
 
 def lay_out(rec: Recommender) -> None:
     """Lay out what filters, searches and lists read, before anybody waits for it. Cost: O(items), once."""
     if rec.catalogue is not None:
         rec.catalogue.lay_out()
-        for block in rec.encodings.items.columns if rec.encodings.items else ():
+        for block in rec.encoders.items.columns if rec.encoders.items else ():
             if isinstance(block, (Categories, Numbers)):
                 _postings(rec, block.name)
     rec.vocabulary.lay_out()
-    rec.folded.lay_out(table=rec.index is None)
+    rec.fused.lay_out(table=rec.index is None)
 
 
 def rows_of(rec: Recommender, rule: Rule) -> Rows:
@@ -139,7 +141,7 @@ def rows_of(rec: Recommender, rule: Rule) -> Rows:
 
 
 def rows_where(rec: Recommender, where: Mapping[str, Any]) -> Bools:
-    """Return bool[row], true for items whose attributes are as asked; a list of values asks for any of them.
+    """Return bool[row], true for items with these attributes; of a list of values one must hold.
 
     Raises:
         ArgumentError: there is no such attribute.
@@ -152,7 +154,7 @@ def rows_where(rec: Recommender, where: Mapping[str, Any]) -> Bools:
 
 
 def _having(rec: Recommender, name: str, wanted: Any) -> Rows:
-    """Return the rows with an attribute as asked."""
+    """Return the rows whose attribute has a value."""
     values = wanted if isinstance(wanted, (list, tuple)) else [wanted]
     return _postings(rec, name).find(set[str]().union(*map(keys_of, values)))
 
@@ -165,7 +167,7 @@ def _postings(rec: Recommender, name: str) -> Postings:
             f'where: expected an attribute of the items ({", ".join(known) or "there are none"}), came "{name}". '
             "Filter by one of these."
         )
-    blocks = rec.encodings.items.columns if rec.encodings.items else ()
+    blocks = rec.encoders.items.columns if rec.encoders.items else ()
     block = next((block for block in blocks if block.name == column), None)
     several = isinstance(block, Categories) and block.several
     separator = block.separator if isinstance(block, Categories) and several else None

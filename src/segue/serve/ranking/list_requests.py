@@ -1,7 +1,10 @@
-"""Lists that are wanted, and events that are to be ranked by the lists before them, scored together.
+"""State in, list out: every list of the server is made here, and every event is ranked here.
 
-Knows: that one product serves both, how many scores may exist at one time.
-Does not know: where states come from, what is counted of the ranks.
+Knows: that one product scores both, and how many scores may exist at one time.
+Does not know: where states come from, or what is counted of the ranks.
+
+The path of a list: a `ListRequest` becomes rows (`candidates`), which are scored in one product; `item_filters` hide
+what may not be shown; `rerank` applies pins, boosts, diversity and exploration.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,30 +13,30 @@ from typing import NamedTuple
 
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
-from segue.serve.ranking.candidates import ask_for, score_all
+from segue.serve.ranking.candidates import list_query, score
 from segue.serve.ranking.event_ranks import RankedEvent, rank_events
-from segue.serve.ranking.item_filters import Shelf
-from segue.serve.ranking.rerank import make_answers
+from segue.serve.ranking.item_filters import ItemFilters
+from segue.serve.ranking.rerank import rerank
 from segue.serve.ranking.types import Answer, ListOptions
 from segue.store.events import Event
 
 #: Scores that exist at one time: 128 MB.
 SCORES = 1 << 25
-#: The question that an event answers.
+#: The list that an event is ranked in.
 DEFAULT = ListOptions()
 
 
 class ListRequest(NamedTuple):
-    """A list that is to be made.
+    """A list to make.
 
     Args:
         rec: the model.
         state: of the user.
-        question: what is wanted.
-        at: the time of the question where it does not say one.
+        options: of the list.
+        at: the time of the request where the options do not say it.
         events: of the request.
         rebuilding: the state lacks events.
-        who: what tells those who ask apart: the id of a user, or what a history or a token says.
+        who: what tells users apart, for draws by chance: the id of a user, or a history, or a token.
     """
 
     rec: Recommender
@@ -47,7 +50,7 @@ class ListRequest(NamedTuple):
 
 def rank(
     models: Iterable[Recommender],
-    filters_of: Callable[[Recommender], Shelf],
+    filters_of: Callable[[Recommender], ItemFilters],
     requests: Sequence[ListRequest],
     ranked: Sequence[tuple[State, Event]] = (),
 ) -> tuple[list[Answer], dict[str, list[RankedEvent]]]:
@@ -80,17 +83,17 @@ def rank(
 
 
 def _rank(
-    rec: Recommender, shelf: Shelf, requests: Sequence[ListRequest], ranked: Sequence[tuple[State, Event]]
+    rec: Recommender, filters: ItemFilters, requests: Sequence[ListRequest], ranked: Sequence[tuple[State, Event]]
 ) -> tuple[list[Answer], list[RankedEvent]]:
     """Do what `rank` does, for one model, in one product."""
     lists = len(requests)
-    asked = [ask_for(rec, one.state, one.options, shelf, at=one.at, who=one.who) for one in requests]
-    asked += [ask_for(rec, state, DEFAULT, shelf, at=event.time, also=(event.item,)) for state, event in ranked]
-    scored = score_all(rec, shelf, asked)
+    queries = [list_query(rec, one.state, one.options, filters, at=one.at, who=one.who) for one in requests]
+    queries += [list_query(rec, state, DEFAULT, filters, at=event.time, also=(event.item,)) for state, event in ranked]
+    scored = score(rec, filters, queries)
     unknown = [[event.item for event in one.events if event.item not in rec.vocabulary] for one in requests]
-    found = make_answers(rec, shelf, asked[:lists], scored[:lists], unknown)
+    found = rerank(rec, filters, queries[:lists], scored[:lists], unknown)
     answers = [
         replace(answer, rebuilding=True) if one.rebuilding else answer
         for answer, one in zip(found, requests, strict=True)
     ]
-    return answers, rank_events(rec, [event for _, event in ranked], asked[lists:], scored[lists:])
+    return answers, rank_events(rec, [event for _, event in ranked], queries[lists:], scored[lists:])

@@ -1,7 +1,6 @@
-"""From scores to a list: rules, then diversity and exploration, each told when asked.
+"""From scores to a list: merchandising rules, then diversity and exploration; `debug` says what each rule did.
 
-Knows: pins, boosts, MMR. Runs after the network has scored and filters have hidden (`scores`).
-Does not know: states, stores, HTTP.
+Knows: pins, boosts, MMR. Does not know: states, stores, HTTP. Runs after `candidates` has scored and hidden.
 """
 
 from collections.abc import Sequence
@@ -11,74 +10,78 @@ from typing import Any
 import numpy as np
 
 from segue.recommend.recommender import Recommender
-from segue.serve.ranking.candidates import Asked, Scored
-from segue.serve.ranking.item_filters import Shelf
+from segue.serve.ranking.candidates import ListQuery, Scored
+from segue.serve.ranking.item_filters import ItemFilters
 from segue.serve.ranking.types import Answer
 from segue.shapes import Floats
 
 
-def make_answers(
-    rec: Recommender, shelf: Shelf, asked: Sequence[Asked], scored: Scored, unknown: Sequence[Sequence[str]]
+def rerank(
+    rec: Recommender,
+    filters: ItemFilters,
+    queries: Sequence[ListQuery],
+    scored: Scored,
+    unknown: Sequence[Sequence[str]],
 ) -> list[Answer]:
-    """Return the list of each question.
+    """Return the list of each query.
 
     Args:
         rec: the model.
-        shelf: what may be shown.
-        asked: the questions.
-        scored: of them, changed in place.
-        unknown: for each the ids to tell as unknown.
+        filters: what may be shown.
+        queries: the lists that are wanted, in rows.
+        scored: the scores of each query, changed in place.
+        unknown: for each query the ids that the model does not know.
 
     Cost: O(items scored), and O(k^2 x width) with diversity.
     """
-    if not asked:
+    if not queries:
         return []
-    if shelf.boosts is not None:
-        scored.add(shelf.boosts)
-    best = scored.best(max(one.places for one in asked))
-    pinned = [_pinned(shelf, scored, n) if len(shelf.pins) else {} for n in range(len(asked))]
-    return [_answer(rec, shelf, *one) for one in zip(asked, best, pinned, unknown, strict=True)]
+    if filters.boosts is not None:
+        scored.add(filters.boosts)
+    best = scored.best(max(one.places for one in queries))
+    pinned = [_pinned(filters, scored, n) if len(filters.pins) else {} for n in range(len(queries))]
+    return [_answer(rec, filters, *one) for one in zip(queries, best, pinned, unknown, strict=True)]
 
 
 def _answer(
     rec: Recommender,
-    shelf: Shelf,
-    asked: Asked,
+    filters: ItemFilters,
+    query: ListQuery,
     best: tuple[list[int], list[float]],
     pinned: dict[int, float],
     unknown: Sequence[str],
 ) -> Answer:
-    options, state = asked.options, asked.state
-    chosen, scores = best[0][: asked.places], best[1][: asked.places]
-    if pinned or asked.places > options.k:
-        chosen, scores = _arranged(rec, asked, chosen, scores, pinned)
+    options, state = query.options, query.state
+    chosen, scores = best[0][: query.places], best[1][: query.places]
+    if pinned or query.places > options.k:
+        chosen, scores = _arranged(rec, query, chosen, scores, pinned)
     items = rec._items(chosen, scores)
     debug: dict[str, Any] | None = None
     if options.debug:
-        debug = {item.item: shelf.said(row) for item, row in zip(items, chosen, strict=True)}
+        debug = {item.item: filters.said(row) for item, row in zip(items, chosen, strict=True)}
     return Answer(items, list(dict.fromkeys(unknown)), rec.fingerprint, state.count, debug=debug)
 
 
 def _arranged(
-    rec: Recommender, asked: Asked, pool: list[int], scores: list[float], pinned: dict[int, float]
+    rec: Recommender, query: ListQuery, pool: list[int], scores: list[float], pinned: dict[int, float]
 ) -> tuple[list[int], list[float]]:
-    """Return the rows of a list and their scores: what is pinned, then the best, varied as the question says."""
-    options = asked.options
+    """Return the rows of a list and their scores: what is pinned, then the best, varied as the options say."""
+    options = query.options
     worth = dict(zip(pool, scores, strict=True)) | pinned
     if options.diversity:
         pool = _diverse(rec, pool, np.array(scores, np.float32), options.k, options.diversity)
     chosen = list(pinned)[: options.k]
     chosen += [row for row in pool if row not in pinned][: options.k - len(chosen)]
     if options.explore:
-        _explore(chosen, pool, len(pinned), options.explore, chance(asked))
+        _explore(chosen, pool, len(pinned), options.explore, chance(query))
     return chosen, [worth[row] for row in chosen]
 
 
-def _pinned(shelf: Shelf, scored: Scored, options: int) -> dict[int, float]:
+def _pinned(filters: ItemFilters, scored: Scored, place: int) -> dict[int, float]:
     """Return the rows that come first with their scores, by the order of the rules, then best first."""
-    scores = scored.of(options, shelf.pins)
-    order = np.lexsort((-scores, shelf.turns))
-    return {int(shelf.pins[n]): float(scores[n]) for n in order if scores[n] > -np.inf}
+    scores = scored.of(place, filters.pins)
+    order = np.lexsort((-scores, filters.turns))
+    return {int(filters.pins[n]): float(scores[n]) for n in order if scores[n] > -np.inf}
 
 
 def _diverse(rec: Recommender, pool: list[int], scores: Floats, k: int, share: float) -> list[int]:
@@ -98,16 +101,16 @@ def _diverse(rec: Recommender, pool: list[int], scores: Floats, k: int, share: f
     return [pool[place] for place in (*chosen, *rest)]
 
 
-def chance(asked: Asked) -> np.random.Generator:
-    """Return what is drawn by for a question: the same again for the same question, another for another user.
+def chance(query: ListQuery) -> np.random.Generator:
+    """Return the generator of a query's draws: the same for the same query, another for another user.
 
-    It is of the model, who asks, and the seed of the question, or the number of events of the user without one; so
-    every event draws anew.
+    Its seed is made of the model, the user, and the seed of the options. Without a seed the number of the user's
+    events takes its place, so that every event draws anew.
     """
-    seed = asked.options.seed
-    drawn = f"count {asked.state.count}" if seed is None else f"seed {seed}"
-    key = asked.state.model.encode()[:64]
-    return np.random.default_rng(int.from_bytes(blake2b(drawn.encode() + b"\0" + asked.who, key=key).digest()))
+    seed = query.options.seed
+    drawn = f"count {query.state.count}" if seed is None else f"seed {seed}"
+    key = query.state.model.encode()[:64]
+    return np.random.default_rng(int.from_bytes(blake2b(drawn.encode() + b"\0" + query.who, key=key).digest()))
 
 
 def _explore(chosen: list[int], pool: list[int], pinned: int, share: float, rng: np.random.Generator) -> None:

@@ -20,11 +20,11 @@ class ListOptions:
 
     Args:
         k: how many items.
-        at: the time of the question, microseconds since 1970; None: unknown, for a told event its own time.
+        at: the time of the request, microseconds since 1970; None: unknown, or the time of the event just sent.
         type: of the event to come; None for any.
-        context: of the question.
+        context: of the request.
         exclude: ids to leave out.
-        repeats: whether what the user had may be shown; None takes the model's policy.
+        repeats: whether seen items are allowed or excluded; None takes the model's policy.
         where: attribute -> value or values that an item must have, such as `{"genres": "Drama"}`.
         diversity: 0 ranks by score alone, up to 1 the more unlike the items of a list are (MMR).
         explore: the share of places given to items drawn by chance from the next 10 k.
@@ -51,11 +51,11 @@ class Answer:
 
     Args:
         items: best first.
-        unknown: ids of the history or the event told that the model does not know.
+        unknown: ids of the request that the model does not know.
         model: the fingerprint of the model that answered.
         events: of the user, in the state that answered.
         rebuilding: the state does not hold all events yet; it is being rebuilt in the background.
-        debug: where asked for, what each rule did, by item.
+        debug: what each rule did, by item, if the options say so.
     """
 
     items: list[Item]
@@ -68,7 +68,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """What a user would think of an item.
+    """The predicted rating of an item.
 
     Args:
         item: its id.
@@ -94,7 +94,7 @@ class IngestRequest:
     Args:
         events: in the order of arrival, of one user or several.
         client: the name of the API key; ids of events are its own.
-        question: the list wanted after the last event, for its user; None for no list.
+        options: of the list after the last event, for its user; None for no list.
     """
 
     events: tuple[Event, ...]
@@ -104,7 +104,7 @@ class IngestRequest:
 
 @dataclass(frozen=True, slots=True)
 class RecommendRequest:
-    """A list is wanted by a user, after all that was told."""
+    """A user wants a list, after all events so far."""
 
     user: str
     options: ListOptions
@@ -112,12 +112,12 @@ class RecommendRequest:
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """It is on disk.
+    """The events are on disk.
 
     Args:
         events: as they are kept, in the order in which they were sent.
-        duplicates: how many of them had been told before, under the same ids.
-        answer: the list, where one was wanted.
+        duplicates: how many of them had been sent before, under the same ids.
+        answer: the list, if the request wanted a list.
     """
 
     events: list[StoredEvent]
@@ -159,7 +159,7 @@ class Status:
     """
 
     model: str
-    swapping_to: str | None
+    rolling_out_to: str | None
     caught_up: float
     ready: Readiness
     items: int

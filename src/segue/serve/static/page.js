@@ -100,7 +100,7 @@ async function refresh(me) {
   await showAll(me, answer);
 }
 
-async function tell(me, event) {
+async function ingest(me, event) {
   const answer = await askAs(me, "POST", "/v1/events?recommend=10", { user: me.name, type: "view", ...event });
   await showAll(me, answer);
 }
@@ -187,7 +187,7 @@ function offered(item) {
     if (of !== me.name) [id, of] = [newId(), me.name]; // what was not acknowledged was of somebody else
     const sent = { item, id: id + (event.rating ?? ""), ...event };
     const done = () => { if (sent.id.startsWith(id)) id = newId(); };
-    inTurn(() => tell(me, sent).then(done, (error) => { if (error === OVER) done(); throw error; }));
+    inTurn(() => ingest(me, sent).then(done, (error) => { if (error === OVER) done(); throw error; }));
   };
   const watch = button("watch title", title, "Watch " + title, () => once({}));
   row.dataset.item = item;
@@ -345,7 +345,7 @@ function draw() {
   });
 }
 
-// Live quality, and search.
+// Online metrics, and search.
 
 async function showQuality() {
   const found = await ask("GET", "/v1/quality"), all = found.all?.all;
@@ -354,7 +354,7 @@ async function showQuality() {
     ["log-loss", all ? all.log_loss.toFixed(2) : "–"], ["events", (all ? all.n : 0).toLocaleString()],
   ];
   $("quality").replaceChildren(...lines.map(([name, value]) => make("div", "", make("dt", "", name), make("dd", "", value))));
-  $("measured").textContent = "Each event of all users, against the list just before it." + (found.sampled ? " Log-loss is from a sample." : "");
+  $("measured").textContent = "Was each event of all users in the list just before it?" + (found.sampled ? " Log-loss is from a sample." : "");
   $("shadow").textContent = besides(found);
 }
 function besides(found) {
@@ -441,9 +441,9 @@ $("forget").addEventListener("click", () => {
   $("sure").returnValue = "";
   $("sure").showModal();
 });
-$("sure").addEventListener("close", () => { const me = page.leaving; if ($("sure").returnValue) inTurn(() => forget(me)); });
+$("sure").addEventListener("close", () => { const me = page.leaving; if ($("sure").returnValue) inTurn(() => eraseMe(me)); });
 
-async function forget(me) {
+async function eraseMe(me) {
   const receipt = await ask("DELETE", here(me));
   const learnt = receipt.models.map((one) => one.model.slice(0, 12)).join(", ");
   $("receipt").replaceChildren(

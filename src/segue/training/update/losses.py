@@ -1,7 +1,7 @@
 """The loss: how surprised the network is by the item that came next, and by its rating.
 
-Knows: cross-entropy over the whole catalogue or over drawn items, in chunks, with its gradient; the loss of a rating,
-predicted from strictly earlier events.
+Knows: cross-entropy over the whole catalogue or over drawn items, in chunks, with its gradient; the
+loss of a rating, predicted from strictly earlier events.
 Does not know: where queries come from, how candidates are drawn, optimisers.
 """
 
@@ -13,14 +13,15 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from segue.data.sequences.batches import Batch
-from segue.kernels.training_loops import product, summed_over_rows, turned_product
+from segue.kernels.training_loops import product, summed_over_rows, transposed_product
 from segue.model.backend import compiled_loops
 from segue.model.heads import ItemSide
 from segue.model.network import Network, NetworkParams
 
 #: Logits that exist at one time: 16 MB. More chunks make smaller products and more sums of them.
 LOGITS = 1 << 22
-#: The logit of a row that is not a class: small enough for exp to give 0, finite so that nothing is NaN.
+#: The logit of a row that is not a class: small enough for exp to give 0, finite so that nothing is
+#: NaN.
 UNRANKED = -1e30
 
 
@@ -33,7 +34,7 @@ class Candidates(NamedTuple):
 
 
 def positions_at_once(count: int, classes: int) -> int:
-    """Return how many of `count` positions are compared with the classes at one time: a divisor of count.
+    """Return how many of `count` positions are compared at one time: a divisor of count.
 
     Example:
         >>> positions_at_once(1024, 3417), positions_at_once(1024, 12_000), positions_at_once(48, 100)
@@ -59,9 +60,10 @@ def softmax_cross_entropy(
 ) -> Array:
     """Return the weighted sum of `-log softmax(query @ items.T + bias)[target]`, row 0 left out.
 
-    With candidates, the classes are each position's target and the candidates that are not that target, and
-    `log_expected` is subtracted from every logit, so that the sum estimates the full one (Bengio and Senécal, 2008).
-    Logits exist for one chunk of positions at a time and are computed once: the gradient takes their place.
+    With candidates, the classes are each position's target and the candidates that are not that
+    target, and `log_expected` is subtracted from every logit, so that the sum estimates the full
+    one (Bengio and Senécal, 2008). Logits exist for one chunk of positions at a time and are
+    computed once: the gradient takes their place.
 
     Args:
         query: float32[N, d].
@@ -70,13 +72,13 @@ def softmax_cross_entropy(
         targets: int32[N], from 1 to V - 1; anything in range where the weight is 0.
         weights: float32[N].
         candidates: None compares with the whole table.
-        hidden: bool[N, C], rows or candidates that are no classes: seen items, where lists exclude them. None hides
-            nothing. No target may be hidden.
+        hidden: bool[N, C], rows or candidates that are no classes: seen items, where lists exclude
+            them. None hides nothing. No target may be hidden.
         chunk: positions at a time, a divisor of N; derived where None.
         rounded: whether factors of products are rounded to bfloat16.
 
-    Cost: 6 N V d operations forward and backward together, or 6 N S d with S candidates; `LOGITS` floats of
-    memory beside the gradients.
+    Cost: 6 N V d operations forward and backward together, or 6 N S d with S candidates; `LOGITS`
+    floats of memory beside the gradients.
     """
     return _forward(query, items, bias, targets, weights, candidates, hidden, chunk, rounded)[0]
 
@@ -105,7 +107,7 @@ def _forward(
     def add_chunk(sums: tuple[Array, Array, Array], part: tuple[Array, ...]) -> tuple[Any, Any]:
         loss, d_table, d_offset = sums
         q, target, weight, goal, hides = part
-        by = logit_gradients(turned_product(q, factors), offset, target, weight, goal, candidates, hides)
+        by = logit_gradients(transposed_product(q, factors), offset, target, weight, goal, candidates, hides)
         d_table, d_offset = d_table + summed_over_rows(by.logits, q, kind), d_offset + by.offset
         return (loss + jnp.sum(by.losses), d_table, d_offset), (product(by.logits, factors), by.goals)
 
@@ -191,14 +193,15 @@ softmax_cross_entropy.defvjp(_forward, _backward)
 def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: Batch, taste_mask: Any) -> Array:
     """Return the mean loss of the ratings of a window; positions without a rating count 0.
 
-    "squared" is half the squared error plus the normal likelihood of that error, which trains the spread alone;
-    "ordinal" is the likelihood of the step of the scale next to the rating. With an `apart` head the gradient ends at
-    the head.
+    "squared" is half the squared error plus the normal likelihood of that error, which trains the
+    spread alone; "ordinal" is the likelihood of the step of the scale next to the rating. With an
+    `apart` head the gradient ends at the head.
 
     Args:
         network: with a rating head.
         params: the weights, with tables.
-        earlier: float32[T, B, read_width], what heads read at the latest strictly earlier event of each target.
+        earlier: float32[T, B, read_width], what heads read at the latest strictly earlier event of
+            each target.
         batch: with ratings.
         taste_mask: dropout; None without.
     """
@@ -210,10 +213,10 @@ def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: 
     held = jnp.clip(batch.ratings, head.scale.lowest, head.scale.highest)
     ratings = jnp.where(known, held, head.scale.mean)
     side = ItemSide(params.rating.tables.bias[batch.targets], params.items[batch.targets])
-    latent, spread = network.rate(params, earlier, batch.question_gaps, side, taste_mask)
+    latent, spread = network.rate(params, earlier, batch.query_gaps, side, taste_mask)
     if head.loss == "squared":
         squares = ((latent - ratings) / head.unit) ** 2
-        _, spread = network.rate(_but_spread(params), lax.stop_gradient(earlier), batch.question_gaps, side)
+        _, spread = network.rate(_but_spread(params), lax.stop_gradient(earlier), batch.query_gaps, side)
         spread = spread / head.unit
         loss = 0.5 * squares + jnp.log(spread) + 0.5 * lax.stop_gradient(squares) / spread**2
     else:
@@ -231,7 +234,7 @@ def _but_spread(params: NetworkParams) -> NetworkParams:
 
 
 def strictly_earlier(outputs: Array, apart: Array, carried: Array) -> Array:
-    """Return for each position the output at the latest event that is strictly earlier than its target.
+    """Return for each position the output at the latest event strictly earlier than its target.
 
     So ratings with the same timestamp do not influence each other.
 

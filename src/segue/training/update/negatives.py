@@ -1,6 +1,7 @@
 """Drawn negatives: the rows that an update compares its targets with, and all rows that it touches.
 
-Knows: drawing rows by popularity, how often each is expected, renumbering a window by its touched rows.
+Knows: drawing rows by popularity, how often each is expected, renumbering a window by its touched
+rows.
 Does not know: losses or weights. The same seed and update give the same rows.
 """
 
@@ -33,7 +34,7 @@ class Sampled(NamedTuple):
 
 
 def cuts(items: int, train: TrainConfig) -> bool:
-    """Say whether an update with drawn negatives touches only a part of a catalogue of so many rows."""
+    """Say whether an update with drawn negatives touches only a part of so many rows."""
     assert train.batch_size is not None
     return bool(train.negatives) and items > 1 + 2 * train.batch_size * train.bptt_steps + (train.negatives or 0)
 
@@ -42,8 +43,8 @@ def cuts(items: int, train: TrainConfig) -> bool:
 class Sampler:
     """Draws rows with probability proportional to popularity to the power of a half.
 
-    Drawing by popularity would never show rare items, and drawing evenly too few that compete with the target; the root
-    lies between.
+    Drawing by popularity would never show rare items, and drawing evenly too few that compete with
+    the target; the root lies between.
 
     Args:
         cumulative: float64[V], the share of all rows up to each one; row 0 has none.

@@ -34,7 +34,7 @@ def make_optimiser(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def clip_apart(limit: float) -> optax.GradientTransformation:
-    """Return clipping by the norm of all gradients but the rating head's, which are clipped by their own norm.
+    """Return clipping by the norm of all gradients; the rating head's have their own norm.
 
     So a rating head does not change the steps of the other weights.
     """
@@ -62,7 +62,7 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
 
 
 def kept_share(decay: float, step: Array) -> Array:
-    """Return how much of the running average an update keeps: `decay`, and less in the first updates."""
+    """Return the share of the running average that is kept: `decay`, less in first updates."""
     return jnp.minimum(decay, (1.0 + step) / (10.0 + step))
 
 

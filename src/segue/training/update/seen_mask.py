@@ -1,4 +1,4 @@
-"""The seen items of each user before each target: where lists exclude them, no loss compares with them.
+"""The seen items of each user before each target; where lists exclude them, losses do, too.
 
 Knows: histories, windows, the classes of an update.
 Does not know: losses. Where lists may hold seen items, this module is not used.
@@ -37,11 +37,12 @@ class Histories:
     rows: int
 
     def before(self, targets: Times, classes: Rows | None = None) -> Bools:
-        """Return bool[B, C], the classes that each user saw before the item that the first position reads.
+        """Return bool[B, C], the classes that each user saw before the first item read.
 
         Args:
             targets: int64[B], where in the sequences the targets of the first positions stand.
-            classes: int32[C], rows of the catalogue, some of them more than once; None for the whole.
+            classes: int32[C], rows of the catalogue, some of them more than once; None for the
+                whole.
 
         Cost: O(length of the histories) and O(B C) to clear; with classes besides O(C log C).
         """
@@ -67,7 +68,7 @@ def _marked(shape: tuple[int, int], lines: Times, columns: Rows) -> Bools:
 
 
 def hidden_classes(before: Array, batch: Batch, classes: Array) -> Array:
-    """Return bool[T, B, C], what no list may hold at each position: the user's seen items without the target.
+    """Return bool[T, B, C], the user's seen items at each position, without the target.
 
     Args:
         before: bool[B, C], of `Histories.before`.

@@ -1,13 +1,14 @@
 """Row-sparse updates: the rows of the item table that an update touches are taken out and put back.
 
-Knows: how a row that was not touched for a while is brought up to date in closed form, so that an update costs the same
-whatever the size of the catalogue.
+Knows: how a row that was not touched for a while is brought up to date in closed form, so that an
+update costs the same whatever the size of the catalogue.
 Does not know: what is learnt in between.
 
-A row that no update touches has no gradient. Meanwhile its weights decay, `p_t = p_{t-1} (1 - rate_t w)`;
-its moments decay by b1 and b2 a step and do not move it; and its running average follows it,
-`avg_t = k_t avg_{t-1} + (1 - k_t) p_t`. With D_t the product of all decays, A_t the running average of
-D_t and K_t the product of all k_t, a row last touched at s is at t
+A row that no update touches has no gradient. Meanwhile its weights decay,
+`p_t = p_{t-1} (1 - rate_t w)`; its moments decay by b1 and b2 a step and do not move it; and its
+running average follows it, `avg_t = k_t avg_{t-1} + (1 - k_t) p_t`. With D_t the product of all
+decays, A_t the running average of D_t and K_t the product of all k_t, a row last touched at s is at
+t
 
     p_t = p_s D_t / D_s
     avg_t = K_t / K_s (avg_s - p_s A_s / D_s) + p_s A_t / D_s
@@ -37,7 +38,7 @@ class Moment(NamedTuple):
 
 
 class Learnt(NamedTuple):
-    """The weights, their running average and the moments of the optimiser, which an update reads and changes."""
+    """The weights, their running average and the moments of the optimiser."""
 
     params: NetworkParams
     average: NetworkParams
@@ -113,7 +114,7 @@ def take_rows(learnt: Learnt, touched: Moment, now: Moment, rows: Array) -> Lear
 
 
 def put_rows(learnt: Learnt, touched: Moment, local: Learnt, now: Moment, rows: Array) -> tuple[Learnt, Moment]:
-    """Return the whole tables with the rows of `local` in place, everything else of `local` as it is."""
+    """Return whole tables with the rows of `local` in place, all else of `local` as it is."""
     set_rows = {"mode": "drop", "unique_indices": True}
 
     def whole(old: NetworkParams, new: NetworkParams) -> NetworkParams:

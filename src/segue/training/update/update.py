@@ -1,7 +1,7 @@
 """One update of a training run: a window in, the loss, its gradient, the weights after it.
 
-Knows: what training drops, the loss of a window, the memory carried to the next window. State comes in as a value and
-goes out as a value.
+Knows: what training drops, the loss of a window, the memory carried to the next window. State comes
+in as a value and goes out as a value.
 Does not know: where windows come from, epochs, validation, files.
 """
 
@@ -24,7 +24,8 @@ from segue.training.update.optimiser import kept_share, make_optimiser, running_
 from segue.training.update.seen_mask import hidden_classes
 from segue.training.update.sparse_rows import Learnt, Moment, after_update, beginning, put_rows, settle, take_rows
 
-#: Dropout keeps this share of a user's taste, relative to what it keeps elsewhere: the taste overfits fastest.
+#: Dropout keeps this share of a user's taste, relative to what it keeps elsewhere: the taste
+#: overfits fastest.
 TASTE_KEPT = 0.4
 
 
@@ -66,7 +67,7 @@ def draw_masks(network: Network, rate: float, seed: Array, shape: tuple[int, int
 
 
 def rounded_weights(tree: Any) -> Any:
-    """Return weights of which those that multiply vectors, by name `w_...`, are rounded to bfloat16."""
+    """Return weights, those that multiply vectors (by name `w_...`) in bfloat16."""
     if is_leaf(tree):
         return tree
     names = getattr(tree, "_fields", ("",) * len(tree))
@@ -78,15 +79,16 @@ def rounded_weights(tree: Any) -> Any:
 
 
 def rounded_factors(params: NetworkParams) -> NetworkParams:
-    """Return the weights with those of attributes and of the blocks' products rounded to bfloat16."""
+    """Return the weights, those of attributes and of the blocks' products in bfloat16."""
     attributes = params.attributes and params.attributes._replace(vector=params.attributes.vector.astype(jnp.bfloat16))
     return params._replace(attributes=attributes, blocks=rounded_weights(params.blocks))
 
 
 def drop_inputs(experiment: ExperimentConfig, batch: Any, seed: Array, timed: tuple[int, int] = (0, 0)) -> Any:
-    """Return a batch with some inputs replaced by *unknown*, so that the model learns to do without them.
+    """Return a batch with some inputs replaced by *unknown*, so that the model does without.
 
-    The event features from `timed[0]` to before `timed[1]` are hour and day: they are unknown where the gap is.
+    The event features from `timed[0]` to before `timed[1]` are hour and day: they are unknown where
+    the gap is.
     """
     shape = batch.items.shape
     no_gap = chance(seed, 1, shape, experiment.gap_dropout)
@@ -104,9 +106,9 @@ def drop_inputs(experiment: ExperimentConfig, batch: Any, seed: Array, timed: tu
     return batch._replace(
         items=jnp.where(chance(seed, 0, shape, experiment.item_dropout), 0, batch.items),
         gaps=jnp.where(no_gap, jnp.nan, batch.gaps),
-        question_gaps=jnp.where(no_question_gap, jnp.nan, batch.question_gaps),
+        query_gaps=jnp.where(no_question_gap, jnp.nan, batch.query_gaps),
         details=without(batch.details, 3, experiment.event_feature_dropout, no_gap),
-        question_details=without(batch.question_details, 4, experiment.question_dropout, no_question_gap),
+        query_details=without(batch.query_details, 4, experiment.question_dropout, no_question_gap),
         profiles=without(batch.profiles, 5, experiment.profile_dropout),
     )
 
@@ -131,8 +133,8 @@ def loss_of(
 ) -> tuple[Array, Carried]:
     """Return the mean loss of a window, in nats or squared ratings, and what is carried after it.
 
-    With `before`, the seen items of each user before the window (`Histories.before`), a target is compared only with
-    items that a list may hold.
+    With `before`, the seen items of each user before the window (`Histories.before`), a target is
+    compared only with items that a list may hold.
     """
     hidden = None
     if before is not None:
@@ -155,7 +157,7 @@ def loss_of(
         memory, output = network.scan(params, carried.memory, window, masks)
     total, earlier = jnp.zeros(()), carried.earlier
     if config.train.task != "rating":
-        query = network.query(params, output, batch.question_gaps, batch.question_details).reshape(-1, network.width)
+        query = network.query(params, output, batch.query_gaps, batch.query_details).reshape(-1, network.width)
         targets: Any = batch.targets.reshape(-1)
         weights: Any = batch.weights.reshape(-1) / len(query)  # so that no gradient of a table has to be divided
         with jax.named_scope("loss"):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import segue
 from engines import Server
 from segue.cli.app import app
-from segue.cli.options import LogOptions
+from segue.cli.options import LogColumns
 from segue.data.log import synthetic
 from segue.data.log.split import digest
 from segue.data.sequences.vocabulary import Vocabulary
@@ -143,7 +143,7 @@ def test_a_log_that_grew_by_a_late_row_is_imported_to_its_end(tmp_path):
         log.write_text("\n".join(["user,item,time", *rows[:count]]))
         done = run.invoke(app, ["import", str(log), "--store", store])
         assert done.exit_code == 0 and said in done.output, done.output
-    assert LogOptions().read(store).table["item"].to_list() == ["x", "z", "y"]
+    assert LogColumns().read(store).table["item"].to_list() == ["x", "z", "y"]
     log.rename(tmp_path / "renamed.csv")
     done = run.invoke(app, ["import", str(tmp_path / "renamed.csv"), "--store", store])
     assert "begins with what was imported as log.csv" in done.output and "0 events written" in done.output
@@ -346,7 +346,7 @@ def test_retraining_goes_on_with_what_the_running_model_was_given(tmp_path):
     assert done.published, done
     new = segue.load(tmp_path / done.model)
     assert f"No --items: items keep the {len(ids)} lines that a.segue holds; newer items are ids alone." in said
-    assert new.encodings == rec.encodings and "year: category, 4 values" in new.encodings.items.describe()
+    assert new.encoders == rec.encoders and "year: category, 4 values" in new.encoders.items.describe()
     assert new.facts["asked"] == quick | {"train.seed": 7, "train.epochs": 2}
     assert new.config.model == rec.config.model and new.facts["kinds"] == {"year": "category"}
 
@@ -500,7 +500,7 @@ def test_the_verbs_for_lists_and_indexes(tmp_path):
     again = str(tmp_path / "again.db")
     assert json.loads(said("import", tmp_path / "out.parquet", "--store", again, "--json"))["written"] == len(log)
     assert said("import", store, "--store", str(tmp_path / "third.db")).count(f"{len(log)} events written")
-    assert digest(LogOptions().read(again)) == digest(LogOptions().read(str(tmp_path / "third.db"))) == digest(log)
+    assert digest(LogColumns().read(again)) == digest(LogColumns().read(str(tmp_path / "third.db"))) == digest(log)
     assert "expected no options for columns" in run.invoke(app, ["inspect", store, "--user-col", "x"]).exception.args[0]
     for words in (["--all", "--store", store], ["--user", "x"], ["--all", "--user", "x", "--store", store], []):
         said("recommend", model, *words, code=2)
@@ -550,4 +550,4 @@ def test_an_import_that_was_killed_goes_on(tmp_path):
     assert killed.returncode == -9
     said = CliRunner().invoke(app, ["import", str(tmp_path / "log.parquet"), "--store", str(tmp_path / "s.db")])
     assert f"{len(log) - 30} events written, 0 known already, 0 refused; {len(log)} of" in said.output
-    assert digest(LogOptions().read(tmp_path / "s.db")) == digest(log)
+    assert digest(LogColumns().read(tmp_path / "s.db")) == digest(log)

@@ -9,7 +9,7 @@ from segue.model.cells import Linear
 from segue.model.network import Network
 from segue.model.time_encoding import Clock
 from segue.recommend.batch import _flat
-from segue.recommend.fused_inference import Folded
+from segue.recommend.fused_inference import FusedInference
 from segue.recommend.index.blocked_matmul import FEW
 
 
@@ -37,15 +37,15 @@ def drawn(rng, **parts):
 @pytest.mark.parametrize("compiled", [True, False])
 def test_law_step_question_and_scores_are_those_of_the_network(parts, batch, compiled, monkeypatch):
     if not compiled:
-        monkeypatch.setattr(build, "lists", lambda: None)
-    elif build.lists() is None:
+        monkeypatch.setattr(build, "serving", lambda: None)
+    elif build.serving() is None:
         pytest.skip("no C compiler: the pure code is used")
     rng = np.random.default_rng(batch)
     network, params = drawn(rng, **parts)
     longest = []
-    folded, memory = Folded(network, params), network.start(params, batch)
+    fused, memory = FusedInference(network, params), network.start(params, batch)
     rows = _flat(memory)
-    assert folded.fits
+    assert fused.fits
     every = (0.0, 3.7, 1e5, 1e9, np.nan)
     for gap in every[:2] if network.norm == "clip" else every:  # products of large numbers round much
         gaps = np.full(batch, gap, np.float32)
@@ -54,17 +54,17 @@ def test_law_step_question_and_scores_are_those_of_the_network(parts, batch, com
         details = rng.normal(size=(batch, network.details)).astype(np.float32) if network.details else None
         before = rows.copy()
         memory = network.step(params, memory, items, gaps, details)
-        after = folded.step(rows, items, gaps, details)
+        after = fused.step(rows, items, gaps, details)
         np.testing.assert_array_equal(rows, before)  # an old state stays good
         rounding = 5e-4 if network.norm == "clip" else 1e-4
         most = max(1.0, float(np.abs(after).max()))
         np.testing.assert_allclose(after, _flat(memory), rtol=rounding, atol=rounding * most)
         wanted = network.query(params, memory.output, gaps, details)
-        query = folded.query(after[:, -network.read_width :], gaps, details)
+        query = fused.query(after[:, -network.read_width :], gaps, details)
         np.testing.assert_allclose(query, wanted, rtol=rounding / 5, atol=rounding / 5 * most)
         scores = network.scores(params, query)
-        np.testing.assert_allclose(folded.scores(query), scores, rtol=2e-5, atol=1e-4)
-        assert after.dtype == query.dtype == folded.scores(query).dtype == np.float32
+        np.testing.assert_allclose(fused.scores(query), scores, rtol=2e-5, atol=1e-4)
+        assert after.dtype == query.dtype == fused.scores(query).dtype == np.float32
         rows = after
         longest.append(float(np.sqrt(np.mean(after[:, -network.width :] ** 2, axis=1)).max()))
     assert network.norm != "clip" or max(longest) > 3.0  # something was clipped
@@ -75,9 +75,9 @@ def test_law_scores_of_few_and_of_many_are_the_same(queries):
     rng = np.random.default_rng(0)
     network, params = drawn(rng)
     query = rng.normal(size=(queries, network.width)).astype(np.float32)
-    np.testing.assert_allclose(Folded(network, params).scores(query), network.scores(params, query), atol=1e-4)
+    np.testing.assert_allclose(FusedInference(network, params).scores(query), network.scores(params, query), atol=1e-4)
 
 
 def test_networks_with_more_in_them_are_stepped_by_definition():
     network, params = drawn(np.random.default_rng(0), session=1800.0)
-    assert not Folded(network, params).fits
+    assert not FusedInference(network, params).fits

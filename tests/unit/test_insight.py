@@ -72,7 +72,7 @@ def test_cells_have_insights(tmp_path, monkeypatch):
 
 
 def small_gradient(cell, **given):
-    return gradient_by_lag(cell, width=4, steps=6, lanes=3, **given)
+    return gradient_by_lag(cell, width=4, steps=6, batch_size=3, **given)
 
 
 def recorded(cell, **given):
