@@ -27,8 +27,8 @@ from segue.shapes import Times
 
 Numbers = NDArray[np.float64]
 
-#: Half-lives in hours, from six minutes to a year.
-HALF_LIVES = (0.1, 0.25, 0.5, 1.0, 2.0, 6.0, 24.0, 72.0, 168.0, 720.0, 8760.0)
+#: Half-lives in hours, from six minutes to ten years.
+HALF_LIVES = (0.1, 0.25, 0.5, 1.0, 2.0, 6.0, 24.0, 72.0, 168.0, 720.0, 8760.0, 87600.0)
 #: The power of two at which the base moves: far from the end of float64.
 _FAR = 400.0
 
