@@ -1,7 +1,4 @@
-"""Addresses of stores in messages: without user, password and options.
-
-Knows: what an address looks like, also with a typo. Does not know: what lies there.
-"""
+"""Addresses of stores in messages: without user, password and options."""
 
 import re
 from collections.abc import Iterable

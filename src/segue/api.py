@@ -1,7 +1,4 @@
-"""The functions that most users need: train, load, convert.
-
-Knows: the order of the parts of a training. Does not know: how each part works.
-"""
+"""The functions that most users need: train, load, convert."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping

@@ -1,9 +1,4 @@
-"""Settings: frozen, checked when made, and mostly chosen from the training data.
-
-Knows: every setting's name, meaning, range and default; earlier names; `derive` replaces each None
-by a value that suits the data.
-Does not know: how the settings are used.
-"""
+"""Settings: frozen, checked when made; `derive` replaces each None by a value that suits the training data."""
 
 import tomllib
 from collections.abc import Iterable, Mapping

@@ -1,8 +1,4 @@
-"""Files that are written whole or not at all: arrays with text in one file, and the cache folder.
-
-Knows: safetensors, how to replace a file so that a crash or a full disk leaves the old file whole.
-Does not know: what the arrays mean.
-"""
+"""Files that are written whole or not at all: arrays with text in one file, and the cache folder."""
 
 import contextlib
 import os
@@ -49,7 +45,6 @@ def replacing(path: Path, *, secret: bool = False) -> Iterator[Path]:
     the umask; a file that replaces another keeps its mode.
 
     Args:
-        path: of the file.
         secret: only the owner may read and write the file, whatever the mode before.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -76,7 +71,6 @@ def check_file(path: Path, option: str, ending: str = "") -> None:
     """Do nothing if a file can be written at `path`; for checks before long work.
 
     Args:
-        path: of the file.
         option: what messages call the argument.
         ending: that the name must have, such as ".parquet".
 

@@ -1,7 +1,4 @@
-"""How much memory a process may still take.
-
-Knows: the limits of the system and of its container. Does not know: what the memory is for.
-"""
+"""How much memory a process may still take."""
 
 import os
 from pathlib import Path

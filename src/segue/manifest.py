@@ -1,9 +1,4 @@
-"""The manifest of a model file, checked before anything else is read.
-
-Knows: the manifest of each version of the format, earlier names of settings, which facts have which
-shape.
-Does not know: arrays, networks.
-"""
+"""The manifest of a model file, of any version of the format, checked before anything else is read."""
 
 import hashlib
 from collections.abc import Mapping

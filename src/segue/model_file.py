@@ -1,10 +1,9 @@
 """A trained model as one safe file.
 
-Knows: the format. Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and
-`catalogue` (bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
-facts of the training, a digest of each array and the description of a Keras cell (JSON). No pickle. A model file holds
-no histories and no profiles. In a folder of models the file `current` names the running model.
-Does not know: training, states, lists.
+Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and `catalogue` (bytes of
+Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the facts of the training,
+a digest of each array and the description of a Keras cell (JSON). No pickle. A model file holds no histories and no
+profiles. In a folder of models the file `current` names the running model.
 """
 
 import hashlib

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -192,3 +193,12 @@ def test_files_and_functions_stay_small():
             if isinstance(node, ast.FunctionDef):
                 body = node.end_lineno - node.body[0].end_lineno
                 assert body <= 60, f"{path}: {node.name}"
+
+
+def test_a_class_name_stands_for_one_class():
+    places = defaultdict(set)
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].add(path.relative_to(SOURCE).as_posix())
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

@@ -271,7 +271,7 @@ def test_a_refusal_is_told_and_stays_until_something_works(browser):
     browser.execute_script("page.next = 'x'; $('older').hidden = false")
     click(browser, "#older")
     said = until(lambda: texts(browser, "#trouble")[0])
-    assert said.startswith("The request says something that cannot be. ") and len(said) > 30
+    assert said.startswith("Invalid request. ") and len(said) > 30
     time.sleep(4.5)  # the live quality is asked for meanwhile, and works
     assert texts(browser, "#trouble")[0] == said
     watch_again = browser.find_element("css selector", '#found [aria-label="Watch film 007"]')
@@ -296,7 +296,7 @@ def test_of_somebody_erased_nothing_is_shown_and_it_is_said(browser, server):
     name = browser.find_element("id", "user").get_attribute("value")
     server.call("DELETE", "/v1/users/gone")
     become(browser, "gone")
-    until(lambda: "It was erased on request" in texts(browser, "#trouble")[0])
+    until(lambda: "Erased on request" in texts(browser, "#trouble")[0])
     for place in ("#list", "#history"):
         assert texts(browser, place) == ["Nothing is shown: gone was erased, and the id is blocked."]
     assert live(browser) == []

@@ -145,8 +145,8 @@ def test_what_cannot_be_synced_is_not_done_whatever_was_done_meanwhile(store, pa
         patched.setattr(store._file, "_writer", Failing(store._file._writer))
 
         def work():
-            with store.begin([Write("ann", 1, (Event("ann", "2"),), {"b1": b"m"})]) as commit:
-                met.append(commit.outcomes)
+            with store.begin([Write("ann", 1, (Event("ann", "2"),), {"b1": b"m"})]) as outcomes:
+                met.append(outcomes)
 
         with pytest.raises(StoreError, match="Nothing was changed"):
             work()

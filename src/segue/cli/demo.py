@@ -1,7 +1,4 @@
-"""The tour on real films.
-
-Knows: the order of the stages. Does not know: anything but the public functions.
-"""
+"""The tour on real films, by the public functions alone."""
 
 import tempfile
 import time

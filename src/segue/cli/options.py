@@ -1,8 +1,4 @@
-"""Options that several verbs share, and what the verbs do with the options.
-
-Knows: names and help texts of options, how a log or a store becomes events.
-Does not know: the verbs.
-"""
+"""Options that several verbs share, and what the verbs do with the options."""
 
 import csv
 import inspect

@@ -1,7 +1,4 @@
-"""The progress of a training run.
-
-Knows: a bar in a terminal, plain lines elsewhere. Does not know: how training works.
-"""
+"""The progress of a training run: a bar in a terminal, plain lines elsewhere."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING

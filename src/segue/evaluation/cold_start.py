@@ -1,12 +1,10 @@
 """The measurement of cold start: lists for users whom training never met, by how many of their events are known.
 
-Knows: which events of a new user are shown, and which is the target. Ranking is that of
-`protocols`.
-Does not know: the network, or how the new users were kept out of training (`split_users`).
-
     first n   e e e * . . .      the first n events are shown, the next is the target: as a new user begins
     last n    . . . e e e *      the last event is the target, the n before it are shown: the same targets for
                                  every n, so that rows differ only by the events shown
+
+Ranking is that of `protocols`.
 """
 
 from collections.abc import Mapping, Sequence

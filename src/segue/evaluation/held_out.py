@@ -1,7 +1,4 @@
-"""Which rows of a log a model did not learn.
-
-Knows: what the model's facts say of its hold-out and its range. Does not know: how ranks are made.
-"""
+"""Which rows of a log a model did not learn, by what the model's facts say of its hold-out and its range."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -26,8 +23,6 @@ def held_out_rows(facts: Mapping[str, Any], events: Events, *, in_sample: bool =
     without is measured on what happened after its training range.
 
     Args:
-        facts: of the model.
-        events: the log.
         in_sample: measure on the last event of each user, learnt or not; a note in the report says so.
 
     Raises:

@@ -1,8 +1,7 @@
 """The measurement of lists: where a recommender, and the baselines beside it, rank what came next.
 
-Knows: every held-out event is one query from the state just before it; the whole catalogue is
-ranked, ties count against the model, seen items are excluded if the recommender's policy says so.
-Does not know: the network. It calls `recommend/`, as users do.
+Every held-out event is one query from the state just before it; the whole catalogue is ranked, ties count against the
+model, seen items are excluded if the recommender's policy says so.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +45,6 @@ def rank_beside(
 
     Args:
         rec: whose vocabulary and policy on seen items the baselines take.
-        tasks: the queries.
         train: the training events, for the usual baselines; None for none.
         fitted: baselines in their place.
         say: called with a line for each before it is tuned.
@@ -74,8 +72,6 @@ def rank_targets(
     """Return how a recommender, under the name "segue", and baselines rank the same queries.
 
     Args:
-        rec: the recommender.
-        queries: the queries.
         fitted: baselines by name, with the same histories; a baseline that raises is left out.
         seen: as many queries, whose histories the lists exclude where the recommender's policy says so; None
             takes those of `queries`.

@@ -1,8 +1,4 @@
-"""Queries about held-out events, and where one model ranks their targets.
-
-Knows: histories, targets, which items a list excludes.
-Does not know: what scores, or where the events came from.
-"""
+"""Queries about held-out events, and where one model ranks their targets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -59,7 +55,6 @@ class RankingTask(NamedTuple):
     """Queries, and the seen items that their lists exclude.
 
     Args:
-        queries: the queries.
         seen: as many, whose histories the lists exclude; None where seen items are allowed.
     """
 
@@ -98,7 +93,6 @@ def rank_queries(task: RankingTask, score: Callable[[range], Floats]) -> Ranking
     """Return how a model ranks, a block of queries at a time.
 
     Args:
-        task: the queries.
         score: gives float32[query, item] for some of the queries; the array is changed.
     """
     rankings, count = Rankings([], []), len(task.queries.events)

@@ -1,9 +1,7 @@
 """The measurement of predicted ratings: of a recommender and of the baselines beside it.
 
-Knows: each held-out rating is predicted from earlier ratings only; ratings with the same timestamp
-do not influence each other. What users share of an item moves with the held-out ratings in the
-order of time, over all users.
-Does not know: the network. It calls `recommend/`, as users do.
+Each held-out rating is predicted from earlier ratings only; ratings with the same timestamp do not influence each
+other. What users share of an item moves with the held-out ratings in the order of time, over all users.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,4 @@
-"""Every baseline: all are fitted to one log and rank the same queries.
-
-Knows: the order of a report, and that the failure of one baseline costs no other.
-Does not know: how each is made.
-"""
+"""Every baseline: all are fitted to one log and rank the same queries; the failure of one costs no other."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -81,8 +77,6 @@ def rank_baselines(data: TrainingData, tasks: Sequence[RankingTask], say: Say | 
     end is named in `left_out`, and the others stand.
 
     Args:
-        data: what they learn from.
-        tasks: the queries.
         say: called with a line for each baseline before it is tuned.
 
     Cost: `tuned` for each and its scores, half a second for the process, and a copy of the events.

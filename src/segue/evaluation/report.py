@@ -1,8 +1,4 @@
-"""The result of a measurement, for people and for machines.
-
-Knows: rows of metrics, the words of the protocol, the improvement with its interval.
-Does not know: how they were made.
-"""
+"""The result of a measurement, for people and for machines."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,4 @@
-"""Cells by the names under which insights show them.
-
-Knows: every cell, and the plain recurrence once for each activation. Does not know: the insights.
-"""
+"""Cells by the names of insights: the plain recurrence stands once for each activation."""
 
 from segue.errors import ArgumentError
 from segue.model.activations import ACTIVATIONS
@@ -34,10 +31,6 @@ linear, gru, lstm, came "tcn". Give one of these names.
 
 
 def cell_of(name: str) -> Cell:
-    """Return the cell of a name.
-
-    Raises:
-        ArgumentError: there is no such cell.
-    """
+    """Return the cell of a name; an ArgumentError if there is none."""
     settings = settings_of(name)
     return make_cell(settings["model.cell"], activation=settings.get("model.activation", "tanh"))

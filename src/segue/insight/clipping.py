@@ -1,8 +1,7 @@
 """Gradient clipping, in a recurrence whose gradient explodes.
 
-Knows: a small network that learns the copy task by plain gradient descent, with and without
-clipping. Plain descent, because an adaptive optimiser hides how long a gradient was.
-Does not know: figures.
+A small network learns the copy task by plain gradient descent, with and without clipping: an
+adaptive optimiser hides how long a gradient was.
 """
 
 from dataclasses import dataclass
@@ -60,7 +59,6 @@ def descend(
     """Learn the copy task by gradient descent, `w <- w - rate g`, and record the length of each gradient.
 
     Args:
-        cell: the recurrence.
         clip: a longer gradient is scaled down to this length; its direction stays.
         gain: scales the recurrent matrix at the beginning.
         lag: of the copy task; the backward pass goes through all five rounds of it.

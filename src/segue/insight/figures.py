@@ -1,9 +1,4 @@
-"""Numbers as figures.
-
-Knows: lines, maps, colours, captions of axes. Needs matplotlib (the extra `plot`); makes `Figure`
-objects alone, so that no global state changes and no screen is needed.
-Does not know: how a number came about.
-"""
+"""Numbers as figures of matplotlib (the extra `plot`), made without global state or a screen."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -51,9 +46,11 @@ def _plain_ticks(axes: Axes, places: Sequence[int]) -> None:
     axes.minorticks_off()
 
 
-def _figure(axes: Axes) -> Figure:
+def _figure(axes: Axes, title: str = "") -> Figure:
     figure = axes.figure
     assert isinstance(figure, Figure)
+    if title:
+        figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -89,9 +86,7 @@ def gains_figure(by_activation: Mapping[str, Mapping[float, Spread]]) -> Figure:
         axes.set_title(activation, fontsize=10)
     panels[0].set_ylabel("length of the gradient, lag 0 = 1")
     panels[0].legend(frameon=False, fontsize=9, loc="upper right", ncols=2)
-    figure = _figure(panels[0])
-    figure.suptitle("The plain recurrence: a product of Jacobians vanishes or explodes", fontsize=11)
-    return figure
+    return _figure(panels[0], "The plain recurrence: a product of Jacobians vanishes or explodes")
 
 
 def clipping_figure(runs: Sequence[Descent]) -> Figure:
@@ -136,9 +131,7 @@ def gates_figure(openings: Openings) -> Figure:
         beside.set(yscale="log", ylim=(0.1, 2000), ylabel="half-life, events")
     panels[-2].set_xlabel("events of one user, oldest first")
     panels[-1].set_xlabel("channels, sorted")
-    figure = _figure(panels[0])
-    figure.suptitle("The keep gate: what each channel carries through each event", fontsize=11)
-    return figure
+    return _figure(panels[0], "The keep gate: what each channel carries through each event")
 
 
 def reach_figure(influence: Reach, gradient: Spread | None) -> Figure:
@@ -162,9 +155,7 @@ def reach_figure(influence: Reach, gradient: Spread | None) -> Figure:
         axes.set(xscale="log", xlabel="events ago")
         _plain_ticks(axes, (1, 2, 5, 10, 20, 50, 100, 200))
         axes.title.set_fontsize(10)
-    figure = _figure(left)
-    figure.suptitle("What leaving one event out changes, by how long ago it was", fontsize=11)
-    return figure
+    return _figure(left, "What leaving one event out changes, by how long ago it was")
 
 
 def recall_figure(rows: Sequence[Mapping[str, Any]], chance: float) -> Figure:

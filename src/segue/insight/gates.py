@@ -1,8 +1,4 @@
-"""The gates of a trained network: how far each opens, event by event.
-
-Knows: a cell that carries its gates beside its state, so that the network's own step computes them.
-Does not know: figures. Runs on NumPy alone.
-"""
+"""The gates of a trained network: how far each opens, event by event. Runs on NumPy alone."""
 
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -26,11 +22,7 @@ class WatchedState(NamedTuple):
 
 @dataclass(frozen=True)
 class Watched(StepwiseCell):
-    """A cell that notes its gates in its state; what it computes is what the cell computes.
-
-    Args:
-        cell: the recurrence.
-    """
+    """A cell that notes its gates in its state; what it computes is what the cell computes."""
 
     cell: Cell
 
@@ -80,7 +72,6 @@ def gate_openings(rec: Recommender, sequences: Sequences, user: int = 0) -> Open
     """Return how far each gate opens at each event of a user.
 
     Args:
-        rec: a trained recommender.
         sequences: histories, in its terms.
         user: the place of the user in them.
 
@@ -112,7 +103,7 @@ def gate_openings(rec: Recommender, sequences: Sequences, user: int = 0) -> Open
 
 
 def half_lives(keep: Floats) -> Floats:
-    """Return float32[channel]: the events after which half of what a channel holds is left, at its usual opening.
+    """Return float32[channel]: the events after which half of a channel is left, at its usual opening.
 
     Args:
         keep: float32[event, channel].

@@ -1,7 +1,4 @@
-"""The gradient of a loss with respect to earlier inputs: whether it vanishes.
-
-Knows: bare cells with fresh weights, and whole trained networks on real histories. Needs JAX.
-Does not know: figures, training runs.
+"""The gradient of a loss with respect to earlier inputs: whether it vanishes. Needs JAX.
 
     lag        L = t - s:   how many steps back from the loss at step t the input x_s lies
 
@@ -82,7 +79,6 @@ def gradient_by_lag(
     """Return the length of the gradient of the last loss at each input, by lag, for a cell with fresh weights.
 
     Args:
-        cell: the recurrence.
         width: of the input and of the memory.
         steps: T; lags go from 0 to T - 1.
         batch_size: sequences of random inputs (normal, of variance 1), over which the spread is taken.
@@ -107,7 +103,6 @@ def gradient_in_network(rec: Recommender, sequences: Sequences, *, longest: int 
     """Return the same of a trained network alone: the last event of each user is the target, the rest was read.
 
     Args:
-        rec: a trained recommender.
         sequences: histories, in its terms; users with fewer than `longest` + 2 events are left out.
         longest: lags go from 0 to this.
 

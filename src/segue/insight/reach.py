@@ -1,9 +1,6 @@
 """The memory of a trained network: how its list changes when one earlier event is left out.
 
-Knows: histories with one event left out, real or drawn from the network itself. Runs on NumPy
-alone.
-Does not know: figures, gradients. A gradient says what a small change would do; this says what a
-whole event did.
+A gradient says what a small change would do; this says what a whole event did. Runs on NumPy alone.
 """
 
 from dataclasses import dataclass
@@ -62,7 +59,6 @@ def reach(rec: Recommender, sequences: Sequences, *, longest: int = 50, users: i
     """Return the influence of each earlier event on the list.
 
     Args:
-        rec: a trained recommender.
         sequences: histories, in its terms; the last event of each user is the one that truly came next.
         longest: lags go from 0, the last event before that one, to this.
         users: at most, drawn from those with enough events.
@@ -100,10 +96,7 @@ def reach(rec: Recommender, sequences: Sequences, *, longest: int = 50, users: i
 
 
 def drawn_histories(rec: Recommender, *, users: int = 64, events: int = 52, seed: int = 0) -> Sequences:
-    """Return histories drawn from the network itself: each is a plan drawn at random.
-
-    Cost: `users` times `events` steps and lists.
-    """
+    """Return histories drawn at random from the network. Cost: users x events steps and lists."""
     nobody = rec.start()
     rows = [
         (f"drawn {user}", line.item)

@@ -1,7 +1,4 @@
-"""Recall by lag: whether a cell learns to give back what it saw that many events ago, over noise.
-
-Knows: the copy task, a training run of it, users who were not learnt. Does not know: figures.
-"""
+"""Recall by lag: whether a cell learns to give back what it saw that many events ago, over noise."""
 
 import time
 from collections.abc import Mapping

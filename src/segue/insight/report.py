@@ -1,8 +1,4 @@
-"""The insights into cells or into a model: numbers, figures, and a page that shows them.
-
-Knows: which insights there are, their order, and what to see in each.
-Does not know: how numbers are computed or drawn.
-"""
+"""The insights into cells or into a model: numbers, figures, and a page that shows them."""
 
 import html
 import importlib

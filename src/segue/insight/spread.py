@@ -1,7 +1,4 @@
-"""A quantity along an axis, over many users or channels.
-
-Knows: its middle and its spread. Does not know: what it is.
-"""
+"""The middle and the spread of a quantity along an axis, over many users or channels."""
 
 from dataclasses import dataclass
 
@@ -11,14 +8,7 @@ from numpy.typing import ArrayLike
 
 @dataclass(frozen=True)
 class Spread:
-    """The median, and the quantiles between which eight in ten lie.
-
-    Args:
-        at: where, such as the lags.
-        median: a value for each place.
-        low: the 10 % quantile.
-        high: the 90 % quantile.
-    """
+    """The median at some places, such as lags, and the 10 % (`low`) and 90 % quantiles (`high`)."""
 
     at: tuple[int, ...]
     median: tuple[float, ...]

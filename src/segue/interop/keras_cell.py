@@ -1,8 +1,5 @@
 """A Keras cell behind Segue's contract of cells.
 
-Knows: how a cell is described as JSON and made again, how its call becomes a step.
-Does not know: blocks, training, files.
-
 The cell is called with `training=False` through `stateless_call`, so weights and state go in and
 come out; Segue's dropout acts around the cell. It is the only cell that computes with JAX in
 serving, too.

@@ -1,8 +1,4 @@
-"""The import of Keras, at the first use.
-
-Knows: that Keras must compute with JAX, and the message when Keras is missing.
-Does not know: layers, cells.
-"""
+"""The import of Keras, at the first use."""
 
 import os
 import sys

@@ -1,8 +1,5 @@
 """Weights of the classical cells, in the order and form of Keras and of Segue.
 
-Knows: which Keras layer has the equation of which cell, and where each number stands in both.
-Does not know: networks, models.
-
     Segue                    Keras                      weights of Keras
     SimpleRNN(activation)    SimpleRNN                  kernel, recurrent, bias [d]
     LSTM()                   LSTM                       kernel, recurrent, bias [4 d], gates i, f, g, o in both

@@ -1,8 +1,4 @@
-"""Recommendations for all users of a store or a log, in one Parquet file.
-
-Knows: batches of users, their size, and where an interrupted run continues.
-Does not know: how a list is made (`recommend`); who reads the file.
-"""
+"""Recommendations for all users of a store or a log, in one Parquet file; an interrupted run continues."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -76,10 +72,8 @@ def recommend_all(
     Args:
         rec: makes the lists, with its index if there is one.
         source: a store (`read_store` while a server runs), or a log.
-        out: the file.
         k: items for each user.
         at: the time of the request; None when unknown.
-        profiles: of the users.
         report: called after each batch with the users done and the users in all.
 
     Raises:

@@ -1,8 +1,4 @@
-"""Stored events as tables, and the rows of a log as events to store.
-
-Knows: which columns a log has, and how context becomes columns or JSON.
-Does not know: stores, files.
-"""
+"""Stored events as tables, and the rows of a log as events to store."""
 
 import json
 import math
@@ -29,9 +25,6 @@ class LogEvents:
 
     The events are made anew each time they are iterated, a block at a time. A column "context" of
     texts holds JSON objects, as `segue export` writes them. Empty values are left out.
-
-    Args:
-        log: a log.
 
     Raises:
         ColumnError: while iterating, where a text in "context" is no JSON object.

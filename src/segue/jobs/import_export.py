@@ -1,9 +1,4 @@
-"""Logs into a store and out of it: import, export, and the log of a store as a table.
-
-Knows: how far each source was imported and what its first events were, in whatever order; signs
-that a log is in the store already under another name; batches.
-Does not know: what a store is made of; how a log is read from a file.
-"""
+"""Logs into a store and out of it: import, export, and the log of a store as a table."""
 
 import hashlib
 import itertools
@@ -82,7 +77,6 @@ def import_events(
     another name or in parts. States of the users become outdated and are rebuilt by replay.
 
     Args:
-        store: where to.
         events: all of the source, in the order of the file; imported events are skipped. An
             iterator can be read only once, so the store is searched for its first events alone.
         source: a name of the source, under which the position is kept.
@@ -163,11 +157,7 @@ def _first_run(
     """Return what of a source was imported under another name, the events after it, and that name.
 
     Args:
-        store: where to.
-        stream: the events of the source.
         spread: a sample of events from the whole source; empty where events can be read only once.
-        source: its name.
-        names: of the sources that the store knows.
         sample: how many of the first events are looked up in the store.
 
     Raises:

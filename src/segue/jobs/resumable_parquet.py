@@ -1,8 +1,4 @@
-"""A large Parquet file, written in parts that survive a crash and are joined at the end.
-
-Knows: the folder of the parts beside the file, which parts are whole, and of which job they are.
-Does not know: what the rows are.
-"""
+"""A large Parquet file, written in parts that survive a crash and are joined at the end."""
 
 import json
 import shutil

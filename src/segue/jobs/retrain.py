@@ -1,9 +1,6 @@
 """Trains a model on the newest log, and publishes it if the events show that it is not worse.
 
-Knows: which events may compare two models, what loss is tolerated, how a folder of models names the
-running model.
-Does not know: where the log comes from; the server, which takes the new model at its next start or
-roll-out.
+A server takes the published model at its next start or roll-out.
 
 A comparison needs events that neither model has learnt. So the log is cut where the newest 5 % of
 its events begin (more of a small log, because few events decide nothing), or where the running
@@ -16,10 +13,9 @@ The final model learns the whole log with the same settings, and this model is p
 are left to evaluate the final model, so its metric on its own validation (the last event of each
 user, held out in training) must come near the candidate's.
 
-Next-item models, with ratings or without, are compared by NDCG@10. A model of ratings alone makes
-no useful lists. If either model is such a model, both are compared by the squared error of the
-ratings of these events. Each rating is predicted as a server does: from earlier events, with the
-shared value.
+Models are compared by NDCG@10, but by the squared error of the ratings of these events if either
+learnt ratings alone, and so makes no useful lists. Each rating is predicted as a server does: from
+earlier events, with the shared value.
 """
 
 import fcntl
@@ -233,7 +229,8 @@ def _as_before(
             say(f"No --items: items keep the {len(kept):,} lines that {name} holds; newer items are ids alone.")
             catalogue = kept
         else:
-            catalogue = _with_lines_of(kept, catalogue, name, say, _item_column(running))
+            like = running.facts.get("reading", {}).get("columns", {}).get("item")
+            catalogue = _with_lines_of(kept, catalogue, name, say, like)
     return catalogue, running.facts.get("kinds", {}) if kinds is None else kinds
 
 
@@ -258,17 +255,8 @@ def _with_lines_of(
     return pl.concat([given, missing.with_columns(same)], how="diagonal")
 
 
-def _item_column(running: Recommender) -> str | None:
-    columns: Mapping[str, str] = running.facts.get("reading", {}).get("columns", {})
-    return columns.get("item")
-
-
 def newest_slice(log: Events, facts: Mapping[str, Any]) -> tuple[Events, Events, tuple[str, ...]]:
-    """Return the events for the candidate, the held-out events, and notes for the report.
-
-    Args:
-        log: the newest log.
-        facts: of the running model.
+    """Return the events for the candidate, the held-out events, and notes; `facts` are those of the running model.
 
     Example:
         >>> log = Events(pl.DataFrame({"user": ["a", "b"] * 50, "item": ["x", "y"] * 50, "time": range(100)}))

@@ -1,9 +1,5 @@
 """The libraries of compiled loops: made once on each machine, kept in the cache folder.
 
-Knows: how a source becomes a library for this processor, when there is no library, and when a file
-may not be trusted.
-Does not know: what the loops compute, or who calls them.
-
 Without a C compiler, or with `SEGUE_KERNELS=0`, there is no library and callers use the pure twins.
 The reason is logged once and kept beside the libraries. Compiling is tried again after a day, or
 when a source, a flag or the compiler changes. JAX is imported only for the loops of the training.
@@ -39,8 +35,7 @@ FLAGS = (
 )
 #: Seconds for which a failure is remembered, and seconds that a compiler may take.
 RETRY, PATIENCE = 86_400, 120
-#: The first JAX with faster products of bfloat16 (0.6: .9 times the rate of float32, 0.8: 2 to 3
-#: times).
+#: The first JAX with faster products of bfloat16 (0.6: .9 times float32's rate, 0.8: 2 to 3 times).
 FAST_BFLOAT16 = (0, 8)
 
 
@@ -116,14 +111,13 @@ def compiled(
 ) -> Path | None:
     """Return the library of a source, compiled if it is not kept; None where this fails.
 
+    Only a folder and a file that belong to this user, and that others cannot write to, are used.
+
     Args:
         source: what is compiled.
         headers: the folder with XLA's headers, if needed.
         compiler: its command, with arguments; None takes the environment's `CC`, or `cc`.
         made_for: versions that the library is only good for.
-
-    A library is only taken from a folder and a file that belong to this user and that others cannot
-    write to.
     """
     try:
         folder = private_folder(cache_folder() / "kernels")

@@ -1,7 +1,4 @@
-"""A private folder, from which code may be loaded: only its user can put a file into it.
-
-Knows: owners, modes, links. Does not know: what the code is.
-"""
+"""A private folder, from which code may be loaded: only its user can put a file into it."""
 
 import os
 import stat

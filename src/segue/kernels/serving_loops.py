@@ -1,9 +1,8 @@
 """Loops of the server: a step through a block, the blend, the best of a line, ranks.
 
-Knows: lines of scores, places in them, -infinity for exclusions. Each loop runs in C where there is
-a compiler, without the lock of the interpreter, and else in the pure twin here or at its caller;
-both compute the same (laws). C checks nothing, so every array is checked here first.
-Does not know: ids, rows of a catalogue.
+Each loop runs in C where there is a compiler, without the lock of the interpreter, and else in the
+pure twin here or at its caller; both compute the same (laws). C checks nothing, so every array is
+checked here first.
 """
 
 import ctypes
@@ -182,7 +181,6 @@ class BlockStep:
     """One event of several users through a block whose constants are put together, in C.
 
     Args:
-        loops: `build.serving()`.
         weights: float32 arrays in the order of `Block` in `serving_loops.c`.
 
     Raises:
@@ -245,7 +243,6 @@ class BlendLoop:
     """The blend of a network's scores with transition counts, in C.
 
     Args:
-        loops: `build.serving()`.
         pairs: offsets int64[V + 1], rows int32[n] and shares float32[n] of the pairs.
         popularity: float32[V].
         decays: float32[REACH] and float32[RECENT], how much the last items count for transitions
@@ -329,8 +326,7 @@ def _sizes(*numbers: int) -> tuple[ctypes.c_int64, ...]:
 def _edges(scores: NDArray[np.floating], count: int) -> NDArray[np.floating]:
     """Return float[line]: a score that at least `count` of its line reach, and few more.
 
-    The `count`-th highest of the maxima of groups is such a score. A group is every n-th score, so
-    that maxima of neighbours are taken at a time.
+    It is the `count`-th highest maximum of groups; maxima of every n-th score are fast to take.
     """
     lines, size = scores.shape
     block = max(1, size // (16 * count))

@@ -1,11 +1,9 @@
 """The compiled loops as functions of JAX arrays, each with its gradient.
 
-Knows: shapes, and which loop is the gradient of which. Every function computes what its twin in
-`segue.model` or `segue.training.update.losses` computes, within float32's rounding; tests hold them
-against each other. C trusts the sizes of its first argument, so shapes and types are checked while
-a program is traced.
-Does not know: weights, losses. Call these only where `build.available()`; the products work
-without.
+Every function computes what its twin in `segue.model` or `segue.training.update.losses` computes,
+within float32's rounding; tests hold them against each other. C trusts the sizes of its first
+argument, so shapes and types are checked while a program is traced. Call these only where
+`build.available()`; the products work without.
 """
 
 from collections.abc import Sequence
@@ -30,11 +28,7 @@ def _call(name: str, *shapes: Sequence[int], in_place: bool = False, kind: Any =
 
 
 def _check(name: str, *wanted: tuple[Array, Sequence[int], Any]) -> None:
-    """Check the shapes and types of a loop's arrays.
-
-    Raises:
-        ArgumentError: an array has another shape or type.
-    """
+    """Raise an ArgumentError if an array of a loop has another shape or type."""
     for array, shape, kind in wanted:
         if array.shape != tuple(shape) or array.dtype != kind:
             raise ArgumentError(

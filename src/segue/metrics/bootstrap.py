@@ -1,8 +1,4 @@
-"""The confidence interval of a difference between two models.
-
-Knows: two arrays with a number per query, and the user of each query.
-Does not know: which metric or which models.
-"""
+"""The confidence interval of a difference between two models."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,8 +1,4 @@
-"""Whether one model may take the place of another: a loss beyond a margin is excluded.
-
-Knows: two numbers for each query, higher is better, and the user of each query.
-Does not know: which metric or which models.
-"""
+"""Whether one model may take the place of another: a loss beyond a margin is excluded."""
 
 from typing import NamedTuple
 

@@ -1,8 +1,4 @@
-"""The search for the best settings of a simple model, one setting at a time.
-
-Knows: the values to try for each setting, and what each try was worth. Does not know: the model, or
-how it is measured.
-"""
+"""The search for the best settings of a simple model, one setting at a time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar

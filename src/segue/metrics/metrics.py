@@ -1,8 +1,7 @@
 """One pure function for each metric of ranks, lists and predicted ratings.
 
-Knows: ranks (`ranks.target_ranks`), lists of rows, ratings.
-Does not know: models or logs. Metrics of queries return one number per query, so that means,
-intervals and comparisons (`bootstrap.py`) come from the same array.
+Metrics of queries return one number per query, so that means, intervals and comparisons (`bootstrap.py`) come from the
+same array.
 """
 
 from collections.abc import Sequence

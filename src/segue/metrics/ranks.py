@@ -1,8 +1,4 @@
-"""Target ranks: the place of the item that came next among all items.
-
-Knows: scores, rows, how ties count.
-Does not know: where scores come from, metrics (`metrics.py`).
-"""
+"""Target ranks: the place of the item that came next among all items."""
 
 from typing import Literal, TypeAlias
 

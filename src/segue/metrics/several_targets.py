@@ -1,7 +1,6 @@
 """Metrics of queries with several targets, from the hits in each list.
 
-Knows: lists of rows and which of them are targets. Does not know: models or logs. For a query with
-one target each metric equals its namesake in `metrics.py`.
+For a query with one target each metric equals its namesake in `metrics.py`.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,4 @@
-"""Activations that are missing from array namespaces, in numerically stable forms.
-
-Knows: formulas. Every result keeps the float32 of its input under NumPy and JAX.
-"""
+"""Activations missing from array namespaces, numerically stable, in the float32 of their input."""
 
 from collections.abc import Callable
 

@@ -1,8 +1,4 @@
-"""The few things that differ between NumPy and JAX.
-
-Knows: which library an array belongs to, how each loops over time, gathers rows and walks a tree.
-Does not know: what is computed. JAX is imported only for JAX arrays.
-"""
+"""The few things that differ between NumPy and JAX; JAX is imported only for JAX arrays."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -65,11 +61,7 @@ def where_tree(condition: Array, yes: Tree, no: Tree) -> Tree:
 
 
 def take(table: Array, rows: Array) -> Array:
-    """Return `table[rows]`.
-
-    Rows must lie inside the table: NumPy would raise and JAX would clamp, so callers check ids
-    before they come here.
-    """
+    """Return `table[rows]`; rows must lie inside: NumPy would raise and JAX would clamp."""
     if is_jax(namespace(table)):
         return table.at[rows].get(mode="promise_in_bounds")
     return table[rows]

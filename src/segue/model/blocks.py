@@ -1,8 +1,7 @@
 """A block: the parts around a recurrence that let it learn well.
 
-Knows: the norm before each part, the gate beside the cell, the residual, the gated feed-forward,
-where dropout acts.
-Does not know: items, time, losses. Dropout masks are arguments, so that a block is a pure function.
+These are the norm before each part, the gate beside the cell, the residual and the gated
+feed-forward. Dropout masks are arguments, so that a block is a pure function.
 """
 
 from typing import Any, NamedTuple

@@ -1,8 +1,5 @@
 """Recurrent cells behind one contract.
 
-Knows: one step, a scan of steps, the start, the part of the input that has no recurrence.
-Does not know: items, blocks, losses, or which library computes.
-
 A cell is a frozen dataclass of static settings with
 
     init(rng, width)                           -> params, a NamedTuple of float32 arrays
@@ -94,8 +91,20 @@ def zeros_of(weights: Array, batch: int, width: int) -> Array:
     return namespace(weights).zeros((batch, width), dtype=np.float32)
 
 
+class ClassicalCell(StepwiseCell):
+    """What the cells with matrices `w_x` and `w_h` share."""
+
+    def start(self, params: Any, batch: int) -> Tree:
+        """Return `h = 0`, [B, d]."""
+        return zeros_of(params.w_h, batch, params.w_h.shape[0])
+
+    def lift(self, params: Any, x: Array) -> Array:
+        """Return `W x + b` of all gates, [T, B, gates d]."""
+        return product(x, params.w_x) + params.b
+
+
 @dataclass(frozen=True)
-class SimpleRNN(StepwiseCell):
+class SimpleRNN(ClassicalCell):
     """The plain recurrence (Elman, 1990).
 
         h_t = f(W_x x_t + W_h h_{t-1} + b),   y_t = h_t,   f one of tanh, relu, leaky_relu
@@ -108,14 +117,6 @@ class SimpleRNN(StepwiseCell):
     def init(self, rng: np.random.Generator, width: int) -> GatedParams:
         """Return fresh parameters."""
         return init_gated(rng, width, 1)
-
-    def start(self, params: GatedParams, batch: int) -> Array:
-        """Return `h = 0`, [B, d]."""
-        return zeros_of(params.w_h, batch, params.w_h.shape[0])
-
-    def lift(self, params: GatedParams, x: Array) -> Array:
-        """Return `W_x x + b`, [T, B, d]."""
-        return product(x, params.w_x) + params.b
 
     def step(self, params: GatedParams, state: Array, inputs: Array) -> tuple[Array, Array]:
         """Return `(h_t, h_t)`."""
@@ -140,7 +141,7 @@ class GRUGates(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GRU(StepwiseCell):
+class GRU(ClassicalCell):
     """The gated recurrent unit, its reset gate after the product (Cho et al., 2014; cuDNN's form).
 
         z_t = sigmoid(W_z x_t + U_z h_{t-1} + b_z)
@@ -155,14 +156,6 @@ class GRU(StepwiseCell):
         """Return fresh parameters."""
         gated = init_gated(rng, width, 3)
         return GRUParams(*gated, b_n=np.zeros(width, np.float32))
-
-    def start(self, params: GRUParams, batch: int) -> Array:
-        """Return `h = 0`, [B, d]."""
-        return zeros_of(params.w_h, batch, params.w_h.shape[0])
-
-    def lift(self, params: GRUParams, x: Array) -> Array:
-        """Return `W x + b` of all three gates, [T, B, 3 d]."""
-        return product(x, params.w_x) + params.b
 
     def step(self, params: GRUParams, state: Array, inputs: Array) -> tuple[Array, Array]:
         """Return `(h_t, h_t)`."""
@@ -206,7 +199,7 @@ class LSTMGates(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LSTM(StepwiseCell):
+class LSTM(ClassicalCell):
     """Long short-term memory with a forget gate (Hochreiter and Schmidhuber, 1997; Gers et al., 2000).
 
         i, f, o = sigmoid(W x_t + U h_{t-1} + b),   g = tanh(W_g x_t + U_g h_{t-1} + b_g)
@@ -226,10 +219,6 @@ class LSTM(StepwiseCell):
         """Return `h = c = 0`, [B, d] each."""
         zeros = zeros_of(params.w_h, batch, params.w_h.shape[0])
         return LSTMState(zeros, zeros)
-
-    def lift(self, params: GatedParams, x: Array) -> Array:
-        """Return `W x + b` of all four gates, [T, B, 4 d]."""
-        return product(x, params.w_x) + params.b
 
     def step(self, params: GatedParams, state: LSTMState, inputs: Array) -> tuple[LSTMState, Array]:
         """Return `((h_t, c_t), h_t)`."""
@@ -322,12 +311,9 @@ class Linear:
         return ((x, *tail) if tail else (x,))[: self.taps - 1], c
 
     def look_back(self, tail: Tree, x: Array, reset: Array, start: Tree) -> list[Array]:
-        """Return `x` one position back, two back and so on, at T positions and after the last.
+        """Return `x` 1 to `taps - 1` positions back, each [T + 1, B, width], at T positions and after.
 
         Where a reset lies between, what was before it is read from `start`.
-
-        Returns:
-            For each tap but the first, [T + 1, B, width].
         """
         xp, back, places = namespace(x), self.taps - 1, len(x) + 1
         line = xp.concat([*(past[None] for past in reversed(tail)), x])

@@ -1,11 +1,8 @@
 """Many histories at once, through the network that also steps one event at a time.
 
-Knows: how users of similar length share a scan. The result equals stepping each user alone (a law).
-Does not know: ids, lists, policies.
-
-Histories are right-aligned, so that all users of a block end together. A window reads the users who
-begin before its end; the reset mark at a user's first position clears whatever the window held
-before.
+Users of similar length share a scan; the result equals stepping each user alone (a law). Histories
+are right-aligned, so that all users of a block end together. A window reads the users who begin
+before its end; the reset mark at a user's first position clears whatever the window held before.
 
     user a         . * e e e    * reads `start`, e an event, . is emptied at *
     user b   * e e e e e e e
@@ -32,8 +29,7 @@ def encode_users(
     """Return the memory of each user after all their events, and outputs along the way.
 
     Args:
-        network: static settings.
-        params: the weights.
+        network, params: settings and weights.
         sequences: the histories.
         wanted: bool[event]; None wants none.
 

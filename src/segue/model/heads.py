@@ -1,9 +1,8 @@
 """The rating head: the rating of an item, from the state that also predicts the next item.
 
-Knows: the rating state of a user (decayed sums of how far ratings lay from the frozen biases, and
-in which direction of the item space), which the user state carries beside the network's output; how
-output, rating state and item become a mean and a spread in the log's own scale.
-Does not know: times, ids, losses. One definition runs under JAX in training and NumPy in serving.
+The user state carries a rating state beside the network's output: decayed sums of how far ratings
+lay from the frozen biases, and in which direction of the item space. One definition runs under JAX
+in training and NumPy in serving.
 
 For an item i with vector v and frozen bias b, after ratings with residuals
 x_j = rating - mean - b_j:
@@ -34,8 +33,7 @@ from segue.model.backend import draw_normal, namespace, product, scan, take, whe
 from segue.model.rating_distribution import StepShares, shares_of, with_moments, within
 from segue.shapes import Array, Floats
 
-#: What of a sum is left after each further event. The first keeps all: its count is the number of
-#: ratings.
+#: What of a sum is left after each further event; the first keeps all, so it counts the ratings.
 DECAYS = (1.0, 0.95, 0.8)
 
 
@@ -118,7 +116,6 @@ class RatingHead:
         """Return the event features with each rating replaced by its residual over the item's bias.
 
         Args:
-            params: with tables.
             items: int32[...], rows.
             details: float32[..., m], event features; the last `RATING_WIDTH` hold the rating.
         """
@@ -156,7 +153,8 @@ class RatingHead:
 
     def step(self, state: Array, entry: Array) -> Array:
         """Return the rating state after one event; without a rating only the sums decay."""
-        return state * namespace(entry).asarray(self._kept()) + entry
+        kept = np.array([*DECAYS, *DECAYS, *[1.0] * self.width], np.float32)
+        return state * namespace(entry).asarray(kept) + entry
 
     def scan(self, state: Array, entries: Array, reset: Array) -> Array:
         """Return the rating state after T positions, [T, B, 2 k + d]; emptied where reset."""
@@ -168,9 +166,6 @@ class RatingHead:
 
         result: Array = scan(read_position, state, (reset, entries))[1]
         return result
-
-    def _kept(self) -> Any:
-        return np.array([*DECAYS, *DECAYS, *[1.0] * self.width], np.float32)
 
     def bias(self, params: RatingParams, state: Array) -> Array:
         """Return a user's bias from the rating state, [...]."""
@@ -186,11 +181,9 @@ class RatingHead:
         """Return the latent value of one item for each user, [...].
 
         Args:
-            params: the weights.
             output: float32[..., d], moved by the time of the request.
             bias: float32[...], of `bias`.
             taste: float32[..., d], of `taste`.
-            item: the item to be rated.
         """
         output = self.read(output)
         wanted = product(output, params.preference) + product(taste, params.kindred) + params.taste

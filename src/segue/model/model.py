@@ -1,8 +1,4 @@
-"""A trained model as plain data: everything that a model file holds.
-
-Knows: weights, ids, settings, titles, how attributes become numbers, facts of the training.
-Does not know: states, lists, files, HTTP.
-"""
+"""A trained model as plain data: everything that a model file holds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,8 +1,7 @@
 """The whole network: events in, a query vector for the catalogue out.
 
-Knows: the item table (tied: read at the input, scored at the output), the clock, the blocks, the
-first position of a user. One definition runs under JAX in training and NumPy in serving.
-Does not know: losses, ids as text, files.
+The item table is tied: it is read at the input and scored at the output. One definition runs under
+JAX in training and NumPy in serving.
 
 A user with events e_1 ... e_n has n positions in training: the first reads `start` and predicts
 e_1, the next reads e_1 and predicts e_2, and so on. So lists for users without events are trained
@@ -256,7 +255,6 @@ class Network:
         """Return the memory of users without events; a list can be made from it at once.
 
         Args:
-            params: the weights.
             batch: B.
             profiles: float32[B, p], 0 where unknown.
         """
@@ -270,8 +268,6 @@ class Network:
         """Read one event of each of B users. Cost: constant for any length of history.
 
         Args:
-            params: the weights.
-            memory: of B users.
             items: int32[B], rows of the item table, 0 for an unknown item.
             gaps: float32[B], seconds since the user's event before; NaN unknown.
             details: float32[B, m], features of the events, 0 where unknown.
@@ -300,7 +296,6 @@ class Network:
         """Return the query vector, [..., d]: the output, moved by the time since the last event.
 
         Args:
-            params: the weights.
             output: [..., d], of `Memory.output` or `scan`; the rating state behind it is not read.
             gaps: float32[...], seconds from the last event to the request; NaN unknown.
             details: float32[..., m], of which the first `asked` are read: known features of the
@@ -321,11 +316,8 @@ class Network:
         """Return the latent value and the spread of a rating to come, [...] each; see `RatingHead`.
 
         Args:
-            params: the weights.
             read: [..., read_width], of `Memory.output` or `scan`.
             gaps: float32[...], seconds from the last event to the request; NaN unknown.
-            item: the items to be rated.
-            taste_mask: dropout, in training.
         """
         assert self.rating is not None
         head, weights, state = self.rating, params.rating, read[..., self.width :]
@@ -338,7 +330,6 @@ class Network:
         """Return the score of every row of the catalogue, [..., V]; row 0 is scored too.
 
         Args:
-            params: the weights.
             query: [..., d].
             rows: int32[n], the rows to score for every query, or int32[..., n], those of each; None
                 scores all.

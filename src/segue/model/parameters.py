@@ -1,8 +1,4 @@
-"""The weights of a network from the arrays of a file, checked against its settings.
-
-Knows: names and shapes of weights, that these are float32 and finite. Does not know: files,
-digests, ids.
-"""
+"""The weights of a network from the arrays of a file, checked against its settings."""
 
 from collections.abc import Mapping
 
@@ -20,7 +16,6 @@ def kept_params(network: Network, arrays: Mapping[str, NDArray[np.generic]]) -> 
     """Return the weights of a network.
 
     Args:
-        network: its settings.
         arrays: by path, as `leaves` names them.
 
     Raises:

@@ -1,8 +1,4 @@
-"""The probability of each step of a scale, from the mean and the deviation of a predicted rating.
-
-Knows: which means and deviations steps can have, and the flattest shares that have them.
-Does not know: the network, users, items.
-"""
+"""The probability of each step of a scale, from mean and deviation of a predicted rating."""
 
 from typing import NamedTuple
 
@@ -15,18 +11,14 @@ Doubles = NDArray[np.float64]
 
 #: How near to an end of the scale a mean may come, as a share of the last step.
 END = 0.01
-#: How near to the least variance of a mean a variance may come, as a share of what lies above that
-#: least.
+#: How near to its least a variance may come, as a share of what lies above that least.
 _LEAST = 1e-3
 #: Ratings at a time; steps of a search, and halvings of one step.
 _AT_ONCE, _STEPS, _HALVINGS = 1 << 14, 100, 40
 
 
 class StepShares(NamedTuple):
-    """Predicted ratings: mean and deviation, float32[n], and shares of steps, float32[n, steps].
-
-    Mean and deviation are those of the shares. A scale without steps has no shares.
-    """
+    """Mean and deviation, float32[n], of shares of steps, float32[n, steps], if there are steps."""
 
     mean: Floats
     deviation: Floats

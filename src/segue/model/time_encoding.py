@@ -1,9 +1,6 @@
-"""The clock: elapsed time as linear-spline weights.
+"""The clock: elapsed time as linear-spline weights on a log scale of seconds.
 
-Knows: gaps in seconds, on a log scale, which weigh the rows of a table by linear interpolation
-between knots; an unknown gap has its own row.
-Does not know: absolute time. It stays int64 microseconds outside the network: float32 has steps of
-two minutes there.
+Absolute time stays int64 microseconds outside the network: float32 has steps of two minutes there.
 """
 
 import math

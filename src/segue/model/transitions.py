@@ -1,13 +1,8 @@
 """Transition counts and repeat consumption, blended with the network's scores.
 
-Knows: decayed counts of pairs as shares, the last items of a user, a log-linear blend of the two
-scores.
-Does not know: how the shares are counted and the weight is tuned (`segue.training.blend`), ids,
-policies.
-
 A network of fixed width generalises: it describes what comes next in few numbers. Transition counts
 remember each pair of items in the log and nothing else. The product of both, each raised to a
-power, ranks better than either:
+power, ranks better than either (`segue.training.blend` counts the pairs and tunes the powers):
 
     score  = scale * (network + weight * log(share + smoothing * popularity))
     share  = (1 - habit) * share of what followed the last items + habit * share of the last items themselves
@@ -30,8 +25,7 @@ from segue.kernels import build
 from segue.kernels.serving_loops import BlendLoop, pairs_fit
 from segue.shapes import Floats, Rows
 
-#: Last items that are kept of a user, the newest last; 0 where there is none, or where the item is
-#: unknown.
+#: Last items that are kept of a user, the newest last; 0 for none or an unknown item.
 RECENT = 100
 #: How many of these are looked up in the transition counts.
 REACH = 20
@@ -164,11 +158,7 @@ def nothing_recent(users: int) -> Rows:
 
 
 def pushed(recent: Rows, rows: Rows) -> Rows:
-    """Return the last items of users after one more item each.
-
-    Args:
-        recent: int32[user, RECENT].
-        rows: int32[user].
+    """Return the last items of users, int32[user, RECENT], after one more item each, int32[user].
 
     Example:
         >>> pushed(np.arange(RECENT, dtype=np.int32)[None], np.int32([77]))[0, -3:].tolist()
@@ -221,11 +211,7 @@ def _weighted(counts: TransitionCounts, recent: Rows, decay: NDArray[np.float32]
 
 
 def _product(last: sparse.csr_array, pairs: sparse.csr_array) -> sparse.csr_array:
-    """Return `last @ pairs`. Cost: sorting these pairs; it does not grow with the catalogue.
-
-    The product of the library sets up two numbers for each item, which is faster where there are
-    many such pairs.
-    """
+    """Return `last @ pairs` by a sort; many pairs go to scipy, whose cost grows with the catalogue."""
     users, size = last.shape[0], pairs.shape[1]
     begins = pairs.indptr[last.indices]
     lengths = pairs.indptr[last.indices + 1] - begins

@@ -1,7 +1,4 @@
-"""The arguments of a call: times, counts, logs, tables of users.
-
-Knows: which numbers are counts, how a table was read in the training. Does not know: models.
-"""
+"""The arguments of a call: times, counts, logs, tables of users."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -41,7 +38,6 @@ def check_known(items: pl.Series, log: Events) -> None:
 
     Args:
         items: the ids of the model.
-        log: the events.
 
     Raises:
         DataError: the model knows none; the message shows an id of each, and why they may differ.

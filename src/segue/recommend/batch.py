@@ -1,8 +1,6 @@
 """Several users or several events at once: one step or one scan, in place of many calls of `Recommender.observe`.
 
-Knows: how the states of many users become one array, how a long history becomes a scan, how a state becomes bytes.
 The result equals observing event by event (a law).
-Does not know: stores, lists, HTTP.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +24,19 @@ from segue.shapes import Bools, Floats, Rows
 _STEPS = 256
 
 
-class Happened(Protocol):
+class ToCome(Protocol):
+    """What may be known of a future event: its type and context."""
+
+    @property
+    def type(self) -> str | None:
+        """What is done."""
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """What else is known of it."""
+
+
+class Happened(ToCome, Protocol):
     """What is read of an event."""
 
     @property
@@ -41,22 +51,9 @@ class Happened(Protocol):
     def rating(self) -> float | None:
         """Its value."""
 
-    @property
-    def type(self) -> str | None:
-        """What was done."""
-
-    @property
-    def context(self) -> Mapping[str, Any]:
-        """What else was known of it."""
-
 
 def observe_each(rec: Scorer, states: Sequence[State], events: Sequence[Happened]) -> list[State]:
-    """Return the state of each user after one more event: `observe` for each, in one step.
-
-    Args:
-        rec: the model of these states.
-        states: one for each user.
-        events: one for each user.
+    """Return the state of each user after one more event each: `observe` for each, in one step.
 
     Cost: one step of B users, which costs little more than that of one.
     """
@@ -108,12 +105,8 @@ def rated_each(rec: Scorer, states: Sequence[State], events: Sequence[Happened])
     """Return for each user what one more event adds to the shared value; None for nothing.
 
     An event adds something if it has a rating that the model did not learn: its time is after the training, or the
-    training had no times. A rating outside the scale counts as the nearer end of the scale.
-
-    Args:
-        rec: the model of these states.
-        states: one for each user, before the event.
-        events: one for each user.
+    training had no times. A rating outside the scale counts as the nearer end of the scale. The states are those before
+    the events.
 
     Cost: O(width squared) for each event that has a rating, nothing for the others.
     """
@@ -160,11 +153,8 @@ def score_rows(
     """Return float32[user, n]: the scores of `score_each` for the given rows, without scoring the others.
 
     Args:
-        rec: the model of these states.
-        states: one for each user.
-        at: as of `score_each`.
+        rec, states, at, details: as of `score_each`.
         rows: int32[n], the same for all, or int32[user, n].
-        details: as of `score_each`.
 
     Cost: O(users x n x width).
     """
@@ -178,11 +168,8 @@ def score_sample(
     """Return a random sample of rows, int32[n], in order, and their scores as of `score_each`, float32[user, n].
 
     Args:
-        rec: the model of these states.
-        states: one for each user.
-        at: as of `score_each`.
+        rec, states, at, details: as of `score_each`.
         number: of the sample; see `FusedInference.sample`.
-        details: as of `score_each`.
     """
     outputs, gaps, recent = _inputs(rec, states, at)
     rows, table = rec.fused.sample(number)
@@ -199,18 +186,11 @@ def find_each(
     allowed: Bools | None = None,
     excluded: Sequence[Rows] | None = None,
 ) -> list[Rows]:
-    """Return for each user rows of an index among which are the k best; see `Scorer.candidates`.
-
-    `score_rows` scores them.
+    """Return for each user rows of an index among which are the k best; `score_rows` scores them.
 
     Args:
-        rec: the model of these states, with an index.
-        states: one for each user.
-        at: as of `score_each`.
-        k: how many.
-        details: as of `score_each`.
-        allowed: bool[row], what may be found; None allows all.
-        excluded: for each user the rows to leave out.
+        rec, states, at, details: as of `score_each`.
+        k, allowed, excluded: as of `Scorer.candidates`.
     """
     return rec.candidates(*_inputs(rec, states, at), k, details, allowed=allowed, excluded=excluded)
 
@@ -220,18 +200,6 @@ def _inputs(rec: Scorer, states: Sequence[State], at: Sequence[int | None]) -> t
     outputs = _rows(states)[:, -rec.network.read_width :]  # a memory ends with the output
     gaps = gaps_seconds(at, [state.time for state in states])
     return outputs, gaps, np.concatenate([state.recent for state in states])
-
-
-class ToCome(Protocol):
-    """What may be known of a future event: its type and context."""
-
-    @property
-    def type(self) -> str | None:
-        """What will be done."""
-
-    @property
-    def context(self) -> Mapping[str, Any]:
-        """What else is known of it."""
 
 
 def question_details(rec: Scorer, questions: Sequence[ToCome], at: Sequence[int | None]) -> Floats | None:

@@ -1,8 +1,4 @@
-"""A recommender in which some items have other attributes, and so other vectors.
-
-Knows: how a change of attributes moves the vector and the bias of an item; what was learnt for its id stays.
-Does not know: where changes come from, or how they are stored.
-"""
+"""A recommender in which some items have other attributes, and so other vectors; what was learnt for an id stays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

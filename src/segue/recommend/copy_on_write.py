@@ -1,7 +1,6 @@
 """Arrays whose changed copies cost only the rows that change.
 
-Knows: the operating system copies a page of memory when the page is first written to, and shares the others.
-Does not know: what the numbers are.
+The operating system copies a page of memory when the page is first written to, and shares the others.
 """
 
 import mmap

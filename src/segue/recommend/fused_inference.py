@@ -1,9 +1,8 @@
 """The network's step, query and scores for a small batch of users, in half as many calls of NumPy.
 
-Knows: which weights can be multiplied once and for all, how a memory lies in a row of numbers. A call of NumPy costs as
-much as a thousand numbers, and a batch has few users. So halves, norms and constants are multiplied into the weights.
-Does not know: ids, states, lists. `Network.step` and `Network.query` define the results, which are equal but for
-rounding (a law). Only the linear cell has this form, without sessions and ratings.
+A call of NumPy costs as much as a thousand numbers, and a batch has few users. So halves, norms and constants are
+multiplied into the weights. `Network.step` and `Network.query` define the results, which are equal but for rounding (a
+law). Only the linear cell has this form, without sessions and ratings.
 """
 
 import math
@@ -82,7 +81,6 @@ class FusedInference:
         """Return this inference for weights in which only the vectors and biases of some items differ.
 
         Args:
-            params: the weights.
             rows: int32[n], distinct: the items that differ.
 
         Cost: O(rows changed so far x width); all other constants are shared.

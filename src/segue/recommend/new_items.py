@@ -1,8 +1,4 @@
-"""A recommender that knows more items than its training.
-
-Knows: how the attributes of a new item become its vector, its bias and its transition counts.
-Does not know: training; the weights stay as they are.
-"""
+"""A recommender that knows more items than its training, by their attributes; the weights stay as they are."""
 
 from collections.abc import Collection
 from dataclasses import replace

@@ -1,9 +1,4 @@
-"""The next items as a path: the recurrence runs forward over its own choices.
-
-Knows: how a path is chosen (the best item each time, a beam, at random) and its probability. The states of all paths of
-a beam take one step together.
-Does not know: files, HTTP.
-"""
+"""The next items as a path: the recurrence runs forward over its own choices."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +37,7 @@ class Beam:
     width: int = 1
 
     def __post_init__(self) -> None:
-        if not _whole(self.width):
+        if isinstance(self.width, bool) or not isinstance(self.width, int) or self.width < 1:
             raise ArgumentError(f"plan: expected a beam of width 1 or more, came {self.width!r}. 8 is a good one.")
 
 
@@ -238,7 +233,3 @@ def _drawn(by: Sample) -> _Choice:
 
 def _longer(path: _Path, row: int, score: float, log_probability: float) -> _Path:
     return _Path(path.state, (*path.rows, row), (*path.scores, float(score)), float(log_probability))
-
-
-def _whole(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool) and number >= 1

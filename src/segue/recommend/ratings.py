@@ -1,9 +1,7 @@
 """Predicted ratings, and the biases that move online across users.
 
-Knows: a prediction with its spread; the shared value, which sums the distances of ratings from the predictions of the
-frozen model, by item and in all. Only the output reads the shared value: a user's state depends on that user's events
-alone.
-Does not know: training, files, HTTP.
+The shared value sums the distances of ratings from the predictions of the frozen model, by item and in all. Only the
+output reads the shared value: a user's state depends on that user's events alone.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,4 @@
-"""The recommender: what callers of a trained model hold.
-
-Knows: ids, times, states, lists, titles, repeat consumption. It is a facade: the parts of this folder do the work.
-Does not know: training, stores, HTTP.
-"""
+"""The recommender: what callers of a trained model hold, a facade over the parts of this folder."""
 
 import itertools
 from collections.abc import Iterable, Mapping
@@ -189,9 +185,7 @@ class Recommender(Scorer):
 
         Args:
             state: of the user, before the rating.
-            item: its id.
-            rating: of the user.
-            at: its time.
+            at: the time of the rating.
 
         Raises:
             ArgumentError: the rating lies outside the scale, or is no number.

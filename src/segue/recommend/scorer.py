@@ -1,8 +1,4 @@
-"""Scores and best items of a model: every list comes from here.
-
-Knows: the scores of all rows or of some, what a list leaves out, an index where there is one, titles.
-Does not know: how events change a state, repeat consumption, files, HTTP.
-"""
+"""Scores and best items of a model: every list comes from here."""
 
 import itertools
 from collections.abc import Sequence
@@ -112,11 +108,8 @@ class Scorer(Model):
         items. With counts, more than k are found, because blending changes their order.
 
         Args:
-            output: as of `score_outputs`, and so the other arrays.
-            gaps: of each user.
-            recent: of each user.
+            output, gaps, recent, details: as of `score_outputs`.
             k: how many of the best are wanted.
-            details: of each user.
             allowed: bool[row], what the index may find; None allows all. The successors ignore it.
             excluded: for each user the rows to leave out.
 
@@ -149,11 +142,8 @@ class Scorer(Model):
         """Return the k best rows of each user, best first, of equals the first row.
 
         Args:
-            output: as of `score_outputs`, and so the other arrays.
-            gaps: of each user.
-            recent: of each user.
+            output, gaps, recent, details: as of `score_outputs`.
             k: how many.
-            details: of each user.
             excluded: for each user the rows to leave out; empty leaves out nothing.
 
         Cost: O(users x items x width) without an index; memory of `SCORES` scores.

@@ -1,8 +1,4 @@
-"""Items like an item.
-
-Knows: two kinds of similarity, by what people do next and by the vectors of the items, and how they are blended.
-Does not know: users, files, HTTP.
-"""
+"""Items like an item, by what people do next and by the vectors of the items."""
 
 import numpy as np
 

@@ -1,9 +1,4 @@
-"""The state of a user after their last event, as a value.
-
-Knows: the memory, the clock, the count, the last items and the filter of seen items. Nothing here is changed in place,
-so an old state stays valid.
-Does not know: how a memory is computed.
-"""
+"""The state of a user after their last event: a value, never changed in place, so an old state stays valid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

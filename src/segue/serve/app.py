@@ -10,17 +10,14 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware as Before
-from starlette.requests import Request
-from starlette.responses import Response
 
 from segue.errors import nearest
 from segue.serve.api.health import OPERATIONS
 from segue.serve.http.app_context import AppContext
 from segue.serve.http.batching import Batcher
 from segue.serve.http.metrics import Metrics
-from segue.serve.http.middleware import Access, Middleware
-from segue.serve.http.problems import Refusal, problem_of
+from segue.serve.http.middleware import Access, Middleware, Scope
+from segue.serve.http.problems import Refusal
 from segue.serve.live.service import Service
 from segue.serve.live.state_tokens import sealer_of
 
@@ -53,26 +50,24 @@ def make_app(
 
     app = Starlette(
         routes=[operation.route() for operation in OPERATIONS],
-        middleware=[Before(Middleware, access=access, metrics=metrics)],
-        exception_handlers={HTTPException: _no_route},
         lifespan=living,
     )
     app.router.redirect_slashes = False
+    # In place of Starlette's own, which handle errors that the middleware and the routes have answered.
+    app.middleware_stack = Middleware(app.router, access=access, metrics=metrics, refused=_no_route)
     return app
 
 
-async def _no_route(request: Request, error: Exception) -> Response:
-    """Answer what no route takes (404, 405) with a document, too."""
-    path, method = request.url.path, request.method
-    if isinstance(error, HTTPException) and error.status_code == 405:
+def _no_route(scope: Scope, error: HTTPException) -> Refusal:
+    """Say why no route takes a request (404, 405)."""
+    path, method = scope["path"], scope["method"]
+    if error.status_code == 405:
         takes = " or ".join(sorted(one.method for one in OPERATIONS if _fits(one.path, path)))
-        error = Refusal(405, f"{method[:10]}: the route takes {takes}. See /docs.", error.headers)
-    else:
-        words = "/".join(_WORDS.get(word, word) for word in path[:200].split("/"))
-        near = nearest(words, [one.path for one in OPERATIONS])
-        meant = f"Did you mean `{near}`?" if near else "See /docs."
-        error = Refusal(404, f"Not found: no route `{path[:100]}`. {meant}")
-    return problem_of(error, path)
+        return Refusal(405, f"{method[:10]}: the route takes {takes}. See /docs.", error.headers)
+    words = "/".join(_WORDS.get(word, word) for word in path[:200].split("/"))
+    near = nearest(words, [one.path for one in OPERATIONS])
+    meant = f"Did you mean `{near}`?" if near else "See /docs."
+    return Refusal(404, f"Not found: no route `{path[:100]}`. {meant}")
 
 
 def _fits(template: str, path: str) -> bool:

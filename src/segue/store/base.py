@@ -1,8 +1,5 @@
 """The contract of a store: what every store promises, in the order of the way of one event.
 
-Knows: the values that go in and come out, and what each method means.
-Does not know: SQLite or Valkey; networks, lists, HTTP.
-
 The event log is the truth, and a user state is a cache of the log. `commit` writes events, their
 ids and the states that follow from them in one transaction. `commit` returns when all are on disk.
 
@@ -25,6 +22,7 @@ import random
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -192,30 +190,9 @@ PROBE = "proof"
 ATTEMPTS = 100
 
 Outcome: TypeAlias = Written | Duplicate | Conflict | Stale | Erased
-
-
-class Commit:
-    """A transaction that is being written to disk, as a block that ends when all is on disk.
-
-    Args:
-        outcomes: one for each write, in order; valid when the block has ended without an error.
-    """
-
-    def __init__(self, outcomes: list[Outcome]) -> None:
-        self.outcomes = outcomes
-
-    def wait(self) -> None:
-        """Return when everything is on disk.
-
-        Raises:
-            StoreError: the transaction failed; nothing has changed.
-        """
-
-    def __enter__(self) -> "Commit":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.wait()  # also after an error in the block: the transaction is under way
+#: By name, values to put, and the versions that values must still have.
+Values: TypeAlias = Mapping[str, bytes] | None
+Versions: TypeAlias = Mapping[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,17 +235,14 @@ class Store(Protocol):
 
     @abstractmethod
     def begin(
-        self,
-        writes: Sequence[Write],
-        *,
-        values: Mapping[str, bytes] | None = None,
-        versions: Mapping[str, str] | None = None,
-    ) -> Commit:
-        """Start a transaction of writes, and return it with an outcome for each write, in order.
+        self, writes: Sequence[Write], *, values: Values = None, versions: Versions = None
+    ) -> AbstractContextManager[list[Outcome]]:
+        """Do a transaction of writes as a block, which begins with an outcome for each, in order.
 
-        The outcomes are known at once, and the caller can work with them while the store writes to
-        disk: `with store.begin(writes) as commit:` ends when everything is on disk. The block must
-        not write to the store, and must not report an outcome to anybody.
+        The caller can work with the outcomes while the store writes to disk. `with
+        store.begin(writes) as outcomes:` ends when everything is on disk, also after an error in
+        the block. The block must not write to the store, and must not report an outcome to anybody
+        before it has ended without an error.
 
         A refused write changes nothing and refuses no other write but those of its group, which
         become `Stale` if nothing else refuses them. Later writes see earlier writes: the second
@@ -283,25 +257,14 @@ class Store(Protocol):
             versions: of values that must not have changed, as `version_of` returns them.
 
         Raises:
-            StoreError: the transaction could not be started; nothing has changed.
+            StoreError: the transaction failed, at the begin or the end; nothing has changed.
             ConflictError: a value has another version; nothing has changed.
         """
 
-    def commit(
-        self,
-        writes: Sequence[Write],
-        *,
-        values: Mapping[str, bytes] | None = None,
-        versions: Mapping[str, str] | None = None,
-    ) -> list[Outcome]:
-        """Do a transaction of writes, and return the outcomes when everything is on disk.
-
-        Raises:
-            StoreError: the transaction failed; nothing has changed.
-            ConflictError: a value has another version; nothing has changed.
-        """
-        with self.begin(writes, values=values, versions=versions) as commit:
-            return commit.outcomes
+    def commit(self, writes: Sequence[Write], *, values: Values = None, versions: Versions = None) -> list[Outcome]:
+        """Do what `begin` does, and return the outcomes when everything is on disk."""
+        with self.begin(writes, values=values, versions=versions) as outcomes:
+            return outcomes
 
     @abstractmethod
     def find_event(self, client: str, id: str) -> StoredEvent | None:
@@ -463,8 +426,6 @@ def change_value(store: Store, name: str, change: Callable[[bytes | None], bytes
     """Change a value that others may change at the same time, and return the new value.
 
     Args:
-        store: where the value is kept.
-        name: of the value.
         change: returns the new value for the present one; called again where another change came
             first.
 

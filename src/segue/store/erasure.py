@@ -1,8 +1,5 @@
 """Erasing an event or a user, with the same result however often it is requested.
 
-Knows: ids and numbers of events, and that a repeated erasure finds nothing to do.
-Does not know: requests, receipts, how a store erases.
-
 Nothing is locked meanwhile: a store may take long until its files hold no trace.
 """
 
@@ -14,8 +11,6 @@ def erase_event(store: Store, user: str, event: int | tuple[str, str]) -> bool:
     """Erase an event; return True, or False where the event was erased before.
 
     Args:
-        store: where.
-        user: whose.
         event: its `seq`, or the client that sent the event and its id.
 
     Raises:

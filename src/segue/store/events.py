@@ -1,9 +1,4 @@
-"""An event as it was sent, and as it is stored.
-
-Knows: the fields, the order of a user's events, the bytes of an event, and the digest that tells
-two events under the same id apart.
-Does not know: vocabularies (ids are the strings that were sent), where events are stored.
-"""
+"""An event as it was sent, and as it is stored; ids are the strings that were sent."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,8 +1,4 @@
-"""Turns an address into a store.
-
-Knows: the kinds of stores and their addresses.
-Does not know: what a store does.
-"""
+"""Turns an address into a store."""
 
 from pathlib import Path
 

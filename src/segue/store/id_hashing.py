@@ -1,10 +1,7 @@
 """Names and ids as keyed hashes: a store recognises what was erased, but cannot read it.
 
-Knows: the secret of 32 bytes that each store makes once and keeps.
-Does not know: where hashes are stored.
-
-A store looks up users and event ids by these hashes alone, so no index ever holds a name. An
-erasure empties the row of a hash and leaves the hash: the id stays recognisable and refused.
+A store makes its secret of 32 bytes once. It looks up users and event ids by these hashes alone, so no index ever holds
+a name. An erasure empties the row of a hash and leaves the hash: the id stays recognisable and refused.
 """
 
 import hmac

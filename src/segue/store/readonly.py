@@ -1,8 +1,7 @@
 """Reads a store while a server owns it, for reports and training.
 
-Knows: that SQLite lets others read beside its one writer (write-ahead log). Each page is a separate
-read: a reader that held one moment for long would keep erased data on disk.
-Does not know: who writes.
+SQLite lets others read beside its one writer (write-ahead log). Each page is a separate read: a reader that held one
+moment for long would keep erased data on disk.
 """
 
 import sqlite3

@@ -1,8 +1,4 @@
-"""Which snapshots of a state to keep along a user's log.
-
-Knows: counts of events.
-Does not know: what a snapshot holds, where snapshots are stored.
-"""
+"""Which snapshots of a state to keep along a user's log."""
 
 from collections.abc import Sequence
 

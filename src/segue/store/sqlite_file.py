@@ -1,9 +1,5 @@
 """One SQLite file that one process owns, whose transactions are on disk when they return.
 
-Knows: the tables, the lock, the settings that durability rests on, what SQLite's errors mean, how
-to erase.
-Does not know: what a write is.
-
 Two tables hold what people sent: `bodies` and `people`. Rows are only appended to them, and are
 erased by zeros of the same length in the same place. The reason: SQLite copies cells between pages
 when it splits or joins pages, and leaves the old copies in the gaps, which `secure_delete` does not
@@ -198,11 +194,7 @@ class SqliteFile:
 
     @contextmanager
     def synced(self, syncing: Future[None]) -> Iterator[None]:
-        """Begin a block when the transaction is on disk, and unlock the connection at its end.
-
-        Raises:
-            StoreError: SQLite refused; nothing has changed. `FullError` when there was no room.
-        """
+        """Begin a block when the transaction is on disk, and unlock the connection at its end; raises as `write`."""
         with self.rollback_on_error():
             syncing.result()
         try:
@@ -239,11 +231,7 @@ class SqliteFile:
         self._writing.release()
 
     def check_room(self) -> None:
-        """Check that there is some room left on disk.
-
-        Raises:
-            FullError: there is none.
-        """
+        """Raise `FullError` unless there is some room left on disk."""
         disk = os.statvfs(self.path.parent)
         if disk.f_blocks and (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize < ROOM:
             raise FullError(f"{self.path}: no room to write (less than {ROOM:,} bytes are free). Make room.")

@@ -1,13 +1,8 @@
-"""The store in one SQLite file: the default of the server.
-
-Knows: what a head, a page, an erasure and a merge are in tables.
-Does not know: how a commit fills the tables (`sqlite_writes`); how the file is locked, synced and
-purged (`sqlite_file`).
-"""
+"""The store in one SQLite file, the default of the server: what each method of the contract is in tables."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +11,14 @@ from segue.recommend.ratings import Shared, Tally
 from segue.store.base import (
     PROBE,
     ActiveUser,
-    Commit,
     Head,
     Outcome,
     Readiness,
     Snapshot,
     Store,
     StoredState,
+    Values,
+    Versions,
     Write,
     values_changed,
     version_of,
@@ -84,14 +80,11 @@ class SqliteStore(Store):
                         heads[user] = _head(user, row, model)
         return [heads[user] for user in users]
 
+    @contextmanager
     def begin(
-        self,
-        writes: Sequence[Write],
-        *,
-        values: Mapping[str, bytes] | None = None,
-        versions: Mapping[str, str] | None = None,
-    ) -> Commit:
-        """Start one transaction; see `Store.begin`."""
+        self, writes: Sequence[Write], *, values: Values = None, versions: Versions = None
+    ) -> Iterator[list[Outcome]]:
+        """Do one transaction; see `Store.begin`."""
         db = self._file.begin()
         with self._file.rollback_on_error():
             for name, version in (versions or {}).items():
@@ -102,7 +95,12 @@ class SqliteStore(Store):
             transaction.flush()
             for name, value in (values or {}).items():
                 _put(db, name, value)
-            return _Commit(outcomes, self._file, self._file.sync(), transaction, self._recent)
+            syncing = self._file.sync()
+        try:
+            yield outcomes
+        finally:  # also after an error in the block: the transaction is under way
+            with self._file.synced(syncing):
+                self._recent.take(transaction)  # nobody else has written since
 
     def find_event(self, client: str, id: str) -> StoredEvent | None:
         """Return the event under an id; see `Store.find_event`."""
@@ -280,24 +278,6 @@ class SqliteStore(Store):
     def _uid(self, db: sqlite3.Connection, user: str) -> int | None:
         row = db.execute("SELECT uid FROM names WHERE hash = ?", (self._hasher.user(user),)).fetchone()
         return row[0] if row else None
-
-
-class _Commit(Commit):
-    def __init__(
-        self,
-        outcomes: list[Outcome],
-        file: SqliteFile,
-        syncing: Future[None],
-        transaction: Transaction,
-        recent: Recent,
-    ) -> None:
-        super().__init__(outcomes)
-        self._file, self._syncing, self._transaction, self._recent = file, syncing, transaction, recent
-
-    def wait(self) -> None:
-        """Return when everything is on disk; see `Commit.wait`."""
-        with self._file.synced(self._syncing):
-            self._recent.take(self._transaction)  # nobody else has written since
 
 
 def _head(user: str, row: Any, model: str) -> Head:

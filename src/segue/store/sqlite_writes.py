@@ -1,11 +1,7 @@
 """The writes of one commit to an SQLite file, in few statements.
 
-Knows: what a write is in tables; a cache of recent users, for whom nothing has to be read.
-Does not know: when a transaction begins, ends or is rolled back (`sqlite_store`).
-
-Rows are collected and inserted together, by table, at the end or before a statement that reads
-them. The cache takes over what a transaction has learnt of users only when the transaction is on
-disk.
+Rows are collected and inserted together, by table, at the end or before a statement that reads them. A cache of recent
+users, for whom nothing has to be read, takes over what a transaction has learnt only when the transaction is on disk.
 """
 
 import itertools
@@ -17,18 +13,7 @@ from typing import Any
 
 from segue.errors import ErasedError
 from segue.recommend.ratings import Rated
-from segue.store.base import (
-    Conflict,
-    Duplicate,
-    Erased,
-    Head,
-    Outcome,
-    Snapshot,
-    Stale,
-    StoredState,
-    Write,
-    Written,
-)
+from segue.store.base import Conflict, Duplicate, Erased, Head, Outcome, Snapshot, Stale, StoredState, Write, Written
 from segue.store.events import START, Event, Position, StoredEvent, as_stored, event_from_bytes, event_to_bytes
 from segue.store.id_hashing import Hasher
 from segue.store.snapshots import thin

@@ -1,9 +1,4 @@
-"""A connection to a Valkey or Redis server: scripts in, replies out.
-
-Knows: how a script is sent, what errors mean, which settings of the server durability rests on, how
-to make the server rewrite its files.
-Does not know: what the scripts do.
-"""
+"""A connection to a Valkey or Redis server: scripts in, replies out; what errors mean, and its settings."""
 
 import hashlib
 import struct

@@ -1,19 +1,17 @@
 """The store in a Valkey or Redis server that several replicas share.
 
-Knows: what goes to the scripts and what comes back. Each write is one script, which the server runs
-as one transaction. The data must fit into the memory of one server.
-Does not know: the connection, and the settings that durability rests on (`valkey_server`).
+Each write is one script, which the server runs as one transaction. The data must fit into the memory of one server.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from segue.errors import ErasedError, StoreError
 from segue.recommend.ratings import Shared, Tally
 from segue.store.base import (
     ActiveUser,
-    Commit,
     Conflict,
     Duplicate,
     Erased,
@@ -24,6 +22,8 @@ from segue.store.base import (
     Stale,
     Store,
     StoredState,
+    Values,
+    Versions,
     Write,
     Written,
     values_changed,
@@ -66,19 +66,16 @@ class ValkeyStore(Store):
         rows = self._server.run("heads", [self._user(user) for user in users], model)
         return [_head(user, row, model) for user, row in zip(users, rows, strict=True)]
 
+    @contextmanager
     def begin(
-        self,
-        writes: Sequence[Write],
-        *,
-        values: Mapping[str, bytes] | None = None,
-        versions: Mapping[str, str] | None = None,
-    ) -> Commit:
+        self, writes: Sequence[Write], *, values: Values = None, versions: Versions = None
+    ) -> Iterator[list[Outcome]]:
         """Do one transaction, which is on disk when the server answers; see `Store.begin`."""
         packed = [self._pack(write) for write in writes]
         replies = self._server.run("commit", packed, list((values or {}).items()), list((versions or {}).items()))
         if replies == b"moved":
             raise values_changed(versions or ())
-        return Commit([_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)])
+        yield [_outcome(write, reply) for write, reply in zip(writes, replies, strict=True)]
 
     def find_event(self, client: str, id: str) -> StoredEvent | None:
         """Return the event under an id; see `Store.find_event`."""

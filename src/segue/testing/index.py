@@ -1,8 +1,8 @@
 """What every index must do, as a test class."""
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -94,14 +94,8 @@ class IndexContract(ABC):
 
     def test_parallel_searches_answer_as_one(self, index: Index, queries: Floats) -> None:
         alone = index.search(queries, 5).rows.tolist()
-        answers: list[list[list[int]]] = []
-        threads = [
-            threading.Thread(target=lambda: answers.append(index.search(queries, 5).rows.tolist())) for _ in range(4)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: index.search(queries, 5).rows.tolist(), range(4)))
         assert answers == [alone] * 4
 
     def test_arguments_that_do_not_fit_are_refused(self, index: Index, queries: Floats) -> None:

@@ -1,12 +1,8 @@
-"""What every store must do, as a test class.
+"""What every store must do, as a test class. Needs pytest."""
 
-Knows: each promise of `Store`. Needs pytest.
-Does not know: how a store is made; `open_store` is the method to write.
-"""
-
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +144,9 @@ class StoreContract(ABC):
 
     def test_work_meanwhile_sees_the_outcomes_and_its_error_spoils_nothing(self, store: Store) -> None:
         writes = [Write("ann", 0, (Event("ann", "1", id="a"),), {"b1": b"one"}), Write("bob", 7)]
-        with store.begin(writes) as commit:
-            met = list(commit.outcomes)
-        assert isinstance(met[0], Written) and met[1] == Stale(0) and commit.outcomes == met
+        with store.begin(writes) as outcomes:
+            met = list(outcomes)
+        assert isinstance(met[0], Written) and met[1] == Stale(0) and outcomes == met
 
         def broken() -> None:
             with store.begin([Write("ann", 1, (Event("ann", "2", id="b"),), {"b1": b"two"})]):
@@ -162,17 +158,11 @@ class StoreContract(ABC):
         assert [event.item for event in store.log()] == ["1", "2", "3"] and state_of(store, "ann") == b"three"
 
     def test_of_parallel_retries_one_is_written(self, store: Store) -> None:
-        outcomes: list[Outcome] = []
+        def send(_: int) -> list[Outcome]:
+            return [put(store, Event("ann", "1", id=f"e{n}"), client="web") for n in range(5)]
 
-        def send() -> None:
-            for n in range(5):
-                outcomes.append(put(store, Event("ann", "1", id=f"e{n}"), client="web"))
-
-        threads = [threading.Thread(target=send) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            outcomes = [outcome for several in pool.map(send, range(4)) for outcome in several]
         assert len(outcomes) == 20 and sum(isinstance(outcome, Written) for outcome in outcomes) == 5 == len(
             store.log()
         )
@@ -180,13 +170,9 @@ class StoreContract(ABC):
         assert seqs == {event.seq for event in store.log()}
 
     def test_of_parallel_writes_from_one_version_one_is_written(self, store: Store) -> None:
-        outcomes: list[Outcome] = []
         write = Write("ann", 0, (Event("ann", "1"),), {"b1": b"m"})
-        threads = [threading.Thread(target=lambda: outcomes.extend(store.commit([write]))) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            outcomes = list(pool.map(lambda _: store.commit([write])[0], range(4)))
         assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Stale"] * 3 + ["Written"]
 
     def test_states_of_several_models_lie_side_by_side(self, store: Store) -> None:
@@ -390,15 +376,12 @@ class StoreContract(ABC):
         assert items(store, "ann") == [str(n) for n in range(10)]
 
     def test_of_parallel_changes_of_a_value_none_is_lost(self, store: Store) -> None:
-        def count() -> None:
+        def count(_: int) -> None:
             for _ in range(10):
                 change_value(store, "n", lambda old: b"%d" % (int(old or b"0") + 1))
 
-        threads = [threading.Thread(target=count) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(count, range(4)))
         assert store.get_value("n") == b"40"
 
     def test_the_shared_value_is_the_sum_of_what_is_kept_of_each_event(self, store: Store) -> None:

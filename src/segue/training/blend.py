@@ -1,8 +1,6 @@
 """The blend with transition counts: counted on learnt events, tuned on validation data.
 
-Knows: which settings are tried, and that a blend is kept only where it is better than the network
-alone.
-Does not know: how the network was trained, or how a blend is scored (`segue.model.transitions`).
+A blend is kept only where it is better than the network alone.
 """
 
 from collections.abc import Callable
@@ -24,8 +22,7 @@ from segue.shapes import Floats
 from segue.training.budget import Budget, Every
 from segue.training.validation import Answers
 
-#: The weight at which the counts rank alone; the network then orders only the items without a
-#: share.
+#: The weight at which the counts rank alone; the network orders only the items without a share.
 ALONE = 1000.0
 #: What is tried, one setting at a time.
 GRID: dict[str, tuple[float, ...]] = {
@@ -40,15 +37,13 @@ HABITS: dict[str, tuple[float, ...]] = {
     "habit": (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9),
     "habit_half_life": (5.0, 20.0, 100.0),
 }
-#: Scales tried, 1 / (1 + weight) to these powers: 1 of them leaves the order of popularity alone, 0
-#: is no scale.
+#: Scales tried: 1 / (1 + weight) to these powers; 1 keeps the order of popularity, 0 is no scale.
 SCALES = (1.5, 1.25, 1.0, 0.75, 0.5, 0.25, 0.0)
 #: Events that are counted, at most; of more, those of users evenly spread.
 EVENTS = 10_000_000
 #: Pairs kept of an item, the most frequent, and of all items together.
 PAIRS_OF_ITEM, PAIRS = 1000, 50_000_000
-#: Below so many questions the standard error is large: the share of NDCG@10 that a smaller weight
-#: may lose there.
+#: Below so many questions the standard error is large; a smaller weight may lose this share there.
 _FEW, _GIVEN = 500, 0.01
 #: Scores computed while trying, at most.
 _SCORES = 3_000_000_000
@@ -188,8 +183,7 @@ def recounted(blend: Blend, known: Sequences, size: int) -> TransitionCounts | N
 def _lightest(search: "_Search", best: BlendSettings, weights: tuple[float, ...]) -> BlendSettings:
     """Return the settings with the least weight within one standard error of the best.
 
-    With few questions they may also lose at most `_GIVEN` of the best's NDCG@10. Where the counts
-    rank alone, their weight stays.
+    With few questions they may lose at most `_GIVEN` of its NDCG@10. A weight of `ALONE` stays.
     """
     if best.weight == ALONE:
         return best
@@ -206,10 +200,7 @@ def _lightest(search: "_Search", best: BlendSettings, weights: tuple[float, ...]
 
 @dataclass(eq=False)
 class _Search:
-    """Blends of one log, each counted and measured once, while there is time.
-
-    `stops` is how many seconds of the budget must be left for another blend to be measured.
-    """
+    """Blends of one log, each measured once while more than `stops` seconds of budget are left."""
 
     known: Sequences
     answers: Answers
@@ -268,10 +259,7 @@ class _Search:
 def count_pairs(known: Sequences, size: int, half_life: float) -> sparse.csr_array:
     """Return sparse float32[V, V]: decayed counts of what followed each item within `REACH` events.
 
-    Args:
-        known: what was learnt.
-        size: rows of the catalogue.
-        half_life: in events, of a pair's distance.
+    `half_life` is the distance of a pair, in events, at which it counts half.
 
     Cost: O(events x REACH), of at most `EVENTS` events. Memory: at most `PAIRS` pairs stay.
     """
@@ -280,13 +268,7 @@ def count_pairs(known: Sequences, size: int, half_life: float) -> sparse.csr_arr
 
 
 def transition_counts(pairs: sparse.csr_array, settings: BlendSettings, known: Sequences) -> TransitionCounts:
-    """Return counted pairs with the settings of a blend.
-
-    Args:
-        pairs: see `count_pairs`.
-        settings: of the blend.
-        known: what was learnt, for popularity.
-    """
+    """Return counted pairs (`count_pairs`) with the settings of a blend; `known` gives popularity."""
     size = pairs.shape[0]
     sums = np.maximum(np.asarray(pairs.sum(axis=1)).ravel(), np.finfo(np.float32).tiny)
     firsts = np.repeat(sums**settings.norm, np.diff(pairs.indptr))

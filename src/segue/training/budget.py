@@ -1,8 +1,4 @@
-"""The time budget of a run: what each part took, and what is left.
-
-Knows: a clock, the seconds of a budget, the parts of a run by name. Does not know: what the parts
-do.
-"""
+"""The time budget of a run: what each part took, and what is left."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +7,7 @@ from dataclasses import dataclass, field
 
 from segue.model.transitions import REACH
 
-#: Shares of the budget that are kept back at most, for the first validation and for tuning the
-#: blend.
+#: Shares of the budget kept back at most, for the first validation and for tuning the blend.
 VALIDATION, BLEND = 0.15, 0.15
 #: Events that validation reads in the time in which training learns one, at least.
 FORWARD = 5.0
@@ -20,8 +15,7 @@ FORWARD = 5.0
 LEAST = 10_000
 #: Scores and counted pairs a second on two cores, about; they tell how long tuning the blend takes.
 _SCORES_A_SECOND, _PAIRS_A_SECOND = 2e8, 3e7
-#: Scores and events of a search at most (`segue.training.blend`), and settings of the shortest
-#: search.
+#: Scores and events of a search (`segue.training.blend`) at most; settings of the shortest search.
 _SCORES, _EVENTS, _FEW = 6e9, 1e7, 20
 #: Seconds between two progress lines of a long part.
 _LINES = 5.0
@@ -107,7 +101,7 @@ def blend_seconds(events: int, questions: int, size: int, *, least: bool = False
         events: to count.
         questions: of validation.
         size: rows of the catalogue.
-        least: return the least: a few settings on few questions.
+        least: a few settings on few questions.
     """
     scores, counts = (_FEW * min(questions, 200) * size, 2) if least else (min(_SCORES, 150.0 * questions * size), 7)
     return scores / _SCORES_A_SECOND + counts * REACH * min(events, _EVENTS) / _PAIRS_A_SECOND

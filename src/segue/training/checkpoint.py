@@ -1,7 +1,4 @@
-"""A run on disk, so that it continues after a kill to the same weights.
-
-Knows: a tree of arrays and a few facts. Does not know: what a run is made of.
-"""
+"""A run on disk, so that it continues after a kill to the same weights."""
 
 import json
 from pathlib import Path

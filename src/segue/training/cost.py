@@ -1,8 +1,4 @@
-"""The cost of a run before it begins: operations of a target, bytes of memory.
-
-Knows: how to count both from the settings, and how much memory this machine has left.
-Does not know: how long an operation takes.
-"""
+"""The cost of a run before it begins: operations of a target, bytes of memory."""
 
 from dataclasses import replace
 
@@ -29,7 +25,6 @@ def operations_per_target(network: Network, classes: int) -> int:
     out.
 
     Args:
-        network: with the sizes.
         classes: rows of the catalogue that a target is compared with.
 
     Example:
@@ -48,12 +43,9 @@ def is_product(path: str, ndim: int) -> bool:
 
 
 def memory_needed(network: Network, config: Config, events: int) -> float:
-    """Return the peak memory of a run of these settings, in GiB, about.
+    """Return the peak memory in GiB, about, of a run with no setting left to derive.
 
-    Args:
-        network: with the sizes.
-        config: with no setting left to derive.
-        events: of the log, held as rows, times, ratings and event features.
+    `events` are held as rows, times, ratings and event features.
     """
     train = config.train
     assert train.batch_size is not None
@@ -61,8 +53,7 @@ def memory_needed(network: Network, config: Config, events: int) -> float:
     window = train.batch_size * train.bptt_steps * network.width * network.depth * KEPT_ARRAYS
     floats = tables * network.items * (network.width + 1) + 4 * network.items + window + 3 * LOGITS
     classes = 2 * train.negatives if train.negatives else network.items  # drawn and touched ones
-    # A byte for each seen item, of the windows of two calls, and for each hidden class of a
-    # position.
+    # A byte for each seen item, of the windows of two calls, and for each hidden class.
     seen = train.batch_size * classes * (2 * UPDATES_PER_CALL + 2 * train.bptt_steps) if train.hides_seen else 0
     # Event features are float16, and there are two copies while they are sorted.
     log = (16.0 + 4.0 * network.details) * events

@@ -1,9 +1,4 @@
-"""Compiled programs, kept between runs.
-
-Knows: where JAX keeps programs, that a user's own choice is left alone, and that code is never
-taken from a folder which others can write to.
-Does not know: what is compiled.
-"""
+"""Compiled programs, kept between runs in a folder which others cannot write to."""
 
 import logging
 from typing import Any
@@ -18,10 +13,9 @@ logger = logging.getLogger("segue")
 
 
 def keep_compiled() -> None:
-    """Let JAX keep compiled programs in the cache folder, unless the user chose otherwise.
+    """Let JAX keep compiled programs in the cache folder, so that a second run starts at once.
 
-    A second run of the same shapes then starts at once. JAX's own setting is
-    `JAX_COMPILATION_CACHE_DIR`, and `JAX_ENABLE_COMPILATION_CACHE=0` turns it off.
+    JAX's own settings go first: `JAX_COMPILATION_CACHE_DIR`, `JAX_ENABLE_COMPILATION_CACHE=0`.
     """
     config: Any = jax.config  # its attributes are made at run time
     if config.jax_compilation_cache_dir is None and config.jax_enable_compilation_cache:

@@ -1,9 +1,7 @@
 """The simplest rating head: an item's bias plus a user's bias that moves with every rating.
 
-Knows: which biases predict the learnt ratings best, each from strictly earlier ratings; whether the
-trained head is better on validation data. The biases are weights of the same head, so they are kept
-and served like a trained head.
-Does not know: how the head was trained.
+The biases are weights of the same head, so they are kept and served like a trained head. They are
+used where the trained head is no better on validation data.
 """
 
 from typing import NamedTuple
@@ -18,8 +16,7 @@ from segue.model.network import Network, NetworkParams
 from segue.training.rating_tables import ITEM_PRIOR, USER_PRIOR
 from segue.training.validation import Validation
 
-#: What is tried: shares of the item biases, and weights of the prior mean of a user, in ratings; an
-#: infinite weight leaves the users out.
+#: Tried: shares of the item biases; prior weights of a user in ratings, infinite for no user bias.
 ITEMS, PRIORS = (0.0, 0.5, 1.0, 1.5), (1.0, 3.0, 8.0, 20.0, np.inf)
 #: Events read at most, in all and of one user; of more, those of users evenly spread.
 EVENTS, OF_USER = 200_000, 2_000
@@ -106,7 +103,6 @@ def better_head(network: Network, params: NetworkParams, biases: Biases, validat
     """Return the network with the better head on validation: the trained one or moving biases.
 
     Args:
-        network: with a rating head.
         params: as trained, with tables.
         biases: see `best_biases`.
         validation: its last ratings are predicted.

@@ -1,7 +1,4 @@
-"""The bias of each item: how far its ratings lie above the mean, whoever gives them.
-
-Knows: shrunken means of users and items, computed in turn. Does not know: networks.
-"""
+"""The bias of each item: how far its ratings lie above the mean, whoever gives them."""
 
 import numpy as np
 

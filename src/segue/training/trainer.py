@@ -1,17 +1,13 @@
 """The training run: windows in, averaged weights out.
 
-Knows: truncated backpropagation through time (BPTT) with the memory carried from window to window,
-validation after each epoch, early stopping, checkpoints, time budgets.
-Does not know: files of events, catalogues, how progress is shown.
-
-In words:
-
     for epoch in epochs:
         for batch in windows of the epoch:
             loss, gradient = cross-entropy of the next item at every position
             params = AdamW(params, clipped gradient);  average = running average of params
             memory = memory after the window
         score the validation targets with `average`; keep the best
+
+This is truncated backpropagation through time (BPTT): a gradient ends where its window begins.
 """
 
 import zlib
@@ -43,8 +39,7 @@ from segue.training.update.seen_mask import Histories
 from segue.training.update.update import ItemData, Update, add_attributes, begin, settled, update_many
 from segue.training.validation import Answers, Validation
 
-#: Updates in one call of the device. Each call takes fresh memory from the system, and touching
-#: fresh memory for the first time costs a third of an update.
+#: Updates in one call of the device: touching the fresh memory of a call costs a third of an update.
 UPDATES_PER_CALL = 16
 #: Seconds between two checkpoints within an epoch.
 CHECKPOINT_SECONDS = 30.0
@@ -347,8 +342,7 @@ class Trainer:
         mean_rate = targets / max(self.at.seconds - before, 1e-9)
         report = self._report(self._mean_loss(), mean_rate, validation=metrics, epoch_ended=True)
         curve = [*self.at.curve, vars(report)]
-        # Of equals the last is best. Without ranks the last is best, too: one rating a user is too
-        # noisy to choose by.
+        # Of equals the last is best, as without ranks: one rating a user is too noisy to choose by.
         best = max(range(len(curve)), key=lambda i: (curve[i]["validation"].get("ndcg@10", i), i))
         if best == len(curve) - 1:
             self.best_params, self.best_answers = _copied(average), answers

@@ -1,8 +1,7 @@
 """Validation between epochs: the rank of each user's held-out item, and its rating.
 
-Knows: a scan over the histories of a sample of users, the same policy on repeats as the lists.
-Does not know: when it is called. Validation decides when training stops; reports come from
-`segue.evaluate`, which walks the path of the server.
+Validation decides when training stops; reports come from `segue.evaluate`, which walks the path of
+the server.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,4 @@
-"""The hour of the day and the day of the week of a time, as numbers.
-
-Knows: UTC, hours on a circle, which logs are long enough to have habits.
-Does not know: elapsed time (`segue.model.time_encoding`), the other columns.
-"""
+"""The hour of the day and the day of the week of a time, in UTC, as numbers."""
 
 from dataclasses import dataclass
 

@@ -1,8 +1,4 @@
-"""The tables of items and of users: titles and attributes, a row for each item or user.
-
-Knows: how such a table is read, its column of ids, and how its ids match the log.
-Does not know: how an attribute becomes numbers.
-"""
+"""The tables of items and of users: titles and attributes, a row for each item or user."""
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -114,10 +110,7 @@ class Catalogue:
         return self._postings[key]
 
     def changed(self, lines: Mapping[int, Mapping[str, Any]]) -> "ChangedCatalogue":
-        """Return a catalogue with other lines in these rows, or with new rows behind the last.
-
-        Args:
-            lines: by vocabulary row, all columns.
+        """Return a catalogue with other lines, of all columns, in these rows or in new rows behind.
 
         Cost: O(lines), and a copy of the postings of each value that changed.
         """

@@ -1,7 +1,6 @@
 """Column encoders: their contract, and the encoders of categories and texts.
 
-Knows: vocabularies and count sketches of categories. Unreadable values give zeros.
-Does not know: the other columns, or where the numbers go.
+Unreadable values give zeros.
 """
 
 from collections import Counter
@@ -31,32 +30,25 @@ class ColumnEncoder(Protocol):
     @property
     def name(self) -> str:
         """The column's name in the table."""
-        ...
 
     @property
     def width(self) -> int:
         """The numbers per value."""
-        ...
 
     def encode(self, column: pl.Series) -> Floats:
         """Return float32[row, width] of a whole column."""
-        ...
 
     def add(self, value: object, out: Floats) -> None:
         """Add the numbers of one value to float32[width]."""
-        ...
 
     def reads(self, value: object) -> bool:
         """Return whether a present value has the type that was fitted."""
-        ...
 
     def labels(self, value: object) -> list[str]:
         """Return the parts of a value that training knew, in words."""
-        ...
 
     def describe(self) -> str:
         """Return how the column is encoded, in words."""
-        ...
 
 
 @dataclass(frozen=True)

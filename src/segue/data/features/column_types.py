@@ -1,8 +1,4 @@
-"""Whether a value of a new item fits its column of the catalogue, cast to the column's type.
-
-Knows: the type of a column and its encoder. Both stay as they were in training.
-Does not know: rows, vectors, where the value came from.
-"""
+"""Whether a value of a new item fits its column of the catalogue, cast to the column's type."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -25,12 +21,7 @@ _TEXTS = (pl.String, pl.Categorical, pl.Enum, pl.Null)
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """A column of the catalogue.
-
-    Args:
-        name: in the table.
-        type: of its cells.
-        encoder: how the column becomes numbers; None in a model without item features.
+    """A column of the catalogue: its name, the type of its cells, its encoder if the model has one.
 
     Example:
         >>> price = Column("price", pl.Float64(), None)

@@ -1,8 +1,4 @@
-"""The features of items, users and events: their encoders together, and a log encoded with them.
-
-Knows: which columns of a log are features of an event, and which of these a request knows.
-Does not know: how a column becomes numbers, or what the network does with them.
-"""
+"""The features of items, users and events: their encoders together, and a log encoded with them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -198,9 +194,7 @@ def encode_log(
     """Return a log as sequences, with the features of its events and the profiles of its users.
 
     Args:
-        events: the log.
         vocabulary: its items; others get row 0.
-        encoders: the encoders of features.
         profiles: of its users; None leaves them unknown.
         weight_of_type: how much an event of a type counts as a target; other types count 1.
 

@@ -1,8 +1,4 @@
-"""A count sketch: many values share 256 columns.
-
-Knows: the four places and signs of a value, the same on every machine and in every version.
-Does not know: what the values are.
-"""
+"""A count sketch: many values share 256 columns, the same on every machine and in every version."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,8 +1,4 @@
-"""The kind of each column of a table, guessed from its type, its name and its values.
-
-Knows: few values in many rows are categories, titles are text, codes are not features.
-Does not know: how a kind becomes numbers.
-"""
+"""The kind of each column of a table, guessed from its type, its name and its values."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -33,8 +29,7 @@ _MOST = 0.75
 _SAMPLE = 5_000
 #: A column that is named like a time and has numbers of this size counts from 1970.
 _AN_EPOCH = 1e8
-#: Pieces between separators have at most this median length; at most this share of them are
-#: distinct, by separator.
+#: Pieces between separators: their greatest median length, and greatest distinct share, by separator.
 _SHORT = 30
 _RECURRING = {"|": 0.8, ";": 0.6, ",": 0.5}
 

@@ -1,8 +1,4 @@
-"""The encoders of numbers, dates and vectors.
-
-Knows: knots at the quantiles of a column, the mean of vectors. Unreadable values give zeros.
-Does not know: the other columns, or where the numbers go.
-"""
+"""The encoders of numbers, dates and vectors. Unreadable values give zeros."""
 
 from bisect import bisect_right
 from collections import Counter

@@ -1,8 +1,4 @@
-"""The encoder of a table: one encoder per column, fitted in training and kept in the model as JSON.
-
-Knows: the order of the columns in a vector, and how encoders are written and read.
-Does not know: how a column is encoded, or whether the rows are items, users or events.
-"""
+"""The encoder of a table: one encoder per column, fitted in training and kept in the model as JSON."""
 
 import json
 from collections.abc import Mapping
@@ -80,10 +76,7 @@ class TableEncoder:
         return out
 
     def encode_row(self, values: Mapping[str, object]) -> Floats:
-        """Return float32[width], equal to `encode` of a table with this row alone.
-
-        Cost: about a microsecond a column, more for texts.
-        """
+        """Return float32[width], as `encode` does. Cost: about a microsecond a column, more a text."""
         out = np.zeros(self.width, np.float32)
         self.add_row(values, out)
         return out
@@ -139,10 +132,7 @@ class TableEncoder:
         return [f"{plain_name(column.name)}: {column.describe()}" for column in self.columns]
 
     def labels(self, values: Mapping[str, object]) -> list[str]:
-        """Return the known attributes of a row in words: "genres Action", "year 1995".
-
-        Texts and vectors have no labels.
-        """
+        """Return known attributes, without texts and vectors: "genres Action", "year 1995"."""
         return [label for column in self.columns for label in column.labels(values.get(column.name))]
 
     def warnings(self, table: pl.DataFrame, by: str | None = None) -> list[str]:

@@ -1,8 +1,4 @@
-"""How texts become vectors: by words, static embeddings of a package, or a model on disk.
-
-Knows: three encoders with one contract, and how a model file stores each.
-Does not know: columns, or what is learnt from the vectors.
-"""
+"""How texts become vectors: by words, static embeddings of a package, or a model on disk."""
 
 import importlib
 import importlib.util
@@ -41,20 +37,16 @@ class TextEncoder(Protocol):
     @property
     def name(self) -> str:
         """The value of the setting that selects the encoder: "words", "wordllama" or a folder."""
-        ...
 
     @property
     def width(self) -> int:
         """The numbers per text."""
-        ...
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return float32[text, width], each of norm 1; zeros for a text without a known word."""
-        ...
 
     def to_dict(self) -> dict[str, Any]:
         """Return the encoder as plain values."""
-        ...
 
 
 def text_encoder(name: str = "auto", texts: Sequence[str] | None = None) -> TextEncoder:
@@ -178,11 +170,7 @@ class Words:
 
 @dataclass(frozen=True)
 class WordLlama:
-    """Averaged static embeddings of word pieces, from the wheel of the package `wordllama`.
-
-    Args:
-        mean: the mean of the fitted texts, which is subtracted.
-    """
+    """Averaged static embeddings of the package `wordllama`, less the mean of the fitted texts."""
 
     mean: tuple[float, ...]
     name: str = "wordllama"
@@ -203,13 +191,7 @@ class WordLlama:
 
 @dataclass(frozen=True)
 class Folder:
-    """A model of sentence-transformers in a folder on this machine.
-
-    Args:
-        name: the folder.
-        width: the numbers per text.
-        mean: the mean of the fitted texts, which is subtracted.
-    """
+    """A model of sentence-transformers in a folder, less the mean of the fitted texts."""
 
     name: str
     width: int

@@ -1,8 +1,4 @@
-"""Which column is the user, the item, the time.
-
-Knows: the usual names of columns, and the words that other names end with.
-Does not know: files, or how a time is read.
-"""
+"""Which column is the user, the item, the time, by its name or the last words of its name."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -278,14 +274,10 @@ def _is_numeric(column: pl.Series) -> bool:
 def _looks_like_time(column: pl.Series) -> bool:
     if _is_numeric(column):
         median = column.cast(pl.Float64, strict=False).median()
-        return isinstance(median, float) and (median >= 1e8 or _writes_days(TimeRule.guess(column)))
+        return isinstance(median, float) and (median >= 1e8 or "DD" in TimeRule.guess(column).unit)
     return _is_written_date(column)
 
 
 def _is_written_date(column: pl.Series) -> bool:
     present = column.drop_nulls()
     return len(present) > 0 and TimeRule.guess(present).formats not in ((), ISO_FORMATS)
-
-
-def _writes_days(rule: TimeRule) -> bool:
-    return rule.kind == "digits" and "DD" in rule.unit

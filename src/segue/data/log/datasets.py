@@ -1,7 +1,4 @@
-"""Well-known data sets by name, fetched on request into the user's cache folder.
-
-Knows: the source of each, its digest, its terms. Does not know: what it is used for.
-"""
+"""Well-known data sets by name, fetched on request and checked by digest."""
 
 import hashlib
 import io
@@ -29,8 +26,7 @@ DIGESTS = {
     "ml-1m": "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
     "ml-latest-small": "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",  # of September 2018
 }
-#: Data sets that their publisher may renew, with the digest of their list of files. Another archive
-#: counts as another version, which a note says.
+#: Data sets that may be renewed, with the digest of their files; a note names another version.
 RENEWED = {"ml-latest-small": "2fb979e8e669ac33d4a05c3123b833a8059f13229c46e0ded46e0754494565f0"}
 _PAGE_SECONDS = 60
 #: The most bytes of a data set's files: ten times the largest set.

@@ -1,8 +1,4 @@
-"""From a file or table to a sorted table of events: every row is read, checked and counted here.
-
-Knows: roles and their columns, which rows are left out and which are an error.
-Does not know: what a log is used for.
-"""
+"""From a file or table to a sorted table of events: every row is read, checked and counted here."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -70,8 +66,7 @@ def reading_to_dict(
 ) -> dict[str, Any]:
     """Return how a log was read as plain values, which a model keeps to read the next log alike.
 
-    `columns` maps a role to its column, or to "none" where the role was declined; then come
-    `context` and the options.
+    `columns` maps a role to its column, or to "none" where the role was declined.
 
     Example:
         >>> reading_to_dict(Reading(sep=";"), {"user": "u", "item": "i"}, ["shop"], {"time": "none", "user": None})
@@ -191,10 +186,9 @@ def _time_rule(raw: _Raw) -> TimeRule | None:
 
 
 def _plan(raw: _Raw, rule: TimeRule | None, trimmed: bool) -> dict[str, pl.Expr]:
-    """Return role -> expression; null where the source has no value, or an unreadable value.
+    """Return role -> expression, null where a value is missing or unreadable.
 
-    Few logs have blanks around their numbers. They are removed (`trimmed`) once a value is
-    unreadable.
+    Few logs have blanks around their numbers: they are removed (`trimmed`) once one is unreadable.
     """
     plan = {}
     for role, name in raw.chosen.columns.items():
@@ -339,11 +333,7 @@ def _in_order(
 
 
 def _mixed_units(raw: _Raw, times: pl.Series, rule: TimeRule) -> list[str]:
-    """Return a note where some times seem to be in another unit than most.
-
-    Raises:
-        TimeParseError: there are such times, and the unit was guessed.
-    """
+    """Return a note on times in another unit; raise TimeParseError if the unit was guessed."""
     others = other_units(times)
     if not len(others):
         return []

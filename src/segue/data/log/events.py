@@ -1,8 +1,4 @@
-"""`Events`, the log as all of Segue takes it, and `read_events`, which reads it.
-
-Knows: users, items, times, and what a log must hold.
-Does not know: vocabularies, sequences, networks.
-"""
+"""`Events`, the log as all of Segue takes it, and `read_events`, which reads it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -187,7 +183,6 @@ def as_events(given: object, name: str) -> Events:
     """Return an argument that must be a log.
 
     Args:
-        given: the argument.
         name: what messages call the function.
 
     Raises:

@@ -1,8 +1,4 @@
-"""What a log holds and how it was read, in words for people and as a dict for machines.
-
-Knows: the counts that decide whether a log can be trusted.
-Does not know: how a log is read, or what a model learns from it.
-"""
+"""What a log holds and how it was read, in words for people and as a dict for machines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -146,10 +142,7 @@ class Findings:
 
 
 def inspect_table(table: pl.DataFrame, *, source: str, intake: Intake) -> Findings:
-    """Count what a table of events holds.
-
-    Cost: O(events) time and memory; a few passes that group by user.
-    """
+    """Count what a table of events holds. Cost: O(events) time and memory, with groups by user."""
     has_times = "time" in table.columns
     per_user = table.group_by("user").len()["len"]
     equal_times = table.lazy().group_by("user", "time").len().filter(pl.col("len") > 1) if has_times else None

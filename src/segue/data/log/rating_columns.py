@@ -1,7 +1,4 @@
-"""What a column of ratings holds: stars, a measurement, or a quantity with a heavy tail.
-
-Knows: the distribution of the ratings. Does not know: users, items, how ratings are predicted.
-"""
+"""What a column of ratings holds: stars, a measurement, or a quantity with a heavy tail."""
 
 from typing import NamedTuple
 
@@ -12,8 +9,7 @@ from segue.shapes import Floats
 
 #: Up to this many distinct values are steps of a scale; more are measurements.
 STEPS = 25
-#: Outliers (`ends_of`): steps of at most this share, this many times as far away as all others are
-#: apart; measurements this many interquartile ranges beyond the quartiles.
+#: Outliers (`ends_of`): a step's greatest share and least relative distance; a measurement's fences.
 _OUTLIERS, _APART, _FENCE = 0.01, 10.0, 3.0
 
 

@@ -1,8 +1,4 @@
-"""The scale of a log's ratings, and a rating as a feature of an event.
-
-Knows: the lowest and highest rating, the steps between, the mean; which ratings lie outside.
-Does not know: users, items, or what is predicted.
-"""
+"""The scale of a log's ratings, and a rating as a feature of an event."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -158,10 +154,7 @@ class Scale:
         return np.stack([np.where(known, self.standardise(ratings), 0.0), known], axis=-1).astype(np.float32)
 
     def clip(self, ratings: Floats) -> Floats:
-        """Return ratings clipped to the ends of the scale; NaN stays.
-
-        A rating outside is an outlier (`ends_of`), or a measurement beyond the range of training.
-        """
+        """Return ratings, outliers too (`ends_of`), clipped to the ends of the scale; NaN stays."""
         inside: Floats = np.clip(ratings, np.float32(self.lowest), np.float32(self.highest))
         return inside
 

@@ -1,8 +1,4 @@
-"""A file or a table as a lazy frame, and the error of a reader as a message that helps.
-
-Knows: kinds of files, compression, encodings, the tables of Polars, pandas and Arrow.
-Does not know: what the columns mean.
-"""
+"""A file or a table as a lazy frame, and the error of a reader as a message that helps."""
 
 import codecs
 import contextlib
@@ -78,10 +74,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Source:
-    """An opened log: its name in messages, a lazy frame, its path.
-
-    `notes` name the encoding and separator where these are not the usual ones of such a file.
-    """
+    """An opened log: its name in messages, a lazy frame, its path, notes on encoding and separator."""
 
     name: str
     frame: pl.LazyFrame
@@ -133,7 +126,6 @@ def without_words(
     """Return a frame with null for the words that mean missing; columns of ids stay as they are.
 
     Args:
-        frame: any.
         names: the columns to change.
         ids: role -> column.
         missing: the words; blanks around them do not count.

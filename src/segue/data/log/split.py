@@ -1,9 +1,4 @@
-"""Splits hold out a part of a log, to measure a model on events that it was not trained on.
-
-Knows: the rules - by time, by each user's last events, whole users, whole items - and the digest
-that recognises held-out rows.
-Does not know: models or metrics.
-"""
+"""Splits hold out a part of a log, to measure a model on events that it was not trained on."""
 
 import hashlib
 from collections.abc import Callable
@@ -345,12 +340,9 @@ def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
 
 
 def digest(events: Events) -> str:
-    """Return a fingerprint of the rows: SHA-256 over user, item and time, in order.
+    """Return the SHA-256 over user, item and time of the rows, in order, as 64 hexadecimal digits.
 
     Equal rows have equal digests, whatever their source; ratings do not count.
-
-    Returns:
-        64 hexadecimal digits.
 
     Cost: O(events) time, O(1) memory.
 

@@ -1,8 +1,4 @@
-"""Synthetic logs whose best possible score is known, to test whether a model learns.
-
-Knows: how each log is drawn, and the best possible score. The same seed gives the same log.
-Does not know: models.
-"""
+"""Synthetic logs whose best possible score is known; the same seed gives the same log."""
 
 from dataclasses import dataclass
 

@@ -1,8 +1,4 @@
-"""The encoding of a text file and its separator, detected from the file.
-
-Knows: byte order marks, bytes that are not UTF-8, separators that split lines alike.
-Does not know: what the columns mean.
-"""
+"""The encoding of a text file and its separator, detected from the file."""
 
 import codecs
 import contextlib
@@ -95,10 +91,9 @@ def _high_bytes(path: Path) -> tuple[int, int, set[int]]:
 
 
 def separator_of(path: Path, encoding: str, usual: str) -> Detected:
-    """Return the separator: the character that splits all lines into the same number of values.
+    """Return the character that splits all lines into the same number of values.
 
-    Where there is no such character, it is the usual separator if the first line has it, else the
-    character that is most frequent in the first line.
+    Else it is the usual separator if the first line has it, else that line's most frequent one.
     """
     try:
         lines = _first_lines(path, encoding)

@@ -1,15 +1,12 @@
 """Batches for training: windows of many users side by side, back to back, without padding.
 
-Knows: how an epoch over the sequences becomes windows `[T, B]` of positions with their targets,
-where a user begins, and where the memory is reset.
-Does not know: the network. The same seed and epoch give the same windows: a run can be resumed.
-
     lane 0   a a a a a b b b | b b c c c c ...      a user per letter; | a window of T = 8 steps
     lane 1   k k l l l l l l | l m m m m m ...      the memory goes on from window to window
 
 An epoch shuffles the users, lays their positions in one long line and cuts the line into B equal
 lanes. A user who lies across a cut continues in the next lane with an empty memory. This happens to
-B - 1 users in an epoch, other users in each. Nothing is padded but the end of the last window.
+B - 1 users in an epoch, other users in each. Nothing is padded but the end of the last window. The
+same seed and epoch give the same windows, so a run can be resumed.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,4 @@
-"""`Sequences`: each user's events in time order as flat arrays; `encode` makes them.
-
-Knows: offsets, rows, times. Does not know: batches, or the network.
-"""
+"""`Sequences`: each user's events in time order as flat arrays; `encode` makes them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""Counts of users' items and of transitions between items, as sparse matrices.
-
-Knows: rows, offsets, blocks. Does not know: settings, or what the counts are used for.
-"""
+"""Counts of users' items and of transitions between items, as sparse matrices."""
 
 from collections.abc import Sequence
 
@@ -121,9 +118,7 @@ def followers(known: Sequences, n_items: int, window: int, half_life: float) -> 
 def blocks_of_items(by_item: sparse.csr_array, used: sparse.csr_array) -> list[tuple[int, int]]:
     """Return begin and end of blocks of items with about `PAIRS` pairs each.
 
-    Args:
-        by_item: the transpose of `used`.
-        used: sparse float32[user, item] of ones.
+    `used` is sparse float32[user, item] of ones, `by_item` its transpose.
     """
     pairs = np.cumsum(np.minimum(by_item @ np.diff(used.indptr), used.shape[1]))
     begins = np.flatnonzero(np.diff(pairs // PAIRS, prepend=-1)).tolist()

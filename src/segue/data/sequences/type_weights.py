@@ -1,8 +1,4 @@
-"""How much an event of each type counts as a target: `train.type_weights` against a log.
-
-Knows: the range of weights, the types of a log.
-Does not know: how a target is trained.
-"""
+"""How much an event of each type counts as a target: `train.type_weights` against a log."""
 
 from collections.abc import Mapping
 

@@ -1,7 +1,4 @@
-"""`Vocabulary`: the row of each id in the arrays of a model.
-
-Knows: row 0 means *unknown*; ids are text. Does not know: what the ids name.
-"""
+"""`Vocabulary`: the row of each id in the arrays of a model."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

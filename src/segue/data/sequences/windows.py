@@ -1,8 +1,4 @@
-"""A log of ratings as windows of a fixed length: plain arrays for other libraries.
-
-Knows: windows of consecutive ratings, padding, which ratings a window may show.
-Does not know: what is learnt from them. Segue's training needs no windows.
-"""
+"""A log of ratings as windows of a fixed length: plain arrays for other libraries."""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,8 +1,7 @@
 """A table as the bytes of an Arrow file, and back, without trust in the bytes.
 
-Knows: where an Arrow file states its sizes; they are checked before a reader allocates memory. The
-layout is that of the format's `File.fbs`, `Message.fbs` and `Schema.fbs` (FlatBuffers).
-Does not know: what the columns mean.
+The sizes that a file states are checked before a reader allocates memory. The layout is that of the
+format's `File.fbs`, `Message.fbs` and `Schema.fbs` (FlatBuffers).
 """
 
 import io

@@ -1,9 +1,4 @@
-"""Ids: one rule for logs, for tables of items and of users, and for single values.
-
-Knows: an id is text, blanks around it do not count; which numbers can be ids; words that mean "no
-id".
-Does not know: files, or what an id names.
-"""
+"""Ids: one rule for logs, for tables of items and of users, and for single values."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,4 @@
-"""Two indexes: the rows of a value (`Postings`), the texts that hold a part (`Haystack`).
-
-Knows: values and texts. Does not know: what the rows are.
-"""
+"""Two indexes: the rows of a value (`Postings`), the texts that hold a part (`Haystack`)."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +24,6 @@ def keys_of(cell: object, *, several: bool = False, separator: str | None = None
     """Return the texts under which a cell is found: as written, and that of equal values.
 
     Args:
-        cell: of a table.
         several: whether the cell holds several values.
         separator: between values in a text.
 
@@ -54,8 +50,7 @@ class Postings:
         codes: a number for each text under which a value can be found (`keys_of`).
         offsets: int64[code + 1].
         rows: int32[n]; code `c` has the rows `offsets[c]` up to `offsets[c + 1]`, ascending.
-        several: as for `keys_of`.
-        separator: as for `keys_of`.
+        several, separator: as for `keys_of`.
         changed: the rows of texts that changed since `codes` was built.
 
     Example:
@@ -103,10 +98,7 @@ class Postings:
         return np.flatnonzero(flags).astype(np.int32)
 
     def updated(self, cells: Mapping[int, tuple[object, object]]) -> "Postings":
-        """Return an index with other cells in these rows.
-
-        Args:
-            cells: row -> the cell before, and the cell now.
+        """Return an index with other cells: row -> the cell before, and the cell now.
 
         Cost: a copy of the rows of each text that changed.
         """

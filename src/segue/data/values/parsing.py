@@ -1,8 +1,4 @@
-"""One value of an attribute, whatever its type, as a word, a number, a vector or a text.
-
-Knows: how people and files write these. A value that cannot be read is missing.
-Does not know: dates (`segue.data.values.times`), columns, encoders.
-"""
+"""One value of an attribute as a word, a number, a vector or a text; the others are missing."""
 
 import html
 import math

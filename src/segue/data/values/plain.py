@@ -1,8 +1,4 @@
-"""Values of a JSON file, each checked to be of the expected kind.
-
-Knows: texts, numbers, lists of them; a value of another kind is a ValueError with its name.
-Does not know: which file.
-"""
+"""Values of a JSON file; a value that is not of the expected kind is a ValueError with its name."""
 
 import itertools
 import math

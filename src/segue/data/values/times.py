@@ -4,9 +4,6 @@
 - `TimeRule` reads a column of a log; the rule is guessed from a sample, or given.
 - `moment_of` reads an attribute such as a date of birth; what it cannot read is missing.
 - `iso` writes a time.
-
-Knows: the ways in which logs write times, the units of epochs, the years that can be meant.
-Does not know: files, roles of columns.
 """
 
 import re

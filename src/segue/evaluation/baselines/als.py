@@ -1,8 +1,4 @@
-"""ALS: users and items as short vectors, fitted by alternating least squares.
-
-Knows: which users had which items, through the package `implicit`.
-Does not know: the order of events, except in how a history is read.
-"""
+"""ALS: users and items as short vectors, fitted by alternating least squares (the package `implicit`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

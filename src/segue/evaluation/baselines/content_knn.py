@@ -1,7 +1,4 @@
-"""Content kNN: items with similar features, with or without events.
-
-Knows: a vector of features for each item. Does not know: what the features mean, or who made them.
-"""
+"""Content kNN: items with similar features, with or without events."""
 
 from dataclasses import dataclass
 from typing import ClassVar

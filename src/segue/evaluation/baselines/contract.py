@@ -1,8 +1,4 @@
-"""The contract of every baseline.
-
-Knows: what a baseline states of itself, what fitting returns, and how settings are checked.
-Does not know: any particular baseline.
-"""
+"""The contract of every baseline."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

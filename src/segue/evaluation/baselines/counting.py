@@ -6,10 +6,7 @@
     DecayedMarkov      the items that follow the last few items; closer pairs count more
     ItemKNN            what the users of the last few items also used
 
-Knows: sequences of rows, and counts of them.
-Does not know: networks, models, or how a query is made from a log. Each baseline is a frozen
-dataclass of settings; `fit` counts once and gives a `Counted`, which scores any history, a new
-user's included.
+`fit` counts once and gives a `Counted`, which scores any history, a new user's included.
 """
 
 from collections.abc import Sequence

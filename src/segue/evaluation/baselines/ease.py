@@ -1,8 +1,4 @@
-"""EASE: every item predicted from all others, by one matrix in closed form.
-
-Knows: which users had which items.
-Does not know: the order of events, except in how a history is read.
-"""
+"""EASE: every item predicted from all others, by one matrix in closed form."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

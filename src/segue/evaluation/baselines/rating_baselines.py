@@ -1,9 +1,7 @@
 """Baselines for ratings: means, biases, running biases, and matrix factorisation.
 
-Knows: each is fitted on the training ratings and predicts each test rating; running biases are
-updated by all earlier ratings, test ratings included. Settings are chosen on the last tenth of the
-training ratings.
-Does not know: networks, files.
+Each is fitted on the training ratings and predicts each test rating; running biases are updated by all earlier ratings,
+test ratings included. Settings are chosen on the last tenth of the training ratings.
 """
 
 from collections.abc import Callable, Iterable

@@ -6,9 +6,7 @@
     a key                ───────────────────► function(given, key)
     value or failure     ◄─ standard output ─
 
-Knows: how a process is started, limited and ended, and the words for how it ended.
-Does not know: what is called. The process is new and not a copy (`fork`): a copy of a process with
-threads, such as those of JAX, may hang.
+The process is new and not a copy (`fork`): a copy of a process with threads, such as those of JAX, may hang.
 """
 
 import contextlib

@@ -1,8 +1,4 @@
-"""The tuning of baselines: settings are tried on the last training event of each user.
-
-Knows: the contract of a baseline, and how a trial is measured.
-Does not know: any particular baseline.
-"""
+"""The tuning of baselines: settings are tried on the last training event of each user."""
 
 from collections.abc import Callable
 from dataclasses import fields, replace

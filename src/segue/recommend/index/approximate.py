@@ -1,8 +1,6 @@
 """An index for large catalogues: rows in cells, each row with a code of 4 bits a number, in a file beside the model.
 
-Knows: which cells a query searches, how many candidates are scored exactly, the recall measured when the index was
-built, whether the index belongs to a model. Needs the extra `index` (faiss).
-Does not know: users, stores, HTTP.
+Needs the extra `index` (faiss).
 
 The row with vector x and bias b is (x, b), a query q is (q, 1), their product is the score. k-means puts the rows into
 cells. A code keeps the difference of a row to the centre of its cell, 4 bits for each number (product quantisation:
@@ -242,8 +240,7 @@ def build_index(
     A search scans as many cells as it needs to find `WANTED` of the exact best; the facts hold the measured recall.
 
     Args:
-        rec: the model.
-        model: its path.
+        model: the path of the model.
         queries: float32[q, d] to measure with; None makes histories of random items, popular items more often.
         of: the queries in words.
         say: called with lines to show.
@@ -276,11 +273,7 @@ def build_index(
 def open_index(rec: Model, model: str | Path) -> tuple[Index | None, str]:
     """Return the index beside a model, and a sentence; None where no index fits.
 
-    Without an index a recommender scores all items, which is always right.
-
-    Args:
-        rec: the model.
-        model: its path.
+    Without an index a recommender scores all items, which is always right. `model` is the path of the model.
 
     Example:
         >>> open_index(rec, "films.segue")  # doctest: +SKIP

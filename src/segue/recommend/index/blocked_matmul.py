@@ -1,9 +1,8 @@
 """All items in blocks, for products with a few queries.
 
-Knows: a BLAS library packs a large table again for each product, which costs as much as the product of sixteen queries;
-it multiplies small tables without packing. So the items lie in small blocks, each with its biases as one more row, and
-one call multiplies all blocks.
-Does not know: the use of the scores.
+A BLAS library packs a large table again for each product, which costs as much as the product of sixteen queries; it
+multiplies small tables without packing. So the items lie in small blocks, each with its biases as one more row, and one
+call multiplies all blocks.
 """
 
 from dataclasses import dataclass, field, replace

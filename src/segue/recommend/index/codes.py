@@ -1,7 +1,6 @@
 """Rows in cells, each with a code of 4 bits a number: plain arrays, and the faiss index made of them.
 
-Knows: how rows get cells and codes, which arrays fit together. Needs the extra `index` (faiss).
-Does not know: files, models. Faiss reads no bytes of a file: it gets arrays that were checked.
+Needs the extra `index` (faiss). Faiss reads no bytes of a file: it gets arrays that were checked.
 """
 
 import hashlib

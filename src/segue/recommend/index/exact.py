@@ -1,10 +1,7 @@
 """The best items for a query vector: the contract of every index, and the index that scores all items.
 
-Knows: inner products with a bias, the order of a list, excluded rows. `segue.testing.IndexContract` tests every promise
-of `Index`.
-Does not know: users, ids, networks, files.
-
-The score of a row is `query . vector + bias`. Row 0 is *unknown* and is never found.
+The score of a row is `query . vector + bias`. Row 0 is *unknown* and is never found. `segue.testing.IndexContract`
+tests every promise of `Index`.
 """
 
 import itertools

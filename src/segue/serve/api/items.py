@@ -4,7 +4,7 @@ Knows: how requests say it. Does not know: what follows from it.
 """
 
 from segue.serve.api.answers import ItemChanged, ItemList, ItemsAdded
-from segue.serve.api.schemas import ItemChange, ItemsQuery, NewItems, PathId
+from segue.serve.api.schemas import AddItemsIn, ItemChange, ItemsQuery, PathId
 from segue.serve.api.serializers import items_of
 from segue.serve.http.routing import Call, Router
 
@@ -19,7 +19,7 @@ async def find_items(call: Call, query: ItemsQuery) -> ItemList:
 
 
 @router.route("POST", "/v1/items", "admin")
-async def add_items(call: Call, body: NewItems) -> ItemsAdded:
+async def add_items(call: Call, body: AddItemsIn) -> ItemsAdded:
     """Make new items known by what they are; lists may show them at once."""
     added = await call.context.run(call.context.service.add_items, body.items)
     return ItemsAdded(added=added, items=len(call.context.service.rec.items))

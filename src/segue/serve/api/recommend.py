@@ -96,9 +96,10 @@ async def predict_rating(call: Call, query: RatingQuery) -> RatingOut:
 
 @router.route("POST", "/v1/explain", "read")
 async def explain(call: Call, body: ExplainIn) -> ExplanationOut:
-    """Say why an item is in the list of a user: each recent event left out, and the rest replayed.
+    """Say how much each recent event adds to the score of an item in a user's list.
 
-    With `without`, the list had these events not been is shown too (`what_if`); nothing is written.
+    With `without`, `what_if` holds the list that the user would get without these events. Nothing is
+    written.
     """
     run, service = call.context.run, call.context.service
     options = _options(body, call.context.now())

@@ -259,7 +259,7 @@ class ItemsQuery(_Body):
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
 
 
-class NewItems(_Body):
+class AddItemsIn(_Body):
     """Items that become known by what they are."""
 
     examples = ({"items": [{"item": "9001", "title": "A new film"}]},)

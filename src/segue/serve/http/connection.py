@@ -5,6 +5,9 @@ Knows: bytes, a clock, and where headers end. Does not know: HTTP, which uvicorn
 Uvicorn bounds neither how long a request line and its headers may take nor, with httptools, how large they may be.
 Each connection stands before one of uvicorn's and hands on what comes. Requests carry the connection in their state
 (`STATE`), so that the middleware can say when a request has begun and when it is answered.
+
+Uvicorn writes the headers of an answer and its body one after the other, a system call each. A connection holds what is
+written from the beginning of an answer to its end, so an answer is one write.
 """
 
 import asyncio
@@ -35,6 +38,35 @@ def bounded(limits: Limits) -> Callable[..., asyncio.Protocol]:
     return connect
 
 
+class Transport(asyncio.Transport):
+    """The transport of a connection, as uvicorn sees it; what is written while `held` is a list stays there."""
+
+    def __init__(self, real: asyncio.Transport) -> None:
+        super().__init__()
+        self._real = real
+        self.held: list[bytes] | None = None
+        self.get_extra_info, self.is_closing = real.get_extra_info, real.is_closing
+        self.pause_reading, self.resume_reading = real.pause_reading, real.resume_reading
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write some bytes, or hold them."""
+        if self.held is None:
+            self._real.write(data)
+        else:
+            self.held.append(bytes(data))
+
+    def release(self) -> None:
+        """Write what is held, in one piece."""
+        held, self.held = self.held, None
+        if held:
+            self._real.write(b"".join(held))
+
+    def close(self) -> None:
+        """Write what is held, and close."""
+        self.release()
+        self._real.close()
+
+
 class Connection(asyncio.Protocol):
     """One connection: bytes on their way to `inner`, which reads HTTP.
 
@@ -47,15 +79,15 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
         self._limits, self._loop = limits, loop
-        self._transport: asyncio.Transport | None = None
+        self._transport: Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._in_head, self._size, self._tail = True, 0, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = Transport(cast(asyncio.Transport, transport))
         self._watch()
-        self.inner.connection_made(transport)
+        self.inner.connection_made(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Hand on what came, unless the headers are too large."""
@@ -79,9 +111,16 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         self._calm()
 
+    def answering(self) -> None:
+        """Note that an answer begins: all of it is written at once."""
+        if self._transport is not None:
+            self._transport.held = []
+
     def answered(self) -> None:
         """Note that the request was answered: what comes next are the headers of another one."""
         self._in_head, self._size, self._tail = True, 0, b""
+        if self._transport is not None:
+            self._transport.release()
 
     def eof_received(self) -> bool | None:
         """Hand on that no more comes."""

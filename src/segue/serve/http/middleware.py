@@ -12,6 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import msgspec
+from starlette.exceptions import HTTPException
+
 from segue.serve.http.auth import ANYBODY, Key, KeyRing, Role
 from segue.serve.http.bodies import CLOSE, Receive, read_body
 from segue.serve.http.connection import STATE, Connection
@@ -55,8 +58,7 @@ class Access:
     limits: Limits = field(default_factory=Limits)
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(msgspec.Struct, frozen=True):
     """What the middleware has read of a request: under `segue.passed` in its scope."""
 
     key: Key
@@ -65,10 +67,19 @@ class Passed:
 
 
 class Middleware:
-    """An ASGI application before another one."""
+    """An ASGI application before another one.
 
-    def __init__(self, app: App, *, access: Access, metrics: Metrics) -> None:
-        self._app, self._access, self._metrics = app, access, metrics
+    Args:
+        app: the routes.
+        access: who is let in.
+        metrics: that count each request.
+        refused: returns the error to send where no route takes a request (404, 405).
+    """
+
+    def __init__(
+        self, app: App, *, access: Access, metrics: Metrics, refused: Callable[[Scope, HTTPException], Exception]
+    ) -> None:
+        self._app, self._access, self._metrics, self._refused = app, access, metrics, refused
         self._in_flight = 0
         metrics.in_flight.set_function(lambda: self._in_flight)
 
@@ -87,6 +98,8 @@ class Middleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if connection is not None:
+                    connection.answering()
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
@@ -96,10 +109,10 @@ class Middleware:
         try:
             try:
                 scope["segue.passed"] = await self._admit(scope, receive)
-            except Refusal as refused:
-                await problem_of(refused, scope["path"])(scope, receive, send_with_headers)
-            else:
                 await self._app(scope, receive, send_with_headers)
+            except HTTPException as error:  # not let in, or no route takes it
+                refused = error if isinstance(error, Refusal) else self._refused(scope, error)
+                await problem_of(refused, scope["path"])(scope, receive, send_with_headers)
         finally:
             self._in_flight -= 1
             if connection is not None:

@@ -8,7 +8,6 @@ OpenAPI page is made of the same signatures (`segue.serve.http.openapi`).
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl, unquote
@@ -26,8 +25,7 @@ from segue.serve.http.problems import Invalid, problem_of
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """One request.
 
     Args:

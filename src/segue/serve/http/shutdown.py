@@ -55,10 +55,10 @@ class Ending:
 
 @contextlib.contextmanager
 def said(say: Callable[[str], None]) -> Iterator[Ending]:
-    """Say why what is done within this ended, once it has; an error is raised again, a signal sent again.
+    """Log why the server stopped when this block ends; then raise the error or send the signal again.
 
-    A SegueError is not said here: its message is the line. Nor is SIGINT sent again: somebody pressed Ctrl-C.
-    Outside the main thread no signals are taken, for Python brings them there alone.
+    A SegueError is not logged: its message is the line. SIGINT is not sent again: somebody pressed
+    Ctrl-C. Signals are taken in the main thread alone, where Python delivers them.
     """
     ending = Ending()
     with contextlib.suppress(OSError, ValueError, AttributeError):  # no stderr that is a file

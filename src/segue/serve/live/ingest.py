@@ -211,10 +211,10 @@ def _check_events(rec: Recommender, request: IngestRequest, now: int) -> None:
 
 
 def next_turn(entries: Sequence[PendingWrite]) -> list[PendingWrite]:
-    """Return the requests that can be written now; what was sent twice is settled by what came of it first.
+    """Return the requests that can be written now.
 
-    A request that has an id of one before it waits, so that what comes of both is what would come of them one
-    after the other.
+    A request that shares an event id with an earlier, unfinished request waits, as if the two came
+    one by one.
 
     Args:
         entries: all requests of a batch in the order of arrival, changed in place.
@@ -236,7 +236,7 @@ def next_turn(entries: Sequence[PendingWrite]) -> list[PendingWrite]:
 
 
 @dataclass
-class Plan:
+class IngestPlan:
     """What a batch does for the users of one model.
 
     Args:
@@ -281,7 +281,7 @@ class Plan:
 
 def plan_writes(
     rec: Recommender, store: Store, entries: Sequence[PendingWrite], shadow: Recommender | None = None
-) -> Plan:
+) -> IngestPlan:
     """Return a plan of what is left to do of some requests, as far as it can be done in one go.
 
     Args:
@@ -298,7 +298,7 @@ def plan_writes(
         _step(rec, turn, shadow)
         planned += [(run, _write_of(rec, store, run, shadow)) for run in turn]
     planned.sort(key=lambda one: one[0].group)
-    return Plan(rec, users, [run for run, _ in planned], [write for _, write in planned], shadow)
+    return IngestPlan(rec, users, [run for run, _ in planned], [write for _, write in planned], shadow)
 
 
 def current_state(rec: Recommender, store: Store, head: Head) -> Rebuilt | None:

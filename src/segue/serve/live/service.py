@@ -124,8 +124,8 @@ class Service:
                     try:
                         plan = plan_writes(rec, self.store, batch, self._rollout.shadow_rec)
                         began = time.perf_counter()
-                        with self.store.begin(plan.writes) as commit:  # on disk when the block ends
-                            plan.settle(commit.outcomes)
+                        with self.store.begin(plan.writes) as outcomes:  # on disk when the block ends
+                            plan.settle(outcomes)
                             lists, ranks = self._rank(plan.list_requests(), plan.ranked)
                     except SegueError as error:
                         for write in batch:

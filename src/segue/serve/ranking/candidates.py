@@ -1,7 +1,10 @@
-"""Which rows are scored for a list: all of them, or what an index finds, and what may not be shown.
+"""Which items are scored for a list, their scores, and what is excluded.
 
-Knows: that an index finds candidates and `score_rows` scores them; filters, seen items, stock. All queries of a batch
-lie in one table, because a call of NumPy costs as much as a thousand of its numbers.
+This file decides what a list may not hold: seen items, ids to exclude, items that a filter drops, and
+what `item_filters` holds back.
+
+All queries of a batch lie in one table, because a call of NumPy costs as much as a thousand numbers.
+
 Does not know: what becomes of scores (`rerank`, `event_ranks`).
 
 With an index, the candidates are the best rows that the list may show, with room for what it draws from (a

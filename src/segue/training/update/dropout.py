@@ -1,9 +1,7 @@
 """Random bits for dropout: a hash of the position, the stream and the update's seed.
 
-Knows: a counter-based hash of a few integer operations, which the compiler fuses into the
-multiplication by the mask; a generator would fill memory first. The same seed gives the same bits
-on every machine.
-Does not know: what is dropped.
+The hash is a few integer operations, which the compiler fuses into the multiplication by the mask;
+a generator would fill memory first. The same seed gives the same bits on every machine.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,4 @@
-"""The loss: how surprised the network is by the item that came next, and by its rating.
-
-Knows: cross-entropy over the whole catalogue or over drawn items, in chunks, with its gradient; the
-loss of a rating, predicted from strictly earlier events.
-Does not know: where queries come from, how candidates are drawn, optimisers.
-"""
+"""The loss: how surprised the network is by the item that came next, and by its rating."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,8 +15,7 @@ from segue.model.network import Network, NetworkParams
 
 #: Logits that exist at one time: 16 MB. More chunks make smaller products and more sums of them.
 LOGITS = 1 << 22
-#: The logit of a row that is not a class: small enough for exp to give 0, finite so that nothing is
-#: NaN.
+#: The logit of a row that is no class: exp gives 0, and it is finite so that nothing is NaN.
 UNRANKED = -1e30
 
 
@@ -198,11 +192,8 @@ def rating_loss(network: Network, params: NetworkParams, earlier: Array, batch: 
     `apart` head the gradient ends at the head.
 
     Args:
-        network: with a rating head.
-        params: the weights, with tables.
         earlier: float32[T, B, read_width], what heads read at the latest strictly earlier event of
             each target.
-        batch: with ratings.
         taste_mask: dropout; None without.
     """
     head = network.rating
@@ -235,8 +226,6 @@ def _but_spread(params: NetworkParams) -> NetworkParams:
 
 def strictly_earlier(outputs: Array, apart: Array, carried: Array) -> Array:
     """Return for each position the output at the latest event strictly earlier than its target.
-
-    So ratings with the same timestamp do not influence each other.
 
     Args:
         outputs: float32[T, B, n], at each position.

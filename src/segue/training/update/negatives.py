@@ -1,8 +1,6 @@
 """Drawn negatives: the rows that an update compares its targets with, and all rows that it touches.
 
-Knows: drawing rows by popularity, how often each is expected, renumbering a window by its touched
-rows.
-Does not know: losses or weights. The same seed and update give the same rows.
+The same seed and update give the same rows.
 """
 
 from dataclasses import dataclass
@@ -16,10 +14,7 @@ from segue.shapes import Floats, Rows
 
 
 class Sampled(NamedTuple):
-    """A window whose items, targets and candidates are places in `rows`.
-
-    In a small catalogue `rows` is None, and the places are rows of the catalogue.
-    """
+    """A window whose items, targets and candidates are places in `rows`; if None, catalogue rows."""
 
     batch: Batch
     rows: Rows | None  # [R], rows of the catalogue, each once, row 0 first; past the catalogue where there are fewer
@@ -58,13 +53,7 @@ class Sampler:
 
     @classmethod
     def of(cls, items: Rows, rows: int, count: int, *, cuts: bool = True) -> "Sampler":
-        """Return the sampler of a log.
-
-        Args:
-            items: rows of the events; those of row 0, *unknown*, are not counted.
-            rows: V.
-            count: S.
-            cuts: see above.
+        """Return the sampler of a log of V = `rows` items; events of row 0, *unknown*, do not count.
 
         Example:
             >>> Sampler.of(np.array([1, 1, 1, 1, 2], np.int32), 4, 1).cumulative.tolist()

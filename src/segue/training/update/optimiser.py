@@ -1,8 +1,4 @@
-"""How gradients become new weights.
-
-Knows: AdamW with clipping by the global norm, the learning-rate schedule, the running average.
-Does not know: the loss.
-"""
+"""AdamW with clipping, the learning-rate schedule, the running average of the weights."""
 
 import math
 from typing import Any
@@ -34,10 +30,7 @@ def make_optimiser(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def clip_apart(limit: float) -> optax.GradientTransformation:
-    """Return clipping by the norm of all gradients; the rating head's have their own norm.
-
-    So a rating head does not change the steps of the other weights.
-    """
+    """Return clipping by global norm; the rating head's is apart, so it changes no other steps."""
     clip = optax.clip_by_global_norm(limit)
 
     def update(gradient: Any, state: Any, params: Any = None) -> Any:

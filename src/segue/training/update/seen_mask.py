@@ -1,8 +1,4 @@
-"""The seen items of each user before each target; where lists exclude them, losses do, too.
-
-Knows: histories, windows, the classes of an update.
-Does not know: losses. Where lists may hold seen items, this module is not used.
-"""
+"""The seen items of each user before each target; where lists exclude them, losses do, too."""
 
 from dataclasses import dataclass
 from typing import Any

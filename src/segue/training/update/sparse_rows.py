@@ -1,10 +1,7 @@
 """Row-sparse updates: the rows of the item table that an update touches are taken out and put back.
 
-Knows: how a row that was not touched for a while is brought up to date in closed form, so that an
-update costs the same whatever the size of the catalogue.
-Does not know: what is learnt in between.
-
-A row that no update touches has no gradient. Meanwhile its weights decay,
+A row that no update touches is brought up to date in closed form, so that an update costs the same
+whatever the size of the catalogue. The row has no gradient. Its weights decay,
 `p_t = p_{t-1} (1 - rate_t w)`; its moments decay by b1 and b2 a step and do not move it; and its
 running average follows it, `avg_t = k_t avg_{t-1} + (1 - k_t) p_t`. With D_t the product of all
 decays, A_t the running average of D_t and K_t the product of all k_t, a row last touched at s is at

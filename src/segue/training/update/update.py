@@ -1,8 +1,6 @@
 """One update of a training run: a window in, the loss, its gradient, the weights after it.
 
-Knows: what training drops, the loss of a window, the memory carried to the next window. State comes
-in as a value and goes out as a value.
-Does not know: where windows come from, epochs, validation, files.
+State comes in as a value and goes out as a value.
 """
 
 from functools import partial
@@ -24,8 +22,7 @@ from segue.training.update.optimiser import kept_share, make_optimiser, running_
 from segue.training.update.seen_mask import hidden_classes
 from segue.training.update.sparse_rows import Learnt, Moment, after_update, beginning, put_rows, settle, take_rows
 
-#: Dropout keeps this share of a user's taste, relative to what it keeps elsewhere: the taste
-#: overfits fastest.
+#: Dropout keeps this share of a user's taste, relative to elsewhere: the taste overfits fastest.
 TASTE_KEPT = 0.4
 
 
