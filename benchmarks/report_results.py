@@ -314,6 +314,42 @@ def fresh_users(name: str, columns: str, run: Mapping[str, Any]) -> list[list[st
     return rows
 
 
+def streams() -> list[str]:
+    """Return the tables of models on a stream beside baselines that learn online."""
+    lines = []
+    for name in names("stream-*"):
+        run = read(name)
+        rows = []
+        for model, row in run["models"].items():
+            title = model.partition(" (")[0]
+            ages = {each["name"]: share(each["models"][model]["ndcg@10"]) for each in run["by_age"] if each["queries"]}
+            cells = [share(row[metric]) for metric in ("hr@10", "ndcg@10", "mrr@10")]
+            speed = number(run["events_per_second_of_cpu"].get(title))
+            rows.append([title, *cells, ages["trained"], ages.get("new, all", ""), speed])
+        lines += section(
+            f"A stream: {run['set']}",
+            f"{run['queries']:,} events after {run['training_events']:,} of training, in the order of time; each is "
+            "ranked from all strictly earlier events, then learnt. The model is a quick one, "
+            f"{of_settings(run['settings'])}: its items are frozen at the cut. "
+            f"Improvement in NDCG@10 over {run['improvement']['over'].partition(' (')[0]}: "
+            f"{interval(run['improvement'])}. {run['date']}, {run['machine']}.",
+            table(
+                [
+                    "model",
+                    "HR@10",
+                    "NDCG@10",
+                    "MRR@10",
+                    "trained items",
+                    "new items",
+                    "events a second of CPU",
+                ],
+                rows,
+            ),
+            again=run["command"],
+        )
+    return lines
+
+
 def ratings() -> list[str]:
     """Return the tables of predicted ratings."""
     rows = []
@@ -713,7 +749,7 @@ def page() -> str:
         "",
     ]
     for title, parts in (
-        ("Accuracy", (quality, peers, beyond_ids, ratings, memory_and_plans)),
+        ("Accuracy", (quality, peers, beyond_ids, streams, ratings, memory_and_plans)),
         ("Speed", (speed,)),
         ("Serving", (serving,)),
         ("Faults", (faults,)),

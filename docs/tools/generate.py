@@ -172,7 +172,7 @@ GROUPS = {
         "windows",
         "Windows",
     ),
-    "Train and measure": ("train", "evaluate", "evaluate_ratings", "configure", "Config"),
+    "Train and measure": ("train", "evaluate", "evaluate_ratings", "evaluate_stream", "configure", "Config"),
     "Recommend": ("load", "Recommender", "Item", "State", "States", "Plan", "Beam", "Sample", "convert"),
     "Errors": ("SegueError",),
 }

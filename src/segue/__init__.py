@@ -15,6 +15,7 @@ from segue.data.sequences.windows import Windows, windows
 from segue.errors import SegueError
 from segue.evaluation.protocols import evaluate
 from segue.evaluation.ratings import evaluate_ratings
+from segue.evaluation.stream import evaluate_stream
 from segue.recommend.plan import Beam, Plan, Sample
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
@@ -36,6 +37,7 @@ __all__ = [
     "convert",
     "evaluate",
     "evaluate_ratings",
+    "evaluate_stream",
     "hold_out",
     "inspect",
     "load",

@@ -33,6 +33,7 @@ ORDER = [
     ("recommend.index",),
     ("recommend",),
     ("evaluation.baselines",),
+    ("evaluation.online",),
     ("evaluation",),
     ("store",),
     ("serve.ranking",),

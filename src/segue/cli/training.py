@@ -112,6 +112,12 @@ def evaluate(
     at_event: Annotated[
         bool, typer.Option("--at-event", help="Request each list at the time of its event, as a server does.")
     ] = False,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Read the held-out events on in the order of time, beside baselines that learn online."
+        ),
+    ] = False,
     users: options.Users = None,
     *,
     columns: options.LogColumns,
@@ -124,11 +130,15 @@ def evaluate(
     task = task or ("rating" if rec.config.train.task == "rating" else "next")
     if at_event and task == "rating":
         raise typer.BadParameter("--at-event is for --task next; ratings are always predicted at their times")
+    if stream and (at_event or in_sample or task == "rating"):
+        raise typer.BadParameter("--stream is for --task next; it goes without --at-event and --in-sample")
     rows = held_out_rows(rec.facts, columns.read(events, of=rec), in_sample=in_sample)
     typer.echo(f"Measuring {len(rows.test):,} events. The baselines are tuned first.", err=True)
     say = partial(typer.echo, err=True)
     lists: Any = partial(segue.evaluate, request_time="event" if at_event else "unknown", say=say)
     measure = lists if task == "next" else segue.evaluate_ratings
+    if stream:
+        measure = partial(segue.evaluate_stream, say=say)
     report = measure(rec, rows.test, train=rows.train, users=users, notes=rows.notes)
     if as_json:
         options.print_json(report.to_dict())

@@ -96,6 +96,47 @@ def paired_bootstrap(
     )
 
 
+def bootstrap_means(
+    columns: ArrayLike, *, groups: ArrayLike, draws: int = 2000, seed: int = 0, level: float = 0.95
+) -> list[Interval]:
+    """Return the mean of each column with its bootstrap interval over users; each draw serves all columns.
+
+    A difference of two columns, as a column of its own, has the interval of `paired_bootstrap`.
+
+    Args:
+        columns: float[query, m], metrics of models on the same queries.
+        groups: int or text[query], the user of each query.
+        draws: how many times the users are drawn.
+        seed: the same seed gives the same intervals.
+        level: the share of the draws inside an interval, between 0 and 1.
+
+    Raises:
+        ArgumentError: as `paired_bootstrap`.
+
+    Cost: O(draws x users x m) time; memory as of `paired_bootstrap`.
+
+    Example:
+        >>> [one.mean for one in bootstrap_means([[1., 0.], [0., 0.]], groups=[0, 1], draws=100)]
+        [0.5, 0.0]
+    """
+    values = np.atleast_2d(np.asarray(columns, np.float64))
+    for column in values.T:
+        _check(column, column, groups, draws, level)
+    _, user = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.stack([np.bincount(user, column) for column in (*values.T, np.ones(len(user)))], axis=1)
+    users, rng = len(sums), np.random.default_rng(seed)
+    step = max(1, _BLOCK // users)
+    means = np.empty((draws, values.shape[1]))
+    for begin in range(0, draws, step):
+        rows = min(step, draws - begin)
+        cells = rng.integers(users, size=(rows, users)) + users * np.arange(rows)[:, None]
+        drawn = np.bincount(cells.ravel(), minlength=rows * users).reshape(rows, users) @ sums
+        means[begin : begin + rows] = drawn[:, :-1] / drawn[:, -1:]
+    ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    above = (means > 0).mean(axis=0)
+    return [Interval(*map(float, one)) for one in zip(values.mean(axis=0), *ends, above, strict=True)]
+
+
 def _per_user(
     differences: NDArray[np.float64], groups: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,0 +1,74 @@
+"""A model on a stream, beside baselines that learn online: `segue.evaluate_stream` on a slice of a log.
+
+    python benchmarks/stream.py --data FILE.parquet --out benchmarks/results/stream-globo.json
+    python benchmarks/stream.py --data FILE.parquet --events 200000 --setting model.size=small --setting train.epochs=2
+
+The slice is the last events of the log; the last tenth of the slice is the stream.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+
+import segue
+from segue.evaluation.online.contract import read_on
+from segue.evaluation.online.tuning import tuned_baselines
+from segue.evaluation.stream import stream_of
+
+
+def speeds(train: segue.Events, test: segue.Events, rec: segue.Recommender) -> dict[str, float]:
+    """Return for each tuned baseline how many events a second of this process it ranks and learns."""
+    log, begin = stream_of(test, train)
+    exclude, found = rec.repeats == "exclude", {}
+    for baseline in tuned_baselines(log, begin, exclude_seen=exclude):
+        reader = baseline.start(log, begin, exclude_seen=exclude)
+        began = time.process_time()
+        read_on(log, reader, begin, len(log))
+        found[baseline.title] = round((len(log) - begin) / (time.process_time() - began))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="clicks.parquet of the Globo week")
+    parser.add_argument("--events", type=int, help="length of the slice; all if not given")
+    parser.add_argument("--setting", action="append", default=[], help="path=value")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    asked = parser.parse_args()
+    clicks = pl.read_parquet(asked.data, columns=["user_id", "click_article_id", "click_timestamp"])
+    log = segue.read_events(
+        clicks.sort("click_timestamp").tail(asked.events or len(clicks)),
+        user="user_id", item="click_article_id", time="click_timestamp",
+    )  # fmt: skip
+    train, test = segue.split_by_time(log, test=0.1)
+    began = time.perf_counter()
+    rec = segue.train(train, config=dict(text.split("=", 1) for text in asked.setting), say=print)
+    trained = time.perf_counter()
+    report = segue.evaluate_stream(rec, test, train=train, say=print)
+    found = {
+        "set": "globo-first-week",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "command": " ".join(["python benchmarks/stream.py", *(Path(word).name for word in sys.argv[1:])]),
+        "training_events": len(train),
+        "settings": asked.setting,
+        "training_seconds": round(trained - began, 1),
+        "evaluation_seconds": round(time.perf_counter() - trained, 1),
+        "events_per_second_of_cpu": speeds(train, test, rec),
+    } | report.to_dict()
+    print(report)
+    if asked.out:
+        asked.out.write_text(json.dumps(found) + "\n")
+    if asked.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
