@@ -105,7 +105,7 @@ def measure(
         "load_of_other_work": round(os.getloadavg()[2], 1),
         "events_per_second": round(float(np.mean([row["events_per_second"] for row in curve]))),
         "curve": [[round(row["seconds"], 1), round(row["validation"]["ndcg@10"], 4)] for row in curve],
-        "fusion": rec.facts.get("fusion"),
+        "blend": rec.facts.get("blend"),
         "counts_of_validation_too": refitted,
         "network_alone": alone.to_dict()["models"]["segue"],
         "asked_at_the_time_of_the_event": timed,
@@ -133,14 +133,16 @@ def weighed_again(rec: segue.Recommender, train: segue.Events) -> segue.Recommen
     blend = tune_blend(learnt, validation.answers(rec.network, rec.params), rec.vocabulary.size)
     print(blend, flush=True)
     counts = recounted(blend, known, rec.vocabulary.size) if rec.config.train.refit else blend.counts
-    return replace(rec, counts=counts, facts=dict(rec.facts) | {"fusion": str(blend), "mix": blend.settings._asdict()})
+    return replace(
+        rec, counts=counts, facts=dict(rec.facts) | {"blend": str(blend), "blend_settings": blend.settings._asdict()}
+    )
 
 
 def with_validation(rec: segue.Recommender, train: segue.Events) -> segue.Recommender:
     """Return what a user would have: the counts know the events kept for validation, too."""
     if rec.counts is None:
         return rec
-    blend = Blend(rec.counts, 0.0, 0.0, BlendSettings(**rec.facts["mix"]))
+    blend = Blend(rec.counts, 0.0, 0.0, BlendSettings(**rec.facts["blend_settings"]))
     return replace(rec, counts=recounted(blend, rec.sequences(train), rec.vocabulary.size))
 
 
@@ -188,7 +190,7 @@ def run_queue(folder: Path, data: Path | None, only: str | None) -> None:
 def show(found: dict) -> None:
     for name, row in found["models"].items():
         print(f"{name:<80} HR@10 {row['hr@10']:.4f}  NDCG@10 {row['ndcg@10']:.4f}")
-    print(found["fusion"], "network alone", found["network_alone"]["ndcg@10"], "shuffled", found["history_shuffled"])
+    print(found["blend"], "network alone", found["network_alone"]["ndcg@10"], "shuffled", found["history_shuffled"])
     print(found["improvement"], found["training_seconds"], "s", found["events_per_second"], "events/s", flush=True)
 
 

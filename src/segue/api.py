@@ -211,7 +211,7 @@ def _blended(
     if isinstance(refit, Events) and counts is not None:
         with budget.measured("counting all"):
             counts = recounted(blend, encode(refit, vocabulary), vocabulary.size)
-    return counts, {"fusion": str(blend), "mix": blend.settings._asdict()}
+    return counts, {"blend": str(blend), "blend_settings": blend.settings._asdict()}
 
 
 class _Tables(NamedTuple):

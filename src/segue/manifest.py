@@ -18,7 +18,13 @@ FORMAT = 1
 _MOST = 2**31 - 1
 _TIME = 2**63 - 1
 #: Earlier names of facts, and of the columns of the curve.
-_OLD_FACTS = {"best_pass": "best_epoch", "number": "epoch", "pass_ended": "epoch_ended"}
+_OLD_FACTS = {
+    "best_pass": "best_epoch",
+    "fusion": "blend",
+    "mix": "blend_settings",
+    "number": "epoch",
+    "pass_ended": "epoch_ended",
+}
 
 
 @dataclass(frozen=True)

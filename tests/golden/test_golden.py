@@ -56,6 +56,7 @@ def test_earlier_names_in_a_manifest_are_read_as_the_new_ones():
     facts = manifest["facts"]
     facts["asked"] = {earlier.get(path, path): value for path, value in facts["asked"].items()}
     facts["best_pass"] = facts.pop("best_epoch")
+    facts["fusion"], facts["mix"] = facts.pop("blend"), facts.pop("blend_settings")
     for row in facts["curve"]:
         row["number"], row["pass_ended"] = row.pop("epoch"), row.pop("epoch_ended")
     text = json.dumps(manifest | {"config": config})

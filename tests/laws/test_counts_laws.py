@@ -281,8 +281,12 @@ def test_refit_counts_the_events_kept_for_validation():
     found = {refit: segue.train(log, config=quick | {"train.refit": refit}) for refit in (True, False)}
     whole = encode(log, found[True].vocabulary)
     for refit, rec in found.items():
-        pairs = count_pairs(whole if refit else without_last(whole), rec.vocabulary.size, rec.facts["mix"]["half_life"])
-        expected = transition_counts(pairs, BlendSettings(**rec.facts["mix"]), whole if refit else without_last(whole))
+        pairs = count_pairs(
+            whole if refit else without_last(whole), rec.vocabulary.size, rec.facts["blend_settings"]["half_life"]
+        )
+        expected = transition_counts(
+            pairs, BlendSettings(**rec.facts["blend_settings"]), whole if refit else without_last(whole)
+        )
         np.testing.assert_allclose(rec.counts.shares, expected.shares, rtol=1e-6)
         np.testing.assert_allclose(rec.counts.popularity, expected.popularity, rtol=1e-6)
     assert found[True].counts.scale == found[False].counts.scale
