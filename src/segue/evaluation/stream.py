@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from segue.data.log.events import Events, as_events
 from segue.data.log.split import digest
 from segue.errors import EvaluationError
-from segue.evaluation.online.contract import OnlineBaseline, Progress, read_on
+from segue.evaluation.online.contract import OnlineBaseline, StreamProgress, read_on
 from segue.evaluation.online.stream_log import StreamLog
 from segue.evaluation.online.tuning import tuned_baselines
 from segue.evaluation.protocols import ranking_words
@@ -74,10 +74,12 @@ def evaluate_stream(
         chosen = tuned_baselines(log, begin, exclude_seen=exclude, say=say)
     model = StreamedModel(rec, test, profiles_of(rec.facts, users, test), log, begin)
     count = len(log) - begin
-    ranks: dict[str, NDArray[np.float64]] = {"segue": model.ranks(Progress("segue", count, say))}
+    ranks: dict[str, NDArray[np.float64]] = {"segue": model.ranks(StreamProgress("segue", count, say))}
     for baseline in chosen if train is not None else ():
         reader = baseline.start(log, begin, exclude_seen=exclude)
-        ranks[baseline.name] = read_on(log, reader, begin, len(log), progress=Progress(baseline.title, count, say))
+        ranks[baseline.name] = read_on(
+            log, reader, begin, len(log), progress=StreamProgress(baseline.title, count, say)
+        )
     unknown = int(np.count_nonzero(model.targets == 0))
     return stream_report(
         ranks,

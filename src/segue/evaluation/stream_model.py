@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from segue.data.features.catalogue import Profiles
 from segue.data.log.events import Events
 from segue.data.sequences.sequences import sequence_order
-from segue.evaluation.online.contract import MISS, Progress
+from segue.evaluation.online.contract import MISS, StreamProgress
 from segue.evaluation.online.stream_log import StreamLog
 from segue.kernels.serving_loops import leave_out
 from segue.metrics.ranks import target_ranks
@@ -70,7 +70,7 @@ class StreamedModel:
         self.ends = dict(zip(codes.tolist(), (len(log) - 1 - backwards).tolist(), strict=True))
         self.states: dict[int, State] = {}
 
-    def ranks(self, progress: Progress | None = None) -> NDArray[np.float64]:
+    def ranks(self, progress: StreamProgress | None = None) -> NDArray[np.float64]:
         """Return the rank of each event of the stream, and observe every event.
 
         Returns:

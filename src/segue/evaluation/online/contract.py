@@ -63,7 +63,7 @@ class OnlineBaseline(ABC):
         """
 
 
-class Progress:
+class StreamProgress:
     """Says at most every 15 seconds how far the work is, and how long the rest takes.
 
     Args:
@@ -92,7 +92,7 @@ def read_on(
     end: int,
     *,
     wanted: Bools | None = None,
-    progress: Progress | None = None,
+    progress: StreamProgress | None = None,
 ) -> NDArray[np.float64]:
     """Return the rank of each wanted event, and learn every event.
 

@@ -44,8 +44,10 @@ def _event(sent: EventIn, id: str | None, arrival: int) -> Event:
     """Return an event; its digest is of what was sent, so that a retry without a time is the same event."""
     at, context = micros(sent.time), sent.context
     # Without an id there is no retry to tell, so any digest will do, but for a context that cannot be kept.
-    digest = b"-" if id is None and not context else b""
-    event = Event(sent.user, sent.item, at, id, sent.rating, sent.type, context, digest)
+    if id is None and not context:
+        time = arrival if at is None else at
+        return Event(sent.user, sent.item, time, None, sent.rating, sent.type, context, b"-")
+    event = Event(sent.user, sent.item, at, id, sent.rating, sent.type, context)
     return event if at is not None else event.at(arrival)
 
 

@@ -3,7 +3,8 @@
 Knows: how requests say for whom. Does not know: how lists are made.
 """
 
-import msgspec
+from collections.abc import Mapping
+from typing import Any
 
 from segue.errors import NotFoundError
 from segue.serve.api.answers import ExplanationOut, ItemList, RatingOut
@@ -26,10 +27,12 @@ from segue.serve.ranking.types import ListOptions
 router = Router("lists")
 
 
-def _options(wanted: ListIn, now: int) -> ListOptions:
+def _options(
+    wanted: ListIn | RecommendQuery, now: int, where: Mapping[str, Any], context: Mapping[str, Any]
+) -> ListOptions:
     return ListOptions(
-        wanted.k, now if wanted.at is None else wanted.at.micros, wanted.type, wanted.context, tuple(wanted.exclude),
-        wanted.repeats, wanted.where, wanted.diversity, wanted.explore, wanted.seed, wanted.debug,
+        wanted.k, now if wanted.at is None else wanted.at.micros, wanted.type, context, tuple(wanted.exclude),
+        wanted.repeats, where, wanted.diversity, wanted.explore, wanted.seed, wanted.debug,
     )  # fmt: skip
 
 
@@ -40,7 +43,7 @@ async def recommend(call: Call, body: RecommendIn) -> ItemList:
     A client that is to stay unknown here holds its own state: `{"token": "new"}` begins one, each answer
     brings the next token, and `event` moves it. A token of another model, or an old one, is refused (409).
     """
-    context, options = call.context, _options(body, call.context.now())
+    context, options = call.context, _options(body, call.context.now(), body.where, body.context)
     if body.user is not None:
         return list_of(await context.recommend(body.user, options))
     if body.history is not None:
@@ -58,8 +61,11 @@ async def recommend_by_query(call: Call, query: RecommendQuery) -> ItemList:
     """Return what comes next, by the address alone; all that can be said is in `POST /v1/recommend`."""
     if (query.user is None) == (not query.history):
         raise Refusal(422, "Expected user, or history, came both or none. Give one of them.")
-    said = msgspec.structs.asdict(query) | {"history": list(query.history) or None, "where": _where(query.where)}
-    return await recommend(call, RecommendIn(**said))
+    context, options = call.context, _options(query, call.context.now(), _where(query.where), {})
+    if query.user is not None:
+        return list_of(await context.recommend(query.user, options))
+    history = [history_of(item) for item in query.history]
+    return list_of(await context.run(context.service.recommend_history, history, options, {}))
 
 
 def _where(pairs: list[str]) -> dict[str, list[str]]:
@@ -102,7 +108,7 @@ async def explain(call: Call, body: ExplainIn) -> ExplanationOut:
     written.
     """
     run, service = call.context.run, call.context.service
-    options = _options(body, call.context.now())
+    options = _options(body, call.context.now(), body.where, body.context)
     found = await run(service.explain, body.user, body.item, last=body.last, options=options)
     what_if = await run(service.what_if, body.user, body.without, options) if body.without else None
     return explanation_of(found, what_if)

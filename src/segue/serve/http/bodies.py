@@ -35,38 +35,46 @@ _PLACE = re.compile(r" - at (`key` in )?`\$(.*)`$")
 _PARTS = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 
-async def read_body(receive: Receive, announced: str | None, limits: Limits) -> bytes:
+async def read_body(receive: Receive, announced: str | None, limits: Limits, came: int = 0) -> bytes:
     """Return the whole body of a request.
 
     Args:
         receive: of the request.
         announced: its Content-Length, if any.
         limits: of size and time.
+        came: bytes of the body that are here; once all are, no time is measured.
 
     Raises:
         Refusal: 413 if it is too large, 408 if it came too slowly, 400 if it was cut short.
     """
-    if announced is not None and announced.isdecimal() and int(announced[:18]) > limits.body_bytes:
+    size = int(announced[:18]) if announced is not None and announced.isdecimal() else None
+    if size is not None and size > limits.body_bytes:
         raise _too_large(limits)
-    parts: list[bytes] = []
-    size = 0
+    if size is not None and size <= came:
+        return await _all_parts(receive, limits)
     try:
         async with asyncio.timeout(limits.body_seconds):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise Refusal(400, "body: it was cut short. Send it again.", CLOSE)
-                part = message.get("body", b"")
-                size += len(part)
-                if size > limits.body_bytes:
-                    raise _too_large(limits)
-                parts.append(part)
-                if not message.get("more_body", False):
-                    return b"".join(parts)
+            return await _all_parts(receive, limits)
     except TimeoutError:
         raise Refusal(
             408, f"body: expected all of it within {limits.body_seconds:g} s. Send it again.", CLOSE
         ) from None
+
+
+async def _all_parts(receive: Receive, limits: Limits) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Refusal(400, "body: it was cut short. Send it again.", CLOSE)
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limits.body_bytes:
+            raise _too_large(limits)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
 
 
 def parse_json(body: bytes, depth: int) -> Any:

@@ -45,8 +45,22 @@ class Transport(asyncio.Transport):
         super().__init__()
         self._real = real
         self.held: list[bytes] | None = None
-        self.get_extra_info, self.is_closing = real.get_extra_info, real.is_closing
-        self.pause_reading, self.resume_reading = real.pause_reading, real.resume_reading
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return a fact of the connection, such as its addresses."""
+        return self._real.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        """Return whether no more is read."""
+        return self._real.is_closing()
+
+    def pause_reading(self) -> None:
+        """Read nothing until `resume_reading`."""
+        self._real.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._real.resume_reading()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write some bytes, or hold them."""
@@ -82,6 +96,8 @@ class Connection(asyncio.Protocol):
         self._transport: Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._in_head, self._size, self._tail = True, 0, b""
+        #: Bytes behind the headers of the request at work: those of its body, then those of the next request.
+        self.body_size = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request."""
@@ -102,8 +118,10 @@ class Connection(asyncio.Protocol):
                 self._size, self._tail = size, known[-3:]
                 self._watch()
             else:
-                self._in_head = False
+                self._in_head, self.body_size = False, len(known) - end - len(_END)
                 self._calm()
+        else:
+            self.body_size += len(data)
         self.inner.data_received(data)
 
     def began(self) -> None:
@@ -118,7 +136,7 @@ class Connection(asyncio.Protocol):
 
     def answered(self) -> None:
         """Note that the request was answered: what comes next are the headers of another one."""
-        self._in_head, self._size, self._tail = True, 0, b""
+        self._in_head, self._size, self._tail, self.body_size = True, 0, b"", 0
         if self._transport is not None:
             self._transport.release()
 

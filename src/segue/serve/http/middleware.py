@@ -108,7 +108,7 @@ class Middleware:
             connection.began()
         try:
             try:
-                scope["segue.passed"] = await self._admit(scope, receive)
+                scope["segue.passed"] = await self._admit(scope, receive, connection)
                 await self._app(scope, receive, send_with_headers)
             except HTTPException as error:  # not let in, or no route takes it
                 refused = error if isinstance(error, Refusal) else self._refused(scope, error)
@@ -120,7 +120,7 @@ class Middleware:
             spent = time.perf_counter() - begin
             self._metrics.request(scope["method"], scope.get("segue.route", "none"), status, spent)
 
-    async def _admit(self, scope: Scope, receive: Receive) -> Passed:
+    async def _admit(self, scope: Scope, receive: Receive, connection: Connection | None) -> Passed:
         """Return who sent a request, and its body.
 
         Raises:
@@ -141,7 +141,8 @@ class Middleware:
             return Passed(key, headers)
         _check_media(headers)
         announced = headers.get(b"content-length")
-        body = await read_body(receive, announced and announced.decode("latin-1"), self._access.limits)
+        came = connection.body_size if connection and b"transfer-encoding" not in headers else 0
+        body = await read_body(receive, announced and announced.decode("latin-1"), self._access.limits, came)
         return Passed(key, headers, body)
 
     def _spend(self, key: Key | None, client: str) -> None:

@@ -106,9 +106,10 @@ class Operation:
         found: dict[str, Any] = {}
         if self.parts is not None:
             found = msgspec.structs.asdict(convert(_unquoted(scope["path_params"]), self.parts, "path", text=True))
-        query = convert(self._pairs(scope["query_string"]), self.query, "query", text=True)
         if self.query is not Nothing:
-            found["query"] = query
+            found["query"] = convert(self._pairs(scope["query_string"]), self.query, "query", text=True)
+        elif scope["query_string"]:
+            convert(self._pairs(scope["query_string"]), Nothing, "query")
         if self.headers is not None:
             sent = {
                 name: passed.headers[raw].decode("latin-1")
