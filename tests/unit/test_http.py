@@ -350,6 +350,20 @@ def test_what_was_expected_is_said_in_words(client, body, said):
     assert client.post("/v1/events", json=body).json()["detail"] == said
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/v1/recommend", {"user": "a", "where": {"x": 1, "kind": None}}, "body.where.kind: expected true or false or"),
+        ("/v1/recommend", {"user": "a", "where": {"x": [1], "kind": ["b", None]}}, "body.where.kind.1: expected true"),
+        ("/v1/recommend", {"user": "a", "where": {"x": [1], "y": [0] * 101}}, "body.where.y: expected at most 100."),
+        ("/v1/items", {"items": [{"item": "n"}, {"item": "m", "kind": [[1]]}]}, "body.items.1.kind.0: expected true"),
+    ],
+    ids=["null", "null in a list", "a long list", "a list of items"],
+)
+def test_the_name_in_an_object_that_does_not_fit_is_said(client, path, body, said):
+    assert client.post(path, json=body).json()["detail"].startswith(said)
+
+
 def test_what_is_alike_why_and_what_if(client):
     for item in ("001", "004"):
         client.post("/v1/events", json={"user": "u1", "item": item})
@@ -663,8 +677,9 @@ def test_what_the_framework_refuses_is_a_document_too(client):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b'{"user": "u1", "item": ', "expected JSON"),
-        (b"", ""),
+        (b'{"user": "u1", "item": ', "came only its beginning"),
+        (b"", "came nothing"),
+        (b"  ", "came nothing"),
         (b"\xff\xfe", "UTF-8"),
         (b'{"user": "u1", "item": "1", "item": "2"}', "twice"),
         (b'{"user": "u1", "item": "1", "rating": NaN}', "NaN"),
