@@ -198,7 +198,7 @@ def test_lists_by_address_and_of_the_erased(client):
         refused(client.post(path, json=body), 410, "erased on request")
 
 
-@pytest.mark.parametrize("k", ["0", "1001", "-1", "x", "", "1.5", "010"])
+@pytest.mark.parametrize("k", ["0", "1001", "-1", "x", "", "1.5", "010", "null"])
 def test_a_length_of_the_list_that_cannot_be_is_refused(client, k):
     refused(client.post(f"/v1/events?recommend={k}", json=EVENT), 422, "query.recommend: expected ")
 
@@ -362,6 +362,12 @@ def test_what_was_expected_is_said_in_words(client, body, said):
 )
 def test_the_name_in_an_object_that_does_not_fit_is_said(client, path, body, said):
     assert client.post(path, json=body).json()["detail"].startswith(said)
+
+
+@pytest.mark.parametrize("name", ["seed", "repeats", "at"])
+def test_the_word_null_in_an_address_is_no_value(client, name):
+    refused(client.get(f"/v1/recommend?user=a&{name}=null"), 422, f"query.{name}: expected ")
+    assert client.get("/v1/recommend?user=null").status_code == 200
 
 
 def test_what_is_alike_why_and_what_if(client):

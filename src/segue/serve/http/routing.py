@@ -108,7 +108,11 @@ class Operation:
         found: dict[str, Any] = {}
         if self.parts is not None:
             found = msgspec.structs.asdict(convert(_unquoted(scope["path_params"]), self.parts, "path", text=True))
-        query = convert(self._pairs(scope["query_string"]), self.query, "query", text=True)
+        pairs = self._pairs(scope["query_string"])
+        query = convert(pairs, self.query, "query", text=True)
+        for name in pairs:
+            if getattr(query, name) is None:  # to msgspec the text "null" is a null
+                raise Invalid(f"query.{name}", f'expected a value, came "{pairs[name][:60]}"')
         if self.query is not Nothing:
             found["query"] = query
         if self.headers is not None:
