@@ -262,6 +262,25 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(any_address):
     assert found.startswith(b"HTTP/1.1 413") or not found  # it may have been reset while we still sent
 
 
+def test_what_may_come_before_an_answer_is_bounded():
+    wire, inner = mock.Mock(), mock.Mock()
+    one = connection.Connection(Limits(body_bytes=1000, header_bytes=500), mock.Mock())
+    one.inner = inner
+    one.connection_made(wire)
+    for _ in range(3):
+        one.data_received(b"GET /v1/status HTTP/1.1\r\n\r\n")
+        one.began()
+        for _ in range(6):  # a body of chunks of one byte each
+            one.data_received(b"1\r\na\r\n" * 166)
+        one.answered()
+    assert not wire.close.called and inner.data_received.call_count == 21
+    one.data_received(b"GET /v1/status HTTP/1.1\r\n\r\n")
+    one.began()
+    for _ in range(1000):  # the headers of the next one, without an end
+        one.data_received(b"X: aaaaaaaaaaaaaaaaa")
+    assert wire.close.called and inner.data_received.call_count < 21 + 500
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -198,7 +198,7 @@ def test_lists_by_address_and_of_the_erased(client):
         refused(client.post(path, json=body), 410, "erased on request")
 
 
-@pytest.mark.parametrize("k", ["0", "1001", "-1", "x", "", "1.5", "010"])
+@pytest.mark.parametrize("k", ["0", "1001", "-1", "x", "", "1.5", "010", "null"])
 def test_a_length_of_the_list_that_cannot_be_is_refused(client, k):
     refused(client.post(f"/v1/events?recommend={k}", json=EVENT), 422, "query.recommend: expected ")
 
@@ -348,6 +348,26 @@ def test_a_misspelt_name_is_told_with_the_nearest(client):
 )
 def test_what_was_expected_is_said_in_words(client, body, said):
     assert client.post("/v1/events", json=body).json()["detail"] == said
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/v1/recommend", {"user": "a", "where": {"x": 1, "kind": None}}, "body.where.kind: expected true or false or"),
+        ("/v1/recommend", {"user": "a", "where": {"x": [1], "kind": ["b", None]}}, "body.where.kind.1: expected true"),
+        ("/v1/recommend", {"user": "a", "where": {"x": [1], "y": [0] * 101}}, "body.where.y: expected at most 100."),
+        ("/v1/items", {"items": [{"item": "n"}, {"item": "m", "kind": [[1]]}]}, "body.items.1.kind.0: expected true"),
+    ],
+    ids=["null", "null in a list", "a long list", "a list of items"],
+)
+def test_the_name_in_an_object_that_does_not_fit_is_said(client, path, body, said):
+    assert client.post(path, json=body).json()["detail"].startswith(said)
+
+
+@pytest.mark.parametrize("name", ["seed", "repeats", "at"])
+def test_the_word_null_in_an_address_is_no_value(client, name):
+    refused(client.get(f"/v1/recommend?user=a&{name}=null"), 422, f"query.{name}: expected ")
+    assert client.get("/v1/recommend?user=null").status_code == 200
 
 
 def test_what_is_alike_why_and_what_if(client):
@@ -663,8 +683,9 @@ def test_what_the_framework_refuses_is_a_document_too(client):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b'{"user": "u1", "item": ', "expected JSON"),
-        (b"", ""),
+        (b'{"user": "u1", "item": ', "came only its beginning"),
+        (b"", "came nothing"),
+        (b"  ", "came nothing"),
         (b"\xff\xfe", "UTF-8"),
         (b'{"user": "u1", "item": "1", "item": "2"}', "twice"),
         (b'{"user": "u1", "item": "1", "rating": NaN}', "NaN"),

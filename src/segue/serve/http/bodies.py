@@ -144,7 +144,11 @@ def _invalid(value: Any, kind: type, where: str, said: str) -> Invalid:
     place = _PLACE.search(said)
     path = place[2] if place else ""
     said = said[: place.start()] if place else said
-    parts = [name or int(number) for name, number in _PARTS.findall(path.replace("[...]", ""))]
+    before, inside, after = path.partition("[...]")  # msgspec says the object alone, not the name in it
+    parts = _parts_of(before)
+    if inside and (name := _name_at(value, kind, parts, said)) is not None:
+        parts.append(name)
+    parts += _parts_of(after)
     what = ""
     if found := re.fullmatch(r"Object missing required field `(.*)`", said):
         parts.append(found[1])
@@ -153,11 +157,35 @@ def _invalid(value: Any, kind: type, where: str, said: str) -> Invalid:
         parts.append(found[1])
         what = unknown_name(found[1], _names_of(kind) - {found[1]})
     elif expected := _expected(said, kind, parts):
-        inside = place is not None and ("[...]" in path or place[1] is not None)  # at a name that was sent
-        came = None if inside else _at(value, parts)
-        what = f"expected {'each name to be ' if place and place[1] else ''}{expected}"
+        of_name = place is not None and place[1] is not None
+        came = None if of_name else _at(value, parts)
+        what = f"expected {'each name to be ' if of_name else ''}{expected}"
         what += "" if came is None else f", came {came}"
     return Invalid(".".join([where, *map(str, parts)])[:200], (what or said)[:300])
+
+
+def _parts_of(path: str) -> list[Any]:
+    return [name or int(number) for name, number in _PARTS.findall(path)]
+
+
+def _name_at(value: Any, kind: type, parts: list[Any], said: str) -> str | None:
+    """Return the name in the object at a place whose value msgspec refuses with these words."""
+    inner = value
+    for part in parts:
+        inner = inner[part]
+    for name, one in inner.items():
+        smaller: Any = {name: one}  # the object with this name alone, in lists of one
+        for depth in range(len(parts) - 1, -1, -1):
+            around = value
+            for part in parts[:depth]:
+                around = around[part]
+            smaller = [smaller] if isinstance(around, list) else around | {parts[depth]: smaller}
+        try:
+            msgspec.convert(smaller, kind, dec_hook=_own)
+        except msgspec.ValidationError as error:
+            if _PLACE.sub("", str(error)) == said:
+                return str(name)
+    return None
 
 
 def _expected(said: str, kind: type, parts: list[Any]) -> str:
@@ -213,6 +241,8 @@ def _choices(kind: type, name: str) -> list[Any]:
 
 
 def _why_no_json(body: bytes, said: str) -> str:
+    if not body.strip():
+        return "body: expected JSON, came nothing. Send an object."
     number = re.search(r"byte (\d+)", said)
     at = int(number[1]) if number else 0
     if found := _NO_NUMBER.match(body, max(0, at - 1)) or _NO_NUMBER.match(body, at):
@@ -225,6 +255,8 @@ def _why_no_json(body: bytes, said: str) -> str:
         return "body: expected UTF-8, came bytes or escapes that are no text. Encode it anew."
     except (ValueError, RecursionError):
         pass
+    if "truncated" in said:
+        return "body: expected JSON, came only its beginning. Close all quotes and brackets, and send all of it."
     return f"body: expected JSON, came something else{f' at byte {at}' if number else ''}. Check quotes and commas."
 
 

@@ -22,6 +22,8 @@ from segue.serve.http.problems import document
 #: Under this name `scope["state"]` has the connection of a request.
 STATE = "segue.connection"
 _END = b"\r\n\r\n"
+#: A body of so many times its size may come before a request is answered: in chunks of one byte it takes six.
+_CHUNKED = 8
 
 
 def bounded(limits: Limits) -> Callable[..., asyncio.Protocol]:
@@ -120,8 +122,11 @@ class Connection(asyncio.Protocol):
             else:
                 self._in_head, self.body_size = False, len(known) - end - len(_END)
                 self._calm()
-        else:
+        else:  # a body, or requests that do not wait for the answer
             self.body_size += len(data)
+            if self.body_size > _CHUNKED * self._limits.body_bytes + self._limits.header_bytes:
+                self._close()
+                return
         self.inner.data_received(data)
 
     def began(self) -> None:
@@ -161,6 +166,10 @@ class Connection(asyncio.Protocol):
         if self._timer is None and self._transport is not None:
             self._timer = self._loop.call_later(self._limits.header_seconds, self._transport.close)
 
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
     def _calm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -172,4 +181,4 @@ class Connection(asyncio.Protocol):
         lines = [b"HTTP/1.1 431 Request Header Fields Too Large", *(b"%b: %b" % one for one in answer.raw_headers)]
         if self._transport is not None:
             self._transport.write(b"\r\n".join(lines) + _END + bytes(answer.body))
-            self._transport.close()
+        self._close()

@@ -107,7 +107,11 @@ class Operation:
         if self.parts is not None:
             found = msgspec.structs.asdict(convert(_unquoted(scope["path_params"]), self.parts, "path", text=True))
         if self.query is not Nothing:
-            found["query"] = convert(self._pairs(scope["query_string"]), self.query, "query", text=True)
+            pairs = self._pairs(scope["query_string"])
+            query = found["query"] = convert(pairs, self.query, "query", text=True)
+            for name in pairs:
+                if getattr(query, name) is None:  # to msgspec the text "null" is a null
+                    raise Invalid(f"query.{name}", f'expected a value, came "{pairs[name][:60]}"')
         elif scope["query_string"]:
             convert(self._pairs(scope["query_string"]), Nothing, "query")
         if self.headers is not None:
