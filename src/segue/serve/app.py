@@ -4,20 +4,19 @@ Knows: how the middleware, the routes and the service are put together.
 Does not know: addresses, ports and processes (`server`).
 """
 
-import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 
 from segue.errors import nearest
 from segue.serve.api.health import OPERATIONS
 from segue.serve.http.app_context import AppContext
 from segue.serve.http.batching import Batcher
 from segue.serve.http.metrics import Metrics
-from segue.serve.http.middleware import Access, Middleware, Scope
+from segue.serve.http.middleware import Access, Middleware
 from segue.serve.http.problems import Refusal
+from segue.serve.http.routing import Routes
 from segue.serve.live.service import Service
 from segue.serve.live.state_tokens import sealer_of
 
@@ -48,27 +47,20 @@ def make_app(
         yield
         await context.close()
 
-    app = Starlette(
-        routes=[operation.route() for operation in OPERATIONS],
-        lifespan=living,
-    )
-    app.router.redirect_slashes = False
+    app = Starlette(lifespan=living)
+    routes = Routes(OPERATIONS, _no_route)
     # In place of Starlette's own, which handle errors that the middleware and the routes have answered.
-    app.middleware_stack = Middleware(app.router, access=access, metrics=metrics, refused=_no_route)
+    app.middleware_stack = Middleware(routes, access=access, metrics=metrics, lifespan=app.router)
     return app
 
 
-def _no_route(scope: Scope, error: HTTPException) -> Refusal:
-    """Say why no route takes a request (404, 405)."""
-    path, method = scope["path"], scope["method"]
-    if error.status_code == 405:
-        takes = " or ".join(sorted(one.method for one in OPERATIONS if _fits(one.path, path)))
-        return Refusal(405, f"{method[:10]}: the route takes {takes}. See /docs.", error.headers)
+def _no_route(method: str, path: str, taken: Collection[str]) -> Refusal:
+    """Say why no route takes a request: its path has none (404), or takes other methods (405)."""
+    if taken:
+        allow = {"Allow": ", ".join(sorted(taken))}
+        takes = " or ".join(sorted(set(taken) - {"HEAD"}))
+        return Refusal(405, f"{method[:10]}: the route takes {takes}. See /docs.", allow)
     words = "/".join(_WORDS.get(word, word) for word in path[:200].split("/"))
     near = nearest(words, [one.path for one in OPERATIONS])
     meant = f"Did you mean `{near}`?" if near else "See /docs."
     return Refusal(404, f"Not found: no route `{path[:100]}`. {meant}")
-
-
-def _fits(template: str, path: str) -> bool:
-    return re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path) is not None

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import msgspec
-from starlette.exceptions import HTTPException
 
 from segue.serve.http.auth import ANYBODY, Key, KeyRing, Role
 from segue.serve.http.bodies import CLOSE, Receive, read_body
@@ -73,13 +72,11 @@ class Middleware:
         app: the routes.
         access: who is let in.
         metrics: that count each request.
-        refused: returns the error to send where no route takes a request (404, 405).
+        lifespan: is told when the server starts and stops.
     """
 
-    def __init__(
-        self, app: App, *, access: Access, metrics: Metrics, refused: Callable[[Scope, HTTPException], Exception]
-    ) -> None:
-        self._app, self._access, self._metrics, self._refused = app, access, metrics, refused
+    def __init__(self, app: App, *, access: Access, metrics: Metrics, lifespan: App) -> None:
+        self._app, self._access, self._metrics, self._lifespan = app, access, metrics, lifespan
         self._in_flight = 0
         metrics.in_flight.set_function(lambda: self._in_flight)
 
@@ -87,7 +84,7 @@ class Middleware:
         """Let a request through, or send why not."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
-                await self._app(scope, receive, send)
+                await self._lifespan(scope, receive, send)
             return
         begin, status = time.perf_counter(), 500
         path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0]
@@ -110,8 +107,7 @@ class Middleware:
             try:
                 scope["segue.passed"] = await self._admit(scope, receive, connection)
                 await self._app(scope, receive, send_with_headers)
-            except HTTPException as error:  # not let in, or no route takes it
-                refused = error if isinstance(error, Refusal) else self._refused(scope, error)
+            except Refusal as refused:  # not let in, or no route takes it
                 await problem_of(refused, scope["path"])(scope, receive, send_with_headers)
         finally:
             self._in_flight -= 1

@@ -7,14 +7,14 @@ types that read them; any other parameter is a part of the path. What the functi
 OpenAPI page is made of the same signatures (`segue.serve.http.openapi`).
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from starlette.responses import Response
-from starlette.routing import Route
 
 from segue.serve.http.app_context import AppContext
 from segue.serve.http.auth import Key, Role
@@ -79,10 +79,6 @@ class Operation:
         self._named = {name.encode(): name for name in _names(self.headers)} if self.headers else {}
         self._needed = [(kind, _names(kind, required=True)) for kind in reversed(self.bodies[1:])]
 
-    def route(self) -> Route:
-        """Return the route for Starlette."""
-        return Route(self.path, self, methods=[self.method], name=self.name)
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         scope["segue.route"] = self.path
@@ -143,6 +139,46 @@ class Operation:
             if isinstance(value, dict) and needed <= value.keys():
                 return kind
         return self.bodies[0]
+
+
+class Routes:
+    """An ASGI application that hands each request to the operation of its path and method.
+
+    Args:
+        operations: no two of the same path and method; GET also answers HEAD.
+        refuse: returns the error for a method and a path that none takes, given the methods that the path takes.
+    """
+
+    def __init__(
+        self, operations: Iterable[Operation], refuse: Callable[[str, str, Collection[str]], Exception]
+    ) -> None:
+        self._refuse = refuse
+        self._plain: dict[str, dict[str, Operation]] = {}
+        for one in operations:
+            methods = self._plain.setdefault(one.path, {})
+            methods[one.method] = one
+            if one.method == "GET":
+                methods["HEAD"] = one
+        named = [path for path in self._plain if "{" in path]
+        self._named = [
+            (re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)), self._plain.pop(path)) for path in named
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or raise why no operation does."""
+        path, method = scope["path"], scope["method"]
+        methods: Mapping[str, Operation] | None = self._plain.get(path)
+        if methods is None:
+            methods, scope["path_params"] = self._matched(path)
+        if method not in methods:
+            raise self._refuse(method, path, methods)
+        await methods[method](scope, receive, send)
+
+    def _matched(self, path: str) -> tuple[Mapping[str, Operation], dict[str, str]]:
+        for shape, methods in self._named:
+            if found := shape.fullmatch(path):
+                return methods, found.groupdict()
+        return {}, {}
 
 
 class Router:
