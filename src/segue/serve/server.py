@@ -222,6 +222,7 @@ def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
         build.serving()  # compiled or opened now, not while somebody waits
         # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
         gc.freeze()
+        gc.set_threshold(20_000, 20, 20)  # what a request makes dies with it; a collection of it finds nothing
         # Requests are the threads here: products of matrices that start more of them wait for each other.
         with threadpool_limits(1, "blas"):
             server.run(sockets=[listener])
