@@ -621,9 +621,8 @@ def before_and_after() -> list[str]:
     )  # fmt: skip
     return section(
         "One decoder for each request, before and after",
-        f"Medians of {run['rounds']} rounds in turn, {run['date']}, with much other work on the machine (a load of "
-        f"{run['load']:.0f} on 2 cores), so that processor time says more than rates. The empty handler is one of "
-        "FastAPI on both sides.",
+        f"Medians of {run['rounds']} rounds in turn, {run['date']}; load of the machine {run['load']:.1f} on 2 cores. "
+        "The empty handler is one of FastAPI on both sides.",
         table(["", "two readers, FastAPI", "one decoder, Starlette"], [[label, *map(of, sides)] for label, of in what]),
         again="python benchmarks/serving.py",
     )
