@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from segue.config import OLD_NAMES
+
 RESULTS = Path(__file__).parent / "results"
 #: The runs of each table of accuracy with the defaults of today: what is said of the log, and a run for each seed.
 DEFAULTS = {
@@ -27,19 +29,6 @@ DEFAULTS = {
     "Beauty, last tenth in time": ("quality/beauty-time",),
     "yoochoose 1/64, its own test sessions": ("quality/yoochoose",),
     "groceries (The Complete Journey, ten weeks)": ("quality/groceries",),
-}
-#: Settings that had other names when a run was kept.
-RENAMED = {
-    "train.passes": "train.epochs",
-    "train.lanes": "train.batch_size",
-    "train.steps": "train.bptt_steps",
-    "train.compare_had": "train.seen_as_negatives",
-    "model.details": "model.event_features",
-    "model.counts": "model.transitions",
-    "model.clock": "model.time_features",
-    "model.norm": "experiment.norm",
-    "train.average": "experiment.weight_average",
-    "train.unknown_items": "experiment.item_dropout",
 }
 #: Words of the files of which the page uses others.
 WORDS = {
@@ -102,7 +91,7 @@ def worded(text: str) -> str:
 def of_settings(settings: Any) -> str:
     """Return settings as a cell of a table, by their names of today."""
     pairs = settings.items() if isinstance(settings, Mapping) else (text.partition("=")[::2] for text in settings)
-    return ", ".join(f"`{RENAMED.get(key, key)}={value}`" for key, value in pairs)
+    return ", ".join(f"`{OLD_NAMES.get(key, key)}={value}`" for key, value in pairs)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:

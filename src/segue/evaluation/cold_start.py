@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from segue.data.log.events import Events
-from segue.data.log.split import digest
 from segue.data.sequences.sequences import Sequences
 from segue.errors import ArgumentError, EvaluationError
 from segue.evaluation.baselines.contract import Fitted
+from segue.evaluation.held_out import check_not_learnt
 from segue.evaluation.protocols import rank_beside, rank_targets, ranking_words, task_of
 from segue.evaluation.queries import Queries, Rankings
 from segue.metrics.metrics import hit_rate, ndcg
@@ -143,11 +143,7 @@ def by_history(
 
 def _new_users(rec: Recommender, test: Events, most: int, users: object) -> Sequences:
     """Return the sequences of the users without a history, checked."""
-    if rec.facts.get("digest") == digest(test):
-        raise EvaluationError(
-            "by_history: expected events of users that were held out, came those that the recommender has learnt. "
-            "Split the log first, with split_users, and train on the first part."
-        )
+    check_not_learnt(rec.facts, test, call="by_history", what="events of users", split="split_users")
     sequences = rec.sequences(test, profiles_of(rec.facts, users, test))
     if test.history is not None:
         sequences = sequences.select(np.flatnonzero(~sequences.users.is_in(test.history.users.to_list()).to_numpy()))

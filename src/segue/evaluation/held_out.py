@@ -49,3 +49,25 @@ def held_out_rows(facts: Mapping[str, Any], events: Events, *, in_sample: bool =
         f"{events.source}: expected rows that the model has not learnt, found none: it was trained without "
         "a hold-out. Train with --hold-out last:1 or time:0.1, or give --in-sample to insist."
     )
+
+
+def check_not_learnt(
+    facts: Mapping[str, Any], test: Events, *, call: str = "evaluate", what: str = "events", split: str
+) -> None:
+    """Do nothing if a model was not trained on just these events.
+
+    Args:
+        facts: of the model.
+        test: the held-out events.
+        call: the function that is called, for the message.
+        what: what was to be held out.
+        split: the functions that hold it out.
+
+    Raises:
+        EvaluationError: these are the training events.
+    """
+    if facts.get("digest") == digest(test):
+        raise EvaluationError(
+            f"{call}: expected {what} that were held out, came those that the recommender has learnt. "
+            f"Split the log first, with {split}, and train on the first part."
+        )

@@ -12,10 +12,10 @@ import numpy as np
 from segue.data.features.catalogue import Profiles
 from segue.data.features.feature_encoders import attributes_of
 from segue.data.log.events import Events, as_events
-from segue.data.log.split import digest
 from segue.data.sequences.sequences import encode, sequence_order
 from segue.errors import EvaluationError
 from segue.evaluation.baselines.contract import Fitted
+from segue.evaluation.held_out import check_not_learnt
 from segue.evaluation.queries import Queries, Rankings, RankingTask, rank_queries
 from segue.evaluation.registry import BaselineRankings, TrainingData, rank_baselines, rank_fitted
 from segue.evaluation.report import Report
@@ -150,11 +150,7 @@ def evaluate(
     if not len(test):
         raise EvaluationError("evaluate: expected held-out events, came none. Hold out more.")
     check_known(rec.vocabulary.ids, test)
-    if rec.facts.get("digest") == digest(test):
-        raise EvaluationError(
-            "evaluate: expected events that were held out, came those that the recommender has learnt. "
-            "Split the log first, with split_by_time or split_last, and train on the first part."
-        )
+    check_not_learnt(rec.facts, test, split="split_by_time or split_last")
     queries = queries_of(rec, test, profiles_of(rec.facts, users, test))
     others = rank_beside(rec, [task_of(rec, queries)], train, baselines, say)
     if say:

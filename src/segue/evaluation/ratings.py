@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from segue.data.log.events import Events, as_events
 from segue.data.log.rating_columns import ratings_of
 from segue.data.log.rating_scale import Scale
-from segue.data.log.split import digest
 from segue.data.sequences.sequences import Sequences, moment_begins, sequence_order
 from segue.errors import EvaluationError
 from segue.evaluation.baselines.rating_baselines import Numbers, Predictions, Ratings, Size, predict_all
+from segue.evaluation.held_out import check_not_learnt
 from segue.evaluation.report import improvement_line
 from segue.metrics.bootstrap import Interval, paired_bootstrap
 from segue.recommend.arguments import profiles_of
@@ -221,11 +221,7 @@ def evaluate_ratings(
         raise EvaluationError(
             f"{test.source}: expected held-out ratings, found none in {len(test):,} rows. Hold out more."
         )
-    if rec.facts.get("digest") == digest(test):
-        raise EvaluationError(
-            "evaluate: expected ratings that were held out, came those that the recommender has learnt. "
-            "Split the log first, with split_by_time or split_last, and train on the first part."
-        )
+    check_not_learnt(rec.facts, test, what="ratings", split="split_by_time or split_last")
     head.scale.check_log(test)
     reads = reads or ("history" if str(rec.facts.get("hold_out", "")).startswith("random") else "all")
     queries = rating_queries(rec, test, users, reads)

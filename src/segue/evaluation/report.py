@@ -1,5 +1,6 @@
 """The result of a measurement, for people and for machines."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,17 +43,31 @@ class Report:
         }
 
     def __str__(self) -> str:
-        short = {name: name.partition(" (")[0] for name in self.rows}
+        short = short_names(self.rows)
         width = max(len(name) for name in short.values())
         lines = [self.protocol, " " * width + "".join(f"{name:>13}" for name in SHOWN)]
         for name, row in self.rows.items():
             lines.append(short[name].ljust(width) + "".join(f"{row.get(metric, 0.0):13.4f}" for metric in SHOWN))
-        settings = [name for name in self.rows if short[name] != name]
-        if settings:
-            lines.append(f"Tuned on the last training event of each user: {'; '.join(settings)}.")
+        lines += tuned_line(self.rows, "on the last training event of each user")
         if self.improvement:
             lines.append(improvement_line(self.improvement, short[self.best_baseline or ""], "NDCG@10"))
         return "\n".join([*lines, *self.notes])
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the names of models without their settings.
+
+    Example:
+        >>> short_names(["segue", "item-kNN (norm 0.5)"])
+        {'segue': 'segue', 'item-kNN (norm 0.5)': 'item-kNN'}
+    """
+    return {name: name.partition(" (")[0] for name in names}
+
+
+def tuned_line(names: Iterable[str], how: str) -> list[str]:
+    """Return the sentence with the settings of the baselines, if any has settings."""
+    settings = [name for name, short in short_names(names).items() if short != name]
+    return [f"Tuned {how}: {'; '.join(settings)}."] if settings else []
 
 
 def improvement_line(improvement: Interval, baseline: str, metric: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.evaluation.online.stream_log import HOUR, StreamLog
-from segue.evaluation.report import improvement_line
+from segue.evaluation.report import improvement_line, short_names, tuned_line
 from segue.metrics.bootstrap import Interval, bootstrap_means
 from segue.metrics.metrics import hit_rate, mrr, ndcg
 from segue.shapes import Bools
@@ -91,7 +91,7 @@ class StreamReport:
         }
 
     def __str__(self) -> str:
-        short = {name: name.partition(" (")[0] for name in self.rows}
+        short = short_names(self.rows)
         width = max(len(name) for name in short.values())
         lines = [self.protocol, " " * width + "".join(f"{name:>26}" for name in METRICS)]
         for name, row in self.rows.items():
@@ -104,9 +104,7 @@ class StreamReport:
             cells = [f"{one.models[name]['ndcg@10']:15.4f}" for one in self.ages]
             lines.append(short[name].ljust(width) + "".join(cells))
         lines += ["", *self._by_hour(short), ""]
-        settings = [name for name in self.rows if short[name] != name]
-        if settings:
-            lines.append(f"Tuned on the last part of the training events, read on alike: {'; '.join(settings)}.")
+        lines += tuned_line(self.rows, "on the last part of the training events, read on alike")
         if self.improvement:
             lines.append(improvement_line(self.improvement, short[self.best_baseline or ""], "NDCG@10"))
         return "\n".join([*lines, *self.notes])

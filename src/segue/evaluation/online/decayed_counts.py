@@ -36,10 +36,10 @@ _FAR = 400.0
 class _Clock:
     """The weight of an event, as a multiple of one at the base."""
 
-    def __init__(self, half_life: float, base: int) -> None:
+    def __init__(self, log: StreamLog, begin: int, half_life: float) -> None:
         if not half_life > 0:
             raise ArgumentError(f"half_life: expected hours above 0, came {half_life}. Raise it.")
-        self.half_life, self.base = half_life * HOUR, base
+        self.half_life, self.base = half_life * HOUR, int(log.times[max(begin - 1, 0)])
 
     def weight(self, time: int) -> float:
         """Return the weight of an event at a time, a microsecond since 1970."""
@@ -62,7 +62,7 @@ class _PopularityCounts:
     """How often each item was met, old events counting less: float64[item], dense."""
 
     def __init__(self, log: StreamLog, begin: int, half_life: float) -> None:
-        self.clock = _Clock(half_life, int(log.times[begin - 1]) if begin else int(log.times[0]))
+        self.clock = _Clock(log, begin, half_life)
         weights = self.clock.weights(log.times[:begin])
         self.values: Numbers = np.bincount(log.items[:begin], weights, log.n_items).astype(np.float64)
         self.total = float(weights.sum())
@@ -103,7 +103,7 @@ class _FollowerCounts:
     """How often each item came right after each other, old pairs counting less: a sparse row for each item."""
 
     def __init__(self, log: StreamLog, begin: int, half_life: float) -> None:
-        self.clock = _Clock(half_life, int(log.times[begin - 1]) if begin else int(log.times[0]))
+        self.clock = _Clock(log, begin, half_life)
         weights = self.clock.weights(log.times[:begin])
         kept = (log.before[:begin] >= 0) & (weights > 0)
         first, second = log.before[:begin][kept], log.items[:begin][kept]
@@ -158,10 +158,8 @@ class _PopularityReader:
         goal = values.item(item)
         if goal <= 0 or (self.exclude_seen and self.log.repeated[event]):
             return MISS
-        rank = np.count_nonzero(values >= goal)
-        if self.exclude_seen:
-            rank -= np.count_nonzero(values[self.log.seen(event)] >= goal)
-        return float(rank)
+        seen = self.log.seen(event) if self.exclude_seen else None
+        return float(np.count_nonzero(values >= goal) - _among(values, seen, goal))
 
     def learn(self, event: int) -> None:
         self.counts.learn(self.log.items.item(event), self.log.times.item(event))

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 _TIMES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _METHODS = frozenset(("GET", "POST", "PATCH", "DELETE", "PUT", "HEAD"))
-#: Groups of the live quality that are shown. Types of events are words of clients, so they are at /v1/quality only.
+#: Groups of the online metrics that are shown. Types of events are words of clients, so they are at /v1/quality only.
 _GROUPS = ("all", "model", "hour", "shadow")
 
 
@@ -45,7 +45,7 @@ class Metrics:
         )
         self._commit = Histogram(
             "segue_commit_seconds",
-            "Of the store, until it is on disk and what was done meanwhile is.",
+            "From the begin of a commit of the store until it is on disk.",
             buckets=_TIMES,
             registry=self.registry,
         )
@@ -70,7 +70,7 @@ class Metrics:
         known[1].observe(seconds)
 
     def batch(self, size: int) -> None:
-        """Count one batch of requests that tell events."""
+        """Count one batch of requests that ingest events."""
         self._batch.observe(size)
 
     def commit(self, seconds: float) -> None:

@@ -72,7 +72,7 @@ class Middleware:
         app: the routes.
         access: who is let in.
         metrics: that count each request.
-        lifespan: is told when the server starts and stops.
+        lifespan: an ASGI application that receives the start and the stop of the server.
     """
 
     def __init__(self, app: App, *, access: Access, metrics: Metrics, lifespan: App) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from segue.recommend.index.approximate import exact_index, open_index
 from segue.recommend.recommender import Recommender, load_model
 
-#: Items up to which all are scored for each list, and live quality is exact.
+#: Items up to which all are scored for each list, and online metrics are exact.
 EVERY = 50_000
 
 

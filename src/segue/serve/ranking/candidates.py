@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from segue.kernels.serving_loops import Best, best
+from segue.kernels.serving_loops import Best, best, leave_out
 from segue.recommend.batch import find_each, question_details, score_each, score_rows
 from segue.recommend.index.exact import side_by_side
 from segue.recommend.recommender import Recommender
@@ -102,14 +102,14 @@ class Scored:
 
     def hide(self, queries: Sequence[ListQuery]) -> None:
         """Set the scores of what the queries may not show to -inf, in place."""
-        lines = np.repeat(np.arange(len(queries)), [len(one.excluded) for one in queries])
-        hidden = np.concatenate([one.excluded for one in queries])
         if self.rows is None:
-            self.scores[lines, hidden] = -np.inf
+            leave_out(self.scores, [one.excluded for one in queries])
             for line, one in zip(self.scores, queries, strict=True):
                 if one.allowed is not None:
                     line[~one.allowed] = -np.inf
             return
+        lines = np.repeat(np.arange(len(queries)), [len(one.excluded) for one in queries])
+        hidden = np.concatenate([one.excluded for one in queries])
         of_line = np.arange(len(queries))[:, None] << 32  # with the row a number of its own: all lines at once
         self.scores[np.isin(of_line + self.rows, (lines << 32) + hidden)] = -np.inf
         for line, rows, one in zip(self.scores, self.rows, queries, strict=True):
