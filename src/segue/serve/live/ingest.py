@@ -28,7 +28,7 @@ from segue.recommend.batch import observe_each, rated_each, state_to_bytes
 from segue.recommend.ratings import Rated
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
-from segue.serve.live.replay import Rebuilt, is_late, read_state, rebuild, snapshot_after, to_replay
+from segue.serve.live.replay import Rebuilt, current_stored, is_late, rebuild, snapshot_after, to_replay
 from segue.serve.ranking.list_requests import ListRequest
 from segue.serve.ranking.types import Answer, IngestRequest, IngestResult, ListOptions
 from segue.store.base import Conflict, Duplicate, Erased, Head, Outcome, Snapshot, Store, Write, Written
@@ -303,7 +303,7 @@ def plan_writes(
 
 def current_state(rec: Recommender, store: Store, head: Head) -> Rebuilt | None:
     """Return the state that holds all events of a user; None where a replay would take too long."""
-    state = read_state(rec, head) if head.fresh else None if head.count else rec.start()
+    state = current_stored(rec, head)
     if state is not None:
         return Rebuilt(state)
     begin, length = to_replay(rec, store, head)
@@ -317,16 +317,15 @@ def _users(rec: Recommender, store: Store, names: Iterable[str], shadow: Recomme
     found = {}
     for name, head in zip(distinct, store.heads(distinct, rec.fingerprint), strict=True):
         if (user := owners.get(head.user)) is None:
-            state = read_state(rec, head) if head.fresh else None
-            now = None if state else current_state(rec, store, head)
-            user = _User(head, head.version, now.state if now else state, now.rated if now else {})
+            now = current_state(rec, store, head)
+            user = _User(head, head.version, now.state if now else None, now.rated if now else {})
             owners[head.user] = user
         found[name] = user
     if shadow is not None:
         for user, head in zip(
             owners.values(), store.heads([user.head.user for user in owners.values()], shadow.fingerprint), strict=True
         ):
-            user.shadow = read_state(shadow, head) if head.fresh else None if head.count else shadow.start()
+            user.shadow = current_stored(shadow, head)
     return found
 
 

@@ -47,6 +47,13 @@ def read_state(rec: Recommender, head: Head) -> State | None:
     return None if head.state is None else _whole(rec, head.state.data)
 
 
+def current_stored(rec: Recommender, head: Head) -> State | None:
+    """Return the state that holds all events of a user, where no replay is needed; None where one is."""
+    if head.fresh:
+        return read_state(rec, head)
+    return None if head.count else rec.start()
+
+
 def state_at(rec: Recommender, begin: Snapshot | None) -> tuple[State, Position | None]:
     """Return the state that a replay of a user begins from, and the place of its last event.
 

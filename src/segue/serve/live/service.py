@@ -28,7 +28,7 @@ from segue.serve.live.explain import Explanation, explain
 from segue.serve.live.ingest import PendingWrite, current_state, erased_user, next_turn, plan_writes, why_refused
 from segue.serve.live.leases import RENEWED
 from segue.serve.live.online_metrics import OnlineMetrics, ShadowMetrics
-from segue.serve.live.replay import read_state, without
+from segue.serve.live.replay import current_stored, read_state, without
 from segue.serve.live.rollout import Rollout, ServedModel
 from segue.serve.ranking.event_ranks import RankedEvent
 from segue.serve.ranking.item_filters import Rule, rows_of
@@ -214,7 +214,7 @@ class Service:
             return error
         if head.erased:
             return erased_user()
-        state = read_state(rec, head) if head.fresh else None if head.count else rec.start()
+        state = current_stored(rec, head)
         return None if state is None else ListRequest(rec, state, request.options, who=head.user.encode())
 
     def predict_rating(self, user: str, item: str, at: int | None = None) -> Rating:
