@@ -21,8 +21,11 @@ from segue.model.encoder import encode_users
 from segue.model.model import Model
 from segue.model.transitions import RECENT, pushed
 from segue.model_file import read_model, save_model
-from segue.recommend.arguments import Time, check_count, profiles_of
+from segue.recommend.arguments import Time, check_count, check_shares, profiles_of
+from segue.recommend.filters.fields import Where
 from segue.recommend.index.exact import Index
+from segue.recommend.lists.options import ListOptions, RankedList
+from segue.recommend.lists.rerank import list_of
 from segue.recommend.new_items import with_items
 from segue.recommend.plan import Plan, plan
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, residuals_of, shared_bias
@@ -123,8 +126,16 @@ class Recommender(Scorer):
         context: Mapping[str, object] | None = None,
         exclude: Iterable[str] = (),
         repeats: Repeats | None = None,
-    ) -> list[Item]:
-        """Return the k items most likely to come next, best first.
+        where: Where = None,
+        params: Mapping[str, object] | None = None,
+        profile: Mapping[str, object] | None = None,
+        current: str | None = None,
+        candidates: Iterable[str] | None = None,
+        diversity: float = 0.0,
+        explore: float = 0.0,
+        seed: int | None = None,
+    ) -> RankedList:
+        """Return the k items most likely to come next, best first; a list whose `notes` tell why it is short.
 
         Args:
             state: of the user.
@@ -134,23 +145,30 @@ class Recommender(Scorer):
             context: of the request, such as `{"device": "tv"}`; missing is unknown.
             exclude: ids to leave out; unknown ones are ignored.
             repeats: "allow" or "exclude" seen items; None takes the choice of the training.
+            where: a filter, such as `'genre = "Comedy" and price < $most'` or `F.genre == "Comedy"`.
+            params, profile, current: what the filter calls `$name`, `user.name` and `current.name` (the attributes of
+                the item of this id).
+            candidates: ids of which alone the list is made.
+            diversity: 0 ranks by score alone, up to 1 the more unlike the items of a list are.
+            explore, seed: the share of places given to chance, and the seed of that chance.
 
         Raises:
-            ArgumentError: k is below 1, the state is of another model, or the model reads no types or not this
-                column of the context.
+            ArgumentError: k is below 1, the state is of another model, the model reads no types or not this column of
+                the context, or the filter does not fit the columns of the items.
 
         Cost: O(items x width), the same for every history.
         """
         check_count(k, "recommend: expected k")
         self._check(state)
         self.encoders.check_request(type, context)
-        now = microseconds(at, "at")
-        gap, details = gap_seconds(now, state.time), self.details(now, context, type=type)
-        left_out = self.vocabulary.rows(ids_of(exclude, "exclude"))
-        if (repeats or self.repeats) == "exclude":
-            left_out = np.append(left_out, state.seen.to_rows())
-        best = self.best_each(state.memory.output, gap, state.recent, k, details, excluded=[left_out])
-        return [self._item(*pair) for pair in best.of(0)]
+        check_shares(diversity=diversity, explore=explore)
+        ids = None if candidates is None else tuple(ids_of(candidates, "candidates"))
+        now, left_out = microseconds(at, "at"), tuple(ids_of(exclude, "exclude"))
+        options = ListOptions(
+            k, now, type, context or {}, left_out, repeats, where, diversity, explore, seed,
+            candidates=ids, current=current, params=params or {}, profile=profile or {},
+        )  # fmt: skip
+        return list_of(self, state, options)
 
     def predict_rating(self, state: State, item: str, *, at: Time = None, shared: Shared | None = None) -> float:
         """Return the predicted rating of a user for an item, in the scale of the log.

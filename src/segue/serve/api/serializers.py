@@ -39,7 +39,7 @@ def items_of(items: Iterable[Item]) -> list[ItemOut]:
 
 def list_of(answer: Answer, token: str | None = None) -> ItemList:
     """Return a list with what belongs to it."""
-    return ItemList(**_list(answer), token=given(token))
+    return ItemList(**_list(answer), notes=list(answer.notes) or UNSET, token=given(token))
 
 
 def _list(answer: Answer) -> dict[str, Any]:

@@ -10,12 +10,12 @@ import numpy as np
 
 from segue.errors import ArgumentError, NotFoundError
 from segue.recommend.batch import observe_each, question_details, score_rows
+from segue.recommend.lists.item_filters import ItemFilters
+from segue.recommend.lists.options import ListOptions
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State
 from segue.serve.live.replay import state_before
-from segue.serve.ranking.item_filters import ItemFilters
 from segue.serve.ranking.list_requests import ListRequest, rank
-from segue.serve.ranking.types import ListOptions
 from segue.store.base import Head, Store
 from segue.store.events import StoredEvent
 
