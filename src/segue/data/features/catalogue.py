@@ -89,9 +89,11 @@ class Catalogue:
         """Return the id, title and attributes of a vocabulary row. O(1)."""
         return self.table.row(row - 1, named=True)
 
-    def lay_out(self) -> None:
-        """Build the index of titles before the first search. Cost: O(items), once."""
+    def lay_out(self, numbers: Iterable[tuple[str, str]] = ()) -> None:
+        """Build the index of titles, and what `numbers` returns for these, before the first use. O(items), once."""
         self._by_length  # noqa: B018
+        for name, kind in numbers:
+            self.numbers(name, kind)
 
     def find(self, words: str, limit: int | None = None) -> list[str]:
         """Return the ids of items whose title holds these words in any case, shortest title first.
@@ -222,9 +224,9 @@ class ChangedCatalogue(Catalogue):
         """The number of items."""
         return max(self.base.height, *self.lines)
 
-    def lay_out(self) -> None:
-        """Build the index of titles; see `Catalogue.lay_out`."""
-        self.base.lay_out()
+    def lay_out(self, numbers: Iterable[tuple[str, str]] = ()) -> None:
+        """Build the indexes of the base; see `Catalogue.lay_out`. The numbers are copied when a filter needs them."""
+        self.base.lay_out(numbers)
 
     def title(self, row: int) -> str | None:
         """Return the title of a vocabulary row, None where there is none."""

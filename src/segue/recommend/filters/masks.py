@@ -37,6 +37,7 @@ V = TypeVar("V")
 KEPT, TEXTS = 1 << 25, 1_000
 #: Values of a column among which the one that was meant is looked for.
 _LIKE = 2_000
+_NUMBERS = ("number", "date", "duration")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +107,14 @@ class FilterMasks:
         return Passing(passing.mask, passing.count, (*notes, *passing.notes)) if notes else passing
 
     def lay_out(self) -> None:
-        """Read the columns of numbers and of categories before the first request. Cost: O(items) for each."""
-        for column in self._kinds.values():
-            if column.kind in ("number", "date", "duration"):
-                self._numbers(column)
-            elif column.shared and self._catalogue is not None:
-                self._catalogue.postings(column.name, several=column.kind == "words", separator=column.separator)
+        """Read the columns of numbers and of categories before the first request. Cost: O(items) for each, once."""
+        if self._catalogue is None:
+            return
+        columns = self._kinds.values()
+        self._catalogue.lay_out([(one.name, _reader(one)) for one in columns if one.kind in _NUMBERS])
+        for one in columns:
+            if one.shared:
+                self._catalogue.postings(one.name, several=one.kind == "words", separator=one.separator)
 
     def _read(self, where: Where) -> Filter | None:
         return self._texts.get(where, lambda: Filter.of(where)) if isinstance(where, str) else Filter.of(where)
@@ -168,7 +171,7 @@ class FilterMasks:
 
     def _numbers(self, column: FilterColumn) -> NDArray[np.float64]:
         assert self._catalogue is not None
-        return self._catalogue.numbers(column.name, "date" if column.kind == "date" else "number")
+        return self._catalogue.numbers(column.name, _reader(column))
 
     def _having(self, column: FilterColumn, keys: Iterable[str], notes: list[str]) -> Bools:
         """Return which items have one of some values, and note each value that no item has."""
@@ -219,6 +222,11 @@ class _Latest(Generic[K, V]):
             while len(self.kept) > self.most:
                 self.kept.popitem(last=False)
         return value
+
+
+def _reader(column: FilterColumn) -> str:
+    """Return how `Catalogue.numbers` reads a column of numbers."""
+    return "date" if column.kind == "date" else "number"
 
 
 def _constants(values: Iterable[Term]) -> list[Any]:

@@ -114,9 +114,7 @@ def in_stock(rec: Scorer, filters: ItemFilters, unavailable: Sequence[str]) -> I
 
 def lay_out(rec: Scorer) -> None:
     """Lay out what filters, searches and lists read, before anybody waits for it. Cost: O(items), once."""
-    if rec.catalogue is not None:
-        rec.catalogue.lay_out()
-        rec.filters.lay_out()
+    rec.filters.lay_out()
     rec.vocabulary.lay_out()
     rec.fused.lay_out(table=rec.index is None)
 
