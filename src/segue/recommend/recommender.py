@@ -22,8 +22,10 @@ from segue.model.model import Model
 from segue.model.transitions import RECENT, pushed
 from segue.model_file import read_model, save_model
 from segue.recommend.arguments import Time, check_count, check_shares, profiles_of
+from segue.recommend.batch import Happened
 from segue.recommend.filters.fields import Where
 from segue.recommend.index.exact import Index
+from segue.recommend.lists.explain import Explanation, explain_history, labels_of, past_events
 from segue.recommend.lists.options import ListOptions, RankedList
 from segue.recommend.lists.rerank import list_of
 from segue.recommend.new_items import with_items
@@ -263,6 +265,41 @@ class Recommender(Scorer):
         """
         return similar(self, item, k, mix)
 
+    def explain(
+        self,
+        history: Events | Iterable[str | Happened],
+        item: str | None = None,
+        *,
+        last: int = 20,
+        at: Time = None,
+        type: str | None = None,
+        context: Mapping[str, object] | None = None,
+        profile: Mapping[str, object] | None = None,
+    ) -> Explanation[Happened]:
+        """Return what each of the last events of a user did for the score of an item, the strongest first.
+
+        Args:
+            history: a log of the user alone, or ids and events, oldest first.
+            item: its id; None explains the first of the user's list.
+            last: how many events are looked at.
+            at, type, context: of the request, as of `recommend`.
+            profile: of the user, as of `start`.
+
+        Returns:
+            `item` with its score, `labels` (its attributes), and `parts`: an event, the score less the score had the
+            event not been, and the attributes that both items share.
+
+        Raises:
+            NotFoundError: the item is unknown, or no item is left to explain.
+            ArgumentError: the log has several users, nothing is known of the item, or `last` is below 1.
+
+        Cost: O(events), and `last` steps of up to `last` users side by side.
+        """
+        check_count(last, "explain: expected last")
+        self.encoders.check_request(type, context)
+        options = ListOptions(1, microseconds(at, "at"), type, context or {})
+        return explain_history(self, self.start(profile), past_events(history), item, last, options)
+
     def title(self, item: str) -> str | None:
         """Return the title of an item; None where none is known."""
         row = self.vocabulary.row(item)
@@ -270,10 +307,7 @@ class Recommender(Scorer):
 
     def labels(self, item: str) -> list[str]:
         """Return the attributes of an item in words, such as "genres Action"; an empty list where none is known."""
-        row = self.vocabulary.row(item)
-        if row == 0 or self.catalogue is None or self.encoders.items is None:
-            return []
-        return self.encoders.items.labels(self.catalogue.line(row))
+        return labels_of(self, self.vocabulary.row(item))
 
     def add_items(self, table: object) -> "Recommender":
         """Return a recommender that also knows the items of a table, by their attributes; no training is needed.

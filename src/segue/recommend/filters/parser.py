@@ -73,6 +73,22 @@ Write a condition such as price < 20.
     return _Parser(_tokens(text)).whole()
 
 
+def duration_of(text: str, name: str) -> timedelta:
+    """Return the duration that a text such as "30d" writes.
+
+    Raises:
+        ArgumentError: it writes none; the message begins with `name`.
+
+    Example:
+        >>> duration_of("1.5h", "within")
+        datetime.timedelta(seconds=5400)
+    """
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d*)?)([a-z]+)", text.strip())
+    if found is None or found[2] not in UNITS:
+        raise ArgumentError(f'{name}: expected a duration in {", ".join(UNITS)}, came "{text[:40]}". Write 30d or 12h.')
+    return timedelta(seconds=float(found[1]) * UNITS[found[2]])
+
+
 def wrong(at: int, expected: str, came: str, advice: str = "Write a condition such as price < 20.") -> NoReturn:
     """Raise the error of a place in a filter."""
     where = f"where, position {at}" if at else "where"
