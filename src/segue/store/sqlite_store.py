@@ -150,6 +150,7 @@ class SqliteStore(Store):
                 drop_rated(db, uid, Position(row[0], seq))
                 db.execute("INSERT INTO erased VALUES (?, ?, ?)", (uid, seq, row[1]))
                 _erase_events(db, "seq = ?", seq)
+                _past_changed(db)
                 _drop_states(db, uid)
                 db.execute("DELETE FROM snapshots WHERE uid = ? AND (place, seq) >= (?, ?)", (uid, row[0], seq))
                 db.execute("UPDATE users SET version = version + 1 WHERE uid = ?", (uid,))
@@ -167,6 +168,7 @@ class SqliteStore(Store):
             else:
                 drop_rated(db, uid, START)
                 _erase_events(db, "uid = ?", uid)
+                _past_changed(db)
                 _drop_states(db, uid)
                 db.execute("DELETE FROM snapshots WHERE uid = ?", (uid,))
                 db.execute("DELETE FROM users WHERE uid = ?", (uid,))
@@ -212,8 +214,15 @@ class SqliteStore(Store):
             old_uid, new_uid = (transaction.user(name) for name in (old, new))
             if old_uid != new_uid:
                 _merge_users(db, old_uid, new_uid)
+                _past_changed(db)
             version: int = db.execute("SELECT version FROM users WHERE uid = ?", (new_uid,)).fetchone()[0]
         return version
+
+    def past_version(self) -> int:
+        """Return a number that grows with each erasure and merge; see `Store.past_version`."""
+        with self._file.read() as db:
+            row = db.execute("SELECT value FROM meta WHERE name = 'past'").fetchone()
+        return row[0] if row else 0
 
     def drop_model(self, model: str) -> int:
         """Drop all states, snapshots and the shared value of a model; see `Store.drop_model`."""
@@ -297,6 +306,10 @@ def _version(db: sqlite3.Connection, name: str) -> str:
 
 def _put(db: sqlite3.Connection, name: str, value: bytes) -> None:
     db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", ("value:" + name, value))
+
+
+def _past_changed(db: sqlite3.Connection) -> None:
+    db.execute("INSERT INTO meta VALUES ('past', 1) ON CONFLICT(name) DO UPDATE SET value = value + 1")
 
 
 def _erase_events(db: sqlite3.Connection, which: str, value: int | None) -> None:

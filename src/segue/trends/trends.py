@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from segue.data.values.times import microseconds
-from segue.kernels.trend_loops import TrendTable, trend_table
+from segue.kernels.trend_loops import LAST, TrendTable, trend_table
 from segue.shapes import Times
 from segue.trends.moves import Moves, Trail, moves_of
 from segue.trends.ranker import item_key
@@ -81,6 +81,15 @@ class Trends:
     def remove(self, moves: Moves) -> None:
         """Remove moves that were added, as if they had never been there."""
         self.table.add(*moves, np.full(len(moves.keys), -1, np.int64))
+
+    def advance(self, time: int) -> None:
+        """Take a time as that of the newest event: what lies before its last buckets counts no more."""
+        self.add(Moves(np.zeros(1, np.int64), np.zeros((1, LAST), np.int64), np.array([time])), ())
+
+    def take_over(self, other: "Trends") -> None:
+        """Hold the counts of another value, which is used up; whoever reads this one reads them from now on."""
+        self.names = {**self.names, **other.names}  # one who reads the counts before finds their names
+        self.table, self.newest = other.table, other.newest
 
     def copy(self) -> "Trends":
         """Return trends of their own. Cost: O(counts)."""

@@ -31,11 +31,11 @@ from segue.serve.live.erasure_receipt import Receipt, receipt
 from segue.serve.live.explain import explain
 from segue.serve.live.ingest import PendingWrite, current_state, erased_user, next_turn, plan_writes, why_refused
 from segue.serve.live.leases import RENEWED
-from segue.serve.live.online_metrics import OnlineMetrics, ShadowMetrics
 from segue.serve.live.replay import current_stored, read_state, without
 from segue.serve.live.rollout import Rollout, ServedModel
 from segue.serve.ranking.event_ranks import RankedEvent
 from segue.serve.ranking.list_requests import ListRequest, rank
+from segue.serve.ranking.online_metrics import OnlineMetrics, ShadowMetrics
 from segue.serve.ranking.types import (
     Answer,
     IngestRequest,
