@@ -8,7 +8,7 @@ from segue.serve.live.trend_follower import TrendFollower, TrendReplay
 from segue.store.base import Write
 from segue.store.events import Event
 from segue.store.sqlite_store import SqliteStore
-from segue.trends.trends import Trends, moves_of_user
+from tests_support import trends_of_log
 
 SECOND = 1_000_000
 
@@ -20,20 +20,8 @@ def sqlite_store(tmp_path):
     store.close()
 
 
-def by_user(store, newest):
-    """The trends of a log, user by user: the slow way, without any of the code that follows it."""
-    trends = Trends(SECOND)
-    for user in {event.user for event in store.log(limit=10_000)}:
-        events = store.events(user, limit=10_000)
-        moves = moves_of_user([event.item for event in events], [event.time for event in events])
-        trends.add(moves, [event.item for event in events])
-    if newest is not None:
-        trends.advance(newest)
-    return trends.lines()
-
-
 def equal(store, trends):
-    expected = by_user(store, trends.newest)
+    expected = trends_of_log(store, SECOND, trends.newest)
     assert np.array_equal(trends.lines(), expected)
     return len(expected)
 
@@ -95,6 +83,7 @@ def test_law_a_restart_begins_at_a_mark_and_counts_the_same(store, monkeypatch):
 
 
 def test_what_a_store_in_trouble_did_not_say_is_counted_later(store, monkeypatch):
+    monkeypatch.setattr(trend_follower, "USERS", 2)
     rng, read = np.random.default_rng(1), store.events
     replay = TrendReplay(store, SECOND)
     keep(store, events(rng, 200, 0, 400))

@@ -83,6 +83,10 @@ class TrendTable(Protocol):
     def copy(self) -> Self:
         """Return counts of their own. Cost: O(counts)."""
 
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Items and pairs that are counted, and the memory of the counts in bytes; 0 where nobody measures."""
+
 
 def trend_table(shortest: int, *, items: int = ITEMS, pairs: int = PAIRS) -> "TrendLoops | PureTrends":
     """Return empty counts.
@@ -165,7 +169,7 @@ class TrendLoops:
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """Items and pairs that are counted, and the memory of the counts in bytes."""
+        """Items, pairs and bytes; see `TrendTable.sizes`."""
         sizes = np.zeros(4, np.int64)
         with self._lock:
             self._loops.segue_trends_sizes(self._at, _pointer(sizes))
@@ -214,7 +218,7 @@ class PureTrends:
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """Items and pairs that are counted, and 0 for the memory, which nobody measures."""
+        """Items, pairs and 0; see `TrendTable.sizes`."""
         items = sum(not first for first, _ in self._counts)
         return items, len(self._counts) - items, 0
 

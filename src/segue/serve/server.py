@@ -178,7 +178,12 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
         stack.callback(listener.close)
         store = open_store(settings.store or path.with_name("segue.db"), accept_loss=settings.accept_loss)
         stack.callback(store.close)
-        metrics = Metrics(lambda: service.online_metrics(), lambda: service.index_recall(), lambda: service.faults())
+        metrics = Metrics(
+            lambda: service.online_metrics(),
+            lambda: service.index_recall(),
+            lambda: service.faults(),
+            lambda: service.trends(),
+        )
         shadow = open_model(settings.shadow)[0] if settings.shadow else None
         service = Service(
             rec, store, models=settings.folder, found=found, path=path, shadow=shadow, committed=metrics.commit

@@ -66,13 +66,13 @@ class Trends:
             key, before = trail.push(item_key(item), now)
         self.add(Moves(np.array([key]), np.array([before]), np.array([now])), [item])
 
-    def add(self, moves: Moves, items: Iterable[str]) -> None:
-        """Add moves; `items` are the ids behind their keys."""
+    def add(self, moves: Moves, items: Iterable[str], signs: Times | None = None) -> None:
+        """Add moves; `items` are the ids behind their keys. Those with a sign of -1 are removed."""
         if not len(moves.keys):
             return
         for item in items:
             self.names[item_key(item)] = item
-        self.table.add(*moves, np.ones(len(moves.keys), np.int64))
+        self.table.add(*moves, np.ones(len(moves.keys), np.int64) if signs is None else signs)
         newest = int(moves.times.max())
         self.newest = newest if self.newest is None else max(newest, self.newest)
         if len(self.names) > _NAMES and len(self.names) > 4 * self._counted():

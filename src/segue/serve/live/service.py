@@ -33,6 +33,7 @@ from segue.serve.live.ingest import PendingWrite, current_state, erased_user, ne
 from segue.serve.live.leases import RENEWED
 from segue.serve.live.replay import current_stored, read_state, without
 from segue.serve.live.rollout import Rollout, ServedModel
+from segue.serve.live.trend_follower import TrendFollower
 from segue.serve.ranking.event_ranks import RankedEvent
 from segue.serve.ranking.list_requests import ListRequest, rank
 from segue.serve.ranking.online_metrics import OnlineMetrics, ShadowMetrics
@@ -43,6 +44,7 @@ from segue.serve.ranking.types import (
     Rating,
     RecommendRequest,
     Status,
+    TrendStatus,
     UserView,
 )
 from segue.store.base import Head, Store, Write
@@ -86,11 +88,13 @@ class Service:
         self.store, self.clock, self.metrics, self.shadow_metrics = store, clock, OnlineMetrics(), ShadowMetrics()
         self._committed = committed
         self._changes = Changes(store)
-        running = ServedModel(self._changes.applied(rec), rec, found, path)
-        beside = ServedModel(self._changes.applied(shadow), shadow) if shadow else None
-        self._rollout = Rollout(store, running, models, self._changes, beside)
+        self._trends = TrendFollower(store, self._bind_anew)
+        running = ServedModel(self._applied(rec), rec, found, path)
+        beside = ServedModel(self._applied(shadow), shadow) if shadow else None
+        self._rollout = Rollout(store, running, models, self._applied, beside)
         self._lock, self._changing = threading.Lock(), threading.Lock()  # of events, and of items and rules
-        self._threads = [self._rollout.worker]
+        self._threads = [self._rollout.worker, self._trends.thread]
+        self._trends.start()
         if not store.exclusive:
             self._threads.append(Background("segue-follow", self._follow, every=FOLLOWED))
             self._threads[-1].start()
@@ -99,6 +103,9 @@ class Service:
     def rec(self) -> Recommender:
         """The model that answers those who are caught up."""
         return self._rollout.running.rec
+
+    def _applied(self, rec: Recommender) -> Recommender:
+        return self._trends.bound(self._changes.applied(rec))
 
     # --- events -----------------------------------------------------------------------------------------------
 
@@ -415,6 +422,10 @@ class Service:
         for rec in self._rollout.models():
             self._changes.filters(rec)
 
+    def _bind_anew(self) -> None:
+        with self._changing:
+            self._lay_out()
+
     def find_items(self, words: str, limit: int = 20) -> list[Item]:
         """Return items whose title or id holds these words. Cost: see `Catalogue.find`."""
         rec = self.rec
@@ -477,7 +488,12 @@ class Service:
             filters.unavailable,
             rollout.running.found,
             scale.levels if scale and scale.closed else (),
+            self.trends(),
         )
+
+    def trends(self) -> TrendStatus | None:
+        """Return where the trends stand that lists follow; None where the model has no ranker."""
+        return self._trends.status(self.rec)
 
     def faults(self) -> dict[str, int]:
         """Return how many errors each thread in the background has met, and gone on."""
@@ -493,10 +509,11 @@ class Service:
 
     def settle(self, seconds: float = 600.0) -> bool:
         """Wait until nothing is left to do in the background, and return whether it is so."""
-        return self._rollout.wait(seconds)
+        return self._rollout.wait(seconds) and self._trends.wait(seconds)
 
     def close(self) -> None:
         """Stop the work in the background."""
+        self._trends.close()
         for thread in self._threads[1:]:
             thread.stop()
         self._rollout.close()

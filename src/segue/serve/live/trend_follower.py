@@ -11,16 +11,21 @@ begins not at the first event but at a mark: a place in the log before which no 
 
 import threading
 import time
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 import numpy as np
 
-from segue.kernels.trend_loops import BUCKETS, LAST, OF_ITEM, OF_PAIR
+from segue.kernels.trend_loops import BUCKETS, OF_ITEM, OF_PAIR
+from segue.recommend.recommender import Recommender
 from segue.serve.live.background import Background
+from segue.serve.ranking.types import TrendStatus
+from segue.shapes import Times
 from segue.store.base import Store, change_value
 from segue.store.events import START, Position, StoredEvent
 from segue.trends.moves import RECENT, Moves, Trail
@@ -31,6 +36,8 @@ from segue.trends.trends import Trends
 FOLLOWED, PAGE = 0.2, 1000
 #: Users whose last events are kept in memory; those of others are read from the store.
 USERS = 20_000
+#: Events of a user in memory: an event that comes late by the events beyond `RECENT` needs no read.
+KEPT = RECENT + 10
 #: Events of the log between two marks.
 MARKED = 100_000
 #: The share of the time in which counts may be made anew, after erasures and merges.
@@ -46,21 +53,35 @@ class Mark(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """One event as the counts take it."""
+    """One event as the counts take it: to be added, or with a sign of -1 removed."""
 
     key: int
     before: tuple[int, ...]
     time: int
-    item: str
-    seq: int
+    sign: int
 
 
 @dataclass(slots=True)
 class _LastEvents:
-    """The last events of a user that were counted, and the position of the last one."""
+    """The last events of a user that were counted, oldest first, and whether there are no others."""
 
-    trail: Trail
-    last: Position
+    keys: list[int]
+    times: list[int]
+    whole: bool
+
+    def insert(self, key: int, time: int) -> list[_Step]:
+        """Put an event in its place, and return how that moves the counts: those after it count anew."""
+        at = bisect_right(self.times, time)
+        begin, later = max(0, at - RECENT), slice(at, at + RECENT)
+        before, keys, times = (self.keys[begin:at], self.times[begin:at]), self.keys[later], self.times[later]
+        steps = _pushed(Trail(*before), keys, times, -1) if keys else []
+        steps += _pushed(Trail(*before), [key, *keys], [time, *times], 1)
+        self.keys.insert(at, key)
+        self.times.insert(at, time)
+        if len(self.keys) > KEPT:
+            del self.keys[0], self.times[0]
+            self.whole = False
+        return steps
 
 
 class TrendReplay:
@@ -75,7 +96,8 @@ class TrendReplay:
 
     def __init__(self, store: Store, shortest: int) -> None:
         self.trends, self.past, self.events = Trends(shortest), store.past_version(), 0
-        self._store, self._pending = store, list[_Step]()
+        self.caught_up = False
+        self._store = store
         self._users: OrderedDict[str, _LastEvents] = OrderedDict()
         marks = _marks(store.get_value(_VALUE))
         self.seq, self._latest = _begin(marks, shortest)
@@ -87,17 +109,21 @@ class TrendReplay:
         Cost: O(events); of a user who is not in memory, and of a late event, up to `RECENT` events are read.
         """
         page = self._store.log(after=self.seq, limit=limit)
+        timed = [event for event in page if event.time is not None]
         try:
-            for event in page:
-                self._take(event)
-            self._flush()
-        except BaseException:  # what was not counted is read again
-            self._pending.clear()
+            steps = [step for event in timed for step in self._steps(event)]
+        except BaseException:  # nothing was counted, all is read again
             self._users.clear()
             raise
+        if timed:
+            moves, signs = _moves(steps)
+            self.trends.add(moves, {event.item for event in timed}, signs)
+            self._latest = max(self._latest, *(event.place for event in timed))
+            self.events += len(timed)
         if page:
             self.seq = page[-1].seq
         self._mark()
+        self.caught_up |= len(page) < limit
         return len(page) < limit
 
     def take_over(self, other: "TrendReplay") -> None:
@@ -105,51 +131,30 @@ class TrendReplay:
         if other.trends.newest is not None:  # both count at one time, although the newest event may be gone
             self.trends.advance(other.trends.newest)
         other.trends.take_over(self.trends)
-        self.trends = other.trends
+        self.trends, self.events = other.trends, other.events
 
-    def _take(self, event: StoredEvent) -> None:
-        if event.time is None:
-            return
-        known = self._users.pop(event.user, None) or self._read(event)
-        if event.position < known.last:
-            self._flush()
-            self._insert(event)  # and the user is read again with the next event
-            return
+    def _steps(self, event: StoredEvent) -> list[_Step]:
+        """Return how an event moves the counts; one before others of its user changes what these count."""
+        known = self._users.pop(event.user, None) or self._last(event)
+        at = bisect_right(known.times, event.place)  # of one time, what came first is first
+        if at < len(known.times) and at < RECENT and not known.whole:  # and the user is read again with the next event
+            return self._around(event).insert(item_key(event.item), event.place)
         self._users[event.user] = known
-        known.last = event.position
-        self._pending.append(_step(known.trail, event))
         if len(self._users) > USERS:
             self._users.popitem(last=False)
+        return known.insert(item_key(event.item), event.place)
 
-    def _read(self, event: StoredEvent) -> _LastEvents:
-        """Return the last events of a user that came before one."""
-        recent = _counted(self._store, event, None)
-        trail = Trail([item_key(one.item) for one in recent], [one.place for one in recent])
-        return _LastEvents(trail, recent[-1].position if recent else START)
+    def _last(self, event: StoredEvent) -> _LastEvents:
+        """Return the last events of a user that arrived before one."""
+        found = _counted(self._store, event, None, KEPT)
+        return _last_events(found, whole=len(found) < KEPT)
 
-    def _insert(self, event: StoredEvent) -> None:
-        """Count an event before others of its user, whose moves it changes."""
-        earlier = _counted(self._store, event, event.position)
-        later = _counted(self._store, event, event.position, backwards=False)
-
-        def moves(line: list[StoredEvent]) -> list[_Step]:
-            trail = Trail([item_key(one.item) for one in earlier], [one.place for one in earlier])
-            return [_step(trail, one) for one in line]
-
-        self.trends.remove(_moves(moves(later)))
-        new = moves([event, *later])
-        self.trends.add(_moves(new), [event.item])
-        self.seq, self._latest, self.events = event.seq, max(self._latest, event.place), self.events + 1
-
-    def _flush(self) -> None:
-        """Count what is pending."""
-        if not self._pending:
-            return
-        moves = _moves(self._pending)
-        self.trends.add(moves, {step.item for step in self._pending})
-        self.seq, self._latest = self._pending[-1].seq, max(self._latest, int(moves.times.max()))
-        self.events += len(self._pending)
-        self._pending.clear()
+    def _around(self, event: StoredEvent) -> _LastEvents:
+        """Return what lies around the place of an event of what arrived before it."""
+        earlier = _counted(self._store, event, event.position, RECENT)
+        return _last_events(
+            earlier + _counted(self._store, event, event.position, RECENT, backwards=False), whole=False
+        )
 
     def _mark(self) -> None:
         """Keep where the log stands now and then, so that a start need not read all of it."""
@@ -166,41 +171,104 @@ class TrendReplay:
 
 
 class TrendFollower:
-    """The trends of a server, which follow the log of its store.
+    """The trends of a server, which follow the log of its store from the first model with a ranker on.
 
     Args:
         store: with the log.
+        full: is called where a model meets more unknown items than it has rows for, to bind it anew.
         clock: seconds, for the pace.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
-        self._store, self._clock = store, clock
+    def __init__(
+        self, store: Store, full: Callable[[], None] = lambda: None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store, self._full, self._clock = store, full, clock
         self._replays: dict[int, TrendReplay] = {}
         self._anew: dict[int, tuple[float, TrendReplay]] = {}  # with when it began
         self._not_before: dict[int, float] = {}
-        self._lock, self._closed = threading.Lock(), False
+        self._bound: WeakValueDictionary[int, Recommender] = WeakValueDictionary()
+        self._lock, self._turned = threading.Lock(), threading.Condition()
+        self._begun = self._done = 0
+        self._open = self._closed = False
         self._at_end = clock()
         self.thread = Background("segue-trends", self.turn, every=FOLLOWED)
+
+    def start(self) -> None:
+        """Begin to follow, now or with the first model that has a ranker."""
+        with self._lock:
+            self._open = True
+            if self._replays:
+                self.thread.start()
+
+    def bound(self, rec: Recommender) -> Recommender:
+        """Return a model whose lists follow the trends; one without a ranker as it is.
+
+        The counts of a half-life that no model had before begin here, and answer while they catch up with the log.
+
+        Cost: O(items x width) for a model that was not bound before.
+        """
+        if rec.ranker is None:
+            return rec
+        with self._lock:
+            found = self._bound.get(id(rec))  # which keeps `rec`, so the number stands for it
+            if found is None or found.trends_full:
+                found = self._bound[id(rec)] = rec.with_trends(self._trends(int(rec.ranker.shortest)))
+        return found
 
     def trends(self, shortest: int) -> Trends:
         """Return the trends of a half-life in microseconds, which follow the log from now on."""
         with self._lock:
-            if shortest not in self._replays:
-                self._replays[shortest] = TrendReplay(self._store, shortest)
-            return self._replays[shortest].trends
+            return self._trends(shortest)
+
+    def _trends(self, shortest: int) -> Trends:
+        if shortest not in self._replays:
+            if self._open and not self._replays:
+                self.thread.start()
+            self._replays[shortest] = TrendReplay(self._store, shortest)
+        return self._replays[shortest].trends
+
+    def status(self, rec: Recommender) -> TrendStatus | None:
+        """Return where the trends of a model stand; None for a model without."""
+        replay = self._replays.get(int(rec.ranker.shortest)) if rec.ranker else None
+        if replay is None:
+            return None
+        sizes = replay.trends.table.sizes
+        behind = self._clock() - self._at_end
+        return TrendStatus(replay.trends.shortest / 1e6, replay.events, replay.caught_up, behind, *sizes)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until all that is in the log now is counted; return whether it is."""
+        with self._turned:
+            wanted = self._begun + 1
+            self.thread.hurry()
+            return self._turned.wait_for(lambda: self._done >= wanted or not self._replays, seconds)
 
     def turn(self) -> None:
         """Read the log to its end."""
+        with self._turned:
+            self._begun = begun = self._begun + 1
         with self._lock:
-            shortest = list(self._replays)
-        while not self._closed and sum(self._step(one) for one in shortest) < len(shortest):
+            followed = self._in_use()
+        while not self._closed and sum(self._step(one) for one in followed) < len(followed):
             pass
         self._at_end = self._clock()
+        if any(rec.trends_full for rec in list(self._bound.values())):
+            self._full()
+        with self._turned:
+            self._done = begun
+            self._turned.notify_all()
+
+    def _in_use(self) -> list[int]:
+        """Return the half-lives of the models at hand, and let the counts of others go."""
+        used = {int(rec.ranker.shortest) for rec in list(self._bound.values()) if rec.ranker}
+        for shortest in self._replays.keys() - used if used else ():
+            self._replays.pop(shortest)
+            self._anew.pop(shortest, None)
+        return list(self._replays)
 
     def _step(self, shortest: int) -> bool:
         """Read a page, and return whether all is read."""
-        past = self._store.past_version()
-        live = self._replays[shortest]
+        past, live = self._store.past_version(), self._replays[shortest]
         at_end = live.step()
         anew = self._anew.get(shortest)
         if anew is None and past != live.past and self._clock() >= self._not_before.get(shortest, 0.0):
@@ -234,29 +302,37 @@ def _marks(value: bytes | None) -> list[Mark]:
     return msgspec.json.decode(value, type=list[Mark]) if value else []
 
 
-def _step(trail: Trail, event: StoredEvent) -> _Step:
-    return _Step(*trail.push(item_key(event.item), event.place), event.place, event.item, event.seq)
+def _last_events(events: Sequence[StoredEvent], *, whole: bool) -> _LastEvents:
+    return _LastEvents([item_key(one.item) for one in events], [one.place for one in events], whole)
 
 
-def _moves(steps: list[_Step]) -> Moves:
-    keys, before, times, *_ = zip(*steps, strict=True) if steps else ((), (), ())
-    return Moves(np.array(keys, np.int64), np.array(before, np.int64).reshape(-1, LAST), np.array(times, np.int64))
+def _pushed(trail: Trail, keys: Sequence[int], times: Sequence[int], sign: int) -> list[_Step]:
+    return [_Step(*trail.push(key, time), time, sign) for key, time in zip(keys, times, strict=True)]
 
 
-def _counted(store: Store, event: StoredEvent, edge: Position | None, *, backwards: bool = True) -> list[StoredEvent]:
-    """Return up to `RECENT` events of an event's user with a time that arrived before it, in their order.
+def _moves(steps: list[_Step]) -> tuple[Moves, Times]:
+    keys, before, times, signs = zip(*steps, strict=True)
+    moves = Moves(np.array(keys, np.int64), np.array(before, np.int64), np.array(times, np.int64))
+    return moves, np.array(signs, np.int64)
+
+
+def _counted(
+    store: Store, event: StoredEvent, edge: Position | None, most: int, *, backwards: bool = True
+) -> list[StoredEvent]:
+    """Return events with a time of an event's user that arrived before the event, in their order.
 
     Args:
         store: with the log.
         event: whose user, and before whose arrival.
         edge: the events before this position, or after it; None for the last ones.
+        most: how many.
         backwards: those before the edge, which are nearest.
     """
     found: list[StoredEvent] = []
-    limit = RECENT + 2
+    limit = most + 2
     while True:
         page = store.events(event.user, after=edge, limit=limit, backwards=backwards)
         found += [one for one in page if one.time is not None and one.seq < event.seq]
-        if len(found) >= RECENT or len(page) < limit or (backwards and page[-1].place == START.place):
-            return found[:RECENT][:: -1 if backwards else 1]
+        if len(found) >= most or len(page) < limit or (backwards and page[-1].place == START.place):
+            return found[:most][:: -1 if backwards else 1]
         edge, limit = page[-1].position, 500
