@@ -34,6 +34,7 @@ ORDER = [
     ("recommend",),
     ("evaluation.baselines",),
     ("evaluation.online",),
+    ("evaluation.comparison_report",),
     ("evaluation",),
     ("store",),
     ("serve.ranking",),
