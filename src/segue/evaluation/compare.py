@@ -210,10 +210,11 @@ class _Job:
         items = pl.concat([each.cast(pl.String) for each in ids]).unique(maintain_order=True)
         models: dict[str, Ranked] = {}
         for name, measurement in self.measurements.items():
+            known = measurement.queries.targets > 0
             own = rows_of(items, pl.concat([pl.Series([""]), self.recs[name].vocabulary.ids.cast(pl.String)]))
             for other, ranked in measurement.rankings.items():
                 ranks, lists = np.concatenate(ranked.ranks), own[np.concatenate(ranked.lists)]
-                models[name if other == "segue" else other] = Ranked(ranks, lists, other == "segue")
+                models[name if other == "segue" else other] = Ranked(ranks, lists, known, other == "segue")
         ordered = sorted(models.items(), key=lambda pair: not pair[1].is_model)
         counts = new_users = None
         if self.train is not None:

@@ -27,7 +27,7 @@ def attributes_of(
         test: the held-out events, in the order of the queries.
         rows: int32[query], the row of each item in the vocabulary of the model; 0 unknown.
 
-    Cost: O(items + queries).
+    Cost: O(items + users + queries).
     """
     columns: list[pl.Series] = []
     if encoders.items is not None and catalogue is not None:
@@ -37,8 +37,11 @@ def attributes_of(
             each.gather(places).alias(f"item: {each.name}") for each in _read(encoders.items.columns, catalogue.table)
         ]
     if encoders.users is not None and profiles is not None:
-        table = profiles.rows(test["user"].cast(pl.String))
-        columns += [each.alias(f"user: {each.name}") for each in _read(encoders.users.columns, table)]
+        users = test["user"].cast(pl.String)
+        each_once = users.unique(maintain_order=True)
+        place = users.replace_strict(each_once, pl.int_range(len(each_once), eager=True))
+        table = profiles.rows(each_once)
+        columns += [each.gather(place).alias(f"user: {each.name}") for each in _read(encoders.users.columns, table)]
     columns += [test[name].alias(f"event: {plain_name(name)}") for name in test.columns if name not in _IDS]
     return pl.DataFrame({column.name: column for column in columns})
 

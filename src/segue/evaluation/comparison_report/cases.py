@@ -20,29 +20,31 @@ def cases_of(measured: Measured, names: Sequence[str], count: int, seed: int = 0
     """Return users with their last events, what came next, and the list of each model.
 
     A quarter of them each: good cases of the first model, bad ones, those whose rank differs most between the first
-    two models, and random ones. A user is shown once.
+    two models, and random ones, which also fill up what there is not of the others. In all but random cases every
+    model knows the item that came. A user is shown once.
 
     Args:
         measured: the queries.
         names: the models whose lists are shown.
-        count: about how many users; 0 for none.
+        count: how many users; 0 for none.
         seed: of the draws.
     """
-    ranks, known = measured.models[names[0]].ranks, measured.targets > 0
+    ranks, known = measured.models[names[0]].ranks, np.all([measured.models[name].known for name in names], axis=0)
     rng, taken = np.random.default_rng(seed), set[int]()
     shuffled = rng.permutation(len(ranks))
     apart = np.zeros(len(ranks))
     if len(names) > 1:
-        apart = np.abs(np.log(ranks) - np.log(measured.models[names[1]].ranks))
+        apart = known * np.abs(np.log(ranks) - np.log(measured.models[names[1]].ranks))
     wanted = {
         "good": shuffled[ranks[shuffled] <= GOOD],
         "bad": shuffled[(ranks[shuffled] > BAD) & known[shuffled]],
         "different": shuffled[np.argsort(-apart[shuffled], kind="stable")] if apart.any() else shuffled[:0],
         "random": shuffled,
     }
-    cases = []
+    cases: list[dict[str, Any]] = []
     for kind, queries in wanted.items():
-        for query in _of_new_users(measured, queries, taken, -(-count // len(KINDS))):
+        wanted_now = count - len(cases) if kind == KINDS[-1] else count // len(KINDS)
+        for query in _of_new_users(measured, queries, taken, wanted_now):
             cases.append(_case(measured, names, int(query), kind))
     return cases
 
@@ -59,19 +61,20 @@ def _of_new_users(measured: Measured, queries: NDArray[np.int64], taken: set[int
 
 
 def _case(measured: Measured, names: Sequence[str], query: int, kind: str) -> dict[str, Any]:
-    place, target = int(measured.places[query]), int(measured.targets[query])
+    place = int(measured.places[query])
     begin = max(int(measured.begins[query]), place - SHOWN)
     models = {}
     for name in names:
         ranked = measured.models[name]
         rows = [row for row in ranked.lists[query].tolist() if row]
-        models[name] = {"rank": int(ranked.ranks[query]), "list": [_item(measured, row) for row in rows]}
+        rank = int(ranked.ranks[query]) if ranked.known[query] else None
+        models[name] = {"rank": rank, "list": [_item(measured, row) for row in rows]}
     return {
         "kind": kind,
         "user": measured.log["user"][place],
         "earlier": place - int(measured.begins[query]),
         "history": [_event(measured, row) for row in range(begin, place)],
-        "target": _event(measured, place) | {"known": target > 0},
+        "target": _event(measured, place),
         "models": models,
     }
 

@@ -59,7 +59,7 @@ def _drawn(name: str, height: float, draw: Any) -> str:
     text = re.sub(
         r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{name}">', text, count=1
     )
-    text = text.replace("xlink:href", "href")
+    text = re.sub(r'<g id="[^"]*"', "<g", text).replace("xlink:href", "href")
     for colour_of_file, variable in _VARIABLES.items():
         text = text.replace(colour_of_file, f"var({variable})")
     return re.sub(r"\n\s*", "\n", text)
@@ -142,7 +142,7 @@ def calibration(of: Mapping[str, Sequence[Mapping[str, float]]], x: str, y: str,
 
 
 def learning(curves_of: Mapping[str, Sequence[Mapping[str, float]]], metric: str, title: str) -> str:
-    """Return a validation metric after each epoch, a line for each model."""
+    """Return a metric after each epoch, a line for each model."""
 
     def draw(axes: Axes) -> None:
         for place, (name, rows) in enumerate(curves_of.items()):
@@ -151,7 +151,7 @@ def learning(curves_of: Mapping[str, Sequence[Mapping[str, float]]], metric: str
                 axes.plot(
                     *zip(*known, strict=True), **_line(place), marker=_MARKERS[place % 6], markersize=3, label=name
                 )
-        axes.set(xlabel="epoch", ylabel=f"{title} on validation")
+        axes.set(xlabel="epoch", ylabel=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
 

@@ -28,7 +28,8 @@ class Condition:
     value: float | str
 
     def __str__(self) -> str:
-        return f"{self.metric} {'>' if self.above else '<'} {self.value}"
+        value = self.value if isinstance(self.value, str) else f"{self.value:g}"
+        return f"{self.metric} {'>' if self.above else '<'} {value}"
 
     @property
     def needs_baselines(self) -> bool:

@@ -18,11 +18,13 @@ class Ranked:
     Args:
         ranks: float64[query], of the target, 1 is the best.
         lists: int32[query, 10], rows of `Measured.items`, best first; 0 fills a short list.
+        known: bool[query], whether the model knows the target; the others are misses.
         is_model: whether it is a model that is measured; False for a baseline.
     """
 
     ranks: NDArray[np.float64]
     lists: Rows
+    known: NDArray[np.bool_]
     is_model: bool = True
 
 

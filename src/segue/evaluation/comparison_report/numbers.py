@@ -47,7 +47,7 @@ def numbers_of(
         **about,
         "queries": len(measured.places),
         "users": int(measured.log["user"].gather(measured.places).n_unique()),
-        "unknown_targets": int((measured.targets == 0).sum()),
+        "unknown_targets": {name: int((~measured.models[name].known).sum()) for name in measured.measured_models},
         "models": models,
         "pairs": pairs,
         "curves": curves_of(measured),

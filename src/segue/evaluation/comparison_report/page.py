@@ -10,7 +10,7 @@ from segue.evaluation.comparison_report import figures
 from segue.evaluation.comparison_report.pairs import MAIN, between, short
 
 Numbers = Mapping[str, Any]
-_SHOWN = ("hr@10", "ndcg@10", "mrr@10")
+_SHOWN = ("ndcg@10", "hr@10", "mrr@10")
 _KINDS = {
     "good": "good: among the first three",
     "bad": "bad: beyond the first hundred",
@@ -90,7 +90,7 @@ def _models(numbers: Numbers) -> str:
     models, compared = numbers["models"], _compared(numbers)
     order = sorted(models, key=lambda name: -_main(numbers, name))
     others = [metric for metric in next(iter(models.values()))["metrics"] if metric not in _SHOWN]
-    head = ["", *(metric.upper() for metric in _SHOWN), "coverage@10"]
+    head = ["", *(metric.upper() for metric in _SHOWN), "Coverage@10"]
     rows = []
     for name in order:
         metrics, ends = models[name]["metrics"], models[name]["intervals"]
@@ -179,7 +179,7 @@ def _slices(numbers: Numbers) -> str:
     return (
         "<p>NDCG@10 of parts of the held-out events, the number of events in brackets. Slices are many: "
         "an interval beside another, one time in twenty, is chance.</p>"
-        f'<div class="charts">{"".join(charts)}</div>'
+        f'<div class="packed">{"".join(charts)}</div>'
         f"<details><summary>All numbers of the slices</summary>{tables}</details>"
     )
 
@@ -240,7 +240,11 @@ def _learning(numbers: Numbers) -> str:
     known = {name: rows for name, rows in numbers["learning"].items() if rows}
     charts = [
         _figure(figures.learning(known, metric, title))
-        for metric, title in ((MAIN, "NDCG@10"), ("rmse", "RMSE"), ("loss", "loss in training"))
+        for metric, title in (
+            (MAIN, "NDCG@10 on validation"),
+            ("rmse", "RMSE on validation"),
+            ("loss", "loss on training data"),
+        )
         if any(metric in row for rows in known.values() for row in rows)
     ]
     return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
@@ -283,13 +287,13 @@ def _cases(numbers: Numbers) -> str:
 
 def _case(case: Numbers, *, is_open: bool) -> str:
     target = case["target"]["item"]
-    ranks = ", ".join(f"{short(name)} {each['rank']:,}" for name, each in case["models"].items())
+    ranks = ", ".join(f"{short(name)} {_rank(each)}" for name, each in case["models"].items())
     events = "".join(f"<li>{escape(event['title'])} {_time(event)}</li>" for event in case["history"])
     left = case["earlier"] - len(case["history"])
     more = f'<p class="quiet">{left:,} earlier events are not shown.</p>' if left else ""
     none = "" if case["history"] else '<p class="quiet">No event before.</p>'
     lists = "".join(
-        f"<div><h4>{escape(short(name))}: rank {each['rank']:,}</h4><ol>"
+        f"<div><h4>{escape(short(name))}: rank {_rank(each)}</h4><ol>"
         + "".join(
             f"<li{' class=hit' if item['item'] == target else ''}>{escape(item['title'])}</li>" for item in each["list"]
         )
@@ -305,6 +309,10 @@ def _case(case: Numbers, *, is_open: bool) -> str:
         "</li></ol>"
         f"</div>{lists}</div></details>"
     )
+
+
+def _rank(of: Numbers) -> str:
+    return "unknown" if of["rank"] is None else f"{of['rank']:,}"
 
 
 def _time(event: Numbers) -> str:

@@ -148,5 +148,5 @@ def _of_column(column: pl.Series, users: Times) -> Labels:
             wanted[words.filter(pl.col("value") == value)["query"].to_numpy()] = True
             other &= ~wanted
             labels.append((value, wanted))
-        labels.append(("another value", other))
+        labels += [("another value", other)] if labels else []
     return [*labels, ("unknown", ~known.to_numpy())]
