@@ -340,6 +340,8 @@ def settings_of(rec: Recommender) -> dict[str, Any]:
         f"{part}.{name}": value for part, values in asdict(rec.config).items() for name, value in values.items()
     }
     facts = {name: rec.facts[name] for name in _FACTS if rec.facts.get(name) not in (None, {})}
+    if "range" in facts:
+        facts["range"] = " to ".join(iso(time) for time in facts["range"])
     return {"fingerprint": rec.fingerprint, "items": len(rec.vocabulary), "facts": facts, "settings": settings}
 
 

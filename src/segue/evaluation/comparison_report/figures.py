@@ -2,7 +2,9 @@
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
@@ -21,6 +23,7 @@ _VARIABLES = {INK: "--ink", SOFT: "--soft", LINE: "--line"} | {
 _MARKERS, _LINES = "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 _STYLE: Any = {
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "font.size": 9,
     "text.color": INK,
     "axes.edgecolor": SOFT,
@@ -43,7 +46,8 @@ def colour(place: int) -> str:
 
 def _drawn(name: str, height: float, draw: Any) -> str:
     """Return the SVG of a chart; `draw` fills its axes."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has the font, not matplotlib
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
@@ -56,9 +60,9 @@ def _drawn(name: str, height: float, draw: Any) -> str:
         figure.savefig(written, format="svg", transparent=True, metadata=nothing)
     text = written.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(
-        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{name}">', text, count=1
-    )
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box is not None
+    text = f'<svg {box[0]} role="img" aria-label="{escape(name)}"' + text[text.index(">") :]
     text = re.sub(r'<g id="[^"]*"', "<g", text).replace("xlink:href", "href")
     for colour_of_file, variable in _VARIABLES.items():
         text = text.replace(colour_of_file, f"var({variable})")

@@ -223,7 +223,12 @@ def _calibration(numbers: Numbers) -> str:
             name: [{"predicted": each["predicted"], "observed": each["given"]} for each in report["calibration"]]
             for name, report in numbers["ratings"].items()
         }
-        charts.append(_figure(figures.calibration(rated, "predicted rating", "given rating", "Calibration of ratings")))
+        charts.append(
+            _figure(
+                figures.calibration(rated, "predicted rating", "given rating", "Calibration of ratings"),
+                "Ratings, in ten equal parts by their prediction.",
+            )
+        )
         rows = [
             (
                 escape(name),
@@ -332,7 +337,7 @@ def _data(numbers: Numbers) -> str:
     if queries["new_items"] is not None:
         never = f"{queries['new_items']:,} test events are of items, {queries['new_users']:,} of users"
         lines.append(("new", f"{never} that training never met"))
-    lines += [("digest of the test", queries["digest"]), *(("note", note) for note in card["notes"])]
+    lines += [("digest of the test", queries["digest"][:12]), *(("note", note) for note in card["notes"])]
     return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(str(text))}</dd>' for name, text in lines)}</dl>"
 
 
@@ -361,8 +366,8 @@ def _settings(numbers: Numbers) -> str:
         rows.append((len(set(values)) == 1, name, [_cell(escape(value)) for value in values]))
     head = ["", *(escape(name) for name in of)]
     facts = list(dict.fromkeys(key for each in of.values() for key in each["facts"]))
-    about = [("fingerprint", [_cell(escape(each["fingerprint"][:12])) for each in of.values()])]
-    about += [("items", [_cell(f"{each['items']:,}") for each in of.values()])]
+    about = [("fingerprint", [_cell(escape(each["fingerprint"][:12]), "text") for each in of.values()])]
+    about += [("items", [_cell(f"{each['items']:,}", "text") for each in of.values()])]
     about += [
         (escape(key), [_cell(escape(_shown(each["facts"].get(key))), "text") for each in of.values()]) for key in facts
     ]
@@ -379,6 +384,8 @@ def _settings(numbers: Numbers) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={each}" for name, each in value.items())
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return "–" if value is None else str(value)
 
 
