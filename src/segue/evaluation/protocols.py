@@ -20,7 +20,8 @@ from segue.evaluation.queries import Queries, Rankings, RankingTask, rank_querie
 from segue.evaluation.registry import BaselineRankings, TrainingData, rank_baselines, rank_fitted
 from segue.evaluation.report import Report
 from segue.metrics.bootstrap import paired_bootstrap
-from segue.metrics.metrics import coverage, ndcg, next_item_metrics
+from segue.metrics.lists import coverage
+from segue.metrics.metrics import ndcg, next_item_metrics
 from segue.recommend.arguments import check_count, check_known, profiles_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats
