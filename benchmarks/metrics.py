@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from ranx import Qrels, Run, evaluate
-from sklearn.metrics import log_loss, mean_absolute_error, root_mean_squared_error, roc_auc_score
+from sklearn.metrics import log_loss, mean_absolute_error, roc_auc_score, root_mean_squared_error
 
 from segue import metrics
 from segue.metrics.any_lists import OF_LISTS

@@ -10,6 +10,8 @@ from segue.evaluation.baselines.contract import Baseline, Fitted
 from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, OwnPopularity, Popularity, RecentPopularity
 from segue.evaluation.baselines.ease import EASE
 from segue.evaluation.baselines.separate_process import Failure, attempt, call_each
+from segue.evaluation.baselines.session_knn import SessionKNN
+from segue.evaluation.baselines.transition_graph import TransitionGraph
 from segue.evaluation.baselines.tuning import tuned
 from segue.evaluation.queries import Rankings, RankingTask, rank_queries
 from segue.shapes import Floats
@@ -21,9 +23,11 @@ BASELINES: tuple[type[Baseline], ...] = (
     OwnPopularity,
     DecayedMarkov,
     ItemKNN,
+    SessionKNN,
     EASE,
     ALS,
     ContentKNN,
+    TransitionGraph,
 )
 
 Say = Callable[[str], None]
@@ -107,7 +111,7 @@ def fit_all(data: TrainingData, say: Say | None = None) -> FittedBaselines:
     Example:
         >>> import numpy as np, polars as pl
         >>> log = Sequences(pl.Series(["ann"]), np.array([0, 3]), np.array([1, 2, 1], np.int32))
-        >>> fit_all(TrainingData(log, 3)).left_out[-1]
+        >>> fit_all(TrainingData(log, 3)).left_out[-2]
         'Left out: content-kNN: expected features of the items, came none. Give a catalogue with attributes.'
     """
     able, obstacles = _able(data)
