@@ -1,5 +1,6 @@
 """The verbs `train` and `evaluate`."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +18,7 @@ from segue.config import configure, parse_settings, read_config
 from segue.data.log.events import Events
 from segue.data.log.split import digest
 from segue.evaluation.held_out import held_out_rows
+from segue.evaluation.registry import words_of
 from segue.files import check_file
 from segue.recommend.recommender import load_model
 
@@ -119,6 +121,13 @@ def evaluate(
         ),
     ] = False,
     users: options.Users = None,
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            help="Names, such as markov,own, or none; all that suit the log if not given. Tuned settings are kept in "
+            "MODEL.baselines.json."
+        ),
+    ] = None,
     *,
     columns: options.LogColumns,
     as_json: options.AsJson = False,
@@ -132,14 +141,24 @@ def evaluate(
         raise typer.BadParameter("--at-event is for --task next; ratings are always predicted at their times")
     if stream and (at_event or in_sample or task == "rating"):
         raise typer.BadParameter("--stream is for --task next; it goes without --at-event and --in-sample")
+    words = words_of(baselines)
+    if words and (stream or task == "rating"):
+        raise typer.BadParameter("--baselines names those of lists; with --stream or --task rating: none or all")
     rows = held_out_rows(rec.facts, columns.read(events, of=rec), in_sample=in_sample)
-    typer.echo(f"Measuring {len(rows.test):,} events. The baselines are tuned first.", err=True)
+    train = None if words == () else rows.train
+    typer.echo(f"Measuring {len(rows.test):,} events." + (" The baselines are tuned first." if train else ""), err=True)
     say = partial(typer.echo, err=True)
-    lists: Any = partial(segue.evaluate, request_time="event" if at_event else "unknown", say=say)
+    lists: Any = partial(
+        segue.evaluate,
+        request_time="event" if at_event else "unknown",
+        baselines=words,
+        keep=model.with_name(f"{model.name}.baselines.json"),
+        say=None if sys.stderr.isatty() else say,
+    )
     measure = lists if task == "next" else segue.evaluate_ratings
     if stream:
         measure = partial(segue.evaluate_stream, say=say)
-    report = measure(rec, rows.test, train=rows.train, users=users, notes=rows.notes)
+    report = measure(rec, rows.test, train=train, users=users, notes=rows.notes)
     if as_json:
         options.print_json(report.to_dict())
     else:

@@ -51,6 +51,7 @@ class ContentKNN(Baseline):
     half_life: float = 3.0
 
     title: ClassVar[str] = "content-kNN"
+    word: ClassVar[str] = "content-knn"
     grid: ClassVar[Grid] = {
         "half_life": (1.0, 3.0, 10.0, np.inf),
         "window": (1, 3, 10, 30, None),

@@ -58,6 +58,7 @@ class SessionKNN(Baseline):
     half_life: float = 2.0
 
     title: ClassVar[str] = "session-kNN"
+    word: ClassVar[str] = "session-knn"
     grid: ClassVar[Grid] = {
         "near": (1.0, 2.0, 4.0, 8.0, 16.0),
         "half_life": (0.5, 1.0, 2.0, 4.0, 8.0),
@@ -153,8 +154,8 @@ class SessionNeighbours(FromBaseline):
         weights = np.where(inside, alike.data[:, None] * np.exp2(-np.abs(around) / settings.near), 0.0)
         cells = query[:, None] * n_items + self.items[np.where(inside, place, 0)] if len(self.items) else place
         size = len(histories) * n_items
-        scores = np.bincount(cells.ravel(), weights.ravel(), minlength=size).reshape(len(histories), n_items)
-        scores = (scores + self.popularity).astype(np.float32)
+        sums = np.bincount(cells.ravel(), weights.ravel(), minlength=size).reshape(len(histories), n_items)
+        scores: Floats = (sums + self.popularity).astype(np.float32)
         scores[:, 0] = -np.inf
         return scores
 

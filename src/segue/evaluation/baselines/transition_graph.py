@@ -55,6 +55,7 @@ class TransitionGraph(Baseline):
     half_life: float = 1.0
 
     title: ClassVar[str] = "transition graph"
+    word: ClassVar[str] = "graph"
     grid: ClassVar[Grid] = {
         "half_life": (0.5, 1.0, 2.0, 4.0),
         "window": (1, 2, 5, 10),
