@@ -22,6 +22,7 @@ from segue.data.log.split import digest
 from segue.evaluation.comparison_report.gate import condition_of, failures
 from segue.evaluation.comparison_report.report import check_figures
 from segue.evaluation.held_out import held_out_by_all
+from segue.evaluation.registry import words_of
 from segue.files import check_file
 from segue.recommend.recommender import load_model
 
@@ -135,6 +136,13 @@ def evaluate(
     report_users: Annotated[int, typer.Option(help="Users that the page shows; 0 for none.", min=0)] = 40,
     fail_if: options.FailIf = None,
     users: options.Users = None,
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            help="Names, such as markov,own, or none; all that suit the log if not given. Tuned settings are kept in "
+            "MODEL.baselines.json."
+        ),
+    ] = None,
     *,
     columns: options.LogColumns,
     as_json: options.AsJson = False,
@@ -152,18 +160,25 @@ def evaluate(
         raise typer.BadParameter("--stream is for --task next; it goes without --at-event and --in-sample")
     if several and (stream or task == "rating"):
         raise typer.BadParameter("several models and --report are for --task next without --stream")
+    words = words_of(baselines)
+    if words and (stream or task == "rating"):
+        raise typer.BadParameter("--baselines names those of lists; with --stream or --task rating: none or all")
     conditions = [condition_of(text) for text in fail_if or ()]
     written = _files(report, report_json)
     log = columns.read(events, of=first)
     rows = held_out_by_all({name: rec.facts for name, rec in recs.items()}, log, in_sample=in_sample)
-    typer.echo(f"Measuring {len(rows.test):,} events. The baselines are tuned first.", err=True)
+    tuned = "" if words == () else " The baselines are tuned first."
+    typer.echo(f"Measuring {len(rows.test):,} events.{tuned}", err=True)
     say = partial(typer.echo, err=True)
     measured: Any = first
-    how: dict[str, Any] = {"train": rows.train, "users": users, "notes": rows.notes}
+    how: dict[str, Any] = {"train": None if words == () else rows.train, "users": users, "notes": rows.notes}
     measure: Any = segue.evaluate_ratings
-    if task == "next":
-        measure = partial(segue.evaluate_stream if stream else segue.evaluate, say=say)
-        how |= {} if stream else {"request_time": "event" if at_event else "unknown"}
+    if stream:
+        measure = partial(segue.evaluate_stream, say=say)
+    elif task == "next":
+        measure = partial(segue.evaluate, baselines=words, keep=models[0].with_name(f"{models[0].name}.baselines.json"))
+        how |= {"train": rows.train, "request_time": "event" if at_event else "unknown"}
+        how |= {"say": None if sys.stderr.isatty() else say}
     if several:
         measured, how = recs, how | {"log": log, "cases": report_users, "command": _command()}
     found = measure(measured, rows.test, **how)

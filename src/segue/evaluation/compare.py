@@ -6,19 +6,20 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from segue.data.features.feature_encoders import attributes_of as features_of
 from segue.data.log.events import Events
 from segue.data.log.rating_columns import ratings_of
 from segue.data.log.split import digest
 from segue.data.sequences.sequences import sequence_order
 from segue.data.values.times import iso
 from segue.errors import ArgumentError
-from segue.evaluation.baselines.contract import Fitted
 from segue.evaluation.comparison_report.attributes import attributes_of
 from segue.evaluation.comparison_report.lists import calibration_of
 from segue.evaluation.comparison_report.measured import Measured, Ranked, rows_of
@@ -27,10 +28,12 @@ from segue.evaluation.comparison_report.report import ComparisonReport
 from segue.evaluation.protocols import Measurement, measure, report_of, scorer_of, task_of
 from segue.evaluation.queries import BLOCK, Queries
 from segue.evaluation.ratings import evaluate_ratings
+from segue.evaluation.registry import Baselines
 from segue.evaluation.report import Report
-from segue.kernels.serving_loops import leave_out, top_k
+from segue.kernels.serving_loops import leave_out, log_sums, top_k
 from segue.recommend.arguments import check_count, profiles_of
 from segue.recommend.recommender import Recommender
+from segue.shapes import Floats
 
 #: Queries on which the calibration is measured, evenly spread.
 CALIBRATED = 2000
@@ -62,7 +65,8 @@ def evaluate(
     *,
     train: Events | None = None,
     ks: Sequence[int] = (5, 10, 20),
-    baselines: Mapping[str, Fitted] | None = None,
+    baselines: Baselines = None,
+    keep: str | Path | None = None,
     users: object = None,
     request_time: RequestTime = "unknown",
     notes: Sequence[str] = (),
@@ -80,7 +84,8 @@ def evaluate(
     *,
     train: Events | None = None,
     ks: Sequence[int] = (5, 10, 20),
-    baselines: Mapping[str, Fitted] | None = None,
+    baselines: Baselines = None,
+    keep: str | Path | None = None,
     users: object = None,
     request_time: RequestTime = "unknown",
     notes: Sequence[str] = (),
@@ -97,7 +102,8 @@ def evaluate(
     *,
     train: Events | None = None,
     ks: Sequence[int] = (5, 10, 20),
-    baselines: Mapping[str, Fitted] | None = None,
+    baselines: Baselines = None,
+    keep: str | Path | None = None,
     users: object = None,
     request_time: RequestTime = "unknown",
     notes: Sequence[str] = (),
@@ -116,12 +122,15 @@ def evaluate(
         train: the training events, to tune and fit the usual baselines beside the models, in a separate process. The
             report names a baseline that crashes, raises or has not ended after an hour, and leaves it out.
         ks: lengths of lists.
-        baselines: fitted baselines by name, in place of the usual; a baseline that raises is left out. They rank the
-            items of the first model.
+        baselines: names of some of the usual, such as `["markov", "ease"]` or "markov,ease"; "none" for none; or fitted
+            baselines by name in place of the usual, of which one that raises is left out. They rank the items of the
+            first model.
+        keep: a file that keeps the tuned settings of the baselines, such as "films.segue.baselines.json": a second
+            evaluation with the same training events and code does not tune again.
         users: a path or table with the profiles of the users, where a recommender reads them.
         request_time: when each list is requested: at an unknown time, or at the time of the event, as from a server.
         notes: sentences for the report.
-        say: called with lines on what is being done; it can take minutes.
+        say: called with lines on what is being done; it can take minutes. None shows a bar in a terminal or a notebook.
         log: the whole log before it was split, for the data card of the page.
         cases: how many users the page shows with their last events and lists; 0 for none.
         command: what makes the report again, for the page.
@@ -132,7 +141,7 @@ def evaluate(
         `ComparisonReport`: the same with intervals, and whether the difference of any two is noise.
 
     Raises:
-        ArgumentError: no model is given.
+        ArgumentError: no model is given, a name is none of a baseline, or names are given without training events.
         EvaluationError: there is no held-out event, or all of these events were learnt by a model.
 
     Cost: O(events x network + queries x items) for each model.
@@ -143,7 +152,7 @@ def evaluate(
     recs = _named(models)
     first, *others = recs
     how: Any = {"users": users, "request_time": request_time, "say": say}
-    measurements = {first: measure(recs[first], test, train=train, baselines=baselines, notes=notes, **how)}
+    measurements = {first: measure(recs[first], test, train=train, baselines=baselines, keep=keep, notes=notes, **how)}
     measurements |= {name: measure(recs[name], test, **how) for name in others}
     job = _Job(recs, measurements, test, train, log, users, request_time, tuple(ks), cases, command)
     if one:
@@ -232,6 +241,7 @@ class _Job:
             first.users,
             counts,
             new_users,
+            self.features(items),
             partial(self.attributes, table[first.events]),
         )
 
@@ -243,6 +253,16 @@ class _Job:
                 known = rec.catalogue.table.select("item", "title").drop_nulls()
                 titles |= dict(zip(known["item"], known["title"].cast(pl.String), strict=True))
         return titles
+
+    def features(self, items: pl.Series) -> Floats | None:
+        """Return float32[row, m], attributes of all items as numbers, from the first model that reads attributes."""
+        for rec in self.recs.values():
+            known = features_of(rec.catalogue, rec.encoders)
+            if known is not None:
+                features = np.zeros((len(items), known.shape[1]), np.float32)
+                features[rows_of(items, rec.vocabulary.ids)] = known[1:]
+                return features
+        return None
 
     def attributes(self, test: pl.DataFrame) -> pl.DataFrame:
         """Return what the model that reads most attributes knows of each held-out event."""
@@ -268,19 +288,17 @@ class _Job:
         sample = np.unique(np.linspace(0, len(queries.events) - 1, CALIBRATED).astype(np.int64))
         queries = _some(queries, sample)
         task, score = task_of(rec, queries), scorer_of(rec, queries, at_event=self.request_time == "event")
-        chances, hits, logs = [], [], []
+        chances, hits, losses = [], [], []
         for begin in range(0, len(sample), BLOCK):
             block = range(begin, min(begin + BLOCK, len(sample)))
             targets = queries.targets[block.start : block.stop]
             scores = leave_out(score(block), task.excluded(block))
-            scores[:, 0] = -np.inf
-            top = scores.max(axis=1, keepdims=True)
-            total = top + np.log(np.exp(scores - top).sum(axis=1, keepdims=True))
-            best = top_k(np.ascontiguousarray(scores), 10)
-            chances.append(np.where(best.places > 0, np.exp(best.scores - total), 0.0))
+            best, sums = top_k(np.ascontiguousarray(scores), 10), log_sums(scores)
+            chances.append(np.where(best.places > 0, np.exp(best.scores - sums[:, None]), 0.0))
             hits.append((best.places == targets[:, None]) & (best.places > 0))
-            logs.append((scores - total)[np.arange(len(block)), targets])
-        return calibration_of(np.concatenate(chances), np.concatenate(hits), np.concatenate(logs))
+            of_targets = scores[np.arange(len(targets)), targets]
+            losses.append((sums - of_targets)[np.isfinite(of_targets)])
+        return calibration_of(np.concatenate(chances), np.concatenate(hits), np.concatenate(losses))
 
     def ratings(self) -> dict[str, Any]:
         """Return the report of the predicted ratings of each model that learnt ratings."""

@@ -5,6 +5,7 @@ model, seen items are excluded if the recommender's policy says so.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,11 +17,21 @@ from segue.data.sequences.sequences import encode, sequence_order
 from segue.errors import EvaluationError
 from segue.evaluation.baselines.contract import Fitted
 from segue.evaluation.held_out import check_not_learnt
+from segue.evaluation.progress import tuning_bar
 from segue.evaluation.queries import Queries, Rankings, RankingTask, rank_queries
-from segue.evaluation.registry import BaselineRankings, TrainingData, rank_baselines, rank_fitted
+from segue.evaluation.registry import (
+    BaselineRankings,
+    Baselines,
+    Chosen,
+    TrainingData,
+    rank_baselines,
+    rank_fitted,
+    words_of,
+)
 from segue.evaluation.report import Report
 from segue.metrics.bootstrap import paired_bootstrap
-from segue.metrics.metrics import coverage, ndcg, next_item_metrics
+from segue.metrics.lists import coverage
+from segue.metrics.metrics import ndcg, next_item_metrics
 from segue.recommend.arguments import check_count, check_known, profiles_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats
@@ -38,7 +49,8 @@ def rank_beside(
     rec: Recommender,
     tasks: Sequence[RankingTask],
     train: Events | None,
-    fitted: Mapping[str, Fitted] | None,
+    baselines: Baselines,
+    keep: str | Path | None = None,
     say: Callable[[str], None] | None = None,
 ) -> BaselineRankings:
     """Return how the baselines beside a recommender rank, and a sentence for each that could not.
@@ -46,14 +58,22 @@ def rank_beside(
     Args:
         rec: whose vocabulary and policy on seen items the baselines take.
         train: the training events, for the usual baselines; None for none.
-        fitted: baselines in their place.
-        say: called with a line for each before it is tuned.
+        baselines: fitted, or names of some of the usual.
+        keep: a file that keeps tuned settings.
+        say: called with a line for each before it is tuned; None shows a bar where somebody looks.
+
+    Raises:
+        ArgumentError: a name is none of a baseline, or names are given without training events.
     """
-    if fitted or train is None:
-        return rank_fitted(fitted or {}, tasks)
+    words = words_of(baselines, fitting=train is not None)
+    if isinstance(baselines, Mapping) and baselines:
+        return rank_fitted(baselines, tasks)
+    if train is None or words == ():
+        return rank_fitted({}, tasks)
     features = attributes_of(rec.catalogue, rec.encoders)
     data = TrainingData(encode(train, rec.vocabulary), rec.vocabulary.size, features, rec.repeats == "exclude")
-    return rank_baselines(data, tasks, say)
+    with tuning_bar(say is None) as progress:
+        return rank_baselines(data, tasks, Chosen(words, Path(keep) if keep else None, say, progress))
 
 
 def task_of(rec: Recommender, queries: Queries, seen: Queries | None = None) -> RankingTask:
@@ -139,7 +159,8 @@ def evaluate(
     *,
     train: Events | None = None,
     ks: Sequence[int] = (5, 10, 20),
-    baselines: Mapping[str, Fitted] | None = None,
+    baselines: Baselines = None,
+    keep: str | Path | None = None,
     users: object = None,
     request_time: Literal["unknown", "event"] = "unknown",
     notes: Sequence[str] = (),
@@ -153,17 +174,21 @@ def evaluate(
         train: the training events, to tune and fit the usual baselines beside it, in a separate process. The report
             names a baseline that crashes, raises or has not ended after an hour, and leaves it out.
         ks: lengths of lists.
-        baselines: fitted baselines by name, in place of the usual; a baseline that raises is left out.
+        baselines: names of some of the usual, such as `["markov", "ease"]` or "markov,ease"; "none" for none; or fitted
+            baselines by name in place of the usual, of which one that raises is left out.
+        keep: a file that keeps the tuned settings of the baselines, such as "films.segue.baselines.json": a second
+            evaluation with the same training events and code does not tune again.
         users: a path or table with the profiles of the users, where the recommender reads them.
         request_time: when each list is requested: at an unknown time, or at the time of the event, as from a server.
         notes: sentences for the report.
-        say: called with lines on what is being done; it can take minutes.
+        say: called with lines on what is being done; it can take minutes. None shows a bar in a terminal or a notebook.
 
     Returns:
         Hit rate, precision, recall, NDCG, MRR and MAP at each k, and coverage, a row per model; with
         baselines the improvement over the best of them, with its interval over users.
 
     Raises:
+        ArgumentError: a name is none of a baseline, or names are given without training events.
         EvaluationError: there is no held-out event, or all of these events were learnt.
 
     Cost: O(events x network + queries x items).
@@ -171,7 +196,15 @@ def evaluate(
     for k in ks:
         check_count(k, "evaluate: expected each of ks")
     measurement = measure(
-        rec, test, train=train, baselines=baselines, users=users, request_time=request_time, notes=notes, say=say
+        rec,
+        test,
+        train=train,
+        baselines=baselines,
+        keep=keep,
+        users=users,
+        request_time=request_time,
+        notes=notes,
+        say=say,
     )
     return report_of(measurement, ks, rec.vocabulary.size)
 
@@ -181,7 +214,8 @@ def measure(
     test: Events,
     *,
     train: Events | None = None,
-    baselines: Mapping[str, Fitted] | None = None,
+    baselines: Baselines = None,
+    keep: str | Path | None = None,
     users: object = None,
     request_time: Literal["unknown", "event"] = "unknown",
     notes: Sequence[str] = (),
@@ -195,7 +229,7 @@ def measure(
     check_known(rec.vocabulary.ids, test)
     check_not_learnt(rec.facts, test, split="split_by_time or split_last")
     queries = queries_of(rec, test, profiles_of(rec.facts, users, test))
-    others = rank_beside(rec, [task_of(rec, queries)], train, baselines, say)
+    others = rank_beside(rec, [task_of(rec, queries)], train, baselines, keep, say)
     if say:
         say(f"Ranking the catalogue for {len(test):,} events.")
     rankings = rank_targets(rec, queries, at_event=request_time == "event")

@@ -42,6 +42,7 @@ class Measured:
         users: int64[query], whose the events are.
         counts: int64[row], events of each item that were learnt; None where the training events are not known.
         new_users: bool[query], whether training never met the user; None where not known.
+        features: float32[row, m], attributes of the items as numbers; None without a table of items.
         attributes: of the targets, a row per query: "item: genre", "user: age", "event: type".
     """
 
@@ -54,6 +55,7 @@ class Measured:
     users: Times
     counts: Times | None
     new_users: NDArray[np.bool_] | None
+    features: Floats | None
     attributes: Callable[[], pl.DataFrame]
 
     @cached_property

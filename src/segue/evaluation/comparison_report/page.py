@@ -19,6 +19,16 @@ _KINDS = {
 }
 
 
+_OF_LISTS = {
+    "coverage": "Coverage: the share of the catalogue in at least one list.",
+    "gini": "Gini: 0 where all items are listed equally often, near 1 where few items fill the lists.",
+    "diversity": "Diversity: how unlike the items of a list are in their attributes, 0 to 1.",
+    "serendipity": "Serendipity: the share of places with a hit that is not among the ten most popular items.",
+    "novelty": "Novelty: how rare the items of a list are, in bits.",
+    "popularity bias": "Popularity bias: how much more popular they are than what users take, 0 for as popular.",
+}
+
+
 def page_of(numbers: Numbers) -> str:
     """Return the page of a report; each number on the page is one of `numbers`."""
     parts = [
@@ -260,15 +270,7 @@ def _catalogue(numbers: Numbers) -> str:
     head = list(next(iter(of.values())))
     order = sorted(of, key=lambda name: -_main(numbers, name))
     rows = [(escape(short(name)), [_cell(_number(of[name][key], 3)) for key in head]) for name in order]
-    words = (
-        "Coverage: the share of the catalogue in at least one list. Gini: 0 where all items are listed equally often, "
-        "1 where one item fills all lists."
-    )
-    if "novelty@10" in head:
-        words += (
-            " Novelty: how rare the items of a list are, in bits. Popularity: the share of items that are less popular "
-            "than an item of a list; above that of the targets, lists are biased to popular items."
-        )
+    words = " ".join(text for name, text in _OF_LISTS.items() if f"{name}@10" in head)
     return f"<p>{words}</p>" + _table(["", *head], rows, [numbers["models"][name]["kind"] for name in order])
 
 
