@@ -21,7 +21,15 @@ from segue.evaluation.comparison_report.gate import condition_of, failures
 from segue.evaluation.comparison_report.pairs import between
 from segue.evaluation.held_out import held_out_by_all
 from segue.model_file import with_fingerprint
-from tests_support import ITEMS, USERS, described_log, described_recommender, read_catalogue, small_recommender
+from tests_support import (
+    ITEMS,
+    USERS,
+    described_log,
+    described_recommender,
+    read_catalogue,
+    small_rater,
+    small_recommender,
+)
 
 RING = [f"i{n:02d}" for n in range(12)]
 BAD = 'A "film" <script>alert(1)</script> & more'
@@ -170,6 +178,8 @@ def test_a_page_of_one_report_and_what_has_no_page(ring, monkeypatch):
         one.to_html()
     with pytest.raises(ArgumentError, match="expected recommenders, came str"):
         segue.evaluate(["films.segue"], test)
+    with pytest.raises(ArgumentError, match="came model 2, which learnt ratings alone"):
+        segue.evaluate([rec, small_rater(task="rating")], test)
 
 
 def test_conditions_compare_with_numbers_baselines_and_an_earlier_report(ring, tmp_path):

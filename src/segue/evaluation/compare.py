@@ -150,6 +150,8 @@ def evaluate(
         check_count(k, "evaluate: expected each of ks")
     one = isinstance(models, Recommender)
     recs = _named(models)
+    if not one:
+        _check_lists(recs)
     first, *others = recs
     how: Any = {"users": users, "request_time": request_time, "say": say}
     measurements = {first: measure(recs[first], test, train=train, baselines=baselines, keep=keep, notes=notes, **how)}
@@ -172,6 +174,16 @@ def _named(models: Recommender | Sequence[Recommender] | Mapping[str, Recommende
             f'evaluate: expected recommenders, came {came}. Give rec, [rec_a, rec_b] or {{"name": rec_a}}.'
         )
     return dict(recs)
+
+
+def _check_lists(recs: Mapping[str, Recommender]) -> None:
+    """Do nothing if every model makes lists."""
+    rated = [name for name, rec in recs.items() if rec.config.train.task == "rating"]
+    if rated:
+        raise ArgumentError(
+            f"evaluate: expected models that make lists, came {rated[0]}, which learnt ratings alone. Leave the model "
+            "out, or measure its ratings with evaluate_ratings."
+        )
 
 
 @dataclass(frozen=True, eq=False)

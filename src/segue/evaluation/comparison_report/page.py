@@ -131,42 +131,51 @@ def _figure(svg: str, caption: str = "") -> str:
 
 
 def _differences(numbers: Numbers) -> str:
-    models, pairs = numbers["models"], numbers["pairs"]
+    models, pairs, compared = numbers["models"], numbers["pairs"], _compared(numbers)
     if not pairs:
         return ""
-    own = [name for name, each in models.items() if each["kind"] == "model"]
     order = sorted(models, key=lambda name: -_main(numbers, name))
-    rows = []
-    for place, a in enumerate(order):
-        for b in order[place + 1 :]:
-            if a in own or b in own:
-                pair = between(pairs, a, b)
-                says = "may be noise" if pair["noise"] else "better" if pair["mean"] > 0 else "worse"
-                kind = "noise" if pair["noise"] else says
-                p = "&lt; 0.0001" if pair["p_holm"] < 0.0001 else _number(pair["p_holm"])
-                cells = [_cell(says, kind), _cell(_interval(pair, signed=True)), _cell(p)]
-                rows.append((f"{escape(short(a))} less {escape(short(b))}", cells))
-    table = _table(["NDCG@10", "verdict", "difference", "p, corrected"], rows)
+    every = [(a, b) for place, a in enumerate(order) for b in order[place + 1 :]]
+    shown = [pair for pair in every if set(pair) <= set(compared)]
     whole = ""
-    if len(order) > len(own) + 1:
+    if len(shown) < len(every):
         grid = [(escape(short(a)), [_of_pair(pairs, a, b) for b in order]) for a in order]
         whole = (
-            "<details><summary>Any two, baselines too: the row less the column</summary>"
+            "<details><summary>Any two of all models and baselines</summary>"
+            '<p class="quiet">The row less the column; grey: may be noise.</p>'
             f"{_table(['', *(escape(short(name)) for name in order)], grid)}"
-            '<p class="quiet">Grey: may be noise.</p></details>'
+            f"{_pair_table(pairs, [pair for pair in every if pair not in shown])}</details>"
         )
     return (
         f"<p>Both models of a pair answer the same events, so whole users are drawn in pairs. Of {len(pairs)} "
         f"pair{'s' * (len(pairs) != 1)}, p is corrected by Holm's method; below 0.05 the difference is more than "
-        "noise. The intervals are of each pair alone.</p>" + table + whole
+        f"noise. The intervals are of each pair alone.</p>{_pair_table(pairs, shown)}{whole}"
     )
+
+
+def _pair_table(pairs: Sequence[Numbers], wanted: Sequence[tuple[str, str]]) -> str:
+    rows = []
+    for a, b in wanted:
+        pair = between(pairs, a, b)
+        says, kind = _says(pair)
+        p = "&lt; 0.0001" if pair["p_holm"] < 0.0001 else _number(pair["p_holm"])
+        cells = [_cell(says, kind), _cell(_interval(pair, signed=True)), _cell(p)]
+        rows.append((f"{escape(short(a))} less {escape(short(b))}", cells))
+    return _table(["NDCG@10", "verdict", "difference", "p, corrected"], rows)
+
+
+def _says(pair: Numbers) -> tuple[str, str]:
+    """Return the verdict on a pair, and its class."""
+    if pair["noise"]:
+        return "may be noise", "noise"
+    return ("better", "better") if pair["mean"] > 0 else ("worse", "worse")
 
 
 def _of_pair(pairs: Sequence[Numbers], a: str, b: str) -> str:
     if a == b:
         return _cell("·", "noise")
     pair = between(pairs, a, b)
-    return _cell(f"{pair['mean']:+.4f}", "noise" if pair["noise"] else "better" if pair["mean"] > 0 else "worse")
+    return _cell(f"{pair['mean']:+.4f}", _says(pair)[1])
 
 
 def _curves(numbers: Numbers) -> str:
