@@ -20,6 +20,7 @@ from segue.evaluation.comparison_report import report, slices
 from segue.evaluation.comparison_report.gate import condition_of, failures
 from segue.evaluation.comparison_report.pairs import between
 from segue.evaluation.held_out import held_out_by_all
+from segue.metrics import calibration_error
 from segue.model_file import with_fingerprint
 from tests_support import (
     ITEMS,
@@ -121,16 +122,21 @@ def test_slices_add_up_and_attributes_count_the_events_that_have_them(monkeypatc
     assert {row["slice"] for row in ways["event: device"]} >= {"tv", "pc", "phone"}
 
 
-def test_a_log_loss_is_that_of_the_shares_of_the_scores(ring):
+def test_calibration_is_that_of_the_shares_of_the_scores(ring):
     rec, _, test, _, two = ring
-    logs = []
+    logs, chances, hits = [], [], []
     for row in test.table.to_dicts():
         state = rec.start()
         for event in test.history.table.filter(pl.col("user") == row["user"]).to_dicts():
             state = rec.observe(state, event["item"], time=event["time"] / 1e6)
         scores = {item.item: item.score for item in rec.recommend(state, k=12)}
-        logs.append(scores[row["item"]] - np.log(np.sum(np.exp(list(scores.values())))))
-    assert two.to_dict()["calibration"]["mine"]["log_loss"] == pytest.approx(-np.mean(logs), rel=1e-4)
+        total = np.log(np.sum(np.exp(list(scores.values()))))
+        logs.append(scores[row["item"]] - total)
+        chances += [np.exp(score - total) for score in list(scores.values())[:10]]
+        hits += [item == row["item"] for item in list(scores)[:10]]
+    found = two.to_dict()["calibration"]["mine"]
+    assert found["log_loss"] == pytest.approx(-np.mean(logs), rel=1e-4)
+    assert found["error"] == pytest.approx(calibration_error(chances, hits), rel=1e-3)
 
 
 class Page(HTMLParser):
@@ -200,6 +206,9 @@ def test_conditions_compare_with_numbers_baselines_and_an_earlier_report(ring, t
     (why,) = failures([condition_of(f"ndcg@10 < {kept}")], {"mine": {"ndcg@10": ends["low"] - 1e-6}})
     assert f"below the 95 % confidence interval of {kept}, {ends['low']:.4f} to {ends['high']:.4f}" in why
     assert not failures([condition_of(f"ndcg@10 < {kept}")], {"mine": {"ndcg@10": ends["low"]}})
+    beside = {"mine": {"hr@10": 0.5, "rmse": 0.9}, "a": {"hr@10": 0.4, "rmse": 0.8}, "b": {"hr@10": 0.6, "rmse": 1.0}}
+    assert "best baseline, b, 0.6" in failures([condition_of("hr@10 < baseline")], beside)[0]
+    assert "best baseline, a, 0.8" in failures([condition_of("rmse > baseline")], beside)[0]
     for text, message in (
         ("ndcg@10", "expected a condition"),
         ("ndcg@10 < no.json", "expected a number, baseline, or the report.json"),
@@ -218,8 +227,12 @@ def test_the_command_line_writes_a_report_and_exits_3_where_a_condition_holds(tm
     train, test = split_last(log)
     ids = item_vocabulary(train)
     facts = {"hold_out": "last:1", "hold_out_digest": digest(test)}
-    for name, seed in (("a", 5), ("b", 6)):
-        with_fingerprint(replace(small_recommender(ids, seed=seed), facts=facts)).save(tmp_path / f"{name}.segue")
+    recs = {
+        name: with_fingerprint(replace(small_recommender(ids, seed=seed), facts=facts))
+        for name, seed in (("a", 5), ("b", 6))
+    }
+    for name, rec in recs.items():
+        rec.save(tmp_path / f"{name}.segue")
     beside = {"ring": Follows(ids)}
     measure = segue.evaluate
     monkeypatch.setattr(segue, "evaluate", lambda *of, **how: measure(*of, **{**how, "baselines": beside}))
@@ -233,6 +246,8 @@ def test_the_command_line_writes_a_report_and_exits_3_where_a_condition_holds(tm
     assert failed.exit_code == 3 and "below the best baseline, ring, 1.0000" in failed.output
     numbers = json.loads((tmp_path / "report.json").read_text())
     assert list(numbers["models"]) == ["a", "b", "ring"] and numbers["verdict"] in failed.output
+    for name, rec in recs.items():
+        assert numbers["models"][name]["metrics"] == pytest.approx(measure(rec, test).rows["segue"])
     assert "films.segue" not in page.read_text() and numbers["verdict"] in page.read_text()
     assert len(numbers["cases"]) == 3
     one = run("--fail-if", "ndcg@10 < 0", models=("a",))
