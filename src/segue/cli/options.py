@@ -3,7 +3,7 @@
 import csv
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -49,6 +49,14 @@ StoreAt = Annotated[str, typer.Option("--store", help="SQLite file or valkey:// 
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")]
 ListLength = Annotated[int, typer.Option("-k", help="Length of the list.")]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-if",
+        help='Exit 3 where this holds: "ndcg@10 < 0.12", "ndcg@10 < baseline", or against the interval of an earlier '
+        'report, "ndcg@10 < report.json".',
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -203,6 +211,14 @@ def warn_unmet(encoding: TableEncoder | None, values: Mapping[str, object], *, o
     """Say on stderr which values of an option training never met: they are no error, and change nothing."""
     if unmet := encoding.unknown_values(values) if encoding else []:
         typer.echo(f"never met in training, no effect ({option}): {', '.join(unmet)}", err=True)
+
+
+def end_if(failures: Sequence[str]) -> None:
+    """Say why a run failed, and end with exit code 3 if it did."""
+    for why in failures:
+        typer.echo(why, err=True)
+    if failures:
+        raise typer.Exit(3)
 
 
 def print_json(value: Any) -> None:
