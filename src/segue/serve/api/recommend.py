@@ -3,15 +3,23 @@
 Knows: how requests say for whom. Does not know: how lists are made.
 """
 
+from asyncio import gather
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import and_
 
+from msgspec.json import decode
+
 from segue.errors import NotFoundError
+from segue.recommend.batch import Happened
 from segue.recommend.filters.fields import Filter
 from segue.recommend.lists.options import ListOptions
-from segue.serve.api.answers import ExplanationOut, ItemList, RatingOut
+from segue.recommend.lists.seen import seen_items
+from segue.serve.api.answers import BatchListOut, BatchOut, ExplanationOut, ItemList, RatingOut
 from segue.serve.api.events import history_of
 from segue.serve.api.schemas import (
+    BatchIn,
     ExplainIn,
     ListIn,
     PathId,
@@ -22,8 +30,9 @@ from segue.serve.api.schemas import (
 )
 from segue.serve.api.serializers import explanation_of, items_of, list_of, rating_of
 from segue.serve.http import limits
-from segue.serve.http.problems import Refusal
+from segue.serve.http.problems import Problem, Refusal, problem_of
 from segue.serve.http.routing import Call, Router
+from segue.serve.live.service import Service
 
 router = Router("lists")
 
@@ -51,17 +60,53 @@ async def recommend(call: Call, body: RecommendIn) -> ItemList:
     A client that is to stay unknown here holds its own state: `{"token": "new"}` begins one, each answer
     brings the next token, and `event` moves it. A token of another model, or an old one, is refused (409).
     """
+    return await _list(call, body)
+
+
+async def _list(call: Call, body: RecommendIn) -> ItemList:
     context, options = call.context, _options(body, call.context.now())
+    history = None if body.history is None else [history_of(one) for one in body.history]
+    notes: list[str] = []
+    if body.exclude_events:
+        options, notes = await context.run(_unseen, context.service, body, history, options)
     if body.user is not None:
-        return list_of(await context.recommend(body.user, options))
-    if body.history is not None:
-        history = [history_of(one) for one in body.history]
+        return list_of(await context.recommend(body.user, options), notes=notes)
+    if history is not None:
         return list_of(await context.run(context.service.recommend_history, history, options, body.profile))
     new = body.token == "new"
     state = await context.run(context.service.new_token, body.profile) if new else context.sealer.open(body.token or "")
     event = None if body.event is None else history_of(body.event)
     answer, after = await context.run(context.service.recommend_token, state, event, options)
     return list_of(answer, context.sealer.seal(after))
+
+
+def _unseen(
+    service: Service, body: RecommendIn, history: Sequence[Happened] | None, options: ListOptions
+) -> tuple[ListOptions, list[str]]:
+    """Return options that leave out the items of some events, and a note where a user has more than are looked at."""
+    events, notes = history or [], []
+    if body.user is not None:
+        head = service.store.head(body.user, service.rec.fingerprint)
+        events = service.store.events(head.user, limit=limits.SEEN, backwards=True)
+        if head.count > limits.SEEN:
+            notes = [f"exclude_events looks at the last {limits.SEEN:,} of {head.count:,} events."]
+    out = seen_items(events, [one.rule() for one in body.exclude_events], options.at)
+    return replace(options, exclude=(*options.exclude, *out), repeats=options.repeats or "allow"), notes
+
+
+@router.route("POST", "/v1/recommend/batch", "read")
+async def recommend_batch(call: Call, body: BatchIn) -> BatchOut:
+    """Return a list for each of many requests; an error of one stands in its place and spoils no other."""
+    found = await gather(*(_list(call, one) for one in body.requests), return_exceptions=True)
+    return BatchOut(lists=[_batch_list(one) for one in found])
+
+
+def _batch_list(found: ItemList | BaseException) -> BatchListOut:
+    if isinstance(found, ItemList):
+        return BatchListOut(items=found)
+    if not isinstance(found, Exception):
+        raise found
+    return BatchListOut(error=decode(problem_of(found, "/v1/recommend/batch").body, type=Problem))
 
 
 @router.route("GET", "/v1/recommend", "read")

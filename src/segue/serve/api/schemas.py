@@ -12,6 +12,8 @@ from msgspec import Meta, Struct
 
 from segue.config import Repeats
 from segue.data.values.times import EARLIEST, LATEST, microseconds
+from segue.recommend.filters.parser import duration_of
+from segue.recommend.lists.seen import SeenRule
 from segue.serve.http import limits
 
 Example = dict[str, Any]
@@ -137,6 +139,22 @@ class IngestHeaders(_Body, rename="kebab"):
 # --- lists ----------------------------------------------------------------------------------------------------
 
 
+class SeenRuleIn(_Body):
+    """Events whose items are left out: of a type, in some time before the request, or both."""
+
+    type: Name | None = None
+    within: Annotated[Name | None, Meta(description="Such as 30d or 12h.")] = None
+
+    def __post_init__(self) -> None:
+        if self.type is None and self.within is None:
+            raise ValueError("expected type, within, or both")
+        self.rule()
+
+    def rule(self) -> SeenRule:
+        """Return the rule."""
+        return SeenRule(self.type, None if self.within is None else duration_of(self.within, "within"))
+
+
 class ListIn(_Body):
     """What list is wanted."""
 
@@ -155,6 +173,10 @@ class ListIn(_Body):
     ] = None
     debug: Annotated[bool, Meta(description="Say how each item came to its place.")] = False
     candidates: Candidates | None = None
+    exclude_events: Annotated[
+        list[SeenRuleIn],
+        Meta(max_length=20, description="Leave out the items of these events of the user, in place of all seen items."),
+    ] = []
     current: Annotated[Id | None, Meta(description="The item being looked at: `current.name` in the filter.")] = None
     params: Annotated[Fields, Meta(description="What the filter calls `$name`.")] = {}
     profile: Annotated[
@@ -187,10 +209,20 @@ class RecommendIn(ListIn):
     def __post_init__(self) -> None:
         if sum(one is not None for one in (self.user, self.history, self.token)) != 1:
             raise ValueError("expected exactly one of user, history and token")
+        if self.exclude_events and self.token is not None:
+            raise ValueError("expected exclude_events with user or history only; a token does not know its events")
         if self.event is not None and self.token is None:
             raise ValueError("expected event with a token only; send others with POST /v1/events")
         if self.profile and not self.where and self.history is None and self.token != "new":
             raise ValueError("expected profile with a history, a new token, or a filter that reads it")
+
+
+class BatchIn(_Body):
+    """Lists for many."""
+
+    examples = ({"requests": [{"user": "u1"}, {"user": "u2", "k": 3, "where": {"genres": "Drama"}}]},)
+
+    requests: Annotated[list[RecommendIn], Meta(min_length=1, max_length=limits.LISTS)]
 
 
 class RecommendQuery(_Body):
