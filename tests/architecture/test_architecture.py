@@ -24,6 +24,7 @@ ORDER = [
     ("data.features",),
     ("metrics",),
     ("kernels",),
+    ("trends",),
     ("model",),
     ("interop",),
     ("training.update",),
