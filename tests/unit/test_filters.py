@@ -1,7 +1,9 @@
 """A list is narrowed in the same way in Python, on the command line and over HTTP."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
 from starlette.testclient import TestClient
@@ -11,13 +13,16 @@ import segue
 from segue import F
 from segue.cli.app import app
 from segue.errors import ArgumentError
+from segue.jobs.batch_recommend import recommend_all
 from segue.recommend.index.approximate import exact_index
+from segue.recommend.lists.options import ListOptions
 from segue.serve.app import make_app
 from segue.serve.live.service import Service
 from segue.store.sqlite_store import SqliteStore
-from tests_support import described_log, described_recommender
+from tests_support import described_log, described_recommender, random_counts
 
 REC = described_recommender(described_log())
+REC = replace(REC, counts=random_counts(REC.vocabulary.size, np.random.default_rng(2)))
 HISTORY = ["01", "05", "03"]
 STATE = REC.observe_all(REC.start(), HISTORY)
 DAY = 86_400
@@ -46,6 +51,7 @@ CASES = {
     "parameters": {"where": "price <= $most and kind in $kinds", "params": {"most": 3, "kinds": "a"}, "k": 12},
     "the item looked at": {"where": "price <= current.price * 1.2", "current": "03", "exclude": ["02"], "k": 3},
     "candidates": {"candidates": ["07", "nobody", "01"], "k": 5},
+    "candidates that pass": {"candidates": ["01", "03", "05", "07"], "where": "price > 2", "k": 5},
     "no item": {"where": 'kind = "A"', "k": 2},
     "diverse": {"where": "price is not missing", "diversity": 0.6, "repeats": "exclude", "k": 5},
 }
@@ -86,6 +92,9 @@ def test_a_list_says_why_it_is_short(client):
     assert REC.recommend(STATE, 3, where='kind = "A"').notes == (
         'no item has kind "A"; did you mean "a"?', f"where and candidates leave 0 items of {len(REC.items)}; k is 3."
     )  # fmt: skip
+    both = REC.recommend(STATE, 5, candidates=["01", "03", "05", "08"], where="price > 2", exclude=["08"])
+    assert [line.item for line in both] == ["03"]
+    assert both.notes == (f"where and candidates leave 2 items of {len(REC.items)}; k is 5.",)
     few = REC.recommend(STATE, 2, candidates=HISTORY[:2], repeats="exclude")
     assert not few and "the list has 0 of 2 items" in few.notes[0]
     assert REC.recommend(STATE, 3).notes == () and "notes" not in client.get("/v1/recommend?history=01").json()
@@ -144,3 +153,19 @@ def test_an_explanation_is_the_same_in_python_and_over_http(client, model):
     words = ["explain", str(model), "--history", ",".join(HISTORY), "--json"]
     said = json.loads(CliRunner().invoke(app, words).stdout)
     assert said["item"] == REC.recommend(STATE, 1)[0].item and len(said["parts"]) == 3
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_lists_of_all_users_are_narrowed_as_each_is(tmp_path, indexed):
+    log, out = described_log(), tmp_path / "all.parquet"
+    rec = REC.with_index(exact_index(REC)) if indexed else REC
+    for repeats in ("allow", "exclude"):
+        wanted = {"where": "kind = $k or price < 3", "params": {"k": "a"}, "exclude": ("02", "x"), "repeats": repeats}
+        recommend_all(rec, log, out, k=4, at=NOW, choice=ListOptions(**wanted))
+        lists = {user: rows["item"].to_list() for (user,), rows in pl.read_parquet(out).group_by("user")}
+        states = rec.encode(log)
+        assert len(lists) == len(states)
+        for user, items in lists.items():
+            assert items == [line.item for line in REC.recommend(states.of(user), 4, at=NOW, **wanted)]
+    with pytest.raises(ArgumentError, match="position 9: expected a filter that is the same for all users"):
+        recommend_all(rec, log, out, choice=ListOptions(where="price = user.age"))
