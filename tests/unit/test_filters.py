@@ -169,3 +169,47 @@ def test_lists_of_all_users_are_narrowed_as_each_is(tmp_path, indexed):
             assert items == [line.item for line in REC.recommend(states.of(user), 4, at=NOW, **wanted)]
     with pytest.raises(ArgumentError, match="position 9: expected a filter that is the same for all users"):
         recommend_all(rec, log, out, choice=ListOptions(where="price = user.age"))
+
+
+def test_similar_items_are_filtered_and_put_in_the_order_of_a_user(client, model):
+    for where in ("price <= current.price", None):
+        plain = REC.similar("09", 3, where=where)
+        mine = REC.similar("09", 3, where=where, state=STATE, at=NOW)
+        assert {line.item for line in mine} <= {line.item for line in REC.similar("09", 35, where=where)} - {"09"}
+        ranked = REC.recommend(STATE, 1000, at=NOW)
+        assert list(mine) == [line for line in ranked if line.item in {one.item for one in mine}] and mine != plain
+        address = "/v1/similar/09?k=3" + (f"&where={where}" if where else "")
+        assert [line["item"] for line in client.get(address).json()["items"]] == [line.item for line in plain]
+        client.post(
+            "/v1/events", json={"events": [{"user": f"sim{where}", "item": item, "time": 1} for item in HISTORY]}
+        )
+        found = client.get(f"{address}&user=sim{where}").json()["items"]
+        state = REC.start()
+        for item in HISTORY:
+            state = REC.observe(state, item, time=1)
+        again = REC.similar("09", 3, where=where, state=state, at=NOW)
+        assert [line["item"] for line in found] == [line.item for line in again]
+        words = ["similar", str(model), "09", "-k", "3", "--json", "--history", ",".join(HISTORY)]
+        said = json.loads(CliRunner().invoke(app, words + (["--where", where] if where else [])).stdout)
+        assert [line["item"] for line in said["items"]] == [
+            line.item for line in REC.similar("09", 3, where=where, state=STATE)
+        ]
+    assert REC.similar("09", 5, where="kind = 'x'").notes == ('no item has kind "x".',)
+
+
+def test_pages_hold_each_item_once_whatever_happens_between_them(client):
+    after, pages = "", []
+    while after is not None:
+        body = {"user": "page", "k": 5, "where": "not kind = 'a'", "after": after}
+        page = client.post("/v1/recommend", json=body).json()
+        client.post("/v1/events", json={"user": "page", "item": "05"})  # the order is another
+        pages.append([line["item"] for line in page["items"]])
+        after = page.get("next")
+    shown = [item for page in pages for item in page]
+    assert len(shown) == len(set(shown)) and set(shown) == {
+        x.item for x in REC.recommend(STATE, 99, where=body["where"])
+    }
+    token = client.post("/v1/recommend", json={"token": "new"}).json()["token"]
+    for wrong in (token, body["after"][:-3] + "AAA"):
+        assert client.post("/v1/recommend", json={**body, "after": wrong}).status_code == 422
+    assert client.post("/v1/recommend", json={"token": body["after"]}).status_code in (409, 422)

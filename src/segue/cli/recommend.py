@@ -185,11 +185,18 @@ def similar(
     mix: Annotated[
         float, typer.Option(help="0: alike by what users do next; 1: alike by attributes; between: both.")
     ] = 0.5,
+    where: options.Where = None,
+    history: Annotated[
+        str | None, typer.Option(help="Item ids of a user, oldest first, as one CSV line: the list is in their order.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List the items most like an item: by what users do next and by the items' attributes."""
     rec = load_model(model)
-    items = rec.similar(item, k, mix=mix)
+    state = None if history is None else rec.observe_all(rec.start(), options.history_ids(history))
+    items = rec.similar(item, k, mix=mix, where=where, state=state)
+    for note in items.notes:
+        typer.echo(note, err=True)
     shared = {line.item: [label for label in rec.labels(line.item) if label in rec.labels(item)] for line in items}
     if as_json:
         options.print_json({"items": [line._asdict() | {"shared": shared[line.item]} for line in items], "unknown": []})

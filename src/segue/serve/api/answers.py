@@ -35,6 +35,7 @@ class ItemList(_Answer):
     notes: Annotated[
         list[str] | UnsetType, Meta(description="Why the list is short, and what of the filter no item has.")
     ] = UNSET
+    next: Annotated[str | UnsetType, Meta(description="`after` of the next page, if `after` was sent.")] = UNSET
     token: Annotated[str | UnsetType, Meta(description="The state after it, for a client that holds its own.")] = UNSET
 
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import reduce
 from operator import and_
 
+import msgspec
+from msgspec import UNSET, msgpack
 from msgspec.json import decode
 
 from segue.errors import NotFoundError
@@ -16,6 +18,7 @@ from segue.recommend.batch import Happened
 from segue.recommend.filters.fields import Filter
 from segue.recommend.lists.options import ListOptions
 from segue.recommend.lists.seen import seen_items
+from segue.recommend.similar import pool_for_user
 from segue.serve.api.answers import BatchListOut, BatchOut, ExplanationOut, ItemList, RatingOut
 from segue.serve.api.events import history_of
 from segue.serve.api.schemas import (
@@ -33,8 +36,11 @@ from segue.serve.http import limits
 from segue.serve.http.problems import Problem, Refusal, problem_of
 from segue.serve.http.routing import Call, Router
 from segue.serve.live.service import Service
+from segue.serve.live.state_tokens import Sealer
 
 router = Router("lists")
+#: What the ids in `next` begin with; no state of a client does.
+_PAGES = b"list:"
 
 
 def _options(wanted: ListIn, now: int) -> ListOptions:
@@ -64,7 +70,25 @@ async def recommend(call: Call, body: RecommendIn) -> ItemList:
 
 
 async def _list(call: Call, body: RecommendIn) -> ItemList:
-    context, options = call.context, _options(body, call.context.now())
+    options = _options(body, call.context.now())
+    if body.after is None:
+        return await _page(call, body, options)
+    before = _shown_before(call.context.sealer, body.after)
+    found = await _page(call, body, replace(options, exclude=(*options.exclude, *before)))
+    token = call.context.sealer.seal(_PAGES + msgpack.encode([*before, *(line.item for line in found.items)]))
+    return found if not found.items or len(token) > limits.TOKEN else msgspec.structs.replace(found, next=token)
+
+
+def _shown_before(sealer: Sealer, after: str) -> list[str]:
+    """Return the ids of the pages before."""
+    body = sealer.open(after) if after else _PAGES + msgpack.encode([])
+    if not body.startswith(_PAGES):
+        raise Refusal(422, "after: expected `next` of a list, came something else. Send an empty text for the first.")
+    return msgpack.decode(body[len(_PAGES) :], type=list[str])
+
+
+async def _page(call: Call, body: RecommendIn, options: ListOptions) -> ItemList:
+    context = call.context
     history = None if body.history is None else [history_of(one) for one in body.history]
     notes: list[str] = []
     if body.exclude_events:
@@ -139,13 +163,17 @@ def _where(texts: list[str]) -> Filter | None:
 
 @router.route("GET", "/v1/similar/{item}", "read")
 async def similar_items(call: Call, item: PathId, query: SimilarQuery) -> ItemList:
-    """Return what is like an item."""
-    service = call.context.service
-    rec = service.rec
+    """Return what is like an item; with a user the most similar items in the order of that user."""
+    context, where = call.context, _where(query.where)
+    rec = context.service.rec
     if item not in rec.vocabulary:
         raise NotFoundError("item: expected one that the model knows, there is none of this id. See GET /v1/items.")
-    found = await call.context.run(service.similar, item, query.k, query.mix)
-    return ItemList(items=items_of(found), unknown=[], model=rec.fingerprint)
+    count = query.k if query.user is None else pool_for_user(query.k)
+    found = await context.run(context.service.similar, item, count, query.mix, where)
+    if query.user is None:
+        return ItemList(items=items_of(found), unknown=[], model=rec.fingerprint, notes=list(found.notes) or UNSET)
+    options = ListOptions(query.k, context.now(), candidates=tuple(line.item for line in found))
+    return list_of(await context.recommend(query.user, options), notes=found.notes)
 
 
 @router.route("GET", "/v1/ratings", "read")

@@ -74,6 +74,9 @@ Where = (
         Meta(max_length=limits.WHERE, description="Attribute -> value, or values of which one must hold."),
     ]
 )
+Wheres = Annotated[
+    list[str], Meta(max_length=limits.WHERE, description="attribute:value, or a filter; all of several must hold.")
+]
 Candidates = Annotated[list[Id], Meta(max_length=limits.CANDIDATES, description="Ids of which alone the list is made.")]
 Ids = Annotated[list[Id], Meta(max_length=limits.EXCLUDE)]
 Count = Annotated[int, Meta(ge=1, le=limits.K)]
@@ -173,10 +176,6 @@ class ListIn(_Body):
     ] = None
     debug: Annotated[bool, Meta(description="Say how each item came to its place.")] = False
     candidates: Candidates | None = None
-    exclude_events: Annotated[
-        list[SeenRuleIn],
-        Meta(max_length=20, description="Leave out the items of these events of the user, in place of all seen items."),
-    ] = []
     current: Annotated[Id | None, Meta(description="The item being looked at: `current.name` in the filter.")] = None
     params: Annotated[Fields, Meta(description="What the filter calls `$name`.")] = {}
     profile: Annotated[
@@ -205,6 +204,14 @@ class RecommendIn(ListIn):
         Meta(description='From the last answer, or "new".'),
     ] = None
     event: Annotated[HistoryEvent | None, Meta(description="With a token: what was done since.")] = None
+    exclude_events: Annotated[
+        list[SeenRuleIn],
+        Meta(max_length=20, description="Leave out the items of these events of the user, in place of all seen items."),
+    ] = []
+    after: Annotated[
+        Annotated[str, Meta(max_length=limits.TOKEN)] | None,
+        Meta(description="`next` of the list before: its items and those before it are left out; empty for the first."),
+    ] = None
 
     def __post_init__(self) -> None:
         if sum(one is not None for one in (self.user, self.history, self.token)) != 1:
@@ -233,9 +240,7 @@ class RecommendQuery(_Body):
     k: Count = 10
     at: Moment = None
     type: Name | None = None
-    where: Annotated[
-        list[str], Meta(max_length=limits.WHERE, description="attribute:value, or a filter; all of several must hold.")
-    ] = []
+    where: Wheres = []
     exclude: Annotated[Texts, Meta(description="Ids of items to leave out.")] = []
     current: Annotated[Text | None, Meta(description="The item being looked at: `current.name` in the filter.")] = None
     repeats: Repeats | None = None
@@ -250,6 +255,8 @@ class SimilarQuery(_Body):
 
     k: Count = 10
     mix: Annotated[Share, Meta(description="0: what people do next; 1: what items are.")] = 0.5
+    where: Wheres = []
+    user: Annotated[Text | None, Meta(description="Of whom the most similar items get the order.")] = None
 
 
 class RatingQuery(_Body):
