@@ -48,6 +48,7 @@ KeyFile = Annotated[Path, typer.Option("--keys", help="File of keys.")]
 StoreAt = Annotated[str, typer.Option("--store", help="SQLite file or valkey:// address.", envvar="SEGUE_STORE")]
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")]
+Where = Annotated[str | None, typer.Option(help="Filter of items, such as 'genre = \"Comedy\" and price < $most'.")]
 ListLength = Annotated[int, typer.Option("-k", help="Length of the list.")]
 FailIf = Annotated[
     list[str] | None,
@@ -122,9 +123,7 @@ class LogColumns:
 class ListChoice:
     """What a list may hold: each field is an option of every verb that makes lists; see `makes_list`."""
 
-    where: Annotated[
-        str | None, typer.Option(help="Filter of items, such as 'genre = \"Comedy\" and price < $most'.")
-    ] = None
+    where: Where = None
     param: Annotated[list[str] | None, typer.Option(help="name=value of the filter's $name.")] = None
     current: Annotated[str | None, typer.Option(help="Id of the item looked at: current.name in a filter.")] = None
     exclude: Annotated[str | None, typer.Option(help="Ids to leave out, as one CSV line, or @FILE.")] = None

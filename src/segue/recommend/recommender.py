@@ -33,7 +33,7 @@ from segue.recommend.new_items import with_items
 from segue.recommend.plan import Plan, plan
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, residuals_of, shared_bias
 from segue.recommend.scorer import Item, Scorer
-from segue.recommend.similar import similar
+from segue.recommend.similar import pool_for_user, similar
 from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds, with_key
 from segue.shapes import Bools, Floats
 from segue.trends.trends import Trends
@@ -249,7 +249,16 @@ class Recommender(Scorer):
         """Return the next n items as an ordered path; see `segue.recommend.plan.plan` for the options."""
         return plan(self, state, n, **options)
 
-    def similar(self, item: str, k: int = 10, *, mix: float = 0.5) -> list[Item]:
+    def similar(
+        self,
+        item: str,
+        k: int = 10,
+        *,
+        mix: float = 0.5,
+        where: Where = None,
+        state: State | None = None,
+        at: Time = None,
+    ) -> RankedList:
         """Return the k items most like an item, by what users do next and by the vectors of the items.
 
         Args:
@@ -257,16 +266,26 @@ class Recommender(Scorer):
             k: how many.
             mix: 0 ranks by how much likelier an item is after this one than for a new user, 1 by the cosine of the
                 vectors (learnt from events and attributes), a number between by both.
+            where: a filter, as of `recommend`; `current` is the item.
+            state: of a user; the most similar items, 5 k + 20 of them, are ranked as `recommend` ranks them.
+            at: the time of the request; None when unknown.
 
         Returns:
-            Items with a score in standard deviations over the catalogue; see `labels` for their attributes.
+            Items with a score in standard deviations over the catalogue, with a state that of `recommend`; see
+            `labels` for their attributes.
 
         Raises:
-            ArgumentError: the item is unknown, k is below 1, or mix is not from 0 to 1.
+            ArgumentError: the item is unknown, k is below 1, mix is not from 0 to 1, or the filter does not fit.
 
         Cost: O(items x width).
         """
-        return similar(self, item, k, mix)
+        now = microseconds(at, "at")
+        if state is None:
+            return similar(self, item, k, mix, where=where, at=now)
+        check_count(k, "similar: expected k")
+        pool = similar(self, item, pool_for_user(k), mix, where=where, at=now)
+        found = self.recommend(state, k, at=at, candidates=[line.item for line in pool])
+        return RankedList(found, (*pool.notes, *found.notes))
 
     def explain(
         self,

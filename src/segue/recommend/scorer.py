@@ -147,6 +147,7 @@ class Scorer(Model):
         details: Floats | None = None,
         *,
         excluded: Sequence[Rows] = (),
+        allowed: Bools | None = None,
     ) -> BestRows:
         """Return the k best rows of each user, best first, of equals the first row.
 
@@ -154,6 +155,7 @@ class Scorer(Model):
             output, gaps, recent, details: as of `score_outputs`.
             k: how many.
             excluded: for each user the rows to leave out; empty leaves out nothing.
+            allowed: bool[row], what a list may hold; None allows all.
 
         Cost: O(users x items x width) without an index; memory of `SCORES` scores.
         """
@@ -164,11 +166,11 @@ class Scorer(Model):
             asked, left_out = (output[users], gaps[users], recent[users]), excluded[users]
             known = None if details is None else details[users]
             if self.index is None:
-                rows, scores = None, leave_out(self.score_outputs(*asked, known), left_out)
+                rows, scores = None, leave_out(self.score_outputs(*asked, known), left_out, allowed=allowed)
             else:
-                rows = side_by_side(self.candidates(*asked, k, known, excluded=left_out or None))
+                rows = side_by_side(self.candidates(*asked, k, known, allowed=allowed, excluded=left_out or None))
                 scores = self.score_outputs(*asked, known, rows)
-                scores[rows == 0] = -np.inf
+                scores[(rows == 0) if allowed is None else ~allowed[rows]] = -np.inf
             best.append(best_columns(rows, scores, k))
         return BestRows(*(np.concatenate(parts) for parts in zip(*best, strict=True)))
 
