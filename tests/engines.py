@@ -3,10 +3,13 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +64,58 @@ class Server:
     def stop(self):
         self.process.terminate()
         self.process.wait()
+
+
+class Postgres:
+    """A PostgreSQL server in a folder of its own, run by a user without rights where the tests are root."""
+
+    def __init__(self, **settings):
+        self.folder = Path(tempfile.mkdtemp(prefix="segue-postgres-"))  # where another user can reach it
+        self.settings, self.process = settings, None
+        programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+        self.programs = str(programs[-1]) if programs else os.path.dirname(require("initdb"))
+        self.user = {"user": "nobody", "group": "nogroup", "extra_groups": ()} if os.geteuid() == 0 else {}
+        if self.user:
+            shutil.chown(self.folder, "nobody", "nogroup")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"postgresql://segue@127.0.0.1:{self.port}/postgres"
+        made = ["-U", "segue", "-A", "trust", "--no-sync", "--no-instructions", "--wal-segsize=1", "-E", "UTF8"]
+        subprocess.run(
+            [f"{self.programs}/initdb", "-D", self.folder / "data", *made, "--locale=C"],
+            check=True, capture_output=True, cwd="/", **self.user,
+        )  # fmt: skip
+        self.start()
+
+    def start(self):
+        """Start, and return when it answers."""
+        fixed = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "min_wal_size": 2}
+        fixed |= {"max_wal_size": 16, "shared_buffers": "32MB", "autovacuum_naptime": "1d"} | self.settings
+        options = [part for name, value in fixed.items() for part in ("-c", f"{name}={value}")]
+        with open(self.folder / "server.log", "ab") as log:
+            command = [f"{self.programs}/postgres", "-D", self.folder / "data", *options]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **self.user)
+        end = time.monotonic() + 30
+        ask = [f"{self.programs}/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        while subprocess.run(ask, check=False).returncode:
+            if time.monotonic() > end or self.process.poll() is not None:
+                pytest.fail(f"postgres did not start: {(self.folder / 'server.log').read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def kill(self):
+        """Kill it and each of its processes at once."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for number in [self.process.pid, *map(int, children)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        self.process.wait()
+        end = time.monotonic() + 10
+        while any(Path(f"/proc/{number}").exists() for number in children) and time.monotonic() < end:
+            time.sleep(0.01)
+
+    def stop(self):
+        """Stop it, and remove its folder."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait()
+        shutil.rmtree(self.folder)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-_KINDS = r"(?:valkeys?|rediss?|unix)"
+_KINDS = r"(?:valkeys?|rediss?|unix|postgres(?:ql)?)"
 #: What begins like an address, correct or not; everything else is a path.
 _LIKE = re.compile(rf"{_KINDS}(?::|;|//|/:)|[^/]*://|(?://)?[^/]*:.*@", re.IGNORECASE | re.DOTALL)
 #: kind, user and password, host and port, path, options. A password encodes / ? # @.

@@ -35,7 +35,7 @@ ORDER = [
     ("evaluation.baselines",),
     ("evaluation.online",),
     ("evaluation",),
-    ("store",),
+    ("store", "store.sql"),
     ("serve.ranking",),
     ("serve.live",),
     ("serve.http",),

@@ -47,7 +47,7 @@ def open_store(address: str | Path, *, accept_loss: bool = False) -> Store:
 def open_unchecked(address: str | Path, *, accept_loss: bool = False) -> Store:
     """Return the store at an address without writing to it; see `open_store`."""
     if not is_address(address):
-        from segue.store.sqlite_store import SqliteStore
+        from segue.store.sql.sqlite_store import SqliteStore
 
         return SqliteStore(address)
     if not is_shared(address):
