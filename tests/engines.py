@@ -70,7 +70,8 @@ class Postgres:
     """A PostgreSQL server in a folder of its own, run by a user without rights where the tests are root."""
 
     def __init__(self, **settings):
-        self.folder = Path(tempfile.mkdtemp(prefix="segue-postgres-"))  # where another user can reach it
+        memory = "/dev/shm" if _room("/dev/shm") > 1 << 30 else None  # after a kill it syncs all of its files
+        self.folder = Path(tempfile.mkdtemp(prefix="segue-postgres-", dir=memory))  # where another user can reach it
         self.settings, self.process = settings, None
         programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
         self.programs = str(programs[-1]) if programs else os.path.dirname(require("initdb"))
@@ -86,6 +87,8 @@ class Postgres:
             [f"{self.programs}/initdb", "-D", self.folder / "data", *made, "--locale=C"],
             check=True, capture_output=True, cwd="/", **self.user,
         )  # fmt: skip
+        rules = self.folder / "data" / "pg_hba.conf"
+        rules.write_text(f"host all locked 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")  # one user has a password
         self.start()
 
     def start(self):
@@ -111,11 +114,23 @@ class Postgres:
                 os.kill(number, signal.SIGKILL)
         self.process.wait()
         end = time.monotonic() + 10
-        while any(Path(f"/proc/{number}").exists() for number in children) and time.monotonic() < end:
+        while any(map(_lives, children)) and time.monotonic() < end:
             time.sleep(0.01)
 
     def stop(self):
         """Stop it, and remove its folder."""
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(signal.SIGQUIT)  # at once: nobody needs the files
         self.process.wait()
         shutil.rmtree(self.folder)
+
+
+def _lives(number):
+    """Whether a process is there and no zombie."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def _room(folder):
+    """Bytes that are free in a folder."""
+    return shutil.disk_usage(folder).free if os.path.isdir(folder) else 0

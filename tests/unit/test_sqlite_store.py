@@ -12,10 +12,10 @@ import pytest
 
 from segue.errors import ArgumentError, FullError, LockedError, StoreError
 from segue.jobs.import_export import import_events
-from segue.store.sql import sqlite_file
 from segue.store.base import Snapshot, Write, Written
 from segue.store.events import Event, Position
 from segue.store.factory import open_store
+from segue.store.sql import sqlite_file
 from segue.store.sql.sqlite_store import SqliteStore
 
 

@@ -14,7 +14,8 @@ def serve(
     store: Annotated[
         str | None,
         typer.Option(
-            help="SQLite file or valkey:// address; segue.db beside the model if not given.", envvar="SEGUE_STORE"
+            help="SQLite file, or postgresql:// or valkey:// address; segue.db beside the model if not given.",
+            envvar="SEGUE_STORE",
         ),
     ] = None,
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,

@@ -22,7 +22,7 @@ _HEADER = b"SQLite format 3\0"
 
 
 def is_store(address: str | Path) -> bool:
-    """Return whether an address names a store: `valkey://...`, or a file that SQLite wrote.
+    """Return whether an address names a store: `postgresql://...`, `valkey://...`, or a file that SQLite wrote.
 
     Example:
         >>> is_store("valkey://localhost:6379/0"), is_store("plays.csv")

@@ -8,7 +8,7 @@ caller in any process completes it.
 
 import logging
 import time
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 
@@ -17,7 +17,7 @@ from segue.store.sql.postgres_server import SESSION, PostgresDatabase, PostgresS
 
 logger = logging.getLogger("segue.serve")
 
-_TABLES: tuple[LiteralString, ...] = ("people", "bodies", "states", "snapshots")
+_TABLES: tuple[str, ...] = ("people", "bodies", "states", "snapshots")
 #: Others wait while a table is written anew; a table that is not had within this time is tried again later.
 _LOCK_WAIT = "1s"
 #: A transaction that began before an erasure keeps its rows in the tables.
@@ -72,7 +72,7 @@ def _rewrite(server: PostgresServer, connection: psycopg.Connection[Any], end: f
         connection.execute(SESSION)
 
 
-def _vacuumed(connection: psycopg.Connection[Any], table: LiteralString) -> bool:
+def _vacuumed(connection: psycopg.Connection[Any], table: str) -> bool:
     try:
         connection.execute(f"VACUUM FULL {table}")
     except psycopg.errors.LockNotAvailable:

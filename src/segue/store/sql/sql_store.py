@@ -1,7 +1,7 @@
 """What each method of the contract of a store is in tables, whatever the database."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -193,12 +193,12 @@ class SqlStore(Store):
         return row[0] if row else None
 
 
-def values_are(db: Database, versions: dict[str, str]) -> bool:
+def values_are(db: Database, versions: Mapping[str, str]) -> bool:
     """Return whether values have these versions."""
     return all(version_of(_value(db, name)) == version for name, version in versions.items())
 
 
-def put_values(db: Database, values: dict[str, bytes]) -> None:
+def put_values(db: Database, values: Mapping[str, bytes]) -> None:
     """Put values under their names."""
     put = "INSERT INTO meta VALUES (?, ?) ON CONFLICT(name) DO UPDATE SET value = excluded.value"
     for name, value in values.items():

@@ -330,7 +330,7 @@ def _lock_path(path: Path) -> int:
         os.close(handle)
         raise LockedError(
             f"{path}: expected to be its only owner, but process {owner} has it open. Stop that process, "
-            "or give another store; several replicas share a valkey:// store."
+            "or give another store; several processes share a postgresql:// or valkey:// store."
         ) from None
     if left := os.read(handle, 32).decode(errors="replace"):  # an owner that closes removes this line
         logger.warning("%s: process %s, its last owner, was ended before it could close it or say why.", path, left)

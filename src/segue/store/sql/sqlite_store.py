@@ -159,4 +159,3 @@ class _SqliteDatabase:
     def new_uids(self, count: int) -> Iterable[int]:
         last = self._connection.execute("SELECT max(uid) FROM people").fetchone()[0] or 0
         return range(last + 1, last + 1 + count)
-

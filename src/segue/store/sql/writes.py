@@ -108,6 +108,7 @@ class Transaction:
         self._owners: dict[str, str] = {}  # by a merged name, the name that stayed
         self._stored_ids: dict[bytes, tuple[int | None, bytes | None]] = {}
         self._new_uids: Iterator[int] = iter(())
+        self._rated_before: bool | None = None
         self._people: list[tuple[int, bytes]] = []
         self._names: list[tuple[bytes, int]] = []
         self._bodies: list[tuple[int, bytes]] = []
@@ -159,6 +160,7 @@ class Transaction:
         if self._rated:
             self._db.many("DELETE FROM rated WHERE seq = ? AND bid = ?", self._rated)
             insert(RATED, self._rated.values())
+            self._rated_before = True
         collected = (self._people, self._names, self._bodies, self._log, self._keys, self._rows, self._states)
         for rows in (*collected, self._rated):
             rows.clear()
@@ -279,10 +281,17 @@ class Transaction:
         if id is not None:
             self._keys[id] = (id, seq, self._hasher.body(event.digest))
         if latest is not None and (place, seq) < latest:
-            self.flush()
             self._db.run("DELETE FROM snapshots WHERE uid = ? AND (place, seq) > (?, ?)", uid, place, seq)
-            drop_rated(self._db, uid, Position(place, seq))
+            if self._any_rated():
+                self.flush()
+                drop_rated(self._db, uid, Position(place, seq))
         return Position(place, seq)
+
+    def _any_rated(self) -> bool:
+        """Return whether any model has learnt ratings."""
+        if self._rated_before is None:
+            self._rated_before = bool(self._db.rows("SELECT 1 FROM rated WHERE bid >= 0 LIMIT 1"))
+        return self._rated_before or bool(self._rated)
 
     def _put_rated(self, model: str, rated: Mapping[int, Rated]) -> None:
         bid = self._bid(model)
@@ -320,8 +329,6 @@ def ids_of(hasher: Hasher, write: Write) -> Ids:
 
 def drop_rated(db: Database, uid: int | None, since: Position) -> None:
     """Drop what a user's events since a position added to shared values. Cost: O(these events)."""
-    if not db.rows("SELECT 1 FROM rated WHERE bid >= 0 LIMIT 1"):
-        return  # no model has learnt ratings
     chosen = "(SELECT seq FROM log WHERE uid = ? AND (place, seq) >= (?, ?))"
     db.run(f"DELETE FROM rated WHERE seq IN {chosen}", uid, *since)
 
