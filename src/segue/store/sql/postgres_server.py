@@ -30,6 +30,8 @@ OLDEST = 14
 _SAFE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 #: Values of `synchronous_commit` that wait for the disk of this server, and perhaps for more.
 _WAITING = ("on", "local", "remote_write", "remote_apply")
+#: The parts of an address that messages show.
+_SHOWN = ("host", "hostaddr", "port", "dbname")
 #: Every statement finds its rows by an index, whatever the planner knows of the tables. The idle
 #: time lets no transaction of a process that hangs hold the rows of others.
 SESSION = """
@@ -118,12 +120,14 @@ class PostgresServer:
         self._closed = False
         try:
             usual = {"connect_timeout": "5", "tcp_user_timeout": "60000", "application_name": "segue"}
-            self._settings: dict[str, Any] = usual | conninfo_to_dict(address)
+            given = conninfo_to_dict(address)
         except (psycopg.Error, ValueError):  # its message would repeat the password
             raise StoreError(
                 f"store {self.address}: expected postgresql://user:password@host:port/database, came an address that "
                 "cannot be read. Check each part and each option."
             ) from None
+        self._settings: dict[str, Any] = usual | given
+        self._hidden = [f"{value}" for name, value in given.items() if name not in _SHOWN]
         try:
             with self.connection() as connection:
                 self.secret = self._prepare(connection)
@@ -247,7 +251,7 @@ class PostgresServer:
             raise StoreError(f"{self.address}: expected format {FORMAT} or older, came {version}. Update Segue.")
 
     def _translate(self, error: psycopg.Error, *, broken: bool) -> StoreError:
-        where, said, code = f"{self.address}: ", _said(error), error.sqlstate or ""
+        where, said, code = f"{self.address}: ", _said(error, self._hidden), error.sqlstate or ""
         if "EMPTIED" in said or code in ("42P01", "3F000", "42883"):
             return StoreError(
                 f"{where}expected the database that was opened, it was emptied or replaced. Nothing was changed. Stop "
@@ -367,7 +371,10 @@ def _spoken(connection: psycopg.Connection[Any]) -> bool:
     return bool(poll.poll(0))
 
 
-def _said(error: psycopg.Error) -> str:
-    """Return the first line of what the server said."""
+def _said(error: psycopg.Error, hidden: Iterable[str]) -> str:
+    """Return the first line of what the server said, without what the address hides."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    said = lines[0] if lines else type(error).__name__
+    for value in hidden:
+        said = said.replace(value, "...")
+    return said

@@ -199,10 +199,10 @@ def values_are(db: Database, versions: Mapping[str, str]) -> bool:
 
 
 def put_values(db: Database, values: Mapping[str, bytes]) -> None:
-    """Put values under their names."""
-    put = "INSERT INTO meta VALUES (?, ?) ON CONFLICT(name) DO UPDATE SET value = excluded.value"
+    """Put values under their names; a value is written also where it is the same, which shows that it can be."""
     for name, value in values.items():
-        db.run(put, "value:" + name, value)
+        db.run("DELETE FROM meta WHERE name = ?", "value:" + name)  # SQLite would write no update to the same bytes
+        db.run("INSERT INTO meta VALUES (?, ?)", "value:" + name, value)
 
 
 def _value(db: Database, name: str) -> bytes | None:
