@@ -139,6 +139,19 @@ def test_no_file_of_the_server_holds_what_was_erased(postgres, store):
     assert b"item-of-user-4-of-this-shop" in left
 
 
+def test_others_write_while_many_are_erased_by_two_replicas(postgres, store, tmp_path):
+    other = PostgresStore(postgres.address, schema=str(tmp_path))
+    store.commit([Write(f"u{n}", None, (Event(f"u{n}", "1"),)) for n in range(200)])
+    with ThreadPoolExecutor(6) as pool:
+        erasing = [pool.submit((store, other)[n % 2].erase_user, f"u{n}") for n in range(6)]
+        done = 0
+        while not all(one.done() for one in erasing):
+            done += isinstance(add(store, f"w{done}", "1"), Written)
+    assert [one.result() for one in erasing] == [True] * 6 and done >= 3
+    assert len(store.log()) == 194 + done
+    other.close()
+
+
 def test_an_erasure_that_the_files_cannot_follow_says_so_and_the_next_completes_it(postgres, tmp_path):
     hasty = PostgresStore(postgres.address, schema=str(tmp_path), erase_wait=0.1)
     add(hasty, "ann", "1")

@@ -54,7 +54,7 @@ class Settings:
 
     Args:
         model: the file that answers; or a folder of models, as with `models`.
-        store: a path of an SQLite file or a `valkey://` address; None puts `segue.db` beside the model.
+        store: a path of an SQLite file, or a `postgresql://` or `valkey://` address; None puts `segue.db` beside the model.
         host: the address that is listened on; others than 127.0.0.1 need keys.
         port: 0 takes a free one.
         models: the folder of the models that may be rolled out by name. Which one runs its file `current` says;
