@@ -16,6 +16,7 @@ from segue.errors import SegueError
 from segue.evaluation.protocols import evaluate
 from segue.evaluation.ratings import evaluate_ratings
 from segue.evaluation.stream import evaluate_stream
+from segue.recommend.filters.fields import F
 from segue.recommend.plan import Beam, Plan, Sample
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
@@ -24,6 +25,7 @@ __all__ = [
     "Beam",
     "Config",
     "Events",
+    "F",
     "Item",
     "Plan",
     "Reading",

@@ -6,11 +6,11 @@ import time
 import pytest
 
 import engines
+from segue.recommend.lists.item_filters import Rule
 from segue.serve.live import leases
 from segue.serve.live.leases import Leases
 from segue.serve.live.service import Service
 from segue.serve.live.state_tokens import sealer_of
-from segue.serve.ranking.item_filters import Rule
 from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
 from segue.store.factory import open_store

@@ -27,8 +27,9 @@ from segue.kernels.private_folder import check_private, private_folder
 
 logger = logging.getLogger("segue")
 FOLDER = Path(__file__).parent
-#: The loops of the training, those of the server, and their common part.
-TRAINING, SERVING, FORMULAS = (FOLDER / name for name in ("training_loops.c", "serving_loops.c", "formulas.h"))
+#: The loops of the training, those of the server, counts of trends, and their common part.
+TRAINING, SERVING, TRENDS = (FOLDER / f"{name}_loops.c" for name in ("training", "serving", "trend"))
+FORMULAS = FOLDER / "formulas.h"
 #: No flag changes the order of operations, except in sums that the source marks.
 FLAGS = (
     "-std=gnu11 -O3 -march=native -fPIC -shared -fvisibility=hidden -fno-math-errno -fno-trapping-math -fopenmp-simd"
@@ -61,6 +62,12 @@ def training() -> ctypes.CDLL | None:
 def serving() -> ctypes.CDLL | None:
     """Return the loops of the server; None without a compiler, or if turned off."""
     return None if os.environ.get("SEGUE_KERNELS") == "0" else opened(SERVING)
+
+
+@cache
+def trends() -> ctypes.CDLL | None:
+    """Return the counts of trends; None without a compiler, or if turned off."""
+    return None if os.environ.get("SEGUE_KERNELS") == "0" else opened(TRENDS)
 
 
 def available() -> bool:

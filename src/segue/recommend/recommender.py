@@ -21,8 +21,13 @@ from segue.model.encoder import encode_users
 from segue.model.model import Model
 from segue.model.transitions import RECENT, pushed
 from segue.model_file import read_model, save_model
-from segue.recommend.arguments import Time, check_count, profiles_of
+from segue.recommend.arguments import Time, check_count, check_shares, profiles_of
+from segue.recommend.batch import Happened
+from segue.recommend.filters.fields import Where
 from segue.recommend.index.exact import Index
+from segue.recommend.lists.explain import Explanation, explain_history, labels_of, past_events
+from segue.recommend.lists.options import ListOptions, RankedList
+from segue.recommend.lists.rerank import list_of
 from segue.recommend.new_items import with_items
 from segue.recommend.plan import Plan, plan
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, residuals_of, shared_bias
@@ -123,8 +128,16 @@ class Recommender(Scorer):
         context: Mapping[str, object] | None = None,
         exclude: Iterable[str] = (),
         repeats: Repeats | None = None,
-    ) -> list[Item]:
-        """Return the k items most likely to come next, best first.
+        where: Where = None,
+        params: Mapping[str, object] | None = None,
+        profile: Mapping[str, object] | None = None,
+        current: str | None = None,
+        candidates: Iterable[str] | None = None,
+        diversity: float = 0.0,
+        explore: float = 0.0,
+        seed: int | None = None,
+    ) -> RankedList:
+        """Return the k items most likely to come next, best first; a list whose `notes` tell why it is short.
 
         Args:
             state: of the user.
@@ -134,23 +147,30 @@ class Recommender(Scorer):
             context: of the request, such as `{"device": "tv"}`; missing is unknown.
             exclude: ids to leave out; unknown ones are ignored.
             repeats: "allow" or "exclude" seen items; None takes the choice of the training.
+            where: a filter, such as `'genre = "Comedy" and price < $most'` or `F.genre == "Comedy"`.
+            params, profile, current: what the filter calls `$name`, `user.name` and `current.name` (the attributes of
+                the item of this id).
+            candidates: ids of which alone the list is made.
+            diversity: 0 ranks by score alone, up to 1 the more unlike the items of a list are.
+            explore, seed: the share of places given to chance, and the seed of that chance.
 
         Raises:
-            ArgumentError: k is below 1, the state is of another model, or the model reads no types or not this
-                column of the context.
+            ArgumentError: k is below 1, the state is of another model, the model reads no types or not this column of
+                the context, or the filter does not fit the columns of the items.
 
         Cost: O(items x width), the same for every history.
         """
         check_count(k, "recommend: expected k")
         self._check(state)
         self.encoders.check_request(type, context)
-        now = microseconds(at, "at")
-        gap, details = gap_seconds(now, state.time), self.details(now, context, type=type)
-        left_out = self.vocabulary.rows(ids_of(exclude, "exclude"))
-        if (repeats or self.repeats) == "exclude":
-            left_out = np.append(left_out, state.seen.to_rows())
-        best = self.best_each(state.memory.output, gap, state.recent, k, details, excluded=[left_out])
-        return [self._item(*pair) for pair in best.of(0)]
+        check_shares(diversity=diversity, explore=explore)
+        ids = None if candidates is None else tuple(ids_of(candidates, "candidates"))
+        now, left_out = microseconds(at, "at"), tuple(ids_of(exclude, "exclude"))
+        options = ListOptions(
+            k, now, type, context or {}, left_out, repeats, where, diversity, explore, seed,
+            candidates=ids, current=current, params=params or {}, profile=profile or {},
+        )  # fmt: skip
+        return list_of(self, state, options)
 
     def predict_rating(self, state: State, item: str, *, at: Time = None, shared: Shared | None = None) -> float:
         """Return the predicted rating of a user for an item, in the scale of the log.
@@ -245,6 +265,41 @@ class Recommender(Scorer):
         """
         return similar(self, item, k, mix)
 
+    def explain(
+        self,
+        history: Events | Iterable[str | Happened],
+        item: str | None = None,
+        *,
+        last: int = 20,
+        at: Time = None,
+        type: str | None = None,
+        context: Mapping[str, object] | None = None,
+        profile: Mapping[str, object] | None = None,
+    ) -> Explanation[Happened]:
+        """Return what each of the last events of a user did for the score of an item, the strongest first.
+
+        Args:
+            history: a log of the user alone, or ids and events, oldest first.
+            item: its id; None explains the first of the user's list.
+            last: how many events are looked at.
+            at, type, context: of the request, as of `recommend`.
+            profile: of the user, as of `start`.
+
+        Returns:
+            `item` with its score, `labels` (its attributes), and `parts`: an event, the score less the score had the
+            event not been, and the attributes that both items share.
+
+        Raises:
+            NotFoundError: the item is unknown, or no item is left to explain.
+            ArgumentError: the log has several users, nothing is known of the item, or `last` is below 1.
+
+        Cost: O(events), and `last` steps of up to `last` users side by side.
+        """
+        check_count(last, "explain: expected last")
+        self.encoders.check_request(type, context)
+        options = ListOptions(1, microseconds(at, "at"), type, context or {})
+        return explain_history(self, self.start(profile), past_events(history), item, last, options)
+
     def title(self, item: str) -> str | None:
         """Return the title of an item; None where none is known."""
         row = self.vocabulary.row(item)
@@ -252,10 +307,7 @@ class Recommender(Scorer):
 
     def labels(self, item: str) -> list[str]:
         """Return the attributes of an item in words, such as "genres Action"; an empty list where none is known."""
-        row = self.vocabulary.row(item)
-        if row == 0 or self.catalogue is None or self.encoders.items is None:
-            return []
-        return self.encoders.items.labels(self.catalogue.line(row))
+        return labels_of(self, self.vocabulary.row(item))
 
     def add_items(self, table: object) -> "Recommender":
         """Return a recommender that also knows the items of a table, by their attributes; no training is needed.

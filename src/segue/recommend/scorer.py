@@ -14,6 +14,7 @@ from segue.model.backend import leaves
 from segue.model.model import Model
 from segue.model.network import Memory
 from segue.model.transitions import blend_scores, likeliest, nothing_recent, transition_shares
+from segue.recommend.filters.masks import FilterMasks
 from segue.recommend.fused_inference import FusedInference
 from segue.recommend.index.exact import SCORES, BestRows, Index, best_columns, side_by_side
 from segue.recommend.state import Seen, State, States
@@ -59,6 +60,11 @@ class Scorer(Model):
     def no_memory(self) -> Floats:
         """float32[n], zeros: one for each number of the memory of a user."""
         return np.zeros(sum(array.size for _, array in leaves(self.empty_memory)), np.float32)
+
+    @cached_property
+    def filters(self) -> FilterMasks:
+        """The filters over the items, with the masks that were used last."""
+        return FilterMasks(self.vocabulary, self.catalogue, self.columns)
 
     @cached_property
     def fused(self) -> FusedInference:

@@ -30,6 +30,9 @@ class ItemList(_Answer):
     count: Annotated[int | UnsetType, Meta(description="Events of the user in the state that answered.")] = UNSET
     rebuilding: Annotated[bool | UnsetType, Meta(description="The state lacks events; it is being rebuilt.")] = UNSET
     debug: dict[str, Any] | UnsetType = UNSET
+    notes: Annotated[
+        list[str] | UnsetType, Meta(description="Why the list is short, and what of the filter no item has.")
+    ] = UNSET
     token: Annotated[str | UnsetType, Meta(description="The state after it, for a client that holds its own.")] = UNSET
 
 

@@ -3,10 +3,12 @@
 Knows: how requests say for whom. Does not know: how lists are made.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from functools import reduce
+from operator import and_
 
 from segue.errors import NotFoundError
+from segue.recommend.filters.fields import Filter
+from segue.recommend.lists.options import ListOptions
 from segue.serve.api.answers import ExplanationOut, ItemList, RatingOut
 from segue.serve.api.events import history_of
 from segue.serve.api.schemas import (
@@ -22,17 +24,23 @@ from segue.serve.api.serializers import explanation_of, items_of, list_of, ratin
 from segue.serve.http import limits
 from segue.serve.http.problems import Refusal
 from segue.serve.http.routing import Call, Router
-from segue.serve.ranking.types import ListOptions
 
 router = Router("lists")
 
 
-def _options(
-    wanted: ListIn | RecommendQuery, now: int, where: Mapping[str, Any], context: Mapping[str, Any]
-) -> ListOptions:
+def _options(wanted: ListIn, now: int) -> ListOptions:
     return ListOptions(
-        wanted.k, now if wanted.at is None else wanted.at.micros, wanted.type, context, tuple(wanted.exclude),
-        wanted.repeats, where, wanted.diversity, wanted.explore, wanted.seed, wanted.debug,
+        wanted.k, now if wanted.at is None else wanted.at.micros, wanted.type, wanted.context, tuple(wanted.exclude),
+        wanted.repeats, wanted.where, wanted.diversity, wanted.explore, wanted.seed, wanted.debug,
+        None if wanted.candidates is None else tuple(wanted.candidates), wanted.current, wanted.params, wanted.profile,
+    )  # fmt: skip
+
+
+def _options_of_query(wanted: RecommendQuery, now: int) -> ListOptions:
+    return ListOptions(
+        wanted.k, now if wanted.at is None else wanted.at.micros, wanted.type, {}, tuple(wanted.exclude),
+        wanted.repeats, _where(wanted.where), wanted.diversity, wanted.explore, wanted.seed, wanted.debug,
+        current=wanted.current,
     )  # fmt: skip
 
 
@@ -43,7 +51,7 @@ async def recommend(call: Call, body: RecommendIn) -> ItemList:
     A client that is to stay unknown here holds its own state: `{"token": "new"}` begins one, each answer
     brings the next token, and `event` moves it. A token of another model, or an old one, is refused (409).
     """
-    context, options = call.context, _options(body, call.context.now(), body.where, body.context)
+    context, options = call.context, _options(body, call.context.now())
     if body.user is not None:
         return list_of(await context.recommend(body.user, options))
     if body.history is not None:
@@ -61,21 +69,27 @@ async def recommend_by_query(call: Call, query: RecommendQuery) -> ItemList:
     """Return what comes next, by the address alone; all that can be said is in `POST /v1/recommend`."""
     if (query.user is None) == (not query.history):
         raise Refusal(422, "Expected user, or history, came both or none. Give one of them.")
-    context, options = call.context, _options(query, call.context.now(), _where(query.where), {})
+    context, options = call.context, _options_of_query(query, call.context.now())
     if query.user is not None:
         return list_of(await context.recommend(query.user, options))
     history = [history_of(item) for item in query.history]
     return list_of(await context.run(context.service.recommend_history, history, options, {}))
 
 
-def _where(pairs: list[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for pair in pairs:
-        name, colon, value = pair.partition(":")
-        if not colon or not 0 < len(name) <= 128 or len(value) > limits.ID:
-            raise Refusal(422, "where: expected attribute:value, came something else. Give where=genres:Drama.")
-        found.setdefault(name, []).append(value)
-    return found
+def _where(texts: list[str]) -> Filter | None:
+    """Return the filter of an address: texts of the language, and attribute:value, of one attribute the values."""
+    pairs: dict[str, list[str]] = {}
+    parts: list[Filter | None] = []
+    for text in texts:
+        name, colon, value = text.partition(":")
+        if colon and not set(name) & set("=<>()\"'$"):
+            if not 0 < len(name) <= 128 or len(value) > limits.ID:
+                raise Refusal(422, "where: expected attribute:value, came something else. Give where=genres:Drama.")
+            pairs.setdefault(name, []).append(value)
+        else:
+            parts.append(Filter.of(text))
+    found = [part for part in (Filter.of(pairs), *parts) if part is not None]
+    return reduce(and_, found) if found else None
 
 
 @router.route("GET", "/v1/similar/{item}", "read")
@@ -108,7 +122,7 @@ async def explain(call: Call, body: ExplainIn) -> ExplanationOut:
     written.
     """
     run, service = call.context.run, call.context.service
-    options = _options(body, call.context.now(), body.where, body.context)
+    options = _options(body, call.context.now())
     found = await run(service.explain, body.user, body.item, last=body.last, options=options)
     what_if = await run(service.what_if, body.user, body.without, options) if body.without else None
     return explanation_of(found, what_if)

@@ -65,10 +65,14 @@ Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Fields = Annotated[dict[Name, Any], Meta(max_length=limits.FIELDS)]
 Values = Annotated[list[Scalar], Meta(max_length=limits.VALUES)]
 Attributes = Annotated[dict[Name, Scalar | Values | None], Meta(max_length=limits.FIELDS)]
-Where = Annotated[
-    dict[Name, Scalar | Values],
-    Meta(max_length=limits.WHERE, description="Attribute -> value, or values of which one must hold."),
-]
+Where = (
+    Annotated[str, Meta(max_length=limits.FILTER, description='A filter, such as `genre = "Comedy" and price < 20`.')]
+    | Annotated[
+        dict[Name, Scalar | Values],
+        Meta(max_length=limits.WHERE, description="Attribute -> value, or values of which one must hold."),
+    ]
+)
+Candidates = Annotated[list[Id], Meta(max_length=limits.CANDIDATES, description="Ids of which alone the list is made.")]
 Ids = Annotated[list[Id], Meta(max_length=limits.EXCLUDE)]
 Count = Annotated[int, Meta(ge=1, le=limits.K)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -150,6 +154,13 @@ class ListIn(_Body):
         Meta(description="Of that chance: the same seed draws the same for a user. Without it each event draws anew."),
     ] = None
     debug: Annotated[bool, Meta(description="Say how each item came to its place.")] = False
+    candidates: Candidates | None = None
+    current: Annotated[Id | None, Meta(description="The item being looked at: `current.name` in the filter.")] = None
+    params: Annotated[Fields, Meta(description="What the filter calls `$name`.")] = {}
+    profile: Annotated[
+        Fields,
+        Meta(description="What the filter calls `user.name`; of a history or a new token also read by the model."),
+    ] = {}
 
 
 class RecommendIn(ListIn):
@@ -157,6 +168,7 @@ class RecommendIn(ListIn):
 
     examples = (
         {"user": "u1", "k": 5, "where": {"genres": "Drama"}},
+        {"user": "u1", "where": 'genres = "Drama" and year > $since', "params": {"since": 1990}},
         {"history": ["17", {"item": "42", "rating": 5}]},
         {"token": "new", "event": {"item": "17"}},
     )
@@ -171,15 +183,14 @@ class RecommendIn(ListIn):
         Meta(description='From the last answer, or "new".'),
     ] = None
     event: Annotated[HistoryEvent | None, Meta(description="With a token: what was done since.")] = None
-    profile: Annotated[Fields, Meta(description="Of whom the history or the new token is.")] = {}
 
     def __post_init__(self) -> None:
         if sum(one is not None for one in (self.user, self.history, self.token)) != 1:
             raise ValueError("expected exactly one of user, history and token")
         if self.event is not None and self.token is None:
             raise ValueError("expected event with a token only; send others with POST /v1/events")
-        if self.profile and self.history is None and self.token != "new":
-            raise ValueError("expected profile with a history or a new token only")
+        if self.profile and not self.where and self.history is None and self.token != "new":
+            raise ValueError("expected profile with a history, a new token, or a filter that reads it")
 
 
 class RecommendQuery(_Body):
@@ -190,8 +201,11 @@ class RecommendQuery(_Body):
     k: Count = 10
     at: Moment = None
     type: Name | None = None
-    where: Annotated[list[str], Meta(max_length=limits.WHERE, description="attribute:value")] = []
+    where: Annotated[
+        list[str], Meta(max_length=limits.WHERE, description="attribute:value, or a filter; all of several must hold.")
+    ] = []
     exclude: Annotated[Texts, Meta(description="Ids of items to leave out.")] = []
+    current: Annotated[Text | None, Meta(description="The item being looked at: `current.name` in the filter.")] = None
     repeats: Repeats | None = None
     diversity: Share = 0.0
     explore: Share = 0.0
@@ -309,7 +323,7 @@ class ModelChange(_Body):
 
 
 class RuleIn(_Body):
-    """A merchandising rule: pin, block or boost; see `segue.serve.ranking.item_filters.Rule`."""
+    """A merchandising rule: pin, block or boost; see `segue.recommend.lists.item_filters.Rule`."""
 
     kind: Literal["pin", "block", "boost"]
     where: Where = {}

@@ -11,18 +11,21 @@ With an index, the candidates are the best rows that the list may show, with roo
 varied list looks at more), the best of each value of a boost, and what is pinned or named.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from segue.kernels.serving_loops import Best, best, leave_out
 from segue.recommend.batch import find_each, question_details, score_each, score_rows
+from segue.recommend.filters.binding import Known
 from segue.recommend.index.exact import side_by_side
-from segue.recommend.recommender import Recommender
+from segue.recommend.lists.item_filters import ItemFilters
+from segue.recommend.lists.options import ListOptions
+from segue.recommend.scorer import Scorer
 from segue.recommend.state import State
-from segue.serve.ranking.item_filters import ItemFilters, rows_where
-from segue.serve.ranking.types import ListOptions
 from segue.shapes import Bools, Floats, Rows
 
 #: Rows that a varied list is chosen from, unless it is longer: each place costs a look at all of them.
@@ -42,6 +45,9 @@ class ListQuery:
         allowed: bool[row], what the options and the item filters allow; None allows all.
         also: int32[n], rows that are scored whatever an index finds.
         who: what tells users apart, for draws by chance.
+        left: how many items the filter and the candidates of the options leave; None where they leave all.
+        notes: on the filter, in sentences.
+        unknown: ids of the candidates that the model does not know.
     """
 
     state: State
@@ -51,6 +57,9 @@ class ListQuery:
     allowed: Bools | None = None
     also: Rows = field(default_factory=lambda: _NONE)
     who: bytes = b""
+    left: int | None = None
+    notes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def places(self) -> int:
@@ -118,7 +127,7 @@ class Scored:
 
 
 def list_query(
-    rec: Recommender,
+    rec: Scorer,
     state: State,
     options: ListOptions,
     filters: ItemFilters,
@@ -145,15 +154,50 @@ def list_query(
     if (options.repeats or rec.repeats) == "exclude":
         seen = state.seen.to_rows()
         excluded = np.concatenate([excluded, seen]) if len(excluded) else seen
-    allowed = filters.shown
-    if options.where:
-        mask = rows_where(rec, options.where)
-        allowed = mask if allowed is None else allowed & mask
     scored = rec.vocabulary.rows(also) if also and rec.index is not None else _NONE
-    return ListQuery(state, options, at if options.at is None else options.at, excluded, allowed, scored, who)
+    at = at if options.at is None else options.at
+    query = ListQuery(state, options, at, excluded, filters.shown, scored, who)
+    return query if options.where is None and options.candidates is None else _narrowed(rec, query)
 
 
-def score(rec: Recommender, filters: ItemFilters, queries: Sequence[ListQuery]) -> Scored:
+def _narrowed(rec: Scorer, query: ListQuery) -> ListQuery:
+    """Return a query with the filter and the candidates of its options."""
+    options, notes = query.options, tuple[str, ...]()
+    mask: Bools | None = None
+    passing = rec.filters.passing(options.where, known_by(rec, options, query.at))
+    if passing is not None:
+        mask, notes = passing.mask, passing.notes
+    unknown: tuple[str, ...] = ()
+    if options.candidates is not None:
+        rows = rec.vocabulary.rows(options.candidates)
+        unknown = tuple(id for id, row in zip(options.candidates, rows, strict=True) if not row)
+        only = np.zeros(rec.vocabulary.size, bool)
+        only[rows[rows > 0]] = True
+        mask = only if mask is None else mask & only
+    if mask is None:
+        return query
+    left = passing.count if passing is not None and mask is passing.mask else int(np.count_nonzero(mask))
+    allowed = mask if query.allowed is None else mask & query.allowed
+    return replace(query, allowed=allowed, left=left, notes=notes, unknown=unknown)
+
+
+def check_filter(rec: Scorer, options: ListOptions) -> None:
+    """Do nothing if the filter of some options, if any, fits the items of a model; see `binding.bind`."""
+    if options.where is not None:
+        rec.filters.check(options.where, known_by(rec, options, options.at))
+
+
+def known_by(rec: Scorer, options: ListOptions, at: int | None) -> Known:
+    """Return what a request knows, for its filter; without a time of the request the time is that of the clock."""
+    current: Mapping[str, Any] | None = None
+    if options.current is not None:
+        row = rec.vocabulary.row(options.current)
+        current = rec.catalogue.line(row) if row and rec.catalogue else {}
+    now = at if options.at is None else options.at
+    return Known(int(time.time() * 1e6) if now is None else now, options.profile, options.params, current)
+
+
+def score(rec: Scorer, filters: ItemFilters, queries: Sequence[ListQuery]) -> Scored:
     """Return the scores of some queries, before any rule; what may not be shown is -inf.
 
     Cost: without an index O(queries x items x width), in one product; with one, that of its searches.
@@ -169,7 +213,7 @@ def score(rec: Recommender, filters: ItemFilters, queries: Sequence[ListQuery]) 
     return scored
 
 
-def _candidates(rec: Recommender, filters: ItemFilters, queries: Sequence[ListQuery], details: Floats | None) -> Rows:
+def _candidates(rec: Scorer, filters: ItemFilters, queries: Sequence[ListQuery], details: Floats | None) -> Rows:
     """Return int32[query, n], each row once, row 0 first and to fill up."""
     lists: list[list[Rows]] = [[_ZERO, one.also, filters.pins] for one in queries]
     groups: dict[int, list[int]] = {}
