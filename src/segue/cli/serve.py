@@ -31,6 +31,9 @@ def serve(
         float | None,
         typer.Option(help="Requests a second for each key or address; 0 for no limit; 200 if not local."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes on the port; several need a postgresql:// or valkey:// store.", min=1)
+    ] = 1,
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Report ready even where the store may lose the latest events.")
     ] = False,
@@ -43,4 +46,9 @@ def serve(
 
     names = tuple(allow_host or ())
     settings = server.Settings(model, store, host, port, models, keys, names, rate, accept_loss, shadow=shadow)
-    server.serve(settings)
+    if workers > 1:
+        from segue.serve.workers import serve_workers
+
+        serve_workers(settings, workers)
+    else:
+        server.serve(settings)
