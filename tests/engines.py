@@ -69,9 +69,10 @@ class Server:
 class Postgres:
     """A PostgreSQL server in a folder of its own, run by a user without rights where the tests are root."""
 
-    def __init__(self, **settings):
-        memory = "/dev/shm" if _room("/dev/shm") > 1 << 30 else None  # after a kill it syncs all of its files
-        self.folder = Path(tempfile.mkdtemp(prefix="segue-postgres-", dir=memory))  # where another user can reach it
+    def __init__(self, folder=None, **settings):
+        # in memory, because after a kill it syncs all of its files; and where another user can reach it
+        memory = "/dev/shm" if _room("/dev/shm") > 1 << 30 else None
+        self.folder = Path(tempfile.mkdtemp(prefix="segue-postgres-", dir=folder or memory))
         self.settings, self.process = settings, None
         programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
         self.programs = str(programs[-1]) if programs else os.path.dirname(require("initdb"))
@@ -82,9 +83,10 @@ class Postgres:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.address = f"postgresql://segue@127.0.0.1:{self.port}/postgres"
-        made = ["-U", "segue", "-A", "trust", "--no-sync", "--no-instructions", "--wal-segsize=1", "-E", "UTF8"]
+        made = ["-U", "segue", "-A", "trust", "--no-sync", "--no-instructions", "-E", "UTF8", "--locale=C"]
+        made += [] if folder else ["--wal-segsize=1"]
         subprocess.run(
-            [f"{self.programs}/initdb", "-D", self.folder / "data", *made, "--locale=C"],
+            [f"{self.programs}/initdb", "-D", self.folder / "data", *made],
             check=True, capture_output=True, cwd="/", **self.user,
         )  # fmt: skip
         rules = self.folder / "data" / "pg_hba.conf"
@@ -93,8 +95,8 @@ class Postgres:
 
     def start(self):
         """Start, and return when it answers."""
-        fixed = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "min_wal_size": 2}
-        fixed |= {"max_wal_size": 16, "shared_buffers": "32MB", "autovacuum_naptime": "1d"} | self.settings
+        fixed = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        fixed |= self.settings or {"min_wal_size": 2, "max_wal_size": 16, "shared_buffers": "32MB"}
         options = [part for name, value in fixed.items() for part in ("-c", f"{name}={value}")]
         with open(self.folder / "server.log", "ab") as log:
             command = [f"{self.programs}/postgres", "-D", self.folder / "data", *options]

@@ -28,7 +28,9 @@ def two_workers(postgres, tmp_path):
 def worker_ids(server):
     """Return the numbers of the processes that publish metrics."""
     text = server.call("GET", "/metrics")[1].decode()
-    return {line.split('worker="')[1].split('"')[0] for line in text.splitlines() if "segue_requests_in_flight{" in line}
+    return {
+        line.split('worker="')[1].split('"')[0] for line in text.splitlines() if "segue_requests_in_flight{" in line
+    }
 
 
 def test_a_killed_worker_loses_nothing_all_follow_a_roll_out_and_end_with_their_parent(server, postgres, tmp_path):
