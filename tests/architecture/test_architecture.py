@@ -37,7 +37,7 @@ ORDER = [
     ("evaluation.online",),
     ("evaluation.comparison_report",),
     ("evaluation",),
-    ("store",),
+    ("store", "store.sql"),
     ("serve.ranking",),
     ("serve.live",),
     ("serve.http",),

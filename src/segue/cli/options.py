@@ -30,7 +30,8 @@ from segue.store.readonly import is_store, read_store
 Log = Annotated[
     str,
     typer.Argument(
-        help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet; or a store: an SQLite file, valkey://...", metavar="EVENTS"
+        help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet; or a store: an SQLite file, postgresql://..., valkey://...",
+        metavar="EVENTS",
     ),
 ]
 Model = Annotated[Path, typer.Argument(help="A model that segue train wrote.", metavar="MODEL")]
@@ -45,7 +46,9 @@ Kinds = Annotated[
     typer.Option("--kind", help="column=kind, such as genres=categories, where the guessed kind is wrong."),
 ]
 KeyFile = Annotated[Path, typer.Option("--keys", help="File of keys.")]
-StoreAt = Annotated[str, typer.Option("--store", help="SQLite file or valkey:// address.", envvar="SEGUE_STORE")]
+StoreAt = Annotated[
+    str, typer.Option("--store", help="SQLite file, or postgresql:// or valkey:// address.", envvar="SEGUE_STORE")
+]
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")]
 Where = Annotated[str | None, typer.Option(help="Filter of items, such as 'genre = \"Comedy\" and price < $most'.")]
