@@ -11,7 +11,7 @@ from segue.serve.live.service import Service
 from segue.serve.live.trend_follower import TrendReplay
 from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from segue.store.valkey_store import ValkeyStore
 from segue.trends.moves import RECENT
 from served import Server

@@ -7,7 +7,7 @@ from segue.serve.live import trend_follower
 from segue.serve.live.trend_follower import TrendFollower, TrendReplay
 from segue.store.base import Write
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import trends_of_log
 
 SECOND = 1_000_000

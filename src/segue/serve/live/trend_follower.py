@@ -211,7 +211,7 @@ class TrendFollower:
             return rec
         with self._lock:
             found = self._bound.get(id(rec))  # which keeps `rec`, so the number stands for it
-            if found is None or found.trends_full:
+            if found is None or _full(found):
                 found = self._bound[id(rec)] = rec.with_trends(self._trends(int(rec.ranker.shortest)))
         return found
 
@@ -252,7 +252,7 @@ class TrendFollower:
         while not self._closed and sum(self._step(one) for one in followed) < len(followed):
             pass
         self._at_end = self._clock()
-        if any(rec.trends_full for rec in list(self._bound.values())):
+        if any(_full(rec) for rec in list(self._bound.values())):
             self._full()
         with self._turned:
             self._done = begun
@@ -287,6 +287,11 @@ class TrendFollower:
         """Stop to follow."""
         self._closed = True
         self.thread.stop()
+
+
+def _full(rec: Recommender) -> bool:
+    """Return whether a model has no row left for an item that it does not know."""
+    return rec.live is not None and rec.live.vocabulary.full
 
 
 def _begin(marks: list[Mark], shortest: int) -> Mark:
