@@ -8,7 +8,7 @@ from segue.serve.live.trend_follower import TrendFollower, TrendReplay
 from segue.store.base import Write
 from segue.store.events import Event
 from segue.store.sql.sqlite_store import SqliteStore
-from tests_support import trends_of_log
+from tests_support import small_recommender, trends_of_log, with_ranker
 
 SECOND = 1_000_000
 
@@ -50,7 +50,8 @@ def test_law_the_trends_are_a_function_of_the_log(store, seed, monkeypatch):
     monkeypatch.setattr(trend_follower, "USERS", 3)  # fewer than there are: the store is read again
     rng, now = np.random.default_rng(seed), [0.0]
     follower = TrendFollower(store, clock=lambda: now[0])
-    trends = follower.trends(SECOND)
+    model = follower.bound(with_ranker(small_recommender(), 1.0))
+    trends = model.live.trends
     for part in range(6):
         keep(store, events(rng, 60, part * 200, 200))
         if part % 2:
@@ -100,7 +101,8 @@ def test_changes_of_the_past_take_a_share_of_the_time(store, monkeypatch):
     """While others are erased without end, the counts are made anew now and then, and events go on to count."""
     rng, now, made = np.random.default_rng(2), [0.0], []
     follower = TrendFollower(store, clock=lambda: now[0])
-    trends = follower.trends(SECOND)
+    model = follower.bound(with_ranker(small_recommender(), 1.0))
+    trends = model.live.trends
     keep(store, events(rng, 300, 0, 400, users=100))
     follower.turn()
     take_over = TrendReplay.take_over

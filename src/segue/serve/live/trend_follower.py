@@ -32,8 +32,10 @@ from segue.trends.moves import RECENT, Moves, Trail
 from segue.trends.ranker import item_key
 from segue.trends.trends import Trends
 
-#: Seconds between two looks at the log, and events that are read at a time.
-FOLLOWED, PAGE = 0.2, 1000
+#: Seconds between two looks at the log, of a store of one process and of one that others write to.
+FOLLOWED, SHARED = 0.2, 0.5
+#: Events that are read at a time.
+PAGE = 1000
 #: Users whose last events are kept in memory; those of others are read from the store.
 USERS = 20_000
 #: Events of a user in memory: an event that comes late by the events beyond `RECENT` needs no read.
@@ -191,7 +193,7 @@ class TrendFollower:
         self._begun = self._done = 0
         self._open = self._closed = False
         self._at_end = clock()
-        self.thread = Background("segue-trends", self.turn, every=FOLLOWED)
+        self.thread = Background("segue-trends", self.turn, every=FOLLOWED if store.exclusive else SHARED)
 
     def start(self) -> None:
         """Begin to follow, now or with the first model that has a ranker."""
@@ -214,11 +216,6 @@ class TrendFollower:
             if found is None or _full(found):
                 found = self._bound[id(rec)] = rec.with_trends(self._trends(int(rec.ranker.shortest)))
         return found
-
-    def trends(self, shortest: int) -> Trends:
-        """Return the trends of a half-life in microseconds, which follow the log from now on."""
-        with self._lock:
-            return self._trends(shortest)
 
     def _trends(self, shortest: int) -> Trends:
         if shortest not in self._replays:
@@ -261,7 +258,7 @@ class TrendFollower:
     def _in_use(self) -> list[int]:
         """Return the half-lives of the models at hand, and let the counts of others go."""
         used = {int(rec.ranker.shortest) for rec in list(self._bound.values()) if rec.ranker}
-        for shortest in self._replays.keys() - used if used else ():
+        for shortest in self._replays.keys() - used:
             self._replays.pop(shortest)
             self._anew.pop(shortest, None)
         return list(self._replays)
