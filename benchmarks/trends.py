@@ -3,8 +3,8 @@
     python benchmarks/trends.py --rounds 5 --out benchmarks/results/trends-serving.json
 
 In turn, so that other work on the machine meets both alike: a server whose model has a ranker of random weights, and
-one without (`serving.py`). Then, in this process: how fast a log in an SQLite store is counted, and what a million items
-and four million pairs take in memory.
+one without (`serving.py`). Then, in this process: how fast a log in an SQLite store is counted, and what a million
+items and four million pairs take in memory.
 """
 
 import argparse

@@ -75,7 +75,7 @@ class Trends:
         self.table.add(*moves, np.ones(len(moves.keys), np.int64) if signs is None else signs)
         newest = int(moves.times.max())
         self.newest = newest if self.newest is None else max(newest, self.newest)
-        if len(self.names) > _NAMES and len(self.names) > 4 * self._counted():
+        if len(self.names) > _NAMES and len(self.names) > 4 * self.table.sizes[0]:
             self._forget_names()
 
     def remove(self, moves: Moves) -> None:
@@ -110,10 +110,6 @@ class Trends:
         for _, key, _, _, number in items.tolist():
             found[self.names[key]] = found.get(self.names[key], 0) + number
         return found
-
-    def _counted(self) -> int:
-        lines = self.lines()
-        return len(np.unique(lines[:, 1]))
 
     def _forget_names(self) -> None:
         kept = set(self.lines()[:, :2].ravel().tolist())
