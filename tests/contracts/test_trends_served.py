@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from segue.model_file import save_model
+from segue.recommend.lists.item_filters import Rule
 from segue.serve.live.service import Service
 from segue.serve.live.trend_follower import TrendReplay
 from segue.serve.ranking.types import IngestRequest, ListOptions
@@ -157,27 +158,41 @@ def test_a_server_that_is_killed_counts_the_same_when_it_is_back(tmp_path):
             server.call("POST", "/v1/events", event)
 
     try:
-        for _ in range(2):
-            writer = threading.Thread(target=write)
-            writer.start()
-            time.sleep(0.4)
-            server.kill()
-            stop.set()
-            writer.join()
-            stop.clear()
-            store = SqliteStore(tmp_path / "s.db")
-            replay = TrendReplay(store, SHORTEST)
-            while not replay.step():
-                pass
-            expected = trends_of_log(store, SHORTEST, replay.trends.newest)
-            events, sizes = replay.events, replay.trends.table.sizes
-            assert events > 20 and np.array_equal(replay.trends.lines(), expected)
-            store.close()
-            server.start()
-            until(lambda: server.call("GET", "/v1/status")[1]["trends"]["caught_up"])
-            said = server.call("GET", "/v1/status")[1]["trends"]
-            assert (said["events"], (said["items"], said["pairs"], said["bytes"])) == (events, sizes)
+        writer = threading.Thread(target=write)
+        writer.start()
+        time.sleep(0.5)
+        server.kill()
+        stop.set()
+        writer.join()
+        store = SqliteStore(tmp_path / "s.db")
+        replay = TrendReplay(store, SHORTEST)
+        while not replay.step():
+            pass
+        expected = trends_of_log(store, SHORTEST, replay.trends.newest)
+        events, sizes = replay.events, replay.trends.table.sizes
+        assert events > 20 and np.array_equal(replay.trends.lines(), expected)
+        store.close()
+        server.start()
+        until(lambda: server.call("GET", "/v1/status")[1]["trends"]["caught_up"])
+        said = server.call("GET", "/v1/status")[1]["trends"]
+        assert (said["events"], (said["items"], said["pairs"], said["bytes"])) == (events, sizes)
         text = server.call("GET", "/metrics")[1].decode()
         assert f"segue_trends_events_total {events}.0" in text and "segue_trends_behind_seconds 0." in text
     finally:
         server.kill()
+
+
+def test_an_item_that_was_met_can_be_taken_out_of_the_lists_and_added_with_what_it_is(open_service):
+    service = open_service()
+    for n in range(5):
+        click(service, f"u{n}", "new")
+        click(service, f"u{n}", "banned")
+        click(service, f"u{n}", "hers")
+    service.set_rules([Rule("block", {}, ("banned",), 0.0, "block")])
+    assert service.settle() and {"new", "hers"} <= scores(service).keys() and "banned" not in scores(service)
+    service.change_item("new", available=False)
+    assert "new" not in scores(service) and "hers" in scores(service)
+    service.change_item("new", available=True)
+    assert next(iter(scores(service))) == "new" and service.status().items == 12
+    service.set_rules([])
+    assert "banned" in scores(service, 1)

@@ -105,6 +105,11 @@ class Service:
         """The model that answers those who are caught up."""
         return self._rollout.running.rec
 
+    @property
+    def _known(self) -> Recommender:
+        """The same with the items alone that it knows by training or by attributes, not those met since."""
+        return self.rec.with_trends(None)
+
     def _applied(self, rec: Recommender) -> Recommender:
         return self._trends.bound(self._changes.applied(rec))
 
@@ -246,7 +251,7 @@ class Service:
             ArgumentError: the model was trained without ratings.
         """
         rec, state, rebuilding, _ = self._state(user)
-        shared = self.store.shared(rec.fingerprint, [rec.vocabulary.row(item)])
+        shared = self.store.shared(rec.fingerprint, [rec.vocabulary.learnt_row(item)])
         found = rec.rating_distribution(state, item, at=None if at is None else at / 1e6, shared=shared)
         return Rating(item, found, item in rec.vocabulary, rec.fingerprint, state.count, rebuilding)
 
@@ -383,10 +388,10 @@ class Service:
         meanwhile.
         """
         with self._changing:
-            before = len(self.rec.items)
-            self._changes.add_items(items, self.rec)
+            before = len(self._known.items)
+            self._changes.add_items(items, self._known)
             self._lay_out()
-            return len(self.rec.items) - before
+            return len(self._known.items) - before
 
     def change_item(
         self, item: str, *, available: bool | None = None, attributes: Mapping[str, Any] | None = None
@@ -485,7 +490,7 @@ class Service:
             name,
             rollout.caught_up,
             checked(self._threads, self.store.ready()),
-            len(rec.items),
+            len(self._known.items),
             filters.unavailable,
             rollout.running.found,
             scale.levels if scale and scale.closed else (),
