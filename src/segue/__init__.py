@@ -20,6 +20,7 @@ from segue.recommend.filters.fields import F
 from segue.recommend.plan import Beam, Plan, Sample
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
+from segue.trends.trends import Trends
 
 __all__ = [
     "Beam",
@@ -34,6 +35,7 @@ __all__ = [
     "SegueError",
     "State",
     "States",
+    "Trends",
     "Windows",
     "configure",
     "convert",
