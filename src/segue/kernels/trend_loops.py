@@ -154,6 +154,10 @@ class TrendTable(Protocol):
     def copy(self) -> Self:
         """Return counts of their own. Cost: O(counts)."""
 
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Items and pairs that are counted, and the memory of the counts in bytes; 0 where nobody measures."""
+
 
 def trend_table(shortest: int, *, items: int = ITEMS, pairs: int = PAIRS) -> "TrendLoops | PureTrends":
     """Return empty counts.
@@ -278,9 +282,15 @@ class TrendLoops:
     @property
     def bytes(self) -> int:
         """The memory of the counts."""
+        return self.sizes[2]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Items, pairs and bytes; see `TrendTable.sizes`."""
         sizes = np.zeros(4, np.int64)
-        self._loops.segue_trends_sizes(self._at, _pointer(sizes))
-        return int(sizes[3])
+        with self._lock:
+            self._loops.segue_trends_sizes(self._at, _pointer(sizes))
+        return int(sizes[0]), int(sizes[1]), int(sizes[3])
 
     @property
     def _at(self) -> ctypes.c_void_p:
@@ -300,10 +310,10 @@ class PureTrends:
         """Add or remove events; see `TrendTable.add`."""
         arrays = _checked(len(keys), keys, before, times, signs)
         for key, previous, time, sign in zip(*(array.tolist() for array in arrays), strict=True):
-            if key == 0:
-                continue
             if sign > 0:
                 self._newest = max(self._newest, time)
+            if key == 0:
+                continue
             self._add((0, key), OF_ITEM, range(TIERS), time, sign)
             for place, first in enumerate(previous):
                 if first not in (0, key):
@@ -322,6 +332,12 @@ class PureTrends:
         for tier in tiers:
             bucket = time // (self.shortest * scales[tier])
             counts[tier, bucket] = max(0, counts.get((tier, bucket), 0) + sign)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Items, pairs and 0; see `TrendTable.sizes`."""
+        items = sum(not first for first, _ in self._counts)
+        return items, len(self._counts) - items, 0
 
     def _let_go(self) -> None:
         """Drop what counts nothing any more, then the least recent."""
