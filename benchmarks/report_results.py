@@ -303,6 +303,30 @@ def fresh_users(name: str, columns: str, run: Mapping[str, Any]) -> list[list[st
     return rows
 
 
+def agreement() -> list[str]:
+    """Return the table of the metrics beside other libraries."""
+    run, rows = read("metrics-agreement"), {}
+    for row in run["metrics"]:
+        rows.setdefault((row["metric"].partition("@")[0], row["beside"]), []).append(row)
+    lines = [
+        [
+            name,
+            ", ".join(row["metric"].partition("@")[2] for row in several if "@" in row["metric"]),
+            f"{beside} {run['versions'][beside]}",
+            number(sum(row["values"] for row in several)),
+            f"{max(row['difference'] for row in several):.0e}",
+            run["date"],
+        ]
+        for (name, beside), several in rows.items()
+    ]
+    return section(
+        "Metrics beside other libraries",
+        "Each metric on random data, query by query: lists of 1 to 30 items with 1 to 33 targets, scores with ties.",
+        table(["metric", "at k", "beside", "values compared", "largest difference", "date"], lines),
+        again="python benchmarks/metrics.py",
+    )
+
+
 def streams() -> list[str]:
     """Return the tables of models on a stream beside baselines that learn online."""
     lines = []
@@ -769,7 +793,7 @@ def page() -> str:
         "",
     ]
     for title, parts in (
-        ("Accuracy", (quality, peers, beyond_ids, streams, ratings, memory_and_plans)),
+        ("Accuracy", (quality, peers, beyond_ids, streams, ratings, memory_and_plans, agreement)),
         ("Speed", (speed,)),
         ("Serving", (serving,)),
         ("Faults", (faults,)),

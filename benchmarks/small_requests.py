@@ -34,7 +34,7 @@ from segue.recommend.recommender import Recommender
 from segue.serve.live.service import Service
 from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 
 START = 1_700_000_000_000_000
 

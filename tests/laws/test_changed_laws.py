@@ -17,7 +17,7 @@ from segue.recommend.index.approximate import exact_index
 from segue.recommend.lists.item_filters import rows_where
 from segue.serve.live.service import Service
 from segue.serve.ranking.types import ListOptions
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import ITEMS, described_log, described_recommender
 
 REC = described_recommender(described_log())

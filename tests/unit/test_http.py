@@ -19,7 +19,7 @@ from segue.serve.http.limits import Limits, Rates
 from segue.serve.http.middleware import Access
 from segue.serve.http.problems import Problem, Refusal
 from segue.serve.live.service import Service
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, small_recommender
 
 NOW = 1_700_000_000.0
@@ -611,7 +611,7 @@ def test_an_erasure_by_id_never_takes_a_number_and_one_by_number_never_an_id(cli
 
 
 def test_an_erasure_that_a_reader_delayed_is_done_when_it_is_asked_for_again(client, service, tmp_path, monkeypatch):
-    monkeypatch.setattr("segue.store.sqlite_file.PATIENCE", 0.05, raising=False)
+    monkeypatch.setattr("segue.store.sql.sqlite_file.PATIENCE", 0.05, raising=False)
     prepared(client, service, "")
     paths = ["/v1/users/u1/events/3", "/v1/users/u1/events/by-seq/3", "/v1/users/u1", "/v1/users/nobody"]
     for path in paths:

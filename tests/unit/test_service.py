@@ -20,7 +20,7 @@ from segue.serve.live.service import Service
 from segue.serve.ranking.types import IngestRequest, IngestResult, ListOptions, RecommendRequest
 from segue.store.base import Write
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from segue.store.valkey_store import ValkeyStore
 from tests_support import read_catalogue, small_rater, small_recommender
 

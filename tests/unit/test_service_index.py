@@ -21,7 +21,7 @@ from segue.serve.live.model_source import open_model
 from segue.serve.live.service import Service
 from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, read_catalogue, small_recommender
 
 NOW = 1_700_000_000

@@ -25,7 +25,7 @@ from segue.serve.live.replay import REACH
 from segue.serve.live.service import Service
 from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, small_recommender
 
 SECOND = 1_000_000

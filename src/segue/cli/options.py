@@ -3,7 +3,7 @@
 import csv
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -30,7 +30,8 @@ from segue.store.readonly import is_store, read_store
 Log = Annotated[
     str,
     typer.Argument(
-        help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet; or a store: an SQLite file, valkey://...", metavar="EVENTS"
+        help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet; or a store: an SQLite file, postgresql://..., valkey://...",
+        metavar="EVENTS",
     ),
 ]
 Model = Annotated[Path, typer.Argument(help="A model that segue train wrote.", metavar="MODEL")]
@@ -45,11 +46,21 @@ Kinds = Annotated[
     typer.Option("--kind", help="column=kind, such as genres=categories, where the guessed kind is wrong."),
 ]
 KeyFile = Annotated[Path, typer.Option("--keys", help="File of keys.")]
-StoreAt = Annotated[str, typer.Option("--store", help="SQLite file or valkey:// address.", envvar="SEGUE_STORE")]
+StoreAt = Annotated[
+    str, typer.Option("--store", help="SQLite file, or postgresql:// or valkey:// address.", envvar="SEGUE_STORE")
+]
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")]
 Where = Annotated[str | None, typer.Option(help="Filter of items, such as 'genre = \"Comedy\" and price < $most'.")]
 ListLength = Annotated[int, typer.Option("-k", help="Length of the list.")]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-if",
+        help='Exit 3 where this holds: "ndcg@10 < 0.12", "ndcg@10 < baseline", or against the interval of an earlier '
+        'report, "ndcg@10 < report.json".',
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -202,6 +213,14 @@ def warn_unmet(encoding: TableEncoder | None, values: Mapping[str, object], *, o
     """Say on stderr which values of an option training never met: they are no error, and change nothing."""
     if unmet := encoding.unknown_values(values) if encoding else []:
         typer.echo(f"never met in training, no effect ({option}): {', '.join(unmet)}", err=True)
+
+
+def end_if(failures: Sequence[str]) -> None:
+    """Say why a run failed, and end with exit code 3 if it did."""
+    for why in failures:
+        typer.echo(why, err=True)
+    if failures:
+        raise typer.Exit(3)
 
 
 def print_json(value: Any) -> None:

@@ -19,6 +19,7 @@ from segue.recommend.fused_inference import FusedInference
 from segue.recommend.index.exact import SCORES, BestRows, Index, best_columns, side_by_side
 from segue.recommend.state import Seen, State, States
 from segue.shapes import Bools, Floats, Rows
+from segue.trends.live_items import LiveItems
 
 #: Candidates of the index and of the transition counts, beyond k.
 MORE = 100
@@ -41,9 +42,11 @@ class Scorer(Model):
 
     Args:
         index: finds the items of a list; None scores all items for each list.
+        live: the trends that lists follow; None for lists that only the user's own events move.
     """
 
     index: Index | None = None
+    live: LiveItems | None = None
 
     @cached_property
     def empty_memory(self) -> Memory:
@@ -53,7 +56,7 @@ class Scorer(Model):
     @cached_property
     def new_user(self) -> State:
         """The state of a user without events and without a profile."""
-        memory, seen = self.network.start(self.params), Seen(self.vocabulary.size)
+        memory, seen = self.network.start(self.params), Seen(self.vocabulary.learnt_size)
         return State(memory, None, 0, seen, self.fingerprint, nothing_recent(1))
 
     @cached_property

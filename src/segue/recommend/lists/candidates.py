@@ -24,6 +24,7 @@ from segue.recommend.filters.binding import Known
 from segue.recommend.filters.masks import Passing
 from segue.recommend.index.exact import side_by_side
 from segue.recommend.lists.item_filters import ItemFilters
+from segue.recommend.lists.live_scores import follow_trends, seen_rows, trending_rows
 from segue.recommend.lists.options import ListOptions
 from segue.recommend.scorer import Scorer
 from segue.recommend.state import State
@@ -153,7 +154,7 @@ def list_query(
     """
     excluded = rec.vocabulary.rows(options.exclude) if options.exclude else _NONE
     if (options.repeats or rec.repeats) == "exclude":
-        seen = state.seen.to_rows()
+        seen = seen_rows(rec, state)
         excluded = np.concatenate([excluded, seen]) if len(excluded) else seen
     scored = rec.vocabulary.rows(also) if also and rec.index is not None else _NONE
     at = at if options.at is None else options.at
@@ -206,10 +207,10 @@ def score(rec: Scorer, filters: ItemFilters, queries: Sequence[ListQuery]) -> Sc
     states, at = [one.state for one in queries], [one.at for one in queries]
     details = question_details(rec, [one.options for one in queries], at)
     if rec.index is None:
-        scored = Scored(score_each(rec, states, at, details))
+        scored = Scored(follow_trends(rec, score_each(rec, states, at, details), states, at))
     else:
         rows = _candidates(rec, filters, queries, details)
-        scored = Scored(score_rows(rec, states, at, rows, details), rows)
+        scored = Scored(follow_trends(rec, score_rows(rec, states, at, rows, details), states, at, rows), rows)
     scored.hide(queries)
     return scored
 
@@ -217,6 +218,9 @@ def score(rec: Scorer, filters: ItemFilters, queries: Sequence[ListQuery]) -> Sc
 def _candidates(rec: Scorer, filters: ItemFilters, queries: Sequence[ListQuery], details: Floats | None) -> Rows:
     """Return int32[query, n], each row once, row 0 first and to fill up."""
     lists: list[list[Rows]] = [[_ZERO, one.also, filters.pins] for one in queries]
+    trending = trending_rows(rec, [one.state for one in queries], [one.at for one in queries])
+    for parts, more in zip(lists, trending, strict=False):
+        parts.append(more)
     groups: dict[int, list[int]] = {}
     for n, one in enumerate(queries):
         groups.setdefault(id(one.allowed), []).append(n)
