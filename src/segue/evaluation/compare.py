@@ -23,19 +23,19 @@ from segue.errors import ArgumentError
 from segue.evaluation.comparison_report.attributes import attributes_of
 from segue.evaluation.comparison_report.lists import calibration_of
 from segue.evaluation.comparison_report.measured import Measured, Ranked, rows_of
-from segue.evaluation.comparison_report.numbers import numbers_of
+from segue.evaluation.comparison_report.numbers import numbers_of, rating_numbers_of
 from segue.evaluation.comparison_report.report import ComparisonReport
-from segue.evaluation.protocols import Measurement, measure, report_of, scorer_of, task_of
+from segue.evaluation.protocols import Measurement, gaps_of, measure, report_of, scorer_of, task_of
 from segue.evaluation.queries import BLOCK, Queries
-from segue.evaluation.ratings import evaluate_ratings
+from segue.evaluation.ratings import RatingMeasurement, RatingReport, measure_ratings, rating_gaps, rating_report_of
 from segue.evaluation.registry import Baselines
 from segue.evaluation.report import Report
 from segue.kernels.serving_loops import leave_out, log_sums, top_k
 from segue.recommend.arguments import check_count, profiles_of
 from segue.recommend.recommender import Recommender
-from segue.shapes import Floats
+from segue.shapes import Floats, Rows, Times
 
-#: Queries on which the calibration is measured, evenly spread.
+#: Queries on which the calibration is measured, evenly spread over half as many users.
 CALIBRATED = 2000
 #: Facts of a training that a report shows.
 _FACTS = (
@@ -156,10 +156,85 @@ def evaluate(
     how: Any = {"users": users, "request_time": request_time, "say": say}
     measurements = {first: measure(recs[first], test, train=train, baselines=baselines, keep=keep, notes=notes, **how)}
     measurements |= {name: measure(recs[name], test, **how) for name in others}
-    job = _Job(recs, measurements, test, train, log, users, request_time, tuple(ks), cases, command)
+    job = _Lists(recs, test, train, log, users, command, measurements, request_time, tuple(ks), cases)
     if one:
         return replace(report_of(measurements[first], ks, recs[first].vocabulary.size), details=job.report)
     return job.report()
+
+
+@overload
+def evaluate_ratings(
+    models: Recommender,
+    test: Events,
+    *,
+    train: Events | None = None,
+    users: object = None,
+    reads: Literal["all", "history"] | None = None,
+    notes: Sequence[str] = (),
+    log: Events | None = None,
+    command: str | None = None,
+) -> RatingReport: ...
+
+
+@overload
+def evaluate_ratings(
+    models: Sequence[Recommender] | Mapping[str, Recommender],
+    test: Events,
+    *,
+    train: Events | None = None,
+    users: object = None,
+    reads: Literal["all", "history"] | None = None,
+    notes: Sequence[str] = (),
+    log: Events | None = None,
+    command: str | None = None,
+) -> ComparisonReport: ...
+
+
+def evaluate_ratings(
+    models: Recommender | Sequence[Recommender] | Mapping[str, Recommender],
+    test: Events,
+    *,
+    train: Events | None = None,
+    users: object = None,
+    reads: Literal["all", "history"] | None = None,
+    notes: Sequence[str] = (),
+    log: Events | None = None,
+    command: str | None = None,
+) -> RatingReport | ComparisonReport:
+    """Measure predicted ratings, of one recommender or of several side by side.
+
+    Each rating is predicted from earlier ratings only.
+
+    Args:
+        models: what to measure: one, a list, or several by name.
+        test: the held-out events; `test.history` holds the earlier events of their users.
+        train: the training events, to fit the usual baselines beside the models, in a separate process.
+        users: a path or table with the profiles of the users, where a recommender reads them.
+        reads: "all" updates states and the shared value with held-out ratings once they are past, as a server does;
+            "history" reads none of them, for comparison with models that are not updated; None takes "history" where
+            the first model held rows out at random, and "all" elsewhere.
+        notes: sentences for the report.
+        log: the whole log before it was split, for the data card of the page.
+        command: what makes the report again, for the page.
+
+    Returns:
+        Of one model a `RatingReport`, of several a `ComparisonReport` by RMSE.
+
+    Raises:
+        ArgumentError: no model is given, or a model was trained without ratings.
+        DataError: a held-out rating lies outside the scale.
+        EvaluationError: there is no held-out rating, or all of these were learnt by a model.
+
+    Cost: O(events x network) for each model, and the baselines.
+    """
+    recs = _named(models)
+    first, *others = recs
+    measurements = {first: measure_ratings(recs[first], test, train=train, users=users, reads=reads, notes=notes)}
+    alike: Any = measurements[first].reads
+    measurements |= {name: measure_ratings(recs[name], test, users=users, reads=alike) for name in others}
+    if isinstance(models, Recommender):
+        return rating_report_of(measurements[first])
+    return _Ratings(recs, test, train, log, users, command, measurements).report()
 
 
 def _named(models: Recommender | Sequence[Recommender] | Mapping[str, Recommender]) -> dict[str, Recommender]:
@@ -188,73 +263,71 @@ def _check_lists(recs: Mapping[str, Recommender]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What a report is made of: models by name with what each ranked, and the arguments of `evaluate`."""
+    """What a report is made of: models by name, and the arguments of `evaluate`."""
 
     recs: Mapping[str, Recommender]
-    measurements: Mapping[str, Measurement]
     test: Events
     train: Events | None
     log: Events | None
     users: object
-    request_time: RequestTime
-    ks: tuple[int, ...]
-    cases: int
     command: str | None
 
-    def report(self) -> ComparisonReport:
-        """Return the report with all numbers."""
-        first, ks = next(iter(self.recs)), sorted({*self.ks, 10})
-        reports = {
-            name: report_of(each, ks, self.recs[name].vocabulary.size) for name, each in self.measurements.items()
-        }
-        rows = {name: each.rows["segue"] for name, each in reports.items()}
-        rows |= {name: row for name, row in reports[first].rows.items() if name != "segue"}
-        measured = self.measured()
-        about = {
-            "protocol": self.measurements[first].protocol,
-            "notes": [*reports[first].notes, *self.differences()],
+    @property
+    def first(self) -> str:
+        """The name of the first model."""
+        return next(iter(self.recs))
+
+    def about(self, measured: Measured, **more: Any) -> dict[str, Any]:
+        """Return what every report says beside its measurement."""
+        return {
             "data": self.data(measured),
             "settings": {name: settings_of(rec) for name, rec in self.recs.items()},
-            "calibration": {name: self.calibration(name) for name in self.recs},
-            "ratings": self.ratings(),
             "learning": {name: curve_of(rec) for name, rec in self.recs.items()},
             "made": self.made(),
+            **more,
         }
-        return ComparisonReport(numbers_of(measured, rows, about, ks=ks, cases=self.cases))
 
-    def measured(self) -> Measured:
-        """Return ranks and lists of all models in the rows of one catalogue."""
-        first = self.measurements[next(iter(self.recs))].queries
+    def measured(
+        self,
+        users: Times,
+        places: Times,
+        targets: Mapping[str, Rows],
+        *,
+        lengths: Times,
+        gaps: Floats | None,
+    ) -> Measured:
+        """Return held-out events in the rows of one catalogue of all models, without what the models ranked.
+
+        Args:
+            users: int64[query], whose they are.
+            places: int64[query], where they stand in the sequences of the whole log.
+            targets: name -> int32[query], their items in the rows of each model.
+            lengths, gaps: as of `Measured`.
+        """
         whole = self.test.joined_with_history()
         table = whole.as_text()[sequence_order(whole)]
         ids = [pl.Series([""]), *(rec.vocabulary.ids for rec in self.recs.values()), table["item"]]
         items = pl.concat([each.cast(pl.String) for each in ids]).unique(maintain_order=True)
-        models: dict[str, Ranked] = {}
-        for name, measurement in self.measurements.items():
-            known = measurement.queries.targets > 0
-            own = rows_of(items, pl.concat([pl.Series([""]), self.recs[name].vocabulary.ids.cast(pl.String)]))
-            for other, ranked in measurement.rankings.items():
-                ranks, lists = np.concatenate(ranked.ranks), own[np.concatenate(ranked.lists)]
-                models[name if other == "segue" else other] = Ranked(ranks, lists, known, other == "segue")
-        ordered = sorted(models.items(), key=lambda pair: not pair[1].is_model)
         counts = new_users = None
         if self.train is not None:
             learnt = self.train.as_text()
             counts = np.bincount(rows_of(items, learnt["item"]), minlength=len(items))
-            new_users = ~table["user"].gather(first.events).is_in(learnt["user"].unique().to_list()).to_numpy()
-        begins = first.sequences.offsets[first.users]
+            new_users = ~table["user"].gather(places).is_in(learnt["user"].unique().to_list()).to_numpy()
+        first_rows = np.flatnonzero((table["user"] != table["user"].shift(1)).fill_null(value=True).to_numpy())
         return Measured(
-            dict(ordered),
+            {},
             items,
             self.titles(),
             table.select("user", "item", *(["time"] if whole.has_times else [])),
-            first.events,
-            begins,
-            first.users,
+            places,
+            first_rows[users],
+            lengths,
+            gaps,
+            users,
             counts,
             new_users,
             self.features(items),
-            partial(self.attributes, table[first.events]),
+            partial(self.attributes, table[places], targets),
         )
 
     def titles(self) -> dict[str, str]:
@@ -276,47 +349,11 @@ class _Job:
                 return features
         return None
 
-    def attributes(self, test: pl.DataFrame) -> pl.DataFrame:
+    def attributes(self, test: pl.DataFrame, targets: Mapping[str, Rows]) -> pl.DataFrame:
         """Return what the model that reads most attributes knows of each held-out event."""
         name = max(self.recs, key=lambda each: sum(part is not None for part in self.recs[each].encoders[:2]))
-        rec, targets = self.recs[name], self.measurements[name].queries.targets
-        return attributes_of(rec.encoders, rec.catalogue, profiles_of(rec.facts, self.users), test, targets)
-
-    def differences(self) -> list[str]:
-        """Return a sentence for each way in which the models were not measured alike."""
-        catalogues = {len(rec.vocabulary) for rec in self.recs.values()}
-        notes = []
-        if len(catalogues) > 1:
-            sizes = ", ".join(f"{name} {len(rec.vocabulary):,}" for name, rec in self.recs.items())
-            notes.append(f"The models rank catalogues of different sizes: {sizes}. A smaller one is easier.")
-        if len({rec.repeats for rec in self.recs.values()}) > 1:
-            policies = ", ".join(f"{name}: {rec.repeats}" for name, rec in self.recs.items())
-            notes.append(f"The models differ in whether lists hold seen items ({policies}).")
-        return notes
-
-    def calibration(self, name: str) -> dict[str, Any] | None:
-        """Return how often items came next that a model said would come with some chance; None for ratings alone."""
-        rec, queries = self.recs[name], self.measurements[name].queries
-        sample = np.unique(np.linspace(0, len(queries.events) - 1, CALIBRATED).astype(np.int64))
-        queries = _some(queries, sample)
-        task, score = task_of(rec, queries), scorer_of(rec, queries, at_event=self.request_time == "event")
-        chances, hits, losses = [], [], []
-        for begin in range(0, len(sample), BLOCK):
-            block = range(begin, min(begin + BLOCK, len(sample)))
-            targets = queries.targets[block.start : block.stop]
-            scores = leave_out(score(block), task.excluded(block))
-            best, sums = top_k(np.ascontiguousarray(scores), 10), log_sums(scores)
-            chances.append(np.where(best.places > 0, np.exp(best.scores - sums[:, None]), 0.0))
-            hits.append((best.places == targets[:, None]) & (best.places > 0))
-            of_targets = scores[np.arange(len(targets)), targets]
-            losses.append((sums - of_targets)[np.isfinite(of_targets)])
-        return calibration_of(np.concatenate(chances), np.concatenate(hits), np.concatenate(losses))
-
-    def ratings(self) -> dict[str, Any]:
-        """Return the report of the predicted ratings of each model that learnt ratings."""
-        rated = np.isfinite(ratings_of(self.test.table)).any()
-        able = {name: rec for name, rec in self.recs.items() if rated and rec.network.rating is not None}
-        return {name: evaluate_ratings(rec, self.test, users=self.users).to_dict() for name, rec in able.items()}
+        rec = self.recs[name]
+        return attributes_of(rec.encoders, rec.catalogue, profiles_of(rec.facts, self.users), test, targets[name])
 
     def data(self, measured: Measured) -> dict[str, Any]:
         """Return the data card: what was read and dropped, the split, what of the test is after the cut."""
@@ -343,8 +380,124 @@ class _Job:
             "python": platform.python_version(),
             "command": self.command,
             "bootstrap": {"draws": 2000, "seed": 0, "level": 0.95},
-            "request_time": self.request_time,
         }
+
+
+@dataclass(frozen=True, eq=False)
+class _Lists(_Job):
+    """A report of lists; `measurements` are what each model ranked."""
+
+    measurements: Mapping[str, Measurement]
+    request_time: RequestTime
+    ks: tuple[int, ...]
+    cases: int
+
+    def report(self) -> ComparisonReport:
+        """Return the report with all numbers."""
+        ks = sorted({*self.ks, 10})
+        reports = {
+            name: report_of(each, ks, self.recs[name].vocabulary.size) for name, each in self.measurements.items()
+        }
+        rows = {name: each.rows["segue"] for name, each in reports.items()}
+        rows |= {name: row for name, row in reports[self.first].rows.items() if name != "segue"}
+        measured = self.ranked()
+        about = self.about(
+            measured,
+            protocol=self.measurements[self.first].protocol,
+            notes=[*reports[self.first].notes, *self.differences()],
+            calibration={name: self.calibration(name) for name in self.recs},
+            ratings=self.ratings(),
+            request_time=self.request_time,
+        )
+        return ComparisonReport(numbers_of(measured, rows, about, ks=ks, cases=self.cases))
+
+    def ranked(self) -> Measured:
+        """Return the held-out events with the ranks and lists of all models."""
+        queries = self.measurements[self.first].queries
+        targets = {name: each.queries.targets for name, each in self.measurements.items()}
+        lengths = queries.events - queries.sequences.offsets[queries.users]
+        gaps = None if queries.sequences.times is None else gaps_of(queries, range(len(lengths)))
+        measured = self.measured(queries.users, queries.events, targets, lengths=lengths, gaps=gaps)
+        models: dict[str, Ranked] = {}
+        for name, measurement in self.measurements.items():
+            vocabulary = pl.concat([pl.Series([""]), self.recs[name].vocabulary.ids.cast(pl.String)])
+            own = rows_of(measured.items, vocabulary)
+            for other, each in measurement.rankings.items():
+                ranks, lists = np.concatenate(each.ranks), own[np.concatenate(each.lists)]
+                models[name if other == "segue" else other] = Ranked(ranks, lists, targets[name] > 0, other == "segue")
+        return replace(measured, models=dict(sorted(models.items(), key=lambda pair: not pair[1].is_model)))
+
+    def differences(self) -> list[str]:
+        """Return a sentence for each way in which the models were not measured alike."""
+        catalogues = {len(rec.vocabulary) for rec in self.recs.values()}
+        notes = []
+        if len(catalogues) > 1:
+            sizes = ", ".join(f"{name} {len(rec.vocabulary):,}" for name, rec in self.recs.items())
+            notes.append(f"The models rank catalogues of different sizes: {sizes}. A smaller one is easier.")
+        if len({rec.repeats for rec in self.recs.values()}) > 1:
+            policies = ", ".join(f"{name}: {rec.repeats}" for name, rec in self.recs.items())
+            notes.append(f"The models differ in whether lists hold seen items ({policies}).")
+        return notes
+
+    def calibration(self, name: str) -> dict[str, Any] | None:
+        """Return how often items came next that a model said would come with some chance; None for ratings alone."""
+        rec, queries = self.recs[name], self.measurements[name].queries
+        some = np.unique(np.linspace(0, len(queries.sequences) - 1, CALIBRATED // 2).astype(np.int64))
+        of_some = np.flatnonzero(np.isin(queries.users, some))
+        sample = of_some[np.unique(np.linspace(0, len(of_some) - 1, CALIBRATED).astype(np.int64))]
+        queries = _some(queries, sample)
+        task, score = task_of(rec, queries), scorer_of(rec, queries, at_event=self.request_time == "event")
+        chances, hits, losses = [], [], []
+        for begin in range(0, len(sample), BLOCK):
+            block = range(begin, min(begin + BLOCK, len(sample)))
+            targets = queries.targets[block.start : block.stop]
+            scores = leave_out(score(block), task.excluded(block))
+            best, sums = top_k(np.ascontiguousarray(scores), 10), log_sums(scores)
+            chances.append(np.where(best.places > 0, np.exp(best.scores - sums[:, None]), 0.0))
+            hits.append((best.places == targets[:, None]) & (best.places > 0))
+            of_targets = scores[np.arange(len(targets)), targets]
+            losses.append((sums - of_targets)[np.isfinite(of_targets)])
+        return calibration_of(np.concatenate(chances), np.concatenate(hits), np.concatenate(losses))
+
+    def ratings(self) -> dict[str, Any]:
+        """Return the report of the predicted ratings of each model that learnt ratings."""
+        rated = np.isfinite(ratings_of(self.test.table)).any()
+        able = {name: rec for name, rec in self.recs.items() if rated and rec.network.rating is not None}
+        return {
+            name: rating_report_of(measure_ratings(rec, self.test, users=self.users)).to_dict()
+            for name, rec in able.items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Ratings(_Job):
+    """A report of predicted ratings; `measurements` are what each model predicted."""
+
+    measurements: Mapping[str, RatingMeasurement]
+
+    def report(self) -> ComparisonReport:
+        """Return the report with all numbers."""
+        reports = {name: rating_report_of(each) for name, each in self.measurements.items()}
+        main, named = self.measurements[self.first], reports[self.first]
+        errors = {name: each.errors["segue"] for name, each in self.measurements.items()}
+        errors |= {name: each for name, each in main.errors.items() if name != "segue"}
+        rows = {name: each.rows["segue"] for name, each in reports.items()}
+        rows |= {name: row for name, row in named.rows.items() if name != "segue"}
+        ratings = {name: each.to_dict() for name, each in reports.items()}
+        measured = self.rated()
+        about = self.about(measured, protocol=named.protocol, notes=list(named.notes), ratings=ratings)
+        kinds = {name: name in self.recs for name in errors}
+        return ComparisonReport(rating_numbers_of(measured, errors, rows, kinds, about))
+
+    def rated(self) -> Measured:
+        """Return the held-out ratings."""
+        whole, held = self.test.joined_with_marks()
+        order, queries = sequence_order(whole), self.measurements[self.first].queries
+        places = np.flatnonzero(held.to_numpy()[order] & np.isfinite(ratings_of(whole.table)[order]))
+        targets = {name: each.queries.rows for name, each in self.measurements.items()}
+        lengths = queries.places - queries.sequences.offsets[queries.users]
+        gaps = None if queries.times is None else rating_gaps(queries)
+        return self.measured(queries.users, places, targets, lengths=lengths, gaps=gaps)
 
 
 def _some(queries: Queries, wanted: NDArray[np.int64]) -> Queries:
