@@ -15,6 +15,7 @@ from segue.data.sequences.windows import Windows, windows
 from segue.errors import SegueError
 from segue.evaluation.compare import evaluate, evaluate_ratings
 from segue.evaluation.stream import evaluate_stream
+from segue.recommend.filters.fields import F
 from segue.recommend.plan import Beam, Plan, Sample
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
@@ -23,6 +24,7 @@ __all__ = [
     "Beam",
     "Config",
     "Events",
+    "F",
     "Item",
     "Plan",
     "Reading",

@@ -93,7 +93,7 @@ def tuned_line(names: Iterable[str], how: str) -> list[str]:
     return [f"Tuned {how}: {'; '.join(settings)}."] if settings else []
 
 
-def improvement_line(improvement: Interval, baseline: str, metric: str) -> str:
+def improvement_line(improvement: Interval, baseline: str, metric: str, *, over: str = "the best baseline, ") -> str:
     """Return the sentence about the improvement over the best baseline.
 
     Example:
@@ -104,5 +104,5 @@ The model is better.'
     verdict = "The difference may be noise."
     if improvement.low > 0 or improvement.high < 0:
         verdict = f"The model is {'better' if improvement.low > 0 else 'worse'}."
-    words = f"Improvement over the best baseline, {baseline}, in {metric}"
+    words = f"Improvement over {over}{baseline}, in {metric}"
     return f"{words}: {improvement}, 95 % confidence interval. {verdict}"
