@@ -211,7 +211,7 @@ def test_ratings_are_compared_by_their_squared_errors():
     assert sum(row["queries"] for row in rows) == numbers["queries"]
     assert squares / numbers["queries"] == pytest.approx(mse)
     page = Page(found.to_html())
-    assert "squared error less by" in " ".join(page.words) and "catalogue" not in page.ids
+    assert "squared error lower by" in " ".join(page.words) and "catalogue" not in page.ids
     assert not failures([condition_of("rmse < 0")], found.rows) and failures([condition_of("rmse > 0")], found.rows)
 
 

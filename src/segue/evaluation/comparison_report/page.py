@@ -143,7 +143,7 @@ def _differences(numbers: Numbers) -> str:
         grid = [(escape(short(a)), [_of_pair(pairs, a, b) for b in order]) for a in order]
         whole = (
             "<details><summary>Any two of all models and baselines</summary>"
-            '<p class="quiet">The row less the column; grey: may be noise.</p>'
+            '<p class="quiet">The row against the column; grey: may be noise.</p>'
             f"{_table(['', *(escape(short(name)) for name in order)], grid)}"
             f"{_pair_table(what, pairs, [pair for pair in every if pair not in shown])}</details>"
         )
@@ -161,8 +161,8 @@ def _pair_table(what: str, pairs: Sequence[Numbers], wanted: Sequence[tuple[str,
         says, kind = _says(pair)
         p = "&lt; 0.0001" if pair["p_holm"] < 0.0001 else _number(pair["p_holm"])
         cells = [_cell(says, kind), _cell(_interval(pair, signed=True)), _cell(p)]
-        rows.append((f"{escape(short(a))} less {escape(short(b))}", cells))
-    return _table([what, "verdict", "difference", "p, corrected"], rows)
+        rows.append((f"{escape(short(a))} against {escape(short(b))}", cells))
+    return _table(["", "verdict", what, "p, corrected"], rows)
 
 
 def _says(pair: Numbers) -> tuple[str, str]:
@@ -214,8 +214,7 @@ def _slice_table(way: Numbers, of: Main) -> str:
     names = list(way["rows"][0]["models"])
     two = len(names) > 1
     head = [escape(way["by"]), "events", "users", *(escape(short(name)) for name in names)]
-    between_two = f"{escape(short(names[0]))} less {escape(short(names[1]))}"
-    head += [between_two if of.higher else f"{between_two}, {of.difference}"] if two else []
+    head += [f"{escape(short(names[0]))} against {escape(short(names[1]))}, {of.difference}"] if two else []
     rows = []
     for row in way["rows"]:
         cells = [_cell(f"{row['queries']:,}"), _cell(f"{row['users']:,}")]

@@ -29,7 +29,7 @@ class Main(NamedTuple):
     Args:
         metric: by its name in a row of metrics.
         title: on the page.
-        difference: what the difference of two models is called; above 0 the first is better.
+        difference: what the difference of two models is called; where it is above 0 the first is better.
         higher: whether a higher value is better.
         shown: the metrics of the table.
     """
@@ -41,8 +41,8 @@ class Main(NamedTuple):
     shown: tuple[str, ...]
 
 
-LISTS = Main("ndcg@10", "NDCG@10", "NDCG@10", True, ("ndcg@10", "hr@10", "mrr@10"))
-RATINGS = Main("rmse", "RMSE", "squared error less by", False, ("rmse", "mae"))
+LISTS = Main("ndcg@10", "NDCG@10", "NDCG@10 higher by", True, ("ndcg@10", "hr@10", "mrr@10"))
+RATINGS = Main("rmse", "RMSE", "squared error lower by", False, ("rmse", "mae"))
 
 
 def draw(measured: Measured, ks: Sequence[int]) -> Draws:
