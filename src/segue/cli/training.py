@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
@@ -18,6 +18,7 @@ from segue.config import configure, parse_settings, read_config
 from segue.data.log.events import Events
 from segue.data.log.split import digest
 from segue.evaluation.held_out import held_out_rows
+from segue.evaluation.protocols import Targets
 from segue.evaluation.registry import words_of
 from segue.files import check_file
 from segue.recommend.recommender import load_model
@@ -36,7 +37,8 @@ def train(
     hold_out: Annotated[
         str | None,
         typer.Option(
-            help="Rows kept for segue evaluate: time:0.1, last:1, last:0.1, random:0.1, users:0.1, items:0.1."
+            help="Rows kept for segue evaluate: time:0.1, last:1, last:0.1, random:0.1, users:0.1, items:0.1, "
+            "sessions:0.1."
         ),
     ] = None,
     config: options.Config = None,
@@ -114,6 +116,12 @@ def evaluate(
     at_event: Annotated[
         bool, typer.Option("--at-event", help="Request each list at the time of its event, as a server does.")
     ] = False,
+    targets: Annotated[
+        str,
+        typer.Option(
+            help="Held-out events that are predicted: all, first or last of each user, prefixes (of sessions)."
+        ),
+    ] = "all",
     stream: Annotated[
         bool,
         typer.Option(
@@ -142,6 +150,10 @@ def evaluate(
     if stream and (at_event or in_sample or task == "rating"):
         raise typer.BadParameter("--stream is for --task next; it goes without --at-event and --in-sample")
     words = words_of(baselines)
+    if targets not in get_args(Targets):
+        raise typer.BadParameter(f"--targets is one of {', '.join(get_args(Targets))}")
+    if targets != "all" and (stream or task == "rating"):
+        raise typer.BadParameter("--targets is for lists; with --stream or --task rating all events are predicted")
     if words and (stream or task == "rating"):
         raise typer.BadParameter("--baselines names those of lists; with --stream or --task rating: none or all")
     rows = held_out_rows(rec.facts, columns.read(events, of=rec), in_sample=in_sample)
@@ -151,6 +163,7 @@ def evaluate(
     lists: Any = partial(
         segue.evaluate,
         request_time="event" if at_event else "unknown",
+        targets=cast(Targets, targets),
         baselines=words,
         keep=model.with_name(f"{model.name}.baselines.json"),
         say=None if sys.stderr.isatty() else say,
