@@ -167,7 +167,7 @@ def split_sessions(events: Events, *, test: float = 0.1, gap: float = 1800.0) ->
         raise ArgumentError(f"split_sessions: expected a gap above 0, in seconds, came {gap}. 1800 is usual.")
     cut = _moment(events, test)
     moment = int(events.table["time"][cut])
-    pause = (pl.col("time").diff().over("user") > gap * 1e6).fill_null(False)
+    pause = (pl.col("time").diff() > gap * 1e6).fill_null(False)
     number = pause.cast(pl.Int64).cum_sum().over("user") + 1
     named = pl.format("{}/{}", pl.col("user").cast(pl.String), number)
     anonymous = replace(events, table=events.table.with_columns(user=named), history=None, places=None)
