@@ -70,6 +70,14 @@ def test_ties_a_model_that_scores_all_items_alike_hits_nothing(halves):
     rec, _, test = halves
     report = segue.evaluate(rec, test, baselines={"planted": Scores(lambda history: np.zeros(rec.vocabulary.size))})
     assert report.rows["planted"]["hr@20"] == report.rows["planted"]["ndcg@10"] == 0
+    queries = queries_of(rec, test)
+    flat = np.zeros((len(queries.events), rec.vocabulary.size), np.float32)
+    ranks = np.concatenate(
+        rank_queries(task_of(rec, queries), lambda block: flat[block.start : block.stop].copy()).ranks
+    )
+    for query, rank in enumerate(ranks):  # behind all items that the list may hold
+        if queries.targets[query] and queries.targets[query] not in queries.history(query):
+            assert rank == rec.vocabulary.size - 1 - len(set(queries.history(query).tolist()) - {0})
 
 
 def test_equal_timestamps_no_moment_is_on_both_sides_of_a_cut_and_a_query_reads_file_order():
