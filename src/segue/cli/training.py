@@ -1,4 +1,4 @@
-"""The verbs `train` and `evaluate`."""
+"""The verbs `train`, `tune` and `evaluate`."""
 
 import sys
 from collections.abc import Iterator
@@ -20,7 +20,9 @@ from segue.data.log.split import digest
 from segue.evaluation.held_out import held_out_rows
 from segue.evaluation.protocols import Targets
 from segue.evaluation.registry import words_of
-from segue.files import check_file
+from segue.files import check_file, replacing
+from segue.jobs.tune import titled
+from segue.jobs.tune import tune as search_settings
 from segue.recommend.recommender import load_model
 
 verbs = typer.Typer()
@@ -81,6 +83,47 @@ def train(
     kept.unlink(missing_ok=True)
     typer.echo(f"{out}: {len(rec.items):,} items, {out.stat().st_size:,} bytes, model {rec.fingerprint[:12]}.")
     index_if_large(rec, out)
+
+
+@verbs.command()
+@options.reads_log
+def tune(
+    events: options.Log,
+    minutes: Annotated[float, typer.Option(help="Time of the search; the trial with the defaults always ends.", min=0)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="TOML file of the best settings, for segue train --config.")],
+    items: options.Items = None,
+    users: options.Users = None,
+    kind: options.Kinds = None,
+    hold_out: Annotated[
+        str | None, typer.Option(help="Rows that the search must not read; give what segue train gets.")
+    ] = None,
+    config: options.Config = None,
+    settings: options.Settings = None,
+    *,
+    columns: options.LogColumns,
+) -> None:
+    """Search settings on validation, beside the defaults. Run again, the search goes on. Needs the extra optuna."""
+    fixed = (read_config(config) if config else {}) | parse_settings(settings or [])
+    configure(fixed)
+    check_file(out, "-o")
+    log = columns.read(events)
+    say = partial(typer.echo, err=True)
+    for line in _notes(log):
+        say(line)
+    log = segue.hold_out(log, hold_out)[0] if hold_out else log
+    found = search_settings(
+        log,
+        minutes=minutes,
+        kept=out.with_name(f"{out.name}.trials"),
+        settings=fixed,
+        catalogue=items,
+        users=users,
+        kinds=options.kinds_option(kind),
+        say=say,
+    )
+    with replacing(out) as part:
+        part.write_text(found.to_toml(titled(log.source, minutes)), encoding="utf-8")
+    typer.echo(f"{out}: {found}")
 
 
 @contextmanager
