@@ -27,7 +27,7 @@ from segue.serve.live.service import Service
 from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.base import Write
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 
 
 def spread(times):

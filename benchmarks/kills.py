@@ -29,7 +29,7 @@ import segue
 from segue.model.backend import leaves
 from segue.model_file import save_model
 from segue.recommend.batch import state_from_bytes
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 
 STATE = 1e-4
 

@@ -614,6 +614,7 @@ def serving() -> list[str]:
         *histories(),
         *index(),
         *small_requests(),
+        *filters(),
     ]
 
 
@@ -690,6 +691,37 @@ def small_requests() -> list[str]:
         "longest.",
         table(["request", *(f"{int(size):,} items" for size in sizes)], rows),
         again="python benchmarks/small_requests.py",
+    )
+
+
+def filters() -> list[str]:
+    """Return the tables of filters: masks, and whole lists."""
+    run = read("filters")
+    sizes, first = list(run["items"]), [each["first, s"] for each in run["items"].values()]
+
+    def cell(times: Mapping[str, float]) -> str:
+        return f"{times['p50']:.2f} ({times['max']:.2f})"
+
+    masks = [
+        [name, *(cell(run["items"][size]["filters"][name][how]) for size in sizes for how in ("new", "repeated"))]
+        for name in run["items"][sizes[0]]["filters"]
+    ]
+    lists = [
+        [f"{way}, {how}", *(cell(run["items"][size]["lists"][way][how]) for size in sizes)]
+        for way, hows in run["items"][sizes[0]]["lists"].items()
+        for how in hows
+    ]
+    once = ", ".join(
+        f"{each['laid out, once']:.2f} s at {int(size):,}" for size, each in zip(sizes, first, strict=True)
+    )
+    heads = [f"{int(size):,} items, {how}" for size in sizes for how in ("new", "repeated")]
+    return section(
+        "Filters",
+        "From the text of a filter to a mask of all items, and a list of 10 with the last of these filters; p50 in "
+        f"ms, in brackets the longest, {run['date']}. Columns are laid out once, when a server starts: {once} items.",
+        table(["filter", *heads], masks),
+        table(["list", *(f"{int(size):,} items" for size in sizes)], lists),
+        again="python benchmarks/filters.py",
     )
 
 

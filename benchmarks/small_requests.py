@@ -29,12 +29,12 @@ from segue.data.log.events import Events
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.model.backend import map_tree
 from segue.model_file import build_network, with_fingerprint
+from segue.recommend.lists.item_filters import Rule
 from segue.recommend.recommender import Recommender
 from segue.serve.live.service import Service
-from segue.serve.ranking.item_filters import Rule
 from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 
 START = 1_700_000_000_000_000
 

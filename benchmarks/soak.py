@@ -30,7 +30,7 @@ from serving import cpu_seconds, free_port, random_model, wait_for
 from segue.jobs.import_export import import_events
 from segue.model_file import save_model
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 
 
 def touch(port, users, items):

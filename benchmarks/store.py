@@ -57,7 +57,12 @@ def commits(store, seconds, group, users):
     def act(n):
         names = [f"u{(n * group + i) % users}" for i in range(group)]
         writes = [
-            Write(head.user, head.version, (Event(head.user, "17", n, f"{group}-{n}-{i}"),), {"b1": STATE})
+            Write(
+                head.user,
+                head.version,
+                (Event(head.user, "17", time.time_ns() // 1000, f"{group}-{n}-{i}"),),
+                {"b1": STATE},
+            )
             for i, head in enumerate(store.heads(names, "b1"))
         ]
         assert all(isinstance(outcome, Written) for outcome in store.commit(writes))

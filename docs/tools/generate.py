@@ -89,7 +89,7 @@ def command_line() -> str:
         "",
         "Each verb says the same with `--help`. Exit codes: 0 done, 1 bad input with a message,",
     ]
-    page += ["2 wrong usage. `segue retrain` also ends with 3: trained, and not published.", ""]
+    page += ["2 wrong usage, 3 a condition of `--fail-if` holds, or `segue retrain` trained and did not publish.", ""]
     for words, command in commands():
         own = [line for line in lines[words] if line not in shared]
         common = ", ".join(line[0].split(",")[0] for line in lines[words] if line in shared)
@@ -173,7 +173,7 @@ GROUPS = {
         "Windows",
     ),
     "Train and measure": ("train", "evaluate", "evaluate_ratings", "evaluate_stream", "configure", "Config"),
-    "Recommend": ("load", "Recommender", "Item", "State", "States", "Plan", "Beam", "Sample", "convert"),
+    "Recommend": ("load", "Recommender", "Item", "State", "States", "F", "Plan", "Beam", "Sample", "convert"),
     "Errors": ("SegueError",),
 }
 

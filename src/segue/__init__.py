@@ -21,9 +21,10 @@ from segue.data.log.split import (
 )
 from segue.data.sequences.windows import Windows, windows
 from segue.errors import SegueError
-from segue.evaluation.protocols import evaluate
+from segue.evaluation.compare import evaluate
 from segue.evaluation.ratings import evaluate_ratings
 from segue.evaluation.stream import evaluate_stream
+from segue.recommend.filters.fields import F
 from segue.recommend.plan import Beam, Plan, Sample
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
@@ -32,6 +33,7 @@ __all__ = [
     "Beam",
     "Config",
     "Events",
+    "F",
     "Item",
     "Plan",
     "Reading",

@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-_KINDS = r"(?:valkeys?|rediss?|unix)"
+_KINDS = r"(?:valkeys?|rediss?|unix|postgres(?:ql)?)"
 #: What begins like an address, correct or not; everything else is a path.
 _LIKE = re.compile(rf"{_KINDS}(?::|;|//|/:)|[^/]*://|(?://)?[^/]*:.*@", re.IGNORECASE | re.DOTALL)
-#: kind, user and password, host and port, path, options. A password encodes / ? # @.
+_HOST = r"(?:\[[0-9a-f:.]*\]|[^\s/:@?#,]*)(?::\d{1,5})?"
+#: kind, user and password, hosts with ports, path, options. A password encodes / ? # @.
 _WHOLE = re.compile(
-    r"([a-z][a-z0-9+.-]*://)(?:[^@/?#]*@)?((?:\[[0-9a-f:.]*\]|[^\s/:@?#]*)(?::\d{1,5})?(?:/[^:@?#]*)?)(?:\?[^@#]*)?",
+    rf"([a-z][a-z0-9+.-]*://)(?:[^@/?#]*@)?({_HOST}(?:,{_HOST})*(?:/[^:@?#]*)?)(?:\?[^@#]*)?",
     re.IGNORECASE,
 )
 
@@ -37,6 +38,8 @@ def shown(address: str | Path) -> str:
     Example:
         >>> shown("valkey://me:secret@db:6379/0?password=secret"), shown("plays.csv")
         ('valkey://db:6379/0', 'plays.csv')
+        >>> shown("postgresql://me:secret@db1:5432,db2/shop?sslmode=require")
+        'postgresql://db1:5432,db2/shop'
         >>> shown("valkey://:sec/ret@db"), shown("valkey:/:secret@db"), shown(":secret@db")
         ('valkey://...', 'valkey:...', '...')
     """

@@ -2,11 +2,18 @@
 
 import pytest
 
-from engines import Server
+from engines import Postgres, Server
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("valkey"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    server = Postgres()
     yield server
     server.stop()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from engines import Server, missing, require
+from engines import Postgres, Server, missing, require
 from segue.store.factory import open_store
 
 WRITER = Path(__file__).with_name("writer.py")
@@ -78,8 +78,9 @@ def test_no_acknowledged_event_is_lost_and_none_is_twice_after_kills(tmp_path, m
     survive(tmp_path / "shop.db", mode, KILLS // 2)
 
 
-def test_a_shared_server_that_is_killed_loses_no_acknowledged_event(tmp_path):
-    server = Server(tmp_path)
+@pytest.mark.parametrize("start", [Server, lambda _: Postgres()], ids=["valkey", "postgres"])
+def test_a_shared_server_that_is_killed_loses_no_acknowledged_event(tmp_path, start):
+    server = start(tmp_path)
     try:
 
         def restart():

@@ -6,22 +6,31 @@ import time
 import pytest
 
 import engines
+from segue.recommend.lists.item_filters import Rule
 from segue.serve.live import leases
 from segue.serve.live.leases import Leases
 from segue.serve.live.service import Service
 from segue.serve.live.state_tokens import sealer_of
-from segue.serve.ranking.item_filters import Rule
 from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
 from segue.store.factory import open_store
+from segue.store.sql.postgres_store import PostgresStore
 from segue.store.valkey_store import ValkeyStore
 from served import ITEMS, Server, model
 from tests_support import small_recommender, until
 
 
+@pytest.fixture(name="open_another", params=["server", "postgres"])
+def any_engine(request, tmp_path):
+    address = request.getfixturevalue(request.param).address
+    if request.param == "server":
+        return lambda: ValkeyStore(address, prefix=str(tmp_path))
+    return lambda: PostgresStore(address, schema=str(tmp_path))
+
+
 @pytest.fixture(name="stores")
-def two_stores(server, tmp_path):
-    stores = [ValkeyStore(server.address, prefix=str(tmp_path)) for _ in range(2)]
+def two_stores(open_another):
+    stores = [open_another() for _ in range(2)]
     yield stores
     for store in stores:
         store.close()
@@ -80,16 +89,17 @@ def test_a_change_is_seen_by_the_other_within_about_a_second(services):
     until(lambda: not {ITEMS[3], ITEMS[4]} & shown(one))
 
 
-def test_replicas_that_start_together_have_one_key(server, tmp_path):
-    stores = [ValkeyStore(server.address, prefix=f"{tmp_path}-keys") for _ in range(8)]
-    barrier, tokens, sealers = threading.Barrier(len(stores)), [], []
+def test_replicas_that_start_together_have_one_key(open_another):
+    barrier, stores, tokens, sealers = threading.Barrier(8), [], [], []
 
-    def start(store):
+    def start():
         barrier.wait()
+        store = open_another()
+        stores.append(store)
         sealers.append(sealer_of(store))
         tokens.append(sealers[-1].seal(b"state"))
 
-    together(*(lambda store=store: start(store) for store in stores))
+    together(*[start] * 8)
     assert all(sealer.open(token) == b"state" for sealer in sealers for token in tokens)
     for store in stores:
         store.close()

@@ -86,7 +86,11 @@ TYPOS = [
     f"valkey://127.0.0.1:1/0?password={SECRET}", f"valkey://127.0.0.1:1/0?pasword={SECRET}",
     f"valkey://127.0.0.1:1/0?socket_timeout={SECRET}", f"valkey://127.0.0.1:1/0?password=a@{SECRET}",
     f"valkey://:{SECRET}", f"valkey://[:{SECRET}@127.0.0.1", f"VALKEY://:{SECRET}@127.0.0.1:1",
-    f"mysql://root:{SECRET}@db", f"redis;//:{SECRET}@h",
+    f"mysql://root:{SECRET}@db", f"redis;//:{SECRET}@h", f"postgresql://ann:{SECRET}@127.0.0.1:1/shop",
+    f"postgres:/ann:{SECRET}@127.0.0.1:1", f"postgresql://ann:{SECRET}@127.0.0.1:port/shop",
+    f"postgresql://ann:12/{SECRET}@127.0.0.1:1/shop", f"postgresql://{SECRET}@127.0.0.1:1,127.0.0.1:2/shop",
+    f"postgresql://127.0.0.1:1/shop?password={SECRET}", f"postgresql://127.0.0.1:1/shop?pasword={SECRET}",
+    f"postgresql://127.0.0.1:1/shop?connect_timeout={SECRET}", f"postgresql://127.0.0.1:1/shop?sslmode={SECRET}",
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pytest
 import segue
 from segue.recommend.batch import state_from_bytes
 from segue.store.readonly import read_store
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from served import ITEMS, Server, model
 
 

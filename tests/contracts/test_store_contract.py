@@ -2,7 +2,8 @@
 
 import pytest
 
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.postgres_store import PostgresStore
+from segue.store.sql.sqlite_store import SqliteStore
 from segue.store.valkey_store import ValkeyStore
 from segue.testing import StoreContract
 
@@ -19,3 +20,12 @@ class TestValkeyStore(StoreContract):
 
     def open_store(self, folder):
         return ValkeyStore(self.server.address, prefix=str(folder))
+
+
+class TestPostgresStore(StoreContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, postgres):
+        self.server = postgres
+
+    def open_store(self, folder):
+        return PostgresStore(self.server.address, schema=str(folder))

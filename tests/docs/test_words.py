@@ -49,7 +49,7 @@ SAY |= {re.escape(old): new for old, new in (OLD_NAMES | RENAMED_OPTIONS).items(
 SAY |= {f"segue {old}": f"segue {new}" for old, new in RENAMED_VERBS.items()}
 #: Where a word has its ordinary meaning: (place, words around it) -> why.
 MEANT = {
-    ("src/segue/store/sqlite", "bundles"): "a table of stores that exist",
+    ("src/segue/store/sql/", "bundles"): "a table of stores that exist",
     ("src/segue/insight/report.py", "forget bias"): "a term of the LSTM",
     ("docs/results.md", "model.norm=false"): "the command of a kept run, as it was given then",
     ("docs/start/concepts.md", "|"): "its table of old words for readers of the lab notes",

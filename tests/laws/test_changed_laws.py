@@ -14,10 +14,10 @@ from segue.recommend import new_items
 from segue.recommend.changed_items import ROWS, Changed, fitted_attributes
 from segue.recommend.copy_on_write import Pages
 from segue.recommend.index.approximate import exact_index
+from segue.recommend.lists.item_filters import rows_where
 from segue.serve.live.service import Service
-from segue.serve.ranking.item_filters import rows_where
 from segue.serve.ranking.types import ListOptions
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import ITEMS, described_log, described_recommender
 
 REC = described_recommender(described_log())

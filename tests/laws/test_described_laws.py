@@ -13,8 +13,8 @@ from segue.errors import ArgumentError
 from segue.model.backend import leaves, map_tree
 from segue.model.cells import CELLS
 from segue.recommend.index.approximate import exact_index
-from segue.serve.ranking.candidates import list_query, score
-from segue.serve.ranking.item_filters import ItemFilters
+from segue.recommend.lists.candidates import list_query, score
+from segue.recommend.lists.item_filters import ItemFilters
 from segue.serve.ranking.types import ListOptions
 from tests_support import ITEMS, USERS, described_log, described_recommender
 

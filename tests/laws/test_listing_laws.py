@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from segue.errors import ArgumentError
 from segue.kernels import build, serving_loops
-from segue.serve.ranking.candidates import Scored
+from segue.recommend.lists.candidates import Scored
 
 #: Each by its name: in C where there is a compiler, and as it stands in Python.
 BEST = {

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from segue.store.base import Snapshot, Write
 from segue.store.events import Event
 from segue.store.snapshots import thin
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=300))

@@ -19,7 +19,7 @@ from segue.serve.live.service import Service
 from segue.serve.ranking.types import IngestRequest, IngestResult
 from segue.store.base import Write
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from segue.store.valkey_store import ValkeyStore
 from tests_support import small_recommender
 

@@ -21,7 +21,7 @@ from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.serve.server import Settings, reload
 from segue.store.base import Readiness, Write
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import small_recommender, until
 
 ERRORS = [KeyError("x"), MemoryError(), ZeroDivisionError(), SystemExit(), StoreError("this one is broken")]

@@ -19,7 +19,7 @@ from segue.serve.http.limits import Limits, Rates
 from segue.serve.http.middleware import Access
 from segue.serve.http.problems import Problem, Refusal
 from segue.serve.live.service import Service
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, small_recommender
 
 NOW = 1_700_000_000.0
@@ -300,7 +300,10 @@ def test_a_token_that_was_changed_or_is_old_or_of_another_model_is_refused(clien
         {"user": "a", "diversity": 1.1},
         {"user": "a", "repeats": "never"},
         {"user": "a", "where": {str(n): 1 for n in range(21)}},
-        {"user": "a", "exclude": ["1"] * 1001},
+        {"user": "a", "exclude": ["1"] * 5000 + [1]},
+        {"user": "a", "candidates": [""]},
+        {"user": "a", "where": "title = "},
+        {"user": "a", "where": "title < 3"},
         {"history": ["1"] * 1001},
         {"history": ["1"], "profile": {"age": 30}},
         [],
@@ -541,6 +544,7 @@ def test_every_answer_has_the_shape_it_is_described_with(client, service, tmp_pa
         "recommend": ("POST", "/v1/recommend", {"token": "new", "explore": 0.5, "debug": True}),
         "recommend_by_query": ("GET", "/v1/recommend?user=u1&explore=1&seed=3&debug=true", None),
         "similar_items": ("GET", "/v1/similar/001", None),
+        "recommend_batch": ("POST", "/v1/recommend/batch", {"requests": [{"user": "u1"}, {"token": "x"}]}),
         "explain": ("POST", "/v1/explain", {"user": "u1", "without": [1]}),
         "get_user": ("GET", "/v1/users/u1", None),
         "find_items": ("GET", "/v1/items?q=film", None),
@@ -579,7 +583,7 @@ def test_the_description_names_every_shape_once(client):
 
 
 def test_every_route_that_writes_is_sent_twice(client):
-    reads = {"recommend", "explain"}
+    reads = {"recommend", "recommend_batch", "explain"}
     named = {
         operation["operationId"]
         for methods in client.get("/openapi.json").json()["paths"].values()
@@ -607,7 +611,7 @@ def test_an_erasure_by_id_never_takes_a_number_and_one_by_number_never_an_id(cli
 
 
 def test_an_erasure_that_a_reader_delayed_is_done_when_it_is_asked_for_again(client, service, tmp_path, monkeypatch):
-    monkeypatch.setattr("segue.store.sqlite_file.PATIENCE", 0.05, raising=False)
+    monkeypatch.setattr("segue.store.sql.sqlite_file.PATIENCE", 0.05, raising=False)
     prepared(client, service, "")
     paths = ["/v1/users/u1/events/3", "/v1/users/u1/events/by-seq/3", "/v1/users/u1", "/v1/users/nobody"]
     for path in paths:

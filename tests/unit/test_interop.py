@@ -27,7 +27,7 @@ from segue.model_file import build_network, with_fingerprint
 from segue.serve.live.service import Service
 from segue.serve.ranking.types import IngestRequest, IngestResult, ListOptions
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import minimal_gated_cell, small_recommender
 
 UNITS = 8

@@ -32,7 +32,7 @@ from segue.store.base import Write, Written
 from segue.store.events import Event
 from segue.store.factory import open_store
 from segue.store.readonly import is_store, read_store
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import rated_log, small_rater, small_recommender
 
 TABLE = pl.DataFrame(
@@ -537,7 +537,7 @@ def test_an_import_that_was_killed_goes_on(tmp_path):
     log.as_text().with_columns(pl.col("time").cast(pl.Datetime("us"))).write_parquet(tmp_path / "log.parquet")
     code = (
         "import os, signal, segue, itertools\n"
-        "from segue.store.sqlite_store import SqliteStore\n"
+        "from segue.store.sql.sqlite_store import SqliteStore\n"
         "from segue.jobs.event_frames import LogEvents\n"
         "from segue.jobs.import_export import import_events\n"
         "def broken():\n"

@@ -16,7 +16,7 @@ from segue.data.log.rating_scale import Scale, scale_of
 from segue.errors import ArgumentError, ColumnError, ConfigError, DataError, EvaluationError
 from segue.serve.app import make_app
 from segue.serve.live.service import Service
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import rated_log, small_rater, small_recommender
 
 NOW = 1_700_000_000.0

@@ -250,3 +250,10 @@ def test_an_address_that_is_taken_is_an_error_without_a_traceback(model):
     assert done.returncode == 1
     assert "cannot be listened on" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_several_workers_need_a_store_that_processes_share(model, tmp_path):
+    for words in ([], ["--store", str(tmp_path / "shop.db")]):
+        done = CliRunner().invoke(cli.app, ["serve", str(model), "--workers", "2", *words])
+        assert isinstance(done.exception, ArgumentError) and not (tmp_path / "shop.db").exists()
+        assert "--workers 2: expected a store that processes share, --store postgresql://" in f"{done.exception}"

@@ -14,13 +14,13 @@ from engines import Server
 from segue.errors import ArgumentError, ConflictError, ErasedError, FullError, NotFoundError, StoreError
 from segue.model.backend import leaves
 from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
+from segue.recommend.lists.item_filters import Rule
 from segue.serve.live import ingest, replay, rollout
 from segue.serve.live.service import Service
-from segue.serve.ranking.item_filters import Rule
 from segue.serve.ranking.types import IngestRequest, IngestResult, ListOptions, RecommendRequest
 from segue.store.base import Write
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from segue.store.valkey_store import ValkeyStore
 from tests_support import read_catalogue, small_rater, small_recommender
 

@@ -14,14 +14,14 @@ from segue.model.backend import map_tree
 from segue.model_file import save_model
 from segue.recommend.index.approximate import build_index, exact_index, index_path, open_index
 from segue.recommend.index.codes import Codes
+from segue.recommend.lists.item_filters import Rule
 from segue.serve.http.metrics import Metrics
 from segue.serve.live import model_source
 from segue.serve.live.model_source import open_model
 from segue.serve.live.service import Service
-from segue.serve.ranking.item_filters import Rule
 from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, read_catalogue, small_recommender
 
 NOW = 1_700_000_000

@@ -17,14 +17,15 @@ from segue.recommend import batch
 from segue.recommend.changed_items import ROWS
 from segue.recommend.copy_on_write import Pages
 from segue.recommend.index.blocked_matmul import Table
+from segue.recommend.lists import explain
+from segue.recommend.lists.item_filters import Rule
 from segue.serve.app import make_app
-from segue.serve.live import explain, replay
+from segue.serve.live import replay
 from segue.serve.live.replay import REACH
 from segue.serve.live.service import Service
-from segue.serve.ranking.item_filters import Rule
 from segue.serve.ranking.types import IngestRequest, ListOptions
 from segue.store.events import Event
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, small_recommender
 
 SECOND = 1_000_000

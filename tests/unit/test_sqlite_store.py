@@ -12,11 +12,11 @@ import pytest
 
 from segue.errors import ArgumentError, FullError, LockedError, StoreError
 from segue.jobs.import_export import import_events
-from segue.store import sqlite_file
 from segue.store.base import Snapshot, Write, Written
 from segue.store.events import Event, Position
 from segue.store.factory import open_store
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql import sqlite_file
+from segue.store.sql.sqlite_store import SqliteStore
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def dump(path):
 def test_a_second_owner_is_refused_until_the_first_has_gone(store, path):
     with pytest.raises(LockedError, match=rf"only owner, but process {os.getpid()} has it open. Stop that process"):
         SqliteStore(path)
-    code = f"from segue.store.sqlite_store import SqliteStore; SqliteStore({str(path)!r})"
+    code = f"from segue.store.sql.sqlite_store import SqliteStore; SqliteStore({str(path)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode and f"but process {os.getpid()} has it open" in done.stderr
     store.close()

@@ -15,12 +15,12 @@ import pytest
 
 import engines
 from segue.errors import FullError, LockedError, StoreError
-from segue.store import sqlite_file
 from segue.store.base import Write, Written
 from segue.store.events import Event
 from segue.store.factory import open_store
 from segue.store.readonly import read_store
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql import sqlite_file
+from segue.store.sql.sqlite_store import SqliteStore
 from segue.store.valkey_store import ValkeyStore
 from served import Server, model
 

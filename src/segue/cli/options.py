@@ -3,7 +3,7 @@
 import csv
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -21,13 +21,17 @@ from segue.data.values.times import microseconds
 from segue.errors import ArgumentError
 from segue.jobs.import_export import read_log
 from segue.recommend.arguments import check_known
+from segue.recommend.batch import Happened
+from segue.recommend.filters.parser import duration_of
+from segue.recommend.lists.seen import SeenRule, seen_items
 from segue.recommend.recommender import Recommender
 from segue.store.readonly import is_store, read_store
 
 Log = Annotated[
     str,
     typer.Argument(
-        help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet; or a store: an SQLite file, valkey://...", metavar="EVENTS"
+        help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet; or a store: an SQLite file, postgresql://..., valkey://...",
+        metavar="EVENTS",
     ),
 ]
 Model = Annotated[Path, typer.Argument(help="A model that segue train wrote.", metavar="MODEL")]
@@ -42,10 +46,21 @@ Kinds = Annotated[
     typer.Option("--kind", help="column=kind, such as genres=categories, where the guessed kind is wrong."),
 ]
 KeyFile = Annotated[Path, typer.Option("--keys", help="File of keys.")]
-StoreAt = Annotated[str, typer.Option("--store", help="SQLite file or valkey:// address.", envvar="SEGUE_STORE")]
+StoreAt = Annotated[
+    str, typer.Option("--store", help="SQLite file, or postgresql:// or valkey:// address.", envvar="SEGUE_STORE")
+]
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")]
+Where = Annotated[str | None, typer.Option(help="Filter of items, such as 'genre = \"Comedy\" and price < $most'.")]
 ListLength = Annotated[int, typer.Option("-k", help="Length of the list.")]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-if",
+        help='Exit 3 where this holds: "ndcg@10 < 0.12", "ndcg@10 < baseline", or against the interval of an earlier '
+        'report, "ndcg@10 < report.json".',
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -107,28 +122,105 @@ class LogColumns:
             return read_log(store, source=Path(shown(address)).name, context=self.context_col)
 
 
+@dataclass(frozen=True)
+class ListChoice:
+    """What a list may hold: each field is an option of every verb that makes lists; see `makes_list`."""
+
+    where: Where = None
+    param: Annotated[list[str] | None, typer.Option(help="name=value of the filter's $name.")] = None
+    current: Annotated[str | None, typer.Option(help="Id of the item looked at: current.name in a filter.")] = None
+    exclude: Annotated[str | None, typer.Option(help="Ids to leave out, as one CSV line, or @FILE.")] = None
+    candidates: Annotated[
+        str | None, typer.Option(help="Ids of which alone the list is made, as one CSV line, or @FILE.")
+    ] = None
+    exclude_events: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Leave out items by their events, in place of all seen items: type=buy, within=30d, or both."
+        ),
+    ] = None
+    repeats: Annotated[str | None, typer.Option(help="allow or exclude seen items.")] = None
+    diversity: Annotated[float, typer.Option(help="Up to 1, the more unlike the items are.")] = 0.0
+
+    def arguments(self, events: Iterable[Happened], at: str | None) -> dict[str, Any]:
+        """Return the arguments of `Recommender.recommend`, for a user with these events."""
+        excluded, repeats = _ids_option(self.exclude, "--exclude") or [], self.repeats
+        if repeats not in (None, "allow", "exclude"):
+            raise ArgumentError(f'--repeats: expected allow or exclude, came "{repeats}".')
+        if self.exclude_events:
+            rules = [_seen_rule(text) for text in self.exclude_events]
+            excluded, repeats = [*excluded, *seen_items(events, rules, microseconds(at))], repeats or "allow"
+        return {
+            "where": self.where,
+            "params": parse_settings(self.param or [], option="--param", example="most=20"),
+            "current": self.current,
+            "exclude": excluded,
+            "candidates": _ids_option(self.candidates, "--candidates"),
+            "repeats": repeats,
+            "diversity": self.diversity,
+        }
+
+
+def _seen_rule(text: str) -> SeenRule:
+    """Return the rule of a text such as `type=buy,within=30d`."""
+    pairs = dict(part.partition("=")[::2] for part in text.split(","))
+    if pairs.keys() - {"type", "within"}:
+        raise ArgumentError(f'--exclude-events: expected type=buy, within=30d, or both, came "{text}".')
+    within = pairs.get("within")
+    return SeenRule(pairs.get("type"), None if within is None else duration_of(within, "--exclude-events"))
+
+
+def _ids_option(text: str | None, option: str) -> list[str] | None:
+    """Return the ids of a CSV line, or of a file with an id on each line."""
+    if text is None or not text.startswith("@"):
+        return None if text is None else history_ids(text, option)
+    try:
+        lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        raise ArgumentError(f'{option}: expected a file with an id on each line, "{text[1:]}": {error}.') from None
+    return [id for line in lines if (id := line.strip())]
+
+
 def reads_log(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb an option for each field of `LogColumns`; the verb takes all of them as its argument `columns`."""
-    hints, names = get_type_hints(LogColumns, include_extras=True), [field.name for field in fields(LogColumns)]
-    kind = inspect.Parameter.KEYWORD_ONLY
-    new = [inspect.Parameter(name, kind, default=None, annotation=hints[name]) for name in names]
+    return _spread(verb, "columns", LogColumns)
+
+
+def makes_list(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb an option for each field of `ListChoice`; the verb takes all of them as its argument `choice`."""
+    return _spread(verb, "choice", ListChoice)
+
+
+def _spread(verb: Callable[..., None], argument: str, group: type[Any]) -> Callable[..., None]:
+    """Return a verb with an option for each field of a group in place of one argument."""
+    hints, kind = get_type_hints(group, include_extras=True), inspect.Parameter.KEYWORD_ONLY
+    parts = fields(group)
+    new = [inspect.Parameter(one.name, kind, default=one.default, annotation=hints[one.name]) for one in parts]
     plain = inspect.signature(verb).parameters.values()
-    every = [each for old in plain for each in (new if old.name == "columns" else [old.replace(kind=kind)])]
+    every = [each for old in plain for each in (new if old.name == argument else [old.replace(kind=kind)])]
 
     @wraps(verb)
-    def with_columns(**given: Any) -> None:
-        columns = LogColumns(**{name: given.pop(name) for name in names})
-        verb(**given, columns=columns)
+    def spread(**given: Any) -> None:
+        values = group(**{one.name: given.pop(one.name) for one in parts})
+        verb(**given, **{argument: values})
 
-    with_columns.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
-    with_columns.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
-    return with_columns
+    spread.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
+    spread.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    return spread
 
 
 def warn_unmet(encoding: TableEncoder | None, values: Mapping[str, object], *, option: str) -> None:
     """Say on stderr which values of an option training never met: they are no error, and change nothing."""
     if unmet := encoding.unknown_values(values) if encoding else []:
         typer.echo(f"never met in training, no effect ({option}): {', '.join(unmet)}", err=True)
+
+
+def end_if(failures: Sequence[str]) -> None:
+    """Say why a run failed, and end with exit code 3 if it did."""
+    for why in failures:
+        typer.echo(why, err=True)
+    if failures:
+        raise typer.Exit(3)
 
 
 def print_json(value: Any) -> None:
@@ -167,14 +259,15 @@ def rated_ids(history: str) -> list[tuple[str, float | None]]:
     return rated
 
 
-def history_ids(history: str) -> list[str]:
+def history_ids(history: str, option: str = "--history") -> list[str]:
     """Return the ids of one CSV line."""
     try:
         ids = [id.strip() for id in next(csv.reader([history], strict=True, skipinitialspace=True), []) if id.strip()]
     except csv.Error as error:
-        raise ArgumentError(f"--history: expected one CSV line of item ids, came {history!r}: {error}.") from None
+        raise ArgumentError(f"{option}: expected one CSV line of item ids, came {history!r}: {error}.") from None
     if not ids:
-        raise ArgumentError("--history: expected at least one item id, came none. Give ID,ID,... oldest first.")
+        advice = "oldest first" if option == "--history" else "such as 17,42"
+        raise ArgumentError(f"{option}: expected at least one item id, came none. Give ID,ID,... {advice}.")
     return ids
 
 

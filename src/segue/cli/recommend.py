@@ -1,6 +1,7 @@
-"""The verbs `recommend`, `rate` and `similar`."""
+"""The verbs `recommend`, `explain`, `rate` and `similar`."""
 
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,10 @@ from segue.errors import ArgumentError
 from segue.files import check_file
 from segue.jobs.batch_recommend import recommend_all, state_of
 from segue.recommend.arguments import profiles_of
+from segue.recommend.batch import Happened
 from segue.recommend.index.approximate import LARGE, open_index
+from segue.recommend.lists.explain import past_events
+from segue.recommend.lists.options import ListOptions
 from segue.recommend.plan import Beam, Sample
 from segue.recommend.ratings import RatingDistribution, Shared
 from segue.recommend.recommender import Item, Recommender, Time, load_model
@@ -28,6 +32,7 @@ UserId = Annotated[str | None, typer.Option(help="Id of a user of the log or sto
 
 @verbs.command()
 @options.reads_log
+@options.makes_list
 def recommend(
     model: options.Model,
     history: Annotated[str | None, typer.Option(help="Item ids, oldest first, as one CSV line.")] = None,
@@ -51,6 +56,7 @@ def recommend(
     profile: options.Profile = None,
     users: options.Users = None,
     *,
+    choice: options.ListChoice,
     columns: options.LogColumns,
     as_json: options.AsJson = False,
 ) -> None:
@@ -64,6 +70,8 @@ def recommend(
         raise typer.BadParameter(f"--{of} --events LOG and --store S")
     if plan is not None and (everyone or (beam != 1 and temperature is not None)):
         raise typer.BadParameter("--plan is for one history or user, with --beam or with --temperature")
+    if choice != options.ListChoice() and plan is not None:
+        raise typer.BadParameter("filters are for lists, without --plan")
     if out is not None:
         check_file(out, "-o", ".parquet")
     rec = load_model(model)
@@ -71,24 +79,68 @@ def recommend(
         typer.echo("this model learnt ratings alone, not what comes next: train with --task both for lists", err=True)
     source = columns.read(events, of=rec) if events is not None else str(store)
     if out is not None:
-        return list_all(rec, model, source, out, k=k, at=options.time_option(at), users=users)
+        return list_all(rec, model, source, out, k=k, at=options.time_option(at), users=users, choice=choice)
+    about = options.profile_option(profile)
     if history is not None:
-        items = options.history_ids(history)
-        about = options.profile_option(profile)
+        past: Sequence[Happened] = past_events(options.history_ids(history))
         options.warn_unmet(rec.encoders.users, about, option="--profile")
-        state = rec.observe_all(rec.start(about), items)
+        state = rec.observe_all(rec.start(about), [event.item for event in past])
     else:
-        state, items = _user_state(rec, source, str(user), users)
-    unknown = [id for id in dict.fromkeys(items) if id not in rec.vocabulary]
+        state, past = _user_state(rec, source, str(user), users)
+        about = _profile_of(rec, users, str(user)) or about
+    unknown = [id for id in dict.fromkeys(event.item for event in past) if id not in rec.vocabulary]
     given = parse_settings(context or [], option="--context", example="device=tv")
     options.warn_unmet(rec.encoders.events, {"type": type}, option="--type")
     options.warn_unmet(rec.encoders.events, given, option="--context")
     if plan is None:
-        _print_list(rec.recommend(state, k, at=options.time_option(at), type=type, context=given), unknown, as_json)
+        narrowed = choice.arguments(past, at)
+        found = rec.recommend(state, k, at=options.time_option(at), type=type, context=given, profile=about, **narrowed)
+        _print_list(found, [*unknown, *found.unknown], as_json, found.notes)
         return
     by = Beam(beam) if temperature is None else Sample(temperature, seed)
     path = rec.plan(state, plan, by=by, at=options.time_option(at), type=type, context=given)
     _print_list(path.items, unknown, as_json, log_probability=path.log_probability)
+
+
+@verbs.command()
+@options.reads_log
+def explain(
+    model: options.Model,
+    item: Annotated[str | None, typer.Option(help="Id of the item; the first of the list if not given.")] = None,
+    history: Annotated[str | None, typer.Option(help="Item ids, oldest first, as one CSV line.")] = None,
+    user: UserId = None,
+    events: options.UsersLog = None,
+    store: options.UsersStore = None,
+    last: Annotated[int, typer.Option(help="Events that are looked at.")] = 20,
+    at: options.At = None,
+    profile: options.Profile = None,
+    users: options.Users = None,
+    *,
+    columns: options.LogColumns,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say how much each recent event adds to the score of an item in a user's list."""
+    if (history is None) == (user is None) or (user is None) != ((events is None) == (store is None)):
+        raise typer.BadParameter("give --history ID,ID,... or --user ID with one of --events LOG and --store S")
+    rec = load_model(model)
+    about = options.profile_option(profile)
+    if history is not None:
+        past: Sequence[Happened] = past_events(options.history_ids(history))
+    else:
+        past = _user_events(columns.read(events, of=rec) if events is not None else str(store), str(user))
+        about = _profile_of(rec, users, str(user)) or about
+    found = rec.explain(past, item, last=last, at=options.time_option(at), profile=about)
+    if as_json:
+        parts = [
+            {"item": part.event.item, "title": part.title, "change": part.change, "shared": part.shared}
+            for part in found.parts
+        ]
+        options.print_json({**found.item._asdict(), "labels": found.labels, "parts": parts})
+        return
+    typer.echo(f"{found.item.item}  {found.item.score:.3f}  {found.item.title or ''}".rstrip())
+    for part in found.parts:
+        why = f"  [{', '.join(part.shared)}]" if part.shared else ""
+        typer.echo(f"{part.change:+9.3f}  {part.event.item}  {part.title or ''}{why}".rstrip())
 
 
 @verbs.command()
@@ -133,11 +185,18 @@ def similar(
     mix: Annotated[
         float, typer.Option(help="0: alike by what users do next; 1: alike by attributes; between: both.")
     ] = 0.5,
+    where: options.Where = None,
+    history: Annotated[
+        str | None, typer.Option(help="Item ids of a user, oldest first, as one CSV line: the list is in their order.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List the items most like an item: by what users do next and by the items' attributes."""
     rec = load_model(model)
-    items = rec.similar(item, k, mix=mix)
+    state = None if history is None else rec.observe_all(rec.start(), options.history_ids(history))
+    items = rec.similar(item, k, mix=mix, where=where, state=state)
+    for note in items.notes:
+        typer.echo(note, err=True)
     shared = {line.item: [label for label in rec.labels(line.item) if label in rec.labels(item)] for line in items}
     if as_json:
         options.print_json({"items": [line._asdict() | {"shared": shared[line.item]} for line in items], "unknown": []})
@@ -149,19 +208,32 @@ def similar(
 
 
 def list_all(
-    rec: Recommender, model: Path, source: Events | str, out: Path, *, k: int, at: Time, users: Path | None
+    rec: Recommender,
+    model: Path,
+    source: Events | str,
+    out: Path,
+    *,
+    k: int,
+    at: Time,
+    users: Path | None,
+    choice: options.ListChoice,
 ) -> None:
     """Write the lists of all users of a log or of the store at an address."""
     index, note = open_index(rec, model)
     if index is not None or len(rec.items) > LARGE:
         typer.echo(note, err=True)
+    if choice.exclude_events or choice.current or choice.diversity:
+        raise typer.BadParameter("--all takes --where, --param, --exclude, --candidates and --repeats alone")
+    wanted = choice.arguments((), None)
+    narrow = ListOptions(
+        exclude=tuple(wanted["exclude"]), repeats=wanted["repeats"], where=wanted["where"], params=wanted["params"],
+        candidates=wanted["candidates"] and tuple(wanted["candidates"]),
+    )  # fmt: skip
     profiles = profiles_of(rec.facts, users)
     rec = rec.with_index(index)
-    if isinstance(source, Events):
-        done = recommend_all(rec, source, out, k=k, at=at, profiles=profiles, report=_progress)
-    else:
-        with closing(read_store(source)) as opened:
-            done = recommend_all(rec, opened, out, k=k, at=at, profiles=profiles, report=_progress)
+    with ExitStack() as stack:
+        of = source if isinstance(source, Events) else stack.enter_context(closing(read_store(source)))
+        done = recommend_all(rec, of, out, k=k, at=at, profiles=profiles, choice=narrow, report=_progress)
     count = done.users + done.before
     before = f", {done.before:,} of them by the run before" if done.before else ""
     typer.echo(f"{out}: lists of {count:,} user{'s' * (count != 1)}{before}.")
@@ -171,21 +243,44 @@ def _progress(done: int, of: int) -> None:
     typer.echo(f"{done:,} of {of:,} user{'s' * (of != 1)}", err=True)
 
 
-def _user_state(rec: Recommender, source: Events | str, user: str, users: Path | None) -> tuple[State, list[str]]:
-    """Return the state of a user of a log or of the store at an address, and the items of their latest events."""
+def _user_state(
+    rec: Recommender, source: Events | str, user: str, users: Path | None
+) -> tuple[State, Sequence[Happened]]:
+    """Return the state of a user of a log or of the store at an address, and their latest events, oldest first."""
+    events = _user_events(source, user)
     if isinstance(source, Events):
-        events = source.table.filter(pl.col("user").cast(pl.String) == user)
-        if not len(events):
+        return rec.encode(Events(_rows_of(source, user), source.source), users)[0], events
+    with closing(read_store(source)) as opened:
+        return state_of(rec, opened, user, profiles_of(rec.facts, users)), events
+
+
+def _profile_of(rec: Recommender, users: Path | None, user: str) -> dict[str, Any]:
+    """Return the profile of a user in a table, nothing where there is none."""
+    profiles = profiles_of(rec.facts, users)
+    return {} if profiles is None else dict(profiles.of(user))
+
+
+def _rows_of(log: Events, user: str) -> pl.DataFrame:
+    return log.table.filter(pl.col("user").cast(pl.String) == user)
+
+
+def _user_events(source: Events | str, user: str) -> Sequence[Happened]:
+    """Return the events of a user of a log, or the last 1,000 of the store at an address, oldest first.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    if isinstance(source, Events):
+        if not len(rows := _rows_of(source, user)):
             raise ArgumentError(
                 f'{source.source}: expected events of user "{user}", found none. Check --user and --user-col.'
             )
-        return rec.encode(Events(events, source.source), users)[0], events["item"].cast(pl.String).to_list()
+        return past_events(Events(rows, source.source))
     with closing(read_store(source)) as opened:
         latest = opened.events(user, backwards=True, limit=1000)
-        if not latest:
-            raise ArgumentError(f'{shown(source)}: expected events of user "{user}", found none. Check --user.')
-        state = state_of(rec, opened, user, profiles_of(rec.facts, users))
-    return state, [event.item for event in reversed(latest)]
+    if not latest:
+        raise ArgumentError(f'{shown(source)}: expected events of user "{user}", found none. Check --user.')
+    return latest[::-1]
 
 
 def _shared_ratings(rec: Recommender, store: str, item: str) -> Shared | None:
@@ -196,10 +291,13 @@ def _shared_ratings(rec: Recommender, store: str, item: str) -> Shared | None:
         return opened.shared(rec.fingerprint, [rec.vocabulary.row(item)])
 
 
-def _print_list(items: list[Item], unknown: list[str], as_json: bool, **more: float) -> None:
+def _print_list(items: list[Item], unknown: list[str], as_json: bool, notes: Sequence[str] = (), **more: float) -> None:
     if as_json:
-        options.print_json({"items": [line._asdict() for line in items], "unknown": unknown, **more})
+        said = {"notes": list(notes)} if notes else {}
+        options.print_json({"items": [line._asdict() for line in items], "unknown": unknown, **said, **more})
         return
+    for note in notes:
+        typer.echo(note, err=True)
     width = max((len(line.item) for line in items), default=0)
     for place, line in enumerate(items, start=1):
         typer.echo(f"{place:3}  {line.item:<{width}}  {line.score:8.3f}  {line.title or ''}".rstrip())

@@ -14,7 +14,8 @@ def serve(
     store: Annotated[
         str | None,
         typer.Option(
-            help="SQLite file or valkey:// address; segue.db beside the model if not given.", envvar="SEGUE_STORE"
+            help="SQLite file, or postgresql:// or valkey:// address; segue.db beside the model if not given.",
+            envvar="SEGUE_STORE",
         ),
     ] = None,
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
@@ -30,6 +31,9 @@ def serve(
         float | None,
         typer.Option(help="Requests a second for each key or address; 0 for no limit; 200 if not local."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes on the port; several need a postgresql:// or valkey:// store.", min=1)
+    ] = 1,
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Report ready even where the store may lose the latest events.")
     ] = False,
@@ -42,4 +46,9 @@ def serve(
 
     names = tuple(allow_host or ())
     settings = server.Settings(model, store, host, port, models, keys, names, rate, accept_loss, shadow=shadow)
-    server.serve(settings)
+    if workers > 1:
+        from segue.serve.workers import serve_workers
+
+        serve_workers(settings, workers)
+    else:
+        server.serve(settings)

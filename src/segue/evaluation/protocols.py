@@ -6,7 +6,7 @@ model, seen items are excluded if the recommender's policy says so.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -125,6 +125,16 @@ def rank_targets(
     Cost: O(events x network + queries x items).
     """
     task = task_of(rec, queries, seen)
+    others = rank_fitted(fitted or {}, [task]).rankings
+    own = rank_queries(task, scorer_of(rec, queries, at_event=at_event))
+    return {"segue": own} | {name: rankings for name, (rankings,) in others.items()}
+
+
+def scorer_of(rec: Recommender, queries: Queries, *, at_event: bool = False) -> Callable[[range], Floats]:
+    """Return the function that scores all items for a block of queries, float32[query, item].
+
+    Cost: O(events x network) at once, then O(items) for each query.
+    """
     wanted = np.zeros(len(queries.sequences.items), bool)
     wanted[queries.events] = True
     outputs = rec.outputs_before(queries.sequences, wanted)
@@ -132,15 +142,14 @@ def rank_targets(
     def scores(block: range) -> Floats:
         gaps, details = np.full(len(block), np.nan, np.float32), None
         if at_event:
-            gaps = _gaps(queries, block)
+            gaps = gaps_of(queries, block)
             details = rec.encoders.of_events([{"time": time} for time in _times(queries, block)])
         return rec.score_outputs(outputs[block.start : block.stop], gaps, queries.recent(block), details)
 
-    others = rank_fitted(fitted or {}, [task]).rankings
-    return {"segue": rank_queries(task, scores)} | {name: rankings for name, (rankings,) in others.items()}
+    return scores
 
 
-def _gaps(queries: Queries, block: range) -> Floats:
+def gaps_of(queries: Queries, block: range) -> Floats:
     """Return float32[query]: seconds from a user's last event to the held-out event."""
     events = queries.events[block.start : block.stop]
     begins = queries.sequences.offsets[queries.users[block.start : block.stop]]
@@ -151,6 +160,22 @@ def _times(queries: Queries, block: range) -> list[int | None]:
     """Return the time of each held-out event, in microseconds."""
     times, events = queries.sequences.times, queries.events[block.start : block.stop]
     return [None] * len(events) if times is None else times[events].tolist()
+
+
+class Measurement(NamedTuple):
+    """How a recommender, under the name "segue", and the baselines beside it rank the same queries.
+
+    Args:
+        queries: in the terms of the recommender.
+        rankings: by name, the recommender first.
+        protocol: what was measured, in words.
+        notes: anything that a reader must know.
+    """
+
+    queries: Queries
+    rankings: dict[str, Rankings]
+    protocol: str
+    notes: tuple[str, ...]
 
 
 def evaluate(
@@ -200,6 +225,35 @@ def evaluate(
     """
     for k in ks:
         check_count(k, "evaluate: expected each of ks")
+    measurement = measure(
+        rec,
+        test,
+        train=train,
+        baselines=baselines,
+        keep=keep,
+        users=users,
+        request_time=request_time,
+        targets=targets,
+        notes=notes,
+        say=say,
+    )
+    return report_of(measurement, ks, rec.vocabulary.size)
+
+
+def measure(
+    rec: Recommender,
+    test: Events,
+    *,
+    train: Events | None = None,
+    baselines: Baselines = None,
+    keep: str | Path | None = None,
+    users: object = None,
+    request_time: Literal["unknown", "event"] = "unknown",
+    targets: Targets = "all",
+    notes: Sequence[str] = (),
+    say: Callable[[str], None] | None = None,
+) -> Measurement:
+    """Return how a recommender and baselines rank held-out events; arguments and errors as of `evaluate`."""
     for log in (test,) if train is None else (test, train):
         as_events(log, "evaluate")
     if not len(test):
@@ -220,7 +274,7 @@ def evaluate(
         f"Time of each request: {'that of the event' if request_time == 'event' else 'unknown'}. "
         f"{learnt_later(rec.facts, test)}"
     )
-    return _report(rankings, queries, protocol, ks, rec.vocabulary.size, (*notes, *others.left_out))
+    return Measurement(queries, rankings, protocol, (*notes, *others.left_out))
 
 
 def ranking_words(rec: Recommender) -> str:
@@ -230,14 +284,9 @@ def ranking_words(rec: Recommender) -> str:
     return f"Full-catalogue ranking of {len(rec.vocabulary):,} items{new}"
 
 
-def _report(
-    rankings: dict[str, Rankings],
-    queries: Queries,
-    protocol: str,
-    ks: Sequence[int],
-    n_items: int,
-    notes: Sequence[str],
-) -> Report:
+def report_of(measurement: Measurement, ks: Sequence[int], n_items: int) -> Report:
+    """Return the report of a measurement; `n_items` is the length of a score row, row 0 included."""
+    queries, rankings, protocol, notes = measurement
     ranks = {name: np.concatenate(ranked.ranks) for name, ranked in rankings.items()}
     rows = {}
     for name, ranked in rankings.items():

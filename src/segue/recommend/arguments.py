@@ -33,6 +33,17 @@ def check_count(count: object, expected: str) -> None:
         raise ArgumentError(f"{expected} from 1, a whole number, came {count!r}. Ask for 1 item or more.")
 
 
+def check_shares(**shares: float) -> None:
+    """Do nothing if each share is a number from 0 to 1.
+
+    Raises:
+        ArgumentError: one is not; the message has its name.
+    """
+    for name, share in shares.items():
+        if not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise ArgumentError(f"{name}: expected a number from 0 to 1, came {share!r}. 0 leaves the list as it is.")
+
+
 def check_known(items: pl.Series, log: Events) -> None:
     """Do nothing if a model knows an item of a log or of its history.
 

@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import uvicorn
+from starlette.applications import Starlette
 from threadpoolctl import threadpool_limits
 
 from segue.errors import ArgumentError, ModelError, SegueError, StoreError
@@ -54,7 +55,8 @@ class Settings:
 
     Args:
         model: the file that answers; or a folder of models, as with `models`.
-        store: a path of an SQLite file or a `valkey://` address; None puts `segue.db` beside the model.
+        store: a path of an SQLite file, or a `postgresql://` or `valkey://` address; None puts `segue.db` beside the
+            model.
         host: the address that is listened on; others than 127.0.0.1 need keys.
         port: 0 takes a free one.
         models: the folder of the models that may be rolled out by name. Which one runs its file `current` says;
@@ -142,7 +144,7 @@ class Settings:
 class Server(uvicorn.Server):
     """Uvicorn, with SIGHUP, and a word as soon as it listens. It leaves it to `ending` to end by a signal."""
 
-    def __init__(self, config: uvicorn.Config, reload: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, reload: Callable[[], object]) -> None:
         super().__init__(config)
         self._reload = reload
         self.listening: Callable[[], None] = lambda: None
@@ -167,18 +169,35 @@ class Server(uvicorn.Server):
         yield
 
 
+class OpenApp(NamedTuple):
+    """An application with what it answers from, open.
+
+    Args:
+        app: the application.
+        access: who is let in.
+        service: which does the work.
+        running: the name of the model that runs, and why this one.
+    """
+
+    app: Starlette
+    access: Access
+    service: Service
+    running: str
+
+
 @contextlib.contextmanager
-def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
-    """Open all that a server needs, with the name of the model that runs, and close it in the opposite order."""
+def opened(settings: Settings, make_metrics: Callable[..., Metrics] = Metrics) -> Iterator[OpenApp]:
+    """Open all that an application needs, ready to answer, and close it in the opposite order."""
     access = settings.access()
     path, why = settings.in_force()
     rec, found = open_model(path)
-    listener = _listen(settings.host, settings.port)
     with contextlib.ExitStack() as stack:
-        stack.callback(listener.close)
         store = open_store(settings.store or path.with_name("segue.db"), accept_loss=settings.accept_loss)
         stack.callback(store.close)
-        metrics = Metrics(lambda: service.online_metrics(), lambda: service.index_recall(), lambda: service.faults())
+        service: Service
+        metrics = make_metrics(
+            lambda: service.online_metrics(), lambda: service.index_recall(), lambda: service.faults()
+        )
         shadow = open_model(settings.shadow)[0] if settings.shadow else None
         service = Service(
             rec, store, models=settings.folder, found=found, path=path, shadow=shadow, committed=metrics.commit
@@ -189,14 +208,22 @@ def _opened(settings: Settings) -> Iterator[tuple[Server, socket.socket, str]]:
             logger.info("lists: %s", found)
         stack.callback(service.close)
         app = make_app(service, access=access, metrics=metrics, rollouts=settings.folder is not None)
-        limits = settings.limits
-        config = uvicorn.Config(
-            app, http=cast(Any, bounded(limits)), ws="none", log_level="warning", access_log=False, log_config=None,
-            server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
-            timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=30,
-        )  # fmt: skip
-        named = f"{path}{why}" if settings.folder else str(path)
-        yield Server(config, lambda: reload(settings, service, access)), listener, named
+        build.serving()  # compiled or opened now, not while somebody waits
+        # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)  # what a request makes dies with it; a collection of it finds nothing
+        # Requests are the threads here: products of matrices that start more of them wait for each other.
+        stack.enter_context(threadpool_limits(1, "blas"))
+        yield OpenApp(app, access, service, f"{path}{why}" if settings.folder else str(path))
+
+
+def config_of(app: Any, limits: Limits, **more: Any) -> uvicorn.Config:
+    """Return how uvicorn runs an application."""
+    return uvicorn.Config(
+        app, http=cast(Any, bounded(limits)), ws="none", log_level="warning", access_log=False, log_config=None,
+        server_header=False, proxy_headers=False, h11_max_incomplete_event_size=limits.header_bytes,
+        timeout_keep_alive=limits.idle_seconds, timeout_graceful_shutdown=30, **more,
+    )  # fmt: skip
 
 
 def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
@@ -206,45 +233,58 @@ def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
         ArgumentError: settings do not fit together, or the address is taken.
         ModelError, StoreError: one of them cannot be opened.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it logs the processor at its import
-    with shutdown.said(say) as end, _opened(settings) as (server, listener, running):
+    log_requests()
+    with shutdown.said(say) as end, listening(settings) as listener, opened(settings) as open_app:
+        server = Server(
+            config_of(open_app.app, settings.limits), lambda: reload(settings, open_app.service, open_app.access)
+        )
         end.stop = server.handle_exit
-        host, port = listener.getsockname()[:2]
-        named = f"[{host}]" if ":" in host else host
 
-        def listening() -> None:
-            say(f"http://{named}:{port}: {running}; stop it with Ctrl-C.")
+        def started() -> None:
+            say(f"{url_of(listener)}: {open_app.running}; stop it with Ctrl-C.")
             if end.hung_up:
                 signal.raise_signal(signal.SIGHUP)
 
-        server.listening = listening
-        build.serving()  # compiled or opened now, not while somebody waits
-        # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 20)  # what a request makes dies with it; a collection of it finds nothing
-        # Requests are the threads here: products of matrices that start more of them wait for each other.
-        with threadpool_limits(1, "blas"):
-            server.run(sockets=[listener])
+        server.listening = started
+        server.run(sockets=[listener])
         if not server.started:
             raise StoreError("server: expected to start, it did not; the lines above say why.")
 
 
-def reload(settings: Settings, service: Service, access: Access) -> None:
-    """Read the model and the keys again; what cannot be read is logged, and all stays as it was."""
+def log_requests() -> None:
+    """Log what the server has to say to stderr."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it logs the processor at its import
+
+
+def reload(settings: Settings, service: Service, access: Access, why: str = "SIGHUP") -> bool:
+    """Read the model and the keys again; what cannot be read is logged, and all stays as it was.
+
+    Returns:
+        Whether all could be read.
+    """
     try:
         if settings.keys is not None:
             access.keys = read_keys(settings.keys)
         fingerprint = service.roll_out_file(settings.in_force()[0])
     except (SegueError, OSError) as error:
-        logger.error("SIGHUP: %s", error)
+        logger.error("%s: %s", why, error)
     except Exception as error:  # nobody waits for this: it would be lost without a word
-        logger.error("SIGHUP: %s at %s", type(error).__name__, raised_at(error))
+        logger.error("%s: %s at %s", why, type(error).__name__, raised_at(error))
     else:
-        logger.info("SIGHUP: model %s", fingerprint[:12])
+        logger.info("%s: model %s", why, fingerprint[:12])
+        return True
+    return False
 
 
-def _listen(host: str, port: int) -> socket.socket:
+@contextlib.contextmanager
+def listening(settings: Settings) -> Iterator[socket.socket]:
+    """Take the address that is listened on.
+
+    Raises:
+        ArgumentError: the address is taken, or is not one of this machine.
+    """
+    host, port = settings.host, settings.port
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -253,4 +293,11 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ArgumentError(f"--host {host} --port {port}: cannot be listened on: {reason}. Take another.") from None
-    return listener
+    with listener:
+        yield listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the address at which a server is reached."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -14,15 +14,15 @@ from segue.errors import StoreError
 from segue.store.base import Store
 from segue.store.factory import is_shared, open_unchecked
 from segue.store.id_hashing import Hasher
-from segue.store.sqlite_file import FORMAT, SqliteFile
-from segue.store.sqlite_store import SqliteStore
-from segue.store.sqlite_writes import Recent
+from segue.store.sql.sqlite_file import FORMAT, SqliteFile
+from segue.store.sql.sqlite_store import SqliteStore
+from segue.store.sql.writes import Recent
 
 _HEADER = b"SQLite format 3\0"
 
 
 def is_store(address: str | Path) -> bool:
-    """Return whether an address names a store: `valkey://...`, or a file that SQLite wrote.
+    """Return whether an address names a store: `postgresql://...`, `valkey://...`, or a file that SQLite wrote.
 
     Example:
         >>> is_store("valkey://localhost:6379/0"), is_store("plays.csv")

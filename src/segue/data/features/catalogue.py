@@ -1,13 +1,14 @@
 """The tables of items and of users: titles and attributes, a row for each item or user."""
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from segue.data.features.column_types import Column
 from segue.data.log.columns import KNOWN_NAMES, candidates, find_column, guess_column
@@ -15,12 +16,19 @@ from segue.data.log.sources import Reading, open_source, without_words
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.ids import check_ids, clean_ids, id_of, text_of_ids
 from segue.data.values.lookup import Haystack, Postings, first, folded_text
-from segue.data.values.parsing import word, words_of
+from segue.data.values.parsing import is_present, number_of, numbers_of, word, words_of
+from segue.data.values.times import moment_of
 from segue.errors import ColumnError, DataError, ModelError, listed
 
 _ITEM = ("item", "itemid", "movieid", "movie", "sku", "productid", "product", "asin", "id")
 #: Columns that hold titles, by their usual names.
 TITLES = ("title", "movietitle", "name", "itemtitle", "productname")
+#: How `Catalogue.numbers` reads a value.
+_READERS: Mapping[str, Callable[[object], float | None]] = {
+    "number": number_of,
+    "date": moment_of,
+    "present": lambda value: 1.0 if is_present(value) else None,
+}
 _NAMES = {"item": (*_ITEM, *KNOWN_NAMES["item"]), "user": (*KNOWN_NAMES["user"], "id")}
 
 
@@ -81,9 +89,11 @@ class Catalogue:
         """Return the id, title and attributes of a vocabulary row. O(1)."""
         return self.table.row(row - 1, named=True)
 
-    def lay_out(self) -> None:
-        """Build the index of titles before the first search. Cost: O(items), once."""
+    def lay_out(self, numbers: Iterable[tuple[str, str]] = ()) -> None:
+        """Build the index of titles, and what `numbers` returns for these, before the first use. O(items), once."""
         self._by_length  # noqa: B018
+        for name, kind in numbers:
+            self.numbers(name, kind)
 
     def find(self, words: str, limit: int | None = None) -> list[str]:
         """Return the ids of items whose title holds these words in any case, shortest title first.
@@ -109,6 +119,20 @@ class Catalogue:
             self._postings[key] = self._posted(*key)
         return self._postings[key]
 
+    def numbers(self, name: str, kind: str) -> NDArray[np.float64]:
+        """Return float64[row] of a column, row 0 first; NaN where there is no number. Not to be changed.
+
+        Args:
+            name: of the column.
+            kind: "number"; "date" for seconds since 1970; "present" for 1 where there is any value.
+
+        Cost: O(items) once for each column.
+        """
+        if (name, kind) not in self._numbers:
+            self._numbers[name, kind] = self._numbered(name, kind)
+            self._numbers[name, kind].flags.writeable = False
+        return self._numbers[name, kind]
+
     def changed(self, lines: Mapping[int, Mapping[str, Any]]) -> "ChangedCatalogue":
         """Return a catalogue with other lines, of all columns, in these rows or in new rows behind.
 
@@ -131,6 +155,13 @@ class Catalogue:
 
     def _posted(self, name: str, several: bool, separator: str | None) -> Postings:
         return Postings.of(self.table[name], several=several, separator=separator)
+
+    def _numbered(self, name: str, kind: str) -> NDArray[np.float64]:
+        return np.concatenate([[np.nan], numbers_of(self.table[name], _READERS[kind])])
+
+    @cached_property
+    def _numbers(self) -> dict[tuple[str, str], NDArray[np.float64]]:
+        return {}
 
     @cached_property
     def _postings(self) -> dict[tuple[str, bool, str | None], Postings]:
@@ -193,9 +224,9 @@ class ChangedCatalogue(Catalogue):
         """The number of items."""
         return max(self.base.height, *self.lines)
 
-    def lay_out(self) -> None:
-        """Build the index of titles; see `Catalogue.lay_out`."""
-        self.base.lay_out()
+    def lay_out(self, numbers: Iterable[tuple[str, str]] = ()) -> None:
+        """Build the indexes of the base; see `Catalogue.lay_out`. The numbers are copied when a filter needs them."""
+        self.base.lay_out(numbers)
 
     def title(self, row: int) -> str | None:
         """Return the title of a vocabulary row, None where there is none."""
@@ -216,6 +247,14 @@ class ChangedCatalogue(Catalogue):
         postings = self.base.postings(name, several=several, separator=separator)
         old = {row: self.base.line(row)[name] if row <= self.base.height else None for row in self.lines}
         return postings.updated({row: (old[row], line[name]) for row, line in self.lines.items()})
+
+    def _numbered(self, name: str, kind: str) -> NDArray[np.float64]:
+        numbers = np.full(self.height + 1, np.nan)
+        numbers[: self.base.height + 1] = self.base.numbers(name, kind)
+        for row, line in self.lines.items():
+            number = _READERS[kind](line[name])
+            numbers[row] = np.nan if number is None else number
+        return numbers
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,11 +6,11 @@ Knows: how requests say it. Does not know: what follows from it.
 import msgspec
 
 from segue.errors import NotFoundError
+from segue.recommend.lists.item_filters import Rule
 from segue.serve.api.answers import ModelChanged, OnlineMetricsOut, RulesSet, StatusOut
 from segue.serve.api.schemas import ModelChange, Rules
 from segue.serve.http.app_context import AppContext
 from segue.serve.http.routing import Call, Router
-from segue.serve.ranking.item_filters import Rule
 
 router = Router("admin")
 

@@ -3,12 +3,13 @@
 Knows: how a request names events. Does not know: how they are kept.
 """
 
+from segue.recommend.lists.options import ListOptions
 from segue.serve.api.answers import Ingested
 from segue.serve.api.schemas import EventBatch, EventIn, HistoryEvent, IngestHeaders, IngestQuery, micros
 from segue.serve.api.serializers import ingested_of
 from segue.serve.http.problems import Refusal
 from segue.serve.http.routing import Call, Router
-from segue.serve.ranking.types import IngestRequest, ListOptions
+from segue.serve.ranking.types import IngestRequest
 from segue.store.events import Event
 
 router = Router("events")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from msgspec import UNSET, UnsetType
 
+from segue.recommend.lists.explain import Explanation
 from segue.recommend.recommender import Item
 from segue.serve.api.answers import (
     EventOut,
@@ -20,7 +21,6 @@ from segue.serve.api.answers import (
     StepOut,
     UserOut,
 )
-from segue.serve.live.explain import Explanation
 from segue.serve.ranking.types import Answer, IngestResult, Rating, UserView
 from segue.store.events import StoredEvent
 
@@ -37,9 +37,9 @@ def items_of(items: Iterable[Item]) -> list[ItemOut]:
     return [ItemOut(item=item, score=score, title=title) for item, score, title in items]
 
 
-def list_of(answer: Answer, token: str | None = None) -> ItemList:
-    """Return a list with what belongs to it."""
-    return ItemList(**_list(answer), token=given(token))
+def list_of(answer: Answer, token: str | None = None, notes: Iterable[str] = ()) -> ItemList:
+    """Return a list with what belongs to it, and more notes."""
+    return ItemList(**_list(answer), notes=[*answer.notes, *notes] or UNSET, token=given(token))
 
 
 def _list(answer: Answer) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def user_of(view: UserView) -> UserOut:
     )
 
 
-def explanation_of(found: Explanation, what_if: Answer | None = None) -> ExplanationOut:
+def explanation_of(found: Explanation[StoredEvent], what_if: Answer | None = None) -> ExplanationOut:
     """Return why an item has its score, and the list had some events not been."""
     parts = [
         PartOut(event=event_of(part.event, part.title), change=part.change, shared=part.shared) for part in found.parts

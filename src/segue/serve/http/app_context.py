@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
+from segue.recommend.lists.options import ListOptions
 from segue.serve.http.batching import Batcher
 from segue.serve.http.metrics import Metrics
 from segue.serve.http.middleware import Access
 from segue.serve.live.service import Service
 from segue.serve.live.state_tokens import Sealer
-from segue.serve.ranking.types import Answer, IngestRequest, IngestResult, ListOptions, RecommendRequest
+from segue.serve.ranking.types import Answer, IngestRequest, IngestResult, RecommendRequest
 
 P = ParamSpec("P")
 T = TypeVar("T")

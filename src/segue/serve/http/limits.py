@@ -12,10 +12,14 @@ from dataclasses import dataclass, field
 K = 1000
 #: Events in one request, to ingest or as a history.
 EVENTS = 1000
-#: Ids to leave out of a list.
-EXCLUDE = 1000
-#: Attributes in one filter, and values of each.
-WHERE, VALUES = 20, 100
+#: Ids to leave out of a list, and ids to make a list of; the size of a body is a smaller bound for long ids.
+EXCLUDE = CANDIDATES = 1_000_000
+#: Attributes in one filter, values of each, and characters of a filter.
+WHERE, VALUES, FILTER = 20, 100, 10_000
+#: Lists in one request.
+LISTS = 1000
+#: Events of a user that are looked at for the items to leave out.
+SEEN = 1000
 #: Characters of an id.
 ID = 512
 #: Entries of a context, a profile or the attributes of an item.

@@ -20,9 +20,9 @@ from segue.data.features.catalogue import TITLES, table_of
 from segue.data.log.columns import guess_column, plain_name
 from segue.errors import ArgumentError, StoreError
 from segue.recommend.changed_items import Changed, fitted_attributes
+from segue.recommend.lists.item_filters import ItemFilters, Rule, in_stock, lay_out, lay_rules
 from segue.recommend.new_items import new_items
 from segue.recommend.recommender import Recommender
-from segue.serve.ranking.item_filters import ItemFilters, Rule, in_stock, lay_out, lay_rules
 from segue.store.base import ATTEMPTS, Store, version_of
 
 P = ParamSpec("P")

@@ -1,49 +1,19 @@
-"""Why an item is in a list: each recent event left out and the rest replayed.
+"""Why an item is in a list of a user of a store.
 
-Knows: replay, and the attributes that items share. Does not know: requests.
+Knows: the last events of a user, and the state before them. Does not know: requests, or how an event is left out
+(`segue.recommend.lists.explain`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-
-from segue.errors import ArgumentError, NotFoundError
-from segue.recommend.batch import observe_each, question_details, score_rows
-from segue.recommend.recommender import Item, Recommender
+from segue.errors import NotFoundError
+from segue.recommend.lists.explain import Explanation, explain_score
+from segue.recommend.lists.item_filters import ItemFilters
+from segue.recommend.lists.options import ListOptions
+from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
 from segue.serve.live.replay import state_before
-from segue.serve.ranking.item_filters import ItemFilters
 from segue.serve.ranking.list_requests import ListRequest, rank
-from segue.serve.ranking.types import ListOptions
 from segue.store.base import Head, Store
 from segue.store.events import StoredEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one event did: the score of the item less its score had the event not been.
-
-    Args:
-        event: of the user.
-        change: in log-odds; above 0 it spoke for the item.
-        shared: attributes that its item and the item explained have in common.
-        title: of its item, where there is one.
-    """
-
-    event: StoredEvent
-    change: float
-    shared: list[str]
-    title: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why an item has its score, by the last events; the strongest first."""
-
-    item: Item
-    parts: list[Part]
-    labels: list[str]
 
 
 def explain(
@@ -55,7 +25,7 @@ def explain(
     last: int,
     options: ListOptions,
     filters: ItemFilters,
-) -> Explanation:
+) -> Explanation[StoredEvent]:
     """Return what each of a user's last events did for the score of an item.
 
     Args:
@@ -81,24 +51,8 @@ def explain(
         if not top:
             raise NotFoundError("explain: expected an item to explain, the list is empty. Name one.")
         item = top[0].item
-    row = rec.vocabulary.row(item)
-    if row == 0:
-        raise NotFoundError(f'item "{item}": expected a known item. Add it with POST /v1/items.')
-    if row in rec.unreachable:
-        raise ArgumentError(
-            f'item "{item}": expected an item with an attribute that was learnt, nothing is known to score it by. '
-            "Say what it is with PATCH /v1/items/{id}, or name another."
-        )
     before, events = _before(rec, store, head, last)
-    score = _score(rec, [state], row, options)[0]
-    changes = [round(score - one, 6) for one in _score(rec, _without(rec, before, events), row, options)]
-    labels = rec.labels(item)
-    parts = [
-        Part(event, change, [label for label in labels if label in rec.labels(event.item)], rec.title(event.item))
-        for event, change in zip(events, changes, strict=True)
-    ]
-    parts.sort(key=lambda part: -abs(part.change))
-    return Explanation(rec._item(row, score), parts, labels)
+    return explain_score(rec, before, events, state, item, options)
 
 
 def _before(rec: Recommender, store: Store, head: Head, last: int) -> tuple[State, list[StoredEvent]]:
@@ -107,22 +61,3 @@ def _before(rec: Recommender, store: Store, head: Head, last: int) -> tuple[Stat
     if len(events) == head.count:
         return rec.start(), events
     return state_before(rec, store, head, events[0].position), events
-
-
-def _without(rec: Recommender, before: State, events: Sequence[StoredEvent]) -> list[State]:
-    """Return the state without each of some events; a lane leaves that of all events where it leaves one out."""
-    lanes: list[State] = []
-    for event in events:
-        *moved, after = observe_each(rec, [*lanes, before], [event] * (len(lanes) + 1))
-        lanes, before = [*moved, before], after
-    return lanes
-
-
-def _score(rec: Recommender, states: Sequence[State], row: int, options: ListOptions) -> list[float]:
-    """Return the score of one item for each state."""
-    if not states:
-        return []
-    at = [options.at] * len(states)
-    details = question_details(rec, [options] * len(states), at)
-    scores = score_rows(rec, states, at, np.array([row], np.int32), details)
-    return [float(score) for score in scores[:, 0]]

@@ -25,12 +25,13 @@ from functools import cached_property
 
 from segue.errors import ArgumentError, ConflictError, ErasedError, SegueError
 from segue.recommend.batch import observe_each, rated_each, state_to_bytes
+from segue.recommend.lists.options import ListOptions
 from segue.recommend.ratings import Rated
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
 from segue.serve.live.replay import Rebuilt, current_stored, is_late, rebuild, snapshot_after, to_replay
 from segue.serve.ranking.list_requests import ListRequest
-from segue.serve.ranking.types import Answer, IngestRequest, IngestResult, ListOptions
+from segue.serve.ranking.types import Answer, IngestRequest, IngestResult
 from segue.store.base import Conflict, Duplicate, Erased, Head, Outcome, Snapshot, Store, Write, Written
 from segue.store.events import Event, StoredEvent
 

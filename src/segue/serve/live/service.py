@@ -17,27 +17,30 @@ from segue.data.values.lookup import first
 from segue.errors import ArgumentError, ConflictError, NotFoundError, SegueError, StoreError
 from segue.model.backend import leaves
 from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
+from segue.recommend.filters.fields import Where
 from segue.recommend.index.approximate import ApproximateIndex
+from segue.recommend.lists.candidates import check_filter
+from segue.recommend.lists.explain import Explanation
+from segue.recommend.lists.item_filters import Rule, rows_of
+from segue.recommend.lists.options import ListOptions, RankedList
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.similar import similar
 from segue.recommend.state import State
 from segue.serve.live.background import Background, checked
 from segue.serve.live.catalogue_overrides import Changes
 from segue.serve.live.erasure_receipt import Receipt, receipt
-from segue.serve.live.explain import Explanation, explain
+from segue.serve.live.explain import explain
 from segue.serve.live.ingest import PendingWrite, current_state, erased_user, next_turn, plan_writes, why_refused
 from segue.serve.live.leases import RENEWED
 from segue.serve.live.online_metrics import OnlineMetrics, ShadowMetrics
 from segue.serve.live.replay import current_stored, read_state, without
 from segue.serve.live.rollout import Rollout, ServedModel
 from segue.serve.ranking.event_ranks import RankedEvent
-from segue.serve.ranking.item_filters import Rule, rows_of
 from segue.serve.ranking.list_requests import ListRequest, rank
 from segue.serve.ranking.types import (
     Answer,
     IngestRequest,
     IngestResult,
-    ListOptions,
     Rating,
     RecommendRequest,
     Status,
@@ -214,6 +217,10 @@ class Service:
             return error
         if head.erased:
             return erased_user()
+        try:
+            check_filter(rec, request.options)  # an error of one filter spoils no other list
+        except SegueError as error:
+            return error
         state = current_stored(rec, head)
         return None if state is None else ListRequest(rec, state, request.options, who=head.user.encode())
 
@@ -289,14 +296,14 @@ class Service:
         after = state_to_bytes(state)
         return self._list(ListRequest(rec, state, options, events=events, who=after)), token[:64] + after
 
-    def similar(self, item: str, k: int = 10, mix: float = 0.5) -> list[Item]:
+    def similar(self, item: str, k: int = 10, mix: float = 0.5, where: Where = None) -> RankedList:
         """Return what is like an item; see `Recommender.similar`."""
-        rec = self.rec
-        return similar(rec, item, k, mix, self._changes.filters(rec).shown)
+        rec, now = self.rec, int(self.clock() * 1e6)
+        return similar(rec, item, k, mix, self._changes.filters(rec).shown, where, now)
 
     def explain(
         self, user: str, item: str | None = None, *, last: int = 20, options: ListOptions | None = None
-    ) -> Explanation:
+    ) -> Explanation[StoredEvent]:
         """Return how much each of a user's last events raised the score of an item, by replay without it."""
         rec, state, _, head = self._state(user)
         return explain(rec, self.store, head, state, item, last, options or ListOptions(), self._changes.filters(rec))

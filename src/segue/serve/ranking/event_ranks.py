@@ -14,8 +14,8 @@ import numpy as np
 
 from segue.kernels.serving_loops import log_sums, ranks_and_log_sums
 from segue.recommend.batch import question_details, score_sample
+from segue.recommend.lists.candidates import ListQuery, Scored
 from segue.recommend.recommender import Recommender
-from segue.serve.ranking.candidates import ListQuery, Scored
 from segue.shapes import Floats, Rows
 from segue.store.events import Event
 

@@ -8,16 +8,16 @@ what may not be shown; `rerank` applies pins, boosts, diversity and exploration.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
+from segue.recommend.lists.candidates import list_query, score
+from segue.recommend.lists.item_filters import ItemFilters
+from segue.recommend.lists.options import ListOptions, RankedList
+from segue.recommend.lists.rerank import rerank
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
-from segue.serve.ranking.candidates import list_query, score
 from segue.serve.ranking.event_ranks import RankedEvent, rank_events
-from segue.serve.ranking.item_filters import ItemFilters
-from segue.serve.ranking.rerank import rerank
-from segue.serve.ranking.types import Answer, ListOptions
+from segue.serve.ranking.types import Answer
 from segue.store.events import Event
 
 #: Scores that exist at one time: 128 MB.
@@ -90,10 +90,19 @@ def _rank(
     queries = [list_query(rec, one.state, one.options, filters, at=one.at, who=one.who) for one in requests]
     queries += [list_query(rec, state, DEFAULT, filters, at=event.time, also=(event.item,)) for state, event in ranked]
     scored = score(rec, filters, queries)
-    unknown = [[event.item for event in one.events if event.item not in rec.vocabulary] for one in requests]
-    found = rerank(rec, filters, queries[:lists], scored[:lists], unknown)
-    answers = [
-        replace(answer, rebuilding=True) if one.rebuilding else answer
-        for answer, one in zip(found, requests, strict=True)
-    ]
+    found = rerank(rec, filters, queries[:lists], scored[:lists])
+    answers = [_answer(rec, one, ranked) for one, ranked in zip(requests, found, strict=True)]
     return answers, rank_events(rec, [event for _, event in ranked], queries[lists:], scored[lists:])
+
+
+def _answer(rec: Recommender, request: ListRequest, ranked: RankedList) -> Answer:
+    unknown = [event.item for event in request.events if event.item not in rec.vocabulary]
+    return Answer(
+        ranked,
+        list(dict.fromkeys([*unknown, *ranked.unknown])),
+        rec.fingerprint,
+        request.state.count,
+        request.rebuilding,
+        ranked.debug,
+        ranked.notes,
+    )

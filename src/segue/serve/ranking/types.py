@@ -4,45 +4,14 @@ Knows: the values. Does not know: how they travel (HTTP), or how they are comput
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from segue.config import Repeats
+from segue.recommend.lists.options import ListOptions
 from segue.recommend.ratings import RatingDistribution
 from segue.recommend.recommender import Item
 from segue.store.base import Readiness
 from segue.store.events import Event, StoredEvent
-
-
-@dataclass(frozen=True, slots=True)
-class ListOptions:
-    """What list is wanted.
-
-    Args:
-        k: how many items.
-        at: the time of the request, microseconds since 1970; None: unknown, or the time of the event just sent.
-        type: of the event to come; None for any.
-        context: of the request.
-        exclude: ids to leave out.
-        repeats: whether seen items are allowed or excluded; None takes the model's policy.
-        where: attribute -> value or values that an item must have, such as `{"genres": "Drama"}`.
-        diversity: 0 ranks by score alone, up to 1 the more unlike the items of a list are (MMR).
-        explore: the share of places given to items drawn by chance from the next 10 k.
-        seed: of that chance, for this user; None takes the number of the user's events.
-        debug: say how each item came to its place.
-    """
-
-    k: int = 10
-    at: int | None = None
-    type: str | None = None
-    context: Mapping[str, Any] = field(default_factory=dict)
-    exclude: tuple[str, ...] = ()
-    repeats: Repeats | None = None
-    where: Mapping[str, Any] = field(default_factory=dict)
-    diversity: float = 0.0
-    explore: float = 0.0
-    seed: int | None = None
-    debug: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +25,7 @@ class Answer:
         events: of the user, in the state that answered.
         rebuilding: the state does not hold all events yet; it is being rebuilt in the background.
         debug: what each rule did, by item, if the options say so.
+        notes: what the reader should know of the list, in sentences.
     """
 
     items: list[Item]
@@ -64,6 +34,7 @@ class Answer:
     events: int
     rebuilding: bool = False
     debug: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

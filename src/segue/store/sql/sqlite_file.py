@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from segue.errors import FullError, LockedError, StoreError
 from segue.store.id_hashing import new_secret
+from segue.store.sql.tables import LATER_SCHEMA, SCHEMA, statements
 
 logger = logging.getLogger("segue.serve")
 
@@ -31,37 +32,8 @@ ROOM = 1 << 18
 PATIENCE = 5
 _APPLICATION = int.from_bytes(b"Segu")
 _SETTINGS = {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
-_SCHEMA = """
-CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE people(uid INTEGER PRIMARY KEY, name BLOB NOT NULL);
-CREATE TABLE bodies(seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
--- a hash without a uid is a user who was erased, one without a seq an event that was erased
-CREATE TABLE names(hash BLOB PRIMARY KEY, uid INTEGER) WITHOUT ROWID;
-CREATE INDEX names_of ON names(uid);
-CREATE TABLE keys(hash BLOB PRIMARY KEY, seq INTEGER, digest BLOB) WITHOUT ROWID;
-CREATE TABLE users(uid INTEGER PRIMARY KEY, version INTEGER NOT NULL, count INTEGER NOT NULL,
-                   place INTEGER, seq INTEGER, active INTEGER NOT NULL);
-CREATE INDEX users_by_activity ON users(active);
-CREATE TABLE log(seq INTEGER PRIMARY KEY, uid INTEGER NOT NULL, place INTEGER NOT NULL, key BLOB);
-CREATE INDEX log_in_order ON log(uid, place, seq);
-CREATE TABLE bundles(bid INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE states(uid INTEGER NOT NULL, bid INTEGER NOT NULL, version INTEGER NOT NULL, memory BLOB NOT NULL,
-                    UNIQUE(uid, bid));
-CREATE INDEX states_of_bundle ON states(bid);
-CREATE TABLE snapshots(uid INTEGER NOT NULL, bid INTEGER NOT NULL, place INTEGER NOT NULL, seq INTEGER NOT NULL,
-                       count INTEGER NOT NULL, memory BLOB NOT NULL, UNIQUE(uid, bid, place, seq));
-CREATE INDEX snapshots_of_bundle ON snapshots(bid);
-"""
-#: Tables that files of older versions lack. Triggers keep the shared values equal to the sums of
-#: `rated`, where item -1 stands for all items.
-_LATER_SCHEMA = [
-    """CREATE TABLE IF NOT EXISTS erased(uid INTEGER NOT NULL, seq INTEGER NOT NULL, key BLOB,
-                                          PRIMARY KEY(uid, seq)) WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS rated(bid INTEGER NOT NULL, seq INTEGER NOT NULL, item INTEGER NOT NULL,
-                                         amount INTEGER NOT NULL, UNIQUE(seq, bid))""",
-    "CREATE INDEX IF NOT EXISTS rated_of_bundle ON rated(bid)",
-    """CREATE TABLE IF NOT EXISTS shared(bid INTEGER NOT NULL, item INTEGER NOT NULL, sum INTEGER NOT NULL,
-                                          count INTEGER NOT NULL, PRIMARY KEY(bid, item)) WITHOUT ROWID""",
+#: Keep the shared values equal to the sums of `rated`, where item -1 stands for all items.
+_TRIGGERS = [
     """CREATE TRIGGER IF NOT EXISTS rated_comes AFTER INSERT ON rated BEGIN
          INSERT INTO shared VALUES (new.bid, new.item, new.amount, 1), (new.bid, -1, new.amount, 1)
            ON CONFLICT(bid, item) DO UPDATE SET sum = sum + excluded.sum, count = count + 1;
@@ -152,12 +124,12 @@ class SqliteFile:
         if empty:
             self._create()
         with self.write() as db:
-            for statement in _LATER_SCHEMA:
+            for statement in [*statements(LATER_SCHEMA), *_TRIGGERS]:
                 db.execute(statement)
 
     def _create(self) -> None:
         with self.write() as db:
-            for statement in _SCHEMA.split(";"):
+            for statement in statements(SCHEMA):
                 db.execute(statement)
             db.execute("INSERT INTO meta VALUES ('secret', ?)", (new_secret(),))
             db.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -358,7 +330,7 @@ def _lock_path(path: Path) -> int:
         os.close(handle)
         raise LockedError(
             f"{path}: expected to be its only owner, but process {owner} has it open. Stop that process, "
-            "or give another store; several replicas share a valkey:// store."
+            "or give another store; several processes share a postgresql:// or valkey:// store."
         ) from None
     if left := os.read(handle, 32).decode(errors="replace"):  # an owner that closes removes this line
         logger.warning("%s: process %s, its last owner, was ended before it could close it or say why.", path, left)

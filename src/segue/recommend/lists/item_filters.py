@@ -4,19 +4,17 @@ Knows: attributes, availability, rules. Does not know: users, scores, lists.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
-from segue.data.features.column_encoders import Categories
-from segue.data.features.numeric import Numbers
-from segue.data.log.columns import plain_name
-from segue.data.values.lookup import Postings, keys_of
 from segue.errors import ArgumentError
-from segue.recommend.recommender import Recommender
+from segue.recommend.filters.binding import of_items_alone
+from segue.recommend.filters.fields import Filter, Where
+from segue.recommend.scorer import Scorer
 from segue.shapes import Bools, Floats, Rows
 
 logger = logging.getLogger("segue.serve")
@@ -28,17 +26,21 @@ class Rule:
 
     Args:
         kind: "pin" puts items first, "block" never shows them, "boost" adds `by` to their scores.
-        where: attribute -> value or values; all must hold.
+        where: a filter of items alone, or attribute -> value or values of which all must hold.
         items: ids; with `where` both must hold, empty means any.
         by: of a boost, in log-odds.
         name: as shown with debug.
     """
 
     kind: Literal["pin", "block", "boost"]
-    where: Mapping[str, Any] = field(default_factory=dict)
+    where: Where = field(default_factory=dict)
     items: tuple[str, ...] = ()
     by: float = 0.0
     name: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.where, Filter):  # it is kept as JSON
+            object.__setattr__(self, "where", str(self.where))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,7 @@ class ItemFilters:
         return {rule.name or rule.kind: rule.by or True for rule, rows in self.rules if row in rows}
 
 
-def lay_rules(rec: Recommender, rules: Sequence[Rule]) -> ItemFilters:
+def lay_rules(rec: Scorer, rules: Sequence[Rule]) -> ItemFilters:
     """Return what the rules let a model show. A rule of attributes that its items do not have is logged and left out.
 
     Cost: the items that each rule is about, and a few passes over all.
@@ -99,7 +101,7 @@ def lay_rules(rec: Recommender, rules: Sequence[Rule]) -> ItemFilters:
     )
 
 
-def in_stock(rec: Recommender, filters: ItemFilters, unavailable: Sequence[str]) -> ItemFilters:
+def in_stock(rec: Scorer, filters: ItemFilters, unavailable: Sequence[str]) -> ItemFilters:
     """Return filters without the items that are out of stock. Cost: O(these), and a pass over all."""
     gone = rec.vocabulary.rows(unavailable)
     gone = gone[gone > 0]
@@ -110,65 +112,41 @@ def in_stock(rec: Recommender, filters: ItemFilters, unavailable: Sequence[str])
     return replace(filters, unavailable=len(gone), shown=shown)
 
 
-def lay_out(rec: Recommender) -> None:
+def lay_out(rec: Scorer) -> None:
     """Lay out what filters, searches and lists read, before anybody waits for it. Cost: O(items), once."""
-    if rec.catalogue is not None:
-        rec.catalogue.lay_out()
-        for block in rec.encoders.items.columns if rec.encoders.items else ():
-            if isinstance(block, (Categories, Numbers)):
-                _postings(rec, block.name)
+    rec.filters.lay_out()
     rec.vocabulary.lay_out()
     rec.fused.lay_out(table=rec.index is None)
 
 
-def rows_of(rec: Recommender, rule: Rule) -> Rows:
+def rows_of(rec: Scorer, rule: Rule) -> Rows:
     """Return int32[n], ascending and distinct: the items that a rule is about.
 
     Raises:
-        ArgumentError: it names an attribute that items do not have.
+        ArgumentError: its filter names an attribute that items do not have, or what only a request knows.
     """
-    named = np.unique(rec.vocabulary.rows(rule.items)) if rule.items else None
-    lists = [_having(rec, name, wanted) for name, wanted in rule.where.items()]
-    lists += [named[named > 0]] if named is not None else []
-    if not lists:
-        return np.arange(1, rec.vocabulary.size, dtype=np.int32)
-    rows, *others = sorted(lists, key=len)
-    for other in others:
-        flags = np.zeros(rec.vocabulary.size, bool)
-        flags[other] = True
-        rows = rows[flags[rows]]
+    found = Filter.of(rule.where)
+    if found is not None:
+        of_items_alone(found.tree, "a rule")
+    passing = rec.filters.passing(found)
+    if not rule.items:
+        return np.flatnonzero(_every(rec) if passing is None else passing.mask).astype(np.int32)
+    named = np.unique(rec.vocabulary.rows(rule.items)).astype(np.int32)
+    rows: Rows = named[named > 0] if passing is None else named[passing.mask[named]]
     return rows
 
 
-def rows_where(rec: Recommender, where: Mapping[str, Any]) -> Bools:
-    """Return bool[row], true for items with these attributes; of a list of values one must hold.
+def rows_where(rec: Scorer, where: Where) -> Bools:
+    """Return bool[row], true for items that a filter of items alone lets pass; not to be changed.
 
     Raises:
         ArgumentError: there is no such attribute.
-
-    Cost: the items that have the values, and a pass over bool[row]; O(items) once for each attribute.
     """
-    found = np.zeros(rec.vocabulary.size, bool)
-    found[rows_of(rec, Rule("block", where))] = True
-    return found
+    passing = rec.filters.passing(where)
+    return _every(rec) if passing is None else passing.mask
 
 
-def _having(rec: Recommender, name: str, wanted: Any) -> Rows:
-    """Return the rows whose attribute has a value."""
-    values = wanted if isinstance(wanted, (list, tuple)) else [wanted]
-    return _postings(rec, name).find(set[str]().union(*map(keys_of, values)))
-
-
-def _postings(rec: Recommender, name: str) -> Postings:
-    known: Mapping[str, Any] = rec.catalogue.schema if rec.catalogue else {}
-    column = name if name in known else {plain_name(other): other for other in known}.get(plain_name(name))
-    if column is None or rec.catalogue is None:
-        raise ArgumentError(
-            f'where: expected an attribute of the items ({", ".join(known) or "there are none"}), came "{name}". '
-            "Filter by one of these."
-        )
-    blocks = rec.encoders.items.columns if rec.encoders.items else ()
-    block = next((block for block in blocks if block.name == column), None)
-    several = isinstance(block, Categories) and block.several
-    separator = block.separator if isinstance(block, Categories) and several else None
-    return rec.catalogue.postings(column, several=several, separator=separator)
+def _every(rec: Scorer) -> Bools:
+    every = np.ones(rec.vocabulary.size, bool)
+    every[0] = False
+    return every

@@ -11,18 +11,23 @@ With an index, the candidates are the best rows that the list may show, with roo
 varied list looks at more), the best of each value of a boost, and what is pinned or named.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from segue.kernels.serving_loops import Best, best, leave_out
 from segue.recommend.batch import find_each, question_details, score_each, score_rows
+from segue.recommend.filters.binding import Known
+from segue.recommend.filters.masks import Passing
 from segue.recommend.index.exact import side_by_side
-from segue.recommend.recommender import Recommender
+from segue.recommend.lists.item_filters import ItemFilters
+from segue.recommend.lists.live_scores import follow_trends, seen_rows, trending_rows
+from segue.recommend.lists.options import ListOptions
+from segue.recommend.scorer import Scorer
 from segue.recommend.state import State
-from segue.serve.ranking.item_filters import ItemFilters, rows_where
-from segue.serve.ranking.types import ListOptions
 from segue.shapes import Bools, Floats, Rows
 
 #: Rows that a varied list is chosen from, unless it is longer: each place costs a look at all of them.
@@ -42,6 +47,9 @@ class ListQuery:
         allowed: bool[row], what the options and the item filters allow; None allows all.
         also: int32[n], rows that are scored whatever an index finds.
         who: what tells users apart, for draws by chance.
+        left: how many items the filter and the candidates of the options leave; None where they leave all.
+        notes: on the filter, in sentences.
+        unknown: ids of the candidates that the model does not know.
     """
 
     state: State
@@ -51,6 +59,9 @@ class ListQuery:
     allowed: Bools | None = None
     also: Rows = field(default_factory=lambda: _NONE)
     who: bytes = b""
+    left: int | None = None
+    notes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def places(self) -> int:
@@ -118,7 +129,7 @@ class Scored:
 
 
 def list_query(
-    rec: Recommender,
+    rec: Scorer,
     state: State,
     options: ListOptions,
     filters: ItemFilters,
@@ -143,17 +154,52 @@ def list_query(
     """
     excluded = rec.vocabulary.rows(options.exclude) if options.exclude else _NONE
     if (options.repeats or rec.repeats) == "exclude":
-        seen = state.seen.to_rows()
+        seen = seen_rows(rec, state)
         excluded = np.concatenate([excluded, seen]) if len(excluded) else seen
-    allowed = filters.shown
-    if options.where:
-        mask = rows_where(rec, options.where)
-        allowed = mask if allowed is None else allowed & mask
     scored = rec.vocabulary.rows(also) if also and rec.index is not None else _NONE
-    return ListQuery(state, options, at if options.at is None else options.at, excluded, allowed, scored, who)
+    at = at if options.at is None else options.at
+    query = ListQuery(state, options, at, excluded, filters.shown, scored, who)
+    if (left := narrowed(rec, options, at)) is None:
+        return query
+    allowed = left.mask if query.allowed is None else left.mask & query.allowed
+    return replace(query, allowed=allowed, left=left.count, notes=left.notes, unknown=left.unknown)
 
 
-def score(rec: Recommender, filters: ItemFilters, queries: Sequence[ListQuery]) -> Scored:
+def narrowed(rec: Scorer, options: ListOptions, at: int | None) -> Passing | None:
+    """Return what the filter and the candidates of some options leave; None where there are none.
+
+    Raises:
+        ArgumentError: the filter does not fit the items.
+    """
+    passing = None if options.where is None else rec.filters.passing(options.where, known_by(rec, options, at))
+    if options.candidates is None:
+        return passing
+    rows = rec.vocabulary.rows(options.candidates)
+    unknown = tuple(id for id, row in zip(options.candidates, rows, strict=True) if not row)
+    mask = np.zeros(rec.vocabulary.size, bool)
+    mask[rows[rows > 0]] = True
+    if passing is not None:
+        mask &= passing.mask
+    return Passing(mask, int(np.count_nonzero(mask)), passing.notes if passing else (), unknown)
+
+
+def check_filter(rec: Scorer, options: ListOptions) -> None:
+    """Do nothing if the filter of some options, if any, fits the items of a model; see `binding.bind`."""
+    if options.where is not None:
+        rec.filters.check(options.where, known_by(rec, options, options.at))
+
+
+def known_by(rec: Scorer, options: ListOptions, at: int | None) -> Known:
+    """Return what a request knows, for its filter; without a time of the request the time is that of the clock."""
+    current: Mapping[str, Any] | None = None
+    if options.current is not None:
+        row = rec.vocabulary.row(options.current)
+        current = rec.catalogue.line(row) if row and rec.catalogue else {}
+    now = at if options.at is None else options.at
+    return Known(int(time.time() * 1e6) if now is None else now, options.profile, options.params, current)
+
+
+def score(rec: Scorer, filters: ItemFilters, queries: Sequence[ListQuery]) -> Scored:
     """Return the scores of some queries, before any rule; what may not be shown is -inf.
 
     Cost: without an index O(queries x items x width), in one product; with one, that of its searches.
@@ -161,17 +207,20 @@ def score(rec: Recommender, filters: ItemFilters, queries: Sequence[ListQuery]) 
     states, at = [one.state for one in queries], [one.at for one in queries]
     details = question_details(rec, [one.options for one in queries], at)
     if rec.index is None:
-        scored = Scored(score_each(rec, states, at, details))
+        scored = Scored(follow_trends(rec, score_each(rec, states, at, details), states, at))
     else:
         rows = _candidates(rec, filters, queries, details)
-        scored = Scored(score_rows(rec, states, at, rows, details), rows)
+        scored = Scored(follow_trends(rec, score_rows(rec, states, at, rows, details), states, at, rows), rows)
     scored.hide(queries)
     return scored
 
 
-def _candidates(rec: Recommender, filters: ItemFilters, queries: Sequence[ListQuery], details: Floats | None) -> Rows:
+def _candidates(rec: Scorer, filters: ItemFilters, queries: Sequence[ListQuery], details: Floats | None) -> Rows:
     """Return int32[query, n], each row once, row 0 first and to fill up."""
     lists: list[list[Rows]] = [[_ZERO, one.also, filters.pins] for one in queries]
+    trending = trending_rows(rec, [one.state for one in queries], [one.at for one in queries])
+    for parts, more in zip(lists, trending, strict=False):
+        parts.append(more)
     groups: dict[int, list[int]] = {}
     for n, one in enumerate(queries):
         groups.setdefault(id(one.allowed), []).append(n)

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from segue.recommend.recommender import Recommender
-from segue.serve.ranking.candidates import ListQuery, Scored
-from segue.serve.ranking.item_filters import ItemFilters
-from segue.serve.ranking.types import Answer
+from segue.recommend.lists.candidates import ListQuery, Scored, list_query, score
+from segue.recommend.lists.item_filters import ItemFilters
+from segue.recommend.lists.options import ListOptions, RankedList
+from segue.recommend.scorer import Scorer
+from segue.recommend.state import State
 from segue.shapes import Floats
 
 
 def rerank(
-    rec: Recommender,
+    rec: Scorer,
     filters: ItemFilters,
     queries: Sequence[ListQuery],
     scored: Scored,
-    unknown: Sequence[Sequence[str]],
-) -> list[Answer]:
+) -> list[RankedList]:
     """Return the list of each query.
 
     Args:
@@ -30,7 +30,6 @@ def rerank(
         filters: what may be shown.
         queries: the lists that are wanted, in rows.
         scored: the scores of each query, changed in place.
-        unknown: for each query the ids that the model does not know.
 
     Cost: O(items scored), and O(k^2 x width) with diversity.
     """
@@ -40,18 +39,24 @@ def rerank(
         scored.add(filters.boosts)
     best = scored.best(max(one.places for one in queries))
     pinned = [_pinned(filters, scored, n) if len(filters.pins) else {} for n in range(len(queries))]
-    return [_answer(rec, filters, *one) for one in zip(queries, best, pinned, unknown, strict=True)]
+    return [_list(rec, filters, *one) for one in zip(queries, best, pinned, strict=True)]
 
 
-def _answer(
-    rec: Recommender,
+def list_of(rec: Scorer, state: State, options: ListOptions) -> RankedList:
+    """Return the list of one user, of all items; see `Recommender.recommend`."""
+    filters = ItemFilters()
+    query = list_query(rec, state, options, filters)
+    return rerank(rec, filters, [query], score(rec, filters, [query]))[0]
+
+
+def _list(
+    rec: Scorer,
     filters: ItemFilters,
     query: ListQuery,
     best: tuple[list[int], list[float]],
     pinned: dict[int, float],
-    unknown: Sequence[str],
-) -> Answer:
-    options, state = query.options, query.state
+) -> RankedList:
+    options = query.options
     chosen, scores = best[0][: query.places], best[1][: query.places]
     if pinned or query.places > options.k:
         chosen, scores = _arranged(rec, query, chosen, scores, pinned)
@@ -59,11 +64,21 @@ def _answer(
     debug: dict[str, Any] | None = None
     if options.debug:
         debug = {item.item: filters.said(row) for item, row in zip(items, chosen, strict=True)}
-    return Answer(items, list(dict.fromkeys(unknown)), rec.fingerprint, state.count, debug=debug)
+    return RankedList(items, (*query.notes, *_too_few(rec, query, len(items))), query.unknown, debug)
+
+
+def _too_few(rec: Scorer, query: ListQuery, count: int) -> list[str]:
+    """Return why a list that a filter or candidates narrow has fewer items than were wanted."""
+    k, left = query.options.k, query.left
+    if left is None or count >= k:
+        return []
+    if left < k:
+        return [f"where and candidates leave {left:,} item{'s' * (left != 1)} of {len(rec.vocabulary):,}; k is {k}."]
+    return [f"the list has {count:,} of {k:,} items: the others that pass are seen, excluded or out of stock."]
 
 
 def _arranged(
-    rec: Recommender, query: ListQuery, pool: list[int], scores: list[float], pinned: dict[int, float]
+    rec: Scorer, query: ListQuery, pool: list[int], scores: list[float], pinned: dict[int, float]
 ) -> tuple[list[int], list[float]]:
     """Return the rows of a list and their scores: what is pinned, then the best, varied as the options say."""
     options = query.options
@@ -84,7 +99,7 @@ def _pinned(filters: ItemFilters, scored: Scored, place: int) -> dict[int, float
     return {int(filters.pins[n]): float(scores[n]) for n in order if scores[n] > -np.inf}
 
 
-def _diverse(rec: Recommender, pool: list[int], scores: Floats, k: int, share: float) -> list[int]:
+def _diverse(rec: Scorer, pool: list[int], scores: Floats, k: int, share: float) -> list[int]:
     """Return the pool reordered by maximal marginal relevance (Carbonell and Goldstein, 1998), the first k."""
     vectors = rec.params.items[pool]
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
