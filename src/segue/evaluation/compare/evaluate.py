@@ -10,7 +10,7 @@ from segue.errors import ArgumentError
 from segue.evaluation.compare.lists import ListsJob, RequestTime
 from segue.evaluation.compare.ratings import RatingsJob
 from segue.evaluation.comparison_report.report import ComparisonReport
-from segue.evaluation.protocols import measure, report_of
+from segue.evaluation.protocols import Targets, measure, report_of
 from segue.evaluation.ratings import RatingReport, measure_ratings, rating_report_of
 from segue.evaluation.registry import Baselines
 from segue.evaluation.report import Report
@@ -34,6 +34,7 @@ def evaluate(
     keep: str | Path | None = None,
     users: object = None,
     request_time: RequestTime = "unknown",
+    targets: Targets = "all",
     notes: Sequence[str] = (),
     say: Say | None = None,
     log: Events | None = None,
@@ -53,6 +54,7 @@ def evaluate(
     keep: str | Path | None = None,
     users: object = None,
     request_time: RequestTime = "unknown",
+    targets: Targets = "all",
     notes: Sequence[str] = (),
     say: Say | None = None,
     log: Events | None = None,
@@ -71,6 +73,7 @@ def evaluate(
     keep: str | Path | None = None,
     users: object = None,
     request_time: RequestTime = "unknown",
+    targets: Targets = "all",
     notes: Sequence[str] = (),
     say: Say | None = None,
     log: Events | None = None,
@@ -94,6 +97,9 @@ def evaluate(
             evaluation with the same training events and code does not tune again.
         users: a path or table with the profiles of the users, where a recommender reads them.
         request_time: when each list is requested: at an unknown time, or at the time of the event, as from a server.
+        targets: which held-out events are predicted: all, one after the other; the "first" or the "last" of each user;
+            "prefixes" for all with an event of the user before them. Held-out events before a target are read, not
+            learnt.
         notes: sentences for the report.
         say: called with lines on what is being done; it can take minutes. None shows a bar in a terminal or a notebook.
         log: the whole log before it was split, for the data card of the page.
@@ -106,7 +112,8 @@ def evaluate(
         `ComparisonReport`: the same with intervals, and whether the difference of any two is noise.
 
     Raises:
-        ArgumentError: no model is given, a name is none of a baseline, or names are given without training events.
+        ArgumentError: no model is given, a name is none of a baseline, names are given without training events, or
+            `targets` is none of the four.
         EvaluationError: there is no held-out event, or all of these events were learnt by a model.
 
     Cost: O(events x network + queries x items) for each model.
@@ -118,7 +125,7 @@ def evaluate(
     if not one:
         _check_lists(recs)
     first, *others = recs
-    how: Any = {"users": users, "request_time": request_time, "say": say}
+    how: Any = {"users": users, "request_time": request_time, "targets": targets, "say": say}
     measurements = {first: measure(recs[first], test, train=train, baselines=baselines, keep=keep, notes=notes, **how)}
     measurements |= {name: measure(recs[name], test, **how) for name in others}
     job = ListsJob(recs, test, train, log, users, command, measurements, request_time, tuple(ks), cases)

@@ -17,7 +17,7 @@ from segue.data.log.split import digest
 from segue.data.sequences.sequences import sequence_order
 from segue.data.values.times import iso
 from segue.evaluation.comparison_report.attributes import attributes_of
-from segue.evaluation.comparison_report.measured import Measured, rows_of
+from segue.evaluation.comparison_report.measured import Compared, rows_of
 from segue.recommend.arguments import profiles_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats, Rows, Times
@@ -54,7 +54,7 @@ class ReportJob:
         """The name of the first model."""
         return next(iter(self.recs))
 
-    def about(self, measured: Measured, **more: Any) -> dict[str, Any]:
+    def about(self, measured: Compared, **more: Any) -> dict[str, Any]:
         """Return what every report says beside its measurement."""
         return {
             "data": self.data(measured),
@@ -72,14 +72,14 @@ class ReportJob:
         *,
         lengths: Times,
         gaps: Floats | None,
-    ) -> Measured:
+    ) -> Compared:
         """Return held-out events in the rows of one catalogue of all models, without what the models ranked.
 
         Args:
             users: int64[query], whose they are.
             places: int64[query], where they stand in the sequences of the whole log.
             targets: name -> int32[query], their items in the rows of each model.
-            lengths, gaps: as of `Measured`.
+            lengths, gaps: as of `Compared`.
         """
         whole = self.test.joined_with_history()
         table = whole.as_text()[sequence_order(whole)]
@@ -91,7 +91,7 @@ class ReportJob:
             counts = np.bincount(rows_of(items, learnt["item"]), minlength=len(items))
             new_users = ~table["user"].gather(places).is_in(learnt["user"].unique().to_list()).to_numpy()
         first_rows = np.flatnonzero((table["user"] != table["user"].shift(1)).fill_null(value=True).to_numpy())
-        return Measured(
+        return Compared(
             {},
             items,
             self.titles(),
@@ -132,7 +132,7 @@ class ReportJob:
         rec = self.recs[name]
         return attributes_of(rec.encoders, rec.catalogue, profiles_of(rec.facts, self.users), test, targets[name])
 
-    def data(self, measured: Measured) -> dict[str, Any]:
+    def data(self, measured: Compared) -> dict[str, Any]:
         """Return the data card: what was read and dropped, the split, what of the test is after the cut."""
         test, train = self.test, self.train
         card: dict[str, Any] = {"source": test.source, "test": _part(test), "notes": list(test.intake.notes)}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from segue.data.log.rating_columns import ratings_of
 from segue.evaluation.compare.job import ReportJob
 from segue.evaluation.comparison_report.lists import calibration_of
-from segue.evaluation.comparison_report.measured import Measured, Ranked, rows_of
+from segue.evaluation.comparison_report.measured import Compared, Ranked, rows_of
 from segue.evaluation.comparison_report.numbers import numbers_of
 from segue.evaluation.comparison_report.report import ComparisonReport
 from segue.evaluation.protocols import Measurement, gaps_of, report_of, scorer_of, task_of
@@ -52,7 +52,7 @@ class ListsJob(ReportJob):
         )
         return ComparisonReport(numbers_of(measured, rows, about, ks=ks, cases=self.cases))
 
-    def ranked(self) -> Measured:
+    def ranked(self) -> Compared:
         """Return the held-out events with the ranks and lists of all models."""
         queries = self.measurements[self.first].queries
         targets = {name: each.queries.targets for name, each in self.measurements.items()}

@@ -17,7 +17,7 @@ class Ranked:
 
     Args:
         ranks: float64[query], of the target, 1 is the best.
-        lists: int32[query, 10], rows of `Measured.items`, best first; 0 fills a short list.
+        lists: int32[query, 10], rows of `Compared.items`, best first; 0 fills a short list.
         known: bool[query], whether the model knows the target; the others are misses.
         is_model: whether it is a model that is measured; False for a baseline.
     """
@@ -29,7 +29,7 @@ class Ranked:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class Compared:
     """Held-out events with their histories, and how each model ranks them.
 
     Args:

@@ -7,7 +7,7 @@ import numpy as np
 
 from segue.evaluation.comparison_report.cases import cases_of
 from segue.evaluation.comparison_report.lists import catalogue_of, curves_of
-from segue.evaluation.comparison_report.measured import Measured
+from segue.evaluation.comparison_report.measured import Compared
 from segue.evaluation.comparison_report.pairs import (
     LISTS,
     RATINGS,
@@ -29,7 +29,7 @@ FORMAT = 1
 
 
 def numbers_of(
-    measured: Measured,
+    measured: Compared,
     rows: Mapping[str, Mapping[str, float]],
     about: Mapping[str, Any],
     *,
@@ -66,7 +66,7 @@ def numbers_of(
 
 
 def rating_numbers_of(
-    measured: Measured,
+    measured: Compared,
     errors: Mapping[str, PerQuery],
     rows: Mapping[str, Mapping[str, float]],
     kinds: Mapping[str, bool],
@@ -93,7 +93,7 @@ def rating_numbers_of(
 
 
 def _common(
-    measured: Measured, metrics: Mapping[str, Any], pairs: Sequence[Any], kinds: Mapping[str, bool], of: Main
+    measured: Compared, metrics: Mapping[str, Any], pairs: Sequence[Any], kinds: Mapping[str, bool], of: Main
 ) -> dict[str, Any]:
     """Return what every report has."""
     return {

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.evaluation.comparison_report.measured import Measured
+from segue.evaluation.comparison_report.measured import Compared
 from segue.metrics.bootstrap import drawn_means
 from segue.metrics.comparison import student
 from segue.metrics.metrics import hit_rate, mrr, ndcg
@@ -45,7 +45,7 @@ LISTS = Main("ndcg@10", "NDCG@10", "NDCG@10 higher by", True, ("ndcg@10", "hr@10
 RATINGS = Main("rmse", "RMSE", "squared error lower by", False, ("rmse", "mae"))
 
 
-def draw(measured: Measured, ks: Sequence[int]) -> Draws:
+def draw(measured: Compared, ks: Sequence[int]) -> Draws:
     """Return float64[draw], the drawn means of each model and metric.
 
     Cost: O(draws x users x models x metrics).
@@ -60,13 +60,13 @@ def draw(measured: Measured, ks: Sequence[int]) -> Draws:
     return {name: drawn[:, place] for place, name in enumerate(names)}
 
 
-def of_queries(measured: Measured, model: str, metric: str) -> NDArray[np.float64]:
+def of_queries(measured: Compared, model: str, metric: str) -> NDArray[np.float64]:
     """Return float64[query]: a metric such as "ndcg@10" of one model."""
     name, _, k = metric.partition("@")
     return WITH_INTERVAL[name](measured.models[model].ranks, k=int(k))
 
 
-def metrics_of(measured: Measured, draws: Draws) -> dict[str, dict[str, dict[str, float]]]:
+def metrics_of(measured: Compared, draws: Draws) -> dict[str, dict[str, dict[str, float]]]:
     """Return model -> metric -> mean, low, high; the ends of the 95 % interval over users."""
     table: dict[str, dict[str, dict[str, float]]] = {name: {} for name in measured.models}
     for (model, metric), drawn in draws.items():

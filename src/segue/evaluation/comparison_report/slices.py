@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from segue.evaluation.comparison_report.measured import Measured
+from segue.evaluation.comparison_report.measured import Compared
 from segue.evaluation.comparison_report.pairs import PerQuery
 from segue.metrics.bootstrap import drawn_means
 from segue.metrics.comparison import student
@@ -32,7 +32,7 @@ VALUES, LEAST = 12, 5
 DRAWS = 500
 
 
-def slices_of(measured: Measured, values: Mapping[str, PerQuery], *, root: bool = False) -> list[dict[str, Any]]:
+def slices_of(measured: Compared, values: Mapping[str, PerQuery], *, root: bool = False) -> list[dict[str, Any]]:
     """Return for each way to slice the queries a row per slice: queries, users, and the metric of some models.
 
     A slice of one user has no interval and is left out.
@@ -52,7 +52,7 @@ def slices_of(measured: Measured, values: Mapping[str, PerQuery], *, root: bool 
 
 
 def _row(
-    label: str, wanted: NDArray[np.bool_], values: Mapping[str, PerQuery], measured: Measured, root: bool
+    label: str, wanted: NDArray[np.bool_], values: Mapping[str, PerQuery], measured: Compared, root: bool
 ) -> dict[str, Any]:
     users = measured.users[wanted]
     columns = {name: value[wanted] for name, value in values.items()}
@@ -87,7 +87,7 @@ def _interval(
     return {"mean": mean, "low": low, "high": high}
 
 
-def _ways(measured: Measured) -> Iterator[tuple[str, Labels]]:
+def _ways(measured: Compared) -> Iterator[tuple[str, Labels]]:
     """Give each way to slice the queries, with its slices."""
     yield "events of the user before", _steps(measured.lengths, [*_HISTORIES, (200, "200 or more")])
     if measured.counts is not None:
@@ -123,7 +123,7 @@ def _steps(values: NDArray[Any], steps: Sequence[tuple[float, str]]) -> Labels:
     return [(label, (values >= begin) & (values < end)) for (begin, label), end in zip(steps, ends, strict=True)]
 
 
-def _repeated(measured: Measured) -> NDArray[np.bool_]:
+def _repeated(measured: Compared) -> NDArray[np.bool_]:
     """Return bool[query]: whether the item of the held-out event stands earlier in the same user's events."""
     begins = np.zeros(len(measured.rows), np.int64)
     begins[np.unique(measured.begins)] = 1
