@@ -17,7 +17,7 @@ from segue.data.log.split import digest
 from segue.data.sequences.sequences import sequence_order
 from segue.data.values.times import iso
 from segue.evaluation.comparison_report.attributes import attributes_of
-from segue.evaluation.comparison_report.measured import Compared, rows_of
+from segue.evaluation.comparison_report.compared import Compared, rows_of
 from segue.recommend.arguments import profiles_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats, Rows, Times

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from segue.data.log.rating_columns import ratings_of
 from segue.evaluation.compare.job import ReportJob
+from segue.evaluation.comparison_report.compared import Compared, Ranked, rows_of
 from segue.evaluation.comparison_report.lists import calibration_of
-from segue.evaluation.comparison_report.measured import Compared, Ranked, rows_of
 from segue.evaluation.comparison_report.numbers import numbers_of
 from segue.evaluation.comparison_report.report import ComparisonReport
 from segue.evaluation.protocols import Measurement, gaps_of, report_of, scorer_of, task_of

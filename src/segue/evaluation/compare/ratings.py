@@ -8,7 +8,7 @@ import numpy as np
 from segue.data.log.rating_columns import ratings_of
 from segue.data.sequences.sequences import sequence_order
 from segue.evaluation.compare.job import ReportJob
-from segue.evaluation.comparison_report.measured import Compared
+from segue.evaluation.comparison_report.compared import Compared
 from segue.evaluation.comparison_report.numbers import rating_numbers_of
 from segue.evaluation.comparison_report.report import ComparisonReport
 from segue.evaluation.ratings import RatingMeasurement, rating_gaps, rating_report_of

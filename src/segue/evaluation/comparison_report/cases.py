@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.data.values.times import iso
-from segue.evaluation.comparison_report.measured import Compared
+from segue.evaluation.comparison_report.compared import Compared
 
 #: Events of a history that are shown.
 SHOWN = 12

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.evaluation.comparison_report.measured import Compared
+from segue.evaluation.comparison_report.compared import Compared
 from segue.evaluation.comparison_report.pairs import WITH_INTERVAL
 from segue.metrics.lists import diversity, gini, novelty, popularity_bias, serendipity
 from segue.metrics.probabilities import calibration, calibration_error

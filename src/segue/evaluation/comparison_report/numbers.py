@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from segue.evaluation.comparison_report.cases import cases_of
+from segue.evaluation.comparison_report.compared import Compared
 from segue.evaluation.comparison_report.lists import catalogue_of, curves_of
-from segue.evaluation.comparison_report.measured import Compared
 from segue.evaluation.comparison_report.pairs import (
     LISTS,
     RATINGS,

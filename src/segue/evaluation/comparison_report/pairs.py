@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.evaluation.comparison_report.measured import Compared
+from segue.evaluation.comparison_report.compared import Compared
 from segue.metrics.bootstrap import drawn_means
 from segue.metrics.comparison import student
 from segue.metrics.metrics import hit_rate, mrr, ndcg

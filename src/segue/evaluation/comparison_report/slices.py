@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from segue.evaluation.comparison_report.measured import Compared
+from segue.evaluation.comparison_report.compared import Compared
 from segue.evaluation.comparison_report.pairs import PerQuery
 from segue.metrics.bootstrap import drawn_means
 from segue.metrics.comparison import student
