@@ -12,7 +12,7 @@ from segue.cli import app as cli
 from segue.config import DataSize, configure, derive, read_config
 from segue.errors import ArgumentError, ConfigError, TrainingError
 from segue.jobs import tune
-from segue.jobs.tune import Measured, search, space, study_in
+from segue.jobs.tune import OnValidation, search, space, study_in
 from segue.metrics.bootstrap import Interval
 from tests_support import small_recommender
 
@@ -35,7 +35,7 @@ def model(gain, calls=None):
             calls.append(settings)
         chances = 0.2 + near * np.where(CHECKS, gain[1], gain[0])
         lucky = np.random.default_rng(0).random(len(USERS)) < chances
-        return Measured(config(settings), lucky.astype(float), USERS)
+        return OnValidation(config(settings), lucky.astype(float), USERS)
 
     return measure
 

@@ -16,8 +16,8 @@ from segue.data.log.events import Events, as_events
 from segue.data.sequences.sequences import encode, sequence_order
 from segue.errors import ArgumentError, EvaluationError
 from segue.evaluation.baselines.contract import Fitted
+from segue.evaluation.baselines.progress import tuning_bar
 from segue.evaluation.held_out import check_not_learnt, learnt_later
-from segue.evaluation.progress import tuning_bar
 from segue.evaluation.queries import Queries, Rankings, RankingTask, rank_queries
 from segue.evaluation.registry import (
     BaselineRankings,

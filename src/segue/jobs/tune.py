@@ -45,7 +45,7 @@ Watch = Callable[["Progress"], None]
 Say = Callable[[str], None]
 
 
-class Measured(NamedTuple):
+class OnValidation(NamedTuple):
     """One model on validation.
 
     Args:
@@ -60,7 +60,7 @@ class Measured(NamedTuple):
 
 
 #: Trains with settings by path and measures; calls what watches after each epoch.
-Measure = Callable[[Mapping[str, Any], Watch | None], Measured]
+Measure = Callable[[Mapping[str, Any], Watch | None], OnValidation]
 
 
 class Tuned(NamedTuple):
@@ -158,13 +158,13 @@ def tune(
 
 def _measure(
     learnt: Events, validation: Events, tables: dict[str, Any], settings: Mapping[str, Any], watch: Watch | None
-) -> Measured:
+) -> OnValidation:
     rec: Recommender = train(learnt, config=settings, report=watch, **tables)
     queries = queries_of(rec, validation, profiles_of(rec.facts, tables["users"], validation))
     some = np.linspace(0, len(queries.events) - 1, min(len(queries.events), QUERIES)).astype(np.int64)
     queries = Queries(queries.sequences, queries.events[some], queries.users[some])
     ranks = np.concatenate(rank_targets(rec, queries)["segue"].ranks)
-    return Measured(rec.config, ndcg(ranks, k=10), queries.users)
+    return OnValidation(rec.config, ndcg(ranks, k=10), queries.users)
 
 
 def study_in(kept: Path, name: str, seed: int = 0) -> "Study":
