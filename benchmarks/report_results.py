@@ -303,6 +303,30 @@ def fresh_users(name: str, columns: str, run: Mapping[str, Any]) -> list[list[st
     return rows
 
 
+def agreement() -> list[str]:
+    """Return the table of the metrics beside other libraries."""
+    run, rows = read("metrics-agreement"), {}
+    for row in run["metrics"]:
+        rows.setdefault((row["metric"].partition("@")[0], row["beside"]), []).append(row)
+    lines = [
+        [
+            name,
+            ", ".join(row["metric"].partition("@")[2] for row in several if "@" in row["metric"]),
+            f"{beside} {run['versions'][beside]}",
+            number(sum(row["values"] for row in several)),
+            f"{max(row['difference'] for row in several):.0e}",
+            run["date"],
+        ]
+        for (name, beside), several in rows.items()
+    ]
+    return section(
+        "Metrics beside other libraries",
+        "Each metric on random data, query by query: lists of 1 to 30 items with 1 to 33 targets, scores with ties.",
+        table(["metric", "at k", "beside", "values compared", "largest difference", "date"], lines),
+        again="python benchmarks/metrics.py",
+    )
+
+
 def streams() -> list[str]:
     """Return the tables of models on a stream beside baselines that learn online."""
     lines = []
@@ -590,6 +614,7 @@ def serving() -> list[str]:
         *histories(),
         *index(),
         *small_requests(),
+        *filters(),
     ]
 
 
@@ -669,6 +694,37 @@ def small_requests() -> list[str]:
     )
 
 
+def filters() -> list[str]:
+    """Return the tables of filters: masks, and whole lists."""
+    run = read("filters")
+    sizes, first = list(run["items"]), [each["first, s"] for each in run["items"].values()]
+
+    def cell(times: Mapping[str, float]) -> str:
+        return f"{times['p50']:.2f} ({times['max']:.2f})"
+
+    masks = [
+        [name, *(cell(run["items"][size]["filters"][name][how]) for size in sizes for how in ("new", "repeated"))]
+        for name in run["items"][sizes[0]]["filters"]
+    ]
+    lists = [
+        [f"{way}, {how}", *(cell(run["items"][size]["lists"][way][how]) for size in sizes)]
+        for way, hows in run["items"][sizes[0]]["lists"].items()
+        for how in hows
+    ]
+    once = ", ".join(
+        f"{each['laid out, once']:.2f} s at {int(size):,}" for size, each in zip(sizes, first, strict=True)
+    )
+    heads = [f"{int(size):,} items, {how}" for size in sizes for how in ("new", "repeated")]
+    return section(
+        "Filters",
+        "From the text of a filter to a mask of all items, and a list of 10 with the last of these filters; p50 in "
+        f"ms, in brackets the longest, {run['date']}. Columns are laid out once, when a server starts: {once} items.",
+        table(["filter", *heads], masks),
+        table(["list", *(f"{int(size):,} items" for size in sizes)], lists),
+        again="python benchmarks/filters.py",
+    )
+
+
 def faults() -> list[str]:
     """Return the tables of kills, of long load and of hostile input."""
     rows = []
@@ -737,7 +793,7 @@ def page() -> str:
         "",
     ]
     for title, parts in (
-        ("Accuracy", (quality, peers, beyond_ids, streams, ratings, memory_and_plans)),
+        ("Accuracy", (quality, peers, beyond_ids, streams, ratings, memory_and_plans, agreement)),
         ("Speed", (speed,)),
         ("Serving", (serving,)),
         ("Faults", (faults,)),

@@ -24,7 +24,7 @@ from segue.evaluation.stream import stream_of
 
 def speeds(train: segue.Events, test: segue.Events, rec: segue.Recommender) -> dict[str, float]:
     """Return for each tuned baseline how many events a second of this process it ranks and learns."""
-    log, begin = stream_of(test, train)
+    log, begin, _ = stream_of(test, train)
     exclude, found = rec.repeats == "exclude", {}
     for baseline in tuned_baselines(log, begin, exclude_seen=exclude):
         reader = baseline.start(log, begin, exclude_seen=exclude)

@@ -114,6 +114,12 @@ def name_and_process(given, key):
     return key.__name__, os.getpid()
 
 
+def doubled(given, key, tell):
+    """Tell which key is at work, and return `given * (key + 1)`."""
+    tell(f"{key} of {given}")
+    return given * (key + 1)
+
+
 def tell(file, key):
     """Write who is at work into a file, all of it or nothing, and go on for ten minutes."""
     part = Path(f"{file}.part")

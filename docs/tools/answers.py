@@ -40,6 +40,12 @@ REQUESTS: tuple[tuple[str, str, Any], ...] = (
     ("POST", "/v1/events", {"events": [{"user": "bob", "item": "8", "rating": 4}, {"user": "guest-7", "item": "42"}]}),
     ("GET", "/v1/recommend?user=ann&k=3", None),
     ("POST", "/v1/recommend", {"history": ["17", "42"], "k": 2, "where": {"genres": "Drama"}, "debug": True}),
+    (
+        "POST",
+        "/v1/recommend",
+        {"user": "ann", "k": 2, "where": 'genres = "Dramma" or year > $since', "params": {"since": 1990}},
+    ),
+    ("POST", "/v1/recommend/batch", {"requests": [{"user": "ann", "k": 1}, {"user": "bob", "where": "colour = 1"}]}),
     ("GET", "/v1/similar/17?k=2", None),
     ("GET", "/v1/ratings?user=ann&item=42", None),
     ("POST", "/v1/explain", {"user": "ann", "k": 3}),

@@ -89,7 +89,7 @@ def command_line() -> str:
         "",
         "Each verb says the same with `--help`. Exit codes: 0 done, 1 bad input with a message,",
     ]
-    page += ["2 wrong usage. `segue retrain` also ends with 3: trained, and not published.", ""]
+    page += ["2 wrong usage, 3 a condition of `--fail-if` holds, or `segue retrain` trained and did not publish.", ""]
     for words, command in commands():
         own = [line for line in lines[words] if line not in shared]
         common = ", ".join(line[0].split(",")[0] for line in lines[words] if line in shared)
@@ -207,11 +207,12 @@ def metrics() -> str:
     page = [
         "# Metrics",
         "",
-        f"Each is one function of `{module.__name__}`, with its formula and an example that runs.",
+        "Each is one function of `segue.metrics`, with its formula and an example that runs. The lists may come from",
+        "any model. Ranks count from 1. A target that ties with other items stands behind all of them.",
         "",
     ]
-    page += ["Ranks count from 1. A target that ties with other items stands behind all of them.", ""]
-    for name in (module.__name__, "segue.metrics.several_targets"):
+    parts = ("any_lists", "several_targets", "lists", "probabilities", "ranks", "bootstrap")
+    for name in (module.__name__, *(f"segue.metrics.{part}" for part in parts)):
         options = "    options: {show_root_heading: false, show_root_toc_entry: false, heading_level: 2}"
         page += [f"::: {name}", options, ""]
     return "\n".join(page)

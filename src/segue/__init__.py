@@ -13,7 +13,7 @@ from segue.data.log.events import Events, Reading, inspect, read_events
 from segue.data.log.split import hold_out, split_by_time, split_items, split_last, split_users
 from segue.data.sequences.windows import Windows, windows
 from segue.errors import SegueError
-from segue.evaluation.protocols import evaluate
+from segue.evaluation.compare import evaluate
 from segue.evaluation.ratings import evaluate_ratings
 from segue.evaluation.stream import evaluate_stream
 from segue.recommend.filters.fields import F

@@ -17,16 +17,17 @@ from segue.data.log.events import Events, as_events
 from segue.data.log.rating_columns import inspect_ratings, ratings_of
 from segue.data.log.rating_scale import scale_of
 from segue.data.log.sources import Reading
-from segue.data.log.split import digest
+from segue.data.log.split import digest, split_by_time
 from segue.data.sequences.sequences import Sequences, encode, gaps, item_vocabulary, mapped, natural_gap
 from segue.data.sequences.type_weights import check_types, check_weights_count
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.ids import check_matched
-from segue.errors import ArgumentError, DataError
+from segue.errors import ArgumentError, ConfigError, DataError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
 from segue.model.transitions import TransitionCounts
 from segue.model_file import build_network, with_fingerprint
+from segue.recommend.arguments import profiles_of
 from segue.recommend.new_items import with_catalogue
 from segue.recommend.recommender import Recommender, load_model
 
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 SAMPLED_USERS = 20_000
 #: From so many events on, the sequences of a training lie on disk, read through a memory map.
 MAPPED_EVENTS = 20_000_000
+#: Events from which on a log is looked at for drift; the last part of it, and events of it at most, from which trends
+#: are learnt; epochs of the model that reads them on, and the share of a time budget for both.
+DRIFTING, LATER, LATEST, EPOCHS, TRENDS = 5_000, 0.1, 100_000, 3, 0.3
 
 
 def train(
@@ -123,6 +127,7 @@ def train(
     budget.kept = _kept_back(settings, learnt, validation, vocabulary.size, budget)
     span = [int(sequences.times.min()), int(sequences.times.max())] if sequences.times is not None else None
     del sequences  # training can use the memory
+    drift = _drifting(events, settings, budget, say)
     rest = (attributes, ratings, budget)
     trained, answers = _run(network, settings, learnt, validation, rest, checkpoint, resume, report, say)
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
@@ -136,11 +141,78 @@ def train(
         counts, tuned = _blended(learnt, answers, vocabulary, settings.train.refit and events, budget, say)
         noted |= tuned
     rec = Recommender(network, params, vocabulary, settings, known, noted, "", encoders, vocabulary.size, counts=counts)
+    rec = rec if drift is None else _trends(drift, rec, catalogue, users, kinds, cell, budget, say)
     with budget.measured("the rest"):
         rec = with_fingerprint(rec if lines is None else _with_all_items(rec, lines, source, answers, say))
     if budget.seconds is not None:
         say(str(budget))
     return rec
+
+
+class _Drifting(NamedTuple):
+    """A log that drifts, cut in two, and the shortest half-life of its trends in microseconds."""
+
+    early: Events
+    later: Events
+    shortest: int
+
+
+def _drifting(events: Events, settings: Config, budget: "Budget", say: Callable[[str], None]) -> _Drifting | None:
+    """Return the log cut in two where it drifts, or where trends are wanted; None where lists need no trends."""
+    from segue.evaluation.trend_questions import drift_of
+
+    wanted = settings.model.trends
+    if wanted == "off" or settings.train.task == "rating" or not events.has_times:
+        if wanted == "on":
+            raise ConfigError(
+                f"config model.trends: expected a log with times and a task that ranks items, came {events.source} "
+                "without. Leave model.trends out."
+            )
+        return None
+    if wanted == "auto" and len(events) < DRIFTING:
+        return None
+    early, later = split_by_time(events, test=min(LATER, LATEST / len(events)))
+    if not len(later) or not len(early):
+        return None
+    drift = drift_of(early, later, exclude_seen=settings.train.repeats == "exclude")
+    if wanted == "auto" and not drift.found:
+        return None
+    say(
+        f"The log drifts: counts that read on have NDCG@10 {drift.online:.4f} on the last {len(later):,} events, "
+        f"frozen ones {drift.frozen:.4f}. A second model of the earlier events learns how lists follow the trends."
+    )
+    budget.kept += TRENDS * (budget.seconds or 0.0)
+    return _Drifting(early, later, drift.shortest)
+
+
+def _trends(
+    drift: _Drifting,
+    rec: Recommender,
+    catalogue: object,
+    users: object,
+    kinds: Mapping[str, str] | None,
+    cell: KerasCell | None,
+    budget: "Budget",
+    say: Callable[[str], None],
+) -> Recommender:
+    """Return a recommender with the ranker of trends that a model of the earlier events learnt from the later ones."""
+    from segue.evaluation.trend_questions import trend_questions
+    from segue.training.trend_fit import fit_ranker
+
+    seconds = None if budget.seconds is None else max(5.0, 0.6 * budget.left())
+    model, short = replace(rec.config.model, trends="off"), min(EPOCHS, rec.config.train.epochs or EPOCHS)
+    asked = replace(rec.config.train, epochs=short, minutes=None if seconds is None else seconds / 60)
+    with budget.measured("learning the trends"):
+        earlier = train(
+            drift.early, catalogue=catalogue, users=users, kinds=kinds, cell=cell,
+            config=replace(rec.config, model=model, train=asked),
+        )  # fmt: skip
+        profiles = profiles_of(rec.facts, users, drift.later)
+        questions = trend_questions(earlier, drift.early, drift.later, drift.shortest, profiles=profiles, say=say)
+        always, seed = rec.config.model.trends == "on", rec.config.train.seed
+        fit = fit_ranker(*questions[:4], drift.shortest, seed=seed, always=always)
+    say(str(fit))
+    return replace(rec, ranker=fit.ranker, facts=rec.facts | {"trends": str(fit)})
 
 
 def _run(

@@ -54,6 +54,8 @@ class ModelConfig:
             "auto" finds the gap in the log; None never empties it.
         transitions: whether transition counts are blended into the scores where validation gains by
             them.
+        trends: whether lists follow what everybody does after the training: "auto" where the log
+            shows that this helps, "on" always, "off" never. A log that drifts is trained twice.
     """
 
     size: Size = "base"
@@ -68,6 +70,7 @@ class ModelConfig:
     text: str = "auto"
     session_gap: Positive | Literal["auto"] | None = None
     transitions: bool = True
+    trends: Literal["auto", "on", "off"] = "auto"
 
 
 @checked(frozen=True, config=_STRICT)

@@ -1,9 +1,9 @@
 """A trained model as one safe file.
 
-Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `vocabulary` and `catalogue` (bytes of
-Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the facts of the training,
-a digest of each array and the description of a Keras cell (JSON). No pickle. A model file holds no histories and no
-profiles. In a folder of models the file `current` names the running model.
+Version 1 is a safetensors file: arrays `weights.<path>`, `counts.<name>`, `trends.<name>`, `vocabulary` and
+`catalogue` (bytes of Arrow), `encoding.<role>` (bytes of JSON), and a manifest in the metadata with the settings, the
+facts of the training, a digest of each array and the description of a Keras cell (JSON). No pickle. A model file holds
+no histories and no profiles. In a folder of models the file `current` names the running model.
 """
 
 import hashlib
@@ -37,12 +37,13 @@ from segue.model.network import Network
 from segue.model.parameters import kept_params
 from segue.model.time_encoding import Clock
 from segue.model.transitions import TransitionCounts
+from segue.trends.ranker import TrendRanker
 
 logger = logging.getLogger("segue")
 M = TypeVar("M", bound=Model)
 #: The file in a folder of models that names the running model.
 CURRENT = "current"
-_PREFIX, _COUNTS = "weights.", "counts."
+_PREFIX, _COUNTS, _TRENDS = "weights.", "counts.", "trends."
 #: The names of the arrays of encoders.
 _ENCODED = tuple((role, f"encoding.{role}") for role in ("items", "users", "events"))
 
@@ -136,7 +137,7 @@ def read_model(path: str | Path) -> Model:
 
 def _model(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], path: str | Path) -> Model:
     """Return the model of a file without its fingerprint; each part is checked against the parts before it."""
-    weights, counted = _named(arrays, _PREFIX), _named(arrays, _COUNTS)
+    weights, counted, ranked = (_named(arrays, prefix) for prefix in (_PREFIX, _COUNTS, _TRENDS))
     encoders = _encoders(manifest, arrays)
     cell = _outside_cell(path, manifest, sum(array.size for array in weights.values()))
     items, gap = manifest.items, manifest.longest_gap
@@ -149,7 +150,7 @@ def _model(manifest: Manifest, arrays: Mapping[str, NDArray[Any]], path: str | P
         catalogue.check(vocabulary)
     counts = TransitionCounts.kept(counted, items) if counted else None
     parts = (network, params, vocabulary, manifest.config, catalogue, manifest.facts, "", encoders, manifest.learnt)
-    return Model(*parts, counts=counts)
+    return Model(*parts, counts=counts, ranker=TrendRanker.kept(ranked) if ranked else None)
 
 
 def _named(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
@@ -250,6 +251,8 @@ def _arrays(model: Model) -> dict[str, NDArray[Any]]:
         arrays |= {
             _COUNTS + field.name: np.asarray(getattr(model.counts, field.name)) for field in fields(TransitionCounts)
         }
+    if model.ranker is not None:
+        arrays |= {_TRENDS + field.name: np.asarray(getattr(model.ranker, field.name)) for field in fields(TrendRanker)}
     arrays["vocabulary"] = _as_bytes(table_to_bytes(pl.DataFrame({"id": model.vocabulary.ids})))
     if model.catalogue is not None:
         arrays["catalogue"] = _as_bytes(table_to_bytes(model.catalogue.table))

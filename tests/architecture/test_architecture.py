@@ -35,6 +35,7 @@ ORDER = [
     ("recommend", "recommend.lists"),
     ("evaluation.baselines",),
     ("evaluation.online",),
+    ("evaluation.comparison_report",),
     ("evaluation",),
     ("store", "store.sql"),
     ("serve.ranking",),

@@ -11,6 +11,7 @@ from segue.evaluation.baselines.als import ALS
 from segue.evaluation.baselines.content_knn import ContentKNN
 from segue.evaluation.baselines.contract import Baseline, Fitted
 from segue.evaluation.baselines.counting import RecentPopularity
+from segue.evaluation.baselines.transition_graph import TransitionGraph
 from segue.evaluation.baselines.tuning import tuned
 from segue.evaluation.registry import BASELINES
 
@@ -105,7 +106,7 @@ class TestBaseline:
         scores = kind().fit(log(), ITEMS + 3, FEATURES).score(HISTORIES)
         none = kind().fit(log(), ITEMS + 3, np.zeros_like(FEATURES)).score(HISTORIES)
         assert np.all(none[:, cold] == 0)
-        assert np.any(scores[:, cold] > 0) == (kind is ContentKNN)
+        assert np.any(scores[:, cold] > 0) == (kind in (ContentKNN, TransitionGraph))
 
     def test_a_history_can_be_read_by_other_settings_without_a_fit(self, kind):
         one = kind()

@@ -1,6 +1,7 @@
 """A stream is what a slow loop says: each event is ranked from all strictly earlier events, counted anew."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,8 @@ from segue.evaluation.online.neighbours import ITEMS, SESSIONS, OnlineItemKNN, O
 from segue.evaluation.online.session_window import LENGTH, SessionWindow
 from segue.evaluation.online.stream_log import HOUR, StreamLog
 from segue.evaluation.stream_model import StreamedModel
+from segue.recommend.batch import state_from_bytes, state_to_bytes
+from segue.trends.ranker import INPUTS, TrendRanker
 from tests_support import USERS, described_log, described_recommender, rated_log, small_rater, small_recommender
 
 GAP = 1800 * 1_000_000
@@ -189,7 +192,7 @@ def test_the_model_ranks_as_its_states_do_event_by_event(repeats):
     rec, log = small_recommender(repeats=repeats), log_with_ties()
     train, test = split_after(log, int(log.table["time"][79]))
     stream = coded(log)
-    found = StreamedModel(rec, test, None, stream, len(train)).ranks()
+    found = StreamedModel(rec, test, None, stream, len(train), ids_of(log)).ranks()
     rows, states, expected = log.table.rows(named=True), defaultdict(rec.start), []
     by_moment = [list(moment) for moment in stream.moments(0, len(log))]
     for moment in by_moment:
@@ -207,6 +210,56 @@ def test_the_model_ranks_as_its_states_do_event_by_event(repeats):
     assert np.isfinite(found).any() and np.isinf(found).any()
 
 
+def ids_of(log):
+    return sorted(log.table["item"].cast(pl.String).unique().to_list())
+
+
+def random_ranker(seed=0):
+    rng, h = np.random.default_rng(seed), 4
+    w = lambda *shape: rng.normal(0, 0.3, shape).astype(np.float32)  # noqa: E731
+    return TrendRanker(np.int64(60_000_000), w(INPUTS, h), w(h), w(h, h), w(h), w(h), w(INPUTS), np.float32(1))
+
+
+@pytest.mark.parametrize("repeats", ["allow", "exclude"])
+def test_with_trends_the_model_ranks_as_its_lists_do_event_by_event(repeats):
+    """States and trends are observed event by event, each asked before any event of the same moment."""
+    rec, log = replace(small_recommender(repeats=repeats), ranker=random_ranker()), log_with_ties()
+    train, test = split_after(log, int(log.table["time"][79]))
+    stream, rows = coded(log), log.table.rows(named=True)
+    live = rec.with_trends(rec.trends())
+    found = StreamedModel(live, test, None, stream, len(train), ids_of(log)).ranks()
+    live = rec.with_trends(trends := rec.trends())
+    states, expected, unknown = defaultdict(rec.start), [], 0
+    for moment in stream.moments(0, len(log)):
+        for n in moment if moment[0] >= len(train) else ():
+            state, target = states[rows[n]["user"]], rows[n]["item"]
+            items = live.recommend(state, 99, at=rows[n]["time"] / 1e6, repeats=repeats)
+            places = [place for place, one in enumerate(items, start=1) if one.item == target]
+            expected.append(places[0] if places else MISS)
+            unknown += bool(places) and target not in rec.vocabulary
+        for n in moment:
+            user, item, time = rows[n]["user"], rows[n]["item"], rows[n]["time"] / 1e6
+            states[user] = live.observe(states[user], item, time=time)
+            trends.observe(user, item, time=time)
+    assert found.tolist() == expected and unknown > 3
+
+
+def test_states_are_the_same_with_trends_and_without():
+    rec, log = replace(small_recommender(), ranker=random_ranker()), log_with_ties()
+    live = rec.with_trends(trends := rec.trends())
+    frozen_state, live_state = rec.start(), live.start()
+    for row in log.table.rows(named=True)[:60]:
+        trends.observe(row["user"], row["item"], time=row["time"] / 1e6)
+        live.recommend(live_state, 3)  # unknown items get rows meanwhile
+        live_state = live.observe(live_state, row["item"], time=row["time"] / 1e6)
+        frozen_state = rec.observe(frozen_state, row["item"], time=row["time"] / 1e6)
+    assert state_to_bytes(live_state) == state_to_bytes(frozen_state) and len(live_state.unknown) > 1
+    assert live.vocabulary.size > rec.vocabulary.size and len(live.items) > len(rec.items)
+    assert state_to_bytes(state_from_bytes(rec, state_to_bytes(live_state))) == state_to_bytes(live_state)
+    one = log.with_table(log.table[:60].with_columns(user=pl.lit("u")))
+    assert state_to_bytes(rec.encode(one)[0])[-200:] == state_to_bytes(frozen_state)[-200:]
+
+
 def coded(log):
     codes = log.as_text().select(pl.col("user", "item").rank("dense") - 1, "time")
     return StreamLog.of(codes["user"], codes["item"], codes["time"])
@@ -215,7 +268,7 @@ def coded(log):
 def test_states_are_dropped_after_the_last_event_of_their_user():
     rec, log = small_recommender(), log_with_ties()
     train, test = split_after(log, int(log.table["time"][79]))
-    model = StreamedModel(rec, test, None, coded(log), len(train))
+    model = StreamedModel(rec, test, None, coded(log), len(train), ids_of(log))
     model.ranks()
     assert not model.states and not model.coming
 

@@ -273,7 +273,7 @@ def slow_content(features, setting, history):
 @pytest.mark.parametrize("setting", [ContentKNN(3, None, np.inf), ContentKNN(4, 2, 1.5), ContentKNN(100, 3, 2.0)])
 @pytest.mark.parametrize("block", [1, 60, 2**24])
 def test_content_equals_the_slow_twin(setting, block, monkeypatch):
-    monkeypatch.setattr(content_knn, "_COSINES", block)
+    monkeypatch.setattr(content_knn, "COSINES", block)
     features = np.random.default_rng(2).normal(size=(14, 3)).astype(np.float32)
     features[[5, 8]] = 0
     fitted = setting.fit(sequences_of([1, 2], [3]), 14, features)  # most items have no event
@@ -316,6 +316,7 @@ def test_what_cannot_be_fitted_is_named_with_the_reason(monkeypatch):
         "own popularity",
         "decayed Markov",
         "item-kNN",
+        "session-kNN",
     ]
     for sentence, said in zip(
         beside.left_out,
@@ -323,6 +324,7 @@ def test_what_cannot_be_fitted_is_named_with_the_reason(monkeypatch):
             "Left out: EASE: expected at most 5 items, came 9: its matrix of items by items would take 0 GB",
             'Left out: ALS: expected the package implicit, it is not installed. pip install "segue[als]"',
             "Left out: content-kNN: expected features of the items, came none.",
+            "Left out: transition graph: expected features of the items, came none.",
         ),
         strict=True,
     ):

@@ -544,6 +544,7 @@ def test_every_answer_has_the_shape_it_is_described_with(client, service, tmp_pa
         "recommend": ("POST", "/v1/recommend", {"token": "new", "explore": 0.5, "debug": True}),
         "recommend_by_query": ("GET", "/v1/recommend?user=u1&explore=1&seed=3&debug=true", None),
         "similar_items": ("GET", "/v1/similar/001", None),
+        "recommend_batch": ("POST", "/v1/recommend/batch", {"requests": [{"user": "u1"}, {"token": "x"}]}),
         "explain": ("POST", "/v1/explain", {"user": "u1", "without": [1]}),
         "get_user": ("GET", "/v1/users/u1", None),
         "find_items": ("GET", "/v1/items?q=film", None),
@@ -582,7 +583,7 @@ def test_the_description_names_every_shape_once(client):
 
 
 def test_every_route_that_writes_is_sent_twice(client):
-    reads = {"recommend", "explain"}
+    reads = {"recommend", "recommend_batch", "explain"}
     named = {
         operation["operationId"]
         for methods in client.get("/openapi.json").json()["paths"].values()

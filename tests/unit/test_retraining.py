@@ -205,3 +205,17 @@ def test_a_retraining_shares_its_time_and_does_not_keep_it_for_the_next(ready, m
     monkeypatch.setattr(retraining, "Budget", lambda seconds: Budget(seconds, clock=lambda: next(clock)))
     ready([0.5], [0.5], minutes=4)
     assert [settings["config"].train.minutes for _, settings in ready.given] == [2, 1.5]
+
+
+def test_a_condition_holds_a_model_back_the_first_of_a_folder_too(ready):
+    assert ready([0.5], [0.5], fail_if=["ndcg@10 < 0"]).published
+    failed = ready([0.5], [0.5], fail_if=["ndcg@10 < 1", "hr@10 < 0"])
+    assert not failed.published and failed.why.startswith("Failed: ndcg@10 < 1: ndcg@10 of segue is 0.")
+    assert (ready.folder / "current").read_text() == "a.segue\n"
+    for path in (*ready.folder.glob("*.segue"), ready.folder / "current"):
+        path.unlink()
+    log = segue.read_events(LOG)
+    assert not retraining.retrain(log, ready.folder, fail_if=["ndcg@10 < 1"]).published
+    assert retraining.retrain(log, ready.folder, fail_if=["ndcg@10 < 0"]).published
+    with pytest.raises(ArgumentError, match="--fail-if: expected a condition"):
+        retraining.retrain(log, ready.folder, fail_if=["better"])

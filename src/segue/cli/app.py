@@ -1,7 +1,7 @@
 """The command `segue`: its verbs, the names that changed, and the exit codes.
 
-Exit 0: done. Exit 1: bad input, with a message and no traceback. Exit 2: wrong usage. Exit 3:
-`segue retrain` did not publish its model, and says why.
+Exit 0: done. Exit 1: bad input, with a message and no traceback. Exit 2: wrong usage. Exit 3: a
+condition of `--fail-if` holds, or `segue retrain` did not publish its model; the reason is said.
 """
 
 import sys

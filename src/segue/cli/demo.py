@@ -13,7 +13,9 @@ from segue.data.features.catalogue import Catalogue
 from segue.data.log.datasets import get
 from segue.data.log.events import Events
 from segue.data.log.synthetic import shop
-from segue.errors import DatasetError
+from segue.errors import ArgumentError, DatasetError
+from segue.evaluation.report import Report
+from segue.files import cache_folder, replacing
 from segue.recommend.recommender import Item, Recommender
 
 HISTORIES = (("Star Wars", "Empire Strikes Back", "Raiders"), ("Toy Story", "Lion King", "Aladdin"))
@@ -30,7 +32,9 @@ def run_demo(console: Console) -> None:
     with TrainingView(console) as view:
         rec = segue.train(train, catalogue=catalogue, report=view, say=lambda text: _say(console, text))
     _title(console, "Evaluation beside baselines")
-    _say(console, str(segue.evaluate(rec, test, train=train)))
+    report = segue.evaluate(rec, test, train=train, log=events, command="segue demo")
+    _say(console, str(report))
+    write_page(console, report, cache_folder() / "demo-report.html")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "films.segue"
         rec.save(path)
@@ -41,8 +45,20 @@ def run_demo(console: Console) -> None:
     _title(console, f"Done in {time.perf_counter() - began:.0f} s. Next, on a log of your own:")
     _say(console, "segue inspect LOG.csv")
     _say(console, "segue train LOG.csv -o my.segue --hold-out last:1")
-    _say(console, "segue evaluate my.segue LOG.csv")
+    _say(console, "segue evaluate my.segue LOG.csv --report report.html")
     _say(console, "segue recommend my.segue --history ID,ID,ID")
+
+
+def write_page(console: Console, report: Report, path: Path) -> None:
+    """Write the page of a report and say where it lies, or what is missing for it."""
+    try:
+        page = report.to_html()
+    except ArgumentError as error:
+        _say(console, str(error))
+        return
+    with replacing(path) as new:
+        new.write_text(page, encoding="utf-8")
+    _say(console, f"The same with intervals, slices and the lists of 40 users, on one page: {path}")
 
 
 def load_films(console: Console) -> tuple[Events, object]:

@@ -3,7 +3,7 @@
 import csv
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -51,7 +51,16 @@ StoreAt = Annotated[
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")]
+Where = Annotated[str | None, typer.Option(help="Filter of items, such as 'genre = \"Comedy\" and price < $most'.")]
 ListLength = Annotated[int, typer.Option("-k", help="Length of the list.")]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-if",
+        help='Exit 3 where this holds: "ndcg@10 < 0.12", "ndcg@10 < baseline", or against the interval of an earlier '
+        'report, "ndcg@10 < report.json".',
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -117,9 +126,7 @@ class LogColumns:
 class ListChoice:
     """What a list may hold: each field is an option of every verb that makes lists; see `makes_list`."""
 
-    where: Annotated[
-        str | None, typer.Option(help="Filter of items, such as 'genre = \"Comedy\" and price < $most'.")
-    ] = None
+    where: Where = None
     param: Annotated[list[str] | None, typer.Option(help="name=value of the filter's $name.")] = None
     current: Annotated[str | None, typer.Option(help="Id of the item looked at: current.name in a filter.")] = None
     exclude: Annotated[str | None, typer.Option(help="Ids to leave out, as one CSV line, or @FILE.")] = None
@@ -206,6 +213,14 @@ def warn_unmet(encoding: TableEncoder | None, values: Mapping[str, object], *, o
     """Say on stderr which values of an option training never met: they are no error, and change nothing."""
     if unmet := encoding.unknown_values(values) if encoding else []:
         typer.echo(f"never met in training, no effect ({option}): {', '.join(unmet)}", err=True)
+
+
+def end_if(failures: Sequence[str]) -> None:
+    """Say why a run failed, and end with exit code 3 if it did."""
+    for why in failures:
+        typer.echo(why, err=True)
+    if failures:
+        raise typer.Exit(3)
 
 
 def print_json(value: Any) -> None:

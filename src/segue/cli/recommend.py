@@ -1,7 +1,7 @@
 """The verbs `recommend`, `explain`, `rate` and `similar`."""
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from segue.recommend.arguments import profiles_of
 from segue.recommend.batch import Happened
 from segue.recommend.index.approximate import LARGE, open_index
 from segue.recommend.lists.explain import past_events
+from segue.recommend.lists.options import ListOptions
 from segue.recommend.plan import Beam, Sample
 from segue.recommend.ratings import RatingDistribution, Shared
 from segue.recommend.recommender import Item, Recommender, Time, load_model
@@ -69,8 +70,8 @@ def recommend(
         raise typer.BadParameter(f"--{of} --events LOG and --store S")
     if plan is not None and (everyone or (beam != 1 and temperature is not None)):
         raise typer.BadParameter("--plan is for one history or user, with --beam or with --temperature")
-    if choice != options.ListChoice() and (everyone or plan is not None):
-        raise typer.BadParameter("filters are for the list of one history or user, without --all and --plan")
+    if choice != options.ListChoice() and plan is not None:
+        raise typer.BadParameter("filters are for lists, without --plan")
     if out is not None:
         check_file(out, "-o", ".parquet")
     rec = load_model(model)
@@ -78,7 +79,7 @@ def recommend(
         typer.echo("this model learnt ratings alone, not what comes next: train with --task both for lists", err=True)
     source = columns.read(events, of=rec) if events is not None else str(store)
     if out is not None:
-        return list_all(rec, model, source, out, k=k, at=options.time_option(at), users=users)
+        return list_all(rec, model, source, out, k=k, at=options.time_option(at), users=users, choice=choice)
     about = options.profile_option(profile)
     if history is not None:
         past: Sequence[Happened] = past_events(options.history_ids(history))
@@ -184,11 +185,18 @@ def similar(
     mix: Annotated[
         float, typer.Option(help="0: alike by what users do next; 1: alike by attributes; between: both.")
     ] = 0.5,
+    where: options.Where = None,
+    history: Annotated[
+        str | None, typer.Option(help="Item ids of a user, oldest first, as one CSV line: the list is in their order.")
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """List the items most like an item: by what users do next and by the items' attributes."""
     rec = load_model(model)
-    items = rec.similar(item, k, mix=mix)
+    state = None if history is None else rec.observe_all(rec.start(), options.history_ids(history))
+    items = rec.similar(item, k, mix=mix, where=where, state=state)
+    for note in items.notes:
+        typer.echo(note, err=True)
     shared = {line.item: [label for label in rec.labels(line.item) if label in rec.labels(item)] for line in items}
     if as_json:
         options.print_json({"items": [line._asdict() | {"shared": shared[line.item]} for line in items], "unknown": []})
@@ -200,19 +208,32 @@ def similar(
 
 
 def list_all(
-    rec: Recommender, model: Path, source: Events | str, out: Path, *, k: int, at: Time, users: Path | None
+    rec: Recommender,
+    model: Path,
+    source: Events | str,
+    out: Path,
+    *,
+    k: int,
+    at: Time,
+    users: Path | None,
+    choice: options.ListChoice,
 ) -> None:
     """Write the lists of all users of a log or of the store at an address."""
     index, note = open_index(rec, model)
     if index is not None or len(rec.items) > LARGE:
         typer.echo(note, err=True)
+    if choice.exclude_events or choice.current or choice.diversity:
+        raise typer.BadParameter("--all takes --where, --param, --exclude, --candidates and --repeats alone")
+    wanted = choice.arguments((), None)
+    narrow = ListOptions(
+        exclude=tuple(wanted["exclude"]), repeats=wanted["repeats"], where=wanted["where"], params=wanted["params"],
+        candidates=wanted["candidates"] and tuple(wanted["candidates"]),
+    )  # fmt: skip
     profiles = profiles_of(rec.facts, users)
     rec = rec.with_index(index)
-    if isinstance(source, Events):
-        done = recommend_all(rec, source, out, k=k, at=at, profiles=profiles, report=_progress)
-    else:
-        with closing(read_store(source)) as opened:
-            done = recommend_all(rec, opened, out, k=k, at=at, profiles=profiles, report=_progress)
+    with ExitStack() as stack:
+        of = source if isinstance(source, Events) else stack.enter_context(closing(read_store(source)))
+        done = recommend_all(rec, of, out, k=k, at=at, profiles=profiles, choice=narrow, report=_progress)
     count = done.users + done.before
     before = f", {done.before:,} of them by the run before" if done.before else ""
     typer.echo(f"{out}: lists of {count:,} user{'s' * (count != 1)}{before}.")

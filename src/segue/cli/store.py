@@ -116,6 +116,7 @@ def retrain(
     tolerance: Annotated[
         float, typer.Option(help="Loss that is tolerated, as a share of the running model's metric.", min=0, max=1)
     ] = TOLERANCE,
+    fail_if: options.FailIf = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Train on a store and publish the model if it is shown not to be worse: exit 0 published, 3 not. For cron."""
@@ -133,6 +134,7 @@ def retrain(
         config=wanted,
         minutes=minutes,
         tolerance=tolerance,
+        fail_if=fail_if or (),
         say=partial(Console(stderr=True).print, soft_wrap=True, highlight=False),
     )
     if as_json:

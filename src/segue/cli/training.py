@@ -1,5 +1,7 @@
 """The verbs `train` and `evaluate`."""
 
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,13 +12,17 @@ import typer
 from rich.console import Console
 
 import segue
+from segue.addresses import hidden
 from segue.cli import options
 from segue.cli.models import index_if_large
 from segue.cli.progress import TrainingView
 from segue.config import configure, parse_settings, read_config
 from segue.data.log.events import Events
 from segue.data.log.split import digest
-from segue.evaluation.held_out import held_out_rows
+from segue.evaluation.comparison_report.gate import condition_of, failures
+from segue.evaluation.comparison_report.report import check_figures
+from segue.evaluation.held_out import held_out_by_all
+from segue.evaluation.registry import words_of
 from segue.files import check_file
 from segue.recommend.recommender import load_model
 
@@ -100,7 +106,10 @@ def _notes(log: Events) -> list[str]:
 @verbs.command()
 @options.reads_log
 def evaluate(
-    model: options.Model,
+    models: Annotated[
+        list[Path],
+        typer.Argument(help="A model that segue train wrote, or several to compare.", metavar="MODEL..."),
+    ],
     events: options.Log,
     in_sample: Annotated[
         bool, typer.Option("--in-sample", help="Measure on rows that the model was trained on, too.")
@@ -118,29 +127,93 @@ def evaluate(
             "--stream", help="Read the held-out events on in the order of time, beside baselines that learn online."
         ),
     ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="File of a page with intervals, slices and users; needs no other file.")
+    ] = None,
+    report_json: Annotated[
+        Path | None, typer.Option(help="File of all numbers of the page; beside the page if not given.")
+    ] = None,
+    report_users: Annotated[int, typer.Option(help="Users that the page shows; 0 for none.", min=0)] = 40,
+    fail_if: options.FailIf = None,
     users: options.Users = None,
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            help="Names, such as markov,own, or none; all that suit the log if not given. Tuned settings are kept in "
+            "MODEL.baselines.json."
+        ),
+    ] = None,
     *,
     columns: options.LogColumns,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure a model on the rows it held out, beside baselines."""
+    """Measure models on the rows that they held out, beside baselines: exit 0, or 3 where --fail-if holds."""
     if task not in (None, "next", "rating"):
         raise typer.BadParameter("--task is next or rating")
-    rec = load_model(model)
-    task = task or ("rating" if rec.config.train.task == "rating" else "next")
+    recs = {name: load_model(path) for name, path in _named(models).items()}
+    first = next(iter(recs.values()))
+    task = task or ("rating" if first.config.train.task == "rating" else "next")
+    several = len(recs) > 1 or report is not None or report_json is not None
     if at_event and task == "rating":
         raise typer.BadParameter("--at-event is for --task next; ratings are always predicted at their times")
     if stream and (at_event or in_sample or task == "rating"):
         raise typer.BadParameter("--stream is for --task next; it goes without --at-event and --in-sample")
-    rows = held_out_rows(rec.facts, columns.read(events, of=rec), in_sample=in_sample)
-    typer.echo(f"Measuring {len(rows.test):,} events. The baselines are tuned first.", err=True)
+    if several and (stream or task == "rating"):
+        raise typer.BadParameter("several models and --report are for --task next without --stream")
+    words = words_of(baselines)
+    if words and (stream or task == "rating"):
+        raise typer.BadParameter("--baselines names those of lists; with --stream or --task rating: none or all")
+    conditions = [condition_of(text) for text in fail_if or ()]
+    written = _files(report, report_json)
+    log = columns.read(events, of=first)
+    rows = held_out_by_all({name: rec.facts for name, rec in recs.items()}, log, in_sample=in_sample)
+    tuned = "" if words == () else " The baselines are tuned first."
+    typer.echo(f"Measuring {len(rows.test):,} events.{tuned}", err=True)
     say = partial(typer.echo, err=True)
-    lists: Any = partial(segue.evaluate, request_time="event" if at_event else "unknown", say=say)
-    measure = lists if task == "next" else segue.evaluate_ratings
+    measured: Any = first
+    how: dict[str, Any] = {"train": None if words == () else rows.train, "users": users, "notes": rows.notes}
+    measure: Any = segue.evaluate_ratings
     if stream:
         measure = partial(segue.evaluate_stream, say=say)
-    report = measure(rec, rows.test, train=rows.train, users=users, notes=rows.notes)
+    elif task == "next":
+        measure = partial(segue.evaluate, baselines=words, keep=models[0].with_name(f"{models[0].name}.baselines.json"))
+        how |= {"train": rows.train, "request_time": "event" if at_event else "unknown"}
+        how |= {"say": None if sys.stderr.isatty() else say}
+    if several:
+        measured, how = recs, how | {"log": log, "cases": report_users, "command": _command()}
+    found = measure(measured, rows.test, **how)
+    for path, what in written.items():
+        found.write(path)
+        typer.echo(f"{path}: {what}.", err=True)
     if as_json:
-        options.print_json(report.to_dict())
+        options.print_json(found.to_dict())
     else:
-        typer.echo(str(report))
+        typer.echo(str(found))
+    options.end_if(failures(conditions, found.to_dict()["models"] if stream else found.rows))
+
+
+def _named(models: list[Path]) -> dict[str, Path]:
+    """Return model files by the names of a report: those of the files, or their paths where two are alike."""
+    stems = [path.stem for path in models]
+    if len(set(models)) < len(models):
+        raise typer.BadParameter("each model is given once")
+    return {stem if stems.count(stem) == 1 else str(path): path for stem, path in zip(stems, models, strict=True)}
+
+
+def _files(report: Path | None, report_json: Path | None) -> dict[Path, str]:
+    """Return the files to write with what they are, checked before the long work."""
+    written = {}
+    if report is not None:
+        check_figures()
+        check_file(report, "--report", ".html")
+        written[report] = "the report, one page"
+        report_json = report_json or report.with_suffix(".json")
+    if report_json is not None:
+        check_file(report_json, "--report-json", ".json")
+        written[report_json] = "the numbers of the report"
+    return written
+
+
+def _command() -> str:
+    """Return the command that was given, without passwords."""
+    return hidden(shlex.join(["segue", *sys.argv[1:]]), sys.argv)

@@ -51,6 +51,32 @@ def held_out_rows(facts: Mapping[str, Any], events: Events, *, in_sample: bool =
     )
 
 
+def held_out_by_all(facts: Mapping[str, Mapping[str, Any]], events: Events, *, in_sample: bool = False) -> HeldOut:
+    """Return the rows of a log that none of several models learnt; see `held_out_rows`.
+
+    Models without a hold-out are measured on what happened after the latest of their training ranges.
+
+    Args:
+        facts: of each model, by name.
+
+    Raises:
+        EvaluationError: the models held out different rows.
+    """
+    (first, mine), *others = facts.items()
+    if not in_sample and all(each.get("hold_out") is None and each.get("range") for each in facts.values()):
+        mine = max(facts.values(), key=lambda each: each["range"][1])
+    rows = held_out_rows(mine, events, in_sample=in_sample)
+    for name, each in others:
+        same = each.get("hold_out_digest") == facts[first].get("hold_out_digest")
+        if not (in_sample or same):
+            rules = [each.get("hold_out") or "none", facts[first].get("hold_out") or "none"]
+            raise EvaluationError(
+                f"{events.source}: expected models with the same held-out rows, came {name} with --hold-out {rules[0]} "
+                f"and {first} with --hold-out {rules[1]}. Train them on the same log with the same --hold-out."
+            )
+    return rows
+
+
 def check_not_learnt(
     facts: Mapping[str, Any], test: Events, *, call: str = "evaluate", what: str = "events", split: str
 ) -> None:

@@ -5,7 +5,8 @@ model, seen items are excluded if the recommender's policy says so.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -16,11 +17,21 @@ from segue.data.sequences.sequences import encode, sequence_order
 from segue.errors import EvaluationError
 from segue.evaluation.baselines.contract import Fitted
 from segue.evaluation.held_out import check_not_learnt
+from segue.evaluation.progress import tuning_bar
 from segue.evaluation.queries import Queries, Rankings, RankingTask, rank_queries
-from segue.evaluation.registry import BaselineRankings, TrainingData, rank_baselines, rank_fitted
+from segue.evaluation.registry import (
+    BaselineRankings,
+    Baselines,
+    Chosen,
+    TrainingData,
+    rank_baselines,
+    rank_fitted,
+    words_of,
+)
 from segue.evaluation.report import Report
 from segue.metrics.bootstrap import paired_bootstrap
-from segue.metrics.metrics import coverage, ndcg, next_item_metrics
+from segue.metrics.lists import coverage
+from segue.metrics.metrics import ndcg, next_item_metrics
 from segue.recommend.arguments import check_count, check_known, profiles_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats
@@ -38,7 +49,8 @@ def rank_beside(
     rec: Recommender,
     tasks: Sequence[RankingTask],
     train: Events | None,
-    fitted: Mapping[str, Fitted] | None,
+    baselines: Baselines,
+    keep: str | Path | None = None,
     say: Callable[[str], None] | None = None,
 ) -> BaselineRankings:
     """Return how the baselines beside a recommender rank, and a sentence for each that could not.
@@ -46,14 +58,22 @@ def rank_beside(
     Args:
         rec: whose vocabulary and policy on seen items the baselines take.
         train: the training events, for the usual baselines; None for none.
-        fitted: baselines in their place.
-        say: called with a line for each before it is tuned.
+        baselines: fitted, or names of some of the usual.
+        keep: a file that keeps tuned settings.
+        say: called with a line for each before it is tuned; None shows a bar where somebody looks.
+
+    Raises:
+        ArgumentError: a name is none of a baseline, or names are given without training events.
     """
-    if fitted or train is None:
-        return rank_fitted(fitted or {}, tasks)
+    words = words_of(baselines, fitting=train is not None)
+    if isinstance(baselines, Mapping) and baselines:
+        return rank_fitted(baselines, tasks)
+    if train is None or words == ():
+        return rank_fitted({}, tasks)
     features = attributes_of(rec.catalogue, rec.encoders)
     data = TrainingData(encode(train, rec.vocabulary), rec.vocabulary.size, features, rec.repeats == "exclude")
-    return rank_baselines(data, tasks, say)
+    with tuning_bar(say is None) as progress:
+        return rank_baselines(data, tasks, Chosen(words, Path(keep) if keep else None, say, progress))
 
 
 def task_of(rec: Recommender, queries: Queries, seen: Queries | None = None) -> RankingTask:
@@ -80,6 +100,16 @@ def rank_targets(
     Cost: O(events x network + queries x items).
     """
     task = task_of(rec, queries, seen)
+    others = rank_fitted(fitted or {}, [task]).rankings
+    own = rank_queries(task, scorer_of(rec, queries, at_event=at_event))
+    return {"segue": own} | {name: rankings for name, (rankings,) in others.items()}
+
+
+def scorer_of(rec: Recommender, queries: Queries, *, at_event: bool = False) -> Callable[[range], Floats]:
+    """Return the function that scores all items for a block of queries, float32[query, item].
+
+    Cost: O(events x network) at once, then O(items) for each query.
+    """
     wanted = np.zeros(len(queries.sequences.items), bool)
     wanted[queries.events] = True
     outputs = rec.outputs_before(queries.sequences, wanted)
@@ -87,15 +117,14 @@ def rank_targets(
     def scores(block: range) -> Floats:
         gaps, details = np.full(len(block), np.nan, np.float32), None
         if at_event:
-            gaps = _gaps(queries, block)
+            gaps = gaps_of(queries, block)
             details = rec.encoders.of_events([{"time": time} for time in _times(queries, block)])
         return rec.score_outputs(outputs[block.start : block.stop], gaps, queries.recent(block), details)
 
-    others = rank_fitted(fitted or {}, [task]).rankings
-    return {"segue": rank_queries(task, scores)} | {name: rankings for name, (rankings,) in others.items()}
+    return scores
 
 
-def _gaps(queries: Queries, block: range) -> Floats:
+def gaps_of(queries: Queries, block: range) -> Floats:
     """Return float32[query]: seconds from a user's last event to the held-out event."""
     events = queries.events[block.start : block.stop]
     begins = queries.sequences.offsets[queries.users[block.start : block.stop]]
@@ -108,13 +137,30 @@ def _times(queries: Queries, block: range) -> list[int | None]:
     return [None] * len(events) if times is None else times[events].tolist()
 
 
+class Measurement(NamedTuple):
+    """How a recommender, under the name "segue", and the baselines beside it rank the same queries.
+
+    Args:
+        queries: in the terms of the recommender.
+        rankings: by name, the recommender first.
+        protocol: what was measured, in words.
+        notes: anything that a reader must know.
+    """
+
+    queries: Queries
+    rankings: dict[str, Rankings]
+    protocol: str
+    notes: tuple[str, ...]
+
+
 def evaluate(
     rec: Recommender,
     test: Events,
     *,
     train: Events | None = None,
     ks: Sequence[int] = (5, 10, 20),
-    baselines: Mapping[str, Fitted] | None = None,
+    baselines: Baselines = None,
+    keep: str | Path | None = None,
     users: object = None,
     request_time: Literal["unknown", "event"] = "unknown",
     notes: Sequence[str] = (),
@@ -128,23 +174,54 @@ def evaluate(
         train: the training events, to tune and fit the usual baselines beside it, in a separate process. The report
             names a baseline that crashes, raises or has not ended after an hour, and leaves it out.
         ks: lengths of lists.
-        baselines: fitted baselines by name, in place of the usual; a baseline that raises is left out.
+        baselines: names of some of the usual, such as `["markov", "ease"]` or "markov,ease"; "none" for none; or fitted
+            baselines by name in place of the usual, of which one that raises is left out.
+        keep: a file that keeps the tuned settings of the baselines, such as "films.segue.baselines.json": a second
+            evaluation with the same training events and code does not tune again.
         users: a path or table with the profiles of the users, where the recommender reads them.
         request_time: when each list is requested: at an unknown time, or at the time of the event, as from a server.
         notes: sentences for the report.
-        say: called with lines on what is being done; it can take minutes.
+        say: called with lines on what is being done; it can take minutes. None shows a bar in a terminal or a notebook.
 
     Returns:
         Hit rate, precision, recall, NDCG, MRR and MAP at each k, and coverage, a row per model; with
         baselines the improvement over the best of them, with its interval over users.
 
     Raises:
+        ArgumentError: a name is none of a baseline, or names are given without training events.
         EvaluationError: there is no held-out event, or all of these events were learnt.
 
     Cost: O(events x network + queries x items).
     """
     for k in ks:
         check_count(k, "evaluate: expected each of ks")
+    measurement = measure(
+        rec,
+        test,
+        train=train,
+        baselines=baselines,
+        keep=keep,
+        users=users,
+        request_time=request_time,
+        notes=notes,
+        say=say,
+    )
+    return report_of(measurement, ks, rec.vocabulary.size)
+
+
+def measure(
+    rec: Recommender,
+    test: Events,
+    *,
+    train: Events | None = None,
+    baselines: Baselines = None,
+    keep: str | Path | None = None,
+    users: object = None,
+    request_time: Literal["unknown", "event"] = "unknown",
+    notes: Sequence[str] = (),
+    say: Callable[[str], None] | None = None,
+) -> Measurement:
+    """Return how a recommender and baselines rank held-out events; arguments and errors as of `evaluate`."""
     for log in (test,) if train is None else (test, train):
         as_events(log, "evaluate")
     if not len(test):
@@ -152,7 +229,7 @@ def evaluate(
     check_known(rec.vocabulary.ids, test)
     check_not_learnt(rec.facts, test, split="split_by_time or split_last")
     queries = queries_of(rec, test, profiles_of(rec.facts, users, test))
-    others = rank_beside(rec, [task_of(rec, queries)], train, baselines, say)
+    others = rank_beside(rec, [task_of(rec, queries)], train, baselines, keep, say)
     if say:
         say(f"Ranking the catalogue for {len(test):,} events.")
     rankings = rank_targets(rec, queries, at_event=request_time == "event")
@@ -164,7 +241,7 @@ def evaluate(
         f"Seen items are {'excluded' if rec.repeats == 'exclude' else 'allowed'}. Order: {order}. "
         f"Time of each request: {'that of the event' if request_time == 'event' else 'unknown'}."
     )
-    return _report(rankings, queries, protocol, ks, rec.vocabulary.size, (*notes, *others.left_out))
+    return Measurement(queries, rankings, protocol, (*notes, *others.left_out))
 
 
 def ranking_words(rec: Recommender) -> str:
@@ -174,14 +251,9 @@ def ranking_words(rec: Recommender) -> str:
     return f"Full-catalogue ranking of {len(rec.vocabulary):,} items{new}"
 
 
-def _report(
-    rankings: dict[str, Rankings],
-    queries: Queries,
-    protocol: str,
-    ks: Sequence[int],
-    n_items: int,
-    notes: Sequence[str],
-) -> Report:
+def report_of(measurement: Measurement, ks: Sequence[int], n_items: int) -> Report:
+    """Return the report of a measurement; `n_items` is the length of a score row, row 0 included."""
+    queries, rankings, protocol, notes = measurement
     ranks = {name: np.concatenate(ranked.ranks) for name, ranked in rankings.items()}
     rows = {}
     for name, ranked in rankings.items():

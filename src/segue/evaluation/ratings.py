@@ -21,6 +21,8 @@ from segue.evaluation.baselines.rating_baselines import Numbers, Predictions, Ra
 from segue.evaluation.held_out import check_not_learnt
 from segue.evaluation.report import improvement_line
 from segue.metrics.bootstrap import Interval, paired_bootstrap
+from segue.metrics.metrics import mae, rmse
+from segue.metrics.probabilities import calibration
 from segue.recommend.arguments import profiles_of
 from segue.recommend.ratings import UNIT, head_of, moved_bias, outputs_at, rate, residuals_of
 from segue.recommend.recommender import Recommender
@@ -28,7 +30,6 @@ from segue.shapes import Floats, Rows, Times
 
 #: Shares of the ratings that an interval should hold, and its half-width in standard deviations.
 COVERAGES = {"50 %": 0.674, "80 %": 1.282, "90 %": 1.645, "95 %": 1.960}
-BINS = 10
 
 
 @dataclass(frozen=True)
@@ -263,8 +264,8 @@ def _report(
 ) -> RatingReport:
     errors = {name: each - queries.ratings for name, each in predicted.items()}
     rows = {
-        name: {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.mean(np.abs(error)))}
-        for name, error in errors.items()
+        name: {"rmse": rmse(each, queries.ratings), "mae": mae(each, queries.ratings)}
+        for name, each in predicted.items()
     }
     improvement = best = None
     if len(rows) > 1:
@@ -282,16 +283,5 @@ def _report(
     if unknown:
         notes = (*notes, f"{unknown:,} ratings are of items never met in training.")
     coverage = {name: float(np.mean(np.abs(errors["segue"]) <= reach * deviation)) for name, reach in COVERAGES.items()}
-    calibration = calibration_of(predicted["segue"], queries.ratings)
-    return RatingReport(rows, calibration, coverage, protocol, improvement, best, tuple(notes))
-
-
-def calibration_of(predicted: Numbers, given: Floats, bins: int = BINS) -> tuple[tuple[float, float, int], ...]:
-    """Return for each of `bins` equal parts of the predictions, sorted: mean predicted, mean given, how many.
-
-    Example:
-        >>> calibration_of(np.array([1.0, 4.0, 2.0, 5.0]), np.float32([1, 5, 2, 4]), bins=2)
-        ((1.5, 1.5, 2), (4.5, 4.5, 2))
-    """
-    parts = np.array_split(np.argsort(predicted, kind="stable"), bins)
-    return tuple((float(predicted[p].mean()), float(given[p].mean()), len(p)) for p in parts if len(p))
+    parts = calibration(predicted["segue"], queries.ratings)
+    return RatingReport(rows, parts, coverage, protocol, improvement, best, tuple(notes))

@@ -1,16 +1,22 @@
 """Every baseline: all are fitted to one log and rank the same queries; the failure of one costs no other."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from segue.data.sequences.sequences import Sequences
+from segue.errors import ArgumentError, nearest
 from segue.evaluation.baselines.als import ALS
 from segue.evaluation.baselines.content_knn import ContentKNN
 from segue.evaluation.baselines.contract import Baseline, Fitted
 from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, OwnPopularity, Popularity, RecentPopularity
 from segue.evaluation.baselines.ease import EASE
+from segue.evaluation.baselines.kept_settings import data_key, read_settings, write_settings
 from segue.evaluation.baselines.separate_process import Failure, attempt, call_each
+from segue.evaluation.baselines.session_knn import SessionKNN
+from segue.evaluation.baselines.transition_graph import TransitionGraph
 from segue.evaluation.baselines.tuning import tuned
+from segue.evaluation.progress import TuningStep
 from segue.evaluation.queries import Rankings, RankingTask, rank_queries
 from segue.shapes import Floats
 
@@ -21,12 +27,16 @@ BASELINES: tuple[type[Baseline], ...] = (
     OwnPopularity,
     DecayedMarkov,
     ItemKNN,
+    SessionKNN,
     EASE,
     ALS,
     ContentKNN,
+    TransitionGraph,
 )
 
 Say = Callable[[str], None]
+#: Baselines of a caller: fitted, by name; names of some of the usual; or None for all of the usual.
+Baselines: TypeAlias = Mapping[str, Fitted] | Sequence[str] | str | None
 Result = TypeVar("Result")
 
 
@@ -44,6 +54,68 @@ class TrainingData(NamedTuple):
     n_items: int
     features: Floats | None = None
     exclude_seen: bool = False
+
+    @property
+    def key(self) -> str:
+        """What stands for all that the tuning reads, the code included."""
+        whole = self.sequences
+        arrays = (whole.offsets, whole.items, whole.times, self.features)
+        return data_key(arrays, self.n_items, self.exclude_seen)
+
+
+class Chosen(NamedTuple):
+    """Which baselines stand beside a recommender, and how their settings come about.
+
+    Args:
+        words: the names of some, such as "markov"; None for all that suit the log.
+        keep: a file that keeps tuned settings, or None. Settings that it has for the same data and code are taken.
+        say: called with a line for each baseline before it is tuned.
+        progress: called after each trial.
+    """
+
+    words: Sequence[str] | None = None
+    keep: Path | None = None
+    say: Say | None = None
+    progress: Callable[[TuningStep], None] | None = None
+
+    @property
+    def kinds(self) -> tuple[type[Baseline], ...]:
+        """The classes, in the order of a report."""
+        return tuple(kind for kind in BASELINES if self.words is None or (kind.word or kind.title) in self.words)
+
+
+def words_of(baselines: Baselines, *, fitting: bool = True) -> tuple[str, ...] | None:
+    """Return the names that a caller gave, none for "none"; None for fitted baselines, or for the usual ones.
+
+    Args:
+        baselines: of the caller.
+        fitting: whether there are training events to fit them to.
+
+    Raises:
+        ArgumentError: a name is none of a baseline, or names are given and nothing to fit them to.
+
+    Example:
+        >>> words_of("markov, own"), words_of("none"), words_of(None)
+        (('markov', 'own'), (), None)
+    """
+    if baselines is None or isinstance(baselines, Mapping):
+        return None
+    parts = baselines.split(",") if isinstance(baselines, str) else list(baselines)
+    known = {kind.title.lower(): kind.word or kind.title for kind in BASELINES}
+    words = [known.get(word.strip().lower(), word.strip().lower()) for word in parts]
+    words = [word for word in words if word != "none"]
+    for word in words:
+        if word not in known.values():
+            like = nearest(word, known.values())
+            hint = f' Did you mean "{like}"?' if like else " Choose of these."
+            raise ArgumentError(
+                f'baselines: expected names among {", ".join(known.values())}, or none, came "{word[:50]}".{hint}'
+            )
+    if words and not fitting:
+        raise ArgumentError(
+            f"baselines: expected the training events beside names such as {words[0]}, came none. Give train=."
+        )
+    return tuple(words)
 
 
 class FittedBaselines(NamedTuple):
@@ -70,21 +142,36 @@ class BaselineRankings(NamedTuple):
     left_out: tuple[str, ...]
 
 
-def rank_baselines(data: TrainingData, tasks: Sequence[RankingTask], say: Say | None = None) -> BaselineRankings:
-    """Return how every baseline ranks that can be fitted, tuned on the last training event of each user.
+class _Ranked(NamedTuple):
+    """How one baseline ranks each task, and its settings."""
+
+    settings: dict[str, Any]
+    rankings: list[Rankings]
+
+
+def rank_baselines(data: TrainingData, tasks: Sequence[RankingTask], chosen: Chosen | None = None) -> BaselineRankings:
+    """Return how baselines rank, tuned on the last training event of each user.
 
     All work is done in a separate process (`call_each`). A baseline that crashes, takes too much memory or does not
-    end is named in `left_out`, and the others stand.
-
-    Args:
-        say: called with a line for each baseline before it is tuned.
+    end is named in `left_out`, and the others stand. Settings that `chosen.keep` has are not tuned again.
 
     Cost: `tuned` for each and its scores, half a second for the process, and a copy of the events.
     """
-    able, obstacles = _able(data)
+    chosen = chosen or Chosen()
+    able, obstacles = _able(data, chosen)
+    key = data.key if chosen.keep else ""
+    kept = read_settings(chosen.keep, key) if chosen.keep else {}
+    keys = _Announced([_with_settings(kind, kept.get(kind.title)) for kind in able], chosen)
     plain = [RankingTask(task.queries.items_only(), task.seen and task.seen.items_only()) for task in tasks]
-    results = call_each(_tune_and_rank, (data, plain), _announced(able, say))
-    return BaselineRankings(*_collected(able, results, obstacles))
+    results = call_each(_tune_and_rank, (data, plain), keys, heard=keys.heard)
+    found, left_out = _collected(able, results, obstacles)
+    settings = {name.partition(" (")[0]: each.settings for name, each in found.items()}
+    if chosen.keep and any(kept.get(title) != each for title, each in settings.items()):
+        try:
+            write_settings(chosen.keep, key, settings)
+        except OSError as error:
+            left_out = (*left_out, f"{chosen.keep}: the settings of the baselines were not kept: {error.strerror}.")
+    return BaselineRankings({name: each.rankings for name, each in found.items()}, left_out)
 
 
 def rank_fitted(fitted: Mapping[str, Fitted], tasks: Sequence[RankingTask]) -> BaselineRankings:
@@ -99,47 +186,87 @@ def rank_fitted(fitted: Mapping[str, Fitted], tasks: Sequence[RankingTask]) -> B
     return BaselineRankings(rankings, tuple(left_out))
 
 
-def fit_all(data: TrainingData, say: Say | None = None) -> FittedBaselines:
+def fit_all(data: TrainingData, chosen: Chosen | None = None) -> FittedBaselines:
     """Return every baseline that can be fitted, in this process; a baseline that raises is named in `left_out`.
+
+    Args:
+        data: what to fit to.
+        chosen: which baselines; its file is neither read nor written.
 
     Cost: `tuned` for each.
 
     Example:
         >>> import numpy as np, polars as pl
         >>> log = Sequences(pl.Series(["ann"]), np.array([0, 3]), np.array([1, 2, 1], np.int32))
-        >>> fit_all(TrainingData(log, 3)).left_out[-1]
+        >>> fit_all(TrainingData(log, 3)).left_out[-2]
         'Left out: content-kNN: expected features of the items, came none. Give a catalogue with attributes.'
     """
-    able, obstacles = _able(data)
-    results = (attempt(_tune, data, kind) for kind in _announced(able, say))
+    chosen = chosen or Chosen()
+    able, obstacles = _able(data, chosen)
+    results = (attempt(_tune, data, kind) for kind in _Announced(able, chosen))
     return FittedBaselines(*_collected(able, results, obstacles))
 
 
-def _able(data: TrainingData) -> tuple[list[type[Baseline]], dict[type[Baseline], str]]:
+def _able(data: TrainingData, chosen: Chosen) -> tuple[list[type[Baseline]], dict[type[Baseline], str]]:
     """Return the baselines that can be fitted, and for the others why not."""
-    useful = [kind for kind in BASELINES if not (kind.repeats and data.exclude_seen)]
-    reasons = {kind: kind.obstacle(data.n_items, data.features) for kind in useful}
+    useless = {kind for kind in chosen.kinds if kind.repeats and data.exclude_seen}
+    reasons = {kind: kind.obstacle(data.n_items, data.features) for kind in chosen.kinds if kind not in useless}
     obstacles = {kind: why for kind, why in reasons.items() if why is not None}
-    return [kind for kind in useful if kind not in obstacles], obstacles
+    if chosen.words is not None:
+        obstacles |= {kind: f"{kind.title}: it ranks seen items, and lists exclude these here." for kind in useless}
+    return [kind for kind in reasons if kind not in obstacles], obstacles
 
 
-def _announced(kinds: Sequence[type[Baseline]], say: Say | None) -> Iterator[type[Baseline]]:
-    for number, kind in enumerate(kinds, start=1):
-        if say:
-            say(f"Tuning baseline {number} of {len(kinds)}: {kind.title}.")
-        yield kind
+def _with_settings(kind: type[Baseline], settings: Mapping[str, Any] | None) -> type[Baseline] | Baseline:
+    """Return a baseline with kept settings; its class, to be tuned, where there are none that fit."""
+    try:
+        return kind if settings is None else kind(**settings)
+    except (TypeError, ValueError):  # an ArgumentError is a ValueError: the file was edited
+        return kind
 
 
-def _tune(data: TrainingData, kind: type[Baseline]) -> tuple[str, Fitted]:
-    fitted = tuned(kind, data.sequences, data.n_items, features=data.features, exclude_seen=data.exclude_seen)
+class _Announced:
+    """Gives baselines one after the other; says which is next, and passes on how far its tuning is."""
+
+    def __init__(self, baselines: Sequence[type[Baseline] | Baseline], chosen: Chosen) -> None:
+        self.baselines, self.chosen, self.at = baselines, chosen, 0
+
+    def __iter__(self) -> Iterator[type[Baseline] | Baseline]:
+        for number, each in enumerate(self.baselines, start=1):
+            self.at = number
+            if self.chosen.say:
+                what = "Tuning" if isinstance(each, type) else "Fitting, with kept settings,"
+                self.chosen.say(f"{what} baseline {self.at} of {len(self.baselines)}: {each.title}.")
+            self.heard((0, 1))
+            yield each
+            self.heard((1, 1))
+
+    def heard(self, trials: tuple[int, int]) -> None:
+        """Pass on how many trials are done, of how many at most."""
+        if self.chosen.progress:
+            step = TuningStep(self.baselines[self.at - 1].title, self.at, len(self.baselines), *trials)
+            self.chosen.progress(step)
+
+
+def _tune(
+    data: TrainingData, one: type[Baseline] | Baseline, tell: Callable[[tuple[int, int]], None] | None = None
+) -> tuple[str, Fitted]:
+    if isinstance(one, Baseline):
+        fitted = one.fit(data.sequences, data.n_items, data.features)
+    else:
+        sequences, n_items, features, exclude_seen = data
+        fitted = tuned(one, sequences, n_items, features=features, exclude_seen=exclude_seen, tell=tell)
     return fitted.name, fitted
 
 
 def _tune_and_rank(
-    given: tuple[TrainingData, Sequence[RankingTask]], kind: type[Baseline]
-) -> tuple[str, list[Rankings]]:
-    name, fitted = _tune(given[0], kind)
-    return name, _rank(fitted, given[1])
+    given: tuple[TrainingData, Sequence[RankingTask]],
+    one: type[Baseline] | Baseline,
+    tell: Callable[[tuple[int, int]], None],
+) -> tuple[str, _Ranked]:
+    name, fitted = _tune(given[0], one, tell)
+    rankings = _rank(fitted, given[1])
+    return name, _Ranked(fitted.settings, rankings)
 
 
 def _rank(fitted: Fitted, tasks: Sequence[RankingTask]) -> list[Rankings]:

@@ -1,9 +1,13 @@
 """The result of a measurement, for people and for machines."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
+import polars as pl
+
+from segue.errors import EvaluationError
+from segue.evaluation.comparison_report.report import ComparisonReport
 from segue.metrics.bootstrap import Interval
 
 SHOWN = ("hr@10", "ndcg@10", "mrr@10", "precision@10", "coverage@10")
@@ -21,6 +25,7 @@ class Report:
         improvement: the model's NDCG@10 minus that of the best baseline, with its interval over users.
         best_baseline: the name of that baseline.
         notes: anything that a reader must know before believing the numbers.
+        details: gives the report with intervals, slices and cases; None for a table made by hand.
     """
 
     rows: dict[str, dict[str, float]]
@@ -30,6 +35,24 @@ class Report:
     improvement: Interval | None = None
     best_baseline: str | None = None
     notes: tuple[str, ...] = ()
+    details: Callable[[], ComparisonReport] | None = field(default=None, repr=False, compare=False)
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return a row per model: its name and its metrics."""
+        return pl.DataFrame([{"model": name, **row} for name, row in self.rows.items()])
+
+    def to_html(self) -> str:
+        """Return one page with intervals, slices and users, that needs no other file and no network.
+
+        Raises:
+            ArgumentError: matplotlib, the extra `plot`, is not installed.
+            EvaluationError: the report was not made by `segue.evaluate`.
+        """
+        if self.details is None:
+            raise EvaluationError(
+                "report: expected a report of segue.evaluate, came a table without ranks. Measure the model again."
+            )
+        return self.details().to_html()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -70,7 +93,7 @@ def tuned_line(names: Iterable[str], how: str) -> list[str]:
     return [f"Tuned {how}: {'; '.join(settings)}."] if settings else []
 
 
-def improvement_line(improvement: Interval, baseline: str, metric: str) -> str:
+def improvement_line(improvement: Interval, baseline: str, metric: str, *, over: str = "the best baseline, ") -> str:
     """Return the sentence about the improvement over the best baseline.
 
     Example:
@@ -81,5 +104,5 @@ The model is better.'
     verdict = "The difference may be noise."
     if improvement.low > 0 or improvement.high < 0:
         verdict = f"The model is {'better' if improvement.low > 0 else 'worse'}."
-    words = f"Improvement over the best baseline, {baseline}, in {metric}"
+    words = f"Improvement over {over}{baseline}, in {metric}"
     return f"{words}: {improvement}, 95 % confidence interval. {verdict}"

@@ -5,6 +5,7 @@ know: the network. It calls `recommend/`, as users do.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from segue.evaluation.online.stream_log import StreamLog
 from segue.evaluation.online.tuning import tuned_baselines
 from segue.evaluation.protocols import ranking_words
 from segue.evaluation.stream_model import StreamedModel
-from segue.evaluation.stream_report import StreamReport, stream_report
+from segue.evaluation.stream_report import FROZEN, StreamReport, stream_report
 from segue.recommend.arguments import check_known, profiles_of
 from segue.recommend.recommender import Recommender
 
@@ -40,9 +41,10 @@ def evaluate_stream(
 
     The events are read in the order of time. Each is ranked from all strictly earlier events of
     everybody, at its own time, and is then learnt. Events with the same timestamp do not see each
-    other. The items of the recommender stay as they were trained; the state of each user moves with
-    each event. Items that came after the cut are targets, too: misses for the recommender, while an
-    online baseline knows an item once somebody took it.
+    other. The state of each user moves with each event. A recommender with a ranker follows the
+    trends, too, as a server does, and stands in the table a second time, frozen. Items that came
+    after the cut are targets, too: misses for a frozen recommender, while trends and online
+    baselines know an item once somebody took it.
 
     Args:
         rec: what to measure.
@@ -67,27 +69,32 @@ def evaluate_stream(
     25,000 items.
     """
     _check(rec, test, train)
-    log, begin = stream_of(test, train, rec.config.model.session_gap)
+    log, begin, ids = stream_of(test, train, rec.config.model.session_gap)
     exclude = rec.repeats == "exclude"
     chosen: Sequence[OnlineBaseline] = baselines or ()
     if train is not None and baselines is None:
         chosen = tuned_baselines(log, begin, exclude_seen=exclude, say=say)
-    model = StreamedModel(rec, test, profiles_of(rec.facts, users, test), log, begin)
-    count = len(log) - begin
-    ranks: dict[str, NDArray[np.float64]] = {"segue": model.ranks(StreamProgress("segue", count, say))}
+    profiles, count = profiles_of(rec.facts, users, test), len(log) - begin
+    ranks: dict[str, NDArray[np.float64]] = {}
+    if rec.ranker is not None:
+        live = StreamedModel(rec.with_trends(rec.trends()), test, profiles, log, begin, ids)
+        ranks["segue"] = live.ranks(StreamProgress("segue", count, say))
+    model = StreamedModel(rec.with_trends(None), test, profiles, log, begin, ids)
+    name = "segue" if rec.ranker is None else FROZEN
+    ranks[name] = model.ranks(StreamProgress("segue, frozen", count, say))
     for baseline in chosen if train is not None else ():
         reader = baseline.start(log, begin, exclude_seen=exclude)
         ranks[baseline.name] = read_on(
             log, reader, begin, len(log), progress=StreamProgress(baseline.title, count, say)
         )
-    unknown = int(np.count_nonzero(model.targets == 0))
+    unknown = int(np.count_nonzero(rec.vocabulary.rows([ids[code] for code in log.items[begin:].tolist()]) == 0))
     return stream_report(
         ranks,
         log,
         begin,
         protocol=_protocol(rec, log, begin),
         unknown=unknown,
-        notes=(*notes, *_notes(log, begin, unknown)),
+        notes=(*notes, *_notes(log, begin, unknown, live=rec.ranker is not None)),
     )
 
 
@@ -105,8 +112,22 @@ def _check(rec: Recommender, test: Events, train: Events | None) -> None:
     check_not_learnt(rec.facts, test, call="evaluate_stream", split="split_by_time")
 
 
-def stream_of(test: Events, train: Events | None = None, session_gap: object = None) -> tuple[StreamLog, int]:
-    """Return the training events and the held-out events as one stream, and where the latter begin.
+class Stream(NamedTuple):
+    """Training events and held-out events as one stream.
+
+    Args:
+        log: the events in the order of time.
+        begin: where the held-out events begin.
+        ids: the item ids by the codes of the log.
+    """
+
+    log: StreamLog
+    begin: int
+    ids: list[str]
+
+
+def stream_of(test: Events, train: Events | None = None, session_gap: object = None) -> Stream:
+    """Return the training events and the held-out events as one stream.
 
     Args:
         test: the held-out events.
@@ -125,11 +146,12 @@ def stream_of(test: Events, train: Events | None = None, session_gap: object = N
             f"{test.source}: expected held-out events later than all training events, some are not. "
             "Hold out with time:0.1, which cuts the log at one moment."
         )
-    codes = pl.concat(columns).select(pl.col("user", "item").rank("dense") - 1, "time")
+    joined = pl.concat(columns)
+    codes = joined.select(pl.col("user", "item").rank("dense") - 1, "time")
     seconds = session_gap if isinstance(session_gap, int | float) else SESSION_GAP
     numbers: Mapping[str, NDArray[np.int64]] = {name: codes[name].to_numpy() for name in codes.columns}
     stream = StreamLog.of(numbers["user"], numbers["item"], numbers["time"], session_gap=seconds)
-    return stream, len(stream) - len(test)
+    return Stream(stream, len(stream) - len(test), joined["item"].unique().sort().to_list())
 
 
 def _protocol(rec: Recommender, log: StreamLog, begin: int) -> str:
@@ -142,11 +164,13 @@ def _protocol(rec: Recommender, log: StreamLog, begin: int) -> str:
     )
 
 
-def _notes(log: StreamLog, begin: int, unknown: int) -> list[str]:
+def _notes(log: StreamLog, begin: int, unknown: int, *, live: bool) -> list[str]:
     """Return what counts as a miss, in sentences."""
     untouched = int(np.count_nonzero(log.first_times[log.items[begin:]] == log.times[begin:]))
     notes = []
-    if unknown:
+    if unknown and live:
+        notes.append(f"{unknown:,} targets came after the training. The frozen model misses all of them.")
+    elif unknown:
         notes.append(f"{unknown:,} targets are unknown to the model and count as misses for the model.")
     if untouched:
         notes.append(f"{untouched:,} targets were never met before by anybody and count as misses for every baseline.")

@@ -1,10 +1,11 @@
-"""A trained model on a stream: the state of each user moves with each event, the items stay as they were trained.
+"""A trained model on a stream: the state of each user moves with each event, and the trends with all of them.
 
 Knows: how a server ranks and observes, in batches of users. Does not know: baselines, metrics.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +20,12 @@ from segue.evaluation.online.stream_log import StreamLog
 from segue.kernels.serving_loops import leave_out
 from segue.metrics.ranks import target_ranks
 from segue.recommend.batch import observe_each, score_each
+from segue.recommend.lists.live_scores import follow_trends, seen_rows, unknown_keys
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
+from segue.shapes import Floats, Rows
+from segue.trends.moves import Moves, moves_of
+from segue.trends.ranker import item_key
 
 #: Events that are ranked at once, and users whose histories are encoded at once.
 BATCH, ENCODED = 256, 1024
@@ -37,41 +42,66 @@ class _Event(NamedTuple):
     context: Mapping[str, Any]
 
 
+class StreamMoment(NamedTuple):
+    """Events with one timestamp, just before they are learnt.
+
+    Args:
+        events: their places in the stream.
+        scores: float32[event, row], by the frozen model, row 0 at -inf. May be changed.
+        states: of their users.
+        times: of each, microseconds since 1970.
+    """
+
+    events: range
+    scores: Floats
+    states: list[State]
+    times: list[int]
+
+
 class StreamedModel:
     """A recommender that reads a stream as a server does.
 
-    The items are frozen, so events of different users do not change each other's ranks: they are
-    ranked and observed in batches. A state is made when its user appears, and dropped after the
-    user's last event.
+    The network's scores do not depend on other users, so events of different users are scored and
+    observed in batches. Trends depend on everybody: they are asked and moved moment by moment. A
+    state is made when its user appears, and dropped after the user's last event.
 
     Args:
-        rec: the recommender.
+        rec: the recommender; with trends (`with_trends`), their counts move with the stream.
         test: the held-out events, with the earlier events of their users.
         profiles: of the users, or None.
         log: the stream.
         begin: the first event of `test` in it.
+        ids: the item ids of the log by their codes.
     """
 
-    def __init__(self, rec: Recommender, test: Events, profiles: Profiles | None, log: StreamLog, begin: int) -> None:
-        self.rec, self.test, self.log, self.begin = rec, test, log, begin
+    def __init__(
+        self, rec: Recommender, test: Events, profiles: Profiles | None, log: StreamLog, begin: int, ids: Sequence[str]
+    ) -> None:
+        self.rec, self.test, self.log, self.begin, self.ids = rec, test, log, begin, ids
         whole, held = test.joined_with_marks()
         sequences = rec.sequences(whole, profiles)
-        self.histories = sequences.keep(~held.to_numpy()[sequence_order(whole)])
-        self.targets = rec.vocabulary.rows(test.table["item"].cast(pl.String).to_list())
+        order = sequence_order(whole)
+        earlier = ~held.to_numpy()[order]
+        self.histories = sequences.keep(earlier)
+        self.unknown = unknown_keys(whole.table["item"].gather(order[earlier]), self.histories)
         users = log.users[begin:]
         codes, firsts = np.unique(users, return_index=True)
-        ids = test.table["user"].cast(pl.String)
+        names = test.table["user"].cast(pl.String)
         places = {id: place for place, id in enumerate(sequences.users.to_list())}
-        order = np.argsort(firsts)
+        by_first = np.argsort(firsts)
         self.coming = deque(
-            (int(codes[n]), places[id]) for n, id in zip(order, ids.gather(firsts[order]).to_list(), strict=True)
+            (int(codes[n]), places[id])
+            for n, id in zip(by_first, names.gather(firsts[by_first]).to_list(), strict=True)
         )
         _, backwards = np.unique(users[::-1], return_index=True)
         self.ends = dict(zip(codes.tolist(), (len(log) - 1 - backwards).tolist(), strict=True))
         self.states: dict[int, State] = {}
+        self.moves = None if rec.live is None else moves_of_stream(log, ids)
+        if rec.live is not None and self.moves is not None:
+            rec.live.trends.add(self.moves.part(slice(0, begin)), [ids[code] for code in np.unique(log.items[:begin])])
 
     def ranks(self, progress: StreamProgress | None = None) -> NDArray[np.float64]:
-        """Return the rank of each event of the stream, and observe every event.
+        """Return the rank of each event of the stream, and learn every event.
 
         Returns:
             float64[event], `MISS` where the item is unknown or no list may hold it.
@@ -79,12 +109,57 @@ class StreamedModel:
         Cost: O(events x network + events x items).
         """
         ranks = np.full(len(self.log) - self.begin, MISS)
-        for batch in self._batches():
-            ranks[batch.start - self.begin : batch.stop - self.begin] = self._rank(batch)
-            self._observe(batch)
+        for moment in self.moments():
+            scores = follow_trends(self.rec, moment.scores, moment.states, moment.times)
+            targets = self.target_rows(moment)
+            hidden = leave_out(scores, self.seen(moment))
+            found = ranks_or_misses(hidden, targets)
+            ranks[moment.events.start - self.begin : moment.events.stop - self.begin] = found
             if progress:
-                progress(batch.stop - self.begin)
+                progress(moment.events.stop - self.begin)
         return ranks
+
+    def seen(self, moment: StreamMoment) -> list[Rows]:
+        """Return for each event of a moment the rows that its list leaves out."""
+        if self.rec.repeats != "exclude":
+            return []
+        return [seen_rows(self.rec, state) for state in moment.states]
+
+    def target_rows(self, moment: StreamMoment) -> Rows:
+        """Return int32[event], the rows of the items of a moment, 0 where the model knows none."""
+        ids = [self.ids[code] for code in self.log.items[moment.events.start : moment.events.stop].tolist()]
+        return np.array([self.rec.vocabulary.row(id) for id in ids], np.int32)
+
+    def moments(self) -> Iterator[StreamMoment]:
+        """Give the moments of the stream in order; each is learnt when the next one is asked for."""
+        for batch in self._batches():
+            states = [self._state(user) for user in self.log.users[batch.start : batch.stop].tolist()]
+            times = self.log.times[batch.start : batch.stop].tolist()
+            for part in np.array_split(np.arange(len(batch)), -(-len(batch) // BATCH)):
+                some = slice(int(part[0]), int(part[-1]) + 1)
+                details = self.rec.encoders.of_events([{"time": time} for time in times[some]])
+                scores = score_each(self.rec, states[some], times[some], details)
+                first = batch.start + some.start
+                for events in self._moments(first, first + len(scores)):
+                    within, own = (slice(events.start - n, events.stop - n) for n in (batch.start, first))
+                    yield StreamMoment(events, scores[own], states[within], times[within])
+                    if len(batch) <= BATCH:
+                        self._count(events)
+            if len(batch) > BATCH:  # all of it is one moment
+                self._count(batch)
+            self._observe(batch)
+
+    def _moments(self, start: int, stop: int) -> Iterator[range]:
+        """Give the moments of a batch; all of it at once where nobody moves the lists of others."""
+        return iter([range(start, stop)]) if self.rec.live is None else self.log.moments(start, stop)
+
+    def _count(self, events: range) -> None:
+        if self.rec.live is None or self.moves is None:
+            return
+        codes = self.log.items[events.start : events.stop].tolist()
+        self.rec.live.trends.add(self.moves.part(slice(events.start, events.stop)), [self.ids[code] for code in codes])
+        if self.rec.live.vocabulary.full:
+            self.rec = self.rec.with_trends(self.rec.live.trends)
 
     def _batches(self) -> Iterator[range]:
         """Give whole moments in which no user has an event of an earlier one."""
@@ -97,22 +172,6 @@ class StreamedModel:
             met |= now
         if start < len(self.log):
             yield range(start, len(self.log))
-
-    def _rank(self, batch: range) -> NDArray[np.float64]:
-        times = self.log.times[batch.start : batch.stop].tolist()
-        states = [self._state(user) for user in self.log.users[batch.start : batch.stop].tolist()]
-        targets = self.targets[batch.start - self.begin : batch.stop - self.begin]
-        ranks, known = np.full(len(batch), MISS), np.flatnonzero(targets > 0)
-        for part in np.array_split(known, -(-len(known) // BATCH) or 1):
-            if not len(part):
-                continue
-            asked, at = [states[n] for n in part], [times[n] for n in part]
-            details = self.rec.encoders.of_events([{"time": time} for time in at])
-            seen = [state.seen.to_rows() for state in asked] if self.rec.repeats == "exclude" else []
-            scores = leave_out(score_each(self.rec, asked, at, details), seen)
-            own = scores[np.arange(len(part)), targets[part]]
-            ranks[part] = np.where(own > -np.inf, target_ranks(scores, targets[part]), MISS)
-        return ranks
 
     def _observe(self, batch: range) -> None:
         """Observe a batch: in each round the next event of each user."""
@@ -135,6 +194,27 @@ class StreamedModel:
         """Return a user's state; those of the next new users are encoded with it."""
         if user not in self.states:
             coming = [self.coming.popleft() for _ in range(min(ENCODED, len(self.coming)))]
-            states = self.rec.encode(self.histories.select(np.array([place for _, place in coming])))
+            places = [place for _, place in coming]
+            states = self.rec.encode(self.histories.select(np.array(places)))
+            known = {n: self.unknown[place] for n, place in enumerate(places) if place in self.unknown}
+            states = replace(states, unknown=known)
             self.states.update((code, states[n]) for n, (code, _) in enumerate(coming))
         return self.states[user]
+
+
+def ranks_or_misses(scores: Floats, targets: Rows) -> NDArray[np.float64]:
+    """Return float64[event], the ranks of rows, `MISS` for row 0 and for a row that no list may hold."""
+    ranks = np.full(len(targets), MISS)
+    held = np.flatnonzero((targets > 0) & (scores[np.arange(len(targets)), targets] > -np.inf))
+    if len(held):
+        ranks[held] = target_ranks(scores[held], targets[held])
+    return ranks
+
+
+def moves_of_stream(log: StreamLog, ids: Sequence[str]) -> Moves:
+    """Return the moves of a stream, in the order of time; see `segue.trends.moves.moves_of`."""
+    keys = np.array([item_key(id) for id in ids], np.int64)[log.items]
+    order = np.argsort(log.users, kind="stable")
+    sorted_moves = moves_of(keys[order], log.times[order], log.users[order])
+    back = np.argsort(order)
+    return Moves(*(part[back] for part in sorted_moves))

@@ -23,6 +23,9 @@ AGES = {"new, < 1 h": 1.0, "new, 1-6 h": 6.0, "new, 6-24 h": 24.0, "new, older":
 #: Rows of the table by hour at most; a longer stream has longer rows.
 MOST_ROWS = 48
 
+#: The row of the model without trends, beside the model with trends.
+FROZEN = "segue_frozen"
+
 Values = dict[str, dict[str, float]]
 
 
@@ -61,6 +64,7 @@ class StreamReport:
         improvement: the model's NDCG@10 minus that of the best online baseline, with its interval
             over users.
         best_baseline: the name of that baseline.
+        gain: the model's NDCG@10 minus that of the model without trends, with its interval.
         notes: anything that a reader must know before believing the numbers.
     """
 
@@ -72,6 +76,7 @@ class StreamReport:
     unknown_targets: int
     improvement: Interval | None = None
     best_baseline: str | None = None
+    gain: Interval | None = None
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,6 +90,7 @@ class StreamReport:
             "models": means,
             "intervals": ends,
             "improvement": self.improvement and self.improvement.over(self.best_baseline),
+            "gain": self.gain and self.gain.over(FROZEN),
             "by_age": [one.to_dict() for one in self.ages],
             "by_hour": [one.to_dict() for one in self.hours],
             "notes": list(self.notes),
@@ -107,11 +113,13 @@ class StreamReport:
         lines += tuned_line(self.rows, "on the last part of the training events, read on alike")
         if self.improvement:
             lines.append(improvement_line(self.improvement, short[self.best_baseline or ""], "NDCG@10"))
+        if self.gain:
+            lines.append(improvement_line(self.gain, "the frozen model", "NDCG@10", over=""))
         return "\n".join([*lines, *self.notes])
 
     def _by_hour(self, short: Mapping[str, str]) -> list[str]:
         """Return the table by hour, of the model and the best baseline."""
-        shown = [name for name in self.rows if name in ("segue", self.best_baseline)]
+        shown = [name for name in self.rows if name in ("segue", FROZEN, self.best_baseline)]
         widths = [max(len(short[name]), 7) + 2 for name in shown]
         heads = "".join(short[name].rjust(width) for name, width in zip(shown, widths, strict=True))
         lines = ["NDCG@10 by hour of the stream:", f"{'hours':>13}{'events':>9}{heads}"]
@@ -146,9 +154,12 @@ def stream_report(
     names = list(ranks)
     values = np.stack([metric(each, k=10) for each in ranks.values() for metric in METRICS.values()], axis=1)
     of_ndcg = {name: values[:, len(METRICS) * n + 1] for n, name in enumerate(names)}
-    best = max(names[1:], key=lambda name: of_ndcg[name].mean(), default=None)
-    gain = [] if best is None else [of_ndcg[names[0]] - of_ndcg[best]]
-    intervals = bootstrap_means(np.column_stack([values, *gain]), groups=log.users[begin:])
+    baselines = [name for name in names[1:] if name != FROZEN]
+    best = max(baselines, key=lambda name: of_ndcg[name].mean(), default=None)
+    beside = [name for name in (best, FROZEN) if name in names]
+    differences = [of_ndcg[names[0]] - of_ndcg[name] for name in beside]
+    intervals = bootstrap_means(np.column_stack([values, *differences]), groups=log.users[begin:])
+    found = dict(zip(beside, intervals[values.shape[1] :], strict=True))
     table = iter(intervals)
     rows = {name: {metric: next(table) for metric in METRICS} for name in names}
 
@@ -159,8 +170,10 @@ def stream_report(
 
     ages = tuple(part(name, chosen) for name, chosen in _by_age(log, begin).items())
     hours = tuple(one for one in (part(*each) for each in _by_hour(log, begin).items()) if one.queries)
-    improvement = intervals[-1] if gain else None
-    return StreamReport(rows, ages, hours, protocol, len(values), unknown, improvement, best, tuple(notes))
+    improvement = None if best is None else found[best]
+    return StreamReport(
+        rows, ages, hours, protocol, len(values), unknown, improvement, best, found.get(FROZEN), tuple(notes)
+    )
 
 
 def _by_age(log: StreamLog, begin: int) -> dict[str, Bools]:

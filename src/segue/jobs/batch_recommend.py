@@ -3,12 +3,14 @@
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
+from segue.config import Repeats
 from segue.data.features.catalogue import Profiles
 from segue.data.log.columns import plain_name
 from segue.data.log.events import Events
@@ -17,15 +19,21 @@ from segue.jobs.event_frames import log_frame
 from segue.jobs.resumable_parquet import ResumableParquet
 from segue.recommend.arguments import check_count
 from segue.recommend.batch import observe_long
+from segue.recommend.filters.binding import of_all_users
+from segue.recommend.filters.fields import Filter
+from segue.recommend.lists.candidates import narrowed
+from segue.recommend.lists.options import ListOptions
 from segue.recommend.recommender import Recommender, Time
 from segue.recommend.state import NO_TIME, Seen, State, States, gaps_seconds
-from segue.shapes import Floats, Rows
+from segue.shapes import Bools, Floats, Rows
 from segue.store.base import Store
 from segue.store.events import StoredEvent
 
 #: Users and events in a batch at most; a user with more events is a batch alone.
 USERS, EVENTS = 2_000, 200_000
 _PAGE = 5_000
+#: Lists of all items.
+EVERYTHING = ListOptions()
 _SCHEMA = {"user": pl.String, "place": pl.Int32, "item": pl.String, "score": pl.Float32}
 
 
@@ -55,6 +63,7 @@ def recommend_all(
     k: int = 10,
     at: Time = None,
     profiles: Profiles | None = None,
+    choice: ListOptions = EVERYTHING,
     report: Callable[[int, int], None] | None = None,
 ) -> BatchReport:
     """Write each user's list to a Parquet file: `user`, `place` (from 1), `item`, `score`.
@@ -74,10 +83,11 @@ def recommend_all(
         source: a store (`read_store` while a server runs), or a log.
         k: items for each user.
         at: the time of the request; None when unknown.
+        choice: its filter of items, candidates, excluded ids and policy of seen items hold for all lists.
         report: called after each batch with the users done and the users in all.
 
     Raises:
-        ArgumentError: k is below 1.
+        ArgumentError: k is below 1, or the filter does not fit the items, or names the user or the current item.
         DataError: the file cannot be written.
 
     Cost: O(events x network + users x items); memory of a batch, of all user ids, and of the log.
@@ -85,9 +95,11 @@ def recommend_all(
     check_count(k, "recommend: expected k")
     now = microseconds(at, "at")
     of = f"{source.source}, {len(source)} events" if isinstance(source, Events) else "store"
-    parts = ResumableParquet(
-        Path(out), {"model": rec.fingerprint, "items": len(rec.items), "k": k, "at": now, "of": of}
+    held, job = (
+        _held(rec, choice, now),
+        {"model": rec.fingerprint, "items": len(rec.items), "k": k, "at": now, "of": of},
     )
+    parts = ResumableParquet(Path(out), job | ({} if choice == EVERYTHING else {"choice": held.digest}))
     paths = parts.paths()
     done = set(pl.scan_parquet(paths).select(pl.col("user").unique()).collect()["user"]) if paths else set()
     before, count = len(done), 0
@@ -99,7 +111,7 @@ def recommend_all(
         batches = _batches_of_store(rec, source, users, profiles)
     ids = rec.vocabulary.ids
     for batch in batches:
-        parts.add(_lists(rec, batch, k, now, ids))
+        parts.add(_lists(rec, batch, k, now, ids, held))
         count += len(batch.users)
         if report:
             report(before + count, before + len(users))
@@ -123,11 +135,40 @@ def all_users(store: Store) -> list[str]:
         reached = newest
 
 
-def _lists(rec: Recommender, batch: UserBatch, k: int, now: int | None, ids: pl.Series) -> pl.DataFrame:
+class _Held(NamedTuple):
+    """What all lists may hold: seen items or not, rows to leave out, bool[row] that is allowed."""
+
+    repeats: Repeats
+    excluded: Rows | None = None
+    allowed: Bools | None = None
+
+    @property
+    def digest(self) -> str:
+        """A text that differs where lists may hold something else."""
+        arrays = [b"" if array is None else array.tobytes() for array in (self.excluded, self.allowed)]
+        return blake2b(b"|".join([self.repeats.encode(), *arrays]), digest_size=16).hexdigest()
+
+
+def _held(rec: Recommender, choice: ListOptions, now: int | None) -> _Held:
+    """Return what all lists may hold.
+
+    Raises:
+        ArgumentError: the filter does not fit, or differs from user to user.
+    """
+    if (found := Filter.of(choice.where)) is not None:
+        of_all_users(found.tree)
+    excluded = rec.vocabulary.rows(choice.exclude) if choice.exclude else None
+    left = narrowed(rec, choice, now)
+    return _Held(choice.repeats or rec.repeats, excluded, None if left is None else left.mask)
+
+
+def _lists(rec: Recommender, batch: UserBatch, k: int, now: int | None, ids: pl.Series, held: _Held) -> pl.DataFrame:
     gaps = gaps_seconds([now] * len(batch.times), batch.times)
-    excluded = [seen.to_rows() for seen in batch.seen] if rec.repeats == "exclude" else []
+    excluded = [seen.to_rows() for seen in batch.seen] if held.repeats == "exclude" else []
+    if (out := held.excluded) is not None:
+        excluded = [np.append(rows, out) for rows in excluded] or [out] * len(batch.users)
     details = rec.encoders.of_events([{"time": now}] * len(batch.times))
-    best = rec.best_each(batch.outputs, gaps, batch.recent, k, details, excluded=excluded)
+    best = rec.best_each(batch.outputs, gaps, batch.recent, k, details, excluded=excluded, allowed=held.allowed)
     user, place = np.nonzero(best.rows)
     rows = best.rows[user, place]
     columns = {

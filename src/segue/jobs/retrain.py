@@ -21,7 +21,7 @@ earlier events, with the shared value.
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -40,7 +40,8 @@ from segue.data.log.split import split_after, split_by_time, split_last
 from segue.data.sequences.type_weights import check_types, types_of
 from segue.errors import ArgumentError, ColumnError, LockedError, ModelError
 from segue.evaluation import ratings
-from segue.evaluation.protocols import queries_of, rank_targets
+from segue.evaluation.comparison_report.gate import Condition, condition_of, failures
+from segue.evaluation.protocols import evaluate, queries_of, rank_targets
 from segue.interop.keras_cell import KerasCell
 from segue.metrics.bootstrap import Interval
 from segue.metrics.comparison import Comparison, compare
@@ -121,6 +122,7 @@ def retrain(
     config: Config | Mapping[str, Any] | None = None,
     minutes: float | None = None,
     tolerance: float = TOLERANCE,
+    fail_if: Sequence[str] = (),
     say: Callable[[str], None] | None = None,
     now: datetime | None = None,
 ) -> RetrainReport:
@@ -141,6 +143,8 @@ def retrain(
             leaves of the other half. The first model of a folder gets all.
         tolerance: the tolerated loss, as a share of the running model's metric, from 0 to 1. With 0
             the events must show that the candidate is no worse at all.
+        fail_if: conditions such as "ndcg@10 < baseline"; where one holds for the candidate on the held-out events,
+            nothing is published. They hold back the first model of a folder, too.
         say: called with lines to show.
         now: for the name of the model; None takes the clock.
 
@@ -148,7 +152,7 @@ def retrain(
         LockedError: another run is at work in this folder.
         ModelError: there is no such folder, or the running model cannot be read.
         DataError: there is too little to learn.
-        ArgumentError: `users` is missing for a model that reads profiles; a wrong tolerance.
+        ArgumentError: `users` is missing for a model that reads profiles; a wrong tolerance or condition.
         ConfigError: `train.type_weights` is given and names a type that the log does not have.
 
     Cost: two trainings and the evaluation of two models.
@@ -156,6 +160,7 @@ def retrain(
     folder, say = Path(folder), say or (lambda text: None)
     if not 0 <= tolerance <= 1:
         raise ArgumentError(f"--tolerance: expected a share from 0 to 1, came {tolerance:g}. Give 0.05 for 5 %.")
+    conditions = tuple(condition_of(text) for text in fail_if)
     with _alone(folder):
         path = running_model(folder)
         running = load_model(path) if path else None
@@ -170,7 +175,8 @@ def retrain(
         given = {"catalogue": catalogue, "users": users, "kinds": kinds, "config": settings, "cell": cell}
         budget = Budget(minutes and 60 * minutes)
         now = now or datetime.now(UTC)
-        job = _Retraining(log, folder, given, profiles, say, now, tolerance, budget, 2 if running else 1)
+        trainings = 2 if running or conditions else 1
+        job = _Retraining(log, folder, given, profiles, say, now, tolerance, conditions, budget, trainings)
         return job.compared(running, path.name) if running and path else job.first()
 
 
@@ -293,14 +299,22 @@ class _Retraining:
     say: Callable[[str], None]
     now: datetime
     tolerance: float
+    conditions: tuple[Condition, ...]
     budget: Budget
     trainings: int
 
     def first(self) -> RetrainReport:
-        """Publish the first model without a comparison."""
+        """Publish the first model without a comparison, unless a condition holds it back."""
         report = RetrainReport(
             False, "", events=len(self.log), notes=(f"{self.folder} held no model: nothing to compare with.",)
         )
+        if self.conditions:
+            learnt, test, _ = newest_slice(self.log, {})
+            candidate = self._trained(learnt, {})
+            report = replace(report, questions=len(test))
+            if why := self._failed(candidate, learnt, test):
+                return replace(report, why=why)
+            return self._final(candidate, _by_ratings(candidate, candidate), report)
         return self._published(self._trained(self.log, {}), report)
 
     def compared(self, running: Recommender, name: str) -> RetrainReport:
@@ -324,9 +338,23 @@ class _Retraining:
         if not compared.excluded:
             needed = None if compared.worse else compared.needed
             return replace(report, why=_why(compared, name, self.tolerance, rated), needed=needed)
+        if why := self._failed(candidate, learnt, test):
+            return replace(report, why=why)
         difference = f"{'squared error less by' if rated else 'NDCG@10'} {compared.difference}"
         self.say(f"Not worse than {name}: {difference}. The final model learns all {len(self.log):,} events.")
         return self._final(candidate, rated, report)
+
+    def _failed(self, candidate: Recommender, learnt: Events, test: Events) -> str:
+        """Return why a condition holds the candidate back; nothing if none does."""
+        if not self.conditions:
+            return ""
+        beside = learnt if any(condition.needs_baselines for condition in self.conditions) else None
+        how: dict[str, Any] = {"train": beside, "users": self.given["users"]}
+        if candidate.config.train.task == "rating":
+            rows = ratings.evaluate_ratings(candidate, test, **how).rows
+        else:
+            rows = evaluate(candidate, test, say=self.say, **how).rows
+        return " ".join(failures(self.conditions, rows))
 
     def _final(self, candidate: Recommender, rated: bool, report: RetrainReport) -> RetrainReport:
         """Train on the whole log, and publish if the validation comes near the candidate's."""

@@ -1,5 +1,6 @@
 """The confidence interval of a difference between two models."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,21 +121,45 @@ def bootstrap_means(
         [0.5, 0.0]
     """
     values = np.atleast_2d(np.asarray(columns, np.float64))
-    for column in values.T:
-        _check(column, column, groups, draws, level)
+    means = drawn_means(values.T, groups=groups, draws=draws, seed=seed, level=level)
+    ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    above = (means > 0).mean(axis=0)
+    return [Interval(*map(float, one)) for one in zip(values.mean(axis=0), *ends, above, strict=True)]
+
+
+def drawn_means(
+    columns: Iterable[ArrayLike], *, groups: ArrayLike, draws: int = 2000, seed: int = 0, level: float = 0.95
+) -> NDArray[np.float64]:
+    """Return the mean of each column in each draw of users; a difference of two columns has the draws of a pair.
+
+    Args:
+        columns: float[query] each, metrics of models on the same queries; read one after the other.
+        groups, draws, seed, level: as of `bootstrap_means`.
+
+    Returns:
+        float64[draw, column].
+
+    Raises:
+        ArgumentError: as `paired_bootstrap`.
+
+    Cost: as of `bootstrap_means`.
+    """
     _, user = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.stack([np.bincount(user, column) for column in (*values.T, np.ones(len(user)))], axis=1)
+    totals = []
+    for column in columns:
+        values = np.asarray(column, np.float64)
+        _check(values, values, groups, draws, level)
+        totals.append(np.bincount(user, values))
+    sums = np.stack([*totals, np.bincount(user)], axis=1)
     users, rng = len(sums), np.random.default_rng(seed)
     step = max(1, _BLOCK // users)
-    means = np.empty((draws, values.shape[1]))
+    means = np.empty((draws, sums.shape[1] - 1))
     for begin in range(0, draws, step):
         rows = min(step, draws - begin)
         cells = rng.integers(users, size=(rows, users)) + users * np.arange(rows)[:, None]
         drawn = np.bincount(cells.ravel(), minlength=rows * users).reshape(rows, users) @ sums
         means[begin : begin + rows] = drawn[:, :-1] / drawn[:, -1:]
-    ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    above = (means > 0).mean(axis=0)
-    return [Interval(*map(float, one)) for one in zip(values.mean(axis=0), *ends, above, strict=True)]
+    return means
 
 
 def _per_user(

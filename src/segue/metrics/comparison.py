@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from segue.metrics.bootstrap import Interval, paired_bootstrap
 from segue.shapes import Rows
@@ -81,16 +81,44 @@ def compare(new: Numbers, old: Numbers, users: Rows, margin: float) -> Compariso
         (False, False, 2500)
     """
     drawn = paired_bootstrap(new, old, groups=users)
-    differences = new - old - drawn.mean
+    spread = student(new, old, users)
+    low, high = min(drawn.low, drawn.mean - spread.half), max(drawn.high, drawn.mean + spread.half)
+    ends = (low, high) if spread.known else (drawn.low, drawn.high)
+    return Comparison(Interval(drawn.mean, *ends, drawn.share_above_zero), margin, len(new), spread.users, spread.known)
+
+
+class Student(NamedTuple):
+    """The spread of a difference by the variance between users.
+
+    Args:
+        error: the standard error of the mean difference; infinite where not known.
+        users: how many users the queries are of.
+        known: whether there are two users, and a number other than 0.
+    """
+
+    error: float
+    users: int
+    known: bool
+
+    @property
+    def half(self) -> float:
+        """Half of the 95 % interval."""
+        return float(stdtrit(self.users - 1, 0.975)) * self.error if self.known else np.inf
+
+    def p(self, mean: float) -> float:
+        """Return how often users without a difference would show one of this size or more, 0 to 1."""
+        return 2 * float(stdtr(self.users - 1, -abs(mean) / self.error)) if self.known else 1.0
+
+
+def student(new: Numbers, old: Numbers, users: NDArray[np.integer]) -> Student:
+    """Return the spread of the mean of `new - old` between users, with two queries added; see `compare`."""
+    differences = new - old
+    differences = differences - differences.mean()
     _, place = np.unique(users, return_inverse=True)
     sums = np.bincount(place, weights=differences)
     scores = np.abs(np.concatenate([new, old]))
-    known = bool(len(sums) > 1 and scores.any())
-    half = np.inf
-    if known:
-        hit = float(scores[scores > 0].mean())
-        variance = len(sums) / (len(sums) - 1) * float(np.sum(sums**2)) + 2 * hit**2
-        half = float(stdtrit(len(sums) - 1, 0.975)) * variance**0.5 / len(new)
-    low, high = min(drawn.low, drawn.mean - half), max(drawn.high, drawn.mean + half)
-    ends = (low, high) if known else (drawn.low, drawn.high)
-    return Comparison(Interval(drawn.mean, *ends, drawn.share_above_zero), margin, len(new), len(sums), known)
+    if not (len(sums) > 1 and scores.any()):
+        return Student(np.inf, len(sums), False)
+    hit = float(scores[scores > 0].mean())
+    variance = len(sums) / (len(sums) - 1) * float(np.sum(sums**2)) + 2 * hit**2
+    return Student(variance**0.5 / len(new), len(sums), True)

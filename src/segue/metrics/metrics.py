@@ -1,4 +1,4 @@
-"""One pure function for each metric of ranks, lists and predicted ratings.
+"""One pure function for each metric of ranks and of predicted ratings.
 
 Metrics of queries return one number per query, so that means, intervals and comparisons (`bootstrap.py`) come from the
 same array.
@@ -60,6 +60,18 @@ def recall(ranks: NDArray[np.floating], *, k: int) -> PerQuery:
     return hit_rate(ranks, k=k)
 
 
+def f1(ranks: NDArray[np.floating], *, k: int) -> PerQuery:
+    """Return the harmonic mean of precision and recall: with one target, `2 hit@k / (k + 1)`.
+
+    Source: van Rijsbergen 1979, chapter 7.
+
+    Example:
+        >>> f1(np.array([2., 6.]), k=3).tolist()
+        [0.5, 0.0]
+    """
+    return 2 * hit_rate(ranks, k=k) / (k + 1)
+
+
 def ndcg(ranks: NDArray[np.floating], *, k: int) -> PerQuery:
     """Return the discounted gain of the target's place, 0 beyond k.
 
@@ -98,62 +110,32 @@ def mean_average_precision(ranks: NDArray[np.floating], *, k: int) -> PerQuery:
     return mrr(ranks, k=k)
 
 
-def coverage(top: NDArray[np.integer], *, n_items: int) -> float:
-    """Return the share of the catalogue that appears in at least one list.
+def auc(ranks: NDArray[np.floating], *, n_items: int) -> PerQuery:
+    """Return the share of the other items that stand below the target: `(items - rank) / (items - 1)`.
 
-    Row 0 fills short lists and is not counted.
-
-    Args:
-        top: int[query, k], vocabulary rows.
-        n_items: the length of a score row, row 0 included.
-
-    Raises:
-        ArgumentError: the catalogue is empty, or a row is beyond it.
-
-    Source: Ge, Delgado-Battenfeld, Jannach 2010, "catalog coverage".
-
-    Example:
-        >>> coverage(np.array([[1, 2], [1, 0]]), n_items=5)
-        0.5
-    """
-    shown = np.unique(top)
-    if n_items < 2 or (shown.size and (shown[0] < 0 or shown[-1] >= n_items)):
-        raise ArgumentError(
-            f"coverage: expected rows from 0 up to below n_items and n_items of 2 or more, came rows "
-            f"{shown.min(initial=0)} to {shown.max(initial=0)} and n_items {n_items}. "
-            "n_items is the length of a score row, row 0 included."
-        )
-    return float(np.count_nonzero(shown) / (n_items - 1))
-
-
-def novelty(top: NDArray[np.integer], *, counts: NDArray[np.integer]) -> PerQuery:
-    """Return how surprising the items of each list are, in bits.
-
-    The mean over the list of `-log2 p(item)`, where p is the item's share of the events with one
-    added to each item, so that an item without events has a finite value. Row 0 is skipped; a list
-    with nothing in it is worth 0.
+    The area under the ROC curve of a query with one target: the chance that the target stands above an
+    item drawn from the others. Ranks that take ties in the middle (`ties="mean"`) give half for an equal.
 
     Args:
-        top: int[query, k], vocabulary rows.
-        counts: int[item], the events of each item in the log that was learnt; entry 0 is not used.
+        ranks: float[query], 1 is the best.
+        n_items: the length of a score row, row 0 included, so that there are `n_items - 1` items.
 
     Raises:
-        ArgumentError: a row of `top` has no entry in `counts`.
+        ArgumentError: there is one item only, or a rank is below 1 or beyond the items.
 
-    Source: Vargas, Castells 2011, mean self-information.
+    Source: Hanley, McNeil 1982; per query as in Rendle et al. 2009.
 
     Example:
-        >>> novelty(np.array([[1, 2], [2, 0]]), counts=np.array([0, 5, 1])).tolist()
-        [1.207518749639422, 2.0]
+        >>> auc(np.array([1., 3., 5.]), n_items=6).tolist()
+        [1.0, 0.5, 0.0]
     """
-    if top.size and top.max() >= len(counts):
+    items, ranks = n_items - 1, _ranks(ranks, 1)
+    if items < 2 or (ranks > items).any():
         raise ArgumentError(
-            f"novelty: expected rows below {len(counts)}, the length of counts, came row {top.max()}. "
-            "Count over the same vocabulary that made the lists."
+            f"auc: expected two items or more and ranks up to their number, came {items} items and ranks up to "
+            f"{ranks.max(initial=0)}. n_items is the length of a score row, row 0 included."
         )
-    smoothed = counts[1:] + 1.0
-    bits = np.concatenate([[0.0], -np.log2(smoothed / smoothed.sum())])
-    return bits[top].sum(axis=1) / np.maximum((top > 0).sum(axis=1), 1)
+    return (items - ranks) / (items - 1)
 
 
 def rmse(predicted: ArrayLike, actual: ArrayLike) -> float:

@@ -116,6 +116,18 @@ def set_recall(found: Relevance, *, k: int) -> PerQuery:
     return _hits(found, k).sum(axis=1) / found.relevant
 
 
+def set_f1(found: Relevance, *, k: int) -> PerQuery:
+    """Return the harmonic mean of precision and recall: `2 hits / (k + targets)`.
+
+    Source: van Rijsbergen 1979, chapter 7.
+
+    Example:
+        >>> set_f1(Relevance(np.array([[True, False, True, False]]), np.array([4])), k=4).tolist()
+        [0.5]
+    """
+    return 2 * _hits(found, k).sum(axis=1) / (k + found.relevant)
+
+
 def set_ndcg(found: Relevance, *, k: int) -> PerQuery:
     """Return the discounted gain of the hits as a share of the best list's.
 
@@ -162,6 +174,38 @@ def set_mean_average_precision(found: Relevance, *, k: int) -> PerQuery:
     hits = _hits(found, k)
     at_place = np.cumsum(hits, axis=1) / np.arange(1, k + 1)
     return (hits * at_place).sum(axis=1) / np.minimum(found.relevant, k)
+
+
+def set_auc(ranks: NDArray[np.floating], *, offsets: NDArray[np.integer], n_items: int) -> PerQuery:
+    """Return the share of pairs of a target and another item in which the target stands higher.
+
+    With R targets among N items, `1 - (sum of ranks - R (R + 1) / 2) / (R (N - R))`.
+
+    Args:
+        ranks: float[target], the rank of each target among all items, targets included; `target_ranks` with
+            `ties="mean"` gives half for a pair of equals.
+        offsets: int[query + 1]; the targets of query `q` are `ranks[offsets[q]:offsets[q + 1]]`.
+        n_items: the length of a score row, row 0 included, so that there are `n_items - 1` items.
+
+    Raises:
+        ArgumentError: the shapes do not fit, or a query has no target or no other item.
+
+    Source: Hanley, McNeil 1982, by the rank sum of Mann, Whitney 1947.
+
+    Example:
+        >>> set_auc(np.array([1., 3., 2.]), offsets=np.array([0, 2, 3]), n_items=5).tolist()
+        [0.75, 0.6666666666666667]
+    """
+    ranks, offsets = np.asarray(ranks, np.float64), np.asarray(offsets)
+    relevant, others = np.diff(offsets), n_items - 1 - np.diff(offsets)
+    if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(ranks) or (relevant < 1).any() or (others < 1).any():
+        raise ArgumentError(
+            f"auc: expected offsets from 0 to {len(ranks)}, the number of ranks, and for each query at least one "
+            f"target and one other item, came offsets {offsets[:1]} to {offsets[-1:]} with {relevant.min(initial=0)} "
+            f"targets at least among {n_items - 1} items. Leave other queries out and report their share."
+        )
+    sums = np.add.reduceat(ranks, offsets[:-1]) if len(relevant) else ranks
+    return 1 - (sums - relevant * (relevant + 1) / 2) / (relevant * others)
 
 
 def _hits(found: Relevance, k: int) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from segue.data.values.times import iso
 from segue.model.network import Network, NetworkParams
 from segue.model.transitions import TransitionCounts
 from segue.shapes import Floats, Rows
+from segue.trends.ranker import TrendRanker
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,6 +34,8 @@ class Model:
         encoders: how attributes of items, profiles of users and details of events become numbers.
         learnt: rows of the vocabulary that training made; later rows were added by their attributes.
         counts: transition counts that are blended into the scores; None for the network alone.
+        ranker: how lists follow what everybody does; None where the log of the training did not
+            drift.
     """
 
     network: Network
@@ -45,6 +48,7 @@ class Model:
     encoders: FeatureEncoders = IDS_ALONE
     learnt: int = 0
     counts: TransitionCounts | None = None
+    ranker: TrendRanker | None = None
 
     def __repr__(self) -> str:
         """Return a line with items, network, log and name."""

@@ -17,8 +17,8 @@ from segue.model.network import Memory, Window
 from segue.model.transitions import RECENT, nothing_recent, pushed
 from segue.recommend.ratings import Rated, rate, residuals_of
 from segue.recommend.scorer import Scorer
-from segue.recommend.state import NO_TIME, Seen, State, gaps_seconds
-from segue.shapes import Bools, Floats, Rows
+from segue.recommend.state import NO_KEYS, NO_TIME, Seen, State, gaps_seconds, with_key
+from segue.shapes import Bools, Floats, Rows, Times
 
 #: Positions in one scan of a replay.
 _STEPS = 256
@@ -59,7 +59,7 @@ def observe_each(rec: Scorer, states: Sequence[State], events: Sequence[Happened
     """
     if not states:
         return []
-    items = [rec.vocabulary.row(event.item) for event in events]
+    items = [rec.vocabulary.learnt_row(event.item) for event in events]
     gaps = gaps_seconds([event.time for event in events], [state.time for state in states])
     rows, memories, details = np.array(items, np.int32), _rows(states), _details(rec, events)
     if rec.fused.fits:
@@ -68,7 +68,15 @@ def observe_each(rec: Scorer, states: Sequence[State], events: Sequence[Happened
         memories = _flat(rec.network.step(rec.params, _unflat(rec, memories), rows, gaps, details))
     recent = pushed(np.concatenate([state.recent for state in states]), rows)
     return [
-        FlatState(rec, row, event.time, state.count + 1, state.seen.add(item), last[None])
+        FlatState(
+            rec,
+            row,
+            event.time,
+            state.count + 1,
+            state.seen.add(item),
+            last[None],
+            with_key(state.unknown, item, event.item),
+        )
         for row, event, state, item, last in zip(memories, events, states, items, recent, strict=True)
     ]
 
@@ -86,7 +94,7 @@ def observe_rated(rec: Scorer, state: State, events: Sequence[Happened]) -> tupl
     rated: list[Rated | None] = []
     for begin in range(0, len(events), _STEPS):
         block = events[begin : begin + _STEPS]
-        rows = np.array([rec.vocabulary.row(event.item) for event in block], np.int32)
+        rows = np.array([rec.vocabulary.learnt_row(event.item) for event in block], np.int32)
         times = [state.time, *(event.time for event in block)]
         gaps = gaps_seconds(times[1:], times[:-1])
         details = _details(rec, block)
@@ -95,9 +103,12 @@ def observe_rated(rec: Scorer, state: State, events: Sequence[Happened]) -> tupl
         memory, outputs = rec.network.scan(rec.params, state.memory, window)
         rated += _rated(rec, np.concatenate([state.memory.output, outputs[:-1, 0]]), gaps, block)
         seen = state.seen.to_rows()
-        known = Seen.of(max(state.seen.size, rec.vocabulary.size), np.concatenate([seen, rows]))
+        known = Seen.of(max(state.seen.size, rec.vocabulary.learnt_size), np.concatenate([seen, rows]))
         recent = np.concatenate([state.recent[0], rows])[None, -RECENT:]
-        state = State(memory, block[-1].time, state.count + len(block), known, rec.fingerprint, recent)
+        unknown = state.unknown
+        for row, event in zip(rows.tolist(), block, strict=True):
+            unknown = with_key(unknown, row, event.item)
+        state = State(memory, block[-1].time, state.count + len(block), known, rec.fingerprint, recent, unknown)
     return state, rated
 
 
@@ -122,7 +133,7 @@ def _rated(rec: Scorer, outputs: Floats, gaps: Floats, events: Sequence[Happened
     places = [n for n, event in enumerate(events) if event.rating is not None and _later(event.time, until)]
     if rec.network.rating is None or not places:
         return rated
-    rows = np.array([rec.vocabulary.row(events[n].item) for n in places], np.int32)
+    rows = np.array([rec.vocabulary.learnt_row(events[n].item) for n in places], np.int32)
     latent, _ = rate(rec, outputs[places], gaps[places], rows)
     residuals = residuals_of(rec.network.rating, [events[n].rating for n in places], latent)
     for n, row, residual in zip(places, rows.tolist(), residuals.tolist(), strict=True):
@@ -222,8 +233,11 @@ class FlatState(State):
     rec: Scorer
     row: Floats
 
-    def __init__(self, rec: Scorer, row: Floats, time: int | None, count: int, seen: Seen, recent: Rows) -> None:
+    def __init__(
+        self, rec: Scorer, row: Floats, time: int | None, count: int, seen: Seen, recent: Rows, unknown: Times = NO_KEYS
+    ) -> None:
         vars(self).update(rec=rec, row=row, time=time, count=count, seen=seen, model=rec.fingerprint, recent=recent)
+        vars(self)["unknown"] = unknown
 
     @cached_property
     def memory(self) -> Memory:
@@ -232,7 +246,7 @@ class FlatState(State):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Say how it is pickled and copied: as a plain state, without the recommender."""
-        return State, (self.memory, self.time, self.count, self.seen, self.model, self.recent)
+        return State, (self.memory, self.time, self.count, self.seen, self.model, self.recent, self.unknown)
 
 
 def _row(state: State) -> Floats:
@@ -275,6 +289,7 @@ class _StoredState(msgspec.Struct, array_like=True):
     bits: bytes | None
     memory: bytes
     recent: bytes = b""
+    unknown: bytes = b""
 
 
 _DECODER = msgspec.msgpack.Decoder(_StoredState)
@@ -289,7 +304,8 @@ def state_to_bytes(state: State) -> bytes:
     rows = None if seen.rows is None else seen.rows.tobytes()
     bits = None if seen.bits is None else seen.bits.tobytes()
     memory, recent = _row(state).tobytes(), state.recent.tobytes()
-    return msgspec.msgpack.encode(_StoredState(time, state.count, seen.size, rows, bits, memory, recent))
+    unknown = state.unknown.tobytes()
+    return msgspec.msgpack.encode(_StoredState(time, state.count, seen.size, rows, bits, memory, recent, unknown))
 
 
 def state_from_bytes(rec: Scorer, body: bytes) -> State:
@@ -303,6 +319,7 @@ def state_from_bytes(rec: Scorer, body: bytes) -> State:
         memory = _memory(rec, stored.memory)
         seen = _seen(rec, stored)
         recent = _recent(stored.recent)
+        unknown = np.frombuffer(stored.unknown, np.int64)[-RECENT:]
         if stored.count < 0 or not NO_TIME <= stored.time <= -(NO_TIME + 1):
             raise ValueError(f"a count of {stored.count}, a time of {stored.time}")
     except (msgspec.MsgspecError, ValueError) as error:
@@ -310,7 +327,8 @@ def state_from_bytes(rec: Scorer, body: bytes) -> State:
             f"state: expected the bytes of a state of model {rec.fingerprint[:12]}, came others ({error}). "
             "Rebuild it from the events of its user."
         ) from None
-    return FlatState(rec, memory, None if stored.time == NO_TIME else stored.time, stored.count, seen, recent)
+    time = None if stored.time == NO_TIME else stored.time
+    return FlatState(rec, memory, time, stored.count, seen, recent, unknown)
 
 
 def _memory(rec: Scorer, body: bytes) -> Floats:

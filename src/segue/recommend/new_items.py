@@ -15,6 +15,7 @@ from segue.data.features.table_encoder import TableEncoder
 from segue.data.log.columns import plain_name
 from segue.data.log.sources import Reading
 from segue.data.sequences.transition_counts import highest
+from segue.data.sequences.vocabulary import OpenVocabulary
 from segue.data.values.ids import likely_difference
 from segue.errors import ArgumentError, ColumnError, DataError, listed
 from segue.kernels.serving_loops import top_k
@@ -156,6 +157,34 @@ def _with_lines(rec: S, new: pl.DataFrame, attributes: sparse.csr_array, notes: 
         catalogue=_longer(rec.catalogue, new, notes),
         learnt=rec.learnt or rec.vocabulary.size,
         counts=None if rec.counts is None else grown(rec.counts, params.items),
+    )
+    if rec.index is not None:
+        more = replace(more, index=rec.index.over(params.items, params.bias, more.unreachable))
+    vars(more)["fused"] = rec.fused.more(more.network, params)
+    return more
+
+
+def with_free_rows(rec: S, room: int) -> S:
+    """Return a recommender with rows at its end for items that it meets later; until then no list holds them.
+
+    Cost: O(items x width): the table of vectors is copied.
+    """
+    free = np.zeros(room, np.float32)
+    params = rec.params._replace(
+        items=np.concatenate([rec.params.items, np.zeros((room, rec.params.items.shape[1]), np.float32)]),
+        bias=np.concatenate([rec.params.bias, free]),
+    )
+    if params.rating:
+        tables = map_tree(lambda table: np.concatenate([table, free]), params.rating.tables)
+        params = params._replace(rating=params.rating._replace(tables=tables))
+    blank = pl.DataFrame({"item": [""] * room})
+    more = replace(
+        rec,
+        params=params,
+        network=replace(rec.network, items=len(params.items)),
+        vocabulary=OpenVocabulary(rec.vocabulary.ids, room),
+        catalogue=None if rec.catalogue is None else _longer(rec.catalogue, blank, rec.catalogue.notes),
+        learnt=rec.learnt or rec.vocabulary.size,
     )
     if rec.index is not None:
         more = replace(more, index=rec.index.over(params.items, params.bias, more.unreachable))

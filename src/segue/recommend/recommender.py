@@ -13,7 +13,7 @@ from segue.data.features.catalogue import Catalogue, Profiles
 from segue.data.features.feature_encoders import encode_log
 from segue.data.log.columns import plain_name
 from segue.data.log.events import Events, as_events
-from segue.data.sequences.sequences import Sequences
+from segue.data.sequences.sequences import Sequences, sequence_order
 from segue.data.values.ids import ids_of
 from segue.data.values.times import microseconds
 from segue.errors import ArgumentError
@@ -26,15 +26,17 @@ from segue.recommend.batch import Happened
 from segue.recommend.filters.fields import Where
 from segue.recommend.index.exact import Index
 from segue.recommend.lists.explain import Explanation, explain_history, labels_of, past_events
+from segue.recommend.lists.live_scores import ranker_of, unknown_keys, with_trends
 from segue.recommend.lists.options import ListOptions, RankedList
 from segue.recommend.lists.rerank import list_of
 from segue.recommend.new_items import with_items
 from segue.recommend.plan import Plan, plan
 from segue.recommend.ratings import Rated, RatingDistribution, Shared, head_of, rate, residuals_of, shared_bias
 from segue.recommend.scorer import Item, Scorer
-from segue.recommend.similar import similar
-from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds
+from segue.recommend.similar import pool_for_user, similar
+from segue.recommend.state import NO_TIME, Seen, State, States, gap_seconds, gaps_seconds, with_key
 from segue.shapes import Bools, Floats
+from segue.trends.trends import Trends
 
 __all__ = ["Item", "Recommender", "Time", "load_model"]
 
@@ -100,13 +102,14 @@ class Recommender(Scorer):
         """
         self._check(state)
         self.check_rating(item, rating)
-        now, row = microseconds(time), self.vocabulary.row(item)
+        now, row = microseconds(time), self.vocabulary.learnt_row(item)
         gap = gap_seconds(now, state.time)
         details = self.details(now, context, type=type, rating=rating)
         rows = np.array([row], np.int32)
         memory = self.network.step(self.params, state.memory, rows, gap, details)
         recent = pushed(state.recent, rows)
-        return State(memory, now, state.count + 1, state.seen.add(row), self.fingerprint, recent)
+        unknown = with_key(state.unknown, row, item)
+        return State(memory, now, state.count + 1, state.seen.add(row), self.fingerprint, recent, unknown)
 
     def observe_all(self, state: State, items: Iterable[str]) -> State:
         """Return the state after several events without times: `observe`, one after the other.
@@ -246,7 +249,16 @@ class Recommender(Scorer):
         """Return the next n items as an ordered path; see `segue.recommend.plan.plan` for the options."""
         return plan(self, state, n, **options)
 
-    def similar(self, item: str, k: int = 10, *, mix: float = 0.5) -> list[Item]:
+    def similar(
+        self,
+        item: str,
+        k: int = 10,
+        *,
+        mix: float = 0.5,
+        where: Where = None,
+        state: State | None = None,
+        at: Time = None,
+    ) -> RankedList:
         """Return the k items most like an item, by what users do next and by the vectors of the items.
 
         Args:
@@ -254,16 +266,26 @@ class Recommender(Scorer):
             k: how many.
             mix: 0 ranks by how much likelier an item is after this one than for a new user, 1 by the cosine of the
                 vectors (learnt from events and attributes), a number between by both.
+            where: a filter, as of `recommend`; `current` is the item.
+            state: of a user; the most similar items, 5 k + 20 of them, are ranked as `recommend` ranks them.
+            at: the time of the request; None when unknown.
 
         Returns:
-            Items with a score in standard deviations over the catalogue; see `labels` for their attributes.
+            Items with a score in standard deviations over the catalogue, with a state that of `recommend`; see
+            `labels` for their attributes.
 
         Raises:
-            ArgumentError: the item is unknown, k is below 1, or mix is not from 0 to 1.
+            ArgumentError: the item is unknown, k is below 1, mix is not from 0 to 1, or the filter does not fit.
 
         Cost: O(items x width).
         """
-        return similar(self, item, k, mix)
+        now = microseconds(at, "at")
+        if state is None:
+            return similar(self, item, k, mix, where=where, at=now)
+        check_count(k, "similar: expected k")
+        pool = similar(self, item, pool_for_user(k), mix, where=where, at=now)
+        found = self.recommend(state, k, at=at, candidates=[line.item for line in pool])
+        return RankedList(found, (*pool.notes, *found.notes))
 
     def explain(
         self,
@@ -343,12 +365,12 @@ class Recommender(Scorer):
 
         Cost: O(events). Memory: O(users x state).
         """
-        events = events if isinstance(events, Sequences) else as_events(events, "encode")
-        if self.network.rating is not None and isinstance(events, Events):
-            self.network.rating.scale.check_log(events)
+        log = None if isinstance(events, Sequences) else as_events(events, "encode")
+        if self.network.rating is not None and log is not None:
+            self.network.rating.scale.check_log(log)
         sequences = events if isinstance(events, Sequences) else self.sequences(events, profiles_of(self.facts, users))
         memory, _ = encode_users(self.network, self.params, sequences)
-        offsets, size = sequences.offsets, self.vocabulary.size
+        offsets, size = sequences.offsets, self.vocabulary.learnt_size
         pieces = itertools.pairwise(offsets)
         seen = tuple(Seen.of(size, sequences.items[a:b]) for a, b in pieces)
         times = np.full(len(sequences), NO_TIME)
@@ -356,7 +378,10 @@ class Recommender(Scorer):
             active = sequences.lengths > 0
             times[active] = sequences.times[offsets[1:][active] - 1]
         recent = sequences.recent_before(offsets[1:], offsets[:-1], RECENT)
-        return States(sequences.users, memory, times, sequences.lengths, seen, self.fingerprint, recent)
+        unknown = {}
+        if log is not None and (sequences.items == 0).any():
+            unknown = unknown_keys(log.table["item"].gather(sequence_order(log)), sequences)
+        return States(sequences.users, memory, times, sequences.lengths, seen, self.fingerprint, recent, unknown)
 
     def score(self, states: State | States, *, at: Time = None) -> Floats:
         """Return float32[user, item], unnormalised log-probabilities in the order of `rec.items`; nothing is left out.
@@ -373,6 +398,35 @@ class Recommender(Scorer):
             times = [None if time == NO_TIME else int(time) for time in states.times]
             gaps = gaps_seconds([now] * len(times), times)
         return self.score_outputs(states.memory.output, gaps, states.recent, self.details(now))[:, 1:]
+
+    def with_trends(self, trends: Trends | None) -> "Recommender":
+        """Return a recommender whose lists follow what everybody does, by the ranker of this model.
+
+        A list follows the trends from then on: every event that they count moves the next list, of
+        known items and of items that the training never met. States are the same with and without
+        trends.
+
+        Args:
+            trends: changed in place by whoever counts; None for lists that only the user's own
+                events move.
+
+        Raises:
+            ArgumentError: the model has no ranker: the training found that its log does not drift.
+
+        Cost: O(items x width) once, for rows in which unknown items are ranked.
+
+        Example:
+            >>> rec.ranker is None or rec.with_trends(rec.trends())  # doctest: +SKIP
+        """
+        return with_trends(self, trends)
+
+    def trends(self) -> Trends:
+        """Return trends without an event, with the half-lives of this model's ranker.
+
+        Raises:
+            ArgumentError: the model has no ranker.
+        """
+        return Trends(int(ranker_of(self).shortest))
 
     def with_index(self, index: Index | None) -> "Recommender":
         """Return a recommender whose lists come from an index; None scores all items for each list."""

@@ -19,6 +19,7 @@ from segue.recommend.fused_inference import FusedInference
 from segue.recommend.index.exact import SCORES, BestRows, Index, best_columns, side_by_side
 from segue.recommend.state import Seen, State, States
 from segue.shapes import Bools, Floats, Rows
+from segue.trends.live_items import LiveItems
 
 #: Candidates of the index and of the transition counts, beyond k.
 MORE = 100
@@ -41,9 +42,11 @@ class Scorer(Model):
 
     Args:
         index: finds the items of a list; None scores all items for each list.
+        live: the trends that lists follow; None for lists that only the user's own events move.
     """
 
     index: Index | None = None
+    live: LiveItems | None = None
 
     @cached_property
     def empty_memory(self) -> Memory:
@@ -53,7 +56,7 @@ class Scorer(Model):
     @cached_property
     def new_user(self) -> State:
         """The state of a user without events and without a profile."""
-        memory, seen = self.network.start(self.params), Seen(self.vocabulary.size)
+        memory, seen = self.network.start(self.params), Seen(self.vocabulary.learnt_size)
         return State(memory, None, 0, seen, self.fingerprint, nothing_recent(1))
 
     @cached_property
@@ -144,6 +147,7 @@ class Scorer(Model):
         details: Floats | None = None,
         *,
         excluded: Sequence[Rows] = (),
+        allowed: Bools | None = None,
     ) -> BestRows:
         """Return the k best rows of each user, best first, of equals the first row.
 
@@ -151,6 +155,7 @@ class Scorer(Model):
             output, gaps, recent, details: as of `score_outputs`.
             k: how many.
             excluded: for each user the rows to leave out; empty leaves out nothing.
+            allowed: bool[row], what a list may hold; None allows all.
 
         Cost: O(users x items x width) without an index; memory of `SCORES` scores.
         """
@@ -161,11 +166,11 @@ class Scorer(Model):
             asked, left_out = (output[users], gaps[users], recent[users]), excluded[users]
             known = None if details is None else details[users]
             if self.index is None:
-                rows, scores = None, leave_out(self.score_outputs(*asked, known), left_out)
+                rows, scores = None, leave_out(self.score_outputs(*asked, known), left_out, allowed=allowed)
             else:
-                rows = side_by_side(self.candidates(*asked, k, known, excluded=left_out or None))
+                rows = side_by_side(self.candidates(*asked, k, known, allowed=allowed, excluded=left_out or None))
                 scores = self.score_outputs(*asked, known, rows)
-                scores[rows == 0] = -np.inf
+                scores[(rows == 0) if allowed is None else ~allowed[rows]] = -np.inf
             best.append(best_columns(rows, scores, k))
         return BestRows(*(np.concatenate(parts) for parts in zip(*best, strict=True)))
 

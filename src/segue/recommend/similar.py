@@ -5,12 +5,29 @@ import numpy as np
 from segue.errors import ArgumentError
 from segue.kernels.serving_loops import best, leave_out
 from segue.recommend.arguments import check_count
-from segue.recommend.scorer import Item, Scorer
+from segue.recommend.filters.fields import Where
+from segue.recommend.lists.candidates import narrowed
+from segue.recommend.lists.options import ListOptions, RankedList
+from segue.recommend.scorer import Scorer
 from segue.shapes import Bools, Floats
 
 
-def similar(rec: Scorer, item: str, k: int, mix: float, shown: Bools | None = None) -> list[Item]:
-    """Return what `Recommender.similar` does; `shown` is bool[row], the items that a list may hold, None for all."""
+def pool_for_user(k: int) -> int:
+    """Return how many similar items are put in the order of a user, for a list of k."""
+    return 5 * k + 20
+
+
+def similar(
+    rec: Scorer, item: str, k: int, mix: float, shown: Bools | None = None, where: Where = None, at: int | None = None
+) -> RankedList:
+    """Return what `Recommender.similar` does.
+
+    Args:
+        rec, item, k, mix: as there.
+        shown: bool[row], the items that a list may hold; None for all.
+        where: a filter; the item is the current one.
+        at: the time of the request, microseconds since 1970; None takes that of the clock.
+    """
     row = rec.vocabulary.row(item)
     if row == 0:
         raise ArgumentError(f'similar: expected a known item, came "{item}". Add it (segue add-items) first.')
@@ -25,8 +42,11 @@ def similar(rec: Scorer, item: str, k: int, mix: float, shown: Bools | None = No
     likeness = (products - rec.params.bias[1:]) / np.maximum(rec.fused.lengths[1:], 1e-9)
     scores = np.empty((1, rec.vocabulary.size), np.float32)
     scores[0, 1:] = (1 - mix) * _standard(after - anyway) + mix * _standard(likeness)
-    leave_out(scores, [np.append(rec.unreachable, row)], allowed=shown)
-    return rec._items(*best(scores, k)[0])
+    left = narrowed(rec, ListOptions(k, where=where, current=item), at)
+    for mask in (shown, None if left is None else left.mask):
+        leave_out(scores, allowed=mask)
+    leave_out(scores, [np.append(rec.unreachable, row)])
+    return RankedList(rec._items(*best(scores, k)[0]), () if left is None else left.notes)
 
 
 def _standard(values: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """The state of a user after their last event: a value, never changed in place, so an old state stays valid."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
@@ -12,10 +12,14 @@ from segue.data.values.times import iso
 from segue.errors import ArgumentError
 from segue.model.backend import map_tree
 from segue.model.network import Memory
+from segue.model.transitions import RECENT
 from segue.shapes import Floats, Rows, Times
+from segue.trends.ranker import item_key
 
 #: Stands for "no time known" in int64 arrays.
 NO_TIME = np.iinfo(np.int64).min
+#: The keys of unknown items of a user who took none.
+NO_KEYS: Times = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +93,11 @@ class Seen:
         return Seen.of(self.size, np.append(self.to_rows(), np.int32(row)))
 
 
+def with_key(unknown: Times, row: int, item: str) -> Times:
+    """Return the keys of a user's last unknown items after one more item; a known one adds none."""
+    return unknown if row else np.append(unknown, item_key(item))[-RECENT:]
+
+
 @dataclass(frozen=True, eq=False)
 class State:
     """One user, after their last event.
@@ -100,6 +109,8 @@ class State:
         seen: the seen items.
         model: the fingerprint of the weights that made the memory.
         recent: int32[1, RECENT], the rows of the last items, the newest last.
+        unknown: int64[n], the keys of the last items that the model does not know, the newest last,
+            `RECENT` at most; see `segue.trends.ranker.item_key`.
     """
 
     memory: Memory
@@ -108,6 +119,7 @@ class State:
     seen: Seen
     model: str
     recent: Rows
+    unknown: Times = field(default_factory=lambda: NO_KEYS)
 
     def __repr__(self) -> str:
         """Say in one line how many events were read, and when the last one was."""
@@ -128,6 +140,7 @@ class States:
         seen: a filter per user.
         model: the fingerprint of the weights.
         recent: int32[user, RECENT], the rows of the last items of each, the newest last.
+        unknown: of users, as `State.unknown`, by their places here; others have none.
     """
 
     users: pl.Series
@@ -137,6 +150,7 @@ class States:
     seen: tuple[Seen, ...]
     model: str
     recent: Rows
+    unknown: Mapping[int, Times] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -155,13 +169,16 @@ class States:
         if isinstance(index, slice):
             memory = map_tree(lambda a: a[index], self.memory)
             users, seen, recent = self.users[index], self.seen[index], self.recent[index]
-            return States(users, memory, self.times[index], self.counts[index], seen, self.model, recent)
+            places = {place: n for n, place in enumerate(range(len(self))[index])}
+            unknown = {places[place]: keys for place, keys in self.unknown.items() if place in places}
+            return States(users, memory, self.times[index], self.counts[index], seen, self.model, recent, unknown)
         place = range(len(self))[index]
         memory = map_tree(lambda a: a[place : place + 1].copy(), self.memory)
         time = int(self.times[place])
         known = None if time == NO_TIME else time
         recent = self.recent[place : place + 1]
-        return State(memory, known, int(self.counts[place]), self.seen[place], self.model, recent)
+        count, keys = int(self.counts[place]), self.unknown.get(place, NO_KEYS)
+        return State(memory, known, count, self.seen[place], self.model, recent, keys)
 
     def of(self, user: str) -> State:
         """Return the state of a user.

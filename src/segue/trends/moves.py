@@ -32,7 +32,7 @@ class Moves(NamedTuple):
     before: Times
     times: Times
 
-    def __getitem__(self, some: slice) -> "Moves":  # type: ignore[override]
+    def part(self, some: slice) -> "Moves":
         """Return some of the events."""
         return Moves(self.keys[some], self.before[some], self.times[some])
 

@@ -91,6 +91,13 @@ class TrendRanker:
             )
         return cls(**{name: array[()] for name, array in arrays.items()})  # type: ignore[arg-type]
 
+    @classmethod
+    def blank(cls, shortest: int) -> "TrendRanker":
+        """Return a ranker that scores all candidates alike, for a half-life in microseconds."""
+        none = np.zeros(1, np.float32)
+        linear = np.zeros(INPUTS, np.float32)
+        return cls(np.int64(shortest), linear[:, None], none, none[:, None], none, none, linear, np.float32(0))
+
     def scores(self, inputs: Floats) -> Floats:
         """Return float32[...] for features float32[..., INPUTS]."""
         hidden: Any = np.maximum(inputs @ self.w_1 + self.b_1, np.float32(0))

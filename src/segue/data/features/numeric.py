@@ -57,7 +57,8 @@ class Numbers:
         """The number of knots."""
         return len(self.knots)
 
-    def _read(self, value: object) -> float | None:
+    def number(self, value: object) -> float | None:
+        """Return the number or the seconds since 1970 of a value, None where it cannot be read."""
         return moment_of(value) if self.kind == "date" else number_of(value)
 
     def encode(self, column: pl.Series) -> Floats:
@@ -78,7 +79,7 @@ class Numbers:
 
     def add(self, value: object, out: Floats) -> None:
         """Add the two weights of one value."""
-        number = self._read(value)
+        number = self.number(value)
         if number is None or not self.knots:
             return
         if len(self.knots) < 2:
@@ -92,11 +93,11 @@ class Numbers:
 
     def reads(self, value: object) -> bool:
         """Return whether the value is a number, or a date."""
-        return self._read(value) is not None
+        return self.number(value) is not None
 
     def labels(self, value: object) -> list[str]:
         """Return the column's name with the number or the date."""
-        number = self._read(value)
+        number = self.number(value)
         return [] if number is None else [f"{plain_name(self.name)} {self._written(number)}"]
 
     def describe(self) -> str:

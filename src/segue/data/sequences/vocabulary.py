@@ -54,6 +54,11 @@ class Vocabulary:
     def __contains__(self, id: object) -> bool:
         return id in self._row_of or id_of(id) in self._row_of
 
+    @property
+    def learnt_size(self) -> int:
+        """The rows that the network reads, row 0 included."""
+        return len(self.ids) + 1
+
     @cached_property
     def _row_of(self) -> dict[str, int]:
         return {id: row for row, id in enumerate(self.ids, start=1)}
@@ -97,6 +102,10 @@ class Vocabulary:
         """Return the row of an id, 0 if unknown; blanks around the id do not count. O(1)."""
         return self._row_of.get(id, 0) or self._row_of.get(id_of(id), 0)
 
+    def learnt_row(self, id: str) -> int:
+        """Return the row that the network reads for an id, 0 if unknown."""
+        return self.row(id)
+
     def rows(self, ids: Iterable[str]) -> NDArray[np.int32]:
         """Return int32[n], the row of each id, 0 where unknown; O(n).
 
@@ -109,7 +118,7 @@ class Vocabulary:
 
     def rows_of_series(self, ids: pl.Series) -> NDArray[np.int32]:
         """Return int32[n] for a whole column at once, without a Python object per id."""
-        table = pl.DataFrame({"id": self.ids, "row": np.arange(1, self.size, dtype=np.int32)})
+        table = pl.DataFrame({"id": self.ids, "row": np.arange(1, self.learnt_size, dtype=np.int32)})
         joined = pl.DataFrame({"id": ids.cast(pl.String)}).join(table, on="id", how="left", maintain_order="left")
         return joined["row"].fill_null(0).to_numpy().astype(np.int32)
 
@@ -126,3 +135,55 @@ class Vocabulary:
     def ids_of(self, rows: Sequence[int] | NDArray[np.integer]) -> list[str]:
         """Return the id of each row."""
         return [self.id(int(row)) for row in rows]
+
+
+@dataclass(frozen=True, eq=False)
+class OpenVocabulary(Vocabulary):
+    """A vocabulary with free rows at its end, for ids that a model meets while it serves.
+
+    The network goes on reading such an id as unknown (`learnt_row`), so a user's state does not
+    depend on when the id was met. `ids` holds the learnt ids alone.
+
+    Args:
+        ids: the learnt ids.
+        room: free rows.
+
+    Example:
+        >>> items = OpenVocabulary(pl.Series(["17"]), room=1)
+        >>> items.meet("new"), items.row("new"), items.learnt_row("new"), items.full, items.meet("newer")
+        (2, 2, 0, True, 0)
+        >>> items.texts, items.size
+        (['17', 'new'], 3)
+    """
+
+    room: int = 0
+
+    @property
+    def size(self) -> int:
+        """The number of rows, the free ones and row 0 included."""
+        return len(self.ids) + self.room + 1
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    @property
+    def full(self) -> bool:
+        """Whether no row is free."""
+        return len(self) >= len(self.ids) + self.room
+
+    def learnt_row(self, id: str) -> int:
+        """Return the row that the network reads for an id, 0 for one that was met later."""
+        row = self.row(id)
+        return row if row <= len(self.ids) else 0
+
+    def meet(self, id: str) -> int:
+        """Give an id that has no row a free one, and return the row; 0 where none is free."""
+        if self.full:
+            return 0
+        self.texts.append(id)
+        self._row_of[id] = row = len(self.texts)
+        return row
+
+    def id(self, row: int) -> str:
+        """Return the id of a row that has one."""
+        return self.texts[row - 1] if len(self.ids) < row <= len(self) else super().id(row)

@@ -45,6 +45,7 @@ class ALS(Baseline):
     seed: int = 0
 
     title: ClassVar[str] = "ALS"
+    word: ClassVar[str] = "als"
     grid: ClassVar[Grid] = {
         "half_life": (0.5, 1.0, 2.0, 4.0, 8.0, np.inf),
         "factors": (32, 128),

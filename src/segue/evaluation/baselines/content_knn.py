@@ -14,7 +14,7 @@ from segue.evaluation.baselines.counting import Counted
 from segue.shapes import Floats
 
 #: Cosines at hand at once: 64 MB.
-_COSINES = 2**24
+COSINES = 2**24
 #: Rows of a score above which pairs of all items are not compared.
 LARGEST = 100_000
 
@@ -51,6 +51,7 @@ class ContentKNN(Baseline):
     half_life: float = 3.0
 
     title: ClassVar[str] = "content-kNN"
+    word: ClassVar[str] = "content-knn"
     grid: ClassVar[Grid] = {
         "half_life": (1.0, 3.0, 10.0, np.inf),
         "window": (1, 3, 10, 30, None),
@@ -96,11 +97,11 @@ class ContentKNN(Baseline):
         assert features is not None
         known = known_events(sequences, n_items)
         popularity = shares(known.items, n_items, total=TIE)
-        pairs = _nearest(_unit(features), self.neighbours)
+        pairs = _nearest(unit_rows(features), self.neighbours)
         return Counted(self, popularity, pairs, self.window, self.half_life)
 
 
-def _unit(features: Floats) -> Floats:
+def unit_rows(features: Floats) -> Floats:
     """Return the features with every row of length 1, or of zeros; row 0 is of zeros."""
     if not np.isfinite(features).all():
         raise ArgumentError(
@@ -115,7 +116,7 @@ def _unit(features: Floats) -> Floats:
 def _nearest(unit: Floats, neighbours: int) -> sparse.csr_array:
     """Return sparse float32[item, item]: the highest cosines of each item with others, a block at a time."""
     n_items = len(unit)
-    step = max(1, _COSINES // n_items)
+    step = max(1, COSINES // n_items)
     kept: list[sparse.csr_array] = []
     for begin in range(0, n_items, step):
         cosines = unit[begin : begin + step] @ unit.T

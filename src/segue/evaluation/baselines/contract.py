@@ -60,6 +60,7 @@ class Baseline(ABC):
 
     Class attributes:
         title: the name without settings.
+        word: the name on a command line; empty for the title.
         grid: for each setting worth tuning, the values to try.
         reading: the settings that say how a history is read, and nothing of what is learnt: `window` (how
             many events) and `half_life` (the lag in events at which an event counts half).
@@ -67,6 +68,7 @@ class Baseline(ABC):
     """
 
     title: ClassVar[str]
+    word: ClassVar[str] = ""
     grid: ClassVar[Grid] = {}
     reading: ClassVar[frozenset[str]] = frozenset()
     repeats: ClassVar[bool] = False

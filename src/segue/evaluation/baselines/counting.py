@@ -79,6 +79,7 @@ class Popularity(Baseline):
     """
 
     title: ClassVar[str] = "popularity"
+    word: ClassVar[str] = "popularity"
 
     def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Counted:
         """Count. O(events)."""
@@ -104,6 +105,7 @@ class RecentPopularity(Baseline):
     half_life: float = 0.1
 
     title: ClassVar[str] = "recent popularity"
+    word: ClassVar[str] = "recent"
     grid: ClassVar[Grid] = {"half_life": (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)}
 
     def __post_init__(self) -> None:
@@ -138,6 +140,7 @@ class OwnPopularity(Baseline):
     half_life: float = 50.0
 
     title: ClassVar[str] = "own popularity"
+    word: ClassVar[str] = "own"
     grid: ClassVar[Grid] = {"half_life": (2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)}
     reading: ClassVar[frozenset[str]] = frozenset({"half_life"})
     repeats: ClassVar[bool] = True
@@ -185,6 +188,7 @@ class DecayedMarkov(Baseline):
     smoothing: float = TIE
 
     title: ClassVar[str] = "decayed Markov"
+    word: ClassVar[str] = "markov"
     grid: ClassVar[Grid] = {
         "norm": (0.0, 0.5, 0.75, 1.0),
         "half_life": (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0),
@@ -237,6 +241,7 @@ class ItemKNN(Baseline):
     window: int | None = None
 
     title: ClassVar[str] = "item-kNN"
+    word: ClassVar[str] = "item-knn"
     grid: ClassVar[Grid] = {
         "window": (1, 3, 5, 10, 20, None),
         "shrinkage": (0.0, 10.0, 50.0),

@@ -51,6 +51,7 @@ class EASE(Baseline):
     half_life: float = np.inf
 
     title: ClassVar[str] = "EASE"
+    word: ClassVar[str] = "ease"
     grid: ClassVar[Grid] = {
         "half_life": (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, np.inf),
         "regularisation": (30.0, 100.0, 300.0, 1000.0, 3000.0),

@@ -4,6 +4,7 @@
     path                 ─ standard input ──► imports, and reports that it has started
     function, given      ───────────────────►
     a key                ───────────────────► function(given, key)
+    messages, if wanted  ◄─ standard output ─ tell(message)
     value or failure     ◄─ standard output ─
 
 The process is new and not a copy (`fork`): a copy of a process with threads, such as those of JAX, may hang.
@@ -22,6 +23,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -52,8 +54,19 @@ class _CallHere(NamedTuple):
     """The answer of the other process to a key that it cannot import."""
 
 
+class _Message(NamedTuple):
+    """What the function tells while it works."""
+
+    content: Any
+
+
 def call_each(
-    function: Callable[[Given, Key], Value], given: Given, keys: Iterable[Key], *, longest: float | None = None
+    function: Callable[..., Value],
+    given: Given,
+    keys: Iterable[Key],
+    *,
+    longest: float | None = None,
+    heard: Callable[[Any], None] | None = None,
 ) -> Iterator[Value | Failure]:
     """Yield `function(given, key)` for each key, or the `Failure` in its place.
 
@@ -67,6 +80,7 @@ def call_each(
         given: the first argument of all calls; sent once to each process.
         keys: the second argument of each call, classes or plain values.
         longest: seconds that a call may take; None takes `LONGEST`.
+        heard: called with each message of the function, which then takes a third argument, `tell`, that sends one.
 
     Cost: about half a second for a process, and a copy of what is given and returned.
 
@@ -76,15 +90,16 @@ def call_each(
         [3.0, Failure(why='ZeroDivisionError: division by zero')]
     """
     limit, other, able = LONGEST if longest is None else longest, None, True
+    here = function if heard is None else partial(function, tell=heard)
     try:
         for key in keys:
             if other is None and able:
-                other = _Other.started(function, given)
+                other = _Other.started(function, given, heard)
                 able = other is not None
             result = other.call(key, limit) if other else _CallHere()
             if other and other.ended:
                 other = None
-            yield attempt(function, given, key) if isinstance(result, _CallHere) else result
+            yield attempt(here, given, key) if isinstance(result, _CallHere) else result
     finally:
         if other:
             other.end()
@@ -106,7 +121,8 @@ def attempt(function: Callable[[Given, Key], Value], given: Given, key: Key) -> 
 class _Other:
     """The other process, seen from this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Callable[[Any], None] | None) -> None:
+        self.heard = heard
         command = [sys.executable, "-P", "-c", _START]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
@@ -116,11 +132,11 @@ class _Other:
         self.ended = self.late = False
 
     @classmethod
-    def started(cls, function: Any, given: Any) -> "_Other | None":
+    def started(cls, function: Any, given: Any, heard: Callable[[Any], None] | None) -> "_Other | None":
         """Return a process that waits for keys, or None where none can be started."""
         try:
-            whole = pickle.dumps(function)
-            other = cls()
+            whole = pickle.dumps((function, heard is not None))
+            other = cls(heard)
         except Exception:
             return None
         other._send(json.dumps([place for place in sys.path if isinstance(place, str)]).encode() + b"\n")
@@ -153,7 +169,7 @@ class _Other:
             _open(self.process.stdin).flush()
 
     def _receive(self, limit: float) -> tuple[Any] | None:
-        """Return the next answer; None when the process has ended, or is killed because it is late."""
+        """Return the next answer that is no message; None when the process has ended, or is killed: it is late."""
 
         def stop() -> None:
             self.late = True
@@ -163,10 +179,16 @@ class _Other:
         timer.daemon = True
         timer.start()
         try:
-            return (pickle.load(_open(self.process.stdout)),)
-        except Exception:  # cut short, or too large for this process
-            self.end()
-            return None
+            while True:
+                try:
+                    answer = pickle.load(_open(self.process.stdout))
+                except Exception:  # cut short, or too large for this process
+                    self.end()
+                    return None
+                if not isinstance(answer, _Message):
+                    return (answer,)
+                if self.heard:
+                    self.heard(answer.content)
         finally:
             timer.cancel()
 
@@ -221,7 +243,9 @@ def serve() -> None:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     _answer(answers, True)
     keys = sys.stdin.buffer
-    function, given = pickle.load(keys), pickle.load(keys)
+    (function, tells), given = pickle.load(keys), pickle.load(keys)
+    if tells:
+        function = partial(function, tell=lambda content: _answer(answers, _Message(content)))
     while True:
         try:
             module, file, packed = pickle.load(keys)

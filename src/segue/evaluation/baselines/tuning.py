@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ def tuned(
     grid: Grid | None = None,
     trials: int | None = None,
     max_queries: int = 2000,
+    tell: Callable[[tuple[int, int]], None] | None = None,
 ) -> Fitted:
     """Return a baseline fitted with the settings that rank the last training event of each user best.
 
@@ -47,6 +49,7 @@ def tuned(
         trials: at most so many settings are tried, a number and not a time, so that every machine finds
             the same; None takes `trials_worth(...)`, fewer the more a fit costs.
         max_queries: at most so many users, spread evenly over the log, are ranked in a trial.
+        tell: called after each trial with how many are done, and how many there are at most.
 
     Returns:
         The fitted winner; its `settings` and `name` hold the chosen settings.
@@ -75,7 +78,7 @@ def tuned(
         trials = trials_worth(kind.operations(len(train.items), n_items), len(targets) * n_items)
     if grid and len(targets) and trials > 1:
         fit = _fitter(train, n_items, features)
-        trial = _trial(fit, histories, targets, exclude_seen)
+        trial = _counted(_trial(fit, histories, targets, exclude_seen), trials, tell)
         best = coordinate_search(best, grid, trial, replace, trials=trials)
     return best.fit(sequences, n_items, features)
 
@@ -113,6 +116,21 @@ def _trial(
         return float(np.concatenate([block_ndcg(fitted, block) for block in blocks]).mean())
 
     return trial
+
+
+def _counted(
+    trial: Callable[[Baseline], float], trials: int, tell: Callable[[tuple[int, int]], None] | None
+) -> Callable[[Baseline], float]:
+    """Return the same function, which tells how often it was called."""
+    done = count(1)
+
+    def counted(baseline: Baseline) -> float:
+        value = trial(baseline)
+        if tell:
+            tell((next(done), trials))
+        return value
+
+    return counted
 
 
 def trials_worth(operations: float, scores: int) -> int:

@@ -155,6 +155,17 @@ def of_items_alone(tree: Condition, what: str) -> None:
             wrong(node.at, f"columns of items alone in {what}", f'"{node}"', "Put it into the filter of a request.")
 
 
+def of_all_users(tree: Condition) -> None:
+    """Do nothing if a filter is the same for all users.
+
+    Raises:
+        ArgumentError: it names the user or the current item.
+    """
+    for node in parts_of(tree):
+        if isinstance(node, Field) and node.scope in ("user", "current"):
+            wrong(node.at, "a filter that is the same for all users", f'"{node}"', "Use columns and parameters.")
+
+
 class _Binder:
     """Binds one filter."""
 

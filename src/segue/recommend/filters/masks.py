@@ -48,11 +48,13 @@ class Passing:
         mask: bool[row], not to be changed; row 0 is false.
         count: how many pass.
         notes: what of the filter is not known, or that no item has, in sentences.
+        unknown: ids of candidates that the model does not know.
     """
 
     mask: Bools
     count: int
     notes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 class FilterMasks:

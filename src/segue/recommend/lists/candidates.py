@@ -21,8 +21,10 @@ import numpy as np
 from segue.kernels.serving_loops import Best, best, leave_out
 from segue.recommend.batch import find_each, question_details, score_each, score_rows
 from segue.recommend.filters.binding import Known
+from segue.recommend.filters.masks import Passing
 from segue.recommend.index.exact import side_by_side
 from segue.recommend.lists.item_filters import ItemFilters
+from segue.recommend.lists.live_scores import follow_trends, seen_rows, trending_rows
 from segue.recommend.lists.options import ListOptions
 from segue.recommend.scorer import Scorer
 from segue.recommend.state import State
@@ -152,33 +154,33 @@ def list_query(
     """
     excluded = rec.vocabulary.rows(options.exclude) if options.exclude else _NONE
     if (options.repeats or rec.repeats) == "exclude":
-        seen = state.seen.to_rows()
+        seen = seen_rows(rec, state)
         excluded = np.concatenate([excluded, seen]) if len(excluded) else seen
     scored = rec.vocabulary.rows(also) if also and rec.index is not None else _NONE
     at = at if options.at is None else options.at
     query = ListQuery(state, options, at, excluded, filters.shown, scored, who)
-    return query if options.where is None and options.candidates is None else _narrowed(rec, query)
-
-
-def _narrowed(rec: Scorer, query: ListQuery) -> ListQuery:
-    """Return a query with the filter and the candidates of its options."""
-    options, notes = query.options, tuple[str, ...]()
-    mask: Bools | None = None
-    passing = rec.filters.passing(options.where, known_by(rec, options, query.at))
-    if passing is not None:
-        mask, notes = passing.mask, passing.notes
-    unknown: tuple[str, ...] = ()
-    if options.candidates is not None:
-        rows = rec.vocabulary.rows(options.candidates)
-        unknown = tuple(id for id, row in zip(options.candidates, rows, strict=True) if not row)
-        only = np.zeros(rec.vocabulary.size, bool)
-        only[rows[rows > 0]] = True
-        mask = only if mask is None else mask & only
-    if mask is None:
+    if (left := narrowed(rec, options, at)) is None:
         return query
-    left = passing.count if passing is not None and mask is passing.mask else int(np.count_nonzero(mask))
-    allowed = mask if query.allowed is None else mask & query.allowed
-    return replace(query, allowed=allowed, left=left, notes=notes, unknown=unknown)
+    allowed = left.mask if query.allowed is None else left.mask & query.allowed
+    return replace(query, allowed=allowed, left=left.count, notes=left.notes, unknown=left.unknown)
+
+
+def narrowed(rec: Scorer, options: ListOptions, at: int | None) -> Passing | None:
+    """Return what the filter and the candidates of some options leave; None where there are none.
+
+    Raises:
+        ArgumentError: the filter does not fit the items.
+    """
+    passing = None if options.where is None else rec.filters.passing(options.where, known_by(rec, options, at))
+    if options.candidates is None:
+        return passing
+    rows = rec.vocabulary.rows(options.candidates)
+    unknown = tuple(id for id, row in zip(options.candidates, rows, strict=True) if not row)
+    mask = np.zeros(rec.vocabulary.size, bool)
+    mask[rows[rows > 0]] = True
+    if passing is not None:
+        mask &= passing.mask
+    return Passing(mask, int(np.count_nonzero(mask)), passing.notes if passing else (), unknown)
 
 
 def check_filter(rec: Scorer, options: ListOptions) -> None:
@@ -205,10 +207,10 @@ def score(rec: Scorer, filters: ItemFilters, queries: Sequence[ListQuery]) -> Sc
     states, at = [one.state for one in queries], [one.at for one in queries]
     details = question_details(rec, [one.options for one in queries], at)
     if rec.index is None:
-        scored = Scored(score_each(rec, states, at, details))
+        scored = Scored(follow_trends(rec, score_each(rec, states, at, details), states, at))
     else:
         rows = _candidates(rec, filters, queries, details)
-        scored = Scored(score_rows(rec, states, at, rows, details), rows)
+        scored = Scored(follow_trends(rec, score_rows(rec, states, at, rows, details), states, at, rows), rows)
     scored.hide(queries)
     return scored
 
@@ -216,6 +218,9 @@ def score(rec: Scorer, filters: ItemFilters, queries: Sequence[ListQuery]) -> Sc
 def _candidates(rec: Scorer, filters: ItemFilters, queries: Sequence[ListQuery], details: Floats | None) -> Rows:
     """Return int32[query, n], each row once, row 0 first and to fill up."""
     lists: list[list[Rows]] = [[_ZERO, one.also, filters.pins] for one in queries]
+    trending = trending_rows(rec, [one.state for one in queries], [one.at for one in queries])
+    for parts, more in zip(lists, trending, strict=False):
+        parts.append(more)
     groups: dict[int, list[int]] = {}
     for n, one in enumerate(queries):
         groups.setdefault(id(one.allowed), []).append(n)

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from segue.serve.http.problems import Problem
+
 
 class _Answer(Struct, kw_only=True):
     pass
@@ -33,7 +35,21 @@ class ItemList(_Answer):
     notes: Annotated[
         list[str] | UnsetType, Meta(description="Why the list is short, and what of the filter no item has.")
     ] = UNSET
+    next: Annotated[str | UnsetType, Meta(description="`after` of the next page, if `after` was sent.")] = UNSET
     token: Annotated[str | UnsetType, Meta(description="The state after it, for a client that holds its own.")] = UNSET
+
+
+class BatchListOut(_Answer):
+    """The list of one request, or why there is none."""
+
+    items: ItemList | UnsetType = field(default=UNSET, name="list")
+    error: Problem | UnsetType = UNSET
+
+
+class BatchOut(_Answer):
+    """What came of each request, in their order."""
+
+    lists: list[BatchListOut]
 
 
 class StepOut(_Answer):

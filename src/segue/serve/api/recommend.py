@@ -3,15 +3,26 @@
 Knows: how requests say for whom. Does not know: how lists are made.
 """
 
+from asyncio import gather
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import and_
 
+import msgspec
+from msgspec import UNSET, msgpack
+from msgspec.json import decode
+
 from segue.errors import NotFoundError
+from segue.recommend.batch import Happened
 from segue.recommend.filters.fields import Filter
 from segue.recommend.lists.options import ListOptions
-from segue.serve.api.answers import ExplanationOut, ItemList, RatingOut
+from segue.recommend.lists.seen import seen_items
+from segue.recommend.similar import pool_for_user
+from segue.serve.api.answers import BatchListOut, BatchOut, ExplanationOut, ItemList, RatingOut
 from segue.serve.api.events import history_of
 from segue.serve.api.schemas import (
+    BatchIn,
     ExplainIn,
     ListIn,
     PathId,
@@ -22,10 +33,14 @@ from segue.serve.api.schemas import (
 )
 from segue.serve.api.serializers import explanation_of, items_of, list_of, rating_of
 from segue.serve.http import limits
-from segue.serve.http.problems import Refusal
+from segue.serve.http.problems import Problem, Refusal, problem_of
 from segue.serve.http.routing import Call, Router
+from segue.serve.live.service import Service
+from segue.serve.live.state_tokens import Sealer
 
 router = Router("lists")
+#: What the ids in `next` begin with; no state of a client does.
+_PAGES = b"list:"
 
 
 def _options(wanted: ListIn, now: int) -> ListOptions:
@@ -51,17 +66,71 @@ async def recommend(call: Call, body: RecommendIn) -> ItemList:
     A client that is to stay unknown here holds its own state: `{"token": "new"}` begins one, each answer
     brings the next token, and `event` moves it. A token of another model, or an old one, is refused (409).
     """
-    context, options = call.context, _options(body, call.context.now())
+    return await _list(call, body)
+
+
+async def _list(call: Call, body: RecommendIn) -> ItemList:
+    options = _options(body, call.context.now())
+    if body.after is None:
+        return await _page(call, body, options)
+    before = _shown_before(call.context.sealer, body.after)
+    found = await _page(call, body, replace(options, exclude=(*options.exclude, *before)))
+    token = call.context.sealer.seal(_PAGES + msgpack.encode([*before, *(line.item for line in found.items)]))
+    return found if not found.items or len(token) > limits.TOKEN else msgspec.structs.replace(found, next=token)
+
+
+def _shown_before(sealer: Sealer, after: str) -> list[str]:
+    """Return the ids of the pages before."""
+    body = sealer.open(after) if after else _PAGES + msgpack.encode([])
+    if not body.startswith(_PAGES):
+        raise Refusal(422, "after: expected `next` of a list, came something else. Send an empty text for the first.")
+    return msgpack.decode(body[len(_PAGES) :], type=list[str])
+
+
+async def _page(call: Call, body: RecommendIn, options: ListOptions) -> ItemList:
+    context = call.context
+    history = None if body.history is None else [history_of(one) for one in body.history]
+    notes: list[str] = []
+    if body.exclude_events:
+        options, notes = await context.run(_unseen, context.service, body, history, options)
     if body.user is not None:
-        return list_of(await context.recommend(body.user, options))
-    if body.history is not None:
-        history = [history_of(one) for one in body.history]
+        return list_of(await context.recommend(body.user, options), notes=notes)
+    if history is not None:
         return list_of(await context.run(context.service.recommend_history, history, options, body.profile))
     new = body.token == "new"
     state = await context.run(context.service.new_token, body.profile) if new else context.sealer.open(body.token or "")
     event = None if body.event is None else history_of(body.event)
     answer, after = await context.run(context.service.recommend_token, state, event, options)
     return list_of(answer, context.sealer.seal(after))
+
+
+def _unseen(
+    service: Service, body: RecommendIn, history: Sequence[Happened] | None, options: ListOptions
+) -> tuple[ListOptions, list[str]]:
+    """Return options that leave out the items of some events, and a note where a user has more than are looked at."""
+    events, notes = history or [], []
+    if body.user is not None:
+        head = service.store.head(body.user, service.rec.fingerprint)
+        events = service.store.events(head.user, limit=limits.SEEN, backwards=True)
+        if head.count > limits.SEEN:
+            notes = [f"exclude_events looks at the last {limits.SEEN:,} of {head.count:,} events."]
+    out = seen_items(events, [one.rule() for one in body.exclude_events], options.at)
+    return replace(options, exclude=(*options.exclude, *out), repeats=options.repeats or "allow"), notes
+
+
+@router.route("POST", "/v1/recommend/batch", "read")
+async def recommend_batch(call: Call, body: BatchIn) -> BatchOut:
+    """Return a list for each of many requests; an error of one stands in its place and spoils no other."""
+    found = await gather(*(_list(call, one) for one in body.requests), return_exceptions=True)
+    return BatchOut(lists=[_batch_list(one) for one in found])
+
+
+def _batch_list(found: ItemList | BaseException) -> BatchListOut:
+    if isinstance(found, ItemList):
+        return BatchListOut(items=found)
+    if not isinstance(found, Exception):
+        raise found
+    return BatchListOut(error=decode(problem_of(found, "/v1/recommend/batch").body, type=Problem))
 
 
 @router.route("GET", "/v1/recommend", "read")
@@ -94,13 +163,17 @@ def _where(texts: list[str]) -> Filter | None:
 
 @router.route("GET", "/v1/similar/{item}", "read")
 async def similar_items(call: Call, item: PathId, query: SimilarQuery) -> ItemList:
-    """Return what is like an item."""
-    service = call.context.service
-    rec = service.rec
+    """Return what is like an item; with a user the most similar items in the order of that user."""
+    context, where = call.context, _where(query.where)
+    rec = context.service.rec
     if item not in rec.vocabulary:
         raise NotFoundError("item: expected one that the model knows, there is none of this id. See GET /v1/items.")
-    found = await call.context.run(service.similar, item, query.k, query.mix)
-    return ItemList(items=items_of(found), unknown=[], model=rec.fingerprint)
+    count = query.k if query.user is None else pool_for_user(query.k)
+    found = await context.run(context.service.similar, item, count, query.mix, where)
+    if query.user is None:
+        return ItemList(items=items_of(found), unknown=[], model=rec.fingerprint, notes=list(found.notes) or UNSET)
+    options = ListOptions(query.k, context.now(), candidates=tuple(line.item for line in found))
+    return list_of(await context.recommend(query.user, options), notes=found.notes)
 
 
 @router.route("GET", "/v1/ratings", "read")

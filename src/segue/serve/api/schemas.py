@@ -12,6 +12,8 @@ from msgspec import Meta, Struct
 
 from segue.config import Repeats
 from segue.data.values.times import EARLIEST, LATEST, microseconds
+from segue.recommend.filters.parser import duration_of
+from segue.recommend.lists.seen import SeenRule
 from segue.serve.http import limits
 
 Example = dict[str, Any]
@@ -72,6 +74,9 @@ Where = (
         Meta(max_length=limits.WHERE, description="Attribute -> value, or values of which one must hold."),
     ]
 )
+Wheres = Annotated[
+    list[str], Meta(max_length=limits.WHERE, description="attribute:value, or a filter; all of several must hold.")
+]
 Candidates = Annotated[list[Id], Meta(max_length=limits.CANDIDATES, description="Ids of which alone the list is made.")]
 Ids = Annotated[list[Id], Meta(max_length=limits.EXCLUDE)]
 Count = Annotated[int, Meta(ge=1, le=limits.K)]
@@ -137,6 +142,22 @@ class IngestHeaders(_Body, rename="kebab"):
 # --- lists ----------------------------------------------------------------------------------------------------
 
 
+class SeenRuleIn(_Body):
+    """Events whose items are left out: of a type, in some time before the request, or both."""
+
+    type: Name | None = None
+    within: Annotated[Name | None, Meta(description="Such as 30d or 12h.")] = None
+
+    def __post_init__(self) -> None:
+        if self.type is None and self.within is None:
+            raise ValueError("expected type, within, or both")
+        self.rule()
+
+    def rule(self) -> SeenRule:
+        """Return the rule."""
+        return SeenRule(self.type, None if self.within is None else duration_of(self.within, "within"))
+
+
 class ListIn(_Body):
     """What list is wanted."""
 
@@ -183,14 +204,32 @@ class RecommendIn(ListIn):
         Meta(description='From the last answer, or "new".'),
     ] = None
     event: Annotated[HistoryEvent | None, Meta(description="With a token: what was done since.")] = None
+    exclude_events: Annotated[
+        list[SeenRuleIn],
+        Meta(max_length=20, description="Leave out the items of these events of the user, in place of all seen items."),
+    ] = []
+    after: Annotated[
+        Annotated[str, Meta(max_length=limits.TOKEN)] | None,
+        Meta(description="`next` of the list before: its items and those before it are left out; empty for the first."),
+    ] = None
 
     def __post_init__(self) -> None:
         if sum(one is not None for one in (self.user, self.history, self.token)) != 1:
             raise ValueError("expected exactly one of user, history and token")
+        if self.exclude_events and self.token is not None:
+            raise ValueError("expected exclude_events with user or history only; a token does not know its events")
         if self.event is not None and self.token is None:
             raise ValueError("expected event with a token only; send others with POST /v1/events")
         if self.profile and not self.where and self.history is None and self.token != "new":
             raise ValueError("expected profile with a history, a new token, or a filter that reads it")
+
+
+class BatchIn(_Body):
+    """Lists for many."""
+
+    examples = ({"requests": [{"user": "u1"}, {"user": "u2", "k": 3, "where": {"genres": "Drama"}}]},)
+
+    requests: Annotated[list[RecommendIn], Meta(min_length=1, max_length=limits.LISTS)]
 
 
 class RecommendQuery(_Body):
@@ -201,9 +240,7 @@ class RecommendQuery(_Body):
     k: Count = 10
     at: Moment = None
     type: Name | None = None
-    where: Annotated[
-        list[str], Meta(max_length=limits.WHERE, description="attribute:value, or a filter; all of several must hold.")
-    ] = []
+    where: Wheres = []
     exclude: Annotated[Texts, Meta(description="Ids of items to leave out.")] = []
     current: Annotated[Text | None, Meta(description="The item being looked at: `current.name` in the filter.")] = None
     repeats: Repeats | None = None
@@ -218,6 +255,8 @@ class SimilarQuery(_Body):
 
     k: Count = 10
     mix: Annotated[Share, Meta(description="0: what people do next; 1: what items are.")] = 0.5
+    where: Wheres = []
+    user: Annotated[Text | None, Meta(description="Of whom the most similar items get the order.")] = None
 
 
 class RatingQuery(_Body):

@@ -37,9 +37,9 @@ def items_of(items: Iterable[Item]) -> list[ItemOut]:
     return [ItemOut(item=item, score=score, title=title) for item, score, title in items]
 
 
-def list_of(answer: Answer, token: str | None = None) -> ItemList:
-    """Return a list with what belongs to it."""
-    return ItemList(**_list(answer), notes=list(answer.notes) or UNSET, token=given(token))
+def list_of(answer: Answer, token: str | None = None, notes: Iterable[str] = ()) -> ItemList:
+    """Return a list with what belongs to it, and more notes."""
+    return ItemList(**_list(answer), notes=[*answer.notes, *notes] or UNSET, token=given(token))
 
 
 def _list(answer: Answer) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from segue.data.values.lookup import first
 from segue.errors import ArgumentError, ConflictError, NotFoundError, SegueError, StoreError
 from segue.model.backend import leaves
 from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
+from segue.recommend.filters.fields import Where
 from segue.recommend.index.approximate import ApproximateIndex
 from segue.recommend.lists.candidates import check_filter
 from segue.recommend.lists.explain import Explanation
 from segue.recommend.lists.item_filters import Rule, rows_of
-from segue.recommend.lists.options import ListOptions
+from segue.recommend.lists.options import ListOptions, RankedList
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.similar import similar
 from segue.recommend.state import State
@@ -295,10 +296,10 @@ class Service:
         after = state_to_bytes(state)
         return self._list(ListRequest(rec, state, options, events=events, who=after)), token[:64] + after
 
-    def similar(self, item: str, k: int = 10, mix: float = 0.5) -> list[Item]:
+    def similar(self, item: str, k: int = 10, mix: float = 0.5, where: Where = None) -> RankedList:
         """Return what is like an item; see `Recommender.similar`."""
-        rec = self.rec
-        return similar(rec, item, k, mix, self._changes.filters(rec).shown)
+        rec, now = self.rec, int(self.clock() * 1e6)
+        return similar(rec, item, k, mix, self._changes.filters(rec).shown, where, now)
 
     def explain(
         self, user: str, item: str | None = None, *, last: int = 20, options: ListOptions | None = None

@@ -1,0 +1,58 @@
+"""Trends bound to the rows of one model: which row each counted item has, and each row's key."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from segue.data.sequences.vocabulary import OpenVocabulary
+from segue.shapes import Rows, Times
+from segue.trends.ranker import TrendRanker, item_key
+from segue.trends.trends import Trends
+
+
+class LiveItems:
+    """The trends that lists of a model follow. Unknown items get rows when they are first asked for.
+
+    Args:
+        trends: what is counted.
+        ranker: of the model.
+        vocabulary: of the model, with free rows.
+    """
+
+    def __init__(self, trends: Trends, ranker: TrendRanker, vocabulary: OpenVocabulary) -> None:
+        self.trends, self.ranker, self.vocabulary = trends, ranker, vocabulary
+        self._rows: dict[int, int] = {0: 0}
+        self._keys = np.zeros(vocabulary.size, np.int64)
+        self._lock = threading.Lock()
+        for name in list(trends.names.values()):
+            self._find(item_key(name), name)
+
+    def rows(self, keys: Sequence[int]) -> Rows:
+        """Return int32[n], the row of each key; 0 for an item without one."""
+        known = self._rows
+        return np.fromiter(
+            (row if (row := known.get(key)) is not None else self._find(key) for key in keys), np.int32, len(keys)
+        )
+
+    def keys(self, rows: Rows) -> Times:
+        """Return int64[...], the key of the item in each row; 0 for row 0 and for free rows."""
+        keys: Times = self._keys[rows]
+        missing = np.unique(rows[(keys == 0) & (rows > 0)])
+        if len(missing):
+            texts = self.vocabulary.texts
+            for row in missing.tolist():
+                if row <= len(texts):
+                    self._keys[row] = item_key(texts[row - 1])
+            keys = self._keys[rows]
+        return keys
+
+    def _find(self, key: int, name: str | None = None) -> int:
+        name = self.trends.names.get(key) if name is None else name
+        if name is None:
+            return 0  # it was let go, or it comes with the next event
+        with self._lock:
+            row = self.vocabulary.row(name) or self.vocabulary.meet(name)
+            if row:
+                self._rows[key], self._keys[row] = row, key
+        return row
