@@ -90,7 +90,7 @@ def serving(model, address, *more, cores=None):
         yield port, process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(90)
 
 
 def ready(port):
@@ -202,9 +202,9 @@ def speed(model, address, workers, seconds):
     more = ["--workers", str(workers)] if workers > 1 else []
     with serving(model, address, *more, cores=range(workers)) as (port, process):
         pids = workers_of(process.pid)
-        asyncio.run(Load(port, event).closed(2, 32))
+        asyncio.run(Load(port, event).closed(2, 64))
         load, before, engines = Load(port, event), sum(map(cpu_seconds, pids)), address.cpu_seconds()
-        rate = asyncio.run(load.closed(seconds, 32))
+        rate = asyncio.run(load.closed(seconds, 64))
         cpu = sum(map(cpu_seconds, pids)) - before
         found = {"events_with_list_per_second": round(rate), "cpu_us": round(cpu / len(load.times) * 1e6)}
         found["engine_cpu_us"] = round((address.cpu_seconds() - engines) / len(load.times) * 1e6)
@@ -287,9 +287,9 @@ def workers(given, folder, model):
     with engine("postgres", folder) as address, serving(model, address, "--workers", "2") as (port, process):
         with clients(port) as running:
             for _ in range(given.kills):
-                time.sleep(2)
+                time.sleep(4)  # in which a worker starts
                 os.kill(random.choice(workers_of(process.pid)), signal.SIGKILL)
-            time.sleep(2)
+            time.sleep(4)
         found["kills"] = {"kills": given.kills, **outcome(address, running)}
     models = folder / "models"
     models.mkdir()
@@ -312,7 +312,7 @@ def workers(given, folder, model):
         loads = [Load(port, event) for port in (one, other)]
 
         async def both():
-            return await asyncio.gather(*(load.closed(given.seconds, 16) for load in loads))
+            return await asyncio.gather(*(load.closed(given.seconds, 32) for load in loads))
 
         rates = asyncio.run(both())
         found["two_servers"] = {"events_with_list_per_second": round(sum(rates)), "each": [*map(round, rates)]}

@@ -38,8 +38,9 @@ logger = logging.getLogger("segue.serve")
 
 #: Seconds after which a worker tells the others its metrics, or tries the store again.
 PUBLISHED = 1.0
-#: Seconds within which a worker has to answer its supervisor, and a new one has to be ready.
-PATIENCE = 60
+#: Seconds within which a worker has to answer its supervisor, and a new one has to be ready. The supervisor waits so
+#: long for a worker that dies while it starts.
+PATIENCE = 30
 
 
 def serve_workers(settings: Settings, workers: int, say: Callable[[str], None] = logger.info) -> None:
