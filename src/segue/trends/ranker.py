@@ -14,6 +14,7 @@ the log (`segue.training.trend_fit`).
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,12 @@ class TrendRanker:
         none = np.zeros(1, np.float32)
         linear = np.zeros(INPUTS, np.float32)
         return cls(np.int64(shortest), linear[:, None], none, none[:, None], none, none, linear, np.float32(0))
+
+    @cached_property
+    def layers(self) -> tuple[Floats, ...]:
+        """The weights as `segue.kernels.trend_loops` reads them."""
+        arrays = (self.w_1, self.b_1, self.w_2, self.b_2, self.w_3, self.linear)
+        return tuple(np.ascontiguousarray(array, np.float32) for array in arrays)
 
     def scores(self, inputs: Floats) -> Floats:
         """Return float32[...] for features float32[..., INPUTS]."""
