@@ -213,13 +213,19 @@ def opened(settings: Settings, make_metrics: Callable[..., Metrics] = Metrics) -
         if settings.folder is not None and not store.exclusive:
             follower = Follower(settings.folder, lambda: reload(settings, service, access, "another server"))
             stack.callback(follower.thread.stop)
-        build.serving()  # compiled or opened now, not while somebody waits
-        # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 20)  # what a request makes dies with it; a collection of it finds nothing
-        # Requests are the threads here: products of matrices that start more of them wait for each other.
-        stack.enter_context(threadpool_limits(1, "blas"))
         yield OpenApp(app, access, service, f"{path}{why}" if settings.folder else str(path))
+
+
+@contextlib.contextmanager
+def serving_process() -> Iterator[None]:
+    """Make this process one that serves, once its application is open."""
+    build.serving()  # compiled or opened now, not while somebody waits
+    # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # what a request makes dies with it; a collection of it finds nothing
+    # Requests are the threads here: products of matrices that start more of them wait for each other.
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 class Follower:
@@ -282,7 +288,8 @@ def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
                 signal.raise_signal(signal.SIGHUP)
 
         server.listening = started
-        server.run(sockets=[listener])
+        with serving_process():
+            server.run(sockets=[listener])
         if not server.started:
             raise StoreError("server: expected to start, it did not; the lines above say why.")
 

@@ -31,7 +31,7 @@ from segue.errors import ArgumentError, LostError, SegueError
 from segue.serve.http import shutdown
 from segue.serve.http.metrics import Metrics
 from segue.serve.live.background import Background
-from segue.serve.server import OpenApp, Settings, config_of, listening, log_requests, opened, url_of
+from segue.serve.server import OpenApp, Settings, config_of, listening, log_requests, opened, serving_process, url_of
 from segue.store.factory import is_shared, open_store
 
 logger = logging.getLogger("segue.serve")
@@ -131,6 +131,7 @@ def _worker(settings: Settings, folder: Path) -> Iterator[OpenApp]:
         thread = Background("segue-workers", metrics[0].publish, every=PUBLISHED)
         thread.start()
         stack.callback(thread.stop)
+        stack.enter_context(serving_process())
         yield open_app
 
 
