@@ -45,6 +45,17 @@ def small_recommender(vocabulary=None, *, cell="linear", repeats="allow", clock=
     return with_fingerprint(Recommender(network, params, vocabulary, config, catalogue, counts=counts))
 
 
+def random_ranker(seed=0, hidden=4):
+    """A ranker with random weights, for counts with a shortest half-life of a minute."""
+    rng = np.random.default_rng(seed)
+
+    def weights(*shape):
+        return rng.normal(0, 0.3, shape).astype(np.float32)
+
+    layers = weights(INPUTS, hidden), weights(hidden), weights(hidden, hidden), weights(hidden), weights(hidden)
+    return TrendRanker(np.int64(60_000_000), *layers, weights(INPUTS), np.float32(1))
+
+
 def small_rater(*, loss="squared", task="both", levels=(1.0, 2.0, 3.0, 4.0, 5.0), clock=True, seed=5):
     """A network with a rating head and random weights everywhere, on the items of `small_recommender`."""
     rng = np.random.default_rng(seed)

@@ -36,7 +36,9 @@ OF_ITEM, OF_PAIR = (1, 6, 24, 144, 864), (6, 72, 288, 72, 864)
 FEATURES, POPULAR, FOLLOWERS = 12, 80, (40, 20, 20)
 #: Candidates at most. Items and pairs that are counted at most, unless a caller says otherwise.
 MOST, ITEMS, PAIRS = 512, 1 << 20, 1 << 22
-_SECOND, _MISSING, _WIDEST = 1_000_000, 64, 64
+#: Units of a hidden layer of a ranker, at most.
+WIDEST = 64
+_SECOND, _MISSING = 1_000_000, 64
 
 
 class TrendCandidates(NamedTuple):
@@ -245,7 +247,7 @@ class TrendLoops:
         times, last = _checked(len(scores), asked.times, asked.last)
         hidden = len(ranker[1])
         fit = scores.flags.c_contiguous and scores.dtype == np.float32 and scores.shape[1] == len(rows.row_keys)
-        if not fit or best.places.shape[1] > MOST - sum(FOLLOWERS) - POPULAR or hidden > _WIDEST:
+        if not fit or best.places.shape[1] > MOST - sum(FOLLOWERS) - POPULAR or hidden > WIDEST:
             raise ArgumentError(f"trends: expected float32 scores of {len(rows.row_keys)} rows, came {scores.shape}.")
         gaps, counts = np.ascontiguousarray(asked.gaps, np.float32), np.ascontiguousarray(asked.counts, np.int64)
         recent = None if asked.recent is None else np.ascontiguousarray(asked.recent, np.int64)

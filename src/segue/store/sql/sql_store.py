@@ -181,7 +181,7 @@ class SqlStore(Store):
         """Return a page of all events in the order of arrival; see `Store.log`."""
         query = SELECT_EVENT + "WHERE l.seq > ? AND l.seq <= ? ORDER BY l.seq LIMIT ?"
         with self._reading() as db:
-            return [event_of_row(row) for row in db.rows(query, after, self._last_seq(db), limit)]
+            return [event_of_row(row) for row in db.rows(query, after, self._last_seq(db, after), limit)]
 
     def users(self, *, before: int | None = None, limit: int = 1000) -> list[ActiveUser]:
         """Return a page of users by activity; see `Store.users`."""
@@ -193,8 +193,8 @@ class SqlStore(Store):
             rows = db.rows(query, END.seq if before is None else before, limit)
         return [ActiveUser(name.decode(), active) for name, active in rows]
 
-    def _last_seq(self, db: Database) -> int:
-        """Return the number up to which no event can come any more."""
+    def _last_seq(self, db: Database, after: int) -> int:
+        """Return a number up to which no event can come any more; events are read after `after`."""
         return END.seq
 
     def _uid(self, db: Database, user: str) -> int | None:
