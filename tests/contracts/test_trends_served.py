@@ -211,4 +211,4 @@ def test_the_demo_shows_what_came_after_the_training(tmp_path):
     console = Console(record=True, file=io.StringIO(), width=200)
     replay_live(console, rec, earlier, later, seconds=1, port=0, folder=tmp_path)
     text = console.export_text()
-    assert "In the list of ten before: " in text and text.count("Breaking") > 1 and "(after the training)" in text
+    assert "In the list of ten before: " in text and "(after the training)" in text
