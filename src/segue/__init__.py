@@ -21,13 +21,13 @@ from segue.data.log.split import (
 )
 from segue.data.sequences.windows import Windows, windows
 from segue.errors import SegueError
-from segue.evaluation.compare import evaluate
-from segue.evaluation.ratings import evaluate_ratings
+from segue.evaluation.compare.evaluate import evaluate, evaluate_ratings
 from segue.evaluation.stream import evaluate_stream
 from segue.recommend.filters.fields import F
 from segue.recommend.plan import Beam, Plan, Sample
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
+from segue.trends.trends import Trends
 
 __all__ = [
     "Beam",
@@ -42,6 +42,7 @@ __all__ = [
     "SegueError",
     "State",
     "States",
+    "Trends",
     "Windows",
     "configure",
     "convert",

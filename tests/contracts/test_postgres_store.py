@@ -157,7 +157,7 @@ def test_an_erasure_that_the_files_cannot_follow_says_so_and_the_next_completes_
     add(hasty, "ann", "1")
     with psycopg.connect(postgres.address) as reader:
         reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        reader.execute(f'SELECT * FROM "{tmp_path}".bodies').fetchall()
+        reader.execute("SELECT 1")  # could still read all rows of this moment, and holds no lock
         with pytest.raises(
             StoreError, match=r"erased, but the server has not rewritten its files in time.* Erase again"
         ):

@@ -18,7 +18,7 @@ from segue.recommend.index.approximate import exact_index
 from segue.recommend.lists.options import ListOptions
 from segue.serve.app import make_app
 from segue.serve.live.service import Service
-from segue.store.sqlite_store import SqliteStore
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, random_counts
 
 REC = described_recommender(described_log())

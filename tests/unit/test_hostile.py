@@ -45,7 +45,8 @@ def serving(folder, keys=None):
     model = folder / "b.segue"
     described_recommender(described_log()).save(model)
     asked = server.Settings(model, str(folder / "s.db"), port=0, models=folder, limits=LIMITS, keys=keys, rate=0)
-    with server._opened(asked) as (process, listener, _):
+    with server.listening(asked) as listener, server.opened(asked) as open_app:
+        process = server.Server(server.config_of(open_app.app, LIMITS), lambda: None)
         thread = threading.Thread(target=process.run, kwargs={"sockets": [listener]})
         thread.start()
         while not process.started:

@@ -225,8 +225,8 @@ def evaluate(
         raise typer.BadParameter("--at-event is for --task next; ratings are always predicted at their times")
     if stream and (at_event or in_sample or task == "rating"):
         raise typer.BadParameter("--stream is for --task next; it goes without --at-event and --in-sample")
-    if several and (stream or task == "rating"):
-        raise typer.BadParameter("several models and --report are for --task next without --stream")
+    if several and stream:
+        raise typer.BadParameter("several models and --report go without --stream")
     words = words_of(baselines)
     if targets not in get_args(Targets):
         raise typer.BadParameter(f"--targets is one of {', '.join(get_args(Targets))}")
@@ -252,7 +252,8 @@ def evaluate(
         how |= {"train": rows.train, "request_time": "event" if at_event else "unknown"}
         how |= {"say": None if sys.stderr.isatty() else say}
     if several:
-        measured, how = recs, how | {"log": log, "cases": report_users, "command": _command()}
+        measured, how = recs, how | {"log": log, "command": _command()}
+        how |= {"cases": report_users} if task == "next" else {}
     found = measure(measured, rows.test, **how)
     for path, what in written.items():
         found.write(path)

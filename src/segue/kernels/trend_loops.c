@@ -12,7 +12,7 @@
 
 #include "formulas.h"
 
-enum { TIERS = 5, BUCKETS = 4, LAST = 3, FEATURES = 12, POPULAR = 80, SORTED = 64 };
+enum { TIERS = 5, BUCKETS = 4, LAST = 3, FEATURES = 12, POPULAR = 80, SORTED = 64, MOST = 512, MORE = 5, WIDEST = 64 };
 /* The half-lives of the tiers, in the shortest half-life. Of a pair, the first three count what came next, the others
    what came within LAST events. */
 static const int64_t OF_ITEM[TIERS] = {1, 6, 24, 144, 864}, OF_PAIR[TIERS] = {6, 72, 288, 72, 864};
@@ -328,10 +328,16 @@ static void make_followers(Trends* all, Item* item, Moment* moment) {
   }
 }
 
+/* Numbers that stand for NaN-free logs of counts. */
+static void logs(float* values, int count) {
+#pragma omp simd
+  for (int i = 0; i < count; i++) values[i] = log_of(values[i]);
+}
+
 static void features_of(const Trends* all, Moment* moment, int32_t item, const int32_t* last, const float* of_last,
                         float* out) {
   for (int t = 0; t < TIERS; t++)
-    out[t] = logf((item < 0 ? 0.0f : value_of(&all->item[item].counts, t, moment->item, moment->item_now)) + 0.05f);
+    out[t] = (item < 0 ? 0.0f : value_of(&all->item[item].counts, t, moment->item, moment->item_now)) + 0.05f;
   float next[LAST] = {0, 0, 0}, nexts = 0, near = 0;
   for (int b = 0; b < LAST; b++) {
     int32_t pair = pair_of((Trends*)all, last[b], item, 0);
@@ -341,10 +347,54 @@ static void features_of(const Trends* all, Moment* moment, int32_t item, const i
     nexts += value_of(counts, 1, moment->pair, moment->pair_now) / of_last[b];
     near += value_of(counts, 3, moment->pair, moment->pair_now) / of_last[b];
   }
-  for (int t = 0; t < LAST; t++) out[TIERS + t] = logf(next[t] + 0.05f);
-  out[8] = logf(nexts + 0.001f), out[9] = logf(near + 0.001f);
-  for (int n = 0; n < 2; n++)
-    out[10 + n] = logf((last[0] < 0 ? 0.0f : value_of(&all->item[last[0]].counts, 2 * n + 1, moment->item, moment->item_now)) + 0.05f);
+  for (int t = 0; t < LAST; t++) out[TIERS + t] = next[t] + 0.05f;
+  out[8] = nexts + 0.001f, out[9] = near + 0.001f;
+  for (int n = 0; n < 2; n++) out[10 + n] = of_last[LAST + n] + 0.05f;
+  logs(out, FEATURES);
+}
+
+/* What is asked of one request: its moment, its last items with their values, and the candidates. */
+typedef struct {
+  Moment moment;
+  int32_t last[LAST], chosen[MOST];
+  float of_last[LAST + 2]; /* three more than the value of each, then two values of the last item */
+  int64_t keys[MOST];
+  int32_t found;
+} Request;
+
+static void begin_request(Trends* all, Request* request, int64_t now, const int64_t* last_keys) {
+  request->moment = moment_of(all, now);
+  request->found = 0;
+  make_popular(all, &request->moment, now);
+  for (int b = 0; b < LAST; b++) {
+    int32_t one = request->last[b] = item_of(all, last_keys[b], 0);
+    const Counts* counts = one < 0 ? NULL : &all->item[one].counts;
+    Moment* moment = &request->moment;
+    request->of_last[b] = 3.0f + (one < 0 ? 0.0f : value_of(counts, 3, moment->item, moment->item_now));
+    for (int n = 0; n < 2 && !b; n++)
+      request->of_last[LAST + n] = one < 0 ? 0.0f : value_of(counts, 2 * n + 1, moment->item, moment->item_now);
+    if (one >= 0) make_followers(all, &all->item[one], moment);
+  }
+}
+
+static void choose(Request* request, int32_t item, int64_t key, int32_t room) {
+  if (!key || request->found >= room) return;
+  for (int32_t m = 0; m < request->found; m++)
+    if (request->keys[m] == key) return;
+  request->chosen[request->found] = item, request->keys[request->found++] = key;
+}
+
+/* The followers of the last items, then what is popular. */
+static void choose_trending(const Trends* all, Request* request, int32_t room) {
+  for (int b = 0; b < LAST; b++) {
+    if (request->last[b] < 0) continue;
+    const Item* item = &all->item[request->last[b]];
+    for (int32_t c = 0; c < item->found && c < FOLLOWERS[b]; c++) {
+      int32_t one = all->pair[item->followers[c]].item;
+      choose(request, one, all->item[one].key, room);
+    }
+  }
+  for (int32_t c = 0; c < all->found; c++) choose(request, all->popular[c], all->item[all->popular[c]].key, room);
 }
 
 /* For each request the candidates, each once: those of `also` (0 for none), then followers of the last items, then
@@ -352,35 +402,116 @@ static void features_of(const Trends* all, Moment* moment, int32_t item, const i
 EXPORT void segue_trends_candidates(Trends* all, int64_t requests, const int64_t* times, const int64_t* last_keys,
                                     const int64_t* also, int64_t width, int64_t room, int64_t* keys, float* features,
                                     int64_t* found) {
+  Request request;
   for (int64_t r = 0; r < requests; r++, keys += room, features += room * FEATURES) {
-    Moment moment = moment_of(all, times[r]);
-    int32_t last[LAST], n = 0;
-    float of_last[LAST];
-    int32_t chosen[1024];
-    for (int64_t a = 0; a < width && n < room; a++) {
-      int64_t key = also[r * width + a], seen = 0;
-      for (int32_t m = 0; m < n; m++) seen |= keys[m] == key;
-      if (key && !seen) chosen[n] = item_of(all, key, 0), keys[n++] = key;
-    }
-    make_popular(all, &moment, times[r]);
-    for (int b = 0; b < LAST; b++) {
-      last[b] = item_of(all, last_keys[r * LAST + b], 0);
-      of_last[b] = 3.0f + (last[b] < 0 ? 0.0f : value_of(&all->item[last[b]].counts, 3, moment.item, moment.item_now));
-      if (last[b] >= 0) make_followers(all, &all->item[last[b]], &moment);
-    }
-    for (int b = 0; b <= LAST; b++) {
-      const Item* item = b < LAST && last[b] >= 0 ? &all->item[last[b]] : NULL;
-      int32_t count = b == LAST ? all->found : item ? item->found : 0;
-      if (b < LAST && count > FOLLOWERS[b]) count = FOLLOWERS[b];
-      for (int32_t c = 0; c < count && n < room; c++) {
-        int32_t one = b == LAST ? all->popular[c] : all->pair[item->followers[c]].item, seen = 0;
-        for (int32_t m = 0; m < n; m++) seen |= chosen[m] == one;
-        if (!seen) chosen[n] = one, keys[n++] = all->item[one].key;
-      }
-    }
-    for (int32_t c = 0; c < n; c++) features_of(all, &moment, chosen[c], last, of_last, features + c * FEATURES);
-    found[r] = n;
+    begin_request(all, &request, times[r], last_keys + r * LAST);
+    for (int64_t a = 0; a < width; a++)
+      choose(&request, item_of(all, also[r * width + a], 0), also[r * width + a], (int32_t)room);
+    choose_trending(all, &request, (int32_t)room);
+    memcpy(keys, request.keys, sizeof(int64_t) * (size_t)request.found);
+    for (int32_t c = 0; c < request.found; c++)
+      features_of(all, &request.moment, request.chosen[c], request.last, request.of_last, features + c * FEATURES);
+    found[r] = request.found;
   }
+}
+
+/* The network that scores candidates, see `segue.trends.ranker`; `hidden` is at most WIDEST. */
+typedef struct {
+  const float *w_1, *b_1, *w_2, *b_2, *w_3, *linear;
+  int64_t hidden;
+  float others, unknown;
+} Ranker;
+
+/* Rows of a model by keys: open addressing, key 0 for a free place; and the key of each row. */
+typedef struct {
+  const int64_t* keys;
+  const int32_t* rows;
+  int64_t size;
+  const int64_t* row_keys;
+} RowMap;
+
+static int32_t row_of(const RowMap* map, int64_t key) {
+  for (int64_t at = place_of(map->size, mixed((uint64_t)key)); map->keys[at]; at = (at + 1) & (map->size - 1))
+    if (map->keys[at] == key) return map->rows[at];
+  return -1;
+}
+
+static float ranked(const Ranker* ranker, const float* x) {
+  float one[WIDEST], two[WIDEST], score = 0;
+  int64_t h = ranker->hidden;
+  memcpy(one, ranker->b_1, sizeof(float) * (size_t)h), memcpy(two, ranker->b_2, sizeof(float) * (size_t)h);
+  for (int i = 0; i < FEATURES + MORE; i++) {
+    score += x[i] * ranker->linear[i];
+#pragma omp simd
+    for (int64_t u = 0; u < h; u++) one[u] += x[i] * ranker->w_1[i * h + u];
+  }
+  for (int64_t i = 0; i < h; i++) {
+    float unit = larger(0.0f, one[i]);
+#pragma omp simd
+    for (int64_t u = 0; u < h; u++) two[u] += unit * ranker->w_2[i * h + u];
+  }
+  for (int64_t u = 0; u < h; u++) score += larger(0.0f, two[u]) * ranker->w_3[u];
+  return score;
+}
+
+static float log_sum(const float* values, int32_t count) {
+  float top = largest(values, count), sum = 0;
+  for (int32_t c = 0; c < count; c++) sum += exp_of(values[c] - top);
+  return count ? logf(larger(1e-30f, sum)) + top : 0.0f;
+}
+
+/* Order the candidates of each request anew: those of the best rows of the model, the followers and the popular items.
+   `recent` holds the keys of the last items of each user, newest first, or is NULL where lists hold no seen item.
+   Of the first request with a candidate that has no row, the keys of such candidates are put into `missing`, and the
+   number of requests done so far is returned; with `most` 0 such candidates are left out. */
+EXPORT int64_t segue_trends_follow(Trends* all, int64_t requests, const int64_t* times, const int64_t* last_keys,
+                                   const float* gaps, const int64_t* counts, const int64_t* recent, int64_t recents,
+                                   float* scores, int64_t size, const int64_t* best, const int64_t* bests, int64_t width,
+                                   const RowMap* map, const Ranker* ranker, int64_t* missing, int64_t most) {
+  Request request;
+  for (int64_t r = 0; r < requests; r++, scores += size) {
+    begin_request(all, &request, times[r], last_keys + r * LAST);
+    int32_t rows[MOST], n = 0;
+    int64_t missed = 0;
+    float values[MOST], own[MOST], top = -INFINITY;
+    for (int64_t a = 0; a < bests[r]; a++) {
+      int64_t key = map->row_keys[best[r * width + a]];
+      choose(&request, item_of(all, key, 0), key, MOST);
+    }
+    choose_trending(all, &request, MOST);
+    for (int32_t c = 0; c < request.found; c++) {
+      int32_t row = row_of(map, request.keys[c]);
+      if (row <= 0 || row >= size) {
+        if (row < 0 && missed < most) missing[missed++] = request.keys[c];
+        continue;
+      }
+      request.chosen[n] = request.chosen[c], request.keys[n] = request.keys[c], rows[n] = row, own[n] = scores[row];
+      top = own[n] > top ? own[n] : top;
+      n++;
+    }
+    if (missed) return r;
+    float given[MOST];
+    int32_t known = 0;
+    float of_user[2] = {logf(1.0f + larger(0.0f, gaps[r] == gaps[r] ? gaps[r] : 0.0f) / 10.0f), logf(1.0f + (float)counts[r])};
+    for (int32_t c = 0; c < n; c++) {
+      float x[FEATURES + MORE];
+      int is_known = own[c] > -INFINITY;
+      features_of(all, &request.moment, request.chosen[c], request.last, request.of_last, x);
+      x[FEATURES] = is_known ? larger(ranker->unknown, own[c] - top) : ranker->unknown;
+      x[FEATURES + 1] = (float)is_known, x[FEATURES + 2] = of_user[0], x[FEATURES + 3] = of_user[1];
+      x[FEATURES + 4] = 0;
+      for (int64_t p = 0; recent && p < recents; p++)
+        if (recent[r * recents + p] == request.keys[c]) {
+          x[FEATURES + 4] = 1.0f / (float)(p + 1);
+          break;
+        }
+      if (is_known) given[known++] = own[c];
+      values[c] = ranked(ranker, x);
+    }
+    float shift = log_sum(given, known) - log_sum(values, n) + ranker->others;
+    for (int32_t c = 0; c < n; c++) scores[rows[c]] = values[c] + shift;
+  }
+  return requests;
 }
 
 /* All counts that are above 0 at the newest time, as lines of (first key or 0, key, tier, bucket, count), in no order.

@@ -17,6 +17,7 @@ import math
 import threading
 import weakref
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -24,7 +25,8 @@ from numpy.typing import NDArray
 
 from segue.errors import ArgumentError
 from segue.kernels import build
-from segue.shapes import Floats, Times
+from segue.kernels.serving_loops import TopK
+from segue.shapes import Floats, Rows, Times
 
 #: Half-lives of the counts, buckets of each, and items before an event that make a pair with its item.
 TIERS, BUCKETS, LAST = 5, 4, 3
@@ -34,7 +36,9 @@ OF_ITEM, OF_PAIR = (1, 6, 24, 144, 864), (6, 72, 288, 72, 864)
 FEATURES, POPULAR, FOLLOWERS = 12, 80, (40, 20, 20)
 #: Candidates at most. Items and pairs that are counted at most, unless a caller says otherwise.
 MOST, ITEMS, PAIRS = 512, 1 << 20, 1 << 22
-_SECOND, _SORTED = 1_000_000, 64
+#: Units of a hidden layer of a ranker, at most.
+WIDEST = 64
+_SECOND, _MISSING = 1_000_000, 64
 
 
 class TrendCandidates(NamedTuple):
@@ -49,6 +53,73 @@ class TrendCandidates(NamedTuple):
 
     keys: Times
     features: Floats
+
+
+class Asked(NamedTuple):
+    """Requests for lists.
+
+    Args:
+        times: int64[request], microseconds since 1970.
+        last: int64[request, LAST], the keys of the user's last items, newest first.
+        gaps: float32[request], seconds since the user's last event; NaN unknown.
+        counts: int64[request], events of the user.
+        recent: int64[request, n], the keys of more of the last items, newest first; None where
+            lists hold no seen items.
+    """
+
+    times: Times
+    last: Times
+    gaps: Floats
+    counts: Times
+    recent: Times | None
+
+
+class RowTable(NamedTuple):
+    """Rows of a model by keys, by open addressing.
+
+    Args:
+        keys: int64[2^n], 0 for a free place.
+        rows: int32[2^n], the row of the key at each place.
+        row_keys: int64[row], the key of each row, 0 where it is not known.
+    """
+
+    keys: Times
+    rows: Rows
+    row_keys: Times
+
+    @classmethod
+    def empty(cls, rows: int) -> "RowTable":
+        """Return a table without a key, for so many rows."""
+        places = 1 << max(10, (2 * rows).bit_length())
+        return cls(np.zeros(places, np.int64), np.zeros(places, np.int32), np.zeros(rows, np.int64))
+
+    def put(self, key: int, row: int) -> None:
+        """Note the row of a key that has none yet."""
+        at, last = _mixed(key) & (len(self.keys) - 1), len(self.keys) - 1
+        while self.keys[at] not in (0, key):
+            at = (at + 1) & last
+        self.rows[at], self.row_keys[row] = row, key
+        self.keys[at] = key
+
+
+def _mixed(key: int) -> int:
+    x = key & 0xFFFFFFFFFFFFFFFF
+    x = ((x ^ (x >> 31)) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    return x ^ (x >> 29)
+
+
+class _Ranker(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("w_1", "b_1", "w_2", "b_2", "w_3", "linear")),
+        ("hidden", ctypes.c_int64),
+        *((name, ctypes.c_float) for name in ("others", "unknown")),
+    )
+
+
+class _RowMap(ctypes.Structure):
+    _fields_ = (
+        ("keys", ctypes.c_void_p), ("rows", ctypes.c_void_p), ("size", ctypes.c_int64), ("row_keys", ctypes.c_void_p),
+    )  # fmt: skip
 
 
 class TrendTable(Protocol):
@@ -83,6 +154,10 @@ class TrendTable(Protocol):
     def copy(self) -> Self:
         """Return counts of their own. Cost: O(counts)."""
 
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Items and pairs that are counted, and the memory of the counts in bytes; 0 where nobody measures."""
+
 
 def trend_table(shortest: int, *, items: int = ITEMS, pairs: int = PAIRS) -> "TrendLoops | PureTrends":
     """Return empty counts.
@@ -113,6 +188,7 @@ class TrendLoops:
     def __init__(self, loops: ctypes.CDLL, shortest: int, items: int, pairs: int, *, table: int | None = None) -> None:
         loops.segue_trends_new.restype = loops.segue_trends_copy.restype = ctypes.c_void_p
         loops.segue_trends_lines.restype = loops.segue_trends_add.restype = ctypes.c_int64
+        loops.segue_trends_follow.restype = ctypes.c_int64
         self._loops, self.shortest, self._most = loops, shortest, (items, pairs)
         self._lock = threading.Lock()
         self._table = table or loops.segue_trends_new(*map(ctypes.c_int64, (shortest, items, pairs)))
@@ -143,6 +219,51 @@ class TrendLoops:
         most = int(found.max(initial=1))
         return TrendCandidates(keys[:, :most], features[:, :most])
 
+    def follow(
+        self,
+        asked: "Asked",
+        scores: Floats,
+        best: TopK,
+        rows: "RowTable",
+        ranker: Sequence[Floats],
+        numbers: tuple[float, float],
+        *,
+        whole: bool = True,
+    ) -> tuple[int, Times]:
+        """Order the candidates of requests anew, in place; see `segue.recommend.lists.live_scores`.
+
+        Args:
+            asked: the requests.
+            scores: float32[request, row], all rows.
+            best: the best rows of each request by these scores.
+            rows: the rows of keys, and the keys of rows.
+            ranker: weights and biases of two layers, the last weights, the linear weights.
+            numbers: what is added for all candidates, and the score of an unknown candidate.
+            whole: whether to stop where a candidate has no row; else such candidates are left out.
+
+        Returns:
+            How many requests are done, and of the next one the keys of candidates without a row.
+        """
+        times, last = _checked(len(scores), asked.times, asked.last)
+        hidden = len(ranker[1])
+        fit = scores.flags.c_contiguous and scores.dtype == np.float32 and scores.shape[1] == len(rows.row_keys)
+        if not fit or best.places.shape[1] > MOST - sum(FOLLOWERS) - POPULAR or hidden > WIDEST:
+            raise ArgumentError(f"trends: expected float32 scores of {len(rows.row_keys)} rows, came {scores.shape}.")
+        gaps, counts = np.ascontiguousarray(asked.gaps, np.float32), np.ascontiguousarray(asked.counts, np.int64)
+        recent = None if asked.recent is None else np.ascontiguousarray(asked.recent, np.int64)
+        weights = _Ranker(*(array.ctypes.data for array in ranker), hidden, *numbers)
+        table = _RowMap(rows.keys.ctypes.data, rows.rows.ctypes.data, len(rows.keys), rows.row_keys.ctypes.data)
+        missing, size = np.zeros(_MISSING, np.int64), ctypes.c_int64
+        with self._lock:
+            done = self._loops.segue_trends_follow(
+                self._at, size(len(scores)), _pointer(times), _pointer(last), _pointer(gaps), _pointer(counts),
+                None if recent is None else _pointer(recent), size(0 if recent is None else recent.shape[1]),
+                _pointer(scores), size(scores.shape[1]), _pointer(best.places), _pointer(best.found),
+                size(best.places.shape[1]), ctypes.byref(table), ctypes.byref(weights), _pointer(missing),
+                size(_MISSING if whole else 0),
+            )  # fmt: skip
+        return int(done), missing[missing != 0]
+
     def lines(self) -> Times:
         """Return the counts in force; see `TrendTable.lines`."""
         with self._lock:
@@ -161,9 +282,15 @@ class TrendLoops:
     @property
     def bytes(self) -> int:
         """The memory of the counts."""
+        return self.sizes[2]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Items, pairs and bytes; see `TrendTable.sizes`."""
         sizes = np.zeros(4, np.int64)
-        self._loops.segue_trends_sizes(self._at, _pointer(sizes))
-        return int(sizes[3])
+        with self._lock:
+            self._loops.segue_trends_sizes(self._at, _pointer(sizes))
+        return int(sizes[0]), int(sizes[1]), int(sizes[3])
 
     @property
     def _at(self) -> ctypes.c_void_p:
@@ -183,10 +310,10 @@ class PureTrends:
         """Add or remove events; see `TrendTable.add`."""
         arrays = _checked(len(keys), keys, before, times, signs)
         for key, previous, time, sign in zip(*(array.tolist() for array in arrays), strict=True):
-            if key == 0:
-                continue
             if sign > 0:
                 self._newest = max(self._newest, time)
+            if key == 0:
+                continue
             self._add((0, key), OF_ITEM, range(TIERS), time, sign)
             for place, first in enumerate(previous):
                 if first not in (0, key):
@@ -205,6 +332,12 @@ class PureTrends:
         for tier in tiers:
             bucket = time // (self.shortest * scales[tier])
             counts[tier, bucket] = max(0, counts.get((tier, bucket), 0) + sign)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Items, pairs and 0; see `TrendTable.sizes`."""
+        items = sum(not first for first, _ in self._counts)
+        return items, len(self._counts) - items, 0
 
     def _let_go(self) -> None:
         """Drop what counts nothing any more, then the least recent."""

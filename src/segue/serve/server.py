@@ -38,7 +38,7 @@ from segue.serve.http.connection import bounded
 from segue.serve.http.limits import Limits, Rates
 from segue.serve.http.metrics import Metrics
 from segue.serve.http.middleware import LOCAL, Access
-from segue.serve.live.background import raised_at
+from segue.serve.live.background import Background, raised_at
 from segue.serve.live.model_source import open_model
 from segue.serve.live.service import Service
 from segue.store.factory import open_store
@@ -47,6 +47,8 @@ logger = logging.getLogger("segue.serve")
 
 #: Requests a second of a key or address where other machines reach the server and no rate is given.
 RATE = 200.0
+#: Seconds between two looks at which model the other servers of a folder run.
+FOLLOWED = 1.0
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,10 @@ def opened(settings: Settings, make_metrics: Callable[..., Metrics] = Metrics) -
         stack.callback(store.close)
         service: Service
         metrics = make_metrics(
-            lambda: service.online_metrics(), lambda: service.index_recall(), lambda: service.faults()
+            lambda: service.online_metrics(),
+            lambda: service.index_recall(),
+            lambda: service.faults(),
+            lambda: service.trends(),
         )
         shadow = open_model(settings.shadow)[0] if settings.shadow else None
         service = Service(
@@ -208,13 +213,53 @@ def opened(settings: Settings, make_metrics: Callable[..., Metrics] = Metrics) -
             logger.info("lists: %s", found)
         stack.callback(service.close)
         app = make_app(service, access=access, metrics=metrics, rollouts=settings.folder is not None)
-        build.serving()  # compiled or opened now, not while somebody waits
-        # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 20)  # what a request makes dies with it; a collection of it finds nothing
-        # Requests are the threads here: products of matrices that start more of them wait for each other.
-        stack.enter_context(threadpool_limits(1, "blas"))
+        if settings.folder is not None and not store.exclusive:
+            follower = Follower(settings.folder, lambda: reload(settings, service, access, "another server"))
+            stack.callback(follower.thread.stop)
         yield OpenApp(app, access, service, f"{path}{why}" if settings.folder else str(path))
+
+
+@contextlib.contextmanager
+def serving_process() -> Iterator[None]:
+    """Make this process one that serves, once its application is open."""
+    build.serving()  # compiled or opened now, not while somebody waits
+    # What is there at the start stays: a full collection, which would look at all of it, stops everybody.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # what a request makes dies with it; a collection of it finds nothing
+    # Requests are the threads here: products of matrices that start more of them wait for each other.
+    with threadpool_limits(1, "blas"):
+        yield
+
+
+class Follower:
+    """Reads the model again when another server of the same folder has rolled one out.
+
+    Args:
+        folder: of the models.
+        reload: reads the model and the keys again, and returns whether that was possible.
+    """
+
+    def __init__(self, folder: Path, reload: Callable[[], bool]) -> None:
+        self._path, self._reload = folder / CURRENT, reload
+        self._named = self._read()
+        self.thread = Background("segue-models", self.turn, every=FOLLOWED)
+        self.thread.start()
+
+    def turn(self) -> None:
+        """Look once.
+
+        Raises:
+            ModelError: the model cannot be rolled out now, such as while another roll-out is under way.
+        """
+        if (named := self._read()) != self._named:
+            if not self._reload():
+                raise ModelError(f"{self._path}: expected a model that can be rolled out, came another.")
+            self._named = named
+
+    def _read(self) -> bytes:
+        with contextlib.suppress(OSError):
+            return self._path.read_bytes()
+        return b""
 
 
 def config_of(app: Any, limits: Limits, **more: Any) -> uvicorn.Config:
@@ -246,7 +291,8 @@ def serve(settings: Settings, say: Callable[[str], None] = logger.info) -> None:
                 signal.raise_signal(signal.SIGHUP)
 
         server.listening = started
-        server.run(sockets=[listener])
+        with serving_process():
+            server.run(sockets=[listener])
         if not server.started:
             raise StoreError("server: expected to start, it did not; the lines above say why.")
 

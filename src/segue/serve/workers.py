@@ -1,6 +1,6 @@
 """Several processes that answer on one port, over one store.
 
-Knows: who starts and ends them, what they tell each other: a model that is rolled out, their metrics.
+Knows: who starts and ends them, and that each tells the others its metrics.
 Does not know: how a request is answered (`app`), which is the same in each.
 
 Uvicorn's supervisor owns the port and starts the workers, which accept connections from it. A worker
@@ -27,20 +27,20 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
-from segue.errors import ArgumentError, LostError, ModelError, SegueError
-from segue.model_file import CURRENT
+from segue.errors import ArgumentError, LostError, SegueError
 from segue.serve.http import shutdown
 from segue.serve.http.metrics import Metrics
 from segue.serve.live.background import Background
-from segue.serve.server import OpenApp, Settings, config_of, listening, log_requests, opened, reload, url_of
+from segue.serve.server import OpenApp, Settings, config_of, listening, log_requests, opened, serving_process, url_of
 from segue.store.factory import is_shared, open_store
 
 logger = logging.getLogger("segue.serve")
 
-#: Seconds between two looks at what the other workers did.
-FOLLOWED = 1.0
-#: Seconds within which a worker has to answer its supervisor, and a new one has to be ready.
-PATIENCE = 60
+#: Seconds after which a worker tells the others its metrics, or tries the store again.
+PUBLISHED = 1.0
+#: Seconds within which a worker has to answer its supervisor, and a new one has to be ready. The supervisor waits so
+#: long for a worker that dies while it starts.
+PATIENCE = 30
 
 
 def serve_workers(settings: Settings, workers: int, say: Callable[[str], None] = logger.info) -> None:
@@ -128,12 +128,10 @@ def _worker(settings: Settings, folder: Path) -> Iterator[OpenApp]:
 
     with contextlib.ExitStack() as stack:
         open_app = _opened_patiently(settings, make_metrics, stack)
-        follower = Follower(
-            settings, lambda: reload(settings, open_app.service, open_app.access, "another worker"), metrics[0]
-        )
-        thread = Background("segue-workers", follower.turn, every=FOLLOWED)
+        thread = Background("segue-workers", metrics[0].publish, every=PUBLISHED)
         thread.start()
         stack.callback(thread.stop)
+        stack.enter_context(serving_process())
         yield open_app
 
 
@@ -144,7 +142,7 @@ def _opened_patiently(settings: Settings, make_metrics: Callable[..., Metrics], 
             return stack.enter_context(opened(settings, make_metrics))
         except LostError as error:
             logger.error("waiting for the store: %s", error)
-            time.sleep(FOLLOWED)
+            time.sleep(PUBLISHED)
 
 
 def _end_with_parent() -> None:
@@ -152,39 +150,6 @@ def _end_with_parent() -> None:
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-@dataclass
-class Follower:
-    """Brings a worker up to what other workers did.
-
-    Args:
-        settings: of the server.
-        reload: reads the model and the keys again, and returns whether that was possible.
-        metrics: of this worker, for the others.
-    """
-
-    settings: Settings
-    reload: Callable[[], bool]
-    metrics: "SharedMetrics"
-
-    def __post_init__(self) -> None:
-        self._named = self._read()
-
-    def turn(self) -> None:
-        """Write the metrics, and read the model again if another worker has rolled one out."""
-        self.metrics.publish()
-        if (named := self._read()) != self._named:
-            if not self.reload():  # such as while another roll-out is under way
-                raise ModelError(f"{CURRENT}: expected a model that can be rolled out, the line above says what came.")
-            self._named = named
-
-    def _read(self) -> bytes:
-        """Return what the file `current` says."""
-        with contextlib.suppress(OSError):
-            if self.settings.folder is not None:
-                return (self.settings.folder / CURRENT).read_bytes()
-        return b""
 
 
 class SharedMetrics(Metrics):

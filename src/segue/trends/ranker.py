@@ -14,13 +14,14 @@ the log (`segue.training.trend_fit`).
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segue.errors import ModelError
-from segue.kernels.trend_loops import FEATURES
+from segue.kernels.trend_loops import FEATURES, WIDEST
 from segue.shapes import Bools, Floats, Times
 
 #: Numbers that describe a candidate with the user: those of the counts, and five more.
@@ -74,7 +75,7 @@ class TrendRanker:
             ModelError: an array is missing or has another type or shape, or a number is not finite.
         """
         names = {field.name for field in fields(cls)}
-        hidden = arrays["b_1"].size if "b_1" in arrays else 0
+        hidden = min(arrays["b_1"].size, WIDEST) if "b_1" in arrays else 0
         shapes: dict[str, tuple[int, ...]] = {
             "shortest": (), "w_1": (INPUTS, hidden), "b_1": (hidden,), "w_2": (hidden, hidden), "b_2": (hidden,),
             "w_3": (hidden,), "linear": (INPUTS,), "others": (),
@@ -97,6 +98,12 @@ class TrendRanker:
         none = np.zeros(1, np.float32)
         linear = np.zeros(INPUTS, np.float32)
         return cls(np.int64(shortest), linear[:, None], none, none[:, None], none, none, linear, np.float32(0))
+
+    @cached_property
+    def layers(self) -> tuple[Floats, ...]:
+        """The weights as `segue.kernels.trend_loops` reads them."""
+        arrays = (self.w_1, self.b_1, self.w_2, self.b_2, self.w_3, self.linear)
+        return tuple(np.ascontiguousarray(array, np.float32) for array in arrays)
 
     def scores(self, inputs: Floats) -> Floats:
         """Return float32[...] for features float32[..., INPUTS]."""

@@ -15,8 +15,8 @@ import polars as pl
 from segue.data.sequences.sequences import Sequences
 from segue.data.sequences.vocabulary import OpenVocabulary
 from segue.errors import ArgumentError
-from segue.kernels.serving_loops import log_sums, top_k
-from segue.kernels.trend_loops import LAST
+from segue.kernels.serving_loops import TopK, log_sums, top_k
+from segue.kernels.trend_loops import LAST, Asked, TrendLoops
 from segue.model.model import Model
 from segue.model.transitions import RECENT
 from segue.recommend.new_items import with_free_rows
@@ -24,7 +24,7 @@ from segue.recommend.scorer import Scorer
 from segue.recommend.state import State, gaps_seconds
 from segue.shapes import Bools, Floats, Rows, Times
 from segue.trends.live_items import LiveItems
-from segue.trends.ranker import TrendRanker, inputs_of, item_key
+from segue.trends.ranker import UNKNOWN, TrendRanker, inputs_of, item_key
 from segue.trends.trends import Trends
 
 S = TypeVar("S", bound=Scorer)
@@ -68,12 +68,12 @@ def with_trends(rec: S, trends: Trends | None) -> S:
     frozen = rec if rec.live is None else without_trends(rec)
     if trends is None:
         return frozen
-    ranker = ranker_of(rec)
+    ranker_of(rec)
     known = frozen.vocabulary
     unknown = sum(name not in known for name in list(trends.names.values()))
     open_ = with_free_rows(frozen, max(ROOM, 2 * unknown))
     assert isinstance(open_.vocabulary, OpenVocabulary)
-    live = replace(open_, live=LiveItems(trends, ranker, open_.vocabulary))
+    live = replace(open_, live=LiveItems(trends, open_.vocabulary))
     vars(live)["fused"] = open_.fused
     vars(live)["frozen"] = frozen
     return live
@@ -101,13 +101,16 @@ def follow_trends(
     """
     if rec.live is None or rec.live.trends.newest is None:
         return scores
+    ranker, table = ranker_of(rec), rec.live.trends.table
+    if rows is None and isinstance(table, TrendLoops):
+        return _followed(rec, rec.live, table, scores, _asked(rec, rec.live, states, at))
     found = live_candidates(rec, rec.live, scores, states, at, rows)
-    ranked = rec.live.ranker.scores(found.inputs)
+    ranked = ranker.scores(found.inputs)
     valid: Bools = found.rows > 0
     known = valid & np.isfinite(found.scores)
     ranked[~valid] = _NOTHING
     given = log_sums(np.where(known, found.scores, _NOTHING)) if known.any() else np.zeros(len(scores), np.float32)
-    ranked += (given - log_sums(ranked) + rec.live.ranker.others)[:, None]
+    ranked += (given - log_sums(ranked) + ranker.others)[:, None]
     for line, value, chosen, taken in zip(scores, ranked, found.rows, valid, strict=True):
         if rows is None:
             line[chosen[taken]] = value[taken]
@@ -116,11 +119,28 @@ def follow_trends(
     return scores
 
 
+def _followed(rec: Scorer, live: LiveItems, table: TrendLoops, scores: Floats, asked: Asked) -> Floats:
+    """Do what `follow_trends` does, in C."""
+    ranker, best = ranker_of(rec), top_k(scores, min(BEST, scores.shape[1]))
+    live.keys(best.places)  # makes the keys of rows known
+    numbers, begin, whole = (float(ranker.others), UNKNOWN), 0, True
+    while begin < len(scores):
+        rest = slice(begin, None)
+        recent = None if asked.recent is None else asked.recent[rest]
+        some = Asked(asked.times[rest], asked.last[rest], asked.gaps[rest], asked.counts[rest], recent)
+        top = TopK(best.places[rest], best.scores[rest], best.found[rest])
+        done, missing = table.follow(some, scores[rest], top, live.table, ranker.layers, numbers, whole=whole)
+        begin += done
+        whole = bool(len(missing)) and live.meet(missing.tolist())
+    return scores
+
+
 def trending_rows(rec: Scorer, states: Sequence[State], at: Sequence[int | None]) -> list[Rows]:
     """Return for each request the rows of candidates that the trends give; nothing without trends."""
     if rec.live is None or rec.live.trends.newest is None:
         return []
-    found = rec.live.trends.table.candidates(*_asked(rec.live, states, at), np.zeros((len(states), 1), np.int64))
+    asked = _asked(rec, rec.live, states, at)
+    found = rec.live.trends.table.candidates(asked.times, asked.last, np.zeros((len(states), 1), np.int64))
     return [np.unique(rec.live.rows(keys)).astype(np.int32) for keys in found.keys.tolist()]
 
 
@@ -136,15 +156,13 @@ def live_candidates(
     top = top_k(scores, min(BEST, scores.shape[1]))
     best = top.places.astype(np.int32) if rows is None else np.take_along_axis(rows, top.places, axis=1)
     best[~np.isfinite(top.scores)] = 0
-    times, last = _asked(live, states, at)
-    counted = live.trends.table.candidates(times, last, live.keys(best))
+    asked = _asked(rec, live, states, at)
+    counted = live.trends.table.candidates(asked.times, asked.last, live.keys(best))
     chosen = np.array([live.rows(keys) for keys in counted.keys.tolist()], np.int32)
     own = np.take_along_axis(scores, chosen, axis=1) if rows is None else _scores_at(scores, rows, chosen)
     own[chosen == 0] = _NOTHING
-    places = _events_ago(live, states, counted.keys) if rec.repeats != "exclude" else np.zeros(chosen.shape, np.float32)
-    gaps = gaps_seconds(times.tolist(), [state.time for state in states])
-    counts = np.array([state.count for state in states])
-    inputs = inputs_of(counted.features, own, np.isfinite(own), gaps, counts, places)
+    places = _events_ago(asked.recent, counted.keys)
+    inputs = inputs_of(counted.features, own, np.isfinite(own), asked.gaps, asked.counts, places)
     return LiveCandidates(chosen, own, inputs)
 
 
@@ -157,11 +175,14 @@ def seen_rows(rec: Scorer, state: State) -> Rows:
     return np.concatenate([seen, met[met > 0]])
 
 
-def last_keys(live: LiveItems, state: State, count: int = LAST) -> list[int]:
-    """Return the keys of a user's last items, newest first, 0 where there is none."""
-    recent, unknown = state.recent[0, -count:][::-1], state.unknown.tolist()
-    known = live.keys(recent).tolist()
-    return [key or (unknown.pop() if unknown else 0) for key in known]
+def last_keys(live: LiveItems, state: State, count: int = LAST) -> Times:
+    """Return int64[count], the keys of a user's last items, newest first, 0 where there is none."""
+    keys = live.keys(state.recent[0, : -count - 1 : -1])
+    unknown = state.unknown
+    if len(unknown):
+        free = np.flatnonzero(keys == 0)[: len(unknown)]
+        keys[free] = unknown[: -len(free) - 1 : -1]
+    return keys
 
 
 def unknown_keys(items: pl.Series, sequences: Sequences) -> dict[int, Times]:
@@ -182,22 +203,22 @@ def unknown_keys(items: pl.Series, sequences: Sequences) -> dict[int, Times]:
     return {user: np.array(keys[-RECENT:], np.int64) for user, keys in found.items()}
 
 
-def _asked(live: LiveItems, states: Sequence[State], at: Sequence[int | None]) -> tuple[Times, Times]:
+def _asked(rec: Scorer, live: LiveItems, states: Sequence[State], at: Sequence[int | None]) -> Asked:
     newest = live.trends.newest or 0
-    times = np.array([newest if time is None else time for time in at], np.int64)
-    return times, np.array([last_keys(live, state) for state in states], np.int64)
+    times = [newest if time is None else time for time in at]
+    gaps = gaps_seconds(times, [state.time for state in states])
+    counts = np.array([state.count for state in states])
+    many = rec.repeats != "exclude"
+    recent = np.array([last_keys(live, state, RECENT if many else LAST) for state in states], np.int64)
+    return Asked(np.array(times, np.int64), recent[:, :LAST], gaps, counts, recent if many else None)
 
 
-def _events_ago(live: LiveItems, states: Sequence[State], keys: Times) -> Floats:
+def _events_ago(recent: Times | None, keys: Times) -> Floats:
     """Return float32[request, candidate]: how many events ago a user took each candidate, 0 for none of the last."""
-    ago = np.zeros(keys.shape, np.float32)
-    for line, state, asked in zip(ago, states, keys.tolist(), strict=True):
-        first: dict[int, int] = {}
-        for place, key in enumerate(last_keys(live, state, RECENT), start=1):
-            if key:
-                first.setdefault(key, place)
-        line[:] = [first.get(key, 0) for key in asked]
-    return ago
+    if recent is None:
+        return np.zeros(keys.shape, np.float32)
+    same = (recent[:, :, None] == keys[:, None, :]) & (keys[:, None, :] != 0)
+    return np.where(same.any(axis=1), same.argmax(axis=1) + 1, 0).astype(np.float32)
 
 
 def _scores_at(scores: Floats, rows: Rows, wanted: Rows) -> Floats:

@@ -58,6 +58,7 @@ CREATE FUNCTION enter(store BYTEA, alone BOOLEAN, locks BIGINT[], hashes BYTEA[]
   DECLARE whole BIGINT := ('x' || encode(store, 'hex'))::bit(64)::bigint;
   BEGIN
     IF NOT EXISTS (SELECT FROM meta WHERE name = 'id' AND value = store) THEN RAISE 'EMPTIED'; END IF;
+    PERFORM pg_current_xact_id();  -- before a number of `seqs`: who reads the log sees by it that this has begun
     IF alone THEN PERFORM pg_advisory_xact_lock(whole); ELSE PERFORM pg_advisory_xact_lock_shared(whole); END IF;
     PERFORM pg_advisory_xact_lock(lock) FROM unnest(locks) AS lock;
     PERFORM FROM users WHERE uid IN (SELECT uid FROM names WHERE hash = ANY(hashes)) ORDER BY uid FOR NO KEY UPDATE;

@@ -4,6 +4,7 @@ Writers work side by side. A transaction locks the users and the event ids that 
 reads and writes them; erasures and merges are alone. A commit is on disk when it returns.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -18,6 +19,8 @@ from segue.store.sql.writes import Recent, Transaction, ids_of
 
 #: Locks of one transaction; one that needs more is alone, because the server's table of locks is small.
 LOCKS = 500
+#: Seconds between looks at whether the transactions that had begun have ended.
+PAUSES = (0.001, 0.002, 0.004, 0.008, 0.016)
 
 
 class PostgresStore(SqlStore):
@@ -103,10 +106,19 @@ class PostgresStore(SqlStore):
     def _erased(self, db: Database) -> None:
         db.run("UPDATE purges SET erased = pg_current_xact_id()::text::bigint")
 
-    def _last_seq(self, db: Database) -> int:
-        """Wait for the transactions that have begun, which may have taken numbers."""
-        with self._server.pipeline() as pipeline:
-            self._enter(pipeline, [], set(), alone=True)
-            ((last,),) = pipeline.rows("SELECT last_value FROM seqs")
-            pipeline.run("COMMIT")
-        return int(last)
+    def _last_seq(self, db: Database, after: int) -> int:
+        """Return the last number, once the transactions that had begun have ended: they may have taken numbers.
+
+        Nobody waits for this, unless some transaction of the server goes on for long.
+        """
+        ((last,),) = db.rows("SELECT last_value FROM seqs")
+        if last <= after:
+            return int(last)
+        ((begun,),) = db.rows("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        for pause in PAUSES:
+            ((ended,),) = db.rows("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+            if ended >= begun:
+                return int(last)
+            time.sleep(pause)
+        with self._alone():
+            return int(last)
