@@ -6,6 +6,7 @@ Each case is one that was once read wrongly without a word.
 # ruff: noqa: E501
 
 import gzip
+import json
 from datetime import date, datetime
 
 import numpy as np
