@@ -78,17 +78,21 @@ def measured(count: int, folder: Path) -> dict[str, object]:
             "pass": rec.filters.passing(text.format(40), known).count,
         }
     more = {"profile": known.profile, "current": "item-0"}
-    text = FILTERS["all of these"]
+    text, some = FILTERS["all of these"], [f"item-{n}" for n in range(0, count, 2)]
     for name, one in lists.items():
-        found["lists"][name] = {
-            "no filter": timed(lambda n, one=one: one.recommend(state, 10, at=NOW), 31),
-            "repeated filter": timed(
-                lambda n, one=one: one.recommend(state, 10, at=NOW, where=text.format(60), **more), 31
-            ),
-            "new filter": timed(
-                lambda n, one=one: one.recommend(state, 10, at=NOW, where=text.format(50 + n / 1000), **more), 31
-            ),
+        calls = {
+            "no filter": lambda n: {},
+            "repeated filter": lambda n: {"where": text.format(60), **more},
+            "new filter": lambda n: {"where": text.format(50 + n / 1000), **more},
+            "1,000 candidates": lambda n: {"candidates": some[:1000]},
+            "half of the catalogue as candidates": lambda n: {"candidates": some},
+            "10,000 ids excluded": lambda n: {"exclude": some[:10_000]},
+            "diversity": lambda n: {"diversity": 0.5},
         }
+        found["lists"][name] = {
+            what: timed(lambda n, one=one, wanted=wanted: one.recommend(state, 10, at=NOW, **wanted(n)), 31)
+            for what, wanted in calls.items()
+        } | {"similar, for this user": timed(lambda n, one=one: one.similar(f"item-{n}", 10, state=state, at=NOW), 31)}
     return found
 
 

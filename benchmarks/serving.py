@@ -2,6 +2,7 @@
 
     python benchmarks/serving.py --items 10000 --seconds 10 --out FILE.json
     python benchmarks/serving.py --items 1000000 --model large.segue --rate 500 --out FILE.json
+    python benchmarks/serving.py --ranker                lists that follow what everybody does
 
 A server in a process of its own, loaded from this process over loopback with a bounded number of connections
 kept open. The model has random weights (speed does not depend on them); above 50,000 items it has an index,
@@ -42,6 +43,7 @@ from segue.recommend.index.approximate import (
 )
 from segue.recommend.recommender import Recommender, load_model
 from segue.serve.live.model_source import EVERY
+from segue.trends.ranker import INPUTS, TrendRanker
 
 EMPTY = """
 import uvicorn, sys
@@ -56,12 +58,22 @@ uvicorn.run(app, port=int(sys.argv[1]), access_log=False, log_level="error")
 """
 
 
-def random_model(items: int, width: int, seed: int = 0) -> Recommender:
+def random_ranker(shortest: float = 300.0, hidden: int = 16, seed: int = 0) -> TrendRanker:
+    """A ranker of the size that training makes; speed does not depend on its weights."""
+    rng = np.random.default_rng(seed)
+    shapes = ((INPUTS, hidden), (hidden,), (hidden, hidden), (hidden,), (hidden,), (INPUTS,))
+    return TrendRanker(
+        np.int64(shortest * 1e6), *(rng.normal(0, 0.1, one).astype("f") for one in shapes), np.float32(0)
+    )
+
+
+def random_model(items: int, width: int, seed: int = 0, *, ranker: bool = False) -> Recommender:
     vocabulary = Vocabulary(pl.Series([str(i) for i in range(items)]))
     config = configure({"model.width": width, "train.repeats": "exclude"})
     config = derive(config, DataSize(10**6, 10**5, vocabulary.size, True, 0.0))
     network = build_network(config, items=vocabulary.size, longest_gap=1e6)
-    return with_fingerprint(Recommender(network, network.init(seed), vocabulary, config, learnt=vocabulary.size))
+    params, live = network.init(seed), random_ranker() if ranker else None
+    return with_fingerprint(Recommender(network, params, vocabulary, config, learnt=vocabulary.size, ranker=live))
 
 
 def clustered_model(path: Path, items: int, width: int, seed: int = 0) -> dict:
@@ -204,7 +216,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> dict:
     if asked.items > EVERY:
         found["index"] = clustered_model(model, asked.items, asked.width)
     else:
-        save_model(random_model(asked.items, asked.width), model)
+        save_model(random_model(asked.items, asked.width, ranker=asked.ranker), model)
     port = free_port()
     command = [sys.executable, "-m", "segue", "serve", str(model), "--store", str(folder / "s.db")]
     server = subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.DEVNULL)
@@ -244,6 +256,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--rate", type=float, nargs="*", default=[200.0, 500.0, 1000.0])
     parser.add_argument("--model", type=Path, help="kept there, with its index")
+    parser.add_argument("--ranker", action="store_true", help="lists follow what everybody does")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,7 @@
 """Small things that several tests need."""
 
 import time
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +20,8 @@ from segue.model.backend import map_tree
 from segue.model.transitions import REACH, RECENT, TransitionCounts
 from segue.model_file import build_network, with_fingerprint
 from segue.recommend.recommender import Recommender
+from segue.trends.ranker import INPUTS, TrendRanker
+from segue.trends.trends import Trends, moves_of_user
 
 
 def read_catalogue(source, vocabulary, **how):
@@ -42,6 +45,17 @@ def small_recommender(vocabulary=None, *, cell="linear", repeats="allow", clock=
     return with_fingerprint(Recommender(network, params, vocabulary, config, catalogue, counts=counts))
 
 
+def random_ranker(seed=0, hidden=4):
+    """A ranker with random weights, for counts with a shortest half-life of a minute."""
+    rng = np.random.default_rng(seed)
+
+    def weights(*shape):
+        return rng.normal(0, 0.3, shape).astype(np.float32)
+
+    layers = weights(INPUTS, hidden), weights(hidden), weights(hidden, hidden), weights(hidden), weights(hidden)
+    return TrendRanker(np.int64(60_000_000), *layers, weights(INPUTS), np.float32(1))
+
+
 def small_rater(*, loss="squared", task="both", levels=(1.0, 2.0, 3.0, 4.0, 5.0), clock=True, seed=5):
     """A network with a rating head and random weights everywhere, on the items of `small_recommender`."""
     rng = np.random.default_rng(seed)
@@ -55,6 +69,30 @@ def small_rater(*, loss="squared", task="both", levels=(1.0, 2.0, 3.0, 4.0, 5.0)
     params = params._replace(rating=params.rating._replace(tables=tables))
     rec = Recommender(network, params, vocabulary, config, encoders=encoders, learnt=vocabulary.size)
     return with_fingerprint(rec)
+
+
+def with_ranker(rec, shortest=300.0):
+    """The model with a ranker that puts first what is popular in the shortest half-life, in seconds."""
+    none, linear = np.zeros(1, np.float32), np.zeros(INPUTS, np.float32)
+    linear[0] = 3.0
+    half_life = np.int64(shortest * 1e6)
+    ranker = TrendRanker(half_life, linear[:, None] * 0, none, none[:, None], none, none, linear, np.float32(0))
+    return with_fingerprint(replace(rec, ranker=ranker))
+
+
+def trends_of_log(store, shortest, newest):
+    """The counts of a log, user by user: the slow way, without any of the code that follows it.
+
+    They count at the time of the newest event that the others have met, which may have been erased since.
+    """
+    trends = Trends(shortest)
+    for user in {event.user for event in store.log(limit=1_000_000)}:
+        events = store.events(user, limit=1_000_000)
+        moves = moves_of_user([event.item for event in events], [event.time for event in events])
+        trends.add(moves, [event.item for event in events])
+    if newest is not None:
+        trends.advance(newest)
+    return trends.lines()
 
 
 def rated_log(*, users=6, events=60, seconds=20, seed=3, missing=0.1):

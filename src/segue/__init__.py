@@ -10,16 +10,24 @@ rec.save("movies.segue")
 from segue.api import convert, load, train
 from segue.config import Config, configure
 from segue.data.log.events import Events, Reading, inspect, read_events
-from segue.data.log.split import hold_out, split_by_time, split_items, split_last, split_users
+from segue.data.log.split import (
+    hold_out,
+    split_by_time,
+    split_items,
+    split_last,
+    split_rolling,
+    split_sessions,
+    split_users,
+)
 from segue.data.sequences.windows import Windows, windows
 from segue.errors import SegueError
-from segue.evaluation.compare import evaluate
-from segue.evaluation.ratings import evaluate_ratings
+from segue.evaluation.compare.evaluate import evaluate, evaluate_ratings
 from segue.evaluation.stream import evaluate_stream
 from segue.recommend.filters.fields import F
 from segue.recommend.plan import Beam, Plan, Sample
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
+from segue.trends.trends import Trends
 
 __all__ = [
     "Beam",
@@ -34,6 +42,7 @@ __all__ = [
     "SegueError",
     "State",
     "States",
+    "Trends",
     "Windows",
     "configure",
     "convert",
@@ -47,6 +56,8 @@ __all__ = [
     "split_by_time",
     "split_items",
     "split_last",
+    "split_rolling",
+    "split_sessions",
     "split_users",
     "train",
     "windows",

@@ -37,6 +37,7 @@ ORDER = [
     ("evaluation.online",),
     ("evaluation.comparison_report",),
     ("evaluation",),
+    ("evaluation.compare",),
     ("store", "store.sql"),
     ("serve.ranking",),
     ("serve.live",),

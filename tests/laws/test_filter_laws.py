@@ -201,6 +201,24 @@ def test_a_filter_passes_what_a_reader_of_each_line_would(wanted):
     assert MASKS.passing(str(wanted), KNOWN).mask is passing.mask
 
 
+WORDS = [
+    "genre", "price", "released", "`old price`", "user.likes", "current.tags", "$genres", "$x", "now()", "90d", "-2.5",
+    "'Drama'", '"2020-03-01"', "true", "(", ")", "and", "or", "not", "in", "is", "missing", "=", "!=", "<", "+", "/",
+    ",", "'", "\\", "ß", "1e400",
+]  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(st.text(max_size=30), st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join)))
+def test_a_text_is_a_filter_or_is_refused_with_a_message(text):
+    said = ""
+    try:
+        passing = MASKS.passing(text, KNOWN)
+    except ArgumentError as error:
+        said = str(error)
+    assert said.startswith("where, position ") if said else passing is None or passing.count <= N
+
+
 def test_a_changed_catalogue_is_filtered_as_one_that_is_read_anew():
     lines = {1: {**TABLE.row(0, named=True), "price": 7.0, "genre": "War", "released": None}}
     changed = Catalogue(TABLE)

@@ -15,9 +15,18 @@ from segue.evaluation.online.neighbours import ITEMS, SESSIONS, OnlineItemKNN, O
 from segue.evaluation.online.session_window import LENGTH, SessionWindow
 from segue.evaluation.online.stream_log import HOUR, StreamLog
 from segue.evaluation.stream_model import StreamedModel
-from segue.recommend.batch import state_from_bytes, state_to_bytes
-from segue.trends.ranker import INPUTS, TrendRanker
-from tests_support import USERS, described_log, described_recommender, rated_log, small_rater, small_recommender
+from segue.kernels.trend_loops import TrendLoops
+from segue.recommend.batch import score_each, state_from_bytes, state_to_bytes
+from segue.recommend.lists import live_scores
+from tests_support import (
+    USERS,
+    described_log,
+    described_recommender,
+    random_ranker,
+    rated_log,
+    small_rater,
+    small_recommender,
+)
 
 GAP = 1800 * 1_000_000
 BASELINES = [
@@ -214,12 +223,6 @@ def ids_of(log):
     return sorted(log.table["item"].cast(pl.String).unique().to_list())
 
 
-def random_ranker(seed=0):
-    rng, h = np.random.default_rng(seed), 4
-    w = lambda *shape: rng.normal(0, 0.3, shape).astype(np.float32)  # noqa: E731
-    return TrendRanker(np.int64(60_000_000), w(INPUTS, h), w(h), w(h, h), w(h), w(h), w(INPUTS), np.float32(1))
-
-
 @pytest.mark.parametrize("repeats", ["allow", "exclude"])
 def test_with_trends_the_model_ranks_as_its_lists_do_event_by_event(repeats):
     """States and trends are observed event by event, each asked before any event of the same moment."""
@@ -242,6 +245,27 @@ def test_with_trends_the_model_ranks_as_its_lists_do_event_by_event(repeats):
             states[user] = live.observe(states[user], item, time=time)
             trends.observe(user, item, time=time)
     assert found.tolist() == expected and unknown > 3
+
+
+@pytest.mark.parametrize("repeats", ["allow", "exclude"])
+def test_scores_that_follow_trends_in_c_equal_their_twin(repeats, monkeypatch):
+    rec, log = replace(small_recommender(repeats=repeats), ranker=random_ranker()), log_with_ties()
+    found = []
+    for pure in (False, True):
+        monkeypatch.setattr(live_scores, "TrendLoops", type(None) if pure else TrendLoops)
+        live = rec.with_trends(trends := rec.trends())
+        states = defaultdict(live.start)
+        for row in log.table.rows(named=True):
+            states[row["user"]] = live.observe(states[row["user"]], row["item"], time=row["time"] / 1e6)
+            trends.observe(row["user"], row["item"], time=row["time"] / 1e6)
+        at = [int(log.table["time"][-1])] * len(states)
+        scores = score_each(live, list(states.values()), at)
+        before = scores.copy()
+        found.append(live_scores.follow_trends(live, scores, list(states.values()), at))
+        known = np.isfinite(before)
+        assert (np.abs(found[-1][known] - before[known]) > 0.01).mean() > 0.3
+    finite = np.isfinite(found[0])
+    assert np.array_equal(finite, np.isfinite(found[1])) and np.abs(found[0][finite] - found[1][finite]).max() < 1e-4
 
 
 def test_states_are_the_same_with_trends_and_without():

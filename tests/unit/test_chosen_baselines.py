@@ -15,7 +15,8 @@ import planted
 import segue
 from segue.data.sequences.sequences import item_vocabulary
 from segue.errors import ArgumentError
-from segue.evaluation import progress, registry
+from segue.evaluation import registry
+from segue.evaluation.baselines import progress
 from segue.evaluation.baselines.counting import OwnPopularity, Popularity, RecentPopularity
 from segue.evaluation.baselines.separate_process import attempt, call_each
 from tests_support import small_recommender

@@ -27,6 +27,7 @@ from tests_support import (
     USERS,
     described_log,
     described_recommender,
+    rated_log,
     read_catalogue,
     small_rater,
     small_recommender,
@@ -81,7 +82,7 @@ def test_two_copies_are_noise_and_a_planted_better_one_is_not(ring):
     assert not better["noise"] and better["low"] > 0 and between(pairs, "mine", "ring (planted)")["high"] < 0
     assert two.verdict.startswith("ring, a baseline, is better than all 2 others, by more than noise (NDCG@10 1.0000")
     alone = segue.evaluate([ring[0], ring[0]], ring[2], cases=0)
-    assert "model 1 has the highest mean" in alone.verdict and "from model 2 may be noise" in alone.verdict
+    assert "model 1 has the best mean" in alone.verdict and "from model 2 may be noise" in alone.verdict
 
 
 def test_the_numbers_are_those_of_the_report_of_one_model(ring):
@@ -188,6 +189,32 @@ def test_a_page_of_one_report_and_what_has_no_page(ring, monkeypatch):
         segue.evaluate([rec, small_rater(task="rating")], test)
 
 
+def test_ratings_are_compared_by_their_squared_errors():
+    log = rated_log(users=12, events=400)
+    train, test = segue.split_by_time(log, test=0.3)
+    mine, other = small_rater(), small_rater(seed=8)
+    found = segue.evaluate_ratings({"mine": mine, "copy": mine, "other": other}, test, train=train)
+    numbers = json.loads(json.dumps(found.to_dict()))
+    rows = {name: row["metrics"] for name, row in numbers["models"].items()}
+    assert len(rows) > 3
+    for name, rec in (("mine", mine), ("copy", mine), ("other", other)):
+        assert rows[name] == pytest.approx(segue.evaluate_ratings(rec, test).rows["segue"])
+        assert numbers["models"][name]["intervals"]["rmse"]["mean"] == pytest.approx(rows[name]["rmse"])
+    best = min(rows, key=lambda name: rows[name]["rmse"])
+    assert found.verdict.startswith(best.partition(" (")[0])
+    copies, pair = between(numbers["pairs"], "mine", "copy"), between(numbers["pairs"], "mine", best)
+    assert copies["noise"] and copies["mean"] == 0.0
+    assert pair["mean"] == pytest.approx(rows[best]["rmse"] ** 2 - rows["mine"]["rmse"] ** 2)
+    mse = rows["mine"]["rmse"] ** 2
+    rows = next(way["rows"] for way in numbers["slices"] if way["by"] == "events of the user before")
+    squares = sum(row["queries"] * row["models"]["mine"]["mean"] ** 2 for row in rows)
+    assert sum(row["queries"] for row in rows) == numbers["queries"]
+    assert squares / numbers["queries"] == pytest.approx(mse)
+    page = Page(found.to_html())
+    assert "squared error lower by" in " ".join(page.words) and "catalogue" not in page.ids
+    assert not failures([condition_of("rmse < 0")], found.rows) and failures([condition_of("rmse > 0")], found.rows)
+
+
 def test_conditions_compare_with_numbers_baselines_and_an_earlier_report(ring, tmp_path):
     *_, two = ring
     rows, kept = two.rows, tmp_path / "report.json"
@@ -252,7 +279,7 @@ def test_the_command_line_writes_a_report_and_exits_3_where_a_condition_holds(tm
     assert len(numbers["cases"]) == 3
     one = run("--fail-if", "ndcg@10 < 0", models=("a",))
     assert one.exit_code == 0 and "Improvement over the best baseline" in one.output
-    assert run("--task", "rating").exit_code == run("--stream").exit_code == 2
+    assert run("--stream").exit_code == 2 and run("--task", "rating").exit_code == 1
     facts = {"a": facts, "other": {"hold_out": "last:2", "hold_out_digest": "x"}}
     with pytest.raises(EvaluationError, match="other with --hold-out last:2 and a with --hold-out last:1"):
         held_out_by_all(facts, log)

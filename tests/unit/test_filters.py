@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from segue.store.sqlite_store import SqliteStore
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
@@ -19,6 +18,7 @@ from segue.recommend.index.approximate import exact_index
 from segue.recommend.lists.options import ListOptions
 from segue.serve.app import make_app
 from segue.serve.live.service import Service
+from segue.store.sql.sqlite_store import SqliteStore
 from tests_support import described_log, described_recommender, random_counts
 
 REC = described_recommender(described_log())

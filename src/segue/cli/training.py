@@ -1,4 +1,4 @@
-"""The verbs `train` and `evaluate`."""
+"""The verbs `train`, `tune` and `evaluate`."""
 
 import shlex
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
@@ -22,8 +22,11 @@ from segue.data.log.split import digest
 from segue.evaluation.comparison_report.gate import condition_of, failures
 from segue.evaluation.comparison_report.report import check_figures
 from segue.evaluation.held_out import held_out_by_all
+from segue.evaluation.protocols import Targets
 from segue.evaluation.registry import words_of
-from segue.files import check_file
+from segue.files import check_file, replacing
+from segue.jobs.tune import titled
+from segue.jobs.tune import tune as search_settings
 from segue.recommend.recommender import load_model
 
 verbs = typer.Typer()
@@ -40,7 +43,8 @@ def train(
     hold_out: Annotated[
         str | None,
         typer.Option(
-            help="Rows kept for segue evaluate: time:0.1, last:1, last:0.1, random:0.1, users:0.1, items:0.1."
+            help="Rows kept for segue evaluate: time:0.1, last:1, last:0.1, random:0.1, users:0.1, items:0.1, "
+            "sessions:0.1."
         ),
     ] = None,
     config: options.Config = None,
@@ -85,6 +89,47 @@ def train(
     index_if_large(rec, out)
 
 
+@verbs.command()
+@options.reads_log
+def tune(
+    events: options.Log,
+    minutes: Annotated[float, typer.Option(help="Time of the search; the trial with the defaults always ends.", min=0)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="TOML file of the best settings, for segue train --config.")],
+    items: options.Items = None,
+    users: options.Users = None,
+    kind: options.Kinds = None,
+    hold_out: Annotated[
+        str | None, typer.Option(help="Rows that the search must not read; give what segue train gets.")
+    ] = None,
+    config: options.Config = None,
+    settings: options.Settings = None,
+    *,
+    columns: options.LogColumns,
+) -> None:
+    """Search settings on validation, beside the defaults. Run again, the search goes on. Needs the extra optuna."""
+    fixed = (read_config(config) if config else {}) | parse_settings(settings or [])
+    configure(fixed)
+    check_file(out, "-o")
+    log = columns.read(events)
+    say = partial(typer.echo, err=True)
+    for line in _notes(log):
+        say(line)
+    log = segue.hold_out(log, hold_out)[0] if hold_out else log
+    found = search_settings(
+        log,
+        minutes=minutes,
+        kept=out.with_name(f"{out.name}.trials"),
+        settings=fixed,
+        catalogue=items,
+        users=users,
+        kinds=options.kinds_option(kind),
+        say=say,
+    )
+    with replacing(out) as part:
+        part.write_text(found.to_toml(titled(log.source, minutes)), encoding="utf-8")
+    typer.echo(f"{out}: {found}")
+
+
 @contextmanager
 def _resumable(kept: Path, console: Console) -> Iterator[None]:
     """Say, when a run is interrupted, where its checkpoint is and how the run continues."""
@@ -121,6 +166,12 @@ def evaluate(
     at_event: Annotated[
         bool, typer.Option("--at-event", help="Request each list at the time of its event, as a server does.")
     ] = False,
+    targets: Annotated[
+        str,
+        typer.Option(
+            help="Held-out events that are predicted: all, first or last of each user, prefixes (of sessions)."
+        ),
+    ] = "all",
     stream: Annotated[
         bool,
         typer.Option(
@@ -158,9 +209,13 @@ def evaluate(
         raise typer.BadParameter("--at-event is for --task next; ratings are always predicted at their times")
     if stream and (at_event or in_sample or task == "rating"):
         raise typer.BadParameter("--stream is for --task next; it goes without --at-event and --in-sample")
-    if several and (stream or task == "rating"):
-        raise typer.BadParameter("several models and --report are for --task next without --stream")
+    if several and stream:
+        raise typer.BadParameter("several models and --report go without --stream")
     words = words_of(baselines)
+    if targets not in get_args(Targets):
+        raise typer.BadParameter(f"--targets is one of {', '.join(get_args(Targets))}")
+    if targets != "all" and (stream or task == "rating"):
+        raise typer.BadParameter("--targets is for lists; with --stream or --task rating all events are predicted")
     if words and (stream or task == "rating"):
         raise typer.BadParameter("--baselines names those of lists; with --stream or --task rating: none or all")
     conditions = [condition_of(text) for text in fail_if or ()]
@@ -176,11 +231,13 @@ def evaluate(
     if stream:
         measure = partial(segue.evaluate_stream, say=say)
     elif task == "next":
-        measure = partial(segue.evaluate, baselines=words, keep=models[0].with_name(f"{models[0].name}.baselines.json"))
+        kept = models[0].with_name(f"{models[0].name}.baselines.json")
+        measure = partial(segue.evaluate, baselines=words, keep=kept, targets=cast(Targets, targets))
         how |= {"train": rows.train, "request_time": "event" if at_event else "unknown"}
         how |= {"say": None if sys.stderr.isatty() else say}
     if several:
-        measured, how = recs, how | {"log": log, "cases": report_users, "command": _command()}
+        measured, how = recs, how | {"log": log, "command": _command()}
+        how |= {"cases": report_users} if task == "next" else {}
     found = measure(measured, rows.test, **how)
     for path, what in written.items():
         found.write(path)

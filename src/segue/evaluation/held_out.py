@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from segue.data.log.events import Events
 from segue.data.log.split import digest, hold_out, split_after, split_last
+from segue.data.values.times import iso
 from segue.errors import EvaluationError
 
 
@@ -97,3 +98,26 @@ def check_not_learnt(
             f"{call}: expected {what} that were held out, came those that the recommender has learnt. "
             f"Split the log first, with {split}, and train on the first part."
         )
+
+
+def learnt_later(facts: Mapping[str, Any], test: Events) -> str:
+    """Return a sentence on whether the model learnt anything that is later than a held-out event.
+
+    Args:
+        facts: of the model.
+        test: the held-out events.
+    """
+    learnt = facts.get("range")
+    if not learnt or not test.has_times or not len(test):
+        return "Whether the model learnt anything later than a held-out event cannot be seen without times."
+    times = test.table["time"]
+    if learnt[1] < times[0]:
+        return (
+            f"The model learnt nothing from after the cut: its last event is of {iso(learnt[1])}, the first held-out "
+            f"event of {iso(times[0])}."
+        )
+    earlier = int((times <= learnt[1]).sum())
+    return (
+        f"The model learnt events up to {iso(learnt[1])}; {earlier:,} of the {len(test):,} held-out events are not "
+        "later. A server never has events from later than a request: time:0.1 holds out what it would meet."
+    )

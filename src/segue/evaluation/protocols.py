@@ -6,7 +6,7 @@ model, seen items are excluded if the recommender's policy says so.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from segue.data.features.catalogue import Profiles
 from segue.data.features.feature_encoders import attributes_of
 from segue.data.log.events import Events, as_events
 from segue.data.sequences.sequences import encode, sequence_order
-from segue.errors import EvaluationError
+from segue.errors import ArgumentError, EvaluationError
 from segue.evaluation.baselines.contract import Fitted
-from segue.evaluation.held_out import check_not_learnt
-from segue.evaluation.progress import tuning_bar
+from segue.evaluation.baselines.progress import tuning_bar
+from segue.evaluation.held_out import check_not_learnt, learnt_later
 from segue.evaluation.queries import Queries, Rankings, RankingTask, rank_queries
 from segue.evaluation.registry import (
     BaselineRankings,
@@ -36,13 +36,38 @@ from segue.recommend.arguments import check_count, check_known, profiles_of
 from segue.recommend.recommender import Recommender
 from segue.shapes import Floats
 
+#: Which held-out events are predicted: all, one after the other; the first or the last of each user; or all that have
+#: an event of the user before them, as in sessions.
+Targets: TypeAlias = Literal["all", "first", "last", "prefixes"]
 
-def queries_of(rec: Recommender, test: Events, profiles: Profiles | None = None) -> Queries:
-    """Return a query for each event of `test`, after all earlier events of its user."""
+
+_TARGETS = {
+    "all": "",
+    "first": ", the first of each user,",
+    "last": ", the last of each user,",
+    "prefixes": ", each after one or more events,",
+}
+
+
+def queries_of(rec: Recommender, test: Events, profiles: Profiles | None = None, targets: Targets = "all") -> Queries:
+    """Return a query for each event of `test`, or for some, after all earlier events of its user.
+
+    Raises:
+        ArgumentError: `targets` is none of the four.
+        EvaluationError: no event is left.
+    """
+    if targets not in get_args(Targets):
+        raise ArgumentError(f"targets: expected one of {', '.join(get_args(Targets))}, came {targets!r}.")
     whole, held = test.joined_with_marks()
     sequences = rec.sequences(whole, profiles)
     events = np.flatnonzero(held.to_numpy()[sequence_order(whole)])
-    return Queries(sequences, events, np.repeat(np.arange(len(sequences)), sequences.lengths)[events])
+    users = np.repeat(np.arange(len(sequences)), sequences.lengths)[events]
+    border = np.concatenate([[True], users[1:] != users[:-1], [True]])
+    chosen = {"all": np.ones(len(events), bool), "first": border[:-1], "last": border[1:]}
+    chosen["prefixes"] = events > sequences.offsets[users]
+    if not chosen[targets].any():
+        raise EvaluationError(f"{test.source}: expected held-out events with an event before them, found none.")
+    return Queries(sequences, events[chosen[targets]], users[chosen[targets]])
 
 
 def rank_beside(
@@ -163,6 +188,7 @@ def evaluate(
     keep: str | Path | None = None,
     users: object = None,
     request_time: Literal["unknown", "event"] = "unknown",
+    targets: Targets = "all",
     notes: Sequence[str] = (),
     say: Callable[[str], None] | None = None,
 ) -> Report:
@@ -180,6 +206,9 @@ def evaluate(
             evaluation with the same training events and code does not tune again.
         users: a path or table with the profiles of the users, where the recommender reads them.
         request_time: when each list is requested: at an unknown time, or at the time of the event, as from a server.
+        targets: which held-out events are predicted: all, one after the other; the "first" or the "last" of each user;
+            "prefixes" for all with an event of the user before them. Held-out events before a target are read, not
+            learnt.
         notes: sentences for the report.
         say: called with lines on what is being done; it can take minutes. None shows a bar in a terminal or a notebook.
 
@@ -188,7 +217,8 @@ def evaluate(
         baselines the improvement over the best of them, with its interval over users.
 
     Raises:
-        ArgumentError: a name is none of a baseline, or names are given without training events.
+        ArgumentError: a name is none of a baseline, or names are given without training events; `targets` is none of
+            the four.
         EvaluationError: there is no held-out event, or all of these events were learnt.
 
     Cost: O(events x network + queries x items).
@@ -203,6 +233,7 @@ def evaluate(
         keep=keep,
         users=users,
         request_time=request_time,
+        targets=targets,
         notes=notes,
         say=say,
     )
@@ -218,6 +249,7 @@ def measure(
     keep: str | Path | None = None,
     users: object = None,
     request_time: Literal["unknown", "event"] = "unknown",
+    targets: Targets = "all",
     notes: Sequence[str] = (),
     say: Callable[[str], None] | None = None,
 ) -> Measurement:
@@ -228,18 +260,19 @@ def measure(
         raise EvaluationError("evaluate: expected held-out events, came none. Hold out more.")
     check_known(rec.vocabulary.ids, test)
     check_not_learnt(rec.facts, test, split="split_by_time or split_last")
-    queries = queries_of(rec, test, profiles_of(rec.facts, users, test))
+    queries = queries_of(rec, test, profiles_of(rec.facts, users, test), targets)
     others = rank_beside(rec, [task_of(rec, queries)], train, baselines, keep, say)
     if say:
-        say(f"Ranking the catalogue for {len(test):,} events.")
+        say(f"Ranking the catalogue for {len(queries.events):,} events.")
     rankings = rank_targets(rec, queries, at_event=request_time == "event")
     rankings |= {name: ranked for name, (ranked,) in others.rankings.items()}
     order = "time, then file order" if test.has_times else "file order"
     protocol = (
-        f"{len(queries.events):,} held-out events of {len(np.unique(queries.users)):,} users. "
+        f"{len(queries.events):,} held-out events{_TARGETS[targets]} of {len(np.unique(queries.users)):,} users. "
         f"{ranking_words(rec)} from the state just before each event; ties count against the model. "
         f"Seen items are {'excluded' if rec.repeats == 'exclude' else 'allowed'}. Order: {order}. "
-        f"Time of each request: {'that of the event' if request_time == 'event' else 'unknown'}."
+        f"Time of each request: {'that of the event' if request_time == 'event' else 'unknown'}. "
+        f"{learnt_later(rec.facts, test)}"
     )
     return Measurement(queries, rankings, protocol, (*notes, *others.left_out))
 

@@ -6,7 +6,7 @@ other. What users share of an item moves with the held-out ratings in the order 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -133,7 +133,7 @@ def predict_ratings(rec: Recommender, queries: RatingQueries, *, shared: bool = 
     Cost: O(events read x network + n log n).
     """
     outputs = outputs_at(rec, queries.sequences, queries.users, queries.places)
-    gaps = _gaps(queries)
+    gaps = rating_gaps(queries)
     head = head_of(rec)
     latent, spread = rate(rec, outputs, gaps, queries.rows)
     if shared and queries.times is not None:
@@ -176,7 +176,7 @@ def _before(times: Times, values: Times, groups: NDArray[Any]) -> tuple[Times, T
     return here - first, sums[here] - sums[first]
 
 
-def _gaps(queries: RatingQueries) -> Floats:
+def rating_gaps(queries: RatingQueries) -> Floats:
     """Return float32[n]: seconds from a user's last event read to the rating; NaN where there is none."""
     before = queries.places > queries.sequences.offsets[queries.users]
     if queries.times is None or queries.sequences.times is None or not len(queries.sequences.times):
@@ -213,6 +213,42 @@ def evaluate_ratings(
 
     Cost: O(events x network), and the baselines.
     """
+    return rating_report_of(measure_ratings(rec, test, train=train, users=users, reads=reads, notes=notes))
+
+
+class RatingMeasurement(NamedTuple):
+    """How a recommender, under the name "segue", and the baselines beside it predict the same ratings.
+
+    Args:
+        queries: in the terms of the recommender.
+        predicted: float64[query] by name, the recommender first.
+        deviation: float32[query], of the recommender.
+        reads: "all" or "history".
+        notes: anything that a reader must know.
+    """
+
+    queries: RatingQueries
+    predicted: dict[str, Numbers]
+    deviation: Floats
+    reads: str
+    notes: tuple[str, ...]
+
+    @property
+    def errors(self) -> dict[str, Numbers]:
+        """float64[query] by name: predicted less given."""
+        return {name: each - self.queries.ratings for name, each in self.predicted.items()}
+
+
+def measure_ratings(
+    rec: Recommender,
+    test: Events,
+    *,
+    train: Events | None = None,
+    users: object = None,
+    reads: Literal["all", "history"] | None = None,
+    notes: Sequence[str] = (),
+) -> RatingMeasurement:
+    """Return how a recommender and baselines predict ratings; arguments and errors as of `evaluate_ratings`."""
     head = head_of(rec)
     for log in (test,) if train is None else (test, train):
         as_events(log, "evaluate_ratings")
@@ -237,7 +273,7 @@ def evaluate_ratings(
     if train is not None:
         others = _predict_beside(train, test, queries, head.scale, moving=reads == "all")
     predicted = {"segue": mean.astype(np.float64), **others.predicted}
-    return _report(queries, predicted, deviation, reads, (*notes, *others.left_out))
+    return RatingMeasurement(queries, predicted, deviation, reads, (*notes, *others.left_out))
 
 
 def _predict_beside(train: Events, test: Events, queries: RatingQueries, scale: Scale, *, moving: bool) -> Predictions:
@@ -259,10 +295,10 @@ def _predict_beside(train: Events, test: Events, queries: RatingQueries, scale: 
     return Predictions(in_order, left_out)
 
 
-def _report(
-    queries: RatingQueries, predicted: dict[str, Numbers], deviation: Floats, reads: str, notes: Sequence[str]
-) -> RatingReport:
-    errors = {name: each - queries.ratings for name, each in predicted.items()}
+def rating_report_of(measurement: RatingMeasurement) -> RatingReport:
+    """Return the report of a measurement."""
+    queries, predicted, deviation, reads, notes = measurement
+    errors = measurement.errors
     rows = {
         name: {"rmse": rmse(each, queries.ratings), "mae": mae(each, queries.ratings)}
         for name, each in predicted.items()

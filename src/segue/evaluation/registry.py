@@ -12,11 +12,11 @@ from segue.evaluation.baselines.contract import Baseline, Fitted
 from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, OwnPopularity, Popularity, RecentPopularity
 from segue.evaluation.baselines.ease import EASE
 from segue.evaluation.baselines.kept_settings import data_key, read_settings, write_settings
+from segue.evaluation.baselines.progress import TuningStep
 from segue.evaluation.baselines.separate_process import Failure, attempt, call_each
 from segue.evaluation.baselines.session_knn import SessionKNN
 from segue.evaluation.baselines.transition_graph import TransitionGraph
 from segue.evaluation.baselines.tuning import tuned
-from segue.evaluation.progress import TuningStep
 from segue.evaluation.queries import Rankings, RankingTask, rank_queries
 from segue.shapes import Floats
 

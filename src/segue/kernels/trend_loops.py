@@ -36,7 +36,9 @@ OF_ITEM, OF_PAIR = (1, 6, 24, 144, 864), (6, 72, 288, 72, 864)
 FEATURES, POPULAR, FOLLOWERS = 12, 80, (40, 20, 20)
 #: Candidates at most. Items and pairs that are counted at most, unless a caller says otherwise.
 MOST, ITEMS, PAIRS = 512, 1 << 20, 1 << 22
-_SECOND, _MISSING, _WIDEST = 1_000_000, 64, 64
+#: Units of a hidden layer of a ranker, at most.
+WIDEST = 64
+_SECOND, _MISSING = 1_000_000, 64
 
 
 class TrendCandidates(NamedTuple):
@@ -152,6 +154,10 @@ class TrendTable(Protocol):
     def copy(self) -> Self:
         """Return counts of their own. Cost: O(counts)."""
 
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Items and pairs that are counted, and the memory of the counts in bytes; 0 where nobody measures."""
+
 
 def trend_table(shortest: int, *, items: int = ITEMS, pairs: int = PAIRS) -> "TrendLoops | PureTrends":
     """Return empty counts.
@@ -241,7 +247,7 @@ class TrendLoops:
         times, last = _checked(len(scores), asked.times, asked.last)
         hidden = len(ranker[1])
         fit = scores.flags.c_contiguous and scores.dtype == np.float32 and scores.shape[1] == len(rows.row_keys)
-        if not fit or best.places.shape[1] > MOST - sum(FOLLOWERS) - POPULAR or hidden > _WIDEST:
+        if not fit or best.places.shape[1] > MOST - sum(FOLLOWERS) - POPULAR or hidden > WIDEST:
             raise ArgumentError(f"trends: expected float32 scores of {len(rows.row_keys)} rows, came {scores.shape}.")
         gaps, counts = np.ascontiguousarray(asked.gaps, np.float32), np.ascontiguousarray(asked.counts, np.int64)
         recent = None if asked.recent is None else np.ascontiguousarray(asked.recent, np.int64)
@@ -276,9 +282,15 @@ class TrendLoops:
     @property
     def bytes(self) -> int:
         """The memory of the counts."""
+        return self.sizes[2]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Items, pairs and bytes; see `TrendTable.sizes`."""
         sizes = np.zeros(4, np.int64)
-        self._loops.segue_trends_sizes(self._at, _pointer(sizes))
-        return int(sizes[3])
+        with self._lock:
+            self._loops.segue_trends_sizes(self._at, _pointer(sizes))
+        return int(sizes[0]), int(sizes[1]), int(sizes[3])
 
     @property
     def _at(self) -> ctypes.c_void_p:
@@ -298,10 +310,10 @@ class PureTrends:
         """Add or remove events; see `TrendTable.add`."""
         arrays = _checked(len(keys), keys, before, times, signs)
         for key, previous, time, sign in zip(*(array.tolist() for array in arrays), strict=True):
-            if key == 0:
-                continue
             if sign > 0:
                 self._newest = max(self._newest, time)
+            if key == 0:
+                continue
             self._add((0, key), OF_ITEM, range(TIERS), time, sign)
             for place, first in enumerate(previous):
                 if first not in (0, key):
@@ -320,6 +332,12 @@ class PureTrends:
         for tier in tiers:
             bucket = time // (self.shortest * scales[tier])
             counts[tier, bucket] = max(0, counts.get((tier, bucket), 0) + sign)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Items, pairs and 0; see `TrendTable.sizes`."""
+        items = sum(not first for first, _ in self._counts)
+        return items, len(self._counts) - items, 0
 
     def _let_go(self) -> None:
         """Drop what counts nothing any more, then the least recent."""

@@ -36,7 +36,7 @@ def make_app(
         rollouts: whether models may be rolled out by HTTP.
     """
     access = access or Access()
-    metrics = metrics or Metrics(service.online_metrics, service.index_recall, service.faults)
+    metrics = metrics or Metrics(service.online_metrics, service.index_recall, service.faults, service.trends)
     sealer = sealer_of(service.store)
 
     @asynccontextmanager

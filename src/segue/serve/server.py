@@ -198,7 +198,10 @@ def opened(settings: Settings, make_metrics: Callable[..., Metrics] = Metrics) -
         stack.callback(store.close)
         service: Service
         metrics = make_metrics(
-            lambda: service.online_metrics(), lambda: service.index_recall(), lambda: service.faults()
+            lambda: service.online_metrics(),
+            lambda: service.index_recall(),
+            lambda: service.faults(),
+            lambda: service.trends(),
         )
         shadow = open_model(settings.shadow)[0] if settings.shadow else None
         service = Service(

@@ -350,6 +350,13 @@ class Store(Protocol):
         """
 
     @abstractmethod
+    def past_version(self) -> int:
+        """Return a number that grows with each erasure and merge, in the same transaction.
+
+        While the number stays, events only come: what was read of the log holds.
+        """
+
+    @abstractmethod
     def drop_model(self, model: str) -> int:
         """Drop the states, snapshots and shared value of a model; return the number of states."""
 

@@ -139,6 +139,10 @@ class ValkeyStore(Store):
             raise ErasedError(f"user {name!r} was erased. Readmit the user, or use another name.")
         return version
 
+    def past_version(self) -> int:
+        """Return a number that grows with each erasure and merge; see `Store.past_version`."""
+        return int(self._server.call("GET", self._server.prefix + "past") or 0)
+
     def drop_model(self, model: str) -> int:
         """Drop all states, snapshots and the shared value of a model; see `Store.drop_model`."""
         users = int(self._server.call("GET", self._server.prefix + "uids") or 0)

@@ -1,7 +1,7 @@
 """What every store must do, as a test class. Needs pytest."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -337,6 +337,19 @@ class StoreContract(ABC):
             with pytest.raises(ErasedError, match=r"user 'ann' was erased. Readmit the user, or use another name"):
                 store.merge(*pair)
         assert store.readmit("ann") and put(store, Event("ann", "1", id="a")) == Erased(("a",))
+
+    def test_the_version_of_the_past_grows_with_what_rewrites_the_log(self, store: Store) -> None:
+        seq = written(put(store, Event("ann", "1", 5), Event("ann", "2", 3))).events[0].seq
+        written(put(store, Event("bob", "1", 4)))
+        assert store.past_version() == 0 and not store.erase_user("cy") and not store.erase_event("bob", seq)
+        assert store.past_version() == 0
+        versions = []
+        changes: list[Callable[[], object]] = [lambda: store.erase_event("ann", seq)]
+        changes += [lambda: store.merge("ann", "bob")] * 2 + [lambda: store.erase_user("bob")]
+        for change in changes:
+            change()
+            versions.append(store.past_version())
+        assert versions == [1, 2, 2, 3]
 
     def test_values_are_kept_by_name(self, store: Store) -> None:
         assert store.get_value("model") is None

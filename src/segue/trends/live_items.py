@@ -23,6 +23,7 @@ class LiveItems:
 
     def __init__(self, trends: Trends, vocabulary: OpenVocabulary) -> None:
         self.trends, self.vocabulary = trends, vocabulary
+        self.hidden: frozenset[str] = frozenset()  # ids that get no row
         self.table = RowTable.empty(vocabulary.size)
         self._rows: dict[int, int] = {0: 0}
         self._lock = threading.Lock()
@@ -54,8 +55,8 @@ class LiveItems:
 
     def _find(self, key: int, name: str | None = None) -> int:
         name = self.trends.names.get(key) if name is None else name
-        if name is None:
-            return 0  # it was let go, or it comes with the next event
+        if name is None or name in self.hidden:
+            return 0  # it was let go, or it comes with the next event, or no list may hold it
         with self._lock:
             row = self.vocabulary.row(name) or self.vocabulary.meet(name)
         if row:

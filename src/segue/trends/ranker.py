@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.errors import ModelError
-from segue.kernels.trend_loops import FEATURES
+from segue.kernels.trend_loops import FEATURES, WIDEST
 from segue.shapes import Bools, Floats, Times
 
 #: Numbers that describe a candidate with the user: those of the counts, and five more.
@@ -75,7 +75,7 @@ class TrendRanker:
             ModelError: an array is missing or has another type or shape, or a number is not finite.
         """
         names = {field.name for field in fields(cls)}
-        hidden = arrays["b_1"].size if "b_1" in arrays else 0
+        hidden = min(arrays["b_1"].size, WIDEST) if "b_1" in arrays else 0
         shapes: dict[str, tuple[int, ...]] = {
             "shortest": (), "w_1": (INPUTS, hidden), "b_1": (hidden,), "w_2": (hidden, hidden), "b_2": (hidden,),
             "w_3": (hidden,), "linear": (INPUTS,), "others": (),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from segue.data.values.times import microseconds
-from segue.kernels.trend_loops import TrendTable, trend_table
+from segue.kernels.trend_loops import LAST, TrendTable, trend_table
 from segue.shapes import Times
 from segue.trends.moves import Moves, Trail, moves_of
 from segue.trends.ranker import item_key
@@ -66,21 +66,30 @@ class Trends:
             key, before = trail.push(item_key(item), now)
         self.add(Moves(np.array([key]), np.array([before]), np.array([now])), [item])
 
-    def add(self, moves: Moves, items: Iterable[str]) -> None:
-        """Add moves; `items` are the ids behind their keys."""
+    def add(self, moves: Moves, items: Iterable[str], signs: Times | None = None) -> None:
+        """Add moves; `items` are the ids behind their keys. Those with a sign of -1 are removed."""
         if not len(moves.keys):
             return
         for item in items:
             self.names[item_key(item)] = item
-        self.table.add(*moves, np.ones(len(moves.keys), np.int64))
+        self.table.add(*moves, np.ones(len(moves.keys), np.int64) if signs is None else signs)
         newest = int(moves.times.max())
         self.newest = newest if self.newest is None else max(newest, self.newest)
-        if len(self.names) > _NAMES and len(self.names) > 4 * self._counted():
+        if len(self.names) > _NAMES and len(self.names) > 4 * self.table.sizes[0]:
             self._forget_names()
 
     def remove(self, moves: Moves) -> None:
         """Remove moves that were added, as if they had never been there."""
         self.table.add(*moves, np.full(len(moves.keys), -1, np.int64))
+
+    def advance(self, time: int) -> None:
+        """Take a time as that of the newest event: what lies before its last buckets counts no more."""
+        self.add(Moves(np.zeros(1, np.int64), np.zeros((1, LAST), np.int64), np.array([time])), ())
+
+    def take_over(self, other: "Trends") -> None:
+        """Hold the counts of another value, which is used up; whoever reads this one reads them from now on."""
+        self.names = {**self.names, **other.names}  # one who reads the counts before finds their names
+        self.table, self.newest = other.table, other.newest
 
     def copy(self) -> "Trends":
         """Return trends of their own. Cost: O(counts)."""
@@ -101,10 +110,6 @@ class Trends:
         for _, key, _, _, number in items.tolist():
             found[self.names[key]] = found.get(self.names[key], 0) + number
         return found
-
-    def _counted(self) -> int:
-        lines = self.lines()
-        return len(np.unique(lines[:, 1]))
 
     def _forget_names(self) -> None:
         kept = set(self.lines()[:, :2].ravel().tolist())

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -54,6 +55,12 @@ def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]
     """
     as_events(events, "split_by_time")
     _check_share(test, "split_by_time", "test")
+    cut = _moment(events, test)
+    return _cut(events, cut, f"time:{test:g}, cut at {iso(int(events.table['time'][cut]))}")
+
+
+def _moment(events: Events, test: float) -> int:
+    """Return the row of a log from which on about a share `test` of the events lies; no row before is as late."""
     if not events.has_times:
         raise DataError(
             f"{events.source}: expected times to split by, the log has none. "
@@ -68,7 +75,110 @@ def split_by_time(events: Events, *, test: float = 0.1) -> tuple[Events, Events]
             f"{events.source}: expected events at different times, all {len(time):,} have the same. "
             'Hold out the last event of each user: "last:1".'
         )
-    return _cut(events, cut, f"time:{test:g}, cut at {iso(int(time[cut]))}")
+    return cut
+
+
+def split_rolling(events: Events, *, test: float = 0.3, windows: int = 3) -> list[tuple[Events, Events]]:
+    """Cut a log at several moments, one after the other: how a model does that is trained anew each time.
+
+        time ->   a a a a a a | b b | b b | b b        windows = 3
+                  train       | test                   the first pair
+                  train             | test             the second
+                  train                   | test       the third
+
+    Each train part holds all events before its cut, and each test part those up to the next cut. The test parts
+    together hold about `test` of all events, in equal numbers; rows of equal time stay together.
+
+    Args:
+        events: a log with times.
+        test: the share of the events in all test parts, between 0 and 1.
+        windows: how many pairs, at least 1.
+
+    Returns:
+        A pair of train and test for each window, as of `split_by_time`.
+
+    Raises:
+        ArgumentError: `test` is not between 0 and 1, or `windows` is no whole number from 1.
+        DataError: the log has no times, or too few different ones.
+
+    Cost: O(windows x events).
+
+    Example:
+        >>> log = Events(pl.DataFrame({"user": ["ann"] * 6, "item": list("abcdef"), "time": [1, 2, 3, 4, 5, 6]}))
+        >>> for train, test in split_rolling(log, test=0.5, windows=3):
+        ...     print("".join(train.table["item"]), "".join(test.table["item"]))
+        abc d
+        abcd e
+        abcde f
+    """
+    as_events(events, "split_rolling")
+    _check_share(test, "split_rolling", "test")
+    if isinstance(windows, bool) or not isinstance(windows, int) or windows < 1:
+        raise ArgumentError(f"split_rolling: expected windows from 1, a whole number, came {windows!r}. 3 is usual.")
+    cuts = [_moment(events, test * (windows - n) / windows) for n in range(windows)] + [len(events)]
+    if len(set(cuts)) <= windows:
+        raise DataError(
+            f"{events.source}: expected events at {windows + 1} or more different times, to cut {windows} windows, "
+            "found fewer. Give fewer windows or a larger test."
+        )
+    time = events.table["time"]
+    return [
+        _cut(events.with_table(events.table[:end]), cut, f"window {n} of {windows}, cut at {iso(int(time[cut]))}")
+        for n, (cut, end) in enumerate(pairwise(cuts), start=1)
+    ]
+
+
+def split_sessions(events: Events, *, test: float = 0.1, gap: float = 1800.0) -> tuple[Events, Events]:
+    """Cut a log into sessions and hold out the last ones: train on sessions that ended before a moment.
+
+        ann   a a . a a | . .        time ->
+        bob   . b b . b | b .        the cut; bob's second session goes on after it and is held out whole
+        cid   . . . . . | c c
+
+    A session is a run of a user's events without a pause longer than `gap`. Each session becomes a user of its own,
+    named "ann/1", "ann/2": nothing is known of who it is. With `segue.evaluate(..., targets="prefixes")` every event
+    of a held-out session but its first is predicted from those before it in the session.
+
+    Args:
+        events: a log with times.
+        test: about which share of the events lies at or after the cut, between 0 and 1.
+        gap: seconds.
+
+    Returns:
+        train and test with sessions as users; `test.history` is empty.
+
+    Raises:
+        ArgumentError: `test` is not between 0 and 1, or `gap` is not above 0.
+        DataError: the log has no times, all its events have the same time, or no session ended before the cut.
+
+    Cost: O(events log events).
+
+    Source: the protocol of GRU4Rec (Hidasi et al. 2016).
+
+    Example:
+        >>> table = pl.DataFrame({"user": list("aaabb"), "item": list("vwxyz"), "time": [0, 1, 9_000, 9_001, 9_002]})
+        >>> train, test = split_sessions(Events(table.with_columns(pl.col("time") * 1_000_000)), test=0.4)
+        >>> train.table["user"].to_list(), test.table["user"].to_list()
+        (['a/1', 'a/1', 'a/2'], ['b/1', 'b/1'])
+    """
+    as_events(events, "split_sessions")
+    _check_share(test, "split_sessions", "test")
+    if not gap > 0:
+        raise ArgumentError(f"split_sessions: expected a gap above 0, in seconds, came {gap}. 1800 is usual.")
+    cut = _moment(events, test)
+    moment = int(events.table["time"][cut])
+    pause = (pl.col("time").diff() > gap * 1e6).fill_null(False)
+    number = pause.cast(pl.Int64).cum_sum().over("user") + 1
+    named = pl.format("{}/{}", pl.col("user").cast(pl.String), number)
+    anonymous = replace(events, table=events.table.with_columns(user=named), history=None, places=None)
+    out = anonymous.table.select(pl.col("time").max().over("user") >= moment).to_series()
+    if out.all():
+        raise DataError(
+            f"{events.source}: expected sessions that ended before {iso(moment)}, none did. Give a shorter gap, a "
+            "smaller test, or more data."
+        )
+    rule = f"sessions:{test:g}, cut at {iso(moment)}, gap {gap:g} s"
+    return _parted(anonymous, anonymous.table.filter(~out), anonymous.table.filter(out), out, rule)
 
 
 def split_after(events: Events, moment: int) -> tuple[Events, Events]:
@@ -309,11 +419,12 @@ _BY_SHARE: dict[str, Callable[[Events, float], tuple[Events, Events]]] = {
     "random": lambda events, share: split_random(events, share=share),
     "users": lambda events, share: split_users(events, share=share),
     "items": lambda events, share: split_items(events, share=share),
+    "sessions": lambda events, share: split_sessions(events, test=share),
 }
 
 
 def hold_out(events: Events, rule: str) -> tuple[Events, Events]:
-    """Split by a rule of the command line: "time:0.1", "last:1", "users:0.1" or "items:0.1".
+    """Split by a rule of the command line: "time:0.1", "last:1", "users:0.1", "items:0.1" or "sessions:0.1".
 
     "last:0.1" holds out the last tenth of each user's events, "random:0.1" a random tenth.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 
 import numpy as np
 import polars as pl
@@ -114,7 +115,11 @@ class Vocabulary:
         """
         if isinstance(ids, pl.Series):
             return self.rows_of_series(ids)
-        return np.fromiter((self.row(id) for id in ids_of(ids, "ids")), dtype=np.int32)
+        texts = ids_of(ids, "ids")
+        rows = np.fromiter(map(self._row_of.get, texts, repeat(0)), np.int32, len(texts))
+        for place in np.flatnonzero(rows == 0).tolist():
+            rows[place] = self.row(texts[place])
+        return rows
 
     def rows_of_series(self, ids: pl.Series) -> NDArray[np.int32]:
         """Return int32[n] for a whole column at once, without a Python object per id."""

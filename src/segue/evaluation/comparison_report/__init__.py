@@ -4,7 +4,7 @@ Knows: the ranks and lists of models on the same held-out events, and what a pag
 them.
 Does not know: how a model ranks, or how it was trained.
 
-The path: `measured` holds ranks and lists. `pairs`, `slices`, `lists` and `cases` turn them into
+The path: `compared` holds ranks and lists. `pairs`, `slices`, `lists` and `cases` turn them into
 numbers; `numbers` puts these into one dictionary, that of `report.json`. `page` and `figures` show
 the dictionary, `gate` compares it with a condition, and `report` is what callers hold.
 """

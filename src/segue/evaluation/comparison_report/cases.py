@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.data.values.times import iso
-from segue.evaluation.comparison_report.measured import Measured
+from segue.evaluation.comparison_report.compared import Compared
 
 #: Events of a history that are shown.
 SHOWN = 12
@@ -16,7 +16,7 @@ GOOD, BAD = 3, 100
 KINDS = ("good", "bad", "different", "random")
 
 
-def cases_of(measured: Measured, names: Sequence[str], count: int, seed: int = 0) -> list[dict[str, Any]]:
+def cases_of(measured: Compared, names: Sequence[str], count: int, seed: int = 0) -> list[dict[str, Any]]:
     """Return users with their last events, what came next, and the list of each model.
 
     A quarter of them each: good cases of the first model, bad ones, those whose rank differs most between the first
@@ -49,7 +49,7 @@ def cases_of(measured: Measured, names: Sequence[str], count: int, seed: int = 0
     return cases
 
 
-def _of_new_users(measured: Measured, queries: NDArray[np.int64], taken: set[int], count: int) -> list[int]:
+def _of_new_users(measured: Compared, queries: NDArray[np.int64], taken: set[int], count: int) -> list[int]:
     found: list[int] = []
     for query in queries.tolist():
         if len(found) == count:
@@ -60,7 +60,7 @@ def _of_new_users(measured: Measured, queries: NDArray[np.int64], taken: set[int
     return found
 
 
-def _case(measured: Measured, names: Sequence[str], query: int, kind: str) -> dict[str, Any]:
+def _case(measured: Compared, names: Sequence[str], query: int, kind: str) -> dict[str, Any]:
     place = int(measured.places[query])
     begin = max(int(measured.begins[query]), place - SHOWN)
     models = {}
@@ -79,11 +79,11 @@ def _case(measured: Measured, names: Sequence[str], query: int, kind: str) -> di
     }
 
 
-def _item(measured: Measured, row: int) -> dict[str, str]:
+def _item(measured: Compared, row: int) -> dict[str, str]:
     return {"item": measured.items[row], "title": measured.name_of(row)}
 
 
-def _event(measured: Measured, place: int) -> dict[str, Any]:
+def _event(measured: Compared, place: int) -> dict[str, Any]:
     item = measured.log["item"][place]
     event = {"item": item, "title": measured.titles.get(item, item)}
     return event | ({"time": iso(measured.log["time"][place])[:16]} if "time" in measured.log.columns else {})

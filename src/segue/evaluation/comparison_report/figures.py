@@ -100,7 +100,7 @@ def curves(ks: Sequence[int], lines: Mapping[str, Sequence[float]], bold: Sequen
     return _drawn(f"{title} by length of the list", 2.9, draw)
 
 
-def slices(way: Mapping[str, Any], title: str) -> str:
+def slices(way: Mapping[str, Any], metric: str, title: str) -> str:
     """Return the metric of each slice with intervals, models beside each other."""
     rows, names = way["rows"], list(way["rows"][0]["models"])
 
@@ -123,7 +123,7 @@ def slices(way: Mapping[str, Any], title: str) -> str:
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(0, None)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("NDCG@10")
+        axes.set_xlabel(metric)
         axes.figure.legend(loc="outside lower center", ncols=3)
 
     return _drawn(title, 0.9 + 0.3 * len(rows), draw)

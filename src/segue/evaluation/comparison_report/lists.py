@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.evaluation.comparison_report.measured import Measured
+from segue.evaluation.comparison_report.compared import Compared
 from segue.evaluation.comparison_report.pairs import WITH_INTERVAL
 from segue.metrics.lists import diversity, gini, novelty, popularity_bias, serendipity
 from segue.metrics.probabilities import calibration, calibration_error
@@ -16,7 +16,7 @@ from segue.shapes import Floats
 LONGEST = 50
 
 
-def curves_of(measured: Measured) -> dict[str, Any]:
+def curves_of(measured: Compared) -> dict[str, Any]:
     """Return metric -> model -> a value for each k from 1."""
     ks = range(1, LONGEST + 1)
     curves: dict[str, Any] = {"k": list(ks)}
@@ -27,7 +27,7 @@ def curves_of(measured: Measured) -> dict[str, Any]:
     return curves
 
 
-def catalogue_of(measured: Measured) -> dict[str, dict[str, float]]:
+def catalogue_of(measured: Compared) -> dict[str, dict[str, float]]:
     """Return for each model the means of the metrics of its lists beside accuracy (`segue.metrics.lists`).
 
     Novelty, popularity bias and serendipity need the training events, diversity needs attributes of items. Serendipity

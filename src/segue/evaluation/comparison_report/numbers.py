@@ -3,10 +3,25 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from segue.evaluation.comparison_report.cases import cases_of
+from segue.evaluation.comparison_report.compared import Compared
 from segue.evaluation.comparison_report.lists import catalogue_of, curves_of
-from segue.evaluation.comparison_report.measured import Measured
-from segue.evaluation.comparison_report.pairs import MAIN, draw, metrics_of, pairs_of, short, verdict
+from segue.evaluation.comparison_report.pairs import (
+    LISTS,
+    RATINGS,
+    Main,
+    PerQuery,
+    best_first,
+    draw,
+    metrics_of,
+    of_queries,
+    pairs_of,
+    rating_metrics_of,
+    short,
+    verdict,
+)
 from segue.evaluation.comparison_report.slices import slices_of
 
 #: Raised where a reader of an older file would misread the new one.
@@ -14,44 +29,35 @@ FORMAT = 1
 
 
 def numbers_of(
-    measured: Measured,
+    measured: Compared,
     rows: Mapping[str, Mapping[str, float]],
     about: Mapping[str, Any],
     *,
     ks: Sequence[int],
     cases: int,
 ) -> dict[str, Any]:
-    """Return the numbers of a report.
+    """Return the numbers of a report of lists.
 
     Args:
         measured: ranks and lists.
         rows: model -> metric -> value, those of `Report`.
         about: what does not follow from ranks: protocol, notes, data, settings, calibration, ratings, learning.
         ks: lengths of lists.
-        cases: about how many users are shown.
+        cases: how many users are shown.
 
     Cost: O(draws x users x models x metrics), and O(queries x slices).
     """
     draws = draw(measured, sorted({*ks, 10}))
-    metrics, pairs = metrics_of(measured, draws), pairs_of(measured, draws)
-    kinds = {name: ranked.is_model for name, ranked in measured.models.items()}
-    beside = _beside(metrics, measured.measured_models)
-    models = {
-        name: {"kind": "model" if kinds[name] else "baseline", "name": short(name), "metrics": rows[name]}
-        | {"intervals": metrics[name]}
-        for name in measured.models
-    }
-    return {
-        "format": FORMAT,
-        "verdict": verdict(metrics, pairs, kinds),
+    metrics, kinds = metrics_of(measured, draws), {name: each.is_model for name, each in measured.models.items()}
+    values = {name: of_queries(measured, name, LISTS.metric) for name in measured.models}
+    pairs = pairs_of(values, {name: draws[name, LISTS.metric] for name in values}, measured.users, LISTS.difference)
+    beside = beside_of(metrics, measured.measured_models, LISTS)
+    return _common(measured, metrics, pairs, kinds, LISTS) | {
         **about,
-        "queries": len(measured.places),
-        "users": int(measured.log["user"].gather(measured.places).n_unique()),
         "unknown_targets": {name: int((~measured.models[name].known).sum()) for name in measured.measured_models},
-        "models": models,
-        "pairs": pairs,
+        "models": _models(rows, metrics, kinds),
         "curves": curves_of(measured),
-        "slices": slices_of(measured, beside),
+        "slices": slices_of(measured, {name: values[name] for name in beside}),
         "catalogue": {
             name: {"coverage@10": rows[name]["coverage@10"]} | row for name, row in catalogue_of(measured).items()
         },
@@ -59,7 +65,57 @@ def numbers_of(
     }
 
 
-def _beside(metrics: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def rating_numbers_of(
+    measured: Compared,
+    errors: Mapping[str, PerQuery],
+    rows: Mapping[str, Mapping[str, float]],
+    kinds: Mapping[str, bool],
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the numbers of a report of predicted ratings.
+
+    Args:
+        measured: the held-out ratings, without models.
+        errors: model -> float64[query], predicted less given.
+        rows: model -> metric -> value, those of `RatingReport`.
+        kinds: model -> whether it is a model that is measured.
+        about: as of `numbers_of`.
+    """
+    metrics, draws = rating_metrics_of(errors, measured.users)
+    values = {name: -(each**2) for name, each in errors.items()}
+    pairs = pairs_of(values, draws, measured.users, RATINGS.difference)
+    beside = beside_of(metrics, [name for name, is_model in kinds.items() if is_model], RATINGS)
+    return _common(measured, metrics, pairs, kinds, RATINGS) | {
+        **about,
+        "models": _models(rows, metrics, kinds),
+        "slices": slices_of(measured, {name: values[name] for name in beside}, root=True),
+    }
+
+
+def _common(
+    measured: Compared, metrics: Mapping[str, Any], pairs: Sequence[Any], kinds: Mapping[str, bool], of: Main
+) -> dict[str, Any]:
+    """Return what every report has."""
+    return {
+        "format": FORMAT,
+        "verdict": verdict(metrics, pairs, kinds, of),
+        "main": of._asdict(),
+        "queries": len(measured.users),
+        "users": len(np.unique(measured.users)),
+        "pairs": pairs,
+    }
+
+
+def _models(
+    rows: Mapping[str, Mapping[str, float]], metrics: Mapping[str, Any], kinds: Mapping[str, bool]
+) -> dict[str, Any]:
+    return {
+        name: {"kind": "model" if kinds[name] else "baseline", "name": short(name)}
+        | {"metrics": rows[name], "intervals": metrics[name]}
+        for name in metrics
+    }
+
+
+def beside_of(metrics: Mapping[str, Any], names: Sequence[str], of: Main) -> list[str]:
     """Return the models that are measured and the best of the baselines."""
-    others = [name for name in metrics if name not in names]
-    return [*names, *sorted(others, key=lambda name: -metrics[name][MAIN]["mean"])[:1]]
+    return [*names, *[name for name in best_first(metrics, of) if name not in names][:1]]

@@ -7,10 +7,9 @@ from string import Template
 from typing import Any
 
 from segue.evaluation.comparison_report import figures
-from segue.evaluation.comparison_report.pairs import MAIN, between, short
+from segue.evaluation.comparison_report.pairs import LISTS, Main, best_first, between, short
 
 Numbers = Mapping[str, Any]
-_SHOWN = ("ndcg@10", "hr@10", "mrr@10")
 _KINDS = {
     "good": "good: among the first three",
     "bad": "bad: beyond the first hundred",
@@ -84,33 +83,36 @@ def _interval(value: Mapping[str, float], *, signed: bool = False) -> str:
     return f'{value["mean"]:{how}} <span class="ends">{value["low"]:{how}} to {value["high"]:{how}}</span>'
 
 
+def _of(numbers: Numbers) -> Main:
+    return Main(**numbers["main"])
+
+
+def _order(numbers: Numbers) -> list[str]:
+    """Return the names of all models, the best first."""
+    return best_first({name: each["intervals"] for name, each in numbers["models"].items()}, _of(numbers))
+
+
 def _compared(numbers: Numbers) -> list[str]:
     """Return the models that are measured and the best baseline, in the order of their colours."""
-    models = numbers["models"]
-    own = [name for name, each in models.items() if each["kind"] == "model"]
-    others = sorted((name for name in models if name not in own), key=lambda name: -_main(numbers, name))
-    return [*own, *others[:1]]
-
-
-def _main(numbers: Numbers, name: str) -> float:
-    return float(numbers["models"][name]["intervals"][MAIN]["mean"])
+    own = [name for name, each in numbers["models"].items() if each["kind"] == "model"]
+    return [*own, *[name for name in _order(numbers) if name not in own][:1]]
 
 
 def _models(numbers: Numbers) -> str:
-    models, compared = numbers["models"], _compared(numbers)
-    order = sorted(models, key=lambda name: -_main(numbers, name))
-    others = [metric for metric in next(iter(models.values()))["metrics"] if metric not in _SHOWN]
-    head = ["", *(metric.upper() for metric in _SHOWN), "Coverage@10"]
+    models, compared, order, of = numbers["models"], _compared(numbers), _order(numbers), _of(numbers)
+    others = [metric for metric in next(iter(models.values()))["metrics"] if metric not in of.shown]
+    covered = ["coverage@10"] if "coverage@10" in others else []
+    head = ["", *(metric.upper() for metric in of.shown), *(metric.capitalize() for metric in covered)]
     rows = []
     for name in order:
         metrics, ends = models[name]["metrics"], models[name]["intervals"]
-        cells = [_cell(_interval(ends[metric])) for metric in _SHOWN]
-        rows.append((escape(short(name)), [*cells, _cell(_number(metrics["coverage@10"]))]))
+        cells = [_cell(_interval(ends[metric])) for metric in of.shown]
+        rows.append((escape(short(name)), [*cells, *(_cell(_number(metrics[metric])) for metric in covered)]))
     classes = [models[name]["kind"] for name in order]
     places = {name: place for place, name in enumerate(compared)}
     chart = figures.intervals(
-        [(short(name), models[name]["intervals"][MAIN], places.get(name)) for name in order],
-        "NDCG@10 with 95 % confidence intervals",
+        [(short(name), models[name]["intervals"][of.metric], places.get(name)) for name in order],
+        f"{of.title} with 95 % confidence intervals",
     )
     every = _table(
         ["", *others],
@@ -122,7 +124,7 @@ def _models(numbers: Numbers) -> str:
         "<p>Means over all held-out events, with 95 % confidence intervals by a bootstrap over users. "
         "Baselines stand in the same table in lighter type.</p>"
         f'<div class="beside">{_figure(chart)}{_table(head, rows, classes)}</div>'
-        f"<details><summary>All metrics</summary>{every}{settings}</details>"
+        + (f"<details><summary>All metrics</summary>{every}{settings}</details>" if others else settings)
     )
 
 
@@ -131,10 +133,9 @@ def _figure(svg: str, caption: str = "") -> str:
 
 
 def _differences(numbers: Numbers) -> str:
-    models, pairs, compared = numbers["models"], numbers["pairs"], _compared(numbers)
+    pairs, compared, order, what = numbers["pairs"], _compared(numbers), _order(numbers), _of(numbers).difference
     if not pairs:
         return ""
-    order = sorted(models, key=lambda name: -_main(numbers, name))
     every = [(a, b) for place, a in enumerate(order) for b in order[place + 1 :]]
     shown = [pair for pair in every if set(pair) <= set(compared)]
     whole = ""
@@ -142,26 +143,26 @@ def _differences(numbers: Numbers) -> str:
         grid = [(escape(short(a)), [_of_pair(pairs, a, b) for b in order]) for a in order]
         whole = (
             "<details><summary>Any two of all models and baselines</summary>"
-            '<p class="quiet">The row less the column; grey: may be noise.</p>'
+            '<p class="quiet">The row against the column; grey: may be noise.</p>'
             f"{_table(['', *(escape(short(name)) for name in order)], grid)}"
-            f"{_pair_table(pairs, [pair for pair in every if pair not in shown])}</details>"
+            f"{_pair_table(what, pairs, [pair for pair in every if pair not in shown])}</details>"
         )
     return (
         f"<p>Both models of a pair answer the same events, so whole users are drawn in pairs. Of {len(pairs)} "
         f"pair{'s' * (len(pairs) != 1)}, p is corrected by Holm's method; below 0.05 the difference is more than "
-        f"noise. The intervals are of each pair alone.</p>{_pair_table(pairs, shown)}{whole}"
+        f"noise. The intervals are of each pair alone.</p>{_pair_table(what, pairs, shown)}{whole}"
     )
 
 
-def _pair_table(pairs: Sequence[Numbers], wanted: Sequence[tuple[str, str]]) -> str:
+def _pair_table(what: str, pairs: Sequence[Numbers], wanted: Sequence[tuple[str, str]]) -> str:
     rows = []
     for a, b in wanted:
         pair = between(pairs, a, b)
         says, kind = _says(pair)
         p = "&lt; 0.0001" if pair["p_holm"] < 0.0001 else _number(pair["p_holm"])
         cells = [_cell(says, kind), _cell(_interval(pair, signed=True)), _cell(p)]
-        rows.append((f"{escape(short(a))} less {escape(short(b))}", cells))
-    return _table(["NDCG@10", "verdict", "difference", "p, corrected"], rows)
+        rows.append((f"{escape(short(a))} against {escape(short(b))}", cells))
+    return _table(["", "verdict", what, "p, corrected"], rows)
 
 
 def _says(pair: Numbers) -> tuple[str, str]:
@@ -179,7 +180,9 @@ def _of_pair(pairs: Sequence[Numbers], a: str, b: str) -> str:
 
 
 def _curves(numbers: Numbers) -> str:
-    of, bold = numbers["curves"], _compared(numbers)
+    of, bold = numbers.get("curves"), _compared(numbers)
+    if not of:
+        return ""
     charts = [
         _figure(figures.curves(of["k"], of[metric], bold, title))
         for metric, title in (("hr", "hit rate"), ("ndcg", "NDCG"), ("mrr", "MRR"))
@@ -193,21 +196,25 @@ def _curves(numbers: Numbers) -> str:
 def _slices(numbers: Numbers) -> str:
     if not numbers["slices"]:
         return ""
-    charts = [_figure(figures.slices(way, f"NDCG@10 by {way['by']}"), f"By {way['by']}") for way in numbers["slices"]]
-    tables = "".join(f"<h3>By {escape(way['by'])}</h3>{_slice_table(way)}" for way in numbers["slices"])
+    of = _of(numbers)
+    charts = [
+        _figure(figures.slices(way, of.title, f"{of.title} by {way['by']}"), f"By {way['by']}")
+        for way in numbers["slices"]
+    ]
+    tables = "".join(f"<h3>By {escape(way['by'])}</h3>{_slice_table(way, of)}" for way in numbers["slices"])
     return (
-        "<p>NDCG@10 of parts of the held-out events, the number of events in brackets. Slices are many: "
+        f"<p>{of.title} of parts of the held-out events, the number of events in brackets. Slices are many: "
         "an interval beside another, one time in twenty, is chance.</p>"
         f'<div class="packed">{"".join(charts)}</div>'
         f"<details><summary>All numbers of the slices</summary>{tables}</details>"
     )
 
 
-def _slice_table(way: Numbers) -> str:
+def _slice_table(way: Numbers, of: Main) -> str:
     names = list(way["rows"][0]["models"])
     two = len(names) > 1
     head = [escape(way["by"]), "events", "users", *(escape(short(name)) for name in names)]
-    head += [f"{escape(short(names[0]))} less {escape(short(names[1]))}"] if two else []
+    head += [f"{escape(short(names[0]))} against {escape(short(names[1]))}, {of.difference}"] if two else []
     rows = []
     for row in way["rows"]:
         cells = [_cell(f"{row['queries']:,}"), _cell(f"{row['users']:,}")]
@@ -218,7 +225,7 @@ def _slice_table(way: Numbers) -> str:
 
 
 def _calibration(numbers: Numbers) -> str:
-    of = {name: each for name, each in numbers["calibration"].items() if each}
+    of = {name: each for name, each in numbers.get("calibration", {}).items() if each}
     charts, words = [], ""
     if of:
         bins = {name: each["bins"] for name, each in of.items()}
@@ -265,7 +272,7 @@ def _learning(numbers: Numbers) -> str:
     charts = [
         _figure(figures.learning(known, metric, title))
         for metric, title in (
-            (MAIN, "NDCG@10 on validation"),
+            (LISTS.metric, "NDCG@10 on validation"),
             ("rmse", "RMSE on validation"),
             ("loss", "loss on training data"),
         )
@@ -275,16 +282,17 @@ def _learning(numbers: Numbers) -> str:
 
 
 def _catalogue(numbers: Numbers) -> str:
-    of = numbers["catalogue"]
+    of, order = numbers.get("catalogue"), _order(numbers)
+    if not of:
+        return ""
     head = list(next(iter(of.values())))
-    order = sorted(of, key=lambda name: -_main(numbers, name))
     rows = [(escape(short(name)), [_cell(_number(of[name][key], 3)) for key in head]) for name in order]
     words = " ".join(text for name, text in _OF_LISTS.items() if f"{name}@10" in head)
     return f"<p>{words}</p>" + _table(["", *head], rows, [numbers["models"][name]["kind"] for name in order])
 
 
 def _cases(numbers: Numbers) -> str:
-    cases = numbers["cases"]
+    cases = numbers.get("cases")
     if not cases:
         return ""
     kinds = [kind for kind in _KINDS if any(case["kind"] == kind for case in cases)]

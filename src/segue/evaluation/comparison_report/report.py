@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 
 from segue.errors import ArgumentError
-from segue.evaluation.comparison_report.pairs import MAIN
 from segue.files import replacing
 
 
@@ -66,14 +65,13 @@ class ComparisonReport:
             new.write_text(text + "\n", encoding="utf-8")
 
     def __str__(self) -> str:
-        lines = [self.verdict]
-        width = max((len(each["name"]) for each in self.numbers["models"].values()), default=0)
-        for each in self.numbers["models"].values():
-            values = each["intervals"][MAIN]
-            lines.append(
-                f"{each['name']:<{width}}  NDCG@10 {values['mean']:.4f} ({values['low']:.4f} to {values['high']:.4f})"
-                f"  HR@10 {each['metrics']['hr@10']:.4f}"
-            )
+        lines, models = [self.verdict], self.numbers["models"].values()
+        width = max((len(each["name"]) for each in models), default=0)
+        for each in models:
+            values = [f"{metric.upper()} {each['metrics'][metric]:.4f}" for metric in self.numbers["main"]["shown"]]
+            ends = each["intervals"][self.numbers["main"]["metric"]]
+            values[0] += f" ({ends['low']:.4f} to {ends['high']:.4f})"
+            lines.append(f"{each['name']:<{width}}  {'  '.join(values)}")
         return "\n".join([*lines, *self.numbers["notes"]])
 
 

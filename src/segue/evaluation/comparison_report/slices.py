@@ -1,6 +1,6 @@
 """Metrics by kinds of queries: where a model is good and where it is not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from segue.evaluation.comparison_report.measured import Measured
-from segue.evaluation.comparison_report.pairs import MAIN, of_queries
+from segue.evaluation.comparison_report.compared import Compared
+from segue.evaluation.comparison_report.pairs import PerQuery
 from segue.metrics.bootstrap import drawn_means
 from segue.metrics.comparison import student
 from segue.shapes import Floats, Times
@@ -29,30 +29,30 @@ _GAPS = ((0, "under a minute"), (60, "under an hour"), (3600, "under a day"), (8
 #: Values of a column that get a row each, and the users that each needs.
 VALUES, LEAST = 12, 5
 #: Draws of a slice; fewer than for the table, because slices are many.
-DRAWS = 1000
+DRAWS = 500
 
 
-def slices_of(measured: Measured, names: Sequence[str]) -> list[dict[str, Any]]:
+def slices_of(measured: Compared, values: Mapping[str, PerQuery], *, root: bool = False) -> list[dict[str, Any]]:
     """Return for each way to slice the queries a row per slice: queries, users, and the metric of some models.
 
     A slice of one user has no interval and is left out.
 
     Args:
         measured: the queries.
-        names: the models; the first two of them are compared in each slice.
+        values: model -> float64[query]; higher is better; the first two models are compared in each slice.
+        root: whether the values are negative squared errors, of whose means the root is shown.
     """
-    values = {name: of_queries(measured, name, MAIN) for name in names}
     found = []
     for by, labels in _ways(measured):
         able = [(label, wanted) for label, wanted in labels if len(np.unique(measured.users[wanted])) > 1]
-        rows = [_row(label, wanted, values, measured) for label, wanted in able]
+        rows = [_row(label, wanted, values, measured, root) for label, wanted in able]
         if len(rows) > 1:
-            found.append({"by": by, "metric": MAIN, "rows": rows})
+            found.append({"by": by, "rows": rows})
     return found
 
 
 def _row(
-    label: str, wanted: NDArray[np.bool_], values: dict[str, NDArray[np.float64]], measured: Measured
+    label: str, wanted: NDArray[np.bool_], values: Mapping[str, PerQuery], measured: Compared, root: bool
 ) -> dict[str, Any]:
     users = measured.users[wanted]
     columns = {name: value[wanted] for name, value in values.items()}
@@ -61,11 +61,19 @@ def _row(
         name: _interval(column, np.zeros(len(column)), users, drawn[:, place])
         for place, (name, column) in enumerate(columns.items())
     }
+    if root:
+        models = {name: _rooted(value) for name, value in models.items()}
     row = {"slice": label, "queries": int(wanted.sum()), "users": len(np.unique(users)), "models": models}
     if len(columns) > 1:
         first, second, *_ = columns.values()
         row["difference"] = _interval(first, second, users, drawn[:, 0] - drawn[:, 1])
     return row
+
+
+def _rooted(value: Mapping[str, float]) -> dict[str, float]:
+    """Return the root mean squared error of a negative mean squared error, with its interval."""
+    ends = {"mean": value["mean"], "low": value["high"], "high": value["low"]}
+    return {name: max(0.0, -each) ** 0.5 for name, each in ends.items()}
 
 
 def _interval(
@@ -79,7 +87,7 @@ def _interval(
     return {"mean": mean, "low": low, "high": high}
 
 
-def _ways(measured: Measured) -> Iterator[tuple[str, Labels]]:
+def _ways(measured: Compared) -> Iterator[tuple[str, Labels]]:
     """Give each way to slice the queries, with its slices."""
     yield "events of the user before", _steps(measured.lengths, [*_HISTORIES, (200, "200 or more")])
     if measured.counts is not None:
@@ -98,7 +106,7 @@ def _ways(measured: Measured) -> Iterator[tuple[str, Labels]]:
                 ],
             )
     if measured.gaps is not None:
-        gaps = np.nan_to_num(measured.gaps, nan=-1.0)
+        gaps: Floats = np.nan_to_num(measured.gaps, nan=-1.0)
         yield (
             "time since the last event",
             [("no event before", gaps < 0), *_steps(gaps, [*_GAPS, (604_800, "a week or more")])],
@@ -115,7 +123,7 @@ def _steps(values: NDArray[Any], steps: Sequence[tuple[float, str]]) -> Labels:
     return [(label, (values >= begin) & (values < end)) for (begin, label), end in zip(steps, ends, strict=True)]
 
 
-def _repeated(measured: Measured) -> NDArray[np.bool_]:
+def _repeated(measured: Compared) -> NDArray[np.bool_]:
     """Return bool[query]: whether the item of the held-out event stands earlier in the same user's events."""
     begins = np.zeros(len(measured.rows), np.int64)
     begins[np.unique(measured.begins)] = 1

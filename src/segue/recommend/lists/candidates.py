@@ -175,7 +175,7 @@ def narrowed(rec: Scorer, options: ListOptions, at: int | None) -> Passing | Non
     if options.candidates is None:
         return passing
     rows = rec.vocabulary.rows(options.candidates)
-    unknown = tuple(id for id, row in zip(options.candidates, rows, strict=True) if not row)
+    unknown = tuple(options.candidates[place] for place in np.flatnonzero(rows == 0).tolist())
     mask = np.zeros(rec.vocabulary.size, bool)
     mask[rows[rows > 0]] = True
     if passing is not None:

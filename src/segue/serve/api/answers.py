@@ -197,6 +197,18 @@ class ReadinessOut(_Answer):
     reason: str
 
 
+class TrendsOut(_Answer):
+    """Where the counts of what everybody does stand."""
+
+    half_life: Annotated[float, Meta(description="The shortest half-life, in seconds.")]
+    events: Annotated[int, Meta(description="Events counted since the start.")]
+    caught_up: Annotated[bool, Meta(description="Whether the log has been read to its end since the start.")]
+    behind: Annotated[float, Meta(description="Seconds since the log was read to its end.")]
+    items: int
+    pairs: int
+    bytes: int
+
+
 class StatusOut(_Answer):
     """Where the server stands."""
 
@@ -208,6 +220,7 @@ class StatusOut(_Answer):
     unavailable: int
     lists: str
     ratings: Annotated[list[float], Meta(description="The steps of the scale of ratings, where the model learnt some.")]
+    trends: Annotated[TrendsOut | None, Meta(description="What everybody does, where lists of the model follow it.")]
 
 
 class MeansOut(_Answer):

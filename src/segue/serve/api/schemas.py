@@ -167,7 +167,7 @@ class ListIn(_Body):
     context: Fields = {}
     exclude: Ids = []
     repeats: Annotated[Repeats | None, Meta(description="Whether seen items may be shown.")] = None
-    where: Where = {}
+    where: Where | None = None
     diversity: Annotated[Share, Meta(description="Up to 1, the more unlike the items are.")] = 0.0
     explore: Annotated[Share, Meta(description="The share of places given to chance.")] = 0.0
     seed: Annotated[
@@ -365,7 +365,7 @@ class RuleIn(_Body):
     """A merchandising rule: pin, block or boost; see `segue.recommend.lists.item_filters.Rule`."""
 
     kind: Literal["pin", "block", "boost"]
-    where: Where = {}
+    where: Where | None = None
     items: Ids = []
     by: Annotated[float, Meta(ge=-1000, le=1000, description="Of a boost.")] = 0.0
     name: Annotated[str, Meta(max_length=128, description="As shown with debug.")] = ""

@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from segue.serve.ranking.types import TrendStatus
+
 _TIMES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _METHODS = frozenset(("GET", "POST", "PATCH", "DELETE", "PUT", "HEAD"))
@@ -25,6 +27,7 @@ class Metrics:
         quality: returns the online metrics, whenever Prometheus reads.
         recall: returns the recall of the index that finds the lists.
         faults: returns the errors of each thread in the background.
+        trends: returns where the trends stand that lists follow; None where they follow none.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Metrics:
         quality: Callable[[], Mapping[str, Any]],
         recall: Callable[[], float] = lambda: 1.0,
         faults: Callable[[], Mapping[str, int]] = dict,
+        trends: Callable[[], TrendStatus | None] = lambda: None,
     ) -> None:
         self.registry = CollectorRegistry()
         labels = ["method", "route", "status"]
@@ -56,6 +60,7 @@ class Metrics:
         ).set_function(recall)  # fmt: skip
         self.registry.register(_Quality(quality))
         self.registry.register(_Faults(faults))
+        self.registry.register(_Trends(trends))
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -119,3 +124,23 @@ class _Faults(Collector):
         for thread, count in self._faults().items():
             family.add_metric([thread], count)
         yield family
+
+
+class _Trends(Collector):
+    def __init__(self, trends: Callable[[], TrendStatus | None]) -> None:
+        self._trends = trends
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the size and the age of the counts that lists follow."""
+        found = self._trends()
+        if found is None:
+            return
+        yield CounterMetricFamily("segue_trends_events", "Events of the log counted since the start.", found.events)
+        words = "Seconds since the log was read to its end."
+        yield GaugeMetricFamily("segue_trends_behind_seconds", words, found.behind)
+        yield GaugeMetricFamily("segue_trends_items", "Items that are counted.", found.items)
+        yield GaugeMetricFamily("segue_trends_pairs", "Pairs of items that are counted.", found.pairs)
+        yield GaugeMetricFamily("segue_trends_bytes", "Memory of the counts.", found.bytes)

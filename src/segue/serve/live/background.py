@@ -74,6 +74,12 @@ class Background:
         self.errors += 1
         logger.error("%s: %s at %s", self.name, type(error).__name__, raised_at(error))
 
+    def hurry(self) -> None:
+        """Begin the next turn as soon as the one under way has ended."""
+        with self._wake:
+            self._hurried = True
+            self._wake.notify_all()
+
     def stop(self, seconds: float = 30.0) -> None:
         """Begin no further turn, and wait for the one that is under way."""
         with self._wake:

@@ -126,6 +126,9 @@ class Changes:
             rules, ruled = self._ruled.get(rec, ((), ItemFilters()))
             if rules != self._rules:
                 rules, ruled = self._ruled[rec] = self._rules, lay_rules(rec, self._rules)
+            if rec.live is not None:  # an item that it has not met has no row to be left out by
+                blocks = (rule.items for rule in self._rules if rule.kind == "block" and not rule.where)
+                rec.live.hidden = frozenset().union(self._unavailable, *blocks)
             found = shelves[rec] = in_stock(rec, ruled, self._unavailable)
         return found
 

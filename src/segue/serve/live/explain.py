@@ -33,7 +33,7 @@ def explain(
         store: with the log.
         head: of the user.
         state: of the user, after all events.
-        item: None takes the first of the list.
+        item: None takes the first of the list that the model knows.
         last: how many events are looked at.
         options: of the list.
         filters: what may be shown.
@@ -48,9 +48,12 @@ def explain(
     if item is None:
         request = ListRequest(rec, state, options, who=head.user.encode())
         top = rank([rec], lambda _: filters, [request])[0][0].items
-        if not top:
-            raise NotFoundError("explain: expected an item to explain, the list is empty. Name one.")
-        item = top[0].item
+        known = [one.item for one in top if rec.vocabulary.learnt_row(one.item)]  # of others the model says nothing
+        if not known:
+            raise NotFoundError(
+                "explain: expected an item to explain, the list has none that the model knows. Name one."
+            )
+        item = known[0]
     before, events = _before(rec, store, head, last)
     return explain_score(rec, before, events, state, item, options)
 

@@ -10,7 +10,7 @@ Does not know: requests, lists.
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,6 @@ from segue.model_file import name_running
 from segue.recommend.batch import state_to_bytes
 from segue.recommend.recommender import Recommender
 from segue.serve.live.background import Background
-from segue.serve.live.catalogue_overrides import Changes
 from segue.serve.live.leases import Leases
 from segue.serve.live.model_source import open_model
 from segue.serve.live.replay import rebuild, to_replay
@@ -52,21 +51,29 @@ class ServedModel:
 
 
 class Rollout:
-    """The models of a service, and the worker in the background."""
+    """The models of a service, and the worker in the background.
+
+    Args:
+        store: with the states.
+        running: the model that answers.
+        folder: of the models that may be rolled out.
+        applied: returns a model as it answers, with the changes of items and the trends.
+        shadow: a model that answers nobody.
+    """
 
     def __init__(
         self,
         store: Store,
         running: ServedModel,
         folder: Path | None,
-        changes: Changes,
+        applied: Callable[[Recommender], Recommender],
         shadow: ServedModel | None = None,
     ) -> None:
         self.running, self.shadow = running, shadow
         self.coming: ServedModel | None = None
         self.previous: ServedModel | None = None
         self.caught_up, self._rolled_back = 1.0, False
-        self._store, self._folder, self._changes = store, folder, changes
+        self._store, self._folder, self._applied = store, folder, applied
         self._urgent: OrderedDict[str, None] = OrderedDict()
         self._wake = threading.Condition()
         self._closed, self._busy, self._owing = False, False, running.rec.network.rating is not None
@@ -127,7 +134,7 @@ class Rollout:
             ModelError: it is not a whole model, or the folder cannot be written.
         """
         loaded, found = open_model(path)
-        return self._bring_in(ServedModel(self._changes.applied(loaded), loaded, found, path))
+        return self._bring_in(ServedModel(self._applied(loaded), loaded, found, path))
 
     def roll_back(self) -> str:
         """Roll back to the model before; a roll-out under way is given up. Done again, it is done.
@@ -188,7 +195,7 @@ class Rollout:
         names = ("running", "coming", "previous", "shadow")
 
         def anew(one: ServedModel) -> ServedModel:
-            rec = self._changes.applied(one.loaded)
+            rec = self._applied(one.loaded)
             return one if rec is one.rec else replace(one, rec=rec)
 
         some = [one for one in (getattr(self, name) for name in names) if one is not None]

@@ -32,11 +32,12 @@ from segue.serve.live.erasure_receipt import Receipt, receipt
 from segue.serve.live.explain import explain
 from segue.serve.live.ingest import PendingWrite, current_state, erased_user, next_turn, plan_writes, why_refused
 from segue.serve.live.leases import RENEWED
-from segue.serve.live.online_metrics import OnlineMetrics, ShadowMetrics
 from segue.serve.live.replay import current_stored, read_state, without
 from segue.serve.live.rollout import Rollout, ServedModel
+from segue.serve.live.trend_follower import TrendFollower
 from segue.serve.ranking.event_ranks import RankedEvent
 from segue.serve.ranking.list_requests import ListRequest, rank
+from segue.serve.ranking.online_metrics import OnlineMetrics, ShadowMetrics
 from segue.serve.ranking.types import (
     Answer,
     IngestRequest,
@@ -44,6 +45,7 @@ from segue.serve.ranking.types import (
     Rating,
     RecommendRequest,
     Status,
+    TrendStatus,
     UserView,
 )
 from segue.store.base import Head, Store, Write
@@ -87,11 +89,13 @@ class Service:
         self.store, self.clock, self.metrics, self.shadow_metrics = store, clock, OnlineMetrics(), ShadowMetrics()
         self._committed = committed
         self._changes = Changes(store)
-        running = ServedModel(self._changes.applied(rec), rec, found, path)
-        beside = ServedModel(self._changes.applied(shadow), shadow) if shadow else None
-        self._rollout = Rollout(store, running, models, self._changes, beside)
+        self._trends = TrendFollower(store, self._bind_anew)
+        running = ServedModel(self._applied(rec), rec, found, path)
+        beside = ServedModel(self._applied(shadow), shadow) if shadow else None
+        self._rollout = Rollout(store, running, models, self._applied, beside)
         self._lock, self._changing = threading.Lock(), threading.Lock()  # of events, and of items and rules
-        self._threads = [self._rollout.worker]
+        self._threads = [self._rollout.worker, self._trends.thread]
+        self._trends.start()
         if not store.exclusive:
             self._threads.append(Background("segue-follow", self._follow, every=FOLLOWED))
             self._threads[-1].start()
@@ -100,6 +104,14 @@ class Service:
     def rec(self) -> Recommender:
         """The model that answers those who are caught up."""
         return self._rollout.running.rec
+
+    @property
+    def _known(self) -> Recommender:
+        """The same with the items alone that it knows by training or by attributes, not those met since."""
+        return self.rec.with_trends(None)
+
+    def _applied(self, rec: Recommender) -> Recommender:
+        return self._trends.bound(self._changes.applied(rec))
 
     # --- events -----------------------------------------------------------------------------------------------
 
@@ -239,7 +251,7 @@ class Service:
             ArgumentError: the model was trained without ratings.
         """
         rec, state, rebuilding, _ = self._state(user)
-        shared = self.store.shared(rec.fingerprint, [rec.vocabulary.row(item)])
+        shared = self.store.shared(rec.fingerprint, [rec.vocabulary.learnt_row(item)])
         found = rec.rating_distribution(state, item, at=None if at is None else at / 1e6, shared=shared)
         return Rating(item, found, item in rec.vocabulary, rec.fingerprint, state.count, rebuilding)
 
@@ -376,10 +388,10 @@ class Service:
         meanwhile.
         """
         with self._changing:
-            before = len(self.rec.items)
-            self._changes.add_items(items, self.rec)
+            before = len(self._known.items)
+            self._changes.add_items(items, self._known)
             self._lay_out()
-            return len(self.rec.items) - before
+            return len(self._known.items) - before
 
     def change_item(
         self, item: str, *, available: bool | None = None, attributes: Mapping[str, Any] | None = None
@@ -415,6 +427,10 @@ class Service:
         self._rollout.refresh()
         for rec in self._rollout.models():
             self._changes.filters(rec)
+
+    def _bind_anew(self) -> None:
+        with self._changing:
+            self._lay_out()
 
     def find_items(self, words: str, limit: int = 20) -> list[Item]:
         """Return items whose title or id holds these words. Cost: see `Catalogue.find`."""
@@ -474,11 +490,16 @@ class Service:
             name,
             rollout.caught_up,
             checked(self._threads, self.store.ready()),
-            len(rec.items),
+            len(self._known.items),
             filters.unavailable,
             rollout.running.found,
             scale.levels if scale and scale.closed else (),
+            self.trends(),
         )
+
+    def trends(self) -> TrendStatus | None:
+        """Return where the trends stand that lists follow; None where the model has no ranker."""
+        return self._trends.status(self.rec)
 
     def faults(self) -> dict[str, int]:
         """Return how many errors each thread in the background has met, and gone on."""
@@ -494,10 +515,11 @@ class Service:
 
     def settle(self, seconds: float = 600.0) -> bool:
         """Wait until nothing is left to do in the background, and return whether it is so."""
-        return self._rollout.wait(seconds)
+        return self._rollout.wait(seconds) and self._trends.wait(seconds)
 
     def close(self) -> None:
         """Stop the work in the background."""
+        self._trends.close()
         for thread in self._threads[1:]:
             thread.stop()
         self._rollout.close()

@@ -1,6 +1,6 @@
 """Where events stood in the lists just before them.
 
-Knows: scores and ranks. Does not know: what is summed up of the ranks (`segue.serve.live.online_metrics`).
+Knows: scores and ranks. Does not know: what is summed up of the ranks (`segue.serve.ranking.online_metrics`).
 
 Where all items are scored, every number is exact. With an index ranks are among its candidates, which is exact for
 recall@10 and MRR@10 but for what the index misses, and the log-loss is an estimate: the candidates, and a sample that

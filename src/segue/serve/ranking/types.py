@@ -122,11 +122,34 @@ class UserView:
 
 
 @dataclass(frozen=True, slots=True)
+class TrendStatus:
+    """Where the trends of a server stand.
+
+    Args:
+        half_life: the shortest one, in seconds.
+        events: of the log that were counted since the start.
+        caught_up: whether the log has been read to its end since the start.
+        behind: seconds since it was read to its end.
+        items, pairs: that are counted.
+        bytes: the memory of the counts.
+    """
+
+    half_life: float
+    events: int
+    caught_up: bool
+    behind: float
+    items: int
+    pairs: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """Where a server stands.
 
     `lists` says how lists are found, with the recall of the index where there is one. `ratings` are the steps of the
-    scale that the model learnt, where it learnt ratings and they have steps.
+    scale that the model learnt, where it learnt ratings and they have steps. `trends` are those that lists follow,
+    where the model has a ranker.
     """
 
     model: str
@@ -137,3 +160,4 @@ class Status:
     unavailable: int
     lists: str = ""
     ratings: tuple[float, ...] = ()
+    trends: TrendStatus | None = None

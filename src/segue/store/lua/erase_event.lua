@@ -13,4 +13,5 @@ call("DEL", P .. "states:" .. uid)
 call("HINCRBY", user_key(uid), "version", 1)
 recount(uid)
 call("INCR", P .. "erased")
+call("INCR", P .. "past")
 return 1

@@ -13,4 +13,5 @@ for _, hash in ipairs(call("SMEMBERS", P .. "hashes:" .. uid)) do call("HSET", P
 call("DEL", user_key(uid), log_key(uid), P .. "states:" .. uid, P .. "bundles:" .. uid, P .. "hashes:" .. uid, P .. "erased:" .. uid)
 call("ZREM", P .. "active", uid)
 call("INCR", P .. "erased")
+call("INCR", P .. "past")
 return 1

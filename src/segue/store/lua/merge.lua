@@ -30,4 +30,5 @@ call("SUNIONSTORE", P .. "erased:" .. new, P .. "erased:" .. new, P .. "erased:"
 call("DEL", user_key(old), log_key(old), P .. "hashes:" .. old, P .. "bundles:" .. old, P .. "erased:" .. old)
 call("DEL", P .. "states:" .. old, P .. "states:" .. new)
 recount(new)
+call("INCR", P .. "past")
 return version

@@ -18,6 +18,7 @@ _SELECT_HEAD = (
     "LEFT JOIN states s ON s.uid = n.uid AND s.bid = (SELECT bid FROM bundles WHERE name = ?) WHERE"
 )
 _OF_USER = "(SELECT uid FROM names WHERE hash = ?)"
+_PAST = "past"
 _OF_MODEL = "(SELECT bid FROM bundles WHERE name = ?)"
 
 
@@ -96,6 +97,7 @@ class SqlStore(Store):
                 db.run("DELETE FROM snapshots WHERE uid = ? AND (place, seq) >= (?, ?)", uid, place, seq)
                 db.run("UPDATE users SET version = version + 1 WHERE uid = ?", uid)
                 _recount(db, uid)
+                _past_changed(db)
                 self._erased(db)
         self.finish_erasures()
         return row is not None
@@ -114,6 +116,7 @@ class SqlStore(Store):
                     db.run(f"DELETE FROM {table} WHERE uid = ?", uid)
                 db.run(f"UPDATE people SET name = {db.blank.format('name')} WHERE uid = ?", uid)
                 db.run("UPDATE names SET uid = NULL WHERE uid = ?", uid)
+                _past_changed(db)
                 self._erased(db)
         self.finish_erasures()
         return uid is not None
@@ -147,9 +150,15 @@ class SqlStore(Store):
             old_uid, new_uid = (transaction.user(name) for name in (old, new))
             if old_uid != new_uid:
                 _merge_users(db, old_uid, new_uid)
+                _past_changed(db)
                 self._erased(db)
             ((version,),) = db.rows("SELECT version FROM users WHERE uid = ?", new_uid)
         return int(version)
+
+    def past_version(self) -> int:
+        """Return a number that grows with each erasure and merge; see `Store.past_version`."""
+        with self._reading() as db:
+            return int(_value(db, _PAST) or 0)
 
     def drop_model(self, model: str) -> int:
         """Drop all states, snapshots and the shared value of a model; see `Store.drop_model`."""
@@ -208,6 +217,10 @@ def put_values(db: Database, values: Mapping[str, bytes]) -> None:
 def _value(db: Database, name: str) -> bytes | None:
     row = first(db.rows("SELECT value FROM meta WHERE name = ?", "value:" + name))
     return bytes(row[0]) if row else None
+
+
+def _past_changed(db: Database) -> None:
+    put_values(db, {_PAST: b"%d" % (int(_value(db, _PAST) or 0) + 1)})
 
 
 def _head(user: str, row: Any, model: str) -> Head:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class TuningStep(NamedTuple):
@@ -48,7 +48,7 @@ def tuning_bar(wanted: bool = True) -> Iterator[Callable[[TuningStep], None] | N
 
     def show(step: TuningStep) -> None:
         done = step.number - 1 + step.trials / max(step.most, 1)
-        named = {"number": step.number, "title": step.title, "trials": step.trials}
+        named: dict[str, Any] = {"number": step.number, "title": step.title, "trials": step.trials}
         bar.update(task, total=step.of, completed=done, visible=True, refresh=True, **named)
 
     with bar:

@@ -17,7 +17,7 @@ class Ranked:
 
     Args:
         ranks: float64[query], of the target, 1 is the best.
-        lists: int32[query, 10], rows of `Measured.items`, best first; 0 fills a short list.
+        lists: int32[query, 10], rows of `Compared.items`, best first; 0 fills a short list.
         known: bool[query], whether the model knows the target; the others are misses.
         is_model: whether it is a model that is measured; False for a baseline.
     """
@@ -29,16 +29,18 @@ class Ranked:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class Compared:
     """Held-out events with their histories, and how each model ranks them.
 
     Args:
-        models: by name; those that are measured come first, then the baselines.
+        models: by name; those that are measured come first, then the baselines; none for ratings.
         items: String[row], ids of every model and of the log; row 0 is unknown.
         titles: by id, where known.
         log: `user`, `item`, `time` (or none): histories and held-out events, user after user.
         places: int64[query], the row of `log` of each held-out event.
         begins: int64[query], the row of `log` of the first event of the same user.
+        lengths: int64[query], events of the user before the held-out event.
+        gaps: float32[query], seconds from the user's last event; NaN without one; None in a log without times.
         users: int64[query], whose the events are.
         counts: int64[row], events of each item that were learnt; None where the training events are not known.
         new_users: bool[query], whether training never met the user; None where not known.
@@ -52,6 +54,8 @@ class Measured:
     log: pl.DataFrame
     places: Times
     begins: Times
+    lengths: Times
+    gaps: Floats | None
     users: Times
     counts: Times | None
     new_users: NDArray[np.bool_] | None
@@ -72,20 +76,6 @@ class Measured:
     def targets(self) -> Rows:
         """int32[query]: the row of each held-out item."""
         return self.rows[self.places]
-
-    @cached_property
-    def lengths(self) -> Times:
-        """int64[query]: events of the user before the held-out event."""
-        return self.places - self.begins
-
-    @cached_property
-    def gaps(self) -> Floats | None:
-        """float64[query]: seconds from the user's last event; NaN without one; None in a log without times."""
-        if "time" not in self.log.columns:
-            return None
-        times = self.log["time"].to_numpy()
-        gaps = (times[self.places] - times[np.maximum(self.places - 1, 0)]) / 1e6
-        return np.where(self.lengths > 0, gaps, np.nan)
 
     def name_of(self, row: int) -> str:
         """Return the title of an item, or its id."""
