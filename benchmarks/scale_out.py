@@ -39,7 +39,8 @@ from segue.model_file import save_model
 from segue.store.events import Event
 from segue.store.factory import open_store
 
-ITEMS, USERS = 10_000, 1000
+#: Users of the loads over HTTP are so many that two workers seldom have the same one at a time.
+ITEMS, USERS, MANY_USERS = 10_000, 1000, 20_000
 DRAW = random.Random(0)
 
 
@@ -113,7 +114,7 @@ def workers_of(pid):
 
 def event():
     """Return an event of one of many users."""
-    return {"user": f"u{DRAW.randrange(USERS)}", "item": str(DRAW.randrange(ITEMS)), "type": "view"}
+    return {"user": f"u{DRAW.randrange(MANY_USERS)}", "item": str(DRAW.randrange(ITEMS)), "type": "view"}
 
 
 def erasing(port, address, seconds, rate):
