@@ -700,7 +700,7 @@ def filters() -> list[str]:
     sizes, first = list(run["items"]), [each["first, s"] for each in run["items"].values()]
 
     def cell(times: Mapping[str, float]) -> str:
-        return f"{times['p50']:.2f} ({times['max']:.2f})"
+        return f"{times['processor']:.2f} ({times['clock']:.2f})"
 
     masks = [
         [name, *(cell(run["items"][size]["filters"][name][how]) for size in sizes for how in ("new", "repeated"))]
@@ -717,8 +717,9 @@ def filters() -> list[str]:
     heads = [f"{int(size):,} items, {how}" for size in sizes for how in ("new", "repeated")]
     return section(
         "Filters",
-        "From the text of a filter to a mask of all items, and a list of 10 with the last of these filters; p50 in "
-        f"ms, in brackets the longest, {run['date']}. Columns are laid out once, when a server starts: {once} items.",
+        "From the text of a filter to a mask of all items, and a list of 10 with the last of these filters; p50 of the "
+        f"processor time in ms, in brackets on the clock, with other work on the machine (load {run['load']:.0f} on "
+        f"{run['cores']} cores), {run['date']}. Columns are laid out once, when a server starts: {once} items.",
         table(["filter", *heads], masks),
         table(["list", *(f"{int(size):,} items" for size in sizes)], lists),
         again="python benchmarks/filters.py",
