@@ -611,11 +611,41 @@ def serving() -> list[str]:
             again="python benchmarks/serving.py",
         ),
         *before_and_after(),
+        *trends(),
         *histories(),
         *index(),
         *small_requests(),
         *filters(),
     ]
+
+
+def trends() -> list[str]:
+    """Return the tables of what lists that follow everybody cost."""
+    run = read("trends-serving")
+    served, memory, start = run["serving"], run["memory"], run["replay"]
+    what = (
+        ("an event with its list, processor time, us", "cpu_us"),
+        ("events with lists a second", "events_with_list_per_second"),
+        ("an empty handler, processor time, us", "empty_cpu_us"),
+        ("peak memory, MiB", "peak_memory_mib"),
+    )  # fmt: skip
+    rows = [[label, *(number(served[side][key]) for side in ("without", "with"))] for label, key in what]
+    each = ", ".join(f"{one:.2f}" for one in served["cpu_ratio_of_each_round"])
+    return section(
+        "Lists that follow everybody",
+        f"{run['settings']['items']:,} items, a server whose model has a ranker of random weights and one without, in "
+        f"turn; medians of {run['settings']['rounds']} rounds, {run['date']}, load of the machine "
+        f"{run['load_at_the_end']:.1f} on 2 cores. Processor time with trends over that without, by round: {each}.",
+        table(["", "without trends", "with trends"], rows),
+        said(
+            f"A start counts a log of {start['events']:,} events of {start['users']:,} users in an SQLite store with "
+            f"{start['cpu_us']} us of processor time an event, of which {start['reading_the_log_cpu_us']} us read the "
+            f"log: {1e6 / start['cpu_us']:,.0f} events a second of one processor, {start['events_per_second']:,} "
+            f"beside other work. {memory['items']:,} items and {memory['pairs']:,} pairs take "
+            f"{memory['bytes'] / 2**20:,.0f} MiB, with their ids {memory['resident_mib']:,} MiB."
+        ),
+        again="python benchmarks/trends.py --rounds 4",
+    )
 
 
 def before_and_after() -> list[str]:
@@ -700,7 +730,7 @@ def filters() -> list[str]:
     sizes, first = list(run["items"]), [each["first, s"] for each in run["items"].values()]
 
     def cell(times: Mapping[str, float]) -> str:
-        return f"{times['p50']:.2f} ({times['max']:.2f})"
+        return f"{times['processor']:.2f} ({times['clock']:.2f})"
 
     masks = [
         [name, *(cell(run["items"][size]["filters"][name][how]) for size in sizes for how in ("new", "repeated"))]
@@ -717,8 +747,9 @@ def filters() -> list[str]:
     heads = [f"{int(size):,} items, {how}" for size in sizes for how in ("new", "repeated")]
     return section(
         "Filters",
-        "From the text of a filter to a mask of all items, and a list of 10 with the last of these filters; p50 in "
-        f"ms, in brackets the longest, {run['date']}. Columns are laid out once, when a server starts: {once} items.",
+        "From the text of a filter to a mask of all items, and a list of 10 with the last of these filters; p50 of the "
+        f"processor time in ms, in brackets on the clock, with other work on the machine (load {run['load']:.0f} on "
+        f"{run['cores']} cores), {run['date']}. Columns are laid out once, when a server starts: {once} items.",
         table(["filter", *heads], masks),
         table(["list", *(f"{int(size):,} items" for size in sizes)], lists),
         again="python benchmarks/filters.py",

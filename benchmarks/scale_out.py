@@ -39,7 +39,8 @@ from segue.model_file import save_model
 from segue.store.events import Event
 from segue.store.factory import open_store
 
-ITEMS, USERS = 10_000, 1000
+#: Users of the loads over HTTP are so many that two workers seldom have the same one at a time.
+ITEMS, USERS, MANY_USERS = 10_000, 1000, 20_000
 DRAW = random.Random(0)
 
 
@@ -113,7 +114,7 @@ def workers_of(pid):
 
 def event():
     """Return an event of one of many users."""
-    return {"user": f"u{DRAW.randrange(USERS)}", "item": str(DRAW.randrange(ITEMS)), "type": "view"}
+    return {"user": f"u{DRAW.randrange(MANY_USERS)}", "item": str(DRAW.randrange(ITEMS)), "type": "view"}
 
 
 def erasing(port, address, seconds, rate):
@@ -214,6 +215,17 @@ def speed(model, address, workers, seconds):
         return found | {"at_500_per_second": load.summary()}
 
 
+def both_serve(port):
+    """Return when two workers publish metrics."""
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/metrics")
+            if connection.getresponse().read().count(b"\nsegue_requests_in_flight{") == 2:
+                return
+        time.sleep(0.2)
+
+
 class Client(threading.Thread):
     """Sends events with ids over a connection that stays open; what got no answer is sent again."""
 
@@ -287,23 +299,26 @@ def workers(given, folder, model):
     with engine("postgres", folder) as address, serving(model, address, "--workers", "2") as (port, process):
         with clients(port) as running:
             for _ in range(given.kills):
-                time.sleep(4)  # in which a worker starts
+                both_serve(port)
+                time.sleep(random.uniform(0.5, 1.5))
                 os.kill(random.choice(workers_of(process.pid)), signal.SIGKILL)
-            time.sleep(4)
-        found["kills"] = {"kills": given.kills, **outcome(address, running)}
+            both_serve(port)
+        found["kills"] = {"times": given.kills, **outcome(address, running)}
     models = folder / "models"
     models.mkdir()
     shutil.copy(model, models / "a.segue")
     save_model(random_model(ITEMS, 64, seed=1), models / "b.segue")
-    more = ["--workers", "2"]
-    (models / "current").write_text("a.segue\n")
-    with engine("postgres", folder) as address, serving(models, address, *more) as (port, process):
-        with clients(port) as running:
-            for turn in range(given.kills):
-                (models / "current").write_text(f"{'ba'[turn % 2]}.segue\n")
-                process.send_signal(signal.SIGHUP)
-                time.sleep(8)
-        found["roll_outs"] = {"roll_outs": given.kills, **outcome(address, running)}
+    for name in ("roll_outs", "replacements"):
+        (models / "current").write_text("a.segue\n")
+        with engine("postgres", folder) as address, serving(models, address, "--workers", "2") as (port, process):
+            with clients(port) as running:
+                for turn in range(given.kills):
+                    both_serve(port)
+                    (models / "current").write_text(f"{'ba'[turn % 2]}.segue\n")
+                    if name == "replacements":
+                        process.send_signal(signal.SIGHUP)
+                    time.sleep(4)
+            found[name] = {"times": given.kills, **outcome(address, running)}
     with (
         engine("postgres", folder) as address,
         serving(model, address, cores=[0]) as (one, _),

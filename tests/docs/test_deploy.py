@@ -14,6 +14,7 @@ from typer.main import get_command
 from segue.cli import app as cli
 from segue.serve.api.health import OPERATIONS
 from segue.serve.http.metrics import Metrics
+from segue.serve.ranking.types import TrendStatus
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 MANIFESTS = [
@@ -29,7 +30,8 @@ RELEASE = "1.34"
 def metric_names():
     """Return the names of all series that a server shows, and the labels of each."""
     sums = {"n": 1, "recall@10": 0.5, "mrr@10": 0.5, "log_loss": 1.0}
-    metrics = Metrics(lambda: {"all": {"": sums}}, faults=lambda: {"thread": 1})
+    trends = TrendStatus(3600.0, 1, True, 0.0, 1, 1, 1)
+    metrics = Metrics(lambda: {"all": {"": sums}}, faults=lambda: {"thread": 1}, trends=lambda: trends)
     metrics.request("GET", "/healthz", 200, 0.1)
     found = {}
     for line in generate_latest(metrics.registry).decode().splitlines():

@@ -19,7 +19,7 @@ from segue.recommend.recommender import Recommender
 
 HERE = Path(__file__).parent
 #: The model that this version writes: its format, and which names of settings it holds.
-WRITTEN = HERE / f"model-v{FORMAT}-epochs.segue"
+WRITTEN = HERE / f"model-v{FORMAT}-trends.segue"
 ITEMS = 6
 SETTINGS = {
     "model.width": 8,

@@ -3,6 +3,7 @@
 Knows: how a server ranks and observes, in batches of users. Does not know: baselines, metrics.
 """
 
+import itertools
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,12 +24,13 @@ from segue.recommend.batch import observe_each, score_each
 from segue.recommend.lists.live_scores import follow_trends, seen_rows, unknown_keys
 from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
-from segue.shapes import Floats, Rows
+from segue.shapes import Bools, Floats, Rows, Times
 from segue.trends.moves import Moves, moves_of
 from segue.trends.ranker import item_key
 
 #: Events that are ranked at once, and users whose histories are encoded at once.
 BATCH, ENCODED = 256, 1024
+NOTHING = np.zeros((0, 1), np.float32)
 _OF_AN_EVENT = {"user", "item", "time", "rating", "type", "id"}
 
 
@@ -46,13 +48,13 @@ class StreamMoment(NamedTuple):
     """Events with one timestamp, just before they are learnt.
 
     Args:
-        events: their places in the stream.
+        events: int64[event], their places in the stream.
         scores: float32[event, row], by the frozen model, row 0 at -inf. May be changed.
         states: of their users.
         times: of each, microseconds since 1970.
     """
 
-    events: range
+    events: Times
     scores: Floats
     states: list[State]
     times: list[int]
@@ -96,6 +98,7 @@ class StreamedModel:
         _, backwards = np.unique(users[::-1], return_index=True)
         self.ends = dict(zip(codes.tolist(), (len(log) - 1 - backwards).tolist(), strict=True))
         self.states: dict[int, State] = {}
+        self.counted = begin
         self.moves = None if rec.live is None else moves_of_stream(log, ids)
         if rec.live is not None and self.moves is not None:
             rec.live.trends.add(self.moves.part(slice(0, begin)), [ids[code] for code in np.unique(log.items[:begin])])
@@ -111,12 +114,10 @@ class StreamedModel:
         ranks = np.full(len(self.log) - self.begin, MISS)
         for moment in self.moments():
             scores = follow_trends(self.rec, moment.scores, moment.states, moment.times)
-            targets = self.target_rows(moment)
             hidden = leave_out(scores, self.seen(moment))
-            found = ranks_or_misses(hidden, targets)
-            ranks[moment.events.start - self.begin : moment.events.stop - self.begin] = found
+            ranks[moment.events - self.begin] = ranks_or_misses(hidden, self.target_rows(moment))
             if progress:
-                progress(moment.events.stop - self.begin)
+                progress(int(moment.events[-1]) + 1 - self.begin)
         return ranks
 
     def seen(self, moment: StreamMoment) -> list[Rows]:
@@ -127,37 +128,44 @@ class StreamedModel:
 
     def target_rows(self, moment: StreamMoment) -> Rows:
         """Return int32[event], the rows of the items of a moment, 0 where the model knows none."""
-        ids = [self.ids[code] for code in self.log.items[moment.events.start : moment.events.stop].tolist()]
+        ids = [self.ids[code] for code in self.log.items[moment.events].tolist()]
         return np.array([self.rec.vocabulary.row(id) for id in ids], np.int32)
 
-    def moments(self) -> Iterator[StreamMoment]:
-        """Give the moments of the stream in order; each is learnt when the next one is asked for."""
+    def moments(self, wanted: Bools | None = None) -> Iterator[StreamMoment]:
+        """Give the moments of the stream in order; each is learnt when the next one is asked for.
+
+        Args:
+            wanted: bool[event] of the whole stream, the events to give; None gives all.
+        """
         for batch in self._batches():
-            states = [self._state(user) for user in self.log.users[batch.start : batch.stop].tolist()]
-            times = self.log.times[batch.start : batch.stop].tolist()
-            for part in np.array_split(np.arange(len(batch)), -(-len(batch) // BATCH)):
-                some = slice(int(part[0]), int(part[-1]) + 1)
-                details = self.rec.encoders.of_events([{"time": time} for time in times[some]])
-                scores = score_each(self.rec, states[some], times[some], details)
-                first = batch.start + some.start
-                for events in self._moments(first, first + len(scores)):
-                    within, own = (slice(events.start - n, events.stop - n) for n in (batch.start, first))
-                    yield StreamMoment(events, scores[own], states[within], times[within])
-                    if len(batch) <= BATCH:
-                        self._count(events)
-            if len(batch) > BATCH:  # all of it is one moment
-                self._count(batch)
+            places = np.arange(batch.start, batch.stop)
+            places = places if wanted is None else places[wanted[places]]
+            states = {user: self._state(user) for user in self.log.users[batch.start : batch.stop].tolist()}
+            for part in np.array_split(places, -(-len(places) // BATCH) or 1):
+                asked = [states[user] for user in self.log.users[part].tolist()]
+                times = self.log.times[part].tolist()
+                details = self.rec.encoders.of_events([{"time": time} for time in times])
+                scores = score_each(self.rec, asked, times, details) if len(part) else NOTHING
+                for some in self._moments(part):
+                    if len(batch) <= BATCH:  # else all of it is one moment
+                        self._count(int(self.log.begins[part[some][0]]))
+                    yield StreamMoment(part[some], scores[some], asked[some], times[some])
+            self._count(batch.stop)
             self._observe(batch)
 
-    def _moments(self, start: int, stop: int) -> Iterator[range]:
-        """Give the moments of a batch; all of it at once where nobody moves the lists of others."""
-        return iter([range(start, stop)]) if self.rec.live is None else self.log.moments(start, stop)
+    def _moments(self, places: Times) -> Iterator[slice]:
+        """Give the moments of some events; all at once where nobody moves the lists of others."""
+        changes = np.diff(self.log.begins[places]) if self.rec.live is not None else np.zeros(0)
+        for low, high in itertools.pairwise([0, *(np.flatnonzero(changes) + 1).tolist(), len(places)]):
+            if high > low:
+                yield slice(low, high)
 
-    def _count(self, events: range) -> None:
-        if self.rec.live is None or self.moves is None:
+    def _count(self, upto: int) -> None:
+        """Let the trends count the events before a place."""
+        if self.rec.live is None or self.moves is None or upto <= self.counted:
             return
-        codes = self.log.items[events.start : events.stop].tolist()
-        self.rec.live.trends.add(self.moves.part(slice(events.start, events.stop)), [self.ids[code] for code in codes])
+        some, self.counted = slice(self.counted, upto), upto
+        self.rec.live.trends.add(self.moves.part(some), [self.ids[code] for code in self.log.items[some].tolist()])
         if self.rec.live.vocabulary.full:
             self.rec = self.rec.with_trends(self.rec.live.trends)
 

@@ -145,14 +145,13 @@ def trend_questions(
     log, begin, ids = stream_of(later, train)
     blank = replace(rec, ranker=TrendRanker.blank(shortest))
     model = StreamedModel(blank.with_trends(blank.trends()), later, profiles, log, begin, ids)
-    asked = set(_asked(log, begin, ASKED, rec.repeats == "exclude").tolist())
+    wanted = np.zeros(len(log), bool)
+    wanted[_asked(log, begin, ASKED, rec.repeats == "exclude")] = True
     progress = StreamProgress("reading a stream", len(log) - begin, say)
     found: list[_Question] = []
-    for moment in model.moments():
-        some = [n for n, event in enumerate(moment.events) if event in asked]
-        if some:
-            found += _questions(model, moment, some)
-        progress(moment.events.stop - begin)
+    for moment in model.moments(wanted):
+        found += _questions(model, moment)
+        progress(int(moment.events[-1]) + 1 - begin)
     return _joined(found)
 
 
@@ -164,17 +163,14 @@ class _Question(NamedTuple):
     time: int
 
 
-def _questions(model: StreamedModel, moment: StreamMoment, some: list[int]) -> list[_Question]:
+def _questions(model: StreamedModel, moment: StreamMoment) -> list[_Question]:
     live = model.rec.live
     assert live is not None
-    scores, times = moment.scores[some], [moment.times[n] for n in some]
-    found = live_candidates(model.rec, live, scores, [moment.states[n] for n in some], times)
-    targets = model.target_rows(moment)[some]
-    excluded = [rows for n, rows in enumerate(model.seen(moment)) if n in some]
-    hidden = leave_out(scores, excluded)
-    ranks = ranks_or_misses(hidden, targets)
+    found = live_candidates(model.rec, live, moment.scores, moment.states, moment.times)
+    targets, excluded = model.target_rows(moment), model.seen(moment)
+    ranks = ranks_or_misses(leave_out(moment.scores, excluded), targets)
     questions = []
-    for n, (rows, target, time) in enumerate(zip(found.rows, targets.tolist(), times, strict=True)):
+    for n, (rows, target, time) in enumerate(zip(found.rows, targets.tolist(), moment.times, strict=True)):
         valid = rows > 0
         if excluded:
             valid &= ~np.isin(rows, excluded[n])

@@ -47,11 +47,13 @@ def follow_erasures(server: PostgresServer, *, wait: float) -> None:
             if erased := _unfollowed(db):  # no other caller has done it since
                 while db.rows(_OLDER, str(erased % (1 << 32))):
                     _pause(server, end)
+                connection.execute(f"SET lock_timeout = '{_LOCK_WAIT}'; SET statement_timeout = 0")
                 _rewrite(server, connection, end)
                 _move_log(server, db)
                 db.run("UPDATE purges SET purged = greatest(purged, ?)", erased)
         finally:
             if not connection.closed:
+                connection.execute(SESSION)
                 db.run("SELECT pg_advisory_unlock(hashtextextended(?, 1))", server.schema)
 
 
@@ -63,13 +65,9 @@ def _unfollowed(db: PostgresDatabase) -> int:
 
 def _rewrite(server: PostgresServer, connection: psycopg.Connection[Any], end: float) -> None:
     """Write the tables anew, one after the other."""
-    connection.execute(f"SET lock_timeout = '{_LOCK_WAIT}'; SET statement_timeout = 0")
-    try:
-        for table in _TABLES:
-            while not _vacuumed(connection, table):
-                _pause(server, end)
-    finally:
-        connection.execute(SESSION)
+    for table in _TABLES:
+        while not _vacuumed(connection, table):
+            _pause(server, end)
 
 
 def _vacuumed(connection: psycopg.Connection[Any], table: str) -> bool:

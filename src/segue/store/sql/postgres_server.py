@@ -275,7 +275,7 @@ class PostgresServer:
             )
         if code in ("40P01", "40001", "55P03", "57014"):
             return LockedError(f"{where}another transaction holds it ({said}). Nothing was changed. Repeat it.")
-        if broken or code.startswith(("08", "57")) or not code:
+        if broken or code.startswith(("08", "57")) or (not code and isinstance(error, psycopg.OperationalError)):
             return LostError(
                 f"{where}the server did not answer ({said}). A write may or may not have been done: repeat it, with "
                 "ids."

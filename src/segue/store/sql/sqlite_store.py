@@ -134,14 +134,13 @@ class _SqliteDatabase:
 
     def find(self, *queries: Find) -> list[list[Any]]:
         # a query for each value: the text stays the same, so SQLite prepares it once
-        return [
-            [
-                row
-                for value in query.values
-                for row in self._connection.execute(f"{query.select} {query.column} = ?", (*query.before, value))
-            ]
-            for query in queries
-        ]
+        execute, found = self._connection.execute, list[list[Any]]()
+        for select, column, values, before in queries:
+            statement, rows = f"{select} {column} = ?", list[Any]()
+            for value in values:
+                rows += execute(statement, (*before, value)).fetchall()
+            found.append(rows)
+        return found
 
     def run(self, statement: str, *values: Any) -> None:
         self._connection.execute(statement, values)
@@ -153,8 +152,7 @@ class _SqliteDatabase:
         self._connection.executemany(statement, rows)
 
     def insert(self, into: Rows, rows: Iterable[Sequence[Any]]) -> None:
-        places = ", ".join("?" * len(into.columns))
-        self._connection.executemany(f"{into.into} VALUES ({places}){into.conflict}", rows)
+        self._connection.executemany(into.statement, rows)
 
     def new_uids(self, count: int) -> Iterable[int]:
         last = self._connection.execute("SELECT max(uid) FROM people").fetchone()[0] or 0

@@ -4,6 +4,8 @@ Statements have `?` for each value. They are those that SQLite and PostgreSQL bo
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 #: The tables. A hash without a uid is a user who was erased, one without a seq an event that was
@@ -45,7 +47,8 @@ def statements(schema: str) -> list[str]:
     return [statement for statement in schema.split(";") if statement.strip()]
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """Where rows go, and what becomes of a row that is there already.
 
     Args:
@@ -63,7 +66,7 @@ class Rows(NamedTuple):
     columns: dict[str, str]
     key: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def conflict(self) -> str:
         """The end of the statement that inserts."""
         if not self.key:
@@ -71,10 +74,15 @@ class Rows(NamedTuple):
         changes = ", ".join(f"{name} = excluded.{name}" for name in self.columns if name not in self.key)
         return f" ON CONFLICT({', '.join(self.key)}) DO UPDATE SET {changes}"
 
-    @property
+    @cached_property
     def into(self) -> str:
         """The begin of the statement that inserts."""
         return f"INSERT INTO {self.table}({', '.join(self.columns)})"
+
+    @cached_property
+    def statement(self) -> str:
+        """The statement that inserts one row."""
+        return f"{self.into} VALUES ({', '.join('?' * len(self.columns))}){self.conflict}"
 
 
 def _rows(table: str, columns: str, key: str = "") -> Rows:
