@@ -611,6 +611,7 @@ def serving() -> list[str]:
             again="python benchmarks/serving.py",
         ),
         *before_and_after(),
+        *trends(),
         *histories(),
         *index(),
         *small_requests(),
@@ -618,6 +619,35 @@ def serving() -> list[str]:
         *stores(),
         *workers(),
     ]
+
+
+def trends() -> list[str]:
+    """Return the tables of what lists that follow everybody cost."""
+    run = read("trends-serving")
+    served, memory, start = run["serving"], run["memory"], run["replay"]
+    what = (
+        ("an event with its list, processor time, us", "cpu_us"),
+        ("events with lists a second", "events_with_list_per_second"),
+        ("an empty handler, processor time, us", "empty_cpu_us"),
+        ("peak memory, MiB", "peak_memory_mib"),
+    )  # fmt: skip
+    rows = [[label, *(number(served[side][key]) for side in ("without", "with"))] for label, key in what]
+    each = ", ".join(f"{one:.2f}" for one in served["cpu_ratio_of_each_round"])
+    return section(
+        "Lists that follow everybody",
+        f"{run['settings']['items']:,} items, a server whose model has a ranker of random weights and one without, in "
+        f"turn; medians of {run['settings']['rounds']} rounds, {run['date']}, load of the machine "
+        f"{run['load_at_the_end']:.1f} on 2 cores. Processor time with trends over that without, by round: {each}.",
+        table(["", "without trends", "with trends"], rows),
+        said(
+            f"A start counts a log of {start['events']:,} events of {start['users']:,} users in an SQLite store with "
+            f"{start['cpu_us']} us of processor time an event, of which {start['reading_the_log_cpu_us']} us read the "
+            f"log: {1e6 / start['cpu_us']:,.0f} events a second of one processor, {start['events_per_second']:,} "
+            f"beside other work. {memory['items']:,} items and {memory['pairs']:,} pairs take "
+            f"{memory['bytes'] / 2**20:,.0f} MiB, with their ids {memory['resident_mib']:,} MiB."
+        ),
+        again="python benchmarks/trends.py --rounds 4",
+    )
 
 
 def surroundings(run: Mapping[str, Any]) -> str:

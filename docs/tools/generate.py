@@ -173,7 +173,7 @@ GROUPS = {
         "Windows",
     ),
     "Train and measure": ("train", "evaluate", "evaluate_ratings", "evaluate_stream", "configure", "Config"),
-    "Recommend": ("load", "Recommender", "Item", "State", "States", "F", "Plan", "Beam", "Sample", "convert"),
+    "Recommend": ("load", "Recommender", "Item", "State", "States", "Trends", "F", "Plan", "Beam", "Sample", "convert"),
     "Errors": ("SegueError",),
 }
 

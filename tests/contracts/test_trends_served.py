@@ -1,11 +1,17 @@
 """Lists of a server follow what everybody does, and the counts are those of the log, whatever happens to servers."""
 
+import io
 import threading
 import time
 
 import numpy as np
+import polars as pl
 import pytest
+from rich.console import Console
 
+from segue.cli.demo import replay_live
+from segue.data.log.synthetic import news
+from segue.data.sequences.vocabulary import Vocabulary
 from segue.model_file import save_model
 from segue.recommend.lists.item_filters import Rule
 from segue.serve.live.service import Service
@@ -196,3 +202,13 @@ def test_an_item_that_was_met_can_be_taken_out_of_the_lists_and_added_with_what_
     assert next(iter(scores(service))) == "new" and service.status().items == 12
     service.set_rules([])
     assert "banned" in scores(service, 1)
+
+
+def test_the_demo_shows_what_came_after_the_training(tmp_path):
+    log = news(hours=6, articles=4, users=60, clicks=400).events
+    earlier, later = log.filter(pl.col("time") < 14_400), log.filter(pl.col("time") >= 14_400)
+    rec = with_ranker(small_recommender(Vocabulary(earlier["item"].unique().sort())), 7200.0)
+    console = Console(record=True, file=io.StringIO(), width=200)
+    replay_live(console, rec, earlier, later, seconds=1, port=0, folder=tmp_path)
+    text = console.export_text()
+    assert "In the list of ten before: " in text and "(after the training)" in text

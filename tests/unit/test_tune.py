@@ -1,5 +1,6 @@
 """The search for settings: it finds what is planted, goes on where it stopped, and says when a gain is noise."""
 
+import json
 import re
 
 import numpy as np
@@ -132,9 +133,13 @@ def test_the_command_writes_a_file_that_train_reads(tmp_path, monkeypatch):
     monkeypatch.setattr(tune, "train", train)
     out = tmp_path / "best.toml"
     given = ["tune", str(tmp_path / "log.csv"), "--minutes", "0.01", "-o", str(out), "--set", "train.epochs=2"]
-    done = CliRunner().invoke(cli.app, [*given, "--hold-out", "time:0.2"])
+    noted = tmp_path / "trials.jsonl"
+    done = CliRunner().invoke(cli.app, [*given, "--hold-out", "time:0.2", "--log", str(noted)])
     assert done.exit_code == 0, done.output
     assert f"{out}: " in done.output
+    trials = [json.loads(line) for line in noted.read_text().splitlines()]
+    assert [each["trial"] for each in trials] == list(range(1, len(logs) + 1))
+    assert trials[0]["state"] == "complete" and "train.learning_rate" in trials[0]["settings"]
     assert configure(read_config(out)).train.epochs == 2
     assert out.with_name("best.toml.trials").exists()
     # The last fifth is the test, and the last tenth of the rest is validation.

@@ -6,6 +6,7 @@ Each case is one that was once read wrongly without a word.
 # ruff: noqa: E501
 
 import gzip
+import json
 from datetime import date, datetime
 
 import numpy as np
@@ -530,7 +531,7 @@ def odd(tmp_path_factory):
     options = ["--sep", "^", "--user-col", "who", "--item-col", "what", "--time-col", "wann", "--rating-col", "none"]
     options += ["--time-format", "ms", "--context-col", "how", "--missing", "NULL", "--hold-out", "last:1"]
     code, output = run_cli("train", folder / "log.txt", "-o", folder / "b.segue", *options, "--set", "model.width=4",
-                      "--set", "train.epochs=1")  # fmt: skip
+                      "--set", "train.epochs=1", "--log", folder / "run.jsonl")  # fmt: skip
     assert code == 0, output
     return folder
 
@@ -545,6 +546,8 @@ def test_a_model_remembers_how_its_log_was_read(odd):
         "sep": "^",
         "missing": ["NULL"],
     }
+    (epoch,) = [json.loads(line) for line in (odd / "run.jsonl").read_text().splitlines()]
+    assert epoch["epoch"] == 1 and epoch["loss"] > 0 and "ndcg@10" in epoch
     model, log = odd / "b.segue", odd / "log.txt"
     for words in (
         ("evaluate", model, log),

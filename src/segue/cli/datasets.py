@@ -1,12 +1,14 @@
 """The verbs that look at data: `demo`, `inspect`, and `datasets list | get`."""
 
+from typing import Annotated
+
 import typer
 from rich.console import Console
 
 import segue
 from segue.api import describe_tables
 from segue.cli import options
-from segue.cli.demo import run_demo
+from segue.cli.demo import run_demo, run_live
 from segue.data.log.datasets import datasets, get
 
 first = typer.Typer()
@@ -14,9 +16,16 @@ named = typer.Typer(help="Fetch well-known data sets by name.", no_args_is_help=
 
 
 @first.command()
-def demo() -> None:
+def demo(
+    live: Annotated[bool, typer.Option("--live", help="Serve while a synthetic log of news goes on.")] = False,
+    minutes: Annotated[float, typer.Option(help="With --live: for the last twelve hours of the log.")] = 2.0,
+    port: Annotated[int, typer.Option(help="With --live: of the server and its page.")] = 8000,
+) -> None:
     """Show every stage on real films: fetch, train, evaluate beside baselines, recommend."""
-    run_demo(Console())
+    if live:
+        run_live(Console(), minutes=minutes, port=port)
+    else:
+        run_demo(Console())
 
 
 @first.command()

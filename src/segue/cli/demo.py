@@ -1,10 +1,15 @@
-"""The tour on real films, by the public functions alone."""
+"""The tour on real films, by the public functions alone; and a log of news that goes on before a server."""
 
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 from rich.console import Console
 
 import segue
@@ -12,11 +17,24 @@ from segue.cli.progress import TrainingView
 from segue.data.features.catalogue import Catalogue
 from segue.data.log.datasets import get
 from segue.data.log.events import Events
-from segue.data.log.synthetic import shop
+from segue.data.log.synthetic import news, shop
 from segue.errors import ArgumentError, DatasetError
 from segue.evaluation.report import Report
 from segue.files import cache_folder, replacing
+from segue.model_file import with_fingerprint
+from segue.recommend.lists.options import ListOptions
 from segue.recommend.recommender import Item, Recommender
+from segue.serve.app import make_app
+from segue.serve.http.limits import Limits
+from segue.serve.live.service import Service
+from segue.serve.ranking.types import IngestRequest
+from segue.serve.server import Server, config_of
+from segue.store.base import Write
+from segue.store.events import Event
+from segue.store.factory import open_store
+
+#: The last part of the log of news, which is replayed, and how often a list is printed meanwhile.
+REPLAYED, SHOWN = 0.2, 12
 
 HISTORIES = (("Star Wars", "Empire Strikes Back", "Raiders"), ("Toy Story", "Lion King", "Aladdin"))
 
@@ -47,6 +65,90 @@ def run_demo(console: Console) -> None:
     _say(console, "segue train LOG.csv -o my.segue --hold-out last:1")
     _say(console, "segue evaluate my.segue LOG.csv --report report.html")
     _say(console, "segue recommend my.segue --history ID,ID,ID")
+
+
+def run_live(console: Console, *, minutes: float, port: int) -> None:
+    """Train on a synthetic log of news up to a moment, then serve while the log goes on in accelerated time."""
+    log = news().events
+    cut = int(log["time"].to_numpy()[-1] * (1 - REPLAYED))
+    earlier, later = log.filter(pl.col("time") < cut), log.filter(pl.col("time") >= cut)
+    _title(console, f"Training on {len(earlier):,} clicks; {len(later):,} later ones are replayed")
+    config = {"model.trends": "on", "model.width": 32, "train.epochs": 3}
+    with TrainingView(console) as view:
+        rec = segue.train(segue.read_events(earlier), config=config, report=view, say=lambda text: _say(console, text))
+    with tempfile.TemporaryDirectory() as folder:
+        replay_live(console, rec, earlier, later, seconds=minutes * 60, port=port, folder=Path(folder))
+
+
+def replay_live(
+    console: Console,
+    rec: Recommender,
+    earlier: pl.DataFrame,
+    later: pl.DataFrame,
+    *,
+    seconds: float,
+    port: int,
+    folder: Path,
+) -> None:
+    """Serve a model while a log goes on in accelerated time, and print now and then what a new reader is shown.
+
+    Args:
+        console: that is printed on.
+        rec: with a ranker.
+        earlier, later: columns user, item, time (seconds), in order; what the store has at the start, and what comes.
+        seconds: for the later part.
+        port: of the server.
+        folder: of the store.
+    """
+    store = open_store(folder / "news.db")
+    store.commit([Write(event.user, None, (event,)) for event in _events_of(earlier)])
+    begin, end = later["time"].to_numpy()[[0, -1]].tolist()
+    speed, started = (end - begin) / seconds, time.monotonic()
+    frozen = with_fingerprint(replace(rec, ranker=None))
+    service = Service(rec, store, clock=lambda: begin + (time.monotonic() - started) * speed, shadow=frozen)
+    known, coming = set(earlier["item"]), deque(_events_of(later))
+    try:
+        with _served(service, port):
+            _say(console, f"http://127.0.0.1:{port}: the page of the server; an hour takes {3600 / speed:.0f} s.")
+            for n in range(1, SHOWN + 1):
+                while (now := service.clock()) < begin + (end - begin) * n / SHOWN:
+                    requests: list[IngestRequest] = []
+                    while coming and (coming[0].time or 0) <= now * 1e6 and len(requests) < 200:
+                        requests.append(IngestRequest((coming.popleft(),)))
+                    if requests:
+                        service.ingest(requests)
+                    time.sleep(0.02)
+                _show_live(console, service, known)
+    finally:
+        service.close()
+        store.close()
+
+
+def _show_live(console: Console, service: Service, known: Set[str]) -> None:
+    """Print the list of a new reader, and how often an event was in the list just before, with and without trends."""
+    found, now = service.online_metrics().get("shadow", {}), service.clock()
+    hits = [found.get(side, {}).get("recall@10", 0.0) for side in ("running", "shadow")]
+    clock = f"day {1 + int(now // 86400)}, {int(now // 3600 % 24):02d}:{int(now // 60 % 60):02d}"
+    _title(console, f"{clock}. In the list of ten before: {hits[0]:.0%} of the clicks; without trends {hits[1]:.0%}")
+    for line in service.recommend("a new reader", ListOptions(k=5, at=int(now * 1e6))).items:
+        _say(console, f"  {line.item}{'' if line.item in known else '   (after the training)'}")
+
+
+@contextmanager
+def _served(service: Service, port: int) -> Iterator[None]:
+    """Answer on a port of this machine, from a thread of its own."""
+    server = Server(config_of(make_app(service), Limits(), host="127.0.0.1", port=port), lambda: None)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def _events_of(table: pl.DataFrame) -> list[Event]:
+    return [Event(user, item, at * 1_000_000) for user, item, at in table.iter_rows()]
 
 
 def write_page(console: Console, report: Report, path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 from rich.console import Console
@@ -15,7 +15,7 @@ import segue
 from segue.addresses import hidden
 from segue.cli import options
 from segue.cli.models import index_if_large
-from segue.cli.progress import TrainingView
+from segue.cli.progress import JsonLines, TrainingView
 from segue.config import configure, parse_settings, read_config
 from segue.data.log.events import Events
 from segue.data.log.split import digest
@@ -28,6 +28,9 @@ from segue.files import check_file, replacing
 from segue.jobs.tune import titled
 from segue.jobs.tune import tune as search_settings
 from segue.recommend.recommender import load_model
+
+if TYPE_CHECKING:
+    from segue.training.trainer import Progress
 
 verbs = typer.Typer()
 
@@ -51,6 +54,7 @@ def train(
     settings: options.Settings = None,
     task: Annotated[str | None, typer.Option(help="next, rating or both; guessed if not given.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = False,
+    json_log: options.JsonLog = None,
     *,
     columns: options.LogColumns,
 ) -> None:
@@ -58,6 +62,8 @@ def train(
     asked = {"train.task": task} if task else {}
     wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []) | asked)
     check_file(out, "-o")
+    if json_log:
+        check_file(json_log, "--log")
     log = columns.read(events)
     console = Console(stderr=True)
     say = partial(console.print, soft_wrap=True, highlight=False, markup=False)
@@ -70,7 +76,12 @@ def train(
     kept = out.with_name(out.name + ".checkpoint")
     if kept.exists() and not resume:
         say(f"{kept}: checkpoint of an interrupted run, not used. Training starts anew; --resume continues that run.")
-    with _resumable(kept, console), TrainingView(console) as view:
+    with _resumable(kept, console), TrainingView(console) as view, JsonLines(json_log) as lines:
+
+        def report(at: "Progress") -> None:
+            view(at)
+            lines.epoch(at)
+
         rec = segue.train(
             log,
             catalogue=items,
@@ -79,7 +90,7 @@ def train(
             config=wanted,
             checkpoint=kept,
             resume=resume,
-            report=view,
+            report=report,
             say=say,
             facts=facts,
         )
@@ -103,6 +114,7 @@ def tune(
     ] = None,
     config: options.Config = None,
     settings: options.Settings = None,
+    json_log: options.JsonLog = None,
     *,
     columns: options.LogColumns,
 ) -> None:
@@ -110,21 +122,25 @@ def tune(
     fixed = (read_config(config) if config else {}) | parse_settings(settings or [])
     configure(fixed)
     check_file(out, "-o")
+    if json_log:
+        check_file(json_log, "--log")
     log = columns.read(events)
     say = partial(typer.echo, err=True)
     for line in _notes(log):
         say(line)
     log = segue.hold_out(log, hold_out)[0] if hold_out else log
-    found = search_settings(
-        log,
-        minutes=minutes,
-        kept=out.with_name(f"{out.name}.trials"),
-        settings=fixed,
-        catalogue=items,
-        users=users,
-        kinds=options.kinds_option(kind),
-        say=say,
-    )
+    with JsonLines(json_log) as lines:
+        found = search_settings(
+            log,
+            minutes=minutes,
+            kept=out.with_name(f"{out.name}.trials"),
+            settings=fixed,
+            catalogue=items,
+            users=users,
+            kinds=options.kinds_option(kind),
+            say=say,
+            note=lines.write,
+        )
     with replacing(out) as part:
         part.write_text(found.to_toml(titled(log.source, minutes)), encoding="utf-8")
     typer.echo(f"{out}: {found}")

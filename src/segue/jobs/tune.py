@@ -34,6 +34,7 @@ from segue.recommend.recommender import Recommender
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
 
     from segue.training.trainer import Progress
 
@@ -117,6 +118,7 @@ def tune(
     users: object = None,
     kinds: Mapping[str, str] | None = None,
     say: Say | None = None,
+    note: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> Tuned:
     """Search settings that rank validation better than the defaults.
 
@@ -130,6 +132,7 @@ def tune(
         settings: by path, fixed; not searched.
         catalogue, users, kinds: as for `segue.train`.
         say: called with a line for each trial.
+        note: called with plain values for each trial, for a log of machines.
 
     Raises:
         ArgumentError: the package `optuna` is not installed, or nothing is left to search.
@@ -153,7 +156,7 @@ def tune(
     asked = f"{digest(events)} {sorted(fixed.items())} {named} {sorted((kinds or {}).items())}"
     name = hashlib.blake2b(asked.encode(), digest_size=8).hexdigest()
     study = study_in(kept, name, seed=configure(fixed).train.seed)
-    return search(lambda asked, watch: measure({**fixed, **asked}, watch), study, fixed, 60 * minutes, say)
+    return search(lambda asked, watch: measure({**fixed, **asked}, watch), study, fixed, 60 * minutes, say, note=note)
 
 
 def _measure(
@@ -212,6 +215,7 @@ def search(
     seconds: float,
     say: Say | None = None,
     *,
+    note: Callable[[Mapping[str, Any]], None] | None = None,
     trials: int | None = None,
 ) -> Tuned:
     """Measure trial after trial until the time is over, and return the best.
@@ -222,6 +226,7 @@ def search(
         fixed: settings that are not searched.
         seconds: from now.
         say: called with a line for each trial.
+        note: called with plain values for each trial.
         trials: how many there are at most, those of earlier runs among them; None for no limit.
 
     Raises:
@@ -229,11 +234,12 @@ def search(
     """
     from optuna.trial import TrialState
 
-    end, say = time.monotonic() + seconds, say or (lambda line: None)
+    end, say, note = time.monotonic() + seconds, say or (lambda line: None), note or (lambda values: None)
     if "default" not in study.user_attrs:
         say("Training with the defaults first.")
         _first(measure, study, fixed)
         say(f"Trial {len(study.trials)}: NDCG@10 {study.trials[-1].value:.4f}; the defaults.")
+        note(_noted(study.trials[-1]))
     default = study.trials[study.user_attrs["default"]]
     spaces = default.distributions
     while time.monotonic() < end and (trials is None or len(study.trials) < trials):
@@ -241,6 +247,7 @@ def search(
         words = ", ".join(f"{path}={value}" for path, value in _asked(trial.params).items())
         said = _one(measure, study, trial, end)
         say(f"Trial {trial.number + 1}: {said}; {words}.")
+        note(_noted(study.trials[trial.number]))
     done = [each for each in study.trials if each.state is TrialState.COMPLETE]
     best = study.best_trial
     users = np.array(study.user_attrs["users"])
@@ -296,6 +303,12 @@ def _one(measure: Measure, study: "Study", trial: "Trial", end: float) -> str:
     value = float(measured.values[~checks].mean())
     study.tell(trial, value)
     return f"NDCG@10 {value:.4f}"
+
+
+def _noted(trial: "FrozenTrial") -> dict[str, Any]:
+    """Return a trial as plain values."""
+    state, value = trial.state.name.lower(), trial.value
+    return {"trial": trial.number + 1, "state": state, "ndcg@10": value, "settings": _asked(trial.params)}
 
 
 def _who_checks(users: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -28,6 +28,7 @@ typedef struct {
   int32_t pairs;          /* the first pair that it begins, -1 for none */
   int32_t changed, found; /* pairs added since the list of followers was made, and its length */
   int32_t* followers;     /* the likeliest pairs, best first; NULL until they are asked for */
+  uint32_t asked;         /* the last request that has it as a candidate */
   Counts counts;
 } Item;
 
@@ -44,6 +45,7 @@ typedef struct {
   int32_t *item_index, *pair_index; /* open addressing, -1 for a free place; twice the room and more */
   int64_t popular_at, popular_changed;
   int32_t popular[POPULAR], found;
+  uint32_t asked; /* requests so far */
 } Trends;
 
 typedef struct {
@@ -365,6 +367,7 @@ typedef struct {
 static void begin_request(Trends* all, Request* request, int64_t now, const int64_t* last_keys) {
   request->moment = moment_of(all, now);
   request->found = 0;
+  if (!++all->asked) all->asked = 1; /* 0 stands for an item that nobody has asked for */
   make_popular(all, &request->moment, now);
   for (int b = 0; b < LAST; b++) {
     int32_t one = request->last[b] = item_of(all, last_keys[b], 0);
@@ -377,24 +380,29 @@ static void begin_request(Trends* all, Request* request, int64_t now, const int6
   }
 }
 
-static void choose(Request* request, int32_t item, int64_t key, int32_t room) {
+static void choose(Trends* all, Request* request, int32_t item, int64_t key, int32_t room) {
   if (!key || request->found >= room) return;
-  for (int32_t m = 0; m < request->found; m++)
-    if (request->keys[m] == key) return;
+  if (item >= 0) {
+    if (all->item[item].asked == all->asked) return;
+    all->item[item].asked = all->asked;
+  } else {
+    for (int32_t m = 0; m < request->found; m++)
+      if (request->keys[m] == key) return;
+  }
   request->chosen[request->found] = item, request->keys[request->found++] = key;
 }
 
 /* The followers of the last items, then what is popular. */
-static void choose_trending(const Trends* all, Request* request, int32_t room) {
+static void choose_trending(Trends* all, Request* request, int32_t room) {
   for (int b = 0; b < LAST; b++) {
     if (request->last[b] < 0) continue;
     const Item* item = &all->item[request->last[b]];
     for (int32_t c = 0; c < item->found && c < FOLLOWERS[b]; c++) {
       int32_t one = all->pair[item->followers[c]].item;
-      choose(request, one, all->item[one].key, room);
+      choose(all, request, one, all->item[one].key, room);
     }
   }
-  for (int32_t c = 0; c < all->found; c++) choose(request, all->popular[c], all->item[all->popular[c]].key, room);
+  for (int32_t c = 0; c < all->found; c++) choose(all, request, all->popular[c], all->item[all->popular[c]].key, room);
 }
 
 /* For each request the candidates, each once: those of `also` (0 for none), then followers of the last items, then
@@ -406,7 +414,7 @@ EXPORT void segue_trends_candidates(Trends* all, int64_t requests, const int64_t
   for (int64_t r = 0; r < requests; r++, keys += room, features += room * FEATURES) {
     begin_request(all, &request, times[r], last_keys + r * LAST);
     for (int64_t a = 0; a < width; a++)
-      choose(&request, item_of(all, also[r * width + a], 0), also[r * width + a], (int32_t)room);
+      choose(all, &request, item_of(all, also[r * width + a], 0), also[r * width + a], (int32_t)room);
     choose_trending(all, &request, (int32_t)room);
     memcpy(keys, request.keys, sizeof(int64_t) * (size_t)request.found);
     for (int32_t c = 0; c < request.found; c++)
@@ -436,9 +444,8 @@ static int32_t row_of(const RowMap* map, int64_t key) {
   return -1;
 }
 
-static float ranked(const Ranker* ranker, const float* x) {
+static inline __attribute__((always_inline)) float ranked_by(const Ranker* ranker, const float* x, int64_t h) {
   float one[WIDEST], two[WIDEST], score = 0;
-  int64_t h = ranker->hidden;
   memcpy(one, ranker->b_1, sizeof(float) * (size_t)h), memcpy(two, ranker->b_2, sizeof(float) * (size_t)h);
   for (int i = 0; i < FEATURES + MORE; i++) {
     score += x[i] * ranker->linear[i];
@@ -452,6 +459,11 @@ static float ranked(const Ranker* ranker, const float* x) {
   }
   for (int64_t u = 0; u < h; u++) score += larger(0.0f, two[u]) * ranker->w_3[u];
   return score;
+}
+
+/* The usual width as a constant makes loops without a remainder. */
+static float ranked(const Ranker* ranker, const float* x) {
+  return ranker->hidden == 16 ? ranked_by(ranker, x, 16) : ranked_by(ranker, x, ranker->hidden);
 }
 
 static float log_sum(const float* values, int32_t count) {
@@ -476,7 +488,7 @@ EXPORT int64_t segue_trends_follow(Trends* all, int64_t requests, const int64_t*
     float values[MOST], own[MOST], top = -INFINITY;
     for (int64_t a = 0; a < bests[r]; a++) {
       int64_t key = map->row_keys[best[r * width + a]];
-      choose(&request, item_of(all, key, 0), key, MOST);
+      choose(all, &request, item_of(all, key, 0), key, MOST);
     }
     choose_trending(all, &request, MOST);
     for (int32_t c = 0; c < request.found; c++) {

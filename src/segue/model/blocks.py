@@ -98,12 +98,24 @@ def dropped(x: Array, mask: Array | None) -> Array:
 
 
 def scan_block(
-    cell: Cell, params: BlockParams, state: Tree, x: Array, reset: Array, masks: BlockMasks | None, norm: Norm = True
+    cell: Cell,
+    params: BlockParams,
+    state: Tree,
+    x: Array,
+    reset: Array,
+    masks: BlockMasks | None,
+    norm: Norm = True,
+    chosen: Array | None = None,
 ) -> tuple[Tree, Array]:
-    """Run T positions `x` [T, B, d] through a block; return the cell's new state and [T, B, d]."""
+    """Run T positions `x` [T, B, d] through a block; return the cell's new state and [T, B, d].
+
+    With `chosen`, bool[T, B], what lies behind the cell is made for these positions alone: [n, d], in order.
+    """
     branch, gate = branch_and_gate(params, x, norm)
     start = cell.start(params.cell, x.shape[1])
     state, y = cell.scan(params.cell, state, cell.lift(params.cell, branch), reset, start)
+    if chosen is not None:
+        x, gate, y = x[chosen], gate[chosen], y[chosen]
     x = x + dropped(product(geglu(gate, y), params.w_out), masks and masks.cell)
     return state, x + dropped(feed_forward(params, x, norm), masks and masks.feed)
 

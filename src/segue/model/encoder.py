@@ -37,7 +37,8 @@ def encode_users(
         Memory [user, ...], and float32[n, network.read_width]: for each wanted event, in order, the
         output of the state just before it.
 
-    Cost: O(events); users are read in blocks of like length.
+    Cost: O(events); users are read in blocks of like length. What lies behind the last cell is made for wanted events
+    alone.
     """
     lengths = sequences.lengths
     wanted = np.zeros(len(sequences.items), bool) if wanted is None else wanted
@@ -58,10 +59,12 @@ def encode_users(
             begun = users[late:]
             position = np.arange(t, stop)[:, None] - begins[late:]
             window, event = window_of(sequences, begun, position)
-            read, output = network.scan(params, map_tree(lambda part, late=late: part[late:], block), window)
-            map_tree(partial(_put, at=slice(late, None)), block, read)
             kept = (position >= 0) & (position < lengths[begun])
             kept &= wanted[np.where(kept, event, 0)] if len(wanted) else False
+            chosen = kept | (np.arange(t, stop) == length - 1)[:, None]  # the last output is part of the memory
+            before = map_tree(lambda part, late=late: part[late:], block)
+            read, output = network.scan(params, before, window, chosen=chosen)
+            map_tree(partial(_put, at=slice(late, None)), block, read)
             outputs[places[event[kept]]] = output[kept]
             t = stop
         map_tree(partial(_put, at=users), memory, block)

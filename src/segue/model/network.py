@@ -207,15 +207,26 @@ class Network:
         return reset | (gaps > self.session)  # an unknown gap is no new session
 
     def scan(
-        self, params: NetworkParams, memory: Memory, window: Window, masks: Masks | None = None
+        self,
+        params: NetworkParams,
+        memory: Memory,
+        window: Window,
+        masks: Masks | None = None,
+        chosen: Array | None = None,
     ) -> tuple[Memory, Array]:
         """Read T positions of B users.
 
+        Args:
+            params, memory, window: weights, what was read before, what is read.
+            masks: of dropout, or None.
+            chosen: bool[T, B], the positions whose output is wanted, of NumPy and without masks; None wants all.
+
         Returns:
-            The memory after the last position, and the output of every position, [T, B, d].
+            The memory after the last position, and the output of every position, [T, B, d]; without the rating state
+            it is zeros where not chosen, the memory's output included.
         """
         x = dropped(self.inputs(params, window), masks and masks.embedding)
-        return self.scan_inputs(params, memory, x, window, masks)
+        return self.scan_inputs(params, memory, x, window, masks, chosen)
 
     def inputs(self, params: NetworkParams, window: Window) -> Array:
         """Return the input vector of each position, [T, B, d]."""
@@ -224,15 +235,25 @@ class Network:
         return namespace(x).where(window.first[..., None], first, x)
 
     def scan_inputs(
-        self, params: NetworkParams, memory: Memory, x: Array, window: Window, masks: Masks | None = None
+        self,
+        params: NetworkParams,
+        memory: Memory,
+        x: Array,
+        window: Window,
+        masks: Masks | None = None,
+        chosen: Array | None = None,
     ) -> tuple[Memory, Array]:
         """Do what `scan` does from input vectors [T, B, d]; the window gives gaps and resets."""
         cells = []
         for i, (block, state) in enumerate(zip(params.blocks, memory.cells, strict=True)):
             reset = self._resets(i, window.reset, window.gaps)
-            state, x = scan_block(self.cell, block, state, x, reset, masks and masks.blocks[i], self.norm)
+            these = chosen if i == self.depth - 1 else None
+            state, x = scan_block(self.cell, block, state, x, reset, masks and masks.blocks[i], self.norm, these)
             cells.append(state)
         output = normed(x, params.norm, self.norm)
+        if chosen is not None:
+            some, output = output, np.zeros((*chosen.shape, self.width), np.float32)
+            output[chosen] = some
         read = dropped(output, masks and masks.output)
         if self.rating:
             xp = namespace(x)

@@ -87,6 +87,7 @@ def noise(*, items: int = 30, users: int = 400, length: int = 20, seed: int = 0)
     return Shop(_events(np.random.default_rng(seed).integers(0, items, (users, length))), best=1.0 / items)
 
 
+_SECTIONS = ("Politics", "Sport", "Culture", "Science", "Business", "Travel")
 _GENRES = ("Comedy", "Drama", "Thriller", "Western", "Musical", "Mystery")
 _FIRST = ("Silver", "Quiet", "Last", "Golden", "Broken", "Northern", "Hidden", "Second", "Paper", "Distant")
 _SECOND = ("River", "Garden", "Station", "Letter", "Winter", "Harbour", "Mirror", "Road", "Summer", "Bridge")
@@ -115,6 +116,46 @@ def shop(*, items: int = 300, users: int = 600, seed: int = 0) -> Shop:
         {"item": [f"i{i}" for i in range(items)], "title": titles, "genres": [_GENRES[g] for g in genre]}
     )
     return Shop(events.sort("time"), best=float("nan"), catalogue=catalogue)
+
+
+def news(*, hours: int = 60, articles: int = 12, users: int = 2000, clicks: int = 30_000, seed: int = 0) -> Shop:
+    """Return a log of news, whose articles come and fade within hours; `best` is NaN.
+
+    Each reader prefers one section. At nine tenths of the time a story breaks, which all sections read. An item is
+    named after its section and the hour of its publication.
+
+    Args:
+        hours: of the log.
+        articles: that come in an hour.
+        users: readers, of whom few read much.
+        clicks: of all readers.
+        seed: the same seed gives the same log.
+    """
+    rng, hour, block = np.random.default_rng(seed), 3600, 600
+    count = hours * articles
+    published = np.sort(rng.integers(0, hours * hour, count))
+    section, charm = rng.integers(0, len(_SECTIONS), count), rng.exponential(1.0, count) ** 2
+    half_life = rng.uniform(1.0, 4.0, count) * hour
+    story = int(np.searchsorted(published, 0.9 * hours * hour))
+    charm[story] = 8 * charm.max()
+    times, readers = np.sort(rng.integers(0, hours * hour, clicks)), (users * rng.random(clicks) ** 2).astype(np.int64)
+    tastes = rng.integers(0, len(_SECTIONS), users)
+    items = np.zeros(clicks, np.int64)
+    for begin in range(0, hours * hour, block):
+        age = begin + block - published
+        near = charm * np.exp2(-np.maximum(age, 0) / half_life) * (age >= block)
+        near[0] += not near.any()
+        for taste in range(len(_SECTIONS)):
+            chosen = (times >= begin) & (times < begin + block) & (tastes[readers] == taste)
+            wanted = near * np.where((section == taste) | (np.arange(count) == story), 1.0, 0.05)
+            items[chosen] = rng.choice(count, int(chosen.sum()), p=wanted / wanted.sum())
+    names = [
+        f"{_SECTIONS[s]} {1 + at // 86400}d{at // hour % 24:02d}h #{n}"
+        for n, (s, at) in enumerate(zip(section.tolist(), published.tolist(), strict=True))
+    ]
+    names[story] = f"Breaking {names[story]}"
+    table = pl.DataFrame({"user": [f"u{u}" for u in readers], "item": [names[i] for i in items], "time": times})
+    return Shop(table.unique(["user", "item"], keep="first", maintain_order=True), best=float("nan"))
 
 
 def _events(walk: NDArray[np.int64]) -> pl.DataFrame:
