@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="clicks.parquet of the Globo week")
     parser.add_argument("--events", type=int, help="length of the slice; all if not given")
     parser.add_argument("--setting", action="append", default=[], help="path=value")
+    parser.add_argument("--model", type=Path, help="where the model is kept")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     asked = parser.parse_args()
@@ -51,6 +52,8 @@ def main() -> None:
     began = time.perf_counter()
     rec = segue.train(train, config=dict(text.split("=", 1) for text in asked.setting), say=print)
     trained = time.perf_counter()
+    if asked.model:
+        rec.save(asked.model)
     report = segue.evaluate_stream(rec, test, train=train, say=print)
     found = {
         "set": "globo-first-week",

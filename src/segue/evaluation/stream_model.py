@@ -151,6 +151,8 @@ class StreamedModel:
                         self._count(int(self.log.begins[part[some][0]]))
                     yield StreamMoment(part[some], scores[some], asked[some], times[some])
             self._count(batch.stop)
+            if self.rec.live is not None and self.rec.live.vocabulary.full:  # between batches: scores fit the rows
+                self.rec = self.rec.with_trends(self.rec.live.trends)
             self._observe(batch)
 
     def _moments(self, places: Times) -> Iterator[slice]:
@@ -166,8 +168,6 @@ class StreamedModel:
             return
         some, self.counted = slice(self.counted, upto), upto
         self.rec.live.trends.add(self.moves.part(some), [self.ids[code] for code in self.log.items[some].tolist()])
-        if self.rec.live.vocabulary.full:
-            self.rec = self.rec.with_trends(self.rec.live.trends)
 
     def _batches(self) -> Iterator[range]:
         """Give whole moments in which no user has an event of an earlier one."""
