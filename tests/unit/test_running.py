@@ -253,7 +253,8 @@ def test_an_address_that_is_taken_is_an_error_without_a_traceback(model):
 
 
 def test_several_workers_need_a_store_that_processes_share(model, tmp_path):
-    for words in ([], ["--store", str(tmp_path / "shop.db")]):
+    for words in ([], ["--store", str(tmp_path / "shop.db")], ["--store", "postgressql://ann:secret@db"]):
         done = CliRunner().invoke(cli.app, ["serve", str(model), "--workers", "2", *words])
         assert isinstance(done.exception, ArgumentError) and not (tmp_path / "shop.db").exists()
         assert "--workers 2: expected a store that processes share, --store postgresql://" in f"{done.exception}"
+        assert "secret" not in f"{done.exception}"

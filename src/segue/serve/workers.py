@@ -27,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
+from segue.addresses import shown
 from segue.errors import ArgumentError, LostError, SegueError
 from segue.serve.http import shutdown
 from segue.serve.http.metrics import Metrics
@@ -51,7 +52,7 @@ def serve_workers(settings: Settings, workers: int, say: Callable[[str], None] =
         ModelError, StoreError: one of them cannot be opened.
     """
     if settings.store is None or not is_shared(settings.store):
-        came = settings.store or "none, which stands for an SQLite file"
+        came = shown(settings.store) if settings.store else "none, which stands for an SQLite file"
         raise ArgumentError(
             f"--workers {workers}: expected a store that processes share, --store postgresql://... or valkey://..., "
             f"came {came}. Give one, or leave --workers out: one process owns an SQLite file."
@@ -137,12 +138,18 @@ def _worker(settings: Settings, folder: Path) -> Iterator[OpenApp]:
 
 def _opened_patiently(settings: Settings, make_metrics: Callable[..., Metrics], stack: contextlib.ExitStack) -> OpenApp:
     """Open an application, as soon as the store answers: a worker that gave up would end all of them."""
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, signal.SIG_DFL) for number in signals]  # nothing is open that had to be closed
     while True:
         try:
-            return stack.enter_context(opened(settings, make_metrics))
+            open_app = stack.enter_context(opened(settings, make_metrics))
+            break
         except LostError as error:
             logger.error("waiting for the store: %s", error)
             time.sleep(PUBLISHED)
+    for number, handler in zip(signals, before, strict=True):
+        signal.signal(number, handler)
+    return open_app
 
 
 def _end_with_parent() -> None:
