@@ -92,7 +92,8 @@ def test_a_flood_of_one_user_moves_lists_of_others_like_a_click(open_service):
 
 def test_a_model_with_another_half_life_begins_with_the_counts_of_the_log(open_service, tmp_path):
     save_model(with_ranker(small_recommender(seed=6), 600.0), tmp_path / "other.segue")
-    save_model(small_recommender(seed=7), tmp_path / "without.segue")
+    for seed, name in ((7, "without"), (8, "again")):
+        save_model(small_recommender(seed=seed), tmp_path / f"{name}.segue")
     service = open_service(models=tmp_path)
     for n in range(5):
         click(service, f"u{n}", "new")
@@ -103,6 +104,11 @@ def test_a_model_with_another_half_life_begins_with_the_counts_of_the_log(open_s
     assert service.settle() and service.status().trends is None and "new" not in scores(service)
     service.roll_back()
     assert service.settle() and next(iter(scores(service))) == "new"
+    for name in ("without", "again", "other"):  # until no model at hand has trends, and back
+        service.roll_out(f"{name}.segue")
+        assert service.settle()
+    assert next(iter(scores(service, 1))) == "new" and service.status().trends.events == 5
+    assert sum(thread.name == "segue-trends" for thread in threading.enumerate()) == 1
 
 
 def test_rows_for_unknown_items_are_made_when_they_are_used_up(open_service, monkeypatch):

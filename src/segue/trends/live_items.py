@@ -40,9 +40,10 @@ class LiveItems:
     def keys(self, rows: NDArray[np.integer]) -> Times:
         """Return int64[...], the key of the item in each row; 0 for row 0 and for free rows."""
         keys: Times = self.table.row_keys[rows]
-        if not keys.all():
+        missing = rows[(keys == 0) & (rows > 0)]
+        if len(missing):
             texts = self.vocabulary.texts
-            for row in np.unique(rows[(keys == 0) & (rows > 0)]).tolist():
+            for row in np.unique(missing).tolist():
                 if row <= len(texts):
                     self._note(item_key(texts[row - 1]), row)
             keys = self.table.row_keys[rows]

@@ -122,8 +122,13 @@ def _nearest(unit: Floats, neighbours: int) -> sparse.csr_array:
         cosines = unit[begin : begin + step] @ unit.T
         diagonal = np.arange(len(cosines))
         cosines[diagonal, begin + diagonal] = 0
-        if neighbours < n_items - 1:  # what is surely too low goes before the slower exact choice
-            least = np.partition(cosines, -neighbours, axis=1)[:, -neighbours]
-            cosines[cosines < least[:, None]] = 0
-        kept.append(highest(sparse.csr_array(np.maximum(cosines, 0)), neighbours))
+        kept.append(highest_of(np.maximum(cosines, 0), neighbours))
     return sparse.vstack(kept, format="csr")
+
+
+def highest_of(values: Floats, count: int) -> sparse.csr_array:
+    """Return the `count` highest values above 0 of each row of a dense table, which is changed; see `highest`."""
+    if count < values.shape[1] - 1:  # what is surely too low goes before the slower exact choice
+        least = np.partition(values, -count, axis=1)[:, -count]
+        values[values < least[:, None]] = 0
+    return highest(sparse.csr_array(values), count)

@@ -7,9 +7,9 @@ import numpy as np
 from scipy import sparse
 
 from segue.data.sequences.sequences import Sequences
-from segue.data.sequences.transition_counts import TIE, followers, highest, known_events, shares
+from segue.data.sequences.transition_counts import TIE, followers, known_events, shares
 from segue.evaluation.baselines import content_knn
-from segue.evaluation.baselines.content_knn import ContentKNN, unit_rows
+from segue.evaluation.baselines.content_knn import ContentKNN, highest_of, unit_rows
 from segue.evaluation.baselines.contract import Baseline, Grid, above_zero, not_negative
 from segue.evaluation.baselines.counting import Counted
 from segue.shapes import Floats
@@ -91,7 +91,7 @@ class TransitionGraph(Baseline):
         self._check(n_items, features)
         assert features is not None
         known, unit = known_events(sequences, n_items), unit_rows(features)
-        counts = sparse.csr_array(followers(known, n_items, 1, 1.0))
+        counts = sparse.csr_array(followers(known, n_items, 1, 1.0), dtype=np.float32)
         counts.setdiag(0)
         counts.eliminate_zeros()
         step = max(1, content_knn.COSINES // n_items)
@@ -101,12 +101,15 @@ class TransitionGraph(Baseline):
 
     def _best(self, counts: sparse.csr_array, unit: Floats, begin: int, end: int) -> sparse.csr_array:
         """Return sparse float32[end - begin, item]: the kept pairs of some items."""
-        followed = counts[begin:end].toarray()
-        two = (counts[begin:end] @ counts).toarray() > 0
-        weights = np.where(followed > 0, 1.0, np.where(two, self.two, self.rest)).astype(np.float32)
-        logs = np.log1p(followed, dtype=np.float32)
-        most = logs.max(axis=1, keepdims=True)
-        values = weights * np.maximum(unit[begin:end] @ unit.T, 0)
-        values += np.float32(self.edges) * np.divide(logs, most, out=np.zeros_like(logs), where=most > 0)
+        followed = counts[begin:end]
+        two = (followed @ counts).toarray() > 0
+        at, item = followed.nonzero()
+        weights = np.where(two, np.float32(self.two), np.float32(self.rest))
+        weights[at, item] = 1
+        values = np.maximum(unit[begin:end] @ unit.T, 0)
+        values *= weights
+        logs = np.log1p(followed.data)
+        most = np.maximum.reduceat(logs, followed.indptr[np.unique(at)]) if len(at) else logs
+        values[at, item] += self.edges * logs / np.repeat(most, np.diff(followed.indptr)[np.unique(at)])
         values[np.arange(end - begin), np.arange(begin, end)] = 0
-        return highest(sparse.csr_array(values), self.neighbours)
+        return highest_of(values, self.neighbours)

@@ -175,13 +175,14 @@ def seen_rows(rec: Scorer, state: State) -> Rows:
     return np.concatenate([seen, met[met > 0]])
 
 
-def last_keys(live: LiveItems, state: State, count: int = LAST) -> Times:
-    """Return int64[count], the keys of a user's last items, newest first, 0 where there is none."""
-    keys = live.keys(state.recent[0, : -count - 1 : -1])
-    unknown = state.unknown
-    if len(unknown):
-        free = np.flatnonzero(keys == 0)[: len(unknown)]
-        keys[free] = unknown[: -len(free) - 1 : -1]
+def last_keys(live: LiveItems, states: Sequence[State], count: int = LAST) -> Times:
+    """Return int64[user, count], the keys of each user's last items, newest first, 0 where there is none."""
+    keys = live.keys(np.concatenate([state.recent for state in states])[:, : -count - 1 : -1])
+    for line, state in zip(keys, states, strict=True):
+        unknown = state.unknown
+        if len(unknown):
+            free = np.flatnonzero(line == 0)[: len(unknown)]
+            line[free] = unknown[: -len(free) - 1 : -1]
     return keys
 
 
@@ -209,7 +210,7 @@ def _asked(rec: Scorer, live: LiveItems, states: Sequence[State], at: Sequence[i
     gaps = gaps_seconds(times, [state.time for state in states])
     counts = np.array([state.count for state in states])
     many = rec.repeats != "exclude"
-    recent = np.array([last_keys(live, state, RECENT if many else LAST) for state in states], np.int64)
+    recent = last_keys(live, states, RECENT if many else LAST)
     return Asked(np.array(times, np.int64), recent[:, :LAST], gaps, counts, recent if many else None)
 
 

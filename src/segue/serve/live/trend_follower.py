@@ -191,7 +191,7 @@ class TrendFollower:
         self._bound: WeakValueDictionary[int, Recommender] = WeakValueDictionary()
         self._lock, self._turned = threading.Lock(), threading.Condition()
         self._begun = self._done = 0
-        self._open = self._closed = False
+        self._open = self._running = self._closed = False
         self._at_end = clock()
         self.thread = Background("segue-trends", self.turn, every=FOLLOWED if store.exclusive else SHARED)
 
@@ -199,8 +199,13 @@ class TrendFollower:
         """Begin to follow, now or with the first model that has a ranker."""
         with self._lock:
             self._open = True
-            if self._replays:
-                self.thread.start()
+            self._run()
+
+    def _run(self) -> None:
+        """Start the thread where there is something to follow, once."""
+        if self._open and self._replays and not self._running:
+            self._running = True
+            self.thread.start()
 
     def bound(self, rec: Recommender) -> Recommender:
         """Return a model whose lists follow the trends; one without a ranker as it is.
@@ -219,9 +224,8 @@ class TrendFollower:
 
     def _trends(self, shortest: int) -> Trends:
         if shortest not in self._replays:
-            if self._open and not self._replays:
-                self.thread.start()
             self._replays[shortest] = TrendReplay(self._store, shortest)
+            self._run()
         return self._replays[shortest].trends
 
     def status(self, rec: Recommender) -> TrendStatus | None:
@@ -249,7 +253,9 @@ class TrendFollower:
         while not self._closed and sum(self._step(one) for one in followed) < len(followed):
             pass
         self._at_end = self._clock()
-        if any(_full(rec) for rec in list(self._bound.values())):
+        with self._lock:
+            full = any(_full(rec) for rec in self._bound.values())
+        if full:
             self._full()
         with self._turned:
             self._done = begun
@@ -257,7 +263,7 @@ class TrendFollower:
 
     def _in_use(self) -> list[int]:
         """Return the half-lives of the models at hand, and let the counts of others go."""
-        used = {int(rec.ranker.shortest) for rec in list(self._bound.values()) if rec.ranker}
+        used = {int(rec.ranker.shortest) for rec in self._bound.values() if rec.ranker}
         for shortest in self._replays.keys() - used:
             self._replays.pop(shortest)
             self._anew.pop(shortest, None)
