@@ -268,6 +268,16 @@ def test_scores_that_follow_trends_in_c_equal_their_twin(repeats, monkeypatch):
     assert np.array_equal(finite, np.isfinite(found[1])) and np.abs(found[0][finite] - found[1][finite]).max() < 1e-4
 
 
+def test_rows_for_new_items_grow_while_a_stream_is_read(monkeypatch):
+    monkeypatch.setattr(live_scores, "ROOM", 1)
+    rec, log = replace(small_recommender(), ranker=random_ranker()), log_with_ties()
+    train, test = split_after(log, int(log.table["time"][9]))
+    model = StreamedModel(rec.with_trends(rec.trends()), test, None, coded(log), len(train), ids_of(log))
+    first, ranks = model.rec.vocabulary, model.ranks()
+    unknown = ~np.isin(log.table["item"][len(train) :].cast(pl.String).to_list(), rec.vocabulary.texts)
+    assert model.rec.vocabulary.size > first.size and np.isfinite(ranks[unknown]).sum() > 3
+
+
 def test_states_are_the_same_with_trends_and_without():
     rec, log = replace(small_recommender(), ranker=random_ranker()), log_with_ties()
     live = rec.with_trends(trends := rec.trends())
