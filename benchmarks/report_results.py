@@ -327,6 +327,14 @@ def agreement() -> list[str]:
     )
 
 
+def _trends_of(run: Mapping[str, Any]) -> str:
+    """Return whether a model follows the trends, and what that gains."""
+    if not run.get("gain"):
+        return "found no drift in its log, so its items are frozen at the cut."
+    twice = "stands twice: as it is served, following the trends, and frozen."
+    return f"{twice} Improvement over the frozen model: {interval(run['gain'])}."
+
+
 def streams() -> list[str]:
     """Return the tables of models on a stream beside baselines that learn online."""
     lines = []
@@ -342,8 +350,7 @@ def streams() -> list[str]:
             f"A stream: {run['set']}",
             f"{run['queries']:,} events after {run['training_events']:,} of training, in the order of time; each is "
             "ranked from all strictly earlier events, then learnt. The model, trained with "
-            f"{of_settings(run['settings'])}, stands twice: as it is served, following the trends, and frozen. "
-            f"Improvement over the frozen model: {interval(run['gain'])}. "
+            f"{of_settings(run['settings'])}, {_trends_of(run)} "
             f"Improvement in NDCG@10 over {run['improvement']['over'].partition(' (')[0]}: "
             f"{interval(run['improvement'])}. {run['date']}, {run['machine']}.",
             table(
