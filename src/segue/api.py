@@ -22,7 +22,7 @@ from segue.data.sequences.sequences import Sequences, encode, gaps, item_vocabul
 from segue.data.sequences.type_weights import check_types, check_weights_count
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.ids import check_matched
-from segue.errors import ArgumentError, ConfigError, DataError
+from segue.errors import ArgumentError, ConfigError, DataError, SegueError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
 from segue.model.transitions import TransitionCounts
@@ -42,8 +42,9 @@ SAMPLED_USERS = 20_000
 #: From so many events on, the sequences of a training lie on disk, read through a memory map.
 MAPPED_EVENTS = 20_000_000
 #: Events from which on a log is looked at for drift; the last part of it, and events of it at most, from which trends
-#: are learnt; epochs of the model that reads them on, and the share of a time budget for both.
-DRIFTING, LATER, LATEST, EPOCHS, TRENDS = 5_000, 0.1, 100_000, 3, 0.3
+#: are learnt; events before it, at most, that the model learns which reads it on, and its epochs; the share of a time
+#: budget for all this, and the seconds without which it is left out.
+DRIFTING, LATER, LATEST, EARLIER, EPOCHS, TRENDS, TRENDS_LEAST = 5_000, 0.1, 100_000, 2_000_000, 3, 0.3, 5.0
 
 
 def train(
@@ -169,11 +170,12 @@ def _drifting(events: Events, settings: Config, budget: "Budget", say: Callable[
                 "without. Leave model.trends out."
             )
         return None
-    if wanted == "auto" and len(events) < DRIFTING:
+    if (wanted == "auto" and len(events) < DRIFTING) or events.table["time"].n_unique() < 2:
         return None
     early, later = split_by_time(events, test=min(LATER, LATEST / len(events)))
     if not len(later) or not len(early):
         return None
+    early = early.with_table(early.table.tail(EARLIER)) if len(early) > EARLIER else early
     drift = drift_of(early, later, exclude_seen=settings.train.repeats == "exclude")
     if wanted == "auto" and not drift.found:
         return None
@@ -199,14 +201,21 @@ def _trends(
     from segue.evaluation.trend_questions import trend_questions
     from segue.training.trend_fit import fit_ranker
 
-    seconds = None if budget.seconds is None else max(5.0, 0.6 * budget.left())
+    if budget.left() < TRENDS_LEAST:
+        say("No time is left to learn the trends: lists follow the user's own events alone. Raise train.minutes.")
+        return rec
+    seconds = None if budget.seconds is None else 0.6 * budget.left()
     model, short = replace(rec.config.model, trends="off"), min(EPOCHS, rec.config.train.epochs or EPOCHS)
     asked = replace(rec.config.train, epochs=short, minutes=None if seconds is None else seconds / 60)
     with budget.measured("learning the trends"):
-        earlier = train(
-            drift.early, catalogue=catalogue, users=users, kinds=kinds, cell=cell,
-            config=replace(rec.config, model=model, train=asked),
-        )  # fmt: skip
+        try:
+            earlier = train(
+                drift.early, catalogue=catalogue, users=users, kinds=kinds, cell=cell,
+                config=replace(rec.config, model=model, train=asked),
+            )  # fmt: skip
+        except SegueError as error:  # such as a weight of a type that came later
+            say(f"Lists do not follow the trends, for no model of the earlier events can be trained: {error}")
+            return rec
         profiles = profiles_of(rec.facts, users, drift.later)
         questions = trend_questions(earlier, drift.early, drift.later, drift.shortest, profiles=profiles, say=say)
         always, seed = rec.config.model.trends == "on", rec.config.train.seed

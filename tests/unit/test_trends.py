@@ -10,8 +10,9 @@ import segue
 from segue.config import configure
 from segue.errors import ArgumentError, ConfigError, ModelError
 from segue.evaluation.trend_questions import drift_of
+from segue.recommend.index.approximate import exact_index
 from segue.trends.ranker import TrendRanker
-from tests_support import random_ranker, small_recommender
+from tests_support import random_ranker, small_rater, small_recommender
 
 QUICK = {
     "model.width": 8,
@@ -75,6 +76,17 @@ def test_only_a_log_that_drifts_is_found_to_drift(drifts):
     assert drift.found == drifts and drift.online > 0.5
 
 
+@pytest.mark.parametrize("kind", ["one time", "all seen"])
+def test_a_log_that_cannot_show_drift_is_trained_without(kind):
+    n = 5_200
+    time = [1_600_000_000] * n if kind == "one time" else range(1_600_000_000, 1_600_000_000 + n)
+    table = pl.DataFrame(
+        {"user": [f"u{k % 10}" for k in range(n)], "item": [f"i{k % 7}" for k in range(n)], "time": time}
+    )
+    rec = segue.train(segue.read_events(table), config=QUICK | {"train.repeats": "exclude"})
+    assert rec.ranker is None
+
+
 def test_a_model_without_a_ranker_says_so():
     with pytest.raises(ArgumentError, match=r"model.trends=on"):
         small_recommender().with_trends(segue.Trends(60_000_000))
@@ -133,3 +145,23 @@ def test_the_setting_is_known():
     assert configure({"model.trends": "off"}).model.trends == "off"
     with pytest.raises(ConfigError, match="trends"):
         configure({"model.trends": "maybe"})
+
+
+@pytest.mark.parametrize("make", [small_recommender, small_rater])
+def test_lists_of_an_index_follow_the_trends_alike(make):
+    rec = replace(make(), ranker=random_ranker())
+    trends = rec.trends()
+    for n in range(60):
+        item = f"new {n % 4}" if n % 3 == 0 else f"{n % 12:03d}"
+        trends.observe(f"u{n % 7}", item, time=1000.0 + 3 * n)
+    state = rec.start()
+    for item in ("001", "new 1", "004"):
+        state = rec.observe(state, item, time=1200.0)
+    lists = [
+        one.with_trends(trends).recommend(state, 8, at=1300.0, repeats="exclude")
+        for one in (rec, rec.with_index(exact_index(rec)))
+    ]
+    ids = [[item.item for item in one] for one in lists]
+    assert ids[0] == ids[1] and any(id.startswith("new") for id in ids[0]) and "new 1" not in ids[0]
+    scores = [[item.score for item in one] for one in lists]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)

@@ -85,6 +85,8 @@ def drift_of(train: Events, later: Events, *, exclude_seen: bool) -> Drift:
     log, begin, ids = stream_of(later, train)
     moves, keys = moves_of_stream(log, ids), np.array([*map(item_key, ids)], np.int64)
     asked = _asked(log, begin, LOOKED, exclude_seen)
+    if not len(asked):
+        return Drift(SHORTEST[0], 0.0, 0.0, 0.0)
     return max((_drift(log, begin, moves, keys, asked, shortest) for shortest in SHORTEST), key=lambda one: one.online)
 
 

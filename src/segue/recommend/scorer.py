@@ -114,7 +114,7 @@ class Scorer(Model):
         """Return for each user rows in order, among which are, as far as the index finds them, the k best.
 
         The index finds them by the network alone; the transition counts add the likeliest successors of the last
-        items. With counts, more than k are found, because blending changes their order.
+        items. With counts or trends, more than k are found, because these change the order.
 
         Args:
             output, gaps, recent, details: as of `score_outputs`.
@@ -128,7 +128,7 @@ class Scorer(Model):
         if self.index is None:
             raise ArgumentError("candidates: expected a recommender with an index, came one without. Use with_index.")
         query = self.fused.query(output, gaps, details)
-        count = k if self.counts is None else 2 * k + MORE
+        count = k if self.counts is None and self.live is None else 2 * k + MORE
         best = self.index.search(query, min(count, self.vocabulary.size), allowed=allowed, excluded=excluded).rows
         lists = [rows[rows > 0] for rows in np.sort(best, axis=1)]
         if self.counts is None:
