@@ -443,6 +443,7 @@ def convert(rec: Recommender) -> Recommender:
 
     Cost: a copy of the weights of the cells.
     """
+    rec = rec.with_trends(None)
     cell = rec.network.cell
     if not isinstance(cell, KerasCell):
         raise ArgumentError(f"convert: expected a recommender with a cell of Keras, came {cell}: nothing to do.")

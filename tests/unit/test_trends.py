@@ -1,5 +1,6 @@
 """Trends from training to a list: a log that drifts gives a ranker, another one none, and files keep it."""
 
+import pickle
 from dataclasses import fields, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from segue.errors import ArgumentError, ConfigError, ModelError
 from segue.evaluation.trend_questions import drift_of
 from segue.recommend.index.approximate import exact_index
 from segue.trends.ranker import TrendRanker
-from tests_support import random_ranker, small_rater, small_recommender
+from tests_support import ITEMS, described_log, described_recommender, random_ranker, small_rater, small_recommender
 
 QUICK = {
     "model.width": 8,
@@ -108,6 +109,17 @@ def test_a_file_keeps_the_ranker(tmp_path):
         assert np.array_equal(getattr(ranker, field.name), getattr(rec.ranker, field.name))
 
 
+def test_a_recommender_with_trends_is_saved_and_pickled_without(tmp_path):
+    rec = replace(small_recommender(), ranker=random_ranker())
+    live = rec.with_trends(trends := rec.trends())
+    trends.observe("ann", "new", time=1000.0)
+    live.recommend(live.start(), 3)
+    live.save(tmp_path / "m.segue")
+    for other in (segue.load(tmp_path / "m.segue"), pickle.loads(pickle.dumps(live))):
+        assert other.items == rec.items and other.live is None and other.ranker is not None
+        assert other.recommend(other.start(), 3) == rec.recommend(rec.start(), 3)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -145,6 +157,18 @@ def test_the_setting_is_known():
     assert configure({"model.trends": "off"}).model.trends == "off"
     with pytest.raises(ConfigError, match="trends"):
         configure({"model.trends": "maybe"})
+
+
+def test_a_recommender_with_trends_takes_an_index_and_items_and_scores_its_items():
+    rec = replace(described_recommender(described_log()), ranker=random_ranker())
+    live = rec.with_trends(trends := rec.trends())
+    trends.observe("ann", "new", time=1000.0)
+    assert "new" in [one.item for one in live.recommend(live.start(), 99)]
+    indexed = live.with_index(exact_index(rec))
+    assert indexed.index is not None and indexed.live is not None and indexed.live.trends is trends
+    more = live.add_items(ITEMS.head(2).with_columns(item=pl.Series(["new", "other"])))
+    assert {"new", "other"} <= set(more.items) and len(set(more.items)) == len(more.items)
+    assert live.score(live.start()).shape == (1, len(live.items))
 
 
 @pytest.mark.parametrize("make", [small_recommender, small_rater])

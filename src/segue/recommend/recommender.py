@@ -26,7 +26,7 @@ from segue.recommend.batch import Happened
 from segue.recommend.filters.fields import Where
 from segue.recommend.index.exact import Index
 from segue.recommend.lists.explain import Explanation, explain_history, labels_of, past_events
-from segue.recommend.lists.live_scores import ranker_of, unknown_keys, with_trends
+from segue.recommend.lists.live_scores import ranker_of, unknown_keys, with_trends, without_trends
 from segue.recommend.lists.options import ListOptions, RankedList
 from segue.recommend.lists.rerank import list_of
 from segue.recommend.new_items import with_items
@@ -347,7 +347,8 @@ class Recommender(Scorer):
 
         Cost: O(all items x width): the table of vectors is copied.
         """
-        return with_items(self, table)
+        more = with_items(without_trends(self), table)
+        return more if self.live is None else with_trends(more, self.live.trends)
 
     def sequences(self, events: Events, profiles: Profiles | None = None) -> Sequences:
         """Return a log as this model reads it: rows of items, and numbers of the learnt columns."""
@@ -397,7 +398,8 @@ class Recommender(Scorer):
         else:
             times = [None if time == NO_TIME else int(time) for time in states.times]
             gaps = gaps_seconds([now] * len(times), times)
-        return self.score_outputs(states.memory.output, gaps, states.recent, self.details(now))[:, 1:]
+        scores = self.score_outputs(states.memory.output, gaps, states.recent, self.details(now))
+        return scores[:, 1 : len(self.items) + 1]
 
     def with_trends(self, trends: Trends | None) -> "Recommender":
         """Return a recommender whose lists follow what everybody does, by the ranker of this model.
@@ -430,17 +432,19 @@ class Recommender(Scorer):
 
     def with_index(self, index: Index | None) -> "Recommender":
         """Return a recommender whose lists come from an index; None scores all items for each list."""
-        return replace(self, index=index)
+        found = replace(without_trends(self), index=index)
+        return found if self.live is None else with_trends(found, self.live.trends)
 
     def save(self, path: str | Path) -> None:
         """Write a model; see `segue.model_file.save_model`."""
-        save_model(self, path)
+        save_model(without_trends(self), path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how a recommender is pickled and copied in depth: by its fields, without cached values."""
-        parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
-        if self.catalogue is not None:
-            parts["catalogue"] = Catalogue(self.catalogue.table, self.catalogue.notes)
+        frozen = without_trends(self)  # trends are of this process
+        parts: dict[str, Any] = {part.name: getattr(frozen, part.name) for part in fields(frozen)}
+        if frozen.catalogue is not None:
+            parts["catalogue"] = Catalogue(frozen.catalogue.table, frozen.catalogue.notes)
         return type(self), tuple(
             replace(part) if hasattr(part, "__dataclass_fields__") else part for part in parts.values()
         )

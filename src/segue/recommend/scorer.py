@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,10 +43,12 @@ class Scorer(Model):
     Args:
         index: finds the items of a list; None scores all items for each list.
         live: the trends that lists follow; None for lists that only the user's own events move.
+        base: the same without trends, where there are any.
     """
 
     index: Index | None = None
     live: LiveItems | None = None
+    base: Any = None
 
     @cached_property
     def empty_memory(self) -> Memory:

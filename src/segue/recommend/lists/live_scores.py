@@ -65,7 +65,7 @@ def ranker_of(model: Model) -> TrendRanker:
 
 def with_trends(rec: S, trends: Trends | None) -> S:
     """Return a recommender whose lists follow trends; see `Recommender.with_trends`."""
-    frozen = rec if rec.live is None else without_trends(rec)
+    frozen = without_trends(rec)
     if trends is None:
         return frozen
     ranker_of(rec)
@@ -73,16 +73,15 @@ def with_trends(rec: S, trends: Trends | None) -> S:
     unknown = sum(name not in known for name in list(trends.names.values()))
     open_ = with_free_rows(frozen, max(ROOM, 2 * unknown))
     assert isinstance(open_.vocabulary, OpenVocabulary)
-    live = replace(open_, live=LiveItems(trends, open_.vocabulary))
+    live = replace(open_, live=LiveItems(trends, open_.vocabulary), base=frozen)
     vars(live)["fused"] = open_.fused
-    vars(live)["frozen"] = frozen
     return live
 
 
 def without_trends(rec: S) -> S:
     """Return the recommender that `with_trends` was called of."""
-    frozen: S = vars(rec).get("frozen", rec)
-    return frozen
+    base: S = rec if rec.base is None else rec.base
+    return base
 
 
 def follow_trends(
