@@ -12,7 +12,7 @@
 
 #include "formulas.h"
 
-enum { TIERS = 5, BUCKETS = 4, LAST = 3, FEATURES = 12, POPULAR = 80, SORTED = 64, MOST = 512, MORE = 5, WIDEST = 64 };
+enum { TIERS = 5, BUCKETS = 4, LAST = 3, FEATURES = 12, POPULAR = 80, MOST = 512, MORE = 5, WIDEST = 64 };
 /* The half-lives of the tiers, in the shortest half-life. Of a pair, the first three count what came next, the others
    what came within LAST events. */
 static const int64_t OF_ITEM[TIERS] = {1, 6, 24, 144, 864}, OF_PAIR[TIERS] = {6, 72, 288, 72, 864};
@@ -301,7 +301,7 @@ static void insert(int32_t* best, float* values, int32_t* found, int32_t most, i
 /* The most popular items, made anew each second and after enough events. */
 static void make_popular(Trends* all, Moment* moment, int64_t now) {
   int64_t second = floor_of(now, 1000000);
-  int64_t enough = all->items / 256 > SORTED ? all->items / 256 : SORTED;
+  int64_t enough = all->items / 64 + 1; /* some microseconds an event, whatever the number of items */
   if (all->found >= 0 && all->popular_at == second && all->popular_changed < enough) return;
   float values[POPULAR];
   all->found = 0, all->popular_at = second, all->popular_changed = 0;
