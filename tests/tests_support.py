@@ -20,8 +20,9 @@ from segue.model.backend import map_tree
 from segue.model.transitions import REACH, RECENT, TransitionCounts
 from segue.model_file import build_network, with_fingerprint
 from segue.recommend.recommender import Recommender
-from segue.trends.ranker import INPUTS, TrendRanker
-from segue.trends.trends import Trends, moves_of_user
+from segue.trends.moves import moves_of
+from segue.trends.ranker import INPUTS, TrendRanker, item_keys
+from segue.trends.trends import Trends
 
 
 def read_catalogue(source, vocabulary, **how):
@@ -78,6 +79,13 @@ def with_ranker(rec, shortest=300.0):
     half_life = np.int64(shortest * 1e6)
     ranker = TrendRanker(half_life, linear[:, None] * 0, none, none[:, None], none, none, linear, np.float32(0))
     return with_fingerprint(replace(rec, ranker=ranker))
+
+
+def moves_of_user(items, times):
+    """The moves of one user's events, in order; events without a time do not count."""
+    timed = [(item, time) for item, time in zip(items, times, strict=True) if time is not None]
+    keys, when = item_keys(item for item, _ in timed), np.array([time for _, time in timed], np.int64)
+    return moves_of(keys, when, np.zeros(len(keys), np.int64))
 
 
 def trends_of_log(store, shortest, newest):

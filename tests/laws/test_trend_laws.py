@@ -7,7 +7,8 @@ from segue.kernels import build
 from segue.kernels.trend_loops import ITEMS, LAST, PAIRS, PureTrends, trend_table
 from segue.trends.moves import RECENT, SPAN, Trail, moves_of
 from segue.trends.ranker import item_key
-from segue.trends.trends import Trends, moves_of_user
+from segue.trends.trends import Trends
+from tests_support import moves_of_user
 
 HOUR = 3_600_000_000
 SHORTEST = 300_000_000

@@ -120,8 +120,7 @@ def explain(
     as_json: options.AsJson = False,
 ) -> None:
     """Say how much each recent event adds to the score of an item in a user's list."""
-    if (history is None) == (user is None) or (user is None) != ((events is None) == (store is None)):
-        raise typer.BadParameter("give --history ID,ID,... or --user ID with one of --events LOG and --store S")
+    _check_one_user(history, user, events, store, "ID,ID,...")
     rec = load_model(model)
     about = options.profile_option(profile)
     if history is not None:
@@ -160,8 +159,7 @@ def rate(
     as_json: options.AsJson = False,
 ) -> None:
     """Predict a user's rating of an item, in the scale of the log."""
-    if (history is None) == (user is None) or (user is None) != ((events is None) == (store is None)):
-        raise typer.BadParameter("give --history ITEM=RATING,... or --user ID with one of --events LOG and --store S")
+    _check_one_user(history, user, events, store, "ITEM=RATING,...")
     rec = load_model(model)
     if history is not None:
         state = rec.start(options.profile_option(profile))
@@ -321,3 +319,9 @@ def _print_rating(rating: RatingDistribution, item: str, *, known: bool, as_json
         typer.echo(f"{step:6g}  {share:6.1%}")
     if not known:
         typer.echo(f"unknown item, predicted from the user's other ratings: {item}", err=True)
+
+
+def _check_one_user(history: str | None, user: str | None, events: object, store: object, like: str) -> None:
+    """Do nothing if either a history or a user with one place to read them from is given."""
+    if (history is None) == (user is None) or (user is None) != ((events is None) == (store is None)):
+        raise typer.BadParameter(f"give --history {like} or --user ID with one of --events LOG and --store S")

@@ -81,7 +81,7 @@ def evaluate_stream(
         ranks["segue"] = live.ranks(StreamProgress("segue", count, say))
     model = StreamedModel(rec.with_trends(None), test, profiles, log, begin, ids)
     name = "segue" if rec.ranker is None else FROZEN
-    ranks[name] = model.ranks(StreamProgress("segue, frozen", count, say))
+    ranks[name] = model.ranks(StreamProgress("segue" if name == "segue" else "segue, frozen", count, say))
     for baseline in chosen if train is not None else ():
         reader = baseline.start(log, begin, exclude_seen=exclude)
         ranks[baseline.name] = read_on(

@@ -26,7 +26,7 @@ from segue.recommend.recommender import Recommender
 from segue.recommend.state import State
 from segue.shapes import Bools, Floats, Rows, Times
 from segue.trends.moves import Moves, moves_of
-from segue.trends.ranker import item_key
+from segue.trends.ranker import item_keys
 
 #: Events that are ranked at once, and users whose histories are encoded at once.
 BATCH, ENCODED = 256, 1024
@@ -99,7 +99,7 @@ class StreamedModel:
         self.ends = dict(zip(codes.tolist(), (len(log) - 1 - backwards).tolist(), strict=True))
         self.states: dict[int, State] = {}
         self.counted = begin
-        self.moves = None if rec.live is None else moves_of_stream(log, ids)
+        self.moves = None if rec.live is None else moves_of_stream(log, item_keys(ids))
         if rec.live is not None and self.moves is not None:
             rec.live.trends.add(self.moves.part(slice(0, begin)), [ids[code] for code in np.unique(log.items[:begin])])
 
@@ -219,9 +219,14 @@ def ranks_or_misses(scores: Floats, targets: Rows) -> NDArray[np.float64]:
     return ranks
 
 
-def moves_of_stream(log: StreamLog, ids: Sequence[str]) -> Moves:
-    """Return the moves of a stream, in the order of time; see `segue.trends.moves.moves_of`."""
-    keys = np.array([item_key(id) for id in ids], np.int64)[log.items]
+def moves_of_stream(log: StreamLog, keys_of_codes: Times) -> Moves:
+    """Return the moves of a stream, in the order of time; see `segue.trends.moves.moves_of`.
+
+    Args:
+        log: the stream.
+        keys_of_codes: int64[item], the keys of the items by their codes.
+    """
+    keys = keys_of_codes[log.items]
     order = np.argsort(log.users, kind="stable")
     sorted_moves = moves_of(keys[order], log.times[order], log.users[order])
     back = np.argsort(order)

@@ -23,7 +23,7 @@ from segue.recommend.lists.live_scores import live_candidates
 from segue.recommend.recommender import Recommender
 from segue.shapes import Bools, Floats, Times
 from segue.trends.moves import Moves
-from segue.trends.ranker import INPUTS, TrendRanker, item_key
+from segue.trends.ranker import INPUTS, TrendRanker, item_keys
 
 #: Shortest half-lives that are tried: 1 and 5 minutes, 1 and 12 hours, a week, in microseconds.
 SHORTEST = tuple(seconds * 1_000_000 for seconds in (60, 300, 3600, 43_200, 604_800))
@@ -83,7 +83,8 @@ def drift_of(train: Events, later: Events, *, exclude_seen: bool) -> Drift:
     Cost: O(events) for each half-life tried.
     """
     log, begin, ids = stream_of(later, train)
-    moves, keys = moves_of_stream(log, ids), np.array([*map(item_key, ids)], np.int64)
+    keys = item_keys(ids)
+    moves = moves_of_stream(log, keys)
     asked = _asked(log, begin, LOOKED, exclude_seen)
     if not len(asked):
         return Drift(SHORTEST[0], 0.0, 0.0, 0.0)

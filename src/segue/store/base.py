@@ -406,6 +406,15 @@ class Store(Protocol):
         """
         self.put_value(PROBE, b"")
 
+    def proved(self, readiness: Readiness) -> Readiness:
+        """Return a readiness, or why nothing can be written although it says that the store is ready."""
+        try:
+            if readiness.ready:
+                self.check_writable()
+        except StoreError as error:
+            return Readiness(False, f"{error}")
+        return readiness
+
     @abstractmethod
     def close(self) -> None:
         """Release the store; what was committed stays."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from segue.errors import ErasedError, StoreError
+from segue.errors import ErasedError
 from segue.recommend.ratings import Shared, Tally
 from segue.store.base import (
     ActiveUser,
@@ -171,13 +171,7 @@ class ValkeyStore(Store):
 
     def ready(self) -> Readiness:
         """Return whether the server takes and syncs each write; see `Store.ready`."""
-        readiness = self._server.ready(accept_loss=self._accept_loss)
-        try:
-            if readiness.ready:
-                self.check_writable()
-        except StoreError as error:
-            return Readiness(False, f"{error}")
-        return readiness
+        return self.proved(self._server.ready(accept_loss=self._accept_loss))
 
     def close(self) -> None:
         """Close the connections; the server keeps the data."""

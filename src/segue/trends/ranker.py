@@ -12,7 +12,7 @@ the log (`segue.training.trend_fit`).
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -40,6 +40,11 @@ def item_key(id: str) -> int:
         (True, False)
     """
     return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest(), "little", signed=True) or 1
+
+
+def item_keys(ids: Iterable[str]) -> Times:
+    """Return int64[n], the key of each id; see `item_key`."""
+    return np.fromiter(map(item_key, ids), np.int64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,14 +2,14 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 from segue.data.values.times import microseconds
 from segue.kernels.trend_loops import LAST, TrendTable, trend_table
 from segue.shapes import Times
-from segue.trends.moves import Moves, Trail, moves_of
+from segue.trends.moves import Moves, Trail
 from segue.trends.ranker import item_key
 
 #: Users whose last events are kept in memory by `observe`.
@@ -114,18 +114,3 @@ class Trends:
     def _forget_names(self) -> None:
         kept = set(self.lines()[:, :2].ravel().tolist())
         self.names = {key: name for key, name in self.names.items() if key in kept}
-
-
-def moves_of_user(items: Sequence[str], times: Sequence[int | None]) -> Moves:
-    """Return the moves of one user's events, in order; events without a time do not count.
-
-    Example:
-        >>> bool(moves_of_user(["17", "23"], [0, 1_000_000]).before[1, 0] == item_key("17"))
-        True
-    """
-    timed = [(item_key(item), time) for item, time in zip(items, times, strict=True) if time is not None]
-    keys, when = (np.array(column, np.int64) for column in zip(*timed, strict=True)) if timed else (_NONE, _NONE)
-    return moves_of(keys, when, np.zeros(len(keys), np.int64))
-
-
-_NONE = np.zeros(0, np.int64)

@@ -139,12 +139,12 @@ def labels_of(rec: Scorer, row: int) -> list[str]:
 
 
 def _without(rec: Scorer, before: State, events: Sequence[Happened]) -> list[State]:
-    """Return the state without each of some events; a lane leaves that of all events where it leaves one out."""
-    lanes: list[State] = []
+    """Return for each of some events the state without that event, all of them stepped side by side."""
+    without: list[State] = []
     for event in events:
-        *moved, after = observe_each(rec, [*lanes, before], [event] * (len(lanes) + 1))
-        lanes, before = [*moved, before], after
-    return lanes
+        *moved, after = observe_each(rec, [*without, before], [event] * (len(without) + 1))
+        without, before = [*moved, before], after
+    return without
 
 
 def _score(rec: Scorer, states: Sequence[State], row: int, options: ListOptions) -> list[float]:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from segue.errors import StoreError
 from segue.store.base import Outcome, Readiness, Values, Versions, Write, values_changed
 from segue.store.id_hashing import Hasher
 from segue.store.sql.postgres_erasing import follow_erasures
@@ -72,13 +71,7 @@ class PostgresStore(SqlStore):
 
     def ready(self) -> Readiness:
         """Return whether the server takes and syncs each write; see `Store.ready`."""
-        readiness = self._server.ready(accept_loss=self._accept_loss)
-        try:
-            if readiness.ready:
-                self.check_writable()
-        except StoreError as error:
-            return Readiness(False, f"{error}")
-        return readiness
+        return self.proved(self._server.ready(accept_loss=self._accept_loss))
 
     def close(self) -> None:
         """Close the connections; the server keeps the data."""
