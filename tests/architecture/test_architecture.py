@@ -17,8 +17,10 @@ SOURCE = Path(segue.__file__).parent
 ORDER = [
     ("errors", "shapes", "addresses"),
     ("config", "files", "free_memory"),
+    ("folders",),
     ("data",),
     ("data.values",),
+    ("data.prepared",),
     ("data.log",),
     ("data.sequences",),
     ("data.features",),
