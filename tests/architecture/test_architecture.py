@@ -31,6 +31,7 @@ ORDER = [
     ("interop",),
     ("training.update",),
     ("training",),
+    ("training.distributed",),
     ("manifest",),
     ("model_file",),
     ("recommend.index", "recommend.filters"),
