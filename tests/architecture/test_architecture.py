@@ -17,8 +17,10 @@ SOURCE = Path(segue.__file__).parent
 ORDER = [
     ("errors", "shapes", "addresses"),
     ("config", "files", "free_memory"),
+    ("folders",),
     ("data",),
     ("data.values",),
+    ("data.prepared",),
     ("data.log",),
     ("data.sequences",),
     ("data.features",),
@@ -29,6 +31,7 @@ ORDER = [
     ("interop",),
     ("training.update",),
     ("training",),
+    ("training.distributed",),
     ("manifest",),
     ("model_file",),
     ("recommend.index", "recommend.filters"),
