@@ -22,7 +22,6 @@ from segue.errors import ArgumentError
 from segue.jobs.import_export import read_log
 from segue.recommend.arguments import check_known
 from segue.recommend.batch import Happened
-from segue.recommend.filters.parser import duration_of
 from segue.recommend.lists.seen import SeenRule, seen_items
 from segue.recommend.recommender import Recommender
 from segue.store.readonly import is_store, read_store
@@ -151,7 +150,7 @@ class ListChoice:
         if repeats not in (None, "allow", "exclude"):
             raise ArgumentError(f'--repeats: expected allow or exclude, came "{repeats}".')
         if self.exclude_events:
-            rules = [_seen_rule(text) for text in self.exclude_events]
+            rules = [SeenRule.of(text, "--exclude-events") for text in self.exclude_events]
             excluded, repeats = [*excluded, *seen_items(events, rules, microseconds(at))], repeats or "allow"
         return {
             "where": self.where,
@@ -162,15 +161,6 @@ class ListChoice:
             "repeats": repeats,
             "diversity": self.diversity,
         }
-
-
-def _seen_rule(text: str) -> SeenRule:
-    """Return the rule of a text such as `type=buy,within=30d`."""
-    pairs = dict(part.partition("=")[::2] for part in text.split(","))
-    if pairs.keys() - {"type", "within"}:
-        raise ArgumentError(f'--exclude-events: expected type=buy, within=30d, or both, came "{text}".')
-    within = pairs.get("within")
-    return SeenRule(pairs.get("type"), None if within is None else duration_of(within, "--exclude-events"))
 
 
 def _ids_option(text: str | None, option: str) -> list[str] | None:

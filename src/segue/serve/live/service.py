@@ -7,15 +7,14 @@ Does not know: how requests travel, how a store keeps its promises, how a list i
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from segue.data.values.lookup import first
 from segue.errors import ArgumentError, ConflictError, NotFoundError, SegueError, StoreError
-from segue.model.backend import leaves
 from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.filters.fields import Where
 from segue.recommend.index.approximate import ApproximateIndex
@@ -25,7 +24,7 @@ from segue.recommend.lists.item_filters import Rule, rows_of
 from segue.recommend.lists.options import ListOptions, RankedList
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.similar import similar
-from segue.recommend.state import State
+from segue.recommend.state import State, picture
 from segue.serve.live.background import Background, checked
 from segue.serve.live.catalogue_overrides import Changes
 from segue.serve.live.erasure_receipt import Receipt, receipt
@@ -48,6 +47,9 @@ from segue.serve.ranking.types import (
     TrendStatus,
     UserView,
 )
+from segue.serve.scenarios.arms import Arms
+from segue.serve.scenarios.kept_impressions import KeptImpressions
+from segue.serve.scenarios.kept_scenarios import KeptScenarios
 from segue.store.base import Head, Store, Write
 from segue.store.erasure import erase_event, erase_user
 from segue.store.events import Event, StoredEvent
@@ -88,7 +90,9 @@ class Service:
             raise ArgumentError("--shadow: expected another model than the one that runs, came the same. Leave it.")
         self.store, self.clock, self.metrics, self.shadow_metrics = store, clock, OnlineMetrics(), ShadowMetrics()
         self._committed = committed
-        self._changes = Changes(store)
+        self._changes, self.scenarios = Changes(store), KeptScenarios(store)
+        self._impressions = KeptImpressions(store, lambda: self.clock())
+        self.arms = Arms(self.scenarios, lambda: self.clock())
         self._trends = TrendFollower(store, self._bind_anew)
         running = ServedModel(self._applied(rec), rec, found, path)
         beside = ServedModel(self._applied(shadow), shadow) if shadow else None
@@ -129,7 +133,7 @@ class Service:
         Cost: one step of the network for each round of events, one commit; a rating adds a row and moves two sums,
         O(1), in the same commit. Nothing grows with histories but where an event came late.
         """
-        now = int(self.clock() * 1e6)
+        now, requests = int(self.clock() * 1e6), [self._discounted(one) for one in self.arms.noted(requests)]
         pending = [PendingWrite(each, refused=why_refused(self.rec, self.store, each, now)) for each in requests]
         vain = 0
         while vain < ATTEMPTS and (turn := next_turn(pending)):
@@ -157,7 +161,15 @@ class Service:
         for write in pending:
             write.refused = write.refused or (None if write.done else slow)
         self._list_rest([write for write in pending if write.wants_list and write.answer is None])
+        wanted = [(one.request.events[-1].user, one.request.options, one.answer) for one in pending if one.answer]
+        self._impressions.note((user, options or ListOptions(), answer) for user, options, answer in wanted)
         return [write.result() for write in pending]
+
+    def _discounted(self, request: IngestRequest) -> IngestRequest:
+        """Return a request whose list allows for what its user was shown, if it is to."""
+        if request.options is None or request.options.fatigue is None or not request.events:
+            return request
+        return replace(request, options=self._impressions.discounted(request.events[-1].user, request.options))
 
     def _by_model(self, turn: Sequence[PendingWrite]) -> list[tuple[Recommender, list[PendingWrite]]]:
         """Return requests by the model of their users; in a roll-out each user stays with theirs until caught up."""
@@ -196,6 +208,7 @@ class Service:
             lines = ranks.get(rec.fingerprint, [])
             if shadow is None or rec.fingerprint != shadow.fingerprint:
                 self.metrics.count(rec, lines)
+                self.arms.count(lines)
                 if shadow is not None:
                     self.shadow_metrics.count(rec, lines, shadow, ranks.get(shadow.fingerprint, []))
 
@@ -207,7 +220,10 @@ class Service:
             ArgumentError: a filter names no attribute.
         """
         rec, state, rebuilding, head = self._state(user)
-        return self._list(ListRequest(rec, state, options, rebuilding=rebuilding, who=head.user.encode()))
+        options = self._impressions.discounted(user, options)
+        answer = self._list(ListRequest(rec, state, options, rebuilding=rebuilding, who=head.user.encode()))
+        self._impressions.note([(user, options, answer)])
+        return answer
 
     def recommend_each(self, requests: Sequence[RecommendRequest]) -> list[Answer | SegueError | None]:
         """Return the lists of several users, whose scores come in one product.
@@ -217,7 +233,10 @@ class Service:
             events, for which the others here should not wait.
         """
         found = [self._at_hand(one) for one in requests]
-        answers = iter(self._rank([one for one in found if isinstance(one, ListRequest)])[0])
+        lists = [one for one in found if isinstance(one, ListRequest)]
+        made = self._rank(lists)[0]
+        self._impressions.note((one.who.decode(), one.options, answer) for one, answer in zip(lists, made, strict=True))
+        answers = iter(made)
         return [next(answers) if isinstance(one, ListRequest) else one for one in found]
 
     def _at_hand(self, request: RecommendRequest) -> ListRequest | SegueError | None:
@@ -231,10 +250,11 @@ class Service:
             return erased_user()
         try:
             check_filter(rec, request.options)  # an error of one filter spoils no other list
+            options = self._impressions.discounted(request.user, request.options)
         except SegueError as error:
             return error
         state = current_stored(rec, head)
-        return None if state is None else ListRequest(rec, state, request.options, who=head.user.encode())
+        return None if state is None else ListRequest(rec, state, options, who=head.user.encode())
 
     def predict_rating(self, user: str, item: str, at: int | None = None) -> Rating:
         """Return the rating that is predicted of a user for an item, by all ratings so far; an unknown user is new.
@@ -361,6 +381,7 @@ class Service:
     def erase_user(self, user: str) -> Receipt:
         """Erase a user with everything that is kept of them, and block the id. See `erasing.erase_user`."""
         count, already = erase_user(self.store, user, self.rec.fingerprint)
+        self.arms.forget(user)
         return receipt("user", count, self._rollout.models(), already=already)
 
     def readmit(self, user: str) -> bool:
@@ -447,7 +468,7 @@ class Service:
         beside = (
             {} if shadow is None else {"shadow_model": shadow.rec.fingerprint, "shadow": self.shadow_metrics.snapshot()}
         )
-        return {**self.metrics.snapshot(), **beside}
+        return {**self.metrics.snapshot(), **beside, "experiments": self.arms.snapshot()}
 
     def index_recall(self) -> float:
         """Return the share of the exact best that lists hold, measured when the index was built; 1 without one."""
@@ -506,7 +527,9 @@ class Service:
         return {thread.name: thread.errors for thread in self._threads}
 
     def _follow(self) -> None:
-        """Take over what other replicas changed of items and rules, and tell them which models are used here."""
+        """Take over what other replicas changed of items, rules and scenarios, and say which models are used here."""
+        if self.scenarios.overtaken():
+            self.scenarios.follow()
         if self._changes.overtaken():
             with self._changing:
                 self._changes.follow()
@@ -523,14 +546,6 @@ class Service:
         for thread in self._threads[1:]:
             thread.stop()
         self._rollout.close()
-
-
-def picture(state: State) -> list[float]:
-    """Return at most 256 numbers from -1 to 1 that show a memory."""
-    numbers = np.concatenate([array.ravel() for _, array in leaves(state.memory)])
-    step = max(1, -(-len(numbers) // 256))
-    means = np.array([part.mean() for part in np.array_split(numbers, -(-len(numbers) // step))])
-    return [round(float(value), 3) for value in np.tanh(means)]
 
 
 def _check_ratings(rec: Recommender, events: Iterable[Event]) -> None:

@@ -1,0 +1,140 @@
+"""Scenarios: set, shown, and put behind what a request says.
+
+Knows: that what a request says itself wins. Does not know: where scenarios are kept, how a list is made.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta
+
+from segue.errors import ArgumentError
+from segue.recommend.filters.fields import Filter
+from segue.recommend.recommender import Recommender
+from segue.serve.api.answers import ExperimentOut, Ingested, ItemList, ScenarioOut, ScenariosOut
+from segue.serve.api.schemas import RecommendIn, ScenarioIn, ScenariosIn
+from segue.serve.http.bodies import convert
+from segue.serve.http.problems import Invalid, Refusal
+from segue.serve.http.routing import Call, Router
+from segue.serve.scenarios.scenarios import ChosenScenario, Scenario, Scenarios, read_toml, why_not_valid
+
+router = Router("scenarios")
+L = TypeVar("L", ItemList, Ingested)
+PathName = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+@router.route("PUT", "/v1/admin/scenarios", "admin")
+async def set_scenarios(call: Call, body: ScenariosIn) -> ScenariosOut:
+    """Set all scenarios and experiments of the shop; they hold from the next list on, on every server of the store."""
+    new = Scenarios.of(call.sent)
+    _check_filters(body, call.context.service.rec)
+    await call.context.run(call.context.service.scenarios.put, new)
+    return _out(call)
+
+
+@router.route("GET", "/v1/scenarios", "read")
+async def get_scenarios(call: Call) -> ScenariosOut:
+    """Show all scenarios and experiments, with their versions and whether they hold now."""
+    return _out(call)
+
+
+@router.route("DELETE", "/v1/admin/experiments/{name}", "admin")
+async def stop_experiment(call: Call, name: PathName) -> ScenariosOut:
+    """End an experiment: from the next list on all users get the scenario that it split. Asked again, it is done."""
+    await call.context.run(call.context.service.scenarios.stop, name)
+    return _out(call)
+
+
+def _out(call: Call) -> ScenariosOut:
+    kept, now = call.context.service.scenarios.now, call.context.now()
+    scenarios = {
+        name: ScenarioOut(version=one.version, valid=not why_not_valid(one.said, now), settings=dict(one.said))
+        for name, one in kept.scenarios.items()
+    }
+    experiments = {}
+    for name, one in kept.experiments.items():
+        valid = not why_not_valid(one.said, now)
+        experiments[name] = ExperimentOut(
+            scenario=one.scenario, arms=dict(one.arms), shares=one.shares_of_arms, valid=valid
+        )
+    return ScenariosOut(scenarios=scenarios, experiments=experiments)
+
+
+def read_scenarios(path: Path, rec: Recommender | None = None) -> Scenarios:
+    """Return the scenarios of a TOML file, checked as those that are sent.
+
+    Args:
+        path: of the file.
+        rec: whose items the filters have to fit.
+
+    Raises:
+        ArgumentError: something does not fit; the message has the file and the field.
+    """
+    said = read_toml(path)
+    try:
+        _check_filters(convert(said, ScenariosIn, path.name), rec)
+    except Refusal as error:
+        raise ArgumentError(str(error.detail).removesuffix(" See /docs.")) from None
+    return Scenarios.of(said)
+
+
+def settings_of(scenario: Scenario) -> ScenarioIn:
+    """Return the settings of a scenario as the decoder of requests reads them."""
+    return convert(scenario.settings, ScenarioIn, f"scenario {scenario.name}")
+
+
+def with_scenario(
+    call: Call, body: RecommendIn, said: Collection[str]
+) -> tuple[RecommendIn, ChosenScenario | None, list[str]]:
+    """Return a request with the settings of its scenario for all that it leaves out, the scenario, and notes.
+
+    Args:
+        call: the request.
+        body: as it was read.
+        said: the names that it says itself.
+
+    Raises:
+        NotFoundError: there is no such scenario, or it does not hold now.
+        Refusal: what the request says does not go together with the scenario.
+    """
+    if body.scenario is None:
+        return body, None, []
+    chosen = call.context.service.scenarios.now.choose(body.scenario, body.user, call.context.now())
+    settings, names = settings_of(chosen.scenario), chosen.scenario.settings.keys() - set(said)
+    notes = []
+    if body.token is not None and "exclude_events" in names:
+        names.discard("exclude_events")
+        notes = ["exclude_events of the scenario is left out: a token does not know its events."]
+    try:
+        return msgspec.structs.replace(body, **{name: getattr(settings, name) for name in names}), chosen, notes
+    except ValueError as error:
+        raise Refusal(422, f"scenario {chosen.scenario.name}: {error}. Change what the request says.") from None
+
+
+def told(call: Call, found: L, chosen: ChosenScenario | None, user: str | None) -> L:
+    """Return a list that says which scenario and arm it is of; the arm counts it."""
+    if chosen is None:
+        return found
+    if user is not None and found.items is not UNSET:
+        call.context.service.arms.shown(
+            chosen, user, None if found.list_id is UNSET else found.list_id, [line.item for line in found.items]
+        )
+    return msgspec.structs.replace(
+        found, scenario=chosen.scenario.name, scenario_version=chosen.scenario.version,
+        experiment=chosen.experiment or UNSET, arm=chosen.arm or UNSET,
+    )  # fmt: skip
+
+
+def _check_filters(new: ScenariosIn, rec: Recommender | None) -> None:
+    """Do nothing if the filters of scenarios can be read, and fit the items of a model."""
+    for name, one in new.scenarios.items():
+        places = {"where": one.where} | {f"boosts.{n}.where": boost.where for n, boost in enumerate(one.boosts)}
+        for place, where in places.items():
+            try:
+                Filter.of(where)
+                if rec is not None and where is not None:
+                    rec.filters.check(where)
+            except ArgumentError as error:
+                raise Invalid(f"scenarios.{name}.{place}", str(error).removesuffix(".")) from None
