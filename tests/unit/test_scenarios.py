@@ -126,6 +126,12 @@ def test_an_unknown_or_expired_scenario_is_refused_with_the_names_that_hold(shop
             SHOP | {"experiments": {"a": {"scenario": "home", "arms": {"x": "home", "y": "wide"}, "shares": {"x": 1}}}},
             "experiments.a.shares: expected one for each of x, y",
         ),
+        (
+            SHOP | {"experiments": {"a": {"models": {"x": "running", "y": "other"}}}},
+            'models: expected running or shadow of each arm, came "other"',
+        ),
+        (SHOP | {"experiments": {"a": {"models": {"x": "running"}}}}, "experiments.a.models: expected a second model"),
+        (SHOP | {"experiments": {"a": {"scenario": "home"}}}, "expected either scenario and arms, or models"),
     ],
 )
 def test_a_scenario_is_checked_when_it_is_set_and_when_it_is_loaded(shop, tmp_path, shop_, words):
@@ -171,7 +177,7 @@ def test_nobody_but_a_user_is_split_and_a_token_takes_what_it_can(shop):
     found = shop.list(token="new", scenario="basket")
     assert len(found["items"]) == 2 and "a token does not know its events" in found["notes"][0]
     shop.set(**SHOP)
-    assert "arm" not in shop.list(history=["002"], scenario="home")
+    assert "arms" not in shop.list(history=["002"], scenario="home")
 
 
 # --- what a list is made of -------------------------------------------------------------------------------------
@@ -214,11 +220,12 @@ def test_an_arm_is_in_the_answer_with_the_event_and_in_the_report(shop):
     users = [f"u{n}" for n in range(12)]
     for user in users:
         found = shop.list(user=user, scenario="home")
-        assert found["experiment"] == "spread" and len(found["items"]) == (5 if found["arm"] == "wide" else 3)
-        assert found["scenario"] == ("wide" if found["arm"] == "wide" else "home")
+        arm = found["arms"]["spread"]
+        assert len(found["items"]) == (5 if arm == "wide" else 3)
+        assert found["scenario"] == ("wide" if arm == "wide" else "home")
         event = {"user": user, "item": found["items"][0]["item"], "id": f"{user}-1", "context": {"page": 2}}
         kept = shop.client.post("/v1/events", json=event).json()
-        assert kept["events"][0]["context"] == {"page": 2, "arm.spread": found["arm"]}
+        assert kept["events"][0]["context"] == {"page": 2, "arm.spread": arm}
         assert shop.client.post("/v1/events", json=event).json()["duplicates"] == 1
     arms = shop.client.get("/v1/quality").json()["experiments"]["spread"]
     assert list(arms) == ["now", "wide"] and sum(arm["n"] for arm in arms.values()) == 12
@@ -238,9 +245,43 @@ def test_an_experiment_ends_at_once_and_ends_once(shop):
     assert shop.client.delete("/v1/admin/experiments/other").status_code == 404
     for user in ("u1", "u2", "u3", "u4"):
         found = shop.list(user=user, scenario="home")
-        assert found["scenario"] == "home" and "arm" not in found
+        assert found["scenario"] == "home" and "arms" not in found
     kept = shop.client.post("/v1/events", json={"user": "u1", "item": "001"}).json()
     assert "context" not in kept["events"][0]
+
+
+def test_two_models_answer_by_arm_and_the_running_one_takes_back_all(tmp_path):
+    running, shadow = small_recommender(), small_recommender(seed=6)
+    store = SqliteStore(tmp_path / "s.db")
+    service = Service(running, store, shadow=shadow, clock=lambda: NOW)
+    past = {f"u{n}": [f"{(n + step) % 12:03d}" for step in range(3)] for n in range(8)}
+
+    def expected(rec, user):
+        state = rec.start()
+        for item in past[user]:
+            state = rec.observe(state, item, time=NOW)
+        return [line.item for line in rec.recommend(state, 4, at=NOW)]
+
+    with TestClient(make_app(service), base_url="http://localhost:8000") as client:
+        models = {"models": {"old": "running", "new": "shadow"}, "shares": {"old": 0.5, "new": 0.5}}
+        body = {"scenarios": {}, "experiments": {"next": models}}
+        assert client.put("/v1/admin/scenarios", json=body).status_code == 200
+        for user, items in past.items():
+            for item in items:
+                told = client.post("/v1/events?recommend=4", json={"user": user, "item": item}).json()
+            found = client.get("/v1/recommend", params={"user": user, "k": 4}).json()
+            rec = shadow if told["arms"] == {"next": "new"} else running
+            assert told["model"] == found["model"] == rec.fingerprint and found["arms"] == told["arms"]
+            assert ids(told) == ids(found) == expected(rec, user)
+            assert told["events"][0]["context"] == {"arm.next": told["arms"]["next"]}
+        arms = client.get("/v1/quality").json()["experiments"]["next"]
+        assert arms["old"]["n"] + arms["new"]["n"] == 24 and min(arms["old"]["n"], arms["new"]["n"]) >= 3
+        assert client.delete("/v1/admin/experiments/next").status_code == 200
+        for user in past:
+            found = client.get("/v1/recommend", params={"user": user, "k": 4}).json()
+            assert (found["model"], ids(found)) == (running.fingerprint, expected(running, user))
+    service.close()
+    store.close()
 
 
 def test_law_an_interval_over_groups_of_users_holds_the_truth():

@@ -227,7 +227,7 @@ def opened(settings: Settings, make_metrics: Callable[..., Metrics] = Metrics) -
 
 def _take_scenarios(settings: Settings, service: Service) -> None:
     if settings.scenarios is not None:
-        service.scenarios.put_file(read_scenarios(settings.scenarios, service.rec))
+        service.scenarios.put_file(read_scenarios(settings.scenarios, service))
 
 
 @contextlib.contextmanager

@@ -38,8 +38,9 @@ class _ListSource(_Answer, kw_only=True):
         str | UnsetType, Meta(description="Whose settings hold; in an experiment those of the arm.")
     ] = UNSET
     scenario_version: Annotated[str | UnsetType, Meta(description="A digest of these settings.")] = UNSET
-    experiment: str | UnsetType = UNSET
-    arm: str | UnsetType = UNSET
+    arms: Annotated[
+        dict[str, str] | UnsetType, Meta(description="The user's arm in each experiment that made the list.")
+    ] = UNSET
 
 
 class ItemList(_ListSource, kw_only=True):
@@ -214,8 +215,8 @@ class ScenarioOut(_Answer):
 class ExperimentOut(_Answer):
     """An experiment as it was set."""
 
-    scenario: str
-    arms: dict[str, str]
+    scenario: Annotated[str, Meta(description="Whose users are split; empty in an experiment between models.")]
+    arms: Annotated[dict[str, str], Meta(description="Arm -> scenario, or -> running or shadow.")]
     shares: dict[str, float]
     valid: bool
 

@@ -38,7 +38,8 @@ async def ingest_events(call: Call, body: EventIn | EventBatch, query: IngestQue
     if query.scenario is not None:
         return await _with_scenario(call, events, query)
     options = None if query.recommend is None else ListOptions(query.recommend)
-    return ingested_of(await call.context.ingests.send(IngestRequest(events, call.key.name, options)))
+    found = ingested_of(await call.context.ingests.send(IngestRequest(events, call.key.name, options)))
+    return found if options is None else told(call, found, None, events[-1].user)
 
 
 async def _with_scenario(call: Call, events: tuple[Event, ...], query: IngestQuery) -> Ingested:

@@ -5,19 +5,19 @@ Knows: that what a request says itself wins. Does not know: where scenarios are 
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta
 
 from segue.errors import ArgumentError
 from segue.recommend.filters.fields import Filter
-from segue.recommend.recommender import Recommender
 from segue.serve.api.answers import ExperimentOut, Ingested, ItemList, ScenarioOut, ScenariosOut
 from segue.serve.api.schemas import RecommendIn, ScenarioIn, ScenariosIn
 from segue.serve.http.bodies import convert
 from segue.serve.http.problems import Invalid, Refusal
 from segue.serve.http.routing import Call, Router
+from segue.serve.live.service import Service
 from segue.serve.scenarios.scenarios import ChosenScenario, Scenario, Scenarios, read_toml, why_not_valid
 
 router = Router("scenarios")
@@ -28,8 +28,7 @@ PathName = Annotated[str, Meta(min_length=1, max_length=128)]
 @router.route("PUT", "/v1/admin/scenarios", "admin")
 async def set_scenarios(call: Call, body: ScenariosIn) -> ScenariosOut:
     """Set all scenarios and experiments of the shop; they hold from the next list on, on every server of the store."""
-    new = Scenarios.of(call.sent)
-    _check_filters(body, call.context.service.rec)
+    new = checked(body, call.sent, call.context.service)
     await call.context.run(call.context.service.scenarios.put, new)
     return _out(call)
 
@@ -62,21 +61,46 @@ def _out(call: Call) -> ScenariosOut:
     return ScenariosOut(scenarios=scenarios, experiments=experiments)
 
 
-def read_scenarios(path: Path, rec: Recommender | None = None) -> Scenarios:
+def read_scenarios(path: Path, service: Service | None = None) -> Scenarios:
     """Return the scenarios of a TOML file, checked as those that are sent.
 
     Args:
         path: of the file.
-        rec: whose items the filters have to fit.
+        service: whose items the filters have to fit.
 
     Raises:
         ArgumentError: something does not fit; the message has the file and the field.
     """
     said = read_toml(path)
     try:
-        _check_filters(convert(said, ScenariosIn, path.name), rec)
+        return checked(convert(said, ScenariosIn, path.name), said, service)
     except Refusal as error:
         raise ArgumentError(str(error.detail).removesuffix(" See /docs.")) from None
+
+
+def checked(new: ScenariosIn, said: dict[str, Any], service: Service | None) -> Scenarios:
+    """Return scenarios, if their filters can be read and fit the items of a service, and it has the models.
+
+    Args:
+        new: as they were read.
+        said: as JSON says it.
+        service: None checks what can be checked without one.
+
+    Raises:
+        Invalid, ArgumentError: something does not fit; the message names the field.
+    """
+    for name, one in new.scenarios.items():
+        places = {"where": one.where} | {f"boosts.{n}.where": boost.where for n, boost in enumerate(one.boosts)}
+        for place, where in places.items():
+            try:
+                Filter.of(where)
+                if service is not None and where is not None:
+                    service.rec.filters.check(where)
+            except ArgumentError as error:
+                raise Invalid(f"scenarios.{name}.{place}", str(error).removesuffix(".")) from None
+    for name, split in new.experiments.items():
+        if split.models and service is not None and service.shadow is None:
+            raise Invalid(f"experiments.{name}.models", "expected a second model, segue serve --shadow FILE, came none")
     return Scenarios.of(said)
 
 
@@ -114,27 +138,16 @@ def with_scenario(
 
 
 def told(call: Call, found: L, chosen: ChosenScenario | None, user: str | None) -> L:
-    """Return a list that says which scenario and arm it is of; the arm counts it."""
+    """Return a list that says of which scenario and arms it is; the arms count it."""
+    shop, arms = call.context.service.arms, dict(chosen.arms) if chosen else {}
+    if user is not None and found.items is not UNSET:
+        arms |= shop.of_models(user)
+        if arms:
+            list_id = None if found.list_id is UNSET else found.list_id
+            shop.shown(arms, user, list_id, [line.item for line in found.items])
+    if arms:
+        found = msgspec.structs.replace(found, arms=arms)
     if chosen is None:
         return found
-    if user is not None and found.items is not UNSET:
-        call.context.service.arms.shown(
-            chosen, user, None if found.list_id is UNSET else found.list_id, [line.item for line in found.items]
-        )
-    return msgspec.structs.replace(
-        found, scenario=chosen.scenario.name, scenario_version=chosen.scenario.version,
-        experiment=chosen.experiment or UNSET, arm=chosen.arm or UNSET,
-    )  # fmt: skip
-
-
-def _check_filters(new: ScenariosIn, rec: Recommender | None) -> None:
-    """Do nothing if the filters of scenarios can be read, and fit the items of a model."""
-    for name, one in new.scenarios.items():
-        places = {"where": one.where} | {f"boosts.{n}.where": boost.where for n, boost in enumerate(one.boosts)}
-        for place, where in places.items():
-            try:
-                Filter.of(where)
-                if rec is not None and where is not None:
-                    rec.filters.check(where)
-            except ArgumentError as error:
-                raise Invalid(f"scenarios.{name}.{place}", str(error).removesuffix(".")) from None
+    scenario = chosen.scenario
+    return msgspec.structs.replace(found, scenario=scenario.name, scenario_version=scenario.version)

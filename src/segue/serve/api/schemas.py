@@ -457,13 +457,22 @@ class ScenarioIn(SettingsIn):
 
 
 class ExperimentIn(_Body):
-    """A split of the users of a scenario; the first arm is the one that others are compared with."""
+    """A split of the users of a scenario, or of all between two models; others are compared with the first arm."""
 
-    scenario: Name
-    arms: Annotated[dict[Name, Name], Meta(min_length=2, max_length=20, description="Arm -> scenario.")]
+    scenario: Name | None = None
+    arms: Annotated[dict[Name, Name], Meta(max_length=20, description="Arm -> scenario.")] = {}
+    models: Annotated[
+        dict[Name, Name], Meta(max_length=20, description='Arm -> which model answers, "running" or "shadow".')
+    ] = {}
     shares: Annotated[dict[Name, Share], Meta(description="Of the users, by arm; even, if they are left out.")] = {}
     valid_from: Time | None = None
     valid_until: Time | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.models) == bool(self.scenario and self.arms) or (self.models and (self.scenario or self.arms)):
+            raise ValueError("expected either scenario and arms, or models")
+        if other := set(self.models.values()) - {"running", "shadow"}:
+            raise ValueError(f'models: expected running or shadow of each arm, came "{min(other)}"')
 
 
 class ScenariosIn(_Body):

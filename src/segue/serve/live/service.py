@@ -7,7 +7,6 @@ Does not know: how requests travel, how a store keeps its promises, how a list i
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +109,11 @@ class Service:
         return self._rollout.running.rec
 
     @property
+    def shadow(self) -> Recommender | None:
+        """The model in the shadow, if there is one."""
+        return self._rollout.shadow_rec
+
+    @property
     def _known(self) -> Recommender:
         """The same with the items alone that it knows by training or by attributes, not those met since."""
         return self.rec.with_trends(None)
@@ -133,7 +137,10 @@ class Service:
         Cost: one step of the network for each round of events, one commit; a rating adds a row and moves two sums,
         O(1), in the same commit. Nothing grows with histories but where an event came late.
         """
-        now, requests = int(self.clock() * 1e6), [self._discounted(one) for one in self.arms.noted(requests)]
+        now, requests = (
+            int(self.clock() * 1e6),
+            [self._impressions.in_request(one) for one in self.arms.noted(requests)],
+        )
         pending = [PendingWrite(each, refused=why_refused(self.rec, self.store, each, now)) for each in requests]
         vain = 0
         while vain < ATTEMPTS and (turn := next_turn(pending)):
@@ -141,7 +148,7 @@ class Service:
             with self._lock:  # one batch at a time: the order of arrival is the order of the log
                 for rec, batch in self._by_model(turn):
                     try:
-                        plan = plan_writes(rec, self.store, batch, self._rollout.shadow_rec)
+                        plan = plan_writes(rec, self.store, batch, self._rollout.beside(rec))
                         began = time.perf_counter()
                         with self.store.begin(plan.writes) as outcomes:  # on disk when the block ends
                             plan.settle(outcomes)
@@ -161,21 +168,21 @@ class Service:
         for write in pending:
             write.refused = write.refused or (None if write.done else slow)
         self._list_rest([write for write in pending if write.wants_list and write.answer is None])
-        wanted = [(one.request.events[-1].user, one.request.options, one.answer) for one in pending if one.answer]
-        self._impressions.note((user, options or ListOptions(), answer) for user, options, answer in wanted)
+        listed = [
+            (write.request.events[-1].user, write.request.options, write.answer) for write in pending if write.answer
+        ]
+        self._impressions.note(listed)
         return [write.result() for write in pending]
 
-    def _discounted(self, request: IngestRequest) -> IngestRequest:
-        """Return a request whose list allows for what its user was shown, if it is to."""
-        if request.options is None or request.options.fatigue is None or not request.events:
-            return request
-        return replace(request, options=self._impressions.discounted(request.events[-1].user, request.options))
+    def _home(self, users: Sequence[str]) -> ServedModel:
+        """Return the model that answers some users; the arm of the last of them, who gets the list, decides."""
+        return self._rollout.home(users, shadow=self.arms.by_shadow(users[-1]))
 
     def _by_model(self, turn: Sequence[PendingWrite]) -> list[tuple[Recommender, list[PendingWrite]]]:
         """Return requests by the model of their users; in a roll-out each user stays with theirs until caught up."""
         batches: dict[str, tuple[Recommender, list[PendingWrite]]] = {}
         for write in turn:
-            rec = self._rollout.home([event.user for event in write.request.events]).rec
+            rec = self._home([event.user for event in write.request.events]).rec
             batches.setdefault(rec.fingerprint, (rec, []))[1].append(write)
         return list(batches.values())
 
@@ -208,7 +215,7 @@ class Service:
             lines = ranks.get(rec.fingerprint, [])
             if shadow is None or rec.fingerprint != shadow.fingerprint:
                 self.metrics.count(rec, lines)
-                self.arms.count(lines)
+                self.arms.count(lines, [] if shadow is None else ranks.get(shadow.fingerprint, []))
                 if shadow is not None:
                     self.shadow_metrics.count(rec, lines, shadow, ranks.get(shadow.fingerprint, []))
 
@@ -242,7 +249,7 @@ class Service:
     def _at_hand(self, request: RecommendRequest) -> ListRequest | SegueError | None:
         """Return the list that is wanted; None where the state is not there and up to date."""
         try:
-            rec = self._rollout.home([request.user]).rec
+            rec = self._home([request.user]).rec
             head = self.store.head(request.user, rec.fingerprint)
         except SegueError as error:
             return error
@@ -277,8 +284,7 @@ class Service:
 
     def _state(self, user: str) -> tuple[Recommender, State, bool, Head]:
         """Return the model that answers a user, their state, whether it lacks events, and their head."""
-        running = self._rollout.home([user])
-        rec = running.rec
+        rec = self._home([user]).rec
         head = self.store.head(user, rec.fingerprint)
         if head.erased:
             raise erased_user()
@@ -301,7 +307,8 @@ class Service:
             ArgumentError: a rating lies outside the scale, or a filter names no attribute.
         """
         rec = self.rec
-        _check_ratings(rec, history)
+        for one in history:
+            rec.check_rating(one.item, one.rating)
         state = observe_long(rec, rec.start(profile), list(history))
         who = b"".join(event.digest for event in history) + state_to_bytes(state)
         return self._list(ListRequest(rec, state, options, events=history, who=who))
@@ -318,7 +325,8 @@ class Service:
             ArgumentError: the rating lies outside the scale, or a filter names no attribute.
         """
         rec = self.rec
-        _check_ratings(rec, () if event is None else (event,))
+        if event is not None:
+            rec.check_rating(event.item, event.rating)
         if token[:64].decode(errors="replace") != rec.fingerprint[:64]:
             raise ConflictError("token: expected a state of the running model, came one of another. Begin a new one.")
         state = state_from_bytes(rec, token[64:])
@@ -366,7 +374,7 @@ class Service:
         after = None if before is None else before.position
         events = self.store.events(head.user, limit=limit, backwards=True, after=after)
         body = state_to_bytes(state)
-        titles = _titles(rec, {event.item for event in events})
+        titles = {event.item: title for event in events if (title := rec.title(event.item)) is not None}
         return UserView(head.user, events, titles, head.count, rec.fingerprint, len(body), rebuilding, picture(state))
 
     def erase_event(self, user: str, event: str | int, client: str = "") -> Receipt:
@@ -546,14 +554,3 @@ class Service:
         for thread in self._threads[1:]:
             thread.stop()
         self._rollout.close()
-
-
-def _check_ratings(rec: Recommender, events: Iterable[Event]) -> None:
-    """Raise `ArgumentError` where a rating cannot be in the scale that a model learnt."""
-    for event in events:
-        rec.check_rating(event.item, event.rating)
-
-
-def _titles(rec: Recommender, items: Iterable[str]) -> dict[str, str]:
-    found = {item: rec.title(item) for item in items}
-    return {item: title for item, title in found.items() if title is not None}

@@ -6,7 +6,7 @@ resemble each other. Does not know: how a user gets an arm (`scenarios`), how an
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from segue.metrics.metrics import mrr, recall
 from segue.serve.ranking.event_ranks import RankedEvent
 from segue.serve.ranking.types import IngestRequest
 from segue.serve.scenarios.kept_scenarios import KeptScenarios
-from segue.serve.scenarios.scenarios import ChosenScenario, Experiment
+from segue.serve.scenarios.scenarios import Experiment
 from segue.store.events import Event
 
 #: What the name of an experiment stands behind in the context of an event.
@@ -74,6 +74,14 @@ class Arms:
         kept = self._kept.now
         return kept.running(int(self._clock() * 1e6)) if kept.experiments else []
 
+    def by_shadow(self, user: str) -> bool:
+        """Return whether the model in the shadow answers a user."""
+        return any(not one.scenario and one.arms[one.arm_of(user)] == "shadow" for one in self.running())
+
+    def of_models(self, user: str) -> dict[str, str]:
+        """Return the arms of a user in experiments between models."""
+        return {one.name: one.arm_of(user) for one in self.running() if not one.scenario}
+
     def noted(self, requests: Sequence[IngestRequest]) -> Sequence[IngestRequest]:
         """Return requests whose events say which arms their users have, under `arm.NAME` of the context.
 
@@ -83,9 +91,20 @@ class Arms:
             return requests
         return [replace(one, events=tuple(_noted(event, running) for event in one.events)) for one in requests]
 
-    def count(self, ranked: Sequence[RankedEvent]) -> None:
-        """Count events by the arms that are noted with them, and the lists that they took an item of."""
-        running = self.running()
+    def count(self, ranked: Sequence[RankedEvent], by_shadow: Sequence[RankedEvent] = ()) -> None:
+        """Count events by the arms that are noted with them, and the lists that they took an item of.
+
+        Args:
+            ranked: by the running model.
+            by_shadow: by the model in the shadow; of an arm that it answers, these count.
+        """
+        if running := self.running():
+            models = [one for one in running if not one.scenario]
+            self._count(ranked, [one for one in running if one.scenario], "")
+            self._count(ranked, models, "running")
+            self._count(by_shadow, models, "shadow")
+
+    def _count(self, ranked: Sequence[RankedEvent], running: Sequence[Experiment], model: str) -> None:
         if not running or not ranked:
             return
         ranks = np.array([one.rank for one in ranked])
@@ -94,7 +113,7 @@ class Arms:
             for one, hit, reciprocal in zip(ranked, hits, reciprocals, strict=True):
                 for experiment in running:
                     arm = str(one.event.context.get(PREFIX + experiment.name))
-                    if arm not in experiment.arms:
+                    if arm not in experiment.arms or (model and experiment.arms[arm] != model):
                         continue
                     sums = self._of(experiment.name, arm, one.event.user)
                     sums[:_LISTS] += (1, hit, reciprocal, one.loss)
@@ -103,17 +122,16 @@ class Arms:
                         del self._last[one.event.user, experiment.name]
                         self._of(experiment.name, last.arm, one.event.user)[_TAKEN] += 1
 
-    def shown(self, chosen: ChosenScenario, user: str, list_id: str | None, items: Sequence[str]) -> None:
-        """Count a list that a user got in an arm; one of the same id as the last is the same list."""
-        if chosen.experiment is None or chosen.arm is None:
-            return
+    def shown(self, arms: Mapping[str, str], user: str, list_id: str | None, items: Sequence[str]) -> None:
+        """Count a list that a user got in some arms; one of the same id as the last is the same list."""
         with self._lock:
-            before = self._last.pop((user, chosen.experiment), None)
-            if before is None or list_id is None or before.list_id != list_id:
-                self._of(chosen.experiment, chosen.arm, user)[_LISTS] += 1
-            self._last[user, chosen.experiment] = _LastList(chosen.arm, list_id, frozenset(items))
-            if len(self._last) > USERS:
-                self._last.popitem(last=False)
+            for experiment, arm in arms.items():
+                before = self._last.pop((user, experiment), None)
+                if before is None or list_id is None or before.list_id != list_id:
+                    self._of(experiment, arm, user)[_LISTS] += 1
+                self._last[user, experiment] = _LastList(arm, list_id, frozenset(items))
+                if len(self._last) > USERS:
+                    self._last.popitem(last=False)
 
     def forget(self, user: str) -> None:
         """Know nothing of the last lists of a user any more."""

@@ -15,7 +15,7 @@ import msgspec
 from segue.errors import StoreError
 from segue.recommend.lists.impressions import ShownList, discounts_of
 from segue.recommend.lists.options import ListOptions
-from segue.serve.ranking.types import Answer
+from segue.serve.ranking.types import Answer, IngestRequest
 from segue.store.base import Head, Stale, Store, Write
 
 logger = logging.getLogger("segue.serve")
@@ -58,7 +58,14 @@ class KeptImpressions:
         shown = [one for one in self.of(user) if one.list_id != options.list_id]
         return replace(options, discounts=discounts_of(shown, options.fatigue, int(self._clock() * 1e6)))
 
-    def note(self, lists: Iterable[tuple[str, ListOptions, Answer | None]]) -> None:
+    def in_request(self, request: IngestRequest) -> IngestRequest:
+        """Return a request with events whose list, if it wants one, has the discounts of its user."""
+        if request.options is None or not request.events:
+            return request
+        options = self.discounted(request.events[-1].user, request.options)
+        return request if options is request.options else replace(request, options=options)
+
+    def note(self, lists: Iterable[tuple[str, ListOptions | None, Answer | None]]) -> None:
         """Note the lists that some users get, in one commit, where their options ask for it.
 
         A list whose id is noted already is not noted again, and nothing is noted of a user who was erased. Where the
@@ -66,7 +73,7 @@ class KeptImpressions:
         """
         now, left = int(self._clock() * 1e6), list[tuple[str, ShownList]]()
         for user, options, answer in lists:
-            if options.fatigue is not None and options.list_id is not None and answer is not None and answer.items:
+            if options is not None and options.fatigue and options.list_id and answer is not None and answer.items:
                 items = [line.item for line in answer.items[:ITEMS]]
                 left.append((user, ShownList(options.list_id, now, items)))
         try:

@@ -54,12 +54,13 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A split of users between scenarios.
+    """A split of users between scenarios, or between the running model and the one in the shadow.
 
     Args:
         name: with which users are split anew: the arms of two experiments have nothing to do with each other.
-        scenario: that requests send.
-        arms: by name, the scenario whose settings an arm has; the first is the one that others are compared with.
+        scenario: that requests send; "" where models are compared, for any request.
+        arms: by name, the scenario whose settings an arm has, or its model, "running" or "shadow"; the first is the one
+            that others are compared with.
         shares: of the users, by arm; empty splits them evenly.
         said: what was set, as JSON says it.
 
@@ -110,13 +111,12 @@ class ChosenScenario(NamedTuple):
     Args:
         asked: the name that was sent.
         scenario: whose settings hold.
-        experiment, arm: None where no experiment splits the scenario.
+        arms: by experiment, the arm that chose it; empty where no experiment splits the scenario.
     """
 
     asked: str
     scenario: Scenario
-    experiment: str | None = None
-    arm: str | None = None
+    arms: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,13 @@ class Scenarios:
         split: dict[str, str] = {}
         for one in self.experiments.values():
             for where, name in (("scenario", one.scenario), *((f"arms.{arm}", of) for arm, of in one.arms.items())):
-                if name not in self.scenarios:
+                if one.scenario and name not in self.scenarios:
                     raise ArgumentError(f"experiments.{one.name}.{where}: {_unknown(name, self.scenarios)}")
             if (other := split.setdefault(one.scenario, one.name)) != one.name:
+                what = f'scenario "{one.scenario}"' if one.scenario else "models"
                 raise ArgumentError(
-                    f'experiments.{one.name}.scenario: expected a scenario that no other experiment splits, "'
-                    f'{one.scenario}" is split by {other}. Remove one of them.'
+                    f"experiments.{one.name}: expected one experiment to split the users of {what}, {other} does too. "
+                    "Remove one of them."
                 )
 
     @classmethod
@@ -176,7 +177,7 @@ class Scenarios:
         if experiment is None or user is None:
             return ChosenScenario(name, self._valid(name, now))
         arm = experiment.arm_of(user)
-        return ChosenScenario(name, self._valid(experiment.arms[arm], now), experiment.name, arm)
+        return ChosenScenario(name, self._valid(experiment.arms[arm], now), {experiment.name: arm})
 
     def _valid(self, name: str, now: int) -> Scenario:
         found = self.scenarios.get(name)
@@ -224,7 +225,8 @@ def _as_json(value: Any) -> Any:
 
 
 def _experiment(name: str, said: Mapping[str, Any]) -> Experiment:
-    return Experiment(name, said["scenario"], said["arms"], said.get("shares") or {}, said)
+    arms = said.get("models") or said["arms"]
+    return Experiment(name, said.get("scenario") or "", arms, said.get("shares") or {}, said)
 
 
 def _unknown(name: str, known: Any) -> str:
