@@ -142,10 +142,30 @@ class ListChoice:
         ),
     ] = None
     repeats: Annotated[str | None, typer.Option(help="allow or exclude seen items.")] = None
-    diversity: Annotated[float, typer.Option(help="Up to 1, the more unlike the items are.")] = 0.0
+    diversity: Annotated[float | None, typer.Option(help="Up to 1, the more unlike the items are.")] = None
+    explore: Annotated[float | None, typer.Option(help="The share of places given to chance.")] = None
+    scenarios: Annotated[Path | None, typer.Option(help="TOML file of scenarios, as segue serve takes it.")] = None
+    scenario: Annotated[str | None, typer.Option(help="Named settings of that file, for all that no option says.")] = (
+        None
+    )
 
-    def arguments(self, events: Iterable[Happened], at: str | None) -> dict[str, Any]:
-        """Return the arguments of `Recommender.recommend`, for a user with these events."""
+    def arguments(self, events: Iterable[Happened], at: str | None, **more: Any) -> dict[str, Any]:
+        """Return the arguments of `Recommender.recommend`, for a user with these events.
+
+        Args:
+            events: of the user.
+            at: the time of the request.
+            more: arguments of the same call; what is None or empty, the scenario says.
+        """
+        if (self.scenario is None) != (self.scenarios is None):
+            raise typer.BadParameter("--scenario NAME and --scenarios FILE go together")
+        past = list(events)
+        said = {name: value for name, value in (self._own(past, at) | more).items() if value not in (None, [], {})}
+        if self.scenarios is None:
+            return said
+        return segue.scenario(self.scenarios, str(self.scenario), history=past, at=at) | said
+
+    def _own(self, events: Iterable[Happened], at: str | None) -> dict[str, Any]:
         excluded, repeats = _ids_option(self.exclude, "--exclude") or [], self.repeats
         if repeats not in (None, "allow", "exclude"):
             raise ArgumentError(f'--repeats: expected allow or exclude, came "{repeats}".')
@@ -160,6 +180,7 @@ class ListChoice:
             "candidates": _ids_option(self.candidates, "--candidates"),
             "repeats": repeats,
             "diversity": self.diversity,
+            "explore": self.explore,
         }
 
 

@@ -28,12 +28,11 @@ _PAGE = 1000
 
 def options_of(wanted: ListIn, now: int) -> ListOptions:
     """Return the options of a list; one that is noted or drawn by chance has an id."""
-    boosts = tuple(Rule("boost", one.where, tuple(one.items), one.by, one.name) for one in wanted.boosts)
     options = ListOptions(
         wanted.k, now if wanted.at is None else wanted.at.micros, wanted.type, wanted.context, tuple(wanted.exclude),
         wanted.repeats, wanted.where, wanted.diversity, wanted.explore, wanted.seed, wanted.debug,
         None if wanted.candidates is None else tuple(wanted.candidates), wanted.current, wanted.params, wanted.profile,
-        wanted.temperature, boosts,
+        wanted.temperature, boosts_of(wanted),
     )  # fmt: skip
     if not isinstance(wanted, RecommendIn):
         return options
@@ -44,6 +43,11 @@ def options_of(wanted: ListIn, now: int) -> ListOptions:
         return options
     fatigue = (Fatigue() if impressions is True else impressions.fatigue()) if impressions else None
     return replace(options, list_id=list_id, fatigue=fatigue)
+
+
+def boosts_of(wanted: ListIn) -> tuple[Rule, ...]:
+    """Return the boosts of a list as rules."""
+    return tuple(Rule("boost", one.where, tuple(one.items), one.by, one.name) for one in wanted.boosts)
 
 
 def where_of(texts: list[str]) -> Filter | None:

@@ -3,7 +3,7 @@
 Knows: that what a request says itself wins. Does not know: where scenarios are kept, how a list is made.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -11,8 +11,11 @@ import msgspec
 from msgspec import UNSET, Meta
 
 from segue.errors import ArgumentError
+from segue.recommend.batch import Happened
 from segue.recommend.filters.fields import Filter
+from segue.recommend.lists.seen import seen_items
 from segue.serve.api.answers import ExperimentOut, Ingested, ItemList, ScenarioOut, ScenariosOut
+from segue.serve.api.list_options import boosts_of
 from segue.serve.api.schemas import RecommendIn, ScenarioIn, ScenariosIn
 from segue.serve.http.bodies import convert
 from segue.serve.http.problems import Invalid, Refusal
@@ -21,6 +24,9 @@ from segue.serve.live.service import Service
 from segue.serve.scenarios.scenarios import ChosenScenario, Scenario, Scenarios, read_toml, why_not_valid
 
 router = Router("scenarios")
+#: The settings that are arguments of `Recommender.recommend` as they stand.
+_ARGUMENTS = {"k", "type", "context", "exclude", "repeats", "where", "params", "candidates"}
+_ARGUMENTS |= {"diversity", "explore", "seed", "temperature"}
 L = TypeVar("L", ItemList, Ingested)
 PathName = Annotated[str, Meta(min_length=1, max_length=128)]
 
@@ -109,6 +115,24 @@ def settings_of(scenario: Scenario) -> ScenarioIn:
     return convert(scenario.settings, ScenarioIn, f"scenario {scenario.name}")
 
 
+def arguments_of(scenario: Scenario, events: Sequence[Happened], at: int | None) -> dict[str, Any]:
+    """Return the settings of a scenario as arguments of `Recommender.recommend`, those that it has.
+
+    Args:
+        scenario: of a file.
+        events: of the user, for `exclude_events`.
+        at: the time of the request, microseconds since 1970.
+    """
+    wanted = settings_of(scenario)
+    found = {name: getattr(wanted, name) for name in scenario.settings.keys() & _ARGUMENTS}
+    if wanted.boosts:
+        found["boosts"] = boosts_of(wanted)
+    if wanted.exclude_events:
+        out = seen_items(events, [one.rule() for one in wanted.exclude_events], at)
+        found |= {"exclude": [*wanted.exclude, *out], "repeats": wanted.repeats or "allow"}
+    return found
+
+
 def with_scenario(
     call: Call, body: RecommendIn, said: Collection[str]
 ) -> tuple[RecommendIn, ChosenScenario | None, list[str]]:
@@ -125,7 +149,8 @@ def with_scenario(
     """
     if body.scenario is None:
         return body, None, []
-    chosen = call.context.service.scenarios.now.choose(body.scenario, body.user, call.context.now())
+    now = call.context.now() if body.at is None else body.at.micros
+    chosen = call.context.service.scenarios.now.choose(body.scenario, body.user, now)
     settings, names = settings_of(chosen.scenario), chosen.scenario.settings.keys() - set(said)
     notes = []
     if body.token is not None and "exclude_events" in names:
