@@ -43,6 +43,7 @@ ORDER = [
     ("evaluation.compare",),
     ("store", "store.sql"),
     ("serve.ranking",),
+    ("serve.scenarios",),
     ("serve.live",),
     ("serve.http",),
     ("serve.api",),

@@ -13,7 +13,7 @@ import msgspec
 from starlette.responses import PlainTextResponse, Response
 
 from segue.errors import NotFoundError
-from segue.serve.api import admin, events, items, recommend, users
+from segue.serve.api import admin, events, items, recommend, scenarios, users
 from segue.serve.api.answers import HealthOut, ReadinessOut
 from segue.serve.http import openapi
 from segue.serve.http.routing import Call, Router
@@ -107,5 +107,5 @@ async def docs(call: Call) -> Response:
 
 #: All routes of the server; those that come most often first.
 OPERATIONS = [
-    operation for part in (events, recommend, users, items, admin) for operation in part.router.operations
+    operation for part in (events, recommend, users, items, scenarios, admin) for operation in part.router.operations
 ] + router.operations

@@ -32,11 +32,13 @@ class Call(msgspec.Struct):
         context: what routes work with.
         key: of the client.
         status: of the answer; the function may change it.
+        sent: the body as JSON says it, or without a body the names and texts of the address.
     """
 
     context: AppContext
     key: Key
     status: int = 200
+    sent: Any = None
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,7 +90,7 @@ class Operation:
             if self.role is not None:
                 allow(passed.key, self.role)
             call = Call(context, passed.key)
-            answer = await self.run(call, **self._read(scope, passed, context.access.limits.depth))
+            answer = await self.run(call, **self._read(call, scope, passed, context.access.limits.depth))
             body = b"" if isinstance(answer, Response) else msgspec.json.encode(answer)
         except Exception as error:
             answer = problem_of(error, scope["path"])
@@ -97,13 +99,13 @@ class Operation:
         else:
             await send_json(send, call.status, body)
 
-    def _read(self, scope: Scope, passed: Passed, depth: int) -> dict[str, Any]:
-        """Return the arguments of the function, but for the call."""
+    def _read(self, call: Call, scope: Scope, passed: Passed, depth: int) -> dict[str, Any]:
+        """Return the arguments of the function, but for the call, which gets what was sent."""
         found: dict[str, Any] = {}
         if self.parts is not None:
             found = msgspec.structs.asdict(convert(_unquoted(scope["path_params"]), self.parts, "path", text=True))
         if self.query is not Nothing:
-            pairs = self._pairs(scope["query_string"])
+            pairs = call.sent = self._pairs(scope["query_string"])
             query = found["query"] = convert(pairs, self.query, "query", text=True)
             for name in pairs:
                 if getattr(query, name) is None:  # to msgspec the text "null" is a null
@@ -118,7 +120,7 @@ class Operation:
             }
             found["headers"] = convert(sent, self.headers, "header", text=True)
         if self.bodies:
-            value = parse_json(passed.body, depth)
+            value = call.sent = parse_json(passed.body, depth)
             found["body"] = convert(value, self._kind_of(value), "body")
         return found
 
