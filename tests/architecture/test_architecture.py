@@ -43,6 +43,7 @@ ORDER = [
     ("serve.live",),
     ("serve.http",),
     ("serve.api",),
+    ("client",),
     ("serve",),
     ("api",),
     ("__init__",),

@@ -118,9 +118,16 @@ def _unseen(
     return replace(options, exclude=(*options.exclude, *out), repeats=options.repeats or "allow"), notes
 
 
-@router.route("POST", "/v1/recommend/batch", "read")
+async def _each_list(call: Call, line: RecommendIn) -> BatchListOut:
+    return BatchListOut(items=await _list(call, line))
+
+
+@router.route("POST", "/v1/recommend/batch", "read", each=_each_list)
 async def recommend_batch(call: Call, body: BatchIn) -> BatchOut:
-    """Return a list for each of many requests; an error of one stands in its place and spoils no other."""
+    """Return a list for each of many requests; an error of one stands in its place and spoils no other.
+
+    As application/x-ndjson any number of requests, one on each line, gets a line each.
+    """
     found = await gather(*(_list(call, one) for one in body.requests), return_exceptions=True)
     return BatchOut(lists=[_batch_list(one) for one in found])
 
