@@ -26,39 +26,24 @@ T = TypeVar("T")
 LINES = 1000
 
 
-class _Connected:
-    """What both clients know.
-
-    Args:
-        url: of the server, such as http://127.0.0.1:8000; without user and password.
-        key: an API key that `segue keys` made; it is never shown, logged or named in an error.
-        timeout: seconds for each attempt: to connect, and between two pieces of what is sent or comes.
-        retries: how often a request is sent again, with growing pauses.
+def _settings(url: str, key: str | None, timeout: float) -> dict[str, Any]:
+    """Return the settings of a client of httpx2.
 
     Raises:
         ArgumentError: the address or the key cannot be one.
     """
-
-    def __init__(self, url: str, *, key: str | None = None, timeout: float = 10.0, retries: int = 5) -> None:
-        try:
-            parsed = httpx2.URL(url)
-        except httpx2.InvalidURL:
-            parsed = httpx2.URL()
-        if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.query:
-            raise ArgumentError(
-                f"url: expected the address of a server, such as http://127.0.0.1:8000, came {shown(url)}. "
-                "Give a key as key=, not in the address."
-            )
-        if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
-            raise ArgumentError("key: expected one that segue keys made, came something else. Look for blanks in it.")
-        self.url = str(parsed).rstrip("/")
-        self._retries = retries
-        self._settings: dict[str, Any] = {
-            "base_url": parsed, "timeout": timeout, "headers": {"Authorization": f"Bearer {key}"} if key else {}
-        }  # fmt: skip
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        parsed = httpx2.URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo or parsed.query:
+        raise ArgumentError(
+            f"url: expected the address of a server, such as http://127.0.0.1:8000, came {shown(url)}. "
+            "Give a key as key=, not in the address."
+        )
+    if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
+        raise ArgumentError("key: expected one that segue keys made, came something else. Look for blanks in it.")
+    return {"base_url": parsed, "timeout": timeout, "headers": {"Authorization": f"Bearer {key}"} if key else {}}
 
 
 def _sent(request: Request[Any]) -> dict[str, Any]:
@@ -102,7 +87,7 @@ def _async_method(make: Callable[P, Request[T]]) -> "Callable[Concatenate[AsyncC
     return method
 
 
-class Client(_Connected):
+class Client:
     """A server, as Python sees it. Threads may share it.
 
     Args:
@@ -121,8 +106,10 @@ class Client(_Connected):
     """
 
     def __init__(self, url: str, *, key: str | None = None, timeout: float = 10.0, retries: int = 5) -> None:
-        super().__init__(url, key=key, timeout=timeout, retries=retries)
-        self._http = httpx2.Client(**self._settings)
+        self._http, self._retries = httpx2.Client(**_settings(url, key, timeout)), retries
+
+    def __repr__(self) -> str:
+        return f"Client({str(self._http.base_url).rstrip('/')!r})"
 
     observe = _method(calls.observe)
     ingest_events = _method(calls.ingest_events)
@@ -197,7 +184,7 @@ class Client(_Connected):
         self.close()
 
 
-class AsyncClient(_Connected):
+class AsyncClient:
     """The same as `Client`, with methods that are awaited, under asyncio or trio.
 
     The arguments are those of `Client`.
@@ -209,8 +196,10 @@ class AsyncClient(_Connected):
     """
 
     def __init__(self, url: str, *, key: str | None = None, timeout: float = 10.0, retries: int = 5) -> None:
-        super().__init__(url, key=key, timeout=timeout, retries=retries)
-        self._http = httpx2.AsyncClient(**self._settings)
+        self._http, self._retries = httpx2.AsyncClient(**_settings(url, key, timeout)), retries
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({str(self._http.base_url).rstrip('/')!r})"
 
     observe = _async_method(calls.observe)
     ingest_events = _async_method(calls.ingest_events)

@@ -70,7 +70,7 @@ def exchange(request: Request[T], retries: int) -> Generator[Request[T] | Pause,
             if response.status_code not in PASSING or asked > PATIENCE:
                 raise error
         if attempt >= retries:
-            raise error
+            raise error from None
         yield Pause(max(asked, min(LONGEST, FIRST * 2.0 ** min(attempt, 20)) * random.uniform(0.5, 1.0)))
 
 
