@@ -12,7 +12,6 @@ from rich.console import Console
 from segue.addresses import shown
 from segue.cli import options
 from segue.cli.models import index_if_large
-from segue.client import Client
 from segue.config import configure, parse_settings, read_config
 from segue.data.log.sources import Reading, open_source
 from segue.errors import ArgumentError, LockedError, StoreError
@@ -84,6 +83,7 @@ def consume(
     as_json: options.AsJson = False,
 ) -> None:
     """Consume events from Kafka into a store or a server, each once, until stopped (SIGTERM, Ctrl-C)."""
+    from segue.client import Client
     from segue.jobs.consume import ServerSink, Sink, StoreSink
     from segue.jobs.consume import consume as consume_until
     from segue.jobs.kafka import KafkaSource, Topic, read_properties

@@ -4,7 +4,8 @@ Knows: addresses of topics, offsets, the topic for bad messages. Does not know: 
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ logger = logging.getLogger("segue.consume")
 MESSAGES, PATIENCE = 1000, 0.2
 #: Seconds that a broker may take to answer, and to take a bad message.
 ANSWER = 30.0
+#: Seconds for which an error of a kind is not logged again.
+QUIET = 60.0
 
 
 class Topic(NamedTuple):
@@ -67,6 +70,19 @@ def read_properties(path: Path) -> dict[str, str]:
     return found
 
 
+def _log_errors() -> Callable[[Any], None]:
+    """Return what logs errors of a client, each kind once in a while: a lost broker is reported anew each time."""
+    logged: dict[int, float] = {}
+
+    def log(error: Any) -> None:
+        now = time.monotonic()
+        if now - logged.get(error.code(), -QUIET) >= QUIET:
+            logged[error.code()] = now
+            logger.error("kafka: %s", error.str())
+
+    return log
+
+
 class KafkaSource:
     """The messages of a topic, shared among all consumers of a group.
 
@@ -93,7 +109,7 @@ class KafkaSource:
                 "kafka: expected the extra for it, but confluent_kafka is not installed. "
                 'Run: pip install "segue[kafka]"'
             ) from None
-        shared = {"bootstrap.servers": topic.brokers, **(properties or {}), "logger": logger}
+        shared = {"bootstrap.servers": topic.brokers, "log_level": 0, "error_cb": _log_errors(), **(properties or {})}
         reading = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
         self._kafka: Any = confluent_kafka
         self._group, self._dead_letters = group, dead_letters
@@ -133,8 +149,8 @@ class KafkaSource:
             kind, at = one.timestamp()
             self._ends[one.topic(), one.partition()] = one.offset() + 1
             self._raw[place] = one
-            time = None if kind == self._kafka.TIMESTAMP_NOT_AVAILABLE else at * 1000
-            found.append(Message(place, one.value() or b"", time))
+            sent = None if kind == self._kafka.TIMESTAMP_NOT_AVAILABLE else at * 1000
+            found.append(Message(place, one.value() or b"", sent))
         return found
 
     def refuse(self, refused: Iterable[tuple[Message, Refused]]) -> None:
