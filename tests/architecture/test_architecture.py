@@ -47,6 +47,7 @@ ORDER = [
     ("serve.live",),
     ("serve.http",),
     ("serve.api",),
+    ("client",),
     ("serve",),
     ("api",),
     ("__init__",),

@@ -120,6 +120,14 @@ class Ingested(_ListSource, kw_only=True):
     notes: list[str] | UnsetType = UNSET
 
 
+class EventLineOut(_Answer):
+    """What came of one event of NDJSON: it is on disk, or why not."""
+
+    seq: int | UnsetType = UNSET
+    duplicate: Annotated[bool | UnsetType, Meta(description="Whether it had been sent before, under its id.")] = UNSET
+    error: Problem | UnsetType = UNSET
+
+
 class UserOut(_Answer):
     """What is known of a user."""
 
