@@ -547,7 +547,11 @@ def test_every_answer_has_the_shape_it_is_described_with(client, service, tmp_pa
         "recommend_batch": ("POST", "/v1/recommend/batch", {"requests": [{"user": "u1"}, {"token": "x"}]}),
         "explain": ("POST", "/v1/explain", {"user": "u1", "without": [1]}),
         "get_user": ("GET", "/v1/users/u1", None),
-        "find_items": ("GET", "/v1/items?q=film", None),
+        "find_items": ("GET", "/v1/items?q=film&facets=true", None),
+        "get_rules": ("GET", "/v1/admin/rules", None),
+        "preview_rules": ("POST", "/v1/admin/rules/preview", {"user": "u1", "rules": [{"kind": "pin", "items": ["7"]}]}),
+        "list_users": ("GET", "/v1/admin/users?limit=2", None),
+        "list_models": ("GET", "/v1/admin/models", None),
         "get_status": ("GET", "/v1/status", None),
         "get_online_metrics": ("GET", "/v1/quality", None),
         "get_health": ("GET", "/healthz", None),
@@ -583,7 +587,7 @@ def test_the_description_names_every_shape_once(client):
 
 
 def test_every_route_that_writes_is_sent_twice(client):
-    reads = {"recommend", "recommend_batch", "explain"}
+    reads = {"recommend", "recommend_batch", "explain", "preview_rules"}
     named = {
         operation["operationId"]
         for methods in client.get("/openapi.json").json()["paths"].values()

@@ -15,6 +15,7 @@ from segue.errors import ArgumentError, ConflictError, ErasedError, FullError, N
 from segue.model.backend import leaves
 from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.lists.item_filters import Rule
+from segue.recommend.lists.item_search import search
 from segue.serve.live import ingest, replay, rollout
 from segue.serve.live.service import Service
 from segue.serve.ranking.types import IngestRequest, IngestResult, ListOptions, RecommendRequest
@@ -544,7 +545,7 @@ def test_filters_rules_and_variety_come_after_the_scores(rec, store):
     ]
     assert drawn_by[0] == drawn_by[1] != drawn_by[2]
     assert all(len(set(one)) == 4 for one in drawn_by)
-    assert [x.item for x in again.find_items("FILM 00")][:2] == ["000", "001"]
+    assert search(again.rec, "FILM 00", limit=2).rows.tolist() == [1, 2]
     again.close()
 
 

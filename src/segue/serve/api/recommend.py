@@ -54,7 +54,7 @@ def _options(wanted: ListIn, now: int) -> ListOptions:
 def _options_of_query(wanted: RecommendQuery, now: int) -> ListOptions:
     return ListOptions(
         wanted.k, now if wanted.at is None else wanted.at.micros, wanted.type, {}, tuple(wanted.exclude),
-        wanted.repeats, _where(wanted.where), wanted.diversity, wanted.explore, wanted.seed, wanted.debug,
+        wanted.repeats, where_of(wanted.where), wanted.diversity, wanted.explore, wanted.seed, wanted.debug,
         current=wanted.current,
     )  # fmt: skip
 
@@ -145,7 +145,7 @@ async def recommend_by_query(call: Call, query: RecommendQuery) -> ItemList:
     return list_of(await context.run(context.service.recommend_history, history, options, {}))
 
 
-def _where(texts: list[str]) -> Filter | None:
+def where_of(texts: list[str]) -> Filter | None:
     """Return the filter of an address: texts of the language, and attribute:value, of one attribute the values."""
     pairs: dict[str, list[str]] = {}
     parts: list[Filter | None] = []
@@ -164,7 +164,7 @@ def _where(texts: list[str]) -> Filter | None:
 @router.route("GET", "/v1/similar/{item}", "read")
 async def similar_items(call: Call, item: PathId, query: SimilarQuery) -> ItemList:
     """Return what is like an item; with a user the most similar items in the order of that user."""
-    context, where = call.context, _where(query.where)
+    context, where = call.context, where_of(query.where)
     rec = context.service.rec
     if item not in rec.vocabulary:
         raise NotFoundError("item: expected one that the model knows, there is none of this id. See GET /v1/items.")
