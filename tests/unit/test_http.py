@@ -549,7 +549,11 @@ def test_every_answer_has_the_shape_it_is_described_with(client, service, tmp_pa
         "get_user": ("GET", "/v1/users/u1", None),
         "find_items": ("GET", "/v1/items?q=film&facets=true", None),
         "get_rules": ("GET", "/v1/admin/rules", None),
-        "preview_rules": ("POST", "/v1/admin/rules/preview", {"user": "u1", "rules": [{"kind": "pin", "items": ["7"]}]}),
+        "preview_rules": (
+            "POST",
+            "/v1/admin/rules/preview",
+            {"user": "u1", "rules": [{"kind": "pin", "items": ["7"]}]},
+        ),
         "list_users": ("GET", "/v1/admin/users?limit=2", None),
         "list_models": ("GET", "/v1/admin/models", None),
         "get_status": ("GET", "/v1/status", None),

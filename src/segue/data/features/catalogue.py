@@ -239,6 +239,7 @@ class ChangedCatalogue(Catalogue):
         return self.lines.get(row) or self.base.line(row)
 
     def with_title(self, words: str) -> Iterator[int]:
+        """Yield the vocabulary rows of titles that hold these words; see `Catalogue.with_title`."""
         folded = folded_text(words)
         other = [(len(self.title(row) or ""), row) for row, title in self.titles.items() if title and folded in title]
         same = ((len(self.base.title(r) or ""), r) for r in self.base.with_title(words) if r not in self.titles)

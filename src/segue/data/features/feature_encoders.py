@@ -9,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.features.calendar import Calendar
-from segue.data.features.column_encoders import Categories
 from segue.data.features.catalogue import Catalogue, Profiles
+from segue.data.features.column_encoders import Categories
 from segue.data.features.kinds import KINDS, Kind, kinds_of
 from segue.data.features.table_encoder import TableEncoder, fit_table_encoder
 from segue.data.log.columns import ROLES, plain_name

@@ -61,7 +61,9 @@ def _rules(body: Rules) -> list[Rule]:
 
 
 def _rules_out(rules: Iterable[tuple[Rule, int]]) -> list[RuleOut]:
-    return [msgspec.convert(asdict(rule) | {"where": rule.where or {}, "reach": reach}, RuleOut) for rule, reach in rules]
+    return [
+        msgspec.convert(asdict(rule) | {"where": rule.where or {}, "reach": reach}, RuleOut) for rule, reach in rules
+    ]
 
 
 @router.route("GET", "/v1/admin/users", "admin")

@@ -34,7 +34,9 @@ def _found(service: Service, query: ItemsQuery, now: int) -> ItemsFound:
     else:
         found = search(rec, query.q, where_of(query.where), limit=None if query.facets else end, now=now)
     return ItemsFound(
-        items=[_item(rec, row, shown=shown is None or bool(shown[row])) for row in found.rows[query.skip : end].tolist()],
+        items=[
+            _item(rec, row, shown=shown is None or bool(shown[row])) for row in found.rows[query.skip : end].tolist()
+        ],
         total=found.total,
         unknown=[id for id in query.id if id not in rec.vocabulary],
         model=rec.fingerprint,

@@ -1,11 +1,12 @@
 """The description of all routes as a page for people: `/docs`, without a script and without requests elsewhere.
 
-Knows: OpenAPI, HTML, and one recorded request of each route (`static/examples.json`, which `docs/tools/generate.py` writes).
-Does not know: what a route does.
+Knows: OpenAPI, HTML, and a recorded request of each route: `static/examples.json`, which `docs/tools/generate.py`
+writes. Does not know: what a route does.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ def examples() -> dict[str, Any]:
 
 def page(api: Mapping[str, Any]) -> str:
     """Return the page of all routes."""
-    routes = [(method.upper(), path, said) for path, methods in api["paths"].items() for method, said in methods.items()]
+    routes = [
+        (method.upper(), path, said) for path, methods in api["paths"].items() for method, said in methods.items()
+    ]
     tags: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
     for route in routes:
         tags.setdefault(route[2]["tags"][0], []).append(route)
@@ -49,12 +52,17 @@ def page(api: Mapping[str, Any]) -> str:
         '<p class="brand"><a href="/">Segue</a></p><nav aria-label="Pages"><a href="/">Shop window</a>'
         '<a href="/operator">Operator</a><a href="/docs" aria-current="page">API</a></nav></header>'
         f'<nav class="contents" aria-label="Routes">{links}<h2><a href="#schemas">Schemas</a></h2></nav>'
-        f'<main id="main"><h1>The API of this server</h1><p>{escape(api["info"]["description"])}</p>'
+        f'<main id="main"><h1>The API of this server</h1><p>{_text(api["info"]["description"])}</p>'
         "<p>Each example is a request to a server of a small film shop, with its answer; long lists are shortened. "
         "Add <code>-H 'authorization: Bearer KEY'</code> where the server asks for a key. The same description for "
         'programs: <a href="/openapi.json">openapi.json</a>.</p>'
         f'{body}<section aria-label="Schemas"><h2 id="schemas">Schemas</h2>{shapes}</section></main></body></html>'
     )
+
+
+def _text(text: str) -> str:
+    """Return a text of the code as HTML: what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(" ".join(text.split())))
 
 
 def _anchor(method: str, path: str) -> str:
@@ -68,15 +76,15 @@ def _link(route: tuple[str, str, Mapping[str, Any]]) -> str:
 
 def _route(method: str, path: str, said: Mapping[str, Any], example: Mapping[str, Any] | None) -> str:
     """Return one route: what it does, what it takes, what it answers, an example."""
-    role = f'needs the role <strong>{said[ROLE]}</strong>' if ROLE in said else "open to all"
+    role = f"needs the role <strong>{said[ROLE]}</strong>" if ROLE in said else "open to all"
     parts = [
-        f'<article id="{_anchor(method, path)}" aria-label="{method} {escape(path)}"><h3><b class="{method.lower()}">{method}</b> '
-        f'<code>{escape(path)}</code></h3><p class="quiet">{role}</p>',
-        "".join(f"<p>{escape(' '.join(text.split()))}</p>" for text in said["description"].split("\n\n")),
+        f'<article id="{_anchor(method, path)}" aria-label="{method} {escape(path)}">',
+        f'<h3><b class="{method.lower()}">{method}</b> <code>{escape(path)}</code></h3><p class="quiet">{role}</p>',
+        "".join(f"<p>{_text(text)}</p>" for text in said["description"].split("\n\n")),
     ]
     rows = [
         (f"<code>{escape(one['name'])}</code>", f"{one['in']}; {_type(one['schema'])}" + "; required" * one["required"],
-         escape(one.get("description", "")))
+         _text(one.get("description", "")))
         for one in said.get("parameters", [])
     ]  # fmt: skip
     parts.append(_table(("parameter", "where, values", "what"), rows))
@@ -84,19 +92,23 @@ def _route(method: str, path: str, said: Mapping[str, Any], example: Mapping[str
         parts.append(f"<p>Body: {_type(kind['schema'])}.</p>")
     answers = [(status, one) for status, one in said["responses"].items() if status.isdigit()]
     parts += [
-        f"<p>{status}: {escape(one['description'])} {_type(kind['schema'])}</p>"
+        f"<p>{status}: {_text(one['description'])} {_type(kind['schema'])}</p>"
         for status, one in answers
         for kind in one["content"].values()
     ]
     if example is not None:
-        parts.append(f"<pre tabindex=\"0\" aria-label=\"Request\">{escape(_curl(method, example))}</pre>")
-        parts.append(f"<pre tabindex=\"0\" aria-label=\"Answer\">{escape(_shown(example['answer']))}</pre>")
+        parts.append(f'<pre tabindex="0" aria-label="Request">{escape(_curl(method, example))}</pre>')
+        parts.append(f'<pre tabindex="0" aria-label="Answer">{escape(_shown(example["answer"]))}</pre>')
     return "".join([*parts, "</article>"])
 
 
 def _curl(method: str, example: Mapping[str, Any]) -> str:
     body = example.get("body")
-    sent = "" if body is None else f" \\\n  -H 'content-type: application/json' \\\n  -d '{json.dumps(body, ensure_ascii=False)}'"
+    sent = (
+        ""
+        if body is None
+        else f" \\\n  -H 'content-type: application/json' \\\n  -d '{json.dumps(body, ensure_ascii=False)}'"
+    )
     verb = "" if method == ("GET" if body is None else "POST") else f" -X {method}"
     return f"curl{verb} 'localhost:8000{example['path']}'{sent}"
 
@@ -108,17 +120,21 @@ def _shown(answer: Any) -> str:
 def _schema(name: str, schema: Mapping[str, Any]) -> str:
     needed = schema.get("required", [])
     rows = [
-        (f"<code>{escape(field)}</code>", _type(of) + "; required" * (field in needed), escape(of.get("description", "")))
+        (
+            f"<code>{escape(field)}</code>",
+            _type(of) + "; required" * (field in needed),
+            _text(of.get("description", "")),
+        )
         for field, of in schema.get("properties", {}).items()
     ]
     sent = "".join(f'<pre tabindex="0">{escape(json.dumps(one))}</pre>' for one in schema.get("examples", []))
     return (
-        f'<article id="schema-{name}"><h3>{name}</h3><p>{escape(schema.get("description", ""))}</p>'
+        f'<article id="schema-{name}"><h3>{name}</h3><p>{_text(schema.get("description", ""))}</p>'
         f"{_table(('field', 'values', 'what'), rows)}{sent}</article>"
     )
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     if not rows:
         return ""
     lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)

@@ -298,9 +298,9 @@ class UsersQuery(_Body):
     """What `GET /v1/admin/users` takes in its address."""
 
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
-    before: Annotated[
-        Annotated[int, Meta(ge=1, le=1 << 62)] | None, Meta(description="`next` of the page before.")
-    ] = None
+    before: Annotated[Annotated[int, Meta(ge=1, le=1 << 62)] | None, Meta(description="`next` of the page before.")] = (
+        None
+    )
 
 
 class Merge(_Body):

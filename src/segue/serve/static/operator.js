@@ -59,13 +59,13 @@ function besides({ shadow_model, shadow }) {
     + " on the same " + things(shadow.shadow.n, "event") + ".";
 }
 
-const drawChart = () => $("chart").replaceChildren(chart(page.quality.series, $("metric").value));
+const drawChart = () => $("chart").replaceChildren(chart(page.quality.series, $("metric").value, Math.max(280, $("chart").clientWidth)));
 
 function showLatency(text) {
   const now = latencies(text), at = Date.now();
   page.before = page.before || { text, at };
   const since = Math.round((at - page.before.at) / 1000), recent = since ? latencies(text, page.before.text) : null;
-  const rows = now.routes.map((one) => {
+  const rows = now.routes.filter((one) => one.route.startsWith("/v1/")).map((one) => {
     const late = recent?.routes.find((other) => other.route === one.route);
     return [one.route, one.count.toLocaleString("en"), one.errors.toLocaleString("en"), milliseconds(one.p50), milliseconds(one.p95), milliseconds(one.p99),
       late?.count ? milliseconds(late.p95) : "–"];
@@ -174,3 +174,4 @@ onKey(begin);
 showRules();
 inTurn(begin);
 setInterval(poll, EVERY);
+addEventListener("resize", () => { if (page.quality) drawChart(); });

@@ -85,9 +85,12 @@ function said(item) {
   return lines.map(([name, value]) => [name, shownValue(value)]);
 }
 
+// A value in few words: a number needs its name, a year does not.
+const worded = (name, value) => Number.isFinite(Number(value)) && !/year/i.test(name) ? name + "\u00a0" + value : value;
+
 function card(item, ...more) {
   const made = make("li", "card"), short = said(item).filter(([, value]) => value.length <= 40).slice(0, 3);
-  const words = short.map(([name, value]) => Number.isFinite(Number(value)) && !/year/i.test(name) ? name + " " + value : value);
+  const words = short.map(([name, value]) => worded(name, value));
   const open = button("open", "", "", () => openItem(item));
   open.append(tile(item), make("span", "words", make("span", "title", named(item)),
     make("small", "", words.join(" · ")), ...more));
@@ -185,14 +188,14 @@ function reasons(found) {
   return found.parts.length ? [make("p", "quiet", "None of your last events moves it much.")] : [];
 }
 
-// From "genres Action", "genres War", "year 1979" to "Action, War; 1979".
+// From "genres Action", "genres War", "price 9.5" to "Action, War; price 9.5".
 function grouped(labels) {
   const groups = new Map();
   for (const label of labels) {
     const [, name, value] = label.match(/^(\S+) (.+)$/s) || [null, label, label];
     groups.set(name, [...(groups.get(name) || []), value]);
   }
-  return [...groups.values()].map((values) => values.join(", ")).join("; ");
+  return [...groups].map(([name, values]) => values.map((one) => worded(name, one)).join(", ")).join("; ");
 }
 
 // One item: what it is, why it is in the list, what is similar, and a question before an event is recorded.
@@ -229,23 +232,17 @@ function recording(me, item) {
   const record = button("full", "Record it", "", () => {
     const event = { user: me.name, item, type: type.field.value };
     if (rating?.field.value) event.rating = Number(rating.field.value);
-    const of = JSON.stringify(event);
-    record.disabled = true;
-    inTurn(() => ingest(me, { ...event, id: idOf(of) }, () => page.sending.delete(of)));
+    const of = JSON.stringify(event), id = idOf(of);
+    $("item").close();
+    inTurn(async () => {
+      await ask("POST", "/v1/events", { ...event, id });
+      if (page.sending.get(of) === id) page.sending.delete(of);
+      if (me === page.me) await refresh(me);
+    });
   });
   const form = make("form", "record", make("h3", "", "Record an event of " + me.name), make("div", "fields", ...parts, record));
   form.addEventListener("submit", (event) => event.preventDefault());
   return form;
-}
-
-async function ingest(me, event, acknowledged) {
-  try {
-    await ask("POST", "/v1/events", event);
-    acknowledged();
-  } finally {
-    if (me === page.me) $("item").close();
-  }
-  if (me === page.me) await refresh(me);
 }
 
 // What the user did.
@@ -329,6 +326,7 @@ function showFound(cards, text) {
 }
 
 async function changed() {
+  page.places = null; // what moves in the list now moves by the filter, not by an event
   await search();
   await refresh(page.me);
 }
