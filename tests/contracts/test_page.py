@@ -82,7 +82,7 @@ def a_window():
 def opened(window, url, path="/", shown="#list .open"):
     """Open a page as somebody new, and wait until it shows something."""
     resize(window, "desktop", "light")
-    window.get(url + "/page/icon.svg")
+    window.get(url + path)
     window.execute_script("sessionStorage.clear()")
     window.get_log("browser"), window.get_log("performance")
     window.get(url + path)
