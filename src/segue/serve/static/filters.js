@@ -1,6 +1,6 @@
 // The filters of the shop window: attributes of the items that were found, as conditions of the filter language.
 
-import { $, field, make } from "./server.js";
+import { $, field, make, spaced } from "./server.js";
 
 const SHOWN = 8;
 const WORDS = new Set(["and", "or", "not", "in", "is", "missing", "true", "false", "now", "user", "current"]);
@@ -57,7 +57,7 @@ function values(facet, changed, open) {
     });
     return make("label", "choice", box, make("span", "", value), make("small", "", String(items)));
   });
-  const group = make("fieldset", "", make("legend", "", facet.name), ...boxes.slice(0, SHOWN));
+  const group = make("fieldset", "", make("legend", "", spaced(facet.name)), ...boxes.slice(0, SHOWN));
   if (boxes.length > SHOWN) {
     const more = make("details", "", make("summary", "", "More"), ...boxes.slice(SHOWN));
     more.dataset.name = facet.name;
@@ -82,5 +82,5 @@ function span(facet, changed) {
     });
     return made;
   };
-  return make("fieldset", "span", make("legend", "", facet.name), make("div", "fields", side("from", "from", low), side("to", "to", high)));
+  return make("fieldset", "span", make("legend", "", spaced(facet.name)), make("div", "fields", side("from", "from", low), side("to", "to", high)));
 }

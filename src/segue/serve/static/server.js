@@ -116,8 +116,9 @@ export function confirmed(title, text, yes, danger = false) {
 
 export function say(text) { $("news").textContent = text; }
 
-// Numbers and times in words.
+// Names, numbers and times in words.
 
+export const spaced = (name) => name.replaceAll("_", " ");
 export const things = (count, one) => count.toLocaleString("en") + " " + one + (count === 1 ? "" : "s");
 export const percent = (share, digits = 1) => (100 * share).toFixed(digits) + " %";
 export const when = (seconds) => new Date(seconds * 1000).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });

@@ -3,7 +3,7 @@
 // The page knows who asks, what was found last and attributes that it has met; it asks the server for all else. Who
 // asks is an object, `page.me`, new at each change: what was begun for one before is done for them and not shown.
 
-import { $, OVER, address, ask, button, confirmed, field, inTurn, keep, make, onKey, receipt, say, things, trouble, when } from "./server.js";
+import { $, OVER, address, ask, button, confirmed, field, inTurn, keep, make, onKey, receipt, say, spaced, things, trouble, when } from "./server.js";
 import { clearFilter, filterText, showFacets } from "./filters.js";
 
 const LIST = 12, FOUND = 12, EXPLAINED = 4;
@@ -79,7 +79,7 @@ function tile(item) {
 
 const shownValue = (value) => Array.isArray(value) ? value.join(", ") : typeof value === "number" ? String(+value.toFixed(2)) : String(value);
 
-// What the catalogue says of an item beside title and picture, the short values first.
+// What the catalogue says of an item beside title and picture.
 function said(item) {
   const lines = Object.entries(known(item).attributes || {}).filter(([name]) => !PICTURE.test(name));
   return lines.map(([name, value]) => [name, shownValue(value)]);
@@ -205,7 +205,7 @@ async function openItem(item) {
   const title = make("h2", "", named(item)), why = make("div", "because"), similar = make("ul", "cards small");
   title.id = "item-title";
   const close = button("plain", "Close", "", () => dialog.close());
-  const facts = make("dl", "facts", ...said(item).map(([name, value]) => make("div", "", make("dt", "", name), make("dd", "", value))));
+  const facts = make("dl", "facts", ...said(item).map(([name, value]) => make("div", "", make("dt", "", spaced(name)), make("dd", "", value))));
   const id = make("p", "quiet", "id " + item + (known(item).shown === false ? " · not shown in lists" : ""));
   dialog.replaceChildren(make("div", "top", tile(item), make("div", "", title, id), close), facts, recording(me, item), why,
     make("h3", "", "Similar"), similar);
@@ -224,7 +224,7 @@ async function openItem(item) {
 }
 
 function recording(me, item) {
-  const types = page.types.length ? page.types : ["view"];
+  const types = page.types.length ? page.types : ["view", "click", "buy"]; // a model that learnt none reads none
   const type = field("What happened", "select", {}, ...types.map((one) => new Option(one, one)));
   const parts = [type];
   const rating = page.ratings.length ? field("Rating", "select", {}, new Option("none", ""), ...page.ratings.map((one) => new Option(one, one))) : null;
