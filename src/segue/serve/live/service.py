@@ -211,13 +211,15 @@ class Service:
 
     def _count(self, ranks: Mapping[str, list[RankedEvent]]) -> None:
         shadow = self._rollout.shadow_rec
+        beside = [] if shadow is None else ranks.get(shadow.fingerprint, [])
         for rec in self._rollout.models():
-            lines = ranks.get(rec.fingerprint, [])
             if shadow is None or rec.fingerprint != shadow.fingerprint:
+                lines = ranks.get(rec.fingerprint, [])
                 self.metrics.count(rec, lines)
-                self.arms.count(lines, [] if shadow is None else ranks.get(shadow.fingerprint, []))
+                self.arms.count(lines, "running")
                 if shadow is not None:
-                    self.shadow_metrics.count(rec, lines, shadow, ranks.get(shadow.fingerprint, []))
+                    self.shadow_metrics.count(rec, lines, shadow, beside)
+        self.arms.count(beside, "shadow")
 
     def recommend(self, user: str, options: ListOptions) -> Answer:
         """Return the list of a user; one that nobody knows gets that of a new user.

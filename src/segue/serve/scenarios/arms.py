@@ -91,20 +91,14 @@ class Arms:
             return requests
         return [replace(one, events=tuple(_noted(event, running) for event in one.events)) for one in requests]
 
-    def count(self, ranked: Sequence[RankedEvent], by_shadow: Sequence[RankedEvent] = ()) -> None:
+    def count(self, ranked: Sequence[RankedEvent], model: str) -> None:
         """Count events by the arms that are noted with them, and the lists that they took an item of.
 
         Args:
-            ranked: by the running model.
-            by_shadow: by the model in the shadow; of an arm that it answers, these count.
+            ranked: by one model.
+            model: "running" or "shadow"; the shadow's ranks count for the arms that it answers, and for no scenario.
         """
-        if running := self.running():
-            models = [one for one in running if not one.scenario]
-            self._count(ranked, [one for one in running if one.scenario], "")
-            self._count(ranked, models, "running")
-            self._count(by_shadow, models, "shadow")
-
-    def _count(self, ranked: Sequence[RankedEvent], running: Sequence[Experiment], model: str) -> None:
+        running = [one for one in self.running() if not one.scenario or model == "running"]
         if not running or not ranked:
             return
         ranks = np.array([one.rank for one in ranked])
@@ -113,7 +107,7 @@ class Arms:
             for one, hit, reciprocal in zip(ranked, hits, reciprocals, strict=True):
                 for experiment in running:
                     arm = str(one.event.context.get(PREFIX + experiment.name))
-                    if arm not in experiment.arms or (model and experiment.arms[arm] != model):
+                    if arm not in experiment.arms or (not experiment.scenario and experiment.arms[arm] != model):
                         continue
                     sums = self._of(experiment.name, arm, one.event.user)
                     sums[:_LISTS] += (1, hit, reciprocal, one.loss)
