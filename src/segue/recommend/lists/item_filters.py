@@ -4,7 +4,7 @@ Knows: attributes, availability, rules. Does not know: users, scores, lists.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -139,6 +139,17 @@ def rows_of(rec: Scorer, rule: Rule) -> Rows:
     named = np.unique(rec.vocabulary.rows(rule.items)).astype(np.int32)
     rows: Rows = named[named > 0] if passing is None else named[passing.mask[named]]
     return rows
+
+
+def reached(rec: Scorer, rules: Iterable[Rule]) -> list[tuple[Rule, int]]:
+    """Return each rule with the number of items that it is about; 0 where its attributes are of another model."""
+    found = []
+    for rule in rules:
+        try:
+            found.append((rule, len(rows_of(rec, rule))))
+        except ArgumentError:
+            found.append((rule, 0))
+    return found
 
 
 def rows_where(rec: Scorer, where: Where) -> Bools:

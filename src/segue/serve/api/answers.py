@@ -120,6 +120,14 @@ class Ingested(_ListSource, kw_only=True):
     notes: list[str] | UnsetType = UNSET
 
 
+class EventLineOut(_Answer):
+    """What came of one event of NDJSON: it is on disk, or why not."""
+
+    seq: int | UnsetType = UNSET
+    duplicate: Annotated[bool | UnsetType, Meta(description="Whether it had been sent before, under its id.")] = UNSET
+    error: Problem | UnsetType = UNSET
+
+
 class UserOut(_Answer):
     """What is known of a user."""
 
@@ -183,6 +191,43 @@ class ExplanationOut(ItemOut, kw_only=True):
     what_if: ItemList | UnsetType = UNSET
 
 
+class FoundItem(_Answer):
+    """An item with what the catalogue says of it."""
+
+    item: str
+    title: str | None
+    attributes: Annotated[dict[str, Any], Meta(description="By the names that filters use; without vectors.")]
+    shown: Annotated[bool, Meta(description="Whether lists may show it: it is in stock, and no rule blocks it.")]
+
+
+class FacetValue(_Answer):
+    """A value of an attribute, and how many of the items found have it."""
+
+    value: str
+    items: int
+
+
+class FacetOut(_Answer):
+    """An attribute by which items can be narrowed down."""
+
+    name: Annotated[str, Meta(description="As filters name it.")]
+    kind: Annotated[str, Meta(description="number, date, duration (seconds), word, or words: several for an item.")]
+    values: Annotated[list[FacetValue], Meta(description="The most frequent ones, up to 30; empty with a range.")]
+    range: Annotated[
+        list[float] | UnsetType, Meta(description="The lowest and the highest number; dates in seconds since 1970.")
+    ] = UNSET
+
+
+class ItemsFound(_Answer):
+    """Items, the best match first."""
+
+    items: list[FoundItem]
+    total: Annotated[int, Meta(description="How many were found in all.")]
+    unknown: Annotated[list[str], Meta(description="Ids of the request that the model does not know.")]
+    model: str
+    facets: list[FacetOut] | UnsetType = UNSET
+
+
 class ItemsAdded(_Answer):
     """How many items are new, and how many there are."""
 
@@ -228,6 +273,62 @@ class ScenariosOut(_Answer):
     experiments: dict[str, ExperimentOut]
 
 
+class RuleOut(_Answer):
+    """A merchandising rule."""
+
+    kind: str
+    where: str | dict[str, Any]
+    items: list[str]
+    by: float
+    name: str
+    reach: Annotated[int, Meta(description="How many items of the running model the rule is about.")]
+
+
+class RulesOut(_Answer):
+    """All rules, in the order in which they are applied."""
+
+    rules: list[RuleOut]
+
+
+class RulesPreview(_Answer):
+    """The list of a user by the rules that hold, and by others."""
+
+    rules: Annotated[list[RuleOut], Meta(description="The others.")]
+    before: ItemList
+    after: ItemList
+
+
+class ModelFile(_Answer):
+    """A model that may be rolled out."""
+
+    name: str
+    bytes: int
+    modified: Annotated[float, Meta(description="Seconds since 1970.")]
+    running: Annotated[bool, Meta(description="Whether it answers, or is being rolled out.")]
+
+
+class ModelsOut(_Answer):
+    """The models in the folder of models."""
+
+    models: Annotated[list[ModelFile], Meta(description="The newest first; none without --models.")]
+    running: Annotated[str | None, Meta(description="The file of the model that answers, if it came from one.")]
+    previous: Annotated[str | None, Meta(description="The fingerprint to which `roll_back` goes, if there is one.")]
+
+
+class ActiveUserOut(_Answer):
+    """A user with events."""
+
+    user: str
+    active: Annotated[int, Meta(description="The number (seq) of the latest event.")]
+
+
+class UsersOut(_Answer):
+    """Users with events, the latest arrival first."""
+
+    users: list[ActiveUserOut]
+    next: Annotated[int | None, Meta(description="`before` of the next page.")]
+
+
 class ModelChanged(_Answer):
     """What answers, or will when everybody is caught up."""
 
@@ -264,6 +365,7 @@ class StatusOut(_Answer):
     items: int
     unavailable: int
     lists: str
+    types: Annotated[list[str], Meta(description="The types of events that the model learnt, the most frequent first.")]
     ratings: Annotated[list[float], Meta(description="The steps of the scale of ratings, where the model learnt some.")]
     trends: Annotated[TrendsOut | None, Meta(description="What everybody does, where lists of the model follow it.")]
 
@@ -275,6 +377,16 @@ class MeansOut(_Answer):
     recall: float = field(name="recall@10")
     mrr: float = field(name="mrr@10")
     log_loss: float
+    recall_interval: Annotated[
+        list[float], Meta(description="95 % confidence interval, events taken as independent.")
+    ] = field(name="recall@10_interval")
+    mrr_interval: list[float] = field(name="mrr@10_interval")
+
+
+class HourMeans(MeansOut):
+    """Online metrics of one hour."""
+
+    begin: Annotated[int, Meta(description="Of the hour, seconds since 1970.")]
 
 
 class ShadowMetricsOut(_Answer):
@@ -313,6 +425,7 @@ class OnlineMetricsOut(_Answer):
     """Whether each event was in the list that its user would have been shown just before it, by group."""
 
     sampled: Annotated[bool, Meta(description="The log-loss is an estimate.")]
+    series: Annotated[list[HourMeans], Meta(description="By the time of events: up to 168 hours, oldest first.")]
     all: dict[str, MeansOut] | UnsetType = UNSET
     model: dict[str, MeansOut] | UnsetType = UNSET
     hour: dict[str, MeansOut] | UnsetType = UNSET

@@ -6,7 +6,7 @@ Knows: how a request names events. Does not know: how they are kept.
 from dataclasses import replace
 
 from segue.recommend.lists.options import ListOptions
-from segue.serve.api.answers import Ingested
+from segue.serve.api.answers import EventLineOut, Ingested
 from segue.serve.api.list_options import options_of, unseen
 from segue.serve.api.scenarios import told, with_scenario
 from segue.serve.api.schemas import EventBatch, EventIn, HistoryEvent, IngestHeaders, IngestQuery, RecommendIn, micros
@@ -20,13 +20,20 @@ from segue.store.events import Event
 router = Router("events")
 
 
-@router.route("POST", "/v1/events", "write")
+async def _ingest_each(call: Call, line: EventIn) -> EventLineOut:
+    event = _event(line, line.id, call.context.now())
+    found = await call.context.ingests.send(IngestRequest((event,), call.key.name))
+    return EventLineOut(seq=found.events[0].seq, duplicate=bool(found.duplicates))
+
+
+@router.route("POST", "/v1/events", "write", each=_ingest_each)
 async def ingest_events(call: Call, body: EventIn | EventBatch, query: IngestQuery, headers: IngestHeaders) -> Ingested:
     """Ingest events: one, or `{"events": [...]}`, of which all are kept or none.
 
     The answer comes when they are on disk. An event without a time gets that of its arrival. A retry under the
     same id gets the first outcome and today's list; another body under it is refused (409). Ids are those of
-    the API key that sent them.
+    the API key that sent them. As application/x-ndjson any number of events, one on each line, gets a line each;
+    one that is refused spoils no other.
     """
     arrival, key = call.context.now(), headers.idempotency_key
     if isinstance(body, EventIn):

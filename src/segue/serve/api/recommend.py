@@ -89,9 +89,16 @@ async def _page(call: Call, body: RecommendIn, options: ListOptions, notes: Sequ
     return list_of(answer, context.sealer.seal(after), notes)
 
 
-@router.route("POST", "/v1/recommend/batch", "read")
+async def _each_list(call: Call, line: RecommendIn) -> BatchListOut:
+    return BatchListOut(items=await _list(call, line, call.sent))
+
+
+@router.route("POST", "/v1/recommend/batch", "read", each=_each_list)
 async def recommend_batch(call: Call, body: BatchIn) -> BatchOut:
-    """Return a list for each of many requests; an error of one stands in its place and spoils no other."""
+    """Return a list for each of many requests; an error of one stands in its place and spoils no other.
+
+    As application/x-ndjson any number of requests, one on each line, gets a line each.
+    """
     pairs = zip(body.requests, call.sent["requests"], strict=True)
     found = await gather(*(_list(call, one, said) for one, said in pairs), return_exceptions=True)
     return BatchOut(lists=[_batch_list(one) for one in found])

@@ -95,8 +95,8 @@ Texts = Annotated[list[Text], Meta(max_length=limits.VALUES)]
 Moment = Annotated[Time | None, Meta(description="The time of the request; now, if it is left out.")]
 
 
-class _Body(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What all requests have in common; `examples` stand on the OpenAPI page."""
+class _Body(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What all requests have in common; `examples` stand on the OpenAPI page. Clients send what is no default."""
 
     examples: ClassVar[tuple[Example, ...]] = ()
 
@@ -357,6 +357,15 @@ class UserQuery(_Body):
     before: Annotated[Annotated[str, Meta(max_length=64)] | None, Meta(description="`next` of the page before.")] = None
 
 
+class UsersQuery(_Body):
+    """What `GET /v1/admin/users` takes in its address."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+    before: Annotated[Annotated[int, Meta(ge=1, le=1 << 62)] | None, Meta(description="`next` of the page before.")] = (
+        None
+    )
+
+
 class Merge(_Body):
     """Where the events of the user in the path go."""
 
@@ -372,7 +381,13 @@ class ItemsQuery(_Body):
     """What `GET /v1/items` takes in its address."""
 
     q: Annotated[str, Meta(max_length=200, description="Words of the title, or of the id.")] = ""
+    where: Wheres = []
+    id: Annotated[Texts, Meta(description="Ids of items, instead of a search.")] = []
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    skip: Annotated[int, Meta(ge=0, le=1_000_000, description="Items before the first that is returned.")] = 0
+    facets: Annotated[bool, Meta(description="Also return the attributes by which the items can be narrowed down.")] = (
+        False
+    )
 
 
 class AddItemsIn(_Body):
@@ -488,3 +503,12 @@ class ScenariosIn(_Body):
 
     scenarios: Annotated[dict[Name, ScenarioIn], Meta(max_length=limits.SCENARIOS)]
     experiments: Annotated[dict[Name, ExperimentIn], Meta(max_length=20)] = {}
+
+
+class PreviewIn(Rules, kw_only=True):
+    """For whom other rules are tried."""
+
+    examples = ({"user": "u1", "rules": [{"kind": "block", "items": ["17"]}]},)
+
+    user: Id
+    k: Count = 10

@@ -50,6 +50,21 @@ class ServedModel:
     path: Path | None = None
 
 
+@dataclass(frozen=True)
+class ModelFolder:
+    """The models that may be rolled out.
+
+    Args:
+        files: the newest first; none without a folder.
+        running: the file of the model that answers or is coming, if it came from one.
+        previous: the fingerprint to roll back to, if there is one.
+    """
+
+    files: tuple[Path, ...]
+    running: Path | None
+    previous: str | None
+
+
 class Rollout:
     """The models of a service, and the worker in the background.
 
@@ -117,6 +132,14 @@ class Rollout:
         with self._wake:
             self._urgent[user] = None
             self._wake.notify()
+
+    def folder(self) -> ModelFolder:
+        """Return the models that may be rolled out."""
+        files = [] if self._folder is None else [path for path in self._folder.glob("*.segue") if path.is_file()]
+        back = self.running if self.coming is not None else self.previous
+        last = None if back is None or self._rolled_back else back.rec.fingerprint
+        newest = sorted(files, key=lambda path: -path.stat().st_mtime)
+        return ModelFolder(tuple(newest), (self.coming or self.running).path, last)
 
     def named(self, name: str) -> Path:
         """Return a model of the folder by its name.

@@ -12,16 +12,15 @@ from typing import Any
 
 import polars as pl
 
-from segue.data.values.lookup import first
 from segue.errors import ArgumentError, ConflictError, NotFoundError, SegueError, StoreError
 from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.filters.fields import Where
 from segue.recommend.index.approximate import ApproximateIndex
 from segue.recommend.lists.candidates import check_filter
 from segue.recommend.lists.explain import Explanation
-from segue.recommend.lists.item_filters import Rule, rows_of
+from segue.recommend.lists.item_filters import ItemFilters, Rule, rows_of
 from segue.recommend.lists.options import ListOptions, RankedList
-from segue.recommend.recommender import Item, Recommender
+from segue.recommend.recommender import Recommender
 from segue.recommend.similar import similar
 from segue.recommend.state import State, picture
 from segue.serve.live.background import Background, checked
@@ -31,7 +30,7 @@ from segue.serve.live.explain import explain
 from segue.serve.live.ingest import PendingWrite, current_state, erased_user, next_turn, plan_writes, why_refused
 from segue.serve.live.leases import RENEWED
 from segue.serve.live.replay import current_stored, read_state, without
-from segue.serve.live.rollout import Rollout, ServedModel
+from segue.serve.live.rollout import ModelFolder, Rollout, ServedModel
 from segue.serve.live.trend_follower import TrendFollower
 from segue.serve.ranking.event_ranks import RankedEvent
 from segue.serve.ranking.list_requests import ListRequest, rank
@@ -117,6 +116,16 @@ class Service:
     def _known(self) -> Recommender:
         """The same with the items alone that it knows by training or by attributes, not those met since."""
         return self.rec.with_trends(None)
+
+    @property
+    def filters(self) -> ItemFilters:
+        """What lists of this model may show."""
+        return self._changes.filters(self.rec)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules of the shop, in the order in which they are applied."""
+        return self._changes.rules
 
     def _applied(self, rec: Recommender) -> Recommender:
         return self._trends.bound(self._changes.applied(rec))
@@ -211,15 +220,13 @@ class Service:
 
     def _count(self, ranks: Mapping[str, list[RankedEvent]]) -> None:
         shadow = self._rollout.shadow_rec
-        beside = [] if shadow is None else ranks.get(shadow.fingerprint, [])
         for rec in self._rollout.models():
-            if shadow is None or rec.fingerprint != shadow.fingerprint:
-                lines = ranks.get(rec.fingerprint, [])
+            lines, beside = ranks.get(rec.fingerprint, []), shadow is not None and rec.fingerprint == shadow.fingerprint
+            self.arms.count(lines, "shadow" if beside else "running")
+            if not beside:
                 self.metrics.count(rec, lines)
-                self.arms.count(lines, "running")
                 if shadow is not None:
-                    self.shadow_metrics.count(rec, lines, shadow, beside)
-        self.arms.count(beside, "shadow")
+                    self.shadow_metrics.count(rec, lines, shadow, ranks.get(shadow.fingerprint, []))
 
     def recommend(self, user: str, options: ListOptions) -> Answer:
         """Return the list of a user; one that nobody knows gets that of a new user.
@@ -453,6 +460,18 @@ class Service:
             self._changes.set_rules(rules)
             self._lay_out()
 
+    def preview_rules(self, user: str, rules: Sequence[Rule], options: ListOptions) -> tuple[Answer, Answer]:
+        """Return the list of a user by the rules that hold, and by others. Nothing is kept.
+
+        Raises:
+            ErasedError: the user was erased.
+            ArgumentError: a rule names an attribute that items do not have.
+        """
+        rec, state, rebuilding, head = self._state(user)
+        request = ListRequest(rec, state, options, rebuilding=rebuilding, who=head.user.encode())
+        tried = self._changes.tried(rec, rules)
+        return self._list(request), rank([], lambda _: tried, [request])[0][0]
+
     def _lay_out(self) -> None:
         """Lay the changes over the models, and what may be shown, before the next request."""
         self._rollout.refresh()
@@ -462,15 +481,6 @@ class Service:
     def _bind_anew(self) -> None:
         with self._changing:
             self._lay_out()
-
-    def find_items(self, words: str, limit: int = 20) -> list[Item]:
-        """Return items whose title or id holds these words. Cost: see `Catalogue.find`."""
-        rec = self.rec
-        ids = rec.catalogue.find(words, limit) if rec.catalogue else []
-        if len(ids) < limit:
-            titled = set(ids)
-            ids += first((item for item in rec.vocabulary.find(words) if item not in titled), limit - len(ids))
-        return [rec._item(rec.vocabulary.row(item), 0.0) for item in ids]
 
     def online_metrics(self) -> dict[str, Any]:
         """Return the online metrics, and those of the model in the shadow on the same events."""
@@ -501,6 +511,10 @@ class Service:
             self._lay_out()
         return fingerprint
 
+    def models(self) -> ModelFolder:
+        """Return the models that may be rolled out, and those that answer and answered before."""
+        return self._rollout.folder()
+
     def roll_back(self) -> str:
         """Roll back to the model before the last roll-out.
 
@@ -526,6 +540,7 @@ class Service:
             rollout.running.found,
             scale.levels if scale and scale.closed else (),
             self.trends(),
+            rec.encoders.event_types,
         )
 
     def trends(self) -> TrendStatus | None:

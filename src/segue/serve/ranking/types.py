@@ -156,7 +156,7 @@ class Status:
 
     `lists` says how lists are found, with the recall of the index where there is one. `ratings` are the steps of the
     scale that the model learnt, where it learnt ratings and they have steps. `trends` are those that lists follow,
-    where the model has a ranker.
+    where the model has a ranker. `types` are the types of events that the model learnt.
     """
 
     model: str
@@ -168,3 +168,4 @@ class Status:
     lists: str = ""
     ratings: tuple[float, ...] = ()
     trends: TrendStatus | None = None
+    types: tuple[str, ...] = ()
