@@ -2,6 +2,7 @@
 
     python benchmarks/shop_lists.py [--items 10000] [--visits 40 --users 80] -o benchmarks/results/shop-lists.json
     python benchmarks/shop_lists.py --plain          the requests alone that ask for none of these, of any version
+    python benchmarks/shop_lists.py --beside SRC     also those of another version's src/, in turns, each three times
 
 Costs: requests to the application in the process, without a socket, one after the other; a model of random weights
 (width 64), an SQLite store on this disk. Of each kind p50 of the processor time and of the clock, which other work on
@@ -18,6 +19,9 @@ import argparse
 import asyncio
 import json
 import os
+import subprocess
+import sys
+from datetime import date
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -154,6 +158,32 @@ def trained():
     return segue.train(log, config={"train.epochs": 4, "train.seed": 1})
 
 
+def in_turns(before: Path, args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Return the processor time of the plain requests, ms, of another version and of this: the median of three runs."""
+    took = defaultdict(lambda: defaultdict(list))
+    now = Path(segue.__file__).parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.json"
+        words = [
+            sys.executable,
+            __file__,
+            "--plain",
+            "--items",
+            f"{args.items}",
+            "--rounds",
+            f"{args.rounds}",
+            "-o",
+            out,
+        ]
+        for _ in range(3):
+            for name, source in (("before", before), ("with all of this at hand", now)):
+                env = {**os.environ, "PYTHONPATH": f"{source}"}
+                subprocess.run(list(map(str, words)), check=True, env=env, stdout=subprocess.DEVNULL)
+                for kind, times in json.loads(out.read_text())["cost, ms"]["plain"].items():
+                    took[name][kind].append(times["processor"])
+    return {name: {kind: float(np.median(times)) for kind, times in kinds.items()} for name, kinds in took.items()}
+
+
 def main() -> None:
     """Measure, and write a file."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -162,9 +192,13 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=80)
     parser.add_argument("--visits", type=int, default=40)
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--beside", type=Path)
     parser.add_argument("-o", "--out", type=Path)
     args = parser.parse_args()
-    rec, found = described(args.items), {"items": args.items, "load": os.getloadavg()}
+    rec, found = described(args.items), {"items": args.items, "load": os.getloadavg(), "cores": os.cpu_count()}
+    found["date"] = f"{date.today()}"
+    if args.beside:
+        found["in turns"] = in_turns(args.beside, args)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found["cost, ms"] = {"plain": asyncio.run(costs(rec, folder, PLAIN, args.rounds, shop=""))}
