@@ -867,7 +867,7 @@ def shop_lists() -> list[str]:
     ]
     return section(
         "Scenarios, chance and impressions",
-        f"A request to the application in the process at {run['items']:,} items, without a socket: p50 of the processor "
+        f"A request to the application in the process at {run['items']:,} items, without a socket: p50 of processor "
         f"time in ms, in brackets on the clock, with much other work on the machine (load {run['load'][0]:.0f} on "
         f"{run['cores']} cores), {run['date']}. Second: requests that ask for none of these, of the version before and "
         "of this one in turns. Third: the items that simulated users take in a visit, who tire of what they are shown "
