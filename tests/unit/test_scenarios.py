@@ -241,6 +241,8 @@ def test_an_arm_is_in_the_answer_with_the_event_and_in_the_report(shop):
     assert "difference" not in arms["now"]
     assert arms["wide"]["difference"]["taken"] == {"mean": 0, "low": 0, "high": 0}
     assert "spread" not in shop.client.get("/metrics").text
+    shop.client.delete("/v1/admin/experiments/spread")
+    assert list(shop.client.get("/v1/quality").json()["experiments"]["spread"]) == ["now", "wide"]
 
 
 def test_an_experiment_ends_at_once_and_ends_once(shop):
