@@ -222,10 +222,10 @@ class Service:
     def _count(self, ranks: Mapping[str, list[RankedEvent]]) -> None:
         shadow = self._rollout.shadow_rec
         for rec in self._rollout.models():
-            lines = ranks.get(rec.fingerprint, [])
-            if shadow is None or rec.fingerprint != shadow.fingerprint:
+            lines, beside = ranks.get(rec.fingerprint, []), shadow is not None and rec.fingerprint == shadow.fingerprint
+            self.arms.count(lines, "shadow" if beside else "running")
+            if not beside:
                 self.metrics.count(rec, lines)
-                self.arms.count(lines, [] if shadow is None else ranks.get(shadow.fingerprint, []))
                 if shadow is not None:
                     self.shadow_metrics.count(rec, lines, shadow, ranks.get(shadow.fingerprint, []))
 
