@@ -16,10 +16,12 @@ EVENTS = 1000
 EXCLUDE = CANDIDATES = 1_000_000
 #: Attributes in one filter, values of each, and characters of a filter.
 WHERE, VALUES, FILTER = 20, 100, 10_000
+#: Scenarios of a shop.
+SCENARIOS = 200
 #: Lists in one request.
 LISTS = 1000
 #: Events of a user that are looked at for the items to leave out.
-SEEN = 1000
+SEEN = 10_000
 #: Characters of an id.
 ID = 512
 #: Entries of a context, a profile or the attributes of an item.

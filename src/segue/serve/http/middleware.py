@@ -36,7 +36,8 @@ HEADERS = [
     (b"cache-control", b"no-store"),
 ]
 #: Open to all: they tell nothing of anybody.
-OPEN = frozenset(("/", "/page.js", "/page.css", "/page.svg", "/healthz", "/readyz", "/docs", "/openapi.json"))
+OPEN = frozenset(("/", "/operator", "/healthz", "/readyz", "/docs", "/openapi.json"))
+FILES = "/page/"
 LOCAL = frozenset(("localhost", "127.0.0.1", "[::1]"))
 #: The media type of one JSON value on each line.
 NDJSON = "application/x-ndjson"
@@ -207,7 +208,7 @@ class Middleware:
             return ANYBODY
         scheme, _, secret = sent.partition(" ")
         key = self._access.keys.find(secret.strip()) if scheme.lower() == "bearer" else None
-        return key or (Key("", "read") if path in OPEN else None)
+        return key or (Key("", "read") if path in OPEN or path.startswith(FILES) else None)
 
 
 def allow(key: Key, role: Role) -> None:

@@ -4,8 +4,7 @@ Knows: OpenAPI 3.1. Does not know: what a single route does.
 """
 
 import inspect
-from collections.abc import Iterable, Mapping
-from html import escape
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -51,26 +50,6 @@ def describe(operations: Iterable[Operation]) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": dict(sorted(schemas.items()))},
     }
-
-
-def page(api: Mapping[str, Any]) -> str:
-    """Return the description of all routes for people: without a script and without requests elsewhere."""
-    schemas = api["components"]["schemas"]
-    parts = [f"<h1>{escape(api['info']['title'])}</h1>", f"<p>{escape(api['info']['description'])}</p>"]
-    for path, methods in api["paths"].items():
-        for method, route in methods.items():
-            parts.append(f"<h2>{method.upper()} {escape(path)}</h2>")
-            parts.append(f"<p>{escape(route['description'])} Role: {route.get(ROLE, 'none')}.</p>")
-            asked = [f"<li>{escape(one['name'])} {escape(one.get('description', ''))}</li>"
-                     for one in route.get("parameters", [])]  # fmt: skip
-            parts.append(f"<ul>{''.join(asked)}</ul>" if asked else "")
-            body = route.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-            for one in body.get("oneOf", [body]):
-                for example in schemas.get(one.get("$ref", "").rpartition("/")[2], {}).get("examples", []):
-                    parts.append(f"<pre>{escape(msgspec.json.encode(example).decode())}</pre>")
-    parts.append('<p><a href="/openapi.json">openapi.json</a></p>')
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Segue: routes</title>'
-    return f"{head}<body>{''.join(parts)}</body></html>"
 
 
 def _operation(one: Operation) -> dict[str, Any]:

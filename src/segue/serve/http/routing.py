@@ -35,11 +35,13 @@ class Call(msgspec.Struct):
         context: what routes work with.
         key: of the client.
         status: of the answer; the function may change it.
+        sent: the body as JSON says it, or without a body the names and texts of the address.
     """
 
     context: AppContext
     key: Key
     status: int = 200
+    sent: Any = None
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -102,8 +104,8 @@ class Operation:
                 await self._answer_lines(call, scope["path"], passed.lines, receive, send)
                 return
             depth = context.access.limits.depth
-            read = context.run(self._read, scope, passed, depth) if len(passed.body) > LARGE else None
-            answer = await self.run(call, **(self._read(scope, passed, depth) if read is None else await read))
+            read = context.run(self._read, call, scope, passed, depth) if len(passed.body) > LARGE else None
+            answer = await self.run(call, **(self._read(call, scope, passed, depth) if read is None else await read))
             body = b"" if isinstance(answer, Response) else msgspec.json.encode(answer)
         except Exception as error:
             answer = problem_of(error, scope["path"])
@@ -112,13 +114,13 @@ class Operation:
         else:
             await send_json(send, call.status, body)
 
-    def _read(self, scope: Scope, passed: Passed, depth: int) -> dict[str, Any]:
-        """Return the arguments of the function, but for the call."""
+    def _read(self, call: Call, scope: Scope, passed: Passed, depth: int) -> dict[str, Any]:
+        """Return the arguments of the function, but for the call, which gets what was sent."""
         found: dict[str, Any] = {}
         if self.parts is not None:
             found = msgspec.structs.asdict(convert(_unquoted(scope["path_params"]), self.parts, "path", text=True))
         if self.query is not Nothing:
-            pairs = self._pairs(scope["query_string"])
+            pairs = call.sent = self._pairs(scope["query_string"])
             query = found["query"] = convert(pairs, self.query, "query", text=True)
             for name in pairs:
                 if getattr(query, name) is None:  # to msgspec the text "null" is a null
@@ -133,7 +135,7 @@ class Operation:
             }
             found["headers"] = convert(sent, self.headers, "header", text=True)
         if self.bodies:
-            value = parse_json(passed.body, depth)
+            value = call.sent = parse_json(passed.body, depth)
             found["body"] = convert(value, self._kind_of(value), "body")
         return found
 
@@ -153,7 +155,8 @@ class Operation:
             try:
                 if len(text) > limits.body_bytes:
                     raise Refusal(413, f"line: expected at most {limits.body_bytes:,} bytes, came more. Shorten it.")
-                return await each(call, convert(parse_json(text, limits.depth), self.line, "line"))
+                value = parse_json(text, limits.depth)
+                return await each(Call(call.context, call.key, sent=value), convert(value, self.line, "line"))
             except Exception as error:
                 problem = msgspec.json.decode(problem_of(error, path).body, type=Problem)
                 return self.line_answer(error=problem)
