@@ -60,6 +60,16 @@ REQUESTS: tuple[tuple[str, str, Any], ...] = (
         "/v1/admin/rules",
         {"rules": [{"kind": "boost", "where": {"genres": "Drama"}, "by": 0.7, "name": "drama week"}]},
     ),
+    (
+        "PUT",
+        "/v1/admin/scenarios",
+        {
+            "scenarios": {"home": {"k": 10, "where": {"genres": "Drama"}}, "home-wide": {"k": 10, "diversity": 0.3}},
+            "experiments": {"wide": {"scenario": "home", "arms": {"now": "home", "wide": "home-wide"}}},
+        },
+    ),
+    ("GET", "/v1/scenarios", None),
+    ("DELETE", "/v1/admin/experiments/wide", None),
     ("GET", "/v1/admin/rules", None),
     ("POST", "/v1/admin/rules/preview", {"user": "ann", "k": 2, "rules": [{"kind": "block", "items": ["8"]}]}),
     ("GET", "/v1/admin/users?limit=2", None),

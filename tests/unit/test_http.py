@@ -467,6 +467,10 @@ def test_an_error_that_nobody_foresaw_says_nothing(client, service, monkeypatch,
 # --- a request sent twice ---------------------------------------------------------------------------------------
 
 #: Every route that writes: method, address, body, and the role of its key.
+SHOP = {
+    "scenarios": {"home": {"k": 3}, "home-wide": {"k": 3, "diversity": 0.3}},
+    "experiments": {"wide": {"scenario": "home", "arms": {"now": "home", "wide": "home-wide"}}},
+}
 WRITES = {
     "ingest_events": ("POST", "/v1/events", {"events": [EVENT | {"id": "new"}, EVENT | {"user": "u2", "id": "newer"}]}),
     "erase_user": ("DELETE", "/v1/users/u1", None),
@@ -477,6 +481,8 @@ WRITES = {
     "add_items": ("POST", "/v1/items", {"items": [{"item": "900", "title": "red car", "price": 2.0}]}),
     "change_item": ("PATCH", "/v1/items/003", {"available": False, "attributes": {"title": "renamed"}}),
     "set_rules": ("PUT", "/v1/admin/rules", {"rules": [{"kind": "pin", "items": ["009"]}]}),
+    "set_scenarios": ("PUT", "/v1/admin/scenarios", SHOP),
+    "stop_experiment": ("DELETE", "/v1/admin/experiments/wide", None),
     "change_model": ("POST", "/v1/admin/model", {"model": "b.segue"}),
     "roll_back": ("POST", "/v1/admin/model", {"roll_back": True}),
 }
@@ -489,6 +495,8 @@ def prepared(client, service, name):
     sent += [{"user": user, "item": "002", "id": f"{user}a"} for user in ("u1", "u2", "u3")]
     kept = client.post("/v1/events", json={"events": sent}).json()["events"]
     assert [one["seq"] for one in kept] == [1, 2, 3, 4, 5, 6]
+    if name == "stop_experiment":
+        client.put("/v1/admin/scenarios", json=SHOP)
     if name == "roll_back":
         client.post("/v1/admin/model", json={"model": "b.segue"})
         assert service._rollout.wait(10)
@@ -499,7 +507,8 @@ def standing(service):
     assert service._rollout.wait(10)
     heads = service.store.heads(["u1", "u2", "u3", "gone"], service.rec.fingerprint)
     plain = [(head.user, head.version, head.count, head.last, head.erased) for head in heads]
-    return service.store.log(), plain, service.store.get_value("items"), service.rec.fingerprint, service.rec.items
+    values = [service.store.get_value(name) for name in ("items", "scenarios")]
+    return service.store.log(), plain, values, service.rec.fingerprint, service.rec.items
 
 
 @pytest.mark.parametrize("name", WRITES)
@@ -543,12 +552,17 @@ def test_every_answer_has_the_shape_it_is_described_with(client, service, tmp_pa
     prepared(client, service, "")
     asked = WRITES | {
         "ingest_events": ("POST", "/v1/events?recommend=3", EVENT | {"context": {"a": 1}, "rating": 4, "id": "new"}),
-        "recommend": ("POST", "/v1/recommend", {"token": "new", "explore": 0.5, "debug": True}),
+        "recommend": ("POST", "/v1/recommend", {"user": "u3", "temperature": 0.5, "impressions": True}),
         "recommend_by_query": ("GET", "/v1/recommend?user=u1&explore=1&seed=3&debug=true", None),
         "similar_items": ("GET", "/v1/similar/001", None),
-        "recommend_batch": ("POST", "/v1/recommend/batch", {"requests": [{"user": "u1"}, {"token": "x"}]}),
+        "recommend_batch": (
+            "POST",
+            "/v1/recommend/batch",
+            {"requests": [{"user": "u1", "scenario": "home"}, {"token": "x"}]},
+        ),
         "explain": ("POST", "/v1/explain", {"user": "u1", "without": [1]}),
         "get_user": ("GET", "/v1/users/u1", None),
+        "get_scenarios": ("GET", "/v1/scenarios", None),
         "find_items": ("GET", "/v1/items?q=film&facets=true", None),
         "get_rules": ("GET", "/v1/admin/rules", None),
         "preview_rules": (

@@ -66,11 +66,16 @@ class ItemFilters:
     @cached_property
     def classes(self) -> list[Bools] | None:
         """For each value of a boost, bool[row]: the items that have it. The best of each are the best of all."""
-        return None if self.boosts is None else [self.boosts == value for value in np.unique(self.boosts)]
+        return None if self.boosts is None else classes_of(self.boosts)
 
     def said(self, row: int) -> dict[str, Any]:
         """Return what the rules do to a row, for a list that is to say so."""
         return {rule.name or rule.kind: rule.by or True for rule, rows in self.rules if row in rows}
+
+
+def classes_of(boosts: Floats) -> list[Bools]:
+    """Return bool[row] for each value of float32[row]: the rows that have the value."""
+    return [boosts == value for value in np.unique(boosts)]
 
 
 def lay_rules(rec: Scorer, rules: Sequence[Rule]) -> ItemFilters:

@@ -4,7 +4,7 @@ Knows: names and types of fields. Does not know: where their values come from (`
 is left out.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -15,15 +15,35 @@ class _Answer(Struct, kw_only=True):
     pass
 
 
-class ItemOut(_Answer):
+class ItemOut(_Answer, kw_only=True):
     """One line of a list."""
 
     item: str
     score: float
     title: str | None
+    probability: Annotated[
+        float | UnsetType, Meta(description="Of the item at its place, given those before it; of a list by chance.")
+    ] = UNSET
 
 
-class ItemList(_Answer):
+class _ListSource(_Answer, kw_only=True):
+    """What a list is made of, and which settings made it."""
+
+    source: Annotated[
+        Literal["state", "profile", "new user"] | UnsetType,
+        Meta(description="What the list is made of: the user's events, their profile alone, or neither."),
+    ] = UNSET
+    list_id: Annotated[str | UnsetType, Meta(description="Of the list, where one was sent or is needed.")] = UNSET
+    scenario: Annotated[
+        str | UnsetType, Meta(description="Whose settings hold; in an experiment those of the arm.")
+    ] = UNSET
+    scenario_version: Annotated[str | UnsetType, Meta(description="A digest of these settings.")] = UNSET
+    arms: Annotated[
+        dict[str, str] | UnsetType, Meta(description="The user's arm in each experiment that made the list.")
+    ] = UNSET
+
+
+class ItemList(_ListSource, kw_only=True):
     """A list, best first."""
 
     items: list[ItemOut]
@@ -86,7 +106,7 @@ class EventOut(_Answer):
     context: dict[str, Any] | UnsetType = UNSET
 
 
-class Ingested(_Answer):
+class Ingested(_ListSource, kw_only=True):
     """It is on disk. With `?recommend=k` the fields of a list stand beside these."""
 
     events: list[EventOut]
@@ -97,6 +117,15 @@ class Ingested(_Answer):
     count: int | UnsetType = UNSET
     rebuilding: bool | UnsetType = UNSET
     debug: dict[str, Any] | UnsetType = UNSET
+    notes: list[str] | UnsetType = UNSET
+
+
+class EventLineOut(_Answer):
+    """What came of one event of NDJSON: it is on disk, or why not."""
+
+    seq: int | UnsetType = UNSET
+    duplicate: Annotated[bool | UnsetType, Meta(description="Whether it had been sent before, under its id.")] = UNSET
+    error: Problem | UnsetType = UNSET
 
 
 class UserOut(_Answer):
@@ -154,7 +183,7 @@ class PartOut(_Answer):
     shared: Annotated[list[str], Meta(description="Attributes that both items have.")]
 
 
-class ExplanationOut(ItemOut):
+class ExplanationOut(ItemOut, kw_only=True):
     """Why an item has its score, the strongest event first."""
 
     labels: list[str]
@@ -218,6 +247,30 @@ class RulesSet(_Answer):
     """How many rules hold."""
 
     rules: int
+
+
+class ScenarioOut(_Answer):
+    """A scenario as it was set."""
+
+    version: Annotated[str, Meta(description="A digest of the settings.")]
+    valid: Annotated[bool, Meta(description="Whether it holds now.")]
+    settings: dict[str, Any]
+
+
+class ExperimentOut(_Answer):
+    """An experiment as it was set."""
+
+    scenario: Annotated[str, Meta(description="Whose users are split; empty in an experiment between models.")]
+    arms: Annotated[dict[str, str], Meta(description="Arm -> scenario, or -> running or shadow.")]
+    shares: dict[str, float]
+    valid: bool
+
+
+class ScenariosOut(_Answer):
+    """All scenarios and experiments of a shop."""
+
+    scenarios: dict[str, ScenarioOut]
+    experiments: dict[str, ExperimentOut]
 
 
 class RuleOut(_Answer):
@@ -343,6 +396,31 @@ class ShadowMetricsOut(_Answer):
     shadow: MeansOut
 
 
+class IntervalOut(_Answer):
+    """A mean, and its 95 % confidence interval; null where there are too few users for one."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class DifferenceOut(_Answer):
+    """The means of an arm less those of the first arm."""
+
+    recall: IntervalOut | None = field(name="recall@10")
+    mrr: IntervalOut | None = field(name="mrr@10")
+    log_loss: IntervalOut | None
+    taken: IntervalOut | None
+
+
+class ArmOut(DifferenceOut):
+    """What came of an arm; a measure is null where nothing was measured."""
+
+    n: Annotated[int, Meta(description="Events of the users of the arm.")]
+    lists: Annotated[int, Meta(description="Lists that they got; `taken` is the share that they took an item of.")]
+    difference: DifferenceOut | UnsetType = UNSET
+
+
 class OnlineMetricsOut(_Answer):
     """Whether each event was in the list that its user would have been shown just before it, by group."""
 
@@ -354,6 +432,9 @@ class OnlineMetricsOut(_Answer):
     type: dict[str, MeansOut] | UnsetType = UNSET
     shadow_model: str | UnsetType = UNSET
     shadow: ShadowMetricsOut | UnsetType = UNSET
+    experiments: Annotated[
+        dict[str, dict[str, ArmOut]], Meta(description="By experiment and arm, since this server started.")
+    ] = {}
 
 
 class HealthOut(_Answer):

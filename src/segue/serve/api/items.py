@@ -9,7 +9,7 @@ from msgspec import UNSET
 from segue.recommend.lists.item_search import Facet, FoundRows, attributes, facets, search
 from segue.recommend.recommender import Recommender
 from segue.serve.api.answers import FacetOut, FacetValue, FoundItem, ItemChanged, ItemsAdded, ItemsFound
-from segue.serve.api.recommend import where_of
+from segue.serve.api.list_options import where_of
 from segue.serve.api.schemas import AddItemsIn, ItemChange, ItemsQuery, PathId
 from segue.serve.http.routing import Call, Router
 from segue.serve.live.service import Service
@@ -27,7 +27,7 @@ async def find_items(call: Call, query: ItemsQuery) -> ItemsFound:
 
 
 def _found(service: Service, query: ItemsQuery, now: int) -> ItemsFound:
-    rec, shown, end = service.rec, service.filters.shown, query.skip + query.limit
+    rec, shown, end = service.rec, service.changes.filters(service.rec).shown, query.skip + query.limit
     if query.id:
         rows = np.array([row for row in map(rec.vocabulary.row, dict.fromkeys(query.id)) if row], np.int32)
         found = FoundRows(rows, len(rows))

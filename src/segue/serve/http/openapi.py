@@ -11,6 +11,7 @@ import msgspec
 from starlette.responses import PlainTextResponse
 
 from segue.serve.http import bodies
+from segue.serve.http.middleware import NDJSON
 from segue.serve.http.problems import Problem
 from segue.serve.http.routing import Operation
 
@@ -33,7 +34,8 @@ _PROBLEMS = {
 def describe(operations: Iterable[Operation]) -> dict[str, Any]:
     """Return the description of all routes that have a tag."""
     shown = [one for one in operations if one.tag is not None]
-    kinds = {kind for one in shown for kind in (*one.bodies, one.answer) if issubclass(kind, msgspec.Struct)}
+    every = [kind for one in shown for kind in (*one.bodies, one.answer, one.line, one.line_answer) if kind]
+    kinds = {kind for kind in every if issubclass(kind, msgspec.Struct)}
     schemas = bodies.schemas(*kinds, Problem)
     for kind in kinds:
         if examples := getattr(kind, "examples", ()):
@@ -64,13 +66,18 @@ def _operation(one: Operation) -> dict[str, Any]:
     if one.bodies:
         shapes = [{"$ref": _REF + kind.__name__} for kind in one.bodies]
         schema = shapes[0] if len(shapes) == 1 else {"oneOf": shapes}
-        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        content = {"application/json": {"schema": schema}}
+        if one.each is not None:
+            content[NDJSON] = {"schema": {"$ref": _REF + one.line.__name__}}
+        found["requestBody"] = {"required": True, "content": content}
     if one.answer is PlainTextResponse:
-        content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+        answer: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
     else:
-        content = {"application/json": {"schema": {"$ref": _REF + one.answer.__name__}}}
+        answer = {"application/json": {"schema": {"$ref": _REF + one.answer.__name__}}}
+    if one.each is not None:
+        answer[NDJSON] = {"schema": {"$ref": _REF + one.line_answer.__name__}}
     statuses = {200: "Done.", **one.also}
-    answers = {str(status): {"description": words, "content": content} for status, words in statuses.items()}
+    answers = {str(status): {"description": words, "content": answer} for status, words in statuses.items()}
     found["responses"] = {**answers, **_PROBLEMS}
     return found | ({} if one.role is None else {ROLE: one.role})
 

@@ -106,9 +106,17 @@ class Rollout:
         """The model in the shadow, if there is one."""
         return None if self.shadow is None else self.shadow.rec
 
-    def home(self, users: Sequence[str]) -> ServedModel:
-        """Return the model that answers these users: the new one if all of them are caught up or soon would be."""
-        coming = self.coming
+    def beside(self, rec: Recommender) -> Recommender | None:
+        """Return the model that reads the events beside another one: the shadow, beside the shadow the running one."""
+        shadow = self.shadow_rec
+        return self.running.rec if shadow is not None and shadow.fingerprint == rec.fingerprint else shadow
+
+    def home(self, users: Sequence[str], *, shadow: bool = False) -> ServedModel:
+        """Return the model that answers these users: the new one if all of them are caught up or soon would be.
+
+        With `shadow` the model in the shadow, if there is one, is the new one.
+        """
+        coming = (self.shadow if shadow else None) or self.coming
         if coming is None:
             return self.running
         behind = []

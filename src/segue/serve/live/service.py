@@ -18,7 +18,7 @@ from segue.recommend.filters.fields import Where
 from segue.recommend.index.approximate import ApproximateIndex
 from segue.recommend.lists.candidates import check_filter
 from segue.recommend.lists.explain import Explanation
-from segue.recommend.lists.item_filters import ItemFilters, Rule, rows_of
+from segue.recommend.lists.item_filters import Rule, rows_of
 from segue.recommend.lists.options import ListOptions, RankedList
 from segue.recommend.recommender import Recommender
 from segue.recommend.similar import similar
@@ -45,6 +45,9 @@ from segue.serve.ranking.types import (
     TrendStatus,
     UserView,
 )
+from segue.serve.scenarios.arms import Arms
+from segue.serve.scenarios.kept_impressions import KeptImpressions
+from segue.serve.scenarios.kept_scenarios import KeptScenarios
 from segue.store.base import Head, Store, Write
 from segue.store.erasure import erase_event, erase_user
 from segue.store.events import Event, StoredEvent
@@ -85,7 +88,9 @@ class Service:
             raise ArgumentError("--shadow: expected another model than the one that runs, came the same. Leave it.")
         self.store, self.clock, self.metrics, self.shadow_metrics = store, clock, OnlineMetrics(), ShadowMetrics()
         self._committed = committed
-        self._changes = Changes(store)
+        self.changes, self.scenarios = Changes(store), KeptScenarios(store)
+        self._impressions = KeptImpressions(store, lambda: self.clock())
+        self.arms = Arms(self.scenarios, lambda: self.clock())
         self._trends = TrendFollower(store, self._bind_anew)
         running = ServedModel(self._applied(rec), rec, found, path)
         beside = ServedModel(self._applied(shadow), shadow) if shadow else None
@@ -103,22 +108,17 @@ class Service:
         return self._rollout.running.rec
 
     @property
+    def shadow(self) -> Recommender | None:
+        """The model in the shadow, if there is one."""
+        return self._rollout.shadow_rec
+
+    @property
     def _known(self) -> Recommender:
         """The same with the items alone that it knows by training or by attributes, not those met since."""
         return self.rec.with_trends(None)
 
-    @property
-    def filters(self) -> ItemFilters:
-        """What lists of this model may show."""
-        return self._changes.filters(self.rec)
-
-    @property
-    def rules(self) -> tuple[Rule, ...]:
-        """The rules of the shop, in the order in which they are applied."""
-        return self._changes.rules
-
     def _applied(self, rec: Recommender) -> Recommender:
-        return self._trends.bound(self._changes.applied(rec))
+        return self._trends.bound(self.changes.applied(rec))
 
     # --- events -----------------------------------------------------------------------------------------------
 
@@ -136,7 +136,10 @@ class Service:
         Cost: one step of the network for each round of events, one commit; a rating adds a row and moves two sums,
         O(1), in the same commit. Nothing grows with histories but where an event came late.
         """
-        now = int(self.clock() * 1e6)
+        now, requests = (
+            int(self.clock() * 1e6),
+            [self._impressions.in_request(one) for one in self.arms.noted(requests)],
+        )
         pending = [PendingWrite(each, refused=why_refused(self.rec, self.store, each, now)) for each in requests]
         vain = 0
         while vain < ATTEMPTS and (turn := next_turn(pending)):
@@ -144,7 +147,7 @@ class Service:
             with self._lock:  # one batch at a time: the order of arrival is the order of the log
                 for rec, batch in self._by_model(turn):
                     try:
-                        plan = plan_writes(rec, self.store, batch, self._rollout.shadow_rec)
+                        plan = plan_writes(rec, self.store, batch, self._rollout.beside(rec))
                         began = time.perf_counter()
                         with self.store.begin(plan.writes) as outcomes:  # on disk when the block ends
                             plan.settle(outcomes)
@@ -164,13 +167,21 @@ class Service:
         for write in pending:
             write.refused = write.refused or (None if write.done else slow)
         self._list_rest([write for write in pending if write.wants_list and write.answer is None])
+        listed = [
+            (write.request.events[-1].user, write.request.options, write.answer) for write in pending if write.answer
+        ]
+        self._impressions.note(listed)
         return [write.result() for write in pending]
+
+    def _home(self, users: Sequence[str]) -> ServedModel:
+        """Return the model that answers some users; the arm of the last of them, who gets the list, decides."""
+        return self._rollout.home(users, shadow=self.arms.by_shadow(users[-1]))
 
     def _by_model(self, turn: Sequence[PendingWrite]) -> list[tuple[Recommender, list[PendingWrite]]]:
         """Return requests by the model of their users; in a roll-out each user stays with theirs until caught up."""
         batches: dict[str, tuple[Recommender, list[PendingWrite]]] = {}
         for write in turn:
-            rec = self._rollout.home([event.user for event in write.request.events]).rec
+            rec = self._home([event.user for event in write.request.events]).rec
             batches.setdefault(rec.fingerprint, (rec, []))[1].append(write)
         return list(batches.values())
 
@@ -192,7 +203,7 @@ class Service:
     def _rank(
         self, requests: Sequence[ListRequest], ranked: Sequence[tuple[State, Event]] = ()
     ) -> tuple[list[Answer], dict[str, list[RankedEvent]]]:
-        return rank(self._rollout.models(), self._changes.filters, requests, ranked)
+        return rank(self._rollout.models(), self.changes.filters, requests, ranked)
 
     def _list(self, request: ListRequest) -> Answer:
         return self._rank([request])[0][0]
@@ -203,6 +214,7 @@ class Service:
             lines = ranks.get(rec.fingerprint, [])
             if shadow is None or rec.fingerprint != shadow.fingerprint:
                 self.metrics.count(rec, lines)
+                self.arms.count(lines, [] if shadow is None else ranks.get(shadow.fingerprint, []))
                 if shadow is not None:
                     self.shadow_metrics.count(rec, lines, shadow, ranks.get(shadow.fingerprint, []))
 
@@ -214,7 +226,10 @@ class Service:
             ArgumentError: a filter names no attribute.
         """
         rec, state, rebuilding, head = self._state(user)
-        return self._list(ListRequest(rec, state, options, rebuilding=rebuilding, who=head.user.encode()))
+        options = self._impressions.discounted(user, options)
+        answer = self._list(ListRequest(rec, state, options, rebuilding=rebuilding, who=head.user.encode()))
+        self._impressions.note([(user, options, answer)])
+        return answer
 
     def recommend_each(self, requests: Sequence[RecommendRequest]) -> list[Answer | SegueError | None]:
         """Return the lists of several users, whose scores come in one product.
@@ -224,13 +239,16 @@ class Service:
             events, for which the others here should not wait.
         """
         found = [self._at_hand(one) for one in requests]
-        answers = iter(self._rank([one for one in found if isinstance(one, ListRequest)])[0])
+        lists = [one for one in found if isinstance(one, ListRequest)]
+        made = self._rank(lists)[0]
+        self._impressions.note((one.who.decode(), one.options, answer) for one, answer in zip(lists, made, strict=True))
+        answers = iter(made)
         return [next(answers) if isinstance(one, ListRequest) else one for one in found]
 
     def _at_hand(self, request: RecommendRequest) -> ListRequest | SegueError | None:
         """Return the list that is wanted; None where the state is not there and up to date."""
         try:
-            rec = self._rollout.home([request.user]).rec
+            rec = self._home([request.user]).rec
             head = self.store.head(request.user, rec.fingerprint)
         except SegueError as error:
             return error
@@ -238,10 +256,11 @@ class Service:
             return erased_user()
         try:
             check_filter(rec, request.options)  # an error of one filter spoils no other list
+            options = self._impressions.discounted(request.user, request.options)
         except SegueError as error:
             return error
         state = current_stored(rec, head)
-        return None if state is None else ListRequest(rec, state, request.options, who=head.user.encode())
+        return None if state is None else ListRequest(rec, state, options, who=head.user.encode())
 
     def predict_rating(self, user: str, item: str, at: int | None = None) -> Rating:
         """Return the rating that is predicted of a user for an item, by all ratings so far; an unknown user is new.
@@ -264,8 +283,7 @@ class Service:
 
     def _state(self, user: str) -> tuple[Recommender, State, bool, Head]:
         """Return the model that answers a user, their state, whether it lacks events, and their head."""
-        running = self._rollout.home([user])
-        rec = running.rec
+        rec = self._home([user]).rec
         head = self.store.head(user, rec.fingerprint)
         if head.erased:
             raise erased_user()
@@ -288,7 +306,8 @@ class Service:
             ArgumentError: a rating lies outside the scale, or a filter names no attribute.
         """
         rec = self.rec
-        _check_ratings(rec, history)
+        for one in history:
+            rec.check_rating(one.item, one.rating)
         state = observe_long(rec, rec.start(profile), list(history))
         who = b"".join(event.digest for event in history) + state_to_bytes(state)
         return self._list(ListRequest(rec, state, options, events=history, who=who))
@@ -305,7 +324,8 @@ class Service:
             ArgumentError: the rating lies outside the scale, or a filter names no attribute.
         """
         rec = self.rec
-        _check_ratings(rec, () if event is None else (event,))
+        if event is not None:
+            rec.check_rating(event.item, event.rating)
         if token[:64].decode(errors="replace") != rec.fingerprint[:64]:
             raise ConflictError("token: expected a state of the running model, came one of another. Begin a new one.")
         state = state_from_bytes(rec, token[64:])
@@ -318,14 +338,14 @@ class Service:
     def similar(self, item: str, k: int = 10, mix: float = 0.5, where: Where = None) -> RankedList:
         """Return what is like an item; see `Recommender.similar`."""
         rec, now = self.rec, int(self.clock() * 1e6)
-        return similar(rec, item, k, mix, self._changes.filters(rec).shown, where, now)
+        return similar(rec, item, k, mix, self.changes.filters(rec).shown, where, now)
 
     def explain(
         self, user: str, item: str | None = None, *, last: int = 20, options: ListOptions | None = None
     ) -> Explanation[StoredEvent]:
         """Return how much each of a user's last events raised the score of an item, by replay without it."""
         rec, state, _, head = self._state(user)
-        return explain(rec, self.store, head, state, item, last, options or ListOptions(), self._changes.filters(rec))
+        return explain(rec, self.store, head, state, item, last, options or ListOptions(), self.changes.filters(rec))
 
     def what_if(self, user: str, left_out: Iterable[int], options: ListOptions) -> Answer:
         """Return the list of a user who had not done some of the last events (by `seq`); nothing is written.
@@ -353,7 +373,7 @@ class Service:
         after = None if before is None else before.position
         events = self.store.events(head.user, limit=limit, backwards=True, after=after)
         body = state_to_bytes(state)
-        titles = _titles(rec, {event.item for event in events})
+        titles = {event.item: title for event in events if (title := rec.title(event.item)) is not None}
         return UserView(head.user, events, titles, head.count, rec.fingerprint, len(body), rebuilding, picture(state))
 
     def erase_event(self, user: str, event: str | int, client: str = "") -> Receipt:
@@ -368,6 +388,7 @@ class Service:
     def erase_user(self, user: str) -> Receipt:
         """Erase a user with everything that is kept of them, and block the id. See `erasing.erase_user`."""
         count, already = erase_user(self.store, user, self.rec.fingerprint)
+        self.arms.forget(user)
         return receipt("user", count, self._rollout.models(), already=already)
 
     def readmit(self, user: str) -> bool:
@@ -396,7 +417,7 @@ class Service:
         """
         with self._changing:
             before = len(self._known.items)
-            self._changes.add_items(items, self._known)
+            self.changes.add_items(items, self._known)
             self._lay_out()
             return len(self._known.items) - before
 
@@ -414,7 +435,7 @@ class Service:
         if item not in self.rec.vocabulary:
             raise NotFoundError(f'item "{item}": expected a known item. Add it with POST /v1/items.')
         with self._changing:
-            self._changes.change_item(self.rec, item, available, attributes or {})
+            self.changes.change_item(self.rec, item, available, attributes or {})
             self._lay_out()
 
     def set_rules(self, rules: Sequence[Rule]) -> None:
@@ -426,7 +447,7 @@ class Service:
         for rule in rules:
             rows_of(self.rec, rule)
         with self._changing:
-            self._changes.set_rules(rules)
+            self.changes.set_rules(rules)
             self._lay_out()
 
     def preview_rules(self, user: str, rules: Sequence[Rule], options: ListOptions) -> tuple[Answer, Answer]:
@@ -438,14 +459,13 @@ class Service:
         """
         rec, state, rebuilding, head = self._state(user)
         request = ListRequest(rec, state, options, rebuilding=rebuilding, who=head.user.encode())
-        tried = self._changes.tried(rec, rules)
-        return self._list(request), rank([], lambda _: tried, [request])[0][0]
+        return self._list(request), rank([], lambda _: self.changes.tried(rec, rules), [request])[0][0]
 
     def _lay_out(self) -> None:
         """Lay the changes over the models, and what may be shown, before the next request."""
         self._rollout.refresh()
         for rec in self._rollout.models():
-            self._changes.filters(rec)
+            self.changes.filters(rec)
 
     def _bind_anew(self) -> None:
         with self._changing:
@@ -457,7 +477,7 @@ class Service:
         beside = (
             {} if shadow is None else {"shadow_model": shadow.rec.fingerprint, "shadow": self.shadow_metrics.snapshot()}
         )
-        return {**self.metrics.snapshot(), **beside}
+        return {**self.metrics.snapshot(), **beside, "experiments": self.arms.snapshot()}
 
     def index_recall(self) -> float:
         """Return the share of the exact best that lists hold, measured when the index was built; 1 without one."""
@@ -495,9 +515,7 @@ class Service:
     def status(self) -> Status:
         """Return where the server stands."""
         rollout, rec = self._rollout, self.rec
-        filters = self._changes.filters(rec)
-        coming = rollout.coming
-        name = coming.rec.fingerprint if coming else None
+        name = coming.rec.fingerprint if (coming := rollout.coming) else None
         scale = rec.network.rating.scale if rec.network.rating else None
         return Status(
             rec.fingerprint,
@@ -505,7 +523,7 @@ class Service:
             rollout.caught_up,
             checked(self._threads, self.store.ready()),
             len(self._known.items),
-            filters.unavailable,
+            self.changes.filters(rec).unavailable,
             rollout.running.found,
             scale.levels if scale and scale.closed else (),
             self.trends(),
@@ -521,10 +539,12 @@ class Service:
         return {thread.name: thread.errors for thread in self._threads}
 
     def _follow(self) -> None:
-        """Take over what other replicas changed of items and rules, and tell them which models are used here."""
-        if self._changes.overtaken():
+        """Take over what other replicas changed of items, rules and scenarios, and say which models are used here."""
+        if self.scenarios.overtaken():
+            self.scenarios.follow()
+        if self.changes.overtaken():
             with self._changing:
-                self._changes.follow()
+                self.changes.follow()
                 self._lay_out()
         self._rollout.renew(after=RENEWED)
 
@@ -538,14 +558,3 @@ class Service:
         for thread in self._threads[1:]:
             thread.stop()
         self._rollout.close()
-
-
-def _check_ratings(rec: Recommender, events: Iterable[Event]) -> None:
-    """Raise `ArgumentError` where a rating cannot be in the scale that a model learnt."""
-    for event in events:
-        rec.check_rating(event.item, event.rating)
-
-
-def _titles(rec: Recommender, items: Iterable[str]) -> dict[str, str]:
-    found = {item: rec.title(item) for item in items}
-    return {item: title for item, title in found.items() if title is not None}
