@@ -73,17 +73,6 @@ REQUESTS: tuple[tuple[str, str, Any], ...] = (
     ("DELETE", "/v1/admin/experiments/spread", None),
     ("GET", "/v1/admin/rules", None),
     ("POST", "/v1/admin/rules/preview", {"user": "ann", "k": 2, "rules": [{"kind": "block", "items": ["8"]}]}),
-    (
-        "PUT",
-        "/v1/admin/scenarios",
-        {
-            "scenarios": {"home": {"k": 3, "where": {"genres": "Drama"}}, "home-wide": {"k": 3, "diversity": 0.3}},
-            "experiments": {"wide": {"scenario": "home", "arms": {"now": "home", "wide": "home-wide"}}},
-        },
-    ),
-    ("GET", "/v1/scenarios", None),
-    ("POST", "/v1/recommend", {"user": "ann", "scenario": "home"}),
-    ("DELETE", "/v1/admin/experiments/wide", None),
     ("GET", "/v1/admin/users?limit=2", None),
     ("GET", "/v1/admin/models", None),
     ("POST", "/v1/admin/model", {"model": "films-2.segue"}),

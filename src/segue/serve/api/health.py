@@ -52,29 +52,6 @@ async def get_metrics(call: Call) -> PlainTextResponse:
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
-@functools.cache
-def described() -> dict[str, Any]:
-    """Return the description of all routes, as OpenAPI 3.1 says it."""
-    return openapi.describe(OPERATIONS)
-
-
-@router.route("GET", "/openapi.json", hidden=True)
-async def api(call: Call) -> Response:
-    """Return the description of all routes."""
-    return Response(msgspec.json.encode(described()), media_type="application/json")
-
-
-@functools.cache
-def _reference() -> str:
-    return reference.page(described())
-
-
-@router.route("GET", "/docs", hidden=True)
-async def docs(call: Call) -> Response:
-    """Return the description of all routes for people, without a script and without requests elsewhere."""
-    return Response(_reference(), media_type="text/html")
-
-
 def _file(name: str) -> Response:
     path = PAGES / name
     if path.suffix not in _KINDS or path.parent != PAGES or not path.is_file():
@@ -98,6 +75,29 @@ async def operator_page(call: Call) -> Response:
 async def page_file(call: Call, name: PathId) -> Response:
     """Return a script, the style or the icon of the pages."""
     return _file(name)
+
+
+@functools.cache
+def described() -> dict[str, Any]:
+    """Return the description of all routes, as OpenAPI 3.1 says it."""
+    return openapi.describe(OPERATIONS)
+
+
+@router.route("GET", "/openapi.json", hidden=True)
+async def api(call: Call) -> Response:
+    """Return the description of all routes."""
+    return Response(msgspec.json.encode(described()), media_type="application/json")
+
+
+@functools.cache
+def _reference() -> str:
+    return reference.page(described())
+
+
+@router.route("GET", "/docs", hidden=True)
+async def docs(call: Call) -> Response:
+    """Return the description of all routes for people, without a script and without requests elsewhere."""
+    return Response(_reference(), media_type="text/html")
 
 
 #: All routes of the server; those that come most often first.

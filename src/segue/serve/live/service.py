@@ -18,7 +18,7 @@ from segue.recommend.filters.fields import Where
 from segue.recommend.index.approximate import ApproximateIndex
 from segue.recommend.lists.candidates import check_filter
 from segue.recommend.lists.explain import Explanation
-from segue.recommend.lists.item_filters import ItemFilters, Rule
+from segue.recommend.lists.item_filters import Rule
 from segue.recommend.lists.options import ListOptions, RankedList
 from segue.recommend.recommender import Recommender
 from segue.recommend.similar import similar
@@ -89,7 +89,7 @@ class Service:
             raise ArgumentError("--shadow: expected another model than the one that runs, came the same. Leave it.")
         self.store, self.clock, self.metrics, self.shadow_metrics = store, clock, OnlineMetrics(), ShadowMetrics()
         self._committed = committed
-        self._changes, self.scenarios = Changes(store), KeptScenarios(store)
+        self.changes, self.scenarios = Changes(store), KeptScenarios(store)
         self._impressions = KeptImpressions(store, lambda: self.clock())
         self.arms = Arms(self.scenarios, lambda: self.clock())
         self._trends = TrendFollower(store, self._lay_out)
@@ -118,18 +118,8 @@ class Service:
         """The same with the items alone that it knows by training or by attributes, not those met since."""
         return self.rec.with_trends(None)
 
-    @property
-    def filters(self) -> ItemFilters:
-        """What lists of this model may show."""
-        return self._changes.filters(self.rec)
-
-    @property
-    def rules(self) -> tuple[Rule, ...]:
-        """The rules of the shop, in the order in which they are applied."""
-        return self._changes.rules
-
     def _applied(self, rec: Recommender) -> Recommender:
-        return self._trends.bound(self._changes.applied(rec))
+        return self._trends.bound(self.changes.applied(rec))
 
     # --- events -----------------------------------------------------------------------------------------------
 
@@ -214,7 +204,7 @@ class Service:
     def _rank(
         self, requests: Sequence[ListRequest], ranked: Sequence[tuple[State, Event]] = ()
     ) -> tuple[list[Answer], dict[str, list[RankedEvent]]]:
-        return rank(self._rollout.models(), self._changes.filters, requests, ranked)
+        return rank(self._rollout.models(), self.changes.filters, requests, ranked)
 
     def _list(self, request: ListRequest) -> Answer:
         return self._rank([request])[0][0]
@@ -345,14 +335,14 @@ class Service:
     def similar(self, item: str, k: int = 10, mix: float = 0.5, where: Where = None) -> RankedList:
         """Return what is like an item; see `Recommender.similar`."""
         rec, now = self.rec, int(self.clock() * 1e6)
-        return similar(rec, item, k, mix, self._changes.filters(rec).shown, where, now)
+        return similar(rec, item, k, mix, self.changes.filters(rec).shown, where, now)
 
     def explain(
         self, user: str, item: str | None = None, *, last: int = 20, options: ListOptions | None = None
     ) -> Explanation[StoredEvent]:
         """Return how much each of a user's last events raised the score of an item, by replay without it."""
         rec, state, _, head = self._state(user)
-        return explain(rec, self.store, head, state, item, last, options or ListOptions(), self._changes.filters(rec))
+        return explain(rec, self.store, head, state, item, last, options or ListOptions(), self.changes.filters(rec))
 
     def what_if(self, user: str, left_out: Iterable[int], options: ListOptions) -> Answer:
         """Return the list of a user who had not done some of the last events (by `seq`); nothing is written.
@@ -424,7 +414,7 @@ class Service:
         """
         with self._changing:
             before = len(self._known.items)
-            self._changes.add_items(items, self._known)
+            self.changes.add_items(items, self._known)
             self._lay_out()
             return len(self._known.items) - before
 
@@ -442,7 +432,7 @@ class Service:
         if item not in self.rec.vocabulary:
             raise NotFoundError(f'item "{item}": expected a known item. Add it with POST /v1/items.')
         with self._changing:
-            self._changes.change_item(self.rec, item, available, attributes or {})
+            self.changes.change_item(self.rec, item, available, attributes or {})
             self._lay_out()
 
     def set_rules(self, rules: Sequence[Rule]) -> None:
@@ -452,7 +442,7 @@ class Service:
             ArgumentError: a rule names an attribute that items do not have.
         """
         with self._changing:
-            self._changes.set_rules(rules, self.rec)
+            self.changes.set_rules(rules, self.rec)
             self._lay_out()
 
     def preview_rules(self, user: str, rules: Sequence[Rule], options: ListOptions) -> tuple[Answer, Answer]:
@@ -464,15 +454,14 @@ class Service:
         """
         rec, state, rebuilding, head = self._state(user)
         request = ListRequest(rec, state, options, rebuilding=rebuilding, who=head.user.encode())
-        tried = self._changes.tried(rec, rules)
-        return self._list(request), rank([], lambda _: tried, [request])[0][0]
+        return self._list(request), rank([], lambda _: self.changes.tried(rec, rules), [request])[0][0]
 
     def _lay_out(self) -> None:
         """Lay the changes over the models, and what may be shown, before the next request."""
         with self._changing:
             self._rollout.refresh()
             for rec in self._rollout.models():
-                self._changes.filters(rec)
+                self.changes.filters(rec)
 
     def online_metrics(self) -> dict[str, Any]:
         """Return the online metrics, and those of the model in the shadow on the same events."""
@@ -513,9 +502,7 @@ class Service:
     def status(self) -> Status:
         """Return where the server stands."""
         rollout, rec = self._rollout, self.rec
-        filters = self._changes.filters(rec)
-        coming = rollout.coming
-        name = coming.rec.fingerprint if coming else None
+        name = coming.rec.fingerprint if (coming := rollout.coming) else None
         scale = rec.network.rating.scale if rec.network.rating else None
         return Status(
             rec.fingerprint,
@@ -523,7 +510,7 @@ class Service:
             rollout.caught_up,
             checked(self._threads, self.store.ready()),
             len(self._known.items),
-            filters.unavailable,
+            self.changes.filters(rec).unavailable,
             rollout.running.found,
             scale.levels if scale and scale.closed else (),
             self.trends(),
@@ -542,9 +529,9 @@ class Service:
         """Take over what other replicas changed of items, rules and scenarios, and say which models are used here."""
         if self.scenarios.overtaken():
             self.scenarios.follow()
-        if self._changes.overtaken():
+        if self.changes.overtaken():
             with self._changing:
-                self._changes.follow()
+                self.changes.follow()
                 self._lay_out()
         self._rollout.renew(after=RENEWED)
 
