@@ -5,7 +5,7 @@
 
 `quality` runs `segue train` for each arm: 0 is one process on one core, N are N workers of one core each. All arms
 read the same events in the same number of epochs; the standard error is that of NDCG@10 over the users of validation.
-`memory` makes a log in which every item has events, trains on it with two workers and reports the largest memory of each
+`memory` makes a log in which every item has events, trains on it with two workers and reports the largest memory of a
 worker, and of the process that started them.
 """
 
@@ -56,7 +56,9 @@ def quality(asked):
             "loss": [row["loss"] for row in rows],
             "events_per_second": float(np.median(pace)),
             "seconds_in_all": round(seconds, 1),
-            "validated_users": next(int(line.split("of ")[1].split()[0].replace(",", "")) for line in lines if "Validating" in line),
+            "validated_users": next(
+                int(line.split("of ")[1].split()[0].replace(",", "")) for line in lines if "Validating" in line
+            ),
         }
         print(arm, arms[arm], flush=True)
     first = arms[min(arms)]
@@ -90,7 +92,12 @@ def memory(asked):
         log = Path(folder) / "log.parquet"
         make(log, asked.items, asked.events or 2 * asked.items, np.random.default_rng(0))
         options = [f"train.minutes={asked.minutes}", f"model.width={asked.width}", "model.trends=off"]
-        options += ["model.transitions=false", "train.epochs=1", "train.negatives=2048", "train.items_without_events=false"]
+        options += [
+            "model.transitions=false",
+            "train.epochs=1",
+            "train.negatives=2048",
+            "train.items_without_events=false",
+        ]
         settings = [part for option in options for part in ("--set", option)]
         rows, lines, seconds = trained(log, Path(folder) / "run", 2, settings, os.sched_getaffinity(0))
     return {
@@ -100,13 +107,14 @@ def memory(asked):
         "tables_gib": round(4 * asked.items * (asked.width + 1) * 4 / 2**30, 2),
         "rows": rows,
         "seconds_in_all": round(seconds, 1),
-        "workers_peak_gib": [line for line in lines if "largest memory" in line],
+        "worker_peak_gib": next(float(line.split()[-2]) for line in lines if "Largest memory" in line),
         "driver_peak_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2),
     }
 
 
 def main():
-    given, _, options = " ".join(sys.argv[1:]).partition(" -- ")
+    given = sys.argv[1:]
+    cut = given.index("--") if "--" in given else len(given)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -120,8 +128,8 @@ def main():
     second.add_argument("--width", type=int, default=64)
     second.add_argument("--minutes", type=float, default=3.0)
     second.add_argument("--work")
-    asked = parser.parse_args(given.split())
-    asked.options = options.split()
+    asked = parser.parse_args(given[:cut])
+    asked.options = given[cut + 1 :]
     found = {"date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
     found |= quality(asked) if asked.verb == "quality" else memory(asked)
     text = json.dumps(found, indent=1)

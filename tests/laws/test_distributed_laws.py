@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
@@ -21,7 +22,7 @@ from segue.training.distributed.worker import WorkerTrainer
 from segue.training.trainer import Trainer, fit
 from segue.training.update.negatives import Sampler
 from segue.training.update.sparse_rows import tables_of
-from segue.training.update.update import NO_ITEM_DATA, Update, begin, settled, update_many
+from segue.training.update.update import NO_ITEM_DATA, Update, begin, begin_with, settled, update_many
 from segue.training.validation import Validation
 
 ROWS, UPDATES, LANES, STEPS, DRAWN = 61, 3, 2, 3, 5
@@ -68,9 +69,9 @@ def begun(workers):
     def later(run):
         return run._replace(now=run.now._replace(step=run.now.step + 7))
 
-    return stack([later(begin(NETWORK, CONFIG, worker, workers)) for worker in range(workers)]), later(
-        begin(NETWORK, CONFIG)
-    )
+    shards = [jax.tree.map(jnp.asarray, NETWORK.init(CONFIG.train.seed, worker, workers)) for worker in range(workers)]
+    own = stack([later(begin_with(NETWORK, CONFIG, shard)) for shard in shards])
+    return own, later(begin(NETWORK, CONFIG))
 
 
 @pytest.mark.parametrize("same", [False, True])
@@ -99,7 +100,9 @@ def test_law_a_call_of_workers_is_the_mean_of_what_each_would_learn_alone(same):
     share = touched / np.maximum(touched.sum(0), 1)
     share[:, ~touched.any(0)] = 1 / workers  # as if nobody had come by
     done = jax.vmap(settled)(together)
-    for ours, theirs in zip(tables_of(done.learnt), zip(*(tables_of(run.learnt) for run in alone), strict=True), strict=True):
+    for ours, theirs in zip(
+        tables_of(done.learnt), zip(*(tables_of(run.learnt) for run in alone), strict=True), strict=True
+    ):
         for name in ("items", "bias"):
             wanted = sum(
                 np.asarray(getattr(one, name)) * part.reshape(-1, *[1] * (getattr(one, name).ndim - 1))

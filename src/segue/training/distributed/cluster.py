@@ -11,6 +11,7 @@ import os
 import socket
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,6 +120,8 @@ def train_on(
         )
         kept = _fitted(job, workers.count, cores, report or (lambda at: None))
         with kept.as_directory() as finished:
+            peaks = [read_facts(Path(finished), worker)["memory"] / (1 << 20) for worker in range(workers.count)]
+            say(f"Largest memory of a worker: {max(peaks):.2f} GiB.")
             return _trained(Path(finished), job, workers.count, ratings)
 
 
@@ -173,7 +176,9 @@ def _ray() -> Any:
 
 
 def _start(ray: Any, workers: Workers, say: Callable[[str], None]) -> None:
+    warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)  # Ray forks to begin another program
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # workers run as one process would
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if workers.address is None:
         cores = len(os.sched_getaffinity(0))
@@ -196,7 +201,9 @@ def _start(ray: Any, workers: Workers, say: Callable[[str], None]) -> None:
         ) from None
 
 
-def _write_inputs(job: Job, parts: list[Sequences], validation: Validation | None, attributes: Any, ratings: Any) -> None:
+def _write_inputs(
+    job: Job, parts: list[Sequences], validation: Validation | None, attributes: Any, ratings: Any
+) -> None:
     """Write what the workers read."""
     inputs = job.folder / "inputs"
     remove(inputs)
@@ -268,8 +275,8 @@ def _explained(error: Exception, job: Job, ray: Any) -> Exception:
         )
     worker, last = next(iter(failures.items()), ("?", error))
     return TrainingError(
-        f"worker {worker} failed {RESTARTS + 1} times: {one_line(last)[-300:]}. {job.folder} keeps the last checkpoint: "
-        "go on from it with --resume."
+        f"worker {worker} failed {RESTARTS + 1} times: {one_line(last)[-300:]}. {job.folder} keeps the last "
+        "checkpoint: go on from it with --resume."
     )
 
 
@@ -302,14 +309,11 @@ def run_worker(given: dict[str, Any]) -> None:
             address = f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
     address = broadcast_from_rank_zero(address)
     jax.distributed.initialize(address, context.get_world_size(), context.get_world_rank())
-    try:
-        trainer = _worker_trainer(given["job"])
-        for at in trainer.epochs():
-            if trainer.exchange.worker == 0:
-                given["progress"].put(vars(at))
-    finally:
-        with contextlib.suppress(Exception):
-            jax.distributed.shutdown()
+    trainer = _worker_trainer(given["job"])
+    for at in trainer.epochs():
+        if trainer.exchange.worker == 0:
+            given["progress"].put(vars(at))
+    jax.distributed.shutdown()  # after a fault it would wait for workers that are gone
 
 
 def _worker_trainer(job: Job) -> "WorkerTrainer":

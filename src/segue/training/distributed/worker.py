@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import jax
@@ -20,11 +21,11 @@ from segue.shapes import Rows
 from segue.training.distributed import ranks
 from segue.training.distributed.call import Call
 from segue.training.distributed.exchange import Exchange, heard_by
-from segue.training.distributed.files import load_worker, read_facts, save_worker
+from segue.training.distributed.files import load_arrays, load_facts, save_worker
 from segue.training.distributed.parts import room, route, rows_of
 from segue.training.trainer import CHECKPOINT_SECONDS, UPDATES_PER_CALL, Trainer
 from segue.training.update.negatives import Sampled, Sampler, cuts
-from segue.training.update.update import ItemData, Run, Update, begin
+from segue.training.update.update import ItemData, Run, Update
 from segue.training.validation import Answers
 
 #: Calls between two averages of weights that every worker holds whole.
@@ -67,8 +68,7 @@ class WorkerTrainer(Trainer):
     # What a call needs.
 
     def _begun(self) -> Run:
-        first, step = (self.exchange.worker, self.exchange.workers) if self.owned else (0, 1)
-        run: Run = self.exchange.spread(begin(self.network, self.config, first, step))
+        run: Run = self.exchange.begin(self.network, self.config, owned=self.owned)
         return run
 
     def _item_data(self) -> ItemData:
@@ -154,7 +154,7 @@ class WorkerTrainer(Trainer):
 
     def write(self, folder: Path) -> None:
         """Write this worker's files: the best weights first, then the run."""
-        facts = self.at._asdict() | self._facts()
+        facts = self.at._asdict() | self._facts() | {"memory": getrusage(RUSAGE_SELF).ru_maxrss}
         save_worker(folder, self.exchange.worker, (self.best_params, self.exchange.own(self.run)), facts)
 
     def _facts(self) -> dict[str, Any]:
@@ -166,13 +166,13 @@ class WorkerTrainer(Trainer):
         Raises:
             TrainingError: the checkpoint is damaged or of another run.
         """
-        run = self.exchange.own(self.run)
-        best = run.learnt.average if read_facts(folder, self.exchange.worker).get("curve") else ()
-        tree, facts = load_worker(folder, self.exchange.worker, (best, run), self._facts())
-        del run, best
-        self.best_params = jax.tree.map(np.asarray, tree[0])
+        like: Any = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.run)
+        self.run, number = None, self.exchange.worker  # first free its memory
+        facts = load_facts(folder, number, self._facts())
+        best = like.learnt.average if facts.get("curve") else ()
+        self.best_params = load_arrays(folder, number, best)
+        self.run = load_arrays(folder, number, like, skip=len(jax.tree.leaves(best)), place=self.exchange.spread)
         self.at = self._interrupted({name: facts[name] for name in self.at._fields if name in facts})
-        self.run = self.exchange.spread(tree[1])
         self.budget.earlier = self.at.seconds
 
     def averaged(self) -> NetworkParams:
@@ -185,7 +185,9 @@ class WorkerTrainer(Trainer):
         if self.validation is None:
             return average, {}, None
         with self.budget.measured("validation"):
-            metrics = ranks.measure(self.validation, self.network, self._whole(average), self.exchange, owned=self.owned)
+            metrics = ranks.measure(
+                self.validation, self.network, self._whole(average), self.exchange, owned=self.owned
+            )
         return average, metrics, None
 
     def _whole(self, params: NetworkParams) -> NetworkParams:
