@@ -36,8 +36,7 @@ from segue.recommend.new_items import with_catalogue
 from segue.recommend.recommender import Recommender, load_model
 
 if TYPE_CHECKING:
-    from segue.model.network import Network
-    from segue.model.network import NetworkParams
+    from segue.model.network import Network, NetworkParams
     from segue.training.budget import Budget
     from segue.training.distributed.cluster import Workers
     from segue.training.trainer import Progress, Trained

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from engines import missing
 
 import segue
+from engines import missing
 from segue.config import configure
 from segue.data.log.events import Events
 from segue.errors import ArgumentError, TrainingError
@@ -85,7 +85,7 @@ def test_fewer_cores_than_workers_are_refused(ray):
 def test_a_cluster_that_does_not_answer_is_said(monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    with pytest.raises(ArgumentError, match="--address 127.0.0.1:9: expected a Ray cluster, none answers"):
+    with pytest.raises(ArgumentError, match=r"--address 127\.0\.0\.1:9: expected a Ray cluster, none answers"):
         connected(Workers(2, "127.0.0.1:9"), print).__enter__()
 
 
@@ -108,15 +108,14 @@ def test_a_damaged_checkpoint_is_not_taken_for_whole(tmp_path, fault):
         file.unlink()
     elif fault == "facts":
         (tmp_path / "worker-0.json").write_text("{")
-    with pytest.raises(TrainingError, match="damaged|another number of workers"):
-        load_facts(tmp_path, 0, {"workers": 3} if fault == "other" else same)
-        load_arrays(tmp_path, 0, tree)
+    same = {"workers": 3} if fault == "other" else same
+    with pytest.raises(TrainingError, match=r"damaged|another number of workers"):
+        load_facts(tmp_path, 0, same), load_arrays(tmp_path, 0, tree)
 
 
 def test_a_worker_without_memory_is_said(ray, tmp_path):
-    class Failed(Exception):
-        worker_failures = {1: ray.exceptions.OutOfMemoryError("killed")}
-
     job = cluster.Job(None, configure(), tmp_path, None, False, False, None)
-    said = str(cluster._explained(Failed(), job, ray))
+    failed = Exception()
+    failed.worker_failures = {1: ray.exceptions.OutOfMemoryError("killed")}
+    said = str(cluster._explained(failed, job, ray))
     assert "ran out of memory" in said and "--resume" in said

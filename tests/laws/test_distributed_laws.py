@@ -28,8 +28,8 @@ from segue.training.validation import Validation
 ROWS, UPDATES, LANES, STEPS, DRAWN = 61, 3, 2, 3, 5
 CONFIG = Config(
     model=ModelConfig(width=8, dropout=0.1),
-    train=TrainConfig(batch_size=LANES, bptt_steps=STEPS, negatives=DRAWN, weight_decay=0.5, learning_rate=0.005, seed=3,
-                      precision="float32", epochs=2, seen_as_negatives=True, task="next"),
+    train=TrainConfig(batch_size=LANES, bptt_steps=STEPS, negatives=DRAWN, weight_decay=0.5, learning_rate=0.005,
+                      seed=3, precision="float32", epochs=2, seen_as_negatives=True, task="next"),
     experiment=ExperimentConfig(weight_average=0.9),
 )  # fmt: skip
 NETWORK = Network(make_cell("linear"), ROWS, 8, 1)

@@ -15,7 +15,9 @@ from segue.training.distributed import call as calls
 from segue.training.distributed.call import AXIS, Call, Heard, stacked, unstacked
 from segue.training.update.update import Run, begin_with, without_tables
 
-_EACH, _ALL = PartitionSpec(AXIS), PartitionSpec()
+_jax: Any = jax
+_parts: Any = PartitionSpec
+_EACH, _ALL = _parts(AXIS), _parts()
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Exchange:
         return int(self.mesh.devices.size)
 
     def spread(self, tree: Any) -> Any:
-        """Return global arrays of which each worker gives its part; parts are donated, not copied."""
-        sharding = NamedSharding(self.mesh, _EACH)
-        return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)[None]), tree)
+        """Return global arrays of which each worker gives its part."""
+        sharding, placed = NamedSharding(self.mesh, _EACH), _jax.make_array_from_process_local_data
+        return jax.tree.map(lambda leaf: placed(sharding, np.asarray(leaf)[None]), tree)
 
     def own(self, tree: Any) -> Any:
         """Return this worker's part of global arrays, as NumPy arrays that share their memory.
@@ -81,7 +83,8 @@ class Exchange:
 
 def heard_by(heard: Heard) -> Heard:
     """Return what this worker heard, as NumPy arrays; waits for the call."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data), heard)
+    known: Heard = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data), heard)
+    return known
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))
@@ -120,4 +123,4 @@ def _rows(mesh: Mesh, params: Any, rows: Any) -> Any:
 
 @partial(jax.jit, static_argnums=0)
 def _sum(mesh: Mesh, values: Any) -> Any:
-    return _of_workers(mesh, lambda values: jax.lax.psum(values, AXIS), values, out=_ALL)
+    return _of_workers(mesh, lambda values: _jax.lax.psum(values, AXIS), values, out=_ALL)

@@ -112,10 +112,16 @@ def whole_params(folder: Path, workers: int, items: int, like: NetworkParams, *,
     first = [_read(folder / f"worker-0-{number}.npy") for number in range(count)]
     params: NetworkParams = jax.tree.unflatten(jax.tree.structure(like), first)
     if owned:
-        for number, name in enumerate(("items", "bias")):
-            parts = [_read(folder / f"worker-{worker}-{number}.npy") for worker in range(workers)]
-            table = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.float32)
-            for worker, part in enumerate(parts):
-                table[worker::workers] = part
-            params = params._replace(**{name: table[:items]})
-    return jax.tree.map(np.asarray, params)
+        items_table, bias = (_dealt(folder, workers, number, items) for number in range(2))
+        params = params._replace(items=items_table, bias=bias)
+    whole: NetworkParams = jax.tree.map(np.asarray, params)
+    return whole
+
+
+def _dealt(folder: Path, workers: int, number: int, items: int) -> Any:
+    """Return an array whose row `r` is row `r // N` of worker `r % N`."""
+    parts = [_read(folder / f"worker-{worker}-{number}.npy") for worker in range(workers)]
+    table = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.float32)
+    for worker, part in enumerate(parts):
+        table[worker::workers] = part
+    return table[:items]

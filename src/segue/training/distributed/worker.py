@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -58,11 +58,13 @@ class WorkerTrainer(Trainer):
         self.counts = exchange.sum(counts) if train.negatives else counts
         updates = np.zeros(exchange.workers, np.int32)
         updates[exchange.worker] = windows_per_epoch(len(own), train.batch_size, train.bptt_steps)
-        self.agreed, self.heard, self.kept_at = 0.0, None, 0.0
+        self.agreed, self.kept_at = 0.0, 0.0
+        self.heard: Any = None  # what all workers heard in the latest call
         super().__post_init__()
         self.batches = replace(self.batches, least=int(exchange.sum(updates).max()))
         self.total = (train.epochs or 1) * self.batches.updates
-        self.targets = float(exchange.sum(np.float32([self.targets]))[0])
+        self.targets = float(exchange.sum(np.array([self.targets], np.float32))[0])
+        self.positions *= exchange.workers
         self.kept_at = self.budget.clock()
 
     # What a call needs.
@@ -75,7 +77,9 @@ class WorkerTrainer(Trainer):
         return ItemData(self.attributes, self.ratings)
 
     def _sampler(self) -> Sampler:
-        return Sampler.of(self.counts, self.network.items, self.config.train.negatives or 0, cuts=self.owned)
+        return Sampler.of(
+            self.counts.astype(np.int64), self.network.items, self.config.train.negatives or 0, cuts=self.owned
+        )
 
     def _sampled(self, batch: Batch, step: int) -> Sampled:
         """Return the window with candidates; those of a call come from one draw, so that fewer rows travel."""
@@ -107,7 +111,7 @@ class WorkerTrainer(Trainer):
 
     def _packed(self, many: list[Update]) -> Call:
         windows = [new.window.batch if isinstance(new.window, Sampled) else new.window for new in many]
-        summed = np.float32([sum(float(window.weights.sum()) for window in windows)])
+        summed = np.array([sum(float(window.weights.sum()) for window in windows)], np.float32)
         rows, items = None, self.items
         if self.owned:
             size = self.network.items
@@ -123,7 +127,7 @@ class WorkerTrainer(Trainer):
         calls = self.at.window // UPDATES_PER_CALL + 1
         mixed = self.owned or calls % CALLS_PER_MEAN == 0 or self.at.window + count >= self.batches.updates
         due = self.exchange.worker == 0 and self.budget.clock() - self.kept_at > CHECKPOINT_SECONDS
-        many = many._replace(largest=np.float32([super().progress_share(), due]))
+        many = many._replace(largest=np.array([super().progress_share(), due], np.float32))
         self.run, self.heard = self.exchange.learn(self.network, self.config, self.run, many, count, mixed)
         losses: Array = self.heard.losses.addressable_shards[0].data
         return losses
@@ -138,7 +142,7 @@ class WorkerTrainer(Trainer):
         return super().progress_share() if self.budget.seconds is None else self.agreed
 
     def _checkpoint_due(self, seconds: float) -> bool:
-        return self.report_checkpoint is not None and heard_by(self.heard).largest[1] > 0
+        return self.report_checkpoint is not None and bool(heard_by(self.heard).largest[1] > 0)
 
     # What is kept.
 
@@ -150,7 +154,7 @@ class WorkerTrainer(Trainer):
 
     def _copied(self, average: NetworkParams) -> NetworkParams:
         nothing: Any = ()
-        return average if self.heard is not None else nothing  # `averaged` makes new arrays
+        return nothing if self.heard is None else average  # `averaged` makes new arrays
 
     def write(self, folder: Path) -> None:
         """Write this worker's files: the best weights first, then the run."""
@@ -166,8 +170,10 @@ class WorkerTrainer(Trainer):
         Raises:
             TrainingError: the checkpoint is damaged or of another run.
         """
-        like: Any = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.run)
-        self.run, number = None, self.exchange.worker  # first free its memory
+        shape_of: Any = jax.ShapeDtypeStruct
+        like = jax.tree.map(lambda leaf: shape_of(leaf.shape[1:], leaf.dtype), self.run)
+        number, nothing = self.exchange.worker, cast(Any, ())
+        self.run = nothing  # frees its memory first
         facts = load_facts(folder, number, self._facts())
         best = like.learnt.average if facts.get("curve") else ()
         self.best_params = load_arrays(folder, number, best)
