@@ -1,10 +1,12 @@
 """Training by several workers beside one process: speed, quality at the same number of events, memory of each worker.
 
     python benchmarks/distributed.py quality LOG [--epochs 3] [--arms 0,2,4] [--out FILE] [-- options of segue train]
+    python benchmarks/distributed.py faults LOG [--out FILE]
     python benchmarks/distributed.py memory [--items 4000000] [--width 64] [--minutes 3] [--out FILE]
 
 `quality` runs `segue train` for each arm: 0 is one process on one core, N are N workers of one core each. All arms
 read the same events in the same number of epochs; the standard error is that of NDCG@10 over the users of validation.
+`faults` kills `segue train` after its second epoch, resumes the run, and says which epochs were trained again.
 `memory` makes a log in which every item has events, trains on it with two workers and reports the largest memory of a
 worker, and of the process that started them.
 """
@@ -79,6 +81,30 @@ def quality(asked):
     }
 
 
+def faults(asked):
+    """Kill the first process after two epochs, then resume."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows, model = Path(folder) / "rows.jsonl", Path(folder) / "model.segue"
+        command = [sys.executable, "-m", "segue", "train", asked.log, "-o", model, "--log", rows, "--workers", "2"]
+        command += ["--set", "train.epochs=4", "--set", "model.trends=off", "--set", "model.transitions=false"]
+        environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+        first = subprocess.Popen([*map(str, command), *asked.options], env=environment, cwd=folder)
+        while first.poll() is None and not (rows.exists() and len(rows.read_text().splitlines()) >= 2):
+            time.sleep(0.05)
+        first.kill()
+        first.wait()
+        before, began = len(rows.read_text().splitlines()), time.perf_counter()
+        resumed = subprocess.run([*map(str, command), *asked.options, "--resume"], env=environment, cwd=folder)
+        epochs = [json.loads(line)["epoch"] for line in rows.read_text().splitlines()]
+        return {
+            "exit_of_killed": first.returncode,
+            "exit_of_resumed": resumed.returncode,
+            "epochs_before": epochs[:before],
+            "epochs_after": epochs[before:],
+            "seconds_of_resumed": round(time.perf_counter() - began, 1),
+        }
+
+
 def make(path, items, events, rng):
     """Write a log in which each item has an event and popular items have many."""
     popular = (items * rng.random(events - items) ** 3).astype(np.int64)
@@ -122,6 +148,7 @@ def main():
     first.add_argument("log")
     first.add_argument("--epochs", type=int, default=3)
     first.add_argument("--arms", default="0,2,4")
+    verbs.add_parser("faults").add_argument("log")
     second = verbs.add_parser("memory")
     second.add_argument("--items", type=int, default=4_000_000)
     second.add_argument("--events", type=int)
@@ -131,7 +158,7 @@ def main():
     asked = parser.parse_args(given[:cut])
     asked.options = given[cut + 1 :]
     found = {"date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
-    found |= quality(asked) if asked.verb == "quality" else memory(asked)
+    found |= {"quality": quality, "faults": faults, "memory": memory}[asked.verb](asked)
     text = json.dumps(found, indent=1)
     print(text)
     if asked.out:

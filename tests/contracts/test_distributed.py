@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def workers_of(process):
     return [one for one in found if parents.get(parents.get(one)) == process]
 
 
-def test_a_killed_worker_goes_on_from_the_checkpoint_and_a_finished_run_can_be_resumed(ray, log, tmp_path):
+def test_a_killed_worker_goes_on_from_the_checkpoint(ray, log, tmp_path):
     kept, seen, lines = tmp_path / "m.checkpoint", [], []
 
     def kill_once(at):
@@ -66,15 +67,12 @@ def test_a_killed_worker_goes_on_from_the_checkpoint_and_a_finished_run_can_be_r
         seen.append(at)
 
     how = {"workers": 2, "checkpoint": kept, "say": lines.append}
-    segue.train(log, config=SETTINGS | {"train.epochs": 3}, report=kill_once, **how)
+    rec = segue.train(log, config=SETTINGS | {"train.epochs": 3}, report=kill_once, **how)
     ended = [at.epoch for at in seen if at.epoch_ended]
     assert ended[:2] == [0, 1] and ended[-1] == 2 and ended.count(0) == 1, ended
     assert any("Largest memory" in line for line in lines)
-    seen.clear()
-    rec = segue.train(log, config=SETTINGS | {"train.epochs": 4}, report=seen.append, resume=True, **how)
-    assert {at.epoch for at in seen} == {3}
     assert rec.params.items.shape == (len(rec.items) + 1, 8) and np.abs(rec.params.items).sum(1).all()
-    assert [row["epoch"] for row in rec.facts["curve"]] == [0, 1, 2, 3]
+    assert [row["epoch"] for row in rec.facts["curve"]] == [0, 1, 2]
 
 
 def test_fewer_cores_than_workers_are_refused(ray):
@@ -90,7 +88,7 @@ def test_a_cluster_that_does_not_answer_is_said(monkeypatch):
 
 
 def test_without_ray_the_message_names_the_extra(monkeypatch, log):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ArgumentError, match=r"pip install 'segue\[ray\]'"):
         segue.train(log, config=SETTINGS, workers=2)
 
