@@ -87,6 +87,15 @@ def test_a_cluster_that_does_not_answer_is_said(monkeypatch):
         connected(Workers(2, "127.0.0.1:9"), print).__enter__()
 
 
+def test_a_checkpoint_of_another_kind_of_run_is_refused(log, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(ArgumentError, match="checkpoint of a run without workers, came one with"):
+        segue.train(log, config=SETTINGS, checkpoint=tmp_path / "folder", resume=True)
+    with pytest.raises(ArgumentError, match="checkpoint of a run with workers, came one without"):
+        segue.train(log, config=SETTINGS, checkpoint=tmp_path / "file", resume=True, workers=2)
+
+
 def test_without_ray_the_message_names_the_extra(monkeypatch, log):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ArgumentError, match=r"pip install 'segue\[ray\]'"):

@@ -96,6 +96,11 @@ def train_on(
         TrainingError: a worker failed more often than it is started anew, or memory ran out.
     """
     attributes, ratings, budget = rest
+    if len(learnt) < workers.number:
+        raise ArgumentError(
+            f"--workers {workers.number}: expected a user for each worker at least, came {len(learnt):,} users. "
+            "Give fewer workers."
+        )
     if resume and not (folder / "run").is_dir():
         say(f"{folder}: no checkpoint of workers there.")
     if not resume:
