@@ -93,9 +93,9 @@ def test_law_a_call_of_workers_is_the_mean_of_what_each_would_learn_alone(same):
         rows = np.concatenate([new.window.rows for new in each])
         touched[worker, rows[rows < ROWS]] = True
     assert same or (0 < touched.all(0).sum() < touched.any(0).sum() < ROWS)  # some by all, some by one, some by none
-    together, heard = simulated(
-        lambda run, call: learn(NETWORK, CONFIG, run, call, np.int32(UPDATES), np.bool_(True)), workers
-    )(runs, stack(calls))
+    together, heard = simulated(lambda run, call: learn(NETWORK, CONFIG, run, call, np.int32(UPDATES)), workers)(
+        runs, stack(calls)
+    )
     assert heard.largest[0] == 2 and heard.summed[0] == 3
     share = touched / np.maximum(touched.sum(0), 1)
     share[:, ~touched.any(0)] = 1 / workers  # as if nobody had come by

@@ -3,7 +3,7 @@
     ask the owners for the rows that the call reads        all-to-all     (large catalogues)
     sixteen updates on these rows alone                    local
     give the rows back; each owner takes the mean          all-to-all     (large catalogues)
-    take the mean of all other weights                     all-reduce     (at some calls)
+    take the mean of all other weights                     all-reduce
 
 The functions run inside `jax.shard_map` over processes, or inside `jax.vmap(axis_name=AXIS)` over
 simulated workers in one process.
@@ -37,6 +37,7 @@ from segue.training.update.update import ItemData, Run, Update, update_many
 
 #: The name of the axis of workers.
 AXIS = "workers"
+#: The exchanges, for type checkers.
 _all: Any = lax
 
 
@@ -58,21 +59,19 @@ class Heard(NamedTuple):
     summed: Any
 
 
-def learn(network: Network, config: Config, run: Run, call: Call, count: Array, mixed: Array) -> tuple[Run, Heard]:
+def learn(network: Network, config: Config, run: Run, call: Call, count: Array) -> tuple[Run, Heard]:
     """Learn from the first `count` windows of a call.
 
     Args:
         run: of this worker; with `call.rows` its item tables hold the rows that it owns.
         call: of this worker, of the same shapes in all workers.
         count: int32, the same in all workers.
-        mixed: bool, the same in all workers: whether weights are averaged after the updates.
     """
     if call.rows is None:
         run, losses = update_many(network, config, run, call.many, count, call.items)
     else:
         run, losses = _with_own_rows(network, config, run, call, count)
-    params = lax.cond(mixed, lambda params: _mean_weights(params, tables=call.rows is None), lambda params: params,
-                      run.learnt.params)  # fmt: skip
+    params = _mean_weights(run.learnt.params, tables=call.rows is None)
     heard = Heard(_all.pmean(losses, AXIS), _all.pmax(call.largest, AXIS), _all.psum(call.summed, AXIS))
     return run._replace(learnt=run.learnt._replace(params=params)), heard
 

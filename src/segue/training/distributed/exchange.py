@@ -61,9 +61,9 @@ class Exchange:
         run: Run = _begin(self.mesh, network, config, params)
         return run
 
-    def learn(self, network: Network, config: Config, run: Run, call: Call, count: int, mixed: bool) -> Any:
+    def learn(self, network: Network, config: Config, run: Run, call: Call, count: int) -> Any:
         """Return the run after a call (see `call.learn`) and what all workers heard."""
-        run, heard = _learn(self.mesh, network, config, run, self.spread(call), np.int32(count), np.bool_(mixed))
+        run, heard = _learn(self.mesh, network, config, run, self.spread(call), np.int32(count))
         return run, heard
 
     def averaged(self, run: Run) -> NetworkParams:
@@ -88,14 +88,14 @@ def heard_by(heard: Heard) -> Heard:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))
-def _learn(mesh: Mesh, network: Network, config: Config, run: Any, call: Any, count: Any, mixed: Any) -> Any:
-    def of_worker(run: Any, call: Any, count: Array, mixed: Array) -> tuple[Any, Heard]:
-        run, heard = calls.learn(network, config, unstacked(run), unstacked(call), count, mixed)
+def _learn(mesh: Mesh, network: Network, config: Config, run: Any, call: Any, count: Any) -> Any:
+    def of_worker(run: Any, call: Any, count: Array) -> tuple[Any, Heard]:
+        run, heard = calls.learn(network, config, unstacked(run), unstacked(call), count)
         return stacked(run), heard
 
-    parts = (_EACH, _EACH, _ALL, _ALL)
+    parts = (_EACH, _EACH, _ALL)
     sharded: Any = jax.shard_map(of_worker, mesh=mesh, in_specs=parts, out_specs=(_EACH, _ALL), check_vma=False)
-    return sharded(run, call, count, mixed)
+    return sharded(run, call, count)
 
 
 def _of_workers(mesh: Mesh, function: Any, *inputs: Any, out: Any) -> Any:

@@ -28,8 +28,6 @@ from segue.training.update.negatives import Sampled, Sampler, cuts
 from segue.training.update.update import ItemData, Run, Update
 from segue.training.validation import Answers
 
-#: Calls between two averages of weights that every worker holds whole.
-CALLS_PER_MEAN = 4
 #: Rows drawn for a call, from which each update takes its negatives, as a multiple of these.
 DRAWN = 2
 
@@ -124,11 +122,9 @@ class WorkerTrainer(Trainer):
     # What all workers agree on.
 
     def _learn(self, many: Call, count: int) -> Array:
-        calls = self.at.window // UPDATES_PER_CALL + 1
-        mixed = self.owned or calls % CALLS_PER_MEAN == 0 or self.at.window + count >= self.batches.updates
         due = self.exchange.worker == 0 and self.budget.clock() - self.kept_at > CHECKPOINT_SECONDS
         many = many._replace(largest=np.array([super().progress_share(), due], np.float32))
-        self.run, self.heard = self.exchange.learn(self.network, self.config, self.run, many, count, mixed)
+        self.run, self.heard = self.exchange.learn(self.network, self.config, self.run, many, count)
         losses: Array = self.heard.losses.addressable_shards[0].data
         return losses
 
