@@ -7,7 +7,7 @@ print(segue.evaluate(rec, test))
 rec.save("movies.segue")
 """
 
-from segue.api import convert, load, train
+from segue.api import convert, load, scenario, train
 from segue.config import Config, configure
 from segue.data.log.events import Events, Reading, inspect, read_events
 from segue.data.log.split import (
@@ -24,6 +24,7 @@ from segue.errors import SegueError
 from segue.evaluation.compare.evaluate import evaluate, evaluate_ratings
 from segue.evaluation.stream import evaluate_stream
 from segue.recommend.filters.fields import F
+from segue.recommend.lists.item_filters import Rule
 from segue.recommend.plan import Beam, Plan, Sample
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
@@ -38,6 +39,7 @@ __all__ = [
     "Plan",
     "Reading",
     "Recommender",
+    "Rule",
     "Sample",
     "SegueError",
     "State",
@@ -53,6 +55,7 @@ __all__ = [
     "inspect",
     "load",
     "read_events",
+    "scenario",
     "split_by_time",
     "split_items",
     "split_last",

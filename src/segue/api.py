@@ -1,7 +1,8 @@
 """The functions that most users need: train, load, convert."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,18 +23,23 @@ from segue.data.sequences.sequences import Sequences, encode, gaps, item_vocabul
 from segue.data.sequences.type_weights import check_types, check_weights_count
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.ids import check_matched
+from segue.data.values.times import microseconds
 from segue.errors import ArgumentError, ConfigError, DataError, SegueError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
 from segue.model.transitions import TransitionCounts
 from segue.model_file import build_network, with_fingerprint
-from segue.recommend.arguments import profiles_of
+from segue.recommend.arguments import Time, profiles_of
+from segue.recommend.batch import Happened
+from segue.recommend.lists.explain import past_events
 from segue.recommend.new_items import with_catalogue
 from segue.recommend.recommender import Recommender, load_model
 
 if TYPE_CHECKING:
     from segue.model.network import Network
+    from segue.model.network import NetworkParams
     from segue.training.budget import Budget
+    from segue.training.distributed.cluster import Workers
     from segue.training.trainer import Progress, Trained
     from segue.training.validation import Answers, Validation
 
@@ -60,6 +66,8 @@ def train(
     report: "Callable[[Progress], None] | None" = None,
     say: Callable[[str], None] | None = None,
     facts: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    address: str | None = None,
 ) -> Recommender:
     """Train a recurrent network on a log and return it, ready to recommend.
 
@@ -79,9 +87,11 @@ def train(
         report: called every few updates with the progress.
         say: called with lines to show: derived settings, columns, the memory that training needs.
         facts: stored in the model beside those of the training.
+        workers: processes that train together, on Ray; None trains in this process. The checkpoint is then a folder.
+        address: of a Ray cluster, or "auto" for the cluster of this machine; None starts Ray here.
 
     Raises:
-        ArgumentError: `events` is a path or table; `read_events` comes first.
+        ArgumentError: `events` is a path or table; `read_events` comes first. Ray is missing, or does not answer.
         ConfigError: `train.type_weights` names a type that the log does not have, or leaves no targets.
         DataError: there are too few events to learn from.
         TrainingError: the run does not fit into memory, or the loss is not a number.
@@ -99,6 +109,7 @@ def train(
     from segue.training.rating_tables import rating_tables
     from segue.training.validation import Validation, validation_users
 
+    processes = _workers(workers, address)
     vocabulary = item_vocabulary(as_events(events, "train"))
     lines, source, known, profiles = _tables(events, vocabulary, catalogue, users)
     noted: dict[str, Any] = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
@@ -117,7 +128,8 @@ def train(
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
     attributes = attributes_of(known, encoders)
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encoders=encoders, cell=cell)
-    check_memory(network, settings, len(sequences.items))
+    if workers is None:
+        check_memory(network, settings, len(sequences.items))
     noted["training"] = describe(network, settings, len(learnt.items))
     validation = Validation(sequences.select(held_out), exclude_seen=settings.train.repeats == "exclude")
     ratings: Any = rating_tables(learnt, vocabulary.size, encoders.scale) if encoders.scale else ()
@@ -130,8 +142,8 @@ def train(
     del sequences  # training can use the memory
     drift = _drifting(events, settings, budget, say)
     rest = (attributes, ratings, budget)
-    trained, answers = _run(network, settings, learnt, validation, rest, checkpoint, resume, report, say)
-    params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
+    trained, answers = _run(network, settings, learnt, validation, rest, checkpoint, resume, report, say, processes)
+    params = _with_attributes(network, trained, attributes)
     noted = _noted(events, learnt, span, trained) | noted | dict(facts or {})
     if encoders.scale is not None:
         answer = better_head(network, params, best_biases(learnt, encoders.scale, vocabulary.size), validation)
@@ -234,11 +246,13 @@ def _run(
     resume: bool,
     report: "Callable[[Progress], None] | None",
     say: Callable[[str], None],
+    workers: "Workers | None",
 ) -> "tuple[Trained, Answers | None]":
     """Train to the end and return the weights, and the answers on validation; None for a model of ratings alone.
 
     `rest` are the trainer's attributes, ratings and budget.
     """
+    from segue.training.distributed.cluster import train_on
     from segue.training.trainer import Trainer, fit
 
     with tempfile.TemporaryDirectory() as folder:
@@ -246,12 +260,33 @@ def _run(
         if len(learnt.items) >= MAPPED_EVENTS:
             learnt = mapped(learnt, Path(folder))
         watched = validation if len(validation.sequences) else None
+        if workers is not None:
+            trained = train_on(
+                workers, network, settings, learnt, watched, rest, kept, resume=resume, report=report, say=say
+            )
+            ranked = watched is not None and settings.train.task != "rating"
+            return trained, validation.answers(network, _with_attributes(network, trained, rest[0])) if ranked else None
         trainer = Trainer(network, settings, learnt, watched, kept, *rest)
         if resume:
             resumed = trainer.resume()
             say(f"{kept}: " + (f"continuing at epoch {trainer.at.epoch + 1}." if resumed else "no such file."))
         trained = fit(trainer, report=report)
         return trained, None if settings.train.task == "rating" else trainer.answers()
+
+
+def _workers(count: int | None, address: str | None) -> "Workers | None":
+    """Return the processes to train with; None for this one."""
+    from segue.training.distributed.cluster import Workers
+
+    if count is None and address is None:
+        return None
+    if count is None or count < 1:
+        raise ArgumentError(f"--workers: expected a number from 1, came {count}. Give --workers 2, or leave it out.")
+    return Workers(count, address)
+
+
+def _with_attributes(network: "Network", trained: "Trained", attributes: Any) -> "NetworkParams":
+    return trained.params if attributes is None else network.with_attributes(trained.params, attributes)
 
 
 def _with_all_items(
@@ -483,6 +518,31 @@ def _with_scale(
 def load(path: str | Path) -> Recommender:
     """Return the recommender of a model file; see `segue.model_file.read_model`."""
     return load_model(path)
+
+
+def scenario(
+    path: str | Path, name: str, *, history: Events | Iterable[str | Happened] = (), at: Time = None
+) -> dict[str, Any]:
+    """Return the settings of a scenario of a TOML file as arguments of `Recommender.recommend`.
+
+    Args:
+        path: the file that `segue serve --scenarios` takes.
+        name: of the scenario.
+        history: of the user, whose items `exclude_events` leaves out.
+        at: the time of the request, at which the scenario has to hold; None is now.
+
+    Raises:
+        ArgumentError: a setting of the file does not fit; the message names the field.
+        NotFoundError: there is no such scenario, or it does not hold; the message has the names that do.
+
+    Example:
+        >>> rec.recommend(state, **segue.scenario("shop.toml", "home"))  # doctest: +SKIP
+    """
+    from segue.serve.api.scenarios import arguments_of, read_scenarios
+
+    asked = microseconds(at, "at")
+    now = int(time.time() * 1e6) if asked is None else asked
+    return arguments_of(read_scenarios(Path(path)).choose(name, None, now).scenario, past_events(history), asked)
 
 
 def _with_cell(config: Config, cell: KerasCell) -> Config:

@@ -40,12 +40,17 @@ def serve(
     shadow: Annotated[
         Path | None, typer.Option(help="A second model that ranks the same events; its lists are only measured.")
     ] = None,
+    scenarios: Annotated[
+        Path | None, typer.Option(help="TOML file of scenarios and experiments, kept in the store.")
+    ] = None,
 ) -> None:
     """Serve over HTTP: ingest events, recommend, survive a crash without losing an event."""
     from segue.serve import server
 
     names = tuple(allow_host or ())
-    settings = server.Settings(model, store, host, port, models, keys, names, rate, accept_loss, shadow=shadow)
+    settings = server.Settings(
+        model, store, host, port, models, keys, names, rate, accept_loss, shadow=shadow, scenarios=scenarios
+    )
     if workers > 1:
         from segue.serve.workers import serve_workers
 

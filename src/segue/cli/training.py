@@ -24,7 +24,7 @@ from segue.evaluation.comparison_report.report import check_figures
 from segue.evaluation.held_out import held_out_by_all
 from segue.evaluation.protocols import Targets
 from segue.evaluation.registry import words_of
-from segue.files import check_file, replacing
+from segue.files import check_file, remove, replacing
 from segue.jobs.tune import titled
 from segue.jobs.tune import tune as search_settings
 from segue.recommend.recommender import load_model
@@ -54,6 +54,10 @@ def train(
     settings: options.Settings = None,
     task: Annotated[str | None, typer.Option(help="next, rating or both; guessed if not given.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that train together. Needs the extra ray.", min=1)
+    ] = None,
+    address: options.ClusterAt = None,
     json_log: options.JsonLog = None,
     *,
     columns: options.LogColumns,
@@ -93,9 +97,11 @@ def train(
             report=report,
             say=say,
             facts=facts,
+            workers=workers,
+            address=address,
         )
     rec.save(out)
-    kept.unlink(missing_ok=True)
+    remove(kept)
     typer.echo(f"{out}: {len(rec.items):,} items, {out.stat().st_size:,} bytes, model {rec.fingerprint[:12]}.")
     index_if_large(rec, out)
 

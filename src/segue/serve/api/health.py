@@ -1,19 +1,17 @@
-"""Health, numbers, the page and the description of all routes.
+"""Health, numbers and the description of all routes.
 
-Knows: files of the page, text. Does not know: users or items.
+Knows: text. Does not know: users or items.
 """
 
 import asyncio
 import contextlib
 import functools
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from starlette.responses import PlainTextResponse, Response
 
-from segue.errors import NotFoundError
-from segue.serve.api import admin, events, items, recommend, users
+from segue.serve.api import admin, events, items, pages, recommend, reference, scenarios, users
 from segue.serve.api.answers import HealthOut, ReadinessOut
 from segue.serve.http import openapi
 from segue.serve.http.routing import Call, Router
@@ -23,13 +21,6 @@ router = Router("server")
 
 #: Seconds until a store that does not answer counts as one that is not ready.
 PATIENCE = 8.0
-PAGE = Path(__file__).parents[1] / "static"
-_KINDS = {
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-    ".css": "text/css",
-}
 
 
 @router.route("GET", "/healthz")
@@ -56,37 +47,6 @@ async def get_metrics(call: Call) -> PlainTextResponse:
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
-def _file(name: str) -> Response:
-    path = PAGE / name
-    if not path.is_file():
-        raise NotFoundError("page: expected its files in the package, found none. See /docs.")
-    return Response(path.read_bytes(), media_type=_KINDS[path.suffix])
-
-
-@router.route("GET", "/", hidden=True)
-async def page(call: Call) -> Response:
-    """Return the page."""
-    return _file("index.html")
-
-
-@router.route("GET", "/page.js", hidden=True)
-async def script(call: Call) -> Response:
-    """Return the script of the page."""
-    return _file("page.js")
-
-
-@router.route("GET", "/page.css", hidden=True)
-async def style(call: Call) -> Response:
-    """Return the style of the page."""
-    return _file("page.css")
-
-
-@router.route("GET", "/page.svg", hidden=True)
-async def icon(call: Call) -> Response:
-    """Return the icon of the page."""
-    return _file("page.svg")
-
-
 @functools.cache
 def described() -> dict[str, Any]:
     """Return the description of all routes, as OpenAPI 3.1 says it."""
@@ -99,13 +59,18 @@ async def api(call: Call) -> Response:
     return Response(msgspec.json.encode(described()), media_type="application/json")
 
 
+@functools.cache
+def _reference() -> str:
+    return reference.page(described())
+
+
 @router.route("GET", "/docs", hidden=True)
 async def docs(call: Call) -> Response:
     """Return the description of all routes for people, without a script and without requests elsewhere."""
-    return Response(openapi.page(described()), media_type="text/html")
+    return Response(_reference(), media_type="text/html")
 
 
 #: All routes of the server; those that come most often first.
 OPERATIONS = [
-    operation for part in (events, recommend, users, items, admin) for operation in part.router.operations
-] + router.operations
+    operation for part in (events, recommend, users, items, scenarios, admin) for operation in part.router.operations
+] + [*router.operations, *pages.router.operations]
