@@ -95,8 +95,8 @@ Texts = Annotated[list[Text], Meta(max_length=limits.VALUES)]
 Moment = Annotated[Time | None, Meta(description="The time of the request; now, if it is left out.")]
 
 
-class _Body(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What all requests have in common; `examples` stand on the OpenAPI page. Clients send what is no default."""
+class _Body(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What all requests have in common; `examples` stand on the OpenAPI page."""
 
     examples: ClassVar[tuple[Example, ...]] = ()
 
