@@ -1,6 +1,6 @@
-"""Health, numbers, the pages and the description of all routes.
+"""What a server says of itself: health, numbers, the description of all routes, and its pages.
 
-Knows: files, text. Does not know: users or items: a page asks the routes, as any other client does.
+Knows: text and files. Does not know: users or items; a page asks the routes of the API, as any other client.
 """
 
 import asyncio

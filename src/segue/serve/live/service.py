@@ -12,13 +12,13 @@ from typing import Any
 
 import polars as pl
 
-from segue.errors import ArgumentError, ConflictError, NotFoundError, SegueError, StoreError
-from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
+from segue.errors import ArgumentError, NotFoundError, SegueError, StoreError
+from segue.recommend.batch import observe_each, observe_long, state_to_bytes
 from segue.recommend.filters.fields import Where
 from segue.recommend.index.approximate import ApproximateIndex
 from segue.recommend.lists.candidates import check_filter
 from segue.recommend.lists.explain import Explanation
-from segue.recommend.lists.item_filters import Rule, rows_of
+from segue.recommend.lists.item_filters import Rule
 from segue.recommend.lists.options import ListOptions, RankedList
 from segue.recommend.recommender import Recommender
 from segue.recommend.similar import similar
@@ -31,6 +31,7 @@ from segue.serve.live.ingest import PendingWrite, current_state, erased_user, ne
 from segue.serve.live.leases import RENEWED
 from segue.serve.live.replay import current_stored, read_state, without
 from segue.serve.live.rollout import ModelFolder, Rollout, ServedModel
+from segue.serve.live.state_tokens import body_of, state_of
 from segue.serve.live.trend_follower import TrendFollower
 from segue.serve.ranking.event_ranks import RankedEvent
 from segue.serve.ranking.list_requests import ListRequest, rank
@@ -91,11 +92,11 @@ class Service:
         self.changes, self.scenarios = Changes(store), KeptScenarios(store)
         self._impressions = KeptImpressions(store, lambda: self.clock())
         self.arms = Arms(self.scenarios, lambda: self.clock())
-        self._trends = TrendFollower(store, self._bind_anew)
+        self._trends = TrendFollower(store, self._lay_out)
         running = ServedModel(self._applied(rec), rec, found, path)
         beside = ServedModel(self._applied(shadow), shadow) if shadow else None
         self._rollout = Rollout(store, running, models, self._applied, beside)
-        self._lock, self._changing = threading.Lock(), threading.Lock()  # of events, and of items and rules
+        self._lock, self._changing = threading.Lock(), threading.RLock()  # of events, and of items and rules
         self._threads = [self._rollout.worker, self._trends.thread]
         self._trends.start()
         if not store.exclusive:
@@ -211,10 +212,10 @@ class Service:
     def _count(self, ranks: Mapping[str, list[RankedEvent]]) -> None:
         shadow = self._rollout.shadow_rec
         for rec in self._rollout.models():
-            lines = ranks.get(rec.fingerprint, [])
-            if shadow is None or rec.fingerprint != shadow.fingerprint:
+            lines, beside = ranks.get(rec.fingerprint, []), shadow is not None and rec.fingerprint == shadow.fingerprint
+            self.arms.count(lines, "shadow" if beside else "running")
+            if not beside:
                 self.metrics.count(rec, lines)
-                self.arms.count(lines, [] if shadow is None else ranks.get(shadow.fingerprint, []))
                 if shadow is not None:
                     self.shadow_metrics.count(rec, lines, shadow, ranks.get(shadow.fingerprint, []))
 
@@ -313,8 +314,8 @@ class Service:
         return self._list(ListRequest(rec, state, options, events=history, who=who))
 
     def new_token(self, profile: Mapping[str, object] | None = None) -> bytes:
-        """Return the state of a new user as bytes that a client may hold; `ask_token` reads them."""
-        return self.rec.fingerprint.encode()[:64] + state_to_bytes(self.rec.start(profile))
+        """Return the state of a new user as bytes that a client may hold; `recommend_token` reads them."""
+        return body_of(self.rec, self.rec.start(profile))
 
     def recommend_token(self, token: bytes, event: Event | None, options: ListOptions) -> tuple[Answer, bytes]:
         """Return the list of a state that a client holds, after one more event, and the state after it.
@@ -323,17 +324,13 @@ class Service:
             ConflictError: the token is of another model.
             ArgumentError: the rating lies outside the scale, or a filter names no attribute.
         """
-        rec = self.rec
-        if event is not None:
-            rec.check_rating(event.item, event.rating)
-        if token[:64].decode(errors="replace") != rec.fingerprint[:64]:
-            raise ConflictError("token: expected a state of the running model, came one of another. Begin a new one.")
-        state = state_from_bytes(rec, token[64:])
-        if event is not None:
-            state = observe_each(rec, [state], [event])[0]
-        events = () if event is None else (event,)
-        after = state_to_bytes(state)
-        return self._list(ListRequest(rec, state, options, events=events, who=after)), token[:64] + after
+        rec, events = self.rec, () if event is None else (event,)
+        state = state_of(rec, token)
+        for one in events:
+            rec.check_rating(one.item, one.rating)
+            state = observe_each(rec, [state], [one])[0]
+        after = body_of(rec, state)
+        return self._list(ListRequest(rec, state, options, events=events, who=after)), after
 
     def similar(self, item: str, k: int = 10, mix: float = 0.5, where: Where = None) -> RankedList:
         """Return what is like an item; see `Recommender.similar`."""
@@ -444,10 +441,8 @@ class Service:
         Raises:
             ArgumentError: a rule names an attribute that items do not have.
         """
-        for rule in rules:
-            rows_of(self.rec, rule)
         with self._changing:
-            self.changes.set_rules(rules)
+            self.changes.set_rules(rules, self.rec)
             self._lay_out()
 
     def preview_rules(self, user: str, rules: Sequence[Rule], options: ListOptions) -> tuple[Answer, Answer]:
@@ -463,13 +458,10 @@ class Service:
 
     def _lay_out(self) -> None:
         """Lay the changes over the models, and what may be shown, before the next request."""
-        self._rollout.refresh()
-        for rec in self._rollout.models():
-            self.changes.filters(rec)
-
-    def _bind_anew(self) -> None:
         with self._changing:
-            self._lay_out()
+            self._rollout.refresh()
+            for rec in self._rollout.models():
+                self.changes.filters(rec)
 
     def online_metrics(self) -> dict[str, Any]:
         """Return the online metrics, and those of the model in the shadow on the same events."""
@@ -484,20 +476,15 @@ class Service:
         index = self.rec.index
         return index.facts.recall if isinstance(index, ApproximateIndex) else 1.0
 
-    def roll_out(self, name: str) -> str:
-        """Begin to answer from another model of the folder; each user follows when their state has caught up.
+    def roll_out(self, model: str | Path) -> str:
+        """Begin to answer from another model of the folder, or of a file; users follow when their state has caught up.
 
         Raises:
             NotFoundError: there is no such file in the folder, or no folder was given.
             ModelError: it is not a whole model.
         """
-        return self.roll_out_file(self._rollout.named(name))
-
-    def roll_out_file(self, path: Path) -> str:
-        """Roll out the model in a file, as `roll_out` does."""
-        fingerprint = self._rollout.begin(path)
-        with self._changing:  # what was changed while it was read
-            self._lay_out()
+        fingerprint = self._rollout.begin(model if isinstance(model, Path) else self._rollout.named(model))
+        self._lay_out()  # what was changed while it was read
         return fingerprint
 
     def models(self) -> ModelFolder:
