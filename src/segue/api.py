@@ -1,7 +1,6 @@
 """The functions that most users need: train, load, convert."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,20 +21,16 @@ from segue.data.sequences.sequences import Sequences, encode, gaps, item_vocabul
 from segue.data.sequences.type_weights import check_types, check_weights_count
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.ids import check_matched
-from segue.data.values.times import microseconds
 from segue.errors import ArgumentError, ConfigError, DataError, SegueError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
 from segue.model.transitions import TransitionCounts
 from segue.model_file import build_network, with_fingerprint
-from segue.recommend.arguments import Time, profiles_of
-from segue.recommend.batch import Happened
-from segue.recommend.lists.explain import past_events
+from segue.recommend.arguments import profiles_of
 from segue.recommend.new_items import with_catalogue
 from segue.recommend.recommender import Recommender, load_model
 
 if TYPE_CHECKING:
-    from segue.model.network import Network, NetworkParams
     from segue.training.budget import Budget
     from segue.training.trainer import Progress, Trained
     from segue.training.validation import Answers, Validation
@@ -459,31 +454,6 @@ def _with_scale(
 def load(path: str | Path) -> Recommender:
     """Return the recommender of a model file; see `segue.model_file.read_model`."""
     return load_model(path)
-
-
-def scenario(
-    path: str | Path, name: str, *, history: Events | Iterable[str | Happened] = (), at: Time = None
-) -> dict[str, Any]:
-    """Return the settings of a scenario of a TOML file as arguments of `Recommender.recommend`.
-
-    Args:
-        path: the file that `segue serve --scenarios` takes.
-        name: of the scenario.
-        history: of the user, whose items `exclude_events` leaves out.
-        at: the time of the request, at which the scenario has to hold; None is now.
-
-    Raises:
-        ArgumentError: a setting of the file does not fit; the message names the field.
-        NotFoundError: there is no such scenario, or it does not hold; the message has the names that do.
-
-    Example:
-        >>> rec.recommend(state, **segue.scenario("shop.toml", "home"))  # doctest: +SKIP
-    """
-    from segue.serve.api.scenarios import arguments_of, read_scenarios
-
-    asked = microseconds(at, "at")
-    now = int(time.time() * 1e6) if asked is None else asked
-    return arguments_of(read_scenarios(Path(path)).choose(name, None, now).scenario, past_events(history), asked)
 
 
 def _with_cell(config: Config, cell: KerasCell) -> Config:

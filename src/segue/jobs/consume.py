@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -126,7 +126,7 @@ class ServerSink:
     def put(self, events: Sequence[EventIn]) -> list[Refused | None]:
         """Send events."""
         found: list[Refused | None] = []
-        for line in self.client.send(ingest_lines(events)):
+        for line in self.client.send(ingest_lines([_named(one) for one in events])):
             error = line.error
             if error is msgspec.UNSET:
                 found.append(None)
@@ -137,6 +137,11 @@ class ServerSink:
         if len(found) != len(events):
             raise ServerError(f"expected an answer for each of {len(events)} events, came {len(found)}.")
         return found
+
+
+def _named(sent: EventIn) -> dict[str, Any]:
+    named = msgspec.structs.asdict(sent) | {"time": None if sent.time is None else sent.time.micros / 1e6}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from segue.config import Config
 from segue.model.network import Network, NetworkParams
 from segue.training.distributed import call as calls
-from segue.training.distributed.call import AXIS, WorkerCall, Heard, stacked, unstacked
+from segue.training.distributed.call import AXIS, Heard, WorkerCall, stacked, unstacked
 from segue.training.update.update import Run, begin_with, without_tables
 
 _jax: Any = jax
