@@ -239,6 +239,9 @@ def test_what_the_verb_cannot_do_is_said(tmp_path, monkeypatch):
         assert "topic: expected kafka://HOST:PORT/TOPIC" in (text := said(topic, "--store", tmp_path / "a.db"))
         assert "secret" not in text
     assert "exactly one of --store and --server" in said("kafka://h/t")
+    assert "none: expected a file with a key" in said(
+        "kafka://h/t", "--server", "http://h", "--key-file", tmp_path / "none"
+    )
     (tmp_path / "p").write_text("a=1\nb\n")
     with pytest.raises(ArgumentError, match=r"p, line 2: expected key=value"):
         read_properties(tmp_path / "p")
