@@ -162,7 +162,7 @@ def with_scenario(
         raise Refusal(422, f"scenario {chosen.scenario.name}: {error}. Change what the request says.") from None
 
 
-def told(call: Call, found: L, chosen: ChosenScenario | None, user: str | None) -> L:
+def with_origin(call: Call, found: L, chosen: ChosenScenario | None, user: str | None) -> L:
     """Return a list that says of which scenario and arms it is; the arms count it."""
     shop = call.context.service.arms
     if chosen is None and not shop.running():
