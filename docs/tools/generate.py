@@ -175,7 +175,8 @@ GROUPS = {
         "Windows",
     ),
     "Train and measure": ("train", "evaluate", "evaluate_ratings", "evaluate_stream", "configure", "Config"),
-    "Recommend": ("load", "Recommender", "Item", "State", "States", "Trends", "F", "Plan", "Beam", "Sample", "convert"),
+    "Recommend": ("load", "Recommender", "Item", "State", "States", "Trends", "F", "Rule", "scenario"),
+    "Plan and convert": ("Plan", "Beam", "Sample", "convert"),
     "Errors": ("SegueError",),
 }
 
