@@ -317,7 +317,7 @@ def examples(seen: Mapping[tuple[str, str], list[answers.Answer]]) -> str:
 
 
 def main(*, record: bool = False) -> None:
-    """Write all pages; with `record` also the examples that a server shows at `/docs`, which are kept in the package."""
+    """Write all pages; with `record` also the examples that a server shows at `/docs`."""
     PAGES.mkdir(exist_ok=True)
     pages = {"command-line": command_line(), "settings": settings(), "python": python(), "metrics": metrics()}
     openapi, seen = answers.collect()
