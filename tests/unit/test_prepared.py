@@ -21,8 +21,8 @@ from segue.data.sequences.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError, DataError, TimeParseError
 from segue.jobs.batch_recommend import recommend_all
 from segue.jobs.bucket_recommend import recommend_buckets
-from segue.jobs.engines import engine_of
 from segue.jobs.prepare import prepare
+from segue.jobs.ray_engine import engine_of
 from tests_support import small_recommender
 
 HEAD = "user,item,time,rating,type,device\n"
@@ -162,7 +162,7 @@ def test_a_damaged_part_an_unfinished_run_and_other_files_are_said(small, write,
     (folder / "prepared.json").write_text('{"format": 1, "buckets": 4, "runs": []}')
     with pytest.raises(DataError, match=r"prepared\.json is invalid: runs: expected 4 parts"):
         segue.read_events(folder)
-    with pytest.raises(ArgumentError, match="expected no columns for a prepared folder"):
+    with pytest.raises(ArgumentError, match="expected no options for columns, a prepared folder"):
         segue.read_events(folder, user="user")
 
 
@@ -179,6 +179,17 @@ def test_a_folder_may_lie_at_an_address(write):
     with pytest.raises(DataError) as said:
         prepare([log], "ftp://127.0.0.1:9/plays")
     assert "Check the address" in str(said.value)
+
+
+def test_a_cluster_that_does_not_answer_and_a_missing_ray_are_said(monkeypatch):
+    pytest.importorskip("ray")
+    with pytest.raises(ArgumentError, match=r"--address 127.0.0.1:9: expected a Ray cluster, none answers"):
+        engine_of("ray", "127.0.0.1:9")
+    with pytest.raises(ArgumentError, match='--engine: expected ray, came "spark"'):
+        engine_of("spark")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ArgumentError, match=r"expected Ray, it cannot be imported .* pip install 'segue\[ray\]'"):
+        engine_of("ray")
 
 
 @pytest.fixture(scope="module")
@@ -213,14 +224,3 @@ def test_ray_writes_the_same_bytes_and_passes_errors_on(small, write, tmp_path, 
     with pytest.raises(DataError, match=r"expected buckets/0001/.*damaged"):
         recommend_buckets(rec, made, tmp_path / "damaged", k=3, engine=engine)
     assert not (tmp_path / "damaged" / "lists.json").exists()
-
-
-def test_a_cluster_that_does_not_answer_and_a_missing_ray_are_said(monkeypatch):
-    pytest.importorskip("ray")
-    with pytest.raises(ArgumentError, match=r"--address 127.0.0.1:9: expected a Ray cluster, none answers"):
-        engine_of("ray", "127.0.0.1:9")
-    with pytest.raises(ArgumentError, match='--engine: expected ray, came "spark"'):
-        engine_of("spark")
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ArgumentError, match=r"expected Ray, it cannot be imported .* pip install 'segue\[ray\]'"):
-        engine_of("ray")

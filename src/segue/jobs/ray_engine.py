@@ -1,4 +1,4 @@
-"""The engine of a Ray cluster: tasks of Ray Data, and its hash shuffle between them."""
+"""The engine of a Ray cluster: tasks of Ray Data, and its hash shuffle between them; `engine_of` chooses one."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from segue.data.values.plain import one_line
 from segue.errors import ArgumentError, DataError, SegueError
-from segue.jobs.engines import Reduce, Split
+from segue.jobs.engines import Engine, LocalEngine, Reduce, Split
 
 _Task = TypeVar("_Task")
 #: Parts in a block of Ray.
@@ -27,6 +27,26 @@ def _remote() -> dict[str, int]:
 
 
 _HOW: dict[str, Any] = {"batch_format": "pyarrow", "ray_remote_args_fn": _remote}
+
+
+def engine_of(name: str | None, address: str | None = None) -> Engine:
+    """Return the engine of `--engine`: None is this process, "ray" a Ray cluster.
+
+    Args:
+        name: of the engine.
+        address: of the cluster; None starts Ray on this machine.
+
+    Raises:
+        ArgumentError: there is no such engine, Ray is not installed, or the cluster does not
+            answer or has no cores.
+    """
+    if address is not None and name is None:
+        raise ArgumentError("--address: expected --engine ray with the address of its cluster. Give both.")
+    if name is None:
+        return LocalEngine()
+    if name != "ray":
+        raise ArgumentError(f'--engine: expected ray, came "{name}". Leave it out to work on this machine alone.')
+    return RayEngine(address)
 
 
 class RayEngine:
