@@ -622,6 +622,7 @@ def serving() -> list[str]:
         *index(),
         *small_requests(),
         *filters(),
+        *shop_lists(),
         *stores(),
         *workers(),
     ]
@@ -847,6 +848,34 @@ def filters() -> list[str]:
         table(["filter", *heads], masks),
         table(["list", *(f"{int(size):,} items" for size in sizes)], lists),
         again="python benchmarks/filters.py",
+    )
+
+
+def shop_lists() -> list[str]:
+    """Return the tables of scenarios, chance and impressions: what they cost, and what impressions bring."""
+    run = read("shop-lists")
+    ways, turns, visits = run["cost, ms"], run.get("in turns", {}), run["visits"]
+    rows = [
+        [kind, *(f"{times[kind]['processor']:.2f} ({times[kind]['clock']:.2f})" for times in list(ways.values())[1:])]
+        for kind in ways["with more"]
+    ]
+    gains = [
+        [way, f"{share(each['taken in a visit'])} ± {share(each['95 %'])}"]
+        for way, each in visits.items()
+        if isinstance(each, dict)
+    ]
+    plain = [[kind, *(f"{times[kind]:.2f}" for times in turns.values())] for kind in turns.get("before", {})]
+    return section(
+        "Scenarios, chance and impressions",
+        f"Requests in the process, without a socket, at {run['items']:,} items: p50 of the processor "
+        f"time in ms, in brackets on the clock, with much other work on the machine (load {run['load'][0]:.0f} on "
+        f"{run['cores']} cores), {run['date']}. Then the items that simulated users take in a visit, who tire of what "
+        f"they are shown in vain ({visits['users']} users, {visits['visits']} visits each): a simulation, and no "
+        "evidence about people.",
+        table(["request", "no experiment runs", "one runs"], rows),
+        table(["impressions", "items taken in a visit, 95 % interval over users"], gains),
+        *([table(["request, processor time", *turns], plain)] if plain else []),
+        again="python benchmarks/shop_lists.py --beside OLD/src",
     )
 
 

@@ -60,6 +60,17 @@ REQUESTS: tuple[tuple[str, str, Any], ...] = (
         "/v1/admin/rules",
         {"rules": [{"kind": "boost", "where": {"genres": "Drama"}, "by": 0.7, "name": "drama week"}]},
     ),
+    (
+        "PUT",
+        "/v1/admin/scenarios",
+        {
+            "scenarios": {"home": {"k": 2}, "home-wide": {"k": 2, "diversity": 0.3}},
+            "experiments": {"spread": {"scenario": "home", "arms": {"now": "home", "wide": "home-wide"}}},
+        },
+    ),
+    ("GET", "/v1/recommend?user=ann&scenario=home", None),
+    ("GET", "/v1/scenarios", None),
+    ("DELETE", "/v1/admin/experiments/spread", None),
     ("GET", "/v1/admin/rules", None),
     ("POST", "/v1/admin/rules/preview", {"user": "ann", "k": 2, "rules": [{"kind": "block", "items": ["8"]}]}),
     ("GET", "/v1/admin/users?limit=2", None),

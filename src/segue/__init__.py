@@ -7,7 +7,7 @@ print(segue.evaluate(rec, test))
 rec.save("movies.segue")
 """
 
-from segue.api import convert, load, scenario, train
+from segue.api import convert, load, train
 from segue.config import Config, configure
 from segue.data.log.events import Events, Reading, inspect, read_events
 from segue.data.log.split import (
@@ -28,6 +28,7 @@ from segue.recommend.lists.item_filters import Rule
 from segue.recommend.plan import Beam, Plan, Sample
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
+from segue.scenario_file import scenario
 from segue.trends.trends import Trends
 
 __all__ = [

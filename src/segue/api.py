@@ -1,8 +1,6 @@
 """The functions that most users need: train, load, convert."""
 
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,34 +17,26 @@ from segue.data.log.rating_columns import inspect_ratings, ratings_of
 from segue.data.log.rating_scale import scale_of
 from segue.data.log.sources import Reading
 from segue.data.log.split import digest, split_by_time
-from segue.data.sequences.sequences import Sequences, encode, gaps, item_vocabulary, mapped, natural_gap
+from segue.data.sequences.sequences import Sequences, encode, gaps, item_vocabulary, natural_gap
 from segue.data.sequences.type_weights import check_types, check_weights_count
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.ids import check_matched
-from segue.data.values.times import microseconds
 from segue.errors import ArgumentError, ConfigError, DataError, SegueError
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
 from segue.model.transitions import TransitionCounts
 from segue.model_file import build_network, with_fingerprint
-from segue.recommend.arguments import Time, profiles_of
-from segue.recommend.batch import Happened
-from segue.recommend.lists.explain import past_events
+from segue.recommend.arguments import profiles_of
 from segue.recommend.new_items import with_catalogue
 from segue.recommend.recommender import Recommender, load_model
 
 if TYPE_CHECKING:
-    from segue.model.network import Network
-    from segue.model.network import NetworkParams
     from segue.training.budget import Budget
-    from segue.training.distributed.cluster import Workers
     from segue.training.trainer import Progress, Trained
     from segue.training.validation import Answers, Validation
 
 #: Users of the sample for the share of repeats.
 SAMPLED_USERS = 20_000
-#: From so many events on, the sequences of a training lie on disk, read through a memory map.
-MAPPED_EVENTS = 20_000_000
 #: Events from which on a log is looked at for drift; the last part of it, and events of it at most, from which trends
 #: are learnt; events before it, at most, that the model learns which reads it on, and its epochs; the share of a time
 #: budget for all this, and the seconds without which it is left out.
@@ -104,18 +94,18 @@ def train(
     settings = config if isinstance(config, Config) else configure(config)
     budget = Budget(60.0 * settings.train.minutes if settings.train.minutes else None)
     from segue.training.cost import check_memory, describe, training_line
+    from segue.training.distributed.place import RunPlace, run, workers_of
     from segue.training.jit_cache import keep_compiled  # these import JAX, which takes of the budget
     from segue.training.moving_biases import best_biases, better_head
     from segue.training.rating_tables import rating_tables
     from segue.training.validation import Validation, validation_users
 
-    processes = _workers(workers, address)
+    place = RunPlace(workers_of(workers, address), checkpoint, resume, report, say := say or (lambda text: None))
     vocabulary = item_vocabulary(as_events(events, "train"))
     lines, source, known, profiles = _tables(events, vocabulary, catalogue, users)
     noted: dict[str, Any] = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
     check_types(events, weights := settings.train.weight_of_type())
-    say = say or (lambda text: None)
     encoders = _with_scale(_encoders(events, known, profiles, settings, kinds, say), events, settings, say)
     budget.add("reading", budget.spent())
     sequences = encode_log(events, vocabulary, encoders, profiles, weight_of_type=weights)
@@ -141,18 +131,15 @@ def train(
     span = [int(sequences.times.min()), int(sequences.times.max())] if sequences.times is not None else None
     del sequences  # training can use the memory
     drift = _drifting(events, settings, budget, say)
-    rest = (attributes, ratings, budget)
-    trained, answers = _run(network, settings, learnt, validation, rest, checkpoint, resume, report, say, processes)
-    params = _with_attributes(network, trained, attributes)
+    trained, answers = run(network, settings, learnt, validation, (attributes, ratings, budget), place)
+    params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
     noted = _noted(events, learnt, span, trained) | noted | dict(facts or {})
     if encoders.scale is not None:
         answer = better_head(network, params, best_biases(learnt, encoders.scale, vocabulary.size), validation)
         say(str(answer))
         params, noted = answer.params, noted | {"ratings": str(answer)}
-    counts = None
-    if settings.model.transitions and answers is not None:
-        counts, tuned = _blended(learnt, answers, vocabulary, settings.train.refit and events, budget, say)
-        noted |= tuned
+    counts, tuned = _blended(settings, learnt, answers, vocabulary, events, budget, say)
+    noted |= tuned
     rec = Recommender(network, params, vocabulary, settings, known, noted, "", encoders, vocabulary.size, counts=counts)
     rec = rec if drift is None else _trends(drift, rec, catalogue, users, kinds, cell, budget, say)
     with budget.measured("the rest"):
@@ -236,59 +223,6 @@ def _trends(
     return replace(rec, ranker=fit.ranker, facts=rec.facts | {"trends": str(fit)})
 
 
-def _run(
-    network: "Network",
-    settings: Config,
-    learnt: Sequences,
-    validation: "Validation",
-    rest: tuple[Any, Any, "Budget"],
-    checkpoint: str | Path | None,
-    resume: bool,
-    report: "Callable[[Progress], None] | None",
-    say: Callable[[str], None],
-    workers: "Workers | None",
-) -> "tuple[Trained, Answers | None]":
-    """Train to the end and return the weights, and the answers on validation; None for a model of ratings alone.
-
-    `rest` are the trainer's attributes, ratings and budget.
-    """
-    from segue.training.distributed.cluster import train_on
-    from segue.training.trainer import Trainer, fit
-
-    with tempfile.TemporaryDirectory() as folder:
-        kept = Path(checkpoint) if checkpoint else Path(folder) / "run.checkpoint"
-        if len(learnt.items) >= MAPPED_EVENTS:
-            learnt = mapped(learnt, Path(folder))
-        watched = validation if len(validation.sequences) else None
-        if workers is not None:
-            trained = train_on(
-                workers, network, settings, learnt, watched, rest, kept, resume=resume, report=report, say=say
-            )
-            ranked = watched is not None and settings.train.task != "rating"
-            return trained, validation.answers(network, _with_attributes(network, trained, rest[0])) if ranked else None
-        trainer = Trainer(network, settings, learnt, watched, kept, *rest)
-        if resume:
-            resumed = trainer.resume()
-            say(f"{kept}: " + (f"continuing at epoch {trainer.at.epoch + 1}." if resumed else "no such file."))
-        trained = fit(trainer, report=report)
-        return trained, None if settings.train.task == "rating" else trainer.answers()
-
-
-def _workers(count: int | None, address: str | None) -> "Workers | None":
-    """Return the processes to train with; None for this one."""
-    from segue.training.distributed.cluster import Workers
-
-    if count is None and address is None:
-        return None
-    if count is None or count < 1:
-        raise ArgumentError(f"--workers: expected a number from 1, came {count}. Give --workers 2, or leave it out.")
-    return Workers(count, address)
-
-
-def _with_attributes(network: "Network", trained: "Trained", attributes: Any) -> "NetworkParams":
-    return trained.params if attributes is None else network.with_attributes(trained.params, attributes)
-
-
 def _with_all_items(
     rec: Recommender, lines: pl.DataFrame, source: str, answers: "Answers | None", say: Callable[[str], None]
 ) -> Recommender:
@@ -303,10 +237,11 @@ def _with_all_items(
 
 
 def _blended(
+    settings: Config,
     learnt: Sequences,
-    answers: "Answers",
+    answers: "Answers | None",
     vocabulary: Vocabulary,
-    refit: Events | bool,
+    events: Events,
     budget: "Budget",
     say: Callable[[str], None],
 ) -> tuple[TransitionCounts | None, dict[str, Any]]:
@@ -314,6 +249,8 @@ def _blended(
     from segue.training.blend import recounted, tune_blend
     from segue.training.budget import BLEND, blend_seconds
 
+    if not settings.model.transitions or answers is None:
+        return None, {}
     least = blend_seconds(len(learnt.items), len(answers.targets), vocabulary.size, least=True)
     if budget.seconds is not None and least > max(budget.left() - budget.kept, 2.0, 0.1 * budget.seconds):
         say("No time is left to tune the blend with transition counts: the network answers alone.")
@@ -324,9 +261,9 @@ def _blended(
         blend = tune_blend(learnt, answers, vocabulary.size, budget, say)
     say(str(blend))
     counts = blend.counts
-    if isinstance(refit, Events) and counts is not None:
+    if settings.train.refit and counts is not None:
         with budget.measured("counting all"):
-            counts = recounted(blend, encode(refit, vocabulary), vocabulary.size)
+            counts = recounted(blend, encode(events, vocabulary), vocabulary.size)
     return counts, {"blend": str(blend), "blend_settings": blend.settings._asdict()}
 
 
@@ -518,31 +455,6 @@ def _with_scale(
 def load(path: str | Path) -> Recommender:
     """Return the recommender of a model file; see `segue.model_file.read_model`."""
     return load_model(path)
-
-
-def scenario(
-    path: str | Path, name: str, *, history: Events | Iterable[str | Happened] = (), at: Time = None
-) -> dict[str, Any]:
-    """Return the settings of a scenario of a TOML file as arguments of `Recommender.recommend`.
-
-    Args:
-        path: the file that `segue serve --scenarios` takes.
-        name: of the scenario.
-        history: of the user, whose items `exclude_events` leaves out.
-        at: the time of the request, at which the scenario has to hold; None is now.
-
-    Raises:
-        ArgumentError: a setting of the file does not fit; the message names the field.
-        NotFoundError: there is no such scenario, or it does not hold; the message has the names that do.
-
-    Example:
-        >>> rec.recommend(state, **segue.scenario("shop.toml", "home"))  # doctest: +SKIP
-    """
-    from segue.serve.api.scenarios import arguments_of, read_scenarios
-
-    asked = microseconds(at, "at")
-    now = int(time.time() * 1e6) if asked is None else asked
-    return arguments_of(read_scenarios(Path(path)).choose(name, None, now).scenario, past_events(history), asked)
 
 
 def _with_cell(config: Config, cell: KerasCell) -> Config:

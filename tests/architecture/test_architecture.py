@@ -49,7 +49,7 @@ ORDER = [
     ("serve.api",),
     ("client",),
     ("serve",),
-    ("api",),
+    ("api", "scenario_file"),
     ("__init__",),
     ("jobs",),
     ("testing",),

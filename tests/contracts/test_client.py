@@ -55,6 +55,7 @@ def a_client(served):
         yield client
 
 
+TWO = {"scenario": "home", "arms": {"now": "home", "two": "two"}}
 #: A call of each method, in an order in which each can be answered; what a server with this model refuses says so.
 CALLS = [
     ("observe", ("ann", "03"), {"time": 1000.5, "rating": 4, "context": {"device": "tv"}, "id": "a", "recommend": 2}),
@@ -72,9 +73,17 @@ CALLS = [
     ("merge_user", ("bob", "ann"), {}),
     ("erase_user", ("eve",), {}),
     ("readmit_user", ("eve",), {}),
-    ("find_items", ("car",), {"limit": 3}),
+    ("find_items", ("car",), {"limit": 3, "where": segue.F.price < 3, "facets": True}),
+    ("find_items", (), {"ids": ["03", "no"]}),
     ("add_items", ([{"item": "n/1", "title": "red boat"}],), {}),
     ("change_item", ("n/1",), {"available": False}),
+    ("set_scenarios", ({"home": {"k": 3, "where": segue.F.price >= 0}, "two": {"k": 2}},), {"experiments": {"e": TWO}}),
+    ("get_scenarios", (), {}),
+    ("stop_experiment", ("e",), {}),
+    ("get_rules", (), {}),
+    ("preview_rules", ("ann", [Rule("boost", {"kind": "b"}, by=1.0)]), {"k": 2}),
+    ("list_users", (), {"limit": 2}),
+    ("list_models", (), {}),
     ("set_rules", ([Rule("block", segue.F.price > 3, name="dear")],), {}),
     ("roll_out", ("b.segue",), {}),
     ("roll_back", (), {}),
@@ -262,16 +271,33 @@ def test_ids_that_are_addresses_come_as_they_are(client):
         assert client.get_user(user).user == user
 
 
-def test_arguments_that_do_not_fit_are_said_before_anything_is_sent():
-    with Client("http://127.0.0.1:9") as client:
-        for wrong in (
-            {"user": "u", "history": ["1"]},
-            {},
-            {"user": "u", "at": "yesterday"},
-            {"user": "u", "where": segue.F.genre},
-        ):
-            with pytest.raises(ArgumentError):
-                client.recommend(**wrong)
+def test_what_is_not_given_is_not_sent_so_that_a_scenario_says_it(client):
+    assert list_request("u", at=5, debug=False) == {"user": "u", "at": 5, "debug": False}
+    client.set_scenarios({"home": {"k": 3, "diversity": 0.5, "where": segue.F.price >= 0}})
+    found = client.recommend("u", scenario="home")
+    assert (len(found.items), found.scenario) == (3, "home")
+    assert len(client.recommend("u", 10, scenario="home", where=None).items) > 3
+    assert len(client.observe("u", "03", scenario="home").items) == 3
+    given = (
+        list_request("u", scenario="home", list_id="a"),
+        list_request("u", temperature=1.0),
+        {"user": "u", "impressions": True},
+    )
+    assert [one["list_id"] == "a" for one in given[:1]] and given[1]["list_id"]
+    batch = msgspec.json.decode(calls.recommend_batch(given).body)["requests"]
+    assert [len(one["list_id"]) for one in batch] == [1, 32, 32]  # a retry is the same list
+
+
+def test_arguments_that_do_not_fit_are_said(client):
+    for wrong, words in (
+        ({"user": "u", "where": segue.F.price}, "where: expected a text, a filter"),
+        ({"user": "u", "context": {"a": object()}}, "came object"),
+        ({"user": "u", "history": ["1"]}, "exactly one of user, history and token"),
+        ({"user": "u", "k": 0}, "body.k: expected 1 or more, came 0"),
+        ({"user": "u", "exclude_events": [{"typ": "buy"}]}, "Did you mean type"),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            client.recommend(**wrong)
 
 
 def test_many_events_go_in_parts(client):

@@ -159,15 +159,13 @@ def test_a_file_is_taken_over_once_and_checked_as_a_request(tmp_path):
             read_scenarios(path)
 
 
-def test_another_server_of_the_store_follows(tmp_path):
-    store = SqliteStore(tmp_path / "s.db")
-    one, other = KeptScenarios(store), KeptScenarios(store)
-    assert not other.overtaken()
-    one.put(Scenarios.of(SHOP))
-    assert other.overtaken()
-    other.follow()
-    assert other.now.said() == SHOP and not other.overtaken()
-    store.close()
+def test_another_server_of_the_store_follows(shop):
+    other = KeptScenarios(shop.store)
+    other.put(Scenarios.of(SHOP))
+    assert shop.service.scenarios.overtaken()
+    shop.service._follow()
+    assert shop.service.scenarios.now.said() == SHOP and not shop.service.scenarios.overtaken()
+    assert shop.list(user="ann", scenario="sale")["scenario"] == "sale"
 
 
 def test_nobody_but_a_user_is_split_and_a_token_takes_what_it_can(shop):
@@ -178,6 +176,14 @@ def test_nobody_but_a_user_is_split_and_a_token_takes_what_it_can(shop):
     assert len(found["items"]) == 2 and "a token does not know its events" in found["notes"][0]
     shop.set(**SHOP)
     assert "arms" not in shop.list(history=["002"], scenario="home")
+
+
+def test_a_profile_or_a_parameter_may_be_for_the_filter_of_the_scenario(shop):
+    shop.set(scenarios={"home": {"k": 3, "where": "item in $ids or item = user.favourite"}})
+    found = shop.list(user="ann", scenario="home", params={"ids": ["003", "004"]}, profile={"favourite": "005"})
+    assert set(ids(found)) == {"003", "004", "005"}
+    refused = shop.client.get("/v1/recommend?user=ann&temperature=1&explore=0.5")
+    assert refused.status_code == 422 and "expected temperature without" in refused.json()["detail"]
 
 
 # --- what a list is made of -------------------------------------------------------------------------------------
@@ -235,6 +241,8 @@ def test_an_arm_is_in_the_answer_with_the_event_and_in_the_report(shop):
     assert "difference" not in arms["now"]
     assert arms["wide"]["difference"]["taken"] == {"mean": 0, "low": 0, "high": 0}
     assert "spread" not in shop.client.get("/metrics").text
+    shop.client.delete("/v1/admin/experiments/spread")
+    assert list(shop.client.get("/v1/quality").json()["experiments"]["spread"]) == ["now", "wide"]
 
 
 def test_an_experiment_ends_at_once_and_ends_once(shop):

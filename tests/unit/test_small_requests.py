@@ -169,9 +169,9 @@ def test_old_models_are_let_go(store):
         service.change_item("01", attributes={"price": n})
     gc.collect()
     assert old() is None
-    laid = service._changes._laid
+    laid = service.changes._laid
     other = described_recommender(described_log(seed=2))
-    service._changes.applied(other)
+    service.changes.applied(other)
     assert len(laid) == 2
     del other
     gc.collect()

@@ -14,7 +14,7 @@ import httpx2
 
 from segue.addresses import shown
 from segue.client import calls
-from segue.client.calls import EventLike, ListLike, Request
+from segue.client.calls import Named, Request
 from segue.client.exchange import Pause, exchange
 from segue.errors import ArgumentError
 from segue.serve.api.answers import BatchListOut, EventLineOut
@@ -61,20 +61,10 @@ def _parts(values: Iterable[T]) -> Iterator[list[T]]:
         yield part
 
 
-def _made(make: Callable[P, Request[T]], *args: P.args, **kwargs: P.kwargs) -> Request[T]:
-    """Make a request; arguments that do not fit together are an `ArgumentError`."""
-    try:
-        return make(*args, **kwargs)
-    except ArgumentError:
-        raise
-    except ValueError as error:
-        raise ArgumentError(f"{make.__name__}: {error}. See its arguments.") from None
-
-
 def _method(make: Callable[P, Request[T]]) -> "Callable[Concatenate[Client, P], T]":
     @wraps(make)
     def method(client: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return client.send(_made(make, *args, **kwargs))
+        return client.send(make(*args, **kwargs))
 
     return method
 
@@ -82,7 +72,7 @@ def _method(make: Callable[P, Request[T]]) -> "Callable[Concatenate[Client, P], 
 def _async_method(make: Callable[P, Request[T]]) -> "Callable[Concatenate[AsyncClient, P], Awaitable[T]]":
     @wraps(make)
     async def method(client: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await client.send(_made(make, *args, **kwargs))
+        return await client.send(make(*args, **kwargs))
 
     return method
 
@@ -126,7 +116,14 @@ class Client:
     find_items = _method(calls.find_items)
     add_items = _method(calls.add_items)
     change_item = _method(calls.change_item)
+    set_scenarios = _method(calls.set_scenarios)
+    get_scenarios = _method(calls.get_scenarios)
+    stop_experiment = _method(calls.stop_experiment)
+    get_rules = _method(calls.get_rules)
     set_rules = _method(calls.set_rules)
+    preview_rules = _method(calls.preview_rules)
+    list_users = _method(calls.list_users)
+    list_models = _method(calls.list_models)
     roll_out = _method(calls.roll_out)
     roll_back = _method(calls.roll_back)
     get_status = _method(calls.get_status)
@@ -135,7 +132,7 @@ class Client:
     get_readiness = _method(calls.get_readiness)
     get_metrics = _method(calls.get_metrics)
 
-    def ingest_each(self, events: Iterable[EventLike]) -> Iterator[EventLineOut]:
+    def ingest_each(self, events: Iterable[Named]) -> Iterator[EventLineOut]:
         """Ingest any number of events, each on its own; give what came of each, in their order.
 
         Args:
@@ -144,7 +141,7 @@ class Client:
         for part in _parts(events):
             yield from self.send(calls.ingest_lines(part))
 
-    def recommend_each(self, requests: Iterable[ListLike]) -> Iterator[BatchListOut]:
+    def recommend_each(self, requests: Iterable[Named]) -> Iterator[BatchListOut]:
         """Give a list for each of any number of requests, in their order; an error of one stands in its place.
 
         Args:
@@ -216,7 +213,14 @@ class AsyncClient:
     find_items = _async_method(calls.find_items)
     add_items = _async_method(calls.add_items)
     change_item = _async_method(calls.change_item)
+    set_scenarios = _async_method(calls.set_scenarios)
+    get_scenarios = _async_method(calls.get_scenarios)
+    stop_experiment = _async_method(calls.stop_experiment)
+    get_rules = _async_method(calls.get_rules)
     set_rules = _async_method(calls.set_rules)
+    preview_rules = _async_method(calls.preview_rules)
+    list_users = _async_method(calls.list_users)
+    list_models = _async_method(calls.list_models)
     roll_out = _async_method(calls.roll_out)
     roll_back = _async_method(calls.roll_back)
     get_status = _async_method(calls.get_status)
@@ -225,13 +229,13 @@ class AsyncClient:
     get_readiness = _async_method(calls.get_readiness)
     get_metrics = _async_method(calls.get_metrics)
 
-    async def ingest_each(self, events: Iterable[EventLike]) -> AsyncIterator[EventLineOut]:
+    async def ingest_each(self, events: Iterable[Named]) -> AsyncIterator[EventLineOut]:
         """Do as `Client.ingest_each`."""
         for part in _parts(events):
             for found in await self.send(calls.ingest_lines(part)):
                 yield found
 
-    async def recommend_each(self, requests: Iterable[ListLike]) -> AsyncIterator[BatchListOut]:
+    async def recommend_each(self, requests: Iterable[Named]) -> AsyncIterator[BatchListOut]:
         """Do as `Client.recommend_each`."""
         for part in _parts(requests):
             for found in await self.send(calls.recommend_lines(part)):

@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -54,7 +54,7 @@ class Refused(NamedTuple):
     detail: str
 
 
-class Source(Protocol):
+class MessageSource(Protocol):
     """Where messages come from. What was read and not acknowledged comes again after a restart."""
 
     def read(self) -> Sequence[Message]:
@@ -126,7 +126,7 @@ class ServerSink:
     def put(self, events: Sequence[EventIn]) -> list[Refused | None]:
         """Send events."""
         found: list[Refused | None] = []
-        for line in self.client.send(ingest_lines(events)):
+        for line in self.client.send(ingest_lines([_named(one) for one in events])):
             error = line.error
             if error is msgspec.UNSET:
                 found.append(None)
@@ -139,6 +139,11 @@ class ServerSink:
         return found
 
 
+def _named(sent: EventIn) -> dict[str, Any]:
+    named = msgspec.structs.asdict(sent) | {"time": None if sent.time is None else sent.time.micros / 1e6}
+    return {name: value for name, value in named.items() if value is not None}
+
+
 @dataclass
 class Consumed:
     """How many messages became events that are on disk (now, or before), and how many were refused."""
@@ -147,7 +152,7 @@ class Consumed:
     refused: int = 0
 
 
-def consume(source: Source, sink: Sink, stopped: Callable[[], bool]) -> Consumed:
+def consume(source: MessageSource, sink: Sink, stopped: Callable[[], bool]) -> Consumed:
     """Put the events of all messages into a sink until stopped; return how many.
 
     What is under way when it is stopped is finished, unless the sink does not answer.

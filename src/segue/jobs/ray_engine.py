@@ -1,4 +1,4 @@
-"""The engine of a Ray cluster: tasks of Ray Data, and its hash shuffle between them; `engine_of` chooses one."""
+"""The engine of a Ray cluster: tasks of Ray Data, and its hash shuffle between them."""
 
 import logging
 import os
@@ -27,26 +27,6 @@ def _remote() -> dict[str, int]:
 
 
 _HOW: dict[str, Any] = {"batch_format": "pyarrow", "ray_remote_args_fn": _remote}
-
-
-def engine_of(name: str | None, address: str | None = None) -> Engine:
-    """Return the engine of `--engine`: None is this process, "ray" a Ray cluster.
-
-    Args:
-        name: of the engine.
-        address: of the cluster; None starts Ray on this machine.
-
-    Raises:
-        ArgumentError: there is no such engine, Ray is not installed, or the cluster does not
-            answer or has no cores.
-    """
-    if address is not None and name is None:
-        raise ArgumentError("--address: expected --engine ray with the address of its cluster. Give both.")
-    if name is None:
-        return LocalEngine()
-    if name != "ray":
-        raise ArgumentError(f'--engine: expected ray, came "{name}". Leave it out to work on this machine alone.')
-    return RayEngine(address)
 
 
 class RayEngine:
@@ -104,6 +84,26 @@ class RayEngine:
     def _rows(self, made: Any) -> Iterator[dict[str, Any]]:
         with _explained(self.ray.exceptions):
             yield from made.iter_rows()
+
+
+def engine_of(name: str | None, address: str | None = None) -> Engine:
+    """Return the engine of `--engine`: None is this process, "ray" a Ray cluster.
+
+    Args:
+        name: of the engine.
+        address: of the cluster; None starts Ray on this machine.
+
+    Raises:
+        ArgumentError: there is no such engine, Ray is not installed, or the cluster does not
+            answer or has no cores.
+    """
+    if address is not None and name is None:
+        raise ArgumentError("--address: expected --engine ray with the address of its cluster. Give both.")
+    if name is None:
+        return LocalEngine()
+    if name != "ray":
+        raise ArgumentError(f'--engine: expected ray, came "{name}". Leave it out to work on this machine alone.')
+    return RayEngine(address)
 
 
 def _start(ray: Any, address: str | None) -> None:

@@ -324,7 +324,7 @@ def reload(settings: Settings, service: Service, access: Access, why: str = "SIG
         if settings.keys is not None:
             access.keys = read_keys(settings.keys)
         _take_scenarios(settings, service)
-        fingerprint = service.roll_out_file(settings.in_force()[0])
+        fingerprint = service.roll_out(settings.in_force()[0])
     except (SegueError, OSError) as error:
         logger.error("%s: %s", why, error)
     except Exception as error:  # nobody waits for this: it would be lost without a word

@@ -36,7 +36,7 @@ router = Router("admin")
 async def get_rules(call: Call) -> RulesOut:
     """Return all rules, in the order in which they are applied."""
     service = call.context.service
-    return RulesOut(rules=_rules_out(await call.context.run(reached, service.rec, service.rules)))
+    return RulesOut(rules=_rules_out(await call.context.run(reached, service.rec, service.changes.rules)))
 
 
 @router.route("PUT", "/v1/admin/rules", "admin")

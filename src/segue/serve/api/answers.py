@@ -264,6 +264,7 @@ class ExperimentOut(_Answer):
     arms: Annotated[dict[str, str], Meta(description="Arm -> scenario, or -> running or shadow.")]
     shares: dict[str, float]
     valid: bool
+    settings: Annotated[dict[str, Any], Meta(description="What was set.")]
 
 
 class ScenariosOut(_Answer):

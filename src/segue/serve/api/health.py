@@ -1,18 +1,21 @@
-"""Health, numbers and the description of all routes.
+"""What a server says of itself: health, numbers, the description of all routes, and its pages.
 
-Knows: text. Does not know: users or items.
+Knows: text and files. Does not know: users or items; a page asks the routes of the API, as any other client.
 """
 
 import asyncio
 import contextlib
 import functools
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from starlette.responses import PlainTextResponse, Response
 
-from segue.serve.api import admin, events, items, pages, recommend, reference, scenarios, users
+from segue.errors import NotFoundError
+from segue.serve.api import admin, events, items, recommend, reference, scenarios, users
 from segue.serve.api.answers import HealthOut, ReadinessOut
+from segue.serve.api.schemas import PathId
 from segue.serve.http import openapi
 from segue.serve.http.routing import Call, Router
 from segue.store.base import Readiness
@@ -21,6 +24,8 @@ router = Router("server")
 
 #: Seconds until a store that does not answer counts as one that is not ready.
 PATIENCE = 8.0
+PAGES = Path(__file__).parents[1] / "static"
+_KINDS = {".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml", ".css": "text/css"}
 
 
 @router.route("GET", "/healthz")
@@ -45,6 +50,31 @@ async def get_metrics(call: Call) -> PlainTextResponse:
     """Return numbers for Prometheus."""
     text = await call.context.run(call.context.metrics.text)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+
+def _file(name: str) -> Response:
+    path = PAGES / name
+    if path.suffix not in _KINDS or path.parent != PAGES or not path.is_file():
+        raise NotFoundError("page: expected the name of a file of the page, there is none of this name. See /docs.")
+    return Response(path.read_bytes(), media_type=_KINDS[path.suffix])
+
+
+@router.route("GET", "/", hidden=True)
+async def shop_window(call: Call) -> Response:
+    """Return the shop window."""
+    return _file("shop.html")
+
+
+@router.route("GET", "/operator", hidden=True)
+async def operator_page(call: Call) -> Response:
+    """Return the page of the operator."""
+    return _file("operator.html")
+
+
+@router.route("GET", "/page/{name}", hidden=True)
+async def page_file(call: Call, name: PathId) -> Response:
+    """Return a script, the style or the icon of the pages."""
+    return _file(name)
 
 
 @functools.cache
@@ -73,4 +103,4 @@ async def docs(call: Call) -> Response:
 #: All routes of the server; those that come most often first.
 OPERATIONS = [
     operation for part in (events, recommend, users, items, scenarios, admin) for operation in part.router.operations
-] + [*router.operations, *pages.router.operations]
+] + router.operations

@@ -27,7 +27,7 @@ async def find_items(call: Call, query: ItemsQuery) -> ItemsFound:
 
 
 def _found(service: Service, query: ItemsQuery, now: int) -> ItemsFound:
-    rec, shown, end = service.rec, service.filters.shown, query.skip + query.limit
+    rec, shown, end = service.rec, service.changes.filters(service.rec).shown, query.skip + query.limit
     if query.id:
         rows = np.array([row for row in map(rec.vocabulary.row, dict.fromkeys(query.id)) if row], np.int32)
         found = FoundRows(rows, len(rows))

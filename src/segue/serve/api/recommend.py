@@ -122,7 +122,11 @@ async def recommend_by_query(call: Call, query: RecommendQuery) -> ItemList:
         "history": query.history or None, "where": where_of(query.where),
         "exclude_events": [seen_rule_of(text) for text in query.exclude_events],
     }  # fmt: skip
-    return await _list(call, RecommendIn(**named), call.sent)
+    try:
+        body = RecommendIn(**named)
+    except ValueError as error:
+        raise Refusal(422, f"query: {error}. See /docs.") from None
+    return await _list(call, body, call.sent)
 
 
 @router.route("GET", "/v1/similar/{item}", "read")

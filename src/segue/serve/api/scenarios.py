@@ -62,7 +62,7 @@ def _out(call: Call) -> ScenariosOut:
     for name, one in kept.experiments.items():
         valid = not why_not_valid(one.said, now)
         experiments[name] = ExperimentOut(
-            scenario=one.scenario, arms=dict(one.arms), shares=one.shares_of_arms, valid=valid
+            scenario=one.scenario, arms=dict(one.arms), shares=one.shares_of_arms, valid=valid, settings=dict(one.said)
         )
     return ScenariosOut(scenarios=scenarios, experiments=experiments)
 

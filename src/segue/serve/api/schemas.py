@@ -95,8 +95,8 @@ Texts = Annotated[list[Text], Meta(max_length=limits.VALUES)]
 Moment = Annotated[Time | None, Meta(description="The time of the request; now, if it is left out.")]
 
 
-class _Body(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What all requests have in common; `examples` stand on the OpenAPI page. Clients send what is no default."""
+class _Body(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What all requests have in common; `examples` stand on the OpenAPI page."""
 
     examples: ClassVar[tuple[Example, ...]] = ()
 
@@ -277,7 +277,8 @@ class RecommendIn(SettingsIn):
             raise ValueError("expected exclude_events with user or history only; a token does not know its events")
         if self.event is not None and self.token is None:
             raise ValueError("expected event with a token only; send others with POST /v1/events")
-        if self.profile and not self.where and self.history is None and self.token != "new":
+        filtered = self.where is not None or self.boosts or self.scenario is not None
+        if self.profile and not filtered and self.history is None and self.token != "new":
             raise ValueError("expected profile with a history, a new token, or a filter that reads it")
 
 

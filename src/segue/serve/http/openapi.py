@@ -11,12 +11,13 @@ import msgspec
 from starlette.responses import PlainTextResponse
 
 from segue.serve.http import bodies
-from segue.serve.http.middleware import NDJSON
 from segue.serve.http.problems import Problem
 from segue.serve.http.routing import Operation
 
 #: Under this name a route says its role.
 ROLE = "x-role"
+#: Under this name a route says what a line of NDJSON is, and the line that answers it: generators know JSON alone.
+LINES = "x-ndjson"
 _REF = "#/components/schemas/"
 _DESCRIPTION = (
     "Events in, lists out. Ids are texts; in a path they are percent-encoded, the slash too. Times are seconds "
@@ -66,18 +67,15 @@ def _operation(one: Operation) -> dict[str, Any]:
     if one.bodies:
         shapes = [{"$ref": _REF + kind.__name__} for kind in one.bodies]
         schema = shapes[0] if len(shapes) == 1 else {"oneOf": shapes}
-        content = {"application/json": {"schema": schema}}
-        if one.each is not None:
-            content[NDJSON] = {"schema": {"$ref": _REF + one.line.__name__}}
-        found["requestBody"] = {"required": True, "content": content}
-    if one.answer is PlainTextResponse:
-        answer: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
-    else:
-        answer = {"application/json": {"schema": {"$ref": _REF + one.answer.__name__}}}
+        found["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if one.each is not None:
-        answer[NDJSON] = {"schema": {"$ref": _REF + one.line_answer.__name__}}
+        found[LINES] = {"line": {"$ref": _REF + one.line.__name__}, "answer": {"$ref": _REF + one.line_answer.__name__}}
+    if one.answer is PlainTextResponse:
+        content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+    else:
+        content = {"application/json": {"schema": {"$ref": _REF + one.answer.__name__}}}
     statuses = {200: "Done.", **one.also}
-    answers = {str(status): {"description": words, "content": answer} for status, words in statuses.items()}
+    answers = {str(status): {"description": words, "content": content} for status, words in statuses.items()}
     found["responses"] = {**answers, **_PROBLEMS}
     return found | ({} if one.role is None else {ROLE: one.role})
 

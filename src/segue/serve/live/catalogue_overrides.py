@@ -175,8 +175,9 @@ class Changes:
         self._keep(unavailable=gone, attributes={**self._attributes, **({item: merged} if merged else {})})
 
     @_on_top
-    def set_rules(self, rules: Sequence[Rule]) -> None:
-        """Keep the rules of the shop, in the order in which they are applied."""
+    def set_rules(self, rules: Sequence[Rule], rec: Recommender) -> None:
+        """Keep the rules of the shop, in the order in which they are applied. Raises as `tried`."""
+        self.tried(rec, rules)
         self._keep(rules=tuple(rules))
 
     @property

@@ -12,13 +12,13 @@ from typing import Any
 
 import polars as pl
 
-from segue.errors import ArgumentError, ConflictError, NotFoundError, SegueError, StoreError
-from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
+from segue.errors import ArgumentError, NotFoundError, SegueError, StoreError
+from segue.recommend.batch import observe_each, observe_long, state_to_bytes
 from segue.recommend.filters.fields import Where
 from segue.recommend.index.approximate import ApproximateIndex
 from segue.recommend.lists.candidates import check_filter
 from segue.recommend.lists.explain import Explanation
-from segue.recommend.lists.item_filters import ItemFilters, Rule, rows_of
+from segue.recommend.lists.item_filters import Rule
 from segue.recommend.lists.options import ListOptions, RankedList
 from segue.recommend.recommender import Recommender
 from segue.recommend.similar import similar
@@ -31,6 +31,7 @@ from segue.serve.live.ingest import PendingWrite, current_state, erased_user, ne
 from segue.serve.live.leases import RENEWED
 from segue.serve.live.replay import current_stored, read_state, without
 from segue.serve.live.rollout import ModelFolder, Rollout, ServedModel
+from segue.serve.live.state_tokens import body_of, state_of
 from segue.serve.live.trend_follower import TrendFollower
 from segue.serve.ranking.event_ranks import RankedEvent
 from segue.serve.ranking.list_requests import ListRequest, rank
@@ -88,14 +89,14 @@ class Service:
             raise ArgumentError("--shadow: expected another model than the one that runs, came the same. Leave it.")
         self.store, self.clock, self.metrics, self.shadow_metrics = store, clock, OnlineMetrics(), ShadowMetrics()
         self._committed = committed
-        self._changes, self.scenarios = Changes(store), KeptScenarios(store)
+        self.changes, self.scenarios = Changes(store), KeptScenarios(store)
         self._impressions = KeptImpressions(store, lambda: self.clock())
         self.arms = Arms(self.scenarios, lambda: self.clock())
-        self._trends = TrendFollower(store, self._bind_anew)
+        self._trends = TrendFollower(store, self._lay_out)
         running = ServedModel(self._applied(rec), rec, found, path)
         beside = ServedModel(self._applied(shadow), shadow) if shadow else None
         self._rollout = Rollout(store, running, models, self._applied, beside)
-        self._lock, self._changing = threading.Lock(), threading.Lock()  # of events, and of items and rules
+        self._lock, self._changing = threading.Lock(), threading.RLock()  # of events, and of items and rules
         self._threads = [self._rollout.worker, self._trends.thread]
         self._trends.start()
         if not store.exclusive:
@@ -117,18 +118,8 @@ class Service:
         """The same with the items alone that it knows by training or by attributes, not those met since."""
         return self.rec.with_trends(None)
 
-    @property
-    def filters(self) -> ItemFilters:
-        """What lists of this model may show."""
-        return self._changes.filters(self.rec)
-
-    @property
-    def rules(self) -> tuple[Rule, ...]:
-        """The rules of the shop, in the order in which they are applied."""
-        return self._changes.rules
-
     def _applied(self, rec: Recommender) -> Recommender:
-        return self._trends.bound(self._changes.applied(rec))
+        return self._trends.bound(self.changes.applied(rec))
 
     # --- events -----------------------------------------------------------------------------------------------
 
@@ -213,7 +204,7 @@ class Service:
     def _rank(
         self, requests: Sequence[ListRequest], ranked: Sequence[tuple[State, Event]] = ()
     ) -> tuple[list[Answer], dict[str, list[RankedEvent]]]:
-        return rank(self._rollout.models(), self._changes.filters, requests, ranked)
+        return rank(self._rollout.models(), self.changes.filters, requests, ranked)
 
     def _list(self, request: ListRequest) -> Answer:
         return self._rank([request])[0][0]
@@ -221,10 +212,10 @@ class Service:
     def _count(self, ranks: Mapping[str, list[RankedEvent]]) -> None:
         shadow = self._rollout.shadow_rec
         for rec in self._rollout.models():
-            lines = ranks.get(rec.fingerprint, [])
-            if shadow is None or rec.fingerprint != shadow.fingerprint:
+            lines, beside = ranks.get(rec.fingerprint, []), shadow is not None and rec.fingerprint == shadow.fingerprint
+            self.arms.count(lines, "shadow" if beside else "running")
+            if not beside:
                 self.metrics.count(rec, lines)
-                self.arms.count(lines, [] if shadow is None else ranks.get(shadow.fingerprint, []))
                 if shadow is not None:
                     self.shadow_metrics.count(rec, lines, shadow, ranks.get(shadow.fingerprint, []))
 
@@ -323,8 +314,8 @@ class Service:
         return self._list(ListRequest(rec, state, options, events=history, who=who))
 
     def new_token(self, profile: Mapping[str, object] | None = None) -> bytes:
-        """Return the state of a new user as bytes that a client may hold; `ask_token` reads them."""
-        return self.rec.fingerprint.encode()[:64] + state_to_bytes(self.rec.start(profile))
+        """Return the state of a new user as bytes that a client may hold; `recommend_token` reads them."""
+        return body_of(self.rec, self.rec.start(profile))
 
     def recommend_token(self, token: bytes, event: Event | None, options: ListOptions) -> tuple[Answer, bytes]:
         """Return the list of a state that a client holds, after one more event, and the state after it.
@@ -333,29 +324,25 @@ class Service:
             ConflictError: the token is of another model.
             ArgumentError: the rating lies outside the scale, or a filter names no attribute.
         """
-        rec = self.rec
-        if event is not None:
-            rec.check_rating(event.item, event.rating)
-        if token[:64].decode(errors="replace") != rec.fingerprint[:64]:
-            raise ConflictError("token: expected a state of the running model, came one of another. Begin a new one.")
-        state = state_from_bytes(rec, token[64:])
-        if event is not None:
-            state = observe_each(rec, [state], [event])[0]
-        events = () if event is None else (event,)
-        after = state_to_bytes(state)
-        return self._list(ListRequest(rec, state, options, events=events, who=after)), token[:64] + after
+        rec, events = self.rec, () if event is None else (event,)
+        state = state_of(rec, token)
+        for one in events:
+            rec.check_rating(one.item, one.rating)
+            state = observe_each(rec, [state], [one])[0]
+        after = body_of(rec, state)
+        return self._list(ListRequest(rec, state, options, events=events, who=after)), after
 
     def similar(self, item: str, k: int = 10, mix: float = 0.5, where: Where = None) -> RankedList:
         """Return what is like an item; see `Recommender.similar`."""
         rec, now = self.rec, int(self.clock() * 1e6)
-        return similar(rec, item, k, mix, self._changes.filters(rec).shown, where, now)
+        return similar(rec, item, k, mix, self.changes.filters(rec).shown, where, now)
 
     def explain(
         self, user: str, item: str | None = None, *, last: int = 20, options: ListOptions | None = None
     ) -> Explanation[StoredEvent]:
         """Return how much each of a user's last events raised the score of an item, by replay without it."""
         rec, state, _, head = self._state(user)
-        return explain(rec, self.store, head, state, item, last, options or ListOptions(), self._changes.filters(rec))
+        return explain(rec, self.store, head, state, item, last, options or ListOptions(), self.changes.filters(rec))
 
     def what_if(self, user: str, left_out: Iterable[int], options: ListOptions) -> Answer:
         """Return the list of a user who had not done some of the last events (by `seq`); nothing is written.
@@ -427,7 +414,7 @@ class Service:
         """
         with self._changing:
             before = len(self._known.items)
-            self._changes.add_items(items, self._known)
+            self.changes.add_items(items, self._known)
             self._lay_out()
             return len(self._known.items) - before
 
@@ -445,7 +432,7 @@ class Service:
         if item not in self.rec.vocabulary:
             raise NotFoundError(f'item "{item}": expected a known item. Add it with POST /v1/items.')
         with self._changing:
-            self._changes.change_item(self.rec, item, available, attributes or {})
+            self.changes.change_item(self.rec, item, available, attributes or {})
             self._lay_out()
 
     def set_rules(self, rules: Sequence[Rule]) -> None:
@@ -454,10 +441,8 @@ class Service:
         Raises:
             ArgumentError: a rule names an attribute that items do not have.
         """
-        for rule in rules:
-            rows_of(self.rec, rule)
         with self._changing:
-            self._changes.set_rules(rules)
+            self.changes.set_rules(rules, self.rec)
             self._lay_out()
 
     def preview_rules(self, user: str, rules: Sequence[Rule], options: ListOptions) -> tuple[Answer, Answer]:
@@ -469,18 +454,14 @@ class Service:
         """
         rec, state, rebuilding, head = self._state(user)
         request = ListRequest(rec, state, options, rebuilding=rebuilding, who=head.user.encode())
-        tried = self._changes.tried(rec, rules)
-        return self._list(request), rank([], lambda _: tried, [request])[0][0]
+        return self._list(request), rank([], lambda _: self.changes.tried(rec, rules), [request])[0][0]
 
     def _lay_out(self) -> None:
         """Lay the changes over the models, and what may be shown, before the next request."""
-        self._rollout.refresh()
-        for rec in self._rollout.models():
-            self._changes.filters(rec)
-
-    def _bind_anew(self) -> None:
         with self._changing:
-            self._lay_out()
+            self._rollout.refresh()
+            for rec in self._rollout.models():
+                self.changes.filters(rec)
 
     def online_metrics(self) -> dict[str, Any]:
         """Return the online metrics, and those of the model in the shadow on the same events."""
@@ -495,20 +476,15 @@ class Service:
         index = self.rec.index
         return index.facts.recall if isinstance(index, ApproximateIndex) else 1.0
 
-    def roll_out(self, name: str) -> str:
-        """Begin to answer from another model of the folder; each user follows when their state has caught up.
+    def roll_out(self, model: str | Path) -> str:
+        """Begin to answer from another model of the folder, or of a file; users follow when their state has caught up.
 
         Raises:
             NotFoundError: there is no such file in the folder, or no folder was given.
             ModelError: it is not a whole model.
         """
-        return self.roll_out_file(self._rollout.named(name))
-
-    def roll_out_file(self, path: Path) -> str:
-        """Roll out the model in a file, as `roll_out` does."""
-        fingerprint = self._rollout.begin(path)
-        with self._changing:  # what was changed while it was read
-            self._lay_out()
+        fingerprint = self._rollout.begin(model if isinstance(model, Path) else self._rollout.named(model))
+        self._lay_out()  # what was changed while it was read
         return fingerprint
 
     def models(self) -> ModelFolder:
@@ -526,9 +502,7 @@ class Service:
     def status(self) -> Status:
         """Return where the server stands."""
         rollout, rec = self._rollout, self.rec
-        filters = self._changes.filters(rec)
-        coming = rollout.coming
-        name = coming.rec.fingerprint if coming else None
+        name = coming.rec.fingerprint if (coming := rollout.coming) else None
         scale = rec.network.rating.scale if rec.network.rating else None
         return Status(
             rec.fingerprint,
@@ -536,7 +510,7 @@ class Service:
             rollout.caught_up,
             checked(self._threads, self.store.ready()),
             len(self._known.items),
-            filters.unavailable,
+            self.changes.filters(rec).unavailable,
             rollout.running.found,
             scale.levels if scale and scale.closed else (),
             self.trends(),
@@ -555,9 +529,9 @@ class Service:
         """Take over what other replicas changed of items, rules and scenarios, and say which models are used here."""
         if self.scenarios.overtaken():
             self.scenarios.follow()
-        if self._changes.overtaken():
+        if self.changes.overtaken():
             with self._changing:
-                self._changes.follow()
+                self.changes.follow()
                 self._lay_out()
         self._rollout.renew(after=RENEWED)
 

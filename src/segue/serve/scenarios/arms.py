@@ -4,6 +4,7 @@ Knows: running sums by arm, kept apart for `GROUPS` groups of users, so that int
 resemble each other. Does not know: how a user gets an arm (`scenarios`), how an event is ranked.
 """
 
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +67,9 @@ class Arms:
     def __init__(self, kept: KeptScenarios, clock: Callable[[], float]) -> None:
         self._kept, self._clock = kept, clock
         self._sums: dict[tuple[str, str], NDArray[np.float64]] = {}
-        self._last: OrderedDict[tuple[str, str], _LastList] = OrderedDict()
+        self._order: dict[str, list[str]] = {}  # the arms of each experiment, also of one that has ended
+        self._last: OrderedDict[tuple[bytes, str], _LastList] = OrderedDict()
+        self._key = secrets.token_bytes(16)
         self._lock = threading.Lock()
 
     def running(self) -> list[Experiment]:
@@ -91,52 +94,50 @@ class Arms:
             return requests
         return [replace(one, events=tuple(_noted(event, running) for event in one.events)) for one in requests]
 
-    def count(self, ranked: Sequence[RankedEvent], by_shadow: Sequence[RankedEvent] = ()) -> None:
+    def count(self, ranked: Sequence[RankedEvent], model: str) -> None:
         """Count events by the arms that are noted with them, and the lists that they took an item of.
 
         Args:
-            ranked: by the running model.
-            by_shadow: by the model in the shadow; of an arm that it answers, these count.
+            ranked: by one model.
+            model: "running" or "shadow"; the shadow's ranks count for the arms that it answers, and for no scenario.
         """
-        if running := self.running():
-            models = [one for one in running if not one.scenario]
-            self._count(ranked, [one for one in running if one.scenario], "")
-            self._count(ranked, models, "running")
-            self._count(by_shadow, models, "shadow")
-
-    def _count(self, ranked: Sequence[RankedEvent], running: Sequence[Experiment], model: str) -> None:
+        running = [one for one in self.running() if not one.scenario or model == "running"]
         if not running or not ranked:
             return
         ranks = np.array([one.rank for one in ranked])
         hits, reciprocals = recall(ranks, k=10), mrr(ranks, k=10)
         with self._lock:
+            self._order |= {one.name: list(one.arms) for one in running}
             for one, hit, reciprocal in zip(ranked, hits, reciprocals, strict=True):
                 for experiment in running:
                     arm = str(one.event.context.get(PREFIX + experiment.name))
-                    if arm not in experiment.arms or (model and experiment.arms[arm] != model):
+                    if arm not in experiment.arms or (not experiment.scenario and experiment.arms[arm] != model):
                         continue
                     sums = self._of(experiment.name, arm, one.event.user)
                     sums[:_LISTS] += (1, hit, reciprocal, one.loss)
-                    last = self._last.get((one.event.user, experiment.name))
+                    who = self._hashed(one.event.user)
+                    last = self._last.get((who, experiment.name))
                     if last is not None and one.event.item in last.items:
-                        del self._last[one.event.user, experiment.name]
+                        del self._last[who, experiment.name]
                         self._of(experiment.name, last.arm, one.event.user)[_TAKEN] += 1
 
     def shown(self, arms: Mapping[str, str], user: str, list_id: str | None, items: Sequence[str]) -> None:
         """Count a list that a user got in some arms; one of the same id as the last is the same list."""
+        who = self._hashed(user)
         with self._lock:
             for experiment, arm in arms.items():
-                before = self._last.pop((user, experiment), None)
+                before = self._last.pop((who, experiment), None)
                 if before is None or list_id is None or before.list_id != list_id:
                     self._of(experiment, arm, user)[_LISTS] += 1
-                self._last[user, experiment] = _LastList(arm, list_id, frozenset(items))
+                self._last[who, experiment] = _LastList(arm, list_id, frozenset(items))
                 if len(self._last) > USERS:
                     self._last.popitem(last=False)
 
     def forget(self, user: str) -> None:
         """Know nothing of the last lists of a user any more."""
+        who = self._hashed(user)
         with self._lock:
-            for key in [key for key in self._last if key[0] == user]:
+            for key in [key for key in self._last if key[0] == who]:
                 del self._last[key]
 
     def snapshot(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -145,8 +146,8 @@ class Arms:
             sums = {key: value.copy() for key, value in self._sums.items()}
         found: dict[str, dict[str, dict[str, Any]]] = {}
         first: dict[str, NDArray[np.float64]] = {}
-        order = {name: list(one.arms) for name, one in self._kept.now.experiments.items()}
-        for name, arm in sorted(sums, key=lambda key: (key[0], _place(order.get(key[0], []), key[1]))):
+        self._order |= {name: list(one.arms) for name, one in self._kept.now.experiments.items()}
+        for name, arm in sorted(sums, key=lambda key: (key[0], _place(self._order.get(key[0], []), key[1]))):
             own, control = sums[name, arm], first.setdefault(name, sums[name, arm])
             total = own.sum(axis=0)
             arms = found.setdefault(name, {})
@@ -157,6 +158,10 @@ class Arms:
                 differences = {measure: difference_of(means[measure], others[measure]) for measure in MEASURES}
                 arms[arm]["difference"] = {measure: _said(one) for measure, one in differences.items()}
         return found
+
+    def _hashed(self, user: str) -> bytes:
+        """Return what stands for a user here: this server keeps no ids in memory."""
+        return blake2b(user.encode(), key=self._key, digest_size=16).digest()
 
     def _of(self, experiment: str, arm: str, user: str) -> NDArray[np.float64]:
         """Return the sums of a group of users, to be changed in place."""

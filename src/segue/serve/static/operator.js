@@ -1,9 +1,10 @@
-// The page of the operator: how the server does, models, rules, users. Numbers are asked for anew every five seconds.
+// The page of the operator: how the server does, models, rules, scenarios, users. Numbers are asked for anew every five seconds.
 
 import { $, ask, address, button, confirmed, inTurn, make, milliseconds, onKey, percent, receipt, say, table, things, trouble, when } from "./server.js";
 import { chart } from "./chart.js";
 import { latencies } from "./latency.js";
 import { fillRules, showRules } from "./rules.js";
+import { fillScenarios, showScenarios } from "./scenarios.js";
 
 const EVERY = 5000;
 const page = { before: null, quality: null, previous: null };
@@ -155,7 +156,7 @@ async function readmit(name) {
 // The beginning.
 
 async function begin() {
-  await Promise.all([showNumbers(), showModels(), showUsers(), fillRules()]);
+  await Promise.all([showNumbers(), showModels(), showUsers(), fillRules(), fillScenarios()]);
 }
 
 function poll() {
@@ -172,6 +173,7 @@ $("find-user").addEventListener("submit", (event) => {
 });
 onKey(begin);
 showRules();
+showScenarios();
 inTurn(begin);
 setInterval(poll, EVERY);
 addEventListener("resize", () => { if (page.quality) drawChart(); });

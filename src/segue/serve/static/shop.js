@@ -127,7 +127,7 @@ function showList(answer) {
   const focus = document.activeElement.closest?.("#list .card")?.dataset.item;
   page.count = answer.count;
   page.places = new Map(items.map((item, place) => [item, place]));
-  const none = make("li", "none quiet", filterText() ? "No item of the list passes the filter." : "The list is empty.");
+  const none = make("li", "none quiet", filterText() ? "No item is left by this filter." : "The list is empty.");
   list.replaceChildren(...(items.length ? items.map((item, place) => card(item, moved(item, place, before), make("span", "why"))) : [none]));
   const about = [page.count ? "After " + things(page.count, "event") + " of " + page.me.name + "." : "Nothing is known of " + page.me.name + " yet: this is what everybody new is shown."];
   $("about").textContent = [...about, ...(answer.notes || [])].join(" ");
@@ -313,7 +313,7 @@ async function search(more = false) {
   page.found = query.skip + answer.items.length;
   const cards = answer.items.map((one) => card(one.item));
   if (more) $("found").append(...cards);
-  else showFound(cards, "No item has these words" + (where ? " and passes the filter." : "."));
+  else showFound(cards, "No item has these words" + (where ? " under this filter." : "."));
   const narrowed = Boolean(words || where);
   $("results").classList.toggle("first", narrowed);
   $("results-title").textContent = narrowed ? things(answer.total, "result") : "Popular";
