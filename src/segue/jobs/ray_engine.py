@@ -111,7 +111,13 @@ def _start(ray: Any, address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
-        ray.init(address="local", num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, **quiet)
+        try:
+            ray.init(address="local", num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, **quiet)
+        except Exception as error:  # Ray raises no narrower one where its processes do not come up
+            raise DataError(
+                f"--engine ray: expected Ray to start on this machine, it did not ({one_line(error)[:200]}). "
+                "Try again when the machine is less busy, or leave --engine out."
+            ) from error
         return
     host, colon, port = address.rpartition(":")
     try:
