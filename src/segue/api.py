@@ -1,6 +1,5 @@
 """The functions that most users need: train, load, convert."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from segue.data.log.rating_columns import inspect_ratings, ratings_of
 from segue.data.log.rating_scale import scale_of
 from segue.data.log.sources import Reading
 from segue.data.log.split import digest, split_by_time
-from segue.data.sequences.sequences import Sequences, encode, gaps, item_vocabulary, mapped, natural_gap
+from segue.data.sequences.sequences import Sequences, encode, gaps, item_vocabulary, natural_gap
 from segue.data.sequences.type_weights import check_types, check_weights_count
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.ids import check_matched
@@ -32,15 +31,12 @@ from segue.recommend.new_items import with_catalogue
 from segue.recommend.recommender import Recommender, load_model
 
 if TYPE_CHECKING:
-    from segue.model.network import Network
     from segue.training.budget import Budget
     from segue.training.trainer import Progress, Trained
     from segue.training.validation import Answers, Validation
 
 #: Users of the sample for the share of repeats.
 SAMPLED_USERS = 20_000
-#: From so many events on, the sequences of a training lie on disk, read through a memory map.
-MAPPED_EVENTS = 20_000_000
 #: Events from which on a log is looked at for drift; the last part of it, and events of it at most, from which trends
 #: are learnt; events before it, at most, that the model learns which reads it on, and its epochs; the share of a time
 #: budget for all this, and the seconds without which it is left out.
@@ -60,6 +56,8 @@ def train(
     report: "Callable[[Progress], None] | None" = None,
     say: Callable[[str], None] | None = None,
     facts: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    address: str | None = None,
 ) -> Recommender:
     """Train a recurrent network on a log and return it, ready to recommend.
 
@@ -79,9 +77,11 @@ def train(
         report: called every few updates with the progress.
         say: called with lines to show: derived settings, columns, the memory that training needs.
         facts: stored in the model beside those of the training.
+        workers: processes that train together, on Ray; None trains in this process. The checkpoint is then a folder.
+        address: of a Ray cluster, or "auto" for the cluster of this machine; None starts Ray here.
 
     Raises:
-        ArgumentError: `events` is a path or table; `read_events` comes first.
+        ArgumentError: `events` is a path or table; `read_events` comes first. Ray is missing, or does not answer.
         ConfigError: `train.type_weights` names a type that the log does not have, or leaves no targets.
         DataError: there are too few events to learn from.
         TrainingError: the run does not fit into memory, or the loss is not a number.
@@ -94,17 +94,18 @@ def train(
     settings = config if isinstance(config, Config) else configure(config)
     budget = Budget(60.0 * settings.train.minutes if settings.train.minutes else None)
     from segue.training.cost import check_memory, describe, training_line
+    from segue.training.distributed.place import RunPlace, run, workers_of
     from segue.training.jit_cache import keep_compiled  # these import JAX, which takes of the budget
     from segue.training.moving_biases import best_biases, better_head
     from segue.training.rating_tables import rating_tables
     from segue.training.validation import Validation, validation_users
 
+    place = RunPlace(workers_of(workers, address), checkpoint, resume, report, say := say or (lambda text: None))
     vocabulary = item_vocabulary(as_events(events, "train"))
     lines, source, known, profiles = _tables(events, vocabulary, catalogue, users)
     noted: dict[str, Any] = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
     check_types(events, weights := settings.train.weight_of_type())
-    say = say or (lambda text: None)
     encoders = _with_scale(_encoders(events, known, profiles, settings, kinds, say), events, settings, say)
     budget.add("reading", budget.spent())
     sequences = encode_log(events, vocabulary, encoders, profiles, weight_of_type=weights)
@@ -117,7 +118,8 @@ def train(
     longest = float(np.nan_to_num(gaps(learnt)).max(initial=1.0))
     attributes = attributes_of(known, encoders)
     network = build_network(settings, items=vocabulary.size, longest_gap=longest, encoders=encoders, cell=cell)
-    check_memory(network, settings, len(sequences.items))
+    if workers is None:
+        check_memory(network, settings, len(sequences.items))
     noted["training"] = describe(network, settings, len(learnt.items))
     validation = Validation(sequences.select(held_out), exclude_seen=settings.train.repeats == "exclude")
     ratings: Any = rating_tables(learnt, vocabulary.size, encoders.scale) if encoders.scale else ()
@@ -129,8 +131,7 @@ def train(
     span = [int(sequences.times.min()), int(sequences.times.max())] if sequences.times is not None else None
     del sequences  # training can use the memory
     drift = _drifting(events, settings, budget, say)
-    rest = (attributes, ratings, budget)
-    trained, answers = _run(network, settings, learnt, validation, rest, checkpoint, resume, report, say)
+    trained, answers = run(network, settings, learnt, validation, (attributes, ratings, budget), place)
     params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
     noted = _noted(events, learnt, span, trained) | noted | dict(facts or {})
     if encoders.scale is not None:
@@ -222,36 +223,6 @@ def _trends(
         fit = fit_ranker(*questions[:4], drift.shortest, seed=seed, always=always)
     say(str(fit))
     return replace(rec, ranker=fit.ranker, facts=rec.facts | {"trends": str(fit)})
-
-
-def _run(
-    network: "Network",
-    settings: Config,
-    learnt: Sequences,
-    validation: "Validation",
-    rest: tuple[Any, Any, "Budget"],
-    checkpoint: str | Path | None,
-    resume: bool,
-    report: "Callable[[Progress], None] | None",
-    say: Callable[[str], None],
-) -> "tuple[Trained, Answers | None]":
-    """Train to the end and return the weights, and the answers on validation; None for a model of ratings alone.
-
-    `rest` are the trainer's attributes, ratings and budget.
-    """
-    from segue.training.trainer import Trainer, fit
-
-    with tempfile.TemporaryDirectory() as folder:
-        kept = Path(checkpoint) if checkpoint else Path(folder) / "run.checkpoint"
-        if len(learnt.items) >= MAPPED_EVENTS:
-            learnt = mapped(learnt, Path(folder))
-        watched = validation if len(validation.sequences) else None
-        trainer = Trainer(network, settings, learnt, watched, kept, *rest)
-        if resume:
-            resumed = trainer.resume()
-            say(f"{kept}: " + (f"continuing at epoch {trainer.at.epoch + 1}." if resumed else "no such file."))
-        trained = fit(trainer, report=report)
-        return trained, None if settings.train.task == "rating" else trainer.answers()
 
 
 def _with_all_items(

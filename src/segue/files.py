@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -65,6 +66,14 @@ def replacing(path: Path, *, secret: bool = False) -> Iterator[Path]:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that it holds, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check_file(path: Path, option: str, ending: str = "") -> None:

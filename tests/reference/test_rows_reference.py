@@ -32,9 +32,9 @@ def windows():
     rng = np.random.default_rng(0)
     items = rng.integers(1, ROWS, 120).astype(np.int32)
     log = Sequences(pl.Series([str(u) for u in range(12)]), np.arange(0, 121, 10), items)
-    sampler = Sampler.of(items, ROWS, CONFIG.train.negatives)
+    sampler = Sampler.of(np.bincount(items), ROWS, CONFIG.train.negatives)
     for number, batch in enumerate(Batches(log, 2, 3, seed=0).windows(0)):
-        yield number, batch, sampler.sample(batch, (0, number))
+        yield number, batch, sampler.sample(batch, sampler.draw((0, number), sampler.count))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -112,10 +112,10 @@ def test_sampled_loss_and_gradient_are_the_plain_formula():
 
 def test_expected_counts_are_what_many_draws_hold():
     items = np.repeat(np.arange(1, 6), [1, 4, 9, 16, 25]).astype(np.int32)
-    sampler = Sampler.of(items, 6, 3000)
+    sampler = Sampler.of(np.bincount(items), 6, 3000)
     cells = np.zeros((1, 1), np.int32)
     batch = next(Batches(Sequences(pl.Series(["a"]), np.array([0, 55]), items), 1, 1, 0).windows(0))
-    sampled = sampler.sample(batch._replace(items=cells, targets=cells + 1), (0, 0))
+    sampled = sampler.sample(batch._replace(items=cells, targets=cells + 1), sampler.draw((0, 0), 3000))
     counts = np.bincount(sampled.rows[sampled.candidates], minlength=6)
     expected = np.exp(sampler.log_expected(np.arange(6, dtype=np.int32)))
     np.testing.assert_allclose(expected[1:], 3000 * np.arange(1, 6) / 15, rtol=1e-5)

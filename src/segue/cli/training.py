@@ -25,7 +25,7 @@ from segue.evaluation.comparison_report.report import check_figures
 from segue.evaluation.held_out import held_out_by_all
 from segue.evaluation.protocols import Targets
 from segue.evaluation.registry import words_of
-from segue.files import check_file, replacing
+from segue.files import check_file, remove, replacing
 from segue.jobs.tune import titled
 from segue.jobs.tune import tune as search_settings
 from segue.recommend.recommender import load_model
@@ -56,6 +56,10 @@ def train(
     settings: options.Settings = None,
     task: Annotated[str | None, typer.Option(help="next, rating or both; guessed if not given.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that train together. Needs the extra ray.", min=1)
+    ] = None,
+    address: options.ClusterAt = None,
     log_to: options.LogTo = None,
     *,
     columns: options.LogColumns,
@@ -95,10 +99,12 @@ def train(
             report=report,
             say=say,
             facts=facts,
+            workers=workers,
+            address=address,
         )
         rec.save(out)
         lines.end(by_path(asdict(rec.config)), {"model": rec.fingerprint, "log": log.source, "log digest": digest(log)})
-    kept.unlink(missing_ok=True)
+    remove(kept)
     typer.echo(f"{out}: {len(rec.items):,} items, {out.stat().st_size:,} bytes, model {rec.fingerprint[:12]}.")
     index_if_large(rec, out)
 

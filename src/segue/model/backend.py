@@ -137,3 +137,22 @@ def scan(step: Callable[[Tree, Tree], tuple[Tree, Array]], state: Tree, inputs: 
 def draw_normal(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> Array:
     """Return float32 normal numbers of standard deviation `scale`."""
     return rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
+
+
+def draw_rows(rng: np.random.Generator, shape: tuple[int, int], scale: float, first: int, step: int) -> Array:
+    """Return `draw_normal(rng, shape, scale)[first::step]`, drawn block by block; first < step.
+
+    All `first` have equally many rows; where there is none left, zeros.
+
+    Example:
+        >>> draw_rows(np.random.default_rng(0), (5, 2), 1.0, 1, 3).tolist() == draw_normal(
+        ...     np.random.default_rng(0), (5, 2), 1.0)[1::3].tolist()
+        True
+    """
+    table, filled = np.zeros((-(-shape[0] // step), shape[1]), np.float32), 0
+    for begin in range(0, shape[0], 1 << 16):
+        block = draw_normal(rng, (min(1 << 16, shape[0] - begin), shape[1]), scale)
+        some = block[(first - begin) % step :: step]
+        table[filled : filled + len(some)] = some
+        filled += len(some)
+    return table

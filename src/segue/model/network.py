@@ -15,7 +15,7 @@ import numpy as np
 
 from segue.config import Norm
 from segue.data.log.rating_scale import RATING_WIDTH
-from segue.model.backend import draw_normal, namespace, product, take, where_tree
+from segue.model.backend import draw_normal, draw_rows, namespace, product, take, where_tree
 from segue.model.blocks import BlockMasks, BlockParams, dropped, init_block, normed, scan_block, step_block
 from segue.model.cells import Cell
 from segue.model.heads import ItemSide, RatingHead
@@ -133,8 +133,11 @@ class Network:
         """Numbers of an output that heads read: d, and those of the rating state."""
         return self.width + (self.rating.state_width if self.rating else 0)
 
-    def init(self, seed: int) -> NetworkParams:
-        """Return fresh float32 weights as NumPy arrays; the same seed gives the same weights."""
+    def init(self, seed: int, first: int = 0, step: int = 1) -> NetworkParams:
+        """Return fresh float32 weights as NumPy arrays; the same seed gives the same weights.
+
+        The item table holds the rows `first::step` alone, and no more of them need memory.
+        """
         rng, d = np.random.default_rng(seed), self.width
         clock: Any = ()
         if self.clock:
@@ -147,8 +150,8 @@ class Network:
         zeros = np.zeros((self.asked, d), np.float32)
         details: Any = DetailParams(small(self.details, d), zeros) if self.details else ()
         return NetworkParams(
-            items=draw_normal(rng, (self.items, d), 0.02),
-            bias=np.zeros(self.items, np.float32),
+            items=draw_rows(rng, (self.items, d), 0.02, first, step),
+            bias=np.zeros(-(-self.items // step), np.float32),
             start=draw_normal(rng, (d,), 0.02 * d**0.5),
             clock=clock,
             blocks=tuple(

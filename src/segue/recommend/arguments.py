@@ -44,6 +44,16 @@ def check_shares(**shares: float) -> None:
             raise ArgumentError(f"{name}: expected a number from 0 to 1, came {share!r}. 0 leaves the list as it is.")
 
 
+def check_temperature(temperature: float) -> None:
+    """Do nothing if a temperature is a number from 0.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if not isinstance(temperature, int | float) or not 0 <= temperature < np.inf:
+        raise ArgumentError(f"temperature: expected a number from 0, came {temperature!r}. 0 takes the best items.")
+
+
 def check_known(items: pl.Series, log: Events) -> None:
     """Do nothing if a model knows an item of a log or of its history.
 
@@ -54,7 +64,12 @@ def check_known(items: pl.Series, log: Events) -> None:
         DataError: the model knows none; the message shows an id of each, and why they may differ.
     """
     tables = [each.table["item"].cast(pl.String) for each in (log, log.history) if each is not None]
-    check_matched(items, pl.concat(tables).unique(), source="model", of_log=log.source, role="item", what="model")
+    check_items(items, pl.concat(tables).unique(), log.source)
+
+
+def check_items(items: pl.Series, known: pl.Series, log: str) -> None:
+    """Do nothing if a model knows one of the items of a log; see `check_known`."""
+    check_matched(items, known, source="model", of_log=log, role="item", what="model")
 
 
 def profiles_of(facts: Mapping[str, Any], users: object, log: Events | None = None) -> Profiles | None:

@@ -33,10 +33,10 @@ from segue.model.network import Network, NetworkParams
 from segue.shapes import Times
 from segue.training.budget import FORWARD, LEAST, VALIDATION, Budget
 from segue.training.checkpoint import load_checkpoint, save_checkpoint
-from segue.training.update.negatives import Sampler, cuts
+from segue.training.update.negatives import Sampled, Sampler, cuts
 from segue.training.update.optimiser import learning_rate
 from segue.training.update.seen_mask import Histories
-from segue.training.update.update import ItemData, Update, add_attributes, begin, settled, update_many
+from segue.training.update.update import ItemData, Run, Update, add_attributes, begin, settled, update_many
 from segue.training.validation import Answers, Validation
 
 #: Updates in one call of the device: touching the fresh memory of a call costs a third of an update.
@@ -118,19 +118,17 @@ class Trainer:
 
     def __post_init__(self) -> None:
         train = self.config.train
-        attributes = None if self.attributes is None else jnp.asarray(self.attributes, jnp.float16)
-        self.items = ItemData(attributes, jax.tree.map(jnp.asarray, self.ratings))
+        self.items = self._item_data()
         assert train.batch_size is not None and train.epochs is not None
         self.batches = Batches(
             self.sequences, train.batch_size, train.bptt_steps, train.seed, self.network.rating is not None
         )
-        self.sampler = None
-        if train.negatives:
-            cut = cuts(self.network.items, train)
-            self.sampler = Sampler.of(self.sequences.items, self.network.items, train.negatives, cuts=cut)
+        self.targets = float(np.count_nonzero(self.sequences.items))
+        self.positions = self.batches.lanes * train.bptt_steps  # of an update
+        self.sampler = self._sampler() if train.negatives else None
         self.histories = Histories(self.sequences, self.network.items) if train.hides_seen else None
-        self.run = begin(self.network, self.config)
-        self.best_params = _copied(self.run.learnt.average)
+        self.run = self._begun()
+        self.best_params = self._copied(self.run.learnt.average)
         self.at = Interrupted(0, 0, 0.0, [], 0)
         self.loss = float("nan")
         self.budget: Budget = self.budget or Budget(60.0 * train.minutes if train.minutes else None)
@@ -139,6 +137,18 @@ class Trainer:
         if self.validation and self.budget.seconds is not None:
             self.budget.validation = VALIDATION * self.budget.seconds
         self.total = train.epochs * self.batches.updates
+
+    def _item_data(self) -> ItemData:
+        attributes = None if self.attributes is None else jnp.asarray(self.attributes, jnp.float16)
+        return ItemData(attributes, jax.tree.map(jnp.asarray, self.ratings))
+
+    def _sampler(self) -> Sampler:
+        train = self.config.train
+        cut = cuts(self.network.items, train)
+        return Sampler.of(np.bincount(self.sequences.items), self.network.items, train.negatives or 0, cuts=cut)
+
+    def _begun(self) -> Run:
+        return begin(self.network, self.config)
 
     @cached_property
     def identity(self) -> str:
@@ -210,6 +220,11 @@ class Trainer:
             self.run = settled(self.run)
         return self.run.learnt.average
 
+    def _copied(self, average: NetworkParams) -> NetworkParams:
+        """Return averaged weights that no update changes."""
+        copy: NetworkParams = jax.tree.map(jnp.copy, average)
+        return copy
+
     def _one_epoch(self) -> Iterator[Progress]:
         clock = self.budget.clock
         kept = latest = clock()
@@ -217,10 +232,10 @@ class Trainer:
         ready = next(coming, None)
         while ready is not None:
             many, count, targets = ready
-            self.run, losses = update_many(self.network, self.config, self.run, many, np.int32(count), self.items)
+            losses = self._learn(many, count)
             self.at, self.under_way = self.at._replace(window=self.at.window + count), count
             ready = next(coming, None)  # prepared while the device works
-            self.loss = self._checked(losses[:count])
+            self.loss, targets = self._checked(losses[:count]), self._in_all(targets)
             summed = self.at.losses + count * self.loss, self.at.targets + targets
             self.at = self.at._replace(losses=summed[0], targets=summed[1])
             took = clock() - latest
@@ -228,11 +243,24 @@ class Trainer:
             self._note_pace(took, count, targets)
             yield self._report(self.loss, targets / max(took, 1e-9))
             latest = clock()
-            if self.checkpoint is not None and latest - kept > CHECKPOINT_SECONDS:
+            if self._checkpoint_due(latest - kept):
                 self.keep()
                 kept = latest = clock()
             if self.progress_share() >= 1.0:
                 return
+
+    def _learn(self, many: Any, count: int) -> Array:
+        """Learn from the first `count` windows of many, and return their losses."""
+        losses: Array
+        self.run, losses = update_many(self.network, self.config, self.run, many, np.int32(count), self.items)
+        return losses
+
+    def _in_all(self, targets: float) -> float:
+        """Return the targets of a call."""
+        return targets
+
+    def _checkpoint_due(self, seconds: float) -> bool:
+        return self.checkpoint is not None and seconds > CHECKPOINT_SECONDS
 
     def _note_pace(self, took: float, count: int, targets: float) -> None:
         """Note how long some updates took; the first call of a run compiles."""
@@ -264,21 +292,26 @@ class Trainer:
                 for (batch, places), at, part in zip(batches, steps, share, strict=True)
             ]
             targets = sum(float(batch.weights.sum()) for batch, _ in batches)
-            filled = many + many[:1] * (UPDATES_PER_CALL - len(many))  # one shape, compiled once
-            yield jax.tree.map(lambda *rows: np.stack(rows), *filled), len(many), targets
+            yield self._packed(many), len(many), targets
             step += len(many)
+
+    def _packed(self, many: list[Update]) -> Any:
+        """Return updates as one argument of `_learn`, filled up to one shape, compiled once."""
+        return jax.tree.map(lambda *rows: np.stack(rows), *many, *many[:1] * (UPDATES_PER_CALL - len(many)))
 
     def _update(self, batch: Batch, targets: Times, step: int, share: float) -> Update:
         """Return the inputs of update `step`; `targets` are the places of its first targets."""
-        train, sampled = self.config.train, None
-        if self.sampler:
-            sampled = self.sampler.sample(batch, (train.seed, step))
+        train, sampled = self.config.train, self._sampled(batch, step) if self.sampler else None
         return Update(
             window=sampled or batch,
             seed=np.uint32((train.seed * 0x9E3779B1 + step * 0x85EBCA77 + 1) & 0xFFFFFFFF),
             rate=np.float32(learning_rate(train, share)),
             before=self.histories and self.histories.before(targets, sampled and sampled.drawn),
         )
+
+    def _sampled(self, batch: Batch, step: int) -> Sampled:
+        assert self.sampler is not None
+        return self.sampler.sample(batch, self.sampler.draw((self.config.train.seed, step), self.sampler.count))
 
     def _checked(self, losses: Array) -> float:
         mean = float(np.mean(np.asarray(losses)))
@@ -337,7 +370,7 @@ class Trainer:
 
     def _close_epoch(self) -> Progress:
         average, metrics, answers = self._validated()
-        targets = float(np.count_nonzero(self.sequences.items)) * self.at.window / self.batches.updates
+        targets = self.targets * self.at.window / self.batches.updates
         before = self.at.curve[-1]["seconds"] if self.at.curve else 0.0
         mean_rate = targets / max(self.at.seconds - before, 1e-9)
         report = self._report(self._mean_loss(), mean_rate, validation=metrics, epoch_ended=True)
@@ -345,14 +378,13 @@ class Trainer:
         # Of equals the last is best, as without ranks: one rating a user is too noisy to choose by.
         best = max(range(len(curve)), key=lambda i: (curve[i]["validation"].get("ndcg@10", i), i))
         if best == len(curve) - 1:
-            self.best_params, self.best_answers = _copied(average), answers
+            self.best_params, self.best_answers = self._copied(average), answers
         self.at = Interrupted(self.at.epoch + 1, 0, self.at.seconds, curve, best)
         return report
 
     def _mean_loss(self) -> float:
         """Return the mean loss of the epoch's targets; an update averages over all positions."""
-        positions = self.batches.lanes * self.config.train.bptt_steps
-        return self.at.losses * positions / max(self.at.targets, 1.0)
+        return self.at.losses * self.positions / max(self.at.targets, 1.0)
 
     def result(self) -> Trained:
         """Return the weights of the best epoch and the curve."""
@@ -361,11 +393,6 @@ class Trainer:
         if self.network.rating:
             params = params._replace(rating=params.rating._replace(tables=self.ratings))
         return Trained(params, curve, self.at.best)
-
-
-def _copied(params: NetworkParams) -> NetworkParams:
-    copy: NetworkParams = jax.tree.map(jnp.copy, params)
-    return copy
 
 
 def fit(trainer: Trainer, *, report: Callable[[Progress], None] | None = None) -> Trained:

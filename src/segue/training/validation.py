@@ -112,7 +112,7 @@ class Validation:
         sequences = self.sequences
         events, begins = sequences.offsets[1:] - 1, sequences.offsets[:-1]
         return Answers(
-            queries=self._queries(network, params),
+            queries=self.queries(network, params),
             targets=sequences.items[events],
             items=np.asarray(params.items),
             bias=np.asarray(params.bias),
@@ -120,7 +120,7 @@ class Validation:
             seen=[sequences.items[a:b] for a, b in zip(begins, events, strict=True)] if self.exclude_seen else [],
         )
 
-    def _queries(self, network: Network, params: NetworkParams) -> Floats:
+    def queries(self, network: Network, params: NetworkParams) -> Floats:
         """Return float32[user, d], the query of each user."""
         read = self._read(network, params, self.sequences.offsets[1:] - 1)
         unknown = np.full(len(read), np.nan, np.float32)
@@ -181,8 +181,11 @@ class Answers:
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics of the targets' ranks."""
-        ranks = [target_ranks(block.hidden(block.scores()), block.targets) for block in self.blocks()]
-        return next_item_metrics(np.concatenate(ranks), ks=(10,))
+        return next_item_metrics(self.ranks(), ks=(10,))
+
+    def ranks(self) -> Floats:
+        """Return float64[user], the rank of each target."""
+        return np.concatenate([target_ranks(block.hidden(block.scores()), block.targets) for block in self.blocks()])
 
     def scores(self) -> Floats:
         """Return float32[user, V], with row 0 at -inf."""

@@ -7,5 +7,5 @@ A log goes this way: `sources` opens a file (`text_format` detects its encoding 
 `columns` chooses the column of each role; `event_table` reads, checks and sorts the rows; the
 result is `events.Events`, which all of Segue takes. `findings` counts what a log holds;
 `rating_columns` and `rating_scale` say what its ratings can be; `split` holds a part out.
-`datasets` fetches known logs, `synthetic` makes logs whose best score is known.
+`datasets` fetches known logs; `synthetic` makes logs whose best score is known, and large logs.
 """

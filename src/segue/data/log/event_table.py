@@ -1,9 +1,9 @@
 """From a file or table to a sorted table of events: every row is read, checked and counted here."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -21,10 +21,11 @@ from segue.data.log.columns import (
 )
 from segue.data.log.findings import Intake
 from segue.data.log.sources import Reading, Source, open_source, without_words
-from segue.data.values.ids import check_ids, clean_ids, seems_missing, text_of_ids
+from segue.data.values.ids import CleanIds, check_ids, clean_ids, seems_missing, text_of_ids
 from segue.data.values.times import TimeRule, iso, other_units, unit_of
 from segue.errors import ColumnError, DataError, TimeParseError, listed
 
+_Read = TypeVar("_Read")
 _SAMPLE = 1_000
 #: The share of ratings that may be no numbers.
 _FEW = 0.25
@@ -51,13 +52,18 @@ def read_log(source: object, requested: Mapping[str, str | None], reading: Readi
         like: how an earlier log was read (`reading_to_dict`). It fills what `reading` leaves open.
             Where the source cannot be read so, only columns and missing words are taken from it.
     """
+    return read_alike(lambda reading, like: _read(open_log(source, requested, reading, like), requested), reading, like)
+
+
+def read_alike(read: Callable[[Reading, Mapping[str, Any]], _Read], reading: Reading, like: Mapping[str, Any]) -> _Read:
+    """Return what `read` makes of a reading that an earlier log fills, or of the earlier log's columns alone."""
     try:
-        return _read(source, requested, filled_from(reading, like), like)
+        return read(filled_from(reading, like), like)
     except DataError:
         columns = {name: like[name] for name in ("columns", "context", "missing") if name in like}
         if filled_from(reading, columns) != filled_from(reading, like):  # this file may be written in another way
             with contextlib.suppress(DataError):
-                return _read(source, requested, filled_from(reading, columns), columns)
+                return read(filled_from(reading, columns), columns)
         raise
 
 
@@ -95,7 +101,10 @@ def filled_from(reading: Reading, like: Mapping[str, Any]) -> Reading:
     return replace(reading, **{name: like[name] for name in open_options})
 
 
-def _read(source: object, requested: Mapping[str, str | None], reading: Reading, like: Mapping[str, Any]) -> Log:
+def open_log(
+    source: object, requested: Mapping[str, str | None], reading: Reading, like: Mapping[str, Any]
+) -> "OpenLog":
+    """Return an opened log with the columns to read; the arguments are those of `read_log`."""
     opened = open_source(source, reading)
     with opened.explained():
         schema = opened.frame.collect_schema()
@@ -107,14 +116,13 @@ def _read(source: object, requested: Mapping[str, str | None], reading: Reading,
     absent = [name for name in like.get("context", ()) if name not in schema.names()]
     notes = [f"context: {opened.name} has no column {name}, it is unknown." for name in absent]
     opened = replace(opened, frame=frame, notes=(*opened.notes, *notes))
-    raw = _Raw(opened, chosen, context, schema, reading)
     for role in ("user", "item"):
         with opened.explained():
             check_ids(frame, chosen.columns[role], source=opened.name, role=role)
-    return _in_order(raw, *_collected(raw, _time_rule(raw)), requested)
+    return OpenLog(opened, chosen, context, schema, reading)
 
 
-class _Raw(NamedTuple):
+class OpenLog(NamedTuple):
     """An opened log, and the columns to read."""
 
     source: Source
@@ -159,23 +167,29 @@ def _context(requested: tuple[str, ...], names: list[str], source: str) -> list[
     return columns
 
 
-def _time_rule(raw: _Raw) -> TimeRule | None:
-    if "time" not in raw.chosen.columns:
+def time_rule(log: OpenLog) -> TimeRule | None:
+    """Return how the times of a log are read, guessed from its first rows; None without times.
+
+    Raises:
+        ColumnError: the column cannot hold times.
+        TimeParseError: the column seems to hold years.
+    """
+    if "time" not in log.chosen.columns:
         return None
-    name, source = raw.chosen.columns["time"], raw.source
-    kind = raw.schema[name]
+    name, source = log.chosen.columns["time"], log.source
+    kind = log.schema[name]
     if not (kind in (pl.String, pl.Datetime, pl.Date, pl.Null, pl.Categorical) or kind.is_numeric()):
         raise ColumnError(
             f'{source.name}: expected times as numbers, text or dates, column "{name}" has type {kind}. '
             f"Cast it, or give {option_of('time')} another column."
         )
-    column, _ = raw.column("time")
+    column, _ = log.column("time")
     with source.explained():
         present = source.frame.select(time=column).filter(pl.col("time").is_not_null())
         # The first rows are quick to read; a log that begins without times is searched further.
         sample = source.frame.select(time=column).head(_SAMPLE).collect().drop_nulls()
         sample = sample if sample.height else present.head(_SAMPLE).collect()
-    rule = TimeRule.guess(sample["time"], raw.reading.time_format)
+    rule = TimeRule.guess(sample["time"], log.reading.time_format)
     if rule.unit == "YYYY":
         raise TimeParseError(
             f'{source.name}: expected times, column "{name}" seems to hold years, such as {sample["time"][0]}. '
@@ -185,19 +199,21 @@ def _time_rule(raw: _Raw) -> TimeRule | None:
     return rule
 
 
-def _plan(raw: _Raw, rule: TimeRule | None, trimmed: bool) -> dict[str, pl.Expr]:
+def _plan(
+    log: OpenLog, rule: TimeRule | None, trimmed: bool, ids: pl.DataType | type[pl.DataType]
+) -> dict[str, pl.Expr]:
     """Return role -> expression, null where a value is missing or unreadable.
 
     Few logs have blanks around their numbers: they are removed (`trimmed`) once one is unreadable.
     """
     plan = {}
-    for role, name in raw.chosen.columns.items():
-        column, kind = raw.column(role)
-        if kind == pl.String and raw.schema[name] == pl.String and role in ("time", "rating") and not trimmed:
+    for role, name in log.chosen.columns.items():
+        column, kind = log.column(role)
+        if kind == pl.String and log.schema[name] == pl.String and role in ("time", "rating") and not trimmed:
             column = pl.col(name)
         if role in ("user", "item"):
             # Categorical codes sort and encode in a third of the memory of texts.
-            plan[role] = text_of_ids(pl.col(name), raw.schema[name]).cast(pl.Categorical)
+            plan[role] = text_of_ids(pl.col(name), log.schema[name]).cast(ids)
         elif role == "time" and rule is not None:
             plan[role] = rule.microseconds(column, kind)
         elif role == "rating":
@@ -208,34 +224,61 @@ def _plan(raw: _Raw, rule: TimeRule | None, trimmed: bool) -> dict[str, pl.Expr]
     return plan
 
 
-def _collected(
-    raw: _Raw, rule: TimeRule | None, trimmed: bool = False
-) -> tuple[pl.DataFrame, TimeRule | None, list[str]]:
-    """Run the plan; where values are null, check whether they are missing or unreadable."""
-    plan = _plan(raw, rule, trimmed)
-    with raw.source.explained():
-        columns = {name: pl.col(name) for name in raw.context}
-        table = raw.source.frame.select(**plan, **columns).collect(engine="streaming")
-    notes = [*raw.source.notes, *raw.chosen.notes]
+def settled(
+    logs: Sequence[OpenLog],
+    rule: TimeRule | None,
+    gather: Callable[[list[dict[str, pl.Expr]]], tuple[_Read, list[Mapping[str, int]]]],
+    *,
+    ids: pl.DataType | type[pl.DataType] = pl.Categorical,
+    trimmed: bool = False,
+) -> tuple[_Read, TimeRule | None, list[str]]:
+    """Gather the rows of files; where values are null, check whether they are missing or unreadable.
+
+    Args:
+        logs: the files of a log.
+        rule: how to read times.
+        gather: called with role -> expression of each file; returns what it gathered, and the nulls by role of each
+            file. It is called again where other expressions read more.
+        ids: the type of user and item ids.
+
+    Returns:
+        What was gathered, the rule that was used, notes.
+    """
+    plans = [_plan(log, rule, trimmed, ids) for log in logs]
+    gathered, nulls = gather(plans)
+    notes = []
     for role in ("time", "rating"):
-        fault = _fault(raw, role, plan[role]) if role in plan and table[role].null_count() else None
-        if fault is None:
-            continue
-        if not trimmed:
-            return _collected(raw, rule, trimmed=True)
-        if role == "time" and rule is not None and (wider := rule.widened()):
-            return _collected(raw, wider, trimmed)
-        if role == "time" or fault.bad > _FEW * fault.present:
-            raise _unreadable(raw, role, fault, rule)
-        notes.append(
-            f'{role}: {fault.bad:,} of {fault.present:,} values are no numbers, the first is "{fault.text}" in row '
-            f"{fault.row:,}; they count as missing."
-        )
-    for role in ("user", "item"):
-        clean = clean_ids(table[role], raw.reading.missing)
-        table = table.with_columns(clean.ids.alias(role))
-        notes += clean.notes(role)
-    return table, rule, notes
+        for log, plan, missing in zip(logs, plans, nulls, strict=True):
+            fault = _fault(log, role, plan[role]) if missing.get(role) else None
+            if fault is None:
+                continue
+            if not trimmed:
+                return settled(logs, rule, gather, ids=ids, trimmed=True)
+            if role == "time" and rule is not None and (wider := rule.widened()):
+                return settled(logs, wider, gather, ids=ids, trimmed=trimmed)
+            if role == "time" or fault.bad > _FEW * fault.present:
+                raise _unreadable(log, role, fault, rule)
+            notes.append(
+                f"{f'{log.source.name}, ' * (len(logs) > 1)}{role}: {fault.bad:,} of {fault.present:,} values are no "
+                f'numbers, the first is "{fault.text}" in row {fault.row:,}; they count as missing.'
+            )
+    return gathered, rule, notes
+
+
+def cleaned(table: pl.DataFrame, missing: Sequence[str]) -> tuple[pl.DataFrame, dict[str, CleanIds]]:
+    """Return rows with clean ids, and by role how the ids were."""
+    clean = {role: clean_ids(table[role], missing) for role in ("user", "item")}
+    return table.with_columns(each.ids.alias(role) for role, each in clean.items()), clean
+
+
+def complete(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the rows with user, item and time, and reason -> rows that were left out."""
+    dropped = {}
+    for role in ("user", "item", "time"):
+        if role in table.columns and (missing := table[role].null_count()):
+            dropped[f"no {role}"] = missing
+            table = table.filter(pl.col(role).is_not_null())
+    return table, dropped
 
 
 class _Fault(NamedTuple):
@@ -247,8 +290,8 @@ class _Fault(NamedTuple):
     text: str
 
 
-def _fault(raw: _Raw, role: str, expression: pl.Expr) -> _Fault | None:
-    values = raw.source.frame.select(raw=raw.column(role)[0], read=expression).with_row_index("row")
+def _fault(log: OpenLog, role: str, expression: pl.Expr) -> _Fault | None:
+    values = log.source.frame.select(raw=log.column(role)[0], read=expression).with_row_index("row")
     bad = pl.col("read").is_null()
     first = values.filter(pl.col("raw").is_not_null()).select(
         count=bad.sum(), present=pl.len(), row=pl.col("row").filter(bad).first(), text=pl.col("raw").filter(bad).first()
@@ -257,11 +300,11 @@ def _fault(raw: _Raw, role: str, expression: pl.Expr) -> _Fault | None:
     return _Fault(count, present, row + 1, str(text)) if count else None
 
 
-def _unreadable(raw: _Raw, role: str, fault: _Fault, rule: TimeRule | None) -> DataError:
-    where, text = f"{raw.source.name}, row {fault.row:,}: ", fault.text
+def _unreadable(log: OpenLog, role: str, fault: _Fault, rule: TimeRule | None) -> DataError:
+    where, text = f"{log.source.name}, row {fault.row:,}: ", fault.text
     words = f' If "{text}" means a missing value, give missing= (--missing).' * seems_missing(text)
     header = " Is the first line a header? Say header=True (--header)." * (
-        fault.row == 1 and raw.reading.header is False
+        fault.row == 1 and log.reading.header is False
     )
     if role == "rating":
         return ColumnError(
@@ -288,73 +331,93 @@ def _unreadable(raw: _Raw, role: str, fault: _Fault, rule: TimeRule | None) -> D
     )
 
 
-def _in_order(
-    raw: _Raw,
-    table: pl.DataFrame,
-    rule: TimeRule | None,
-    notes: list[str],
-    requested: Mapping[str, str | None],
-) -> Log:
-    """Leave out and count incomplete rows, sort the others by time."""
-    source, columns = raw.source, raw.chosen.columns
-    if not table.height:
-        raise DataError(f"{source.name}: expected rows of events, it has a header but no rows. Check its export.")
-    rows, dropped = table.height, {}
-    for role in ("user", "item", "time"):
-        if role in columns and (missing := table[role].null_count()):
-            dropped[f"no {role}"] = missing
-            table = table.filter(pl.col(role).is_not_null())
-    if not table.height:
-        reasons = ", ".join(f"{count:,} with {why}" for why, count in dropped.items())
-        raise DataError(
-            f"{source.name}: expected events, every row was left out ({reasons}). "
-            f"Check the columns: {', '.join(f'{role} = {name}' for role, name in columns.items())}."
-        )
+def _read(log: OpenLog, requested: Mapping[str, str | None]) -> Log:
+    """Read all rows, leave out and count incomplete rows, sort the others by time."""
+    source, columns = log.source, log.chosen.columns
+
+    def collect(plans: list[dict[str, pl.Expr]]) -> tuple[pl.DataFrame, list[Mapping[str, int]]]:
+        with source.explained():
+            context = {name: pl.col(name) for name in log.context}
+            table = source.frame.select(**plans[0], **context).collect(engine="streaming")
+        return table, [{role: table[role].null_count() for role in plans[0]}]
+
+    table, rule, unread = settled([log], time_rule(log), collect)
+    table, clean = cleaned(table, log.reading.missing)
+    notes = [*source.notes, *log.chosen.notes, *unread, *clean["user"].notes("user"), *clean["item"].notes("item")]
+    rows = table.height
+    table, dropped = complete(table)
+    check_some(source.name, columns, rows, table.height, dropped)
     late, places = 0, None
     if rule is not None and not table["time"].is_sorted():
-        late = _count_late(table["time"])
+        late = count_late(table["time"])[0]
         # The streaming engine sorts in half the time; later steps want one chunk.
         numbered = table.lazy().with_row_index("row").sort("time", maintain_order=True)
         table = numbered.collect(engine="streaming").rechunk()
         places, table = table["row"], table.drop("row")
-    if rule is not None and rule.is_epoch:
-        notes = notes + _mixed_units(raw, table["time"], rule)
+    if rule is not None:
+        notes += mixed_units([log], table["time"], rule)
     intake = Intake(
         rows=rows,
         columns=columns,
-        guessed=raw.chosen.guessed,
+        guessed=log.chosen.guessed,
         time=rule.words if rule else "",
         dropped=dropped,
         out_of_order=late,
         notes=tuple(notes),
-        reading=reading_to_dict(raw.reading, columns, raw.context, requested),
+        reading=reading_to_dict(log.reading, columns, log.context, requested),
     )
     return Log(table, source.name, intake, places)
 
 
-def _mixed_units(raw: _Raw, times: pl.Series, rule: TimeRule) -> list[str]:
-    """Return a note on times in another unit; raise TimeParseError if the unit was guessed."""
-    others = other_units(times)
+def check_some(source: str, columns: Mapping[str, str], rows: int, kept: int, dropped: Mapping[str, int]) -> None:
+    """Do nothing if rows of a log were kept.
+
+    Raises:
+        DataError: the log has no rows, or each was left out.
+    """
+    if not rows:
+        raise DataError(f"{source}: expected rows of events, it has a header but no rows. Check its export.")
+    if not kept:
+        reasons = ", ".join(f"{count:,} with {why}" for why, count in dropped.items())
+        raise DataError(
+            f"{source}: expected events, every row was left out ({reasons}). "
+            f"Check the columns: {', '.join(f'{role} = {name}' for role, name in columns.items())}."
+        )
+
+
+def mixed_units(logs: Sequence[OpenLog], times: pl.Series, rule: TimeRule) -> list[str]:
+    """Return a note on times in another unit; raise TimeParseError if the unit was guessed.
+
+    Args:
+        logs: the files of the log.
+        times: of all rows, ascending.
+    """
+    others = other_units(times) if rule.is_epoch else times.clear()
     if not len(others):
         return []
-    column, kind = raw.column("time")
-    rows = raw.source.frame.select(raw=column, time=rule.microseconds(column, kind)).with_row_index("row")
-    row, text, _ = rows.filter(pl.col("time") == others[0]).head(1).collect().row(0)
-    note = (
-        f'row {row + 1:,}: time "{text}" differs from others by a factor of 1,000 or more: read in {rule.unit}, '
-        f"as they are, it is {iso(others[0])}; {len(others):,} of {len(times):,} rows are such"
-    )
-    if rule.guessed:
-        raise TimeParseError(f"{raw.source.name}, {note}. Write all times in one unit.")
-    return [f"{note}."]
+    for log in logs:
+        column, kind = log.column("time")
+        rows = log.source.frame.select(raw=column, time=rule.microseconds(column, kind)).with_row_index("row")
+        for row, text, time in rows.filter(pl.col("time") == others[0]).head(1).collect().rows():
+            note = (
+                f'row {row + 1:,}: time "{text}" differs from others by a factor of 1,000 or more: read in '
+                f"{rule.unit}, as they are, it is {iso(time)}; {len(others):,} of {len(times):,} rows are such"
+            )
+            if rule.guessed:
+                raise TimeParseError(f"{log.source.name}, {note}. Write all times in one unit.")
+            return [f"{note}."]
+    return []
 
 
-def _count_late(time: pl.Series, *, block: int = 1 << 20) -> int:
-    """Count the rows that are earlier than a row above them, without a copy of the column."""
-    late, latest = 0, np.iinfo(np.int64).min
+def count_late(time: pl.Series, latest: int = np.iinfo(np.int64).min, *, block: int = 1 << 20) -> tuple[int, int]:
+    """Return the rows that are earlier than a row above them, without a copy of the column, and the latest time.
+
+    `latest` is that of the rows above.
+    """
+    late = 0
     for start in range(0, len(time), block):
         part = time.slice(start, block).to_numpy()
         highest = np.maximum(np.maximum.accumulate(part), latest)
         late += int(np.count_nonzero(part < highest))
-        latest = highest[-1]
-    return late
+        latest = int(highest[-1])
+    return late, latest

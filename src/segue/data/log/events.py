@@ -10,7 +10,9 @@ import polars as pl
 
 from segue.data.log.event_table import read_log
 from segue.data.log.findings import Findings, Intake, inspect_table
+from segue.data.log.prepared_log import prepared_log
 from segue.data.log.sources import Reading
+from segue.data.prepared.manifest import Prepared, is_prepared, open_prepared
 from segue.data.values.ids import ids_of
 from segue.data.values.times import EARLIEST, LATEST, iso
 from segue.errors import ArgumentError, ColumnError, DataError
@@ -226,7 +228,8 @@ def read_events(
 
     Args:
         source: a path (CSV, TSV, NDJSON, each also .gz or .zst; Parquet), or a table of Polars,
-            pandas or Arrow.
+            pandas or Arrow; or a folder that `segue prepare` wrote, by path or address, which takes
+            no other arguments.
         user, item: the columns' names.
         time: the column's name, or "none" for a log without times, whose rows are in order.
         rating, type, id: the columns' names, or "none" to leave a column out that would be guessed.
@@ -244,7 +247,7 @@ def read_events(
         ColumnError: a column is missing, doubled, or of a wrong type.
         TimeParseError: a time cannot be read, or is in another unit than the others; the message
             names the row and the text.
-        ArgumentError: `source` is neither a path nor a table.
+        ArgumentError: `source` is neither a path nor a table, or a prepared folder with columns.
 
     Cost: O(events log events); memory about twice the result while it is sorted.
 
@@ -257,5 +260,31 @@ def read_events(
     reading = reading or _PLAIN
     reading = reading if missing is None else replace(reading, missing=tuple(ids_of(missing, "missing")))
     requested = {"user": user, "item": item, "time": time, "rating": rating, "type": type, "id": id}
-    log = read_log(source, requested, reading, like or {})
+    if is_prepared(source):
+        if given := [name for name, column in requested.items() if column is not None]:
+            raise ArgumentError(
+                f"{source}: expected no columns for a prepared folder, which has its own; came one for {given[0]}. "
+                "Leave it out."
+            )
+        log = prepared_log(open_prepared(str(source)))
+    else:
+        log = read_log(source, requested, reading, like or {})
+    return Events(log.table, log.source, log.intake, places=log.places)
+
+
+def bucket_events(prepared: Prepared, number: int) -> Events:
+    """Return the events of the users in one bucket of a prepared folder, in the order of the log.
+
+    Their `places` order the events of several buckets.
+
+    Args:
+        prepared: from `open_prepared`.
+        number: from 0 to `prepared.buckets` - 1; a bucket may have no events.
+
+    Raises:
+        DataError: a file of the bucket is missing or damaged.
+
+    Cost: O(events of the bucket) time and memory.
+    """
+    log = prepared_log(prepared, number)
     return Events(log.table, log.source, log.intake, places=log.places)

@@ -1,10 +1,26 @@
-"""Synthetic logs whose best possible score is known; the same seed gives the same log."""
+"""Synthetic logs: small ones whose best possible score is known, and large ones that are like a real log.
 
+The same seed gives the same log. `expand` makes a large log of a real one; all others draw a `Shop`.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from polars.io.plugins import register_io_source
+
+from segue.data.log.events import Events
+from segue.errors import ArgumentError, DataError
+from segue.files import check_file, replacing
+
+#: For how many events a user of an expanded log stays in a block of items, and the longest shift of a user's times.
+_STAY, _SHIFT = 16, 3600
+#: The rows of an expanded log that are in memory at once, and the singular values of its source that are kept.
+_ROWS, _RANK = 1 << 21, 64
 
 
 @dataclass(frozen=True)
@@ -168,3 +184,147 @@ def _events(walk: NDArray[np.int64]) -> pl.DataFrame:
             "time": np.arange(users * length),
         }
     )
+
+
+def expand(events: Events, path: Path, *, users: int, items: int, seed: int = 0) -> None:
+    """Write a log with `users` times the users and events of a real log, and `items` times its items, as Parquet.
+
+    Segue at a scale that you do not have yet is tried on a log like yours. This is the fractal expansion of Belletti
+    et al., 2019 (arXiv 1901.08910): the matrix of users and items becomes a matrix of blocks, each block is a sample
+    of the old matrix, and how large the samples are follows the old matrix, resized (`reduced`). Its Kronecker
+    product with the old matrix is the expected new matrix.
+
+    Here a block keeps order and time, too. Each new user is a copy of a real user, with all events, gaps, repeats and
+    further columns, up to an hour later. After 16 events at most the copy moves to another block of items, drawn by its
+    row of the reduced matrix; an item that returns stays in its block. So what follows an item stays predictable.
+    The paper shuffles the users of each block instead, which needs no order.
+
+    Args:
+        path: where the Parquet file is written, in the order of time.
+        users, items: how many copies are made of each user and item, 1 or more.
+        seed: the same seed gives the same bytes.
+
+    Ids are whole numbers, from the most frequent id of the log on: copy c of user u of U is `c * U + u`.
+    The column `id` is left out, since an id stands for one event.
+
+    Raises:
+        ArgumentError: `users` or `items` is below 1, or the file cannot be written.
+        DataError: the log has no events.
+
+    Cost: O(events * users) time, some 300 MB beside the log. Logs with very many events an hour take more.
+
+    Example:
+        >>> import tempfile
+        >>> log = Events(markov(users=50).events.with_columns(pl.col("time") * 10**6))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     expand(log, Path(folder) / "large.parquet", users=20, items=3)
+        ...     large = pl.read_parquet(Path(folder) / "large.parquet")
+        >>> len(log), large.height, large["user"].n_unique(), large["item"].n_unique()
+        (2000, 40000, 1000, 90)
+    """
+    if users < 1 or items < 1:
+        raise ArgumentError(
+            f"expand: expected 1 or more copies of users and items, came {users:,} and {items:,}. "
+            "users=10 makes a log ten times as large."
+        )
+    if not len(events):
+        raise DataError(f"{events.source}: expected events to expand, found none. Give a log with events.")
+    check_file(path, "expand", ".parquet")
+    table = events.table.drop("id", strict=False)
+    if events.has_times:
+        table = table.with_columns(pl.col("time").cast(pl.Datetime("us", "UTC")))
+    schema = {**table.schema, "user": pl.Int64(), "item": pl.Int64()}
+
+    def parts(*_: Any) -> Iterator[pl.DataFrame]:
+        return _expanded(table, users, items, seed)
+
+    with replacing(path) as part:
+        register_io_source(parts, schema=schema).sink_parquet(part)
+
+
+def reduced(user: NDArray[np.int64], item: NDArray[np.int64], rows: int, columns: int) -> NDArray[np.float64]:
+    """Return float64[rows, columns]: a log's matrix of users and items, resized; each row sums to 1.
+
+    The singular vectors are resized and made orthonormal again, the singular values stay; values are taken without
+    their signs (algorithm 2 of Belletti et al., 2019).
+
+    Args:
+        user, item: int64[event], numbered from 0.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.linalg import svds
+
+    matrix = coo_array((np.ones(len(user)), (user, item))).tocsr()
+    matrix.data[:] = 1.0
+    rank = min(rows, columns, *(size - 1 for size in matrix.shape), _RANK)
+    if rank < 1:
+        return np.full((rows, columns), 1 / columns)
+    left, values, right = svds(matrix, k=rank, v0=np.ones(min(matrix.shape)))
+    sizes = np.abs((_resized(left, rows) * values) @ _resized(right.T, columns).T)
+    sizes += 1e-9 * sizes.mean(axis=0)  # users of whom no kept singular vector knows are like all
+    shares: NDArray[np.float64] = sizes / sizes.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _resized(vectors: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Return float64[count, k], orthonormal: means of adjacent rows of float64[n, k], or copies where n < count."""
+    size, rank = vectors.shape
+    sums = np.concatenate([np.zeros((1, rank)), np.cumsum(vectors, axis=0)])
+    edges = np.linspace(0, size, count + 1)
+    means = np.diff(np.stack([np.interp(edges, np.arange(size + 1), column) for column in sums.T], axis=1), axis=0)
+    u, _, v = np.linalg.svd(means, full_matrices=False)
+    nearest: NDArray[np.float64] = u @ v
+    return nearest
+
+
+def _expanded(table: pl.DataFrame, copies: int, blocks: int, seed: int) -> Iterator[pl.DataFrame]:
+    """Give the rows of the expanded log, part by part, in the order of time."""
+    (user, users), (item, items) = _numbered(table["user"]), _numbered(table["item"])
+    stays = _stays(user, item)
+    # All rows of shares in one rising line: row c lies between c and c + 1.
+    shares = np.cumsum(reduced(user, item, copies, blocks), axis=1) + np.arange(copies)[:, None]
+    others, step = table.drop("user", "item"), max(1, _ROWS // copies)
+    waiting: list[pl.DataFrame] = []
+    for begin in range(0, len(table), step):
+        events = np.arange(begin, min(begin + step, len(table)))
+        copy, event = np.tile(np.arange(copies), len(events)), np.repeat(events, copies)
+        drawn = _drawn(seed, 0, copy * len(table) + stays[event])
+        block = np.searchsorted(shares.ravel(), copy + drawn, side="right") - copy * blocks
+        someone, something = copy * users + user[event], np.minimum(block, blocks - 1) * items + item[event]
+        part = others[event].with_columns(user=someone, item=something).select(table.columns)
+        if "time" in table.columns:
+            shift = (_SHIFT * _drawn(seed, 1, someone)).astype(np.int64) * 1_000_000
+            part = part.with_columns(pl.col("time") + pl.Series(shift).cast(pl.Duration("us")))
+            part = pl.concat([*waiting, part]).sort("time", maintain_order=True)
+            end = begin + step
+            cut = part["time"].search_sorted(table["time"][end]) if end < len(table) else len(part)
+            part, waiting = part[:cut], [part[cut:]]
+        yield part
+
+
+def _numbered(column: pl.Series) -> tuple[NDArray[np.int64], int]:
+    """Return int64[row], the number of each id, the most frequent first, and how many ids there are."""
+    codes = column.cast(pl.Categorical).to_physical().to_numpy()
+    _, first, dense, counts = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)
+    return np.argsort(np.lexsort((first, -counts)))[dense], len(counts)
+
+
+def _stays(user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return int64[event]: the event that began the stay in a block of the item's first event by this user."""
+    order = np.argsort(user, kind="stable")
+    begins = np.concatenate([[0], np.cumsum(np.bincount(user))])[user[order]]
+    place = np.arange(len(user))
+    began = np.empty_like(place)
+    began[order] = order[place - (place - begins) % _STAY]
+    _, first, same = np.unique(user * (item.max() + 1) + item, return_index=True, return_inverse=True)
+    return began[first[same]]
+
+
+def _drawn(seed: int, stream: int, keys: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return float64[n] from 0 to below 1, a function of seed, stream and key (SplitMix64; Steele et al., 2014)."""
+    begin = np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)
+    z = begin + keys.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    bits: NDArray[np.float64] = ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).astype(np.float64)
+    return bits * 2.0**-53

@@ -51,6 +51,7 @@ class Batches:
         steps: T, the BPTT steps.
         seed: of the order of users.
         rated: whether batches hold the ratings of their targets.
+        least: windows of an epoch at least; those behind the last event count nothing.
 
     Example:
         >>> import polars as pl
@@ -67,11 +68,12 @@ class Batches:
     steps: int
     seed: int
     rated: bool = False
+    least: int = 1
 
     @property
     def updates(self) -> int:
         """The number of windows in an epoch, one update each."""
-        return windows_per_epoch(len(self.sequences.items), self.lanes, self.steps)
+        return max(self.least, windows_per_epoch(len(self.sequences.items), self.lanes, self.steps))
 
     def windows(self, epoch: int, *, begin: int = 0) -> Iterator[Batch]:
         """Yield the windows of an epoch, from window `begin` on. Cost: O(users + positions)."""

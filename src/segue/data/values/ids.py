@@ -1,9 +1,9 @@
 """Ids: one rule for logs, for tables of items and of users, and for single values."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,13 +31,15 @@ class CleanIds:
         missing: word -> rows without an id because they hold this word of `missing`.
         suspects: word -> rows with this id, though the word seems to mean "no id".
         float: an id, where all are written as whole numbers with .0, such as 17.0; else empty.
+        known: the number of distinct ids.
     """
 
     ids: pl.Series
     trimmed: int = 0
-    missing: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    suspects: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    missing: Mapping[str, int] = field(default_factory=dict)
+    suspects: Mapping[str, int] = field(default_factory=dict)
     float: str = ""
+    known: int = 0
 
     def notes(self, role: str) -> list[str]:
         """Return a sentence for each peculiarity of the ids; role is user or item."""
@@ -123,10 +125,10 @@ def clean_ids(ids: pl.Series, missing: Collection[str] = ()) -> CleanIds:
     float_like = str(real.min()) if len(real) and real.str.contains(_WHOLE_AS_FLOAT).all() else ""
     odd = known.filter(pl.col("gone") | pl.col("padded") | pl.col("suspect"))
     if not odd.height:
-        return CleanIds(ids, float=float_like)
+        return CleanIds(ids, float=float_like, known=len(real))
     rows = ids.cast(pl.String)
     counts = rows.to_frame("raw").filter(pl.col("raw").is_in(odd["raw"].implode())).group_by("raw").len("rows")
-    odd = odd.join(counts, on="raw", how="left").sort("rows", "raw", descending=[True, False])
+    odd = odd.join(counts, on="raw", how="left")
     gone = odd.filter(pl.col("gone"))
     changed = rows.to_frame("raw").select(
         pl.when(~pl.col("raw").is_in(gone["raw"].implode())).then(pl.col("raw").str.strip_chars())
@@ -137,6 +139,33 @@ def clean_ids(ids: pl.Series, missing: Collection[str] = ()) -> CleanIds:
         _summed(gone.filter(pl.col("id") != "")),
         _summed(odd.filter(pl.col("suspect") & ~pl.col("gone"))),
         float_like,
+        len(real),
+    )
+
+
+def merged_ids(parts: Sequence[CleanIds]) -> CleanIds:
+    """Return the counts of several parts of a column as those of the column, which is left out.
+
+    Example:
+        >>> parts = [clean_ids(pl.Series(ids)) for ids in (["7.0", "-"], [" 8.0"], ["-"])]
+        >>> merged_ids(parts).notes("user")[0]
+        'user: 1 id had blanks around, which do not count.'
+        >>> dict(merged_ids(parts).suspects), merged_ids(parts[1:2]).float, merged_ids(parts).float
+        ({'-': 2}, '8.0', '')
+    """
+    floats = [part.float for part in parts if part.known]
+    totals: list[Counter[str]] = [Counter(), Counter()]
+    for part in parts:
+        for total, counts in zip(totals, (part.missing, part.suspects), strict=True):
+            total.update(counts)
+    missing, suspects = (dict(sorted(total.items(), key=lambda pair: (-pair[1], pair[0]))) for total in totals)
+    return CleanIds(
+        pl.Series(dtype=pl.String),
+        sum(part.trimmed for part in parts),
+        missing,
+        suspects,
+        min(floats) if floats and all(floats) else "",
+        max((part.known for part in parts), default=0),
     )
 
 
@@ -298,8 +327,9 @@ _DIFFERENCES: tuple[tuple[Callable[[pl.Expr], pl.Expr], str], ...] = (
 
 
 def _summed(table: pl.DataFrame) -> Mapping[str, int]:
-    grouped = table.group_by("id", maintain_order=True).agg(pl.col("rows").sum())
-    return MappingProxyType(dict(grouped.iter_rows()))
+    """Return id -> rows, the most frequent first."""
+    grouped = table.group_by("id").agg(pl.col("rows").sum()).sort("rows", "id", descending=[True, False])
+    return dict(grouped.iter_rows())
 
 
 def _counted(count: int, noun: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from segue.config import TrainConfig
 from segue.data.sequences.batches import Batch
-from segue.shapes import Floats, Rows
+from segue.shapes import Floats, Rows, Times
 
 
 class Sampled(NamedTuple):
@@ -52,14 +52,14 @@ class Sampler:
     cuts: bool = True
 
     @classmethod
-    def of(cls, items: Rows, rows: int, count: int, *, cuts: bool = True) -> "Sampler":
-        """Return the sampler of a log of V = `rows` items; events of row 0, *unknown*, do not count.
+    def of(cls, counts: Times, rows: int, count: int, *, cuts: bool = True) -> "Sampler":
+        """Return the sampler of V = `rows` items with so many events each; row 0, *unknown*, is not drawn.
 
         Example:
-            >>> Sampler.of(np.array([1, 1, 1, 1, 2], np.int32), 4, 1).cumulative.tolist()
+            >>> Sampler.of(np.array([0, 4, 1]), 4, 1).cumulative.tolist()
             [0.0, 0.5, 0.75, 1.0]
         """
-        counts = np.bincount(items, minlength=rows)
+        counts = np.concatenate([counts, np.zeros(rows - len(counts), counts.dtype)])
         weights = np.sqrt(np.maximum(counts, 1))  # an item without events can be a wrong answer, too
         weights[0] = 0.0
         cumulative = np.cumsum(weights)
@@ -71,10 +71,14 @@ class Sampler:
         logs: Floats = np.log(np.maximum(share, 1e-12) * self.count).astype(np.float32)
         return logs
 
-    def sample(self, batch: Batch, seed: tuple[int, int]) -> Sampled:
-        """Return the window with its candidates, renumbered. Cost: O(R log R + S log V)."""
-        chances = np.random.default_rng(seed).random(self.count)
+    def draw(self, seed: tuple[int, ...], count: int) -> Rows:
+        """Return int32[count], drawn rows. Cost: O(count log V)."""
+        chances = np.random.default_rng(seed).random(count)
         drawn: Rows = np.searchsorted(self.cumulative, chances, side="right").astype(np.int32)
+        return drawn
+
+    def sample(self, batch: Batch, drawn: Rows) -> Sampled:
+        """Return the window with S drawn candidates, renumbered. Cost: O(R log R)."""
         expected = self.log_expected(drawn), self.log_expected(batch.targets)
         if not self.cuts:
             return Sampled(batch, None, drawn, *expected)

@@ -66,7 +66,7 @@ def brought_up(learnt: Learnt, then: Moment, now: Moment) -> Learnt:
     def average(p: Array, avg: Array, before: Array, after: Array, kept: Array) -> Array:
         return kept * (avg - p * before) + p * after
 
-    p, avg, mu, nu = _tables(learnt)
+    p, avg, mu, nu = tables_of(learnt)
     ones = jnp.ones_like(kept)  # a bias does not decay
     columns = (before[:, None], after[:, None], kept[:, None])
     tables = [
@@ -75,17 +75,18 @@ def brought_up(learnt: Learnt, then: Moment, now: Moment) -> Learnt:
         mu._replace(items=mu.items * (B1**ages)[:, None], bias=mu.bias * B1**ages),
         nu._replace(items=nu.items * (B2**ages)[:, None], bias=nu.bias * B2**ages),
     ]
-    return _with_tables(learnt, tables)
+    return with_tables(learnt, tables)
 
 
-def _tables(learnt: Learnt) -> list[NetworkParams]:
+def tables_of(learnt: Learnt) -> list[NetworkParams]:
     """Return the four trees that hold a table of items."""
     moments = [optax.tree_utils.tree_get(learnt.optimiser, name) for name in ("mu", "nu")]
     tables: list[NetworkParams] = [learnt.params, learnt.average, *moments]
     return tables
 
 
-def _with_tables(learnt: Learnt, tables: list[NetworkParams]) -> Learnt:
+def with_tables(learnt: Learnt, tables: list[NetworkParams]) -> Learnt:
+    """Return the same with other trees that hold a table of items."""
     params, average, mu, nu = tables
     return Learnt(params, average, optax.tree_utils.tree_set(learnt.optimiser, mu=mu, nu=nu))
 
@@ -107,7 +108,7 @@ def take_rows(learnt: Learnt, touched: Moment, now: Moment, rows: Array) -> Lear
         )
 
     then = Moment(*(column.at[rows].get(mode="clip") for column in touched))
-    return brought_up(_with_tables(learnt, [taken(tree) for tree in _tables(learnt)]), then, now)
+    return brought_up(with_tables(learnt, [taken(tree) for tree in tables_of(learnt)]), then, now)
 
 
 def put_rows(learnt: Learnt, touched: Moment, local: Learnt, now: Moment, rows: Array) -> tuple[Learnt, Moment]:
@@ -119,8 +120,8 @@ def put_rows(learnt: Learnt, touched: Moment, local: Learnt, now: Moment, rows: 
             items=old.items.at[rows].set(new.items, **set_rows), bias=old.bias.at[rows].set(new.bias, **set_rows)
         )
 
-    tables = [whole(*pair) for pair in zip(_tables(learnt), _tables(local), strict=True)]
-    return _with_tables(local, tables), Moment(
+    tables = [whole(*pair) for pair in zip(tables_of(learnt), tables_of(local), strict=True)]
+    return with_tables(local, tables), Moment(
         *(column.at[rows].set(value, **set_rows) for column, value in zip(touched, now, strict=True))
     )
 

@@ -236,12 +236,16 @@ def add_attributes(network: Network, params: NetworkParams, attributes: Array) -
 
 def begin(network: Network, config: Config) -> Run:
     """Return a run that has learnt nothing yet."""
-    params = jax.tree.map(jnp.asarray, without_tables(network.init(config.train.seed)))
+    return begin_with(network, config, jax.tree.map(jnp.asarray, without_tables(network.init(config.train.seed))))
+
+
+def begin_with(network: Network, config: Config, params: NetworkParams) -> Run:
+    """Return a run that begins with these weights."""
     assert config.train.batch_size is not None
     memory = jax.tree.map(jnp.array, network.empty(params, config.train.batch_size))
     learnt = Learnt(params, jax.tree.map(jnp.copy, params), make_optimiser(config.train).init(params))
     carried = jnp.zeros((config.train.batch_size, network.read_width)) if network.rating else ()
-    touched = beginning(network.items) if cuts(network.items, config.train) else None
+    touched = beginning(len(params.bias)) if cuts(network.items, config.train) else None
     return Run(learnt, memory, touched, beginning(), carried)
 
 
