@@ -113,9 +113,11 @@ class TensorBoardRun:
     """A folder below `runs`; each trial of a search has a folder of its own, so that their settings are compared."""
 
     def __init__(self) -> None:
-        import tensorboardX  # its absence is found before a long training
+        from tensorboardX import SummaryWriter
+        from tensorboardX.summary import hparams
 
-        self.open: Any = tensorboardX.SummaryWriter
+        self.open: Any = SummaryWriter
+        self.hparams: Any = hparams
         self.last: dict[str, float] = {}
 
     def begin(self, name: str, settings: Values) -> None:
@@ -133,20 +135,24 @@ class TensorBoardRun:
     def trial(self, number: int, state: str, settings: Values, metrics: Mapping[str, float | None]) -> None:
         """Write a folder with the settings of the trial as its hyperparameters."""
         with self.open(str(self.folder / f"trial-{number}")) as board:
-            board.add_hparams(_plain({**settings, "state": state}), _named(metrics), name=".")
+            self._add_settings(board, {**settings, "state": state}, _named(metrics))
+            for name, value in _named(metrics).items():
+                board.add_scalar(name, value)
 
     def end(self, settings: Values, tags: Mapping[str, str], *, whole: bool) -> None:
         """Write the settings as hyperparameters and the tags as texts."""
-        last = {f"last {name}": value for name, value in self.last.items()}
-        self.board.add_hparams(_plain({**self.settings, **settings}), last, name=".")
+        self._add_settings(self.board, {**self.settings, **settings}, self.last)
         for name, text in tags.items():
             self.board.add_text(name, text)
         self.board.close()
 
-
-def _plain(settings: Values) -> dict[str, Any]:
-    """Return settings as TensorBoard takes them: numbers, truth values and texts."""
-    return {path: each if isinstance(each, bool | int | float | str) else str(each) for path, each in settings.items()}
+    def _add_settings(self, board: Any, settings: Values, metrics: Mapping[str, float]) -> None:
+        """Add hyperparameters; `add_hparams` of the library would open a second file."""
+        plain = {
+            path: each if isinstance(each, bool | int | float | str) else str(each) for path, each in settings.items()
+        }
+        for part in self.hparams(plain, metrics):
+            board.file_writer.add_summary(part)
 
 
 class RunLog(AbstractContextManager["RunLog"]):
