@@ -519,6 +519,27 @@ def memory_and_plans() -> list[str]:
     ]
 
 
+def evaluations() -> list[str]:
+    """Return the table of how long an evaluation takes; nothing before it was measured."""
+    rows = []
+    for name in names("evaluation-speed*"):
+        run = read(name)
+        for row in run["rows"]:
+            figures = [number(row[key], 1) for key in ("wall_seconds", "processor_seconds", "peak_memory_gb")]
+            load = f"{row['load_before']:.0f} to {row['load_after']:.0f}"
+            rows.append([f"`{name}`", row["what"], number(row["events"]), *figures, load, run["date"]])
+    if not rows:
+        return []
+    head = ["file", "what", "events ranked", "seconds", "processor seconds", "memory of the largest process, GB"]
+    return section(
+        "Evaluation",
+        "`segue evaluate` on ml-1m, reading the log among it. Processor seconds are those of all its processes; with "
+        "other work beside (the load on two cores), seconds say little. AMD EPYC, 2 cores.",
+        table([*head, "load", "date"], rows),
+        again="python benchmarks/evaluation.py --data DIR --work FOLDER --out FILE",
+    )
+
+
 def speed() -> list[str]:
     """Return the tables of training and reading."""
     rows, sampled = [], []
@@ -948,7 +969,7 @@ def page() -> str:
     ]
     for title, parts in (
         ("Accuracy", (quality, peers, beyond_ids, streams, ratings, memory_and_plans, agreement)),
-        ("Speed", (speed,)),
+        ("Speed", (speed, evaluations)),
         ("Serving", (serving,)),
         ("Faults", (faults,)),
         ("Other settings", (variants, ablation)),
