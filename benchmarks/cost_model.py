@@ -1,0 +1,297 @@
+"""What a log costs by its size: formulas over parts that were measured alone, checked, then on paper.
+
+    python benchmarks/cost_model.py > docs/scale.md
+
+The parts come from `cost_parts.py` and `large.py`, by files in `benchmarks/results/scale/`. Bytes are bytes, times are
+seconds, `workers` are processes that train together.
+"""
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from segue.config import Config, ModelConfig, TrainConfig
+from segue.model.backend import leaves
+from segue.model_file import build_network
+
+RESULTS = Path(__file__).parent / "results"
+GIB, MILLION = 2**30, 1_000_000
+#: Updates in one call, and rows drawn for a call as a multiple of those of an update.
+UPDATES, DRAWN = 16, 2
+#: What a row of an item's table has in training: weights, running average, two moments.
+TABLES = 4
+
+
+class Job(NamedTuple):
+    """What is learnt; `lanes` are those of one worker."""
+
+    events: float
+    items: float
+    width: int = 128
+    lanes: float = 128
+    steps: int = 8
+    negatives: int = 2048
+
+
+class Cluster(NamedTuple):
+    """Machines of one kind, with one worker on each."""
+
+    machines: int
+    cores: int
+    memory_gib: float
+    network: float  # bytes a second, of one machine, in each direction
+
+
+def read(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+class Parts(NamedTuple):
+    """The measured parts, a file each."""
+
+    data: Any
+    items: Any
+    updates: Any
+    exchange: Any
+    workers: Any
+    index: Any
+
+    @classmethod
+    def measured(cls) -> "Parts":
+        return cls(*(read(f"scale/{name}") for name in cls._fields[:-1]), read("index"))
+
+
+# Data
+
+
+def prepare_seconds(parts: Parts, events: float, cores: float) -> float:
+    return parts.data["prepare"]["processor_seconds"] * events / parts.data["events"] / cores
+
+
+def driver_seconds(parts: Parts, events: float) -> float:
+    """Return how long the process that starts a training reads and encodes the log, on one core."""
+    encode = parts.data["encode"]
+    return (encode["read_processor_seconds"] + encode["encode_processor_seconds"]) * events / encode["events"]
+
+
+def event_bytes(parts: Parts) -> float:
+    """Return the memory of that process for each event, at most."""
+    encode = parts.data["encode"]
+    return (encode["peak_gib"] - encode["peak_gib_before"]) * GIB / encode["events"]
+
+
+def id_bytes(parts: Parts) -> float:
+    return (parts.items["peak_gib"] - parts.items["peak_gib_before"]) * GIB / parts.items["items"]
+
+
+# An update
+
+
+def update_seconds(parts: Parts, job: Job, cores: float) -> float:
+    """Return the time of an update: linear in lanes, by width as measured; each doubling of cores gains alike."""
+    rows = parts.updates["one_core"]
+    by_lanes = {row["lanes"]: row["update_ms"] + row["input_ms"] for row in rows if row["width"] == 128}
+    slope, fixed = np.polyfit(list(by_lanes), list(by_lanes.values()), 1)
+    by_width = {row["width"]: row["update_ms"] for row in rows if row["lanes"] == 128}
+    doubling = by_width[128] / parts.updates["all_cores"]["update_ms"]
+    return float(fixed + slope * job.lanes) * by_width[job.width] / by_width[128] / doubling ** np.log2(cores) / 1e3
+
+
+# The exchange
+
+
+def rows_of_call(job: Job, workers: int) -> float:
+    """Return how many rows a worker asks of all owners, see `segue.training.distributed.parts.room`."""
+    most = 1 + job.lanes + UPDATES * job.lanes * job.steps + DRAWN * job.negatives
+    return most if workers == 1 else workers * min(most, int(1.25 * most / workers) + 64)
+
+
+def row_bytes(job: Job) -> float:
+    """Return the bytes that a worker sends in a call for rows of the item table: there, and back."""
+    return 2 * rows_of_call(job, 2) * TABLES * 4 * (job.width + 1)
+
+
+def dense_bytes(job: Job) -> float:
+    """Return the bytes of all weights beside the item table."""
+    config = Config(model=ModelConfig(width=job.width), train=TrainConfig(task="next"))
+    return 4.0 * sum(weights.size for _, weights in leaves(build_network(config, items=1, longest_gap=1.0).init(0)))
+
+
+def exchange_seconds(parts: Parts, job: Job, workers: int, network: float = np.inf) -> float:
+    """Return the time of the exchanges of a call; beyond 4 workers, waiting grows by the number of peers."""
+    if workers == 1:
+        return 0.0
+    among = min(workers, 4)
+    total = 0.0
+    for kind, sent in (("all-to-all", row_bytes(job) / 2), ("all-to-all", row_bytes(job) / 2), ("all-reduce", dense_bytes(job))):
+        rows = [row for row in parts.exchange["rows"] if row["kind"] == kind and row["processes"] == among]
+        small, large = min(rows, key=lambda row: row["bytes"]), max(rows, key=lambda row: row["bytes"])
+        rate = min((large["bytes"] - small["bytes"]) / (large["seconds"] - small["seconds"]), network)
+        total += small["seconds"] * (workers - 1) / (among - 1) + sent / rate
+    return total
+
+
+def pace(parts: Parts, job: Job, workers: int, cores: float, *, network: float = np.inf, crowd: float = 1.0) -> float:
+    """Return the targets learnt a second by all workers; `crowd` processes share each core."""
+    call = UPDATES * crowd * update_seconds(parts, job, cores) + exchange_seconds(parts, job, workers, network)
+    return workers * UPDATES * job.lanes * job.steps / call
+
+
+# Memory
+
+
+def table_bytes(job: Job) -> float:
+    return 4.0 * job.items * (job.width + 1)
+
+
+def worker_bytes(job: Job, workers: int) -> float:
+    """Return the memory of a worker beside its libraries: tables, the best average, ages of rows; counts of all items."""
+    return (TABLES + 2) * table_bytes(job) / workers + 16 * job.items / workers + 20 * job.items
+
+
+def driver_bytes(parts: Parts, job: Job) -> float:
+    """Return the memory of the process that starts a training: the log, or the weights and their file at the end."""
+    return max(event_bytes(parts) * job.events, 2 * table_bytes(job)) + id_bytes(parts) * job.items
+
+
+# The page
+
+
+def checks(parts: Parts) -> list[list[str]]:
+    """Return predicted and measured events a second, and memory, of each number of processes."""
+    found, rows = parts.workers, []
+    base = None
+    for row in found["rows"]:
+        n, cores = row["processes"], parts.workers["cores"]
+        job = Job(found["events"], found["items"], found["width"], found["batch_size"] / n)
+        speed = pace(parts, job, n, max(1, cores // n), crowd=max(1, n / cores))
+        measured = max(row["events_per_second"])
+        memory, real = worker_bytes(job, n) / GIB, max(row["worker_peak_gib"])
+        base = real - memory if base is None else base
+        rows.append([str(n), f"{speed:,.0f}", f"{measured:,.0f}", f"{speed / measured:.2f}", f"{memory + base:.2f}", f"{real:.2f}"])
+    return rows
+
+
+PAPER = Job(10e9, 100e6)
+CLUSTER = Cluster(64, 16, 128.0, 1.25e9)
+
+
+def on_paper(parts: Parts, job: Job, cluster: Cluster) -> list[list[str]]:
+    """Return the steps of a training with hours, memory of the fullest machine, and network of a machine."""
+    n, link = cluster.machines, cluster.network
+    shared = job._replace(lanes=128 / n)
+    raw = parts.data["log_bytes"] / parts.data["events"] * job.events
+    steps = [
+        ["`segue prepare --engine ray`", prepare_seconds(parts, job.events, n * cluster.cores), None, 2 * raw / n],
+        ["reading and encoding, in one process", driver_seconds(parts, job.events), driver_bytes(parts, job), 0.0],
+    ]
+    for name, each in (("an epoch, 128 lanes for each worker", job), ("an epoch, 2 lanes for each worker", shared)):
+        seconds = each.events / pace(parts, each, n, cluster.cores, network=link)
+        calls = each.events / (n * UPDATES * each.lanes * each.steps)
+        steps.append([name, seconds, worker_bytes(each, n), calls * (row_bytes(each) + 2 * dense_bytes(each))])
+    build = parts.index["facts"]["seconds"] / parts.index["items"] * job.items
+    steps.append(["`segue index`, on one machine", build * job.width / parts.index["width"], table_bytes(job), 0.0])
+    return [
+        [name, f"{seconds / 3600:,.1f}", "" if memory is None else f"{memory / GIB:,.0f}", f"{sent / GIB:,.0f}" if sent else ""]
+        for name, seconds, memory, sent in steps
+    ]
+
+
+def limits(parts: Parts, job: Job, cluster: Cluster) -> list[list[str]]:
+    """Return what stops a larger run, the first at the top: how far it reaches, beside what is wanted."""
+    room, one = cluster.memory_gib * GIB, job._replace(items=1.0)
+    reach = [
+        ["the log in the memory of the process that starts the training", room / event_bytes(parts), job.events, "events"],
+        ["positions of events are 32-bit numbers", 2.0**31, job.events, "events"],
+        ["the model and its file in one process, at the end", room / (2 * table_bytes(one)), job.items, "items"],
+        ["the item table in the memory of a server", room / table_bytes(one), job.items, "items"],
+        ["ids of items in the memory of one process", room / id_bytes(parts), job.items, "items"],
+        ["tables and counts in the memory of a worker", room / worker_bytes(one, cluster.machines), job.items, "items"],
+    ]
+    reach.sort(key=lambda row: row[1] / row[2])
+    return [[what, f"{most / MILLION:,.0f} million {of}", f"{most / wanted:.2f}"] for what, most, wanted, of in reach]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows))
+
+
+def said(text: str) -> str:
+    return textwrap.fill(" ".join(text.split()), 100, break_on_hyphens=False, break_long_words=False)
+
+
+def page(parts: Parts) -> str:
+    """Return the page `docs/scale.md`."""
+    data, large, workers = parts.data, read("large"), parts.workers
+    million = data["events"] / MILLION
+    encode, index = data["encode"], parts.index
+    machine = f"{CLUSTER.machines} machines of {CLUSTER.cores} cores, {CLUSTER.memory_gib:.0f} GiB and 10 Gbit/s"
+    one_core = [
+        [str(row["width"]), str(row["lanes"]), f"{row['update_ms']:.0f}", f"{row['input_ms']:.1f}"]
+        for row in parts.updates["one_core"]
+    ]
+    exchanged = [
+        [row["kind"], str(row["processes"]), f"{row['bytes'] / 2**20:.2f}", f"{1e3 * row['seconds']:.1f}"]
+        for row in parts.exchange["rows"]
+    ]
+    costs = [
+        ["a large log: `segue datasets expand`", f"{data['expand']['processor_seconds'] / million:.1f} s", f"{data['log_bytes'] / data['events']:.1f}"],
+        ["`segue prepare`", f"{data['prepare']['processor_seconds'] / million:.1f} s", f"{data['prepared_bytes'] / data['events']:.1f}"],
+        ["reading", f"{encode['read_processor_seconds'] / million:.2f} s", ""],
+        ["encoding", f"{encode['encode_processor_seconds'] / million:.2f} s", f"{encode['bytes'] / encode['events']:.1f}"],
+    ]  # fmt: skip
+    job, n = PAPER, CLUSTER.machines
+    sections = [
+        "# Scale",
+        said("Know what a large log costs before you rent machines. The parts are measured; their sum is checked with "
+             "1, 2 and 4 processes; then the same formulas say what a cluster would need. The page is printed by "
+             "`benchmarks/cost_model.py`, which holds the formulas. `benchmarks/cost_parts.py` and "
+             "`benchmarks/large.py` measure the parts."),
+        "## A large log without a download",
+        said("`segue datasets expand` makes a log of any size out of a real log. Lengths of histories, gaps and "
+             "repeats stay exactly; the tail of popularity and the predictability of the next item stay nearly. "
+             "Accuracy on such a log says nothing about the real log, because copies of a user share pairs of items."),
+        table(["users x", "items x", "events", "items", "slope of the tail", "last event among ten by counted pairs", "among the ten most frequent"],
+              [[str(row["copies_of_users"]), str(row["copies_of_items"]), f"{row['events']:,}", f"{row['items']:,}", f"{row['slope_of_tail']:.2f}",
+                f"{row['hits']:.3f}", f"{row['popular']:.3f}"] for row in read("scale/likeness")["logs"]]),
+        said(f"{large['source']} as {large['events']:,} events, on a machine of {large['cores']} cores with other work "
+             f"(load {large['load_of_other_work']:.0f}): expanding took {large['expand']['processor_seconds']:.0f} processor seconds and "
+             f"{large['expand']['peak_memory_gib']:.1f} GiB; training with a budget of {large['minutes_of_training']:g} minute took "
+             f"{large['train']['processor_seconds']:.0f} processor seconds and {large['train']['peak_memory_gib']:.1f} GiB."),
+        "## The parts",
+        said(f"Processor seconds for a million events, and bytes of an event afterwards ({data['date']}, {data['cores']} cores, other work beside)."),
+        table(["part", "seconds", "bytes"], costs),
+        said(f"Reading and encoding hold {event_bytes(parts):.0f} bytes for each event, a vocabulary {id_bytes(parts):.0f} bytes for each id. "
+             f"An index of {index['items']:,} items of width {index['width']} is built in {index['facts']['seconds']:.0f} s and finds a list in "
+             f"{index['approximate']['p50_ms']:.1f} ms (the exact search {index['exact_one_thread']['p50_ms']:.0f} ms on one core)."),
+        said("An update with 2,048 drawn items on one core, milliseconds, while the other core works:"),
+        table(["width", "lanes of 8 events", "update", "drawing its input"], one_core),
+        said("An exchange between processes of one machine (gloo):"),
+        table(["exchange", "processes", "MiB of each", "ms"], exchanged),
+        "## The check",
+        said(f"`segue train --workers N` on {workers['events']:,} events and {workers['items']:,} items, width {workers['width']}, updates of "
+             f"{workers['batch_size']} lanes shared by all workers, on {workers['cores']} cores. So 2 processes have a core each, and 4 share two. "
+             "Predicted are the parts above, summed; the memory of the libraries is that of the run with one process."),
+        table(["processes", "events/s predicted", "measured", "ratio", "GiB of a worker predicted", "measured"], checks(parts)),
+        "## On paper: 10 billion events, 100 million items",
+        said(f"{machine}, width {job.width}, one worker on each machine. Nothing here was measured on a cluster. It is assumed that "
+             "each doubling of cores gains what the first did, and that the network gives its full rate."),
+        table(["step", "hours", "GiB of the fullest machine", "GiB sent by each machine"], on_paper(parts, PAPER, CLUSTER)),
+        said("Give `train.batch_size=8192`, so that each of 64 workers has 128 lanes. The batch size that is chosen for "
+             f"one process leaves 2 lanes for each, and drawn items then take most of an update. A worker asks for {rows_of_call(job, n):,.0f} rows "
+             f"in a call of {UPDATES} updates and sends {row_bytes(job) / 2**20:.0f} MiB for them; all other weights are {dense_bytes(job) / 2**20:.1f} MiB."),
+        "## What breaks first",
+        said("How far each part reaches on one such machine, and the share of the wish that is: below 1 the part stops the run, the first at the top."),
+        table(["part", "reaches", "of the wish"], limits(parts, PAPER, CLUSTER)),
+        said("So preparing, updates and the exchange scale; what one process does alone does not. First the process that "
+             "starts the training has to read its log by buckets, for each worker its own; then each worker has to write "
+             "its rows of the model, and the index and the servers have to share the rows out."),
+    ]  # fmt: skip
+    return "\n\n".join(sections) + "\n"
+
+
+if __name__ == "__main__":
+    print(page(Parts.measured()), end="")

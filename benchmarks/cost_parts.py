@@ -1,0 +1,270 @@
+"""The parts of which `cost_model.py` makes a prediction, each measured alone on this machine.
+
+    python benchmarks/cost_parts.py data LOG       seconds and bytes of expanding, preparing, reading and encoding
+    python benchmarks/cost_parts.py items          memory and seconds of a vocabulary
+    python benchmarks/cost_parts.py updates        milliseconds of an update by width and lanes, on one core
+    python benchmarks/cost_parts.py exchange       seconds of an exchange by bytes and processes
+    python benchmarks/cost_parts.py workers LOG    `segue train --workers N`: events a second, memory of each worker
+
+Each writes its file into `benchmarks/results/scale/`. Where other work runs, give the script priority (`nice -n -15`).
+"""
+
+import os
+
+CORES = sorted(os.sched_getaffinity(0))
+
+import argparse
+import contextlib
+import json
+import math
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from large import measured
+
+RESULTS = Path(__file__).parent / "results" / "scale"
+
+
+def in_process(*words: str, cores: int | None = None) -> dict:
+    """Run this script with other words in a process of its own, on so many cores; return what it prints."""
+
+    def pinned() -> None:
+        os.sched_setaffinity(0, CORES[:cores])
+
+    command = [sys.executable, __file__, *words]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, preexec_fn=pinned).stdout)
+
+
+def peak_gib() -> float:
+    """Return the largest memory of this process so far."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**20
+
+
+# Preparing, reading, encoding
+
+
+def data(asked: argparse.Namespace) -> dict:
+    with tempfile.TemporaryDirectory(dir=asked.work) as folder:
+        large, prepared = Path(folder) / "large.parquet", Path(folder) / "prepared"
+        size = ["--users", str(asked.copies), "--items", str(asked.items)]
+        found = {"expand": measured("datasets", "expand", asked.log, "-o", str(large), *size)}
+        found["prepare"] = measured("prepare", str(large), "-o", str(prepared))
+        found["encode"] = in_process("encode", str(large))
+        return found | {
+            "events": pl.scan_parquet(large).select(pl.len()).collect().item(),
+            "log_bytes": large.stat().st_size,
+            "prepared_bytes": sum(file.stat().st_size for file in prepared.rglob("*") if file.is_file()),
+        }
+
+
+def encode(asked: argparse.Namespace) -> dict:
+    import segue
+    from segue.data.sequences.sequences import encode, item_vocabulary
+
+    before, began = peak_gib(), time.process_time()  # with all libraries
+    events = segue.read_events(asked.log)
+    read, read_peak, began = time.process_time() - began, peak_gib(), time.process_time()
+    sequences = encode(events, item_vocabulary(events))
+    arrays = [value for value in vars(sequences).values() if isinstance(value, np.ndarray)]
+    return {
+        "events": len(events),
+        "read_processor_seconds": round(read, 2),
+        "encode_processor_seconds": round(time.process_time() - began, 2),
+        "bytes": sum(array.nbytes for array in arrays),
+        "peak_gib_before": round(before, 3),
+        "peak_gib_of_reading": round(read_peak, 3),
+        "peak_gib": round(peak_gib(), 3),
+    }
+
+
+def items(asked: argparse.Namespace) -> dict:
+    from segue.data.sequences.vocabulary import Vocabulary
+
+    count, before = asked.count, peak_gib()
+    ids = pl.Series(np.arange(count)).shuffle(0).cast(pl.String) + "-item"  # eleven to twelve letters
+    began = time.process_time()
+    rows = Vocabulary(ids).rows(ids[:1000])
+    assert rows[-1] == 1000
+    found = {"items": count, "processor_seconds": round(time.process_time() - began, 2)}
+    return found | {"peak_gib_before": round(before, 3), "peak_gib": round(peak_gib(), 3)}
+
+
+# Updates
+
+
+def updates(asked: argparse.Namespace) -> dict:
+    sizes = [(64, 128), (128, 128), (256, 128), (128, 64), (128, 32)]
+    rows = [in_process("update", str(width), str(lanes), cores=1) for width, lanes in sizes]
+    return {"one_core": rows, "all_cores": in_process("update", "128", "128")}
+
+
+def update(asked: argparse.Namespace) -> dict:
+    from segue.config import configure, derive
+    from segue.api import data_size
+    from segue.data.sequences.sequences import Sequences
+    from segue.model_file import build_network
+    from segue.training.trainer import UPDATES_PER_CALL, Trainer
+    from segue.training.update.update import update_many
+
+    width, lanes, count = asked.width, asked.lanes, 200_000
+    rng, length = np.random.default_rng(0), 8 * UPDATES_PER_CALL * 8
+    rows = np.minimum(rng.zipf(1.2, lanes * length), count - 1).astype(np.int32)
+    log = Sequences(pl.Series(range(lanes)), np.arange(0, len(rows) + 1, length), rows, np.arange(len(rows)) * 10**7)
+    settings = {"model.width": width, "train.batch_size": lanes, "train.negatives": 2048, "train.epochs": 1}
+    config = derive(configure(settings | {"train.task": "next"}), data_size(log, count))
+    trainer = Trainer(build_network(config, items=count, longest_gap=1e6), config, log)
+    calls, best, drawing = trainer._updates(), math.inf, math.inf
+    for _ in range(8):
+        began = time.perf_counter()
+        many, number, _ = next(calls)
+        drawn = time.perf_counter()
+        trainer.run, losses = update_many(trainer.network, config, trainer.run, many, np.int32(number), trainer.items)
+        losses.block_until_ready()
+        best, drawing = min(best, (time.perf_counter() - drawn) / number), min(drawing, (drawn - began) / number)
+    found = {"width": width, "lanes": lanes, "items": count, "precision": config.train.precision}
+    return found | {"update_ms": round(1e3 * best, 3), "input_ms": round(1e3 * drawing, 3)}
+
+
+# The exchange
+
+
+def exchange(asked: argparse.Namespace) -> dict:
+    rows = []
+    for processes in (2, 4):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        command = [sys.executable, __file__, "peer", address, str(processes)]
+        peers = [subprocess.Popen([*command, str(n)], stdout=subprocess.PIPE, text=True) for n in range(processes)]
+        said = [peer.communicate()[0] for peer in peers]
+        rows += json.loads(said[0].splitlines()[-1])  # the lines before are those of the library
+    return {"rows": rows}
+
+
+def peer(asked: argparse.Namespace) -> list[dict]:
+    os.environ["NPROC"] = str(max(1, len(CORES) // asked.processes))
+    import jax
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    jax.distributed.initialize(asked.address, asked.processes, asked.number)
+    mesh = jax.make_mesh((asked.processes,), ("workers",))
+    kinds = {
+        "all-to-all": lambda x: jax.lax.all_to_all(x, "workers", 1, 1, tiled=True),
+        "all-reduce": lambda x: jax.lax.pmean(x, "workers"),
+    }
+    rows = []
+    for name, function in kinds.items():
+        spec = PartitionSpec("workers")
+        call = jax.jit(jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
+        for size in (2**14, 2**20, 2**24):
+            local = np.zeros((1, asked.processes * max(1, size // 4 // asked.processes)), np.float32)
+            value = jax.make_array_from_process_local_data(NamedSharding(mesh, spec), local)
+            times = []
+            for _ in range(12):
+                began = time.perf_counter()
+                call(value).block_until_ready()
+                times.append(time.perf_counter() - began)
+            rows.append({"kind": name, "processes": asked.processes, "bytes": local.nbytes, "seconds": min(times[2:])})
+    jax.distributed.shutdown()
+    return rows if asked.number == 0 else []
+
+
+# Workers
+
+
+def workers(asked: argparse.Namespace) -> dict:
+    with tempfile.TemporaryDirectory(dir=asked.work) as folder:
+        large = Path(folder) / "large.parquet"
+        measured("datasets", "expand", asked.log, "-o", str(large), "--users", str(asked.copies), "--items", str(asked.items))
+        events = pl.scan_parquet(large).select(pl.len(), pl.col("item").n_unique()).collect()
+        rows = [trained(large, Path(folder) / str(n), n, asked.minutes) for n in map(int, asked.processes.split(","))]
+    return {"events": events["len"][0], "items": events["item"][0], "width": 128, "batch_size": 128, "rows": rows}
+
+
+def trained(log: Path, folder: Path, processes: int, minutes: float) -> dict:
+    """Return the pace of `segue train --workers N`, and the largest memory of each of its processes."""
+    folder.mkdir()
+    settings = {"train.minutes": minutes, "model.width": 128, "train.batch_size": 128, "train.negatives": 2048}
+    settings |= {"model.trends": "off", "model.transitions": "false", "train.items_without_events": "false"}
+    words = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "segue", "train", str(log), "-o", str(folder / "model.segue"), "--task", "next"]
+    command += [*words, "--log", str(folder / "rows.jsonl"), "--workers", str(processes)]
+    with (folder / "said").open("w") as said:
+        run = subprocess.Popen(command, stdout=said, stderr=said)
+    peaks: dict[int, float] = {}
+    watch = threading.Thread(target=_watch, args=(run, peaks))
+    watch.start()
+    code = run.wait()
+    watch.join()
+    if code:
+        sys.exit((folder / "said").read_text())
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    return {
+        "processes": processes,
+        "events_per_second": [row["events_per_second"] for row in rows],
+        "driver_peak_gib": round(peaks.pop(run.pid), 2),
+        "worker_peak_gib": sorted((round(gib, 2) for gib in peaks.values()), reverse=True)[:processes],
+        "load_of_other_work": round(os.getloadavg()[0], 1),
+    }
+
+
+def _watch(run: subprocess.Popen, peaks: dict[int, float]) -> None:
+    """Note the largest memory of a process and of the Ray workers that train for it, until it ends."""
+    while run.poll() is None:
+        status = {}
+        for file in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):
+                fields = dict(line.split(":", 1) for line in file.read_text().splitlines() if ":" in line)
+                status[int(file.parent.name)] = fields
+        for process, fields in status.items():
+            above = process
+            while above in status and above != run.pid:
+                above = int(status[above]["PPid"])
+            if above == run.pid and (process == run.pid or "TrainWo" in fields["Name"]) and "VmHWM" in fields:
+                peaks[process] = int(fields["VmHWM"].split()[0]) / 2**20
+        time.sleep(0.5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    parts = {"data": data, "items": items, "updates": updates, "exchange": exchange, "workers": workers}
+    inner = {"encode": encode, "update": update, "peer": peer}
+    for name in parts | inner:
+        verb = verbs.add_parser(name)
+        if name in ("data", "encode", "workers"):
+            verb.add_argument("log")
+            verb.add_argument("--copies", type=int, default=30)
+            verb.add_argument("--items", type=int, default=30)
+            verb.add_argument("--work")
+            verb.add_argument("--minutes", type=float, default=1.0)
+            verb.add_argument("--processes", default="1,2,4")
+        elif name == "items":
+            verb.add_argument("--count", type=int, default=5_000_000)
+        elif name == "update":
+            verb.add_argument("width", type=int)
+            verb.add_argument("lanes", type=int)
+        elif name == "peer":
+            verb.add_argument("address")
+            verb.add_argument("processes", type=int)
+            verb.add_argument("number", type=int)
+    asked = parser.parse_args()
+    if asked.verb in inner:
+        print(json.dumps(inner[asked.verb](asked)))
+        return
+    head = {"date": time.strftime("%Y-%m-%d"), "cores": len(CORES), "load_of_other_work": round(os.getloadavg()[0], 1)}
+    text = json.dumps(head | parts[asked.verb](asked), indent=1)
+    print(text)
+    (RESULTS / f"{asked.verb}.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
