@@ -25,6 +25,16 @@ def is_address(text: str | Path) -> bool:
     return _LIKE.match(str(text)) is not None
 
 
+def is_server(text: str | Path) -> bool:
+    """Return whether an address has the kind of a store's server.
+
+    Example:
+        >>> is_server("postgresql://db/shop"), is_server("s3://bucket/plays")
+        (True, False)
+    """
+    return re.match(rf"{_KINDS}:", str(text), re.IGNORECASE) is not None
+
+
 def is_whole(text: str | Path) -> bool:
     """Return whether an address is written as it should be: KIND://USER:PASSWORD@HOST:PORT/DATABASE."""
     return _WHOLE.fullmatch(str(text)) is not None

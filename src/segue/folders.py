@@ -70,6 +70,20 @@ class DataFolder:
         except OSError as error:
             raise self._fault("write", name, error) from error
 
+    def remove(self, name: str) -> None:
+        """Remove a file; nothing where there is none.
+
+        Raises:
+            DataError: the folder cannot be written to, or does not answer.
+        """
+        try:
+            if self.path is None:
+                self._asked("write", name, lambda fs, at: fs.rm_file(at) if fs.exists(at) else None)
+            else:
+                (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._fault("write", name, error) from error
+
     def has(self, name: str) -> bool:
         """Return whether there is a file or folder with this name."""
         if self.path is not None:

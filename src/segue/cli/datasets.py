@@ -1,4 +1,4 @@
-"""The verbs that look at data: `demo`, `inspect`, and `datasets list | get | expand`."""
+"""The verbs about data: `demo`, `inspect`, `prepare`, and `datasets list | get | expand`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +12,9 @@ from segue.cli import options
 from segue.cli.demo import run_demo, run_live
 from segue.data.log.datasets import datasets, get
 from segue.data.log.synthetic import expand
+from segue.data.prepared.manifest import BUCKETS
+from segue.jobs.engines import engine_of
+from segue.jobs.prepare import prepare as prepare_log
 
 first = typer.Typer()
 named = typer.Typer(help="Fetch well-known data sets by name, or make a log larger.", no_args_is_help=True)
@@ -51,6 +54,40 @@ def inspect(
     typer.echo(str(findings))
     for line in tables:
         typer.echo(f"{'table':<13}{line}")
+
+
+@first.command()
+@options.reads_log
+def prepare(
+    logs: Annotated[
+        list[str],
+        typer.Argument(help="Files of one log: CSV, TSV, NDJSON (also .gz, .zst) or Parquet.", metavar="LOG..."),
+    ],
+    out: Annotated[str, typer.Option("-o", "--out", help="Folder or address; one that is there is added to.")],
+    engine: options.EngineName = None,
+    buckets: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Buckets of users of a new folder, {BUCKETS} if not given; one must fit into memory.", min=1
+        ),
+    ] = None,
+    *,
+    columns: options.LogColumns,
+) -> None:
+    """Prepare a log that may be larger than memory: a folder that every verb takes as a log, and grows by the day."""
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    requested, reading = columns.options()
+    made = prepare_log(
+        logs, out, requested=requested, reading=reading, buckets=buckets, engine=engine_of(engine), say=say
+    )
+    for note in made.runs[-1].notes:
+        say(note)
+    dropped = "".join(f", {count:,} rows left out with {why}" for why, count in made.dropped.items())
+    files = f"{len(made.sources):,} file{'s' * (len(made.sources) != 1)}"
+    typer.echo(f"{made.folder}: {made.events:,} events of {files} in {made.buckets:,} buckets{dropped}.")
 
 
 @named.command("list")

@@ -30,7 +30,8 @@ from segue.store.readonly import is_store, read_store
 Log = Annotated[
     str,
     typer.Argument(
-        help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet; or a store: an SQLite file, postgresql://..., valkey://...",
+        help="CSV, TSV, NDJSON (also .gz, .zst) or Parquet; a folder of segue prepare; or a store: an SQLite file, "
+        "postgresql://..., valkey://...",
         metavar="EVENTS",
     ),
 ]
@@ -54,6 +55,13 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="path=value, s
 Where = Annotated[str | None, typer.Option(help="Filter of items, such as 'genre = \"Comedy\" and price < $most'.")]
 JsonLog = Annotated[
     Path | None, typer.Option("--log", help="File that gets a line of JSON for each epoch or trial, such as run.jsonl.")
+]
+EngineName = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="ray: work on the cluster of RAY_ADDRESS, or on all cores of this machine. Needs the extra ray.",
+    ),
 ]
 ListLength = Annotated[int, typer.Option("-k", help="Length of the list.")]
 FailIf = Annotated[
@@ -99,19 +107,24 @@ class LogColumns:
             of: the model whose log tells what no option says.
             more: further columns by role, such as the event ids.
         """
-        names = ("user", "item", "time", "rating", "type")
-        columns = {name: getattr(self, f"{name}_col") for name in names} | dict(more or {})
+        columns, reading = self.options(more)
         if is_store(path):
             return self._of_store(str(path), columns)
-        words = tuple(word for several in self.missing or () for word in next(csv.reader([several]), []))
-        context = tuple(self.context_col or ())
-        reading = Reading(self.time_format, self.header, self.sep, self.encoding, context, words)
         log = segue.read_events(path, **columns, reading=reading, like=of.facts.get("reading") if of else None)
         if of is not None:
             check_known(of.vocabulary.ids, log)
             for note in log.intake.notes:
                 typer.echo(note, err=True)
         return log
+
+    def options(self, more: Mapping[str, Any] | None = None) -> tuple[dict[str, str | None], Reading]:
+        """Return the columns by role, and how the file is written."""
+        names = ("user", "item", "time", "rating", "type")
+        columns = {name: getattr(self, f"{name}_col") for name in names} | dict(more or {})
+        words = tuple(word for several in self.missing or () for word in next(csv.reader([several]), []))
+        return columns, Reading(
+            self.time_format, self.header, self.sep, self.encoding, tuple(self.context_col or ()), words
+        )
 
     def _of_store(self, address: str, columns: Mapping[str, Any]) -> Events:
         options = {**columns, "time_format": self.time_format, "sep": self.sep, "missing": self.missing}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +13,14 @@ from segue.addresses import shown
 from segue.cli import options
 from segue.config import parse_settings
 from segue.data.log.events import Events
+from segue.data.prepared.items import items_of
+from segue.data.prepared.manifest import Prepared, is_prepared, open_prepared
 from segue.errors import ArgumentError
 from segue.files import check_file
 from segue.jobs.batch_recommend import recommend_all, state_of
-from segue.recommend.arguments import profiles_of
+from segue.jobs.bucket_recommend import recommend_buckets
+from segue.jobs.engines import engine_of
+from segue.recommend.arguments import check_items, profiles_of
 from segue.recommend.batch import Happened
 from segue.recommend.index.approximate import LARGE, open_index
 from segue.recommend.lists.explain import past_events
@@ -37,10 +42,14 @@ def recommend(
     model: options.Model,
     history: Annotated[str | None, typer.Option(help="Item ids, oldest first, as one CSV line.")] = None,
     user: UserId = None,
-    everyone: Annotated[bool, typer.Option("--all", help="Lists for all users, into the file of -o.")] = False,
+    everyone: Annotated[bool, typer.Option("--all", help="Lists for all users, into -o.")] = False,
     events: options.UsersLog = None,
     store: options.UsersStore = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Parquet file for --all.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("-o", "--out", help="For --all: Parquet file, or a folder for a log of segue prepare."),
+    ] = None,
+    engine: options.EngineName = None,
     k: options.ListLength = 10,
     plan: Annotated[int | None, typer.Option(help="Plan the next N items as an ordered path, not a list.")] = None,
     beam: Annotated[int, typer.Option(help="For --plan: paths kept at each step; 1 takes the best item.")] = 1,
@@ -65,6 +74,9 @@ def recommend(
         raise typer.BadParameter("give one of --history ID,ID,..., --user ID and --all")
     if everyone != (out is not None):
         raise typer.BadParameter("--all and -o FILE go together")
+    by_bucket = out is not None and not out.lower().endswith(".parquet") and is_prepared(events)
+    if engine is not None and not by_bucket:
+        raise typer.BadParameter("--engine is for --all with --events FOLDER of segue prepare and -o FOLDER")
     if (history is None) != ((events is None) != (store is None)):
         of = "history stands by itself, without" if history is not None else "user and --all need one of"
         raise typer.BadParameter(f"--{of} --events LOG and --store S")
@@ -72,14 +84,19 @@ def recommend(
         raise typer.BadParameter("--plan is for one history or user, with --beam or with --temperature")
     if choice != options.ListChoice() and plan is not None:
         raise typer.BadParameter("filters are for lists, without --plan")
-    if out is not None:
-        check_file(out, "-o", ".parquet")
+    if out is not None and not by_bucket:
+        check_file(Path(out), "-o", ".parquet")
     rec = load_model(model)
     if rec.config.train.task == "rating":
         typer.echo("this model learnt ratings alone, not what comes next: train with --task both for lists", err=True)
+    everyones = partial(list_all, rec, model, k=k, at=options.time_option(at), users=users, choice=choice)
+    if by_bucket:
+        prepared = open_prepared(str(events))
+        check_items(rec.vocabulary.ids, items_of(prepared)["item"], prepared.source)
+        return everyones(prepared, str(out), engine=engine)
     source = columns.read(events, of=rec) if events is not None else str(store)
     if out is not None:
-        return list_all(rec, model, source, out, k=k, at=options.time_option(at), users=users, choice=choice)
+        return everyones(source, out)
     about = options.profile_option(profile)
     if history is not None:
         past: Sequence[Happened] = past_events(options.history_ids(history))
@@ -208,15 +225,16 @@ def similar(
 def list_all(
     rec: Recommender,
     model: Path,
-    source: Events | str,
-    out: Path,
+    source: Events | Prepared | str,
+    out: str,
     *,
     k: int,
     at: Time,
     users: Path | None,
     choice: options.ListChoice,
+    engine: str | None = None,
 ) -> None:
-    """Write the lists of all users of a log or of the store at an address."""
+    """Write the lists of all users of a log, of a prepared folder, or of the store at an address."""
     index, note = open_index(rec, model)
     if index is not None or len(rec.items) > LARGE:
         typer.echo(note, err=True)
@@ -229,6 +247,13 @@ def list_all(
     )  # fmt: skip
     profiles = profiles_of(rec.facts, users)
     rec = rec.with_index(index)
+    if isinstance(source, Prepared):
+        done = recommend_buckets(
+            rec, source, out, k=k, at=at, profiles=profiles, choice=narrow, engine=engine_of(engine),
+            index=None if index is None else model.absolute(), report=partial(_progress, what="bucket"),
+        )  # fmt: skip
+        typer.echo(f"{out}: lists of {done.users + done.before:,} users in {source.buckets:,} files.")
+        return
     with ExitStack() as stack:
         of = source if isinstance(source, Events) else stack.enter_context(closing(read_store(source)))
         done = recommend_all(rec, of, out, k=k, at=at, profiles=profiles, choice=narrow, report=_progress)
@@ -237,8 +262,8 @@ def list_all(
     typer.echo(f"{out}: lists of {count:,} user{'s' * (count != 1)}{before}.")
 
 
-def _progress(done: int, of: int) -> None:
-    typer.echo(f"{done:,} of {of:,} user{'s' * (of != 1)}", err=True)
+def _progress(done: int, of: int, what: str = "user") -> None:
+    typer.echo(f"{done:,} of {of:,} {what}{'s' * (of != 1)}", err=True)
 
 
 def _user_state(

@@ -34,7 +34,7 @@ USERS, EVENTS = 2_000, 200_000
 _PAGE = 5_000
 #: Lists of all items.
 EVERYTHING = ListOptions()
-_SCHEMA = {"user": pl.String, "place": pl.Int32, "item": pl.String, "score": pl.Float32}
+SCHEMA = {"user": pl.String, "place": pl.Int32, "item": pl.String, "score": pl.Float32}
 
 
 @dataclass(frozen=True)
@@ -95,28 +95,33 @@ def recommend_all(
     check_count(k, "recommend: expected k")
     now = microseconds(at, "at")
     of = f"{source.source}, {len(source)} events" if isinstance(source, Events) else "store"
-    held, job = (
-        _held(rec, choice, now),
-        {"model": rec.fingerprint, "items": len(rec.items), "k": k, "at": now, "of": of},
-    )
-    parts = ResumableParquet(Path(out), job | ({} if choice == EVERYTHING else {"choice": held.digest}))
+    held = allowed_by(rec, choice, now)
+    parts = ResumableParquet(Path(out), job_of(rec, k, now, of, choice, held))
     paths = parts.paths()
     done = set(pl.scan_parquet(paths).select(pl.col("user").unique()).collect()["user"]) if paths else set()
     before, count = len(done), 0
     if isinstance(source, Events):
         users = [user for user in source.users if user not in done]
-        batches = _batches_of_log(rec, source, users, profiles)
+        batches = batches_of_log(rec, source, users, profiles)
     else:
         users = [user for user in all_users(source) if user not in done]
         batches = _batches_of_store(rec, source, users, profiles)
     ids = rec.vocabulary.ids
     for batch in batches:
-        parts.add(_lists(rec, batch, k, now, ids, held))
+        parts.add(lists_of(rec, batch, k, now, ids, held))
         count += len(batch.users)
         if report:
             report(before + count, before + len(users))
-    parts.finish(pl.DataFrame(schema=_SCHEMA))
+    parts.finish(pl.DataFrame(schema=SCHEMA))
     return BatchReport(count, before)
+
+
+def job_of(
+    rec: Recommender, k: int, now: int | None, of: str, choice: ListOptions, held: "Allowed"
+) -> dict[str, str | int | None]:
+    """Return what the lists are made of: an interrupted run goes on where all of this is the same."""
+    job: dict[str, str | int | None] = {"model": rec.fingerprint, "items": len(rec.items), "k": k, "at": now, "of": of}
+    return job if choice == EVERYTHING else job | {"choice": held.digest}
 
 
 def all_users(store: Store) -> list[str]:
@@ -135,7 +140,7 @@ def all_users(store: Store) -> list[str]:
         reached = newest
 
 
-class _Held(NamedTuple):
+class Allowed(NamedTuple):
     """What all lists may hold: seen items or not, rows to leave out, bool[row] that is allowed."""
 
     repeats: Repeats
@@ -149,7 +154,7 @@ class _Held(NamedTuple):
         return blake2b(b"|".join([self.repeats.encode(), *arrays]), digest_size=16).hexdigest()
 
 
-def _held(rec: Recommender, choice: ListOptions, now: int | None) -> _Held:
+def allowed_by(rec: Recommender, choice: ListOptions, now: int | None) -> Allowed:
     """Return what all lists may hold.
 
     Raises:
@@ -159,10 +164,13 @@ def _held(rec: Recommender, choice: ListOptions, now: int | None) -> _Held:
         of_all_users(found.tree)
     excluded = rec.vocabulary.rows(choice.exclude) if choice.exclude else None
     left = narrowed(rec, choice, now)
-    return _Held(choice.repeats or rec.repeats, excluded, None if left is None else left.mask)
+    return Allowed(choice.repeats or rec.repeats, excluded, None if left is None else left.mask)
 
 
-def _lists(rec: Recommender, batch: UserBatch, k: int, now: int | None, ids: pl.Series, held: _Held) -> pl.DataFrame:
+def lists_of(
+    rec: Recommender, batch: UserBatch, k: int, now: int | None, ids: pl.Series, held: Allowed
+) -> pl.DataFrame:
+    """Return the lists of a batch: `user`, `place`, `item`, `score`."""
     gaps = gaps_seconds([now] * len(batch.times), batch.times)
     excluded = [seen.to_rows() for seen in batch.seen] if held.repeats == "exclude" else []
     if (out := held.excluded) is not None:
@@ -177,7 +185,7 @@ def _lists(rec: Recommender, batch: UserBatch, k: int, now: int | None, ids: pl.
         "item": ids.gather(rows.astype(np.int64) - 1),
         "score": pl.Series(best.scores[user, place]),
     }
-    return pl.DataFrame(columns).cast(_SCHEMA)  # type: ignore[arg-type]
+    return pl.DataFrame(columns).cast(SCHEMA)  # type: ignore[arg-type]
 
 
 def state_of(rec: Recommender, store: Store, user: str, profiles: Profiles | None = None) -> State:
@@ -201,7 +209,7 @@ def _user_batch(states: States) -> UserBatch:
     return UserBatch(states.users.to_list(), states.memory.output, times, list(states.seen), states.recent)
 
 
-def _batches_of_log(rec: Recommender, log: Events, users: list[str], profiles: Profiles | None) -> Iterator[UserBatch]:
+def batches_of_log(rec: Recommender, log: Events, users: list[str], profiles: Profiles | None) -> Iterator[UserBatch]:
     """Give the users of a log in batches."""
     if rec.network.rating is not None:
         rec.network.rating.scale.check_log(log)

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
-from segue.errors import DataError
+from segue.errors import ArgumentError, DataError
 
 _Task = TypeVar("_Task")
 #: Work that is cut by keys: yields a key from -1, and bytes for it.
@@ -19,11 +19,11 @@ class Engine(Protocol):
     """Runs functions on tasks; functions, tasks and results can be pickled."""
 
     def map(self, work: Callable[[], Callable[[int], bytes]], numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        """Yield each number with the result of its work, in any order; `work` is made once in each process."""
+        """Yield each number with the result of its work, in any order; `work` is made once for many."""
         ...
 
-    def map_reduce(self, split: Split[_Task], tasks: Sequence[_Task], reduce: Reduce) -> Iterator[bytes]:
-        """Split each task, gather the bytes of each key, and yield the result of each key in any order."""
+    def map_reduce(self, split: Split[_Task], tasks: Sequence[_Task], reduce: Reduce, keys: int) -> Iterator[bytes]:
+        """Split each task, gather the bytes of each of `keys` keys, and yield the results in any order."""
         ...
 
 
@@ -36,7 +36,7 @@ class LocalEngine:
     Example:
         >>> def by_letter(word):
         ...     yield ord(word[0]), word.encode()
-        >>> list(LocalEngine().map_reduce(by_letter, ["bear", "ant", "bee"], lambda key, words: b" ".join(words)))
+        >>> list(LocalEngine().map_reduce(by_letter, ["bear", "ant", "bee"], lambda key, words: b" ".join(words), 2))
         [b'ant', b'bear bee']
     """
 
@@ -49,7 +49,7 @@ class LocalEngine:
         for number in numbers:
             yield number, run(number)  # type: ignore[misc]
 
-    def map_reduce(self, split: Split[_Task], tasks: Sequence[_Task], reduce: Reduce) -> Iterator[bytes]:
+    def map_reduce(self, split: Split[_Task], tasks: Sequence[_Task], reduce: Reduce, keys: int) -> Iterator[bytes]:
         """Split each task into files by key, then yield the result of each key in order."""
         with tempfile.TemporaryDirectory(dir=self.scratch, prefix="segue-") as folder, ExitStack() as stack:
             files: dict[int, IO[bytes]] = {}
@@ -71,3 +71,19 @@ class LocalEngine:
                     parts.append(file.read(int.from_bytes(size, "little")))
                 yield reduce(key, parts)
                 file.truncate(0)
+
+
+def engine_of(name: str | None) -> Engine:
+    """Return the engine of `--engine`: None is this process, "ray" a Ray cluster.
+
+    Raises:
+        ArgumentError: there is no such engine, or Ray is not installed.
+        DataError: the cluster does not answer, or has no cores.
+    """
+    if name is None:
+        return LocalEngine()
+    if name != "ray":
+        raise ArgumentError(f'--engine: expected ray, came "{name}". Leave it out to work on this machine alone.')
+    from segue.jobs.ray_engine import RayEngine
+
+    return RayEngine()

@@ -270,7 +270,8 @@ def _gather(
         for number, (log, plan) in enumerate(zip(logs, plans, strict=True))
     ]
     notes, written = list[FileNotes](), list[WrittenBucket]()
-    for result in map(pickle.loads, engine.map_reduce(split_file, tasks, partial(write_bucket, head.folder, run))):
+    write = partial(write_bucket, head.folder, run)
+    for result in map(pickle.loads, engine.map_reduce(split_file, tasks, write, head.buckets + 1)):
         if isinstance(result, WrittenBucket):
             written.append(result)
         else:

@@ -54,7 +54,12 @@ def check_known(items: pl.Series, log: Events) -> None:
         DataError: the model knows none; the message shows an id of each, and why they may differ.
     """
     tables = [each.table["item"].cast(pl.String) for each in (log, log.history) if each is not None]
-    check_matched(items, pl.concat(tables).unique(), source="model", of_log=log.source, role="item", what="model")
+    check_items(items, pl.concat(tables).unique(), log.source)
+
+
+def check_items(items: pl.Series, known: pl.Series, log: str) -> None:
+    """Do nothing if a model knows one of the items of a log; see `check_known`."""
+    check_matched(items, known, source="model", of_log=log, role="item", what="model")
 
 
 def profiles_of(facts: Mapping[str, Any], users: object, log: Events | None = None) -> Profiles | None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
+from segue.addresses import is_server
 from segue.data.values.plain import json_of, one_line, whole
 from segue.errors import DataError
 from segue.folders import DataFolder
@@ -166,7 +167,7 @@ def is_prepared(source: object) -> bool:
     if not isinstance(source, str | Path):
         return False
     path = DataFolder(str(source)).path
-    return path is None or (path / MANIFEST).is_file()
+    return not is_server(source) if path is None else (path / MANIFEST).is_file()
 
 
 def open_prepared(folder: str | Path) -> Prepared:

@@ -1,0 +1,125 @@
+"""The engine of a Ray cluster: tasks of Ray Data, and its hash shuffle between them."""
+
+import logging
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeVar
+
+from segue.errors import ArgumentError, DataError, SegueError
+from segue.jobs.engines import Reduce, Split
+
+_Task = TypeVar("_Task")
+#: Parts in a block of Ray.
+_PARTS = 64
+#: Tasks of `map` for each core: the work is made once in each.
+_CHUNKS = 4
+
+
+def _remote() -> dict[str, int]:
+    return {"max_retries": 2}  # of a task whose worker died; Ray Data itself would try for ever
+
+
+_HOW: dict[str, Any] = {"batch_format": "pyarrow", "ray_remote_args_fn": _remote}
+
+
+class RayEngine:
+    """Runs tasks on the Ray that the program has joined, on the cluster of RAY_ADDRESS, or on this machine's cores.
+
+    Every node reads the files of a log and writes the folder, so both lie where all nodes reach them.
+
+    Raises:
+        ArgumentError: Ray is not installed.
+        DataError: the cluster does not answer, or has no cores.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            raise ArgumentError(
+                f"--engine ray: expected Ray, it cannot be imported ({error}). Install it: pip install 'segue[ray]'"
+            ) from None
+        self.ray, self.data = ray, ray.data
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        if not ray.is_initialized():
+            try:
+                ray.init(logging_level=logging.ERROR, include_dashboard=False, log_to_driver=False)
+            except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+                raise DataError(
+                    f"--engine ray: expected a cluster that answers, came: {str(error).partition(chr(10))[0][:200]}. "
+                    "Correct RAY_ADDRESS, or unset it to work on the cores of this machine."
+                ) from error
+        self.cores = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+        if self.cores < 1:
+            raise DataError(
+                "--engine ray: expected a cluster with cores, found none. Start a node: ray start --num-cpus 4."
+            )
+
+    def map(self, work: Callable[[], Callable[[int], bytes]], numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield each number with the result of its work as it is done; `work` is made once in each task."""
+        chunks = [numbers[start :: _CHUNKS * self.cores] for start in range(_CHUNKS * self.cores)]
+        tasks = self._of([{"numbers": pickle.dumps(chunk)} for chunk in chunks if chunk])
+        if numbers:
+            for row in self._rows(tasks.map_batches(_mapped, fn_args=(work,), batch_size=1, **_HOW)):
+                yield row["number"], row["result"]
+
+    def map_reduce(self, split: Split[_Task], tasks: Sequence[_Task], reduce: Reduce, keys: int) -> Iterator[bytes]:
+        """Split each task, shuffle the parts by key, and yield the result of each key as it is done."""
+        pickled = self._of([{"task": pickle.dumps(task)} for task in tasks])
+        parts = pickled.map_batches(_split, fn_args=(split,), batch_size=1, **_HOW)
+        groups = parts.groupby("key", num_partitions=keys)
+        done = groups.map_groups(_reduced, fn_args=(reduce,), **_HOW)
+        return (row["result"] for row in self._rows(done))
+
+    def _of(self, rows: list[dict[str, Any]]) -> Any:
+        made = self.data.from_items(rows, override_num_blocks=max(1, len(rows)))
+        made.context.enable_progress_bars = False
+        return made
+
+    def _rows(self, made: Any) -> Iterator[dict[str, Any]]:
+        with _explained(self.ray.exceptions):
+            yield from made.iter_rows()
+
+
+def _mapped(batch: Any, work: Callable[[], Callable[[int], bytes]]) -> Iterator[Any]:
+    run = work()
+    for number in pickle.loads(batch["numbers"][0].as_py()):
+        yield _table(number=[number], result=[run(number)])
+
+
+def _split(batch: Any, split: Split[Any]) -> Iterator[Any]:
+    all_parts = iter(split(pickle.loads(batch["task"][0].as_py())))
+    while parts := list(islice(all_parts, _PARTS)):
+        keys, pieces = zip(*parts, strict=True)
+        yield _table(key=keys, part=pieces)
+
+
+def _reduced(group: Any, reduce: Reduce) -> Any:
+    return _table(result=[reduce(group["key"][0].as_py(), group["part"].to_pylist())])
+
+
+def _table(**columns: Sequence[Any]) -> Any:
+    import pyarrow as pa
+
+    kinds = {"key": pa.int64(), "number": pa.int64()}
+    return pa.table({name: pa.array(values, kinds.get(name, pa.large_binary())) for name, values in columns.items()})
+
+
+@contextmanager
+def _explained(faults: Any) -> Iterator[None]:
+    """Raise Segue's own errors as they were raised in a worker, and say what a dead worker means."""
+    try:
+        yield
+    except (faults.RayError, RuntimeError) as error:
+        known: BaseException | None = error
+        while known is not None and not isinstance(known, SegueError):
+            known = known.__cause__ or getattr(known, "cause", None)
+        if known is not None:
+            raise known from None
+        raise DataError(
+            f"--engine ray: expected every worker to end its work, one did not: {str(error).strip()[-300:]}. "
+            "A worker without memory is killed: give more --buckets of a new folder, or nodes with more memory."
+        ) from error
