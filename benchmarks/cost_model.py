@@ -83,8 +83,9 @@ def event_bytes(parts: Parts) -> float:
     return (encode["peak_gib"] - encode["peak_gib_before"]) * GIB / encode["events"]
 
 
-def id_bytes(parts: Parts) -> float:
-    return (parts.items["peak_gib"] - parts.items["peak_gib_before"]) * GIB / parts.items["items"]
+def counts_of_items(job: Job, buckets: int = 64) -> float:
+    """Return how many pairs of a bucket and an item of it there are, if all items have equally many events."""
+    return job.items * buckets * (1 - (1 - 1 / buckets) ** (job.events / job.items))
 
 
 # An update
@@ -154,7 +155,7 @@ def worker_bytes(job: Job, workers: int) -> float:
 
 def driver_bytes(parts: Parts, job: Job) -> float:
     """Return the memory of the process that starts a training: the log, or the weights and their file at the end."""
-    return max(event_bytes(parts) * job.events, 2 * table_bytes(job)) + id_bytes(parts) * job.items
+    return max(event_bytes(parts) * job.events, 2 * table_bytes(job)) + parts.items["bytes_of_an_id"] * job.items
 
 
 # The page
@@ -185,7 +186,7 @@ def on_paper(parts: Parts, job: Job, cluster: Cluster) -> list[list[str]]:
     shared = job._replace(lanes=128 / n)
     raw = parts.data["log_bytes"] / parts.data["events"] * job.events
     steps = [
-        ["`segue prepare --engine ray`", prepare_seconds(parts, job.events, n * cluster.cores), None, 2 * raw / n],
+        ["`segue prepare --engine ray`", prepare_seconds(parts, job.events, n * cluster.cores), parts.items["bytes_of_a_count"] * counts_of_items(job), 2 * raw / n],
         ["reading and encoding, in one process", driver_seconds(parts, job.events), driver_bytes(parts, job), 0.0],
     ]
     for name, each in (("an epoch, 128 lanes for each worker", job), ("an epoch, 2 lanes for each worker", shared)):
@@ -203,12 +204,14 @@ def on_paper(parts: Parts, job: Job, cluster: Cluster) -> list[list[str]]:
 def limits(parts: Parts, job: Job, cluster: Cluster) -> list[list[str]]:
     """Return what stops a larger run, the first at the top: how far it reaches, beside what is wanted."""
     room, one = cluster.memory_gib * GIB, job._replace(items=1.0)
+    counted = parts.items["bytes_of_a_count"] * counts_of_items(job)
     reach = [
         ["the log in the memory of the process that starts the training", room / event_bytes(parts), job.events, "events"],
         ["positions of events are 32-bit numbers", 2.0**31, job.events, "events"],
         ["the model and its file in one process, at the end", room / (2 * table_bytes(one)), job.items, "items"],
         ["the item table in the memory of a server", room / table_bytes(one), job.items, "items"],
-        ["ids of items in the memory of one process", room / id_bytes(parts), job.items, "items"],
+        ["ids of items in the memory of one process", room / parts.items["bytes_of_an_id"], job.items, "items"],
+        ["counts of items of all buckets, in the process that prepares", job.items * room / counted, job.items, "items"],
         ["tables and counts in the memory of a worker", room / worker_bytes(one, cluster.machines), job.items, "items"],
     ]
     reach.sort(key=lambda row: row[1] / row[2])
@@ -264,7 +267,8 @@ def page(parts: Parts) -> str:
         "## The parts",
         said(f"Processor seconds for a million events, and bytes of an event afterwards ({data['date']}, {data['cores']} cores, other work beside)."),
         table(["part", "seconds", "bytes"], costs),
-        said(f"Reading and encoding hold {event_bytes(parts):.0f} bytes for each event, a vocabulary {id_bytes(parts):.0f} bytes for each id. "
+        said(f"Reading and encoding hold {event_bytes(parts):.0f} bytes for each event, a vocabulary {parts.items['bytes_of_an_id']} bytes for each id, the counts of the items of a bucket "
+             f"{parts.items['bytes_of_a_count']} bytes each. "
              f"An index of {index['items']:,} items of width {index['width']} is built in {index['facts']['seconds']:.0f} s and finds a list in "
              f"{index['approximate']['p50_ms']:.1f} ms (the exact search {index['exact_one_thread']['p50_ms']:.0f} ms on one core)."),
         said("An update with 2,048 drawn items on one core, milliseconds, while the other core works:"),

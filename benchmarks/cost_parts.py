@@ -86,15 +86,42 @@ def encode(asked: argparse.Namespace) -> dict:
 
 
 def items(asked: argparse.Namespace) -> dict:
+    return in_process("vocabulary", str(5_000_000)) | in_process("counts", str(1_000_000))
+
+
+def vocabulary(asked: argparse.Namespace) -> dict:
     from segue.data.sequences.vocabulary import Vocabulary
 
-    count, before = asked.count, peak_gib()
-    ids = pl.Series(np.arange(count)).shuffle(0).cast(pl.String) + "-item"  # eleven to twelve letters
+    before = peak_gib()
+    ids = _ids(asked.count)
     began = time.process_time()
-    rows = Vocabulary(ids).rows(ids[:1000])
-    assert rows[-1] == 1000
-    found = {"items": count, "processor_seconds": round(time.process_time() - began, 2)}
-    return found | {"peak_gib_before": round(before, 3), "peak_gib": round(peak_gib(), 3)}
+    assert Vocabulary(ids).rows(ids[:1000])[-1] == 1000
+    return {
+        "ids": asked.count,
+        "processor_seconds_of_ids": round(time.process_time() - began, 2),
+        "bytes_of_an_id": round((peak_gib() - before) * 2**30 / asked.count),
+    }
+
+
+def counts(asked: argparse.Namespace) -> dict:
+    from segue.data.prepared.items import merged_items
+    from segue.data.prepared.parts import PLACE
+
+    before, number, buckets = peak_gib(), pl.int_range(asked.count, eager=True), 8
+    columns = {"count": number, "time": number, PLACE: number}
+    tables = [pl.DataFrame({"item": _ids(asked.count), **columns}) for _ in range(buckets)]
+    began = time.process_time()
+    assert len(merged_items(tables)) == asked.count
+    return {
+        "counts": buckets * asked.count,
+        "processor_seconds_of_counts": round(time.process_time() - began, 2),
+        "bytes_of_a_count": round((peak_gib() - before) * 2**30 / (buckets * asked.count)),
+    }
+
+
+def _ids(count: int) -> pl.Series:
+    """Return ids of eleven to twelve letters, in another order each time."""
+    return pl.Series(np.arange(count)).shuffle().cast(pl.String) + "-item"
 
 
 # Updates
@@ -237,7 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     parts = {"data": data, "items": items, "updates": updates, "exchange": exchange, "workers": workers}
-    inner = {"encode": encode, "update": update, "peer": peer}
+    inner = {"encode": encode, "vocabulary": vocabulary, "counts": counts, "update": update, "peer": peer}
     for name in parts | inner:
         verb = verbs.add_parser(name)
         if name in ("data", "encode", "workers"):
@@ -247,8 +274,8 @@ def main() -> None:
             verb.add_argument("--work")
             verb.add_argument("--minutes", type=float, default=1.0)
             verb.add_argument("--processes", default="1,2,4")
-        elif name == "items":
-            verb.add_argument("--count", type=int, default=5_000_000)
+        elif name in ("vocabulary", "counts"):
+            verb.add_argument("count", type=int)
         elif name == "update":
             verb.add_argument("width", type=int)
             verb.add_argument("lanes", type=int)
