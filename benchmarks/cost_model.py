@@ -37,12 +37,16 @@ class Job(NamedTuple):
 
 
 class Cluster(NamedTuple):
-    """Machines of one kind, with one worker on each."""
+    """Machines of one kind, with a worker for every two cores."""
 
     machines: int
     cores: int
     memory_gib: float
     network: float  # bytes a second, of one machine, in each direction
+
+    @property
+    def workers(self) -> int:
+        return self.machines * self.cores // 2
 
 
 def read(name: str) -> Any:
@@ -73,14 +77,18 @@ def prepare_seconds(parts: Parts, events: float, cores: float) -> float:
 
 def driver_seconds(parts: Parts, events: float) -> float:
     """Return how long the process that starts a training reads and encodes the log, on one core."""
-    encode = parts.data["encode"]
-    return (encode["read_processor_seconds"] + encode["encode_processor_seconds"]) * events / encode["events"]
+    return growth(parts, "read_processor_seconds", "encode_processor_seconds") * events
 
 
-def event_bytes(parts: Parts) -> float:
+def event_bytes(parts: Parts, *, hours: bool = True) -> float:
     """Return the memory of that process for each event, at most."""
-    encode = parts.data["encode"]
-    return (encode["peak_gib"] - encode["peak_gib_before"]) * GIB / encode["events"]
+    return growth(parts, "peak_gib", of="encode" if hours else "encode_without_hours") * GIB
+
+
+def growth(parts: Parts, *names: str, of: str = "encode") -> float:
+    """Return what an event more adds, of two sizes."""
+    half, whole = parts.data[of]
+    return sum(whole[name] - half[name] for name in names) / (whole["events"] - half["events"])
 
 
 def counts_of_items(job: Job, buckets: int = 64) -> float:
@@ -91,14 +99,14 @@ def counts_of_items(job: Job, buckets: int = 64) -> float:
 # An update
 
 
-def update_seconds(parts: Parts, job: Job, cores: float) -> float:
-    """Return the time of an update: linear in lanes, by width as measured; each doubling of cores gains alike."""
+def call_seconds(parts: Parts, job: Job, cores: int) -> float:
+    """Return the time of a call of a worker without others on one core or two: linear in lanes, by width as measured."""
     rows = parts.updates["one_core"]
-    by_lanes = {row["lanes"]: row["update_ms"] + row["input_ms"] for row in rows if row["width"] == 128}
+    by_lanes = {row["lanes"]: row["call_ms"] for row in rows if row["width"] == 128}
     slope, fixed = np.polyfit(list(by_lanes), list(by_lanes.values()), 1)
-    by_width = {row["width"]: row["update_ms"] for row in rows if row["lanes"] == 128}
-    doubling = by_width[128] / parts.updates["all_cores"]["update_ms"]
-    return float(fixed + slope * job.lanes) * by_width[job.width] / by_width[128] / doubling ** np.log2(cores) / 1e3
+    by_width = {row["width"]: row["call_ms"] for row in rows if row["lanes"] == 128}
+    second = parts.updates["all_cores"]["call_ms"] / by_width[128] if cores > 1 else 1.0
+    return float(fixed + slope * job.lanes) * second * by_width[job.width] / by_width[128] / 1e3
 
 
 # The exchange
@@ -110,9 +118,9 @@ def rows_of_call(job: Job, workers: int) -> float:
     return most if workers == 1 else workers * min(most, int(1.25 * most / workers) + 64)
 
 
-def row_bytes(job: Job) -> float:
+def row_bytes(job: Job, workers: int) -> float:
     """Return the bytes that a worker sends in a call for rows of the item table: there, and back."""
-    return 2 * rows_of_call(job, 2) * TABLES * 4 * (job.width + 1)
+    return 2 * rows_of_call(job, workers) * TABLES * 4 * (job.width + 1)
 
 
 def dense_bytes(job: Job) -> float:
@@ -122,22 +130,25 @@ def dense_bytes(job: Job) -> float:
 
 
 def exchange_seconds(parts: Parts, job: Job, workers: int, network: float = np.inf) -> float:
-    """Return the time of the exchanges of a call; beyond 4 workers, waiting grows by the number of peers."""
+    """Return the time of the exchanges of a call.
+
+    Of more than 4 workers each waits for each peer as long as two processes with a core each did for each other.
+    """
     if workers == 1:
         return 0.0
-    among = min(workers, 4)
-    total = 0.0
-    for kind, sent in (("all-to-all", row_bytes(job) / 2), ("all-to-all", row_bytes(job) / 2), ("all-reduce", dense_bytes(job))):
+    among, total = workers if workers <= 4 else 2, 0.0
+    for kind, sent in (("all-to-all", row_bytes(job, workers)), ("all-reduce", dense_bytes(job))):
         rows = [row for row in parts.exchange["rows"] if row["kind"] == kind and row["processes"] == among]
         small, large = min(rows, key=lambda row: row["bytes"]), max(rows, key=lambda row: row["bytes"])
         rate = min((large["bytes"] - small["bytes"]) / (large["seconds"] - small["seconds"]), network)
-        total += small["seconds"] * (workers - 1) / (among - 1) + sent / rate
+        times = 2 if kind == "all-to-all" else 1  # rows travel there and back
+        total += times * small["seconds"] * (workers - 1) / (among - 1) + sent / rate
     return total
 
 
-def pace(parts: Parts, job: Job, workers: int, cores: float, *, network: float = np.inf, crowd: float = 1.0) -> float:
+def pace(parts: Parts, job: Job, workers: int, cores: int, *, network: float = np.inf, crowd: float = 1.0) -> float:
     """Return the targets learnt a second by all workers; `crowd` processes share each core."""
-    call = UPDATES * crowd * update_seconds(parts, job, cores) + exchange_seconds(parts, job, workers, network)
+    call = crowd * call_seconds(parts, job, cores) + exchange_seconds(parts, job, workers, network)
     return workers * UPDATES * job.lanes * job.steps / call
 
 
@@ -181,22 +192,26 @@ CLUSTER = Cluster(64, 16, 128.0, 1.25e9)
 
 
 def on_paper(parts: Parts, job: Job, cluster: Cluster) -> list[list[str]]:
-    """Return the steps of a training with hours, memory of the fullest machine, and network of a machine."""
-    n, link = cluster.machines, cluster.network
-    shared = job._replace(lanes=128 / n)
-    raw = parts.data["log_bytes"] / parts.data["events"] * job.events
+    """Return the steps of a training with hours, memory of the fullest machine, and what a machine sends."""
+    n, each = cluster.workers, cluster.cores // 2
+    raw = parts.data["prepared_bytes"] / parts.data["events"] * job.events
+    counted = parts.items["bytes_of_a_count"] * counts_of_items(job)
+    preparing = prepare_seconds(parts, job.events, cluster.machines * cluster.cores)
+    index = parts.index["facts"]["seconds"] / parts.index["items"] / parts.index["width"]
     steps = [
-        ["`segue prepare --engine ray`", prepare_seconds(parts, job.events, n * cluster.cores), parts.items["bytes_of_a_count"] * counts_of_items(job), 2 * raw / n],
+        ["`segue prepare --engine ray`", preparing, counted, raw / cluster.machines],
         ["reading and encoding, in one process", driver_seconds(parts, job.events), driver_bytes(parts, job), 0.0],
     ]
-    for name, each in (("an epoch, 128 lanes for each worker", job), ("an epoch, 2 lanes for each worker", shared)):
-        seconds = each.events / pace(parts, each, n, cluster.cores, network=link)
-        calls = each.events / (n * UPDATES * each.lanes * each.steps)
-        steps.append([name, seconds, worker_bytes(each, n), calls * (row_bytes(each) + 2 * dense_bytes(each))])
-    build = parts.index["facts"]["seconds"] / parts.index["items"] * job.items
-    steps.append(["`segue index`, on one machine", build * job.width / parts.index["width"], table_bytes(job), 0.0])
+    for lanes in (job.lanes, max(1, job.lanes / n)):
+        worker = job._replace(lanes=lanes)
+        seconds = job.events / pace(parts, worker, n, 2, network=cluster.network / each)
+        calls = job.events / (n * UPDATES * lanes * job.steps)
+        sent = each * calls * (row_bytes(worker, n) + 2 * dense_bytes(worker))
+        name = f"an epoch, `train.batch_size={n * lanes:,.0f}`".replace(",", "")
+        steps.append([name, seconds, each * worker_bytes(worker, n), sent])
+    steps.append(["`segue index`, on one machine", index * job.items * job.width, table_bytes(job), 0.0])
     return [
-        [name, f"{seconds / 3600:,.1f}", "" if memory is None else f"{memory / GIB:,.0f}", f"{sent / GIB:,.0f}" if sent else ""]
+        [name, f"{seconds / 3600:,.2f}", f"{memory / GIB:,.0f}", f"{sent / GIB:,.0f}" if sent else ""]
         for name, seconds, memory, sent in steps
     ]
 
@@ -205,6 +220,7 @@ def limits(parts: Parts, job: Job, cluster: Cluster) -> list[list[str]]:
     """Return what stops a larger run, the first at the top: how far it reaches, beside what is wanted."""
     room, one = cluster.memory_gib * GIB, job._replace(items=1.0)
     counted = parts.items["bytes_of_a_count"] * counts_of_items(job)
+    shared = cluster.cores / 2 * worker_bytes(one, cluster.workers)
     reach = [
         ["the log in the memory of the process that starts the training", room / event_bytes(parts), job.events, "events"],
         ["positions of events are 32-bit numbers", 2.0**31, job.events, "events"],
@@ -212,7 +228,7 @@ def limits(parts: Parts, job: Job, cluster: Cluster) -> list[list[str]]:
         ["the item table in the memory of a server", room / table_bytes(one), job.items, "items"],
         ["ids of items in the memory of one process", room / parts.items["bytes_of_an_id"], job.items, "items"],
         ["counts of items of all buckets, in the process that prepares", job.items * room / counted, job.items, "items"],
-        ["tables and counts in the memory of a worker", room / worker_bytes(one, cluster.machines), job.items, "items"],
+        ["tables and counts in the memory of the workers of a machine", room / shared, job.items, "items"],
     ]
     reach.sort(key=lambda row: row[1] / row[2])
     return [[what, f"{most / MILLION:,.0f} million {of}", f"{most / wanted:.2f}"] for what, most, wanted, of in reach]
@@ -230,10 +246,10 @@ def page(parts: Parts) -> str:
     """Return the page `docs/scale.md`."""
     data, large, workers = parts.data, read("large"), parts.workers
     million = data["events"] / MILLION
-    encode, index = data["encode"], parts.index
+    index = parts.index
     machine = f"{CLUSTER.machines} machines of {CLUSTER.cores} cores, {CLUSTER.memory_gib:.0f} GiB and 10 Gbit/s"
     one_core = [
-        [str(row["width"]), str(row["lanes"]), f"{row['update_ms']:.0f}", f"{row['input_ms']:.1f}"]
+        [str(row["width"]), str(row["lanes"]), f"{row['call_ms']:,.0f}", f"{UPDATES * 8 * row['lanes'] / row['call_ms']:.1f}"]
         for row in parts.updates["one_core"]
     ]
     exchanged = [
@@ -243,10 +259,10 @@ def page(parts: Parts) -> str:
     costs = [
         ["a large log: `segue datasets expand`", f"{data['expand']['processor_seconds'] / million:.1f} s", f"{data['log_bytes'] / data['events']:.1f}"],
         ["`segue prepare`", f"{data['prepare']['processor_seconds'] / million:.1f} s", f"{data['prepared_bytes'] / data['events']:.1f}"],
-        ["reading", f"{encode['read_processor_seconds'] / million:.2f} s", ""],
-        ["encoding", f"{encode['encode_processor_seconds'] / million:.2f} s", f"{encode['bytes'] / encode['events']:.1f}"],
+        ["reading", f"{MILLION * growth(parts, 'read_processor_seconds'):.2f} s", ""],
+        ["encoding, up to the first update", f"{MILLION * growth(parts, 'encode_processor_seconds'):.2f} s", ""],
     ]  # fmt: skip
-    job, n = PAPER, CLUSTER.machines
+    job, n = PAPER, CLUSTER.workers
     sections = [
         "# Scale",
         said("Know what a large log costs before you rent machines. The parts are measured; their sum is checked with "
@@ -267,12 +283,14 @@ def page(parts: Parts) -> str:
         "## The parts",
         said(f"Processor seconds for a million events, and bytes of an event afterwards ({data['date']}, {data['cores']} cores, other work beside)."),
         table(["part", "seconds", "bytes"], costs),
-        said(f"Reading and encoding hold {event_bytes(parts):.0f} bytes for each event, a vocabulary {parts.items['bytes_of_an_id']} bytes for each id, the counts of the items of a bucket "
+        said(f"Reading and encoding hold {event_bytes(parts):.0f} bytes for each event, {event_bytes(parts, hours=False):.0f} "
+             f"where hour and day are not read (`--kind time=ignored`). A vocabulary holds {parts.items['bytes_of_an_id']} bytes for each id, and the counts of the items of a bucket "
              f"{parts.items['bytes_of_a_count']} bytes each. "
              f"An index of {index['items']:,} items of width {index['width']} is built in {index['facts']['seconds']:.0f} s and finds a list in "
              f"{index['approximate']['p50_ms']:.1f} ms (the exact search {index['exact_one_thread']['p50_ms']:.0f} ms on one core)."),
-        said("An update with 2,048 drawn items on one core, milliseconds, while the other core works:"),
-        table(["width", "lanes of 8 events", "update", "drawing its input"], one_core),
+        said("A call of 16 updates of one worker on one core, with 2,048 drawn items for each update and with its own rows of "
+             f"the item table. On {parts.updates['cores']} cores the call of width 128 and 128 lanes takes {parts.updates['all_cores']['call_ms']:,.0f} ms."),
+        table(["width", "lanes of 8 events", "ms", "thousand events/s"], one_core),
         said("An exchange between processes of one machine (gloo):"),
         table(["exchange", "processes", "MiB of each", "ms"], exchanged),
         "## The check",
@@ -281,12 +299,14 @@ def page(parts: Parts) -> str:
              "Predicted are the parts above, summed; the memory of the libraries is that of the run with one process."),
         table(["processes", "events/s predicted", "measured", "ratio", "GiB of a worker predicted", "measured"], checks(parts)),
         "## On paper: 10 billion events, 100 million items",
-        said(f"{machine}, width {job.width}, one worker on each machine. Nothing here was measured on a cluster. It is assumed that "
-             "each doubling of cores gains what the first did, and that the network gives its full rate."),
-        table(["step", "hours", "GiB of the fullest machine", "GiB sent by each machine"], on_paper(parts, PAPER, CLUSTER)),
-        said("Give `train.batch_size=8192`, so that each of 64 workers has 128 lanes. The batch size that is chosen for "
-             f"one process leaves 2 lanes for each, and drawn items then take most of an update. A worker asks for {rows_of_call(job, n):,.0f} rows "
-             f"in a call of {UPDATES} updates and sends {row_bytes(job) / 2**20:.0f} MiB for them; all other weights are {dense_bytes(job) / 2**20:.1f} MiB."),
+        said(f"{machine}, width {job.width}, a worker for every two cores: {n}. Nothing here was measured on a cluster. Each worker "
+             "is assumed to work at the pace measured here, the network to give its full rate to the workers of a machine "
+             "together, and waiting to grow by the number of workers."),
+        table(["step", "hours", "GiB of the fullest machine", "GiB sent by each machine"], on_paper(parts, job, CLUSTER)),
+        said(f"Give each worker 128 lanes by `train.batch_size`. The batch size that is chosen for one process leaves one lane for "
+             f"each of {n}, and drawn items then take most of an update. How well such large batches learn was not measured. "
+             f"With 128 lanes a worker asks for {rows_of_call(job, n):,.0f} rows in a call of {UPDATES} updates and sends "
+             f"{row_bytes(job, n) / 2**20:.0f} MiB for them; all other weights are {dense_bytes(job) / 2**20:.1f} MiB."),
         "## What breaks first",
         said("How far each part reaches on one such machine, and the share of the wish that is: below 1 the part stops the run, the first at the top."),
         table(["part", "reaches", "of the wish"], limits(parts, PAPER, CLUSTER)),

@@ -2,9 +2,9 @@
 
     python benchmarks/cost_parts.py data LOG       seconds and bytes of expanding, preparing, reading and encoding
     python benchmarks/cost_parts.py items          memory and seconds of a vocabulary
-    python benchmarks/cost_parts.py updates        milliseconds of an update by width and lanes, on one core
+    python benchmarks/cost_parts.py updates LARGE  milliseconds of a call of 16 updates by width and lanes, on one core
     python benchmarks/cost_parts.py exchange       seconds of an exchange by bytes and processes
-    python benchmarks/cost_parts.py workers LOG    `segue train --workers N`: events a second, memory of each worker
+    python benchmarks/cost_parts.py workers LARGE  `segue train --workers N` on a Parquet file: events a second, memory of each worker
 
 Each writes its file into `benchmarks/results/scale/`. Where other work runs, give the script priority (`nice -n -15`).
 """
@@ -53,11 +53,13 @@ def peak_gib() -> float:
 
 def data(asked: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory(dir=asked.work) as folder:
-        large, prepared = Path(folder) / "large.parquet", Path(folder) / "prepared"
-        size = ["--users", str(asked.copies), "--items", str(asked.items)]
-        found = {"expand": measured("datasets", "expand", asked.log, "-o", str(large), *size)}
+        large, half, prepared = (Path(folder) / name for name in ("large.parquet", "half.parquet", "prepared"))
+        size = ["--items", str(asked.items), "--rating-col", "none"]
+        measured("datasets", "expand", asked.log, "-o", str(half), "--users", str(asked.copies // 2), *size)
+        found = {"expand": measured("datasets", "expand", asked.log, "-o", str(large), "--users", str(asked.copies), *size)}
         found["prepare"] = measured("prepare", str(large), "-o", str(prepared))
-        found["encode"] = in_process("encode", str(large))
+        for name, kinds in (("encode", []), ("encode_without_hours", ["--kind", "time=ignored"])):
+            found[name] = [in_process("encode", str(log), *kinds) for log in (half, large)]
         return found | {
             "events": pl.scan_parquet(large).select(pl.len()).collect().item(),
             "log_bytes": large.stat().st_size,
@@ -66,19 +68,18 @@ def data(asked: argparse.Namespace) -> dict:
 
 
 def encode(asked: argparse.Namespace) -> dict:
+    """Do what the process that starts a training does until the first update."""
     import segue
-    from segue.data.sequences.sequences import encode, item_vocabulary
+    import segue.training.trainer
 
-    before, began = peak_gib(), time.process_time()  # with all libraries
+    before, began = peak_gib(), time.process_time()
     events = segue.read_events(asked.log)
     read, read_peak, began = time.process_time() - began, peak_gib(), time.process_time()
-    sequences = encode(events, item_vocabulary(events))
-    arrays = [value for value in vars(sequences).values() if isinstance(value, np.ndarray)]
+    _before_training(events, {}, asked.kind)
     return {
         "events": len(events),
         "read_processor_seconds": round(read, 2),
         "encode_processor_seconds": round(time.process_time() - began, 2),
-        "bytes": sum(array.nbytes for array in arrays),
         "peak_gib_before": round(before, 3),
         "peak_gib_of_reading": round(read_peak, 3),
         "peak_gib": round(peak_gib(), 3),
@@ -128,36 +129,42 @@ def _ids(count: int) -> pl.Series:
 
 
 def updates(asked: argparse.Namespace) -> dict:
-    sizes = [(64, 128), (128, 128), (256, 128), (128, 64), (128, 32)]
-    rows = [in_process("update", str(width), str(lanes), cores=1) for width, lanes in sizes]
-    return {"one_core": rows, "all_cores": in_process("update", "128", "128")}
+    sizes = [(64, 128), (128, 128), (256, 128), (128, 64), (128, 32), (128, 8)]
+    rows = [in_process("update", asked.log, str(width), str(lanes), cores=1) for width, lanes in sizes]
+    return {"one_core": rows, "all_cores": in_process("update", asked.log, "128", "128")}
 
 
 def update(asked: argparse.Namespace) -> dict:
-    from segue.config import configure, derive
-    from segue.api import data_size
-    from segue.data.sequences.sequences import Sequences
-    from segue.model_file import build_network
-    from segue.training.trainer import UPDATES_PER_CALL, Trainer
-    from segue.training.update.update import update_many
+    """Time calls of updates of one worker without others, on its own rows of the item table."""
+    from segue.training.distributed.exchange import Exchange
+    from segue.training.distributed.worker import WorkerTrainer
+    from segue.training.trainer import UPDATES_PER_CALL
 
-    width, lanes, count = asked.width, asked.lanes, 200_000
-    rng, length = np.random.default_rng(0), 8 * UPDATES_PER_CALL * 8
-    rows = np.minimum(rng.zipf(1.2, lanes * length), count - 1).astype(np.int32)
-    log = Sequences(pl.Series(range(lanes)), np.arange(0, len(rows) + 1, length), rows, np.arange(len(rows)) * 10**7)
-    settings = {"model.width": width, "train.batch_size": lanes, "train.negatives": 2048, "train.epochs": 1}
-    config = derive(configure(settings | {"train.task": "next"}), data_size(log, count))
-    trainer = Trainer(build_network(config, items=count, longest_gap=1e6), config, log)
-    calls, best, drawing = trainer._updates(), math.inf, math.inf
-    for _ in range(8):
-        began = time.perf_counter()
-        many, number, _ = next(calls)
-        drawn = time.perf_counter()
-        trainer.run, losses = update_many(trainer.network, config, trainer.run, many, np.int32(number), trainer.items)
-        losses.block_until_ready()
-        best, drawing = min(best, (time.perf_counter() - drawn) / number), min(drawing, (drawn - began) / number)
-    found = {"width": width, "lanes": lanes, "items": count, "precision": config.train.precision}
-    return found | {"update_ms": round(1e3 * best, 3), "input_ms": round(1e3 * drawing, 3)}
+    settings = {"model.width": asked.width, "train.batch_size": asked.lanes, "train.negatives": 2048}
+    network, config, learnt = _before_training(asked.log, settings)
+    trainer = WorkerTrainer(network, config, learnt, exchange=Exchange.of_processes())
+    times, latest = [], time.perf_counter()
+    for _, report in zip(range(8), trainer._one_epoch(), strict=False):
+        times.append(time.perf_counter() - latest)
+        latest = time.perf_counter()
+    assert report.done == len(times) * UPDATES_PER_CALL
+    return {"width": asked.width, "lanes": asked.lanes, "call_ms": round(1e3 * min(times[2:]), 1)}
+
+
+def _before_training(log: object, settings: dict, kind: str | None = None) -> tuple:
+    """Return the network, settings and sequences with which `segue.train` begins to train."""
+    from unittest.mock import patch
+
+    import segue
+
+    class Stop(Exception):
+        pass
+
+    settings = settings | {"train.task": "next", "model.trends": "off"}  # trends read 2 million events at most
+    with patch("segue.training.trainer.Trainer", side_effect=Stop) as begun, contextlib.suppress(Stop):
+        events = segue.read_events(log) if isinstance(log, str) else log
+        segue.train(events, config=settings, kinds=dict([kind.split("=")]) if kind else None)
+    return begun.call_args.args[:3]
 
 
 # The exchange
@@ -208,11 +215,10 @@ def peer(asked: argparse.Namespace) -> list[dict]:
 
 
 def workers(asked: argparse.Namespace) -> dict:
+    log = Path(asked.log)
+    events = pl.scan_parquet(log).select(pl.len(), pl.col("item").n_unique()).collect()
     with tempfile.TemporaryDirectory(dir=asked.work) as folder:
-        large = Path(folder) / "large.parquet"
-        measured("datasets", "expand", asked.log, "-o", str(large), "--users", str(asked.copies), "--items", str(asked.items))
-        events = pl.scan_parquet(large).select(pl.len(), pl.col("item").n_unique()).collect()
-        rows = [trained(large, Path(folder) / str(n), n, asked.minutes) for n in map(int, asked.processes.split(","))]
+        rows = [trained(log, Path(folder) / str(n), n, asked.minutes) for n in map(int, asked.processes.split(","))]
     return {"events": events["len"][0], "items": events["item"][0], "width": 128, "batch_size": 128, "rows": rows}
 
 
@@ -224,8 +230,9 @@ def trained(log: Path, folder: Path, processes: int, minutes: float) -> dict:
     words = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "segue", "train", str(log), "-o", str(folder / "model.segue"), "--task", "next"]
     command += [*words, "--log", str(folder / "rows.jsonl"), "--workers", str(processes)]
+    environment = os.environ | {"RAY_worker_niceness": "0"}  # the priority of this process, not a lower one
     with (folder / "said").open("w") as said:
-        run = subprocess.Popen(command, stdout=said, stderr=said)
+        run = subprocess.Popen(command, stdout=said, stderr=said, env=environment)
     peaks: dict[int, float] = {}
     watch = threading.Thread(target=_watch, args=(run, peaks))
     watch.start()
@@ -267,16 +274,18 @@ def main() -> None:
     inner = {"encode": encode, "vocabulary": vocabulary, "counts": counts, "update": update, "peer": peer}
     for name in parts | inner:
         verb = verbs.add_parser(name)
-        if name in ("data", "encode", "workers"):
+        if name in ("data", "encode", "workers", "updates"):
             verb.add_argument("log")
-            verb.add_argument("--copies", type=int, default=30)
-            verb.add_argument("--items", type=int, default=30)
+            verb.add_argument("--copies", type=int, default=120)
+            verb.add_argument("--items", type=int, default=16)
             verb.add_argument("--work")
+            verb.add_argument("--kind")
             verb.add_argument("--minutes", type=float, default=1.0)
             verb.add_argument("--processes", default="1,2,4")
         elif name in ("vocabulary", "counts"):
             verb.add_argument("count", type=int)
         elif name == "update":
+            verb.add_argument("log")
             verb.add_argument("width", type=int)
             verb.add_argument("lanes", type=int)
         elif name == "peer":
