@@ -1,11 +1,13 @@
 """Training by several workers beside one process: speed, quality at the same number of events, memory of each worker.
 
     python benchmarks/distributed.py quality LOG [--epochs 3] [--arms 0,2,4] [--out FILE] [-- options of segue train]
+    python benchmarks/distributed.py faults LOG [--out FILE]
     python benchmarks/distributed.py memory [--items 4000000] [--width 64] [--minutes 3] [--out FILE]
 
 `quality` runs `segue train` for each arm: 0 is one process on one core, N are N workers of one core each. All arms
 read the same events in the same number of epochs; the standard error is that of NDCG@10 over the users of validation.
-`memory` makes a log in which every item has events, trains on it with two workers and reports the largest memory of each
+`faults` kills `segue train` after its second epoch, resumes the run, and says which epochs were trained again.
+`memory` makes a log in which every item has events, trains on it with two workers and reports the largest memory of a
 worker, and of the process that started them.
 """
 
@@ -56,7 +58,9 @@ def quality(asked):
             "loss": [row["loss"] for row in rows],
             "events_per_second": float(np.median(pace)),
             "seconds_in_all": round(seconds, 1),
-            "validated_users": next(int(line.split("of ")[1].split()[0].replace(",", "")) for line in lines if "Validating" in line),
+            "validated_users": next(
+                int(line.split("of ")[1].split()[0].replace(",", "")) for line in lines if "Validating" in line
+            ),
         }
         print(arm, arms[arm], flush=True)
     first = arms[min(arms)]
@@ -77,6 +81,30 @@ def quality(asked):
     }
 
 
+def faults(asked):
+    """Kill the first process after two epochs, then resume."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows, model = Path(folder) / "rows.jsonl", Path(folder) / "model.segue"
+        command = [sys.executable, "-m", "segue", "train", asked.log, "-o", model, "--log", rows, "--workers", "2"]
+        command += ["--set", "train.epochs=4", "--set", "model.trends=off", "--set", "model.transitions=false"]
+        environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+        first = subprocess.Popen([*map(str, command), *asked.options], env=environment, cwd=folder)
+        while first.poll() is None and not (rows.exists() and len(rows.read_text().splitlines()) >= 2):
+            time.sleep(0.05)
+        first.kill()
+        first.wait()
+        before, began = len(rows.read_text().splitlines()), time.perf_counter()
+        resumed = subprocess.run([*map(str, command), *asked.options, "--resume"], env=environment, cwd=folder)
+        epochs = [json.loads(line)["epoch"] for line in rows.read_text().splitlines()]
+        return {
+            "exit_of_killed": first.returncode,
+            "exit_of_resumed": resumed.returncode,
+            "epochs_before": epochs[:before],
+            "epochs_after": epochs[before:],
+            "seconds_of_resumed": round(time.perf_counter() - began, 1),
+        }
+
+
 def make(path, items, events, rng):
     """Write a log in which each item has an event and popular items have many."""
     popular = (items * rng.random(events - items) ** 3).astype(np.int64)
@@ -90,7 +118,12 @@ def memory(asked):
         log = Path(folder) / "log.parquet"
         make(log, asked.items, asked.events or 2 * asked.items, np.random.default_rng(0))
         options = [f"train.minutes={asked.minutes}", f"model.width={asked.width}", "model.trends=off"]
-        options += ["model.transitions=false", "train.epochs=1", "train.negatives=2048", "train.items_without_events=false"]
+        options += [
+            "model.transitions=false",
+            "train.epochs=1",
+            "train.negatives=2048",
+            "train.items_without_events=false",
+        ]
         settings = [part for option in options for part in ("--set", option)]
         rows, lines, seconds = trained(log, Path(folder) / "run", 2, settings, os.sched_getaffinity(0))
     return {
@@ -100,13 +133,14 @@ def memory(asked):
         "tables_gib": round(4 * asked.items * (asked.width + 1) * 4 / 2**30, 2),
         "rows": rows,
         "seconds_in_all": round(seconds, 1),
-        "workers_peak_gib": [line for line in lines if "largest memory" in line],
+        "worker_peak_gib": next(float(line.split()[-2]) for line in lines if "Largest memory" in line),
         "driver_peak_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2),
     }
 
 
 def main():
-    given, _, options = " ".join(sys.argv[1:]).partition(" -- ")
+    given = sys.argv[1:]
+    cut = given.index("--") if "--" in given else len(given)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -114,16 +148,17 @@ def main():
     first.add_argument("log")
     first.add_argument("--epochs", type=int, default=3)
     first.add_argument("--arms", default="0,2,4")
+    verbs.add_parser("faults").add_argument("log")
     second = verbs.add_parser("memory")
     second.add_argument("--items", type=int, default=4_000_000)
     second.add_argument("--events", type=int)
     second.add_argument("--width", type=int, default=64)
     second.add_argument("--minutes", type=float, default=3.0)
     second.add_argument("--work")
-    asked = parser.parse_args(given.split())
-    asked.options = options.split()
+    asked = parser.parse_args(given[:cut])
+    asked.options = given[cut + 1 :]
     found = {"date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
-    found |= quality(asked) if asked.verb == "quality" else memory(asked)
+    found |= {"quality": quality, "faults": faults, "memory": memory}[asked.verb](asked)
     text = json.dumps(found, indent=1)
     print(text)
     if asked.out:

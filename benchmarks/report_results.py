@@ -623,6 +623,7 @@ def serving() -> list[str]:
         *index(),
         *small_requests(),
         *filters(),
+        *shop_lists(),
         *stores(),
         *workers(),
     ]
@@ -660,8 +661,8 @@ def trends() -> list[str]:
 def surroundings(run: Mapping[str, Any]) -> str:
     """Return in what surroundings a run of `scale_out.py` was made."""
     return (
-        f"{run['date']}, {run['cores']} cores shared with other work (load {run['load_at_the_begin']:.0f} to "
-        f"{run['load_at_the_end']:.0f}, niceness {run['niceness']}); an append with sync took {run['sync_ms']:.1f} ms; "
+        f"{run['date']}, {run['cores']} cores, load of the machine {run['load_at_the_begin']:.0f} to "
+        f"{run['load_at_the_end']:.0f}, niceness {run['niceness']}; an append with sync took {run['sync_ms']:.1f} ms; "
         f"medians of {run['rounds']} rounds, in which what is compared took turns."
     )
 
@@ -699,14 +700,19 @@ def stores() -> list[str]:
 def workers() -> list[str]:
     """Return the tables of several workers."""
     run = read("workers")
-    what = (
+    what = [
         ("events with lists a second", lambda r: number(r["events_with_list_per_second"])),
         ("processor time of one, us: workers", lambda r: number(r["cpu_us"])),
         ("processor time of one, us: PostgreSQL", lambda r: number(r["engine_cpu_us"])),
         ("cores that the workers used", lambda r: number(r["cores_of_the_workers_in_use"], 2)),
-        ("500 a second, p50 / p90 / p99, ms", lambda r: latency(r["at_500_per_second"])),
-    )  # fmt: skip
-    rows = [[label, *(of(run[name]) for name in ("one", "two"))] for label, of in what]
+    ]  # fmt: skip
+
+    def beside(found: Any, rate: int) -> str:
+        waiting = (f"{rate} a second, p50 / p90 / p99, ms", lambda r: latency(r[f"at_{rate}_per_second"]))
+        rows = [[label, *(of(found[name]) for name in ("one", "two"))] for label, of in [*what, waiting]]
+        return table(["", "one worker", "two workers"], rows)
+
+    part = read("workers-share")
     two = run["two_servers"]
     met = []
     labels = {
@@ -722,15 +728,19 @@ def workers() -> list[str]:
     head = ["", "acknowledged events", "lost", "twice", "answers", "longest pause of a client, s"]
     return section(
         "Workers",
-        "Workers over one PostgreSQL store, each held to a core. The database and the load run on the same two cores, "
-        "so a second worker has no core of its own, and the aim of 1.7 times the events cannot be tried here: the "
-        "processor time of an event says what the event costs. Two servers on "
-        f"two ports over one store answered {two['events_with_list_per_second']:,} events with lists a second. In the "
-        "second table eight clients send events and repeat what gets no answer, over connections that stay open. "
-        + surroundings(run),
-        table(["", "one worker", "two workers"], rows),
+        "Workers over one PostgreSQL store. In the first table each worker has a quota of "
+        f"{part['share']:.0%} of a core, so that the load and the database have room beside both: two workers took "
+        f"{part['times_as_many']} times the events of one. {surroundings(part)}",
+        beside(part, 250),
+        said(
+            "In the second table each worker has a core, which it shares with the database and the load. Two servers "
+            f"on two ports over one store answered {two['events_with_list_per_second']:,} events with lists a second. "
+            "In the third eight clients send events and repeat what gets no answer, over connections that stay open. "
+            + surroundings(run)
+        ),
+        beside(run, 500),
         table(head, met),
-        again="nice -n -10 python benchmarks/scale_out.py workers",
+        again="nice -n -10 python benchmarks/scale_out.py workers --share .3",
     )
 
 
@@ -839,6 +849,34 @@ def filters() -> list[str]:
         table(["filter", *heads], masks),
         table(["list", *(f"{int(size):,} items" for size in sizes)], lists),
         again="python benchmarks/filters.py",
+    )
+
+
+def shop_lists() -> list[str]:
+    """Return the tables of scenarios, chance and impressions: what they cost, and what impressions bring."""
+    run = read("shop-lists")
+    ways, turns, visits = run["cost, ms"], run.get("in turns", {}), run["visits"]
+    rows = [
+        [kind, *(f"{times[kind]['processor']:.2f} ({times[kind]['clock']:.2f})" for times in list(ways.values())[1:])]
+        for kind in ways["with more"]
+    ]
+    gains = [
+        [way, f"{share(each['taken in a visit'])} ± {share(each['95 %'])}"]
+        for way, each in visits.items()
+        if isinstance(each, dict)
+    ]
+    plain = [[kind, *(f"{times[kind]:.2f}" for times in turns.values())] for kind in turns.get("before", {})]
+    return section(
+        "Scenarios, chance and impressions",
+        f"Requests in the process, without a socket, at {run['items']:,} items: p50 of the processor "
+        f"time in ms, in brackets on the clock, with much other work on the machine (load {run['load'][0]:.0f} on "
+        f"{run['cores']} cores), {run['date']}. Then the items that simulated users take in a visit, who tire of what "
+        f"they are shown in vain ({visits['users']} users, {visits['visits']} visits each): a simulation, and no "
+        "evidence about people.",
+        table(["request", "no experiment runs", "one runs"], rows),
+        table(["impressions", "items taken in a visit, 95 % interval over users"], gains),
+        *([table(["request, processor time", *turns], plain)] if plain else []),
+        again="python benchmarks/shop_lists.py --beside OLD/src",
     )
 
 

@@ -6,8 +6,9 @@
 Every engine is a real server that this script starts with its files in `--folder`, on whose disk a commit is synced.
 The engines take turns, round after round, so that other work on the machine meets all of them; a number is the median
 of the rounds. `workers` holds each worker to a core of its own; the load and the database share these cores, because
-the machine has no others. So the processor time of an event says more than the events a second. On a machine with
-other work, `nice -n -10` before the command gives the run its turn; the files say so, and the load.
+the machine has no others. `--share .35` leaves each worker that share of a core's time (a quota, as root),
+so that the rest is free for the load and the database, and two workers show what a second core would add. On a machine
+with other work, `nice -n -10` before the command gives the run its turn; the files say so, and the load.
 """
 
 import argparse
@@ -39,8 +40,12 @@ from segue.model_file import save_model
 from segue.store.events import Event
 from segue.store.factory import open_store
 
+#: Where Linux keeps the quotas of processor time; a period of them in microseconds.
+QUOTAS, PERIOD = Path("/sys/fs/cgroup/cpu"), 20_000
 #: Users of the loads over HTTP are so many that two workers seldom have the same one at a time.
 ITEMS, USERS, MANY_USERS = 10_000, 1000, 20_000
+#: Connections that send to one worker or two; each worker has enough of them to fill its commits.
+CLIENTS = 128
 DRAW = random.Random(0)
 
 
@@ -198,21 +203,44 @@ def middle(rounds):
     return statistics.median(rounds)
 
 
-def speed(model, address, workers, seconds):
-    """Measure events with lists over one or several workers, each on a core of its own."""
+@contextlib.contextmanager
+def limited(pids, share):
+    """Leave each process a share of a core's time while the block runs; with 1 nothing is limited."""
+    groups = [QUOTAS / f"segue-{pid}" for pid in pids] if share < 1 else []
+    for pid, group in zip(pids, groups, strict=False):
+        group.mkdir()
+        (group / "cpu.cfs_period_us").write_text(str(PERIOD))
+        (group / "cpu.cfs_quota_us").write_text(str(round(share * PERIOD)))
+        (group / "cgroup.procs").write_text(str(pid))
+    try:
+        yield
+    finally:
+        for pid, group in zip(pids, groups, strict=False):
+            (QUOTAS / "cgroup.procs").write_text(str(pid))
+            group.rmdir()
+
+
+def speed(model, address, workers, seconds, share):
+    """Measure events with lists over one or several workers, each on a core of its own or a share of one."""
     more = ["--workers", str(workers)] if workers > 1 else []
-    with serving(model, address, *more, cores=range(workers)) as (port, process):
+    with serving(model, address, *more, cores=None if share < 1 else range(workers)) as (port, process):
         pids = workers_of(process.pid)
-        asyncio.run(Load(port, event).closed(2, 64))
-        load, before, engines = Load(port, event), sum(map(cpu_seconds, pids)), address.cpu_seconds()
-        rate = asyncio.run(load.closed(seconds, 64))
-        cpu = sum(map(cpu_seconds, pids)) - before
-        found = {"events_with_list_per_second": round(rate), "cpu_us": round(cpu / len(load.times) * 1e6)}
-        found["engine_cpu_us"] = round((address.cpu_seconds() - engines) / len(load.times) * 1e6)
-        found["cores_of_the_workers_in_use"] = round(cpu * rate / len(load.times), 2)
-        load = Load(port, event)
-        asyncio.run(load.open(seconds, 500))
-        return found | {"at_500_per_second": load.summary()}
+        with limited(pids, share):
+            return speed_of(port, pids, address, seconds, 500 if share == 1 else 250)
+
+
+def speed_of(port, pids, address, seconds, rate):
+    """Measure events with lists over the workers of a port."""
+    asyncio.run(Load(port, event).closed(2, CLIENTS))
+    load, before, engines = Load(port, event), sum(map(cpu_seconds, pids)), address.cpu_seconds()
+    reached = asyncio.run(load.closed(seconds, CLIENTS))
+    cpu = sum(map(cpu_seconds, pids)) - before
+    found = {"events_with_list_per_second": round(reached), "cpu_us": round(cpu / len(load.times) * 1e6)}
+    found["engine_cpu_us"] = round((address.cpu_seconds() - engines) / len(load.times) * 1e6)
+    found["cores_of_the_workers_in_use"] = round(cpu * reached / len(load.times), 2)
+    load = Load(port, event)
+    asyncio.run(load.open(seconds, rate))
+    return found | {f"at_{rate}_per_second": load.summary()}
 
 
 def both_serve(port):
@@ -293,9 +321,13 @@ def workers(given, folder, model):
     for _ in range(given.rounds):
         for name, count in (("one", 1), ("two", 2)):
             with engine("postgres", folder) as address:
-                rounds[name].append(speed(model, address, count, given.seconds))
+                rounds[name].append(speed(model, address, count, given.seconds, given.share))
                 print(name, json.dumps(rounds[name][-1]), file=sys.stderr)
-    found = {name: middle(each) for name, each in rounds.items()}
+    found = {name: middle(each) for name, each in rounds.items()} | {"share": given.share}
+    one, two = (found[name]["events_with_list_per_second"] for name in ("one", "two"))
+    found["times_as_many"] = round(two / one, 2)
+    if given.share < 1:  # the rest is not a matter of speed
+        return found
     with engine("postgres", folder) as address, serving(model, address, "--workers", "2") as (port, process):
         with clients(port) as running:
             for _ in range(given.kills):
@@ -341,6 +373,7 @@ def main():
     parser.add_argument("--kinds", nargs="*", default=["sqlite", "valkey", "postgres"])
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("-o", "--out", type=Path)

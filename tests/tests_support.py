@@ -194,10 +194,10 @@ def described_log(seed=1, rows=120):
     return segue.read_events(table, reading=segue.Reading(context=("device",)))
 
 
-def described_recommender(events, cell="linear", session=None):
+def described_recommender(events, cell="linear", session=None, items=ITEMS):
     """An untrained recommender whose every part counts."""
     vocabulary = item_vocabulary(events)
-    catalogue, profiles = read_catalogue(ITEMS, vocabulary), read_profiles(USERS)
+    catalogue, profiles = read_catalogue(items, vocabulary), read_profiles(USERS)
     encoders = fit_feature_encoders(events, catalogue, profiles, text="words")
     wanted = {"model.cell": cell, "model.width": 8, "model.session_gap": session, "train.repeats": "allow"}
     size = DataSize(len(events), 9, vocabulary.size, True, 0.0)

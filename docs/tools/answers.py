@@ -23,13 +23,14 @@ import segue
 
 
 class Answer(NamedTuple):
-    """A request and what came back."""
+    """A request and what came back: `text` as a page shows it, `whole` as it came."""
 
     method: str
     path: str
     body: Any
     status: int
     text: str
+    whole: str = ""
 
 
 Seen = dict[tuple[str, str], list[Answer]]
@@ -51,7 +52,7 @@ REQUESTS: tuple[tuple[str, str, Any], ...] = (
     ("POST", "/v1/explain", {"user": "ann", "k": 3}),
     ("GET", "/v1/users/ann?limit=1", None),
     ("POST", "/v1/users/guest-7/merge", {"into": "ann"}),
-    ("GET", "/v1/items?q=golden&limit=2", None),
+    ("GET", "/v1/items?q=golden&where=year>1990&facets=true&limit=2", None),
     ("POST", "/v1/items", {"items": [{"item": "n1", "title": "Brave New River", "genres": "Drama"}]}),
     ("PATCH", "/v1/items/42", {"available": False}),
     (
@@ -59,6 +60,21 @@ REQUESTS: tuple[tuple[str, str, Any], ...] = (
         "/v1/admin/rules",
         {"rules": [{"kind": "boost", "where": {"genres": "Drama"}, "by": 0.7, "name": "drama week"}]},
     ),
+    (
+        "PUT",
+        "/v1/admin/scenarios",
+        {
+            "scenarios": {"home": {"k": 2}, "home-wide": {"k": 2, "diversity": 0.3}},
+            "experiments": {"spread": {"scenario": "home", "arms": {"now": "home", "wide": "home-wide"}}},
+        },
+    ),
+    ("GET", "/v1/recommend?user=ann&scenario=home", None),
+    ("GET", "/v1/scenarios", None),
+    ("DELETE", "/v1/admin/experiments/spread", None),
+    ("GET", "/v1/admin/rules", None),
+    ("POST", "/v1/admin/rules/preview", {"user": "ann", "k": 2, "rules": [{"kind": "block", "items": ["8"]}]}),
+    ("GET", "/v1/admin/users?limit=2", None),
+    ("GET", "/v1/admin/models", None),
     ("POST", "/v1/admin/model", {"model": "films-2.segue"}),
     ("GET", "/v1/status", None),
     ("GET", "/v1/quality", None),
@@ -106,10 +122,11 @@ def ask(base: str, method: str, path: str, body: Any = None) -> Answer:
     except urllib.error.HTTPError as error:
         with error:
             status, text = error.code, error.read().decode()
+    whole = text
     if text[:1] in "{[":
         text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     lines = text.rstrip().split("\n")
-    return Answer(method, path, body, status, "\n".join(lines[:LINES] + ["..."] * (len(lines) > LINES)))
+    return Answer(method, path, body, status, "\n".join(lines[:LINES] + ["..."] * (len(lines) > LINES)), whole)
 
 
 def _alive(base: str) -> bool:

@@ -28,6 +28,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import answers
 
 PAGES = Path(__file__).parents[1] / "reference"
+#: What `/docs` of a server shows.
+EXAMPLES = Path(segue.__file__).parent / "serve/static/examples.json"
 #: Verbs that share an option from which on it is described once, below all of them.
 SHARED = 4
 SETTING = re.compile(r"^        (\w+): (.*(?:\n            .*)*)", re.MULTILINE)
@@ -293,11 +295,32 @@ def http(openapi: Mapping[str, Any], seen: Mapping[tuple[str, str], list[answers
     return "\n".join(page)
 
 
+def shortened(value: Any) -> Any:
+    """Return an answer with at most two of each list, and numbers of few digits."""
+    if isinstance(value, dict):
+        return {name: shortened(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [shortened(each) for each in value[:2]]
+    return round(value, 3) if isinstance(value, float) else value
+
+
+def examples(seen: Mapping[tuple[str, str], list[answers.Answer]]) -> str:
+    """Return the examples of a server's own `/docs`: the first request of each route, with its answer."""
+    found = {}
+    for (method, path), (first, *_) in seen.items():
+        if method != "refused":
+            answer = shortened(json.loads(first.whole)) if first.text[:1] in "{[" else first.text[:600]
+            found[f"{method} {path}"] = {"path": first.path, "body": first.body, "answer": answer}
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
 def main() -> None:
-    """Write all pages."""
+    """Write all pages, and the examples that a server shows at `/docs`."""
     PAGES.mkdir(exist_ok=True)
     pages = {"command-line": command_line(), "settings": settings(), "python": python(), "metrics": metrics()}
-    pages["http"] = http(*answers.collect())
+    openapi, seen = answers.collect()
+    pages["http"] = http(openapi, seen)
+    EXAMPLES.write_text(examples(seen), encoding="utf-8")
     for name, text in pages.items():
         (PAGES / f"{name}.md").write_text(text, encoding="utf-8")
 

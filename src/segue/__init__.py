@@ -24,9 +24,11 @@ from segue.errors import SegueError
 from segue.evaluation.compare.evaluate import evaluate, evaluate_ratings
 from segue.evaluation.stream import evaluate_stream
 from segue.recommend.filters.fields import F
+from segue.recommend.lists.item_filters import Rule
 from segue.recommend.plan import Beam, Plan, Sample
 from segue.recommend.recommender import Item, Recommender
 from segue.recommend.state import State, States
+from segue.scenario_file import scenario
 from segue.trends.trends import Trends
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Plan",
     "Reading",
     "Recommender",
+    "Rule",
     "Sample",
     "SegueError",
     "State",
@@ -53,6 +56,7 @@ __all__ = [
     "inspect",
     "load",
     "read_events",
+    "scenario",
     "split_by_time",
     "split_items",
     "split_last",

@@ -23,6 +23,7 @@ from segue.data.sequences.type_weights import check_types, check_weights_count
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.ids import check_matched
 from segue.errors import ArgumentError, ConfigError, DataError, SegueError
+from segue.files import remove
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
 from segue.model.transitions import TransitionCounts
@@ -32,8 +33,7 @@ from segue.recommend.new_items import with_catalogue
 from segue.recommend.recommender import Recommender, load_model
 
 if TYPE_CHECKING:
-    from segue.model.network import Network
-    from segue.model.network import NetworkParams
+    from segue.model.network import Network, NetworkParams
     from segue.training.budget import Budget
     from segue.training.distributed.cluster import Workers
     from segue.training.trainer import Progress, Trained
@@ -253,6 +253,8 @@ def _run(
 
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(checkpoint) if checkpoint else Path(folder) / "run.checkpoint"
+        if kept.exists() and kept.is_dir() == (workers is None):
+            _other_checkpoint(kept, workers is None, resume)
         if len(learnt.items) >= MAPPED_EVENTS:
             learnt = mapped(learnt, Path(folder))
         watched = validation if len(validation.sequences) else None
@@ -279,6 +281,16 @@ def _workers(count: int | None, address: str | None) -> "Workers | None":
     if count is None or count < 1:
         raise ArgumentError(f"--workers: expected a number from 1, came {count}. Give --workers 2, or leave it out.")
     return Workers(count, address)
+
+
+def _other_checkpoint(kept: Path, alone: bool, resume: bool) -> None:
+    """Remove a checkpoint of another kind of run, or refuse to resume it."""
+    if resume:
+        raise ArgumentError(
+            f"{kept}: expected the checkpoint of a run {'without' if alone else 'with'} workers, came one "
+            f"{'with' if alone else 'without'}. Give --workers as that run had it, or leave out --resume."
+        )
+    remove(kept)
 
 
 def _with_attributes(network: "Network", trained: "Trained", attributes: Any) -> "NetworkParams":

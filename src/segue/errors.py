@@ -14,6 +14,7 @@
     │   ├── LostError        the connection broke; whether the write was done is not known
     │   ├── ErasedError      a user or event was erased on request
     │   └── ConflictError    the id of an event already stands for another event
+    ├── ServerError          a server refused a request of a client, or gave no answer
     ├── NotFoundError        a user, event, item or model that is not there
     ├── EvaluationError      a measurement that would not mean what it says
     └── ArgumentError        a call with arguments that do not fit together
@@ -79,6 +80,10 @@ class ErasedError(StoreError):
 
 class ConflictError(StoreError):
     """The id of an event already stands for another event."""
+
+
+class ServerError(SegueError):
+    """A server refused a request of a client for a reason of its own, or gave no answer."""
 
 
 class NotFoundError(SegueError):

@@ -72,7 +72,7 @@ def test_changes_of_items_and_rules_of_two_replicas_are_all_kept(services, store
         until(lambda service=service: shown(service) == {ITEMS[11]})
         titles = [f"new {item}" for item in ITEMS[:10]]
         until(lambda service=service, new=titles: [service.rec.title(item) for item in ITEMS[:10]] == new)
-        assert [rule.name for rule in service._changes.rules] == ["block"]
+        assert [rule.name for rule in service.changes.rules] == ["block"]
     later = Service(small_recommender(), stores[0])
     assert shown(later) == {ITEMS[11]}
     later.close()

@@ -77,6 +77,7 @@ class Reader:
             if language == "sh":
                 said = "\n".join(map(self.type, lines(text)))
             elif language == "python":
+                text = text.replace("http://127.0.0.1:8000", self.base or "http://127.0.0.1:8000")
                 exec(compile(text, page.name, "exec"), self.scope)
             elif language == "json":
                 same_keys(json.loads(text), json.loads(said.strip().splitlines()[-1]))

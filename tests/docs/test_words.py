@@ -93,12 +93,14 @@ def read_by_users() -> Iterator[tuple[str, str]]:
         for member, value in [("", public), *((f".{key}", each) for key, each in members if key[0] != "_")]:
             yield f"segue.{name}{member}", inspect.getdoc(value) or ""
     static = SOURCE / "serve/static"
-    page = (static / "index.html").read_text()
-    yield "index.html", re.sub(r"<[^>]*>", " ", page)
-    for text in re.findall(r'(?:title|placeholder|aria-label)="([^"]*)"', page):
-        yield "index.html", text
-    for text in re.finditer(r'"[^"\n]* [^"\n]*"|`[^`]*`', (static / "page.js").read_text()):
-        yield "page.js", text[0]
+    for path in sorted(static.glob("*.html")):
+        page = path.read_text()
+        yield path.name, re.sub(r"<[^>]*>", " ", page)
+        for text in re.findall(r'(?:title|placeholder|aria-label)="([^"]*)"', page):
+            yield path.name, text
+    for path in sorted(static.glob("*.js")):
+        for text in re.finditer(r'"[^"\n]* [^"\n]*"|`[^`]*`', path.read_text()):
+            yield path.name, text[0]
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         inside = page.relative_to(ROOT)
         if not {"decisions", "lab-notes", "reference"} & set(inside.parts):  # the last is made of the code

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
@@ -21,14 +22,14 @@ from segue.training.distributed.worker import WorkerTrainer
 from segue.training.trainer import Trainer, fit
 from segue.training.update.negatives import Sampler
 from segue.training.update.sparse_rows import tables_of
-from segue.training.update.update import NO_ITEM_DATA, Update, begin, settled, update_many
+from segue.training.update.update import NO_ITEM_DATA, Update, begin, begin_with, settled, update_many
 from segue.training.validation import Validation
 
 ROWS, UPDATES, LANES, STEPS, DRAWN = 61, 3, 2, 3, 5
 CONFIG = Config(
     model=ModelConfig(width=8, dropout=0.1),
-    train=TrainConfig(batch_size=LANES, bptt_steps=STEPS, negatives=DRAWN, weight_decay=0.5, learning_rate=0.005, seed=3,
-                      precision="float32", epochs=2, seen_as_negatives=True, task="next"),
+    train=TrainConfig(batch_size=LANES, bptt_steps=STEPS, negatives=DRAWN, weight_decay=0.5, learning_rate=0.005,
+                      seed=3, precision="float32", epochs=2, seen_as_negatives=True, task="next"),
     experiment=ExperimentConfig(weight_average=0.9),
 )  # fmt: skip
 NETWORK = Network(make_cell("linear"), ROWS, 8, 1)
@@ -68,9 +69,9 @@ def begun(workers):
     def later(run):
         return run._replace(now=run.now._replace(step=run.now.step + 7))
 
-    return stack([later(begin(NETWORK, CONFIG, worker, workers)) for worker in range(workers)]), later(
-        begin(NETWORK, CONFIG)
-    )
+    shards = [jax.tree.map(jnp.asarray, NETWORK.init(CONFIG.train.seed, worker, workers)) for worker in range(workers)]
+    own = stack([later(begin_with(NETWORK, CONFIG, shard)) for shard in shards])
+    return own, later(begin(NETWORK, CONFIG))
 
 
 @pytest.mark.parametrize("same", [False, True])
@@ -92,14 +93,16 @@ def test_law_a_call_of_workers_is_the_mean_of_what_each_would_learn_alone(same):
         rows = np.concatenate([new.window.rows for new in each])
         touched[worker, rows[rows < ROWS]] = True
     assert same or (0 < touched.all(0).sum() < touched.any(0).sum() < ROWS)  # some by all, some by one, some by none
-    together, heard = simulated(
-        lambda run, call: learn(NETWORK, CONFIG, run, call, np.int32(UPDATES), np.bool_(True)), workers
-    )(runs, stack(calls))
+    together, heard = simulated(lambda run, call: learn(NETWORK, CONFIG, run, call, np.int32(UPDATES)), workers)(
+        runs, stack(calls)
+    )
     assert heard.largest[0] == 2 and heard.summed[0] == 3
     share = touched / np.maximum(touched.sum(0), 1)
     share[:, ~touched.any(0)] = 1 / workers  # as if nobody had come by
     done = jax.vmap(settled)(together)
-    for ours, theirs in zip(tables_of(done.learnt), zip(*(tables_of(run.learnt) for run in alone), strict=True), strict=True):
+    for ours, theirs in zip(
+        tables_of(done.learnt), zip(*(tables_of(run.learnt) for run in alone), strict=True), strict=True
+    ):
         for name in ("items", "bias"):
             wanted = sum(
                 np.asarray(getattr(one, name)) * part.reshape(-1, *[1] * (getattr(one, name).ndim - 1))

@@ -24,6 +24,14 @@ pytestmark = pytest.mark.skipif(not build.available(), reason="no C compiler: th
 RNG = np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quickly_compiled():
+    """Compile the pure code without optimisations: each program here runs once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def drawn(*shape, scale=1.0):
     return jnp.asarray(RNG.standard_normal(shape, dtype=np.float32) * np.float32(scale))
 
@@ -54,7 +62,10 @@ def agree(purely, function, *given, tolerance=2e-5):
     def both(*given):
         return function(*given), jax.grad(total, floats)(*given)
 
-    for ours, wanted in zip(jax.tree.leaves(both(*given)), jax.tree.leaves(purely(both, *given)), strict=True):
+    def compiled(*given):
+        return jax.jit(lambda *given: both(*given))(*given)  # traced anew, as the loops are patched away
+
+    for ours, wanted in zip(jax.tree.leaves(compiled(*given)), jax.tree.leaves(purely(compiled, *given)), strict=True):
         np.testing.assert_allclose(
             ours, wanted, atol=tolerance * max(1.0, float(jnp.abs(wanted).max(initial=0.0))), rtol=1e-4
         )
@@ -91,7 +102,9 @@ def test_the_linear_recurrence(purely, taps, width, lanes):
         return cell.scan(params, LinearState(tuple(tail), s), x, reset, start)[0]
 
     given = drawn(steps, lanes, width), tails[0], drawn(lanes, width)
-    for ours, wanted in zip(jax.tree.leaves(carried(*given)), jax.tree.leaves(purely(carried, *given)), strict=True):
+    compiled = [jax.jit(lambda *given: carried(*given)) for _ in range(2)]  # the second is traced without the loops
+    found, pure = compiled[0](*given), purely(compiled[1], *given)
+    for ours, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(pure), strict=True):
         np.testing.assert_allclose(ours, wanted, atol=2e-5)
 
 
@@ -173,13 +186,14 @@ def test_a_network_of_rounded_factors_learns_the_same(cell):
         config = configure({"train.precision": precision, "model.dropout": 0.0, "train.task": "next"})
         carried = Carried(network.empty(params, 5), ())
         args = (carried, batch, None, NO_ITEM_DATA, jnp.uint32(0))
-        found = jax.value_and_grad(lambda p: loss_of(network, config, p, *args)[0])(params)
+        found = jax.jit(jax.value_and_grad(lambda p: loss_of(network, config, p, *args)[0]))(params)
         return jax.tree.leaves(found)
 
-    for short, exact in zip(learnt("bfloat16"), learnt("float32"), strict=True):
+    pairs = list(zip(learnt("bfloat16"), learnt("float32"), strict=True))
+    for short, exact in pairs:
         assert short.dtype == np.float32
         assert np.linalg.norm(short - exact) <= 0.02 * np.linalg.norm(exact) + 1e-9
-    assert any(np.any(a != b) for a, b in zip(learnt("bfloat16"), learnt("float32"), strict=True))
+    assert any(np.any(short != exact) for short, exact in pairs)
 
 
 def test_what_is_no_number_stays_visible():

@@ -261,7 +261,7 @@ def test_an_error_of_an_answer_or_erasure_is_of_that_request_alone(service, monk
 
 
 def test_an_error_while_the_model_is_read_again_is_told(service, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(Service, "roll_out_file", lambda *args: 1 / 0)
+    monkeypatch.setattr(Service, "roll_out", lambda *args: 1 / 0)
     reload(Settings(tmp_path / "b.segue"), service, None)
     assert any("SIGHUP: ZeroDivisionError at " in record.getMessage() for record in caplog.records)
     assert service.ingest([IngestRequest((Event("a", "003", 5),))])[0].events

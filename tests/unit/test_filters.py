@@ -1,6 +1,7 @@
 """A list is narrowed in the same way in Python, on the command line and over HTTP."""
 
 import json
+import tomllib
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 import segue
-from segue import F
+from segue import F, Rule
 from segue.cli.app import app
 from segue.errors import ArgumentError
 from segue.jobs.batch_recommend import recommend_all
@@ -86,6 +87,34 @@ def test_a_list_is_the_same_in_all_ways_in(client, model, name):
         assert tuple(other.get("notes", ())) == found.notes
         assert other["unknown"] == list(found.unknown)
     assert [line.item for line in indexed] == [line.item for line in found] and indexed.notes == found.notes
+
+
+def test_a_scenario_is_the_same_in_all_ways_in(client, model, tmp_path):
+    shop = tmp_path / "shop.toml"
+    shop.write_text(
+        '[scenarios.home]\nk = 4\nwhere = "price is not missing"\nexclude = ["02"]\n'
+        'boosts = [{by = 1.5, where = "kind = $k"}, {by = -0.5, items = ["06", "08"]}]\nparams = {k = "b"}\n'
+        'exclude_events = [{type = "buy"}]\n[scenarios.mail]\nvalid_from = 2020-01-01\n'
+    )
+    wanted = segue.scenario(shop, "home", history=HISTORY)
+    assert wanted["boosts"] == (Rule("boost", "kind = $k", by=1.5), Rule("boost", None, ("06", "08"), -0.5))
+    found = REC.recommend(STATE, at=NOW, **wanted)
+    indexed = REC.with_index(exact_index(REC)).recommend(STATE, at=NOW, **wanted, discounts={found[0].item: 9.0})
+    body = tomllib.loads(shop.read_text())["scenarios"]["home"]
+    sent = client.post("/v1/recommend", json={"history": HISTORY, "at": NOW, **body}).json()
+    words = ["recommend", str(model), "--history", ",".join(HISTORY), "--at", str(NOW), "--json"]
+    words += ["--scenarios", str(shop), "--scenario"]
+    said = json.loads(CliRunner().invoke(app, [*words, "home"]).stdout)
+    items = [line.item for line in found]
+    assert len(items) == 4
+    assert [[line["item"] for line in one["items"]] for one in (sent, said)] == [items, items]
+    assert [line.item for line in indexed][:3] == items[1:]
+    assert REC.recommend(STATE, 4, at=NOW) != found
+    shorter = json.loads(CliRunner().invoke(app, [*words, "home", "-k", "2", "--temperature", "0.5"]).stdout)["items"]
+    assert len(shorter) == 2 and all(0 < line["probability"] <= 1 for line in shorter)
+    refused = CliRunner().invoke(app, [*words, "mail"])
+    assert refused.exit_code == 1 and '"mail" holds from 2020-01-01 on. Valid are home.' in str(refused.exception)
+    assert CliRunner().invoke(app, words[:-1]).exit_code == 2
 
 
 def test_a_list_says_why_it_is_short(client):

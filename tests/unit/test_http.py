@@ -4,6 +4,7 @@ import json
 import sqlite3
 import threading
 from dataclasses import replace
+from html import escape
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 
 import segue
 from segue.errors import FullError, StoreError
+from segue.serve.api import reference
 from segue.serve.api.health import OPERATIONS
 from segue.serve.app import make_app
 from segue.serve.http.auth import add_key, read_keys
@@ -465,6 +467,10 @@ def test_an_error_that_nobody_foresaw_says_nothing(client, service, monkeypatch,
 # --- a request sent twice ---------------------------------------------------------------------------------------
 
 #: Every route that writes: method, address, body, and the role of its key.
+SHOP = {
+    "scenarios": {"home": {"k": 3}, "home-wide": {"k": 3, "diversity": 0.3}},
+    "experiments": {"wide": {"scenario": "home", "arms": {"now": "home", "wide": "home-wide"}}},
+}
 WRITES = {
     "ingest_events": ("POST", "/v1/events", {"events": [EVENT | {"id": "new"}, EVENT | {"user": "u2", "id": "newer"}]}),
     "erase_user": ("DELETE", "/v1/users/u1", None),
@@ -475,6 +481,8 @@ WRITES = {
     "add_items": ("POST", "/v1/items", {"items": [{"item": "900", "title": "red car", "price": 2.0}]}),
     "change_item": ("PATCH", "/v1/items/003", {"available": False, "attributes": {"title": "renamed"}}),
     "set_rules": ("PUT", "/v1/admin/rules", {"rules": [{"kind": "pin", "items": ["009"]}]}),
+    "set_scenarios": ("PUT", "/v1/admin/scenarios", SHOP),
+    "stop_experiment": ("DELETE", "/v1/admin/experiments/wide", None),
     "change_model": ("POST", "/v1/admin/model", {"model": "b.segue"}),
     "roll_back": ("POST", "/v1/admin/model", {"roll_back": True}),
 }
@@ -487,6 +495,8 @@ def prepared(client, service, name):
     sent += [{"user": user, "item": "002", "id": f"{user}a"} for user in ("u1", "u2", "u3")]
     kept = client.post("/v1/events", json={"events": sent}).json()["events"]
     assert [one["seq"] for one in kept] == [1, 2, 3, 4, 5, 6]
+    if name == "stop_experiment":
+        client.put("/v1/admin/scenarios", json=SHOP)
     if name == "roll_back":
         client.post("/v1/admin/model", json={"model": "b.segue"})
         assert service._rollout.wait(10)
@@ -497,7 +507,8 @@ def standing(service):
     assert service._rollout.wait(10)
     heads = service.store.heads(["u1", "u2", "u3", "gone"], service.rec.fingerprint)
     plain = [(head.user, head.version, head.count, head.last, head.erased) for head in heads]
-    return service.store.log(), plain, service.store.get_value("items"), service.rec.fingerprint, service.rec.items
+    values = [service.store.get_value(name) for name in ("items", "scenarios")]
+    return service.store.log(), plain, values, service.rec.fingerprint, service.rec.items
 
 
 @pytest.mark.parametrize("name", WRITES)
@@ -541,13 +552,26 @@ def test_every_answer_has_the_shape_it_is_described_with(client, service, tmp_pa
     prepared(client, service, "")
     asked = WRITES | {
         "ingest_events": ("POST", "/v1/events?recommend=3", EVENT | {"context": {"a": 1}, "rating": 4, "id": "new"}),
-        "recommend": ("POST", "/v1/recommend", {"token": "new", "explore": 0.5, "debug": True}),
+        "recommend": ("POST", "/v1/recommend", {"user": "u3", "temperature": 0.5, "impressions": True}),
         "recommend_by_query": ("GET", "/v1/recommend?user=u1&explore=1&seed=3&debug=true", None),
         "similar_items": ("GET", "/v1/similar/001", None),
-        "recommend_batch": ("POST", "/v1/recommend/batch", {"requests": [{"user": "u1"}, {"token": "x"}]}),
+        "recommend_batch": (
+            "POST",
+            "/v1/recommend/batch",
+            {"requests": [{"user": "u1", "scenario": "home"}, {"token": "x"}]},
+        ),
         "explain": ("POST", "/v1/explain", {"user": "u1", "without": [1]}),
         "get_user": ("GET", "/v1/users/u1", None),
-        "find_items": ("GET", "/v1/items?q=film", None),
+        "get_scenarios": ("GET", "/v1/scenarios", None),
+        "find_items": ("GET", "/v1/items?q=film&facets=true", None),
+        "get_rules": ("GET", "/v1/admin/rules", None),
+        "preview_rules": (
+            "POST",
+            "/v1/admin/rules/preview",
+            {"user": "u1", "rules": [{"kind": "pin", "items": ["7"]}]},
+        ),
+        "list_users": ("GET", "/v1/admin/users?limit=2", None),
+        "list_models": ("GET", "/v1/admin/models", None),
         "get_status": ("GET", "/v1/status", None),
         "get_online_metrics": ("GET", "/v1/quality", None),
         "get_health": ("GET", "/healthz", None),
@@ -583,7 +607,7 @@ def test_the_description_names_every_shape_once(client):
 
 
 def test_every_route_that_writes_is_sent_twice(client):
-    reads = {"recommend", "recommend_batch", "explain"}
+    reads = {"recommend", "recommend_batch", "explain", "preview_rules"}
     named = {
         operation["operationId"]
         for methods in client.get("/openapi.json").json()["paths"].values()
@@ -818,12 +842,85 @@ def test_health_status_and_quality(client, service, monkeypatch):
     refused(client.get("/readyz"), 503, "gone")
 
 
-def test_the_list_of_routes_needs_no_other_server(client):
+def test_the_reference_needs_no_other_server_and_has_an_answer_of_every_route(client):
     page = client.get("/docs").text
-    assert "POST /v1/events" in page
-    assert "<script" not in page
-    assert "http://" not in page.replace("http://localhost", "")
-    assert "https://" not in page
+    assert "POST /v1/events" in page and "<script" not in page and "style=" not in page
+    assert "http://" not in page and "https://" not in page
+    shown = {f"{one.method} {one.path}": one.answer for one in OPERATIONS if one.tag is not None}
+    recorded = reference.examples()
+    assert set(recorded) == set(shown), "python docs/tools/generate.py"
+    for name, example in recorded.items():
+        if not isinstance(example["answer"], str):
+            known = msgspec.convert(example["answer"], shown[name])
+            assert msgspec.to_builtins(known) == example["answer"], f"{name}: python docs/tools/generate.py"
+        method, path = name.split(" ")
+        assert f'aria-label="{method} {escape(path)}"' in page
+    for name in json.loads(client.get("/openapi.json").text)["components"]["schemas"]:
+        assert f'id="schema-{name}"' in page and f'href="#schema-{name}"' in page
+
+
+@pytest.mark.parametrize("path", ["/page/..%2Fserver.py", "/page/%2Fetc%2Fpasswd", "/page/examples.json", "/page/x.js"])
+def test_only_files_of_the_page_are_served(client, path):
+    refused(client.get(path), 404, "name of a file of the page")
+    assert client.get("/page/shop.js").headers["content-type"].startswith("text/javascript")
+
+
+def test_rules_are_previewed_and_nothing_is_kept(client, service):
+    client.post("/v1/events", json=EVENT)
+    plain = [one["item"] for one in client.get("/v1/recommend?user=u1&k=5").json()["items"]]
+    rules = [{"kind": "block", "items": plain[:1]}, {"kind": "pin", "items": [plain[3]], "name": "week"}]
+    found = client.post("/v1/admin/rules/preview", json={"user": "u1", "k": 5, "rules": rules}).json()
+    assert [one["item"] for one in found["before"]["items"]] == plain
+    after = [one["item"] for one in found["after"]["items"]]
+    assert after[0] == plain[3] and plain[0] not in after and [rule["reach"] for rule in found["rules"]] == [1, 1]
+    assert client.get("/v1/admin/rules").json() == {"rules": []}
+    assert [one["item"] for one in client.get("/v1/recommend?user=u1&k=5").json()["items"]] == plain
+    client.put("/v1/admin/rules", json={"rules": rules})
+    assert [one["item"] for one in client.get("/v1/recommend?user=u1&k=5").json()["items"]] == after
+    kept = client.get("/v1/admin/rules").json()["rules"]
+    assert [(one["kind"], one["items"], one["name"]) for one in kept] == [
+        ("block", plain[:1], ""),
+        ("pin", [plain[3]], "week"),
+    ]
+    assert client.post("/v1/admin/rules/preview", json={"user": "u1", "rules": []}).json()["after"]["items"]
+    wrong = {"user": "u1", "rules": [{"kind": "pin", "where": "colour = 1"}]}
+    refused(client.post("/v1/admin/rules/preview", json=wrong), 422, "colour")
+
+
+def test_users_and_models_are_listed_for_an_operator_alone(opened, service, tmp_path):
+    small_recommender(seed=6).save(tmp_path / "b.segue")
+    headers = {"Authorization": f"Bearer {add_key(tmp_path / 'keys', 'boss', 'admin')}"}
+    weak = {"Authorization": f"Bearer {add_key(tmp_path / 'keys', 'shop', 'write')}"}
+    client = opened(access=Access(keys=read_keys(tmp_path / "keys")), rollouts=True)
+    for user in ("u1", "u2", "u3", "u1"):
+        client.post("/v1/events", json=EVENT | {"user": user}, headers=weak)
+    first = client.get("/v1/admin/users?limit=2", headers=headers).json()
+    assert first["users"] == [{"user": "u1", "active": 4}, {"user": "u3", "active": 3}] and first["next"] == 3
+    rest = client.get("/v1/admin/users?limit=2&before=3", headers=headers).json()
+    assert rest == {"users": [{"user": "u2", "active": 2}], "next": None}
+    models = client.get("/v1/admin/models", headers=headers).json()
+    assert [(one["name"], one["running"]) for one in models["models"]] == [("b.segue", False)]
+    before = service.rec.fingerprint
+    client.post("/v1/admin/model", json={"model": "b.segue"}, headers=headers)
+    assert service._rollout.wait(10)
+    models = client.get("/v1/admin/models", headers=headers).json()
+    assert models["models"][0]["running"] and models["previous"] == before and models["running"] == "b.segue"
+    client.post("/v1/admin/model", json={"roll_back": True}, headers=headers)
+    assert service._rollout.wait(10)
+    assert client.get("/v1/admin/models", headers=headers).json()["previous"] is None
+    for path in ("/v1/admin/users", "/v1/admin/models", "/v1/admin/rules"):
+        refused(client.get(path, headers=weak), 403, "admin")
+
+
+def test_items_are_found_by_words_ids_and_filters(client):
+    found = client.get("/v1/items?q=film&limit=2&skip=1").json()
+    assert found["total"] == 12 and [one["item"] for one in found["items"]] == ["001", "002"]
+    assert "facets" not in found and found["items"][0]["title"] == "film 001" and found["items"][0]["shown"] is True
+    client.patch("/v1/items/003", json={"available": False})
+    named = client.get("/v1/items?id=003&id=nothing&id=001&id=003").json()
+    assert [(one["item"], one["shown"]) for one in named["items"]] == [("003", False), ("001", True)]
+    assert (named["total"], named["unknown"]) == (2, ["nothing"])
+    refused(client.get("/v1/items?where=colour=1"), 422, "colour")
 
 
 def test_the_package_asks_nobody(client):

@@ -15,8 +15,11 @@ from segue.errors import ArgumentError, ConflictError, ErasedError, FullError, N
 from segue.model.backend import leaves
 from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
 from segue.recommend.lists.item_filters import Rule
+from segue.recommend.lists.item_search import search
 from segue.serve.live import ingest, replay, rollout
 from segue.serve.live.service import Service
+from segue.serve.ranking.event_ranks import RankedEvent
+from segue.serve.ranking.online_metrics import OnlineMetrics
 from segue.serve.ranking.types import IngestRequest, IngestResult, ListOptions, RecommendRequest
 from segue.store.base import Write
 from segue.store.events import Event
@@ -363,6 +366,27 @@ def test_a_user_who_comes_while_others_are_caught_up_is_next(rec, service, tmp_p
     assert set(order) == set(users)
 
 
+def test_online_metrics_are_kept_hour_by_hour_for_a_week_with_intervals(rec):
+    metrics, rng = OnlineMetrics(), np.random.default_rng(4)
+    ranks = rng.integers(1, 13, 100).astype(float)
+    hours = [3, *range(120), 119, *range(240, 300)]
+    for hour in hours:
+        metrics.count(rec, [RankedEvent(event("ann", "001", hour * 3600 + 9), rank, 0.5) for rank in ranks])
+    metrics.count(rec, [RankedEvent(event("ann", "001"), 1.0, 0.5)])  # without a time
+    series = metrics.snapshot()["series"]
+    kept = sorted(set(hours))[-168:]
+    assert [(one["begin"], one["n"]) for one in series] == [(3600 * hour, 100 * hours.count(hour)) for hour in kept]
+    metrics.count(rec, [RankedEvent(event("ann", "001", 9), 1.0, 0.5)])  # older than all that are kept
+    assert metrics.snapshot()["series"] == series
+    one, hits, reciprocal = series[-1], ranks <= 10, np.where(ranks <= 10, 1 / ranks, 0)
+    assert one["recall@10"] == hits.mean() and one["mrr@10"] == pytest.approx(reciprocal.mean())
+    low, high = one["recall@10_interval"]
+    for bound in (low, high):  # Wilson: where the observed share is 1.96 standard errors away
+        assert abs(bound - hits.mean()) == pytest.approx(1.959964 * np.sqrt(bound * (1 - bound) / 100))
+    half = 1.959964 * reciprocal.std(ddof=1) / 10
+    assert one["mrr@10_interval"] == pytest.approx((reciprocal.mean() - half, reciprocal.mean() + half))
+
+
 def test_live_quality_is_the_offline_report_of_the_same_log(rec, store):
     rng = np.random.default_rng(3)
     table = pl.DataFrame(
@@ -544,7 +568,7 @@ def test_filters_rules_and_variety_come_after_the_scores(rec, store):
     ]
     assert drawn_by[0] == drawn_by[1] != drawn_by[2]
     assert all(len(set(one)) == 4 for one in drawn_by)
-    assert [x.item for x in again.find_items("FILM 00")][:2] == ["000", "001"]
+    assert search(again.rec, "FILM 00", limit=2).rows.tolist() == [1, 2]
     again.close()
 
 

@@ -19,6 +19,7 @@ from segue.recommend.copy_on_write import Pages
 from segue.recommend.index.blocked_matmul import Table
 from segue.recommend.lists import explain
 from segue.recommend.lists.item_filters import Rule
+from segue.recommend.lists.item_search import search
 from segue.serve.app import make_app
 from segue.serve.live import replay
 from segue.serve.live.replay import REACH
@@ -79,7 +80,7 @@ def test_changes_lists_and_searches_lay_nothing_out_anew(store, counted):
         item = rec.items[n % len(rec.items)]
         service.change_item(item, available=n % 2 == 0, attributes={"price": n % 5, "kind": "abc"[n % 3]})
         service.recommend("ann", ListOptions(3, 0, where=where))
-        service.find_items("car", 3)
+        search(service.rec, "car", limit=3)
         service.similar("03")
     assert counted == {"TableEncoder.encode_row": 60}  # of each change, what was and what is
     service.close()
@@ -126,8 +127,8 @@ def test_of_a_large_catalogue_a_change_or_filter_copies_little(store):
     service.recommend("ann", ListOptions(3, 0, where={"kind": "b"}))
     whole = 20_000 * 8  # a pointer for each item: less than any list of them
     assert peak(lambda: service.change_item("00002", attributes={"price": 3.5, "kind": "b"})) < whole
-    assert peak(lambda: service.find_items("nothing of the kind", 20)) < whole / 10
-    assert peak(lambda: service.find_items("film", 20)) < whole / 10
+    assert peak(lambda: search(service.rec, "nothing of the kind", limit=20)) < whole / 10
+    assert peak(lambda: search(service.rec, "film", limit=20)) < whole / 10
     where = ListOptions(3, 0, where={"kind": "b"})
     assert (
         peak(lambda: service.recommend("ann", where))
@@ -168,9 +169,9 @@ def test_old_models_are_let_go(store):
         service.change_item("01", attributes={"price": n})
     gc.collect()
     assert old() is None
-    laid = service._changes._laid
+    laid = service.changes._laid
     other = described_recommender(described_log(seed=2))
-    service._changes.applied(other)
+    service.changes.applied(other)
     assert len(laid) == 2
     del other
     gc.collect()

@@ -24,13 +24,18 @@ named = typer.Typer(help="Fetch well-known data sets by name, or make a log larg
 def demo(
     live: Annotated[bool, typer.Option("--live", help="Serve while a synthetic log of news goes on.")] = False,
     minutes: Annotated[float, typer.Option(help="With --live: for the last twelve hours of the log.")] = 2.0,
-    port: Annotated[int, typer.Option(help="With --live: of the server and its page.")] = 8000,
+    port: Annotated[int, typer.Option(help="Of the server and its shop window.")] = 8000,
+    shop: Annotated[
+        bool | None,
+        typer.Option(help="Open the shop window at the end. Without the option: where this is a terminal."),
+    ] = None,
 ) -> None:
-    """Show every stage on real films: fetch, train, evaluate beside baselines, recommend."""
+    """Show every stage on real films: fetch, train, evaluate beside baselines, recommend, serve the shop window."""
+    console = Console()
     if live:
-        run_live(Console(), minutes=minutes, port=port)
+        run_live(console, minutes=minutes, port=port)
     else:
-        run_demo(Console())
+        run_demo(console, shop_window=console.is_terminal if shop is None else shop, port=port)
 
 
 @first.command()

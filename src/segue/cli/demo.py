@@ -1,8 +1,11 @@
-"""The tour on real films, by the public functions alone; and a log of news that goes on before a server."""
+"""The tour on real films, which ends at the shop window; and a log of news that goes on before a server."""
 
+import os
+import sys
 import tempfile
 import threading
 import time
+import webbrowser
 from collections import deque
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
@@ -28,7 +31,7 @@ from segue.serve.app import make_app
 from segue.serve.http.limits import Limits
 from segue.serve.live.service import Service
 from segue.serve.ranking.types import IngestRequest
-from segue.serve.server import Server, config_of
+from segue.serve.server import Server, Settings, config_of, serve
 from segue.store.base import Write
 from segue.store.events import Event
 from segue.store.factory import open_store
@@ -39,8 +42,8 @@ REPLAYED, SHOWN = 0.2, 12
 HISTORIES = (("Star Wars", "Empire Strikes Back", "Raiders"), ("Toy Story", "Lion King", "Aladdin"))
 
 
-def run_demo(console: Console) -> None:
-    """Fetch, inspect, train, evaluate beside baselines, save, load and recommend."""
+def run_demo(console: Console, *, shop_window: bool, port: int) -> None:
+    """Fetch, inspect, train, evaluate beside baselines, save, load, recommend and, if wanted, open the shop window."""
     began = time.perf_counter()
     events, catalogue = load_films(console)
     _title(console, "The log")
@@ -53,18 +56,38 @@ def run_demo(console: Console) -> None:
     report = segue.evaluate(rec, test, train=train, log=events, command="segue demo")
     _say(console, str(report))
     write_page(console, report, cache_folder() / "demo-report.html")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "films.segue"
-        rec.save(path)
-        size = path.stat().st_size
-        rec = segue.load(path)
-    _title(console, f"Lists, from the model saved and loaded again ({size / 1e6:.1f} MB)")
+    path = cache_folder() / "demo-films.segue"
+    rec.save(path)
+    rec = segue.load(path)
+    _title(console, f"Lists, from the model saved and loaded again ({path.stat().st_size / 1e6:.1f} MB)")
     show_lists(console, rec, events)
     _title(console, f"Done in {time.perf_counter() - began:.0f} s. Next, on a log of your own:")
     _say(console, "segue inspect LOG.csv")
     _say(console, "segue train LOG.csv -o my.segue --hold-out last:1")
     _say(console, "segue evaluate my.segue LOG.csv --report report.html")
     _say(console, "segue recommend my.segue --history ID,ID,ID")
+    if shop_window:
+        open_shop_window(console, path, port)
+    else:
+        _say(console, f"segue serve {path}     # the shop window of these films")
+
+
+def open_shop_window(console: Console, model: Path, port: int) -> None:
+    """Serve a model from an empty store until Ctrl-C, and open the shop window in a browser where there is a screen.
+
+    Raises:
+        ArgumentError: the port is taken.
+    """
+    screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+
+    def say(text: str) -> None:
+        _say(console, text)
+        if screen and text.startswith("http"):
+            webbrowser.open(text.partition(": ")[0])
+
+    _title(console, "The shop window of these films. You are somebody new: open a film, record that you saw it")
+    with tempfile.TemporaryDirectory() as folder:
+        serve(Settings(model, str(Path(folder) / "demo.db"), port=port), say)
 
 
 def run_live(console: Console, *, minutes: float, port: int) -> None:

@@ -22,7 +22,6 @@ from segue.errors import ArgumentError
 from segue.jobs.import_export import read_log
 from segue.recommend.arguments import check_known
 from segue.recommend.batch import Happened
-from segue.recommend.filters.parser import duration_of
 from segue.recommend.lists.seen import SeenRule, seen_items
 from segue.recommend.recommender import Recommender
 from segue.store.readonly import is_store, read_store
@@ -156,15 +155,35 @@ class ListChoice:
         ),
     ] = None
     repeats: Annotated[str | None, typer.Option(help="allow or exclude seen items.")] = None
-    diversity: Annotated[float, typer.Option(help="Up to 1, the more unlike the items are.")] = 0.0
+    diversity: Annotated[float | None, typer.Option(help="Up to 1, the more unlike the items are.")] = None
+    explore: Annotated[float | None, typer.Option(help="The share of places given to chance.")] = None
+    scenarios: Annotated[Path | None, typer.Option(help="TOML file of scenarios, as segue serve takes it.")] = None
+    scenario: Annotated[str | None, typer.Option(help="Named settings of that file, for all that no option says.")] = (
+        None
+    )
 
-    def arguments(self, events: Iterable[Happened], at: str | None) -> dict[str, Any]:
-        """Return the arguments of `Recommender.recommend`, for a user with these events."""
+    def arguments(self, events: Iterable[Happened], at: str | None, **more: Any) -> dict[str, Any]:
+        """Return the arguments of `Recommender.recommend`, for a user with these events.
+
+        Args:
+            events: of the user.
+            at: the time of the request.
+            more: arguments of the same call; what is None or empty, the scenario says.
+        """
+        if (self.scenario is None) != (self.scenarios is None):
+            raise typer.BadParameter("--scenario NAME and --scenarios FILE go together")
+        past = list(events)
+        said = {name: value for name, value in (self._own(past, at) | more).items() if value not in (None, [], {})}
+        if self.scenarios is None:
+            return said
+        return segue.scenario(self.scenarios, str(self.scenario), history=past, at=at) | said
+
+    def _own(self, events: Iterable[Happened], at: str | None) -> dict[str, Any]:
         excluded, repeats = _ids_option(self.exclude, "--exclude") or [], self.repeats
         if repeats not in (None, "allow", "exclude"):
             raise ArgumentError(f'--repeats: expected allow or exclude, came "{repeats}".')
         if self.exclude_events:
-            rules = [_seen_rule(text) for text in self.exclude_events]
+            rules = [SeenRule.of(text, "--exclude-events") for text in self.exclude_events]
             excluded, repeats = [*excluded, *seen_items(events, rules, microseconds(at))], repeats or "allow"
         return {
             "where": self.where,
@@ -174,16 +193,8 @@ class ListChoice:
             "candidates": _ids_option(self.candidates, "--candidates"),
             "repeats": repeats,
             "diversity": self.diversity,
+            "explore": self.explore,
         }
-
-
-def _seen_rule(text: str) -> SeenRule:
-    """Return the rule of a text such as `type=buy,within=30d`."""
-    pairs = dict(part.partition("=")[::2] for part in text.split(","))
-    if pairs.keys() - {"type", "within"}:
-        raise ArgumentError(f'--exclude-events: expected type=buy, within=30d, or both, came "{text}".')
-    within = pairs.get("within")
-    return SeenRule(pairs.get("type"), None if within is None else duration_of(within, "--exclude-events"))
 
 
 def _ids_option(text: str | None, option: str) -> list[str] | None:

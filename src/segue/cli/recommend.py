@@ -50,13 +50,13 @@ def recommend(
         typer.Option("-o", "--out", help="For --all: Parquet file, or a folder for a log of segue prepare."),
     ] = None,
     engine: options.EngineName = None,
-    k: options.ListLength = 10,
+    k: Annotated[int | None, typer.Option("-k", help="Length of the list; 10, or as the scenario says.")] = None,
     plan: Annotated[int | None, typer.Option(help="Plan the next N items as an ordered path, not a list.")] = None,
     beam: Annotated[int, typer.Option(help="For --plan: paths kept at each step; 1 takes the best item.")] = 1,
     temperature: Annotated[
-        float | None, typer.Option(help="For --plan: draw items at random; 1 draws by the model's probabilities.")
+        float | None, typer.Option(help="Draw items at random; 1 draws by the model's probabilities.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="For --temperature: seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="For --temperature and --explore: seed of the draws.")] = 0,
     at: options.At = None,
     type: Annotated[str | None, typer.Option(help="Type of the next event, such as buy.")] = None,
     context: Annotated[
@@ -89,7 +89,9 @@ def recommend(
     rec = load_model(model)
     if rec.config.train.task == "rating":
         typer.echo("this model learnt ratings alone, not what comes next: train with --task both for lists", err=True)
-    everyones = partial(list_all, rec, model, k=k, at=options.time_option(at), users=users, choice=choice)
+    everyones = partial(
+        list_all, rec, model, k=10 if k is None else k, at=options.time_option(at), users=users, choice=choice
+    )
     if by_bucket:
         prepared = open_prepared(str(events))
         check_items(rec.vocabulary.ids, items_of(prepared)["item"], prepared.source)
@@ -110,9 +112,10 @@ def recommend(
     options.warn_unmet(rec.encoders.events, {"type": type}, option="--type")
     options.warn_unmet(rec.encoders.events, given, option="--context")
     if plan is None:
-        narrowed = choice.arguments(past, at)
-        found = rec.recommend(state, k, at=options.time_option(at), type=type, context=given, profile=about, **narrowed)
-        _print_list(found, [*unknown, *found.unknown], as_json, found.notes)
+        wanted = {"k": k, "type": type, "context": given, "temperature": temperature, "seed": seed or None}
+        arguments = choice.arguments(past, at, **wanted)
+        found = rec.recommend(state, at=options.time_option(at), profile=about, **{"seed": 0, **arguments})
+        _print_list(found, [*unknown, *found.unknown], as_json, found.notes, chances=found.probabilities)
         return
     by = Beam(beam) if temperature is None else Sample(temperature, seed)
     path = rec.plan(state, plan, by=by, at=options.time_option(at), type=type, context=given)
@@ -238,13 +241,11 @@ def list_all(
     index, note = open_index(rec, model)
     if index is not None or len(rec.items) > LARGE:
         typer.echo(note, err=True)
-    if choice.exclude_events or choice.current or choice.diversity:
+    if choice.exclude_events or choice.current or choice.diversity or choice.explore or choice.scenario:
         raise typer.BadParameter("--all takes --where, --param, --exclude, --candidates and --repeats alone")
     wanted = choice.arguments((), None)
-    narrow = ListOptions(
-        exclude=tuple(wanted["exclude"]), repeats=wanted["repeats"], where=wanted["where"], params=wanted["params"],
-        candidates=wanted["candidates"] and tuple(wanted["candidates"]),
-    )  # fmt: skip
+    wanted |= {name: tuple(wanted[name]) for name in ("exclude", "candidates") if name in wanted}
+    narrow = ListOptions(**wanted)
     profiles = profiles_of(rec.facts, users)
     rec = rec.with_index(index)
     if isinstance(source, Prepared):
@@ -314,10 +315,20 @@ def _shared_ratings(rec: Recommender, store: str, item: str) -> Shared | None:
         return opened.shared(rec.fingerprint, [rec.vocabulary.row(item)])
 
 
-def _print_list(items: list[Item], unknown: list[str], as_json: bool, notes: Sequence[str] = (), **more: float) -> None:
+def _print_list(
+    items: list[Item],
+    unknown: list[str],
+    as_json: bool,
+    notes: Sequence[str] = (),
+    chances: Sequence[float] | None = None,
+    **more: float,
+) -> None:
     if as_json:
         said = {"notes": list(notes)} if notes else {}
-        options.print_json({"items": [line._asdict() for line in items], "unknown": unknown, **said, **more})
+        lines = [line._asdict() for line in items]
+        if chances is not None:
+            lines = [line | {"probability": likely} for line, likely in zip(lines, chances, strict=True)]
+        options.print_json({"items": lines, "unknown": unknown, **said, **more})
         return
     for note in notes:
         typer.echo(note, err=True)

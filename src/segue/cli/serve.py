@@ -34,18 +34,26 @@ def serve(
     workers: Annotated[
         int, typer.Option(help="Processes on the port; several need a postgresql:// or valkey:// store.", min=1)
     ] = 1,
+    max_body: Annotated[int, typer.Option(help="MiB that a request may have.", min=1, max=1024)] = 32,
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Report ready even where the store may lose the latest events.")
     ] = False,
     shadow: Annotated[
         Path | None, typer.Option(help="A second model that ranks the same events; its lists are only measured.")
     ] = None,
+    scenarios: Annotated[
+        Path | None, typer.Option(help="TOML file of scenarios and experiments, kept in the store.")
+    ] = None,
 ) -> None:
     """Serve over HTTP: ingest events, recommend, survive a crash without losing an event."""
     from segue.serve import server
+    from segue.serve.http.limits import Limits
 
+    limits = Limits(body_bytes=max_body << 20)
     names = tuple(allow_host or ())
-    settings = server.Settings(model, store, host, port, models, keys, names, rate, accept_loss, shadow=shadow)
+    settings = server.Settings(
+        model, store, host, port, models, keys, names, rate, accept_loss, limits, shadow=shadow, scenarios=scenarios
+    )
     if workers > 1:
         from segue.serve.workers import serve_workers
 

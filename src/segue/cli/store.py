@@ -1,6 +1,6 @@
-"""The verbs about a store: `import`, `export`, `readmit` and `retrain`."""
+"""The verbs about a store: `import`, `consume`, `export`, `readmit` and `retrain`."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from segue.cli import options
 from segue.cli.models import index_if_large
 from segue.config import configure, parse_settings, read_config
 from segue.data.log.sources import Reading, open_source
-from segue.errors import LockedError, StoreError
+from segue.errors import ArgumentError, LockedError, StoreError
 from segue.files import check_file, check_folder
 from segue.jobs.event_frames import CONTEXT, LogEvents
 from segue.jobs.import_export import export_file, import_events, read_log
@@ -65,6 +65,54 @@ def import_log(
         f"{shown(store)}: {done.written:,} events written, {done.known:,} known already, {done.refused:,} refused; "
         f"{done.position:,} of {len(log):,} in {log.source} done."
     )
+
+
+@verbs.command()
+def consume(
+    topic: Annotated[str, typer.Argument(help="kafka://HOST:PORT/TOPIC; several brokers with commas between.")],
+    store: Annotated[
+        str | None, typer.Option(help="Store that gets the events: postgresql:// or valkey:// address, or SQLite file.")
+    ] = None,
+    server: Annotated[str | None, typer.Option(help="Server that gets the events, such as http://host:8000.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="File with the API key for the server.")] = None,
+    group: Annotated[str, typer.Option(help="Consumers of a group share the topic.")] = "segue",
+    dead_letters: Annotated[str | None, typer.Option(help="Topic that gets messages that are no events.")] = None,
+    properties: Annotated[
+        Path | None, typer.Option(help="File with key=value lines for Kafka, such as those of TLS and SASL.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Consume events from Kafka into a store or a server, each once, until stopped (SIGTERM, Ctrl-C)."""
+    from segue.client import Client
+    from segue.jobs.consume import ServerSink, Sink, StoreSink
+    from segue.jobs.consume import consume as consume_until
+    from segue.jobs.kafka import KafkaSource, Topic, read_properties
+    from segue.serve.http.shutdown import said
+    from segue.serve.server import log_requests
+
+    if (store is None) == (server is None):
+        raise ArgumentError("consume: expected exactly one of --store and --server, came both or none. Give one.")
+    source = Topic.of(topic)
+    more = read_properties(properties) if properties else {}
+    key = key_file.read_text(encoding="utf-8").strip() if key_file else None
+    log_requests()
+    with ExitStack() as held, said(partial(typer.echo, err=True)) as end:
+        sink: Sink
+        if server is not None:
+            client = held.enter_context(Client(server, key=key))
+            client.get_status()  # a wrong key is said now
+            sink = ServerSink(client)
+        else:
+            sink = StoreSink(held.enter_context(closing(open_store(store or ""))))
+        messages = KafkaSource(source, group=group, dead_letters=dead_letters, properties=more)
+        held.enter_context(closing(messages))
+        end.stop = lambda number, frame: None  # what is under way is finished; `end` knows the signal
+        typer.echo(f"{topic}: consuming into {shown(store or server or '')}; stop it with Ctrl-C.", err=True)
+        done = consume_until(messages, sink, lambda: end.signal is not None)
+        if as_json:
+            options.print_json({"kept": done.kept, "refused": done.refused})
+        else:
+            typer.echo(f"{done.kept:,} events on disk, {done.refused:,} messages refused.")
 
 
 @verbs.command()

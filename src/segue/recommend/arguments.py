@@ -44,6 +44,16 @@ def check_shares(**shares: float) -> None:
             raise ArgumentError(f"{name}: expected a number from 0 to 1, came {share!r}. 0 leaves the list as it is.")
 
 
+def check_temperature(temperature: float) -> None:
+    """Do nothing if a temperature is a number from 0.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if not isinstance(temperature, int | float) or not 0 <= temperature < np.inf:
+        raise ArgumentError(f"temperature: expected a number from 0, came {temperature!r}. 0 takes the best items.")
+
+
 def check_known(items: pl.Series, log: Events) -> None:
     """Do nothing if a model knows an item of a log or of its history.
 

@@ -21,11 +21,12 @@ from segue.model.encoder import encode_users
 from segue.model.model import Model
 from segue.model.transitions import RECENT, pushed
 from segue.model_file import read_model, save_model
-from segue.recommend.arguments import Time, check_count, check_shares, profiles_of
+from segue.recommend.arguments import Time, check_count, check_shares, check_temperature, profiles_of
 from segue.recommend.batch import Happened
 from segue.recommend.filters.fields import Where
 from segue.recommend.index.exact import Index
 from segue.recommend.lists.explain import Explanation, explain_history, labels_of, past_events
+from segue.recommend.lists.item_filters import Rule
 from segue.recommend.lists.live_scores import ranker_of, unknown_keys, with_trends, without_trends
 from segue.recommend.lists.options import ListOptions, RankedList
 from segue.recommend.lists.rerank import list_of
@@ -139,6 +140,9 @@ class Recommender(Scorer):
         diversity: float = 0.0,
         explore: float = 0.0,
         seed: int | None = None,
+        temperature: float = 0.0,
+        boosts: Iterable[Rule] = (),
+        discounts: Mapping[str, float] | None = None,
     ) -> RankedList:
         """Return the k items most likely to come next, best first; a list whose `notes` tell why it is short.
 
@@ -156,10 +160,15 @@ class Recommender(Scorer):
             candidates: ids of which alone the list is made.
             diversity: 0 ranks by score alone, up to 1 the more unlike the items of a list are.
             explore, seed: the share of places given to chance, and the seed of that chance.
+            temperature: 0 takes the best; above, each place is drawn from the best 11 k + 20 items that are left, an
+                item with the chance `exp(score / temperature)`. The list's `probabilities` say how likely each was.
+            boosts: rules of the kind boost, for this list.
+            discounts: by item, what is taken off its score, such as for items that the user was shown in vain.
 
         Raises:
             ArgumentError: k is below 1, the state is of another model, the model reads no types or not this column of
-                the context, or the filter does not fit the columns of the items.
+                the context, a filter does not fit the columns of the items, or temperature comes with explore or
+                diversity.
 
         Cost: O(items x width), the same for every history.
         """
@@ -167,11 +176,13 @@ class Recommender(Scorer):
         self._check(state)
         self.encoders.check_request(type, context)
         check_shares(diversity=diversity, explore=explore)
+        check_temperature(temperature)
         ids = None if candidates is None else tuple(ids_of(candidates, "candidates"))
         now, left_out = microseconds(at, "at"), tuple(ids_of(exclude, "exclude"))
         options = ListOptions(
             k, now, type, context or {}, left_out, repeats, where, diversity, explore, seed,
-            candidates=ids, current=current, params=params or {}, profile=profile or {},
+            candidates=ids, current=current, params=params or {}, profile=profile or {}, temperature=temperature,
+            boosts=tuple(boosts), discounts=discounts or {},
         )  # fmt: skip
         return list_of(self, state, options)
 

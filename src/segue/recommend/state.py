@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from segue.data.values.times import iso
 from segue.errors import ArgumentError
-from segue.model.backend import map_tree
+from segue.model.backend import leaves, map_tree
 from segue.model.network import Memory
 from segue.model.transitions import RECENT
 from segue.shapes import Floats, Rows, Times
@@ -205,3 +205,11 @@ def gaps_seconds(later: Sequence[int | None], earlier: Sequence[int | None]) -> 
     pairs = zip(later, earlier, strict=True)
     gaps = [np.nan if a is None or b is None else max(a - b, 0) / 1e6 for a, b in pairs]
     return np.array(gaps, np.float32)
+
+
+def picture(state: State) -> list[float]:
+    """Return at most 256 numbers from -1 to 1 that show a memory."""
+    numbers = np.concatenate([array.ravel() for _, array in leaves(state.memory)])
+    step = max(1, -(-len(numbers) // 256))
+    means = np.array([part.mean() for part in np.array_split(numbers, -(-len(numbers) // step))])
+    return [round(float(value), 3) for value in np.tanh(means)]

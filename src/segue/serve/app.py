@@ -21,7 +21,7 @@ from segue.serve.live.service import Service
 from segue.serve.live.state_tokens import sealer_of
 
 #: The words of addresses, and those they are often taken for.
-_WORDS = {"bundle": "model", "bundles": "models"}
+_WORDS = {"bundle": "model", "bundles": "model"}
 
 
 def make_app(

@@ -4,7 +4,8 @@ Knows: addresses, signals, the order in which things are opened and closed.
 Does not know: routes.
 
 SIGTERM and SIGINT: no new connections, requests under way are finished, ingested events are on disk, then the store
-is closed, and a last line says why (`ending`). SIGHUP: the model and the file of keys are read again.
+is closed, and a last line says why (`ending`). SIGHUP: the model, the keys and the scenarios are
+read again.
 
 Which model runs: in a folder of models the one that its file `current` names. A roll-out, a roll-back and `segue
 retrain` write that file, so a restart runs what ran before it. A model given as a file, without a folder, runs itself.
@@ -31,6 +32,7 @@ from segue.errors import ArgumentError, ModelError, SegueError, StoreError
 from segue.kernels import build
 from segue.model_file import CURRENT, name_running, running_model
 from segue.recommend.index.approximate import index_path
+from segue.serve.api.scenarios import read_scenarios
 from segue.serve.app import make_app
 from segue.serve.http import shutdown
 from segue.serve.http.auth import read_keys
@@ -70,6 +72,8 @@ class Settings:
         accept_loss: be ready although a shared store does not sync each write.
         limits: of single requests.
         shadow: a model that reads the same events and ranks them, and answers nobody.
+        scenarios: a TOML file of scenarios and experiments. Read at the start and at SIGHUP, it replaces those of the
+            store, once for each content of the file.
     """
 
     model: Path
@@ -83,6 +87,7 @@ class Settings:
     accept_loss: bool = False
     limits: Limits = field(default_factory=Limits)
     shadow: Path | None = None
+    scenarios: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.local and self.keys is None:
@@ -207,6 +212,7 @@ def opened(settings: Settings, make_metrics: Callable[..., Metrics] = Metrics) -
         service = Service(
             rec, store, models=settings.folder, found=found, path=path, shadow=shadow, committed=metrics.commit
         )
+        _take_scenarios(settings, service)
         if settings.folder is not None and not why:
             name_running(path)
         if rec.index is not None or index_path(path).exists():
@@ -217,6 +223,11 @@ def opened(settings: Settings, make_metrics: Callable[..., Metrics] = Metrics) -
             follower = Follower(settings.folder, lambda: reload(settings, service, access, "another server"))
             stack.callback(follower.thread.stop)
         yield OpenApp(app, access, service, f"{path}{why}" if settings.folder else str(path))
+
+
+def _take_scenarios(settings: Settings, service: Service) -> None:
+    if settings.scenarios is not None:
+        service.scenarios.put_file(read_scenarios(settings.scenarios, service))
 
 
 @contextlib.contextmanager
@@ -312,7 +323,8 @@ def reload(settings: Settings, service: Service, access: Access, why: str = "SIG
     try:
         if settings.keys is not None:
             access.keys = read_keys(settings.keys)
-        fingerprint = service.roll_out_file(settings.in_force()[0])
+        _take_scenarios(settings, service)
+        fingerprint = service.roll_out(settings.in_force()[0])
     except (SegueError, OSError) as error:
         logger.error("%s: %s", why, error)
     except Exception as error:  # nobody waits for this: it would be lost without a word

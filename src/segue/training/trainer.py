@@ -124,6 +124,7 @@ class Trainer:
             self.sequences, train.batch_size, train.bptt_steps, train.seed, self.network.rating is not None
         )
         self.targets = float(np.count_nonzero(self.sequences.items))
+        self.positions = self.batches.lanes * train.bptt_steps  # of an update
         self.sampler = self._sampler() if train.negatives else None
         self.histories = Histories(self.sequences, self.network.items) if train.hides_seen else None
         self.run = self._begun()
@@ -250,6 +251,7 @@ class Trainer:
 
     def _learn(self, many: Any, count: int) -> Array:
         """Learn from the first `count` windows of many, and return their losses."""
+        losses: Array
         self.run, losses = update_many(self.network, self.config, self.run, many, np.int32(count), self.items)
         return losses
 
@@ -382,8 +384,7 @@ class Trainer:
 
     def _mean_loss(self) -> float:
         """Return the mean loss of the epoch's targets; an update averages over all positions."""
-        positions = self.batches.lanes * self.config.train.bptt_steps
-        return self.at.losses * positions / max(self.at.targets, 1.0)
+        return self.at.losses * self.positions / max(self.at.targets, 1.0)
 
     def result(self) -> Trained:
         """Return the weights of the best epoch and the curve."""

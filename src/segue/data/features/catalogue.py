@@ -100,9 +100,10 @@ class Catalogue:
 
         Cost: once O(items); then about 1 ms for 100,000 titles, less for frequent words.
         """
-        return [self.line(row)["item"] for row in first(self._with_title(words), limit)]
+        return [self.line(row)["item"] for row in first(self.with_title(words), limit)]
 
-    def _with_title(self, words: str) -> Iterator[int]:
+    def with_title(self, words: str) -> Iterator[int]:
+        """Yield the vocabulary rows of titles that hold these words in any case, shortest title first."""
         rows, titles = self._by_length
         return (rows[number] for number in titles.find(words))
 
@@ -237,10 +238,11 @@ class ChangedCatalogue(Catalogue):
         """Return the id, title and attributes of a vocabulary row. O(1)."""
         return self.lines.get(row) or self.base.line(row)
 
-    def _with_title(self, words: str) -> Iterator[int]:
+    def with_title(self, words: str) -> Iterator[int]:
+        """Yield the vocabulary rows of titles that hold these words; see `Catalogue.with_title`."""
         folded = folded_text(words)
         other = [(len(self.title(row) or ""), row) for row, title in self.titles.items() if title and folded in title]
-        same = ((len(self.base.title(r) or ""), r) for r in self.base._with_title(words) if r not in self.titles)
+        same = ((len(self.base.title(r) or ""), r) for r in self.base.with_title(words) if r not in self.titles)
         return (row for _, row in heapq.merge(sorted(other), same))
 
     def _posted(self, name: str, several: bool, separator: str | None) -> Postings:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from segue.data.features.calendar import Calendar
 from segue.data.features.catalogue import Catalogue, Profiles
+from segue.data.features.column_encoders import Categories
 from segue.data.features.kinds import KINDS, Kind, kinds_of
 from segue.data.features.table_encoder import TableEncoder, fit_table_encoder
 from segue.data.log.columns import ROLES, plain_name
@@ -52,6 +53,13 @@ class FeatureEncoders(NamedTuple):
         calendar = next((column.name for column in columns if isinstance(column, Calendar)), None)
         place = self.events.slices[calendar] if self.events and calendar is not None else slice(0, 0)
         return place.start, place.stop
+
+    @property
+    def event_types(self) -> tuple[str, ...]:
+        """The types of events that were learnt, the most frequent first."""
+        columns = self.events.columns if self.events else ()
+        known = next((column for column in columns if column.name == "type"), None)
+        return known.words if isinstance(known, Categories) else ()
 
     def of_events(self, events: Sequence[Mapping[str, Any]]) -> Floats | None:
         """Return float32[event, event_width], the features of events or requests.

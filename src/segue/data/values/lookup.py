@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.values.parsing import distinct, word
-from segue.shapes import Rows
+from segue.shapes import Bools, Rows
 
 T = TypeVar("T")
 
@@ -96,6 +96,29 @@ class Postings:
         for rows in lists:
             flags[rows] = True
         return np.flatnonzero(flags).astype(np.int32)
+
+    def counts(self, among: Bools | None = None) -> dict[str, int]:
+        """Return how many rows each value has, values that no row has left out, most frequent first.
+
+        Args:
+            among: bool[row], the rows that count; None counts all.
+
+        Cost: O(rows).
+
+        Example:
+            >>> genres = Postings.of(pl.Series(["a|b", "b", None]), several=True, separator="|")
+            >>> genres.counts(), genres.counts(np.array([False, True, False, False]))
+            ({'b': 2, 'a': 1}, {'a': 1, 'b': 1})
+            >>> Postings.of(pl.Series([True, True, False])).counts()
+            {'true': 2, 'false': 1}
+        """
+        taken = np.ones(len(self.rows), np.int64) if among is None else among[self.rows].astype(np.int64)
+        sums = np.concatenate([[0], np.cumsum(taken)])
+        found = dict(zip(self.codes, (sums[self.offsets[1:]] - sums[self.offsets[:-1]]).tolist(), strict=True))
+        found |= {key: len(rows) if among is None else int(among[rows].sum()) for key, rows in self.changed.items()}
+        written = {"True": "true", "False": "false"}  # a truth value is also found as Python writes it
+        values = ((key, n) for key, n in found.items() if n and word(key) == key and written.get(key) not in found)
+        return dict(sorted(values, key=lambda each: (-each[1], each[0])))
 
     def updated(self, cells: Mapping[int, tuple[object, object]]) -> "Postings":
         """Return an index with other cells: row -> the cell before, and the cell now.

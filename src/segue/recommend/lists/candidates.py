@@ -23,7 +23,7 @@ from segue.recommend.batch import find_each, question_details, score_each, score
 from segue.recommend.filters.binding import Known
 from segue.recommend.filters.masks import Passing
 from segue.recommend.index.exact import side_by_side
-from segue.recommend.lists.item_filters import ItemFilters
+from segue.recommend.lists.item_filters import ItemFilters, classes_of
 from segue.recommend.lists.live_scores import follow_trends, seen_rows, trending_rows
 from segue.recommend.lists.options import ListOptions
 from segue.recommend.scorer import Scorer
@@ -50,6 +50,8 @@ class ListQuery:
         left: how many items the filter and the candidates of the options leave; None where they leave all.
         notes: on the filter, in sentences.
         unknown: ids of the candidates that the model does not know.
+        added: float32[row], added to the scores of this list alone: its boosts and discounts.
+        classes: where the list has boosts, bool[row] for each value of all boosts, those of the shop too.
     """
 
     state: State
@@ -62,12 +64,15 @@ class ListQuery:
     left: int | None = None
     notes: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    added: Floats | None = None
+    classes: list[Bools] | None = None
 
     @property
     def places(self) -> int:
         """How many of the best rows a list is made of."""
         options = self.options
-        return max(options.k, min(11 * options.k + 20, MOST)) if options.diversity or options.explore else options.k
+        wide = options.diversity or options.explore or options.temperature
+        return max(options.k, min(11 * options.k + 20, MOST)) if wide else options.k
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +94,10 @@ class Scored:
     def add(self, values: Floats) -> None:
         """Add float32[row] to the scores, in place."""
         np.add(self.scores, values if self.rows is None else values[self.rows], out=self.scores)
+
+    def add_to(self, query: int, values: Floats) -> None:
+        """Add float32[row] to the scores of one query, in place."""
+        self.scores[query] += values if self.rows is None else values[self.rows[query]]
 
     def of(self, query: int, rows: Rows) -> Floats:
         """Return float32[n], the scores of some rows, distinct and in order; -inf where one was not scored."""
@@ -159,10 +168,29 @@ def list_query(
     scored = rec.vocabulary.rows(also) if also and rec.index is not None else _NONE
     at = at if options.at is None else options.at
     query = ListQuery(state, options, at, excluded, filters.shown, scored, who)
+    if options.boosts or options.discounts:
+        query = _with_own_scores(rec, query, filters)
     if (left := narrowed(rec, options, at)) is None:
         return query
     allowed = left.mask if query.allowed is None else left.mask & query.allowed
     return replace(query, allowed=allowed, left=left.count, notes=left.notes, unknown=left.unknown)
+
+
+def _with_own_scores(rec: Scorer, query: ListQuery, filters: ItemFilters) -> ListQuery:
+    """Return a query with its boosts and discounts. Cost: a pass over the items for each boost."""
+    options, size = query.options, rec.vocabulary.size
+    added, classes = np.zeros(size, np.float32), None
+    for rule in options.boosts:
+        passing = rec.filters.passing(rule.where, known_by(rec, options, query.at))
+        boosted = np.ones(size, bool) if passing is None else passing.mask
+        if rule.items:
+            boosted = boosted & np.isin(np.arange(size), rec.vocabulary.rows(rule.items))
+        added[boosted] += np.float32(rule.by)
+    if options.boosts:
+        classes = classes_of(added if filters.boosts is None else added + filters.boosts)
+    if options.discounts:
+        np.subtract.at(added, rec.vocabulary.rows(list(options.discounts)), list(options.discounts.values()))
+    return replace(query, added=added, classes=classes)
 
 
 def narrowed(rec: Scorer, options: ListOptions, at: int | None) -> Passing | None:
@@ -184,9 +212,10 @@ def narrowed(rec: Scorer, options: ListOptions, at: int | None) -> Passing | Non
 
 
 def check_filter(rec: Scorer, options: ListOptions) -> None:
-    """Do nothing if the filter of some options, if any, fits the items of a model; see `binding.bind`."""
-    if options.where is not None:
-        rec.filters.check(options.where, known_by(rec, options, options.at))
+    """Do nothing if the filters of some options, if any, fit the items of a model; see `binding.bind`."""
+    for where in (options.where, *(rule.where for rule in options.boosts)):
+        if where is not None:
+            rec.filters.check(where, known_by(rec, options, options.at))
 
 
 def known_by(rec: Scorer, options: ListOptions, at: int | None) -> Known:
@@ -221,17 +250,17 @@ def _candidates(rec: Scorer, filters: ItemFilters, queries: Sequence[ListQuery],
     trending = trending_rows(rec, [one.state for one in queries], [one.at for one in queries])
     for parts, more in zip(lists, trending, strict=False):
         parts.append(more)
-    groups: dict[int, list[int]] = {}
+    groups: dict[tuple[int, int], list[int]] = {}
     for n, one in enumerate(queries):
-        groups.setdefault(id(one.allowed), []).append(n)
+        groups.setdefault((id(one.allowed), id(one.classes)), []).append(n)
     for places in groups.values():
         some = [queries[n] for n in places]
-        for mask in _masks(some[0].allowed, filters.classes):
+        for mask in _masks(some[0].allowed, some[0].classes or filters.classes):
             found = find_each(
                 rec,
                 [one.state for one in some],
                 [one.at for one in some],
-                min(max(one.places for one in some), rec.vocabulary.size),
+                min(max(one.places + len(one.options.discounts) for one in some), rec.vocabulary.size),
                 None if details is None else details[places],
                 allowed=mask,
                 excluded=[one.excluded for one in some],

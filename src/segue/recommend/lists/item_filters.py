@@ -4,7 +4,7 @@ Knows: attributes, availability, rules. Does not know: users, scores, lists.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -66,11 +66,16 @@ class ItemFilters:
     @cached_property
     def classes(self) -> list[Bools] | None:
         """For each value of a boost, bool[row]: the items that have it. The best of each are the best of all."""
-        return None if self.boosts is None else [self.boosts == value for value in np.unique(self.boosts)]
+        return None if self.boosts is None else classes_of(self.boosts)
 
     def said(self, row: int) -> dict[str, Any]:
         """Return what the rules do to a row, for a list that is to say so."""
         return {rule.name or rule.kind: rule.by or True for rule, rows in self.rules if row in rows}
+
+
+def classes_of(boosts: Floats) -> list[Bools]:
+    """Return bool[row] for each value of float32[row]: the rows that have the value."""
+    return [boosts == value for value in np.unique(boosts)]
 
 
 def lay_rules(rec: Scorer, rules: Sequence[Rule]) -> ItemFilters:
@@ -134,6 +139,17 @@ def rows_of(rec: Scorer, rule: Rule) -> Rows:
     named = np.unique(rec.vocabulary.rows(rule.items)).astype(np.int32)
     rows: Rows = named[named > 0] if passing is None else named[passing.mask[named]]
     return rows
+
+
+def reached(rec: Scorer, rules: Iterable[Rule]) -> list[tuple[Rule, int]]:
+    """Return each rule with the number of items that it is about; 0 where its attributes are of another model."""
+    found = []
+    for rule in rules:
+        try:
+            found.append((rule, len(rows_of(rec, rule))))
+        except ArgumentError:
+            found.append((rule, 0))
+    return found
 
 
 def rows_where(rec: Scorer, where: Where) -> Bools:

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from segue.errors import ArgumentError
 from segue.recommend.batch import Happened
+from segue.recommend.filters.parser import duration_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,27 @@ class SeenRule:
 
     type: str | None = None
     within: timedelta | None = None
+
+    @classmethod
+    def of(cls, text: str, name: str = "exclude_events") -> "SeenRule":
+        """Return the rule of a text.
+
+        Args:
+            text: `type=buy`, `within=30d`, or both with a comma between them.
+            name: what messages call it.
+
+        Raises:
+            ArgumentError: the text is none of these.
+
+        Example:
+            >>> SeenRule.of("type=buy,within=30d")
+            SeenRule(type='buy', within=datetime.timedelta(days=30))
+        """
+        pairs = dict(part.partition("=")[::2] for part in text.split(","))
+        if pairs.keys() - {"type", "within"} or not all(pairs.values()):
+            raise ArgumentError(f'{name}: expected type=buy, within=30d, or both, came "{text[:60]}".')
+        within = pairs.get("within")
+        return cls(pairs.get("type"), None if within is None else duration_of(within, name))
 
 
 def seen_items(events: Iterable[Happened], rules: Sequence[SeenRule], at: int | None) -> list[str]:

@@ -4,7 +4,7 @@ Knows: names and types of fields. Does not know: where their values come from (`
 is left out.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -15,15 +15,35 @@ class _Answer(Struct, kw_only=True):
     pass
 
 
-class ItemOut(_Answer):
+class ItemOut(_Answer, kw_only=True):
     """One line of a list."""
 
     item: str
     score: float
     title: str | None
+    probability: Annotated[
+        float | UnsetType, Meta(description="Of the item at its place, given those before it; of a list by chance.")
+    ] = UNSET
 
 
-class ItemList(_Answer):
+class _ListSource(_Answer, kw_only=True):
+    """What a list is made of, and which settings made it."""
+
+    source: Annotated[
+        Literal["state", "profile", "new user"] | UnsetType,
+        Meta(description="What the list is made of: the user's events, their profile alone, or neither."),
+    ] = UNSET
+    list_id: Annotated[str | UnsetType, Meta(description="Of the list, where one was sent or is needed.")] = UNSET
+    scenario: Annotated[
+        str | UnsetType, Meta(description="Whose settings hold; in an experiment those of the arm.")
+    ] = UNSET
+    scenario_version: Annotated[str | UnsetType, Meta(description="A digest of these settings.")] = UNSET
+    arms: Annotated[
+        dict[str, str] | UnsetType, Meta(description="The user's arm in each experiment that made the list.")
+    ] = UNSET
+
+
+class ItemList(_ListSource, kw_only=True):
     """A list, best first."""
 
     items: list[ItemOut]
@@ -86,7 +106,7 @@ class EventOut(_Answer):
     context: dict[str, Any] | UnsetType = UNSET
 
 
-class Ingested(_Answer):
+class Ingested(_ListSource, kw_only=True):
     """It is on disk. With `?recommend=k` the fields of a list stand beside these."""
 
     events: list[EventOut]
@@ -97,6 +117,15 @@ class Ingested(_Answer):
     count: int | UnsetType = UNSET
     rebuilding: bool | UnsetType = UNSET
     debug: dict[str, Any] | UnsetType = UNSET
+    notes: list[str] | UnsetType = UNSET
+
+
+class EventLineOut(_Answer):
+    """What came of one event of NDJSON: it is on disk, or why not."""
+
+    seq: int | UnsetType = UNSET
+    duplicate: Annotated[bool | UnsetType, Meta(description="Whether it had been sent before, under its id.")] = UNSET
+    error: Problem | UnsetType = UNSET
 
 
 class UserOut(_Answer):
@@ -154,12 +183,49 @@ class PartOut(_Answer):
     shared: Annotated[list[str], Meta(description="Attributes that both items have.")]
 
 
-class ExplanationOut(ItemOut):
+class ExplanationOut(ItemOut, kw_only=True):
     """Why an item has its score, the strongest event first."""
 
     labels: list[str]
     parts: list[PartOut]
     what_if: ItemList | UnsetType = UNSET
+
+
+class FoundItem(_Answer):
+    """An item with what the catalogue says of it."""
+
+    item: str
+    title: str | None
+    attributes: Annotated[dict[str, Any], Meta(description="By the names that filters use; without vectors.")]
+    shown: Annotated[bool, Meta(description="Whether lists may show it: it is in stock, and no rule blocks it.")]
+
+
+class FacetValue(_Answer):
+    """A value of an attribute, and how many of the items found have it."""
+
+    value: str
+    items: int
+
+
+class FacetOut(_Answer):
+    """An attribute by which items can be narrowed down."""
+
+    name: Annotated[str, Meta(description="As filters name it.")]
+    kind: Annotated[str, Meta(description="number, date, duration (seconds), word, or words: several for an item.")]
+    values: Annotated[list[FacetValue], Meta(description="The most frequent ones, up to 30; empty with a range.")]
+    range: Annotated[
+        list[float] | UnsetType, Meta(description="The lowest and the highest number; dates in seconds since 1970.")
+    ] = UNSET
+
+
+class ItemsFound(_Answer):
+    """Items, the best match first."""
+
+    items: list[FoundItem]
+    total: Annotated[int, Meta(description="How many were found in all.")]
+    unknown: Annotated[list[str], Meta(description="Ids of the request that the model does not know.")]
+    model: str
+    facets: list[FacetOut] | UnsetType = UNSET
 
 
 class ItemsAdded(_Answer):
@@ -181,6 +247,87 @@ class RulesSet(_Answer):
     """How many rules hold."""
 
     rules: int
+
+
+class ScenarioOut(_Answer):
+    """A scenario as it was set."""
+
+    version: Annotated[str, Meta(description="A digest of the settings.")]
+    valid: Annotated[bool, Meta(description="Whether it holds now.")]
+    settings: dict[str, Any]
+
+
+class ExperimentOut(_Answer):
+    """An experiment as it was set."""
+
+    scenario: Annotated[str, Meta(description="Whose users are split; empty in an experiment between models.")]
+    arms: Annotated[dict[str, str], Meta(description="Arm -> scenario, or -> running or shadow.")]
+    shares: dict[str, float]
+    valid: bool
+    settings: Annotated[dict[str, Any], Meta(description="What was set.")]
+
+
+class ScenariosOut(_Answer):
+    """All scenarios and experiments of a shop."""
+
+    scenarios: dict[str, ScenarioOut]
+    experiments: dict[str, ExperimentOut]
+
+
+class RuleOut(_Answer):
+    """A merchandising rule."""
+
+    kind: str
+    where: str | dict[str, Any]
+    items: list[str]
+    by: float
+    name: str
+    reach: Annotated[int, Meta(description="How many items of the running model the rule is about.")]
+
+
+class RulesOut(_Answer):
+    """All rules, in the order in which they are applied."""
+
+    rules: list[RuleOut]
+
+
+class RulesPreview(_Answer):
+    """The list of a user by the rules that hold, and by others."""
+
+    rules: Annotated[list[RuleOut], Meta(description="The others.")]
+    before: ItemList
+    after: ItemList
+
+
+class ModelFile(_Answer):
+    """A model that may be rolled out."""
+
+    name: str
+    bytes: int
+    modified: Annotated[float, Meta(description="Seconds since 1970.")]
+    running: Annotated[bool, Meta(description="Whether it answers, or is being rolled out.")]
+
+
+class ModelsOut(_Answer):
+    """The models in the folder of models."""
+
+    models: Annotated[list[ModelFile], Meta(description="The newest first; none without --models.")]
+    running: Annotated[str | None, Meta(description="The file of the model that answers, if it came from one.")]
+    previous: Annotated[str | None, Meta(description="The fingerprint to which `roll_back` goes, if there is one.")]
+
+
+class ActiveUserOut(_Answer):
+    """A user with events."""
+
+    user: str
+    active: Annotated[int, Meta(description="The number (seq) of the latest event.")]
+
+
+class UsersOut(_Answer):
+    """Users with events, the latest arrival first."""
+
+    users: list[ActiveUserOut]
+    next: Annotated[int | None, Meta(description="`before` of the next page.")]
 
 
 class ModelChanged(_Answer):
@@ -219,6 +366,7 @@ class StatusOut(_Answer):
     items: int
     unavailable: int
     lists: str
+    types: Annotated[list[str], Meta(description="The types of events that the model learnt, the most frequent first.")]
     ratings: Annotated[list[float], Meta(description="The steps of the scale of ratings, where the model learnt some.")]
     trends: Annotated[TrendsOut | None, Meta(description="What everybody does, where lists of the model follow it.")]
 
@@ -230,6 +378,16 @@ class MeansOut(_Answer):
     recall: float = field(name="recall@10")
     mrr: float = field(name="mrr@10")
     log_loss: float
+    recall_interval: Annotated[
+        list[float], Meta(description="95 % confidence interval, events taken as independent.")
+    ] = field(name="recall@10_interval")
+    mrr_interval: list[float] = field(name="mrr@10_interval")
+
+
+class HourMeans(MeansOut):
+    """Online metrics of one hour."""
+
+    begin: Annotated[int, Meta(description="Of the hour, seconds since 1970.")]
 
 
 class ShadowMetricsOut(_Answer):
@@ -239,16 +397,45 @@ class ShadowMetricsOut(_Answer):
     shadow: MeansOut
 
 
+class IntervalOut(_Answer):
+    """A mean, and its 95 % confidence interval; null where there are too few users for one."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class DifferenceOut(_Answer):
+    """The means of an arm less those of the first arm."""
+
+    recall: IntervalOut | None = field(name="recall@10")
+    mrr: IntervalOut | None = field(name="mrr@10")
+    log_loss: IntervalOut | None
+    taken: IntervalOut | None
+
+
+class ArmOut(DifferenceOut):
+    """What came of an arm; a measure is null where nothing was measured."""
+
+    n: Annotated[int, Meta(description="Events of the users of the arm.")]
+    lists: Annotated[int, Meta(description="Lists that they got; `taken` is the share that they took an item of.")]
+    difference: DifferenceOut | UnsetType = UNSET
+
+
 class OnlineMetricsOut(_Answer):
     """Whether each event was in the list that its user would have been shown just before it, by group."""
 
     sampled: Annotated[bool, Meta(description="The log-loss is an estimate.")]
+    series: Annotated[list[HourMeans], Meta(description="By the time of events: up to 168 hours, oldest first.")]
     all: dict[str, MeansOut] | UnsetType = UNSET
     model: dict[str, MeansOut] | UnsetType = UNSET
     hour: dict[str, MeansOut] | UnsetType = UNSET
     type: dict[str, MeansOut] | UnsetType = UNSET
     shadow_model: str | UnsetType = UNSET
     shadow: ShadowMetricsOut | UnsetType = UNSET
+    experiments: Annotated[
+        dict[str, dict[str, ArmOut]], Meta(description="By experiment and arm, since this server started.")
+    ] = {}
 
 
 class HealthOut(_Answer):

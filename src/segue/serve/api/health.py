@@ -1,6 +1,6 @@
-"""Health, numbers, the page and the description of all routes.
+"""What a server says of itself: health, numbers, the description of all routes, and its pages.
 
-Knows: files of the page, text. Does not know: users or items.
+Knows: text and files. Does not know: users or items; a page asks the routes of the API, as any other client.
 """
 
 import asyncio
@@ -13,8 +13,9 @@ import msgspec
 from starlette.responses import PlainTextResponse, Response
 
 from segue.errors import NotFoundError
-from segue.serve.api import admin, events, items, recommend, users
+from segue.serve.api import admin, events, items, recommend, reference, scenarios, users
 from segue.serve.api.answers import HealthOut, ReadinessOut
+from segue.serve.api.schemas import PathId
 from segue.serve.http import openapi
 from segue.serve.http.routing import Call, Router
 from segue.store.base import Readiness
@@ -23,13 +24,8 @@ router = Router("server")
 
 #: Seconds until a store that does not answer counts as one that is not ready.
 PATIENCE = 8.0
-PAGE = Path(__file__).parents[1] / "static"
-_KINDS = {
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-    ".css": "text/css",
-}
+PAGES = Path(__file__).parents[1] / "static"
+_KINDS = {".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml", ".css": "text/css"}
 
 
 @router.route("GET", "/healthz")
@@ -57,34 +53,28 @@ async def get_metrics(call: Call) -> PlainTextResponse:
 
 
 def _file(name: str) -> Response:
-    path = PAGE / name
-    if not path.is_file():
-        raise NotFoundError("page: expected its files in the package, found none. See /docs.")
+    path = PAGES / name
+    if path.suffix not in _KINDS or path.parent != PAGES or not path.is_file():
+        raise NotFoundError("page: expected the name of a file of the page, there is none of this name. See /docs.")
     return Response(path.read_bytes(), media_type=_KINDS[path.suffix])
 
 
 @router.route("GET", "/", hidden=True)
-async def page(call: Call) -> Response:
-    """Return the page."""
-    return _file("index.html")
+async def shop_window(call: Call) -> Response:
+    """Return the shop window."""
+    return _file("shop.html")
 
 
-@router.route("GET", "/page.js", hidden=True)
-async def script(call: Call) -> Response:
-    """Return the script of the page."""
-    return _file("page.js")
+@router.route("GET", "/operator", hidden=True)
+async def operator_page(call: Call) -> Response:
+    """Return the page of the operator."""
+    return _file("operator.html")
 
 
-@router.route("GET", "/page.css", hidden=True)
-async def style(call: Call) -> Response:
-    """Return the style of the page."""
-    return _file("page.css")
-
-
-@router.route("GET", "/page.svg", hidden=True)
-async def icon(call: Call) -> Response:
-    """Return the icon of the page."""
-    return _file("page.svg")
+@router.route("GET", "/page/{name}", hidden=True)
+async def page_file(call: Call, name: PathId) -> Response:
+    """Return a script, the style or the icon of the pages."""
+    return _file(name)
 
 
 @functools.cache
@@ -99,13 +89,18 @@ async def api(call: Call) -> Response:
     return Response(msgspec.json.encode(described()), media_type="application/json")
 
 
+@functools.cache
+def _reference() -> str:
+    return reference.page(described())
+
+
 @router.route("GET", "/docs", hidden=True)
 async def docs(call: Call) -> Response:
     """Return the description of all routes for people, without a script and without requests elsewhere."""
-    return Response(openapi.page(described()), media_type="text/html")
+    return Response(_reference(), media_type="text/html")
 
 
 #: All routes of the server; those that come most often first.
 OPERATIONS = [
-    operation for part in (events, recommend, users, items, admin) for operation in part.router.operations
+    operation for part in (events, recommend, users, items, scenarios, admin) for operation in part.router.operations
 ] + router.operations

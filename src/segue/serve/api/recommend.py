@@ -4,27 +4,23 @@ Knows: how requests say for whom. Does not know: how lists are made.
 """
 
 from asyncio import gather
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from functools import reduce
-from operator import and_
 
 import msgspec
 from msgspec import UNSET, msgpack
 from msgspec.json import decode
 
 from segue.errors import NotFoundError
-from segue.recommend.batch import Happened
-from segue.recommend.filters.fields import Filter
 from segue.recommend.lists.options import ListOptions
-from segue.recommend.lists.seen import seen_items
 from segue.recommend.similar import pool_for_user
 from segue.serve.api.answers import BatchListOut, BatchOut, ExplanationOut, ItemList, RatingOut
 from segue.serve.api.events import history_of
+from segue.serve.api.list_options import options_of, seen_rule_of, unseen, where_of
+from segue.serve.api.scenarios import told, with_scenario
 from segue.serve.api.schemas import (
     BatchIn,
     ExplainIn,
-    ListIn,
     PathId,
     RatingQuery,
     RecommendIn,
@@ -35,28 +31,11 @@ from segue.serve.api.serializers import explanation_of, items_of, list_of, ratin
 from segue.serve.http import limits
 from segue.serve.http.problems import Problem, Refusal, problem_of
 from segue.serve.http.routing import Call, Router
-from segue.serve.live.service import Service
 from segue.serve.live.state_tokens import Sealer
 
 router = Router("lists")
 #: What the ids in `next` begin with; no state of a client does.
 _PAGES = b"list:"
-
-
-def _options(wanted: ListIn, now: int) -> ListOptions:
-    return ListOptions(
-        wanted.k, now if wanted.at is None else wanted.at.micros, wanted.type, wanted.context, tuple(wanted.exclude),
-        wanted.repeats, wanted.where, wanted.diversity, wanted.explore, wanted.seed, wanted.debug,
-        None if wanted.candidates is None else tuple(wanted.candidates), wanted.current, wanted.params, wanted.profile,
-    )  # fmt: skip
-
-
-def _options_of_query(wanted: RecommendQuery, now: int) -> ListOptions:
-    return ListOptions(
-        wanted.k, now if wanted.at is None else wanted.at.micros, wanted.type, {}, tuple(wanted.exclude),
-        wanted.repeats, _where(wanted.where), wanted.diversity, wanted.explore, wanted.seed, wanted.debug,
-        current=wanted.current,
-    )  # fmt: skip
 
 
 @router.route("POST", "/v1/recommend", "read")
@@ -66,15 +45,20 @@ async def recommend(call: Call, body: RecommendIn) -> ItemList:
     A client that is to stay unknown here holds its own state: `{"token": "new"}` begins one, each answer
     brings the next token, and `event` moves it. A token of another model, or an old one, is refused (409).
     """
-    return await _list(call, body)
+    return await _list(call, body, call.sent)
 
 
-async def _list(call: Call, body: RecommendIn) -> ItemList:
-    options = _options(body, call.context.now())
+async def _list(call: Call, body: RecommendIn, said: Collection[str]) -> ItemList:
+    """Return the list of a request; what it says itself is named in `said`."""
+    body, chosen, notes = with_scenario(call, body, said)
+    return told(call, await _pages(call, body, options_of(body, call.context.now()), notes), chosen, body.user)
+
+
+async def _pages(call: Call, body: RecommendIn, options: ListOptions, notes: Sequence[str]) -> ItemList:
     if body.after is None:
-        return await _page(call, body, options)
+        return await _page(call, body, options, notes)
     before = _shown_before(call.context.sealer, body.after)
-    found = await _page(call, body, replace(options, exclude=(*options.exclude, *before)))
+    found = await _page(call, body, replace(options, exclude=(*options.exclude, *before)), notes)
     token = call.context.sealer.seal(_PAGES + msgpack.encode([*before, *(line.item for line in found.items)]))
     return found if not found.items or len(token) > limits.TOKEN else msgspec.structs.replace(found, next=token)
 
@@ -87,41 +71,36 @@ def _shown_before(sealer: Sealer, after: str) -> list[str]:
     return msgpack.decode(body[len(_PAGES) :], type=list[str])
 
 
-async def _page(call: Call, body: RecommendIn, options: ListOptions) -> ItemList:
+async def _page(call: Call, body: RecommendIn, options: ListOptions, notes: Sequence[str]) -> ItemList:
     context = call.context
     history = None if body.history is None else [history_of(one) for one in body.history]
-    notes: list[str] = []
     if body.exclude_events:
-        options, notes = await context.run(_unseen, context.service, body, history, options)
+        options, more = await context.run(unseen, context.service, body, history or [], options)
+        notes = [*notes, *more]
     if body.user is not None:
         return list_of(await context.recommend(body.user, options), notes=notes)
     if history is not None:
-        return list_of(await context.run(context.service.recommend_history, history, options, body.profile))
+        found = await context.run(context.service.recommend_history, history, options, body.profile)
+        return list_of(found, notes=notes)
     new = body.token == "new"
     state = await context.run(context.service.new_token, body.profile) if new else context.sealer.open(body.token or "")
     event = None if body.event is None else history_of(body.event)
     answer, after = await context.run(context.service.recommend_token, state, event, options)
-    return list_of(answer, context.sealer.seal(after))
+    return list_of(answer, context.sealer.seal(after), notes)
 
 
-def _unseen(
-    service: Service, body: RecommendIn, history: Sequence[Happened] | None, options: ListOptions
-) -> tuple[ListOptions, list[str]]:
-    """Return options that leave out the items of some events, and a note where a user has more than are looked at."""
-    events, notes = history or [], []
-    if body.user is not None:
-        head = service.store.head(body.user, service.rec.fingerprint)
-        events = service.store.events(head.user, limit=limits.SEEN, backwards=True)
-        if head.count > limits.SEEN:
-            notes = [f"exclude_events looks at the last {limits.SEEN:,} of {head.count:,} events."]
-    out = seen_items(events, [one.rule() for one in body.exclude_events], options.at)
-    return replace(options, exclude=(*options.exclude, *out), repeats=options.repeats or "allow"), notes
+async def _each_list(call: Call, line: RecommendIn) -> BatchListOut:
+    return BatchListOut(items=await _list(call, line, call.sent))
 
 
-@router.route("POST", "/v1/recommend/batch", "read")
+@router.route("POST", "/v1/recommend/batch", "read", each=_each_list)
 async def recommend_batch(call: Call, body: BatchIn) -> BatchOut:
-    """Return a list for each of many requests; an error of one stands in its place and spoils no other."""
-    found = await gather(*(_list(call, one) for one in body.requests), return_exceptions=True)
+    """Return a list for each of many requests; an error of one stands in its place and spoils no other.
+
+    As application/x-ndjson any number of requests, one on each line, gets a line each.
+    """
+    pairs = zip(body.requests, call.sent["requests"], strict=True)
+    found = await gather(*(_list(call, one, said) for one, said in pairs), return_exceptions=True)
     return BatchOut(lists=[_batch_list(one) for one in found])
 
 
@@ -138,33 +117,22 @@ async def recommend_by_query(call: Call, query: RecommendQuery) -> ItemList:
     """Return what comes next, by the address alone; all that can be said is in `POST /v1/recommend`."""
     if (query.user is None) == (not query.history):
         raise Refusal(422, "Expected user, or history, came both or none. Give one of them.")
-    context, options = call.context, _options_of_query(query, call.context.now())
-    if query.user is not None:
-        return list_of(await context.recommend(query.user, options))
-    history = [history_of(item) for item in query.history]
-    return list_of(await context.run(context.service.recommend_history, history, options, {}))
-
-
-def _where(texts: list[str]) -> Filter | None:
-    """Return the filter of an address: texts of the language, and attribute:value, of one attribute the values."""
-    pairs: dict[str, list[str]] = {}
-    parts: list[Filter | None] = []
-    for text in texts:
-        name, colon, value = text.partition(":")
-        if colon and not set(name) & set("=<>()\"'$"):
-            if not 0 < len(name) <= 128 or len(value) > limits.ID:
-                raise Refusal(422, "where: expected attribute:value, came something else. Give where=genres:Drama.")
-            pairs.setdefault(name, []).append(value)
-        else:
-            parts.append(Filter.of(text))
-    found = [part for part in (Filter.of(pairs), *parts) if part is not None]
-    return reduce(and_, found) if found else None
+    named = {name: getattr(query, name) for name in query.__struct_fields__}
+    named |= {
+        "history": query.history or None, "where": where_of(query.where),
+        "exclude_events": [seen_rule_of(text) for text in query.exclude_events],
+    }  # fmt: skip
+    try:
+        body = RecommendIn(**named)
+    except ValueError as error:
+        raise Refusal(422, f"query: {error}. See /docs.") from None
+    return await _list(call, body, call.sent)
 
 
 @router.route("GET", "/v1/similar/{item}", "read")
 async def similar_items(call: Call, item: PathId, query: SimilarQuery) -> ItemList:
     """Return what is like an item; with a user the most similar items in the order of that user."""
-    context, where = call.context, _where(query.where)
+    context, where = call.context, where_of(query.where)
     rec = context.service.rec
     if item not in rec.vocabulary:
         raise NotFoundError("item: expected one that the model knows, there is none of this id. See GET /v1/items.")
@@ -195,7 +163,7 @@ async def explain(call: Call, body: ExplainIn) -> ExplanationOut:
     written.
     """
     run, service = call.context.run, call.context.service
-    options = _options(body, call.context.now())
+    options = options_of(body, call.context.now())
     found = await run(service.explain, body.user, body.item, last=body.last, options=options)
     what_if = await run(service.what_if, body.user, body.without, options) if body.without else None
     return explanation_of(found, what_if)

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from segue.config import Repeats
 from segue.data.values.times import EARLIEST, LATEST, microseconds
 from segue.recommend.filters.parser import duration_of
+from segue.recommend.lists.impressions import Fatigue
 from segue.recommend.lists.seen import SeenRule
 from segue.serve.http import limits
 
@@ -84,6 +85,9 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 #: A whole number stays one, so that the digest of an event is that of what was sent.
 Rating = Annotated[int, Meta(ge=-(10**9), le=10**9)] | Annotated[float, Meta(ge=-1e9, le=1e9)]
 Seed = Annotated[int, Meta(ge=0, le=1 << 53)]
+Temperature = Annotated[float, Meta(ge=0, le=1000, description="Above 0 each place is drawn by chance.")]
+Boost = Annotated[float, Meta(ge=-1000, le=1000, description="Of a boost.")]
+Duration = Annotated[Name, Meta(description="Such as 30d or 12h.")]
 #: In a path it is percent-encoded, the slash too.
 PathId = Annotated[str, Meta(min_length=1, max_length=limits.ID)]
 Text = Annotated[str, Meta(min_length=1, max_length=limits.ID)]
@@ -131,6 +135,7 @@ class IngestQuery(_Body):
     """What `POST /v1/events` takes in its address and headers."""
 
     recommend: Annotated[Count | None, Meta(description="How many to recommend to the last event's user.")] = None
+    scenario: Annotated[Name | None, Meta(description="Named settings of that list, its length too.")] = None
 
 
 class IngestHeaders(_Body, rename="kebab"):
@@ -146,7 +151,7 @@ class SeenRuleIn(_Body):
     """Events whose items are left out: of a type, in some time before the request, or both."""
 
     type: Name | None = None
-    within: Annotated[Name | None, Meta(description="Such as 30d or 12h.")] = None
+    within: Duration | None = None
 
     def __post_init__(self) -> None:
         if self.type is None and self.within is None:
@@ -156,6 +161,32 @@ class SeenRuleIn(_Body):
     def rule(self) -> SeenRule:
         """Return the rule."""
         return SeenRule(self.type, None if self.within is None else duration_of(self.within, "within"))
+
+
+class BoostIn(_Body):
+    """What is added to the scores of some items, in this list alone; `where` may read what the request knows."""
+
+    by: Boost
+    where: Where | None = None
+    items: Ids = []
+    name: Annotated[str, Meta(max_length=128)] = ""
+
+
+class ImpressionsIn(_Body):
+    """How the user tires of items that were shown in vain."""
+
+    discount: Annotated[float, Meta(ge=0, le=100, description="What each showing takes off a score.")] = 0.5
+    half_life: Annotated[Duration, Meta(description="Until a showing takes off half of that.")] = "1d"
+
+    def __post_init__(self) -> None:
+        self.fatigue()
+
+    def fatigue(self) -> Fatigue:
+        """Return it in microseconds."""
+        half_life = int(duration_of(self.half_life, "half_life").total_seconds() * 1e6)
+        if half_life <= 0:
+            raise ValueError("half_life: expected more than 0 seconds")
+        return Fatigue(self.discount, half_life)
 
 
 class ListIn(_Body):
@@ -170,10 +201,14 @@ class ListIn(_Body):
     where: Where | None = None
     diversity: Annotated[Share, Meta(description="Up to 1, the more unlike the items are.")] = 0.0
     explore: Annotated[Share, Meta(description="The share of places given to chance.")] = 0.0
+    temperature: Temperature = 0.0
     seed: Annotated[
         Seed | None,
-        Meta(description="Of that chance: the same seed draws the same for a user. Without it each event draws anew."),
+        Meta(
+            description="Of that chance: the same seed draws the same for a user. Without it each list or event draws."
+        ),
     ] = None
+    boosts: Annotated[list[BoostIn], Meta(max_length=20)] = []
     debug: Annotated[bool, Meta(description="Say how each item came to its place.")] = False
     candidates: Candidates | None = None
     current: Annotated[Id | None, Meta(description="The item being looked at: `current.name` in the filter.")] = None
@@ -184,7 +219,28 @@ class ListIn(_Body):
     ] = {}
 
 
-class RecommendIn(ListIn):
+class SettingsIn(ListIn):
+    """What list is wanted of a user."""
+
+    exclude_events: Annotated[
+        list[SeenRuleIn],
+        Meta(max_length=20, description="Leave out the items of these events of the user, in place of all seen items."),
+    ] = []
+    impressions: Annotated[
+        bool | ImpressionsIn,
+        Meta(description="Note the list, and take off the scores of items what the user was shown in vain."),
+    ] = False
+    after: Annotated[
+        Annotated[str, Meta(max_length=limits.TOKEN)] | None,
+        Meta(description="`next` of the list before: its items and those before it are left out; empty for the first."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.temperature and (self.explore or self.diversity):
+            raise ValueError("expected temperature without explore and diversity")
+
+
+class RecommendIn(SettingsIn):
     """For whom, and what list. Exactly one of `user`, `history` and `token` says for whom."""
 
     examples = (
@@ -192,6 +248,7 @@ class RecommendIn(ListIn):
         {"user": "u1", "where": 'genres = "Drama" and year > $since', "params": {"since": 1990}},
         {"history": ["17", {"item": "42", "rating": 5}]},
         {"token": "new", "event": {"item": "17"}},
+        {"user": "u1", "scenario": "home"},
     )
 
     user: Id | None = None
@@ -204,23 +261,24 @@ class RecommendIn(ListIn):
         Meta(description='From the last answer, or "new".'),
     ] = None
     event: Annotated[HistoryEvent | None, Meta(description="With a token: what was done since.")] = None
-    exclude_events: Annotated[
-        list[SeenRuleIn],
-        Meta(max_length=20, description="Leave out the items of these events of the user, in place of all seen items."),
-    ] = []
-    after: Annotated[
-        Annotated[str, Meta(max_length=limits.TOKEN)] | None,
-        Meta(description="`next` of the list before: its items and those before it are left out; empty for the first."),
+    scenario: Annotated[
+        Name | None, Meta(description="Named settings, for all that the request itself leaves out.")
+    ] = None
+    list_id: Annotated[
+        Id | None,
+        Meta(description="Of the list: sent again, the request gets the same list, which is noted once."),
     ] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if sum(one is not None for one in (self.user, self.history, self.token)) != 1:
             raise ValueError("expected exactly one of user, history and token")
         if self.exclude_events and self.token is not None:
             raise ValueError("expected exclude_events with user or history only; a token does not know its events")
         if self.event is not None and self.token is None:
             raise ValueError("expected event with a token only; send others with POST /v1/events")
-        if self.profile and not self.where and self.history is None and self.token != "new":
+        filtered = self.where or self.boosts or self.scenario
+        if self.profile and not filtered and self.history is None and self.token != "new":
             raise ValueError("expected profile with a history, a new token, or a filter that reads it")
 
 
@@ -237,6 +295,8 @@ class RecommendQuery(_Body):
 
     user: Text | None = None
     history: Annotated[Texts, Meta(description="Ids of items, oldest first.")] = []
+    scenario: Annotated[Name | None, Meta(description="Named settings, for all that the address leaves out.")] = None
+    list_id: Text | None = None
     k: Count = 10
     at: Moment = None
     type: Name | None = None
@@ -244,9 +304,12 @@ class RecommendQuery(_Body):
     exclude: Annotated[Texts, Meta(description="Ids of items to leave out.")] = []
     current: Annotated[Text | None, Meta(description="The item being looked at: `current.name` in the filter.")] = None
     repeats: Repeats | None = None
+    exclude_events: Annotated[Texts, Meta(description="type=buy, within=30d, or both: type=view,within=30d.")] = []
     diversity: Share = 0.0
     explore: Share = 0.0
+    temperature: Temperature = 0.0
     seed: Seed | None = None
+    impressions: bool = False
     debug: bool = False
 
 
@@ -294,6 +357,15 @@ class UserQuery(_Body):
     before: Annotated[Annotated[str, Meta(max_length=64)] | None, Meta(description="`next` of the page before.")] = None
 
 
+class UsersQuery(_Body):
+    """What `GET /v1/admin/users` takes in its address."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+    before: Annotated[Annotated[int, Meta(ge=1, le=1 << 62)] | None, Meta(description="`next` of the page before.")] = (
+        None
+    )
+
+
 class Merge(_Body):
     """Where the events of the user in the path go."""
 
@@ -309,7 +381,13 @@ class ItemsQuery(_Body):
     """What `GET /v1/items` takes in its address."""
 
     q: Annotated[str, Meta(max_length=200, description="Words of the title, or of the id.")] = ""
+    where: Wheres = []
+    id: Annotated[Texts, Meta(description="Ids of items, instead of a search.")] = []
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    skip: Annotated[int, Meta(ge=0, le=1_000_000, description="Items before the first that is returned.")] = 0
+    facets: Annotated[bool, Meta(description="Also return the attributes by which the items can be narrowed down.")] = (
+        False
+    )
 
 
 class AddItemsIn(_Body):
@@ -367,7 +445,7 @@ class RuleIn(_Body):
     kind: Literal["pin", "block", "boost"]
     where: Where | None = None
     items: Ids = []
-    by: Annotated[float, Meta(ge=-1000, le=1000, description="Of a boost.")] = 0.0
+    by: Boost = 0.0
     name: Annotated[str, Meta(max_length=128, description="As shown with debug.")] = ""
 
 
@@ -377,3 +455,60 @@ class Rules(_Body):
     examples = ({"rules": [{"kind": "block", "items": ["17"]}]},)
 
     rules: Annotated[list[RuleIn], Meta(max_length=100)]
+
+
+# --- scenarios ------------------------------------------------------------------------------------------------
+
+
+class ScenarioIn(SettingsIn):
+    """Named settings of lists: what a request may say, but for whom and when, and when the settings hold."""
+
+    valid_from: Annotated[Time | None, Meta(description="Before it there is no such scenario.")] = None
+    valid_until: Annotated[Time | None, Meta(description="From then on there is none.")] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.at is not None or self.current is not None or self.profile or self.after:
+            raise ValueError("expected no at, current, profile, or after but an empty text: these are of a request")
+
+
+class ExperimentIn(_Body):
+    """A split of the users of a scenario, or of all between two models; others are compared with the first arm."""
+
+    scenario: Name | None = None
+    arms: Annotated[dict[Name, Name], Meta(max_length=20, description="Arm -> scenario.")] = {}
+    models: Annotated[
+        dict[Name, Name], Meta(max_length=20, description='Arm -> which model answers, "running" or "shadow".')
+    ] = {}
+    shares: Annotated[dict[Name, Share], Meta(description="Of the users, by arm; even, if they are left out.")] = {}
+    valid_from: Time | None = None
+    valid_until: Time | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.models) == bool(self.scenario and self.arms) or (self.models and (self.scenario or self.arms)):
+            raise ValueError("expected either scenario and arms, or models")
+        if other := set(self.models.values()) - {"running", "shadow"}:
+            raise ValueError(f'models: expected running or shadow of each arm, came "{min(other)}"')
+
+
+class ScenariosIn(_Body):
+    """All scenarios and experiments of a shop."""
+
+    examples = (
+        {
+            "scenarios": {"home": {"k": 10, "where": {"genres": "Drama"}}, "home-wide": {"k": 10, "diversity": 0.3}},
+            "experiments": {"wide": {"scenario": "home", "arms": {"now": "home", "wide": "home-wide"}}},
+        },
+    )
+
+    scenarios: Annotated[dict[Name, ScenarioIn], Meta(max_length=limits.SCENARIOS)]
+    experiments: Annotated[dict[Name, ExperimentIn], Meta(max_length=20)] = {}
+
+
+class PreviewIn(Rules, kw_only=True):
+    """For whom other rules are tried."""
+
+    examples = ({"user": "u1", "rules": [{"kind": "block", "items": ["17"]}]},)
+
+    user: Id
+    k: Count = 10

@@ -39,13 +39,18 @@ def items_of(items: Iterable[Item]) -> list[ItemOut]:
 
 def list_of(answer: Answer, token: str | None = None, notes: Iterable[str] = ()) -> ItemList:
     """Return a list with what belongs to it, and more notes."""
-    return ItemList(**_list(answer), notes=[*answer.notes, *notes] or UNSET, token=given(token))
+    return ItemList(**_list(answer, notes), token=given(token))
 
 
-def _list(answer: Answer) -> dict[str, Any]:
+def _list(answer: Answer, notes: Iterable[str] = ()) -> dict[str, Any]:
+    items = items_of(answer.items)
+    if answer.probabilities is not None:
+        for line, probability in zip(items, answer.probabilities, strict=True):
+            line.probability = probability
     return {
-        "items": items_of(answer.items), "unknown": answer.unknown, "model": answer.model, "count": answer.events,
-        "rebuilding": answer.rebuilding, "debug": given(answer.debug),
+        "items": items, "unknown": answer.unknown, "model": answer.model, "count": answer.events,
+        "rebuilding": answer.rebuilding, "debug": given(answer.debug), "notes": [*answer.notes, *notes] or UNSET,
+        "source": answer.source, "list_id": given(answer.list_id),
     }  # fmt: skip
 
 
@@ -83,9 +88,9 @@ def event_of(event: StoredEvent, title: str | None = None) -> EventOut:
     )
 
 
-def ingested_of(found: IngestResult) -> Ingested:
-    """Return what is on disk, with the list where one was wanted."""
-    shown = {} if found.answer is None else _list(found.answer)
+def ingested_of(found: IngestResult, notes: Iterable[str] = ()) -> Ingested:
+    """Return what is on disk, with the list where one was wanted, and more notes on the list."""
+    shown = {} if found.answer is None else _list(found.answer, notes)
     return Ingested(events=[event_of(event) for event in found.events], duplicates=found.duplicates, **shown)
 
 

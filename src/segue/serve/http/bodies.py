@@ -11,12 +11,13 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, TypeVar, cast
 
 import msgspec
 
-from segue.serve.http.limits import Limits
+from segue.serve.http.limits import LARGE, LINES, LINES_BYTES, Limits
 from segue.serve.http.problems import Invalid, Refusal, unknown_name
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -35,7 +36,9 @@ _PLACE = re.compile(r" - at (`key` in )?`\$(.*)`$")
 _PARTS = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 
-async def read_body(receive: Receive, announced: str | None, limits: Limits, came: int = 0) -> bytes:
+async def read_body(
+    receive: Receive, announced: str | None, limits: Limits, came: int = 0, large: Callable[[], object] = lambda: None
+) -> bytes:
     """Return the whole body of a request.
 
     Args:
@@ -43,38 +46,94 @@ async def read_body(receive: Receive, announced: str | None, limits: Limits, cam
         announced: its Content-Length, if any.
         limits: of size and time.
         came: bytes of the body that are here; once all are, no time is measured.
+        large: is called once the body is larger than `LARGE`.
 
     Raises:
         Refusal: 413 if it is too large, 408 if it came too slowly, 400 if it was cut short.
     """
     size = int(announced[:18]) if announced is not None and announced.isdecimal() else None
     if size is not None and size > limits.body_bytes:
-        raise _too_large(limits)
-    if size is not None and size <= came:
-        return await _all_parts(receive, limits)
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            return await _all_parts(receive, limits)
-    except TimeoutError:
-        raise Refusal(
-            408, f"body: expected all of it within {limits.body_seconds:g} s. Send it again.", CLOSE
-        ) from None
-
-
-async def _all_parts(receive: Receive, limits: Limits) -> bytes:
+        raise _too_large(limits.body_bytes)
     parts: list[bytes] = []
+    await _receive(receive, parts.append, limits, limits.body_bytes, large, timed=size is None or size > came)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def read_lines(receive: Receive, limits: Limits) -> BinaryIO:
+    """Return the body of a request of NDJSON as a file: in memory while it is small, then on disk without a name.
+
+    Raises:
+        Refusal: as for `read_body`; 503 if there is no room on disk.
+    """
+    file = SpooledTemporaryFile(LARGE)  # noqa: SIM115
+    try:
+        await _receive(receive, file.write, limits, limits.lines_bytes)
+        file.seek(0)
+    except OSError as error:
+        file.close()
+        raise Refusal(503, f"body: no room for it on disk ({type(error).__name__}). Send it in parts.", CLOSE) from None
+    except BaseException:
+        file.close()
+        raise
+    return cast(BinaryIO, file)
+
+
+def line_groups(file: BinaryIO, limits: Limits) -> Iterator[list[bytes]]:
+    r"""Give the lines of a file that are not blank, in groups of bounded size; one that is too long is cut, and last.
+
+    Example:
+        >>> from io import BytesIO
+        >>> list(line_groups(BytesIO(b"1\n\n2"), Limits()))
+        [[b'1\n', b'2']]
+    """
+    group: list[bytes] = []
     size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise Refusal(400, "body: it was cut short. Send it again.", CLOSE)
-        part = message.get("body", b"")
-        size += len(part)
-        if size > limits.body_bytes:
-            raise _too_large(limits)
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
+    while line := file.readline(limits.body_bytes + 1):
+        if line.isspace():
+            continue
+        group.append(line)
+        size += len(line)
+        if len(line) > limits.body_bytes:
+            break
+        if len(group) == LINES or size >= LINES_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+async def _receive(
+    receive: Receive,
+    put: Callable[[bytes], object],
+    limits: Limits,
+    most: int,
+    large: Callable[[], object] = lambda: None,
+    *,
+    timed: bool = True,
+) -> None:
+    """Put all parts of a body somewhere; each MiB has its time."""
+    size = 0
+    try:
+        async with asyncio.timeout(limits.body_seconds if timed else None) as clock:
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Refusal(400, "body: it was cut short. Send it again.", CLOSE)
+                part = message.get("body", b"")
+                before, size = size, size + len(part)
+                if size > most:
+                    raise _too_large(most)
+                if size // LARGE > before // LARGE:
+                    if before < LARGE:
+                        large()
+                    if timed:
+                        clock.reschedule(asyncio.get_running_loop().time() + limits.body_seconds)
+                put(part)
+                if not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        said = f"body: expected {'all' if size < LARGE else 'each MiB'} of it within {limits.body_seconds:g} s. "
+        raise Refusal(408, f"{said}Send it again.", CLOSE) from None
 
 
 def parse_json(body: bytes, depth: int) -> Any:
@@ -106,7 +165,7 @@ Leave one out.
     names, levels = _measured(value)
     if levels > depth:
         raise _too_deep(depth)
-    if names < _names_in(body):
+    if names < body.count(b":") and names < _names_in(body):  # the second look costs more
         raise Refusal(400, f'body: expected each name once in an object, came "{_twice(body)}" twice. Leave one out.')
     return value
 
@@ -292,5 +351,5 @@ def _too_deep(depth: int) -> Refusal:
     return Refusal(400, f"body: expected at most {depth} lists and objects inside one another, came more. Flatten it.")
 
 
-def _too_large(limits: Limits) -> Refusal:
-    return Refusal(413, f"body: expected at most {limits.body_bytes:,} bytes, came more. Send it in parts.", CLOSE)
+def _too_large(most: int) -> Refusal:
+    return Refusal(413, f"body: expected at most {most:,} bytes, came more. Send it in parts.", CLOSE)

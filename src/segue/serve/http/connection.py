@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from segue.serve.http.limits import Limits
+from segue.serve.http.limits import LARGE, Limits
 from segue.serve.http.problems import document
 
 #: Under this name `scope["state"]` has the connection of a request.
@@ -100,6 +100,8 @@ class Connection(asyncio.Protocol):
         self._in_head, self._size, self._tail = True, 0, b""
         #: Bytes behind the headers of the request at work: those of its body, then those of the next request.
         self.body_size = 0
+        self._small = _CHUNKED * min(limits.body_bytes, LARGE) + limits.header_bytes
+        self._most = self._small
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request."""
@@ -124,7 +126,7 @@ class Connection(asyncio.Protocol):
                 self._calm()
         else:  # a body, or requests that do not wait for the answer
             self.body_size += len(data)
-            if self.body_size > _CHUNKED * self._limits.body_bytes + self._limits.header_bytes:
+            if self.body_size > self._most:
                 self._close()
                 return
         self.inner.data_received(data)
@@ -134,14 +136,25 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         self._calm()
 
+    def expect(self, size: int) -> None:
+        """Note that a body of up to some size is coming; 0: all of it is there."""
+        self._most = _CHUNKED * size + self._limits.header_bytes if size else self._small
+        self.body_size = self.body_size if size else 0
+
     def answering(self) -> None:
         """Note that an answer begins: all of it is written at once."""
         if self._transport is not None:
             self._transport.held = []
 
+    def streaming(self) -> None:
+        """Note that an answer comes in parts: each is written as it comes."""
+        if self._transport is not None:
+            self._transport.release()
+
     def answered(self) -> None:
         """Note that the request was answered: what comes next are the headers of another one."""
         self._in_head, self._size, self._tail, self.body_size = True, 0, b"", 0
+        self._most = self._small
         if self._transport is not None:
             self._transport.release()
 

@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 K = 1000
 #: Events in one request, to ingest or as a history.
 EVENTS = 1000
-#: Ids to leave out of a list, and ids to make a list of; the size of a body is a smaller bound for long ids.
+#: Ids to leave out of a list, and ids to make a list of; for ids of over 30 bytes the body's size is a smaller bound.
 EXCLUDE = CANDIDATES = 1_000_000
 #: Attributes in one filter, values of each, and characters of a filter.
 WHERE, VALUES, FILTER = 20, 100, 10_000
+#: Scenarios of a shop.
+SCENARIOS = 200
 #: Lists in one request.
 LISTS = 1000
 #: Events of a user that are looked at for the items to leave out.
-SEEN = 1000
+SEEN = 10_000
 #: Characters of an id.
 ID = 512
 #: Entries of a context, a profile or the attributes of an item.
@@ -28,6 +30,10 @@ FIELDS = 64
 LAST = 100
 #: Characters of a token.
 TOKEN = 600_000
+#: Bytes from which on a body is large: of large ones few are at work at once, and each such part has its own time.
+LARGE = 1 << 20
+#: Lines of NDJSON that are worked on together, and their bytes.
+LINES, LINES_BYTES = 128, 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +41,10 @@ class Limits:
     """Bounds that do not depend on what a request says.
 
     Args:
-        body_bytes: of one request.
-        body_seconds: for all of it to come.
+        body_bytes: of one request; of NDJSON, of one line.
+        lines_bytes: of one request of NDJSON, which lies on disk until it is answered.
+        large: requests at work whose bodies are large (`LARGE`) or NDJSON; beyond these the answer is 503.
+        body_seconds: for each MiB of a body to come.
         header_seconds: for the headers of a request to come, and for the first request of a connection.
         header_bytes: of all headers.
         idle_seconds: for which a connection is kept between requests.
@@ -44,7 +52,9 @@ class Limits:
         in_flight: requests at work; beyond these the answer is 503.
     """
 
-    body_bytes: int = 1 << 20
+    body_bytes: int = 1 << 25
+    lines_bytes: int = 1 << 28
+    large: int = 8
     body_seconds: float = 10.0
     header_seconds: float = 10.0
     header_bytes: int = 1 << 15

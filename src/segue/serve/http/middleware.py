@@ -7,17 +7,18 @@ this machine is not), the key is known, the rate is kept, the body is JSON by it
 not too slow. No header lets other origins in, so a browser lets no other page read or write here.
 """
 
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 
 from segue.serve.http.auth import ANYBODY, Key, KeyRing, Role
-from segue.serve.http.bodies import CLOSE, Receive, read_body
+from segue.serve.http.bodies import CLOSE, Receive, read_body, read_lines
 from segue.serve.http.connection import STATE, Connection
-from segue.serve.http.limits import Limits, Rates
+from segue.serve.http.limits import LARGE, Limits, Rates
 from segue.serve.http.metrics import Metrics
 from segue.serve.http.problems import Refusal, problem_of
 
@@ -35,8 +36,11 @@ HEADERS = [
     (b"cache-control", b"no-store"),
 ]
 #: Open to all: they tell nothing of anybody.
-OPEN = frozenset(("/", "/page.js", "/page.css", "/page.svg", "/healthz", "/readyz", "/docs", "/openapi.json"))
+OPEN = frozenset(("/", "/operator", "/healthz", "/readyz", "/docs", "/openapi.json"))
+FILES = "/page/"
 LOCAL = frozenset(("localhost", "127.0.0.1", "[::1]"))
+#: The media type of one JSON value on each line.
+NDJSON = "application/x-ndjson"
 _WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
 
 
@@ -58,11 +62,19 @@ class Access:
 
 
 class Passed(msgspec.Struct, frozen=True):
-    """What the middleware has read of a request: under `segue.passed` in its scope."""
+    """What the middleware has read of a request: under `segue.passed` in its scope.
+
+    Args:
+        key: of the client.
+        headers: as they were sent.
+        body: of JSON.
+        lines: the body of NDJSON.
+    """
 
     key: Key
     headers: Mapping[bytes, bytes]
     body: bytes = b""
+    lines: BinaryIO | None = None
 
 
 class Middleware:
@@ -77,7 +89,7 @@ class Middleware:
 
     def __init__(self, app: App, *, access: Access, metrics: Metrics, lifespan: App) -> None:
         self._app, self._access, self._metrics, self._lifespan = app, access, metrics, lifespan
-        self._in_flight = 0
+        self._in_flight = self._large_bodies = 0
         metrics.in_flight.set_function(lambda: self._in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,26 +110,32 @@ class Middleware:
                 if connection is not None:
                     connection.answering()
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
+            elif connection is not None and message.get("more_body"):
+                connection.streaming()
             await send(message)
 
         self._in_flight += 1
         if connection is not None:
             connection.began()
+        held = contextlib.ExitStack()
         try:
             try:
-                scope["segue.passed"] = await self._admit(scope, receive, connection)
+                scope["segue.passed"] = await self._admit(scope, receive, connection, held)
                 await self._app(scope, receive, send_with_headers)
             except Refusal as refused:  # not let in, or no route takes it
                 await problem_of(refused, scope["path"])(scope, receive, send_with_headers)
         finally:
+            held.close()
             self._in_flight -= 1
             if connection is not None:
                 connection.answered()
             spent = time.perf_counter() - begin
             self._metrics.request(scope["method"], scope.get("segue.route", "none"), status, spent)
 
-    async def _admit(self, scope: Scope, receive: Receive, connection: Connection | None) -> Passed:
-        """Return who sent a request, and its body.
+    async def _admit(
+        self, scope: Scope, receive: Receive, connection: Connection | None, held: contextlib.ExitStack
+    ) -> Passed:
+        """Return who sent a request, and its body; what it holds until it is answered goes into `held`.
 
         Raises:
             Refusal: it is not let in.
@@ -135,11 +153,43 @@ class Middleware:
             )  # fmt: skip
         if scope["method"] not in _WITH_BODY:
             return Passed(key, headers)
-        _check_media(headers)
+        limits = self._access.limits
+        expect = connection.expect if connection else lambda size: None
+        if _is_lines(headers):
+            held.enter_context(self._large())
+            expect(limits.lines_bytes)
+            lines = held.enter_context(await read_lines(receive, limits))
+            expect(0)
+            return Passed(key, headers, lines=lines)
+
+        def large() -> None:
+            held.enter_context(self._large())
+            expect(limits.body_bytes)
+
         announced = headers.get(b"content-length")
         came = connection.body_size if connection and b"transfer-encoding" not in headers else 0
-        body = await read_body(receive, announced and announced.decode("latin-1"), self._access.limits, came)
+        body = await read_body(receive, announced and announced.decode("latin-1"), limits, came, large)
+        if len(body) > LARGE:
+            expect(0)
         return Passed(key, headers, body)
+
+    @contextlib.contextmanager
+    def _large(self) -> Iterator[None]:
+        """Count a request with a large body until it is answered.
+
+        Raises:
+            Refusal: 503: there are too many of these.
+        """
+        if self._large_bodies >= self._access.limits.large:
+            raise Refusal(
+                503, "Too many requests with large bodies are at work. Send it again in a moment.",
+                {"Retry-After": "1", **CLOSE},
+            )  # fmt: skip
+        self._large_bodies += 1
+        try:
+            yield
+        finally:
+            self._large_bodies -= 1
 
     def _spend(self, key: Key | None, client: str) -> None:
         """Count a request for its rate, or raise a `Refusal`: there were too many."""
@@ -158,7 +208,7 @@ class Middleware:
             return ANYBODY
         scheme, _, secret = sent.partition(" ")
         key = self._access.keys.find(secret.strip()) if scheme.lower() == "bearer" else None
-        return key or (Key("", "read") if path in OPEN else None)
+        return key or (Key("", "read") if path in OPEN or path.startswith(FILES) else None)
 
 
 def allow(key: Key, role: Role) -> None:
@@ -178,11 +228,17 @@ async def send_json(send: Send, status: int, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _check_media(headers: Mapping[bytes, bytes]) -> None:
+def _is_lines(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether a body is NDJSON, not JSON.
+
+    Raises:
+        Refusal: 415: it is neither.
+    """
     sent = headers.get(b"content-type", b"").decode("latin-1")
     media, _, rest = sent.partition(";")
-    charset = rest.strip().lower().removeprefix("charset=").strip('"')
-    if media.strip().lower() != "application/json" or charset not in ("", "utf-8"):
+    media, charset = media.strip().lower(), rest.strip().lower().removeprefix("charset=").strip('"')
+    if media not in ("application/json", NDJSON) or charset not in ("", "utf-8"):
         raise Refusal(415, "Content-Type: expected application/json, came something else. Send JSON.", CLOSE)
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise Refusal(415, "Content-Encoding: expected none, came one. Send it uncompressed.", CLOSE)
+    return media == NDJSON

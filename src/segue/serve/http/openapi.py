@@ -4,8 +4,7 @@ Knows: OpenAPI 3.1. Does not know: what a single route does.
 """
 
 import inspect
-from collections.abc import Iterable, Mapping
-from html import escape
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -17,6 +16,8 @@ from segue.serve.http.routing import Operation
 
 #: Under this name a route says its role.
 ROLE = "x-role"
+#: Under this name a route says what a line of NDJSON is, and the line that answers it: generators know JSON alone.
+LINES = "x-ndjson"
 _REF = "#/components/schemas/"
 _DESCRIPTION = (
     "Events in, lists out. Ids are texts; in a path they are percent-encoded, the slash too. Times are seconds "
@@ -34,7 +35,8 @@ _PROBLEMS = {
 def describe(operations: Iterable[Operation]) -> dict[str, Any]:
     """Return the description of all routes that have a tag."""
     shown = [one for one in operations if one.tag is not None]
-    kinds = {kind for one in shown for kind in (*one.bodies, one.answer) if issubclass(kind, msgspec.Struct)}
+    every = [kind for one in shown for kind in (*one.bodies, one.answer, one.line, one.line_answer) if kind]
+    kinds = {kind for kind in every if issubclass(kind, msgspec.Struct)}
     schemas = bodies.schemas(*kinds, Problem)
     for kind in kinds:
         if examples := getattr(kind, "examples", ()):
@@ -48,26 +50,6 @@ def describe(operations: Iterable[Operation]) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": dict(sorted(schemas.items()))},
     }
-
-
-def page(api: Mapping[str, Any]) -> str:
-    """Return the description of all routes for people: without a script and without requests elsewhere."""
-    schemas = api["components"]["schemas"]
-    parts = [f"<h1>{escape(api['info']['title'])}</h1>", f"<p>{escape(api['info']['description'])}</p>"]
-    for path, methods in api["paths"].items():
-        for method, route in methods.items():
-            parts.append(f"<h2>{method.upper()} {escape(path)}</h2>")
-            parts.append(f"<p>{escape(route['description'])} Role: {route.get(ROLE, 'none')}.</p>")
-            asked = [f"<li>{escape(one['name'])} {escape(one.get('description', ''))}</li>"
-                     for one in route.get("parameters", [])]  # fmt: skip
-            parts.append(f"<ul>{''.join(asked)}</ul>" if asked else "")
-            body = route.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-            for one in body.get("oneOf", [body]):
-                for example in schemas.get(one.get("$ref", "").rpartition("/")[2], {}).get("examples", []):
-                    parts.append(f"<pre>{escape(msgspec.json.encode(example).decode())}</pre>")
-    parts.append('<p><a href="/openapi.json">openapi.json</a></p>')
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Segue: routes</title>'
-    return f"{head}<body>{''.join(parts)}</body></html>"
 
 
 def _operation(one: Operation) -> dict[str, Any]:
@@ -86,6 +68,8 @@ def _operation(one: Operation) -> dict[str, Any]:
         shapes = [{"$ref": _REF + kind.__name__} for kind in one.bodies]
         schema = shapes[0] if len(shapes) == 1 else {"oneOf": shapes}
         found["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if one.each is not None:
+        found[LINES] = {"line": {"$ref": _REF + one.line.__name__}, "answer": {"$ref": _REF + one.line_answer.__name__}}
     if one.answer is PlainTextResponse:
         content: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
     else:

@@ -7,10 +7,11 @@ types that read them; any other parameter is a part of the path. What the functi
 OpenAPI page is made of the same signatures (`segue.serve.http.openapi`).
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -18,10 +19,12 @@ from starlette.responses import Response
 
 from segue.serve.http.app_context import AppContext
 from segue.serve.http.auth import Key, Role
-from segue.serve.http.bodies import Receive, convert, parse_json
-from segue.serve.http.middleware import Passed, Scope, Send, allow, send_json
-from segue.serve.http.problems import Invalid, problem_of
+from segue.serve.http.bodies import Receive, convert, line_groups, parse_json
+from segue.serve.http.limits import LARGE
+from segue.serve.http.middleware import NDJSON, Passed, Scope, Send, allow, send_json
+from segue.serve.http.problems import Invalid, Problem, Refusal, problem_of
 
+_LINES = msgspec.json.Encoder()
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
 
 
@@ -32,11 +35,13 @@ class Call(msgspec.Struct):
         context: what routes work with.
         key: of the client.
         status: of the answer; the function may change it.
+        sent: the body as JSON says it, or without a body the names and texts of the address.
     """
 
     context: AppContext
     key: Key
     status: int = 200
+    sent: Any = None
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,6 +58,8 @@ class Operation:
         role: that its callers need; None for none.
         tag: of the OpenAPI page; None leaves it out.
         also: other statuses of the same answer, and what they mean.
+        each: does with one line of NDJSON, its parameter `line`, what `run` does with a body. Its answer has a field
+            `error`, a problem document.
     """
 
     def __init__(
@@ -64,6 +71,7 @@ class Operation:
         role: Role | None = None,
         tag: str | None = None,
         also: Mapping[int, str] | None = None,
+        each: Callable[..., Awaitable[Any]] | None = None,
     ) -> None:
         self.method, self.path, self.run, self.name = method, path, run, run.__name__
         self.role, self.tag, self.also = role, tag, also or {}
@@ -75,6 +83,9 @@ class Operation:
         self.bodies = () if body is None else self.bodies
         self.query, self.headers = hints.pop("query", Nothing), hints.pop("headers", None)
         self.parts: type[msgspec.Struct] | None = msgspec.defstruct("Parts", list(hints.items())) if hints else None
+        self.each, line = each, get_type_hints(each, include_extras=True) if each else {}
+        self.line: Any = line.get("line")
+        self.line_answer: Any = line.get("return")
         self._lists = {one.encode_name for one in msgspec.structs.fields(self.query) if _is_list(one.type)}
         self._named = {name.encode(): name for name in _names(self.headers)} if self.headers else {}
         self._needed = [(kind, _names(kind, required=True)) for kind in reversed(self.bodies[1:])]
@@ -88,7 +99,13 @@ class Operation:
             if self.role is not None:
                 allow(passed.key, self.role)
             call = Call(context, passed.key)
-            answer = await self.run(call, **self._read(scope, passed, context.access.limits.depth))
+            if passed.lines is not None:
+                self._check_lines(scope, passed)
+                await self._answer_lines(call, scope["path"], passed.lines, receive, send)
+                return
+            depth = context.access.limits.depth
+            read = context.run(self._read, call, scope, passed, depth) if len(passed.body) > LARGE else None
+            answer = await self.run(call, **(self._read(call, scope, passed, depth) if read is None else await read))
             body = b"" if isinstance(answer, Response) else msgspec.json.encode(answer)
         except Exception as error:
             answer = problem_of(error, scope["path"])
@@ -97,13 +114,13 @@ class Operation:
         else:
             await send_json(send, call.status, body)
 
-    def _read(self, scope: Scope, passed: Passed, depth: int) -> dict[str, Any]:
-        """Return the arguments of the function, but for the call."""
+    def _read(self, call: Call, scope: Scope, passed: Passed, depth: int) -> dict[str, Any]:
+        """Return the arguments of the function, but for the call, which gets what was sent."""
         found: dict[str, Any] = {}
         if self.parts is not None:
             found = msgspec.structs.asdict(convert(_unquoted(scope["path_params"]), self.parts, "path", text=True))
         if self.query is not Nothing:
-            pairs = self._pairs(scope["query_string"])
+            pairs = call.sent = self._pairs(scope["query_string"])
             query = found["query"] = convert(pairs, self.query, "query", text=True)
             for name in pairs:
                 if getattr(query, name) is None:  # to msgspec the text "null" is a null
@@ -118,9 +135,42 @@ class Operation:
             }
             found["headers"] = convert(sent, self.headers, "header", text=True)
         if self.bodies:
-            value = parse_json(passed.body, depth)
+            value = call.sent = parse_json(passed.body, depth)
             found["body"] = convert(value, self._kind_of(value), "body")
         return found
+
+    def _check_lines(self, scope: Scope, passed: Passed) -> None:
+        """Do nothing if a request of NDJSON may be answered line by line."""
+        if self.each is None:
+            raise Refusal(415, "Content-Type: expected application/json on this route, came NDJSON. Send JSON.")
+        if scope["query_string"] or self._named.keys() & passed.headers.keys():
+            raise Refusal(422, "NDJSON: expected no options in address or headers, came some. Each line says its own.")
+
+    async def _answer_lines(self, call: Call, path: str, lines: BinaryIO, receive: Receive, send: Send) -> None:
+        """Answer each line of NDJSON with a line, in their order, group by group while the client reads."""
+        assert self.each is not None
+        each, limits, gone = self.each, call.context.access.limits, asyncio.ensure_future(receive())
+
+        async def one(text: bytes) -> Any:
+            try:
+                if len(text) > limits.body_bytes:
+                    raise Refusal(413, f"line: expected at most {limits.body_bytes:,} bytes, came more. Shorten it.")
+                value = parse_json(text, limits.depth)
+                return await each(Call(call.context, call.key, sent=value), convert(value, self.line, "line"))
+            except Exception as error:
+                problem = msgspec.json.decode(problem_of(error, path).body, type=Problem)
+                return self.line_answer(error=problem)
+
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", NDJSON.encode())]})
+            for group in line_groups(lines, limits):
+                if gone.done():  # the client
+                    break
+                found = await asyncio.gather(*map(one, group))
+                await send({"type": "http.response.body", "body": _LINES.encode_lines(found), "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
 
     def _pairs(self, query: bytes) -> dict[str, Any]:
         """Return what an address says behind its question mark; of a name sent twice the last holds, or all."""
@@ -196,12 +246,13 @@ class Router:
         *,
         hidden: bool = False,
         also: Mapping[int, str] | None = None,
+        each: Callable[..., Awaitable[Any]] | None = None,
     ) -> Callable[[Handler], Handler]:
         """Return what makes a function a route."""
 
         def declare(run: Handler) -> Handler:
             tag = None if hidden else self.tag
-            self.operations.append(Operation(method, path, run, role=role, tag=tag, also=also))
+            self.operations.append(Operation(method, path, run, role=role, tag=tag, also=also, each=each))
             return run
 
         return declare

@@ -20,7 +20,7 @@ from segue.data.features.catalogue import TITLES, table_of
 from segue.data.log.columns import guess_column, plain_name
 from segue.errors import ArgumentError, StoreError
 from segue.recommend.changed_items import Changed, fitted_attributes
-from segue.recommend.lists.item_filters import ItemFilters, Rule, in_stock, lay_out, lay_rules
+from segue.recommend.lists.item_filters import ItemFilters, Rule, in_stock, lay_out, lay_rules, rows_of
 from segue.recommend.new_items import new_items
 from segue.recommend.recommender import Recommender
 from segue.store.base import ATTEMPTS, Store, version_of
@@ -132,6 +132,16 @@ class Changes:
             found = shelves[rec] = in_stock(rec, ruled, self._unavailable)
         return found
 
+    def tried(self, rec: Recommender, rules: Sequence[Rule]) -> ItemFilters:
+        """Return what may be shown by a model under other rules; nothing is kept.
+
+        Raises:
+            ArgumentError: a rule names an attribute that items do not have.
+        """
+        for rule in rules:
+            rows_of(rec, rule)
+        return in_stock(rec, lay_rules(rec, rules), self._unavailable)
+
     @_on_top
     def add_items(self, items: pl.DataFrame | Sequence[Mapping[str, Any]], rec: Recommender) -> None:
         """Keep new items. Raises as `Recommender.add_items`, before anything is kept.
@@ -165,8 +175,9 @@ class Changes:
         self._keep(unavailable=gone, attributes={**self._attributes, **({item: merged} if merged else {})})
 
     @_on_top
-    def set_rules(self, rules: Sequence[Rule]) -> None:
-        """Keep the rules of the shop, in the order in which they are applied."""
+    def set_rules(self, rules: Sequence[Rule], rec: Recommender) -> None:
+        """Keep the rules of the shop, in the order in which they are applied. Raises as `tried`."""
+        self.tried(rec, rules)
         self._keep(rules=tuple(rules))
 
     @property

@@ -50,6 +50,21 @@ class ServedModel:
     path: Path | None = None
 
 
+@dataclass(frozen=True)
+class ModelFolder:
+    """The models that may be rolled out.
+
+    Args:
+        files: the newest first; none without a folder.
+        running: the file of the model that answers or is coming, if it came from one.
+        previous: the fingerprint to roll back to, if there is one.
+    """
+
+    files: tuple[Path, ...]
+    running: Path | None
+    previous: str | None
+
+
 class Rollout:
     """The models of a service, and the worker in the background.
 
@@ -91,9 +106,17 @@ class Rollout:
         """The model in the shadow, if there is one."""
         return None if self.shadow is None else self.shadow.rec
 
-    def home(self, users: Sequence[str]) -> ServedModel:
-        """Return the model that answers these users: the new one if all of them are caught up or soon would be."""
-        coming = self.coming
+    def beside(self, rec: Recommender) -> Recommender | None:
+        """Return the model that reads the events beside another one: the shadow, beside the shadow the running one."""
+        shadow = self.shadow_rec
+        return self.running.rec if shadow is not None and shadow.fingerprint == rec.fingerprint else shadow
+
+    def home(self, users: Sequence[str], *, shadow: bool = False) -> ServedModel:
+        """Return the model that answers these users: the new one if all of them are caught up or soon would be.
+
+        With `shadow` the model in the shadow, if there is one, is the new one.
+        """
+        coming = (self.shadow if shadow else None) or self.coming
         if coming is None:
             return self.running
         behind = []
@@ -109,6 +132,14 @@ class Rollout:
         with self._wake:
             self._urgent[user] = None
             self._wake.notify()
+
+    def folder(self) -> ModelFolder:
+        """Return the models that may be rolled out."""
+        files = [] if self._folder is None else [path for path in self._folder.glob("*.segue") if path.is_file()]
+        back = self.running if self.coming is not None else self.previous
+        last = None if back is None or self._rolled_back else back.rec.fingerprint
+        newest = sorted(files, key=lambda path: -path.stat().st_mtime)
+        return ModelFolder(tuple(newest), (self.coming or self.running).path, last)
 
     def named(self, name: str) -> Path:
         """Return a model of the folder by its name.

@@ -10,22 +10,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from segue.data.values.lookup import first
-from segue.errors import ArgumentError, ConflictError, NotFoundError, SegueError, StoreError
-from segue.model.backend import leaves
-from segue.recommend.batch import observe_each, observe_long, state_from_bytes, state_to_bytes
+from segue.errors import ArgumentError, NotFoundError, SegueError, StoreError
+from segue.recommend.batch import observe_each, observe_long, state_to_bytes
 from segue.recommend.filters.fields import Where
 from segue.recommend.index.approximate import ApproximateIndex
 from segue.recommend.lists.candidates import check_filter
 from segue.recommend.lists.explain import Explanation
-from segue.recommend.lists.item_filters import Rule, rows_of
+from segue.recommend.lists.item_filters import Rule
 from segue.recommend.lists.options import ListOptions, RankedList
-from segue.recommend.recommender import Item, Recommender
+from segue.recommend.recommender import Recommender
 from segue.recommend.similar import similar
-from segue.recommend.state import State
+from segue.recommend.state import State, picture
 from segue.serve.live.background import Background, checked
 from segue.serve.live.catalogue_overrides import Changes
 from segue.serve.live.erasure_receipt import Receipt, receipt
@@ -33,7 +30,8 @@ from segue.serve.live.explain import explain
 from segue.serve.live.ingest import PendingWrite, current_state, erased_user, next_turn, plan_writes, why_refused
 from segue.serve.live.leases import RENEWED
 from segue.serve.live.replay import current_stored, read_state, without
-from segue.serve.live.rollout import Rollout, ServedModel
+from segue.serve.live.rollout import ModelFolder, Rollout, ServedModel
+from segue.serve.live.state_tokens import body_of, state_of
 from segue.serve.live.trend_follower import TrendFollower
 from segue.serve.ranking.event_ranks import RankedEvent
 from segue.serve.ranking.list_requests import ListRequest, rank
@@ -48,6 +46,9 @@ from segue.serve.ranking.types import (
     TrendStatus,
     UserView,
 )
+from segue.serve.scenarios.arms import Arms
+from segue.serve.scenarios.kept_impressions import KeptImpressions
+from segue.serve.scenarios.kept_scenarios import KeptScenarios
 from segue.store.base import Head, Store, Write
 from segue.store.erasure import erase_event, erase_user
 from segue.store.events import Event, StoredEvent
@@ -88,12 +89,14 @@ class Service:
             raise ArgumentError("--shadow: expected another model than the one that runs, came the same. Leave it.")
         self.store, self.clock, self.metrics, self.shadow_metrics = store, clock, OnlineMetrics(), ShadowMetrics()
         self._committed = committed
-        self._changes = Changes(store)
-        self._trends = TrendFollower(store, self._bind_anew)
+        self.changes, self.scenarios = Changes(store), KeptScenarios(store)
+        self._impressions = KeptImpressions(store, lambda: self.clock())
+        self.arms = Arms(self.scenarios, lambda: self.clock())
+        self._trends = TrendFollower(store, self._lay_out)
         running = ServedModel(self._applied(rec), rec, found, path)
         beside = ServedModel(self._applied(shadow), shadow) if shadow else None
         self._rollout = Rollout(store, running, models, self._applied, beside)
-        self._lock, self._changing = threading.Lock(), threading.Lock()  # of events, and of items and rules
+        self._lock, self._changing = threading.Lock(), threading.RLock()  # of events, and of items and rules
         self._threads = [self._rollout.worker, self._trends.thread]
         self._trends.start()
         if not store.exclusive:
@@ -106,12 +109,17 @@ class Service:
         return self._rollout.running.rec
 
     @property
+    def shadow(self) -> Recommender | None:
+        """The model in the shadow, if there is one."""
+        return self._rollout.shadow_rec
+
+    @property
     def _known(self) -> Recommender:
         """The same with the items alone that it knows by training or by attributes, not those met since."""
         return self.rec.with_trends(None)
 
     def _applied(self, rec: Recommender) -> Recommender:
-        return self._trends.bound(self._changes.applied(rec))
+        return self._trends.bound(self.changes.applied(rec))
 
     # --- events -----------------------------------------------------------------------------------------------
 
@@ -129,7 +137,10 @@ class Service:
         Cost: one step of the network for each round of events, one commit; a rating adds a row and moves two sums,
         O(1), in the same commit. Nothing grows with histories but where an event came late.
         """
-        now = int(self.clock() * 1e6)
+        now, requests = (
+            int(self.clock() * 1e6),
+            [self._impressions.in_request(one) for one in self.arms.noted(requests)],
+        )
         pending = [PendingWrite(each, refused=why_refused(self.rec, self.store, each, now)) for each in requests]
         vain = 0
         while vain < ATTEMPTS and (turn := next_turn(pending)):
@@ -137,7 +148,7 @@ class Service:
             with self._lock:  # one batch at a time: the order of arrival is the order of the log
                 for rec, batch in self._by_model(turn):
                     try:
-                        plan = plan_writes(rec, self.store, batch, self._rollout.shadow_rec)
+                        plan = plan_writes(rec, self.store, batch, self._rollout.beside(rec))
                         began = time.perf_counter()
                         with self.store.begin(plan.writes) as outcomes:  # on disk when the block ends
                             plan.settle(outcomes)
@@ -157,13 +168,21 @@ class Service:
         for write in pending:
             write.refused = write.refused or (None if write.done else slow)
         self._list_rest([write for write in pending if write.wants_list and write.answer is None])
+        listed = [
+            (write.request.events[-1].user, write.request.options, write.answer) for write in pending if write.answer
+        ]
+        self._impressions.note(listed)
         return [write.result() for write in pending]
+
+    def _home(self, users: Sequence[str]) -> ServedModel:
+        """Return the model that answers some users; the arm of the last of them, who gets the list, decides."""
+        return self._rollout.home(users, shadow=self.arms.by_shadow(users[-1]))
 
     def _by_model(self, turn: Sequence[PendingWrite]) -> list[tuple[Recommender, list[PendingWrite]]]:
         """Return requests by the model of their users; in a roll-out each user stays with theirs until caught up."""
         batches: dict[str, tuple[Recommender, list[PendingWrite]]] = {}
         for write in turn:
-            rec = self._rollout.home([event.user for event in write.request.events]).rec
+            rec = self._home([event.user for event in write.request.events]).rec
             batches.setdefault(rec.fingerprint, (rec, []))[1].append(write)
         return list(batches.values())
 
@@ -185,7 +204,7 @@ class Service:
     def _rank(
         self, requests: Sequence[ListRequest], ranked: Sequence[tuple[State, Event]] = ()
     ) -> tuple[list[Answer], dict[str, list[RankedEvent]]]:
-        return rank(self._rollout.models(), self._changes.filters, requests, ranked)
+        return rank(self._rollout.models(), self.changes.filters, requests, ranked)
 
     def _list(self, request: ListRequest) -> Answer:
         return self._rank([request])[0][0]
@@ -193,8 +212,9 @@ class Service:
     def _count(self, ranks: Mapping[str, list[RankedEvent]]) -> None:
         shadow = self._rollout.shadow_rec
         for rec in self._rollout.models():
-            lines = ranks.get(rec.fingerprint, [])
-            if shadow is None or rec.fingerprint != shadow.fingerprint:
+            lines, beside = ranks.get(rec.fingerprint, []), shadow is not None and rec.fingerprint == shadow.fingerprint
+            self.arms.count(lines, "shadow" if beside else "running")
+            if not beside:
                 self.metrics.count(rec, lines)
                 if shadow is not None:
                     self.shadow_metrics.count(rec, lines, shadow, ranks.get(shadow.fingerprint, []))
@@ -207,7 +227,10 @@ class Service:
             ArgumentError: a filter names no attribute.
         """
         rec, state, rebuilding, head = self._state(user)
-        return self._list(ListRequest(rec, state, options, rebuilding=rebuilding, who=head.user.encode()))
+        options = self._impressions.discounted(user, options)
+        answer = self._list(ListRequest(rec, state, options, rebuilding=rebuilding, who=head.user.encode()))
+        self._impressions.note([(user, options, answer)])
+        return answer
 
     def recommend_each(self, requests: Sequence[RecommendRequest]) -> list[Answer | SegueError | None]:
         """Return the lists of several users, whose scores come in one product.
@@ -217,13 +240,16 @@ class Service:
             events, for which the others here should not wait.
         """
         found = [self._at_hand(one) for one in requests]
-        answers = iter(self._rank([one for one in found if isinstance(one, ListRequest)])[0])
+        lists = [one for one in found if isinstance(one, ListRequest)]
+        made = self._rank(lists)[0]
+        self._impressions.note((one.who.decode(), one.options, answer) for one, answer in zip(lists, made, strict=True))
+        answers = iter(made)
         return [next(answers) if isinstance(one, ListRequest) else one for one in found]
 
     def _at_hand(self, request: RecommendRequest) -> ListRequest | SegueError | None:
         """Return the list that is wanted; None where the state is not there and up to date."""
         try:
-            rec = self._rollout.home([request.user]).rec
+            rec = self._home([request.user]).rec
             head = self.store.head(request.user, rec.fingerprint)
         except SegueError as error:
             return error
@@ -231,10 +257,11 @@ class Service:
             return erased_user()
         try:
             check_filter(rec, request.options)  # an error of one filter spoils no other list
+            options = self._impressions.discounted(request.user, request.options)
         except SegueError as error:
             return error
         state = current_stored(rec, head)
-        return None if state is None else ListRequest(rec, state, request.options, who=head.user.encode())
+        return None if state is None else ListRequest(rec, state, options, who=head.user.encode())
 
     def predict_rating(self, user: str, item: str, at: int | None = None) -> Rating:
         """Return the rating that is predicted of a user for an item, by all ratings so far; an unknown user is new.
@@ -257,8 +284,7 @@ class Service:
 
     def _state(self, user: str) -> tuple[Recommender, State, bool, Head]:
         """Return the model that answers a user, their state, whether it lacks events, and their head."""
-        running = self._rollout.home([user])
-        rec = running.rec
+        rec = self._home([user]).rec
         head = self.store.head(user, rec.fingerprint)
         if head.erased:
             raise erased_user()
@@ -281,14 +307,15 @@ class Service:
             ArgumentError: a rating lies outside the scale, or a filter names no attribute.
         """
         rec = self.rec
-        _check_ratings(rec, history)
+        for one in history:
+            rec.check_rating(one.item, one.rating)
         state = observe_long(rec, rec.start(profile), list(history))
         who = b"".join(event.digest for event in history) + state_to_bytes(state)
         return self._list(ListRequest(rec, state, options, events=history, who=who))
 
     def new_token(self, profile: Mapping[str, object] | None = None) -> bytes:
-        """Return the state of a new user as bytes that a client may hold; `ask_token` reads them."""
-        return self.rec.fingerprint.encode()[:64] + state_to_bytes(self.rec.start(profile))
+        """Return the state of a new user as bytes that a client may hold; `recommend_token` reads them."""
+        return body_of(self.rec, self.rec.start(profile))
 
     def recommend_token(self, token: bytes, event: Event | None, options: ListOptions) -> tuple[Answer, bytes]:
         """Return the list of a state that a client holds, after one more event, and the state after it.
@@ -297,28 +324,25 @@ class Service:
             ConflictError: the token is of another model.
             ArgumentError: the rating lies outside the scale, or a filter names no attribute.
         """
-        rec = self.rec
-        _check_ratings(rec, () if event is None else (event,))
-        if token[:64].decode(errors="replace") != rec.fingerprint[:64]:
-            raise ConflictError("token: expected a state of the running model, came one of another. Begin a new one.")
-        state = state_from_bytes(rec, token[64:])
-        if event is not None:
-            state = observe_each(rec, [state], [event])[0]
-        events = () if event is None else (event,)
-        after = state_to_bytes(state)
-        return self._list(ListRequest(rec, state, options, events=events, who=after)), token[:64] + after
+        rec, events = self.rec, () if event is None else (event,)
+        state = state_of(rec, token)
+        for one in events:
+            rec.check_rating(one.item, one.rating)
+            state = observe_each(rec, [state], [one])[0]
+        after = body_of(rec, state)
+        return self._list(ListRequest(rec, state, options, events=events, who=after)), after
 
     def similar(self, item: str, k: int = 10, mix: float = 0.5, where: Where = None) -> RankedList:
         """Return what is like an item; see `Recommender.similar`."""
         rec, now = self.rec, int(self.clock() * 1e6)
-        return similar(rec, item, k, mix, self._changes.filters(rec).shown, where, now)
+        return similar(rec, item, k, mix, self.changes.filters(rec).shown, where, now)
 
     def explain(
         self, user: str, item: str | None = None, *, last: int = 20, options: ListOptions | None = None
     ) -> Explanation[StoredEvent]:
         """Return how much each of a user's last events raised the score of an item, by replay without it."""
         rec, state, _, head = self._state(user)
-        return explain(rec, self.store, head, state, item, last, options or ListOptions(), self._changes.filters(rec))
+        return explain(rec, self.store, head, state, item, last, options or ListOptions(), self.changes.filters(rec))
 
     def what_if(self, user: str, left_out: Iterable[int], options: ListOptions) -> Answer:
         """Return the list of a user who had not done some of the last events (by `seq`); nothing is written.
@@ -346,7 +370,7 @@ class Service:
         after = None if before is None else before.position
         events = self.store.events(head.user, limit=limit, backwards=True, after=after)
         body = state_to_bytes(state)
-        titles = _titles(rec, {event.item for event in events})
+        titles = {event.item: title for event in events if (title := rec.title(event.item)) is not None}
         return UserView(head.user, events, titles, head.count, rec.fingerprint, len(body), rebuilding, picture(state))
 
     def erase_event(self, user: str, event: str | int, client: str = "") -> Receipt:
@@ -361,6 +385,7 @@ class Service:
     def erase_user(self, user: str) -> Receipt:
         """Erase a user with everything that is kept of them, and block the id. See `erasing.erase_user`."""
         count, already = erase_user(self.store, user, self.rec.fingerprint)
+        self.arms.forget(user)
         return receipt("user", count, self._rollout.models(), already=already)
 
     def readmit(self, user: str) -> bool:
@@ -389,7 +414,7 @@ class Service:
         """
         with self._changing:
             before = len(self._known.items)
-            self._changes.add_items(items, self._known)
+            self.changes.add_items(items, self._known)
             self._lay_out()
             return len(self._known.items) - before
 
@@ -407,7 +432,7 @@ class Service:
         if item not in self.rec.vocabulary:
             raise NotFoundError(f'item "{item}": expected a known item. Add it with POST /v1/items.')
         with self._changing:
-            self._changes.change_item(self.rec, item, available, attributes or {})
+            self.changes.change_item(self.rec, item, available, attributes or {})
             self._lay_out()
 
     def set_rules(self, rules: Sequence[Rule]) -> None:
@@ -416,30 +441,27 @@ class Service:
         Raises:
             ArgumentError: a rule names an attribute that items do not have.
         """
-        for rule in rules:
-            rows_of(self.rec, rule)
         with self._changing:
-            self._changes.set_rules(rules)
+            self.changes.set_rules(rules, self.rec)
             self._lay_out()
+
+    def preview_rules(self, user: str, rules: Sequence[Rule], options: ListOptions) -> tuple[Answer, Answer]:
+        """Return the list of a user by the rules that hold, and by others. Nothing is kept.
+
+        Raises:
+            ErasedError: the user was erased.
+            ArgumentError: a rule names an attribute that items do not have.
+        """
+        rec, state, rebuilding, head = self._state(user)
+        request = ListRequest(rec, state, options, rebuilding=rebuilding, who=head.user.encode())
+        return self._list(request), rank([], lambda _: self.changes.tried(rec, rules), [request])[0][0]
 
     def _lay_out(self) -> None:
         """Lay the changes over the models, and what may be shown, before the next request."""
-        self._rollout.refresh()
-        for rec in self._rollout.models():
-            self._changes.filters(rec)
-
-    def _bind_anew(self) -> None:
         with self._changing:
-            self._lay_out()
-
-    def find_items(self, words: str, limit: int = 20) -> list[Item]:
-        """Return items whose title or id holds these words. Cost: see `Catalogue.find`."""
-        rec = self.rec
-        ids = rec.catalogue.find(words, limit) if rec.catalogue else []
-        if len(ids) < limit:
-            titled = set(ids)
-            ids += first((item for item in rec.vocabulary.find(words) if item not in titled), limit - len(ids))
-        return [rec._item(rec.vocabulary.row(item), 0.0) for item in ids]
+            self._rollout.refresh()
+            for rec in self._rollout.models():
+                self.changes.filters(rec)
 
     def online_metrics(self) -> dict[str, Any]:
         """Return the online metrics, and those of the model in the shadow on the same events."""
@@ -447,28 +469,27 @@ class Service:
         beside = (
             {} if shadow is None else {"shadow_model": shadow.rec.fingerprint, "shadow": self.shadow_metrics.snapshot()}
         )
-        return {**self.metrics.snapshot(), **beside}
+        return {**self.metrics.snapshot(), **beside, "experiments": self.arms.snapshot()}
 
     def index_recall(self) -> float:
         """Return the share of the exact best that lists hold, measured when the index was built; 1 without one."""
         index = self.rec.index
         return index.facts.recall if isinstance(index, ApproximateIndex) else 1.0
 
-    def roll_out(self, name: str) -> str:
-        """Begin to answer from another model of the folder; each user follows when their state has caught up.
+    def roll_out(self, model: str | Path) -> str:
+        """Begin to answer from another model of the folder, or of a file; users follow when their state has caught up.
 
         Raises:
             NotFoundError: there is no such file in the folder, or no folder was given.
             ModelError: it is not a whole model.
         """
-        return self.roll_out_file(self._rollout.named(name))
-
-    def roll_out_file(self, path: Path) -> str:
-        """Roll out the model in a file, as `roll_out` does."""
-        fingerprint = self._rollout.begin(path)
-        with self._changing:  # what was changed while it was read
-            self._lay_out()
+        fingerprint = self._rollout.begin(model if isinstance(model, Path) else self._rollout.named(model))
+        self._lay_out()  # what was changed while it was read
         return fingerprint
+
+    def models(self) -> ModelFolder:
+        """Return the models that may be rolled out, and those that answer and answered before."""
+        return self._rollout.folder()
 
     def roll_back(self) -> str:
         """Roll back to the model before the last roll-out.
@@ -481,9 +502,7 @@ class Service:
     def status(self) -> Status:
         """Return where the server stands."""
         rollout, rec = self._rollout, self.rec
-        filters = self._changes.filters(rec)
-        coming = rollout.coming
-        name = coming.rec.fingerprint if coming else None
+        name = coming.rec.fingerprint if (coming := rollout.coming) else None
         scale = rec.network.rating.scale if rec.network.rating else None
         return Status(
             rec.fingerprint,
@@ -491,10 +510,11 @@ class Service:
             rollout.caught_up,
             checked(self._threads, self.store.ready()),
             len(self._known.items),
-            filters.unavailable,
+            self.changes.filters(rec).unavailable,
             rollout.running.found,
             scale.levels if scale and scale.closed else (),
             self.trends(),
+            rec.encoders.event_types,
         )
 
     def trends(self) -> TrendStatus | None:
@@ -506,10 +526,12 @@ class Service:
         return {thread.name: thread.errors for thread in self._threads}
 
     def _follow(self) -> None:
-        """Take over what other replicas changed of items and rules, and tell them which models are used here."""
-        if self._changes.overtaken():
+        """Take over what other replicas changed of items, rules and scenarios, and say which models are used here."""
+        if self.scenarios.overtaken():
+            self.scenarios.follow()
+        if self.changes.overtaken():
             with self._changing:
-                self._changes.follow()
+                self.changes.follow()
                 self._lay_out()
         self._rollout.renew(after=RENEWED)
 
@@ -523,22 +545,3 @@ class Service:
         for thread in self._threads[1:]:
             thread.stop()
         self._rollout.close()
-
-
-def picture(state: State) -> list[float]:
-    """Return at most 256 numbers from -1 to 1 that show a memory."""
-    numbers = np.concatenate([array.ravel() for _, array in leaves(state.memory)])
-    step = max(1, -(-len(numbers) // 256))
-    means = np.array([part.mean() for part in np.array_split(numbers, -(-len(numbers) // step))])
-    return [round(float(value), 3) for value in np.tanh(means)]
-
-
-def _check_ratings(rec: Recommender, events: Iterable[Event]) -> None:
-    """Raise `ArgumentError` where a rating cannot be in the scale that a model learnt."""
-    for event in events:
-        rec.check_rating(event.item, event.rating)
-
-
-def _titles(rec: Recommender, items: Iterable[str]) -> dict[str, str]:
-    found = {item: rec.title(item) for item in items}
-    return {item: title for item, title in found.items() if title is not None}

@@ -1,6 +1,6 @@
 """A state that a client holds, sealed: it cannot be changed, and it expires.
 
-Knows: HMAC and time. Does not know: what the bytes mean; they name their model themselves.
+Knows: HMAC, time, and that the bytes name their model. Does not know: what a state means.
 
 A token is not encrypted: whoever holds it holds the state, which is numbers. It is good until it expires, and
 for the model that made it.
@@ -16,6 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from segue.errors import ArgumentError, ConflictError
+from segue.recommend.batch import state_from_bytes, state_to_bytes
+from segue.recommend.recommender import Recommender
+from segue.recommend.state import State
 from segue.store.base import Store, change_value
 
 #: Days for which a token is good.
@@ -62,6 +65,22 @@ class Sealer:
 
     def _mark(self, body: bytes) -> bytes:
         return hmac.digest(self.key, b"token:" + body, "sha256")
+
+
+def body_of(rec: Recommender, state: State) -> bytes:
+    """Return a state as bytes that name their model; `state_of` reads them."""
+    return rec.fingerprint.encode()[:64] + state_to_bytes(state)
+
+
+def state_of(rec: Recommender, body: bytes) -> State:
+    """Return the state in the bytes of a token.
+
+    Raises:
+        ConflictError: it is of another model.
+    """
+    if body[:64].decode(errors="replace") != rec.fingerprint[:64]:
+        raise ConflictError("token: expected a state of the running model, came one of another. Begin a new one.")
+    return state_from_bytes(rec, body[64:])
 
 
 def sealer_of(store: Store) -> Sealer:

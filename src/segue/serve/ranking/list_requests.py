@@ -10,6 +10,9 @@ what may not be shown; `rerank` applies pins, boosts, diversity and exploration.
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from segue.model.backend import leaves
 from segue.recommend.lists.candidates import list_query, score
 from segue.recommend.lists.item_filters import ItemFilters
 from segue.recommend.lists.options import ListOptions, RankedList
@@ -105,4 +108,13 @@ def _answer(rec: Recommender, request: ListRequest, ranked: RankedList) -> Answe
         request.rebuilding,
         ranked.debug,
         ranked.notes,
+        "state" if request.state.count else _source(rec, request.state),
+        ranked.probabilities,
+        request.options.list_id,
     )
+
+
+def _source(rec: Recommender, state: State) -> str:
+    """Return what the list of a user without events is made of."""
+    pairs = zip(leaves(state.memory), leaves(rec.new_user.memory), strict=True)
+    return "new user" if all(np.array_equal(one, other) for (_, one), (_, other) in pairs) else "profile"

@@ -1,10 +1,11 @@
 """Online metrics: the share of events that were in the list that their users would have been shown just before.
 
-Knows: running sums by model, hour and type of event. The metrics are those of `segue.metrics`, so that online and
-offline numbers are one.
+Knows: running sums by model, hour of the day and type of event, and hour by hour for the last week. The metrics are
+those of `segue.metrics`, so that online and offline numbers are one.
 Does not know: networks, or how an event is ranked (`segue.serve.ranking.event_ranks`).
 """
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,26 +20,66 @@ from segue.store.events import Event
 
 #: Hours and types kept apart; what comes beyond these is counted as "other".
 KEPT = 200
+#: Hours that are kept one by one; beyond them the oldest goes.
+HOURS = 168
+#: A 95 % confidence interval reaches this many standard errors to both sides.
+_WIDE = 1.959964
+_HOUR = 3_600_000_000
 
 
 @dataclass
 class Sums:
-    """Running sums of a group of events."""
+    """Running sums of a group of events, and of squares where an interval needs them."""
 
     events: int = 0
     hits: float = 0.0
     reciprocal: float = 0.0
     log_loss: float = 0.0
+    reciprocal_squares: float = 0.0
 
-    def to_dict(self) -> dict[str, float]:
-        """Return means, and the number of events."""
+    def add(self, hit: float, reciprocal: float, loss: float) -> None:
+        """Add an event."""
+        self.events += 1
+        self.hits += hit
+        self.reciprocal += reciprocal
+        self.log_loss += loss
+        self.reciprocal_squares += reciprocal * reciprocal
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return means with 95 % confidence intervals, and the number of events."""
         n = max(self.events, 1)
+        share, mrr = self.hits / n, self.reciprocal / n
         return {
             "n": self.events,
-            "recall@10": self.hits / n,
-            "mrr@10": self.reciprocal / n,
+            "recall@10": share,
+            "mrr@10": mrr,
             "log_loss": self.log_loss / n,
+            "recall@10_interval": wilson(share, self.events),
+            "mrr@10_interval": around(mrr, self.reciprocal_squares / n - mrr * mrr, self.events),
         }
+
+
+def wilson(share: float, events: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share of independent events (Wilson 1927).
+
+    Example:
+        >>> [round(bound, 3) for bound in wilson(0.5, 10)], wilson(0.0, 0)
+        ([0.237, 0.763], (0.0, 1.0))
+    """
+    if not events:
+        return 0.0, 1.0
+    more = _WIDE * _WIDE / events
+    middle = (share + more / 2) / (1 + more)
+    half = math.sqrt(more * share * (1 - share) + more * more / 4) / (1 + more)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def around(mean: float, variance: float, events: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a mean of many independent numbers from 0 to 1."""
+    if events < 2:
+        return 0.0, 1.0
+    half = _WIDE * math.sqrt(max(variance, 0.0) / (events - 1))
+    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 @dataclass
@@ -46,6 +87,7 @@ class OnlineMetrics:
     """Running recall, MRR and log-loss; safe to be called from several threads."""
 
     groups: dict[tuple[str, str], Sums] = field(default_factory=dict)
+    hours: dict[int, Sums] = field(default_factory=dict)
     sampled: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -59,22 +101,30 @@ class OnlineMetrics:
             self.sampled |= rec.index is not None
             for one, hit, reciprocal in zip(ranked, hits, reciprocals, strict=True):
                 for key in _keys(rec, one.event):
-                    sums = self.groups.get(key) or self._group(key)
-                    sums.events += 1
-                    sums.hits += hit
-                    sums.reciprocal += reciprocal
-                    sums.log_loss += one.loss
+                    (self.groups.get(key) or self._group(key)).add(hit, reciprocal, one.loss)
+                if one.event.time is not None:
+                    self._hour(one.event.time // _HOUR).add(hit, reciprocal, one.loss)
 
     def _group(self, key: tuple[str, str]) -> Sums:
         """Return the sums of a group that is new."""
         return self.groups.setdefault((key[0], "other") if len(self.groups) > KEPT else key, Sums())
 
+    def _hour(self, hour: int) -> Sums:
+        """Return the sums of an hour since 1970; one that is older than all that are kept is not kept."""
+        found = self.hours.get(hour)
+        if found is None:
+            found = self.hours[hour] = Sums()
+            if len(self.hours) > HOURS:
+                del self.hours[min(self.hours)]
+        return found
+
     def snapshot(self) -> dict[str, Any]:
-        """Return the means so far, by group."""
+        """Return the means so far, by group, and hour by hour."""
         with self._lock:
             found: dict[str, Any] = {"sampled": self.sampled}
             for (name, value), sums in self.groups.items():
                 found.setdefault(name, {})[value] = sums.to_dict()
+            found["series"] = [{"begin": 3600 * hour, **sums.to_dict()} for hour, sums in sorted(self.hours.items())]
         return found
 
 
@@ -100,5 +150,5 @@ class ShadowMetrics:
 
 
 def _keys(rec: Recommender, event: Event) -> list[tuple[str, str]]:
-    hour = "none" if event.time is None else f"{event.time // 3_600_000_000 % 24:02d}"
+    hour = "none" if event.time is None else f"{event.time // _HOUR % 24:02d}"
     return [("all", "all"), ("model", rec.fingerprint[:12]), ("hour", hour), ("type", event.type or "none")]

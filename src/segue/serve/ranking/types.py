@@ -26,6 +26,10 @@ class Answer:
         rebuilding: the state does not hold all events yet; it is being rebuilt in the background.
         debug: what each rule did, by item, if the options say so.
         notes: what the reader should know of the list, in sentences.
+        source: what the list is made of: "state" (the user's events), "profile" (of a user without events), or
+            "new user".
+        probabilities: of each item at its place given those before it, where the list was drawn by chance.
+        list_id: of the list, where it has one.
     """
 
     items: list[Item]
@@ -35,6 +39,9 @@ class Answer:
     rebuilding: bool = False
     debug: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    source: str = "state"
+    probabilities: tuple[float, ...] | None = None
+    list_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +156,7 @@ class Status:
 
     `lists` says how lists are found, with the recall of the index where there is one. `ratings` are the steps of the
     scale that the model learnt, where it learnt ratings and they have steps. `trends` are those that lists follow,
-    where the model has a ranker.
+    where the model has a ranker. `types` are the types of events that the model learnt.
     """
 
     model: str
@@ -161,3 +168,4 @@ class Status:
     lists: str = ""
     ratings: tuple[float, ...] = ()
     trends: TrendStatus | None = None
+    types: tuple[str, ...] = ()

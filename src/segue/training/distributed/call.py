@@ -3,7 +3,7 @@
     ask the owners for the rows that the call reads        all-to-all     (large catalogues)
     sixteen updates on these rows alone                    local
     give the rows back; each owner takes the mean          all-to-all     (large catalogues)
-    take the mean of all other weights                     all-reduce     (at some calls)
+    take the mean of all other weights                     all-reduce
 
 The functions run inside `jax.shard_map` over processes, or inside `jax.vmap(axis_name=AXIS)` over
 simulated workers in one process.
@@ -37,6 +37,8 @@ from segue.training.update.update import ItemData, Run, Update, update_many
 
 #: The name of the axis of workers.
 AXIS = "workers"
+#: The exchanges, for type checkers.
+_all: Any = lax
 
 
 class Call(NamedTuple):
@@ -45,34 +47,32 @@ class Call(NamedTuple):
     many: Update  # with a leading axis; rows of sampled windows are places among the rows of the call
     rows: Any  # int32[N, Q], see `parts.Route`; None where every worker holds the whole item table
     items: ItemData  # of the rows of the call; of all items where `rows` is None
-    largest: Array  # float32[n], of which the largest over all workers is wanted
-    summed: Array  # float32[n], of which the sum over all workers is wanted
+    largest: Any  # float32[n], of which the largest over all workers is wanted
+    summed: Any  # float32[n], of which the sum over all workers is wanted
 
 
 class Heard(NamedTuple):
     """What each worker knows after a call, the same for all."""
 
     losses: Array  # float32[updates], the mean over the workers
-    largest: Array
-    summed: Array
+    largest: Any
+    summed: Any
 
 
-def learn(network: Network, config: Config, run: Run, call: Call, count: Array, mixed: Array) -> tuple[Run, Heard]:
+def learn(network: Network, config: Config, run: Run, call: Call, count: Array) -> tuple[Run, Heard]:
     """Learn from the first `count` windows of a call.
 
     Args:
         run: of this worker; with `call.rows` its item tables hold the rows that it owns.
         call: of this worker, of the same shapes in all workers.
         count: int32, the same in all workers.
-        mixed: bool, the same in all workers: whether weights are averaged after the updates.
     """
     if call.rows is None:
         run, losses = update_many(network, config, run, call.many, count, call.items)
     else:
         run, losses = _with_own_rows(network, config, run, call, count)
-    params = lax.cond(mixed, lambda params: _mean_weights(params, tables=call.rows is None), lambda params: params,
-                      run.learnt.params)  # fmt: skip
-    heard = Heard(lax.pmean(losses, AXIS), lax.pmax(call.largest, AXIS), lax.psum(call.summed, AXIS))
+    params = _mean_weights(run.learnt.params, tables=call.rows is None)
+    heard = Heard(_all.pmean(losses, AXIS), _all.pmax(call.largest, AXIS), _all.psum(call.summed, AXIS))
     return run._replace(learnt=run.learnt._replace(params=params)), heard
 
 
@@ -80,14 +80,14 @@ def _mean_weights(params: NetworkParams, *, tables: bool) -> NetworkParams:
     """Return weights with the mean over all workers, the item table included or not."""
     kept = params if tables else params._replace(items=(), bias=())
     flat, whole = ravel_pytree(kept)  # one exchange in place of one for each array
-    mean = whole(lax.pmean(flat, AXIS))
+    mean: NetworkParams = whole(_all.pmean(flat, AXIS))
     return mean if tables else mean._replace(items=params.items, bias=params.bias)
 
 
 def _with_own_rows(network: Network, config: Config, run: Run, call: Call, count: Array) -> tuple[Run, Array]:
     """Learn on the rows of a call, which come from their owners and go back to them."""
     workers, room = call.rows.shape
-    asked = lax.all_to_all(call.rows, AXIS, 0, 0, tiled=True).reshape(-1)  # what each worker asks of this one
+    asked = _all.all_to_all(call.rows, AXIS, 0, 0, tiled=True).reshape(-1)  # what each worker asks of this one
     mine = _exchanged(take_rows(run.learnt, run.touched, run.now, asked), workers)
     then = Moment(*(jnp.full(workers * room, now) for now in run.now))
     local, losses = update_many(network, config, run._replace(learnt=mine, touched=then), call.many, count, call.items)
@@ -102,7 +102,7 @@ def _exchanged(learnt: Learnt, workers: int) -> Learnt:
     tables = tables_of(learnt)
     columns = [part for tree in tables for part in (tree.items, tree.bias[:, None])]
     joined = jnp.concatenate(columns, axis=1)
-    parts = lax.all_to_all(joined.reshape(workers, -1, joined.shape[1]), AXIS, 0, 0, tiled=True)
+    parts = _all.all_to_all(joined.reshape(workers, -1, joined.shape[1]), AXIS, 0, 0, tiled=True)
     width = tables[0].items.shape[1]
     split = jnp.split(parts.reshape(joined.shape), len(tables), axis=1)
     new = [tree._replace(items=part[:, :width], bias=part[:, width]) for tree, part in zip(tables, split, strict=True)]
@@ -151,11 +151,11 @@ def rows_for_all(params: NetworkParams, rows: Array) -> tuple[Array, Array]:
         params: with the owner's rows.
         rows: int32[n], rows of the catalogue.
     """
-    workers, own = lax.axis_size(AXIS), lax.axis_index(AXIS)
+    workers, own = _all.axis_size(AXIS), _all.axis_index(AXIS)
     place = jnp.where(rows % workers == own, rows // workers, len(params.bias))
     items = params.items.at[place].get(mode="fill", fill_value=0.0)
     bias = params.bias.at[place].get(mode="fill", fill_value=0.0)
-    both: tuple[Array, Array] = lax.psum((items, bias), AXIS)
+    both: tuple[Array, Array] = _all.psum((items, bias), AXIS)
     return both
 
 

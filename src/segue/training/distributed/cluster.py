@@ -11,6 +11,7 @@ import os
 import socket
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,7 +47,7 @@ OBJECTS = 100 << 20
 class Workers(NamedTuple):
     """How many workers to start, and the cluster: "auto", an address, or None for this machine."""
 
-    count: int
+    number: int
     address: str | None = None
 
 
@@ -95,15 +96,20 @@ def train_on(
         TrainingError: a worker failed more often than it is started anew, or memory ran out.
     """
     attributes, ratings, budget = rest
+    if len(learnt) < workers.number:
+        raise ArgumentError(
+            f"--workers {workers.number}: expected a user for each worker at least, came {len(learnt):,} users. "
+            "Give fewer workers."
+        )
     if resume and not (folder / "run").is_dir():
         say(f"{folder}: no checkpoint of workers there.")
     if not resume:
         remove(folder)
     with connected(workers, say) as cores:
-        parts = balanced(learnt.lengths, workers.count)
+        parts = balanced(learnt.lengths, workers.number)
         job = Job(
             network,
-            share_of_batch(config, workers.count),
+            share_of_batch(config, workers.number),
             folder.absolute(),
             None if validation is None else validation.exclude_seen,
             bool(ratings),
@@ -113,13 +119,15 @@ def train_on(
         _write_inputs(job, [learnt.select(part) for part in parts], validation, attributes, ratings)
         sums = [int(learnt.lengths[part].sum()) for part in parts]
         say(
-            f"{workers.count} workers with {cores} core{'s' * (cores > 1)} each learn from "
+            f"{workers.number} workers with {cores} core{'s' * (cores > 1)} each learn from "
             f"{min(sums):,} to {max(sums):,} events; updates of {job.config.train.batch_size} x "
             f"{config.train.bptt_steps} targets each."
         )
-        kept = _fitted(job, workers.count, cores, report or (lambda at: None))
+        kept = _fitted(job, workers.number, cores, report or (lambda at: None))
         with kept.as_directory() as finished:
-            return _trained(Path(finished), job, workers.count, ratings)
+            peaks = [read_facts(Path(finished), worker)["memory"] / (1 << 20) for worker in range(workers.number)]
+            say(f"Largest memory of a worker: {max(peaks):.2f} GiB.")
+            return _trained(Path(finished), job, workers.number, ratings)
 
 
 def share_of_batch(config: Config, workers: int) -> Config:
@@ -142,12 +150,12 @@ def connected(workers: Workers, say: Callable[[str], None]) -> Iterator[int]:
         _start(ray, workers, say)
     try:
         nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
-        if sum(map(int, nodes)) < workers.count:
+        if sum(map(int, nodes)) < workers.number:
             raise ArgumentError(
-                f"--workers {workers.count}: expected a cluster with a core for each, came {int(sum(nodes))} "
+                f"--workers {workers.number}: expected a cluster with a core for each, came {int(sum(nodes))} "
                 f"core{'s' * (sum(nodes) != 1)}. Give fewer workers, or start more nodes."
             )
-        yield cores_of_worker(nodes, workers.count)
+        yield cores_of_worker(nodes, workers.number)
     finally:
         if own:
             ray.shutdown()
@@ -167,20 +175,23 @@ def _ray() -> Any:
     try:
         import ray
         import ray.train
+        import ray.util
     except ImportError:
         raise ArgumentError("--workers: expected Ray, it is not installed. Run: pip install 'segue[ray]'.") from None
     return ray
 
 
 def _start(ray: Any, workers: Workers, say: Callable[[str], None]) -> None:
+    warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)  # Ray forks to begin another program
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # workers run as one process would
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if workers.address is None:
         cores = len(os.sched_getaffinity(0))
-        if cores < workers.count:
-            say(f"{workers.count} workers share {cores} core{'s' * (cores > 1)} of this machine: this saves no time.")
+        if cores < workers.number:
+            say(f"{workers.number} workers share {cores} core{'s' * (cores > 1)} of this machine: this saves no time.")
         ray.init(
-            num_cpus=max(workers.count, cores), include_dashboard=False, object_store_memory=OBJECTS, **quiet,
+            num_cpus=max(workers.number, cores), include_dashboard=False, object_store_memory=OBJECTS, **quiet,
             address="local",
         )  # fmt: skip
         return
@@ -196,7 +207,9 @@ def _start(ray: Any, workers: Workers, say: Callable[[str], None]) -> None:
         ) from None
 
 
-def _write_inputs(job: Job, parts: list[Sequences], validation: Validation | None, attributes: Any, ratings: Any) -> None:
+def _write_inputs(
+    job: Job, parts: list[Sequences], validation: Validation | None, attributes: Any, ratings: Any
+) -> None:
     """Write what the workers read."""
     inputs = job.folder / "inputs"
     remove(inputs)
@@ -212,8 +225,8 @@ def _write_inputs(job: Job, parts: list[Sequences], validation: Validation | Non
 
 def _fitted(job: Job, workers: int, cores: int, report: Callable[[Progress], None]) -> Any:
     """Run Ray Train to its end and return its last checkpoint."""
-    import ray
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    ray: Any = _ray()
+    train: Any = ray.train
     from ray.train.v2.jax import JaxTrainer
     from ray.util.queue import Queue
 
@@ -223,12 +236,12 @@ def _fitted(job: Job, workers: int, cores: int, report: Callable[[Progress], Non
     trainer = JaxTrainer(
         run_worker,
         train_loop_config={"job": job, "progress": progress},
-        scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cores}),
-        run_config=RunConfig(
+        scaling_config=train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cores}),
+        run_config=train.RunConfig(
             name="run",
             storage_path=str(job.folder),
-            failure_config=FailureConfig(max_failures=RESTARTS),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            failure_config=train.FailureConfig(max_failures=RESTARTS),
+            checkpoint_config=train.CheckpointConfig(num_to_keep=1),
             worker_runtime_env={"env_vars": environment},
         ),
     )
@@ -268,8 +281,8 @@ def _explained(error: Exception, job: Job, ray: Any) -> Exception:
         )
     worker, last = next(iter(failures.items()), ("?", error))
     return TrainingError(
-        f"worker {worker} failed {RESTARTS + 1} times: {one_line(last)[-300:]}. {job.folder} keeps the last checkpoint: "
-        "go on from it with --resume."
+        f"worker {worker} failed {RESTARTS + 1} times: {one_line(last)[-300:]}. {job.folder} keeps the last "
+        "checkpoint: go on from it with --resume."
     )
 
 
@@ -290,10 +303,10 @@ def _trained(folder: Path, job: Job, workers: int, ratings: Any) -> Trained:
 def run_worker(given: dict[str, Any]) -> None:
     """Train in a worker that Ray Train has started."""
     import jax
-    import ray.train
-    import ray.util
     from ray.train.collective import broadcast_from_rank_zero
 
+    ray: Any = _ray()
+    joined: Any = jax.distributed
     context = ray.train.get_context()
     address = None
     if context.get_world_rank() == 0:
@@ -301,26 +314,22 @@ def run_worker(given: dict[str, Any]) -> None:
             free.bind(("", 0))
             address = f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
     address = broadcast_from_rank_zero(address)
-    jax.distributed.initialize(address, context.get_world_size(), context.get_world_rank())
-    try:
-        trainer = _worker_trainer(given["job"])
-        for at in trainer.epochs():
-            if trainer.exchange.worker == 0:
-                given["progress"].put(vars(at))
-    finally:
-        with contextlib.suppress(Exception):
-            jax.distributed.shutdown()
+    joined.initialize(address, context.get_world_size(), context.get_world_rank())
+    trainer = _worker_trainer(given["job"])
+    for at in trainer.epochs():
+        if trainer.exchange.worker == 0:
+            given["progress"].put(vars(at))
+    joined.shutdown()  # after a fault it would wait for workers that are gone
 
 
 def _worker_trainer(job: Job) -> "WorkerTrainer":
-    import ray.train
-
     from segue.model.heads import RatingTables
     from segue.training.distributed.exchange import Exchange
     from segue.training.distributed.worker import WorkerTrainer
     from segue.training.jit_cache import keep_compiled
 
     keep_compiled()
+    ray: Any = _ray()
     exchange, inputs = Exchange.of_processes(), job.folder / "inputs"
     validation = None
     if job.exclude_seen is not None:

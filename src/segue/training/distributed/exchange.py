@@ -13,18 +13,20 @@ from segue.config import Config
 from segue.model.network import Network, NetworkParams
 from segue.training.distributed import call as calls
 from segue.training.distributed.call import AXIS, Call, Heard, stacked, unstacked
-from segue.training.update.update import Run
+from segue.training.update.update import Run, begin_with, without_tables
 
-_EACH, _ALL = PartitionSpec(AXIS), PartitionSpec()
+_jax: Any = jax
+_parts: Any = PartitionSpec
+_EACH, _ALL = _parts(AXIS), _parts()
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """This worker among all workers.
+    """One worker among all workers.
 
     Args:
         mesh: one device for each worker.
-        worker: the number of this one, from 0.
+        worker: its number, from 0.
     """
 
     mesh: Mesh
@@ -41,19 +43,27 @@ class Exchange:
         return int(self.mesh.devices.size)
 
     def spread(self, tree: Any) -> Any:
-        """Return global arrays of which each worker gives its part; parts are donated, not copied."""
-        sharding = NamedSharding(self.mesh, _EACH)
-        return jax.tree.map(
-            lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)[None]), tree
-        )
+        """Return global arrays of which each worker gives its part."""
+        sharding, placed = NamedSharding(self.mesh, _EACH), _jax.make_array_from_process_local_data
+        return jax.tree.map(lambda leaf: placed(sharding, np.asarray(leaf)[None]), tree)
 
     def own(self, tree: Any) -> Any:
-        """Return this worker's part of global arrays, as NumPy arrays that share their memory."""
-        return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data)[0], tree)
+        """Return this worker's part of global arrays, as NumPy arrays that share their memory.
 
-    def learn(self, network: Network, config: Config, run: Run, call: Call, count: int, mixed: bool) -> Any:
+        While they are held, an update needs new memory for the global arrays.
+        """
+        return jax.tree.map(lambda leaf: np.from_dlpack(leaf.addressable_shards[0].data)[0], tree)
+
+    def begin(self, network: Network, config: Config, *, owned: bool) -> Run:
+        """Return a run that has learnt nothing yet; an owned item table holds the rows of this worker alone."""
+        first, step = (self.worker, self.workers) if owned else (0, 1)
+        params = self.spread(without_tables(network.init(config.train.seed, first, step)))
+        run: Run = _begin(self.mesh, network, config, params)
+        return run
+
+    def learn(self, network: Network, config: Config, run: Run, call: Call, count: int) -> Any:
         """Return the run after a call (see `call.learn`) and what all workers heard."""
-        run, heard = _learn(self.mesh, network, config, run, self.spread(call), np.int32(count), np.bool_(mixed))
+        run, heard = _learn(self.mesh, network, config, run, self.spread(call), np.int32(count))
         return run, heard
 
     def averaged(self, run: Run) -> NetworkParams:
@@ -71,21 +81,21 @@ class Exchange:
         return np.asarray(_sum(self.mesh, self.spread(np.asarray(values))).addressable_shards[0].data)
 
 
-
 def heard_by(heard: Heard) -> Heard:
     """Return what this worker heard, as NumPy arrays; waits for the call."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data), heard)
+    known: Heard = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data), heard)
+    return known
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))
-def _learn(mesh: Mesh, network: Network, config: Config, run: Any, call: Any, count: Any, mixed: Any) -> Any:
-    def of_worker(run: Any, call: Any, count: Array, mixed: Array) -> tuple[Any, Heard]:
-        run, heard = calls.learn(network, config, unstacked(run), unstacked(call), count, mixed)
+def _learn(mesh: Mesh, network: Network, config: Config, run: Any, call: Any, count: Any) -> Any:
+    def of_worker(run: Any, call: Any, count: Array) -> tuple[Any, Heard]:
+        run, heard = calls.learn(network, config, unstacked(run), unstacked(call), count)
         return stacked(run), heard
 
-    parts = (_EACH, _EACH, _ALL, _ALL)
+    parts = (_EACH, _EACH, _ALL)
     sharded: Any = jax.shard_map(of_worker, mesh=mesh, in_specs=parts, out_specs=(_EACH, _ALL), check_vma=False)
-    return sharded(run, call, count, mixed)
+    return sharded(run, call, count)
 
 
 def _of_workers(mesh: Mesh, function: Any, *inputs: Any, out: Any) -> Any:
@@ -94,6 +104,11 @@ def _of_workers(mesh: Mesh, function: Any, *inputs: Any, out: Any) -> Any:
 
     parts = (_EACH, *[_ALL] * (len(inputs) - 1))
     return jax.shard_map(of_worker, mesh=mesh, in_specs=parts, out_specs=out, check_vma=False)(*inputs)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))
+def _begin(mesh: Mesh, network: Network, config: Config, params: Any) -> Any:
+    return _of_workers(mesh, lambda params: stacked(begin_with(network, config, params)), params, out=_EACH)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -108,4 +123,4 @@ def _rows(mesh: Mesh, params: Any, rows: Any) -> Any:
 
 @partial(jax.jit, static_argnums=0)
 def _sum(mesh: Mesh, values: Any) -> Any:
-    return _of_workers(mesh, lambda values: jax.lax.psum(values, AXIS), values, out=_ALL)
+    return _of_workers(mesh, lambda values: _jax.lax.psum(values, AXIS), values, out=_ALL)

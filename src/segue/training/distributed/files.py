@@ -1,7 +1,7 @@
 """The files of a run: each worker's part of the log, its checkpoint, the weights at the end."""
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,27 +38,47 @@ def save_worker(folder: Path, worker: int, tree: Any, facts: dict[str, Any]) -> 
     (folder / f"worker-{worker}.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
-def load_worker(folder: Path, worker: int, like: Any, facts: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return the arrays and all facts that `save_worker` wrote.
+def load_facts(folder: Path, worker: int, same: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of a worker.
 
     Args:
-        like: a tree of arrays or shapes of the same structure.
-        facts: what must be the same: the identity of the run, the number of workers.
+        same: what they must hold: the identity of the run, the number of workers.
 
     Raises:
-        TrainingError: a file is missing or damaged, or of another run.
+        TrainingError: they are missing or damaged, or of another run.
     """
-    kept, leaves = read_facts(folder, worker), jax.tree.leaves(like)
-    for name, value in facts.items():
+    kept = read_facts(folder, worker)
+    for name, value in same.items():
         if kept.get(name) != value:
             raise TrainingError(
-                f"{folder}: expected a checkpoint of this run, came one of other settings, another log or another number "
-                f"of workers ({name}). Give the same log, settings and --workers, or remove the folder to begin anew."
+                f"{folder}: expected a checkpoint of this run, came a checkpoint of other settings, another log or "
+                f"another number of workers ({name}). Give the same log, settings and --workers, or leave out --resume."
             )
-    arrays = [_read(folder / f"worker-{worker}-{number}.npy") for number in range(len(leaves))]
-    if [(a.shape, a.dtype) for a in arrays] != [(np.shape(a), a.dtype) for a in leaves]:
-        raise TrainingError(f"{folder}: damaged, its arrays have other shapes. {_ANEW}")
-    return jax.tree.unflatten(jax.tree.structure(like), arrays), kept
+    return kept
+
+
+def load_arrays(
+    folder: Path, worker: int, like: Any, *, skip: int = 0, place: Callable[[Any], Any] = lambda array: array
+) -> Any:
+    """Return a tree of arrays that `save_worker` wrote.
+
+    Args:
+        like: a tree of the same structure and shapes.
+        skip: arrays that were written before it.
+        place: called with each array as it is read.
+
+    Raises:
+        TrainingError: a file is missing or damaged.
+    """
+
+    def load(number: int, leaf: Any) -> Any:
+        array = _read(folder / f"worker-{worker}-{number}.npy", mapped=False)
+        if (array.shape, array.dtype) != (leaf.shape, leaf.dtype):
+            raise TrainingError(f"{folder}: damaged, an array has another shape. {_ANEW}")
+        return place(array)
+
+    leaves = [load(number, leaf) for number, leaf in enumerate(jax.tree.leaves(like), start=skip)]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 def read_facts(folder: Path, worker: int) -> dict[str, Any]:
@@ -73,9 +93,9 @@ def read_facts(folder: Path, worker: int) -> dict[str, Any]:
     return facts
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, *, mapped: bool = True) -> Any:
     try:
-        return np.load(path, mmap_mode="r")
+        return np.load(path, mmap_mode="r" if mapped else None)
     except (OSError, ValueError, EOFError) as error:
         raise TrainingError(f"{path}: damaged or missing ({error}). {_ANEW}") from None
 
@@ -92,12 +112,16 @@ def whole_params(folder: Path, workers: int, items: int, like: NetworkParams, *,
     first = [_read(folder / f"worker-0-{number}.npy") for number in range(count)]
     params: NetworkParams = jax.tree.unflatten(jax.tree.structure(like), first)
     if owned:
-        for number, name in enumerate(("items", "bias")):
-            parts = [_read(folder / f"worker-{worker}-{number}.npy") for worker in range(workers)]
-            table = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.float32)
-            for worker, part in enumerate(parts):
-                table[worker::workers] = part
-            params = params._replace(**{name: table[:items]})
-    return jax.tree.map(np.asarray, params)
+        items_table, bias = (_dealt(folder, workers, number, items) for number in range(2))
+        params = params._replace(items=items_table, bias=bias)
+    whole: NetworkParams = jax.tree.map(np.asarray, params)
+    return whole
 
 
+def _dealt(folder: Path, workers: int, number: int, items: int) -> Any:
+    """Return an array whose row `r` is row `r // N` of worker `r % N`."""
+    parts = [_read(folder / f"worker-{worker}-{number}.npy") for worker in range(workers)]
+    table = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.float32)
+    for worker, part in enumerate(parts):
+        table[worker::workers] = part
+    return table[:items]

@@ -42,11 +42,20 @@ def measure(
         rows = np.unique(np.append(validation.sequences.items, 0)).astype(np.int32)
         params_read = _with_rows(params, rows, exchange)
         items = np.searchsorted(rows, share.validation.sequences.items).astype(np.int32)
-        small = share._replace(validation=replace(share.validation, sequences=replace(share.validation.sequences, items=items)))
+        small = share._replace(
+            validation=replace(share.validation, sequences=replace(share.validation.sequences, items=items))
+        )
     metrics: dict[str, float] = {}
     if head is None or head.apart:
-        ranks = _owned_ranks(validation, small, network, params, params_read, exchange) if owned else _of_all(
-            small.validation.answers(network, params_read).ranks() if len(small.users) else np.zeros(0), small, users, exchange
+        ranks = (
+            _owned_ranks(validation, small, network, params, params_read, exchange)
+            if owned
+            else _of_all(
+                small.validation.answers(network, params_read).ranks() if len(small.users) else np.zeros(0),
+                small,
+                users,
+                exchange,
+            )
         )
         metrics = next_item_metrics(ranks, ks=(10,))
     if head is not None:
@@ -73,7 +82,8 @@ def _with_rows(params: NetworkParams, rows: Rows, exchange: Exchange) -> Network
     """Return weights whose item tables hold some rows of the catalogue, fetched from their owners."""
     tables = NetworkParams(params.items, params.bias, *[()] * (len(NetworkParams._fields) - 2))
     pieces = [
-        exchange.rows_for_all(tables, np.resize(rows[begin : begin + ROWS], ROWS)) for begin in range(0, len(rows), ROWS)
+        exchange.rows_for_all(tables, np.resize(rows[begin : begin + ROWS], ROWS))
+        for begin in range(0, len(rows), ROWS)
     ]
     items, bias = (np.concatenate(parts)[: len(rows)] for parts in zip(*pieces, strict=True))
     return params._replace(items=items, bias=bias)

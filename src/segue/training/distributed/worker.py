@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from resource import RUSAGE_SELF, getrusage
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -20,15 +21,13 @@ from segue.shapes import Rows
 from segue.training.distributed import ranks
 from segue.training.distributed.call import Call
 from segue.training.distributed.exchange import Exchange, heard_by
-from segue.training.distributed.files import load_worker, read_facts, save_worker
+from segue.training.distributed.files import load_arrays, load_facts, save_worker
 from segue.training.distributed.parts import room, route, rows_of
 from segue.training.trainer import CHECKPOINT_SECONDS, UPDATES_PER_CALL, Trainer
 from segue.training.update.negatives import Sampled, Sampler, cuts
-from segue.training.update.update import ItemData, Run, Update, begin
+from segue.training.update.update import ItemData, Run, Update
 from segue.training.validation import Answers
 
-#: Calls between two averages of weights that every worker holds whole.
-CALLS_PER_MEAN = 4
 #: Rows drawn for a call, from which each update takes its negatives, as a multiple of these.
 DRAWN = 2
 
@@ -57,25 +56,28 @@ class WorkerTrainer(Trainer):
         self.counts = exchange.sum(counts) if train.negatives else counts
         updates = np.zeros(exchange.workers, np.int32)
         updates[exchange.worker] = windows_per_epoch(len(own), train.batch_size, train.bptt_steps)
-        self.agreed, self.heard, self.kept_at = 0.0, None, 0.0
+        self.agreed, self.kept_at = 0.0, 0.0
+        self.heard: Any = None  # what all workers heard in the latest call
         super().__post_init__()
         self.batches = replace(self.batches, least=int(exchange.sum(updates).max()))
         self.total = (train.epochs or 1) * self.batches.updates
-        self.targets = float(exchange.sum(np.float32([self.targets]))[0])
+        self.targets = float(exchange.sum(np.array([self.targets], np.float32))[0])
+        self.positions *= exchange.workers
         self.kept_at = self.budget.clock()
 
     # What a call needs.
 
     def _begun(self) -> Run:
-        first, step = (self.exchange.worker, self.exchange.workers) if self.owned else (0, 1)
-        run: Run = self.exchange.spread(begin(self.network, self.config, first, step))
+        run: Run = self.exchange.begin(self.network, self.config, owned=self.owned)
         return run
 
     def _item_data(self) -> ItemData:
         return ItemData(self.attributes, self.ratings)
 
     def _sampler(self) -> Sampler:
-        return Sampler.of(self.counts, self.network.items, self.config.train.negatives or 0, cuts=self.owned)
+        return Sampler.of(
+            self.counts.astype(np.int64), self.network.items, self.config.train.negatives or 0, cuts=self.owned
+        )
 
     def _sampled(self, batch: Batch, step: int) -> Sampled:
         """Return the window with candidates; those of a call come from one draw, so that fewer rows travel."""
@@ -107,7 +109,7 @@ class WorkerTrainer(Trainer):
 
     def _packed(self, many: list[Update]) -> Call:
         windows = [new.window.batch if isinstance(new.window, Sampled) else new.window for new in many]
-        summed = np.float32([sum(float(window.weights.sum()) for window in windows)])
+        summed = np.array([sum(float(window.weights.sum()) for window in windows)], np.float32)
         rows, items = None, self.items
         if self.owned:
             size = self.network.items
@@ -120,11 +122,9 @@ class WorkerTrainer(Trainer):
     # What all workers agree on.
 
     def _learn(self, many: Call, count: int) -> Array:
-        calls = self.at.window // UPDATES_PER_CALL + 1
-        mixed = self.owned or calls % CALLS_PER_MEAN == 0 or self.at.window + count >= self.batches.updates
         due = self.exchange.worker == 0 and self.budget.clock() - self.kept_at > CHECKPOINT_SECONDS
-        many = many._replace(largest=np.float32([super().progress_share(), due]))
-        self.run, self.heard = self.exchange.learn(self.network, self.config, self.run, many, count, mixed)
+        many = many._replace(largest=np.array([super().progress_share(), due], np.float32))
+        self.run, self.heard = self.exchange.learn(self.network, self.config, self.run, many, count)
         losses: Array = self.heard.losses.addressable_shards[0].data
         return losses
 
@@ -138,7 +138,7 @@ class WorkerTrainer(Trainer):
         return super().progress_share() if self.budget.seconds is None else self.agreed
 
     def _checkpoint_due(self, seconds: float) -> bool:
-        return self.report_checkpoint is not None and heard_by(self.heard).largest[1] > 0
+        return self.report_checkpoint is not None and bool(heard_by(self.heard).largest[1] > 0)
 
     # What is kept.
 
@@ -150,11 +150,11 @@ class WorkerTrainer(Trainer):
 
     def _copied(self, average: NetworkParams) -> NetworkParams:
         nothing: Any = ()
-        return average if self.heard is not None else nothing  # `averaged` makes new arrays
+        return nothing if self.heard is None else average  # `averaged` makes new arrays
 
     def write(self, folder: Path) -> None:
         """Write this worker's files: the best weights first, then the run."""
-        facts = self.at._asdict() | self._facts()
+        facts = self.at._asdict() | self._facts() | {"memory": getrusage(RUSAGE_SELF).ru_maxrss}
         save_worker(folder, self.exchange.worker, (self.best_params, self.exchange.own(self.run)), facts)
 
     def _facts(self) -> dict[str, Any]:
@@ -166,13 +166,15 @@ class WorkerTrainer(Trainer):
         Raises:
             TrainingError: the checkpoint is damaged or of another run.
         """
-        run = self.exchange.own(self.run)
-        best = run.learnt.average if read_facts(folder, self.exchange.worker).get("curve") else ()
-        tree, facts = load_worker(folder, self.exchange.worker, (best, run), self._facts())
-        del run, best
-        self.best_params = jax.tree.map(np.asarray, tree[0])
+        shape_of: Any = jax.ShapeDtypeStruct
+        like = jax.tree.map(lambda leaf: shape_of(leaf.shape[1:], leaf.dtype), self.run)
+        number, nothing = self.exchange.worker, cast(Any, ())
+        self.run = nothing  # frees its memory first
+        facts = load_facts(folder, number, self._facts())
+        best = like.learnt.average if facts.get("curve") else ()
+        self.best_params = load_arrays(folder, number, best)
+        self.run = load_arrays(folder, number, like, skip=len(jax.tree.leaves(best)), place=self.exchange.spread)
         self.at = self._interrupted({name: facts[name] for name in self.at._fields if name in facts})
-        self.run = self.exchange.spread(tree[1])
         self.budget.earlier = self.at.seconds
 
     def averaged(self) -> NetworkParams:
@@ -185,7 +187,9 @@ class WorkerTrainer(Trainer):
         if self.validation is None:
             return average, {}, None
         with self.budget.measured("validation"):
-            metrics = ranks.measure(self.validation, self.network, self._whole(average), self.exchange, owned=self.owned)
+            metrics = ranks.measure(
+                self.validation, self.network, self._whole(average), self.exchange, owned=self.owned
+            )
         return average, metrics, None
 
     def _whole(self, params: NetworkParams) -> NetworkParams:

@@ -86,6 +86,7 @@ def tables_of(learnt: Learnt) -> list[NetworkParams]:
 
 
 def with_tables(learnt: Learnt, tables: list[NetworkParams]) -> Learnt:
+    """Return the same with other trees that hold a table of items."""
     params, average, mu, nu = tables
     return Learnt(params, average, optax.tree_utils.tree_set(learnt.optimiser, mu=mu, nu=nu))
 

@@ -234,9 +234,13 @@ def add_attributes(network: Network, params: NetworkParams, attributes: Array) -
     return network.with_attributes(params, attributes.astype(jnp.float32))
 
 
-def begin(network: Network, config: Config, first: int = 0, step: int = 1) -> Run:
-    """Return a run that has learnt nothing yet; its item tables hold the rows `first::step`."""
-    params = jax.tree.map(jnp.asarray, without_tables(network.init(config.train.seed, first, step)))
+def begin(network: Network, config: Config) -> Run:
+    """Return a run that has learnt nothing yet."""
+    return begin_with(network, config, jax.tree.map(jnp.asarray, without_tables(network.init(config.train.seed))))
+
+
+def begin_with(network: Network, config: Config, params: NetworkParams) -> Run:
+    """Return a run that begins with these weights."""
     assert config.train.batch_size is not None
     memory = jax.tree.map(jnp.array, network.empty(params, config.train.batch_size))
     learnt = Learnt(params, jax.tree.map(jnp.copy, params), make_optimiser(config.train).init(params))
