@@ -100,7 +100,7 @@ def counts_of_items(job: Job, buckets: int = 64) -> float:
 
 
 def call_seconds(parts: Parts, job: Job, cores: int) -> float:
-    """Return the time of a call of a worker without others on one core or two: linear in lanes, by width as measured."""
+    """Return the time of a call of a worker without others on one core or two: linear in lanes, by measured widths."""
     rows = parts.updates["one_core"]
     by_lanes = {row["lanes"]: row["call_ms"] for row in rows if row["width"] == 128}
     slope, fixed = np.polyfit(list(by_lanes), list(by_lanes.values()), 1)
@@ -160,7 +160,7 @@ def table_bytes(job: Job) -> float:
 
 
 def worker_bytes(job: Job, workers: int) -> float:
-    """Return the memory of a worker beside its libraries: tables, the best average, ages of rows; counts of all items."""
+    """Return the memory of a worker beside its libraries: tables, the best average, ages of rows, counts of items."""
     return (TABLES + 2) * table_bytes(job) / workers + 16 * job.items / workers + 20 * job.items
 
 
@@ -183,7 +183,16 @@ def checks(parts: Parts) -> list[list[str]]:
         measured = max(row["events_per_second"])
         memory, real = worker_bytes(job, n) / GIB, max(row["worker_peak_gib"])
         base = real - memory if base is None else base
-        rows.append([str(n), f"{speed:,.0f}", f"{measured:,.0f}", f"{speed / measured:.2f}", f"{memory + base:.2f}", f"{real:.2f}"])
+        rows.append(
+            [
+                str(n),
+                f"{speed:,.0f}",
+                f"{measured:,.0f}",
+                f"{speed / measured:.2f}",
+                f"{memory + base:.2f}",
+                f"{real:.2f}",
+            ]
+        )
     return rows
 
 
@@ -211,7 +220,7 @@ def on_paper(parts: Parts, job: Job, cluster: Cluster) -> list[list[str]]:
         steps.append([name, seconds, each * worker_bytes(worker, n), sent])
     steps.append(["`segue index`, on one machine", index * job.items * job.width, table_bytes(job), 0.0])
     return [
-        [name, f"{seconds / 3600:,.2f}", f"{memory / GIB:,.0f}", f"{sent / GIB:,.0f}" if sent else ""]
+        [name, f"{seconds / 3600:.2g}", f"{memory / GIB:,.0f}", f"{sent / GIB:,.0f}" if sent else ""]
         for name, seconds, memory, sent in steps
     ]
 
@@ -222,12 +231,22 @@ def limits(parts: Parts, job: Job, cluster: Cluster) -> list[list[str]]:
     counted = parts.items["bytes_of_a_count"] * counts_of_items(job)
     shared = cluster.cores / 2 * worker_bytes(one, cluster.workers)
     reach = [
-        ["the log in the memory of the process that starts the training", room / event_bytes(parts), job.events, "events"],
+        [
+            "the log in the memory of the process that starts the training",
+            room / event_bytes(parts),
+            job.events,
+            "events",
+        ],
         ["positions of events are 32-bit numbers", 2.0**31, job.events, "events"],
         ["the model and its file in one process, at the end", room / (2 * table_bytes(one)), job.items, "items"],
         ["the item table in the memory of a server", room / table_bytes(one), job.items, "items"],
         ["ids of items in the memory of one process", room / parts.items["bytes_of_an_id"], job.items, "items"],
-        ["counts of items of all buckets, in the process that prepares", job.items * room / counted, job.items, "items"],
+        [
+            "counts of items of all buckets, in the process that prepares",
+            job.items * room / counted,
+            job.items,
+            "items",
+        ],
         ["tables and counts in the memory of the workers of a machine", room / shared, job.items, "items"],
     ]
     reach.sort(key=lambda row: row[1] / row[2])
@@ -242,77 +261,104 @@ def said(text: str) -> str:
     return textwrap.fill(" ".join(text.split()), 100, break_on_hyphens=False, break_long_words=False)
 
 
+def likeness() -> list[list[str]]:
+    """Return what expansions keep of a log."""
+    columns = ("copies_of_users", "copies_of_items", "events", "items", "slope_of_tail", "hits", "popular")
+    return [[f"{row[name]:,}" for name in columns] for row in read("scale/likeness")["logs"]]
+
+
+def for_a_million(parts: Parts) -> list[list[str]]:
+    """Return processor seconds for a million events of each step, and the bytes of an event after it."""
+    data, events = parts.data, parts.data["events"]
+    once = MILLION / events
+    return [
+        [
+            "`segue datasets expand`",
+            f"{once * data['expand']['processor_seconds']:.2f}",
+            f"{data['log_bytes'] / events:.1f}",
+        ],
+        [
+            "`segue prepare`",
+            f"{once * data['prepare']['processor_seconds']:.2f}",
+            f"{data['prepared_bytes'] / events:.1f}",
+        ],
+        ["reading", f"{MILLION * growth(parts, 'read_processor_seconds'):.2f}", ""],
+        ["encoding, up to the first update", f"{MILLION * growth(parts, 'encode_processor_seconds'):.2f}", ""],
+    ]
+
+
+def calls(parts: Parts) -> list[list[str]]:
+    """Return the calls of a worker without others."""
+    rows = [[row["width"], row["lanes"], row["call_ms"]] for row in parts.updates["one_core"]]
+    return [[f"{w}", f"{n}", f"{ms:,.0f}", f"{1e3 * UPDATES * 8 * n / ms:,.0f}"] for w, n, ms in rows]
+
+
+def exchanged(parts: Parts) -> list[list[str]]:
+    """Return the times of exchanges."""
+    rows = parts.exchange["rows"]
+    return [[r["kind"], f"{r['processes']}", f"{r['bytes'] / 2**20:.2f}", f"{1e3 * r['seconds']:.1f}"] for r in rows]
+
+
 def page(parts: Parts) -> str:
     """Return the page `docs/scale.md`."""
-    data, large, workers = parts.data, read("large"), parts.workers
-    million = data["events"] / MILLION
-    index = parts.index
-    machine = f"{CLUSTER.machines} machines of {CLUSTER.cores} cores, {CLUSTER.memory_gib:.0f} GiB and 10 Gbit/s"
-    one_core = [
-        [str(row["width"]), str(row["lanes"]), f"{row['call_ms']:,.0f}", f"{UPDATES * 8 * row['lanes'] / row['call_ms']:.1f}"]
-        for row in parts.updates["one_core"]
-    ]
-    exchanged = [
-        [row["kind"], str(row["processes"]), f"{row['bytes'] / 2**20:.2f}", f"{1e3 * row['seconds']:.1f}"]
-        for row in parts.exchange["rows"]
-    ]
-    costs = [
-        ["a large log: `segue datasets expand`", f"{data['expand']['processor_seconds'] / million:.1f} s", f"{data['log_bytes'] / data['events']:.1f}"],
-        ["`segue prepare`", f"{data['prepare']['processor_seconds'] / million:.1f} s", f"{data['prepared_bytes'] / data['events']:.1f}"],
-        ["reading", f"{MILLION * growth(parts, 'read_processor_seconds'):.2f} s", ""],
-        ["encoding, up to the first update", f"{MILLION * growth(parts, 'encode_processor_seconds'):.2f} s", ""],
-    ]  # fmt: skip
-    job, n = PAPER, CLUSTER.workers
+    data, large, found, index, job, n = parts.data, read("large"), parts.workers, parts.index, PAPER, CLUSTER.workers
+    train, expanding = large["train"], large["expand"]
     sections = [
         "# Scale",
-        said("Know what a large log costs before you rent machines. The parts are measured; their sum is checked with "
-             "1, 2 and 4 processes; then the same formulas say what a cluster would need. The page is printed by "
-             "`benchmarks/cost_model.py`, which holds the formulas. `benchmarks/cost_parts.py` and "
-             "`benchmarks/large.py` measure the parts."),
+        said(f"""Know what a large log costs before you rent machines. The parts are measured on a machine of
+            {data["cores"]} cores with other work; their sum is checked with 1, 2 and 4 processes; then the same
+            formulas say what a cluster would need. `benchmarks/cost_model.py` holds the formulas and prints this page,
+            `benchmarks/cost_parts.py` and `benchmarks/large.py` measure ({data["date"]})."""),
         "## A large log without a download",
-        said("`segue datasets expand` makes a log of any size out of a real log. Lengths of histories, gaps and "
-             "repeats stay exactly; the tail of popularity and the predictability of the next item stay nearly. "
-             "Accuracy on such a log says nothing about the real log, because copies of a user share pairs of items."),
-        table(["users x", "items x", "events", "items", "slope of the tail", "last event among ten by counted pairs", "among the ten most frequent"],
-              [[str(row["copies_of_users"]), str(row["copies_of_items"]), f"{row['events']:,}", f"{row['items']:,}", f"{row['slope_of_tail']:.2f}",
-                f"{row['hits']:.3f}", f"{row['popular']:.3f}"] for row in read("scale/likeness")["logs"]]),
-        said(f"{large['source']} as {large['events']:,} events, on a machine of {large['cores']} cores with other work "
-             f"(load {large['load_of_other_work']:.0f}): expanding took {large['expand']['processor_seconds']:.0f} processor seconds and "
-             f"{large['expand']['peak_memory_gib']:.1f} GiB; training with a budget of {large['minutes_of_training']:g} minute took "
-             f"{large['train']['processor_seconds']:.0f} processor seconds and {large['train']['peak_memory_gib']:.1f} GiB."),
+        said("""`segue datasets expand` makes a log of any size out of a real log. Lengths of histories, gaps and
+            repeats stay exactly. The tail of the counts of items, and how well counted pairs of items find the last
+            event of each user, stay nearly. Accuracy on such a log says nothing about the real log, because copies of a
+            user share pairs of items."""),
+        table(["users x", "items x", "events", "items", "slope of the tail", "found by pairs", "by the most frequent"],
+              likeness()),
+        said(f"""{large["source"]} as {large["events"]:,} events: expanding took {expanding["processor_seconds"]:.0f}
+            processor seconds and {expanding["peak_memory_gib"]:.1f} GiB, training with a budget of
+            {large["minutes_of_training"]:g} minute {train["processor_seconds"]:.0f} processor seconds and
+            {train["peak_memory_gib"]:.1f} GiB, with the options `{" ".join(large["options"])}`."""),
         "## The parts",
-        said(f"Processor seconds for a million events, and bytes of an event afterwards ({data['date']}, {data['cores']} cores, other work beside)."),
-        table(["part", "seconds", "bytes"], costs),
-        said(f"Reading and encoding hold {event_bytes(parts):.0f} bytes for each event, {event_bytes(parts, hours=False):.0f} "
-             f"where hour and day are not read (`--kind time=ignored`). A vocabulary holds {parts.items['bytes_of_an_id']} bytes for each id, and the counts of the items of a bucket "
-             f"{parts.items['bytes_of_a_count']} bytes each. "
-             f"An index of {index['items']:,} items of width {index['width']} is built in {index['facts']['seconds']:.0f} s and finds a list in "
-             f"{index['approximate']['p50_ms']:.1f} ms (the exact search {index['exact_one_thread']['p50_ms']:.0f} ms on one core)."),
-        said("A call of 16 updates of one worker on one core, with 2,048 drawn items for each update and with its own rows of "
-             f"the item table. On {parts.updates['cores']} cores the call of width 128 and 128 lanes takes {parts.updates['all_cores']['call_ms']:,.0f} ms."),
-        table(["width", "lanes of 8 events", "ms", "thousand events/s"], one_core),
-        said("An exchange between processes of one machine (gloo):"),
-        table(["exchange", "processes", "MiB of each", "ms"], exchanged),
+        said("Processor seconds for a million events, and the bytes of an event afterwards."),
+        table(["step", "seconds", "bytes"], for_a_million(parts)),
+        said(f"""The process that starts a training holds {event_bytes(parts):.0f} bytes for each event, and
+            {event_bytes(parts, hours=False):.0f} where hour and day are not read (`--kind time=ignored`). A vocabulary
+            takes {parts.items["bytes_of_an_id"]} bytes for each id, the counts of the items of each bucket
+            {parts.items["bytes_of_a_count"]}. An index of {index["items"]:,} items of width {index["width"]} is built
+            in {index["facts"]["seconds"]:.0f} s and finds a list in {index["approximate"]["p50_ms"]:.1f} ms, the exact
+            search in {index["exact_one_thread"]["p50_ms"]:.0f} ms on one core."""),
+        said(f"""A call of {UPDATES} updates of one worker on one core, with 2,048 drawn items for each update and the
+            worker's own rows of the item table. On {data["cores"]} cores the call of width 128 and 128 lanes takes
+            {parts.updates["all_cores"]["call_ms"]:,.0f} ms."""),
+        table(["width", "lanes", "ms", "events/s"], calls(parts)),
+        said("An exchange between processes of this machine, by gloo."),
+        table(["exchange", "processes", "MiB of each", "ms"], exchanged(parts)),
         "## The check",
-        said(f"`segue train --workers N` on {workers['events']:,} events and {workers['items']:,} items, width {workers['width']}, updates of "
-             f"{workers['batch_size']} lanes shared by all workers, on {workers['cores']} cores. So 2 processes have a core each, and 4 share two. "
-             "Predicted are the parts above, summed; the memory of the libraries is that of the run with one process."),
-        table(["processes", "events/s predicted", "measured", "ratio", "GiB of a worker predicted", "measured"], checks(parts)),
+        said(f"""`segue train --workers N` on {found["events"]:,} events and {found["items"]:,} items, width
+            {found["width"]}, with {found["batch_size"]} lanes that all workers share, on {found["cores"]} cores: 2
+            processes have a core each, 4 share two. Predicted is the sum of the parts; the memory of the libraries is
+            that of the run with one process."""),
+        table(["processes", "events/s predicted", "measured", "ratio", "GiB of a worker predicted", "measured"],
+              checks(parts)),
         "## On paper: 10 billion events, 100 million items",
-        said(f"{machine}, width {job.width}, a worker for every two cores: {n}. Nothing here was measured on a cluster. Each worker "
-             "is assumed to work at the pace measured here, the network to give its full rate to the workers of a machine "
-             "together, and waiting to grow by the number of workers."),
-        table(["step", "hours", "GiB of the fullest machine", "GiB sent by each machine"], on_paper(parts, job, CLUSTER)),
-        said(f"Give each worker 128 lanes by `train.batch_size`. The batch size that is chosen for one process leaves one lane for "
-             f"each of {n}, and drawn items then take most of an update. How well such large batches learn was not measured. "
-             f"With 128 lanes a worker asks for {rows_of_call(job, n):,.0f} rows in a call of {UPDATES} updates and sends "
-             f"{row_bytes(job, n) / 2**20:.0f} MiB for them; all other weights are {dense_bytes(job) / 2**20:.1f} MiB."),
-        "## What breaks first",
-        said("How far each part reaches on one such machine, and the share of the wish that is: below 1 the part stops the run, the first at the top."),
-        table(["part", "reaches", "of the wish"], limits(parts, PAPER, CLUSTER)),
-        said("So preparing, updates and the exchange scale; what one process does alone does not. First the process that "
-             "starts the training has to read its log by buckets, for each worker its own; then each worker has to write "
-             "its rows of the model, and the index and the servers have to share the rows out."),
+        said(f"""{CLUSTER.machines} machines of {CLUSTER.cores} cores, {CLUSTER.memory_gib:.0f} GiB and 10 Gbit/s, width
+            {job.width}, a worker for every two cores: {n}. Nothing here was measured on a cluster. Each worker is
+            assumed to work at the pace measured here, the network to give its full rate to the workers of a machine
+            together, and waiting to grow by the number of workers."""),
+        table(["step", "hours", "GiB of the fullest machine", "GiB sent by each machine"], on_paper(parts, job,
+        CLUSTER)), said(f"""Give each worker 128 lanes by `train.batch_size`. The batch size that is chosen for one
+            process leaves one lane for each of {n}, and drawn items then take most of an update. How well such large
+            batches learn was not measured. With 128 lanes a worker asks for {rows_of_call(job, n):,.0f} rows in a call
+            and sends {row_bytes(job, n) / 2**20:.0f} MiB for them; all other weights are {dense_bytes(job) / 2**20:.1f}
+        MiB."""), "## What breaks first",
+        said("""How far each part reaches on one such machine, and its share of 10 billion events or 100 million items.
+            Below 1 the part stops the run; the first stands at the top."""),
+        table(["part", "reaches", "share"], limits(parts, job, CLUSTER)),
+        said("""So updates and their exchange scale; what one process does alone does not. First each worker has to read
+            the buckets of its own users, and the counts of items have to be merged bucket by bucket. Then each worker
+            has to write its own rows of the model, and servers have to share the rows out."""),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
 

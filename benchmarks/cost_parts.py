@@ -4,31 +4,30 @@
     python benchmarks/cost_parts.py items          memory and seconds of a vocabulary
     python benchmarks/cost_parts.py updates LARGE  milliseconds of a call of 16 updates by width and lanes, on one core
     python benchmarks/cost_parts.py exchange       seconds of an exchange by bytes and processes
-    python benchmarks/cost_parts.py workers LARGE  `segue train --workers N` on a Parquet file: events a second, memory of each worker
+    python benchmarks/cost_parts.py workers LARGE  events a second of `segue train --workers N`, memory of each worker
 
-Each writes its file into `benchmarks/results/scale/`. Where other work runs, give the script priority (`nice -n -15`).
+LOG is a real log, LARGE an expanded one. Each writes its file into `benchmarks/results/scale/`. Where other work runs,
+give the script priority (`nice -n -15`; where the kernel groups by session, in `/proc/self/autogroup` too).
 """
-
-import os
-
-CORES = sorted(os.sched_getaffinity(0))
 
 import argparse
 import contextlib
 import json
-import math
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from large import measured
 
+CORES = sorted(os.sched_getaffinity(0))
 RESULTS = Path(__file__).parent / "results" / "scale"
 
 
@@ -56,7 +55,9 @@ def data(asked: argparse.Namespace) -> dict:
         large, half, prepared = (Path(folder) / name for name in ("large.parquet", "half.parquet", "prepared"))
         size = ["--items", str(asked.items), "--rating-col", "none"]
         measured("datasets", "expand", asked.log, "-o", str(half), "--users", str(asked.copies // 2), *size)
-        found = {"expand": measured("datasets", "expand", asked.log, "-o", str(large), "--users", str(asked.copies), *size)}
+        found = {
+            "expand": measured("datasets", "expand", asked.log, "-o", str(large), "--users", str(asked.copies), *size)
+        }
         found["prepare"] = measured("prepare", str(large), "-o", str(prepared))
         for name, kinds in (("encode", []), ("encode_without_hours", ["--kind", "time=ignored"])):
             found[name] = [in_process("encode", str(log), *kinds) for log in (half, large)]
@@ -138,16 +139,14 @@ def update(asked: argparse.Namespace) -> dict:
     """Time calls of updates of one worker without others, on its own rows of the item table."""
     from segue.training.distributed.exchange import Exchange
     from segue.training.distributed.worker import WorkerTrainer
-    from segue.training.trainer import UPDATES_PER_CALL
 
     settings = {"model.width": asked.width, "train.batch_size": asked.lanes, "train.negatives": 2048}
     network, config, learnt = _before_training(asked.log, settings)
     trainer = WorkerTrainer(network, config, learnt, exchange=Exchange.of_processes())
     times, latest = [], time.perf_counter()
-    for _, report in zip(range(8), trainer._one_epoch(), strict=False):
+    for _ in islice(trainer._one_epoch(), 8):
         times.append(time.perf_counter() - latest)
         latest = time.perf_counter()
-    assert report.done == len(times) * UPDATES_PER_CALL
     return {"width": asked.width, "lanes": asked.lanes, "call_ms": round(1e3 * min(times[2:]), 1)}
 
 
@@ -157,11 +156,11 @@ def _before_training(log: object, settings: dict, kind: str | None = None) -> tu
 
     import segue
 
-    class Stop(Exception):
+    class Stopped(Exception):  # noqa: N818
         pass
 
     settings = settings | {"train.task": "next", "model.trends": "off"}  # trends read 2 million events at most
-    with patch("segue.training.trainer.Trainer", side_effect=Stop) as begun, contextlib.suppress(Stop):
+    with patch("segue.training.trainer.Trainer", side_effect=Stopped) as begun, contextlib.suppress(Stopped):
         events = segue.read_events(log) if isinstance(log, str) else log
         segue.train(events, config=settings, kinds=dict([kind.split("=")]) if kind else None)
     return begun.call_args.args[:3]
