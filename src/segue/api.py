@@ -1,6 +1,5 @@
 """The functions that most users need: train, load, convert."""
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +17,11 @@ from segue.data.log.rating_columns import inspect_ratings, ratings_of
 from segue.data.log.rating_scale import scale_of
 from segue.data.log.sources import Reading
 from segue.data.log.split import digest, split_by_time
-from segue.data.sequences.sequences import Sequences, encode, gaps, item_vocabulary, mapped, natural_gap
+from segue.data.sequences.sequences import Sequences, encode, gaps, item_vocabulary, natural_gap
 from segue.data.sequences.type_weights import check_types, check_weights_count
 from segue.data.sequences.vocabulary import Vocabulary
 from segue.data.values.ids import check_matched
 from segue.errors import ArgumentError, ConfigError, DataError, SegueError
-from segue.files import remove
 from segue.interop.keras_cell import KerasCell
 from segue.model.cells import CELLS, SimpleRNN
 from segue.model.transitions import TransitionCounts
@@ -33,16 +31,12 @@ from segue.recommend.new_items import with_catalogue
 from segue.recommend.recommender import Recommender, load_model
 
 if TYPE_CHECKING:
-    from segue.model.network import Network, NetworkParams
     from segue.training.budget import Budget
-    from segue.training.distributed.cluster import Workers
     from segue.training.trainer import Progress, Trained
     from segue.training.validation import Answers, Validation
 
 #: Users of the sample for the share of repeats.
 SAMPLED_USERS = 20_000
-#: From so many events on, the sequences of a training lie on disk, read through a memory map.
-MAPPED_EVENTS = 20_000_000
 #: Events from which on a log is looked at for drift; the last part of it, and events of it at most, from which trends
 #: are learnt; events before it, at most, that the model learns which reads it on, and its epochs; the share of a time
 #: budget for all this, and the seconds without which it is left out.
@@ -100,18 +94,18 @@ def train(
     settings = config if isinstance(config, Config) else configure(config)
     budget = Budget(60.0 * settings.train.minutes if settings.train.minutes else None)
     from segue.training.cost import check_memory, describe, training_line
+    from segue.training.distributed.place import RunPlace, run, workers_of
     from segue.training.jit_cache import keep_compiled  # these import JAX, which takes of the budget
     from segue.training.moving_biases import best_biases, better_head
     from segue.training.rating_tables import rating_tables
     from segue.training.validation import Validation, validation_users
 
-    processes = _workers(workers, address)
+    place = RunPlace(workers_of(workers, address), checkpoint, resume, report, say := say or (lambda text: None))
     vocabulary = item_vocabulary(as_events(events, "train"))
     lines, source, known, profiles = _tables(events, vocabulary, catalogue, users)
     noted: dict[str, Any] = {"asked": asked_of(settings), "kinds": dict(kinds or {})}
     settings = settings if cell is None else _with_cell(settings, cell)
     check_types(events, weights := settings.train.weight_of_type())
-    say = say or (lambda text: None)
     encoders = _with_scale(_encoders(events, known, profiles, settings, kinds, say), events, settings, say)
     budget.add("reading", budget.spent())
     sequences = encode_log(events, vocabulary, encoders, profiles, weight_of_type=weights)
@@ -137,9 +131,8 @@ def train(
     span = [int(sequences.times.min()), int(sequences.times.max())] if sequences.times is not None else None
     del sequences  # training can use the memory
     drift = _drifting(events, settings, budget, say)
-    rest = (attributes, ratings, budget)
-    trained, answers = _run(network, settings, learnt, validation, rest, checkpoint, resume, report, say, processes)
-    params = _with_attributes(network, trained, attributes)
+    trained, answers = run(network, settings, learnt, validation, (attributes, ratings, budget), place)
+    params = trained.params if attributes is None else network.with_attributes(trained.params, attributes)
     noted = _noted(events, learnt, span, trained) | noted | dict(facts or {})
     if encoders.scale is not None:
         answer = better_head(network, params, best_biases(learnt, encoders.scale, vocabulary.size), validation)
@@ -230,71 +223,6 @@ def _trends(
         fit = fit_ranker(*questions[:4], drift.shortest, seed=seed, always=always)
     say(str(fit))
     return replace(rec, ranker=fit.ranker, facts=rec.facts | {"trends": str(fit)})
-
-
-def _run(
-    network: "Network",
-    settings: Config,
-    learnt: Sequences,
-    validation: "Validation",
-    rest: tuple[Any, Any, "Budget"],
-    checkpoint: str | Path | None,
-    resume: bool,
-    report: "Callable[[Progress], None] | None",
-    say: Callable[[str], None],
-    workers: "Workers | None",
-) -> "tuple[Trained, Answers | None]":
-    """Train to the end and return the weights, and the answers on validation; None for a model of ratings alone.
-
-    `rest` are the trainer's attributes, ratings and budget.
-    """
-    from segue.training.distributed.cluster import train_on
-    from segue.training.trainer import Trainer, fit
-
-    with tempfile.TemporaryDirectory() as folder:
-        kept = Path(checkpoint) if checkpoint else Path(folder) / "run.checkpoint"
-        if kept.exists() and kept.is_dir() == (workers is None):
-            _other_checkpoint(kept, workers is None, resume)
-        if len(learnt.items) >= MAPPED_EVENTS:
-            learnt = mapped(learnt, Path(folder))
-        watched = validation if len(validation.sequences) else None
-        if workers is not None:
-            trained = train_on(
-                workers, network, settings, learnt, watched, rest, kept, resume=resume, report=report, say=say
-            )
-            ranked = watched is not None and settings.train.task != "rating"
-            return trained, validation.answers(network, _with_attributes(network, trained, rest[0])) if ranked else None
-        trainer = Trainer(network, settings, learnt, watched, kept, *rest)
-        if resume:
-            resumed = trainer.resume()
-            say(f"{kept}: " + (f"continuing at epoch {trainer.at.epoch + 1}." if resumed else "no such file."))
-        trained = fit(trainer, report=report)
-        return trained, None if settings.train.task == "rating" else trainer.answers()
-
-
-def _workers(count: int | None, address: str | None) -> "Workers | None":
-    """Return the processes to train with; None for this one."""
-    from segue.training.distributed.cluster import Workers
-
-    if count is None and address is None:
-        return None
-    if count is None or count < 1:
-        raise ArgumentError(f"--workers: expected a number from 1, came {count}. Give --workers 2, or leave it out.")
-    return Workers(count, address)
-
-
-def _other_checkpoint(kept: Path, alone: bool, resume: bool) -> None:
-    """Remove a checkpoint of another kind of run, or refuse to resume it."""
-    if resume:
-        raise ArgumentError(
-            f"{kept}: expected the checkpoint of a run {'without' if alone else 'with'} workers, came one "
-            f"{'with' if alone else 'without'}. Give --workers as that run had it, or leave out --resume."
-        )
-    remove(kept)
-
-
-def _with_attributes(network: "Network", trained: "Trained", attributes: Any) -> "NetworkParams":
-    return trained.params if attributes is None else network.with_attributes(trained.params, attributes)
 
 
 def _with_all_items(

@@ -15,7 +15,7 @@ from segue.data.sequences.sequences import Sequences
 from segue.kernels import build
 from segue.model.cells import make_cell
 from segue.model.network import Network
-from segue.training.distributed.call import AXIS, Call, averaged, learn, rows_for_all
+from segue.training.distributed.call import AXIS, WorkerCall, averaged, learn, rows_for_all
 from segue.training.distributed.exchange import Exchange
 from segue.training.distributed.parts import balanced, room, route
 from segue.training.distributed.worker import WorkerTrainer
@@ -89,7 +89,7 @@ def test_law_a_call_of_workers_is_the_mean_of_what_each_would_learn_alone(same):
     for worker, each in enumerate(many):
         way = route([new.window.rows for new in each], ROWS, workers, space)
         placed = [new._replace(window=new.window._replace(rows=at)) for new, at in zip(each, way.places, strict=True)]
-        calls.append(Call(stack(placed), way.rows, NO_ITEM_DATA, np.float32([worker]), np.float32([1])))
+        calls.append(WorkerCall(stack(placed), way.rows, NO_ITEM_DATA, np.float32([worker]), np.float32([1])))
         rows = np.concatenate([new.window.rows for new in each])
         touched[worker, rows[rows < ROWS]] = True
     assert same or (0 < touched.all(0).sum() < touched.any(0).sum() < ROWS)  # some by all, some by one, some by none

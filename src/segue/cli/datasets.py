@@ -70,6 +70,7 @@ def prepare(
     ],
     out: Annotated[str, typer.Option("-o", "--out", help="Folder or address; one that is there is added to.")],
     engine: options.EngineName = None,
+    address: options.ClusterAt = None,
     buckets: Annotated[
         int | None,
         typer.Option(
@@ -86,7 +87,7 @@ def prepare(
 
     requested, reading = columns.options()
     made = prepare_log(
-        logs, out, requested=requested, reading=reading, buckets=buckets, engine=engine_of(engine), say=say
+        logs, out, requested=requested, reading=reading, buckets=buckets, engine=engine_of(engine, address), say=say
     )
     for note in made.runs[-1].notes:
         say(note)

@@ -73,17 +73,23 @@ class LocalEngine:
                 file.truncate(0)
 
 
-def engine_of(name: str | None) -> Engine:
+def engine_of(name: str | None, address: str | None = None) -> Engine:
     """Return the engine of `--engine`: None is this process, "ray" a Ray cluster.
 
+    Args:
+        name: of the engine.
+        address: of the cluster; None starts Ray on this machine.
+
     Raises:
-        ArgumentError: there is no such engine, or Ray is not installed.
-        DataError: the cluster does not answer, or has no cores.
+        ArgumentError: there is no such engine, Ray is not installed, or the cluster does not
+            answer or has no cores.
     """
+    if address is not None and name is None:
+        raise ArgumentError("--address: expected --engine ray with the address of its cluster. Give both.")
     if name is None:
         return LocalEngine()
     if name != "ray":
         raise ArgumentError(f'--engine: expected ray, came "{name}". Leave it out to work on this machine alone.')
     from segue.jobs.ray_engine import RayEngine
 
-    return RayEngine()
+    return RayEngine(address)

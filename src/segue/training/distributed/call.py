@@ -41,7 +41,7 @@ AXIS = "workers"
 _all: Any = lax
 
 
-class Call(NamedTuple):
+class WorkerCall(NamedTuple):
     """What one worker gives to a call."""
 
     many: Update  # with a leading axis; rows of sampled windows are places among the rows of the call
@@ -59,7 +59,7 @@ class Heard(NamedTuple):
     summed: Any
 
 
-def learn(network: Network, config: Config, run: Run, call: Call, count: Array) -> tuple[Run, Heard]:
+def learn(network: Network, config: Config, run: Run, call: WorkerCall, count: Array) -> tuple[Run, Heard]:
     """Learn from the first `count` windows of a call.
 
     Args:
@@ -84,7 +84,7 @@ def _mean_weights(params: NetworkParams, *, tables: bool) -> NetworkParams:
     return mean if tables else mean._replace(items=params.items, bias=params.bias)
 
 
-def _with_own_rows(network: Network, config: Config, run: Run, call: Call, count: Array) -> tuple[Run, Array]:
+def _with_own_rows(network: Network, config: Config, run: Run, call: WorkerCall, count: Array) -> tuple[Run, Array]:
     """Learn on the rows of a call, which come from their owners and go back to them."""
     workers, room = call.rows.shape
     asked = _all.all_to_all(call.rows, AXIS, 0, 0, tiled=True).reshape(-1)  # what each worker asks of this one

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from segue.config import Config
 from segue.model.network import Network, NetworkParams
 from segue.training.distributed import call as calls
-from segue.training.distributed.call import AXIS, Call, Heard, stacked, unstacked
+from segue.training.distributed.call import AXIS, Heard, WorkerCall, stacked, unstacked
 from segue.training.update.update import Run, begin_with, without_tables
 
 _jax: Any = jax
@@ -61,7 +61,7 @@ class Exchange:
         run: Run = _begin(self.mesh, network, config, params)
         return run
 
-    def learn(self, network: Network, config: Config, run: Run, call: Call, count: int) -> Any:
+    def learn(self, network: Network, config: Config, run: Run, call: WorkerCall, count: int) -> Any:
         """Return the run after a call (see `call.learn`) and what all workers heard."""
         run, heard = _learn(self.mesh, network, config, run, self.spread(call), np.int32(count))
         return run, heard

@@ -19,7 +19,7 @@ from segue.data.sequences.batches import Batch, windows_per_epoch
 from segue.model.network import NetworkParams
 from segue.shapes import Rows
 from segue.training.distributed import ranks
-from segue.training.distributed.call import Call
+from segue.training.distributed.call import WorkerCall
 from segue.training.distributed.exchange import Exchange, heard_by
 from segue.training.distributed.files import load_arrays, load_facts, save_worker
 from segue.training.distributed.parts import room, route, rows_of
@@ -107,7 +107,7 @@ class WorkerTrainer(Trainer):
         cells = train.batch_size * train.bptt_steps
         return room(UPDATES_PER_CALL, cells, train.batch_size, DRAWN * train.negatives, self.exchange.workers)
 
-    def _packed(self, many: list[Update]) -> Call:
+    def _packed(self, many: list[Update]) -> WorkerCall:
         windows = [new.window.batch if isinstance(new.window, Sampled) else new.window for new in many]
         summed = np.array([sum(float(window.weights.sum()) for window in windows)], np.float32)
         rows, items = None, self.items
@@ -117,11 +117,11 @@ class WorkerTrainer(Trainer):
             placed = zip(many, way.places, strict=True)
             many = [new._replace(window=new.window._replace(rows=places)) for new, places in placed]
             rows, items = way.rows, jax.tree.map(lambda table: rows_of(table, way, size), self.items)
-        return Call(super()._packed(many), rows, items, np.zeros(2, np.float32), summed)
+        return WorkerCall(super()._packed(many), rows, items, np.zeros(2, np.float32), summed)
 
     # What all workers agree on.
 
-    def _learn(self, many: Call, count: int) -> Array:
+    def _learn(self, many: WorkerCall, count: int) -> Array:
         due = self.exchange.worker == 0 and self.budget.clock() - self.kept_at > CHECKPOINT_SECONDS
         many = many._replace(largest=np.array([super().progress_share(), due], np.float32))
         self.run, self.heard = self.exchange.learn(self.network, self.config, self.run, many, count)
