@@ -295,7 +295,7 @@ def calls(parts: Parts) -> list[list[str]]:
 
 def exchanged(parts: Parts) -> list[list[str]]:
     """Return the times of exchanges."""
-    rows = parts.exchange["rows"]
+    rows = [row for row in parts.exchange["rows"] if row["bytes"] != 2**20]
     return [[r["kind"], f"{r['processes']}", f"{r['bytes'] / 2**20:.2f}", f"{1e3 * r['seconds']:.1f}"] for r in rows]
 
 
@@ -313,7 +313,8 @@ def page(parts: Parts) -> str:
         said("""`segue datasets expand` makes a log of any size out of a real log. Lengths of histories, gaps and
             repeats stay exactly. The tail of the counts of items, and how well counted pairs of items find the last
             event of each user, stay nearly. Accuracy on such a log says nothing about the real log, because copies of a
-            user share pairs of items."""),
+            user share pairs of items. Copies act within an hour of each other, too, so that the log seems to drift:
+            `model.trends=off` spares what follows trends."""),
         table(["users x", "items x", "events", "items", "slope of the tail", "found by pairs", "by the most frequent"],
               likeness()),
         said(f"""{large["source"]} as {large["events"]:,} events: expanding took {expanding["processor_seconds"]:.0f}
