@@ -13,8 +13,8 @@ from segue.cli.demo import run_demo, run_live
 from segue.data.log.datasets import datasets, get
 from segue.data.log.synthetic import expand
 from segue.data.prepared.manifest import BUCKETS
-from segue.jobs.engines import engine_of
 from segue.jobs.prepare import prepare as prepare_log
+from segue.jobs.ray_engine import engine_of
 
 first = typer.Typer()
 named = typer.Typer(help="Fetch well-known data sets by name, or make a log larger.", no_args_is_help=True)

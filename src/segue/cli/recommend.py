@@ -19,7 +19,8 @@ from segue.errors import ArgumentError
 from segue.files import check_file
 from segue.jobs.batch_recommend import recommend_all, state_of
 from segue.jobs.bucket_recommend import recommend_buckets
-from segue.jobs.engines import Engine, engine_of
+from segue.jobs.engines import Engine
+from segue.jobs.ray_engine import engine_of
 from segue.recommend.arguments import check_items, profiles_of
 from segue.recommend.batch import Happened
 from segue.recommend.index.approximate import LARGE, open_index

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from segue.data.values.plain import one_line
 from segue.errors import ArgumentError, DataError, SegueError
-from segue.jobs.engines import Reduce, Split
+from segue.jobs.engines import Engine, LocalEngine, Reduce, Split
 
 _Task = TypeVar("_Task")
 #: Parts in a block of Ray.
@@ -84,6 +84,26 @@ class RayEngine:
     def _rows(self, made: Any) -> Iterator[dict[str, Any]]:
         with _explained(self.ray.exceptions):
             yield from made.iter_rows()
+
+
+def engine_of(name: str | None, address: str | None = None) -> Engine:
+    """Return the engine of `--engine`: None is this process, "ray" a Ray cluster.
+
+    Args:
+        name: of the engine.
+        address: of the cluster; None starts Ray on this machine.
+
+    Raises:
+        ArgumentError: there is no such engine, Ray is not installed, or the cluster does not
+            answer or has no cores.
+    """
+    if address is not None and name is None:
+        raise ArgumentError("--address: expected --engine ray with the address of its cluster. Give both.")
+    if name is None:
+        return LocalEngine()
+    if name != "ray":
+        raise ArgumentError(f'--engine: expected ray, came "{name}". Leave it out to work on this machine alone.')
+    return RayEngine(address)
 
 
 def _start(ray: Any, address: str | None) -> None:
