@@ -216,7 +216,7 @@ def on_paper(parts: Parts, job: Job, cluster: Cluster) -> list[list[str]]:
         seconds = job.events / pace(parts, worker, n, 2, network=cluster.network / each)
         calls = job.events / (n * UPDATES * lanes * job.steps)
         sent = each * calls * (row_bytes(worker, n) + 2 * dense_bytes(worker))
-        name = f"an epoch, `train.batch_size={n * lanes:,.0f}`".replace(",", "")
+        name = f"an epoch with `train.batch_size={n * lanes:.0f}`"
         steps.append([name, seconds, each * worker_bytes(worker, n), sent])
     steps.append(["`segue index`, on one machine", index * job.items * job.width, table_bytes(job), 0.0])
     return [
@@ -331,15 +331,15 @@ def page(parts: Parts) -> str:
             in {index["facts"]["seconds"]:.0f} s and finds a list in {index["approximate"]["p50_ms"]:.1f} ms, the exact
             search in {index["exact_one_thread"]["p50_ms"]:.0f} ms on one core."""),
         said(f"""A call of {UPDATES} updates of one worker on one core, with 2,048 drawn items for each update and the
-            worker's own rows of the item table. On {data["cores"]} cores the call of width 128 and 128 lanes takes
+            worker's own rows of the item table. On {data["cores"]} cores the call of width 128 and batch size 128 takes
             {parts.updates["all_cores"]["call_ms"]:,.0f} ms."""),
-        table(["width", "lanes", "ms", "events/s"], calls(parts)),
+        table(["width", "batch size", "ms", "events/s"], calls(parts)),
         said("An exchange between processes of this machine, by gloo."),
         table(["exchange", "processes", "MiB of each", "ms"], exchanged(parts)),
         "## The check",
         said(f"""`segue train --workers N` on {found["events"]:,} events and {found["items"]:,} items, width
-            {found["width"]}, with {found["batch_size"]} lanes that all workers share, on {found["cores"]} cores: 2
-            processes have a core each, 4 share two. Predicted is the sum of the parts; the memory of the libraries is
+            {found["width"]}, with a batch size of {found["batch_size"]} that all workers share, on {found["cores"]} cores:
+            2 processes have a core each, 4 share two. Predicted is the sum of the parts; the memory of the libraries is
             that of the run with one process."""),
         table(["processes", "events/s predicted", "measured", "ratio", "GiB of a worker predicted", "measured"],
               checks(parts)),
@@ -349,9 +349,9 @@ def page(parts: Parts) -> str:
             assumed to work at the pace measured here, the network to give its full rate to the workers of a machine
             together, and waiting to grow by the number of workers."""),
         table(["step", "hours", "GiB of the fullest machine", "GiB sent by each machine"], on_paper(parts, job,
-        CLUSTER)), said(f"""Give each worker 128 lanes by `train.batch_size`. The batch size that is chosen for one
-            process leaves one lane for each of {n}, and drawn items then take most of an update. How well such large
-            batches learn was not measured. With 128 lanes a worker asks for {rows_of_call(job, n):,.0f} rows in a call
+        CLUSTER)), said(f"""Give each worker a batch size of 128 by `train.batch_size`. The batch size that is chosen for one
+            process leaves 1 for each of {n}, and drawn items then take most of an update. How well such large
+            batches learn was not measured. With 128 a worker asks for {rows_of_call(job, n):,.0f} rows in a call
             and sends {row_bytes(job, n) / 2**20:.0f} MiB for them; all other weights are {dense_bytes(job) / 2**20:.1f}
         MiB."""), "## What breaks first",
         said("""How far each part reaches on one such machine, and its share of 10 billion events or 100 million items.
