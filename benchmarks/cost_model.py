@@ -338,9 +338,9 @@ def page(parts: Parts) -> str:
         table(["exchange", "processes", "MiB of each", "ms"], exchanged(parts)),
         "## The check",
         said(f"""`segue train --workers N` on {found["events"]:,} events and {found["items"]:,} items, width
-            {found["width"]}, with a batch size of {found["batch_size"]} that all workers share, on {found["cores"]} cores:
-            2 processes have a core each, 4 share two. Predicted is the sum of the parts; the memory of the libraries is
-            that of the run with one process."""),
+            {found["width"]}, with a batch size of {found["batch_size"]} that all workers share, on {found["cores"]}
+            cores: 2 processes have a core each, 4 share two. Predicted is the sum of the parts; the memory of the
+            libraries is that of the run with one process."""),
         table(["processes", "events/s predicted", "measured", "ratio", "GiB of a worker predicted", "measured"],
               checks(parts)),
         "## On paper: 10 billion events, 100 million items",
@@ -348,12 +348,14 @@ def page(parts: Parts) -> str:
             {job.width}, a worker for every two cores: {n}. Nothing here was measured on a cluster. Each worker is
             assumed to work at the pace measured here, the network to give its full rate to the workers of a machine
             together, and waiting to grow by the number of workers."""),
-        table(["step", "hours", "GiB of the fullest machine", "GiB sent by each machine"], on_paper(parts, job,
-        CLUSTER)), said(f"""Give each worker a batch size of 128 by `train.batch_size`. The batch size that is chosen for one
-            process leaves 1 for each of {n}, and drawn items then take most of an update. How well such large
+        table(["step", "hours", "GiB of the fullest machine", "GiB sent by each machine"],
+              on_paper(parts, job, CLUSTER)),
+        said(f"""Give each worker a batch size of 128 by `train.batch_size`. The batch size that is chosen
+            for one process leaves 1 for each of {n}, and drawn items then take most of an update. How well such large
             batches learn was not measured. With 128 a worker asks for {rows_of_call(job, n):,.0f} rows in a call
-            and sends {row_bytes(job, n) / 2**20:.0f} MiB for them; all other weights are {dense_bytes(job) / 2**20:.1f}
-        MiB."""), "## What breaks first",
+            and sends {row_bytes(job, n) / 2**20:.0f} MiB for them; all other weights are
+            {dense_bytes(job) / 2**20:.1f} MiB. Four epochs are chosen for such a log; `train.epochs` says otherwise."""),
+        "## What breaks first",
         said("""How far each part reaches on one such machine, and its share of 10 billion events or 100 million items.
             Below 1 the part stops the run; the first stands at the top."""),
         table(["part", "reaches", "share"], limits(parts, job, CLUSTER)),
