@@ -354,7 +354,7 @@ def page(parts: Parts) -> str:
             for one process leaves 1 for each of {n}, and drawn items then take most of an update. How well such large
             batches learn was not measured. With 128 a worker asks for {rows_of_call(job, n):,.0f} rows in a call
             and sends {row_bytes(job, n) / 2**20:.0f} MiB for them; all other weights are
-            {dense_bytes(job) / 2**20:.1f} MiB. Four epochs are chosen for such a log; `train.epochs` says otherwise."""),
+            {dense_bytes(job) / 2**20:.1f} MiB. Four epochs are chosen for such a log (`train.epochs`)."""),
         "## What breaks first",
         said("""How far each part reaches on one such machine, and its share of 10 billion events or 100 million items.
             Below 1 the part stops the run; the first stands at the top."""),
