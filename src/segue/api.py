@@ -138,10 +138,8 @@ def train(
         answer = better_head(network, params, best_biases(learnt, encoders.scale, vocabulary.size), validation)
         say(str(answer))
         params, noted = answer.params, noted | {"ratings": str(answer)}
-    counts = None
-    if settings.model.transitions and answers is not None:
-        counts, tuned = _blended(learnt, answers, vocabulary, settings.train.refit and events, budget, say)
-        noted |= tuned
+    counts, tuned = _blended(settings, learnt, answers, vocabulary, events, budget, say)
+    noted |= tuned
     rec = Recommender(network, params, vocabulary, settings, known, noted, "", encoders, vocabulary.size, counts=counts)
     rec = rec if drift is None else _trends(drift, rec, catalogue, users, kinds, cell, budget, say)
     with budget.measured("the rest"):
@@ -239,10 +237,11 @@ def _with_all_items(
 
 
 def _blended(
+    settings: Config,
     learnt: Sequences,
-    answers: "Answers",
+    answers: "Answers | None",
     vocabulary: Vocabulary,
-    refit: Events | bool,
+    events: Events,
     budget: "Budget",
     say: Callable[[str], None],
 ) -> tuple[TransitionCounts | None, dict[str, Any]]:
@@ -250,6 +249,8 @@ def _blended(
     from segue.training.blend import recounted, tune_blend
     from segue.training.budget import BLEND, blend_seconds
 
+    if not settings.model.transitions or answers is None:
+        return None, {}
     least = blend_seconds(len(learnt.items), len(answers.targets), vocabulary.size, least=True)
     if budget.seconds is not None and least > max(budget.left() - budget.kept, 2.0, 0.1 * budget.seconds):
         say("No time is left to tune the blend with transition counts: the network answers alone.")
@@ -260,9 +261,9 @@ def _blended(
         blend = tune_blend(learnt, answers, vocabulary.size, budget, say)
     say(str(blend))
     counts = blend.counts
-    if isinstance(refit, Events) and counts is not None:
+    if settings.train.refit and counts is not None:
         with budget.measured("counting all"):
-            counts = recounted(blend, encode(refit, vocabulary), vocabulary.size)
+            counts = recounted(blend, encode(events, vocabulary), vocabulary.size)
     return counts, {"blend": str(blend), "blend_settings": blend.settings._asdict()}
 
 

@@ -436,6 +436,35 @@ def test_rules_are_tried_for_a_user_before_they_are_saved(operator, operated):
     until(lambda: operated.call("GET", "/v1/admin/rules", headers=headers)[1] == {"rules": []})
 
 
+def test_scenarios_are_tried_for_a_user_before_they_are_saved(operator, operated):
+    headers = {"Authorization": f"Bearer {operated.key}"}
+    split = {"home": {"k": 2}, "wide": {"k": 3, "diversity": 0.3}}
+    arms = {"scenario": "home", "arms": {"now": "home", "wide": "wide"}, "valid_from": "2020-01-01T00:00:00Z"}
+    body = {"scenarios": split, "experiments": {"x": arms}}
+    assert operated.call("PUT", "/v1/admin/scenarios", body, headers)[0] == 200
+    operator.refresh()
+    until(lambda: texts(operator, "#experiments .title") == ["Experiment x"])
+    click(operator, "#add-scenario")
+    name, settings = (operator.find_elements("css selector", f"#scenarios {tag}")[2] for tag in ("input", "textarea"))
+    name.send_keys("mail")
+    settings.clear()
+    settings.send_keys('{"k": 4')
+    click(operator, '#scenarios [aria-label="Preview scenario 3"]')
+    assert "mail is not JSON" in until(lambda: texts(operator, "#trouble")[0])
+    settings.send_keys("}")
+    click(operator, '#scenarios [aria-label="Preview scenario 3"]')
+    until(lambda: len(texts(operator, "#scenario-preview > div > div:nth-child(2) li")) == 4)
+    click(operator, "#save-scenarios")
+    click(operator, "dialog.ask .full")
+    until(lambda: "scenarios are saved" in texts(operator, "#news")[0])
+    kept = operated.call("GET", "/v1/scenarios", headers=headers)[1]
+    assert {name: one["settings"] for name, one in kept["scenarios"].items()} == split | {"mail": {"k": 4}}
+    assert kept["experiments"]["x"]["settings"] == arms  # to save scenarios keeps what else was set
+    click(operator, '[aria-label="End the experiment x"]')
+    click(operator, "dialog.ask .full")
+    until(lambda: texts(operator, "#experiments .title") == [])
+
+
 def test_a_user_is_found_and_erased_after_a_question(operator, operated):
     headers = {"Authorization": f"Bearer {operated.key}"}
     write(operator, "user", "ann\n")

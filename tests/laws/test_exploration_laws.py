@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from segue.errors import ArgumentError
+from segue.recommend.index.approximate import exact_index
 from segue.recommend.lists.candidates import ListQuery, list_query, score
 from segue.recommend.lists.item_filters import ItemFilters, Rule, lay_rules
 from segue.recommend.lists.options import ListOptions
@@ -79,6 +80,8 @@ def test_law_the_share_of_explored_places_is_what_the_list_says():
     for item, likely in said.items():
         assert abs(first.count(item) / len(first) - likely) < 5 * np.sqrt(likely / len(first))
     assert {sum(p < 0.5 for p in one.probabilities) for one in lists} == {0, 1, 2, 3}
+    seconds = {one.probabilities[:2] for one in lists}  # of 12 items 9 are not in the best list
+    assert seconds == {(a, b) for a in (0.6, 0.4 / 9) for b in (0.6, 0.4 / (9 - (a < 0.5)))}
 
 
 def test_a_pinned_item_is_certain_and_chance_has_the_rest():
@@ -120,3 +123,14 @@ def test_law_boosts_and_discounts_of_a_list_are_added_to_its_scores():
         {item: value + added.get(item, 0) for item, value in scores.items()}, abs=1e-5
     )
     assert [line.score for line in found] == sorted((line.score for line in found), reverse=True)
+
+
+def test_an_index_finds_what_boosts_raise_and_discounts_leave():
+    rec = replace(small_recommender(), counts=None)  # with counts an index finds more than it is asked for
+    every = [line.item for line in rec.recommend(rec.start(), 12)]
+    boosts = [Rule("boost", items=(every[-1], every[-3]), by=20.0)]
+    wanted = {"boosts": boosts, "discounts": dict.fromkeys(every[:5], 30.0)}
+    found = rec.recommend(rec.start(), 4, **wanted)
+    assert {line.item for line in found} == {every[-1], every[-3], every[5], every[6]}
+    indexed = rec.with_index(exact_index(rec)).recommend(rec.start(), 4, **wanted)
+    assert [line.item for line in indexed] == [line.item for line in found]

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import random
+import sys
 import warnings
 
 import numpy as np
@@ -20,8 +21,8 @@ from segue.data.sequences.vocabulary import Vocabulary
 from segue.errors import ArgumentError, ColumnError, DataError, TimeParseError
 from segue.jobs.batch_recommend import recommend_all
 from segue.jobs.bucket_recommend import recommend_buckets
-from segue.jobs.engines import engine_of
 from segue.jobs.prepare import prepare
+from segue.jobs.ray_engine import engine_of
 from tests_support import small_recommender
 
 HEAD = "user,item,time,rating,type,device\n"
@@ -212,3 +213,15 @@ def test_ray_writes_the_same_bytes_and_passes_errors_on(small, write, tmp_path, 
     with pytest.raises(DataError, match=r"expected buckets/0001/.*damaged"):
         recommend_buckets(rec, made, tmp_path / "damaged", k=3, engine=engine)
     assert not (tmp_path / "damaged" / "lists.json").exists()
+
+
+def test_a_cluster_that_does_not_answer_and_a_missing_ray_are_said(monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # by the tests before
+    with pytest.raises(ArgumentError, match=r"--address 127.0.0.1:9: expected a Ray cluster, none answers"):
+        engine_of("ray", "127.0.0.1:9")
+    with pytest.raises(ArgumentError, match='--engine: expected ray, came "spark"'):
+        engine_of("spark")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ArgumentError, match=r"expected Ray, it cannot be imported .* pip install 'segue\[ray\]'"):
+        engine_of("ray")

@@ -13,8 +13,8 @@ from segue.cli.demo import run_demo, run_live
 from segue.data.log.datasets import datasets, get
 from segue.data.log.synthetic import expand
 from segue.data.prepared.manifest import BUCKETS
-from segue.jobs.engines import engine_of
 from segue.jobs.prepare import prepare as prepare_log
+from segue.jobs.ray_engine import engine_of
 
 first = typer.Typer()
 named = typer.Typer(help="Fetch well-known data sets by name, or make a log larger.", no_args_is_help=True)
@@ -70,6 +70,7 @@ def prepare(
     ],
     out: Annotated[str, typer.Option("-o", "--out", help="Folder or address; one that is there is added to.")],
     engine: options.EngineName = None,
+    address: options.ClusterAt = None,
     buckets: Annotated[
         int | None,
         typer.Option(
@@ -86,7 +87,7 @@ def prepare(
 
     requested, reading = columns.options()
     made = prepare_log(
-        logs, out, requested=requested, reading=reading, buckets=buckets, engine=engine_of(engine), say=say
+        logs, out, requested=requested, reading=reading, buckets=buckets, engine=engine_of(engine, address), say=say
     )
     for note in made.runs[-1].notes:
         say(note)

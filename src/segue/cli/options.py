@@ -59,8 +59,11 @@ EngineName = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        help="ray: work on the cluster of RAY_ADDRESS, or on all cores of this machine. Needs the extra ray.",
+        help="ray: work on a Ray cluster (--address), or on all cores of this machine. Needs the extra ray.",
     ),
+]
+ClusterAt = Annotated[
+    str | None, typer.Option("--address", help="Ray cluster, HOST:6379 or auto; this machine if not given.")
 ]
 ListLength = Annotated[int, typer.Option("-k", help="Length of the list.")]
 FailIf = Annotated[

@@ -19,7 +19,8 @@ from segue.errors import ArgumentError
 from segue.files import check_file
 from segue.jobs.batch_recommend import recommend_all, state_of
 from segue.jobs.bucket_recommend import recommend_buckets
-from segue.jobs.engines import engine_of
+from segue.jobs.engines import Engine
+from segue.jobs.ray_engine import engine_of
 from segue.recommend.arguments import check_items, profiles_of
 from segue.recommend.batch import Happened
 from segue.recommend.index.approximate import LARGE, open_index
@@ -50,6 +51,7 @@ def recommend(
         typer.Option("-o", "--out", help="For --all: Parquet file, or a folder for a log of segue prepare."),
     ] = None,
     engine: options.EngineName = None,
+    address: options.ClusterAt = None,
     k: Annotated[int | None, typer.Option("-k", help="Length of the list; 10, or as the scenario says.")] = None,
     plan: Annotated[int | None, typer.Option(help="Plan the next N items as an ordered path, not a list.")] = None,
     beam: Annotated[int, typer.Option(help="For --plan: paths kept at each step; 1 takes the best item.")] = 1,
@@ -75,7 +77,7 @@ def recommend(
     if everyone != (out is not None):
         raise typer.BadParameter("--all and -o FILE go together")
     by_bucket = out is not None and not out.lower().endswith(".parquet") and is_prepared(events)
-    if engine is not None and not by_bucket:
+    if (engine or address) and not by_bucket:
         raise typer.BadParameter("--engine is for --all with --events FOLDER of segue prepare and -o FOLDER")
     if (history is None) != ((events is None) != (store is None)):
         of = "history stands by itself, without" if history is not None else "user and --all need one of"
@@ -89,13 +91,12 @@ def recommend(
     rec = load_model(model)
     if rec.config.train.task == "rating":
         typer.echo("this model learnt ratings alone, not what comes next: train with --task both for lists", err=True)
-    everyones = partial(
-        list_all, rec, model, k=10 if k is None else k, at=options.time_option(at), users=users, choice=choice
-    )
+    length = 10 if k is None else k
+    everyones = partial(list_all, rec, model, k=length, at=options.time_option(at), users=users, choice=choice)
     if by_bucket:
         prepared = open_prepared(str(events))
         check_items(rec.vocabulary.ids, items_of(prepared)["item"], prepared.source)
-        return everyones(prepared, str(out), engine=engine)
+        return everyones(prepared, str(out), engine=engine_of(engine, address))
     source = columns.read(events, of=rec) if events is not None else str(store)
     if out is not None:
         return everyones(source, out)
@@ -235,7 +236,7 @@ def list_all(
     at: Time,
     users: Path | None,
     choice: options.ListChoice,
-    engine: str | None = None,
+    engine: Engine | None = None,
 ) -> None:
     """Write the lists of all users of a log, of a prepared folder, or of the store at an address."""
     index, note = open_index(rec, model)
@@ -250,7 +251,7 @@ def list_all(
     rec = rec.with_index(index)
     if isinstance(source, Prepared):
         done = recommend_buckets(
-            rec, source, out, k=k, at=at, profiles=profiles, choice=narrow, engine=engine_of(engine),
+            rec, source, out, k=k, at=at, profiles=profiles, choice=narrow, engine=engine,
             index=None if index is None else model.absolute(), report=partial(_progress, what="bucket"),
         )  # fmt: skip
         typer.echo(f"{out}: lists of {done.users + done.before:,} users in {source.buckets:,} files.")

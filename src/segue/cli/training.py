@@ -57,9 +57,7 @@ def train(
     workers: Annotated[
         int | None, typer.Option(help="Processes that train together. Needs the extra ray.", min=1)
     ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster of the workers, HOST:6379 or auto; this machine if not given.")
-    ] = None,
+    address: options.ClusterAt = None,
     json_log: options.JsonLog = None,
     *,
     columns: options.LogColumns,

@@ -54,7 +54,7 @@ class Refused(NamedTuple):
     detail: str
 
 
-class Source(Protocol):
+class MessageSource(Protocol):
     """Where messages come from. What was read and not acknowledged comes again after a restart."""
 
     def read(self) -> Sequence[Message]:
@@ -152,7 +152,7 @@ class Consumed:
     refused: int = 0
 
 
-def consume(source: Source, sink: Sink, stopped: Callable[[], bool]) -> Consumed:
+def consume(source: MessageSource, sink: Sink, stopped: Callable[[], bool]) -> Consumed:
     """Put the events of all messages into a sink until stopped; return how many.
 
     What is under way when it is stopped is finished, unless the sink does not answer.

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
-from segue.errors import ArgumentError, DataError
+from segue.errors import DataError
 
 _Task = TypeVar("_Task")
 #: Work that is cut by keys: yields a key from -1, and bytes for it.
@@ -71,19 +71,3 @@ class LocalEngine:
                     parts.append(file.read(int.from_bytes(size, "little")))
                 yield reduce(key, parts)
                 file.truncate(0)
-
-
-def engine_of(name: str | None) -> Engine:
-    """Return the engine of `--engine`: None is this process, "ray" a Ray cluster.
-
-    Raises:
-        ArgumentError: there is no such engine, or Ray is not installed.
-        DataError: the cluster does not answer, or has no cores.
-    """
-    if name is None:
-        return LocalEngine()
-    if name != "ray":
-        raise ArgumentError(f'--engine: expected ray, came "{name}". Leave it out to work on this machine alone.')
-    from segue.jobs.ray_engine import RayEngine
-
-    return RayEngine()

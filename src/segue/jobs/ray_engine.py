@@ -1,20 +1,25 @@
 """The engine of a Ray cluster: tasks of Ray Data, and its hash shuffle between them."""
 
 import logging
+import os
 import pickle
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
+from segue.data.values.plain import one_line
 from segue.errors import ArgumentError, DataError, SegueError
-from segue.jobs.engines import Reduce, Split
+from segue.jobs.engines import Engine, LocalEngine, Reduce, Split
 
 _Task = TypeVar("_Task")
 #: Parts in a block of Ray.
 _PARTS = 64
 #: Tasks of `map` for each core: the work is made once in each.
 _CHUNKS = 4
+#: Seconds that a cluster may take to answer.
+_ANSWER = 10.0
 
 
 def _remote() -> dict[str, int]:
@@ -25,36 +30,33 @@ _HOW: dict[str, Any] = {"batch_format": "pyarrow", "ray_remote_args_fn": _remote
 
 
 class RayEngine:
-    """Runs tasks on the Ray that the program has joined, on the cluster of RAY_ADDRESS, or on this machine's cores.
+    """Runs tasks on the Ray that the program has joined, on the cluster at an address, or on this machine's cores.
 
     Every node reads the files of a log and writes the folder, so both lie where all nodes reach them.
 
+    Args:
+        address: HOST:PORT of a cluster, or auto for the one that this machine is a node of; None
+            starts Ray on this machine.
+
     Raises:
-        ArgumentError: Ray is not installed.
-        DataError: the cluster does not answer, or has no cores.
+        ArgumentError: Ray is not installed, or the cluster does not answer or has no cores.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, address: str | None = None) -> None:
         try:
             import ray
             import ray.data
         except ImportError as error:
             raise ArgumentError(
-                f"--engine ray: expected Ray, it cannot be imported ({error}). Install it: pip install 'segue[ray]'"
+                f"--engine ray: expected Ray, it cannot be imported ({error}). Run: pip install 'segue[ray]'."
             ) from None
         self.ray, self.data = ray, ray.data
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         if not ray.is_initialized():
-            try:
-                ray.init(logging_level=logging.ERROR, include_dashboard=False, log_to_driver=False)
-            except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-                raise DataError(
-                    f"--engine ray: expected a cluster that answers, came: {str(error).partition(chr(10))[0][:200]}. "
-                    "Correct RAY_ADDRESS, or unset it to work on the cores of this machine."
-                ) from error
+            _start(ray, address)
         self.cores = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
         if self.cores < 1:
-            raise DataError(
+            raise ArgumentError(
                 "--engine ray: expected a cluster with cores, found none. Start a node: ray start --num-cpus 4."
             )
 
@@ -82,6 +84,45 @@ class RayEngine:
     def _rows(self, made: Any) -> Iterator[dict[str, Any]]:
         with _explained(self.ray.exceptions):
             yield from made.iter_rows()
+
+
+def engine_of(name: str | None, address: str | None = None) -> Engine:
+    """Return the engine of `--engine`: None is this process, "ray" a Ray cluster.
+
+    Args:
+        name: of the engine.
+        address: of the cluster; None starts Ray on this machine.
+
+    Raises:
+        ArgumentError: there is no such engine, Ray is not installed, or the cluster does not
+            answer or has no cores.
+    """
+    if address is not None and name is None:
+        raise ArgumentError("--address: expected --engine ray with the address of its cluster. Give both.")
+    if name is None:
+        return LocalEngine()
+    if name != "ray":
+        raise ArgumentError(f'--engine: expected ray, came "{name}". Leave it out to work on this machine alone.')
+    return RayEngine(address)
+
+
+def _start(ray: Any, address: str | None) -> None:
+    """Join a cluster, or start Ray on this machine."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        ray.init(address="local", num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, **quiet)
+        return
+    host, colon, port = address.rpartition(":")
+    try:
+        if address != "auto":  # Ray itself would ask for minutes
+            socket.create_connection((host.rpartition("/")[2] or port, int(port) if colon else 6379), _ANSWER).close()
+        ray.init(address=address, **quiet)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ArgumentError(
+            f"--address {address}: expected a Ray cluster, none answers ({one_line(error)[:200]}). "
+            "Start one (ray start --head), give its HOST:6379, or leave --address out to use this machine."
+        ) from None
 
 
 def _mapped(batch: Any, work: Callable[[], Callable[[int], bytes]]) -> Iterator[Any]:
@@ -120,6 +161,6 @@ def _explained(faults: Any) -> Iterator[None]:
         if known is not None:
             raise known from None
         raise DataError(
-            f"--engine ray: expected every worker to end its work, one did not: {str(error).strip()[-300:]}. "
+            f"--engine ray: expected every worker to end its work, one did not: {one_line(error)[-300:]}. "
             "A worker without memory is killed: give more --buckets of a new folder, or nodes with more memory."
         ) from error

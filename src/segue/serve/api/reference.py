@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from segue.serve.http.openapi import ROLE
+from segue.serve.http.openapi import LINES, ROLE
 
 _KINDS = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text", "null": "null"}
 _BOUNDS = {"minimum": "from {}", "exclusiveMinimum": "above {}", "maximum": "to {}", "minLength": "at least {} long",
@@ -90,6 +90,9 @@ def _route(method: str, path: str, said: Mapping[str, Any], example: Mapping[str
     parts.append(_table(("parameter", "where, values", "what"), rows))
     for kind in said.get("requestBody", {}).get("content", {}).values():
         parts.append(f"<p>Body: {_type(kind['schema'])}.</p>")
+    if LINES in said:
+        lines = said[LINES]
+        parts.append(f"<p>As NDJSON: {_type(lines['line'])} on each line, for each a {_type(lines['answer'])}.</p>")
     answers = [(status, one) for status, one in said["responses"].items() if status.isdigit()]
     parts += [
         f"<p>{status}: {_text(one['description'])} {_type(kind['schema'])}</p>"

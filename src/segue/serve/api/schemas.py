@@ -277,7 +277,7 @@ class RecommendIn(SettingsIn):
             raise ValueError("expected exclude_events with user or history only; a token does not know its events")
         if self.event is not None and self.token is None:
             raise ValueError("expected event with a token only; send others with POST /v1/events")
-        filtered = self.where or self.boosts or self.scenario
+        filtered = self.where is not None or self.boosts or self.scenario is not None
         if self.profile and not filtered and self.history is None and self.token != "new":
             raise ValueError("expected profile with a history, a new token, or a filter that reads it")
 

@@ -4,6 +4,8 @@ import { make, percent, svg, things, when } from "./server.js";
 
 const HIGH = 240, LEFT = 48, RIGHT = 8, TOP = 8, AXIS = 150, FOOT = 205;
 
+const hour = (seconds) => new Date(seconds * 1000).toLocaleString("en", { month: "short", day: "numeric", hour: "numeric" });
+
 // Returns a picture as wide as its place, so that its texts keep their size.
 export function chart(series, metric, wide) {
   if (!series.length) return make("p", "quiet", "No event has been ranked since the start of the server.");
@@ -27,7 +29,7 @@ export function chart(series, metric, wide) {
       svg("rect", { x: at - bar / 2, y: FOOT - tall, width: bar, height: Math.max(1, tall), class: "count" })));
   }
   picture.append(svg("text", { x: LEFT - 6, y: FOOT - 30, "text-anchor": "end" }, most.toLocaleString("en")), svg("text", { x: LEFT - 6, y: FOOT, "text-anchor": "end" }, "events"),
-    svg("text", { x: series.length > 1 ? LEFT : x(first), y: HIGH - 12, "text-anchor": series.length > 1 ? "start" : "middle" }, when(first)));
-  if (series.length > 1) picture.append(svg("text", { x: wide - RIGHT, y: HIGH - 12, "text-anchor": "end" }, when(series.at(-1).begin)));
+    svg("text", { x: series.length > 1 ? LEFT : x(first), y: HIGH - 12, "text-anchor": series.length > 1 ? "start" : "middle" }, hour(first)));
+  if (series.length > 1) picture.append(svg("text", { x: wide - RIGHT, y: HIGH - 12, "text-anchor": "end" }, hour(series.at(-1).begin)));
   return picture;
 }
