@@ -320,7 +320,8 @@ def page(parts: Parts) -> str:
         said(f"""{large["source"]} as {large["events"]:,} events: expanding took {expanding["processor_seconds"]:.0f}
             processor seconds and {expanding["peak_memory_gib"]:.1f} GiB, training with a budget of
             {large["minutes_of_training"]:g} minute {train["processor_seconds"]:.0f} processor seconds and
-            {train["peak_memory_gib"]:.1f} GiB, with the options `{" ".join(large["options"])}`."""),
+            {train["peak_memory_gib"]:.1f} GiB, with `{" ".join(large["options"])}`. Other work held the machine: the
+            minute was over after one call of updates."""),
         "## The parts",
         said("Processor seconds for a million events, and the bytes of an event afterwards."),
         table(["step", "seconds", "bytes"], for_a_million(parts)),
