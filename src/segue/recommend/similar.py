@@ -107,8 +107,8 @@ def _by_vectors(rec: Scorer, row: int, count: int, allowed: Bools) -> Rows:
     """Return the rows whose vectors are most like that of a row."""
     query, count = rec.whitening.query(rec.params.items[row])[None], min(count, rec.vocabulary.size)
     if rec.index is not None:
-        found: Rows = rec.index.search(query * np.float32(_LONG), count, allowed=allowed).rows[0]
-        return np.asarray(found[found > 0], np.int32)
+        rows: Rows = rec.index.search(query * np.float32(_LONG), count, allowed=allowed).rows[0]
+        return rows[rows > 0]
     products = rec.fused.scores(query) - rec.params.bias
     products /= np.maximum(rec.fused.lengths, 1e-9)
     top = top_k(leave_out(products, allowed=allowed), count)
