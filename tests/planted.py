@@ -19,9 +19,12 @@ from segue.evaluation.baselines.counting import Popularity
 class Planted(Baseline):
     """Popularity that begins with a fault."""
 
-    def fit(self, sequences, n_items, features=None):
+    def count(self, sequences, n_items, features=None):
         self.fault()
-        return Popularity().fit(sequences, n_items, features)
+        return Popularity().count(sequences, n_items, features)
+
+    def of_counts(self, counts):
+        return Popularity().of_counts(counts)
 
     def fault(self):
         raise NotImplementedError
@@ -92,7 +95,10 @@ class ScoresBadly(Planted):
 
     title: ClassVar[str] = "scores badly"
 
-    def fit(self, sequences, n_items, features=None):
+    def fault(self):
+        pass
+
+    def of_counts(self, counts):
         return FaultyScores()
 
 

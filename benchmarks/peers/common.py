@@ -17,12 +17,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 #: What `read_split` reads.
 SETS = ("ml-1m", "ml-1m-times", "beauty", "yoochoose")
 AT = 10
+#: Items of a list that is kept.
+LISTED = 20
 #: What chooses among the measurements of a run, on validation.
 BEST = f"ndcg@{AT}"
 
@@ -181,6 +184,15 @@ def ranks(scores: np.ndarray, answers: np.ndarray, histories: list[np.ndarray]) 
     return (candidates & ~(scores < wanted[:, None])).sum(axis=1)
 
 
+def best(scores: np.ndarray, histories: list[np.ndarray]) -> np.ndarray:
+    """Return int64[question, LISTED], the items of the highest scores without those of the history, best first."""
+    for row, history in zip(scores, histories, strict=True):
+        row[history] = -np.inf
+    scores[:, 0] = -np.inf
+    top = np.argpartition(-scores, LISTED, axis=1)[:, :LISTED]
+    return np.take_along_axis(top, np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable"), axis=1)
+
+
 def metrics(found: np.ndarray) -> dict[str, float]:
     """Return HR@10, NDCG@10, Recall@20 and MRR@20 of ranks from 1."""
     means = {
@@ -192,8 +204,15 @@ def metrics(found: np.ndarray) -> dict[str, float]:
     return {name: round(float(each.mean()), 5) for name, each in means.items()}
 
 
-def measure(split: Split, score: Callable[[str], Iterator[tuple[np.ndarray, np.ndarray]]]) -> dict[str, np.ndarray]:
-    """Return the rank of each answer in validation and test.
+class Found(NamedTuple):
+    """int64[question], the rank of each answer, and int32[question, LISTED], the best items of each, best first."""
+
+    ranks: np.ndarray
+    lists: np.ndarray
+
+
+def measure(split: Split, score: Callable[[str], Iterator[tuple[np.ndarray, np.ndarray]]]) -> dict[str, Found]:
+    """Return the rank of each answer in validation and test, and the lists.
 
     Args:
         score: for a part, yields `(questions, scores[question, item])` until each question was there once.
@@ -201,14 +220,16 @@ def measure(split: Split, score: Callable[[str], Iterator[tuple[np.ndarray, np.n
     everything = {}
     for part, asked in split.asked.items():
         found, answers = np.zeros(len(asked), np.int64), split.answers(part)
+        lists = np.zeros((len(asked), LISTED), np.int32)
         for some, scores in score(part):
             had = [split.history(n, part) if not split.repeats else answers[:0] for n in some]
             found[some] = ranks(scores, answers[some], had)
+            lists[some] = best(scores, had)
         if not found.all():
             raise ValueError(
                 f"{part}: expected a score for each of {len(asked)} questions, {(found == 0).sum()} had none"
             )
-        everything[part] = found
+        everything[part] = Found(found, lists)
     return everything
 
 
@@ -257,17 +278,18 @@ class Run:
         last = self.curve[-1]["seconds"] if self.curve else 0.0
         return self.over or (self.every > 0 and self.seconds // self.every > last // self.every)
 
-    def note(self, passes: float, found: dict[str, np.ndarray]) -> None:
-        """Keep one measurement, the ranks of the test too where validation is the best so far; the clock must stand."""
+    def note(self, passes: float, found: dict[str, Found]) -> None:
+        """Keep one measurement, where validation is best the ranks and lists of the test too; the clock must stand."""
         row = {
             "seconds": round(self.spent, 2),
             "passes": round(passes, 3),
             "targets": self.targets,
             "events_per_second": round(self.targets / self.spent, 1),
-            **{part: metrics(ranks) for part, ranks in found.items()},
+            **{part: metrics(each.ranks) for part, each in found.items()},
         }
         if all(row["validation"][BEST] > other["validation"][BEST] for other in self.curve):
-            np.save(self.out.with_suffix(".ranks.npy"), found["test"].astype(np.int32))
+            np.save(self.out.with_suffix(".ranks.npy"), found["test"].ranks.astype(np.int32))
+            np.save(self.out.with_suffix(".lists.npy"), found["test"].lists)
         self.curve.append(row)
         self.write(finished=False)
         print(json.dumps(row), flush=True)

@@ -7,7 +7,8 @@ train. `segue` is what is installed here; any other gets an environment of its o
 the package index, and its code by `git clone`; both are kept there for the next run. `--source` takes the code from
 another place, `--require` fixes a version (`--require torch==2.13.0`). Each record, `peer-NAME-SET.json` in FOLDER,
 holds the curve: seconds of training (measuring not counted), targets learnt, HR@10 and NDCG@10 in validation and test;
-`peer-NAME-SET.ranks.npy` beside it the ranks of the test where validation was best (`compare.py` reads them).
+`peer-NAME-SET.ranks.npy` beside it the ranks of the test where validation was best (`compare.py` reads them), and
+`peer-NAME-SET.lists.npy` the twenty best items of each question then.
 """
 
 import argparse

@@ -288,16 +288,21 @@ def test_of_equally_like_items_the_first_rows_are_kept():
 
 
 def test_settings_that_only_read_a_history_cost_no_fit(monkeypatch):
-    fits = []
+    fits, counts = [], []
 
     class Counting(ItemKNN):
-        def fit(self, sequences, n_items, features=None):
+        def of_counts(self, counts):
             fits.append(self)
-            return super().fit(sequences, n_items, features)
+            return super().of_counts(counts)
+
+        def count(self, *given):
+            counts.append(self)
+            return super().count(*given)
 
     log = sequences_of(*random_lists())
     found = tuned(Counting, log, 10, grid={"window": (1, 2, 3), "shrinkage": (1.0,)})
     assert len(fits) <= 5
+    assert len(counts) == 2  # once for all trials, once for the whole log
     expected = found.baseline.fit(log, 10).score([rows(1, 2, 3)])
     np.testing.assert_array_equal(found.score([rows(1, 2, 3)]), expected)
 

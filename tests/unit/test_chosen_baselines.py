@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import threading
 from contextlib import nullcontext
 from functools import partial
 
@@ -35,10 +36,11 @@ def halves():
 def in_this_process(monkeypatch):
     """Fit here: that baselines are fitted apart is tested elsewhere, and each start of a process takes a second."""
 
-    def here(function, given, keys, *, heard):
+    def here(function, given, keys, *, heard, threads):
         return (attempt(partial(function, tell=heard), given, key) for key in keys)
 
     monkeypatch.setattr(registry, "call_each", here)
+    monkeypatch.setattr(registry, "MOST", 1)
 
 
 def test_names_choose_baselines_and_none_is_none(halves):
@@ -49,6 +51,23 @@ def test_names_choose_baselines_and_none_is_none(halves):
         assert list(segue.evaluate(rec, test, train=train, baselines=none).rows) == ["segue"]
     notes = segue.evaluate(rec, test, train=train, baselines=["graph"]).notes
     assert notes == ("Left out: transition graph: expected features of the items, came none. Give a catalogue with attributes.",)  # fmt: skip  # noqa: E501
+
+
+def test_baselines_tuned_side_by_side_are_those_tuned_one_after_the_other(halves, monkeypatch):
+    rec, train, test = halves
+    one = segue.evaluate(rec, test, train=train, baselines="recent,markov,item-knn")
+    monkeypatch.setattr(registry, "MOST", 3)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    threads = set[str]()
+    inside = registry._tune_and_rank
+    monkeypatch.setattr(
+        registry,
+        "_tune_and_rank",
+        lambda *given, **more: (threads.add(threading.get_ident()), inside(*given, **more))[1],
+    )
+    beside = segue.evaluate(rec, test, train=train, baselines="recent,markov,item-knn")
+    assert len(threads) > 1
+    assert list(beside.rows) == list(one.rows) and beside.rows == one.rows
 
 
 @pytest.mark.parametrize(

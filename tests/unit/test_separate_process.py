@@ -90,7 +90,7 @@ def test_a_class_that_only_this_process_knows_is_fitted_here_and_may_raise(halve
     class Own(ItemKNN):
         title: ClassVar[str] = "own"
 
-        def fit(self, sequences, n_items, features=None):
+        def count(self, sequences, n_items, features=None):
             pids.append(os.getpid())
             raise MemoryError("Unable to allocate 9 GiB")
 
@@ -188,8 +188,8 @@ from tests_support import small_recommender
 print("once")
 class Own(registry.Popularity):
     title = "own"
-    def fit(self, *given, **options):
-        return registry.Popularity().fit(*given, **options)
+    def of_counts(self, counts):
+        return registry.Popularity().of_counts(counts)
 registry.BASELINES = (planted.Segfault, Own, registry.Popularity)
 rows = {"user": ["a", "a", "a", "b", "b"], "item": list("xyxyx"), "time": [1, 2, 3, 4, 5]}
 train, test = segue.split_last(segue.read_events(pl.DataFrame(rows)))

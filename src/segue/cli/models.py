@@ -11,6 +11,7 @@ import typer
 import segue
 from segue.addresses import shown
 from segue.cli import options
+from segue.config import by_path
 from segue.errors import ArgumentError
 from segue.files import check_file
 from segue.recommend.index.approximate import LARGE, build_index, queries_of
@@ -61,8 +62,7 @@ def info(model: options.Model, as_json: options.AsJson = False) -> None:
     facts = {name: value for name, value in rec.facts.items() if name != "curve"}
     if not as_json and facts.get("range"):
         facts["range"] = " to ".join(f"{datetime.fromtimestamp(at / 1e6, UTC):%Y-%m-%d %H:%M}" for at in facts["range"])
-    parts = asdict(rec.config).items()
-    settings = {f"{part}.{name}": value for part, values in parts for name, value in values.items()}
+    settings = by_path(asdict(rec.config))
     size = {"model": rec.fingerprint, "bytes": model.stat().st_size, "items": len(rec.items)}
     if as_json:
         options.print_json(size | settings | facts)

@@ -52,8 +52,12 @@ StoreAt = Annotated[
 Config = Annotated[Path | None, typer.Option(help="TOML file with settings.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="path=value, such as train.minutes=5.")]
 Where = Annotated[str | None, typer.Option(help="Filter of items, such as 'genre = \"Comedy\" and price < $most'.")]
-JsonLog = Annotated[
-    Path | None, typer.Option("--log", help="File that gets a line of JSON for each epoch or trial, such as run.jsonl.")
+LogTo = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        help="mlflow, tensorboard, or a file that gets a line of JSON for each epoch or trial, such as run.jsonl.",
+    ),
 ]
 EngineName = Annotated[
     str | None,

@@ -1,11 +1,7 @@
-"""The progress of a training run: a bar in a terminal, plain lines elsewhere, and lines of JSON in a file."""
+"""The progress of a training run: a bar in a terminal, plain lines elsewhere."""
 
-import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -70,30 +66,3 @@ class TrainingView:
             return ""
         pace = (report.seconds - self.first.seconds) / done
         return f", {pace * max(report.total - report.done, 0):.0f} s left"
-
-
-class JsonLines(AbstractContextManager["JsonLines"]):
-    """Appends an object to a file for each epoch or trial: `with JsonLines(path) as log: log.epoch(report)`.
-
-    Args:
-        path: the file; None writes nothing.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self.file = path.open("a", encoding="utf-8") if path else None
-
-    def __exit__(self, *error: object) -> None:
-        if self.file:
-            self.file.close()
-
-    def write(self, values: Mapping[str, Any]) -> None:
-        """Write one object, at once."""
-        if self.file:
-            self.file.write(json.dumps(values) + "\n")
-            self.file.flush()
-
-    def epoch(self, report: "Report") -> None:
-        """Write an object where a report closes an epoch."""
-        if report.epoch_ended:
-            values = {"epoch": report.epoch + 1, "loss": report.loss, "seconds": report.seconds}
-            self.write(values | {"events_per_second": report.events_per_second, **report.validation})

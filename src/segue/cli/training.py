@@ -2,8 +2,9 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
@@ -15,8 +16,8 @@ import segue
 from segue.addresses import hidden
 from segue.cli import options
 from segue.cli.models import index_if_large
-from segue.cli.progress import JsonLines, TrainingView
-from segue.config import configure, parse_settings, read_config
+from segue.cli.progress import TrainingView
+from segue.config import asked_of, by_path, configure, parse_settings, read_config
 from segue.data.log.events import Events
 from segue.data.log.split import digest
 from segue.evaluation.comparison_report.gate import condition_of, failures
@@ -28,6 +29,7 @@ from segue.files import check_file, remove, replacing
 from segue.jobs.tune import titled
 from segue.jobs.tune import tune as search_settings
 from segue.recommend.recommender import load_model
+from segue.training.run_log import RunLog, writer_of
 
 if TYPE_CHECKING:
     from segue.training.trainer import Progress
@@ -58,7 +60,7 @@ def train(
         int | None, typer.Option(help="Processes that train together. Needs the extra ray.", min=1)
     ] = None,
     address: options.ClusterAt = None,
-    json_log: options.JsonLog = None,
+    log_to: options.LogTo = None,
     *,
     columns: options.LogColumns,
 ) -> None:
@@ -66,8 +68,7 @@ def train(
     asked = {"train.task": task} if task else {}
     wanted = configure((read_config(config) if config else {}) | parse_settings(settings or []) | asked)
     check_file(out, "-o")
-    if json_log:
-        check_file(json_log, "--log")
+    writer = writer_of(log_to)
     log = columns.read(events)
     console = Console(stderr=True)
     say = partial(console.print, soft_wrap=True, highlight=False, markup=False)
@@ -80,7 +81,8 @@ def train(
     kept = out.with_name(out.name + ".checkpoint")
     if kept.exists() and not resume:
         say(f"{kept}: checkpoint of an interrupted run, not used. Training starts anew; --resume continues that run.")
-    with _resumable(kept, console), TrainingView(console) as view, JsonLines(json_log) as lines:
+    with _resumable(kept, console), TrainingView(console) as view, RunLog(writer, say) as lines:
+        lines.begin(out.stem, asked_of(wanted))
 
         def report(at: "Progress") -> None:
             view(at)
@@ -100,7 +102,8 @@ def train(
             workers=workers,
             address=address,
         )
-    rec.save(out)
+        rec.save(out)
+        lines.end(by_path(asdict(rec.config)), {"model": rec.fingerprint, "log": log.source, "log digest": digest(log)})
     remove(kept)
     typer.echo(f"{out}: {len(rec.items):,} items, {out.stat().st_size:,} bytes, model {rec.fingerprint[:12]}.")
     index_if_large(rec, out)
@@ -120,7 +123,7 @@ def tune(
     ] = None,
     config: options.Config = None,
     settings: options.Settings = None,
-    json_log: options.JsonLog = None,
+    log_to: options.LogTo = None,
     *,
     columns: options.LogColumns,
 ) -> None:
@@ -128,14 +131,14 @@ def tune(
     fixed = (read_config(config) if config else {}) | parse_settings(settings or [])
     configure(fixed)
     check_file(out, "-o")
-    if json_log:
-        check_file(json_log, "--log")
+    writer = writer_of(log_to)
     log = columns.read(events)
     say = partial(typer.echo, err=True)
     for line in _notes(log):
         say(line)
     log = segue.hold_out(log, hold_out)[0] if hold_out else log
-    with JsonLines(json_log) as lines:
+    with RunLog(writer, say) as lines:
+        lines.begin(out.stem, asked_of(configure(fixed)))
         found = search_settings(
             log,
             minutes=minutes,
@@ -145,8 +148,9 @@ def tune(
             users=users,
             kinds=options.kinds_option(kind),
             say=say,
-            note=lines.write,
+            note=lines.trial,
         )
+        lines.end(found.settings, {"result": str(found)})
     with replacing(out) as part:
         part.write_text(found.to_toml(titled(log.source, minutes)), encoding="utf-8")
     typer.echo(f"{out}: {found}")
@@ -208,6 +212,12 @@ def evaluate(
     ] = None,
     report_users: Annotated[int, typer.Option(help="Users that the page shows; 0 for none.", min=0)] = 40,
     fail_if: options.FailIf = None,
+    lists: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FILE: lists of another library beside the models, a table with user, item, and rank or score."
+        ),
+    ] = None,
     users: options.Users = None,
     baselines: Annotated[
         str | None,
@@ -226,13 +236,16 @@ def evaluate(
     recs = {name: load_model(path) for name, path in _named(models).items()}
     first = next(iter(recs.values()))
     task = task or ("rating" if first.config.train.task == "rating" else "next")
-    several = len(recs) > 1 or report is not None or report_json is not None
+    beside = _lists(lists or [], recs)
+    several = len(recs) > 1 or bool(beside) or report is not None or report_json is not None
     if at_event and task == "rating":
         raise typer.BadParameter("--at-event is for --task next; ratings are always predicted at their times")
     if stream and (at_event or in_sample or task == "rating"):
         raise typer.BadParameter("--stream is for --task next; it goes without --at-event and --in-sample")
     if several and stream:
-        raise typer.BadParameter("several models and --report go without --stream")
+        raise typer.BadParameter("several models, --lists and --report go without --stream")
+    if beside and task == "rating":
+        raise typer.BadParameter("--lists goes with --task next")
     words = words_of(baselines)
     if targets not in get_args(Targets):
         raise typer.BadParameter(f"--targets is one of {', '.join(get_args(Targets))}")
@@ -258,7 +271,7 @@ def evaluate(
         how |= {"train": rows.train, "request_time": "event" if at_event else "unknown"}
         how |= {"say": None if sys.stderr.isatty() else say}
     if several:
-        measured, how = recs, how | {"log": log, "command": _command()}
+        measured, how = recs | beside, how | {"log": log, "command": _command()}
         how |= {"cases": report_users} if task == "next" else {}
     found = measure(measured, rows.test, **how)
     for path, what in written.items():
@@ -277,6 +290,18 @@ def _named(models: list[Path]) -> dict[str, Path]:
     if len(set(models)) < len(models):
         raise typer.BadParameter("each model is given once")
     return {stem if stems.count(stem) == 1 else str(path): path for stem, path in zip(stems, models, strict=True)}
+
+
+def _lists(given: list[str], recs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return files of lists by name: NAME of NAME=FILE, or that of the file."""
+    found: dict[str, Any] = {}
+    for text in given:
+        name, _, path = text.rpartition("=")
+        name = name or Path(path).stem
+        if name in recs or name in found:
+            raise typer.BadParameter(f"--lists: {name} is given twice; write NAME=FILE with another name")
+        found[name] = path
+    return found
 
 
 def _files(report: Path | None, report_json: Path | None) -> dict[Path, str]:

@@ -1,5 +1,6 @@
 """Every baseline: all are fitted to one log and rank the same queries; the failure of one costs no other."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -10,14 +11,15 @@ from segue.evaluation.baselines.als import ALS
 from segue.evaluation.baselines.content_knn import ContentKNN
 from segue.evaluation.baselines.contract import Baseline, Fitted
 from segue.evaluation.baselines.counting import DecayedMarkov, ItemKNN, OwnPopularity, Popularity, RecentPopularity
-from segue.evaluation.baselines.ease import EASE
+from segue.evaluation.baselines.ease import EASE, LARGEST
 from segue.evaluation.baselines.kept_settings import data_key, read_settings, write_settings
 from segue.evaluation.baselines.progress import TuningStep
-from segue.evaluation.baselines.separate_process import Failure, attempt, call_each
+from segue.evaluation.baselines.separate_process import Failure, attempt, call_each, run_beside
 from segue.evaluation.baselines.session_knn import SessionKNN
 from segue.evaluation.baselines.transition_graph import TransitionGraph
 from segue.evaluation.baselines.tuning import tuned
 from segue.evaluation.queries import Rankings, RankingTask, rank_queries
+from segue.free_memory import GIB, memory_available
 from segue.shapes import Floats
 
 #: Every baseline, in the order of a report.
@@ -33,6 +35,9 @@ BASELINES: tuple[type[Baseline], ...] = (
     ContentKNN,
     TransitionGraph,
 )
+
+#: Processes that tune at the same time, at most.
+MOST = 4
 
 Say = Callable[[str], None]
 #: Baselines of a caller: fitted, by name; names of some of the usual; or None for all of the usual.
@@ -152,19 +157,19 @@ class _Ranked(NamedTuple):
 def rank_baselines(data: TrainingData, tasks: Sequence[RankingTask], chosen: Chosen | None = None) -> BaselineRankings:
     """Return how baselines rank, tuned on the last training event of each user.
 
-    All work is done in a separate process (`call_each`). A baseline that crashes, takes too much memory or does not
-    end is named in `left_out`, and the others stand. Settings that `chosen.keep` has are not tuned again.
+    All work is done in separate processes (`call_each`), side by side where cores and memory allow. A baseline that
+    crashes, takes too much memory or does not end is named in `left_out`, and the others stand. Settings that
+    `chosen.keep` has are not tuned again.
 
-    Cost: `tuned` for each and its scores, half a second for the process, and a copy of the events.
+    Cost: `tuned` for each and its scores, half a second for a process, and a copy of the events.
     """
     chosen = chosen or Chosen()
     able, obstacles = _able(data, chosen)
     key = data.key if chosen.keep else ""
     kept = read_settings(chosen.keep, key) if chosen.keep else {}
-    keys = _Announced([_with_settings(kind, kept.get(kind.title)) for kind in able], chosen)
+    keys = [_with_settings(kind, kept.get(kind.title)) for kind in able]
     plain = [RankingTask(task.queries.items_only(), task.seen and task.seen.items_only()) for task in tasks]
-    results = call_each(_tune_and_rank, (data, plain), keys, heard=keys.heard)
-    found, left_out = _collected(able, results, obstacles)
+    found, left_out = _collected(able, _side_by_side((data, plain), keys, chosen), obstacles)
     settings = {name.partition(" (")[0]: each.settings for name, each in found.items()}
     if chosen.keep and any(kept.get(title) != each for title, each in settings.items()):
         try:
@@ -172,6 +177,29 @@ def rank_baselines(data: TrainingData, tasks: Sequence[RankingTask], chosen: Cho
         except OSError as error:
             left_out = (*left_out, f"{chosen.keep}: the settings of the baselines were not kept: {error.strerror}.")
     return BaselineRankings({name: each.rankings for name, each in found.items()}, left_out)
+
+
+def _side_by_side(
+    given: tuple[TrainingData, Sequence[RankingTask]], keys: Sequence[type[Baseline] | Baseline], chosen: Chosen
+) -> list[tuple[str, "_Ranked"] | Failure]:
+    """Return the result for each key, in order; each of several processes takes the next key when it is free."""
+    cores, numbered = os.cpu_count() or 1, iter(list(enumerate(keys, start=1)))
+    side = min(len(keys), cores, int(memory_available() * GIB / _bytes(given[0])), MOST)
+    threads = max(1, cores // side) if side > 1 else None
+    results: dict[int, tuple[str, _Ranked] | Failure] = {}
+
+    def work() -> None:
+        mine = _Announced(keys, chosen, numbered)
+        for result in call_each(_tune_and_rank, given, mine, heard=mine.heard, threads=threads):
+            results[mine.at] = result
+
+    run_beside(work, side)
+    return [results[number] for number in sorted(results)]
+
+
+def _bytes(data: TrainingData) -> float:
+    """Return about how much memory a process takes at most: tables of pairs of items, and the events."""
+    return 40.0 * min(data.n_items, LARGEST) ** 2 + 200.0 * len(data.sequences.items) + 2.0**28
 
 
 def rank_fitted(fitted: Mapping[str, Fitted], tasks: Sequence[RankingTask]) -> BaselineRankings:
@@ -203,7 +231,7 @@ def fit_all(data: TrainingData, chosen: Chosen | None = None) -> FittedBaselines
     """
     chosen = chosen or Chosen()
     able, obstacles = _able(data, chosen)
-    results = (attempt(_tune, data, kind) for kind in _Announced(able, chosen))
+    results = (attempt(_tune, data, kind) for kind in _Announced(able, chosen, enumerate(able, start=1)))
     return FittedBaselines(*_collected(able, results, obstacles))
 
 
@@ -226,13 +254,24 @@ def _with_settings(kind: type[Baseline], settings: Mapping[str, Any] | None) -> 
 
 
 class _Announced:
-    """Gives baselines one after the other; says which is next, and passes on how far its tuning is."""
+    """Gives the baselines that are left, one after the other; says which is next, and how far its tuning is.
 
-    def __init__(self, baselines: Sequence[type[Baseline] | Baseline], chosen: Chosen) -> None:
-        self.baselines, self.chosen, self.at = baselines, chosen, 0
+    Args:
+        baselines: all of them.
+        chosen: what is called.
+        numbered: those that are left, with their numbers from 1; several may take from it.
+    """
+
+    def __init__(
+        self,
+        baselines: Sequence[type[Baseline] | Baseline],
+        chosen: Chosen,
+        numbered: Iterator[tuple[int, type[Baseline] | Baseline]],
+    ) -> None:
+        self.baselines, self.chosen, self.numbered, self.at = baselines, chosen, numbered, 0
 
     def __iter__(self) -> Iterator[type[Baseline] | Baseline]:
-        for number, each in enumerate(self.baselines, start=1):
+        for number, each in self.numbered:
             self.at = number
             if self.chosen.say:
                 what = "Tuning" if isinstance(each, type) else "Fitting, with kept settings,"

@@ -27,8 +27,10 @@ from segue.kernels.private_folder import check_private, private_folder
 
 logger = logging.getLogger("segue")
 FOLDER = Path(__file__).parent
-#: The loops of the training, those of the server, counts of trends, and their common part.
-TRAINING, SERVING, TRENDS = (FOLDER / f"{name}_loops.c" for name in ("training", "serving", "trend"))
+#: The loops of the training, those of the server, counts of trends and of simple models, and their common part.
+TRAINING, SERVING, TRENDS, COUNTING = (
+    FOLDER / f"{name}_loops.c" for name in ("training", "serving", "trend", "counting")
+)
 FORMULAS = FOLDER / "formulas.h"
 #: No flag changes the order of operations, except in sums that the source marks.
 FLAGS = (
@@ -68,6 +70,12 @@ def serving() -> ctypes.CDLL | None:
 def trends() -> ctypes.CDLL | None:
     """Return the counts of trends; None without a compiler, or if turned off."""
     return None if os.environ.get("SEGUE_KERNELS") == "0" else opened(TRENDS)
+
+
+@cache
+def counting() -> ctypes.CDLL | None:
+    """Return the counts of simple models; None without a compiler, or if turned off."""
+    return None if os.environ.get("SEGUE_KERNELS") == "0" else opened(COUNTING)
 
 
 def available() -> bool:

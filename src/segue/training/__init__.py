@@ -1,7 +1,8 @@
 """Training: from sequences to weights. The only part that needs JAX.
 
 Knows: the loop over epochs (`trainer`), the time budget, checkpoints, validation, the cost of a
-run, the blend with transition counts, the tables and the fallback of the rating head.
+run, the blend with transition counts, the tables and the fallback of the rating head, where the
+numbers of a run are written (`run_log`).
 Does not know: files of events, catalogues, model files; `segue.train` brings these together.
 
 The path through it: `Trainer.epochs` takes windows from `segue.data.sequences.batches`, gives them

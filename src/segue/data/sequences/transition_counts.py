@@ -1,6 +1,7 @@
 """Counts of users' items and of transitions between items, as sparse matrices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +9,13 @@ from scipy import sparse
 
 from segue.data.sequences.sequences import Sequences
 from segue.errors import ArgumentError
+from segue.kernels.counting_loops import followers_table, highest_places, pure_highest_places
 from segue.shapes import Floats, Rows
 
 #: Pairs of events counted at a time: about 100 MB of temporaries.
 PAIRS = 2**23
+#: Cells of a table that is made of a matrix at most: 200 MB.
+TABLE = 5000**2
 #: The weight of popularity beside counts: it orders items of equal counts.
 TIE = 1e-6
 
@@ -96,9 +100,16 @@ def used_by(known: Sequences, n_items: int) -> sparse.csr_array:
 def followers(known: Sequences, n_items: int, window: int, half_life: float) -> sparse.csr_array:
     """Return sparse float64[item, item]: the decayed count of the second item after the first.
 
-    This is the product of two sparse matrices over events: the item of each event, and the items
-    that follow the event within the window.
+    A small catalogue is counted in a table. In a large one, the counts are the product of two sparse matrices over
+    events: the item of each event, and the items that follow the event within the window.
+
+    Cost: O(events x window), and O(item^2) in a table.
     """
+    table = table_of_followers(known, n_items, window, half_life)
+    if table is not None:
+        at = np.flatnonzero(table)
+        rows = np.searchsorted(at, n_items * np.arange(n_items + 1))
+        return sparse.csr_array((table.ravel()[at], at % n_items, rows), shape=table.shape)
     total = sparse.csr_array((n_items, n_items), dtype=np.float64)
     ends = np.repeat(known.offsets[1:], known.lengths)
     step = max(1, PAIRS // window)
@@ -115,6 +126,14 @@ def followers(known: Sequences, n_items: int, window: int, half_life: float) -> 
     return total
 
 
+def table_of_followers(known: Sequences, n_items: int, window: int, half_life: float) -> NDArray[np.float64] | None:
+    """Return the same as a table, float64[item, item]; None for a catalogue that is large beside the log."""
+    if n_items**2 > min(TABLE, 256 * len(known.items)):
+        return None
+    decay = np.exp2(-np.arange(min(window, int(known.lengths.max(initial=0)))) / half_life)
+    return followers_table(known.items, known.offsets, n_items, decay)
+
+
 def blocks_of_items(by_item: sparse.csr_array, used: sparse.csr_array) -> list[tuple[int, int]]:
     """Return begin and end of blocks of items with about `PAIRS` pairs each.
 
@@ -125,30 +144,63 @@ def blocks_of_items(by_item: sparse.csr_array, used: sparse.csr_array) -> list[t
     return list(zip(begins, [*begins[1:], used.shape[1]], strict=True))
 
 
-def nearest(used: sparse.csr_array, neighbours: int, shrinkage: float) -> sparse.csr_array:
-    """Return sparse float32[item, item]: shrunken cosines with each item's nearest."""
-    by_item = used.T.tocsr()
-    norms = np.sqrt(np.diff(by_item.indptr)).astype(np.float32)
-    blocks: list[sparse.csr_array] = []
-    for begin, end in blocks_of_items(by_item, used):
-        common = by_item[begin:end] @ used
-        of = begin + np.repeat(np.arange(common.shape[0]), np.diff(common.indptr))
-        common.data /= norms[of] * norms[common.indices] + np.float32(shrinkage)
-        common.data[of == common.indices] = 0
-        blocks.append(highest(common, neighbours))
-    return sparse.vstack(blocks, format="csr")
+class CommonUsers(NamedTuple):
+    """How many users any two items have in common, a block of items after the other.
+
+    Args:
+        users: float32[item], the root of the number of users of each item.
+        blocks: makes the counts, sparse float32[some, item], with the first item of each block.
+    """
+
+    users: Floats
+    blocks: Callable[[], Iterable[tuple[int, sparse.csr_array]]]
+
+    @classmethod
+    def of(cls, used: sparse.csr_array) -> "CommonUsers":
+        """Count the users of each pair; of many pairs, count anew for each use. `used` is of `used_by`."""
+        by_item = used.T.tocsr()
+        parts = blocks_of_items(by_item, used)
+
+        def blocks() -> Iterator[tuple[int, sparse.csr_array]]:
+            for begin, end in parts:
+                common = by_item[begin:end] @ used
+                common.sort_indices()
+                yield begin, common
+
+        kept = list(blocks()) if used.shape[1] ** 2 <= TABLE or len(parts) == 1 else None
+        users = np.sqrt(np.diff(by_item.indptr)).astype(np.float32)
+        return cls(users, blocks if kept is None else lambda: kept)
+
+    def nearest(self, neighbours: int, shrinkage: float) -> sparse.csr_array:
+        """Return sparse float32[item, item]: shrunken cosines with each item's nearest."""
+        found: list[sparse.csr_array] = []
+        for begin, common in self.blocks():
+            of = begin + np.repeat(np.arange(common.shape[0]), np.diff(common.indptr))
+            cosines = common.data / (self.users[of] * self.users[common.indices] + np.float32(shrinkage))
+            cosines[of == common.indices] = 0
+            shape = common.shape
+            found.append(highest(sparse.csr_array((cosines, common.indices, common.indptr), shape=shape), neighbours))
+        return sparse.vstack(found, format="csr")
 
 
 def highest(matrix: sparse.csr_array, count: int) -> sparse.csr_array:
     """Return the `count` highest values above 0 of each row; of equal values, the first."""
     matrix.sort_indices()
-    keep = matrix.data > 0
-    for begin, end in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
-        if end - begin > count:
-            values = matrix.data[begin:end]
-            cut = np.partition(values, -count)[-count]
-            level = np.flatnonzero(values == cut)
-            keep[begin:end] &= values >= cut
-            keep[begin + level[count - np.count_nonzero(values > cut) :]] = False
-    count_before = np.concatenate([[0], np.cumsum(keep)])
-    return sparse.csr_array((matrix.data[keep], matrix.indices[keep], count_before[matrix.indptr]), shape=matrix.shape)
+    data, offsets = matrix.data, matrix.indptr.astype(np.int64)
+    chosen = highest_places if data.dtype == np.float32 else pure_highest_places
+    places, found = chosen(data, offsets, count)
+    at = places + np.repeat(offsets[:-1], found)
+    return sparse.csr_array((data[at], matrix.indices[at], _ends(found)), shape=matrix.shape)
+
+
+def highest_of(values: Floats, count: int) -> sparse.csr_array:
+    """Return the same of a table."""
+    rows, width = values.shape
+    places, found = highest_places(values.ravel(), width * np.arange(rows + 1), count)
+    return sparse.csr_array(
+        (values[np.repeat(np.arange(rows), found), places], places, _ends(found)), shape=values.shape
+    )
+
+
+def _ends(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)])

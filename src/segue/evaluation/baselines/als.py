@@ -69,22 +69,24 @@ class ALS(Baseline):
         """Return about how much work a fit is: three steps of a solve for each user and item, in turn."""
         return 100.0 * events
 
-    def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> "Factored":
-        """Factorise; the same settings and events give the same vectors, whatever the order of the users.
+    def count(
+        self, sequences: Sequences, n_items: int, features: Floats | None = None
+    ) -> tuple[sparse.csr_array, Floats]:
+        """Return which items each user had, and their popularity. O(events)."""
+        known = known_events(sequences, n_items)
+        return used_by(known, n_items), shares(known.items, n_items, total=TIE)
 
-        Raises:
-            ArgumentError: a row is not below `n_items`, or the package `implicit` is not installed.
+    def of_counts(self, counts: tuple[sparse.csr_array, Floats]) -> "Factored":
+        """Factorise; the same settings and events give the same vectors, whatever the order of the users.
 
         Cost: O(iterations x factors x (events + factors x (users + items))) time.
         """
-        self._check(n_items, features)
-        known = known_events(sequences, n_items)
-        popularity = shares(known.items, n_items, total=TIE)
+        (had, popularity), n_items = counts, len(counts[1])
         model, vectors = self._model(), np.zeros((n_items, self.factors), np.float32)
-        if len(known.items):
-            used = _confident(used_by(known, n_items), self.alpha)
+        if had.nnz:
+            used = _confident(had, self.alpha)
             # Users begin at 0 and are solved first, so that their order does not matter.
-            model.user_factors = np.zeros((len(known), self.factors), np.float32)
+            model.user_factors = np.zeros((had.shape[0], self.factors), np.float32)
             random = np.random.default_rng(self.seed)
             model.item_factors = random.random((n_items, self.factors), dtype=np.float32) * np.float32(0.01)
             with _one_thread():

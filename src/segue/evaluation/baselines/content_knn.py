@@ -7,7 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from segue.data.sequences.sequences import Sequences
-from segue.data.sequences.transition_counts import TIE, highest, known_events, shares
+from segue.data.sequences.transition_counts import TIE, highest, highest_of, known_events, shares
 from segue.errors import ArgumentError
 from segue.evaluation.baselines.contract import Baseline, Grid, above_zero
 from segue.evaluation.baselines.counting import Counted
@@ -62,6 +62,11 @@ class ContentKNN(Baseline):
     def __post_init__(self) -> None:
         above_zero(self, "neighbours", "half_life", *(("window",) if self.window is not None else ()))
 
+    @property
+    def counting(self) -> tuple[int]:
+        """How many neighbours are found: as many as any setting of the grid keeps, or more."""
+        return (max(self.neighbours, *self.grid["neighbours"]),)
+
     @classmethod
     def obstacle(cls, n_items: int, features: Floats | None = None) -> str | None:
         """Return that there are no features, that they do not fit, or too many items; or None."""
@@ -84,8 +89,10 @@ class ContentKNN(Baseline):
         """Return about how much work a fit is: each item beside each."""
         return 2.0 * n_items**2
 
-    def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Counted:
-        """Find each item's neighbours.
+    def count(
+        self, sequences: Sequences, n_items: int, features: Floats | None = None
+    ) -> tuple[Floats, sparse.csr_array]:
+        """Find the neighbours of each item, as many as any setting keeps.
 
         Raises:
             ArgumentError: a row is not below `n_items`; the features are missing, of another shape, or hold
@@ -93,12 +100,14 @@ class ContentKNN(Baseline):
 
         Cost: O(item^2 x m) time; memory for the neighbours and one block of cosines.
         """
-        self._check(n_items, features)
         assert features is not None
-        known = known_events(sequences, n_items)
-        popularity = shares(known.items, n_items, total=TIE)
-        pairs = _nearest(unit_rows(features), self.neighbours)
-        return Counted(self, popularity, pairs, self.window, self.half_life)
+        popularity = shares(known_events(sequences, n_items).items, n_items, total=TIE)
+        return popularity, _nearest(unit_rows(features), *self.counting)
+
+    def of_counts(self, counts: tuple[Floats, sparse.csr_array]) -> Counted:
+        """Keep the nearest of these. O(neighbours of all items)."""
+        popularity, pairs = counts
+        return Counted(self, popularity, highest(pairs, self.neighbours), self.window, self.half_life)
 
 
 def unit_rows(features: Floats) -> Floats:
@@ -124,11 +133,3 @@ def _nearest(unit: Floats, neighbours: int) -> sparse.csr_array:
         cosines[diagonal, begin + diagonal] = 0
         kept.append(highest_of(np.maximum(cosines, 0), neighbours))
     return sparse.vstack(kept, format="csr")
-
-
-def highest_of(values: Floats, count: int) -> sparse.csr_array:
-    """Return the `count` highest values above 0 of each row of a dense table, which is changed; see `highest`."""
-    if count < values.shape[1] - 1:  # what is surely too low goes before the slower exact choice
-        least = np.partition(values, -count, axis=1)[:, -count]
-        values[values < least[:, None]] = 0
-    return highest(sparse.csr_array(values), count)

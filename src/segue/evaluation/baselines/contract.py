@@ -54,7 +54,10 @@ class Fitted(Protocol):
 
 @dataclass(frozen=True)
 class Baseline(ABC):
-    """The settings of a baseline; `fit` learns from sequences what `Fitted.score` needs.
+    """The settings of a baseline; `fit` learns from sequences what `Fitted.score` needs, in two steps.
+
+    `count` is the dear step. It reads the log and few settings, so that many settings are tried on the same counts.
+    `of_counts` makes a fitted baseline of them.
 
     A baseline is a frozen dataclass that can be made without arguments.
 
@@ -84,6 +87,11 @@ class Baseline(ABC):
         settings = ", ".join(f"{key} {value}" for key, value in self.settings.items())
         return f"{self.title} ({settings})" if settings else self.title
 
+    @property
+    def counting(self) -> tuple[Any, ...]:
+        """What `count` reads of the settings; where it is equal, counts are equal."""
+        return ()
+
     @classmethod
     def obstacle(cls, n_items: int, features: Floats | None = None) -> str | None:
         """Return why it cannot be fitted here, a sentence for the reader of a report; None when it can."""
@@ -99,7 +107,6 @@ class Baseline(ABC):
         mine, yours = self.settings, other.settings
         return type(self) is type(other) and all(mine[name] == yours[name] for name in mine if name not in self.reading)
 
-    @abstractmethod
     def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Fitted:
         """Return the fitted baseline.
 
@@ -111,13 +118,21 @@ class Baseline(ABC):
 
         Raises:
             ArgumentError: a row of the sequences is not below `n_items`, or there is an `obstacle`.
-        """
 
-    @classmethod
-    def _check(cls, n_items: int, features: Floats | None) -> None:
-        why = cls.obstacle(n_items, features)
+        Cost: that of `count` and of `of_counts`.
+        """
+        why = self.obstacle(n_items, features)
         if why:
             raise ArgumentError(why)
+        return self.of_counts(self.count(sequences, n_items, features))
+
+    @abstractmethod
+    def count(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Any:
+        """Return what all settings with this `counting` share; arguments and errors as of `fit`."""
+
+    @abstractmethod
+    def of_counts(self, counts: Any) -> Fitted:
+        """Return the fitted baseline; `counts` are of `count` and stay as they are."""
 
 
 def above_zero(baseline: Baseline, *names: str) -> None:

@@ -6,20 +6,34 @@
     DecayedMarkov      the items that follow the last few items; closer pairs count more
     ItemKNN            what the users of the last few items also used
 
-`fit` counts once and gives a `Counted`, which scores any history, a new user's included.
+`count` counts once for many settings. `of_counts` gives a `Counted`, which scores any history, a new user's included.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from segue.data.sequences.sequences import Sequences
-from segue.data.sequences.transition_counts import TIE, age, followers, known_events, nearest, recent, shares, used_by
+from segue.data.sequences.transition_counts import (
+    TIE,
+    CommonUsers,
+    age,
+    followers,
+    known_events,
+    recent,
+    shares,
+    table_of_followers,
+    used_by,
+)
 from segue.evaluation.baselines.contract import Baseline, FromBaseline, Grid, above_zero, not_negative
 from segue.shapes import Floats, Rows
+
+#: Columns of a table that are multiplied at once: 1 kB of a line.
+PANEL = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +70,8 @@ class Counted(FromBaseline):
         if self.pairs is None:
             scores = np.tile(self.popularity, (len(histories), 1))
         else:
-            scores = recent(histories, n_items, self.window, self.half_life, once=self.once) @ self.pairs
-            scores = scores.toarray() if sparse.issparse(scores) else scores
+            lags = recent(histories, n_items, self.window, self.half_life, once=self.once)
+            scores = _product(lags, self.pairs) if isinstance(self.pairs, np.ndarray) else (lags @ self.pairs).toarray()
             scores += self.popularity
         scores[:, 0] = -np.inf
         return scores
@@ -65,6 +79,17 @@ class Counted(FromBaseline):
     def read_by(self, baseline: Baseline) -> "Counted":
         """Return the same counts, histories read by other settings. O(1)."""
         return replace(self, baseline=baseline, **{name: getattr(baseline, name) for name in baseline.reading})
+
+
+def _product(lags: sparse.csr_array, table: Floats) -> Floats:
+    """Return `lags @ table`; of long histories in panels of columns, which stay in the cache of the processor."""
+    if lags.nnz < 8 * len(table):
+        return lags @ table
+    product = np.empty((lags.shape[0], table.shape[1]), np.float32)
+    for begin in range(0, table.shape[1], PANEL):
+        panel = slice(begin, begin + PANEL)
+        product[:, panel] = lags @ np.ascontiguousarray(table[:, panel])
+    return product
 
 
 @dataclass(frozen=True)
@@ -81,9 +106,13 @@ class Popularity(Baseline):
     title: ClassVar[str] = "popularity"
     word: ClassVar[str] = "popularity"
 
-    def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Counted:
-        """Count. O(events)."""
-        return Counted(self, shares(known_events(sequences, n_items).items, n_items))
+    def count(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Floats:
+        """Return float32[item], the share of each item in the events. O(events)."""
+        return shares(known_events(sequences, n_items).items, n_items)
+
+    def of_counts(self, counts: Floats) -> Counted:
+        """Return the shares as scores."""
+        return Counted(self, counts)
 
 
 @dataclass(frozen=True)
@@ -111,11 +140,17 @@ class RecentPopularity(Baseline):
     def __post_init__(self) -> None:
         above_zero(self, "half_life")
 
-    def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Counted:
-        """Count with decay. O(events log events)."""
+    def count(
+        self, sequences: Sequences, n_items: int, features: Floats | None = None
+    ) -> tuple[Rows, NDArray[np.float64], int]:
+        """Return the item and the age of each event, and the length of a score row. O(events log events)."""
         known = known_events(sequences, n_items)
-        weights = np.exp2(-age(known) / self.half_life)
-        return Counted(self, shares(known.items, n_items, weights=weights))
+        return known.items, age(known), n_items
+
+    def of_counts(self, counts: tuple[Rows, NDArray[np.float64], int]) -> Counted:
+        """Sum with decay. O(events)."""
+        items, ages, n_items = counts
+        return Counted(self, shares(items, n_items, weights=np.exp2(-ages / self.half_life)))
 
 
 @dataclass(frozen=True)
@@ -148,9 +183,13 @@ class OwnPopularity(Baseline):
     def __post_init__(self) -> None:
         above_zero(self, "half_life")
 
-    def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Counted:
-        """Count. O(events)."""
-        popularity = shares(known_events(sequences, n_items).items, n_items, total=TIE)
+    def count(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Floats:
+        """Return float32[item], small shares of the events. O(events)."""
+        return shares(known_events(sequences, n_items).items, n_items, total=TIE)
+
+    def of_counts(self, counts: Floats) -> Counted:
+        """Pair each item with itself."""
+        popularity = counts
         same = sparse.csr_array(sparse.diags_array((popularity > 0).astype(np.float32)))
         return Counted(self, popularity, same, None, self.half_life)
 
@@ -200,14 +239,29 @@ class DecayedMarkov(Baseline):
         above_zero(self, "window", "half_life", "smoothing")
         not_negative(self, "norm")
 
-    def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Counted:
+    @property
+    def counting(self) -> tuple[int, float]:
+        """The window and the half-life."""
+        return self.window, self.half_life
+
+    def count(
+        self, sequences: Sequences, n_items: int, features: Floats | None = None
+    ) -> tuple[Rows, NDArray[np.float64] | sparse.csr_array]:
         """Count pairs. O(events x window) time; memory for the distinct pairs and one block."""
         known = known_events(sequences, n_items)
-        counts = followers(known, n_items, self.window, self.half_life)
-        sums = np.maximum(counts.sum(axis=1), np.finfo(np.float32).tiny)
-        pairs = sparse.csr_array(sparse.diags_array(sums**-self.norm) @ counts, dtype=np.float32)
-        popularity = shares(known.items, n_items, total=self.smoothing)
-        return Counted(self, popularity, pairs, self.window, self.half_life)
+        table = table_of_followers(known, n_items, self.window, self.half_life)
+        return known.items, followers(known, n_items, self.window, self.half_life) if table is None else table
+
+    def of_counts(self, counts: tuple[Rows, NDArray[np.float64] | sparse.csr_array]) -> Counted:
+        """Scale the pairs. O(pairs)."""
+        items, pairs = counts
+        scale = np.maximum(pairs.sum(axis=1), np.finfo(np.float32).tiny) ** -self.norm
+        if isinstance(pairs, np.ndarray):
+            scaled: Any = np.multiply(pairs, scale[:, None], out=np.empty(pairs.shape, np.float32), casting="same_kind")
+        else:
+            scaled = sparse.csr_array(sparse.diags_array(scale) @ pairs, dtype=np.float32)
+        popularity = shares(items, pairs.shape[0], total=self.smoothing)
+        return Counted(self, popularity, scaled, self.window, self.half_life)
 
 
 @dataclass(frozen=True)
@@ -253,8 +307,12 @@ class ItemKNN(Baseline):
         above_zero(self, "neighbours", *(("window",) if self.window is not None else ()))
         not_negative(self, "shrinkage")
 
-    def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Counted:
+    def count(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> tuple[Floats, CommonUsers]:
         """Count common users. O(sum over users of (items of the user)^2) time."""
         known = known_events(sequences, n_items)
-        pairs = nearest(used_by(known, n_items), self.neighbours, self.shrinkage)
-        return Counted(self, shares(known.items, n_items, total=TIE), pairs, self.window)
+        return shares(known.items, n_items, total=TIE), CommonUsers.of(used_by(known, n_items))
+
+    def of_counts(self, counts: tuple[Floats, CommonUsers]) -> Counted:
+        """Keep the nearest of each item. O(pairs of items with common users)."""
+        popularity, common = counts
+        return Counted(self, popularity, common.nearest(self.neighbours, self.shrinkage), self.window)

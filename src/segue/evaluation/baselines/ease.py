@@ -77,18 +77,21 @@ class EASE(Baseline):
         """Return about how much work a fit is: the Gram matrix, and an inverse whose additions are quick."""
         return 20.0 * events + n_items**3 / 500
 
-    def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Counted:
-        """Invert the item-item Gram matrix.
+    def count(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> tuple[Floats, Floats]:
+        """Make the item-item Gram matrix, float32[item, item].
 
         Raises:
             ArgumentError: a row is not below `n_items`, or there are more than 20,000 items.
 
-        Cost: O(sum over users of (items of the user)^2 + item^3) time, 12 item^2 bytes.
+        Cost: O(sum over users of (items of the user)^2) time.
         """
-        self._check(n_items, features)
         known = known_events(sequences, n_items)
-        gram = _gram(used_by(known, n_items))
-        gram[np.diag_indices(n_items)] += self.regularisation
+        return shares(known.items, n_items, total=TIE), _gram(used_by(known, n_items))
+
+    def of_counts(self, counts: tuple[Floats, Floats]) -> Counted:
+        """Invert the Gram matrix. O(item^3) time, 16 item^2 bytes."""
+        popularity, gram = counts[0], counts[1].astype(np.float64)
+        gram[np.diag_indices(len(gram))] += self.regularisation
         try:
             weights = _without_diagonal(invert(gram))
         except np.linalg.LinAlgError:
@@ -96,13 +99,13 @@ class EASE(Baseline):
                 "EASE, regularisation: expected a value that makes the item-item matrix invertible, came "
                 f"{self.regularisation}. Raise it."
             ) from None
-        return Counted(self, shares(known.items, n_items, total=TIE), weights, None, self.half_life, once=True)
+        return Counted(self, popularity, weights, None, self.half_life, once=True)
 
 
-def _gram(used: sparse.csr_array) -> NDArray[np.float64]:
-    """Return float64[item, item], how many users have both, from used[user, item] of ones; a block at a time."""
+def _gram(used: sparse.csr_array) -> Floats:
+    """Return float32[item, item], how many users have both, from used[user, item] of ones; a block at a time."""
     by_item = used.T.tocsr()
-    gram = np.empty((used.shape[1], used.shape[1]))
+    gram = np.empty((used.shape[1], used.shape[1]), np.float32)
     for begin, end in blocks_of_items(by_item, used):
         gram[begin:end] = (by_item[begin:end] @ used).toarray()
     return gram

@@ -44,12 +44,13 @@ def tuning_bar(wanted: bool = True) -> Iterator[Callable[[TuningStep], None] | N
         console=console,
         transient=True,
     )
+    parts: dict[int, float] = {}  # several are tuned at the same time
     task = bar.add_task("tune", total=None, visible=False, number=0, title="", trials=0)
 
     def show(step: TuningStep) -> None:
-        done = step.number - 1 + step.trials / max(step.most, 1)
+        parts[step.number] = step.trials / max(step.most, 1)
         named: dict[str, Any] = {"number": step.number, "title": step.title, "trials": step.trials}
-        bar.update(task, total=step.of, completed=done, visible=True, refresh=True, **named)
+        bar.update(task, total=step.of, completed=sum(parts.values()), visible=True, refresh=True, **named)
 
     with bar:
         yield show

@@ -38,6 +38,8 @@ Value = TypeVar("Value")
 LONGEST, STARTING = 3600.0, 120.0
 #: Bytes that libraries reserve for each thread and do not use.
 _OF_A_THREAD = 128 * 2**20
+#: What tells libraries how many threads to take.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline()); "
     "from segue.evaluation.baselines.separate_process import serve; serve()"
@@ -67,6 +69,7 @@ def call_each(
     *,
     longest: float | None = None,
     heard: Callable[[Any], None] | None = None,
+    threads: int | None = None,
 ) -> Iterator[Value | Failure]:
     """Yield `function(given, key)` for each key, or the `Failure` in its place.
 
@@ -81,6 +84,7 @@ def call_each(
         keys: the second argument of each call, classes or plain values.
         longest: seconds that a call may take; None takes `LONGEST`.
         heard: called with each message of the function, which then takes a third argument, `tell`, that sends one.
+        threads: of libraries in that process, unless the environment says how many; None leaves the number to them.
 
     Cost: about half a second for a process, and a copy of what is given and returned.
 
@@ -94,7 +98,7 @@ def call_each(
     try:
         for key in keys:
             if other is None and able:
-                other = _Other.started(function, given, heard)
+                other = _Other.started(function, given, heard, threads)
                 able = other is not None
             result = other.call(key, limit) if other else _CallHere()
             if other and other.ended:
@@ -103,6 +107,29 @@ def call_each(
     finally:
         if other:
             other.end()
+
+
+def run_beside(work: Callable[[], None], count: int) -> None:
+    """Call a function in this thread and, at the same time, in `count - 1` others; an exception of any is raised here.
+
+    After an interrupt the others are not waited for.
+    """
+    raised: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    others = [threading.Thread(target=guarded, daemon=True) for _ in range(count - 1)]
+    for other in others:
+        other.start()
+    work()
+    for other in others:
+        other.join()
+    if raised:
+        raise raised[0]
 
 
 def attempt(function: Callable[[Given, Key], Value], given: Given, key: Key) -> Value | Failure:
@@ -121,22 +148,25 @@ def attempt(function: Callable[[Given, Key], Value], given: Given, key: Key) -> 
 class _Other:
     """The other process, seen from this one."""
 
-    def __init__(self, heard: Callable[[Any], None] | None) -> None:
+    def __init__(self, heard: Callable[[Any], None] | None, threads: int | None) -> None:
         self.heard = heard
+        few = {} if threads is None else dict.fromkeys(_THREADS, str(threads))
         command = [sys.executable, "-P", "-c", _START]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env={**few, **os.environ})
         self.errors: deque[bytes] = deque(maxlen=5)  # the last lines of its standard error
         self.listener = threading.Thread(target=self.errors.extend, args=(self.process.stderr,), daemon=True)
         self.listener.start()
         self.ended = self.late = False
 
     @classmethod
-    def started(cls, function: Any, given: Any, heard: Callable[[Any], None] | None) -> "_Other | None":
+    def started(
+        cls, function: Any, given: Any, heard: Callable[[Any], None] | None, threads: int | None
+    ) -> "_Other | None":
         """Return a process that waits for keys, or None where none can be started."""
         try:
             whole = pickle.dumps((function, heard is not None))
-            other = cls(heard)
+            other = cls(heard, threads)
         except Exception:
             return None
         other._send(json.dumps([place for place in sys.path if isinstance(place, str)]).encode() + b"\n")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +76,8 @@ class SessionKNN(Baseline):
         """Return about how much work a trial is: the places near 2,000 queries, and an index of the events."""
         return 20.0 * events + 2e8
 
-    def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> "SessionNeighbours":
+    def count(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> "SessionIndex":
         """Index the sessions by item. O(events log events) time."""
-        self._check(n_items, features)
         known = known_events(sequences, n_items)
         ages = age(known)
         ends = known.offsets[1:][known.lengths > 0] - 1
@@ -91,15 +90,42 @@ class SessionKNN(Baseline):
         keys = session * n_items + sessions.items
         distinct, from_end = np.unique(keys[::-1], return_index=True)
         places = len(keys) - 1 - from_end - sessions.offsets[distinct // n_items]
-        weights = (np.exp2(-old / self.fresh) / np.sqrt(np.maximum(sessions.lengths, 1))).astype(np.float32)
         shape = (n_items, max(len(sessions), 1))
-        holders = sparse.coo_array(
-            (weights[distinct // n_items], (distinct % n_items, distinct // n_items)), shape=shape
-        )
+        held = np.ones(len(distinct), np.float32), (distinct % n_items, distinct // n_items)
+        holders = _latest(sparse.coo_array(held, shape=shape).tocsr())
         popularity = shares(known.items, n_items, total=TIE)
-        return SessionNeighbours(
-            self, popularity, sessions.items, sessions.offsets, distinct, places, _latest(holders.tocsr())
-        )
+        return SessionIndex(popularity, sessions.items, sessions.offsets, distinct, places, holders, old)
+
+    def of_counts(self, counts: "SessionIndex") -> "SessionNeighbours":
+        """Weigh the sessions by their age. O(items of the sessions)."""
+        lengths = np.maximum(np.diff(counts.offsets), 1)
+        weights = (np.exp2(-counts.ages / self.fresh) / np.sqrt(lengths)).astype(np.float32)
+        held = counts.holders
+        worth = weights[held.indices] if len(weights) else held.data
+        holders = sparse.csr_array((worth, held.indices, held.indptr), shape=held.shape)
+        return SessionNeighbours(self, counts, holders)
+
+
+class SessionIndex(NamedTuple):
+    """The sessions of a log by item; the session that ended last comes last.
+
+    Args:
+        popularity: float32[item], small beside the likenesses.
+        items: int32[event], session after session.
+        offsets: int64[session + 1].
+        keys: int64[held], sorted: session times the length of a score row plus an item of the session.
+        places: int64[held], the last place of that item in its session.
+        holders: sparse float32[item, session], 1 where a session holds the item.
+        ages: float64[session], a share of the log.
+    """
+
+    popularity: Floats
+    items: Rows
+    offsets: Times
+    keys: Times
+    places: Times
+    holders: sparse.csr_array
+    ages: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,20 +136,12 @@ class SessionNeighbours(FromBaseline):
 
     Args:
         baseline: the settings it was fitted with, or is read by.
-        popularity: float32[item], small beside the likenesses.
-        items: int32[event], session after session.
-        offsets: int64[session + 1].
-        keys: int64[held], sorted: session times the length of a score row plus an item of the session.
-        places: int64[held], the last place of that item in its session.
+        index: the sessions by item.
         holders: sparse float32[item, session], what a session that holds the item is worth.
     """
 
     baseline: SessionKNN
-    popularity: Floats
-    items: Rows
-    offsets: Times
-    keys: Times
-    places: Times
+    index: SessionIndex
     holders: sparse.csr_array
 
     def score(self, histories: Sequence[Rows]) -> Floats:
@@ -131,31 +149,33 @@ class SessionNeighbours(FromBaseline):
 
         Cost: O(query x (window x 1,000 + neighbours x near + item)).
         """
-        n_items, reach = len(self.popularity), self._reach
+        n_items, reach = len(self.index.popularity), self._reach
         step = max(1, PAIRS // max(n_items, self.baseline.neighbours * (2 * reach + 1)))
         blocks = [self._block(histories[begin : begin + step]) for begin in range(0, len(histories), step)]
         return np.concatenate([*blocks, np.zeros((0, n_items), np.float32)])
 
     @property
     def _reach(self) -> int:
-        longest = int(np.diff(self.offsets).max(initial=1))
+        longest = int(np.diff(self.index.offsets).max(initial=1))
         return int(min(np.ceil(REACH * self.baseline.near), longest - 1))
 
     def _block(self, histories: Sequence[Rows]) -> Floats:
-        n_items, settings = len(self.popularity), self.baseline
+        n_items, settings = len(self.index.popularity), self.baseline
         lags = recent(histories, n_items, settings.window, settings.half_life, once=True)
         alike = highest(lags @ self.holders, settings.neighbours)
         query = np.repeat(np.arange(len(histories)), np.diff(alike.indptr))
         around = np.arange(-self._reach, self._reach + 1)
-        begins = self.offsets[alike.indices]
+        begins = self.index.offsets[alike.indices]
         at = begins + self._matched(query, alike.indices, histories)
         place = at[:, None] + around
-        inside = (place >= begins[:, None]) & (place < self.offsets[alike.indices + 1][:, None])
+        inside = (place >= begins[:, None]) & (place < self.index.offsets[alike.indices + 1][:, None])
         weights = np.where(inside, alike.data[:, None] * np.exp2(-np.abs(around) / settings.near), 0.0)
-        cells = query[:, None] * n_items + self.items[np.where(inside, place, 0)] if len(self.items) else place
+        cells = (
+            query[:, None] * n_items + self.index.items[np.where(inside, place, 0)] if len(self.index.items) else place
+        )
         size = len(histories) * n_items
         sums = np.bincount(cells.ravel(), weights.ravel(), minlength=size).reshape(len(histories), n_items)
-        scores: Floats = (sums + self.popularity).astype(np.float32)
+        scores: Floats = (sums + self.index.popularity).astype(np.float32)
         scores[:, 0] = -np.inf
         return scores
 
@@ -168,10 +188,10 @@ class SessionNeighbours(FromBaseline):
             row[: len(known)] = known
         place, open_pairs = np.zeros(len(query), np.int64), np.arange(len(query))
         for lag in range(window):
-            keys = session[open_pairs].astype(np.int64) * len(self.popularity) + tails[query[open_pairs], lag]
-            at = np.minimum(np.searchsorted(self.keys, keys), max(len(self.keys) - 1, 0))
-            found = self.keys[at] == keys if len(self.keys) else np.zeros(0, bool)
-            place[open_pairs[found]] = self.places[at[found]]
+            keys = session[open_pairs].astype(np.int64) * len(self.index.popularity) + tails[query[open_pairs], lag]
+            at = np.minimum(np.searchsorted(self.index.keys, keys), max(len(self.index.keys) - 1, 0))
+            found = self.index.keys[at] == keys if len(self.index.keys) else np.zeros(0, bool)
+            place[open_pairs[found]] = self.index.places[at[found]]
             open_pairs = open_pairs[~found]
         return place
 

@@ -1,18 +1,19 @@
 """The transition graph: what followed the last items, in one step or two, ordered by likeness of features."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from segue.data.sequences.sequences import Sequences
-from segue.data.sequences.transition_counts import TIE, followers, known_events, shares
+from segue.data.sequences.transition_counts import TABLE, TIE, followers, highest_of, known_events, shares
 from segue.evaluation.baselines import content_knn
-from segue.evaluation.baselines.content_knn import ContentKNN, highest_of, unit_rows
+from segue.evaluation.baselines.content_knn import ContentKNN, unit_rows
 from segue.evaluation.baselines.contract import Baseline, Grid, above_zero, not_negative
 from segue.evaluation.baselines.counting import Counted
-from segue.shapes import Floats
+from segue.shapes import Bools, Floats, Rows
 
 
 @dataclass(frozen=True)
@@ -80,36 +81,75 @@ class TransitionGraph(Baseline):
         """Return about how much work a fit is: each item beside each, and the paths of two steps."""
         return 4.0 * n_items**2 + 20.0 * events
 
-    def fit(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> Counted:
-        """Count the transitions and keep each item's best.
+    def count(self, sequences: Sequences, n_items: int, features: Floats | None = None) -> "Steps":
+        """Count the transitions, and compare the items by their features.
 
         Raises:
-            ArgumentError: as `ContentKNN.fit`.
+            ArgumentError: as `ContentKNN.count`.
 
-        Cost: O(item^2 x m + paths of two steps) time; memory for the kept pairs and one block of items.
+        Cost: O(item^2 x m + paths of two steps) time; memory for the counts, and for all items in a small catalogue.
         """
-        self._check(n_items, features)
         assert features is not None
         known, unit = known_events(sequences, n_items), unit_rows(features)
         counts = sparse.csr_array(followers(known, n_items, 1, 1.0), dtype=np.float32)
         counts.setdiag(0)
         counts.eliminate_zeros()
         step = max(1, content_knn.COSINES // n_items)
-        kept = [self._best(counts, unit, begin, min(begin + step, n_items)) for begin in range(0, n_items, step)]
-        pairs = sparse.vstack(kept, format="csr")
-        return Counted(self, shares(known.items, n_items, total=TIE), pairs, self.window, self.half_life)
+        parts = [(begin, min(begin + step, n_items)) for begin in range(0, n_items, step)]
 
-    def _best(self, counts: sparse.csr_array, unit: Floats, begin: int, end: int) -> sparse.csr_array:
-        """Return sparse float32[end - begin, item]: the kept pairs of some items."""
-        followed = counts[begin:end]
-        two = (followed @ counts).toarray() > 0
-        at, item = followed.nonzero()
-        weights = np.where(two, np.float32(self.two), np.float32(self.rest))
-        weights[at, item] = 1
-        values = np.maximum(unit[begin:end] @ unit.T, 0)
-        values *= weights
-        logs = np.log1p(followed.data)
-        most = np.maximum.reduceat(logs, followed.indptr[np.unique(at)]) if len(at) else logs
-        values[at, item] += self.edges * logs / np.repeat(most, np.diff(followed.indptr)[np.unique(at)])
-        values[np.arange(end - begin), np.arange(begin, end)] = 0
+        def blocks() -> Iterator[Block]:
+            return (_block(counts, unit, begin, end) for begin, end in parts)
+
+        kept = list(blocks()) if n_items**2 <= TABLE else None
+        return Steps(shares(known.items, n_items, total=TIE), blocks if kept is None else lambda: kept)
+
+    def of_counts(self, counts: "Steps") -> Counted:
+        """Weigh the steps and keep each item's best. O(item^2) time."""
+        pairs = sparse.vstack([self._best(block) for block in counts.blocks()], format="csr")
+        return Counted(self, counts.popularity, pairs, self.window, self.half_life)
+
+    def _best(self, of: "Block") -> sparse.csr_array:
+        """Return sparse float32[some, item]: the kept pairs of some items."""
+        weights = np.where(of.two, np.float32(self.two), np.float32(self.rest))
+        weights[of.at, of.item] = 1
+        values = of.likeness * weights
+        values[of.at, of.item] += self.edges * of.logs / of.most
+        values[np.arange(len(values)), of.begin + np.arange(len(values))] = 0
         return highest_of(values, self.neighbours)
+
+
+class Steps(NamedTuple):
+    """What followed what, a block of items after the other; a small catalogue is held, a large one counted anew."""
+
+    popularity: Floats
+    blocks: Callable[[], Iterable["Block"]]
+
+
+class Block(NamedTuple):
+    """What followed some items, and how like them all items are.
+
+    Args:
+        begin: the first of these items.
+        at, item: int[pair], which of these items, and the item that followed.
+        logs, most: float32[pair], the log of one more than the count, and the highest of the same item.
+        two: bool[some, item], whether the item followed a follower.
+        likeness: float32[some, item], the cosine of the features, not below 0.
+    """
+
+    begin: int
+    at: Rows
+    item: Rows
+    logs: Floats
+    most: Floats
+    two: Bools
+    likeness: Floats
+
+
+def _block(counts: sparse.csr_array, unit: Floats, begin: int, end: int) -> Block:
+    followed = counts[begin:end]
+    at, item = followed.nonzero()
+    logs, filled = np.log1p(followed.data), np.unique(at)
+    most = np.maximum.reduceat(logs, followed.indptr[filled]) if len(at) else logs
+    most = np.repeat(most, np.diff(followed.indptr)[filled])
+    two, likeness = (followed @ counts).toarray() > 0, np.maximum(unit[begin:end] @ unit.T, 0)
+    return Block(begin, at, item, logs, most, two, likeness)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import fields, replace
 from itertools import count
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,15 +85,23 @@ def tuned(
 
 
 def _fitter(train: Sequences, n_items: int, features: Floats | None) -> Callable[[Baseline], Fitted]:
-    """Return a function that fits; the last fit is reused where only the reading of histories differs."""
+    """Return a function that fits; the last fit and the last counts are reused where settings allow."""
     last: list[Fitted] = []
+    counted: dict[tuple[Any, ...], Any] = {}
+
+    def counts(baseline: Baseline) -> Any:
+        key = baseline.counting
+        if key not in counted:
+            counted.clear()  # before the next is made: it may be as large as memory allows
+            counted[key] = baseline.count(train, n_items, features)
+        return counted[key]
 
     def fit(baseline: Baseline) -> Fitted:
         if last and baseline.learns_like(last[0].baseline):
             last[:] = [last[0].read_by(baseline)]
         else:
             last.clear()  # before the next is made: it may be as large as memory allows
-            last.append(baseline.fit(train, n_items, features))
+            last.append(baseline.of_counts(counts(baseline)))
         return last[0]
 
     return fit

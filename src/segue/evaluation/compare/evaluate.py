@@ -7,6 +7,7 @@ from typing import Any, Literal, overload
 
 from segue.data.log.events import Events
 from segue.errors import ArgumentError
+from segue.evaluation.compare.given_lists import Lists, read_lists
 from segue.evaluation.compare.lists import ListsJob, RequestTime
 from segue.evaluation.compare.ratings import RatingsJob
 from segue.evaluation.comparison_report.report import ComparisonReport
@@ -45,7 +46,7 @@ def evaluate(
 
 @overload
 def evaluate(
-    models: Sequence[Recommender] | Mapping[str, Recommender],
+    models: Sequence[Recommender | Lists] | Mapping[str, Recommender | Lists],
     test: Events,
     *,
     train: Events | None = None,
@@ -64,7 +65,7 @@ def evaluate(
 
 
 def evaluate(
-    models: Recommender | Sequence[Recommender] | Mapping[str, Recommender],
+    models: Recommender | Sequence[Recommender | Lists] | Mapping[str, Recommender | Lists],
     test: Events,
     *,
     train: Events | None = None,
@@ -85,7 +86,10 @@ def evaluate(
     Each event is predicted from the state just before it.
 
     Args:
-        models: what to measure: one, a list, or several by name.
+        models: what to measure: one, a list, or several by name. Beside recommenders of Segue, a path or a table of
+            Polars, pandas or Arrow stands for the lists of another library: a row for each place of a list, with the
+            user, the item, and the rank from 1 or a score. Where a user has several held-out events, the column
+            `event` has their number from 1.
         test: the held-out events; `test.history` holds the earlier events of their users.
         train: the training events, to tune and fit the usual baselines beside the models, in a separate process. The
             report names a baseline that crashes, raises or has not ended after an hour, and leaves it out.
@@ -121,14 +125,16 @@ def evaluate(
     for k in ks:
         check_count(k, "evaluate: expected each of ks")
     one = isinstance(models, Recommender)
-    recs = _named(models)
+    everything = {"segue": models} if isinstance(models, Recommender) else _by_name(models)
+    recs = _named({name: each for name, each in everything.items() if not _is_table(each)} or everything)
+    given = {name: read_lists(name, each) for name, each in everything.items() if _is_table(each)}
     if not one:
         _check_lists(recs)
     first, *others = recs
     how: Any = {"users": users, "request_time": request_time, "targets": targets, "say": say}
     measurements = {first: measure(recs[first], test, train=train, baselines=baselines, keep=keep, notes=notes, **how)}
     measurements |= {name: measure(recs[name], test, **how) for name in others}
-    job = ListsJob(recs, test, train, log, users, command, measurements, request_time, tuple(ks), cases)
+    job = ListsJob(recs, test, train, log, users, command, measurements, request_time, tuple(ks), cases, given)
     if one:
         return replace(report_of(measurements[first], ks, recs[first].vocabulary.size), details=job.report)
     return job.report()
@@ -209,16 +215,27 @@ def evaluate_ratings(
     return RatingsJob(recs, test, train, log, users, command, measurements).report()
 
 
-def _named(models: Recommender | Sequence[Recommender] | Mapping[str, Recommender]) -> dict[str, Recommender]:
+def _by_name(models: Sequence[Any] | Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the models by name."""
-    if isinstance(models, Recommender):
-        return {"segue": models}
-    recs = models if isinstance(models, Mapping) else {f"model {n}": rec for n, rec in enumerate(models, start=1)}
+    if isinstance(models, Mapping):
+        return models
+    return {f"model {number}": each for number, each in enumerate(models, start=1)}
+
+
+def _is_table(model: object) -> bool:
+    """Return whether a model is a path or a table with its lists."""
+    return not isinstance(model, Recommender) and (isinstance(model, str | Path) or hasattr(model, "columns"))
+
+
+def _named(models: Recommender | Sequence[Recommender] | Mapping[str, Recommender]) -> dict[str, Recommender]:
+    """Return the recommenders by name."""
+    recs = {"segue": models} if isinstance(models, Recommender) else _by_name(models)
     wrong = next((rec for rec in recs.values() if not isinstance(rec, Recommender)), None)
     if not recs or wrong is not None:
         came = "none" if not recs else type(wrong).__name__
         raise ArgumentError(
-            f'evaluate: expected recommenders, came {came}. Give rec, [rec_a, rec_b] or {{"name": rec_a}}.'
+            f'evaluate: expected recommenders, came {came}. Give rec, [rec_a, rec_b] or {{"name": rec_a}}, with tables '
+            "of other libraries' lists beside."
         )
     return dict(recs)
 

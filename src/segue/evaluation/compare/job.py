@@ -1,7 +1,7 @@
 """What a report says beside its measurement: data card, settings, learning curve, and the events in common rows."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from segue.config import by_path
 from segue.data.features.feature_encoders import attributes_of as features_of
 from segue.data.log.events import Events
 from segue.data.log.split import digest
@@ -72,6 +73,7 @@ class ReportJob:
         *,
         lengths: Times,
         gaps: Floats | None,
+        more: Sequence[pl.Series] = (),
     ) -> Compared:
         """Return held-out events in the rows of one catalogue of all models, without what the models ranked.
 
@@ -80,10 +82,11 @@ class ReportJob:
             places: int64[query], where they stand in the sequences of the whole log.
             targets: name -> int32[query], their items in the rows of each model.
             lengths, gaps: as of `Compared`.
+            more: further ids of items.
         """
         whole = self.test.joined_with_history()
         table = whole.as_text()[sequence_order(whole)]
-        ids = [pl.Series([""]), *(rec.vocabulary.ids for rec in self.recs.values()), table["item"]]
+        ids = [pl.Series([""]), *(rec.vocabulary.ids for rec in self.recs.values()), table["item"], *more]
         items = pl.concat([each.cast(pl.String) for each in ids]).unique(maintain_order=True)
         counts = new_users = None
         if self.train is not None:
@@ -171,13 +174,15 @@ def _part(events: Events) -> dict[str, Any]:
 
 def settings_of(rec: Recommender) -> dict[str, Any]:
     """Return the settings, the seed, the fingerprint and the facts of a model."""
-    settings = {
-        f"{part}.{name}": value for part, values in asdict(rec.config).items() for name, value in values.items()
-    }
     facts = {name: rec.facts[name] for name in _FACTS if rec.facts.get(name) not in (None, {})}
     if "range" in facts:
         facts["range"] = " to ".join(iso(time) for time in facts["range"])
-    return {"fingerprint": rec.fingerprint, "items": len(rec.vocabulary), "facts": facts, "settings": settings}
+    return {
+        "fingerprint": rec.fingerprint,
+        "items": len(rec.vocabulary),
+        "facts": facts,
+        "settings": by_path(asdict(rec.config)),
+    }
 
 
 def curve_of(rec: Recommender) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The report of the lists of several models."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -9,6 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from segue.data.log.rating_columns import ratings_of
+from segue.data.sequences.sequences import sequence_order
+from segue.evaluation.compare.given_lists import GivenLists
 from segue.evaluation.compare.job import ReportJob
 from segue.evaluation.comparison_report.compared import Compared, Ranked, rows_of
 from segue.evaluation.comparison_report.lists import calibration_of
@@ -18,6 +20,8 @@ from segue.evaluation.protocols import Measurement, gaps_of, report_of, scorer_o
 from segue.evaluation.queries import BLOCK, Queries
 from segue.evaluation.ratings import measure_ratings, rating_report_of
 from segue.kernels.serving_loops import leave_out, log_sums, top_k
+from segue.metrics.metrics import next_item_metrics
+from segue.shapes import Rows, Times
 
 #: Queries on which the calibration is measured, evenly spread over half as many users.
 CALIBRATED = 2000
@@ -32,6 +36,7 @@ class ListsJob(ReportJob):
     request_time: RequestTime
     ks: tuple[int, ...]
     cases: int
+    given: Mapping[str, GivenLists]
 
     def report(self) -> ComparisonReport:
         """Return the report with all numbers."""
@@ -41,11 +46,11 @@ class ListsJob(ReportJob):
         }
         rows = {name: each.rows["segue"] for name, each in reports.items()}
         rows |= {name: row for name, row in reports[self.first].rows.items() if name != "segue"}
-        measured = self.ranked()
+        measured, notes = self.with_given(self.ranked(), rows, ks)
         about = self.about(
             measured,
             protocol=self.measurements[self.first].protocol,
-            notes=[*reports[self.first].notes, *self.differences()],
+            notes=[*reports[self.first].notes, *self.differences(), *notes],
             calibration={name: self.calibration(name) for name in self.recs},
             ratings=self.ratings(),
             request_time=self.request_time,
@@ -58,7 +63,14 @@ class ListsJob(ReportJob):
         targets = {name: each.queries.targets for name, each in self.measurements.items()}
         lengths = queries.events - queries.sequences.offsets[queries.users]
         gaps = None if queries.sequences.times is None else gaps_of(queries, range(len(lengths)))
-        measured = self.measured(queries.users, queries.events, targets, lengths=lengths, gaps=gaps)
+        measured = self.measured(
+            queries.users,
+            queries.events,
+            targets,
+            lengths=lengths,
+            gaps=gaps,
+            more=[each.items for each in self.given.values()],
+        )
         models: dict[str, Ranked] = {}
         for name, measurement in self.measurements.items():
             vocabulary = pl.concat([pl.Series([""]), self.recs[name].vocabulary.ids.cast(pl.String)])
@@ -67,6 +79,31 @@ class ListsJob(ReportJob):
                 ranks, lists = np.concatenate(each.ranks), own[np.concatenate(each.lists)]
                 models[name if other == "segue" else other] = Ranked(ranks, lists, targets[name] > 0, other == "segue")
         return replace(measured, models=dict(sorted(models.items(), key=lambda pair: not pair[1].is_model)))
+
+    def with_given(
+        self, measured: Compared, rows: dict[str, dict[str, float]], ks: Sequence[int]
+    ) -> tuple[Compared, list[str]]:
+        """Return the same beside the lists of other libraries, and notes; `rows` get their metrics."""
+        if not self.given:
+            return measured, []
+        notes, found, n_items = list[str](), dict[str, Ranked](), self.recs[self.first].vocabulary.size
+        for name, lists in self.given.items():
+            found[name], said = lists.ranked(measured, self.numbers_of_events(measured), n_items)
+            notes += said
+            shown = np.unique(found[name].lists)
+            own = rows_of(measured.items, self.recs[self.first].vocabulary.ids.cast(pl.String))
+            covered = {"coverage@10": float(np.isin(shown[shown > 0], own).sum() / len(own))}
+            rows[name] = next_item_metrics(found[name].ranks, [k for k in ks if k <= lists.longest]) | covered
+            if self.recs[self.first].repeats == "exclude" and (share := _seen(measured, found[name].lists)):
+                notes.append(f"{name} lists seen items at {share:.1%} of its places, which {self.first} leaves out.")
+        models = dict(sorted({**measured.models, **found}.items(), key=lambda pair: not pair[1].is_model))
+        return replace(measured, models=models), notes
+
+    def numbers_of_events(self, measured: Compared) -> Times:
+        """Return int64[query], which held-out event of its user each is, from 1."""
+        whole, held = self.test.joined_with_marks()
+        before = np.concatenate([[0], np.cumsum(held.to_numpy()[sequence_order(whole)])])
+        return before[measured.places + 1] - before[measured.begins]
 
     def differences(self) -> list[str]:
         """Return a sentence for each way in which the models were not measured alike."""
@@ -108,6 +145,16 @@ class ListsJob(ReportJob):
             name: rating_report_of(measure_ratings(rec, self.test, users=self.users)).to_dict()
             for name, rec in able.items()
         }
+
+
+def _seen(measured: Compared, lists: Rows) -> float:
+    """Return the share of the places of lists that hold an item of the history."""
+    size, places = np.int64(len(measured.items)), lists > 0
+    lengths = measured.places - measured.begins
+    query = np.repeat(np.arange(len(lengths)), lengths)
+    events = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths) + measured.begins[query]
+    had = np.isin(np.arange(len(lists))[:, None] * size + lists, query * size + measured.rows[events])
+    return float((had & places).sum() / max(places.sum(), 1))
 
 
 def _some(queries: Queries, wanted: NDArray[np.int64]) -> Queries:

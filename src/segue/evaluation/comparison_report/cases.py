@@ -68,7 +68,12 @@ def _case(measured: Compared, names: Sequence[str], query: int, kind: str) -> di
         ranked = measured.models[name]
         rows = [row for row in ranked.lists[query].tolist() if row]
         rank = int(ranked.ranks[query]) if ranked.known[query] else None
-        models[name] = {"rank": rank, "list": [_item(measured, row) for row in rows]}
+        beyond = ranked.longest if rank and not ranked.reaches(rank) else None
+        models[name] = {
+            "rank": None if beyond else rank,
+            "beyond": beyond,
+            "list": [_item(measured, row) for row in rows],
+        }
     return {
         "kind": kind,
         "user": measured.log["user"][place],

@@ -20,12 +20,18 @@ class Ranked:
         lists: int32[query, 10], rows of `Compared.items`, best first; 0 fills a short list.
         known: bool[query], whether the model knows the target; the others are misses.
         is_model: whether it is a model that is measured; False for a baseline.
+        longest: the length of the lists of a model that gave lists alone: a target beyond has the last rank; else None.
     """
 
     ranks: NDArray[np.float64]
     lists: Rows
     known: NDArray[np.bool_]
     is_model: bool = True
+    longest: int | None = None
+
+    def reaches(self, k: int) -> bool:
+        """Return whether metrics of lists of k items are known."""
+        return self.longest is None or k <= self.longest
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,12 +17,13 @@ LONGEST = 50
 
 
 def curves_of(measured: Compared) -> dict[str, Any]:
-    """Return metric -> model -> a value for each k from 1."""
+    """Return metric -> model -> a value for each k from 1; None beyond the lists of a model that gave lists alone."""
     ks = range(1, LONGEST + 1)
     curves: dict[str, Any] = {"k": list(ks)}
     for metric, function in WITH_INTERVAL.items():
         curves[metric] = {
-            name: [float(function(ranked.ranks, k=k).mean()) for k in ks] for name, ranked in measured.models.items()
+            name: [float(function(ranked.ranks, k=k).mean()) if ranked.reaches(k) else None for k in ks]
+            for name, ranked in measured.models.items()
         }
     return curves
 

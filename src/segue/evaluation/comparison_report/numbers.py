@@ -54,7 +54,11 @@ def numbers_of(
     beside = beside_of(metrics, measured.measured_models, LISTS)
     return _common(measured, metrics, pairs, kinds, LISTS) | {
         **about,
-        "unknown_targets": {name: int((~measured.models[name].known).sum()) for name in measured.measured_models},
+        "unknown_targets": {
+            name: int((~each.known).sum())
+            for name, each in measured.models.items()
+            if each.is_model and each.longest is None
+        },
         "models": _models(rows, metrics, kinds),
         "curves": curves_of(measured),
         "slices": slices_of(measured, {name: values[name] for name in beside}),

@@ -336,6 +336,8 @@ def _case(case: Numbers, *, is_open: bool) -> str:
 
 
 def _rank(of: Numbers) -> str:
+    if of.get("beyond"):
+        return f"beyond {of['beyond']}"
     return "unknown" if of["rank"] is None else f"{of['rank']:,}"
 
 

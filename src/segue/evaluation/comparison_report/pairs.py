@@ -50,7 +50,13 @@ def draw(measured: Compared, ks: Sequence[int]) -> Draws:
 
     Cost: O(draws x users x models x metrics).
     """
-    names = [(model, f"{name}@{k}") for model in measured.models for name in WITH_INTERVAL for k in ks]
+    names = [
+        (model, f"{name}@{k}")
+        for model, ranked in measured.models.items()
+        for name in WITH_INTERVAL
+        for k in ks
+        if ranked.reaches(k)
+    ]
 
     def columns() -> Iterator[NDArray[np.float64]]:
         for model, metric in names:
