@@ -154,14 +154,15 @@ class WorkerTrainer(Trainer):
             self.kept_at = self.budget.clock()
 
     def _copied(self, average: NetworkParams) -> NetworkParams:
-        nothing: Any = ()
+        nothing = cast(NetworkParams, ())
         if self.heard is None:
             return nothing
         if not self.owned:
             return average  # `averaged` makes new arrays
         number = self.exchange.worker  # on disk: memory has no room for one more large table
         save_worker(self.best_folder, number, average, {})
-        return cast(NetworkParams, load_arrays(self.best_folder, number, average, mapped=True))
+        best: NetworkParams = load_arrays(self.best_folder, number, average, mapped=True)
+        return best
 
     def write(self, folder: Path) -> None:
         """Write this worker's files: the best weights first, then the run."""
