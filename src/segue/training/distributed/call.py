@@ -67,13 +67,16 @@ def learn(network: Network, config: Config, run: Run, call: WorkerCall, count: A
         call: of this worker, of the same shapes in all workers.
         count: int32, the same in all workers.
     """
-    if call.rows is None:
-        run, losses = update_many(network, config, run, call.many, count, call.items)
-    else:
-        run, losses = _with_own_rows(network, config, run, call, count)
-    params = _mean_weights(run.learnt.params, tables=call.rows is None)
-    heard = Heard(_all.pmean(losses, AXIS), _all.pmax(call.largest, AXIS), _all.psum(call.summed, AXIS))
-    return run._replace(learnt=run.learnt._replace(params=params)), heard
+    if call.rows is not None:
+        local, asked, heard = learn_rows(network, config, run, call, count)
+        return put_means(own_tables(run), local, asked), heard
+    run, losses = update_many(network, config, run, call.many, count, call.items)
+    params = _mean_weights(run.learnt.params, tables=True)
+    return run._replace(learnt=run.learnt._replace(params=params)), _heard(losses, call)
+
+
+def _heard(losses: Array, call: WorkerCall) -> Heard:
+    return Heard(_all.pmean(losses, AXIS), _all.pmax(call.largest, AXIS), _all.psum(call.summed, AXIS))
 
 
 def _mean_weights(params: NetworkParams, *, tables: bool) -> NetworkParams:
@@ -84,8 +87,14 @@ def _mean_weights(params: NetworkParams, *, tables: bool) -> NetworkParams:
     return mean if tables else mean._replace(items=params.items, bias=params.bias)
 
 
-def _with_own_rows(network: Network, config: Config, run: Run, call: WorkerCall, count: Array) -> tuple[Run, Array]:
-    """Learn on the rows of a call, which come from their owners and go back to them."""
+def learn_rows(network: Network, config: Config, run: Run, call: WorkerCall, count: Array) -> tuple[Run, Array, Heard]:
+    """Learn on the rows of a call, which come from their owners and go back to them.
+
+    Returns:
+        The run after the updates, whose item tables hold the rows that came back to this owner; the
+        places of these rows, int32[R]; what all workers heard. `put_means` puts the rows in place.
+        That is a program of its own, because a program that reads and writes a table copies it.
+    """
     workers, room = call.rows.shape
     asked = _all.all_to_all(call.rows, AXIS, 0, 0, tiled=True).reshape(-1)  # what each worker asks of this one
     mine = _exchanged(take_rows(run.learnt, run.touched, run.now, asked), workers)
@@ -93,8 +102,8 @@ def _with_own_rows(network: Network, config: Config, run: Run, call: WorkerCall,
     local, losses = update_many(network, config, run._replace(learnt=mine, touched=then), call.many, count, call.items)
     learnt, _ = settle(local.learnt, local.touched, local.now)
     back = _exchanged(learnt, workers)
-    learnt, touched = put_means(run.learnt, run.touched, back, local.now, asked)
-    return local._replace(learnt=learnt, touched=touched), losses
+    back = back._replace(params=_mean_weights(back.params, tables=False))
+    return local._replace(learnt=back, touched=()), asked, _heard(losses, call)
 
 
 def _exchanged(learnt: Learnt, workers: int) -> Learnt:
@@ -109,16 +118,21 @@ def _exchanged(learnt: Learnt, workers: int) -> Learnt:
     return with_tables(learnt, new)
 
 
-def put_means(learnt: Learnt, touched: Moment, back: Learnt, now: Moment, rows: Array) -> tuple[Learnt, Moment]:
-    """Return an owner's tables after a call: each row that came back is the mean of all that came.
+def own_tables(run: Run) -> tuple[Any, Moment]:
+    """Return the item tables and biases that a worker owns, and when each row was touched last."""
+    return [(tree.items, tree.bias) for tree in tables_of(run.learnt)], run.touched
+
+
+def put_means(own: tuple[Any, Moment], local: Run, rows: Array) -> Run:
+    """Return the run after a call: each row that came back is the mean of all that came.
 
     Args:
-        learnt: with the owner's tables.
-        touched: when each of their rows was touched last.
-        back: with the rows that came back, up to date; all but the tables is taken over.
-        now: the moment after the call.
-        rows: int32[R], where they belong; several workers may send one row, rows past the table are none.
+        own: of `own_tables`, before the call.
+        local: with the rows that came back, up to date, in place of the tables.
+        rows: int32[R], where they belong; several workers may send one row, rows past the table are
+            none.
     """
+    tables, touched = own
     senders = jnp.zeros(len(touched.step), jnp.float32).at[rows].add(1.0, mode="drop")
     share = 1.0 / senders.at[rows].get(mode="fill", fill_value=1.0)
 
@@ -126,13 +140,12 @@ def put_means(learnt: Learnt, touched: Moment, back: Learnt, now: Moment, rows: 
         new = new * share.reshape(-1, *[1] * (new.ndim - 1))
         return old.at[rows].set(0.0, mode="drop").at[rows].add(new, mode="drop")
 
-    tables = [
-        new._replace(items=mean(old.items, new.items), bias=mean(old.bias, new.bias))
-        for old, new in zip(tables_of(learnt), tables_of(back), strict=True)
+    whole = [
+        new._replace(items=mean(items, new.items), bias=mean(bias, new.bias))
+        for (items, bias), new in zip(tables, tables_of(local.learnt), strict=True)
     ]
-    return with_tables(back, tables), Moment(
-        *(column.at[rows].set(value, mode="drop") for column, value in zip(touched, now, strict=True))
-    )
+    moments = (column.at[rows].set(now, mode="drop") for column, now in zip(touched, local.now, strict=True))
+    return local._replace(learnt=with_tables(local.learnt, whole), touched=Moment(*moments))
 
 
 def averaged(run: Run) -> NetworkParams:

@@ -242,7 +242,7 @@ def _fitted(job: Job, workers: int, cores: int, report: Callable[[Progress], Non
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     progress = Queue(actor_options={"num_cpus": 0})
-    environment = {"JAX_PLATFORMS": "cpu", "NPROC": str(cores), "RAY_TRAIN_WORKER_LOGGING": "0"}
+    environment = {"JAX_PLATFORMS": "cpu", "NPROC": str(cores), "MALLOC_ARENA_MAX": "2"}
     trainer = JaxTrainer(
         run_worker,
         train_loop_config={"job": job, "progress": progress},

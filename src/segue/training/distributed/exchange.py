@@ -63,8 +63,11 @@ class Exchange:
 
     def learn(self, network: Network, config: Config, run: Run, call: WorkerCall, count: int) -> Any:
         """Return the run after a call (see `call.learn`) and what all workers heard."""
-        run, heard = _learn(self.mesh, network, config, run, self.spread(call), np.int32(count))
-        return run, heard
+        spread, updates = self.spread(call), np.int32(count)
+        if call.rows is None:
+            return _learn(self.mesh, network, config, run, spread, updates)
+        local, asked, heard = _learn_rows(self.mesh, network, config, run, spread, updates)
+        return _put(self.mesh, calls.own_tables(run), local, asked), heard
 
     def averaged(self, run: Run) -> NetworkParams:
         """Return this worker's averaged weights, of an owned table the owned rows (see `call.averaged`)."""
@@ -96,6 +99,26 @@ def _learn(mesh: Mesh, network: Network, config: Config, run: Any, call: Any, co
     parts = (_EACH, _EACH, _ALL)
     sharded: Any = jax.shard_map(of_worker, mesh=mesh, in_specs=parts, out_specs=(_EACH, _ALL), check_vma=False)
     return sharded(run, call, count)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _learn_rows(mesh: Mesh, network: Network, config: Config, run: Any, call: Any, count: Any) -> Any:
+    def of_worker(run: Any, call: Any, count: Array) -> tuple[Any, Any, Heard]:
+        local, asked, heard = calls.learn_rows(network, config, unstacked(run), unstacked(call), count)
+        return stacked(local), stacked(asked), heard
+
+    parts, out = (_EACH, _EACH, _ALL), (_EACH, _EACH, _ALL)
+    sharded: Any = jax.shard_map(of_worker, mesh=mesh, in_specs=parts, out_specs=out, check_vma=False)
+    return sharded(run, call, count)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=(1,))
+def _put(mesh: Mesh, own: Any, local: Any, rows: Any) -> Any:
+    def of_worker(own: Any, local: Any, rows: Any) -> Any:
+        return stacked(calls.put_means(unstacked(own), unstacked(local), unstacked(rows)))
+
+    sharded: Any = jax.shard_map(of_worker, mesh=mesh, in_specs=(_EACH,) * 3, out_specs=_EACH, check_vma=False)
+    return sharded(own, local, rows)
 
 
 def _of_workers(mesh: Mesh, function: Any, *inputs: Any, out: Any) -> Any:

@@ -58,13 +58,20 @@ def load_facts(folder: Path, worker: int, same: dict[str, Any]) -> dict[str, Any
 
 
 def load_arrays(
-    folder: Path, worker: int, like: Any, *, skip: int = 0, place: Callable[[Any], Any] = lambda array: array
+    folder: Path,
+    worker: int,
+    like: Any,
+    *,
+    skip: int = 0,
+    mapped: bool = False,
+    place: Callable[[Any], Any] = lambda array: array,
 ) -> Any:
     """Return a tree of arrays that `save_worker` wrote.
 
     Args:
         like: a tree of the same structure and shapes.
         skip: arrays that were written before it.
+        mapped: whether arrays are read through memory maps.
         place: called with each array as it is read.
 
     Raises:
@@ -72,7 +79,7 @@ def load_arrays(
     """
 
     def load(number: int, leaf: Any) -> Any:
-        array = _read(folder / f"worker-{worker}-{number}.npy", mapped=False)
+        array = _read(folder / f"worker-{worker}-{number}.npy", mapped=mapped)
         if (array.shape, array.dtype) != (leaf.shape, leaf.dtype):
             raise TrainingError(f"{folder}: damaged, an array has another shape. {_ANEW}")
         return place(array)

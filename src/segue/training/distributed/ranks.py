@@ -12,7 +12,7 @@ from segue.training.distributed.exchange import Exchange
 from segue.training.validation import Validation
 
 #: Rows fetched at once, and scores that exist at one time.
-ROWS, SCORES = 1 << 14, 1 << 24
+ROWS, SCORES = 1 << 14, 1 << 22
 
 
 class _Share(NamedTuple):

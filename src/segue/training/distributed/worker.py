@@ -4,6 +4,9 @@ All workers run the same loop. What decides how the loop goes on (the share of a
 spent, when a checkpoint is due) is agreed in each call, so that no worker waits for another.
 """
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -58,6 +61,8 @@ class WorkerTrainer(Trainer):
         updates[exchange.worker] = windows_per_epoch(len(own), train.batch_size, train.bptt_steps)
         self.agreed, self.kept_at = 0.0, 0.0
         self.heard: Any = None  # what all workers heard in the latest call
+        self.best_folder = Path(tempfile.mkdtemp(prefix="segue-best-"))
+        weakref.finalize(self, shutil.rmtree, self.best_folder, ignore_errors=True)
         super().__post_init__()
         self.batches = replace(self.batches, least=int(exchange.sum(updates).max()))
         self.total = (train.epochs or 1) * self.batches.updates
@@ -149,8 +154,15 @@ class WorkerTrainer(Trainer):
             self.kept_at = self.budget.clock()
 
     def _copied(self, average: NetworkParams) -> NetworkParams:
-        nothing: Any = ()
-        return nothing if self.heard is None else average  # `averaged` makes new arrays
+        nothing = cast(NetworkParams, ())
+        if self.heard is None:
+            return nothing
+        if not self.owned:
+            return average  # `averaged` makes new arrays
+        number = self.exchange.worker  # on disk: memory has no room for one more large table
+        save_worker(self.best_folder, number, average, {})
+        best: NetworkParams = load_arrays(self.best_folder, number, average, mapped=True)
+        return best
 
     def write(self, folder: Path) -> None:
         """Write this worker's files: the best weights first, then the run."""
@@ -172,7 +184,7 @@ class WorkerTrainer(Trainer):
         self.run = nothing  # frees its memory first
         facts = load_facts(folder, number, self._facts())
         best = like.learnt.average if facts.get("curve") else ()
-        self.best_params = load_arrays(folder, number, best)
+        self.best_params = load_arrays(folder, number, best) if best else nothing
         self.run = load_arrays(folder, number, like, skip=len(jax.tree.leaves(best)), place=self.exchange.spread)
         self.at = self._interrupted({name: facts[name] for name in self.at._fields if name in facts})
         self.budget.earlier = self.at.seconds
