@@ -19,7 +19,7 @@ SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 	$(BIN)/python -m pip install --quiet --group docs
 	touch $@
 
-demo: .venv/installed        ## Train, measure and ask on real films
+demo: .venv/installed        ## Train and measure on real films, then their shop window
 	$(BIN)/segue demo
 
 test: .venv/developed        ## All tests

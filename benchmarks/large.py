@@ -1,6 +1,6 @@
 """A log that is larger than a laptop's memory likes: seconds and peak memory of each command.
 
-    python benchmarks/large.py LOG [--events 50000000] [--items 16] [--minutes 1] [--workers 0] [--out FILE]
+    python benchmarks/large.py LOG [--events 50000000] [--items 16] [--minutes 1] [--out FILE] [options of train]
 
 Expands a real log (`segue datasets expand`), then runs `segue prepare` and `segue train` on the large log, each as a
 process of its own whose largest memory the system tells. `--likeness` compares the expansion with the log instead:
@@ -86,7 +86,7 @@ def compared(log: segue.Events, sizes: list[tuple[int, int]]) -> list[dict[str, 
 def run(asked: argparse.Namespace, copies: int, folder: Path) -> dict[str, object]:
     """Expand, prepare and train, and return what each took."""
     log, prepared, model = folder / "log.parquet", folder / "prepared", folder / "large.segue"
-    size = ["--users", str(copies), "--items", str(asked.items)]
+    size = ["--users", str(copies), "--items", str(asked.items), "--rating-col", "none"]
     found = {"expand": measured("datasets", "expand", asked.log, "-o", str(log), *size)}
     found["log_bytes"] = log.stat().st_size
     if asked.prepare:
@@ -94,9 +94,8 @@ def run(asked: argparse.Namespace, copies: int, folder: Path) -> dict[str, objec
         found["prepared_bytes"] = sum(file.stat().st_size for file in prepared.rglob("*") if file.is_file())
     if asked.minutes:
         source = str(prepared) if asked.prepare else str(log)
-        workers = ["--workers", str(asked.workers)] if asked.workers else []
         setting = ["--set", f"train.minutes={asked.minutes}"]
-        found["train"] = measured("train", source, "-o", str(model), "--task", "next", *setting, *workers)
+        found["train"] = measured("train", source, "-o", str(model), *setting, *asked.options)
     return found
 
 
@@ -107,11 +106,10 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=16, help="copies of each item")
     parser.add_argument("--minutes", type=float, default=1.0, help="of training; 0 for none")
     parser.add_argument("--prepare", action="store_true", help="prepare the log and train on the folder")
-    parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--likeness", action="store_true", help="compare expansions with the log instead")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
+    asked, asked.options = parser.parse_known_args()
     log = segue.read_events(asked.log)
     copies = math.ceil(asked.events / len(log))
     found = {
@@ -125,6 +123,7 @@ def main() -> None:
         found["logs"] = compared(log, [(10, 1), (10, 4), (30, 4), (30, 30)])
     else:
         found |= {"events": copies * len(log), "copies_of_items": asked.items, "minutes_of_training": asked.minutes}
+        found |= {"options": asked.options}
         with tempfile.TemporaryDirectory(dir=asked.work) as folder:
             found |= run(asked, copies, Path(folder))
     text = json.dumps(found, indent=1)

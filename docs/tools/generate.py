@@ -1,5 +1,7 @@
 """Write the pages of the reference from the code, into `docs/reference/`: `python docs/tools/generate.py`.
 
+With `--examples` it also records the answers that a server shows at `/docs`.
+
 Knows: the command line, the settings, the names of `segue`, the metrics, and what a server says of itself.
 Does not know: what any of them does; each text comes from the code that it describes.
 """
@@ -175,7 +177,8 @@ GROUPS = {
         "Windows",
     ),
     "Train and measure": ("train", "evaluate", "evaluate_ratings", "evaluate_stream", "configure", "Config"),
-    "Recommend": ("load", "Recommender", "Item", "State", "States", "Trends", "F", "Plan", "Beam", "Sample", "convert"),
+    "Recommend": ("load", "Recommender", "Item", "State", "States", "Trends", "F", "Rule", "scenario"),
+    "Plan and convert": ("Plan", "Beam", "Sample", "convert"),
     "Errors": ("SegueError",),
 }
 
@@ -314,16 +317,17 @@ def examples(seen: Mapping[tuple[str, str], list[answers.Answer]]) -> str:
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 
-def main() -> None:
-    """Write all pages, and the examples that a server shows at `/docs`."""
+def main(*, record: bool = False) -> None:
+    """Write all pages; with `record` also the examples that a server shows at `/docs`."""
     PAGES.mkdir(exist_ok=True)
     pages = {"command-line": command_line(), "settings": settings(), "python": python(), "metrics": metrics()}
     openapi, seen = answers.collect()
     pages["http"] = http(openapi, seen)
-    EXAMPLES.write_text(examples(seen), encoding="utf-8")
+    if record:
+        EXAMPLES.write_text(examples(seen), encoding="utf-8")
     for name, text in pages.items():
         (PAGES / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(record="--examples" in sys.argv)

@@ -35,6 +35,7 @@ ORDER = [
     ("manifest",),
     ("model_file",),
     ("recommend.index", "recommend.filters"),
+    ("recommend.likeness",),
     ("recommend", "recommend.lists"),
     ("evaluation.baselines",),
     ("evaluation.online",),

@@ -173,8 +173,9 @@ class Forgetful(BaseHTTPRequestHandler):
 def test_an_event_counts_once_though_the_answer_to_it_is_lost(served, client):
     url, key = served
     forgetful = type("Here", (Forgetful,), {"to": url.removeprefix("http://")})
-    with ThreadingHTTPServer(("127.0.0.1", 0), forgetful) as proxy:
+    with ThreadingHTTPServer(("127.0.0.1", 0), forgetful) as proxy, contextlib.ExitStack() as held:
         threading.Thread(target=proxy.serve_forever).start()
+        held.callback(proxy.shutdown)  # before the block of the proxy ends
         with Client(f"http://127.0.0.1:{proxy.server_address[1]}", key=key) as through:
             assert through.observe("lost", "03").duplicates == 1
             assert (
@@ -187,7 +188,6 @@ def test_an_event_counts_once_though_the_answer_to_it_is_lost(served, client):
                 return (await other.observe("lost", "07")).duplicates
 
         assert asyncio.run(use()) == 1
-        proxy.shutdown()
     assert [one.item for one in client.get_user("lost").events] == ["07", "06", "05", "04", "03"]
 
 
@@ -225,6 +225,8 @@ def test_what_may_pass_is_tried_again_with_pauses_that_grow_or_that_the_server_a
     assert found.status == "ok" and 0.05 <= pauses[0] <= 0.1 and 0.1 <= pauses[1] <= 0.2 and pauses[2] == 7
     pauses, error = talk(*[problem(503)] * 4)
     assert len(pauses) == 3 and isinstance(error, ServerError) and str(error) == "said. (GET /healthz: 503)"
+    _, error = talk(*[httpx2.LocalProtocolError("Illegal header value b'Bearer secret'")] * 4)
+    assert "in 4 attempts (LocalProtocolError)" in str(error) and "secret" not in str(error)
     pauses, error = talk(problem(503, Retry_After="100"))
     assert not pauses and isinstance(error, ServerError)
     soon = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 20))
@@ -302,6 +304,6 @@ def test_arguments_that_do_not_fit_are_said(client):
 
 def test_many_events_go_in_parts(client):
     sent = (event("many", f"{n % 12:02d}", time=n, id=str(n)) for n in itertools.count(1))
-    found = list(client.ingest_each(itertools.islice(sent, 1500)))
-    assert len({one.seq for one in found}) == 1500
-    assert [one.id for one in client.get_user("many", limit=3).events] == ["1500", "1499", "1498"]
+    found = list(client.ingest_each(itertools.islice(sent, 1100)))
+    assert len({one.seq for one in found}) == 1100
+    assert [one.id for one in client.get_user("many", limit=3).events] == ["1100", "1099", "1098"]

@@ -87,7 +87,7 @@ def run(source, sink, messages):
         return found
 
     source.read = reading
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     return consume(source, sink, lambda: len(seen) >= messages or time.monotonic() > end)
 
 
@@ -162,7 +162,7 @@ def test_a_kill_loses_nothing_and_repeats_nothing_and_a_signal_stops_in_order(br
     first = kept()
     produce(producer, "clicks", [event(n) for n in range(400)])
     process = consumer(tmp_path, brokers)
-    until(lambda: len(kept()) == 2400 or process.poll() is not None)
+    until(lambda: len(kept()) == 2400 or process.poll() is not None, seconds=60)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == -signal.SIGTERM
     events = kept()
@@ -239,6 +239,9 @@ def test_what_the_verb_cannot_do_is_said(tmp_path, monkeypatch):
         assert "topic: expected kafka://HOST:PORT/TOPIC" in (text := said(topic, "--store", tmp_path / "a.db"))
         assert "secret" not in text
     assert "exactly one of --store and --server" in said("kafka://h/t")
+    assert "none: expected a file with a key" in said(
+        "kafka://h/t", "--server", "http://h", "--key-file", tmp_path / "none"
+    )
     (tmp_path / "p").write_text("a=1\nb\n")
     with pytest.raises(ArgumentError, match=r"p, line 2: expected key=value"):
         read_properties(tmp_path / "p")

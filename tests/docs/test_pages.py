@@ -118,11 +118,11 @@ def test_a_dead_link_is_seen(target):
     assert len(dead_links(ROOT / "README.md", f"[a](docs/results.md#kills) [b]({target})")) == 1
 
 
-def test_the_page_of_results_is_what_the_script_prints():
-    script = ROOT / "benchmarks" / "report_results.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(("script", "page"), [("report_results.py", "results.md"), ("cost_model.py", "scale.md")])
+def test_a_page_of_measurements_is_what_its_script_prints(script, page):
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == (DOCS / "results.md").read_text(), "python benchmarks/report_results.py > docs/results.md"
+    assert done.stdout == (DOCS / page).read_text(), f"python benchmarks/{script} > docs/{page}"
 
 
 def test_each_number_of_how_good_it_is_stands_on_the_page_of_results():

@@ -165,17 +165,9 @@ def test_law_a_long_gap_empties_the_first_block_alone():
             close(different[0], different[1])
 
 
-def test_similar_mixes_and_says_what_is_shared():
+def test_labels_say_what_items_share():
     rec = described_recommender(described_log()).add_items(ITEMS)
-    alike = [line.item for line in rec.similar("02", 13, mix=1)]
-    vectors = rec.params.items / np.maximum(np.linalg.norm(rec.params.items, axis=1, keepdims=True), 1e-9)
-    order = np.argsort(-(vectors @ vectors[rec.vocabulary.row("02")]), kind="stable")
-    expected = [rec.vocabulary.id(int(row)) for row in order if row > 0]
-    assert alike == [id for id in expected if id not in ("02", "13")]
-    assert [line.item for line in rec.similar("02", 13, mix=0)] != alike
     assert rec.labels("12") == ["kind a", "kind b", "price 2"]
-    with pytest.raises(ArgumentError, match='expected a known item, came "nobody"'):
-        rec.similar("nobody")
 
 
 def test_a_profile_that_was_not_learnt_is_named():

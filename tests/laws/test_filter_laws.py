@@ -2,7 +2,6 @@
 
 import operator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import segue
 from segue.data.features.catalogue import Catalogue
 from segue.data.features.column_types import columns_of
 from segue.data.features.table_encoder import fit_table_encoder
@@ -264,13 +262,3 @@ def test_what_no_item_has_and_what_is_not_known_are_told():
         MASKS.check("genre < $genre")
     with pytest.raises(TypeError, match="join filters with &"):
         _ = F.price > 3 and F.price < 5
-
-
-def test_what_users_of_other_services_ask_is_a_filter_here():
-    page = (Path(segue.__file__).parents[2] / "docs" / "guides" / "filters-and-rules.md").read_text()
-    lines = page.partition("## Coming from another service")[2].partition("\nWhat has been")[0].splitlines()
-    texts = [line.rsplit("|", 2)[1].strip().strip("`") for line in lines if line.startswith("|") and "`" in line]
-    assert len(texts) == 11
-    for text in texts:
-        passing = MASKS.passing(text, KNOWN)
-        assert 0 < passing.count < N and not passing.notes, text

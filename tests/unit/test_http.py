@@ -848,11 +848,11 @@ def test_the_reference_needs_no_other_server_and_has_an_answer_of_every_route(cl
     assert "http://" not in page and "https://" not in page
     shown = {f"{one.method} {one.path}": one.answer for one in OPERATIONS if one.tag is not None}
     recorded = reference.examples()
-    assert set(recorded) == set(shown), "python docs/tools/generate.py"
+    assert set(recorded) == set(shown), "python docs/tools/generate.py --examples"
     for name, example in recorded.items():
         if not isinstance(example["answer"], str):
             known = msgspec.convert(example["answer"], shown[name])
-            assert msgspec.to_builtins(known) == example["answer"], f"{name}: python docs/tools/generate.py"
+            assert msgspec.to_builtins(known) == example["answer"], f"{name}: python docs/tools/generate.py --examples"
         method, path = name.split(" ")
         assert f'aria-label="{method} {escape(path)}"' in page
     for name in json.loads(client.get("/openapi.json").text)["components"]["schemas"]:

@@ -162,7 +162,7 @@ def test_a_damaged_part_an_unfinished_run_and_other_files_are_said(small, write,
     (folder / "prepared.json").write_text('{"format": 1, "buckets": 4, "runs": []}')
     with pytest.raises(DataError, match=r"prepared\.json is invalid: runs: expected 4 parts"):
         segue.read_events(folder)
-    with pytest.raises(ArgumentError, match="expected no columns for a prepared folder"):
+    with pytest.raises(ArgumentError, match="expected no options for columns, a prepared folder"):
         segue.read_events(folder, user="user")
 
 

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 from unittest import mock
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from segue.cli import app as cli
+from segue.cli import demo
 from segue.errors import ArgumentError, ModelError, NotFoundError
 from segue.serve.http import shutdown
 from segue.serve.http.auth import KeyRing, add_key, read_keys, remove_key
@@ -258,3 +261,21 @@ def test_several_workers_need_a_store_that_processes_share(model, tmp_path):
         assert isinstance(done.exception, ArgumentError) and not (tmp_path / "shop.db").exists()
         assert "--workers 2: expected a store that processes share, --store postgresql://" in f"{done.exception}"
         assert "secret" not in f"{done.exception}"
+
+
+@pytest.mark.parametrize(("screen", "opened"), [(":0", ["http://127.0.0.1:8000"]), ("", [])])
+def test_the_demo_ends_at_its_shop_window_and_opens_it_where_there_is_a_screen(monkeypatch, tmp_path, screen, opened):
+    seen, served = [], []
+
+    def serve(settings, say):
+        served.append((settings.model, settings.port, Path(settings.store).parent.is_dir()))
+        say("http://127.0.0.1:8000: films.segue; stop it with Ctrl-C.")
+        say("stopped by SIGINT; ingested events are on disk.")
+
+    monkeypatch.setattr(demo, "serve", serve)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("webbrowser.open", seen.append)
+    monkeypatch.setenv("DISPLAY", screen)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    demo.open_shop_window(Console(quiet=True), tmp_path / "films.segue", 8000)
+    assert seen == opened and served == [(tmp_path / "films.segue", 8000, True)]

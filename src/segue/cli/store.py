@@ -87,6 +87,7 @@ def consume(
     from segue.jobs.consume import ServerSink, Sink, StoreSink
     from segue.jobs.consume import consume as consume_until
     from segue.jobs.kafka import KafkaSource, Topic, read_properties
+    from segue.serve.http.auth import read_key
     from segue.serve.http.shutdown import said
     from segue.serve.server import log_requests
 
@@ -94,7 +95,7 @@ def consume(
         raise ArgumentError("consume: expected exactly one of --store and --server, came both or none. Give one.")
     source = Topic.of(topic)
     more = read_properties(properties) if properties else {}
-    key = key_file.read_text(encoding="utf-8").strip() if key_file else None
+    key = read_key(key_file) if key_file else None
     log_requests()
     with ExitStack() as held, said(partial(typer.echo, err=True)) as end:
         sink: Sink

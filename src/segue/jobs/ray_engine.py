@@ -1,9 +1,11 @@
 """The engine of a Ray cluster: tasks of Ray Data, and its hash shuffle between them."""
 
+import inspect
 import logging
 import os
 import pickle
 import socket
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -22,11 +24,8 @@ _CHUNKS = 4
 _ANSWER = 10.0
 
 
-def _remote() -> dict[str, int]:
-    return {"max_retries": 2}  # of a task whose worker died; Ray Data itself would try for ever
-
-
-_HOW: dict[str, Any] = {"batch_format": "pyarrow", "ray_remote_args_fn": _remote}
+#: Times that a task whose worker died is tried again; Ray Data itself would try for ever.
+_RETRIES = {"max_retries": 2}
 
 
 class RayEngine:
@@ -65,15 +64,14 @@ class RayEngine:
         chunks = [numbers[start :: _CHUNKS * self.cores] for start in range(_CHUNKS * self.cores)]
         tasks = self._of([{"numbers": pickle.dumps(chunk)} for chunk in chunks if chunk])
         if numbers:
-            for row in self._rows(tasks.map_batches(_mapped, fn_args=(work,), batch_size=1, **_HOW)):
+            for row in self._rows(_with(tasks.map_batches, _mapped, work, batch_size=1)):
                 yield row["number"], row["result"]
 
     def map_reduce(self, split: Split[_Task], tasks: Sequence[_Task], reduce: Reduce, keys: int) -> Iterator[bytes]:
         """Split each task, shuffle the parts by key, and yield the result of each key as it is done."""
         pickled = self._of([{"task": pickle.dumps(task)} for task in tasks])
-        parts = pickled.map_batches(_split, fn_args=(split,), batch_size=1, **_HOW)
-        groups = parts.groupby("key", num_partitions=keys)
-        done = groups.map_groups(_reduced, fn_args=(reduce,), **_HOW)
+        parts = _with(pickled.map_batches, _split, split, batch_size=1)
+        done = _with(parts.groupby("key", num_partitions=keys).map_groups, _reduced, reduce)
         return (row["result"] for row in self._rows(done))
 
     def _of(self, rows: list[dict[str, Any]]) -> Any:
@@ -111,7 +109,13 @@ def _start(ray: Any, address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
-        ray.init(address="local", num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, **quiet)
+        try:
+            ray.init(address="local", num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, **quiet)
+        except Exception as error:  # Ray raises no narrower one where its processes do not come up
+            raise DataError(
+                f"--engine ray: expected Ray to start on this machine, it did not ({one_line(error)[:200]}). "
+                "Try again when the machine is less busy, or leave --engine out."
+            ) from error
         return
     host, colon, port = address.rpartition(":")
     try:
@@ -123,6 +127,18 @@ def _start(ray: Any, address: str | None) -> None:
             f"--address {address}: expected a Ray cluster, none answers ({one_line(error)[:200]}). "
             "Start one (ray start --head), give its HOST:6379, or leave --address out to use this machine."
         ) from None
+
+
+def _with(apply: Callable[..., Any], function: Callable[..., Any], argument: object, **how: Any) -> Any:
+    """Return what a method of Ray Data makes of a function of tables and an argument, with few retries."""
+    known = inspect.signature(apply).parameters
+    if "max_retries" in known:
+        how |= _RETRIES
+    elif "ray_remote_args_fn" in known:  # deprecated, and up to now the only way
+        how["ray_remote_args_fn"] = _RETRIES.copy
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return apply(function, fn_args=(argument,), batch_format="pyarrow", **how)
 
 
 def _mapped(batch: Any, work: Callable[[], Callable[[int], bytes]]) -> Iterator[Any]:

@@ -15,8 +15,8 @@ from segue.shapes import Floats
 
 #: At most so many items differ from the pages: each costs the next copy a page.
 ROWS = 256
-#: The cached properties of a recommender that do not depend on its items.
-_KEPT = ("empty_memory", "no_memory", "new_user", "fused")
+#: The cached properties of a recommender that do not depend on its items, or hardly.
+_KEPT = ("empty_memory", "no_memory", "new_user", "fused", "co_counts", "whitening")
 
 
 class _Snapshot(NamedTuple):

@@ -270,25 +270,26 @@ class Recommender(Scorer):
         state: State | None = None,
         at: Time = None,
     ) -> RankedList:
-        """Return the k items most like an item, by what users do next and by the vectors of the items.
+        """Return the k items most like an item, by what users do with them, their vectors and their attributes.
 
         Args:
             item: its id.
             k: how many.
-            mix: 0 ranks by how much likelier an item is after this one than for a new user, 1 by the cosine of the
-                vectors (learnt from events and attributes), a number between by both.
+            mix: 0 ranks by what users do (how often the items come near each other, popularity taken out), 1 by
+                what the items are (categories and words of the title that they share), a number between by both. The
+                cosine of the vectors, which learn from both, always counts.
             where: a filter, as of `recommend`; `current` is the item.
             state: of a user; the most similar items, 5 k + 20 of them, are ranked as `recommend` ranks them.
             at: the time of the request; None when unknown.
 
         Returns:
-            Items with a score in standard deviations over the catalogue, with a state that of `recommend`; see
-            `labels` for their attributes.
+            Items with a score up to 1 (the nearest in all respects), with a state that of `recommend`; see `labels` for
+            their attributes.
 
         Raises:
             ArgumentError: the item is unknown, k is below 1, mix is not from 0 to 1, or the filter does not fit.
 
-        Cost: O(items x width).
+        Cost: O(items x width), with an index a search; O(pairs and items) at the first call.
         """
         now = microseconds(at, "at")
         if state is None:

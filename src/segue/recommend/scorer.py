@@ -17,12 +17,17 @@ from segue.model.transitions import blend_scores, likeliest, nothing_recent, tra
 from segue.recommend.filters.masks import FilterMasks
 from segue.recommend.fused_inference import FusedInference
 from segue.recommend.index.exact import SCORES, BestRows, Index, best_columns, side_by_side
+from segue.recommend.likeness.attributes import SharedAttributes
+from segue.recommend.likeness.co_counts import CoCounts
+from segue.recommend.likeness.vectors import Whitening
 from segue.recommend.state import Seen, State, States
 from segue.shapes import Bools, Floats, Rows
 from segue.trends.live_items import LiveItems
 
 #: Candidates of the index and of the transition counts, beyond k.
 MORE = 100
+#: The most items of which the whitening of the vectors is made.
+SAMPLE = 8192
 
 
 class Item(NamedTuple):
@@ -75,6 +80,22 @@ class Scorer(Model):
     def fused(self) -> FusedInference:
         """The network for a small batch, in few calls."""
         return FusedInference(self.network, self.params)
+
+    @cached_property
+    def co_counts(self) -> CoCounts | None:
+        """How often items come near each other; None without transition counts. Cost: O(pairs), once."""
+        return None if self.counts is None else CoCounts.of(self.counts)
+
+    @cached_property
+    def whitening(self) -> Whitening:
+        """What takes out of the vectors what all items share. Made of a sample of items, once."""
+        learnt = np.linspace(1, self.learnt_rows - 1, min(SAMPLE, self.learnt_rows - 1)).astype(np.int32)
+        return Whitening.of(self.params.items[learnt])
+
+    @cached_property
+    def shared_attributes(self) -> SharedAttributes | None:
+        """Which items share categories and words of the title; None without a catalogue. Cost: O(items), once."""
+        return None if self.catalogue is None else SharedAttributes(self.catalogue, self.filters.columns.values())
 
     def score_outputs(
         self, output: Floats, gaps: Floats, recent: Rows, details: Floats | None = None, rows: Rows | None = None

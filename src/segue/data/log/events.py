@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from segue.addresses import shown
 from segue.data.log.event_table import read_log
 from segue.data.log.findings import Findings, Intake, inspect_table
 from segue.data.log.prepared_log import prepared_log
@@ -261,10 +262,11 @@ def read_events(
     reading = reading if missing is None else replace(reading, missing=tuple(ids_of(missing, "missing")))
     requested = {"user": user, "item": item, "time": time, "rating": rating, "type": type, "id": id}
     if is_prepared(source):
-        if given := [name for name, column in requested.items() if column is not None]:
+        given = [name for name, column in requested.items() if column is not None] + ["reading"] * (reading != _PLAIN)
+        if given:
             raise ArgumentError(
-                f"{source}: expected no columns for a prepared folder, which has its own; came one for {given[0]}. "
-                "Leave it out."
+                f"{shown(str(source))}: expected no options for columns, a prepared folder has its own; came one for "
+                f"{given[0]}. Leave it out."
             )
         log = prepared_log(open_prepared(str(source)))
     else:

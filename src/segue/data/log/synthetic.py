@@ -211,7 +211,7 @@ def expand(events: Events, path: Path, *, users: int, items: int, seed: int = 0)
         ArgumentError: `users` or `items` is below 1, or the file cannot be written.
         DataError: the log has no events.
 
-    Cost: O(events * users) time, some 300 MB beside the log. Logs with very many events an hour take more.
+    Cost: O(events * users) time, some 500 MB beside the log. Logs with very many events an hour take more.
 
     Example:
         >>> import tempfile

@@ -1,7 +1,8 @@
 """Two indexes: the rows of a value (`Postings`), the texts that hold a part (`Haystack`)."""
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
@@ -18,6 +19,9 @@ T = TypeVar("T")
 _NONE = np.zeros(0, np.int32)
 #: Stands after each text; no text holds it.
 _END = "\0"
+#: In place of a separator: the values of a text are its words that have a letter, in lower case.
+WORDS = "\\w"
+_WORD = re.compile(r"\w*[^\W\d_]\w*")
 
 
 def keys_of(cell: object, *, several: bool = False, separator: str | None = None) -> set[str]:
@@ -25,14 +29,18 @@ def keys_of(cell: object, *, several: bool = False, separator: str | None = None
 
     Args:
         several: whether the cell holds several values.
-        separator: between values in a text.
+        separator: between values in a text; `WORDS` for words.
 
     Example:
         >>> sorted(keys_of(5.0)), sorted(keys_of("a | b", several=True, separator="|")), keys_of(None)
         (['5', '5.0'], ['a', 'b'], set())
+        >>> sorted(keys_of("Toy Story 2: toys (1999)", several=True, separator=WORDS))
+        ['story', 'toy', 'toys']
     """
     if cell is None:
         return set()
+    if separator == WORDS:
+        return set(_WORD.findall(str(cell).lower()))
     if not several:
         parts: list[object] = [cell]
     elif isinstance(cell, list):
@@ -140,6 +148,26 @@ class Postings:
             new = np.array(sorted(added.get(key, [])), np.int32)
             changed[key] = np.insert(rows, np.searchsorted(rows, new), new)
         return replace(self, changed={**self.changed, **changed}) if changed else self
+
+    def sums(self, weigh: Callable[[NDArray[np.int64]], NDArray[np.float64]], size: int) -> NDArray[np.float64]:
+        """Return float64[row]: for each row below `size` the sum of the weights of its texts.
+
+        Args:
+            weigh: the weights of texts that so many rows have.
+
+        Example:
+            >>> genres = Postings.of(pl.Series(["a|b", None, "b"]), several=True, separator="|")
+            >>> genres.sums(lambda counts: 1 / counts, 4).tolist()
+            [0.0, 1.5, 0.0, 0.5]
+        """
+        weights = weigh(np.diff(self.offsets))
+        weights[[self.codes[key] for key in self.changed if key in self.codes]] = 0
+        each = np.repeat(weights, np.diff(self.offsets))
+        sums: NDArray[np.float64] = np.bincount(self.rows, each, size).astype(np.float64)
+        for rows in self.changed.values():
+            if len(rows):
+                sums[rows] += weigh(np.array([len(rows)]))
+        return sums
 
     def _of(self, key: str) -> Rows:
         rows = self.changed.get(key)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from segue.recommend.lists.options import ListOptions
 from segue.serve.api.answers import EventLineOut, Ingested
 from segue.serve.api.list_options import options_of, unseen
-from segue.serve.api.scenarios import told, with_scenario
+from segue.serve.api.scenarios import with_origin, with_scenario
 from segue.serve.api.schemas import EventBatch, EventIn, HistoryEvent, IngestHeaders, IngestQuery, RecommendIn, micros
 from segue.serve.api.serializers import ingested_of
 from segue.serve.http import limits
@@ -46,7 +46,7 @@ async def ingest_events(call: Call, body: EventIn | EventBatch, query: IngestQue
         return await _with_scenario(call, events, query)
     options = None if query.recommend is None else ListOptions(query.recommend)
     found = ingested_of(await call.context.ingests.send(IngestRequest(events, call.key.name, options)))
-    return found if options is None else told(call, found, None, events[-1].user)
+    return found if options is None else with_origin(call, found, None, events[-1].user)
 
 
 async def _with_scenario(call: Call, events: tuple[Event, ...], query: IngestQuery) -> Ingested:
@@ -64,7 +64,7 @@ async def _with_scenario(call: Call, events: tuple[Event, ...], query: IngestQue
         options, more = await call.context.run(unseen, call.context.service, wanted, mine, options)
         notes += more
     found = await call.context.ingests.send(IngestRequest(events, call.key.name, options))
-    return told(call, ingested_of(found, notes), chosen, last.user)
+    return with_origin(call, ingested_of(found, notes), chosen, last.user)
 
 
 def history_of(sent: str | HistoryEvent) -> Event:

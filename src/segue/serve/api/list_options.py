@@ -47,7 +47,7 @@ def options_of(wanted: ListIn, now: int) -> ListOptions:
 
 def boosts_of(wanted: ListIn) -> tuple[Rule, ...]:
     """Return the boosts of a list as rules."""
-    return tuple(Rule("boost", one.where, tuple(one.items), one.by, one.name) for one in wanted.boosts)
+    return tuple([Rule("boost", one.where, tuple(one.items), one.by, one.name) for one in wanted.boosts])
 
 
 def where_of(texts: list[str]) -> Filter | None:

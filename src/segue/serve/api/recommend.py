@@ -17,7 +17,7 @@ from segue.recommend.similar import pool_for_user
 from segue.serve.api.answers import BatchListOut, BatchOut, ExplanationOut, ItemList, RatingOut
 from segue.serve.api.events import history_of
 from segue.serve.api.list_options import options_of, seen_rule_of, unseen, where_of
-from segue.serve.api.scenarios import told, with_scenario
+from segue.serve.api.scenarios import with_origin, with_scenario
 from segue.serve.api.schemas import (
     BatchIn,
     ExplainIn,
@@ -51,7 +51,7 @@ async def recommend(call: Call, body: RecommendIn) -> ItemList:
 async def _list(call: Call, body: RecommendIn, said: Collection[str]) -> ItemList:
     """Return the list of a request; what it says itself is named in `said`."""
     body, chosen, notes = with_scenario(call, body, said)
-    return told(call, await _pages(call, body, options_of(body, call.context.now()), notes), chosen, body.user)
+    return with_origin(call, await _pages(call, body, options_of(body, call.context.now()), notes), chosen, body.user)
 
 
 async def _pages(call: Call, body: RecommendIn, options: ListOptions, notes: Sequence[str]) -> ItemList:

@@ -1,7 +1,7 @@
 """The description of all routes as a page for people: `/docs`, without a script and without requests elsewhere.
 
-Knows: OpenAPI, HTML, and a recorded request of each route: `static/examples.json`, which `docs/tools/generate.py`
-writes. Does not know: what a route does.
+Knows: OpenAPI, HTML, and a recorded request of each route: `static/examples.json`, which
+`docs/tools/generate.py --examples` writes. Does not know: what a route does.
 """
 
 import json

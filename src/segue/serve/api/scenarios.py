@@ -162,9 +162,12 @@ def with_scenario(
         raise Refusal(422, f"scenario {chosen.scenario.name}: {error}. Change what the request says.") from None
 
 
-def told(call: Call, found: L, chosen: ChosenScenario | None, user: str | None) -> L:
+def with_origin(call: Call, found: L, chosen: ChosenScenario | None, user: str | None) -> L:
     """Return a list that says of which scenario and arms it is; the arms count it."""
-    shop, arms = call.context.service.arms, dict(chosen.arms) if chosen else {}
+    shop = call.context.service.arms
+    if chosen is None and not shop.running():
+        return found
+    arms = dict(chosen.arms) if chosen else {}
     if user is not None and found.items is not UNSET:
         arms |= shop.of_models(user)
         if arms:

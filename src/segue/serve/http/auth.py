@@ -89,6 +89,18 @@ def read_keys(path: Path) -> KeyRing:
     return KeyRing({key.id: key for key in keys})
 
 
+def read_key(path: Path) -> str:
+    """Return the key in a file of a client, which holds the key alone.
+
+    Raises:
+        ArgumentError: there is no such file.
+    """
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise ArgumentError(f"{path}: expected a file with a key ({type(error).__name__}). Check the path.") from None
+
+
 def add_key(path: Path, name: str, role: Role) -> str:
     """Put a new key into a file, made if it is not there, and return the key: it is kept nowhere else.
 

@@ -116,5 +116,7 @@ def _answer(rec: Recommender, request: ListRequest, ranked: RankedList) -> Answe
 
 def _source(rec: Recommender, state: State) -> str:
     """Return what the list of a user without events is made of."""
+    if state.memory is rec.new_user.memory:
+        return "new user"
     pairs = zip(leaves(state.memory), leaves(rec.new_user.memory), strict=True)
     return "new user" if all(np.array_equal(one, other) for (_, one), (_, other) in pairs) else "profile"

@@ -79,7 +79,8 @@ class Arms:
 
     def by_shadow(self, user: str) -> bool:
         """Return whether the model in the shadow answers a user."""
-        return any(not one.scenario and one.arms[one.arm_of(user)] == "shadow" for one in self.running())
+        running = self.running()
+        return bool(running) and any(not one.scenario and one.arms[one.arm_of(user)] == "shadow" for one in running)
 
     def of_models(self, user: str) -> dict[str, str]:
         """Return the arms of a user in experiments between models."""

@@ -71,11 +71,13 @@ class KeptImpressions:
         A list whose id is noted already is not noted again, and nothing is noted of a user who was erased. Where the
         store cannot write, lists are answered all the same, and the log of the process says so.
         """
-        now, left = int(self._clock() * 1e6), list[tuple[str, ShownList]]()
+        left: list[tuple[str, ShownList]] = []
         for user, options, answer in lists:
             if options is not None and options.fatigue and options.list_id and answer is not None and answer.items:
                 items = [line.item for line in answer.items[:ITEMS]]
-                left.append((user, ShownList(options.list_id, now, items)))
+                left.append((user, ShownList(options.list_id, int(self._clock() * 1e6), items)))
+        if not left:
+            return
         try:
             for _ in range(TRIES):
                 left = left and self._note(left)

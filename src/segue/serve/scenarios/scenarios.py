@@ -109,12 +109,12 @@ class ChosenScenario(NamedTuple):
     """The scenario that answers a request, and the arm that chose it, if an experiment did.
 
     Args:
-        asked: the name that was sent.
+        requested: the name that was sent.
         scenario: whose settings hold.
         arms: by experiment, the arm that chose it; empty where no experiment splits the scenario.
     """
 
-    asked: str
+    requested: str
     scenario: Scenario
     arms: Mapping[str, str] = {}
 

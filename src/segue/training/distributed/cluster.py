@@ -109,7 +109,7 @@ def train_on(
         parts = balanced(learnt.lengths, workers.number)
         job = Job(
             network,
-            share_of_batch(config, workers.number),
+            of_one_worker(config, workers.number),
             folder.absolute(),
             None if validation is None else validation.exclude_seen,
             bool(ratings),
@@ -130,11 +130,21 @@ def train_on(
             return _trained(Path(finished), job, workers.number, ratings)
 
 
-def share_of_batch(config: Config, workers: int) -> Config:
-    """Return the settings of one of so many workers: its share of the batch size, at least 1."""
-    assert config.train.batch_size is not None
-    share = -(-config.train.batch_size // workers)
-    return replace(config, train=replace(config.train, batch_size=share, minutes=None))
+def of_one_worker(config: Config, workers: int) -> Config:
+    """Return the settings of one of N workers: 1 / N of the batch size, sqrt(N) times the learning rate.
+
+    The gradient of a smaller batch is noisier, by sqrt(N), and AdamW divides its steps by the noise.
+
+    Example:
+        >>> from segue.config import configure
+        >>> one = of_one_worker(configure({"train.batch_size": 128, "train.learning_rate": 0.004}), 4)
+        >>> one.train.batch_size, one.train.learning_rate
+        (32, 0.008)
+    """
+    train = config.train
+    assert train.batch_size is not None and train.learning_rate is not None
+    share, rate = -(-train.batch_size // workers), train.learning_rate * workers**0.5
+    return replace(config, train=replace(train, batch_size=share, learning_rate=rate, minutes=None))
 
 
 @contextlib.contextmanager
