@@ -63,6 +63,14 @@ def pure(monkeypatch):
     monkeypatch.setattr(build, "available", lambda: False)  # these settings are of no other test
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quickly_compiled():
+    """Compile without optimisations: each program here runs a few times."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def begun(workers):
     """The runs of workers that own the table by rows, as if they had learnt for a while."""
 
