@@ -302,7 +302,7 @@ def exchanged(parts: Parts) -> list[list[str]]:
 def page(parts: Parts) -> str:
     """Return the page `docs/scale.md`."""
     data, large, found, index, job, n = parts.data, read("large"), parts.workers, parts.index, PAPER, CLUSTER.workers
-    train, expanding = large["train"], large["expand"]
+    train, expanding, larger = large["train"], large["expand"], read("scale/large-200")
     sections = [
         "# Scale",
         said(f"""Know what a large log costs before you rent machines. The parts are measured on a machine of
@@ -318,13 +318,13 @@ def page(parts: Parts) -> str:
         table(["users x", "items x", "events", "items", "slope of the tail", "found by pairs", "by the most frequent"],
               likeness()),
         said(f"""{large["source"]} as {large["events"]:,} events: expanding took {expanding["processor_seconds"]:.0f}
-            processor seconds and {expanding["peak_memory_gib"]:.1f} GiB, training with a budget of
-            {large["minutes_of_training"]:g} minute {train["processor_seconds"]:.0f} processor seconds and
-            {train["peak_memory_gib"]:.1f} GiB, with `{" ".join(large["options"])}`. Other work held the machine: the
-            minute was over after one call of updates."""),
+            processor seconds and {expanding["peak_memory_gib"]:.1f} GiB ({larger["events"]:,} events:
+            {larger["expand"]["processor_seconds"]:.0f} and {larger["expand"]["peak_memory_gib"]:.1f}), training with a
+            budget of {large["minutes_of_training"]:g} minute {train["processor_seconds"]:.0f} processor seconds and
+            {train["peak_memory_gib"]:.1f} GiB, with `{" ".join(large["options"])}`. Other work ran: the minute was
+            over after one call of updates."""),
         "## The parts",
-        said("Processor seconds for a million events, and the bytes of an event afterwards."),
-        table(["step", "seconds", "bytes"], for_a_million(parts)),
+        table(["step", "processor seconds for a million events", "bytes of an event after it"], for_a_million(parts)),
         said(f"""The process that starts a training holds {event_bytes(parts):.0f} bytes for each event, and
             {event_bytes(parts, hours=False):.0f} where hour and day are not read (`--kind time=ignored`). A vocabulary
             takes {parts.items["bytes_of_an_id"]} bytes for each id, the counts of the items of each bucket

@@ -50,7 +50,7 @@ class RayEngine:
                 f"--engine ray: expected Ray, it cannot be imported ({error}). Run: pip install 'segue[ray]'."
             ) from None
         self.ray, self.data = ray, ray.data
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised, without Ray's stack
         if not ray.is_initialized():
             _start(ray, address)
         self.cores = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
@@ -177,6 +177,6 @@ def _explained(faults: Any) -> Iterator[None]:
         if known is not None:
             raise known from None
         raise DataError(
-            f"--engine ray: expected every worker to end its work, one did not: {one_line(error)[-300:]}. "
+            f"--engine ray: expected every worker to end its work, one did not: {one_line(error).rstrip('.')[-300:]}. "
             "A worker without memory is killed: give more --buckets of a new folder, or nodes with more memory."
         ) from error
