@@ -904,8 +904,8 @@ def alike() -> list[str]:
     return section(
         "Similar items",
         "NDCG@10 of the items most like an item. The weights of the three likenesses were picked by hand, on other "
-        "items of ml-latest-small and a small part of Globo; the series of ml-100k and the items without events were seen "
-        "on the way. The gains: "
+        "items of ml-latest-small and a small part of Globo; the series of ml-100k and the items without events were "
+        "seen on the way. The gains: "
         "series, titles that differ by a number or after a colon; genres and attributes, the share in common; tags, "
         "rare ones that people gave; sessions, how many held-out sessions hold both. A model with titles reads them, "
         f"so that its series are easy. Small models ({run['date']}); the version before took the score after the item "

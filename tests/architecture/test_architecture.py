@@ -17,7 +17,7 @@ SOURCE = Path(segue.__file__).parent
 ORDER = [
     ("errors", "shapes", "addresses"),
     ("config", "files", "free_memory"),
-    ("folders",),
+    ("folders", "ray_cluster"),
     ("metrics",),
     ("kernels",),
     ("data",),

@@ -200,7 +200,7 @@ def test_a_validation_item_is_read_by_every_model_or_by_none():
 
 def test_settings_are_tuned_without_a_test_event(halves, monkeypatch):
     rec, train, test = halves
-    monkeypatch.setattr(registry, "call_each", lambda function, given, keys, heard: (function(given, key, tell=heard) for key in keys))  # fmt: skip  # noqa: E501
+    monkeypatch.setattr(registry, "call_each", lambda function, given, keys, heard, **_: (function(given, key, tell=heard) for key in keys))  # fmt: skip  # noqa: E501
     turned = test.with_table(test.table.with_columns(pl.col("item").reverse()), history=test.history)
     names = [list(segue.evaluate(rec, each, train=train, baselines=["recent"]).rows) for each in (test, turned)]
     assert names[0] == names[1] != ["segue", RecentPopularity().name]

@@ -4,7 +4,6 @@ import inspect
 import logging
 import os
 import pickle
-import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,14 +13,13 @@ from typing import Any, TypeVar
 from segue.data.values.plain import one_line
 from segue.errors import ArgumentError, DataError, SegueError
 from segue.jobs.engines import Engine, LocalEngine, Reduce, Split
+from segue.ray_cluster import join, ray_for
 
 _Task = TypeVar("_Task")
 #: Parts in a block of Ray.
 _PARTS = 64
 #: Tasks of `map` for each core: the work is made once in each.
 _CHUNKS = 4
-#: Seconds that a cluster may take to answer.
-_ANSWER = 10.0
 
 
 #: Times that a task whose worker died is tried again; Ray Data itself would try for ever.
@@ -42,18 +40,12 @@ class RayEngine:
     """
 
     def __init__(self, address: str | None = None) -> None:
-        try:
-            import ray
-            import ray.data
-        except ImportError as error:
-            raise ArgumentError(
-                f"--engine ray: expected Ray, it cannot be imported ({error}). Run: pip install 'segue[ray]'."
-            ) from None
+        ray: Any = ray_for("--engine ray")
         self.ray, self.data = ray, ray.data
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised, without Ray's stack
         if not ray.is_initialized():
-            _start(ray, address)
-        self.cores = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+            join(ray, address, num_cpus=len(os.sched_getaffinity(0)))
+        self.cores = int(ray.cluster_resources().get("CPU", 0))
         if self.cores < 1:
             raise ArgumentError(
                 "--engine ray: expected a cluster with cores, found none. Start a node: ray start --num-cpus 4."
@@ -102,31 +94,6 @@ def engine_of(name: str | None, address: str | None = None) -> Engine:
     if name != "ray":
         raise ArgumentError(f'--engine: expected ray, came "{name}". Leave it out to work on this machine alone.')
     return RayEngine(address)
-
-
-def _start(ray: Any, address: str | None) -> None:
-    """Join a cluster, or start Ray on this machine."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address is None:
-        try:
-            ray.init(address="local", num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, **quiet)
-        except Exception as error:  # Ray raises no narrower one where its processes do not come up
-            raise DataError(
-                f"--engine ray: expected Ray to start on this machine, it did not ({one_line(error)[:200]}). "
-                "Try again when the machine is less busy, or leave --engine out."
-            ) from error
-        return
-    host, colon, port = address.rpartition(":")
-    try:
-        if address != "auto":  # Ray itself would ask for minutes
-            socket.create_connection((host.rpartition("/")[2] or port, int(port) if colon else 6379), _ANSWER).close()
-        ray.init(address=address, **quiet)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ArgumentError(
-            f"--address {address}: expected a Ray cluster, none answers ({one_line(error)[:200]}). "
-            "Start one (ray start --head), give its HOST:6379, or leave --address out to use this machine."
-        ) from None
 
 
 def _with(apply: Callable[..., Any], function: Callable[..., Any], argument: object, **how: Any) -> Any:

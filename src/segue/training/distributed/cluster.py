@@ -25,6 +25,7 @@ from segue.data.values.plain import one_line
 from segue.errors import ArgumentError, SegueError, TrainingError
 from segue.files import remove
 from segue.model.network import Network
+from segue.ray_cluster import join, ray_for
 from segue.training.budget import Budget
 from segue.training.distributed.files import read_facts, read_sequences, whole_params, write_sequences
 from segue.training.distributed.parts import balanced
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 #: Times that workers are started anew after a fault.
 RESTARTS = 2
-#: Seconds in which a cluster has to answer.
-ANSWER = 10.0
 #: Bytes of Ray's store of objects on this machine; nothing large goes through the store.
 OBJECTS = 100 << 20
 
@@ -154,7 +153,7 @@ def connected(workers: Workers, say: Callable[[str], None]) -> Iterator[int]:
     Raises:
         ArgumentError: Ray is missing, the cluster does not answer, or has fewer cores than workers.
     """
-    ray = _ray()
+    ray = ray_for("--workers")
     own = not ray.is_initialized()
     if own:
         _start(ray, workers, say)
@@ -181,40 +180,13 @@ def cores_of_worker(nodes: list[float], workers: int) -> int:
     return max((c for c in range(1, int(max(nodes)) + 1) if sum(n // c for n in nodes) >= workers), default=1)
 
 
-def _ray() -> Any:
-    try:
-        import ray
-        import ray.train
-        import ray.util
-    except ImportError:
-        raise ArgumentError("--workers: expected Ray, it is not installed. Run: pip install 'segue[ray]'.") from None
-    return ray
-
-
 def _start(ray: Any, workers: Workers, say: Callable[[str], None]) -> None:
     warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)  # Ray forks to begin another program
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # workers run as one process would
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if workers.address is None:
-        cores = len(os.sched_getaffinity(0))
-        if cores < workers.number:
-            say(f"{workers.number} workers share {cores} core{'s' * (cores > 1)} of this machine: this saves no time.")
-        ray.init(
-            num_cpus=max(workers.number, cores), include_dashboard=False, object_store_memory=OBJECTS, **quiet,
-            address="local",
-        )  # fmt: skip
-        return
-    host, colon, port = workers.address.rpartition(":")
-    try:
-        if workers.address != "auto":
-            socket.create_connection((host.rpartition("/")[2] or port, int(port) if colon else 6379), ANSWER).close()
-        ray.init(address=workers.address, **quiet)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ArgumentError(
-            f"--address {workers.address}: expected a Ray cluster, none answers ({one_line(error)[:200]}). "
-            "Start one (ray start --head), give its HOST:6379, or leave --address out to use this machine."
-        ) from None
+    cores = len(os.sched_getaffinity(0))
+    if workers.address is None and cores < workers.number:
+        say(f"{workers.number} workers share {cores} core{'s' * (cores > 1)} of this machine: this saves no time.")
+    join(ray, workers.address, num_cpus=max(workers.number, cores), object_store_memory=OBJECTS)
 
 
 def _write_inputs(
@@ -235,7 +207,7 @@ def _write_inputs(
 
 def _fitted(job: Job, workers: int, cores: int, report: Callable[[Progress], None]) -> Any:
     """Run Ray Train to its end and return its last checkpoint."""
-    ray: Any = _ray()
+    ray: Any = ray_for("--workers")
     train: Any = ray.train
     from ray.train.v2.jax import JaxTrainer
     from ray.util.queue import Queue
@@ -315,7 +287,7 @@ def run_worker(given: dict[str, Any]) -> None:
     import jax
     from ray.train.collective import broadcast_from_rank_zero
 
-    ray: Any = _ray()
+    ray: Any = ray_for("--workers")
     joined: Any = jax.distributed
     context = ray.train.get_context()
     address = None
@@ -339,7 +311,7 @@ def _worker_trainer(job: Job) -> "WorkerTrainer":
     from segue.training.jit_cache import keep_compiled
 
     keep_compiled()
-    ray: Any = _ray()
+    ray: Any = ray_for("--workers")
     exchange, inputs = Exchange.of_processes(), job.folder / "inputs"
     validation = None
     if job.exclude_seen is not None:
