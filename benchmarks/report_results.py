@@ -540,6 +540,28 @@ def evaluations() -> list[str]:
     )
 
 
+def together() -> list[str]:
+    """Return the table of training by several workers, beside one process on one core."""
+    rows = []
+    for name in names("distributed*"):
+        run = read(name)
+        for arm, found in run["arms"].items():
+            who = "one process, one core" if arm == "0" else f"{arm} workers, {run['cores']} cores"
+            pace, error = run["against_first"][arm]["speed"], share(run["standard_error"])
+            scores = " / ".join(map(share, found["ndcg@10"]))
+            rows.append([run["log"].partition(".")[0], who, number(found["events_per_second"]), f"{pace:.2f}", scores])
+            rows[-1] += [error, f"{run['load']:.0f}", run["date"]]
+    head = ["log", "who trains", "events a second", "times as many", "validation NDCG@10 by epoch", "standard error"]
+    return section(
+        "Several workers",
+        "`segue train --workers N` beside one process: width 64, the same events in the same number of epochs. Each "
+        "worker learns alone for sixteen updates, then they exchange what they changed. What a large log and catalogue "
+        "need: [Scale](scale.md).",
+        table([*head, "load", "date"], rows),
+        again="python benchmarks/distributed.py quality LOG --epochs 2 --arms 0,2,4 -- --set model.width=64",
+    )
+
+
 def speed() -> list[str]:
     """Return the tables of training and reading."""
     rows, sampled = [], []
@@ -1012,7 +1034,7 @@ def page() -> str:
     ]
     for title, parts in (
         ("Accuracy", (quality, peers, beyond_ids, alike, streams, ratings, memory_and_plans, agreement)),
-        ("Speed", (speed, evaluations)),
+        ("Speed", (speed, together, evaluations)),
         ("Serving", (serving,)),
         ("Faults", (faults,)),
         ("Other settings", (variants, ablation)),
