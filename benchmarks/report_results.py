@@ -542,8 +542,8 @@ def evaluations() -> list[str]:
 
 def together() -> list[str]:
     """Return the table of training by several workers, beside one process on one core."""
-    rows = []
-    for name in names("distributed*"):
+    rows, killed = [], read("distributed-faults")
+    for name in names("distributed-ml-*"):
         run = read(name)
         for arm, found in run["arms"].items():
             who = "one process, one core" if arm == "0" else f"{arm} workers, {run['cores']} cores"
@@ -555,8 +555,10 @@ def together() -> list[str]:
     return section(
         "Several workers",
         "`segue train --workers N` beside one process: width 64, the same events in the same number of epochs. Each "
-        "worker learns alone for sixteen updates, then they exchange what they changed. What a large log and catalogue "
-        "need: [Scale](scale.md).",
+        "worker learns alone for sixteen updates, then they exchange what they changed. The command was killed after "
+        f"epoch {killed['epochs_before'][-1]} of another training and resumed: epochs "
+        f"{' and '.join(map(str, killed['epochs_after']))} followed, and none was trained twice. What a large log and "
+        "catalogue need: [Scale](scale.md).",
         table([*head, "load", "date"], rows),
         again="python benchmarks/distributed.py quality LOG --epochs 2 --arms 0,2,4 -- --set model.width=64",
     )
