@@ -542,7 +542,7 @@ def evaluations() -> list[str]:
 
 def together() -> list[str]:
     """Return the table of training by several workers, beside one process on one core."""
-    rows, killed = [], read("distributed-faults")
+    rows, killed, large = [], read("distributed-faults"), read("distributed-memory")
     for name in names("distributed-ml-*"):
         run = read(name)
         for arm, found in run["arms"].items():
@@ -557,8 +557,12 @@ def together() -> list[str]:
         "`segue train --workers N` beside one process: width 64, the same events in the same number of epochs. Each "
         "worker learns alone for sixteen updates, then they exchange what they changed. The command was killed after "
         f"epoch {killed['epochs_before'][-1]} of another training and resumed: epochs "
-        f"{' and '.join(map(str, killed['epochs_after']))} followed, and none was trained twice. What a large log and "
-        "catalogue need: [Scale](scale.md).",
+        f"{' and '.join(map(str, killed['epochs_after']))} followed, and none was trained twice. "
+        f"{number(large['items'])} items of width {large['width']}, {large['tables_gib']} GiB of tables: two workers "
+        f"learnt {number(large['rows'][-1]['events_per_second'])} events a second, with "
+        f"{large['worker_peak_gib']} GiB in the larger one, files that can be dropped among it, and "
+        f"{large['driver_peak_gib']} GiB in the process that started them. What a large log and catalogue "
+        "need: [Scale](scale.md).",
         table([*head, "load", "date"], rows),
         again="python benchmarks/distributed.py quality LOG --epochs 2 --arms 0,2,4 -- --set model.width=64",
     )
