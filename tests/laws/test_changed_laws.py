@@ -14,7 +14,6 @@ from segue.recommend import new_items
 from segue.recommend.changed_items import ROWS, Changed, fitted_attributes
 from segue.recommend.copy_on_write import Pages
 from segue.recommend.index.approximate import exact_index
-from segue.recommend.lists.item_filters import rows_where
 from segue.serve.live.service import Service
 from segue.serve.ranking.types import ListOptions
 from segue.store.sql.sqlite_store import SqliteStore
@@ -30,6 +29,11 @@ VALUES = {
 WRONG = {"title": [["a"], {"b": 1}], "kind": [float("inf")], "price": ["x", float("inf"), 2**2000, [1.0], "12 kg"]}
 CHANGE = st.tuples(st.sampled_from(KNOWN), st.sampled_from(sorted(VALUES)), st.integers(0, 9), st.booleans())
 ROUNDS = settings(max_examples=40, deadline=None)
+
+
+def rows_where(rec, where):
+    """bool[row]: the items that a filter lets pass."""
+    return rec.filters.passing(where).mask
 
 
 def drawn(name, number, wrong):

@@ -152,16 +152,6 @@ def reached(rec: Scorer, rules: Iterable[Rule]) -> list[tuple[Rule, int]]:
     return found
 
 
-def rows_where(rec: Scorer, where: Where) -> Bools:
-    """Return bool[row], true for items that a filter of items alone lets pass; not to be changed.
-
-    Raises:
-        ArgumentError: there is no such attribute.
-    """
-    passing = rec.filters.passing(where)
-    return _every(rec) if passing is None else passing.mask
-
-
 def _every(rec: Scorer) -> Bools:
     every = np.ones(rec.vocabulary.size, bool)
     every[0] = False

@@ -30,14 +30,14 @@ def balanced(events: Times, workers: int) -> list[Times]:
     return [np.flatnonzero(owner == worker) for worker in range(workers)]
 
 
-def room(updates: int, cells: int, lanes: int, drawn: int, workers: int) -> int:
+def room(updates: int, cells: int, batch_size: int, drawn: int, workers: int) -> int:
     """Return how many rows a call may ask of each owner.
 
-    A call reads at most `1 + lanes + updates * cells + drawn` rows. Rows are dealt out by
+    A call reads at most `1 + batch_size + updates * cells + drawn` rows. Rows are dealt out by
     remainder, in the order of frequency, so that owners have nearly equal shares; a quarter more is
     room for chance. Rows beyond the room are read as zeros and learn nothing in that call.
     """
-    most = 1 + lanes + updates * cells + drawn
+    most = 1 + batch_size + updates * cells + drawn
     return most if workers == 1 else min(most, int(1.25 * most / workers) + 64)
 
 
